@@ -1,0 +1,67 @@
+"""The one clock: epoch milliseconds as an integer, injected wherever time is needed, so that tests can move it."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+_NS_PER_MS = 1_000_000
+
+
+class Clock(Protocol):
+    """What says the time. Reading it never blocks and is safe from any thread."""
+
+    def now_ms(self) -> int:
+        """Return the time in milliseconds since the epoch; never less than an earlier answer."""
+        ...
+
+    def not_before(self, floor_ms: int) -> None:
+        """Make every later answer at least `floor_ms` (epoch milliseconds), such as the last time a store wrote."""
+        ...
+
+
+class SystemClock:
+    """Wall time read once and then advanced by the monotonic clock: a step of the wall clock moves nothing.
+
+    Arguments:
+        floor_ms: the least answer, in epoch milliseconds; a machine whose wall clock is behind it starts from there.
+    """
+
+    def __init__(self, *, floor_ms: int = 0) -> None:
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+        self.not_before(floor_ms)
+
+    def __repr__(self) -> str:
+        return f"SystemClock(now_ms={self.now_ms()})"
+
+    def now_ms(self) -> int:
+        return (time.monotonic_ns() + self._offset_ns) // _NS_PER_MS
+
+    def not_before(self, floor_ms: int) -> None:
+        self._offset_ns = max(self._offset_ns, floor_ms * _NS_PER_MS - time.monotonic_ns())
+
+
+class ManualClock:
+    """A clock for tests: it stands still until `advance` moves it.
+
+    Arguments:
+        now_ms: where it starts, in epoch milliseconds.
+    """
+
+    def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
+        self._now_ms = now_ms
+
+    def __repr__(self) -> str:
+        return f"ManualClock(now_ms={self._now_ms})"
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    def not_before(self, floor_ms: int) -> None:
+        self._now_ms = max(self._now_ms, floor_ms)
+
+    def advance(self, ms: int) -> None:
+        """Move the time forward by `ms` milliseconds; raise ValueError when that is negative."""
+        if ms < 0:
+            raise ValueError(f"a clock never goes backwards: advance({ms})")
+        self._now_ms += ms

@@ -1,0 +1,9 @@
+"""The node's settings: upper-case attributes and environment variables, checked together and then frozen."""
+
+from __future__ import annotations
+
+from holon.config.config import Config
+from holon.config.settings import Setting
+from holon.config.storage_uri import StorageURI
+
+__all__ = ["Config", "Setting", "StorageURI"]

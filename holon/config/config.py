@@ -1,0 +1,128 @@
+"""`Config`: the settings as one object, read from the environment, changed by code, checked at once and frozen."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import secrets
+import socket
+from collections.abc import Mapping
+
+from holon.config import rules
+from holon.config.settings import Setting, Settings, Value, table
+from holon.config.values import bounds_problem, read
+from holon.errors import ConfigError, Violation
+
+_TABLE = table()
+_HIDDEN = "(hidden)"
+
+
+class Config(Settings):
+    """The settings of one node, mutable until `freeze`.
+
+    A wrong value is kept in mind, not raised, until `check` reports all of them together; an empty environment
+    variable counts as unset.
+
+    Arguments:
+        environ: where the variables are read; the process's environment by default.
+        values: settings by name, which win over the environment.
+
+    Raises:
+        ConfigError: a name in `values` is no setting.
+    """
+
+    _frozen: bool
+    _unread: dict[str, str]
+
+    def __init__(self, environ: Mapping[str, str] | None = None, **values: Value) -> None:
+        object.__setattr__(self, "_frozen", False)
+        object.__setattr__(self, "_unread", {})
+        source = os.environ if environ is None else environ
+        for name, setting in _TABLE.items():
+            setattr(self, name, setting.default)
+            if text := source.get(name):
+                setattr(self, name, text)
+        for name, value in values.items():
+            setattr(self, name, value)
+        if not self.INSTANCE_ID:
+            self.INSTANCE_ID = _instance_id()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _TABLE:
+            raise ConfigError(_unknown(name), details=[Violation(name, "is no setting")])
+        if self._frozen:
+            raise ConfigError(f"{name} cannot change any more: the settings are frozen once the node starts")
+        self._unread.pop(name, None)
+        try:
+            object.__setattr__(self, name, read(_TABLE[name], value))
+        except ValueError as error:
+            self._unread[name] = str(error)
+
+    def __repr__(self) -> str:
+        changed = {name: value for name, value in self.effective().items() if value != _TABLE[name].default}
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+    @staticmethod
+    def settings() -> Mapping[str, Setting]:
+        """Return every setting by its name, in the order of the documentation."""
+        return dict(_TABLE)
+
+    @property
+    def tls(self) -> bool:
+        """Whether both gRPC doors speak TLS, and the worker door requires a client certificate."""
+        return bool(self.TLS_CERT_PATH and self.TLS_KEY_PATH and self.TLS_CA_PATH)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the settings can no longer change."""
+        return self._frozen
+
+    def effective(self) -> dict[str, Value]:
+        """Return every setting with its value, secrets hidden: what may be shown to people and written to logs."""
+        return {
+            name: _HIDDEN if setting.secret and getattr(self, name) else getattr(self, name)
+            for name, setting in _TABLE.items()
+        }
+
+    def check(self) -> None:
+        """Check every setting, and the files that they name; change nothing.
+
+        Raises:
+            ConfigError: something is wrong; the message and `details` list all of it, by the variable's name.
+        """
+        wrong = [Violation(name, reason) for name, reason in self._unread.items()]
+        for name, setting in _TABLE.items():
+            if name not in self._unread and (reason := bounds_problem(setting, getattr(self, name))):
+                wrong.append(Violation(name, reason))
+        alone = {violation.field for violation in wrong}
+        wrong += [violation for violation in rules.problems(self) if violation.field not in alone]
+        if wrong:
+            raise ConfigError(_report(wrong), details=wrong)
+
+    def freeze(self) -> Config:
+        """Check everything, then refuse every later change; return this object.
+
+        Raises:
+            ConfigError: as `check`; the settings then stay mutable.
+        """
+        self.check()
+        object.__setattr__(self, "_frozen", True)
+        return self
+
+
+def _report(wrong: list[Violation]) -> str:
+    head = "1 setting is wrong" if len(wrong) == 1 else f"{len(wrong)} settings are wrong"
+    lines = "\n".join(f"  {violation.field}: {violation.reason}" for violation in wrong)
+    return f"{head}; change what is listed and start again:\n{lines}"
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, _TABLE, n=1)
+    hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md lists them"
+    return f"there is no setting {name}{hint}"
+
+
+def _instance_id() -> str:
+    host = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:100]
+    return f"{host or 'node'}-{secrets.token_hex(4)}"

@@ -1,0 +1,188 @@
+"""What the settings must fulfil together: doors, tokens, TLS files, times and sizes. Each rule yields what is wrong."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+import stat
+import zoneinfo
+from collections.abc import Iterator
+from pathlib import Path
+
+from holon.config.settings import Settings
+from holon.config.storage_uri import StorageURI
+from holon.errors import ConfigError, Violation
+
+_DOORS = (("API_HOST", "API_PORT"), ("GRPC_HOST", "GRPC_PORT"), ("CLIENT_GRPC_HOST", "CLIENT_GRPC_PORT"))
+_TLS_PATHS = ("TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH")
+_TOKENS = ("CLIENT_TOKEN", "GLOBAL_WORKER_TOKEN")
+_HOST = re.compile(r"[A-Za-z0-9.:_%-]{1,253}")
+_INSTANCE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_EXPOSED_TOKEN_LENGTH = 32
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether `host` can be reached from this machine only; a name other than localhost is not resolved."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def problems(settings: Settings) -> Iterator[Violation]:
+    """Yield everything that is wrong between settings that are each of the right kind and within their bounds."""
+    yield from _names(settings)
+    yield from _addresses(settings)
+    yield from _ports(settings)
+    yield from _tokens(settings)
+    yield from _tls_files(settings)
+    yield from _times_and_sizes(settings)
+
+
+def _names(settings: Settings) -> Iterator[Violation]:
+    if not _INSTANCE_ID.fullmatch(settings.INSTANCE_ID):
+        yield Violation("INSTANCE_ID", "must be 1 to 128 letters, digits, dots, dashes, underscores or colons")
+    try:
+        StorageURI.parse(settings.STORAGE_URI)
+    except ConfigError as error:
+        yield from error.details
+    except ValueError as error:
+        yield Violation("STORAGE_URI", f"is no URI: {error}")
+    if settings.BLUEPRINTS_DIR and not Path(settings.BLUEPRINTS_DIR).is_dir():
+        yield Violation("BLUEPRINTS_DIR", f"{settings.BLUEPRINTS_DIR} is no folder; create it or unset the variable")
+    if settings.TZ != "UTC" and not _is_zone(settings.TZ):
+        yield Violation(
+            "TZ", f"{settings.TZ!r} is no time zone of this machine; use a name such as Europe/Moscow or UTC"
+        )
+
+
+def _addresses(settings: Settings) -> Iterator[Violation]:
+    for name, _ in _DOORS:
+        host = getattr(settings, name)
+        if not _HOST.fullmatch(host):
+            yield Violation(name, f"{host!r} is no host: give a name or an address, without scheme, brackets or port")
+        elif is_loopback(host):
+            continue
+        elif name == "API_HOST" and not settings.API_BEHIND_PROXY:
+            yield Violation(
+                name,
+                f"{host} can be reached from outside and HTTP is not encrypted here; use 127.0.0.1, or put a proxy "
+                "that ends TLS in front and set API_BEHIND_PROXY=true",
+            )
+        elif name != "API_HOST" and not any(getattr(settings, path) for path in _TLS_PATHS):
+            yield Violation(
+                name,
+                f"{host} can be reached from outside and there is no TLS; use 127.0.0.1, or set {', '.join(_TLS_PATHS)}",
+            )
+
+
+def _ports(settings: Settings) -> Iterator[Violation]:
+    taken: list[tuple[str, str, int]] = []
+    for host_name, port_name in _DOORS:
+        host, port = getattr(settings, host_name), getattr(settings, port_name)
+        for other_name, other_host, other_port in taken:
+            if port and port == other_port and (host == other_host or {host, other_host} & {"0.0.0.0", "::"}):  # noqa: S104  # compared, not bound
+                yield Violation(port_name, f"{port} is also {other_name}; every door needs a port of its own")
+        taken.append((port_name, host, port))
+
+
+def _tokens(settings: Settings) -> Iterator[Violation]:
+    for name in _TOKENS:
+        token = getattr(settings, name)
+        if token and not _TOKEN.fullmatch(token):
+            yield Violation(
+                name, "must be at most 4096 visible ASCII characters, without spaces: it travels in a header"
+            )
+            return
+    outside = (
+        settings.API_BEHIND_PROXY or not is_loopback(settings.CLIENT_GRPC_HOST) or not is_loopback(settings.API_HOST)
+    )
+    if outside and 0 < len(settings.CLIENT_TOKEN) < _EXPOSED_TOKEN_LENGTH:
+        yield Violation(
+            "CLIENT_TOKEN",
+            f"has under {_EXPOSED_TOKEN_LENGTH} characters and its door can be reached from outside; make one with "
+            'python3 -c "import secrets; print(secrets.token_urlsafe(32))"',
+        )
+
+
+def _tls_files(settings: Settings) -> Iterator[Violation]:
+    paths = {name: getattr(settings, name) for name in _TLS_PATHS}
+    if not any(paths.values()):
+        return
+    missing = [name for name, path in paths.items() if not path]
+    for name in missing:
+        yield Violation(name, f"is unset; TLS needs all of {', '.join(_TLS_PATHS)}, plaintext none of them")
+    unreadable = [Violation(name, reason) for name, path in paths.items() if path and (reason := _file_problem(path))]
+    yield from unreadable
+    if not missing and not unreadable:
+        yield from _tls_trial(settings)
+
+
+def _file_problem(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return None if file.read(1) else f"{path} is empty"
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def _tls_trial(settings: Settings) -> Iterator[Violation]:
+    """Load the files as a server would, in a context that is thrown away: gRPC itself reports a bad pair as no port."""
+    cert, key, authorities = settings.TLS_CERT_PATH, settings.TLS_KEY_PATH, settings.TLS_CA_PATH
+    if os.stat(key).st_mode & stat.S_IRWXO:
+        yield Violation("TLS_KEY_PATH", f"{key} can be read by every user of this machine; chmod 600 {key}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(authorities)
+    except ssl.SSLError:
+        yield Violation("TLS_CA_PATH", f"{authorities} holds no readable certificate (PEM)")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cert)
+    except ssl.SSLError:
+        yield Violation("TLS_CERT_PATH", f"{cert} holds no readable certificate (PEM)")
+        return
+    try:
+        context.load_cert_chain(cert, key, password=_no_passphrase)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            yield Violation("TLS_KEY_PATH", f"{key} is not the key of the certificate in {cert} (TLS_CERT_PATH)")
+        else:
+            yield Violation("TLS_KEY_PATH", f"{key} holds no readable private key (PEM, without a passphrase)")
+
+
+def _no_passphrase() -> str:
+    return ""
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def _times_and_sizes(settings: Settings) -> Iterator[Violation]:
+    if settings.WORKER_SILENCE_SECONDS <= 2 * settings.HEARTBEAT_INTERVAL_SECONDS:
+        yield Violation(
+            "WORKER_SILENCE_SECONDS",
+            f"{settings.WORKER_SILENCE_SECONDS:g} s must be more than twice HEARTBEAT_INTERVAL_SECONDS "
+            f"({settings.HEARTBEAT_INTERVAL_SECONDS:g} s), or one late heartbeat ends the stream",
+        )
+    if settings.TASK_LEASE_SECONDS <= settings.WORKER_SILENCE_SECONDS:
+        yield Violation(
+            "TASK_LEASE_SECONDS",
+            f"{settings.TASK_LEASE_SECONDS:g} s must be more than WORKER_SILENCE_SECONDS "
+            f"({settings.WORKER_SILENCE_SECONDS:g} s), or a worker loses its tasks while its stream is still held good",
+        )
+    if settings.RETRY_BACKOFF_MAX_SECONDS < settings.RETRY_BACKOFF_MIN_SECONDS:
+        yield Violation("RETRY_BACKOFF_MAX_SECONDS", "must be at least RETRY_BACKOFF_MIN_SECONDS")
+    if settings.INLINE_PAYLOAD_MAX_BYTES >= settings.GRPC_MESSAGE_MAX_BYTES:
+        yield Violation(
+            "INLINE_PAYLOAD_MAX_BYTES", "must be below GRPC_MESSAGE_MAX_BYTES: a message carries the payload"
+        )

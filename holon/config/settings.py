@@ -1,0 +1,164 @@
+"""The table of settings: each with its default, its meaning, its unit and its bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TypeAlias, TypeVar, cast
+
+T = TypeVar("T", str, int, float, bool)
+Value: TypeAlias = str | int | float | bool
+Kind: TypeAlias = type[str] | type[int] | type[float] | type[bool]
+
+_KINDS: dict[str, Kind] = {"str": str, "int": int, "float": float, "bool": bool}
+
+DAY_SECONDS = 86_400.0
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of one setting beside its value.
+
+    Attributes:
+        name: the attribute of `Config`, and the environment variable.
+        kind: str, int, float or bool.
+        default: the value when nothing is set.
+        about: one sentence for the documentation.
+        unit: "s" or "bytes", or empty.
+        minimum: the least value allowed, or None.
+        maximum: the greatest value allowed, or None.
+        choices: the values allowed, or empty for any.
+        secret: whether the value must never be shown.
+        required: whether empty text is wrong.
+    """
+
+    name: str
+    kind: Kind
+    default: Value
+    about: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    secret: bool = False
+    required: bool = False
+
+
+def _setting(
+    default: T,
+    about: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
+    required: bool = False,
+) -> T:
+    facts = {
+        "about": about,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "secret": secret,
+        "required": required,
+    }
+    return field(default=default, metadata=facts)
+
+
+def _host(about: str) -> str:
+    return _setting("127.0.0.1", about, required=True)
+
+
+def _port(default: int, about: str) -> int:
+    return _setting(default, about + "; 0 takes any free one", minimum=0, maximum=65535)
+
+
+def _seconds(default: float, about: str, *, minimum: float = 0.05, maximum: float = 366 * DAY_SECONDS) -> float:
+    return _setting(default, about, unit="s", minimum=minimum, maximum=maximum)
+
+
+def _bytes(default: int, about: str, *, maximum: int) -> int:
+    return _setting(default, about, unit="bytes", minimum=KIB, maximum=maximum)
+
+
+@dataclass(init=False, repr=False, eq=False)
+class Settings:
+    """Every setting of the node, in the order of the documentation."""
+
+    INSTANCE_ID: str = _setting("", "Name of this node, unique in its holon; by default made of the host's name")
+
+    API_HOST: str = _host("Address of the HTTP door")
+    API_PORT: int = _port(8080, "Port of the HTTP door")
+    API_BEHIND_PROXY: bool = _setting(False, "A proxy in front ends TLS, so the HTTP door may listen off loopback")
+    GRPC_HOST: str = _host("Address of the worker door")
+    GRPC_PORT: int = _port(7700, "Port of the worker door")
+    CLIENT_GRPC_HOST: str = _host("Address of the client gRPC door")
+    CLIENT_GRPC_PORT: int = _port(7701, "Port of the client gRPC door")
+    REUSE_PORT: bool = _setting(False, "Let several processes share the ports; otherwise a port in use is an error")
+
+    CLIENT_TOKEN: str = _setting("", "Token of the clients; unset, both client doors refuse every call", secret=True)
+    GLOBAL_WORKER_TOKEN: str = _setting(
+        "", "Token of the workers where there is no TLS; unset, that door refuses every call", secret=True
+    )
+    TLS_CERT_PATH: str = _setting("", "Certificate (PEM, with its intermediates) of both gRPC doors")
+    TLS_KEY_PATH: str = _setting("", "Private key (PEM, without a passphrase) of that certificate")
+    TLS_CA_PATH: str = _setting("", "Authorities (PEM) that sign the workers' certificates")
+
+    STORAGE_URI: str = _setting(
+        "sqlite:///.holon/holon.db",
+        "The store: `sqlite:///relative.db` or `sqlite:////absolute.db` (`?synchronous=NORMAL`), or `memory://`",
+        required=True,
+    )
+    JOB_RETENTION: float = _seconds(
+        7 * DAY_SECONDS, "How long ended jobs and their request keys are kept", minimum=1, maximum=3660 * DAY_SECONDS
+    )
+    BLUEPRINTS_DIR: str = _setting("", "Folder whose Python files hold blueprints; unset, none is loaded from files")
+
+    EXECUTOR_MAX_CONCURRENT_JOBS: int = _setting(
+        100, "How many jobs may run a handler at the same time", minimum=1, maximum=100_000
+    )
+    JOB_MAX_RETRIES: int = _setting(
+        3, "How often a failed task or handler is tried again, after its first time", minimum=0, maximum=1000
+    )
+    RETRY_BACKOFF_MIN_SECONDS: float = _seconds(1, "Longest wait before the first retry; doubles each time", minimum=0)
+    RETRY_BACKOFF_MAX_SECONDS: float = _seconds(60, "Longest wait before any retry", minimum=0)
+    MAX_TRANSITIONS_PER_JOB: int = _setting(
+        1000, "How many transitions a job may make before it is failed", minimum=1, maximum=10_000_000
+    )
+    JOB_CLAIM_SECONDS: float = _seconds(10, "How long a silent node keeps a job; a running handler renews it")
+    WORKER_TIMEOUT_SECONDS: float = _seconds(300, "How long a task may execute when it names no time of its own")
+
+    WORKER_HELLO_SECONDS: float = _seconds(10, "How long a new worker stream may wait with its first message")
+    HEARTBEAT_INTERVAL_SECONDS: float = _seconds(10, "How often workers send a heartbeat, give or take a tenth")
+    WORKER_SILENCE_SECONDS: float = _seconds(
+        25, "How long a worker stream may be silent; more than two heartbeats, less than a lease"
+    )
+    TASK_LEASE_SECONDS: float = _seconds(30, "How long a worker keeps a task after its last heartbeat")
+    TASK_OFFER_SECONDS: float = _seconds(5, "How long an offered task waits for its worker's answer")
+
+    STATE_MAX_BYTES: int = _bytes(MIB, "Largest state of one job", maximum=64 * MIB)
+    INLINE_PAYLOAD_MAX_BYTES: int = _bytes(MIB, "Largest params or result inside a message", maximum=64 * MIB)
+    GRPC_MESSAGE_MAX_BYTES: int = _bytes(4 * MIB, "Largest message on a gRPC door", maximum=256 * MIB)
+    HTTP_BODY_MAX_BYTES: int = _bytes(MIB, "Largest body of an HTTP request", maximum=64 * MIB)
+
+    SHUTDOWN_GRACE_SECONDS: float = _seconds(
+        30, "How long a stopping node waits for what runs", minimum=0, maximum=3600
+    )
+    LOG_LEVEL: str = _setting(
+        "INFO", "Least severe log records shown", choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    )
+    LOG_FORMAT: str = _setting("json", "One JSON object a line, or text for people", choices=("json", "text"))
+    TZ: str = _setting("UTC", "Time zone of the log, such as `Europe/Moscow`", required=True)
+
+
+def table() -> dict[str, Setting]:
+    """Return every setting by its name, in order."""
+    rows = {}
+    for item in fields(Settings):
+        kind = _KINDS[str(item.type)]
+        default = kind(cast("str | float", item.default))
+        rows[item.name] = Setting(name=item.name, kind=kind, default=default, **item.metadata)
+    return rows
