@@ -1,0 +1,67 @@
+"""The domain: what happens to a job (its inbox), and what is told of it afterwards (its history)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from holon.domain.task import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """The single task of a step is over; `tries` counts its applied outcomes."""
+
+    step: int
+    task_id: str
+    outcome: Outcome
+    tries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BranchesDone:
+    """A fan-out is over: all its branches reported, or the first failed under `fail_fast`, or their data is too big.
+
+    `failed` counts the branches without success; `fail_fast` says that one of them ended the rest.
+    """
+
+    step: int
+    failed: int = 0
+    fail_fast: bool = False
+    too_large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """The timer that a step started has fired."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody who may asked for the job to end; `by` names them."""
+
+    by: str
+
+
+InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """One line of a job's history. `time` is epoch milliseconds; `duration_ms` is of what ended with this event.
+
+    The store gives it a number within its job (from 1) and, made from that, a unique id.
+    """
+
+    type: str
+    time: int
+    state: str | None = None
+    previous_state: str | None = None
+    next_state: str | None = None
+    duration_ms: int | None = None
+    worker_id: str | None = None
+    attempt_number: int | None = None
+    task_id: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,83 @@
+"""The domain: what a job is, and the states that it passes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """Where a job stands. Clients see these words; a terminal one is final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING_FOR_WORKER = "waiting_for_worker"
+    WAITING_FOR_PARALLEL = "waiting_for_parallel"
+    WAITING_FOR_RETRY = "waiting_for_retry"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    QUARANTINED = "quarantined"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a job with this status is over."""
+        return self in TERMINAL
+
+    @property
+    def due(self) -> bool:
+        """Whether the handler of the job's current state is to be run next."""
+        return self in DUE
+
+
+TERMINAL = frozenset({Status.FINISHED, Status.FAILED, Status.CANCELLED, Status.QUARANTINED})
+DUE = frozenset({Status.PENDING, Status.RUNNING})
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job did not finish: a stable code, one sentence, and what its author or worker added."""
+
+    code: str
+    message: str
+    details: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the last step left open.
+
+    `step` is the step that opened it: an event of another step is stale and ignored.
+    `transitions` maps the status of a single task to the next state; `aggregate_into` is the state after a fan-out.
+    """
+
+    step: int
+    transitions: dict[str, str]
+    aggregate_into: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a blueprint. Times are epoch milliseconds of the store's clock; timeouts are milliseconds.
+
+    `step` counts commits and is the revision that the store compares. `transitions` counts the changes of state,
+    `failures` the failed runs of the current handler. `cancelling` is set while clean-up runs after a cancel.
+    """
+
+    id: str
+    blueprint: str
+    owner: str
+    initial_data: dict[str, Any]
+    current_state: str
+    status: Status = Status.PENDING
+    step: int = 0
+    transitions: int = 0
+    failures: int = 0
+    cancelling: bool = False
+    state_history: dict[str, Any] = field(default_factory=dict)
+    waiting: Waiting | None = None
+    result: Any = None
+    error: JobError | None = None
+    dispatch_timeout: int | None = None
+    result_timeout: int | None = None

@@ -1,0 +1,269 @@
+"""The domain: the state machine of a job. Pure: a job and what happened in, a changed job and its effects out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from holon.domain.blueprint import State
+from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
+from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
+from holon.domain.job import Job, JobError, Status, Waiting
+from holon.domain.retries import Verdict, back_off, verdict
+from holon.domain.task import CANCELLED, FAILURE, SUCCESS, Outcome, RetryPolicy, TaskSpec, task_id
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a job: changes of state, and how its handlers and tasks are tried again (milliseconds)."""
+
+    max_transitions: int
+    execution_timeout: int
+    retry: RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A job after a step, and the step's effects: all of it lands together, or nothing.
+
+    `wake_after` starts the job's timer, in milliseconds. `fan_out` says that the tasks are branches;
+    `end_tasks` that what is still open of earlier steps ends now.
+    """
+
+    job: Job
+    history: tuple[HistoryEvent, ...] = ()
+    tasks: tuple[TaskSpec, ...] = ()
+    fan_out: bool = False
+    fail_fast: bool = False
+    wake_after: int | None = None
+    end_tasks: bool = False
+
+
+# What happened ---------------------------------------------------------------------------------------------------
+
+
+def react(job: Job, event: InboxEvent, data: Mapping[str, Any], error_details: Any, now: int) -> Change | None:
+    """What an inbox event changes before any handler runs; None when it is stale and changes nothing.
+
+    Arguments:
+        data: the decoded data of a task's outcome, merged into the state history; empty for other events.
+        error_details: the decoded details of a task's error.
+        now: epoch milliseconds.
+    """
+    if job.status.terminal:
+        return None
+    if isinstance(event, CancelRequested):
+        return _cancel(job, event, now)
+    waiting = job.waiting
+    if waiting is None or waiting.step != event.step:
+        return None
+    if isinstance(event, Woken):
+        if job.status is not Status.WAITING_FOR_RETRY:
+            return None
+        return Change(replace(job, status=Status.RUNNING, waiting=None))
+    if isinstance(event, BranchesDone):
+        return _branches_done(job, waiting, event, now)
+    return _task_ended(job, waiting, event, data, error_details, now)
+
+
+def _cancel(job: Job, event: CancelRequested, now: int) -> Change:
+    target = job.waiting.transitions.get(CANCELLED) if job.waiting and not job.cancelling else None
+    told = (HistoryEvent("job_cancel_requested", now, job.current_state, details={"by": event.by}),)
+    if target is None:
+        ended = end(job, Status.CANCELLED, JobError("CANCELLED", f"cancelled by {event.by}"), now)
+        return replace(ended, history=told + ended.history, end_tasks=True)
+    cleaning = replace(_moved(job, target), cancelling=True)
+    return Change(cleaning, told, end_tasks=True)
+
+
+def _branches_done(job: Job, waiting: Waiting, event: BranchesDone, now: int) -> Change | None:
+    if waiting.aggregate_into is None:
+        return None
+    if event.too_large:
+        message = f"the results of the branches before {waiting.aggregate_into!r} are over the limit of their sum"
+        return end(job, Status.FAILED, JobError("LIMIT_EXCEEDED", message), now)
+    if event.fail_fast:
+        error = JobError("BRANCH_FAILED", f"a branch before {waiting.aggregate_into!r} failed and fail_fast is set")
+        return replace(end(job, Status.FAILED, error, now), end_tasks=True)
+    return Change(_moved(job, waiting.aggregate_into))
+
+
+def _task_ended(
+    job: Job, waiting: Waiting, event: TaskEnded, data: Mapping[str, Any], error_details: Any, now: int
+) -> Change | None:
+    if waiting.aggregate_into is not None:
+        return None
+    outcome = event.outcome
+    if outcome.status == FAILURE:
+        return _task_failed(job, waiting, event, error_details, now)
+    target = waiting.transitions.get(outcome.status)
+    if target is not None:
+        return Change(_moved(replace(job, state_history={**job.state_history, **data}), target))
+    if outcome.status == CANCELLED:
+        error = JobError("CANCELLED", f"worker {outcome.worker_id} cancelled task {event.task_id}")
+        return end(job, Status.CANCELLED, error, now)
+    message = f"Worker returned unhandled status: {outcome.status}"
+    return end(job, Status.FAILED, JobError("UNHANDLED_STATUS", message), now)
+
+
+def _task_failed(job: Job, waiting: Waiting, event: TaskEnded, error_details: Any, now: int) -> Change:
+    outcome = event.outcome
+    what = verdict(outcome)
+    reason = outcome.error
+    error = JobError(reason.code if reason else "UNKNOWN_ERROR", _story(event), error_details)
+    transition = {Verdict.QUARANTINE: FAILURE, Verdict.TIME_OUT: "timeout"}.get(what)
+    target = waiting.transitions.get(transition) if transition else None
+    if target is not None:
+        seen = {"code": error.code, "message": error.message, "details": error_details}
+        return Change(_moved(replace(job, state_history={**job.state_history, "error": seen}), target))
+    return end(job, Status.QUARANTINED if what is Verdict.QUARANTINE else Status.FAILED, error, now)
+
+
+def _story(event: TaskEnded) -> str:
+    reason = event.outcome.error
+    text = f"{reason.code}: {reason.message}" if reason else "no reason given"
+    if event.tries > 1:
+        return f"Task failed after {event.tries} attempts: {text}"
+    return f"Task failed: {text}"
+
+
+# What a handler decided --------------------------------------------------------------------------------------------
+
+
+def decide(
+    job: Job, state: State, decision: Decision | None, returned: Any, limits: Limits, now: int, took: int
+) -> Change:
+    """What the handler of `state` decided, as a change of its job.
+
+    Arguments:
+        decision: what the handler asked of its `actions`; None when it asked nothing.
+        returned: what the handler returned; the result of a job that ends here.
+        now, took: the time and the handler's run, in milliseconds.
+    """
+    if decision is None:
+        if not state.is_end:
+            message = f"handler of state {state.name!r} ended without calling one of its actions"
+            return _finished(end(job, Status.FAILED, JobError("NO_DECISION", message), now), state, None, now, took)
+        return _finished(_at_end(job, state, returned, now), state, None, now, took)
+    if job.transitions >= limits.max_transitions:
+        message = f"exceeded maximum transitions ({limits.max_transitions}) in state {state.name!r}"
+        failed = end(job, Status.FAILED, JobError("TOO_MANY_TRANSITIONS", message), now)
+        return _finished(failed, state, None, now, took)
+    job = replace(job, failures=0, transitions=job.transitions + 1)
+    if isinstance(decision, GoTo):
+        moved = replace(job, status=Status.RUNNING, current_state=decision.state, waiting=None)
+        return _finished(Change(moved), state, decision.state, now, took)
+    if isinstance(decision, DispatchTask):
+        return _finished(_dispatch(job, decision, limits, now), state, None, now, took)
+    return _finished(_fan_out(job, decision, limits, now), state, decision.aggregate_into, now, took)
+
+
+def _at_end(job: Job, state: State, returned: Any, now: int) -> Change:
+    if job.cancelling:
+        return end(job, Status.CANCELLED, JobError("CANCELLED", "cancelled, and cleaned up"), now)
+    if state.outcome == "failed":
+        return end(job, Status.FAILED, JobError("ENDED_FAILED", f"ended in state {state.name!r}", returned), now)
+    return end(replace(job, result=job.state_history if returned is None else returned), Status.FINISHED, None, now)
+
+
+def _dispatch(job: Job, decision: DispatchTask, limits: Limits, now: int) -> Change:
+    spec = _spec(job, 0, decision, limits, branch=False)
+    waiting = Waiting(job.step, dict(decision.transitions))
+    told = HistoryEvent("task_dispatched", now, job.current_state, task_id=spec.id, details={"skill": spec.skill})
+    return Change(replace(job, status=Status.WAITING_FOR_WORKER, waiting=waiting), (told,), (spec,))
+
+
+def _fan_out(job: Job, decision: DispatchParallel, limits: Limits, now: int) -> Change:
+    if not decision.branches:
+        return Change(_moved(job, decision.aggregate_into))
+    specs = tuple(_spec(job, index, branch, limits, branch=True) for index, branch in enumerate(decision.branches))
+    waiting = Waiting(job.step, {}, decision.aggregate_into)
+    told = HistoryEvent("task_dispatched", now, job.current_state, details={"branches": len(specs)})
+    waits = replace(job, status=Status.WAITING_FOR_PARALLEL, waiting=waiting)
+    return Change(waits, (told,), specs, fan_out=True, fail_fast=decision.fail_fast)
+
+
+def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, *, branch: bool) -> TaskSpec:
+    return TaskSpec(
+        id=task_id(job.id, job.step, index),
+        index=index,
+        skill=asked.skill,
+        params=asked.params,
+        priority=asked.priority,
+        execution_timeout=_ms(asked.timeout_seconds) or limits.execution_timeout,
+        dispatch_timeout=_ms(asked.dispatch_timeout_seconds) or job.dispatch_timeout,
+        result_timeout=_ms(asked.result_timeout_seconds) or job.result_timeout,
+        retry=limits.retry,
+        branch=branch,
+    )
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else max(1, round(seconds * 1000))
+
+
+def handler_failed(job: Job, error: JobError, limits: Limits, now: int, took: int, chance: float) -> Change:
+    """A handler raised: try it again after a back-off, or quarantine its job when its tries are used up.
+
+    Arguments:
+        chance: a random number in [0, 1), for the jitter.
+    """
+    failures = job.failures + 1
+    told = HistoryEvent(
+        "state_failed", now, job.current_state, duration_ms=took, attempt_number=failures, details={"error": error.message}
+    )
+    if failures > limits.retry.max_retries:
+        message = f"handler of state {job.current_state!r} failed after {failures} attempts: {error.message}"
+        ended = end(replace(job, failures=failures), Status.QUARANTINED, replace(error, message=message), now)
+        return replace(ended, history=(told, *ended.history))
+    waits = replace(job, status=Status.WAITING_FOR_RETRY, failures=failures, waiting=Waiting(job.step, {}))
+    return Change(waits, (told,), wake_after=back_off(limits.retry, failures, chance))
+
+
+def end(job: Job, status: Status, error: JobError | None, now: int) -> Change:
+    """The job is over; clean-up after a cancel ends `cancelled` whatever happened in it."""
+    if job.cancelling and status is not Status.CANCELLED:
+        why = error.message if error else None
+        status, error = Status.CANCELLED, JobError("CANCELLED", "cancelled; its clean-up did not end well", why)
+    over = replace(
+        job,
+        status=status,
+        waiting=None,
+        error=error,
+        result=job.result if status is Status.FINISHED else None,
+    )
+    details = {"status": str(status)} | ({"code": error.code, "error": error.message} if error else {})
+    return Change(over, (HistoryEvent("job_completed", now, job.current_state, details=details),))
+
+
+def _finished(change: Change, state: State, next_state: str | None, now: int, took: int) -> Change:
+    told = HistoryEvent("state_finished", now, state.name, next_state=next_state, duration_ms=took)
+    return replace(change, history=(told, *change.history))
+
+
+def started(job: Job, now: int) -> HistoryEvent:
+    """The line of history that says that a handler begins."""
+    return HistoryEvent("state_started", now, job.current_state, attempt_number=job.failures + 1)
+
+
+def _moved(job: Job, target: str) -> Job:
+    return replace(job, status=Status.RUNNING, current_state=target, waiting=None)
+
+
+def branch_result(job_id: str, task: str, outcome: Outcome, data: Any, details: Any) -> dict[str, Any]:
+    """What an aggregator sees of one branch. `data` and `details` are the outcome's, decoded."""
+    error = outcome.error
+    return {
+        "job_id": job_id,
+        "task_id": task,
+        "worker_id": outcome.worker_id or None,
+        "status": outcome.status,
+        "data": data,
+        "error": error and {"code": error.code, "message": error.message, "details": details},
+    }
+
+
+def succeeded(outcome: Outcome) -> bool:
+    """Whether a branch with this outcome counts as done well, for `fail_fast`: any status but failure or cancelled."""
+    return outcome.status == SUCCESS or outcome.status not in (FAILURE, CANCELLED)

@@ -1,0 +1,48 @@
+"""The domain: what a task needs of a worker, what a worker offers, and whether the two fit."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+ANY_CONTRACT = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a task needs: a skill, a version and type of it if it says so, and a contract that accepts its params.
+
+    `contracts` are the ids, in order, of all known contracts of the skill that accept the params. `ANY_CONTRACT`,
+    the contract of a skill without an input schema, accepts everything and is not listed.
+    """
+
+    skill: str
+    version: str = ""
+    type: str = ""
+    contracts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The match key: equal for all tasks that exactly the same workers can do."""
+        text = "\x1f".join((self.skill, self.version, self.type, *self.contracts))
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema."""
+
+    skill: str
+    version: str = ""
+    type: str = ""
+    contract: str = ANY_CONTRACT
+
+
+def fits(need: Need, offering: Offering) -> bool:
+    """Whether a worker with this offering may do a task with this need."""
+    return (
+        need.skill == offering.skill
+        and need.version in ("", offering.version)
+        and need.type in ("", offering.type)
+        and (offering.contract == ANY_CONTRACT or offering.contract in need.contracts)
+    )

@@ -1,0 +1,76 @@
+"""The domain: which failures are tried again, when, and what becomes of the others."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from holon.domain.task import (
+    CONTRACT_VIOLATION,
+    DISPATCH_TIMEOUT,
+    FAILURE,
+    LIMIT_EXCEEDED,
+    RESULT_TIMEOUT,
+    WORKER_LOST,
+    Outcome,
+    RetryPolicy,
+)
+
+
+class Verdict(Enum):
+    """What a final failure does to its job when no transition is declared for it."""
+
+    QUARANTINE = "quarantine"
+    FAIL = "fail"
+    TIME_OUT = "time out"
+
+
+# Every code that is not here is transient, as is a failure without any code.
+PERMANENT = frozenset(
+    {
+        "PERMANENT_ERROR",
+        "SECURITY_ERROR",
+        "DEPENDENCY_ERROR",
+        "CONTRACT_VIOLATION_ERROR",
+        CONTRACT_VIOLATION,
+        LIMIT_EXCEEDED,
+        WORKER_LOST,
+    }
+)
+INVALID = frozenset({"INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR"})
+TIMED_OUT = frozenset({DISPATCH_TIMEOUT, RESULT_TIMEOUT})
+
+
+def back_off(policy: RetryPolicy, failures: int, chance: float) -> int:
+    """Milliseconds to wait before the next try, with full jitter.
+
+    Arguments:
+        failures: how many tries have failed by now, at least 1.
+        chance: a random number in [0, 1).
+    """
+    ceiling = min(policy.longest_ms, policy.first_ms * 2 ** min(failures - 1, 30))
+    return round(ceiling * chance)
+
+
+def retry_after(outcome: Outcome, failures: int, policy: RetryPolicy, chance: float) -> int | None:
+    """Milliseconds until the task is tried again, or None when this outcome is final.
+
+    Arguments:
+        failures: how many outcomes of this task were answered with a retry before this one.
+        chance: a random number in [0, 1).
+    """
+    if outcome.status != FAILURE:
+        return None
+    code = outcome.error.code if outcome.error else ""
+    if code in PERMANENT or code in INVALID or code in TIMED_OUT or failures >= policy.max_retries:
+        return None
+    return back_off(policy, failures + 1, chance)
+
+
+def verdict(outcome: Outcome) -> Verdict:
+    """What this final failure does to its job when no transition is declared for it."""
+    code = outcome.error.code if outcome.error else ""
+    if code in INVALID:
+        return Verdict.FAIL
+    if code in TIMED_OUT:
+        return Verdict.TIME_OUT
+    return Verdict.QUARANTINE

@@ -1,0 +1,80 @@
+"""The domain: a unit of work for one worker, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SUCCESS = "success"
+FAILURE = "failure"
+CANCELLED = "cancelled"
+
+# Codes that the node itself gives to an outcome; the worker's own are in `holon.domain.retries`.
+DISPATCH_TIMEOUT = "DISPATCH_TIMEOUT"
+RESULT_TIMEOUT = "RESULT_TIMEOUT"
+TIMEOUT_ERROR = "TIMEOUT_ERROR"
+WORKER_LOST = "WORKER_LOST"
+CONTRACT_VIOLATION = "CONTRACT_VIOLATION"
+LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a failed task is tried again, and after how long (milliseconds, doubling, full jitter)."""
+
+    max_retries: int = 3
+    first_ms: int = 1_000
+    longest_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """What a worker says of a failure. `details` is JSON text, opaque here."""
+
+    code: str
+    message: str
+    details: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: a status, its data as JSON text (a JSON object, or empty), or an error."""
+
+    status: str
+    data: bytes = b""
+    error: TaskError | None = None
+    worker_id: str = ""
+
+    @staticmethod
+    def failed(code: str, message: str, worker_id: str = "") -> Outcome:
+        """An outcome that the node writes in the place of a worker's."""
+        return Outcome(FAILURE, error=TaskError(code, message), worker_id=worker_id)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What a step asks for: the work itself, without any trace of who will do it.
+
+    Timeouts are milliseconds, None means no limit. `index` counts the tasks of one step from 0.
+    """
+
+    id: str
+    index: int
+    skill: str
+    params: dict[str, Any]
+    priority: float
+    execution_timeout: int
+    dispatch_timeout: int | None
+    result_timeout: int | None
+    retry: RetryPolicy
+    branch: bool
+
+
+def task_id(job_id: str, step: int, index: int) -> str:
+    """The id of a step's task; it holds its job's id, so that a store finds both from either."""
+    return f"{job_id}-{step}-{index}"
+
+
+def job_of(task: str) -> str:
+    """The id of the job that a task id belongs to; the text itself when it is no id of ours."""
+    return task.rsplit("-", 2)[0]
