@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import ssl
 import stat
@@ -56,9 +55,7 @@ def _names(settings: Settings) -> Iterator[Violation]:
     if settings.BLUEPRINTS_DIR and not Path(settings.BLUEPRINTS_DIR).is_dir():
         yield Violation("BLUEPRINTS_DIR", f"{settings.BLUEPRINTS_DIR} is no folder; create it or unset the variable")
     if settings.TZ != "UTC" and not _is_zone(settings.TZ):
-        yield Violation(
-            "TZ", f"{settings.TZ!r} is no time zone of this machine; use a name such as Europe/Moscow or UTC"
-        )
+        yield Violation("TZ", f"{settings.TZ!r} is no time zone known here; use a name such as Europe/Moscow or UTC")
 
 
 def _addresses(settings: Settings) -> Iterator[Violation]:
@@ -77,7 +74,7 @@ def _addresses(settings: Settings) -> Iterator[Violation]:
         elif name != "API_HOST" and not any(getattr(settings, path) for path in _TLS_PATHS):
             yield Violation(
                 name,
-                f"{host} can be reached from outside and there is no TLS; use 127.0.0.1, or set {', '.join(_TLS_PATHS)}",
+                f"{host} can be reached from outside and TLS is off; use 127.0.0.1, or set {', '.join(_TLS_PATHS)}",
             )
 
 
@@ -95,13 +92,9 @@ def _tokens(settings: Settings) -> Iterator[Violation]:
     for name in _TOKENS:
         token = getattr(settings, name)
         if token and not _TOKEN.fullmatch(token):
-            yield Violation(
-                name, "must be at most 4096 visible ASCII characters, without spaces: it travels in a header"
-            )
-            return
-    outside = (
-        settings.API_BEHIND_PROXY or not is_loopback(settings.CLIENT_GRPC_HOST) or not is_loopback(settings.API_HOST)
-    )
+            yield Violation(name, "must be visible ASCII characters without spaces, at most 4096: a header carries it")
+    hosts = (settings.API_HOST, settings.CLIENT_GRPC_HOST)
+    outside = settings.API_BEHIND_PROXY or not all(is_loopback(host) for host in hosts)
     if outside and 0 < len(settings.CLIENT_TOKEN) < _EXPOSED_TOKEN_LENGTH:
         yield Violation(
             "CLIENT_TOKEN",
@@ -125,7 +118,7 @@ def _tls_files(settings: Settings) -> Iterator[Violation]:
 
 def _file_problem(path: str) -> str | None:
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             return None if file.read(1) else f"{path} is empty"
     except (OSError, ValueError) as error:
         return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
@@ -134,7 +127,7 @@ def _file_problem(path: str) -> str | None:
 def _tls_trial(settings: Settings) -> Iterator[Violation]:
     """Load the files as a server would, in a context that is thrown away: gRPC itself reports a bad pair as no port."""
     cert, key, authorities = settings.TLS_CERT_PATH, settings.TLS_KEY_PATH, settings.TLS_CA_PATH
-    if os.stat(key).st_mode & stat.S_IRWXO:
+    if Path(key).stat().st_mode & stat.S_IRWXO:
         yield Violation("TLS_KEY_PATH", f"{key} can be read by every user of this machine; chmod 600 {key}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -183,6 +176,4 @@ def _times_and_sizes(settings: Settings) -> Iterator[Violation]:
     if settings.RETRY_BACKOFF_MAX_SECONDS < settings.RETRY_BACKOFF_MIN_SECONDS:
         yield Violation("RETRY_BACKOFF_MAX_SECONDS", "must be at least RETRY_BACKOFF_MIN_SECONDS")
     if settings.INLINE_PAYLOAD_MAX_BYTES >= settings.GRPC_MESSAGE_MAX_BYTES:
-        yield Violation(
-            "INLINE_PAYLOAD_MAX_BYTES", "must be below GRPC_MESSAGE_MAX_BYTES: a message carries the payload"
-        )
+        yield Violation("INLINE_PAYLOAD_MAX_BYTES", "must be below GRPC_MESSAGE_MAX_BYTES: messages carry payloads")
