@@ -364,6 +364,28 @@ class Attempt:
     ended: int | None
 
 
+# The store's settings --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """What every backend is built with: who this node is, and its durations (milliseconds) and limits.
+
+    `claim` is how long a node may be silent before its jobs are taken over, `lease` the same for a worker's tasks,
+    `offer` how long a worker may leave an offer unanswered. A job is quarantined at its delivery after
+    `max_deliveries`; a task after `max_losses` sessions that ended under it.
+    """
+
+    node_id: str
+    claim: int = 10_000
+    lease: int = 30_000
+    offer: int = 5_000
+    max_deliveries: int = 5
+    max_losses: int = 10
+    max_inbox: int = 1_000
+    max_fan_in_bytes: int = 64 * 2**20
+
+
 # The store -------------------------------------------------------------------------------------------------------
 
 
