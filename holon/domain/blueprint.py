@@ -1,0 +1,225 @@
+"""The blueprint: the state machine that a user writes, as states with the functions that decide."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, overload
+
+from holon.domain import schema
+from holon.errors import BlueprintError, HolonError
+
+Outcome = Literal["finished", "failed"]
+Function = Callable[..., Awaitable[Any]]
+F = TypeVar("F", bound=Function)
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ENDPOINT = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_VERSION = re.compile(r"[A-Za-z0-9._~-]+")
+_STATE = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """One argument of a handler, given by its name; without a default it is required."""
+
+    name: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One state: what runs in it, and what its end means (`outcome` is None unless `is_end`)."""
+
+    name: str
+    function: Function
+    is_start: bool
+    is_end: bool
+    outcome: Outcome | None
+    is_aggregator: bool
+    wants: tuple[Want, ...]
+
+
+class Blueprint:
+    """A state machine under a name.
+
+    Arguments:
+        name: 1 to 128 of the characters A-Z a-z 0-9 _ -, unique in a node.
+        api_endpoint: the path under which clients create jobs, such as `/jobs/my_flow`; None when clients may not.
+        api_version: the version in that path, such as `v1`; None for a path without one.
+    Raises:
+        BlueprintError: the name or the path is not sound.
+    """
+
+    def __init__(self, name: str, api_endpoint: str | None = None, api_version: str | None = None) -> None:
+        if not _matches(_NAME, name):
+            raise BlueprintError(f"blueprint name {name!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ -")
+        if api_endpoint is not None:
+            api_endpoint = "/" + str(api_endpoint).removeprefix("/")
+            if not _ENDPOINT.fullmatch(api_endpoint):
+                raise BlueprintError(
+                    f"blueprint {name!r}: api_endpoint {api_endpoint!r} is no path; write it like /jobs/my_flow"
+                )
+        if api_version is not None and not _matches(_VERSION, api_version):
+            raise BlueprintError(f"blueprint {name!r}: api_version {api_version!r}; write it like v1")
+        self.name = name
+        self.api_endpoint = api_endpoint
+        self.api_version = api_version
+        self._states: dict[str, State] = {}
+
+    def __repr__(self) -> str:
+        return f"<Blueprint {self.name} states={len(self._states)} path={self.path}>"
+
+    @property
+    def states(self) -> Mapping[str, State]:
+        """Every state by its name, in the order of their definition; a live view."""
+        return MappingProxyType(self._states)
+
+    @property
+    def start(self) -> State:
+        """The state of a new job.
+
+        Raises:
+            BlueprintError: no handler has `is_start=True`.
+        """
+        for state in self._states.values():
+            if state.is_start:
+                return state
+        raise BlueprintError(f"blueprint {self.name!r} has no start state; give one handler is_start=True")
+
+    @property
+    def path(self) -> str | None:
+        """Where clients POST to create a job, such as `/api/v1/jobs/my_flow`; None when they may not."""
+        if self.api_endpoint is None:
+            return None
+        return f"/api/{self.api_version}{self.api_endpoint}" if self.api_version else f"/api{self.api_endpoint}"
+
+    @cached_property
+    def input_type(self) -> Any:
+        """The hint of the start handler's `initial_data`; None without one. Read once, after the last decorator.
+
+        Raises:
+            BlueprintError: no start state, or a hint that cannot be read.
+        """
+        start = self.start
+        try:
+            hint = schema.hint_of(start.function, "initial_data")
+        except HolonError as error:
+            raise BlueprintError(f"{_place(start.function)}: {error.message}") from error
+        return None if hint is Any else hint
+
+    @cached_property
+    def input_schema(self) -> dict[str, Any] | None:
+        """The JSON schema of a new job's `initial_data`, from `input_type`; None when anything goes.
+
+        Raises:
+            BlueprintError: no start state, or a hint that JSON cannot hold.
+        """
+        if self.input_type is None:
+            return None
+        try:
+            return schema.schema_of(self.input_type)
+        except HolonError as error:
+            raise BlueprintError(f"{_place(self.start.function)}: initial_data: {error.message}") from error
+
+    @overload
+    def handler(self, name: F) -> F: ...
+
+    @overload
+    def handler(
+        self, name: str | None = None, *, is_start: bool = False, is_end: bool = False, outcome: Outcome | None = None
+    ) -> Callable[[F], F]: ...
+
+    def handler(
+        self, name: Any = None, *, is_start: bool = False, is_end: bool = False, outcome: Outcome | None = None
+    ) -> Any:
+        """Make an async function the handler of a state: `@bp.handler`, `@bp.handler()` or `@bp.handler("name")`.
+
+        Arguments:
+            name: the state's name; the function's own when left out.
+            is_start: a new job begins here; exactly one state of a blueprint does.
+            is_end: a run that decides nothing ends the job here.
+            outcome: what this end means, `finished` or `failed`. By default an end is a success whatever its name, but
+                one named `failed`.
+        Raises:
+            BlueprintError: the function is not `async def`, or its state, start or outcome contradicts another.
+        """
+        if callable(name):
+            return self._add(name, None)
+        return lambda function: self._add(function, name, is_start=is_start, is_end=is_end, outcome=outcome)
+
+    @overload
+    def aggregator(self, name: F) -> F: ...
+
+    @overload
+    def aggregator(self, name: str | None = None) -> Callable[[F], F]: ...
+
+    def aggregator(self, name: Any = None) -> Any:
+        """Make an async function the state in which the results of a fan-out meet, in `aggregation_results`.
+
+        The forms are those of `handler`: `@bp.aggregator`, `@bp.aggregator()` or `@bp.aggregator("name")`.
+
+        Raises:
+            BlueprintError: as `handler` does.
+        """
+        if callable(name):
+            return self._add(name, None, is_aggregator=True)
+        return lambda function: self._add(function, name, is_aggregator=True)
+
+    def _add(
+        self,
+        function: F,
+        name: str | None,
+        *,
+        is_start: bool = False,
+        is_end: bool = False,
+        outcome: Outcome | None = None,
+        is_aggregator: bool = False,
+    ) -> F:
+        place = _place(function)
+        if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
+            raise BlueprintError(f"{place}: handlers must be written with `async def`")
+        name = function.__name__ if name is None else name
+        if not _matches(_STATE, name):
+            raise BlueprintError(f"{place}: state name {name!r}; use text of 1 to 128 printable characters")
+        if outcome is not None and (outcome not in ("finished", "failed") or not is_end):
+            raise BlueprintError(f"{place}: outcome={outcome!r}; it is 'finished' or 'failed', and needs is_end=True")
+        if known := self._states.get(name):
+            raise BlueprintError(
+                f"{place}: state {name!r} of blueprint {self.name!r} is already defined by {_place(known.function)}"
+            )
+        if is_start and (starts := [state for state in self._states.values() if state.is_start]):
+            raise BlueprintError(
+                f"{place}: blueprint {self.name!r} already starts in {starts[0].name!r}; "
+                "it must have exactly one start state"
+            )
+        if is_end and outcome is None:
+            outcome = "failed" if name == "failed" else "finished"
+        self._states[name] = State(name, function, is_start, is_end, outcome, is_aggregator, _wants(function, place))
+        return function
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _place(function: Any) -> str:
+    """The function's name and where it was written."""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def _wants(function: Function, place: str) -> tuple[Want, ...]:
+    wants = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise BlueprintError(
+                f"{place}: argument {parameter.name!r} cannot be given by name; spell the arguments out"
+            )
+        wants.append(Want(parameter.name, parameter.default is parameter.empty))
+    return tuple(wants)

@@ -1,0 +1,66 @@
+"""Decisions: what one run of a handler may decide, exactly one of them, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class GoTo:
+    """The job goes on in the state named."""
+
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchTask:
+    """One task for one worker; the status it ends with names the next state.
+
+    Arguments:
+        skill: what the worker must be able to do.
+        params: the JSON object that the worker is given.
+        transitions: the next state for each status that the worker may answer.
+        priority: higher goes first among the tasks that wait.
+        timeout_seconds: the longest the task may run, once accepted; None for the node's setting.
+        dispatch_timeout_seconds: the longest it may wait for a worker; None for the job's value.
+        result_timeout_seconds: the longest from now to its result; None for the job's value.
+    """
+
+    skill: str
+    params: dict[str, Any]
+    transitions: dict[str, str]
+    priority: float = 0.0
+    timeout_seconds: float | None = None
+    dispatch_timeout_seconds: float | None = None
+    result_timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One task of a fan-out; its fields are those of `DispatchTask`, without transitions."""
+
+    skill: str
+    params: dict[str, Any]
+    priority: float = 0.0
+    timeout_seconds: float | None = None
+    dispatch_timeout_seconds: float | None = None
+    result_timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchParallel:
+    """Many tasks at once, whose results meet in one state.
+
+    Arguments:
+        branches: the tasks, in the order in which their results are handed over; may be empty.
+        aggregate_into: the state that gets all the results.
+        fail_fast: the first branch that fails for good ends the job.
+    """
+
+    branches: tuple[Branch, ...]
+    aggregate_into: str
+    fail_fast: bool = False
+
+
+Decision = GoTo | DispatchTask | DispatchParallel

@@ -1,0 +1,276 @@
+"""Shapes: what a type hint says about a JSON value, as nodes that write a schema and build the typed value."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(slots=True)
+class Definitions:
+    """The `$defs` of one schema while it is written: only what refers to itself ends up there."""
+
+    written: dict[str, dict[str, Any]] = field(default_factory=dict)
+    open: set[Record] = field(default_factory=set)
+    names: dict[object, str] = field(default_factory=dict)
+
+    def name(self, owner: object, wish: str) -> str:
+        """A name in `$defs` that is `owner`'s alone."""
+        if owner not in self.names:
+            taken = set(self.names.values())
+            name, number = wish, 2
+            while name in taken:
+                name, number = f"{wish}_{number}", number + 1
+            self.names[owner] = name
+        return self.names[owner]
+
+
+class Shape(Protocol):
+    """One node of a hint."""
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        """The JSON schema (draft 2020-12) of this node."""
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the JSON value has this shape; chooses among the members of a union."""
+
+    def build(self, value: Any) -> Any:
+        """The typed value for a JSON value of this shape."""
+
+
+class Anything:
+    """Any JSON value, kept as it is."""
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        return {}
+
+    def accepts(self, value: Any) -> bool:
+        return True
+
+    def build(self, value: Any) -> Any:
+        return value
+
+
+def _is_integer(value: Any) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+SCALARS: Mapping[type, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
+    str: ("string", lambda value: isinstance(value, str), str),
+    bool: ("boolean", lambda value: isinstance(value, bool), bool),
+    int: ("integer", _is_integer, int),
+    float: ("number", _is_number, float),
+    type(None): ("null", lambda value: value is None, lambda value: None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A string, boolean, integer, number or null."""
+
+    kind: type
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        return {"type": SCALARS[self.kind][0]}
+
+    def accepts(self, value: Any) -> bool:
+        return SCALARS[self.kind][1](value)
+
+    def build(self, value: Any) -> Any:
+        return SCALARS[self.kind][2](value)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some JSON scalars: a `Literal`, or the values of an `Enum`."""
+
+    options: tuple[Any, ...]
+    make: Callable[[Any], Any] | None = None
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        return {"enum": list(self.options)}
+
+    def accepts(self, value: Any) -> bool:
+        return any(option == value and isinstance(option, bool) == isinstance(value, bool) for option in self.options)
+
+    def build(self, value: Any) -> Any:
+        return self.make(value) if self.make else value
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A JSON array of one kind of item, built as a list, tuple, set or frozenset."""
+
+    item: Shape
+    make: Callable[[Any], Any]
+    unique: bool
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        text: dict[str, Any] = {"type": "array"}
+        if items := self.item.schema(definitions):
+            text["items"] = items
+        if self.unique:
+            text["uniqueItems"] = True
+        return text
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, list) and all(self.item.accepts(item) for item in value)
+
+    def build(self, value: Any) -> Any:
+        return self.make(self.item.build(item) for item in value)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A JSON array of a fixed number of items, built as a tuple."""
+
+    items: tuple[Shape, ...]
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        text: dict[str, Any] = {"type": "array", "minItems": len(self.items), "maxItems": len(self.items)}
+        if self.items:
+            text["prefixItems"] = [item.schema(definitions) for item in self.items]
+        return text
+
+    def accepts(self, value: Any) -> bool:
+        same = isinstance(value, list) and len(value) == len(self.items)
+        return same and all(shape.accepts(item) for shape, item in zip(self.items, value, strict=True))
+
+    def build(self, value: Any) -> Any:
+        return tuple(shape.build(item) for shape, item in zip(self.items, value, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A JSON object with any keys (or those of `key`) and one kind of value, built as a dict."""
+
+    key: Shape
+    value: Shape
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        text: dict[str, Any] = {"type": "object"}
+        if isinstance(self.key, Choice):
+            text["propertyNames"] = self.key.schema(definitions)
+        if values := self.value.schema(definitions):
+            text["additionalProperties"] = values
+        return text
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, dict) and all(
+            self.key.accepts(key) and self.value.accepts(item) for key, item in value.items()
+        )
+
+    def build(self, value: Any) -> Any:
+        return {self.key.build(key): self.value.build(item) for key, item in value.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key of a record. A key that is not required and has no default is built as None when `fill` says so."""
+
+    shape: Shape
+    required: bool
+    fill: bool
+
+
+@dataclass(eq=False, slots=True)
+class Record:
+    """A JSON object with the fields of a dataclass or TypedDict, and no others."""
+
+    title: str
+    make: Callable[..., Any]
+    fields: dict[str, Field] = field(default_factory=dict)
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        known = definitions.names.get(self)
+        if self in definitions.open or known in definitions.written:
+            return {"$ref": f"#/$defs/{definitions.name(self, self.title)}"}
+        definitions.open.add(self)
+        text: dict[str, Any] = {
+            "type": "object",
+            "title": self.title,
+            "properties": {name: one.shape.schema(definitions) for name, one in self.fields.items()},
+            "additionalProperties": False,
+        }
+        definitions.open.remove(self)
+        if required := [name for name, one in self.fields.items() if one.required]:
+            text["required"] = required
+        if self not in definitions.names:
+            return text
+        definitions.written[definitions.names[self]] = text
+        return {"$ref": f"#/$defs/{definitions.names[self]}"}
+
+    def accepts(self, value: Any) -> bool:
+        if not isinstance(value, dict) or not value.keys() <= self.fields.keys():
+            return False
+        return all(
+            one.shape.accepts(value[name]) if name in value else not one.required for name, one in self.fields.items()
+        )
+
+    def build(self, value: Any) -> Any:
+        given = {name: one.shape.build(value[name]) for name, one in self.fields.items() if name in value}
+        absent = {name: None for name, one in self.fields.items() if one.fill and name not in value}
+        return self.make(**given, **absent)
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """A value of one of several shapes; the first that accepts it builds it."""
+
+    options: tuple[Shape, ...]
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        texts: list[dict[str, Any]] = []
+        for option in self.options:
+            text = option.schema(definitions)
+            if text not in texts:
+                texts.append(text)
+        if {} in texts:
+            return {}
+        if all(text.keys() == {"type"} for text in texts):
+            return {"type": [text["type"] for text in texts]}
+        return {"anyOf": texts}
+
+    def accepts(self, value: Any) -> bool:
+        return any(option.accepts(value) for option in self.options)
+
+    def build(self, value: Any) -> Any:
+        for option in self.options:
+            if option.accepts(value):
+                return option.build(value)
+        raise ValueError("the value fits none of the types allowed here")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A pydantic model, known by its methods: the schema and the checks are its own."""
+
+    cls: Any
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        name = definitions.name(self.cls, self.cls.__name__)
+        text: dict[str, Any] = self.cls.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
+        for key, part in text.pop("$defs", {}).items():
+            definitions.written[f"{name}.{key}"] = part
+        return text
+
+    def accepts(self, value: Any) -> bool:
+        try:
+            self.cls.model_validate(value)
+        except ValueError:
+            return False
+        return True
+
+    def build(self, value: Any) -> Any:
+        return self.cls.model_validate(value)
+
+
+def choice_of(members: type[enum.Enum]) -> Choice:
+    """The shape of an Enum: its members' values in JSON, its members when built."""
+    return Choice(tuple(member.value for member in members), members)
