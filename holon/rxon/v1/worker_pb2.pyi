@@ -292,7 +292,7 @@ class Hello(google.protobuf.message.Message):
     RESUME_FIELD_NUMBER: builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
-    HOLON_FIELD_NUMBER: builtins.int
+    HOLON_IDENTITY_FIELD_NUMBER: builtins.int
     worker_id: builtins.str
     """The id it claims; empty takes the one that its certificate or token proves. Another than that is refused."""
     instance_id: builtins.str
@@ -324,7 +324,7 @@ class Hello(google.protobuf.message.Message):
         """Facts for people and for filters, by name; at most 64."""
 
     @property
-    def holon(self) -> global___HolonIdentity:
+    def holon_identity(self) -> global___HolonIdentity:
         """Set by a holon that serves its parent, and only by it."""
 
     def __init__(
@@ -340,10 +340,10 @@ class Hello(google.protobuf.message.Message):
         resume: global___Resume | None = ...,
         max_message_bytes: builtins.int | None = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
-        holon: global___HolonIdentity | None = ...,
+        holon_identity: global___HolonIdentity | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_credits", b"_credits", "_max_message_bytes", b"_max_message_bytes", "catalog", b"catalog", "catalog_hash", b"catalog_hash", "credits", b"credits", "holon", b"holon", "max_message_bytes", b"max_message_bytes", "offered", b"offered", "resume", b"resume", "sdk", b"sdk"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_credits", b"_credits", "_max_message_bytes", b"_max_message_bytes", "capabilities", b"capabilities", "catalog", b"catalog", "catalog_hash", b"catalog_hash", "credits", b"credits", "holon", b"holon", "instance_id", b"instance_id", "labels", b"labels", "max_message_bytes", b"max_message_bytes", "offered", b"offered", "resume", b"resume", "sdk", b"sdk", "worker_id", b"worker_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_credits", b"_credits", "_max_message_bytes", b"_max_message_bytes", "catalog", b"catalog", "catalog_hash", b"catalog_hash", "credits", b"credits", "holon_identity", b"holon_identity", "max_message_bytes", b"max_message_bytes", "offered", b"offered", "resume", b"resume", "sdk", b"sdk"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_credits", b"_credits", "_max_message_bytes", b"_max_message_bytes", "capabilities", b"capabilities", "catalog", b"catalog", "catalog_hash", b"catalog_hash", "credits", b"credits", "holon_identity", b"holon_identity", "instance_id", b"instance_id", "labels", b"labels", "max_message_bytes", b"max_message_bytes", "offered", b"offered", "resume", b"resume", "sdk", b"sdk", "worker_id", b"worker_id"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_credits", b"_credits"]) -> typing.Literal["credits"] | None: ...
     @typing.overload
