@@ -98,7 +98,7 @@ def hint_of(function: Callable[..., Any], argument: str) -> Any:
     inner = dict(zip(plain.__code__.co_freevars, (_content(cell) for cell in plain.__closure__ or ()), strict=True))
     try:
         return typing.get_type_hints(stub, plain.__globals__, inner, include_extras=True)[argument]
-    except Exception as error:
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
         raise InvalidArgument(
             f"the type hint of {argument!r} in {plain.__qualname__} cannot be read: {error}; "
             "import or define its names at the top of the file",
@@ -115,7 +115,7 @@ def arguments_schema(function: Callable[..., Any], reserved: frozenset[str]) -> 
         function: its `**` argument, if it has one, takes no part.
         reserved: names of arguments that do not come from the object.
     Raises:
-        InvalidArgument: (SCHEMA_INVALID) for a hint that JSON cannot hold, and an argument that cannot be given by name.
+        InvalidArgument: (SCHEMA_INVALID) for a hint that JSON cannot hold, or an argument that has no name.
     """
     definitions = Definitions()
     properties: dict[str, Any] = {}

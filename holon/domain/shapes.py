@@ -30,23 +30,23 @@ class Definitions:
 class Shape(Protocol):
     """One node of a hint."""
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:
+    def schema(self, definitions: Definitions, /) -> dict[str, Any]:
         """The JSON schema (draft 2020-12) of this node."""
 
-    def accepts(self, value: Any) -> bool:
+    def accepts(self, value: Any, /) -> bool:
         """Whether the JSON value has this shape; chooses among the members of a union."""
 
-    def build(self, value: Any) -> Any:
+    def build(self, value: Any, /) -> Any:
         """The typed value for a JSON value of this shape."""
 
 
 class Anything:
     """Any JSON value, kept as it is."""
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:
+    def schema(self, _: Definitions) -> dict[str, Any]:
         return {}
 
-    def accepts(self, value: Any) -> bool:
+    def accepts(self, _: Any) -> bool:
         return True
 
     def build(self, value: Any) -> Any:
@@ -66,7 +66,7 @@ SCALARS: Mapping[type, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] 
     bool: ("boolean", lambda value: isinstance(value, bool), bool),
     int: ("integer", _is_integer, int),
     float: ("number", _is_number, float),
-    type(None): ("null", lambda value: value is None, lambda value: None),
+    type(None): ("null", lambda value: value is None, lambda _: None),
 }
 
 
@@ -76,7 +76,7 @@ class Scalar:
 
     kind: type
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:
+    def schema(self, _: Definitions) -> dict[str, Any]:
         return {"type": SCALARS[self.kind][0]}
 
     def accepts(self, value: Any) -> bool:
@@ -93,7 +93,7 @@ class Choice:
     options: tuple[Any, ...]
     make: Callable[[Any], Any] | None = None
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:
+    def schema(self, _: Definitions) -> dict[str, Any]:
         return {"enum": list(self.options)}
 
     def accepts(self, value: Any) -> bool:

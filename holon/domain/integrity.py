@@ -1,0 +1,105 @@
+"""Integrity: what is wrong with a blueprint, found before any job runs."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Literal
+
+from holon.domain.blueprint import Blueprint, State
+from holon.domain.targets import Target, Targets, targets_of
+from holon.errors import BlueprintError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a blueprint: an error keeps it from being used, a warning is for its author to judge."""
+
+    severity: Literal["error", "warning"]
+    state: str | None
+    message: str
+
+
+def check(blueprint: Blueprint) -> list[Problem]:
+    """Every problem of a blueprint, by reading the bytecode of its handlers; nothing of it is run.
+
+    A state is reachable when its name stands in the code of a reachable one. A state that is not is an error; but where
+    some reachable handler chooses its target at run time, it is a warning. A constant target that is no state is an
+    error everywhere.
+
+    Arguments:
+        blueprint: with all its states defined.
+    Returns:
+        errors and warnings, in the order of the states; empty when all is well.
+    """
+    problems: list[Problem] = []
+    try:
+        start: State | None = blueprint.start
+        problems.extend(_input(blueprint))
+    except BlueprintError as error:
+        start = None
+        problems.append(Problem("error", None, error.message))
+    targets = {state.name: _targets(state) for state in blueprint.states.values()}
+    for state in blueprint.states.values():
+        problems.extend(_dangling(blueprint, state, targets[state.name]))
+        if not (state.is_end or {"actions", "context"} & {want.name for want in state.wants}):
+            text = f"{_place(state)} takes neither `actions` nor `context`, so it can decide nothing, and is no end"
+            problems.append(Problem("warning", state.name, text))
+    if start:
+        problems.extend(_unreachable(blueprint, start, targets))
+    return problems
+
+
+def _input(blueprint: Blueprint) -> list[Problem]:
+    start = blueprint.start
+    try:
+        schema = blueprint.input_schema or {}
+    except BlueprintError as error:
+        return [Problem("error", start.name, error.message)]
+    if schema.get("type", "object") == "object":
+        return []
+    text = f"{_place(start)}: initial_data is always an object; its hint allows only {schema['type']}"
+    return [Problem("error", start.name, text)]
+
+
+def _targets(state: State) -> Targets:
+    found = targets_of(state.function.__code__)
+    plain = inspect.unwrap(state.function)
+    if plain is not state.function:
+        inner = targets_of(plain.__code__)
+        # What stands between may go anywhere.
+        return Targets(found.constants | inner.constants, True, found.texts | inner.texts)
+    return found
+
+
+def _dangling(blueprint: Blueprint, state: State, targets: Targets) -> list[Problem]:
+    problems = []
+    for target in sorted(targets.constants, key=lambda one: (one.line or 0, one.action, str(one.value))):
+        if target.value not in blueprint.states:
+            text = f"{_place(state, target)}: {target.action} leads to {target.value!r}, which is no state"
+            problems.append(Problem("error", state.name, f"{text} of blueprint {blueprint.name!r}"))
+    return problems
+
+
+def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, Targets]) -> list[Problem]:
+    reached = {start.name}
+    waiting = [start.name]
+    while waiting:
+        fresh = (targets[waiting.pop()].texts & blueprint.states.keys()) - reached
+        reached |= fresh
+        waiting.extend(fresh)
+    is_open = any(targets[name].open for name in reached)
+    problems = []
+    for state in blueprint.states.values():
+        if state.name not in reached:
+            text = f"{_place(state)}: no state that a job can be in leads to {state.name!r}"
+            problems.append(Problem("warning" if is_open else "error", state.name, text))
+    if not is_open and not any(blueprint.states[name].is_end for name in reached):
+        text = f"blueprint {blueprint.name!r}: no end can be reached from {start.name!r}; mark one with is_end=True"
+        problems.append(Problem("warning", start.name, text))
+    return problems
+
+
+def _place(state: State, target: Target | None = None) -> str:
+    code = inspect.unwrap(state.function).__code__
+    return f"state {state.name!r} ({code.co_filename}:{(target and target.line) or code.co_firstlineno})"

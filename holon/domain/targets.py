@@ -1,0 +1,249 @@
+"""Targets: the states that a handler's bytecode names when it calls its `actions`.
+
+Every path through the code is followed with a stack of what is known: constants, dictionaries of constants, and the
+`actions` object on its way to a call. What is not known is never guessed; it makes the targets open.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+# The argument that holds states, by its name and position, in each action.
+_ARGUMENTS = {"go_to": ("state", 0), "dispatch_task": ("transitions", 2), "dispatch_parallel": ("aggregate_into", 1)}
+_ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD")
+_TAKES_ONLY = ("POP_", "STORE_", "DELETE_", "JUMP_FORWARD", "JUMP_BACKWARD", "NOP", "RESUME", "MAKE_CELL", "COPY_FREE")
+# More than any sane handler needs; what is longer is left open.
+_MAX_VISITS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A constant that stands where a state's name should: in which action, on which line of the file."""
+
+    action: str
+    value: Any
+    line: int | None
+
+
+@dataclass(slots=True)
+class Targets:
+    """What one handler can lead to.
+
+    Arguments:
+        constants: every constant target.
+        open: some target is no constant, or `actions` goes where it cannot be followed.
+        texts: every string constant in the code.
+    """
+
+    constants: set[Target] = field(default_factory=set)
+    open: bool = False
+    texts: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Dictionary:
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Receiver:
+    """`actions`, `context`, or a method of the first, from the instruction at `origin`."""
+
+    name: str
+    origin: int
+
+
+_Stack = tuple[Any, ...]
+
+
+def targets_of(code: CodeType) -> Targets:
+    """The targets of a handler's code, nested functions included."""
+    found = Targets()
+    for part in _nested(code):
+        found.texts.update(_texts(part.co_consts))
+        _Walk(part, found).run()
+    return found
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _nested(constant)
+
+
+def _texts(constants: Any) -> Iterator[str]:
+    for constant in constants:
+        if isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, tuple | frozenset):
+            yield from _texts(constant)
+
+
+class _Walk:
+    """One walk over one code object."""
+
+    def __init__(self, code: CodeType, found: Targets) -> None:
+        self.code = code
+        self.found = found
+        self.instructions = [one for one in dis.get_instructions(code) if one.opname != "EXTENDED_ARG"]
+        self.index = {one.offset: at for at, one in enumerate(self.instructions)}
+        self.loaded: set[int] = set()
+        self.followed: set[int] = set()
+
+    def run(self) -> None:
+        visited: set[int] = set()
+        seen: set[tuple[int, _Stack]] = set()
+        # Exception handlers are reached by no jump, so whatever is left starts again with nothing known.
+        for first in range(len(self.instructions)):
+            if first in visited:
+                continue
+            waiting: list[tuple[int, _Stack]] = [(first, ())]
+            while waiting:
+                at, stack = waiting.pop()
+                if (at, stack) in seen or at >= len(self.instructions):
+                    continue
+                if len(seen) >= _MAX_VISITS:
+                    self.found.open = True
+                    return
+                seen.add((at, stack))
+                visited.add(at)
+                waiting.extend(self._next(at, stack))
+        if self.loaded - self.followed:
+            self.found.open = True
+
+    def _next(self, at: int, stack: _Stack) -> Iterator[tuple[int, _Stack]]:
+        one = self.instructions[at]
+        jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs
+        if jumps:
+            # A jump may lead into an EXTENDED_ARG prefix, which was left out.
+            target = next(self.index[offset] for offset in range(one.argval, one.argval + 8) if offset in self.index)
+            yield target, _shift(one, stack, jump=True)
+        if not one.opname.startswith(_ENDS):
+            yield at + 1, _shift(one, stack, jump=False) if jumps else self._after(at, one, stack)
+
+    def _after(self, at: int, one: dis.Instruction, stack: _Stack) -> _Stack:
+        name, arg = one.opname, one.arg or 0
+        if name in ("PRECALL", "KW_NAMES"):
+            return stack
+        if name in ("CALL", "CALL_KW"):
+            return self._call(at, one, stack)
+        if name == "LOAD_CONST":
+            return (*stack, _Constant(_hashable(one.argval)))
+        if name.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE")):
+            return (*stack, *(self._load(variable, one) for variable in _variables(one)))
+        if name == "STORE_FAST_LOAD_FAST":
+            return (*_pop(stack, 1)[0], self._load(one.argval[1], one))
+        if name in ("LOAD_ATTR", "LOAD_METHOD"):
+            return self._attribute(one, stack)
+        if name == "COPY":
+            return (*stack, stack[-arg] if arg <= len(stack) else None)
+        if name == "SWAP":
+            rest, (first, *between, last) = _pop(stack, arg)
+            return (*rest, last, *between, first)
+        if name == "BUILD_CONST_KEY_MAP":
+            rest, (*values, _) = _pop(stack, arg + 1)
+            return (*rest, _Dictionary(tuple(values)))
+        if name == "BUILD_MAP":
+            rest, items = _pop(stack, 2 * arg)
+            return (*rest, _Dictionary(items[1::2]))
+        return _shift(one, stack)
+
+    def _load(self, variable: str, one: dis.Instruction) -> _Receiver | None:
+        # A cell loaded to make a nested function is followed in that function.
+        is_cell = variable in self.code.co_cellvars or variable in self.code.co_freevars
+        if variable not in ("actions", "context") or (is_cell and one.opname != "LOAD_DEREF"):
+            return None
+        self.loaded.add(one.offset)
+        return _Receiver(variable, one.offset)
+
+    def _attribute(self, one: dis.Instruction, stack: _Stack) -> _Stack:
+        effect = dis.stack_effect(one.opcode, one.arg)
+        rest, (owner,) = _pop(stack, 1)
+        result = None
+        if isinstance(owner, _Receiver):
+            if owner.name == "actions" and one.argval in _ARGUMENTS:
+                result = _Receiver(one.argval, owner.origin)
+            else:
+                self.followed.add(owner.origin)
+                if owner.name == "context" and one.argval == "actions":
+                    self.loaded.add(one.offset)
+                    result = _Receiver("actions", one.offset)
+        return (*rest, result, *(None,) * effect)
+
+    def _call(self, at: int, one: dis.Instruction, stack: _Stack) -> _Stack:
+        count, keywords = one.arg or 0, self._keywords(at)
+        if one.opname == "CALL_KW":
+            stack, (names,) = _pop(stack, 1)
+            keywords = names.value if isinstance(names, _Constant) else ()
+        stack, arguments = _pop(stack, count)
+        stack, callee = _pop(stack, 2)
+        for method in callee:
+            if isinstance(method, _Receiver) and method.name in _ARGUMENTS:
+                self.followed.add(method.origin)
+                self._note(method.name, arguments, keywords, one.positions.lineno if one.positions else None)
+        return (*stack, None)
+
+    def _keywords(self, at: int) -> tuple[str, ...]:
+        """Before Python 3.13 the names of keyword arguments stand before the call."""
+        before = at - 2 if self.instructions[at - 1].opname == "PRECALL" else at - 1
+        one = self.instructions[before]
+        return self.code.co_consts[one.arg or 0] if one.opname == "KW_NAMES" else ()
+
+    def _note(self, action: str, arguments: _Stack, keywords: tuple[str, ...], line: int | None) -> None:
+        name, position = _ARGUMENTS[action]
+        named = dict(zip(reversed(keywords), reversed(arguments), strict=False))
+        positional = arguments[: len(arguments) - len(keywords)]
+        if name in named:
+            given = named[name]
+        elif position < len(positional):
+            given = positional[position]
+        else:
+            return
+        if action != "dispatch_task":
+            values: tuple[Any, ...] = (given,)
+        elif isinstance(given, _Dictionary):
+            values = given.values
+        else:
+            # `None` stands for no transitions; anything else is built out of sight.
+            values = () if given == _Constant(None) else (None,)
+        for value in values:
+            if isinstance(value, _Constant):
+                self.found.constants.add(Target(action, value.value, line))
+            else:
+                self.found.open = True
+
+
+def _variables(one: dis.Instruction) -> tuple[str, ...]:
+    return one.argval if isinstance(one.argval, tuple) else (one.argval,)
+
+
+def _hashable(value: Any) -> Any:
+    # Only text, numbers and tuples of names matter; a code object would compare by its whole content.
+    return value if isinstance(value, str | int | float | tuple | None) else type(value)
+
+
+def _pop(stack: _Stack, count: int) -> tuple[_Stack, _Stack]:
+    """The rest, and exactly `count` values from the top; what the stack does not hold is unknown."""
+    if count <= len(stack):
+        return stack[: len(stack) - count], stack[len(stack) - count :]
+    return (), (*(None,) * (count - len(stack)), *stack)
+
+
+def _shift(one: dis.Instruction, stack: _Stack, jump: bool | None = None) -> _Stack:
+    """The stack after an instruction of which only the effect is known: what it may have left on top is unknown."""
+    effect = dis.stack_effect(one.opcode, one.arg, jump=jump)
+    if effect > 0:
+        return (*stack, *(None,) * effect)
+    if one.opname.startswith(_TAKES_ONLY):
+        return _pop(stack, -effect)[0]
+    return (*_pop(stack, 1 - effect)[0], None)
