@@ -171,7 +171,7 @@ class Payload(google.protobuf.message.Message):
     encoding: builtins.str
     """How the bytes are compressed: empty means not at all; "zstd" needs ENCODING_ZSTD."""
     data: builtins.bytes
-    """The bytes themselves, after `encoding`; at most Welcome.max_payload_bytes."""
+    """The bytes themselves, after `encoding`; at most what the receiver reads: Welcome.max_payload_bytes in a session."""
     @property
     def ref(self) -> global___FileRef:
         """Where the bytes are; only to a peer with PAYLOAD_REFS."""

@@ -134,7 +134,7 @@ class SessionRequest(google.protobuf.message.Message):
         """News of tasks, results included."""
 
     @property
-    def events(self) -> global___Events:
+    def events(self) -> global___WorkerEvents:
         """Events; needs EVENTS."""
 
     @property
@@ -160,7 +160,7 @@ class SessionRequest(google.protobuf.message.Message):
         catalog: global___Catalog | None = ...,
         heartbeat: global___Heartbeat | None = ...,
         task_updates: global___TaskUpdates | None = ...,
-        events: global___Events | None = ...,
+        events: global___WorkerEvents | None = ...,
         drain: global___Drain | None = ...,
         reauthenticate: global___Reauthenticate | None = ...,
         command_replies: global___CommandReplies | None = ...,
@@ -300,7 +300,7 @@ class Hello(google.protobuf.message.Message):
     credits: builtins.int
     """How many tasks it may hold in all, offered and accepted; unset means 1, 0 none for now."""
     catalog_hash: builtins.str
-    """Catalog.hash of the one sent last; the node answers Welcome.catalog_needed if it does not have it."""
+    """Catalog.catalog_hash of the one sent last; the node answers Welcome.catalog_needed if it does not have it."""
     max_message_bytes: builtins.int
     """The largest message that it reads, in bytes; unset means 4 MiB."""
     @property
@@ -442,7 +442,7 @@ class Catalog(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: builtins.int
-    HASH_FIELD_NUMBER: builtins.int
+    CATALOG_HASH_FIELD_NUMBER: builtins.int
     OFFERINGS_FIELD_NUMBER: builtins.int
     PROFILES_FIELD_NUMBER: builtins.int
     HOT_SKILLS_FIELD_NUMBER: builtins.int
@@ -450,7 +450,7 @@ class Catalog(google.protobuf.message.Message):
     STORAGE_FINGERPRINT_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Raised with each catalog of a stream; an older one that arrives late is ignored."""
-    hash: builtins.str
+    catalog_hash: builtins.str
     """The worker's own fingerprint of this catalog, opaque to the node; empty when it keeps none."""
     storage_fingerprint: builtins.str
     """The store whose file URIs the worker can read; empty when none."""
@@ -474,14 +474,14 @@ class Catalog(google.protobuf.message.Message):
         self,
         *,
         sequence: builtins.int = ...,
-        hash: builtins.str = ...,
+        catalog_hash: builtins.str = ...,
         offerings: collections.abc.Iterable[global___Offering] | None = ...,
         profiles: collections.abc.Iterable[global___Profile] | None = ...,
         hot_skills: collections.abc.Iterable[builtins.str] | None = ...,
         cached: collections.abc.Iterable[builtins.str] | None = ...,
         storage_fingerprint: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cached", b"cached", "hash", b"hash", "hot_skills", b"hot_skills", "offerings", b"offerings", "profiles", b"profiles", "sequence", b"sequence", "storage_fingerprint", b"storage_fingerprint"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cached", b"cached", "catalog_hash", b"catalog_hash", "hot_skills", b"hot_skills", "offerings", b"offerings", "profiles", b"profiles", "sequence", b"sequence", "storage_fingerprint", b"storage_fingerprint"]) -> None: ...
 
 global___Catalog = Catalog
 
@@ -878,7 +878,7 @@ global___TaskAccepted = TaskAccepted
 
 @typing.final
 class TaskRejected(google.protobuf.message.Message):
-    """The worker does not run a task. It costs no attempt."""
+    """The worker does not run a task. It costs the task no try, and the worker no reputation."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -887,7 +887,7 @@ class TaskRejected(google.protobuf.message.Message):
     RETRY_AFTER_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Why: BUSY, UNKNOWN_SKILL, DRAINING, UNSUITABLE, CYCLE, STALE_OFFER, CONTRACT_CHANGED, PAYLOAD_UNREACHABLE, or
-    another. Any of them makes the task avoid this worker for a while.
+    another. Whatever it is, the task avoids this worker for a while.
     """
     message: builtins.str
     """One sentence for people."""
@@ -1062,7 +1062,7 @@ class TaskResult(google.protobuf.message.Message):
 global___TaskResult = TaskResult
 
 @typing.final
-class Events(google.protobuf.message.Message):
+class WorkerEvents(google.protobuf.message.Message):
     """Events, each acknowledged by its id and repeated until it is."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -1079,7 +1079,7 @@ class Events(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
 
-global___Events = Events
+global___WorkerEvents = WorkerEvents
 
 @typing.final
 class Event(google.protobuf.message.Message):
