@@ -8,6 +8,7 @@ import re
 import secrets
 import socket
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from holon.config import rules
 from holon.config.settings import Setting, Settings, Value, table
@@ -48,7 +49,7 @@ class Config(Settings):
         if not self.INSTANCE_ID:
             self.INSTANCE_ID = _instance_id()
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def _set(self, name: str, value: object) -> None:
         if name not in _TABLE:
             raise ConfigError(_unknown(name), details=[Violation(name, "is no setting")])
         if self._frozen:
@@ -58,6 +59,10 @@ class Config(Settings):
             object.__setattr__(self, name, read(_TABLE[name], value))
         except ValueError as error:
             self._unread[name] = str(error)
+
+    if not TYPE_CHECKING:
+        # Hidden from type checkers, which would otherwise let code assign any misspelt name.
+        __setattr__ = _set
 
     def __repr__(self) -> str:
         changed = {name: value for name, value in self.effective().items() if value != _TABLE[name].default}

@@ -1,0 +1,249 @@
+"""Settings: where they come from, what is refused, and that all of it is said at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from holon.config import Config, Setting, StorageURI
+from holon.errors import ConfigError
+from holon.security import certificates
+
+REPOSITORY = Path(__file__).parents[2]
+LONG_TOKEN = "t" * 32
+
+
+def reasons(config: Config) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        config.check()
+    found = {violation.field: violation.reason for violation in caught.value.details}
+    for field, reason in found.items():
+        assert f"{field}: {reason}" in str(caught.value)
+    return found
+
+
+def tls(folder: Path) -> dict[str, str]:
+    authority = certificates.open_authority(folder)
+    pair = certificates.issue_server(authority, folder)
+    return {
+        "TLS_CERT_PATH": str(pair.certificate),
+        "TLS_KEY_PATH": str(pair.key),
+        "TLS_CA_PATH": str(authority.files.certificate),
+    }
+
+
+def test_the_defaults_are_sound_and_open_nothing_to_the_outside() -> None:
+    config = Config({})
+    config.check()
+    assert (config.API_HOST, config.GRPC_HOST, config.CLIENT_GRPC_HOST) == ("127.0.0.1",) * 3
+    assert (config.API_PORT, config.GRPC_PORT, config.CLIENT_GRPC_PORT) == (8080, 7700, 7701)
+    assert (config.CLIENT_TOKEN, config.GLOBAL_WORKER_TOKEN, config.REUSE_PORT) == ("", "", False)
+    assert config.STORAGE_URI == "sqlite:///.holon/holon.db"
+    assert config.JOB_RETENTION == 7 * 86_400
+
+
+def test_an_instance_id_is_made_for_each_node_unless_one_is_given() -> None:
+    assert Config({}).INSTANCE_ID != Config({}).INSTANCE_ID
+    assert Config({"INSTANCE_ID": "node-1"}).INSTANCE_ID == "node-1"
+
+
+def test_the_environment_sets_and_code_overrides_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_PORT", "9001")
+    monkeypatch.setenv("GRPC_PORT", "9002")
+    config = Config(GRPC_PORT=9003)
+    config.CLIENT_TOKEN = "my-secret-client-token"
+    assert (config.API_PORT, config.GRPC_PORT, config.CLIENT_TOKEN) == (9001, 9003, "my-secret-client-token")
+    config.check()
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert Config({"API_PORT": "", "TZ": ""}).API_PORT == 8080
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("Yes", True), ("off", False), ("0", False)])
+def test_switches_read_the_usual_words(text: str, value: bool) -> None:
+    assert Config({"REUSE_PORT": text}).REUSE_PORT is value
+
+
+def test_text_given_by_code_is_read_as_the_environment_would_be() -> None:
+    assert Config({}, API_PORT="9000").API_PORT == 9000
+    assert Config({}, WORKER_TIMEOUT_SECONDS=5).WORKER_TIMEOUT_SECONDS == 5.0
+
+
+def test_all_problems_are_reported_at_once_by_name() -> None:
+    config = Config({"API_PORT": "http", "GRPC_PORT": "70000", "LOG_LEVEL": "LOUD", "TZ": "Mars/Olympus"})
+    config.JOB_MAX_RETRIES = -1
+    config.BLUEPRINTS_DIR = "/no/such/folder"
+    assert set(reasons(config)) == {
+        "API_PORT", "GRPC_PORT", "LOG_LEVEL", "TZ", "JOB_MAX_RETRIES", "BLUEPRINTS_DIR",
+    }  # fmt: skip
+
+
+def test_a_wrong_value_is_forgiven_once_it_is_replaced() -> None:
+    config = Config({"API_PORT": "http"})
+    config.API_PORT = 8081
+    config.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_PORT", "80.5"), ("API_PORT", -1), ("API_PORT", True), ("WORKER_TIMEOUT_SECONDS", "nan"),
+        ("WORKER_TIMEOUT_SECONDS", "inf"), ("WORKER_TIMEOUT_SECONDS", 0), ("JOB_RETENTION", "7d"),
+        ("REUSE_PORT", "maybe"), ("REUSE_PORT", 1), ("STATE_MAX_BYTES", 10), ("API_HOST", ""), ("INSTANCE_ID", "a b"),
+        ("GRPC_HOST", "http://127.0.0.1"), ("GRPC_HOST", "[::1]"), ("LOG_FORMAT", "xml"), ("TZ", "../../etc/passwd"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_its_kind_or_bounds_is_refused(name: str, value: str | float) -> None:
+    assert set(reasons(Config({}, **{name: value}))) == {name}
+
+
+def test_a_name_that_is_no_setting_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match="did you mean API_PORT"):
+        Config({}, API_PROT=1)
+    with pytest.raises(ConfigError, match="did you mean CLIENT_TOKEN"):
+        Config({}).CLIENT_TOKN = "x"  # type: ignore[attr-defined]  # the mistake under test
+
+
+def test_a_frozen_configuration_refuses_changes_and_a_wrong_one_does_not_freeze() -> None:
+    config = Config({"API_PORT": "http"})
+    with pytest.raises(ConfigError):
+        config.freeze()
+    config.API_PORT = 8080
+    assert config.freeze() is config
+    with pytest.raises(ConfigError, match="API_PORT cannot change"):
+        config.API_PORT = 1
+
+
+def test_secrets_show_nowhere() -> None:
+    config = Config({"CLIENT_TOKEN": "hush hush", "GLOBAL_WORKER_TOKEN": "also-hush"})
+    shown = repr(config) + str(config.effective()) + str(reasons(config))
+    assert "hush" not in shown
+    assert config.effective()["CLIENT_TOKEN"] == "(hidden)"
+    assert Config({}).effective()["CLIENT_TOKEN"] == ""
+
+
+@pytest.mark.parametrize("name", ["GRPC_HOST", "CLIENT_GRPC_HOST"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "node.example", "::ffff:127.0.0.1"])
+def test_a_plaintext_grpc_door_off_loopback_is_refused(name: str, host: str) -> None:
+    assert "TLS" in reasons(Config({name: host}))[name]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_a_plaintext_door_on_loopback_is_allowed(host: str) -> None:
+    Config({"API_HOST": host, "GRPC_HOST": host, "CLIENT_GRPC_HOST": host}).check()
+
+
+def test_http_off_loopback_needs_a_proxy_that_ends_tls() -> None:
+    assert "API_BEHIND_PROXY" in reasons(Config({"API_HOST": "0.0.0.0"}))["API_HOST"]
+    Config({"API_HOST": "0.0.0.0", "API_BEHIND_PROXY": "true"}).check()
+
+
+def test_a_client_token_that_can_be_guessed_is_refused_where_it_can_be_tried_from_outside() -> None:
+    Config({"CLIENT_TOKEN": "short"}).check()
+    outside = {"API_BEHIND_PROXY": "true"}
+    assert "32" in reasons(Config({"CLIENT_TOKEN": "short"} | outside))["CLIENT_TOKEN"]
+    Config({"CLIENT_TOKEN": LONG_TOKEN} | outside).check()
+
+
+def test_two_doors_cannot_have_one_port() -> None:
+    assert "GRPC_PORT" in reasons(Config({"API_PORT": "7700"}))
+    Config({"API_PORT": "0", "GRPC_PORT": "0", "CLIENT_GRPC_PORT": "0"}).check()
+
+
+def test_with_tls_the_grpc_doors_may_open_to_the_outside(tmp_path: Path) -> None:
+    config = Config(tls(tmp_path) | {"GRPC_HOST": "0.0.0.0", "CLIENT_GRPC_HOST": "::", "CLIENT_TOKEN": LONG_TOKEN})
+    config.check()
+    assert config.tls
+    assert not Config({}).tls
+
+
+def test_tls_needs_all_of_its_paths(tmp_path: Path) -> None:
+    paths = tls(tmp_path)
+    del paths["TLS_CA_PATH"]
+    assert set(reasons(Config(paths))) == {"TLS_CA_PATH"}
+
+
+def test_every_tls_file_that_cannot_be_read_is_named_with_its_variable(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    found = reasons(
+        Config({"TLS_CERT_PATH": "/no/cert", "TLS_KEY_PATH": str(tmp_path), "TLS_CA_PATH": str(tmp_path / "empty")})
+    )
+    assert found == {
+        "TLS_CERT_PATH": "/no/cert cannot be read: No such file or directory",
+        "TLS_KEY_PATH": f"{tmp_path} cannot be read: Is a directory",
+        "TLS_CA_PATH": f"{tmp_path / 'empty'} is empty",
+    }
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
+    paths = tls(tmp_path) | {"TLS_KEY_PATH": tls(tmp_path / "other")["TLS_KEY_PATH"]}
+    assert "is not the key of the certificate" in reasons(Config(paths))["TLS_KEY_PATH"]
+
+
+@pytest.mark.parametrize("name", ["TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH"])
+def test_a_tls_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    garbage = tmp_path / "garbage"
+    garbage.write_text("-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n")
+    garbage.chmod(0o600)
+    found = reasons(Config(tls(tmp_path) | {name: str(garbage)}))
+    assert set(found) == {name}
+    assert str(garbage) in found[name]
+
+
+def test_a_key_that_every_user_can_read_is_refused(tmp_path: Path) -> None:
+    paths = tls(tmp_path)
+    Path(paths["TLS_KEY_PATH"]).chmod(0o644)
+    assert "chmod 600" in reasons(Config(paths))["TLS_KEY_PATH"]
+
+
+def test_times_that_contradict_each_other_are_refused() -> None:
+    assert set(reasons(Config({"HEARTBEAT_INTERVAL_SECONDS": "15"}))) == {"WORKER_SILENCE_SECONDS"}
+    assert set(reasons(Config({"TASK_LEASE_SECONDS": "5"}))) == {"TASK_LEASE_SECONDS"}
+    Config({"HEARTBEAT_INTERVAL_SECONDS": "1", "WORKER_SILENCE_SECONDS": "3", "TASK_LEASE_SECONDS": "5"}).check()
+    assert "RETRY_BACKOFF_MAX_SECONDS" in reasons(Config({"RETRY_BACKOFF_MAX_SECONDS": "0.5"}))
+    assert "INLINE_PAYLOAD_MAX_BYTES" in reasons(Config({"INLINE_PAYLOAD_MAX_BYTES": "4194304"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("memory://", StorageURI("memory")),
+        ("sqlite:///.holon/holon.db", StorageURI("sqlite", Path(".holon/holon.db"))),
+        ("sqlite:////var/lib/holon.db", StorageURI("sqlite", Path("/var/lib/holon.db"))),
+        ("sqlite:///a%20b.db?synchronous=normal", StorageURI("sqlite", Path("a b.db"), "NORMAL")),
+    ],
+)
+def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageURI) -> None:
+    assert StorageURI.parse(text) == expected
+    Config({"STORAGE_URI": text}).check()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "holon.db", "redis://localhost", "memory:///x", "memory://?a=1", "sqlite://", "sqlite:///", "sqlite://host/x.db",
+        "sqlite:///x.db?synchronous=OFF", "sqlite:///x.db?mode=ro", "sqlite:///x.db#y", "sqlite:///x%00.db", "http://[",
+    ],
+)  # fmt: skip
+def test_a_storage_uri_of_no_store_is_refused(text: str) -> None:
+    assert set(reasons(Config({"STORAGE_URI": text}))) == {"STORAGE_URI"}
+
+
+def test_the_documentation_lists_every_setting_as_it_is() -> None:
+    page = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| `[A-Z_]+` \|", line)]
+    assert sorted(rows) == sorted(documented(setting) for setting in Config.settings().values())
+
+
+def documented(setting: Setting) -> str:
+    default = str(setting.default).lower() if setting.kind is bool else f"{setting.default}"
+    default = f"{setting.default:.15g}" if setting.kind is float else default
+    values = ", ".join(f"`{choice}`" for choice in setting.choices)
+    if setting.kind is bool:
+        values = "`true`, `false`"
+    elif setting.minimum is not None and setting.maximum is not None:
+        values = f"{setting.minimum:.15g} to {setting.maximum:.15g} {setting.unit}".strip()
+    return f"| `{setting.name}` | {f'`{default}`' if default else ''} | {values} | {setting.about} |"
