@@ -1,0 +1,209 @@
+"""What the protos promise to whoever generates code from them, in a language that nobody here has seen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+PROTOS = ROOT / "proto"
+FILES = [f"holon/rxon/v1/{name}.proto" for name in ("job", "node", "token", "types", "worker")]
+WELL_KNOWN = {"google/protobuf/duration.proto", "google/protobuf/timestamp.proto"}
+PACKAGE = ".holon.rxon.v1."
+
+
+def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command to its end, without raising."""
+    return subprocess.run(command, cwd=cwd, capture_output=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def buf() -> str:
+    found = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert found, "buf is missing: install the development dependencies (buf-bin)"
+    return found
+
+
+@pytest.fixture(scope="module")
+def drift() -> subprocess.CompletedProcess[bytes]:
+    return run(sys.executable, "scripts/gen_proto", "--check")
+
+
+@pytest.fixture(scope="module")
+def generator(drift: subprocess.CompletedProcess[bytes]) -> Path:
+    """The interpreter of the generator's environment, which the drift check makes when it is missing."""
+    python = ROOT / (os.environ.get("HOLON_VENV", ".venv") + "-gen") / "bin" / "python"
+    assert python.exists(), drift.stderr.decode()
+    return python
+
+
+@pytest.fixture(scope="module")
+def files(buf: str) -> list[FileDescriptorProto]:
+    built = run(buf, "build", str(PROTOS), "-o", "-#format=binpb")
+    assert built.returncode == 0, built.stderr.decode()
+    ours = [file for file in FileDescriptorSet.FromString(built.stdout).file if file.name not in WELL_KNOWN]
+    assert sorted(file.name for file in ours) == FILES
+    return ours
+
+
+def messages(files: list[FileDescriptorProto]) -> Iterator[DescriptorProto]:
+    """Every message but the entries of maps; the protos nest none, so that no generator has to join names."""
+    for file in files:
+        for message in file.message_type:
+            assert all(nested.options.map_entry for nested in message.nested_type), message.name
+            yield message
+
+
+def enums(files: list[FileDescriptorProto]) -> Iterator[EnumDescriptorProto]:
+    for file in files:
+        yield from file.enum_type
+
+
+def map_fields(message: DescriptorProto) -> list[str]:
+    entries = {f"{PACKAGE}{message.name}.{nested.name}" for nested in message.nested_type}
+    return [f"{message.name}.{field.name}" for field in message.field if field.type_name in entries]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_protoc_needs_nothing_but_the_proto_folder(name: str, generator: Path, tmp_path: Path) -> None:
+    shutil.copytree(PROTOS, tmp_path / "proto")
+    command = [str(generator), "-W", "ignore", "-m", "grpc_tools.protoc", "-I", "proto"]
+    done = run(*command, "--include_imports", "--descriptor_set_out=out.binpb", name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert name in {file.name for file in FileDescriptorSet.FromString((tmp_path / "out.binpb").read_bytes()).file}
+
+
+def test_files_import_only_each_other_and_timestamp_and_duration(files: list[FileDescriptorProto]) -> None:
+    for file in files:
+        assert set(file.dependency) <= WELL_KNOWN | set(FILES), file.name
+        assert file.syntax == "proto3"
+
+
+def test_what_clients_need_does_not_bring_in_what_workers_need(files: list[FileDescriptorProto]) -> None:
+    by_name = {file.name: set(file.dependency) for file in files}
+    assert "holon/rxon/v1/worker.proto" not in by_name["holon/rxon/v1/job.proto"] | by_name["holon/rxon/v1/node.proto"]
+
+
+def test_every_element_says_what_it_is_for(files: list[FileDescriptorProto]) -> None:
+    silent = []
+    for file in files:
+        said = {tuple(at.path): at.leading_comments.strip() for at in file.source_code_info.location}
+        paths: dict[tuple[int, ...], str] = {(12,): "the file itself"}
+        for i, message in enumerate(file.message_type):
+            paths[4, i] = message.name
+            paths |= {(4, i, 2, j): f"{message.name}.{field.name}" for j, field in enumerate(message.field)}
+            paths |= {
+                (4, i, 8, j): f"{message.name}.{oneof.name}"
+                for j, oneof in enumerate(message.oneof_decl)
+                if not oneof.name.startswith("_")
+            }
+        for i, enum in enumerate(file.enum_type):
+            paths[5, i] = enum.name
+            paths |= {(5, i, 2, j): value.name for j, value in enumerate(enum.value)}
+        for i, service in enumerate(file.service):
+            paths[6, i] = service.name
+            paths |= {(6, i, 2, j): f"{service.name}.{method.name}" for j, method in enumerate(service.method)}
+        silent += [f"{file.name}: {name}" for path, name in paths.items() if not said.get(path)]
+    assert silent == []
+
+
+def test_an_enum_value_that_was_never_set_means_nothing(files: list[FileDescriptorProto]) -> None:
+    for enum in enums(files):
+        zero = next(value.name for value in enum.value if value.number == 0)
+        assert zero.endswith("_UNSPECIFIED"), enum.name
+
+
+def test_no_map_is_in_what_is_signed_hashed_or_compared(files: list[FileDescriptorProto]) -> None:
+    assert sorted(field for message in messages(files) for field in map_fields(message)) == [
+        "Error.metadata",
+        "Hello.labels",
+    ]
+    by_name = {PACKAGE + message.name: message for message in messages(files)}
+    for root in ("Receipt", "TaskResult", "WorkerEvents", "Catalog", "CreateJobRequest", "HistoryEvent", "JobSummary"):
+        reached, todo = set[str](), [PACKAGE + root]
+        while todo:
+            name = todo.pop()
+            if name in reached or name not in by_name:
+                continue
+            reached.add(name)
+            assert map_fields(by_name[name]) == [], f"{root} reaches a map in {name}"
+            todo += [field.type_name for field in by_name[name].field]
+
+
+def test_numbers_have_types_that_every_language_has(files: list[FileDescriptorProto]) -> None:
+    kinds = FieldDescriptorProto
+    allowed = {kinds.TYPE_INT32, kinds.TYPE_INT64, kinds.TYPE_DOUBLE, kinds.TYPE_BOOL, kinds.TYPE_STRING}
+    allowed |= {kinds.TYPE_BYTES, kinds.TYPE_MESSAGE, kinds.TYPE_ENUM}
+    assert [
+        f"{message.name}.{field.name}"
+        for message in messages(files)
+        for field in message.field
+        if field.type not in allowed
+    ] == []
+
+
+def test_no_name_is_bent_by_a_known_generator(files: list[FileDescriptorProto]) -> None:
+    # The package's own first part hides it in typed Python; the rest is a method of every object in Ruby, C#, Go, Java
+    # or JavaScript, or a word of the language in several.
+    taken = {"holon", "google", "hash", "method", "send", "display", "freeze", "clone", "class", "object", "string"}
+    taken |= {"reset", "descriptor", "parser", "types", "constructor", "length", "arguments", "namespace", "operator"}
+    taken |= {"from", "import", "in", "is", "not", "default", "delete", "register", "union", "async", "await", "self"}
+    bent = []
+    for message in messages(files):
+        names = {field.name for field in message.field} | {oneof.name for oneof in message.oneof_decl}
+        derived = {f"{name}_{suffix}" for name in names for suffix in ("count", "list", "bytes", "value", "case")}
+        derived |= {f"{prefix}_{name}" for name in names for prefix in ("has", "clear", "get", "set")}
+        same_as_class = {name for name in names if name.replace("_", "").lower() == message.name.lower()}
+        bent += [f"{message.name}.{name}" for name in names & (derived | taken) | same_as_class]
+    assert sorted(bent) == []
+
+
+def test_every_file_says_the_same_about_every_language(files: list[FileDescriptorProto]) -> None:
+    for file in files:
+        options = file.options
+        outer = Path(file.name).stem.capitalize() + "Proto"
+        assert (options.go_package, options.java_package) == ("holon/rxon/v1;rxonv1", "holon.rxon.v1")
+        assert (options.java_multiple_files, options.java_outer_classname) == (True, outer)
+        assert (options.csharp_namespace, options.ruby_package) == ("Holon.Rxon.V1", "Holon::Rxon::V1")
+        assert (options.php_namespace, options.objc_class_prefix) == ("Holon\\Rxon\\V1", "HRX")
+
+
+def test_only_the_session_and_the_watch_are_streams(files: list[FileDescriptorProto]) -> None:
+    streams = {
+        f"{service.name}.{method.name}": (method.client_streaming, method.server_streaming)
+        for file in files
+        for service in file.service
+        for method in service.method
+        if method.client_streaming or method.server_streaming
+    }
+    assert streams == {"WorkerService.Session": (True, True), "JobService.WatchJob": (False, True)}
+
+
+def test_buf_finds_nothing_to_say(buf: str) -> None:
+    for command in (["lint"], ["format", "-d", "--exit-code"]):
+        done = run(buf, *command, cwd=PROTOS)
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
+def test_the_committed_code_is_what_the_protos_give(drift: subprocess.CompletedProcess[bytes]) -> None:
+    assert drift.returncode == 0, drift.stderr.decode()
+
+
+def test_the_generated_code_imports_without_a_warning() -> None:
+    modules = [path.stem for path in (ROOT / "holon/rxon/v1").glob("*_pb2*.py")]
+    assert len(modules) == 9
+    done = run(sys.executable, "-W", "error", "-c", "\n".join(f"import holon.rxon.v1.{name}" for name in modules))
+    assert done.returncode == 0, done.stderr.decode()
