@@ -215,7 +215,10 @@ def _meant(
     fitting = [
         branch
         for branch in context
-        if not any(one.kind.name == "type" and len(one.instance_path) <= depth for one in branch)
+        if not any(
+            isinstance(one.kind, jsonschema_rs.ValidationErrorKind.Type) and len(one.instance_path) <= depth
+            for one in branch
+        )
     ]
     return fitting[0] if len(fitting) == 1 else None
 
