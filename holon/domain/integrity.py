@@ -6,9 +6,10 @@ import inspect
 from dataclasses import dataclass
 from typing import Literal
 
+from holon.domain import schema
 from holon.domain.blueprint import Blueprint, State
 from holon.domain.targets import Target, Targets, targets_of
-from holon.errors import BlueprintError
+from holon.errors import BlueprintError, HolonError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,12 @@ def check(blueprint: Blueprint) -> list[Problem]:
     problems: list[Problem] = []
     try:
         start: State | None = blueprint.start
-        problems.extend(_input(blueprint))
     except BlueprintError as error:
         start = None
         problems.append(Problem("error", None, error.message))
     targets = {state.name: _targets(state) for state in blueprint.states.values()}
     for state in blueprint.states.values():
+        problems.extend(_input(blueprint, state))
         problems.extend(_dangling(blueprint, state, targets[state.name]))
         if not (state.is_end or {"actions", "context"} & {want.name for want in state.wants}):
             text = f"{_place(state)} takes neither `actions` nor `context`, so it can decide nothing, and is no end"
@@ -50,16 +51,19 @@ def check(blueprint: Blueprint) -> list[Problem]:
     return problems
 
 
-def _input(blueprint: Blueprint) -> list[Problem]:
-    start = blueprint.start
-    try:
-        schema = blueprint.input_schema or {}
-    except BlueprintError as error:
-        return [Problem("error", start.name, error.message)]
-    if schema.get("type", "object") == "object":
+def _input(blueprint: Blueprint, state: State) -> list[Problem]:
+    """What is wrong with the hint of a handler's `initial_data`."""
+    if "initial_data" not in {want.name for want in state.wants}:
         return []
-    text = f"{_place(start)}: initial_data is always an object; its hint allows only {schema['type']}"
-    return [Problem("error", start.name, text)]
+    try:
+        hint = schema.hint_of(state.function, "initial_data")
+        text = schema.schema_of(hint) or {}
+    except HolonError as error:
+        return [Problem("error", state.name, f"{_place(state)}: initial_data: {error.message}")]
+    if "object" in text.get("type", "object"):
+        return []
+    why = f"{_place(state)}: initial_data of blueprint {blueprint.name!r} is always an object, never {text['type']}"
+    return [Problem("error", state.name, why)]
 
 
 def _targets(state: State) -> Targets:

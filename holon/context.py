@@ -1,0 +1,223 @@
+"""What a handler is given: the `actions` by which it decides, the `context`, and its arguments by their names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from holon.domain import schema
+from holon.domain.blueprint import State
+from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
+from holon.domain.plain import obstacle
+from holon.errors import BlueprintError
+
+_TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
+_BRANCH_KEYS = frozenset({"task_type", "type", "params", "priority", *_TIMEOUTS})
+_ABSENT = object()
+_NAMES_SHOWN = 20
+_LARGEST_NUMBER = sys.float_info.max
+
+
+class ActionFactory:
+    """The decision of one run of a handler: exactly one call of one method.
+
+    Every method checks what it is given at once, and raises BlueprintError: ACTION_INVALID for what cannot be, and
+    SECOND_DECISION for a call after another. Nothing happens before the handler returns.
+    """
+
+    def __init__(self) -> None:
+        self._decision: Decision | None = None
+
+    def __repr__(self) -> str:
+        return f"<ActionFactory {self._decision!r}>"
+
+    @property
+    def decision(self) -> Decision | None:
+        """What was decided; None so far."""
+        return self._decision
+
+    def go_to(self, state: str) -> None:
+        """Go on in another state."""
+        self._decide(GoTo(_text("go_to", "state", state)))
+
+    def dispatch_task(
+        self,
+        task_type: str,
+        params: Mapping[str, Any] | None = None,
+        transitions: Mapping[str, str] | None = None,
+        *,
+        priority: float = 0.0,
+        timeout_seconds: float | None = None,
+        dispatch_timeout_seconds: float | None = None,
+        result_timeout_seconds: float | None = None,
+    ) -> None:
+        """Give one task to a worker, and go on by the status it answers.
+
+        Arguments:
+            task_type: the skill that the worker needs.
+            params: what the worker is given: JSON with text as keys.
+            transitions: the next state for each status, such as `{"success": "publish", "failure": "clean_up"}`.
+            priority: higher goes first among the tasks that wait.
+            timeout_seconds: the longest the task may run once a worker has it; None for the node's setting.
+            dispatch_timeout_seconds: the longest it may wait for a worker; None for the job's value.
+            result_timeout_seconds: the longest from now to its result; None for the job's value.
+        """
+        where = "dispatch_task"
+        if transitions is not None and not isinstance(transitions, Mapping):
+            raise _wrong(f"{where}: transitions is a {type(transitions).__name__}; give a dict of status to state")
+        ways = {
+            _text(where, "a status in transitions", status): _text(where, f"the state for {status!r}", state)
+            for status, state in (transitions or {}).items()
+        }
+        timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
+        self._decide(DispatchTask(transitions=ways, **_task(where, task_type, params, priority, timeouts)))
+
+    def dispatch_parallel(
+        self, tasks: Iterable[Mapping[str, Any]], aggregate_into: str, *, fail_fast: bool = False
+    ) -> None:
+        """Give many tasks to workers at once, and go on in one state when all have ended.
+
+        Arguments:
+            tasks: dicts with `task_type` (or `type`), and if needed `params`, `priority`, `timeout_seconds`,
+                `dispatch_timeout_seconds` and `result_timeout_seconds`, as in `dispatch_task`. None at all goes
+                straight on.
+            aggregate_into: the state, usually an aggregator, that gets `aggregation_results`, in order of the tasks.
+            fail_fast: the first task that fails for good ends the job.
+        """
+        target = _text("dispatch_parallel", "aggregate_into", aggregate_into)
+        if not isinstance(fail_fast, bool):
+            raise _wrong(f"dispatch_parallel: fail_fast is {fail_fast!r}; give True or False")
+        if isinstance(tasks, str | Mapping) or not isinstance(tasks, Iterable):
+            raise _wrong(f"dispatch_parallel: tasks is a {type(tasks).__name__}; give a list of dicts")
+        branches = tuple(_branch(f"dispatch_parallel: task {index}", task) for index, task in enumerate(tasks))
+        self._decide(DispatchParallel(branches, target, fail_fast))
+
+    def _decide(self, decision: Decision) -> None:
+        if self._decision is not None:
+            raise BlueprintError(
+                f"this run of the handler has already decided {type(self._decision).__name__}, and now decides "
+                f"{type(decision).__name__}; decide once, for instance with `return` after the first",
+                code="SECOND_DECISION",
+            )
+        self._decision = decision
+
+
+@dataclass(slots=True)
+class JobContext:
+    """One run of one handler: what it may know. All but `state_history` is for reading.
+
+    Arguments:
+        job_id: the job's id.
+        blueprint_name: the blueprint's name.
+        current_state: the state that runs.
+        initial_data: what the job was created with.
+        state_history: what workers answered so far, and whatever handlers put there.
+        aggregation_results: the results of the fan-out that led here, by task id; empty otherwise.
+        actions: where the handler decides.
+    """
+
+    job_id: str
+    blueprint_name: str
+    current_state: str
+    initial_data: dict[str, Any]
+    state_history: dict[str, Any] = field(default_factory=dict)
+    aggregation_results: dict[str, Any] = field(default_factory=dict)
+    actions: ActionFactory = field(default_factory=ActionFactory)
+
+
+_FIELDS = tuple(JobContext.__dataclass_fields__)
+
+
+def arguments(
+    state: State, context: JobContext, build_input: Callable[[Any, Any], Any] = schema.build
+) -> dict[str, Any]:
+    """The arguments of a handler, by their names.
+
+    `context` is the whole context. A field of the context wins over data of the same name, `state_history` over
+    `initial_data`. `initial_data` is built as the handler's hint says. What is not there keeps its default.
+
+    Arguments:
+        state: whose handler runs.
+        context: what this run may know.
+        build_input: makes the typed value of `initial_data` from its hint and the JSON.
+    Raises:
+        BlueprintError: (MISSING_ARGUMENT) a required argument is nowhere.
+        InvalidArgument: `initial_data` does not fit the handler's hint.
+    """
+    given: dict[str, Any] = {}
+    for want in state.wants:
+        if want.name == "initial_data":
+            given["initial_data"] = build_input(_hint(state.function), context.initial_data)
+        elif want.name == "context":
+            given["context"] = context
+        elif want.name in _FIELDS:
+            given[want.name] = getattr(context, want.name)
+        else:
+            value = context.state_history.get(want.name, context.initial_data.get(want.name, _ABSENT))
+            if value is not _ABSENT:
+                given[want.name] = value
+            elif want.required:
+                raise _missing(want.name, state, context)
+    return given
+
+
+@lru_cache(maxsize=1024)
+def _hint(function: Callable[..., Any]) -> Any:
+    return schema.hint_of(function, "initial_data")
+
+
+def _missing(name: str, state: State, context: JobContext) -> BlueprintError:
+    data = sorted({*context.state_history, *context.initial_data})
+    known = ", ".join(data[:_NAMES_SHOWN]) + (f" and {len(data) - _NAMES_SHOWN} more" if data[_NAMES_SHOWN:] else "")
+    return BlueprintError(
+        f"handler {state.name!r} of blueprint {context.blueprint_name!r} requires the argument {name!r}, which is "
+        f"neither in the context ({', '.join(_FIELDS)}) nor in the job's data ({known or 'empty'}); "
+        "give it a default, or have an earlier step provide it",
+        code="MISSING_ARGUMENT",
+    )
+
+
+def _branch(where: str, task: Any) -> Branch:
+    if not isinstance(task, Mapping):
+        raise _wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params")
+    if unknown := [key for key in task if key not in _BRANCH_KEYS]:
+        raise _wrong(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_BRANCH_KEYS))}")
+    skill = task.get("task_type", task.get("type"))
+    if task.get("type", skill) != skill:
+        raise _wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
+    timeouts = tuple(task.get(name) for name in _TIMEOUTS)
+    return Branch(**_task(where, skill, task.get("params"), task.get("priority", 0.0), timeouts))
+
+
+def _task(where: str, skill: Any, params: Any, priority: Any, timeouts: tuple[Any, ...]) -> dict[str, Any]:
+    """The fields that one task and a branch share, checked."""
+    _text(where, "task_type", skill)
+    if params is not None and not isinstance(params, Mapping):
+        raise _wrong(f"{where}: params is a {type(params).__name__}; give a dict")
+    plain = dict(params or {})
+    if found := obstacle(plain, "params"):
+        raise _wrong(f"{where}: {found}")
+    if not _is_number(priority):
+        raise _wrong(f"{where}: priority is {priority!r}; give a finite number")
+    for name, value in zip(_TIMEOUTS, timeouts, strict=True):
+        if value is not None and not (_is_number(value) and value > 0):
+            raise _wrong(f"{where}: {name} is {value!r}; give a finite number of seconds above 0, or None")
+    seconds = {name: None if value is None else float(value) for name, value in zip(_TIMEOUTS, timeouts, strict=True)}
+    return {"skill": skill, "params": plain, "priority": float(priority), **seconds}
+
+
+def _text(where: str, what: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(f"{where}: {what} is {value!r}; give text that is not empty")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
+
+
+def _wrong(message: str) -> BlueprintError:
+    return BlueprintError(message, code="ACTION_INVALID")

@@ -1,0 +1,42 @@
+"""Plain values: what JSON can hold, told before it is written anywhere."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+# What the JSON of every language here reads back unchanged.
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+# As deep as the codec goes.
+MAX_DEPTH = 200
+
+
+def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
+    """The first thing in a value that JSON cannot hold, as a sentence; None when there is none.
+
+    Arguments:
+        value: dicts with text as keys, lists, tuples, text, finite numbers, booleans, None.
+        path: what to call the value itself.
+        depth: how deep it stands; a value nested over 200 deep, or in itself, is an obstacle.
+    """
+    if value is None or isinstance(value, str | bool):
+        return None
+    if isinstance(value, int):
+        return None if _SMALLEST <= value <= _LARGEST else f"{path} is an integer of over 64 bits"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{path} is {value}, which is no number in JSON"
+    if depth >= MAX_DEPTH:
+        return f"{path[:100]}... is nested over {MAX_DEPTH} deep"
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                return f"{path} has the key {key!r}; keys are text"
+            if found := obstacle(item, f"{path}.{key}", depth + 1):
+                return found
+        return None
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            if found := obstacle(item, f"{path}[{index}]", depth + 1):
+                return found
+        return None
+    return f"{path} is a {type(value).__name__}, which JSON cannot hold"
