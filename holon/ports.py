@@ -123,12 +123,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Room at one worker's live session: it takes up to `n` tasks of these match keys."""
+    """Room at one worker's live session: it takes up to `n` tasks of these match keys.
+
+    `only` says that no other worker could do them: then a task does not avoid the worker that failed it last.
+    """
 
     worker_id: str
     session_id: str
     n: int
     keys: tuple[str, ...]
+    only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +415,9 @@ class Steps(Protocol):
         """Create jobs, all or none; a repeat of a request id answers with the job that it made."""
         ...
 
-    async def append(self, job_id: str, event: InboxEvent, dedup_key: str, want: int) -> tuple[Appended, Sequence[Claim]]:
+    async def append(
+        self, job_id: str, event: InboxEvent, dedup_key: str, want: int
+    ) -> tuple[Appended, Sequence[Claim]]:
         """Put an event into a job's inbox; the same key is put in once."""
         ...
 

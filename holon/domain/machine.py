@@ -211,7 +211,12 @@ def handler_failed(job: Job, error: JobError, limits: Limits, now: int, took: in
     """
     failures = job.failures + 1
     told = HistoryEvent(
-        "state_failed", now, job.current_state, duration_ms=took, attempt_number=failures, details={"error": error.message}
+        "state_failed",
+        now,
+        job.current_state,
+        duration_ms=took,
+        attempt_number=failures,
+        details={"error": error.message},
     )
     if failures > limits.retry.max_retries:
         message = f"handler of state {job.current_state!r} failed after {failures} attempts: {error.message}"

@@ -47,7 +47,7 @@ def back_off(policy: RetryPolicy, failures: int, chance: float) -> int:
         failures: how many tries have failed by now, at least 1.
         chance: a random number in [0, 1).
     """
-    ceiling = min(policy.longest_ms, policy.first_ms * 2 ** min(failures - 1, 30))
+    ceiling = min(policy.longest_ms, policy.first_ms << min(failures - 1, 30))
     return round(ceiling * chance)
 
 

@@ -1,0 +1,169 @@
+"""The loader: blueprints from files, with everything that is wrong with all of them in one report."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from holon.domain import integrity
+from holon.domain.blueprint import Blueprint
+from holon.domain.integrity import Problem
+from holon.errors import BlueprintError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """One problem, and the file and blueprint that it is in; `blueprint` is None when the file itself is at fault."""
+
+    file: Path
+    blueprint: str | None
+    problem: Problem
+
+    def __str__(self) -> str:
+        whose = f": blueprint {self.blueprint}" if self.blueprint else ""
+        return f"{self.problem.severity}: {self.file}{whose}: {self.problem.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found in some files: blueprints, each with its file, and problems in the order of the files."""
+
+    blueprints: tuple[tuple[Path, Blueprint], ...]
+    problems: tuple[FileProblem, ...]
+
+    @property
+    def errors(self) -> tuple[FileProblem, ...]:
+        """The problems that keep the blueprints from being used."""
+        return tuple(one for one in self.problems if one.problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[FileProblem, ...]:
+        """The problems that are for the author to judge."""
+        return tuple(one for one in self.problems if one.problem.severity == "warning")
+
+
+def load_directory(path: Path | str) -> list[Blueprint]:
+    """Import the blueprints of a directory: every `*.py` at its top but those whose names begin with `_`.
+
+    The files are run. Warnings are logged.
+
+    Returns:
+        the blueprints, in order of file name and definition.
+    Raises:
+        BlueprintError: anything is wrong with any file; its message lists all of it, and no blueprint is returned.
+    """
+    return _sound(examine_directory(path))
+
+
+def load_file(path: Path | str) -> list[Blueprint]:
+    """Import the blueprints of one file, as `load_directory` does."""
+    return _sound(examine([Path(path)]))
+
+
+def examine_directory(path: Path | str) -> Report:
+    """As `load_directory`, but with every problem told and nothing raised for it.
+
+    Raises:
+        BlueprintError: (BLUEPRINTS_UNREADABLE) the directory cannot be listed.
+    """
+    try:
+        files = sorted(one for one in Path(path).iterdir() if one.suffix == ".py" and not one.name.startswith("_"))
+    except OSError as error:
+        raise BlueprintError(
+            f"the blueprints directory {path} cannot be read: {error.strerror}; check BLUEPRINTS_DIR",
+            code="BLUEPRINTS_UNREADABLE",
+        ) from error
+    return examine(files)
+
+
+def examine(files: Iterable[Path]) -> Report:
+    """Import files and check every blueprint in them, alone and beside the others."""
+    found: list[tuple[Path, Blueprint]] = []
+    problems: list[FileProblem] = []
+    for file in files:
+        try:
+            module = _import(file)
+        except BlueprintError as error:
+            problems.append(FileProblem(file, None, Problem("error", None, error.message)))
+            continue
+        fresh = _blueprints(module, known={id(blueprint) for _, blueprint in found})
+        if not fresh:
+            problems.append(
+                FileProblem(file, None, Problem("warning", None, "it defines no Blueprint at its top level"))
+            )
+        for blueprint in fresh:
+            problems.extend(FileProblem(file, blueprint.name, one) for one in integrity.check(blueprint))
+            problems.extend(FileProblem(file, blueprint.name, one) for one in _clashes(blueprint, found))
+            found.append((file, blueprint))
+    return Report(tuple(found), tuple(problems))
+
+
+def _import(file: Path) -> ModuleType:
+    """Run a file as a module under a name of its own, so that no two files and no installed package can clash."""
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    name = f"_holon_blueprints_{digest}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise BlueprintError("it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and type hints look their module up while it is being run.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise BlueprintError(_reason(file, error)) from error
+    return module
+
+
+def _reason(file: Path, error: BaseException) -> str:
+    """What went wrong while a file was run, with the line of the file itself."""
+    if isinstance(error, BlueprintError):
+        return error.message
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    if isinstance(error, OSError) and error.filename == str(file):
+        return f"it cannot be read: {error.strerror}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}"
+
+
+def _blueprints(module: ModuleType, known: set[int]) -> list[Blueprint]:
+    fresh: dict[int, Blueprint] = {}
+    for value in vars(module).values():
+        if isinstance(value, Blueprint) and id(value) not in known:
+            fresh.setdefault(id(value), value)
+    return list(fresh.values())
+
+
+def _clashes(blueprint: Blueprint, found: list[tuple[Path, Blueprint]]) -> list[Problem]:
+    problems = []
+    for file, other in found:
+        if other.name == blueprint.name:
+            problems.append(Problem("error", None, f"the name {blueprint.name!r} is already taken by {file}"))
+        elif blueprint.path and other.path == blueprint.path:
+            text = f"the path {blueprint.path} is already taken by blueprint {other.name!r} in {file}"
+            problems.append(Problem("error", None, text))
+    return problems
+
+
+def _sound(report: Report) -> list[Blueprint]:
+    for one in report.warnings:
+        logger.warning("%s", one)
+    if report.errors:
+        count = len(report.errors)
+        lines = "\n".join(f"  {one}" for one in report.errors)
+        raise BlueprintError(
+            f"the blueprints have {count} error{'s' * (count > 1)}; correct them and load again:\n{lines}"
+        )
+    return [blueprint for _, blueprint in report.blueprints]

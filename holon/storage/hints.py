@@ -1,0 +1,56 @@
+"""Wake-ups from the store: folded together while nobody looks, so that they never pile up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from holon.ports import Hint
+
+
+class Hints:
+    """Where a store leaves its hints, and where listeners pick them up. For one event loop."""
+
+    def __init__(self) -> None:
+        self._listeners: set[_Listener] = set()
+
+    def give(self, hint: Hint) -> None:
+        """Leave a hint for every listener."""
+        for listener in self._listeners:
+            listener.fold(hint)
+
+    def listen(self) -> AsyncIterator[Hint]:
+        """Hints from now on; one that was not picked up yet takes up the next."""
+        listener = _Listener()
+        self._listeners.add(listener)
+        return self._until_closed(listener)
+
+    async def _until_closed(self, listener: _Listener) -> AsyncIterator[Hint]:
+        try:
+            while True:
+                yield await listener.take()
+        finally:
+            self._listeners.discard(listener)
+
+
+class _Listener:
+    def __init__(self) -> None:
+        self._hint: Hint | None = None
+        self._some = asyncio.Event()
+
+    def fold(self, hint: Hint) -> None:
+        old = self._hint or Hint()
+        self._hint = Hint(
+            ready=old.ready or hint.ready,
+            stops=old.stops or hint.stops,
+            due=hint.due if hint.due is not None else old.due,
+            keys=old.keys | hint.keys,
+            spawns=old.spawns | hint.spawns,
+        )
+        self._some.set()
+
+    async def take(self) -> Hint:
+        await self._some.wait()
+        self._some.clear()
+        hint, self._hint = self._hint, None
+        return hint or Hint()

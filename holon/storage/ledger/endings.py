@@ -1,0 +1,109 @@
+"""The ledger: how tasks end, and how their jobs learn of it."""
+
+from __future__ import annotations
+
+from holon.domain.events import BranchesDone, HistoryEvent, TaskEnded
+from holon.domain.machine import succeeded
+from holon.domain.task import WORKER_LOST, Outcome, task_id
+from holon.ports import StopReason, Superseded
+from holon.storage.ledger.jobs import deliver
+from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.tables import Tables
+from holon.storage.ledger.tasks import clear_fan_out, close_attempt, queued_changed, requeue, stop_holder
+
+
+def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEvent | None, now: int) -> None:
+    """End an edited task with an outcome, and tell its job: at once, or with the last branch."""
+    if task.state is TaskState.QUEUED:
+        tables.dequeued(task)
+    if task.state in (TaskState.QUEUED, TaskState.BACK_OFF):
+        queued_changed(tables, task, -1, now)
+    task.state = TaskState.OVER
+    task.outcome = outcome
+    task.params = b""
+    row = tables.job(task.job_id)
+    if row is None or row.over:
+        return
+    tables.edit(row)
+    row.updated_at = now
+    if event is not None:
+        tables.tell(row, (event,))
+    if not task.branch:
+        row.progress = None if outcome.error else row.progress
+        deliver(tables, row, TaskEnded(task.step, task.id, outcome, task.generation))
+        return
+    _count_down(tables, row, task, outcome)
+
+
+def _count_down(tables: Tables, row: JobRow, task: TaskRow, outcome: Outcome) -> None:
+    fan = row.fan
+    if fan is None or fan.step != task.step or fan.over:
+        return
+    tables.edit(fan)
+    fan.pending -= 1
+    fan.progress += 100 - task.progress
+    fan.bytes += len(outcome.data)
+    row.progress = round(fan.progress / fan.total, 1)
+    failed = not succeeded(outcome)
+    fan.failed += failed
+    too_large = fan.bytes > tables.settings.max_fan_in_bytes
+    fail_fast = failed and fan.fail_fast
+    if fan.pending and not too_large and not fail_fast:
+        return
+    fan.over = True
+    if fan.pending:
+        fan.chunks = ()
+        end_open_tasks(tables, row, Superseded.JOB_ALREADY_TERMINATED)
+    deliver(tables, row, BranchesDone(fan.step, fan.failed, fail_fast, too_large))
+
+
+def end_open_tasks(tables: Tables, row: JobRow, reason: Superseded) -> None:
+    """End what is still open of a job's last step; those who work on it are told to stop."""
+    clear_fan_out(tables, row)
+    open_count, row.open_count = row.open_count, 0
+    for index in range(open_count):
+        task = tables.task(task_id(row.id, row.open_step, index))
+        if task is None or task.state is TaskState.OVER:
+            continue
+        tables.edit(task)
+        if task.state is TaskState.QUEUED:
+            tables.dequeued(task)
+        stop_holder(tables, task, StopReason.CANCELLED)
+        task.state = TaskState.OVER
+        task.over_reason = reason
+        task.params = b""
+
+
+def finished_line(task: TaskRow, outcome: Outcome, now: int) -> HistoryEvent:
+    """The line of history that says how a task's attempt ended, with every lease that it had."""
+    error = outcome.error
+    details = {
+        "status": outcome.status,
+        "skill": task.need.skill,
+        "generation": task.generation,
+        "attempts": [[one.worker_id, one.offered, one.leased, one.ended] for one in task.attempts],
+    }
+    if error is not None:
+        details |= {"code": error.code, "error": error.message}
+    began = (task.attempts[-1].leased or task.attempts[-1].offered) if task.attempts else None
+    return HistoryEvent(
+        "task_finished",
+        now,
+        duration_ms=None if began is None else now - began,
+        worker_id=outcome.worker_id or task.worker_id or None,
+        attempt_number=task.attempt,
+        task_id=task.id,
+        details=details,
+    )
+
+
+def lost(tables: Tables, task: TaskRow, now: int) -> None:
+    """The session of an edited task's lease ended without an outcome: run it again, or give it up."""
+    task.losses += 1
+    if task.losses < tables.settings.max_losses:
+        requeue(tables, task, now)
+        return
+    close_attempt(task, now)
+    message = f"{task.losses} sessions ended while they held the task; it may be what ends them"
+    outcome = Outcome.failed(WORKER_LOST, message, task.worker_id)
+    task_over(tables, task, outcome, finished_line(task, outcome, now), now)

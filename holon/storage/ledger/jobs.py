@@ -1,0 +1,125 @@
+"""The ledger: jobs, their inboxes and the claims on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holon.domain.events import CancelRequested, InboxEvent
+from holon.ports import Appended, Claim, Created, Creation, NewJob
+from holon.storage.ledger.rows import JobRow
+from holon.storage.ledger.tables import Tables
+from holon.storage.records import decode_job
+
+
+def create_jobs(tables: Tables, items: Sequence[tuple[NewJob, bytes]], want: int, now: int) -> Created:
+    """Create jobs, all or none. With each item comes its encoded state."""
+    replies: list[tuple[str, Creation]] = []
+    for new, state in items:
+        job = new.job
+        if new.request_id is not None:
+            known = tables.request(job.owner, new.request_id)
+            row = tables.job(known) if known else None
+            if row is not None:
+                same = row.request_digest == new.request_digest
+                replies.append((row.id, Creation.EXISTING if same else Creation.CONFLICT))
+                continue
+        row = JobRow(tables.number(), job.id, job.owner, job.blueprint, job.status, state, now)
+        row.request_id = new.request_id
+        row.request_digest = new.request_digest
+        tables.add_job(row)
+        tables.tell(row, new.history)
+        tables.mark_ready(row)
+        replies.append((row.id, Creation.CREATED))
+    return Created(tuple(replies), claim(tables, want, now))
+
+
+def append(
+    tables: Tables, job_id: str, event: InboxEvent, dedup_key: str, want: int, now: int
+) -> tuple[Appended, tuple[Claim, ...]]:
+    """Put an event into a job's inbox, once for each key."""
+    row = tables.job(job_id)
+    if row is None:
+        return Appended.UNKNOWN, ()
+    if dedup_key in row.dedups:
+        return Appended.DUPLICATE, claim(tables, want, now)
+    if row.over:
+        return Appended.OVER, ()
+    if len(row.inbox) >= tables.settings.max_inbox or len(row.dedups) >= tables.settings.max_inbox:
+        return Appended.FULL, ()
+    tables.edit(row).dedups = (*row.dedups, dedup_key)
+    deliver(tables, row, event)
+    return Appended.APPENDED, claim(tables, want, now)
+
+
+def deliver(tables: Tables, row: JobRow, event: InboxEvent) -> None:
+    """Put an event into the inbox of a live job, and make the job ready."""
+    tables.edit(row)
+    row.inbox_seq += 1
+    row.inbox = (*row.inbox, (row.inbox_seq, event))
+    row.cancel_pending = row.cancel_pending or isinstance(event, CancelRequested)
+    tables.mark_ready(row)
+
+
+def claim(tables: Tables, want: int, now: int) -> tuple[Claim, ...]:
+    """Claim ready jobs, oldest first.
+
+    A job that was delivered before without a commit is a suspect: it runs alone, so that a handler that kills the
+    process condemns nobody else.
+    """
+    claims: list[Claim] = []
+    suspects = any(row.deliveries > 1 for job_id in tables.claimed if (row := tables.jobs.get(job_id)))
+    while len(claims) < want and not suspects:
+        if not tables.claimed and (row := tables.next_ready(suspect=True)) is not None:
+            claims.append(_claimed(tables, row, now))
+            break
+        if tables.has_suspects():
+            break
+        row = tables.next_ready(suspect=False)
+        if row is None:
+            break
+        claims.append(_claimed(tables, row, now))
+    return tuple(claims)
+
+
+def _claimed(tables: Tables, row: JobRow, now: int) -> Claim:
+    tables.edit(row)
+    row.ready_seq = 0
+    row.deliveries += 1
+    row.claim_id = tables.token()
+    row.claim_until = now + tables.settings.claim
+    tables.hold(row)
+    tables.arm(row, row.claim_until)
+    return Claim(decode_job(row.state), row.claim_id, row.inbox, row.deliveries)
+
+
+def keep(tables: Tables, claims: Sequence[tuple[str, str]], now: int) -> tuple[bool, ...]:
+    """Renew claims."""
+    kept = []
+    for job_id, claim_id in claims:
+        row = tables.jobs.get(job_id)
+        ours = row is not None and row.claim_id == claim_id
+        if row is not None and ours:
+            tables.edit(row).claim_until = now + tables.settings.claim
+        kept.append(ours)
+    return tuple(kept)
+
+
+def release(tables: Tables, claims: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
+    """Give claims back unused."""
+    released = []
+    for job_id, claim_id in claims:
+        row = tables.jobs.get(job_id)
+        ours = row is not None and row.claim_id == claim_id
+        if row is not None and ours:
+            tables.edit(row).deliveries = 0
+            unclaim(tables, row)
+        released.append(ours)
+    return tuple(released)
+
+
+def unclaim(tables: Tables, row: JobRow) -> None:
+    """End the claim on an edited job, and make it ready again if there is something to do."""
+    tables.let_go(row)
+    row.claim_id = ""
+    if row.due or row.inbox:
+        tables.mark_ready(row)

@@ -1,0 +1,137 @@
+"""The ledger: sessions, and the leases that they get within their credits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holon.domain.task import job_of
+from holon.ports import Attempt, Leased, Offer, Opened, Opening, Seat, Superseded
+from holon.storage.ledger.endings import lost
+from holon.storage.ledger.rows import TaskRow, TaskState, WorkerRow
+from holon.storage.ledger.tables import Tables
+from holon.storage.ledger.tasks import arm_task, queued_changed
+
+
+def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
+    """Lease the heads of the backlog to these seats, in their order, within the credits of their workers."""
+    offers: list[Offer] = []
+    for seat in seats:
+        worker = tables.workers.get(seat.worker_id)
+        if worker is None or worker.session_id != seat.session_id or not worker.live:
+            continue
+        for _ in range(min(seat.n, worker.credits - len(worker.held))):
+            task = tables.best(seat.keys, worker.id, seat.only, now)
+            if task is None:
+                break
+            offers.append(_granted(tables, task, worker, now))
+    left = frozenset(key for seat in seats for key in seat.keys if tables.waiting.get(key))
+    return Leased(tuple(offers), left)
+
+
+def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offer:
+    tables.edit(task)
+    task.state = TaskState.OFFERED
+    task.worker_id, task.session_id = worker.id, worker.session_id
+    task.lease_id = tables.token()
+    task.lease_until = now + tables.settings.offer
+    task.attempt += 1
+    task.attempts = (*task.attempts, Attempt(worker.id, now, None, None))
+    tables.edit(worker).held = {**worker.held, task.lease_id: task.id}
+    queued_changed(tables, task, -1, now)
+    arm_task(tables, task)
+    return offer_of(task, now)
+
+
+def offer_of(task: TaskRow, now: int) -> Offer:
+    """A task under its lease, as its worker gets it."""
+    until = now + task.execution_timeout if task.execution_due is None else task.execution_due
+    if task.result_due is not None:
+        until = min(until, task.result_due)
+    return Offer(
+        worker_id=task.worker_id,
+        session_id=task.session_id,
+        task_id=task.id,
+        lease_id=task.lease_id,
+        job_id=task.job_id,
+        skill=task.need.skill,
+        version=task.need.version,
+        type=task.need.type,
+        params=task.params,
+        priority=task.priority,
+        generation=task.generation,
+        attempt=task.attempt,
+        time_left=max(0, until - now),
+        deadline=until,
+        retry=task.retry,
+    )
+
+
+def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
+    """Make a session its worker's current one. Leases that it does not resume go back to the queue at once."""
+    worker = tables.worker(opening.worker_id)
+    replaced = worker.session_id if worker.live else None
+    old = worker.held
+    tables.edit(worker)
+    worker.session_id, worker.live, worker.credits = opening.session_id, True, opening.credits
+    worker.held, worker.stops = {}, ()
+    kept: list[Offer] = []
+    dropped: list[tuple[str, str, Superseded]] = []
+    for task_id, lease_id in opening.resumed:
+        task = tables.task(task_id)
+        if task is not None and task.lease_id == lease_id and resume(tables, task, worker, now):
+            kept.append(offer_of(task, now))
+        else:
+            dropped.append((task_id, lease_id, why_not(tables, task_id, task, lease_id)))
+    for lease_id, task_id in old.items():
+        task = tables.task(task_id) if lease_id not in worker.held else None
+        if task is not None and task.lease_id == lease_id and task.state in (TaskState.OFFERED, TaskState.LEASED):
+            lost(tables, tables.edit(task), now)
+    return Opened(replaced, tuple(kept), tuple(dropped))
+
+
+def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
+    """Move a lease to its worker's current session, also one that ran out but went to nobody else."""
+    if task.worker_id != worker.id or task.state in (TaskState.OVER, TaskState.BACK_OFF):
+        return False
+    tables.edit(task)
+    if task.state is TaskState.QUEUED:
+        tables.dequeued(task)
+        queued_changed(tables, task, -1, now)
+        task.attempts = (
+            *task.attempts[:-1],
+            Attempt(worker.id, task.attempts[-1].offered, task.attempts[-1].leased, None),
+        )
+    task.session_id = worker.session_id
+    tables.edit(worker).held = {**worker.held, task.lease_id: task.id}
+    hold(tables, task, now)
+    return True
+
+
+def hold(tables: Tables, task: TaskRow, now: int) -> None:
+    """An edited task's worker has it: its lease runs from now, its execution from the first time."""
+    task.state = TaskState.LEASED
+    task.lease_until = now + tables.settings.lease
+    task.accepted = True
+    if task.execution_due is None:
+        task.execution_due = now + task.execution_timeout
+    last = task.attempts[-1]
+    if last.leased is None:
+        task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, now, None))
+    arm_task(tables, task)
+
+
+def why_not(tables: Tables, task_id: str, task: TaskRow | None, lease_id: str) -> Superseded:
+    """Why a lease is not, or no longer, its holder's."""
+    if task is None:
+        return Superseded.JOB_NOT_FOUND if tables.job(job_of(task_id)) is None else Superseded.STALE_TASK
+    if task.state in (TaskState.OVER, TaskState.BACK_OFF):
+        return task.over_reason or Superseded.STALE_TASK
+    return Superseded.WORKER_MISMATCH if task.lease_id == lease_id else Superseded.STALE_TASK
+
+
+def close_session(tables: Tables, worker_id: str, session_id: str) -> None:
+    """A session has ended. Its leases live on until their deadline."""
+    worker = tables.workers.get(worker_id)
+    if worker is not None and worker.session_id == session_id:
+        tables.edit(worker).live = False
+        worker.stops = ()

@@ -1,0 +1,74 @@
+"""The ledger: results of workers. Applied at most once, and only under the current lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holon.domain.events import HistoryEvent
+from holon.domain.task import Outcome
+from holon.ports import Completed, Result, Seat, Superseded
+from holon.storage.ledger.endings import finished_line, task_over
+from holon.storage.ledger.jobs import claim
+from holon.storage.ledger.leases import lease, why_not
+from holon.storage.ledger.rows import TaskRow, TaskState
+from holon.storage.ledger.tables import Tables
+from holon.storage.ledger.tasks import arm_task, avoid, close_attempt, give_up, queued_changed
+
+
+def complete(
+    tables: Tables, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat], now: int
+) -> Completed:
+    """Apply results of one worker; each is its worker's final word about its lease, whatever the verdict."""
+    verdicts = tuple(_complete(tables, result, worker_id, now) for result in results)
+    leased = lease(tables, seats, now)
+    return Completed(verdicts, leased, claim(tables, want, now))
+
+
+def _complete(tables: Tables, result: Result, worker_id: str, now: int) -> Superseded | None:
+    task = tables.task(result.task_id)
+    give_up(tables, worker_id, result.lease_id)
+    if task is None:
+        return why_not(tables, result.task_id, None, result.lease_id)
+    if task.applied_lease == result.lease_id and task.worker_id == worker_id:
+        return None
+    current = task.lease_id == result.lease_id and task.worker_id == worker_id
+    if not current or task.state in (TaskState.OVER, TaskState.BACK_OFF):
+        reason = why_not(tables, task.id, task, result.lease_id)
+        _record_superseded(tables, task, result, worker_id, reason, now)
+        return reason
+    tables.edit(task).applied_lease = result.lease_id
+    apply(tables, task, result.outcome, result.retry_after, now)
+    return None
+
+
+def apply(tables: Tables, task: TaskRow, outcome: Outcome, retry_after: int | None, now: int) -> None:
+    """Apply the outcome of an edited task's current attempt: it runs again after a while, or is over."""
+    close_attempt(task, now)
+    line = finished_line(task, outcome, now)
+    if retry_after is None:
+        task_over(tables, task, outcome, line, now)
+        return
+    if task.state is TaskState.QUEUED:
+        tables.dequeued(task)
+    else:
+        queued_changed(tables, task, 1, now)
+    task.state = TaskState.BACK_OFF
+    task.generation += 1
+    task.execution_due = None
+    task.until = now + retry_after
+    avoid(task, task.until + tables.settings.lease, now, soft=True)
+    arm_task(tables, task)
+    row = tables.job(task.job_id)
+    if row is not None:
+        tables.tell(tables.edit(row), (line,))
+
+
+def _record_superseded(
+    tables: Tables, task: TaskRow, result: Result, worker_id: str, reason: Superseded, now: int
+) -> None:
+    row = tables.job(task.job_id)
+    if row is None:
+        return
+    details = {"reason": reason, "status": result.outcome.status}
+    line = HistoryEvent("result_superseded", now, worker_id=worker_id, task_id=task.id, details=details)
+    tables.tell(tables.edit(row), (line,))

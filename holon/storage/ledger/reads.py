@@ -1,0 +1,60 @@
+"""The ledger: how its rows look to those who read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holon.domain.task import task_id
+from holon.ports import JobFilter, JobRecord, TaskRecord
+from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.tables import Tables
+from holon.storage.records import decode_job
+
+
+def job_record(tables: Tables, row: JobRow) -> JobRecord:
+    """A job as clients see it."""
+    task = None
+    if row.open_count and row.fan is None:
+        task = tables.tasks.get(task_id(row.id, row.open_step, 0))
+    return JobRecord(
+        job=decode_job(row.state),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        finished_at=row.finished_at,
+        progress=row.progress,
+        progress_message=row.message,
+        queued_need=task.need if task is not None and task.state is TaskState.QUEUED else None,
+    )
+
+
+def passes(row: JobRow, which: JobFilter) -> bool:
+    """Whether a list shows this job, whatever the page."""
+    return (
+        row.owner == which.owner
+        and which.blueprint in (None, row.blueprint)
+        and (not which.statuses or row.status in which.statuses)
+    )
+
+
+def task_record(row: TaskRow) -> TaskRecord:
+    """A task as those who decide about it see it."""
+    return TaskRecord(
+        id=row.id,
+        job_id=row.job_id,
+        state=row.state,
+        need=row.need,
+        lease_id=row.lease_id,
+        worker_id=row.worker_id,
+        generation=row.generation,
+        attempt=row.attempt,
+        retry=row.retry,
+        params=row.params,
+    )
+
+
+def queued_tasks(tables: Tables, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
+    """Waiting tasks of a match key, ordered by id."""
+    waiting = (
+        row for row in tables.tasks.values() if row.state is TaskState.QUEUED and row.key == key and row.id > after
+    )
+    return [task_record(row) for row in sorted(waiting, key=lambda row: row.id)[:limit]]

@@ -1,0 +1,33 @@
+"""The ledger: match keys of waiting tasks, and what happens to them when a new contract appears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from holon.domain.matching import Need
+from holon.storage.ledger.rows import TaskState
+from holon.storage.ledger.tables import Tables
+
+
+def needs(tables: Tables) -> Mapping[str, Need]:
+    """Every match key that has waiting tasks."""
+    return {key: tables.needs[key] for key, waiting in tables.waiting.items() if waiting}
+
+
+def queued(tables: Tables, skill: str) -> Mapping[str, tuple[Need, int]]:
+    """The match keys of a skill that have waiting tasks."""
+    return {key: (need, tables.waiting[key]) for key, need in needs(tables).items() if need.skill == skill}
+
+
+def rekey(tables: Tables, moves: Sequence[tuple[str, Need]]) -> None:
+    """Give waiting tasks a new need, and with it a new place in the backlog, under their old arrival."""
+    for task_id, need in moves:
+        task = tables.task(task_id)
+        if task is None or task.need == need or task.state is TaskState.OVER:
+            continue
+        tables.edit(task)
+        if task.state is TaskState.QUEUED:
+            tables.dequeued(task)
+        task.need, task.key = need, need.key
+        if task.state is TaskState.QUEUED:
+            tables.enqueue(task)

@@ -1,0 +1,241 @@
+"""The ledger: its rows, as they are kept in memory while they live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any, ClassVar
+
+from holon.domain.events import InboxEvent
+from holon.domain.matching import Need
+from holon.domain.task import Outcome, RetryPolicy
+from holon.ports import Attempt, Committed, NewTask, Stop, Superseded
+
+
+class Row:
+    """A row that a transaction can put back as it was. What its slots hold is replaced, never changed in place."""
+
+    __slots__: tuple[str, ...] = ()
+    read_all: ClassVar[Callable[[Any], tuple[Any, ...]]]
+
+    def __init_subclass__(cls) -> None:
+        first, *others = cls.__slots__
+        cls.read_all = attrgetter(first, *others)
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """All that `restore` needs to put the row back."""
+        return type(self).read_all(self)
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Put the row back as it was."""
+        for name, value in zip(type(self).__slots__, snapshot, strict=True):
+            setattr(self, name, value)
+
+
+class FanOut(Row):
+    """The count of a fan-out. `queued` of its branches wait for a lease; `chunks` are not tasks yet."""
+
+    __slots__ = (
+        "bytes",
+        "chunks",
+        "fail_fast",
+        "failed",
+        "over",
+        "pending",
+        "progress",
+        "queued",
+        "spawned",
+        "step",
+        "total",
+    )
+
+    def __init__(self, step: int, total: int, fail_fast: bool, chunks: tuple[tuple[NewTask, ...], ...]) -> None:
+        self.step = step
+        self.total = total
+        self.fail_fast = fail_fast
+        self.chunks = chunks
+        self.pending = total
+        self.spawned = 0
+        self.queued = 0
+        self.failed = 0
+        self.progress = 0.0
+        self.bytes = 0
+        self.over = False
+
+
+class JobRow(Row):
+    """A job: what the store reads of it, and its state as opaque bytes.
+
+    `due` says that a handler is to be run without any event. The open tasks are those of `open_step`, by index.
+    """
+
+    __slots__ = (
+        "blueprint",
+        "cancel_pending",
+        "claim_id",
+        "claim_until",
+        "commit_id",
+        "created_at",
+        "dedups",
+        "deliveries",
+        "due",
+        "fan",
+        "finished_at",
+        "history_seq",
+        "id",
+        "inbox",
+        "inbox_seq",
+        "message",
+        "n",
+        "open_count",
+        "open_step",
+        "over",
+        "owner",
+        "progress",
+        "ready_seq",
+        "reply",
+        "request_digest",
+        "request_id",
+        "state",
+        "status",
+        "step",
+        "timer_at",
+        "updated_at",
+        "wake_at",
+        "wake_step",
+    )
+
+    def __init__(self, n: int, job_id: str, owner: str, blueprint: str, status: str, state: bytes, now: int) -> None:
+        self.n = n
+        self.id = job_id
+        self.owner = owner
+        self.blueprint = blueprint
+        self.status = status
+        self.state = state
+        self.created_at = now
+        self.updated_at = now
+        self.finished_at: int | None = None
+        self.over = False
+        self.due = True
+        self.step = 0
+        self.commit_id = ""
+        self.reply: Committed | None = None
+        self.request_id: str | None = None
+        self.request_digest = b""
+        self.progress: float | None = None
+        self.message = ""
+        self.history_seq = 0
+        self.inbox: tuple[tuple[int, InboxEvent], ...] = ()
+        self.inbox_seq = 0
+        self.dedups: tuple[str, ...] = ()
+        self.cancel_pending = False
+        self.claim_id = ""
+        self.claim_until = 0
+        self.deliveries = 0
+        self.ready_seq = 0
+        self.timer_at: int | None = None
+        self.wake_at: int | None = None
+        self.wake_step = 0
+        self.open_step = 0
+        self.open_count = 0
+        self.fan: FanOut | None = None
+
+
+class TaskState(StrEnum):
+    """Where a task stands."""
+
+    QUEUED = "queued"
+    OFFERED = "offered"
+    LEASED = "leased"
+    BACK_OFF = "back_off"
+    OVER = "over"
+
+
+class TaskRow(Row):
+    """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease."""
+
+    __slots__ = (
+        "accepted",
+        "applied_lease",
+        "attempt",
+        "attempts",
+        "avoid",
+        "branch",
+        "created_at",
+        "dispatch_due",
+        "execution_due",
+        "execution_timeout",
+        "generation",
+        "id",
+        "index",
+        "job_id",
+        "key",
+        "lease_id",
+        "lease_until",
+        "losses",
+        "n",
+        "need",
+        "outcome",
+        "over_reason",
+        "params",
+        "priority",
+        "progress",
+        "result_due",
+        "retry",
+        "session_id",
+        "state",
+        "step",
+        "timer_at",
+        "until",
+        "worker_id",
+    )
+
+    def __init__(self, n: int, job_id: str, step: int, new: NewTask, branch: bool, now: int) -> None:
+        self.n = n
+        self.id = new.id
+        self.job_id = job_id
+        self.step = step
+        self.index = new.index
+        self.branch = branch
+        self.need: Need = new.need
+        self.key = new.need.key
+        self.params = new.params
+        self.priority = new.priority
+        self.retry: RetryPolicy = new.retry
+        self.created_at = now
+        self.execution_timeout = new.execution_timeout
+        self.dispatch_due = None if new.dispatch_timeout is None else now + new.dispatch_timeout
+        self.result_due = None if new.result_timeout is None else now + new.result_timeout
+        self.execution_due: int | None = None
+        self.state = TaskState.QUEUED
+        self.accepted = False
+        self.worker_id = ""
+        self.session_id = ""
+        self.lease_id = ""
+        self.lease_until = 0
+        self.until = 0
+        self.applied_lease = ""
+        self.generation = 1
+        self.attempt = 0
+        self.losses = 0
+        self.avoid: tuple[tuple[str, int, bool], ...] = ()
+        self.attempts: tuple[Attempt, ...] = ()
+        self.outcome: Outcome | None = None
+        self.over_reason: Superseded | None = None
+        self.progress = 0.0
+        self.timer_at: int | None = None
+
+
+class WorkerRow(Row):
+    """A worker's session: how many tasks it may hold, which leases count against that, and what it is to stop."""
+
+    __slots__ = ("credits", "held", "id", "live", "session_id", "stops")
+
+    def __init__(self, worker_id: str) -> None:
+        self.id = worker_id
+        self.session_id = ""
+        self.live = False
+        self.credits = 0
+        self.held: dict[str, str] = {}
+        self.stops: tuple[Stop, ...] = ()

@@ -1,0 +1,104 @@
+"""The ledger: commits. A step's state and all its effects, under its claim, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holon.domain.events import CancelRequested
+from holon.domain.job import Status
+from holon.ports import Committed, Leased, NewTask, Seat, Step, Superseded
+from holon.storage.ledger.endings import end_open_tasks
+from holon.storage.ledger.jobs import claim, unclaim
+from holon.storage.ledger.leases import lease
+from holon.storage.ledger.rows import FanOut, JobRow, TaskRow
+from holon.storage.ledger.tables import Tables
+from holon.storage.ledger.tasks import SPAWN_BELOW, arm_task, want_spawn
+
+
+def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[Seat], now: int) -> Committed:
+    """Write a step. `state` is the job's new state, encoded."""
+    row = tables.job(step.job.id)
+    if row is not None and row.commit_id == step.commit_id:
+        return row.reply or Committed(cancel_pending=row.cancel_pending)
+    if row is None or not row.claim_id or row.claim_id != step.claim_id or step.job.step != row.step + 1:
+        return Committed(conflict=True)
+    _write(tables, row, step, state, now)
+    if step.end_tasks or row.over:
+        cancelled = step.end_tasks or step.job.status is Status.CANCELLED
+        end_open_tasks(tables, row, Superseded.JOB_CANCELLED if cancelled else Superseded.JOB_ALREADY_TERMINATED)
+    if step.tasks and not row.over:
+        _create_tasks(tables, row, step, now)
+    if step.wake_after is not None and not row.over:
+        row.wake_at, row.wake_step = now + step.wake_after, step.job.step - 1
+        tables.arm(row, row.wake_at)
+    if step.keep and not row.over:
+        row.claim_until = now + tables.settings.claim
+        events = row.inbox
+    else:
+        unclaim(tables, row)
+        events = ()
+    leased = Leased() if row.cancel_pending else lease(tables, seats, now)
+    row.reply = Committed(False, row.cancel_pending, events, leased)
+    claims = claim(tables, want, now)
+    return Committed(False, row.cancel_pending, events, leased, claims)
+
+
+def _write(tables: Tables, row: JobRow, step: Step, state: bytes, now: int) -> None:
+    job = step.job
+    tables.edit(row)
+    row.state = state
+    row.status = job.status
+    row.step = job.step
+    row.due = job.status.due
+    row.updated_at = now
+    row.commit_id = step.commit_id
+    row.deliveries = 0
+    row.wake_at = None
+    row.inbox = tuple(entry for entry in row.inbox if entry[0] not in step.consumed)
+    row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
+    tables.tell(row, step.history)
+    if job.status.terminal:
+        row.over, row.finished_at, row.due = True, now, False
+        row.inbox, row.cancel_pending = (), False
+
+
+def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
+    row.open_step = step.job.step - 1
+    row.open_count = len(step.tasks)
+    row.progress, row.message = None, ""
+    if step.fan_out is not None:
+        row.fan = FanOut(row.open_step, step.fan_out.total, step.fan_out.fail_fast, step.fan_out.rest)
+        row.fan.spawned = row.fan.queued = len(step.tasks)
+        tables.edit(row.fan)
+    else:
+        row.fan = None
+    for new in step.tasks:
+        _create_task(tables, row, new, now)
+    want_spawn(tables, row, now)
+
+
+def _create_task(tables: Tables, row: JobRow, new: NewTask, now: int) -> None:
+    task = TaskRow(tables.number(), row.id, row.open_step, new, row.fan is not None, now)
+    tables.add_task(task)
+    tables.enqueue(task)
+    arm_task(tables, task)
+
+
+def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: int) -> Leased:
+    """Turn the next chunk of a fan-out into tasks, if few enough of its branches wait for a lease."""
+    row = tables.job(job_id)
+    fan = row.fan if row else None
+    if row is None or fan is None or row.over or fan.over or fan.step != step or not fan.chunks:
+        return Leased()
+    if fan.queued < SPAWN_BELOW:
+        tables.edit(row)
+        tables.edit(fan)
+        chunk, fan.chunks = fan.chunks[0], fan.chunks[1:]
+        fan.spawned += len(chunk)
+        fan.queued += len(chunk)
+        row.open_count += len(chunk)
+        for new in chunk:
+            _create_task(tables, row, new, now)
+    leased = lease(tables, seats, now)
+    want_spawn(tables, row, now)
+    return leased

@@ -1,0 +1,299 @@
+"""The ledger: its tables and ordered indexes, and the transaction that can take a group of changes back."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from typing import TypeVar
+
+from holon.domain.events import HistoryEvent
+from holon.domain.matching import Need
+from holon.ports import Hint, StoreSettings
+from holon.storage.ledger.rows import JobRow, Row, TaskRow, TaskState, WorkerRow
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+# A task looks past this many tasks of a queue that avoid the worker at hand, then gives up on the queue.
+LOOK_PAST = 16
+
+
+class Tables:
+    """All rows that live in memory, the indexes over them, and the undo log of the running transaction.
+
+    Indexes are cleaned lazily: an entry counts only while its row agrees with it, so a row may change its mind without
+    searching for its entries. `load_job` and `load_task` fetch a row that is not in memory.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.settings = settings
+        self.jobs: dict[str, JobRow] = {}
+        self.tasks: dict[str, TaskRow] = {}
+        self.workers: dict[str, WorkerRow] = {}
+        self.requests: dict[tuple[str, str], str] = {}
+        self.needs: dict[str, Need] = {}
+        self.waiting: dict[str, int] = {}
+        self.claimed: dict[str, str] = {}
+        self.load_job: Callable[[str], JobRow | None] = lambda _: None
+        self.load_task: Callable[[str], TaskRow | None] = lambda _: None
+        self.load_request: Callable[[str, str], str | None] = lambda _owner, _request: None
+        self._ready: deque[tuple[str, int]] = deque()
+        self._suspects: deque[tuple[str, int]] = deque()
+        self._backlog: dict[str, list[tuple[float, int, str]]] = {}
+        self._timers: list[tuple[int, int, bool, str]] = []
+        self._number = 0
+        self._undo: list[Callable[[], object]] = []
+        self._before: dict[Row, tuple[object, ...]] = {}
+        self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
+        self.new_requests: list[tuple[str, str, JobRow]] = []
+        self._keys: set[str] = set()
+        self._spawns: set[tuple[str, int]] = set()
+        self._stops = False
+
+    # The transaction -------------------------------------------------------------------------------------------
+
+    def edit(self, row: AnyRow) -> AnyRow:
+        """The row, remembered as it is before its first change in this transaction."""
+        if row not in self._before:
+            self._before[row] = row.snapshot()
+        return row
+
+    def changed(self) -> Iterable[Row]:
+        """Every row that this transaction made or changed."""
+        return self._before.keys()
+
+    def done(self) -> Hint | None:
+        """The transaction is durable: forget how to take it back; answers with what others may want to know."""
+        self._undo.clear()
+        self._before.clear()
+        self.notices.clear()
+        self.new_requests.clear()
+        keys = frozenset(key for key in self._keys if self.waiting.get(key))
+        spawns, stops = frozenset(self._spawns), self._stops
+        self._keys.clear()
+        self._spawns.clear()
+        self._stops = False
+        due = self.next_due()
+        if not (keys or spawns or stops or self._ready or self._suspects or due):
+            return None
+        return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns)
+
+    def take_back(self) -> None:
+        """The transaction failed: every row and index is as it was before."""
+        for undo in reversed(self._undo):
+            undo()
+        for row, snapshot in self._before.items():
+            row.restore(snapshot)
+        self._keys.clear()
+        self._spawns.clear()
+        self._stops = False
+        self.done()
+
+    def number(self) -> int:
+        """The next number of arrival; numbers of failed transactions are not used again."""
+        self._number += 1
+        return self._number
+
+    def number_from(self, last: int) -> None:
+        """Go on after the last number that an earlier process used."""
+        self._number = max(self._number, last)
+
+    @staticmethod
+    def token() -> str:
+        """A new claim or lease id: 96 random bits."""
+        return secrets.token_hex(12)
+
+    # Rows ------------------------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> JobRow | None:
+        """A job's row."""
+        return self.jobs.get(job_id) or self.load_job(job_id)
+
+    def task(self, task_id: str) -> TaskRow | None:
+        """A task's row."""
+        return self.tasks.get(task_id) or self.load_task(task_id)
+
+    def request(self, owner: str, request_id: str) -> str | None:
+        """The job that a request id of an owner made."""
+        return self.requests.get((owner, request_id)) or self.load_request(owner, request_id)
+
+    def add_job(self, row: JobRow) -> None:
+        """Take in a new job."""
+        self.jobs[row.id] = self.edit(row)
+        self._undo.append(lambda: self.jobs.pop(row.id, None))
+        if row.request_id is not None:
+            request = (row.owner, row.request_id)
+            self.requests[request] = row.id
+            self.new_requests.append((row.owner, row.request_id, row))
+            self._undo.append(lambda: self.requests.pop(request, None))
+
+    def add_task(self, row: TaskRow) -> None:
+        """Take in a new task."""
+        self.tasks[row.id] = self.edit(row)
+        self._undo.append(lambda: self.tasks.pop(row.id, None))
+
+    def worker(self, worker_id: str) -> WorkerRow:
+        """A worker's row, made when it is not known yet."""
+        row = self.workers.get(worker_id)
+        if row is None:
+            row = self.workers[worker_id] = WorkerRow(worker_id)
+        return row
+
+    def tell(self, row: JobRow, events: Iterable[HistoryEvent]) -> None:
+        """Write lines of a job's history with this transaction."""
+        lines = tuple(events)
+        if lines:
+            self.notices.append((row, row.history_seq + 1, lines))
+            row.history_seq += len(lines)
+
+    # Ready jobs ------------------------------------------------------------------------------------------------
+
+    def mark_ready(self, row: JobRow) -> None:
+        """Queue an edited job for a claim, once, unless somebody has it."""
+        if row.ready_seq or row.claim_id or row.over:
+            return
+        row.ready_seq = self.number()
+        (self._suspects if row.deliveries else self._ready).append((row.id, row.ready_seq))
+
+    def next_ready(self, *, suspect: bool) -> JobRow | None:
+        """Take the job that has been ready longest out of its queue."""
+        queue = self._suspects if suspect else self._ready
+        while queue:
+            entry = queue.popleft()
+            self._undo.append(lambda entry=entry: queue.appendleft(entry))  # type: ignore[misc]
+            row = self.job(entry[0])
+            if row is not None and row.ready_seq == entry[1]:
+                return row
+        return None
+
+    def has_suspects(self) -> bool:
+        """Whether a job waits that may run only alone."""
+        while self._suspects:
+            job_id, ready_seq = self._suspects[0]
+            row = self.job(job_id)
+            if row is not None and row.ready_seq == ready_seq:
+                return True
+            entry = self._suspects.popleft()
+            self._undo.append(lambda entry=entry: self._suspects.appendleft(entry))  # type: ignore[misc]
+        return False
+
+    def hold(self, row: JobRow) -> None:
+        """This node has claimed a job."""
+        before = self.claimed.get(row.id)
+        self.claimed[row.id] = row.claim_id
+        self._undo.append(lambda: self._hold(row.id, before))
+
+    def let_go(self, row: JobRow) -> None:
+        """This node's claim on a job has ended."""
+        before = self.claimed.pop(row.id, None)
+        self._undo.append(lambda: self._hold(row.id, before))
+
+    def _hold(self, job_id: str, claim_id: str | None) -> None:
+        if claim_id is None:
+            self.claimed.pop(job_id, None)
+        else:
+            self.claimed[job_id] = claim_id
+
+    # The backlog -----------------------------------------------------------------------------------------------
+
+    def enqueue(self, row: TaskRow) -> None:
+        """Put an edited task into the queue of its match key, at the place of its priority and first arrival."""
+        self.needs.setdefault(row.key, row.need)
+        self._count(row.key, 1)
+        self._push(row.key, (-row.priority, row.n, row.id))
+        self._keys.add(row.key)
+
+    def dequeued(self, row: TaskRow) -> None:
+        """A task has left its queue, by whatever way."""
+        self._count(row.key, -1)
+
+    def best(self, keys: Iterable[str], worker_id: str, only: bool, now: int) -> TaskRow | None:
+        """Take the first task of these queues that does not avoid the worker; it is no longer queued afterwards."""
+        skipped: list[tuple[str, tuple[float, int, str]]] = []
+        found: TaskRow | None = None
+        open_keys = {key for key in keys if self.waiting.get(key)}
+        while open_keys and found is None:
+            heads = [(head, key) for key in open_keys if (head := self._head(key)) is not None]
+            if not heads:
+                break
+            entry, key = min(heads)
+            self._pop(key)
+            row = self.tasks[entry[2]] if entry[2] in self.tasks else self.load_task(entry[2])
+            if row is not None and _avoids(row, worker_id, only, now):
+                skipped.append((key, entry))
+                if sum(1 for passed, _ in skipped if passed == key) >= LOOK_PAST:
+                    open_keys.discard(key)
+            else:
+                found = row
+        for key, entry in skipped:
+            self._push(key, entry)
+        if found is not None:
+            self.dequeued(found)
+        return found
+
+    def _head(self, key: str) -> tuple[float, int, str] | None:
+        heap = self._backlog.get(key, [])
+        while heap:
+            row = self.task(heap[0][2])
+            if row is not None and row.state is TaskState.QUEUED and row.key == key:
+                return heap[0]
+            self._pop(key)
+        return None
+
+    def _push(self, key: str, entry: tuple[float, int, str]) -> None:
+        heappush(self._backlog.setdefault(key, []), entry)
+
+    def _pop(self, key: str) -> None:
+        heap = self._backlog[key]
+        entry = heappop(heap)
+        self._undo.append(lambda: self._push(key, entry))
+
+    def _count(self, key: str, by: int) -> None:
+        self.waiting[key] = self.waiting.get(key, 0) + by
+        self._undo.append(lambda: self._uncount(key, by))
+
+    def _uncount(self, key: str, by: int) -> None:
+        self.waiting[key] -= by
+
+    # Timers and wake-ups ---------------------------------------------------------------------------------------
+
+    def arm(self, row: JobRow | TaskRow, due: int | None) -> None:
+        """See to it that an edited row is looked at when it is due, or before."""
+        if due is not None and (row.timer_at is None or due < row.timer_at):
+            row.timer_at = due
+            heappush(self._timers, (due, row.n, isinstance(row, JobRow), row.id))
+
+    def next_due(self) -> int | None:
+        """When the earliest timer is due."""
+        while self._timers:
+            due, _, is_job, row_id = self._timers[0]
+            row = self.jobs.get(row_id) if is_job else self.tasks.get(row_id)
+            if row is not None and row.timer_at == due:
+                return due
+            entry = heappop(self._timers)
+            self._undo.append(lambda entry=entry: heappush(self._timers, entry))  # type: ignore[misc]
+        return None
+
+    def pop_due(self, now: int) -> JobRow | TaskRow | None:
+        """Take the next row whose timer is due, edited and disarmed."""
+        due = self.next_due()
+        if due is None or due > now:
+            return None
+        entry = heappop(self._timers)
+        self._undo.append(lambda: heappush(self._timers, entry))
+        row = self.jobs[entry[3]] if entry[2] else self.tasks[entry[3]]
+        self.edit(row).timer_at = None
+        return row
+
+    def hint_stop(self) -> None:
+        """Somebody is to be told to stop."""
+        self._stops = True
+
+    def hint_spawn(self, job_id: str, step: int) -> None:
+        """The next chunk of a fan-out is wanted."""
+        self._spawns.add((job_id, step))
+
+
+def _avoids(row: TaskRow, worker_id: str, only: bool, now: int) -> bool:
+    return any(who == worker_id and until > now and not (only and soft) for who, until, soft in row.avoid)

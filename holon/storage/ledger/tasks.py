@@ -1,0 +1,108 @@
+"""The ledger: what is done to a task's row by all who change where it stands."""
+
+from __future__ import annotations
+
+from holon.ports import Attempt, LeaseRef, Stop, StopReason
+from holon.storage.ledger.rows import JobRow, TaskRow, TaskState, WorkerRow
+from holon.storage.ledger.tables import Tables
+
+# A chunk of a large fan-out becomes tasks when fewer than this many of its branches wait for a lease; a hint says so
+# at once, and a timer sees to it when the hint is lost.
+SPAWN_BELOW = 100
+SPAWN_CHECK_MS = 5_000
+
+
+def arm_task(tables: Tables, task: TaskRow) -> None:
+    """See to it that an edited task is looked at when the next of its limits is reached."""
+    times = [task.result_due]
+    if not task.accepted:
+        times.append(task.dispatch_due)
+    if task.state in (TaskState.OFFERED, TaskState.LEASED):
+        times += [task.lease_until, task.execution_due]
+    elif task.state is TaskState.BACK_OFF:
+        times.append(task.until)
+    elif task.state is TaskState.OVER:
+        return
+    tables.arm(task, min((time for time in times if time is not None), default=None))
+
+
+def want_spawn(tables: Tables, row: JobRow, now: int) -> None:
+    """Ask for the next chunk of a fan-out, if it is time."""
+    fan = row.fan
+    if fan is not None and fan.chunks and not fan.over and fan.queued < SPAWN_BELOW:
+        tables.hint_spawn(row.id, fan.step)
+        tables.arm(row, now + SPAWN_CHECK_MS)
+
+
+def queued_changed(tables: Tables, task: TaskRow, by: int, now: int) -> None:
+    """A branch began or ceased to wait for a lease: its fan-out counts them."""
+    if not task.branch:
+        return
+    row = tables.job(task.job_id)
+    if row is not None and row.fan is not None and row.fan.step == task.step:
+        tables.edit(row.fan).queued += by
+        if by < 0 and row.fan.chunks and row.fan.queued < SPAWN_BELOW:
+            tables.edit(row)
+            want_spawn(tables, row, now)
+
+
+def stop_holder(tables: Tables, task: TaskRow, reason: StopReason) -> None:
+    """Tell the worker that holds a task to stop; the lease counts against its credits until its final word."""
+    if task.state not in (TaskState.OFFERED, TaskState.LEASED):
+        return
+    worker = tables.workers.get(task.worker_id)
+    if worker is not None and worker.live and worker.session_id == task.session_id:
+        tables.edit(worker).stops = (*worker.stops, Stop(lease_ref(task), reason))
+        tables.hint_stop()
+
+
+def lease_ref(task: TaskRow) -> LeaseRef:
+    """The lease that a task is under, or was last."""
+    return LeaseRef(task.worker_id, task.session_id, task.id, task.lease_id)
+
+
+def held_by(tables: Tables, task: TaskRow, session_id: str) -> WorkerRow | None:
+    """The worker of a task's lease, if this is its session and that is its current one."""
+    worker = tables.workers.get(task.worker_id)
+    if worker is None or worker.session_id != session_id or task.session_id != session_id:
+        return None
+    return worker
+
+
+def give_up(tables: Tables, worker_id: str, lease_id: str) -> None:
+    """A worker has spoken its final word about a lease: it no longer counts against its credits."""
+    worker = tables.workers.get(worker_id)
+    if worker is not None and lease_id in worker.held:
+        tables.edit(worker).held = {held: task for held, task in worker.held.items() if held != lease_id}
+
+
+def close_attempt(task: TaskRow, now: int) -> None:
+    """Note when the last attempt of an edited task ended."""
+    if task.attempts and task.attempts[-1].ended is None:
+        last = task.attempts[-1]
+        task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, last.leased, now))
+
+
+def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None = None) -> None:
+    """Put an edited task back into its queue under its first arrival; until that time it avoids its last worker."""
+    close_attempt(task, now)
+    task.state = TaskState.QUEUED
+    task.execution_due = None
+    if avoid_until is not None:
+        avoid(task, avoid_until, now, soft=False)
+    tables.enqueue(task)
+    queued_changed(tables, task, 1, now)
+    arm_task(tables, task)
+
+
+def avoid(task: TaskRow, until: int, now: int, *, soft: bool) -> None:
+    """Keep an edited task from its last worker until then; softly: only while another could take it."""
+    others = tuple(entry for entry in task.avoid if entry[0] != task.worker_id and entry[1] > now)
+    task.avoid = (*others, (task.worker_id, until, soft))
+
+
+def clear_fan_out(tables: Tables, row: JobRow) -> None:
+    """An edited job's fan-out makes no more tasks."""
+    if row.fan is not None:
+        tables.edit(row.fan).over = True
+        row.fan.chunks = ()

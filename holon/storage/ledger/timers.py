@@ -1,0 +1,94 @@
+"""The ledger: what happens when time has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from holon.domain.events import Woken
+from holon.domain.retries import retry_after
+from holon.domain.task import DISPATCH_TIMEOUT, RESULT_TIMEOUT, TIMEOUT_ERROR, Outcome
+from holon.ports import Fired, Seat, StopReason, Superseded
+from holon.storage.ledger.endings import finished_line, lost, task_over
+from holon.storage.ledger.jobs import claim, deliver, unclaim
+from holon.storage.ledger.leases import lease
+from holon.storage.ledger.outcomes import apply
+from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.tables import Tables
+from holon.storage.ledger.tasks import SPAWN_BELOW, SPAWN_CHECK_MS, arm_task, close_attempt, requeue, stop_holder
+
+
+def fire(tables: Tables, limit: int, want: int, seats: Sequence[Seat], chance: Callable[[], float], now: int) -> Fired:
+    """Do what is due, at most `limit` timers. `chance` gives random numbers in [0, 1) for the jitter of retries."""
+    spawns: list[tuple[str, int]] = []
+    for _ in range(limit):
+        row = tables.pop_due(now)
+        if row is None:
+            break
+        if isinstance(row, JobRow):
+            _job(tables, row, spawns, now)
+        else:
+            _task(tables, row, chance, now)
+    leased = lease(tables, seats, now)
+    claims = claim(tables, want, now)
+    return Fired(tables.next_due(), claims, leased, tuple(spawns))
+
+
+def _job(tables: Tables, row: JobRow, spawns: list[tuple[str, int]], now: int) -> None:
+    if row.over:
+        return
+    if row.claim_id and row.claim_until <= now:
+        unclaim(tables, row)
+    if row.wake_at is not None and row.wake_at <= now:
+        row.wake_at = None
+        deliver(tables, row, Woken(row.wake_step))
+    fan = row.fan
+    if fan is not None and fan.chunks and not fan.over:
+        if fan.queued < SPAWN_BELOW:
+            spawns.append((row.id, fan.step))
+        tables.arm(row, now + SPAWN_CHECK_MS)
+    if row.claim_id:
+        tables.arm(row, row.claim_until)
+    tables.arm(row, row.wake_at)
+
+
+def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
+    if task.state is TaskState.OVER:
+        return
+    if task.result_due is not None and task.result_due <= now:
+        _deadline(tables, task, RESULT_TIMEOUT, "no result came before the task's result timeout", now)
+    elif task.dispatch_due is not None and not task.accepted and task.dispatch_due <= now:
+        message = "Task timed out while waiting in queue (dispatch timeout): no worker took it"
+        _deadline(tables, task, DISPATCH_TIMEOUT, message, now)
+    elif task.state is TaskState.BACK_OFF and task.until <= now:
+        task.state = TaskState.QUEUED
+        tables.enqueue(task)
+    elif task.execution_due is not None and task.execution_due <= now:
+        _timed_out(tables, task, chance, now)
+    elif task.state in (TaskState.OFFERED, TaskState.LEASED) and task.lease_until <= now:
+        _lease_over(tables, task, now)
+    arm_task(tables, task)
+
+
+def _deadline(tables: Tables, task: TaskRow, code: str, message: str, now: int) -> None:
+    stop_holder(tables, task, StopReason.DEADLINE)
+    close_attempt(task, now)
+    outcome = Outcome.failed(code, message, task.worker_id)
+    task.over_reason = Superseded.DEADLINE_EXCEEDED
+    task_over(tables, task, outcome, finished_line(task, outcome, now), now)
+
+
+def _timed_out(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
+    stop_holder(tables, task, StopReason.DEADLINE)
+    message = f"Worker task timed out: no result within {task.execution_timeout / 1000:g} s of its start"
+    outcome = Outcome.failed(TIMEOUT_ERROR, message, task.worker_id)
+    task.over_reason = Superseded.DEADLINE_EXCEEDED
+    apply(tables, task, outcome, retry_after(outcome, task.generation - 1, task.retry, chance()), now)
+
+
+def _lease_over(tables: Tables, task: TaskRow, now: int) -> None:
+    worker = tables.workers.get(task.worker_id)
+    if worker is None or not worker.live or worker.session_id != task.session_id:
+        lost(tables, task, now)
+        return
+    stop_holder(tables, task, StopReason.LEASE_LOST)
+    requeue(tables, task, now, avoid_until=now + tables.settings.lease)

@@ -1,0 +1,77 @@
+"""The ledger: what sessions say that needs no answer of its own, taken in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holon.ports import Handback, LeaseRef, Progress, Seat, Stop, Touch, Touched
+from holon.storage.ledger.leases import hold, lease, resume
+from holon.storage.ledger.rows import TaskRow, TaskState
+from holon.storage.ledger.tables import Tables
+from holon.storage.ledger.tasks import give_up, held_by, requeue
+
+
+def touch(tables: Tables, said: Touch, seats: Sequence[Seat], now: int) -> Touched:
+    """Take what sessions said, in this order: credits, leases accepted and extended, given back, progress."""
+    for worker_id, session_id, granted in said.credits:
+        worker = tables.workers.get(worker_id)
+        if worker is not None and worker.session_id == session_id:
+            tables.edit(worker).credits = granted
+    lost = tuple(ref for ref in (*said.accepts, *said.extends) if not _holds(tables, ref, now))
+    for handback in said.handbacks:
+        _hand_back(tables, handback, now)
+    for progress in said.progress:
+        _progress(tables, progress)
+    leased = lease(tables, seats, now)
+    return Touched(lost, _take_stops(tables), leased)
+
+
+def _current(tables: Tables, ref: LeaseRef) -> TaskRow | None:
+    task = tables.task(ref.task_id)
+    if task is None or task.lease_id != ref.lease_id or held_by(tables, task, ref.session_id) is None:
+        return None
+    return task if task.worker_id == ref.worker_id else None
+
+
+def _holds(tables: Tables, ref: LeaseRef, now: int) -> bool:
+    task = _current(tables, ref)
+    if task is None:
+        return False
+    if task.state in (TaskState.OFFERED, TaskState.LEASED):
+        hold(tables, tables.edit(task), now)
+        return True
+    return task.state is TaskState.QUEUED and resume(tables, task, tables.workers[task.worker_id], now)
+
+
+def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
+    ref = handback.lease
+    task = _current(tables, ref)
+    give_up(tables, ref.worker_id, ref.lease_id)
+    if task is not None and task.state in (TaskState.OFFERED, TaskState.LEASED):
+        avoid_until = now + tables.settings.lease if handback.avoid else None
+        requeue(tables, tables.edit(task), now, avoid_until=avoid_until)
+
+
+def _progress(tables: Tables, progress: Progress) -> None:
+    task = _current(tables, progress.lease)
+    row = tables.job(task.job_id) if task else None
+    if task is None or row is None or row.over or task.state not in (TaskState.OFFERED, TaskState.LEASED):
+        return
+    tables.edit(row).message = progress.message or row.message
+    if progress.percent is None:
+        return
+    if row.fan is None:
+        row.progress = progress.percent
+    elif row.fan.step == task.step:
+        tables.edit(row.fan).progress += progress.percent - task.progress
+        row.progress = round(row.fan.progress / row.fan.total, 1)
+    tables.edit(task).progress = progress.percent
+
+
+def _take_stops(tables: Tables) -> tuple[Stop, ...]:
+    stops: list[Stop] = []
+    for worker in tables.workers.values():
+        if worker.stops:
+            stops += worker.stops
+            tables.edit(worker).stops = ()
+    return tuple(stops)

@@ -1,0 +1,238 @@
+"""The one codec of what is stored: msgpack, with a schema number first, so that later releases can upgrade on read.
+
+What users put into jobs is kept as JSON text within, so that whatever is accepted can also be answered: JSON keeps
+integers as integers, and refuses what no client could read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import orjson
+
+from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
+from holon.domain.job import Job, JobError, Status, Waiting
+from holon.domain.matching import Need
+from holon.domain.task import Outcome, RetryPolicy, TaskError
+from holon.errors import InvalidArgument
+from holon.ports import Attempt, NewTask
+
+SCHEMA = 1
+
+
+def to_json(value: Any) -> bytes:
+    """A value as JSON text.
+
+    Raises:
+        InvalidArgument: `NOT_JSON`, it holds something that JSON cannot: a set, a date of another type, a huge integer.
+    """
+    try:
+        return orjson.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"not JSON: {error}", code="NOT_JSON") from error
+
+
+def from_json(text: bytes) -> Any:
+    """The value of JSON text; None for no text."""
+    return orjson.loads(text) if text else None
+
+
+def _pack(*fields: Any) -> bytes:
+    packed: bytes = msgpack.packb((SCHEMA, *fields))
+    return packed
+
+
+def _unpack(record: bytes) -> list[Any]:
+    fields: list[Any] = msgpack.unpackb(record, use_list=True)
+    if fields[0] != SCHEMA:
+        raise ValueError(f"a record of schema {fields[0]}, and this release reads {SCHEMA}: upgrade it first")
+    return fields
+
+
+def encode_job(job: Job) -> bytes:
+    """A job's state as bytes.
+
+    Raises:
+        InvalidArgument: `NOT_JSON`, as for `to_json`.
+    """
+    waiting, error = job.waiting, job.error
+    return _pack(
+        job.id,
+        job.blueprint,
+        job.owner,
+        to_json(job.initial_data),
+        job.current_state,
+        str(job.status),
+        job.step,
+        job.transitions,
+        job.failures,
+        job.cancelling,
+        to_json(job.state_history),
+        waiting and (waiting.step, waiting.transitions, waiting.aggregate_into),
+        None if job.result is None else to_json(job.result),
+        error and (error.code, error.message, None if error.details is None else to_json(error.details)),
+        job.dispatch_timeout,
+        job.result_timeout,
+    )
+
+
+def decode_job(record: bytes) -> Job:
+    """A job from its state's bytes."""
+    fields = _unpack(record)
+    waiting, error = fields[12], fields[14]
+    return Job(
+        id=fields[1],
+        blueprint=fields[2],
+        owner=fields[3],
+        initial_data=from_json(fields[4]),
+        current_state=fields[5],
+        status=Status(fields[6]),
+        step=fields[7],
+        transitions=fields[8],
+        failures=fields[9],
+        cancelling=fields[10],
+        state_history=from_json(fields[11]),
+        waiting=waiting and Waiting(*waiting),
+        result=fields[13] and from_json(fields[13]),
+        error=error and JobError(error[0], error[1], error[2] and from_json(error[2])),
+        dispatch_timeout=fields[15],
+        result_timeout=fields[16],
+    )
+
+
+def _outcome_fields(outcome: Outcome) -> tuple[Any, ...]:
+    error = outcome.error
+    return outcome.status, outcome.data, error and (error.code, error.message, error.details), outcome.worker_id
+
+
+def _outcome(fields: list[Any]) -> Outcome:
+    return Outcome(fields[0], fields[1], fields[2] and TaskError(*fields[2]), fields[3])
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """A task's outcome as bytes."""
+    return _pack(*_outcome_fields(outcome))
+
+
+def decode_outcome(record: bytes) -> Outcome:
+    """A task's outcome from its bytes."""
+    return _outcome(_unpack(record)[1:])
+
+
+def encode_event(event: InboxEvent) -> bytes:
+    """An inbox event as bytes."""
+    match event:
+        case TaskEnded(step, task_id, outcome, tries):
+            return _pack("task", step, task_id, _outcome_fields(outcome), tries)
+        case BranchesDone(step, failed, fail_fast, too_large):
+            return _pack("branches", step, failed, fail_fast, too_large)
+        case Woken(step):
+            return _pack("woken", step)
+        case CancelRequested(by):
+            return _pack("cancel", by)
+
+
+def decode_event(record: bytes) -> InboxEvent:
+    """An inbox event from its bytes."""
+    fields = _unpack(record)
+    match fields[1]:
+        case "task":
+            return TaskEnded(fields[2], fields[3], _outcome(fields[4]), fields[5])
+        case "branches":
+            return BranchesDone(*fields[2:])
+        case "woken":
+            return Woken(fields[2])
+        case "cancel":
+            return CancelRequested(fields[2])
+        case kind:
+            raise ValueError(f"an inbox event of kind {kind!r}, which this release does not know")
+
+
+def encode_history(events: tuple[HistoryEvent, ...]) -> bytes:
+    """The lines of history of one step as bytes."""
+    return _pack(
+        [
+            (
+                one.type,
+                one.time,
+                one.state,
+                one.previous_state,
+                one.next_state,
+                one.duration_ms,
+                one.worker_id,
+                one.attempt_number,
+                one.task_id,
+                to_json(one.details) if one.details else b"",
+            )
+            for one in events
+        ]
+    )
+
+
+def decode_history(record: bytes) -> list[HistoryEvent]:
+    """The lines of history of one step from their bytes."""
+    events = []
+    for kind, time, state, previous, following, took, worker, attempt, task, details in _unpack(record)[1]:
+        told = from_json(details) or {}
+        events.append(HistoryEvent(kind, time, state, previous, following, took, worker, attempt, task, told))
+    return events
+
+
+def encode_need(need: Need) -> bytes:
+    """A need as bytes."""
+    return _pack(need.skill, need.version, need.type, need.contracts)
+
+
+def decode_need(record: bytes) -> Need:
+    """A need from its bytes."""
+    fields = _unpack(record)
+    return Need(fields[1], fields[2], fields[3], tuple(fields[4]))
+
+
+def encode_chunk(chunk: tuple[NewTask, ...]) -> bytes:
+    """Tasks that are not made yet as bytes."""
+    return _pack([_new_task_fields(task) for task in chunk])
+
+
+def _new_task_fields(task: NewTask) -> tuple[Any, ...]:
+    need, retry = task.need, task.retry
+    return (
+        task.id,
+        task.index,
+        (need.skill, need.version, need.type, need.contracts),
+        task.params,
+        task.priority,
+        task.execution_timeout,
+        task.dispatch_timeout,
+        task.result_timeout,
+        (retry.max_retries, retry.first_ms, retry.longest_ms),
+    )
+
+
+def decode_chunk(record: bytes) -> tuple[NewTask, ...]:
+    """Tasks that are not made yet from their bytes."""
+    return tuple(
+        NewTask(
+            id=fields[0],
+            index=fields[1],
+            need=Need(fields[2][0], fields[2][1], fields[2][2], tuple(fields[2][3])),
+            params=fields[3],
+            priority=fields[4],
+            execution_timeout=fields[5],
+            dispatch_timeout=fields[6],
+            result_timeout=fields[7],
+            retry=RetryPolicy(*fields[8]),
+        )
+        for fields in _unpack(record)[1]
+    )
+
+
+def encode_attempts(attempts: tuple[Attempt, ...]) -> bytes:
+    """A task's leases as bytes."""
+    return _pack([(one.worker_id, one.offered, one.leased, one.ended) for one in attempts])
+
+
+def decode_attempts(record: bytes) -> tuple[Attempt, ...]:
+    """A task's leases from their bytes."""
+    return tuple(Attempt(*fields) for fields in _unpack(record)[1])
