@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.errors import ConfigError, InvalidArgument
 from holon.security.files import write_atomically
-from holon.security.identity import is_identity
+from holon.security.identity import UNREADABLE, is_identity
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 _AUTHORITY_DAYS = 3650
@@ -89,7 +89,7 @@ def open_authority(folder: Path) -> Authority:
     try:
         certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
         key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, *UNREADABLE) as error:
         raise _broken_authority(folder, str(error)) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
         raise _broken_authority(folder, "ca.key is not the key of ca.pem")
@@ -138,7 +138,7 @@ def describe(path: Path) -> list[CertificateFacts]:
         return [_facts(certificate) for certificate in x509.load_pem_x509_certificates(path.read_bytes())]
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, x509.DuplicateExtension) as error:
+    except (ValueError, *UNREADABLE) as error:
         raise ConfigError(f"{path} holds no readable certificate (PEM); a key or another file was given?") from error
 
 

@@ -19,6 +19,8 @@ E = TypeVar("E", bound=x509.ExtensionType)
 
 _IDENTITY = re.compile(r"[A-Za-z0-9._:/-]{1,253}")
 _URI_SCHEME_SPIFFE = "spiffe:"
+# What cryptography raises for a broken certificate beside ValueError.
+UNREADABLE = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def identify(pem: bytes, now_ms: int) -> Identity:
         _check_use(leaf)
         _check_alternative_names(leaf)
         return Identity(_common_name(leaf), expires_at_ms)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, *UNREADABLE) as error:
         raise _invalid(f"cannot be read: {error}") from error
 
 

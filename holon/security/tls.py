@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from holon.errors import ConfigError, Violation
+from holon.security.identity import UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def _certificates(name: str, path: str, pem: bytes, wrong: list[Violation]) -> S
         return ()
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except (ValueError, *UNREADABLE):
         wrong.append(Violation(name, f"{path} holds no readable certificate (PEM)"))
         return ()
 
@@ -101,7 +102,7 @@ def _not_authority(path: str, certificate: x509.Certificate) -> list[Violation]:
     try:
         if certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return []
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, ValueError, *UNREADABLE):
         pass
     subject = certificate.subject.rfc4514_string()
     return [Violation("TLS_CA_PATH", f"{path}: {subject} is no authority; give what signs the workers' certificates")]

@@ -1,0 +1,196 @@
+"""Development certificates and the server's TLS files: what is written can be used, what cannot be is named."""
+
+from __future__ import annotations
+
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from holon.errors import ConfigError, InvalidArgument
+from holon.security import certificates
+from holon.security.certificates import Authority, KeyPair
+from holon.security.files import write_atomically
+from holon.security.tls import load_server_credentials
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return certificates.open_authority(tmp_path / "certs")
+
+
+def now_ms(pair: KeyPair) -> int:
+    """A moment at which the pair has just become valid."""
+    start = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).not_valid_before_utc
+    return int(start.timestamp() * 1000) + 1000
+
+
+def handshake(server: KeyPair, worker: KeyPair, trusted: Path, host: str) -> dict[str, object]:
+    """One mutual TLS handshake in memory; returns what the server sees of the worker."""
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=trusted)
+    serving.verify_mode = ssl.CERT_REQUIRED
+    serving.verify_flags |= ssl.VERIFY_X509_STRICT
+    serving.load_cert_chain(server.certificate, server.key)
+    calling = ssl.create_default_context(cafile=trusted)
+    calling.verify_flags |= ssl.VERIFY_X509_STRICT
+    calling.load_cert_chain(worker.certificate, worker.key)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    here = calling.wrap_bio(to_client, to_server, server_hostname=host)
+    there = serving.wrap_bio(to_server, to_client, server_side=True)
+    done: set[ssl.SSLObject] = set()
+    while len(done) < 2:
+        for side in (here, there):
+            try:
+                side.do_handshake()
+                done.add(side)
+            except ssl.SSLWantReadError:
+                continue
+    return dict(there.getpeercert() or {})
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "node.example", "10.1.2.3"])
+def test_server_and_worker_certificates_trust_each_other(authority: Authority, tmp_path: Path, host: str) -> None:
+    server = certificates.issue_server(authority, tmp_path, ["node.example", "10.1.2.3"])
+    worker = certificates.issue_worker(authority, tmp_path, "w1")
+    seen = handshake(server, worker, authority.files.certificate, host)
+    assert seen["subject"] == ((("commonName", "w1"),),)
+
+
+def test_certificates_of_another_authority_are_not_trusted(authority: Authority, tmp_path: Path) -> None:
+    other = certificates.open_authority(tmp_path / "other")
+    server = certificates.issue_server(authority, tmp_path)
+    foreign = certificates.issue_worker(other, tmp_path, "w1")
+    with pytest.raises(ssl.SSLError):
+        handshake(server, foreign, authority.files.certificate, "localhost")
+
+
+def test_keys_are_for_their_owner_alone(authority: Authority, tmp_path: Path) -> None:
+    pairs = [authority.files, certificates.issue_server(authority, tmp_path)]
+    pairs.append(certificates.issue_worker(authority, tmp_path, "w1"))
+    assert [stat.S_IMODE(pair.key.stat().st_mode) for pair in pairs] == [0o600] * 3
+    assert [stat.S_IMODE(pair.certificate.stat().st_mode) for pair in pairs] == [0o644] * 3
+
+
+def test_the_authority_is_made_once_and_kept(authority: Authority) -> None:
+    again = certificates.open_authority(authority.files.certificate.parent)
+    assert again.certificate == authority.certificate
+
+
+def test_an_authority_that_lost_a_file_or_has_another_s_is_refused(authority: Authority, tmp_path: Path) -> None:
+    folder = authority.files.key.parent
+    other = certificates.open_authority(tmp_path / "other")
+    authority.files.key.write_bytes(other.files.key.read_bytes())
+    with pytest.raises(ConfigError, match=r"ca\.key is not the key of ca\.pem"):
+        certificates.open_authority(folder)
+    authority.files.key.unlink()
+    with pytest.raises(ConfigError, match="cannot be used"):
+        certificates.open_authority(folder)
+    assert not authority.files.key.exists()
+
+
+def test_worker_ids_give_separate_files_inside_the_folder(authority: Authority, tmp_path: Path) -> None:
+    ids = ["a/b", "a:b", "a_b", "..", "../x", "server", "ca", "."]
+    pairs = [certificates.issue_worker(authority, tmp_path, worker_id) for worker_id in ids]
+    assert len({pair.key for pair in pairs}) == len(ids)
+    assert {pair.key.parent for pair in pairs} == {tmp_path}
+    assert all(pair.key.is_file() for pair in pairs)
+
+
+@pytest.mark.parametrize("worker_id", ["", "a b", "w\0", "a" * 65, "ö"])
+def test_a_worker_id_that_no_certificate_can_carry_is_refused(
+    authority: Authority, tmp_path: Path, worker_id: str
+) -> None:
+    with pytest.raises(InvalidArgument, match="1 to 64"):
+        certificates.issue_worker(authority, tmp_path, worker_id)
+
+
+@pytest.mark.parametrize("host", ["", "http://x", "x y", "x:80", "münchen"])
+def test_a_host_that_is_neither_name_nor_address_is_refused(authority: Authority, tmp_path: Path, host: str) -> None:
+    with pytest.raises(InvalidArgument, match="neither"):
+        certificates.issue_server(authority, tmp_path, [host])
+
+
+@pytest.mark.parametrize("days", [0, -1, 10_000])
+def test_a_validity_out_of_bounds_is_refused(authority: Authority, tmp_path: Path, days: int) -> None:
+    with pytest.raises(InvalidArgument, match="days"):
+        certificates.issue_worker(authority, tmp_path, "w1", days=days)
+
+
+def test_a_folder_that_cannot_be_written_is_said(authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        certificates.issue_server(authority, tmp_path / "file")
+
+
+def test_what_a_certificate_says_can_be_shown(authority: Authority, tmp_path: Path) -> None:
+    (server,) = certificates.describe(certificates.issue_server(authority, tmp_path, ["node.example"]).certificate)
+    assert server.names == ("DNS:localhost", "IP:127.0.0.1", "IP:::1", "DNS:node.example")
+    assert (server.uses, server.is_authority) == (("serverAuth",), False)
+    (worker,) = certificates.describe(certificates.issue_worker(authority, tmp_path, "w1", days=3).certificate)
+    assert (worker.subject, worker.names, worker.uses) == ("CN=w1", (), ("clientAuth",))
+    assert 3 <= (worker.not_after - worker.not_before).total_seconds() / 86_400 < 3.1
+    (own,) = certificates.describe(authority.files.certificate)
+    assert own.is_authority
+    assert own.subject == server.issuer == worker.issuer
+
+
+@pytest.mark.parametrize("name", ["missing.pem", "ca.key"])
+def test_a_file_without_a_certificate_cannot_be_shown(authority: Authority, name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        certificates.describe(authority.files.key.with_name(name))
+
+
+def test_an_atomic_write_replaces_whole_files_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "secret"
+    write_atomically(target, b"old")
+    write_atomically(target, b"new", mode=0o640)
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_atomically(tmp_path / "folder", b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "secret"]
+
+
+def test_server_files_that_belong_together_load_as_one_snapshot(authority: Authority, tmp_path: Path) -> None:
+    server = certificates.issue_server(authority, tmp_path)
+    loaded = load_server_credentials(
+        str(server.certificate), str(server.key), str(authority.files.certificate), now_ms(server)
+    )
+    assert loaded.chain == server.certificate.read_bytes()
+    assert loaded.key == server.key.read_bytes()
+    assert loaded.authorities == authority.files.certificate.read_bytes()
+    assert loaded.expires_at_ms > now_ms(server)
+    assert b"PRIVATE" not in repr(loaded).encode()
+
+
+def test_every_fault_of_the_server_files_is_named_at_once(authority: Authority, tmp_path: Path) -> None:
+    server = certificates.issue_server(authority, tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load_server_credentials(
+            str(server.certificate), str(authority.files.key), str(server.certificate), now_ms(server)
+        )
+    found = {violation.field: violation.reason for violation in caught.value.details}
+    assert "is not the key of" in found["TLS_KEY_PATH"]
+    assert "is no authority" in found["TLS_CA_PATH"]
+    with pytest.raises(ConfigError) as caught:
+        load_server_credentials("/no/cert", "/no/key", str(server.key), now_ms(server))
+    assert [violation.field for violation in caught.value.details] == ["TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH"]
+
+
+@pytest.mark.parametrize(("days", "word"), [(500, "expired"), (-1, "valid only from")])
+def test_a_server_certificate_out_of_its_dates_is_refused(
+    authority: Authority, tmp_path: Path, days: int, word: str
+) -> None:
+    server = certificates.issue_server(authority, tmp_path)
+    with pytest.raises(ConfigError, match=word):
+        load_server_credentials(
+            str(server.certificate),
+            str(server.key),
+            str(authority.files.certificate),
+            now_ms(server) + days * DAY_MS,
+        )
