@@ -214,7 +214,7 @@ def _collection(origin: Any, arguments: tuple[Any, ...], records: dict[Any, Reco
     item = _read(arguments[0], records) if arguments else Anything()
     if origin is tuple:
         return Array(item, tuple, unique=False)
-    if origin in _SETS:
+    if isinstance(origin, type) and origin in _SETS:
         return Array(item, _SETS[origin], unique=True)
     if origin in _LISTS:
         return Array(item, list, unique=False)

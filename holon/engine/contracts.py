@@ -29,6 +29,10 @@ _SAYS_NOTHING = frozenset(
     {"$schema", "$id", "$comment", "$defs", "definitions", "title", "description", "default", "examples", "deprecated"}
 )
 _HOLDS_DATA = frozenset({"const", "enum", "default", "examples"})
+_UNEXPECTED = (
+    jsonschema_rs.ValidationErrorKind.AdditionalProperties,
+    jsonschema_rs.ValidationErrorKind.UnevaluatedProperties,
+)
 _MOVES_REFERENCES = ("$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveRef")
 
 
@@ -197,7 +201,7 @@ def _explain(error: jsonschema_rs.ValidationError, prefix: str) -> Iterator[Viol
     kind, where = error.kind, _dotted(error.instance_path, prefix)
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
         yield Violation(_join(where, kind.property), "is required")
-    elif isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
+    elif isinstance(kind, _UNEXPECTED):
         for name in kind.unexpected[:MAX_VIOLATIONS]:
             yield Violation(_join(where, name), "is not allowed")
     elif isinstance(kind, jsonschema_rs.ValidationErrorKind.AnyOf) and (branch := _meant(error, kind.context)):

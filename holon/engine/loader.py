@@ -121,21 +121,19 @@ def _import(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise BlueprintError(_reason(file, error)) from error
+        raise BlueprintError(_reason(spec.origin or str(file), error)) from error
     return module
 
 
-def _reason(file: Path, error: BaseException) -> str:
+def _reason(origin: str, error: BaseException) -> str:
     """What went wrong while a file was run, with the line of the file itself."""
-    if isinstance(error, BlueprintError):
-        return error.message
-    if isinstance(error, SyntaxError) and error.filename == str(file):
-        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
-    if isinstance(error, OSError) and error.filename == str(file):
+    if isinstance(error, OSError) and error.filename == origin:
         return f"it cannot be read: {error.strerror}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    if isinstance(error, SyntaxError) and error.filename == origin:
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == origin]
     where = f"line {lines[-1]}: " if lines else ""
-    return f"{where}{type(error).__name__}: {error}"
+    return where + (error.message if isinstance(error, BlueprintError) else f"{type(error).__name__}: {error}")
 
 
 def _blueprints(module: ModuleType, known: set[int]) -> list[Blueprint]:

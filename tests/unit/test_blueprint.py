@@ -1,0 +1,248 @@
+"""What a blueprint promises to whoever writes one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from holon.domain.blueprint import Blueprint, State, Want
+from holon.errors import BlueprintError
+
+
+@dataclass
+class Order:
+    n: int
+    note: str = ""
+
+
+bp = Blueprint("every_form", api_endpoint="/jobs/every_form", api_version="v1")
+
+
+@bp.handler(is_start=True)
+async def start(initial_data: Order, actions: Any) -> None:
+    actions.go_to("bare")
+
+
+@bp.handler
+async def bare(actions: Any) -> None:
+    actions.go_to("called")
+
+
+@bp.handler()
+async def called(actions: Any) -> None:
+    actions.go_to("named")
+
+
+@bp.handler("named")
+async def a_function_of_another_name(actions: Any, note: str = "none") -> None:
+    actions.dispatch_parallel([], aggregate_into="bare_sum" if note else "called_sum")
+
+
+@bp.aggregator
+async def bare_sum(aggregation_results: dict[str, Any], actions: Any) -> None:
+    actions.go_to("failed")
+
+
+@bp.aggregator()
+async def called_sum(actions: Any) -> None:
+    actions.dispatch_parallel([], "named_sum")
+
+
+@bp.aggregator("named_sum")
+async def third(actions: Any) -> None:
+    actions.dispatch_task("t", {}, {"success": "done", "failure": "broken", "late": "by_name"})
+
+
+@bp.handler(is_end=True)
+async def done() -> None: ...
+
+
+@bp.handler("by_name", is_end=True)
+async def fourth() -> None: ...
+
+
+@bp.handler(is_end=True)
+async def failed() -> None: ...
+
+
+@bp.handler(is_end=True, outcome="failed")
+async def broken() -> None: ...
+
+
+def test_every_decorator_form_defines_a_state_named_by_its_argument_or_its_function() -> None:
+    assert [name for name, state in bp.states.items() if not state.is_aggregator] == [
+        *("start", "bare", "called", "named", "done", "by_name", "failed", "broken")
+    ]
+    assert [name for name, state in bp.states.items() if state.is_aggregator] == ["bare_sum", "called_sum", "named_sum"]
+    assert bp.states["named"].function is a_function_of_another_name
+
+
+def test_the_start_is_the_state_marked_so() -> None:
+    assert bp.start == State(
+        "start", start, True, False, None, False, (Want("initial_data", True), Want("actions", True))
+    )
+
+
+def test_an_end_is_a_success_whatever_its_name_unless_named_failed_or_said_so() -> None:
+    ends = {state.name: state.outcome for state in bp.states.values() if state.is_end}
+    assert ends == {"done": "finished", "by_name": "finished", "failed": "failed", "broken": "failed"}
+
+
+def test_an_end_named_failed_may_be_declared_a_success() -> None:
+    one = Blueprint("one")
+
+    @one.handler(is_end=True, outcome="finished")
+    async def failed() -> None: ...
+
+    assert one.states["failed"].outcome == "finished"
+
+
+def test_arguments_with_a_default_are_not_required() -> None:
+    assert bp.states["named"].wants == (Want("actions", True), Want("note", False))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "version", "path"),
+    [
+        ("/jobs/my_flow", "v1", "/api/v1/jobs/my_flow"),
+        ("jobs/my_flow", "v1", "/api/v1/jobs/my_flow"),
+        ("/jobs/my_flow", None, "/api/jobs/my_flow"),
+        (None, "v1", None),
+    ],
+)
+def test_the_path_is_made_of_version_and_endpoint(endpoint: str | None, version: str | None, path: str | None) -> None:
+    assert Blueprint("one", endpoint, version).path == path
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 129, "ü", 5, None])
+def test_a_blueprint_name_of_other_characters_is_refused(name: Any) -> None:
+    with pytest.raises(BlueprintError, match="A-Z a-z 0-9 _ -"):
+        Blueprint(name)
+
+
+@pytest.mark.parametrize(("endpoint", "version"), [("/jobs/{id}", "v1"), ("//x", None), ("/", None), ("/a", "v 1")])
+def test_an_endpoint_that_is_no_path_is_refused(endpoint: str, version: str | None) -> None:
+    with pytest.raises(BlueprintError, match="write it like"):
+        Blueprint("one", endpoint, version)
+
+
+def test_the_input_schema_comes_from_the_start_handlers_hint() -> None:
+    assert bp.input_type is Order
+    assert bp.input_schema == {
+        "type": "object",
+        "title": "Order",
+        "properties": {"n": {"type": "integer"}, "note": {"type": "string"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+
+
+def test_without_a_hint_any_input_goes() -> None:
+    one = Blueprint("one")
+
+    @one.handler(is_start=True)
+    async def start(initial_data, actions) -> None: ...  # type: ignore[no-untyped-def]
+
+    assert one.input_type is None
+    assert one.input_schema is None
+
+
+def test_other_hints_need_not_be_readable() -> None:
+    one = Blueprint("one")
+
+    @one.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: Unknown) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    assert one.input_schema == {"type": "object"}
+
+
+def test_a_hint_that_json_cannot_hold_names_the_handler_and_its_line() -> None:
+    one = Blueprint("one")
+
+    @one.handler(is_start=True)
+    async def start(initial_data: bytes) -> None: ...
+
+    with pytest.raises(BlueprintError, match=r"start \(.*test_blueprint.py:\d+\): initial_data: .*bytes"):
+        _ = one.input_schema
+
+
+def test_a_second_start_is_refused_and_names_the_first() -> None:
+    one = Blueprint("one")
+
+    @one.handler(is_start=True)
+    async def first() -> None: ...
+
+    with pytest.raises(BlueprintError, match=r"already starts in 'first'.*exactly one"):
+
+        @one.handler(is_start=True)
+        async def second() -> None: ...
+
+
+def test_a_blueprint_without_start_says_so() -> None:
+    with pytest.raises(BlueprintError, match="no start state"):
+        _ = Blueprint("one").start
+
+
+@pytest.mark.parametrize("again", ["handler", "aggregator"])
+@pytest.mark.parametrize("first", ["handler", "aggregator"])
+def test_a_state_defined_twice_is_refused(first: str, again: str) -> None:
+    one = Blueprint("one")
+
+    async def work() -> None: ...
+
+    getattr(one, first)(work)
+    with pytest.raises(BlueprintError, match=r"'work' of blueprint 'one' is already defined by .*work \(.*:\d+\)"):
+        getattr(one, again)("work")(work)
+
+
+def test_a_function_that_is_not_async_is_refused_with_its_place() -> None:
+    one = Blueprint("one")
+
+    def plain() -> None: ...
+
+    with pytest.raises(BlueprintError, match=r"plain \(.*test_blueprint.py:\d+\): .*async def"):
+        one.handler(plain)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("flags", [{"outcome": "failed"}, {"is_end": True, "outcome": "great"}])
+def test_an_outcome_without_an_end_or_of_another_word_is_refused(flags: Any) -> None:
+    one = Blueprint("one")
+
+    async def work() -> None: ...
+
+    with pytest.raises(BlueprintError, match="outcome="):
+        one.handler(**flags)(work)
+
+
+def test_arguments_that_have_no_name_are_refused() -> None:
+    one = Blueprint("one")
+
+    async def work(*args: Any, **kwargs: Any) -> None: ...
+
+    async def positional(job_id: str, /) -> None: ...
+
+    for function in (work, positional):
+        with pytest.raises(BlueprintError, match="cannot be given by name"):
+            one.handler(function)
+
+
+def test_a_wrapped_handler_wants_what_the_wrapped_one_does() -> None:
+    def logged(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        @functools.wraps(function)
+        async def wrapper(*args: Any, **kwargs: Any) -> None:
+            await function(*args, **kwargs)
+
+        return wrapper
+
+    one = Blueprint("one")
+
+    @one.handler(is_start=True)
+    @logged
+    async def start(initial_data: Order) -> None: ...
+
+    assert one.start.wants == (Want("initial_data", True),)
+    assert one.input_type is Order

@@ -1,0 +1,296 @@
+"""What is found wrong with a blueprint before any job runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holon.domain.blueprint import Blueprint
+from holon.domain.integrity import check
+
+ELSEWHERE = "d"
+
+
+def found(one: Blueprint) -> list[tuple[str, str | None]]:
+    return [(problem.severity, problem.state) for problem in check(one)]
+
+
+def blueprint(start: Callable[..., Awaitable[Any]], *ends: str) -> Blueprint:
+    one = Blueprint("one")
+    one.handler("start", is_start=True)(start)
+    for name in ends:
+
+        async def end() -> None: ...
+
+        one.handler(name, is_end=True)(end)
+    return one
+
+
+def test_a_sound_blueprint_has_no_problem() -> None:
+    async def start(actions: Any) -> None:
+        actions.go_to("end")
+
+    assert check(blueprint(start, "end")) == []
+
+
+def test_a_blueprint_without_start_is_an_error() -> None:
+    one = Blueprint("one")
+
+    @one.handler(is_end=True)
+    async def end() -> None: ...
+
+    (problem,) = check(one)
+    assert (problem.severity, problem.state) == ("error", None)
+    assert "no start state" in problem.message
+
+
+async def by_position(actions: Any) -> None:
+    actions.go_to("gone")
+
+
+async def by_name(actions: Any) -> None:
+    actions.go_to(state="gone")
+
+
+async def through_the_context(context: Any) -> None:
+    context.actions.go_to("gone")
+
+
+async def in_one_branch_of_a_choice(actions: Any, x: int = 0) -> None:
+    actions.go_to("end" if x else "gone")
+
+
+async def in_a_nested_function(actions: Any) -> None:
+    def go() -> None:
+        actions.go_to("gone")
+
+    go()
+
+
+async def in_an_exception_handler(actions: Any) -> None:
+    try:
+        actions.go_to("end")
+    except ValueError:
+        actions.go_to("gone")
+    finally:
+        with contextlib.suppress(OSError):
+            print()  # noqa: T201
+
+
+async def in_transitions_by_position(actions: Any) -> None:
+    actions.dispatch_task("t", {}, {"success": "gone"})
+
+
+async def in_transitions_by_name(actions: Any) -> None:
+    actions.dispatch_task("t", params={"a": "b"}, transitions={"success": "gone", "failure": "end"}, priority=1)
+
+
+async def in_transitions_beside_a_variable(actions: Any, x: str = "end") -> None:
+    actions.dispatch_task("t", {}, {"success": "gone", "failure": x})
+
+
+async def as_aggregator_by_position(actions: Any) -> None:
+    actions.dispatch_parallel([{"type": "t", "params": {"n": n}} for n in range(3)], "gone")
+
+
+async def as_aggregator_by_name(actions: Any) -> None:
+    actions.dispatch_parallel(tasks=[], aggregate_into="gone", fail_fast=True)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        by_position,
+        by_name,
+        through_the_context,
+        in_one_branch_of_a_choice,
+        in_a_nested_function,
+        in_an_exception_handler,
+        in_transitions_by_position,
+        in_transitions_by_name,
+        in_transitions_beside_a_variable,
+        as_aggregator_by_position,
+        as_aggregator_by_name,
+    ],
+)
+def test_a_constant_target_that_is_no_state_is_an_error_with_its_line(start: Callable[..., Awaitable[Any]]) -> None:
+    (problem,) = [one for one in check(blueprint(start, "end")) if "'gone'" in one.message]
+    assert (problem.severity, problem.state) == ("error", "start")
+    assert "leads to 'gone', which is no state" in problem.message
+    line = int(problem.message.split("test_integrity.py:")[1].split(")")[0])
+    assert "gone" in lines()[line - 1]
+
+
+@functools.cache
+def lines() -> list[str]:
+    return Path(__file__).read_text(encoding="utf-8").splitlines()
+
+
+async def other_texts_are_no_targets(actions: Any, page: Any = None) -> None:
+    """Says gone."""
+    if page:
+        page.go_to("gone")
+        page.dispatch_task("gone", {}, {"success": "gone"})
+    actions.dispatch_task("gone", {"success": "gone", "transitions": {"failure": "gone"}}, {"gone": "end"})
+
+
+async def no_transitions_are_no_target(actions: Any, x: bool = False) -> None:
+    if x:
+        actions.dispatch_task("t", {})
+    elif actions.decision:
+        actions.dispatch_task("t", {}, None)
+    else:
+        actions.go_to("end")
+
+
+@pytest.mark.parametrize("start", [other_texts_are_no_targets, no_transitions_are_no_target])
+def test_what_is_no_argument_for_a_state_is_no_target(start: Callable[..., Awaitable[Any]]) -> None:
+    assert check(blueprint(start, "end")) == []
+
+
+def test_a_state_nobody_leads_to_is_an_error() -> None:
+    async def start(actions: Any) -> None:
+        actions.go_to("end")
+
+    (problem,) = check(blueprint(start, "end", "lost"))
+    assert (problem.severity, problem.state) == ("error", "lost")
+    assert "leads to 'lost'" in problem.message
+
+
+def test_states_that_only_lead_to_each_other_are_unreachable() -> None:
+    async def start(actions: Any) -> None:
+        actions.go_to("end")
+
+    async def ping(actions: Any) -> None:
+        actions.go_to("pong")
+
+    async def pong(actions: Any) -> None:
+        actions.go_to("ping")
+
+    one = blueprint(start, "end")
+    one.handler(ping)
+    one.handler(pong)
+    assert found(one) == [("error", "ping"), ("error", "pong")]
+
+
+def test_a_text_anywhere_in_the_code_of_a_reachable_handler_makes_a_state_reachable() -> None:
+    async def start(actions: Any, x: str = "") -> None:
+        for name in ("a", "b"):
+            if name == x:
+                (lambda: actions.go_to("c"))()
+        else:
+            actions.go_to("a")
+
+    assert check(blueprint(start, "a", "b", "c")) == []
+
+
+async def by_a_variable(actions: Any, x: str = "") -> None:
+    actions.go_to(x)
+
+
+async def by_a_global(actions: Any) -> None:
+    actions.go_to(ELSEWHERE)
+
+
+async def by_an_f_string(actions: Any, x: str = "") -> None:
+    actions.go_to(f"a{x}")
+
+
+async def by_a_default(actions: Any, x: str = "") -> None:
+    actions.go_to(x or "a")
+
+
+async def by_another_name(actions: Any, x: str = "") -> None:
+    decide = actions.go_to
+    decide(x)
+
+
+async def by_an_alias(actions: Any, x: str = "") -> None:
+    also = actions
+    also.go_to(x)
+
+
+async def by_unpacking(actions: Any, x: Any = ()) -> None:
+    actions.go_to(*x)
+
+
+async def by_a_made_dictionary(actions: Any, x: Any = ()) -> None:
+    actions.dispatch_task("t", {}, {"success": "a", **x})
+
+
+async def by_another_function(actions: Any) -> None:
+    print(actions)  # noqa: T201
+
+
+async def by_giving_the_context_away(context: Any) -> None:
+    await by_another_function(context)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        by_a_variable,
+        by_a_global,
+        by_an_f_string,
+        by_a_default,
+        by_another_name,
+        by_an_alias,
+        by_unpacking,
+        by_a_made_dictionary,
+        by_another_function,
+        by_giving_the_context_away,
+    ],
+)
+def test_where_a_target_is_chosen_at_run_time_unreachable_is_a_warning(start: Callable[..., Awaitable[Any]]) -> None:
+    assert ("warning", "d") in found(blueprint(start, "a", "d"))
+    assert ("error", "d") not in found(blueprint(start, "a", "d"))
+
+
+def test_a_wrapped_handler_is_read_through_its_wrapper() -> None:
+    async def inner(actions: Any) -> None:
+        actions.go_to("gone")
+
+    @functools.wraps(inner)
+    async def start(*args: Any, **kwargs: Any) -> None:
+        await inner(*args, **kwargs)
+
+    assert found(blueprint(start, "end")) == [("error", "start"), ("warning", "end")]
+
+
+def test_a_start_from_which_no_end_can_be_reached_is_a_warning() -> None:
+    async def start(actions: Any) -> None:
+        actions.go_to("start")
+
+    assert found(blueprint(start)) == [("warning", "start")]
+
+
+def test_a_handler_that_cannot_decide_and_is_no_end_is_a_warning() -> None:
+    async def start(job_id: str) -> None: ...
+
+    assert ("warning", "start") in found(blueprint(start))
+
+
+def test_an_initial_data_that_can_be_no_object_is_an_error_in_any_handler() -> None:
+    async def start(initial_data: list[int], actions: Any) -> None:
+        actions.go_to("later")
+
+    async def later(initial_data: complex, actions: Any) -> None:
+        actions.go_to("end")
+
+    one = blueprint(start, "end")
+    one.handler(later)
+    assert found(one) == [("error", "start"), ("error", "later")]
+
+
+def test_an_unresolvable_hint_of_initial_data_is_an_error() -> None:
+    async def start(initial_data: Nowhere, actions: Any) -> None:  # type: ignore[name-defined]  # noqa: F821
+        actions.go_to("end")
+
+    (problem,) = check(blueprint(start, "end"))
+    assert problem.severity == "error"
+    assert "Nowhere" in problem.message
