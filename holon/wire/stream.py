@@ -1,0 +1,211 @@
+"""The wire: one draining writer per stream, for both ends; control goes before data, and data goes in batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from holon.errors import ResourceExhausted, TooLarge, Unavailable
+
+Frame = TypeVar("Frame", bound=Message)
+Item = TypeVar("Item", bound=Message)
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 1024 * 1024
+BATCH_ITEMS = 256
+# What the tags and lengths around an item can take, as a member of a repeated field of a member of the frame.
+_WRAPPING = 16
+
+
+class Lane(Generic[Item, Frame]):
+    """A queue of items of one kind, sent in order and together; made by `StreamWriter.lane`."""
+
+    def __init__(self, writer: StreamWriter[Frame], frame_of: Callable[[list[Item]], Frame]) -> None:
+        self._writer = writer
+        self._frame_of = frame_of
+        self._waiting: deque[tuple[Item, int]] = deque()
+
+    def __repr__(self) -> str:
+        return f"Lane(waiting={len(self._waiting)})"
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, item: Item) -> None:
+        """Queue one item, to be sent after those put before it. Never blocks; the item must not be changed afterwards.
+
+        Raises:
+            TooLarge: the other side could not read it, even alone; nothing was queued.
+            ResourceExhausted: the queue is full, because the other side does not read; nothing was queued.
+            Unavailable: the stream is closed.
+        """
+        self._waiting.append((item, self._writer.admit(item, len(self._waiting))))
+
+    def discard(self, unwanted: Callable[[Item], bool]) -> list[Item]:
+        """Take back what was not sent yet, such as the offer of a task that was stopped, and return it."""
+        kept: deque[tuple[Item, int]] = deque()
+        discarded: list[Item] = []
+        for item, size in self._waiting:
+            if unwanted(item):
+                discarded.append(item)
+                self._writer.release(size)
+            else:
+                kept.append((item, size))
+        self._waiting = kept
+        return discarded
+
+    def take(self, max_bytes: int) -> Frame | None:
+        """Remove the next batch and return it as a frame, or None when nothing waits; the writer calls it.
+
+        Arguments:
+            max_bytes: where a batch stops, unless it is one item alone.
+        """
+        batch: list[Item] = []
+        total = 0
+        while self._waiting and len(batch) < BATCH_ITEMS:
+            item, size = self._waiting[0]
+            if batch and total + size + _WRAPPING > max_bytes:
+                break
+            self._waiting.popleft()
+            self._writer.release(size)
+            batch.append(item)
+            total += size + _WRAPPING
+        return self._frame_of(batch) if batch else None
+
+
+class StreamWriter(Generic[Frame]):
+    """The only writer of one stream. Its methods belong to the loop that runs it.
+
+    Arguments:
+        send: writes one frame, waiting while the transport does not take it; only `run` calls it.
+        max_message_bytes: the largest message that the other side reads.
+        max_items: how many items may wait in one lane, and how many frames in the control queue.
+        max_bytes: how much may wait in all lanes together.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Frame], Awaitable[object]],
+        *,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_items: int = 10_000,
+        max_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        self.max_message_bytes = max_message_bytes
+        self._send = send
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._control: deque[Frame] = deque()
+        self._lanes: deque[Lane[Message, Frame]] = deque()
+        self._waiting_bytes = 0
+        self._sent = 0
+        self._closed = False
+        self._wake = asyncio.Event()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return (
+            f"StreamWriter({state}, sent={self._sent}, control={len(self._control)}, "
+            f"items={sum(map(len, self._lanes))}, bytes={self._waiting_bytes})"
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream takes nothing more."""
+        return self._closed
+
+    @property
+    def sent(self) -> int:
+        """How many frames were given to the transport."""
+        return self._sent
+
+    def lane(self, frame_of: Callable[[list[Item]], Frame]) -> Lane[Item, Frame]:
+        """Make a queue for one kind of item. Lanes take turns, a frame each.
+
+        Arguments:
+            frame_of: builds the frame of a batch: at most BATCH_ITEMS items and BATCH_BYTES, or one item alone.
+        """
+        lane = Lane(self, frame_of)
+        self._lanes.append(lane)  # type: ignore[arg-type]  # a lane takes back only items that its owner put there
+        return lane
+
+    def put_control(self, frame: Frame) -> None:
+        """Queue a frame of its own, to be sent before any data that waits. Never blocks.
+
+        Raises:
+            TooLarge: the other side could not read it; nothing was queued.
+            ResourceExhausted: the queue is full, because the other side does not read; nothing was queued.
+            Unavailable: the stream is closed.
+        """
+        self._check(len(self._control))
+        if (size := frame.ByteSize()) > self.max_message_bytes:
+            raise TooLarge(f"a message of {size} bytes exceeds the other side's limit of {self.max_message_bytes}")
+        self._control.append(frame)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Take nothing more; `run` sends what waits, and then returns."""
+        self._closed = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send what is put, until `close` and the last frame. When `send` raises, or on cancel, what waits is lost."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                # One turn of the loop, so that what it brings shares a frame.
+                await asyncio.sleep(0)
+                while (frame := self._next()) is not None:
+                    await self._send(frame)
+                    self._sent += 1
+                if self._closed:
+                    return
+        finally:
+            self._closed = True
+
+    def admit(self, item: Message, waiting: int) -> int:
+        """Check that an item may join a lane in which `waiting` are queued, and return its size in bytes."""
+        self._check(waiting)
+        size = item.ByteSize()
+        if size + _WRAPPING > self.max_message_bytes:
+            raise TooLarge(
+                f"an item of {size} bytes exceeds the other side's message limit of {self.max_message_bytes}"
+            )
+        if self._waiting_bytes and self._waiting_bytes + size > self._max_bytes:
+            raise ResourceExhausted(
+                f"{self._waiting_bytes} bytes wait to be sent, of {self._max_bytes} allowed: the other side does not "
+                "read; end the stream",
+                code="STREAM_FULL",
+            )
+        self._waiting_bytes += size
+        self._wake.set()
+        return size
+
+    def release(self, size: int) -> None:
+        """Count `size` bytes as waiting no more; lanes call it."""
+        self._waiting_bytes -= size
+
+    def _check(self, waiting: int) -> None:
+        if self._closed:
+            raise Unavailable("the stream is closed; nothing more can be sent on it", code="STREAM_CLOSED")
+        if waiting >= self._max_items:
+            raise ResourceExhausted(
+                f"{waiting} messages wait to be sent, the most allowed: the other side does not read; end the stream",
+                code="STREAM_FULL",
+            )
+
+    def _next(self) -> Frame | None:
+        if self._control:
+            return self._control.popleft()
+        batch_bytes = min(BATCH_BYTES, self.max_message_bytes)
+        for _ in range(len(self._lanes)):
+            lane = self._lanes[0]
+            self._lanes.rotate(-1)
+            if (frame := lane.take(batch_bytes)) is not None:
+                return frame
+        return None
