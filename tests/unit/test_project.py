@@ -1,0 +1,60 @@
+"""The project's own files agree: what it depends on is pinned, explained, and fetched from wherever the user says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+import holon
+
+REPOSITORY = Path(__file__).parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+LOCKS = sorted((REPOSITORY / "scripts/requirements").glob("*.txt"))
+
+
+def wanted(group: str) -> list[Requirement]:
+    included = PROJECT["dependency-groups"][group]
+    return [Requirement(line) for line in PROJECT["project"]["dependencies"] + included if isinstance(line, str)]
+
+
+def pins(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@pytest.mark.parametrize(("lock", "group"), [("run.txt", "build"), ("test.txt", "test")])
+def test_every_dependency_is_pinned_to_a_version_that_the_project_allows(lock: str, group: str) -> None:
+    pinned = pins(REPOSITORY / "scripts/requirements" / lock)
+    for requirement in wanted(group):
+        assert requirement.specifier.contains(pinned[requirement.name]), requirement
+
+
+def test_what_runs_is_what_is_tested() -> None:
+    run, test = (pins(REPOSITORY / "scripts/requirements" / name) for name in ("run.txt", "test.txt"))
+    assert run.items() <= test.items()
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_a_lock_has_hashes_and_no_addresses(lock: Path) -> None:
+    text = lock.read_text(encoding="utf-8")
+    assert "://" not in text
+    assert not re.search(r"^\s*(-i|-f|--index-url|--extra-index-url|--find-links)\b", text, re.MULTILINE)
+    entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert entries
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_every_dependency_is_explained_and_nothing_else() -> None:
+    page = (REPOSITORY / "docs/dependencies.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| `([a-z0-9-]+)` \| .+ \|$", page, re.MULTILINE)
+    assert sorted(explained) == sorted({requirement.name for requirement in wanted("test") + wanted("build")})
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert PROJECT["tool"]["hatch"]["version"]["path"] == "holon/__init__.py"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", holon.__version__)
