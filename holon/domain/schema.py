@@ -86,6 +86,15 @@ def build(hint: Any, value: Any) -> Any:
         raise InvalidArgument(f"the value cannot become {name}: {error}", code="INPUT_INVALID") from error
 
 
+def fits(hint: Any, value: Any) -> bool:
+    """Whether a JSON value has the shape of a hint, for who has no validator of schemas.
+
+    Arguments:
+        hint: a resolved type hint, such as `hint_of` returns.
+    """
+    return _shape(hint).accepts(value)
+
+
 def hint_of(function: Callable[..., Any], argument: str) -> Any:
     """The resolved hint of one argument, whatever the other hints are; `Any` when it has none.
 

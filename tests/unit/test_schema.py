@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NewType, NotRequired, Optional, Type
 import pydantic
 import pytest
 
-from holon.domain.schema import arguments_schema, build, hint_of, schema_of
+from holon.domain.schema import arguments_schema, build, fits, hint_of, schema_of
 from holon.engine.contracts import Contracts
 from holon.errors import InvalidArgument
 
@@ -275,3 +275,11 @@ def test_a_hint_is_read_without_the_others_and_may_name_what_the_function_closes
     assert hint_of(function, "c") is Any
     with pytest.raises(InvalidArgument, match=r"'b'.*Nowhere"):
         hint_of(function, "b")
+
+
+def test_a_value_fits_a_hint_as_its_schema_says() -> None:
+    assert fits(list[Point], [{"x": 1}])
+    assert fits(dict[str, Any], {"anything": [None]})
+    assert not fits(list[Point], [{"x": "1"}])
+    assert not fits(int, True)
+    assert fits(Any, object())
