@@ -98,9 +98,9 @@ def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, Targets]
         if state.name not in reached:
             text = f"{_place(state)}: no state that a job can be in leads to {state.name!r}"
             problems.append(Problem("warning" if is_open else "error", state.name, text))
-    if not is_open and not any(blueprint.states[name].is_end for name in reached):
-        text = f"blueprint {blueprint.name!r}: no end can be reached from {start.name!r}; mark one with is_end=True"
-        problems.append(Problem("warning", start.name, text))
+    if not any(state.is_end for state in blueprint.states.values()):
+        text = f"blueprint {blueprint.name!r} has no end, so its jobs never finish; mark one with is_end=True"
+        problems.append(Problem("warning", None, text))
     return problems
 
 

@@ -102,7 +102,8 @@ def examine(files: Iterable[Path]) -> Report:
             )
         for blueprint in fresh:
             problems.extend(FileProblem(file, blueprint.name, one) for one in integrity.check(blueprint))
-            problems.extend(FileProblem(file, blueprint.name, one) for one in _clashes(blueprint, found))
+            if clash := _clash(blueprint, found):
+                problems.append(FileProblem(file, blueprint.name, clash))
             found.append((file, blueprint))
     return Report(tuple(found), tuple(problems))
 
@@ -144,15 +145,14 @@ def _blueprints(module: ModuleType, known: set[int]) -> list[Blueprint]:
     return list(fresh.values())
 
 
-def _clashes(blueprint: Blueprint, found: list[tuple[Path, Blueprint]]) -> list[Problem]:
-    problems = []
+def _clash(blueprint: Blueprint, found: list[tuple[Path, Blueprint]]) -> Problem | None:
     for file, other in found:
         if other.name == blueprint.name:
-            problems.append(Problem("error", None, f"the name {blueprint.name!r} is already taken by {file}"))
-        elif blueprint.path and other.path == blueprint.path:
+            return Problem("error", None, f"the name {blueprint.name!r} is already taken by {file}")
+        if blueprint.path and other.path == blueprint.path:
             text = f"the path {blueprint.path} is already taken by blueprint {other.name!r} in {file}"
-            problems.append(Problem("error", None, text))
-    return problems
+            return Problem("error", None, text)
+    return None
 
 
 def _sound(report: Report) -> list[Blueprint]:

@@ -262,11 +262,11 @@ def test_a_wrapped_handler_is_read_through_its_wrapper() -> None:
     assert found(blueprint(start, "end")) == [("error", "start"), ("warning", "end")]
 
 
-def test_a_start_from_which_no_end_can_be_reached_is_a_warning() -> None:
+def test_a_blueprint_without_an_end_is_a_warning() -> None:
     async def start(actions: Any) -> None:
         actions.go_to("start")
 
-    assert found(blueprint(start)) == [("warning", "start")]
+    assert found(blueprint(start)) == [("warning", None)]
 
 
 def test_a_handler_that_cannot_decide_and_is_no_end_is_a_warning() -> None:

@@ -1,0 +1,243 @@
+"""What a handler is given, and how it decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from holon.context import ActionFactory, JobContext, arguments
+from holon.domain.blueprint import Blueprint, State
+from holon.domain.decisions import Branch, DispatchParallel, DispatchTask, GoTo
+from holon.errors import BlueprintError, InvalidArgument
+
+
+def test_nothing_is_decided_before_a_call() -> None:
+    assert ActionFactory().decision is None
+
+
+def test_go_to_decides_the_next_state() -> None:
+    actions = ActionFactory()
+    actions.go_to("end")
+    assert actions.decision == GoTo("end")
+
+
+def test_dispatch_task_takes_its_first_arguments_by_position() -> None:
+    actions = ActionFactory()
+    actions.dispatch_task("t", {"n": 1}, {"success": "end"})
+    assert actions.decision == DispatchTask("t", {"n": 1}, {"success": "end"})
+
+
+def test_dispatch_task_takes_everything_by_name() -> None:
+    actions = ActionFactory()
+    actions.dispatch_task(
+        task_type="t",
+        params={"n": [1, 2.5, None, True, {"a": ()}]},
+        transitions={"success": "end"},
+        priority=2,
+        timeout_seconds=3,
+        dispatch_timeout_seconds=4.5,
+        result_timeout_seconds=6,
+    )
+    assert actions.decision == DispatchTask(
+        "t", {"n": [1, 2.5, None, True, {"a": ()}]}, {"success": "end"}, 2.0, 3.0, 4.5, 6.0
+    )
+
+
+def test_dispatch_task_needs_only_the_skill() -> None:
+    actions = ActionFactory()
+    actions.dispatch_task("t")
+    assert actions.decision == DispatchTask("t", {}, {})
+
+
+def test_dispatch_parallel_takes_task_type_and_type_and_keeps_the_order() -> None:
+    actions = ActionFactory()
+    actions.dispatch_parallel(
+        [
+            {"task_type": "a", "params": {"n": 1}},
+            {"type": "b", "priority": 1, "timeout_seconds": 2},
+            {"task_type": "c", "type": "c", "dispatch_timeout_seconds": 3, "result_timeout_seconds": 4},
+        ],
+        "gather",
+    )
+    assert actions.decision == DispatchParallel(
+        (Branch("a", {"n": 1}), Branch("b", {}, 1.0, 2.0), Branch("c", {}, 0.0, None, 3.0, 4.0)), "gather"
+    )
+
+
+def test_dispatch_parallel_takes_any_iterable_even_an_empty_one() -> None:
+    actions = ActionFactory()
+    actions.dispatch_parallel(tasks=iter([]), aggregate_into="gather", fail_fast=True)
+    assert actions.decision == DispatchParallel((), "gather", fail_fast=True)
+
+
+def test_a_second_decision_is_refused_and_the_first_stands() -> None:
+    actions = ActionFactory()
+    actions.go_to("a")
+    with pytest.raises(BlueprintError, match=r"already decided GoTo.*DispatchTask") as error:
+        actions.dispatch_task("t")
+    assert error.value.code == "SECOND_DECISION"
+    assert actions.decision == GoTo("a")
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "reason"),
+    [
+        ("go_to", {"state": ""}, "state is ''"),
+        ("go_to", {"state": None}, "state is None"),
+        ("dispatch_task", {"task_type": 5}, "task_type is 5"),
+        ("dispatch_task", {"task_type": "t", "params": [1]}, "params is a list"),
+        ("dispatch_task", {"task_type": "t", "params": {1: 2}}, "params has the key 1"),
+        ("dispatch_task", {"task_type": "t", "params": {"a": [{"b": {1}}]}}, r"params\.a\[0\]\.b is a set"),
+        ("dispatch_task", {"task_type": "t", "params": {"a": float("nan")}}, r"params\.a is nan"),
+        ("dispatch_task", {"task_type": "t", "params": {"a": 2**64}}, r"params\.a is an integer of over 64 bits"),
+        ("dispatch_task", {"task_type": "t", "transitions": ["end"]}, "transitions is a list"),
+        ("dispatch_task", {"task_type": "t", "transitions": {"success": None}}, "the state for 'success' is None"),
+        ("dispatch_task", {"task_type": "t", "transitions": {"": "end"}}, "a status in transitions is ''"),
+        ("dispatch_task", {"task_type": "t", "priority": "high"}, "priority is 'high'"),
+        ("dispatch_task", {"task_type": "t", "priority": float("inf")}, "priority is inf"),
+        ("dispatch_task", {"task_type": "t", "timeout_seconds": 0}, "timeout_seconds is 0"),
+        ("dispatch_task", {"task_type": "t", "dispatch_timeout_seconds": True}, "dispatch_timeout_seconds is True"),
+        ("dispatch_task", {"task_type": "t", "result_timeout_seconds": -1}, "result_timeout_seconds is -1"),
+        ("dispatch_parallel", {"tasks": "abc", "aggregate_into": "x"}, "tasks is a str"),
+        ("dispatch_parallel", {"tasks": 5, "aggregate_into": "x"}, "tasks is a int"),
+        ("dispatch_parallel", {"tasks": ["t"], "aggregate_into": "x"}, "task 0 is a str"),
+        ("dispatch_parallel", {"tasks": [], "aggregate_into": ""}, "aggregate_into is ''"),
+        ("dispatch_parallel", {"tasks": [], "aggregate_into": "x", "fail_fast": 1}, "fail_fast is 1"),
+        ("dispatch_parallel", {"tasks": [{"params": {}}], "aggregate_into": "x"}, "task 0: task_type is None"),
+        (
+            "dispatch_parallel",
+            {"tasks": [{"type": "a"}, {"type": "a", "task_type": "b"}], "aggregate_into": "x"},
+            "task 1 has task_type 'b' and type 'a'",
+        ),
+        (
+            "dispatch_parallel",
+            {"tasks": [{"type": "a", "transitions": {}}], "aggregate_into": "x"},
+            "task 0 has the unknown key 'transitions'",
+        ),
+        (
+            "dispatch_parallel",
+            {"tasks": [{"type": "a", "timeout_seconds": "x"}], "aggregate_into": "x"},
+            "task 0: time",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_at_the_call_with_its_place(method: str, given: dict[str, Any], reason: str) -> None:
+    actions = ActionFactory()
+    with pytest.raises(BlueprintError, match=f"{method}.*{reason}") as error:
+        getattr(actions, method)(**given)
+    assert error.value.code == "ACTION_INVALID"
+    assert actions.decision is None
+
+
+def test_params_that_contain_themselves_are_refused() -> None:
+    loop: dict[str, Any] = {}
+    loop["again"] = loop
+    with pytest.raises(BlueprintError, match="nested over 200 deep"):
+        ActionFactory().dispatch_task("t", loop)
+
+
+def test_an_argument_that_is_not_honoured_is_refused_by_its_name() -> None:
+    with pytest.raises(TypeError, match="max_cost"):
+        ActionFactory().dispatch_task("t", {}, {}, max_cost=1)  # type: ignore[call-arg]
+
+
+@dataclass
+class Order:
+    n: int
+
+
+def state_of(function: Any) -> State:
+    one = Blueprint("flow")
+    one.handler("work", is_start=True)(function)
+    return one.start
+
+
+def context(**fields: Any) -> JobContext:
+    return JobContext(
+        **{"job_id": "j1", "blueprint_name": "flow", "current_state": "work", "initial_data": {}, **fields}
+    )
+
+
+def test_context_fields_win_over_history_and_history_over_initial_data() -> None:
+    async def work(job_id: str, path: str, n: int, size: int, actions: ActionFactory) -> None: ...
+
+    given = context(
+        initial_data={"job_id": "x", "path": "old", "n": 1},
+        state_history={"path": "new", "size": 3, "actions": "x"},
+    )
+    assert arguments(state_of(work), given) == {
+        "job_id": "j1",
+        "path": "new",
+        "n": 1,
+        "size": 3,
+        "actions": given.actions,
+    }
+
+
+def test_the_context_may_be_mixed_with_everything() -> None:
+    async def work(  # type: ignore[no-untyped-def]
+        context, job_id, blueprint_name, current_state, initial_data, state_history, aggregation_results, n
+    ) -> None: ...
+
+    given = context(initial_data={"n": 1}, state_history={"a": 2}, aggregation_results={"t": {}})
+    assert arguments(state_of(work), given) == {
+        "context": given,
+        "job_id": "j1",
+        "blueprint_name": "flow",
+        "current_state": "work",
+        "initial_data": {"n": 1},
+        "state_history": {"a": 2},
+        "aggregation_results": {"t": {}},
+        "n": 1,
+    }
+
+
+def test_the_history_given_is_the_jobs_own() -> None:
+    async def work(state_history: dict[str, Any]) -> None: ...
+
+    given = context()
+    assert arguments(state_of(work), given)["state_history"] is given.state_history
+
+
+def test_a_value_of_none_is_a_value() -> None:
+    async def work(path: str | None = "default") -> None: ...
+
+    assert arguments(state_of(work), context(state_history={"path": None})) == {"path": None}
+
+
+def test_an_argument_that_is_nowhere_keeps_its_default() -> None:
+    async def work(path: str = "default") -> None: ...
+
+    assert arguments(state_of(work), context()) == {}
+
+
+@pytest.mark.parametrize("name", ["path", "client", "data_stores"])
+def test_a_required_argument_that_is_nowhere_is_an_error_that_says_what_there_is(name: str) -> None:
+    space: dict[str, Any] = {}
+    exec(f"async def work({name}): ...", space)
+    given = context(initial_data={"n": 1}, state_history={"size": 2})
+    with pytest.raises(BlueprintError) as error:
+        arguments(state_of(space["work"]), given)
+    assert error.value.code == "MISSING_ARGUMENT"
+    for part in (f"'{name}'", "'work'", "'flow'", "n, size", "job_id"):
+        assert part in error.value.message
+
+
+def test_initial_data_is_built_as_the_hint_of_this_handler_says() -> None:
+    async def typed(initial_data: Order) -> None: ...
+
+    async def untyped(initial_data) -> None: ...  # type: ignore[no-untyped-def]
+
+    given = context(initial_data={"n": 1})
+    assert arguments(state_of(typed), given) == {"initial_data": Order(1)}
+    assert arguments(state_of(untyped), given) == {"initial_data": {"n": 1}}
+    assert given.initial_data == {"n": 1}
+
+
+def test_initial_data_that_does_not_fit_the_hint_is_an_invalid_argument() -> None:
+    async def work(initial_data: Order) -> None: ...
+
+    with pytest.raises(InvalidArgument, match="cannot become Order"):
+        arguments(state_of(work), context())

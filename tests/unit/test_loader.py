@@ -1,0 +1,156 @@
+"""What loading blueprints from files promises: all of them, or one report of everything that is wrong."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from holon.engine.loader import examine_directory, load_directory, load_file
+from holon.errors import BlueprintError
+
+EXAMPLES = Path(__file__).parents[2] / "blueprints"
+
+GOOD = """
+from __future__ import annotations
+from dataclasses import dataclass
+from holon.domain.blueprint import Blueprint
+
+@dataclass
+class Input:
+    n: int = 0
+
+bp = Blueprint("NAME", api_endpoint="/jobs/NAME")
+same = bp
+
+@bp.handler(is_start=True)
+async def start(initial_data: Input, actions):
+    actions.go_to("end")
+
+@bp.handler(is_end=True)
+async def end(): ...
+"""
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_every_blueprint_of_every_file_is_found_once_in_order(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        b=GOOD.replace("NAME", "two"),
+        a=GOOD.replace("NAME", "one")
+        + GOOD.replace("NAME", "first")[1:]
+        .replace("from __future__ import annotations\n", "")
+        .replace("bp", "other")
+        .replace("same", "also"),
+    )
+    assert [one.name for one in load_directory(tmp_path)] == ["one", "first", "two"]
+
+
+def test_only_python_files_at_the_top_that_do_not_begin_with_an_underscore_are_run(tmp_path: Path) -> None:
+    write(tmp_path, __init__="raise SystemExit", _private="raise SystemExit", good=GOOD.replace("NAME", "good"))
+    (tmp_path / "notes.txt").write_text("not Python")
+    (tmp_path / "deeper").mkdir()
+    write(tmp_path / "deeper", bad="raise SystemExit")
+    assert [one.name for one in load_directory(tmp_path)] == ["good"]
+
+
+def test_files_of_one_name_in_two_folders_do_not_meet_and_shadow_nothing(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, json=GOOD.replace("NAME", folder))
+    assert load_directory(tmp_path / "x")[0].name == "x"
+    assert load_directory(tmp_path / "y")[0].name == "y"
+    assert not str(sys.modules["json"].__file__).startswith(str(tmp_path))
+
+
+def test_every_problem_of_every_file_is_in_one_report(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        a_good=GOOD.replace("NAME", "good"),
+        b_syntax="x = 1\ndef broken(:\n",
+        c_import="import holon\nimport not_there_at_all\n",
+        d_raises="def f():\n    return 1 / 0\n\nf()\n",
+        e_exits="import sys\nsys.exit(3)\n",
+        f_decorator=GOOD.replace("NAME", "f") + "\n@bp.handler\nasync def end(): ...\n",
+        g_name="from holon.domain.blueprint import Blueprint\n\nbp = Blueprint('no good')\n",
+        h_dangling=GOOD.replace("NAME", "h").replace('go_to("end")', 'go_to("gone")'),
+        i_same=GOOD.replace("NAME", "good"),
+        j_path=GOOD.replace("NAME", "j").replace("/jobs/j", "/jobs/good"),
+    )
+    with pytest.raises(BlueprintError) as error:
+        load_directory(tmp_path)
+    lines = error.value.message.splitlines()
+    assert lines[0] == "the blueprints have 10 errors; correct them and load again:"
+    expected = [
+        ("b_syntax.py", "line 2: SyntaxError"),
+        ("c_import.py", "line 2: ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("d_raises.py", "line 2: ZeroDivisionError"),
+        ("e_exits.py", "line 2: SystemExit: 3"),
+        ("f_decorator.py", "line 20: end ("),
+        ("g_name.py", "line 3: blueprint name 'no good'"),
+        ("h_dangling.py: blueprint h", "h_dangling.py:14): go_to leads to 'gone', which is no state"),
+        ("h_dangling.py: blueprint h", "leads to 'end'"),
+        ("i_same.py: blueprint good", "the name 'good' is already taken by"),
+        ("j_path.py: blueprint j", "the path /api/jobs/good is already taken by blueprint 'good'"),
+    ]
+    for line, (file, text) in zip(lines[1:], expected, strict=True):
+        assert f"error: {tmp_path / file}" in line
+        assert text in line
+
+
+def test_a_report_tells_problems_without_raising(tmp_path: Path) -> None:
+    write(tmp_path, a=GOOD.replace("NAME", "a"), b="x = (", c="x = 1")
+    report = examine_directory(tmp_path)
+    assert [(file.name, one.name) for file, one in report.blueprints] == [("a.py", "a")]
+    assert [one.file.name for one in report.errors] == ["b.py"]
+    assert [str(one) for one in report.warnings] == [
+        f"warning: {tmp_path}/c.py: it defines no Blueprint at its top level"
+    ]
+
+
+def test_warnings_are_logged_and_keep_nothing_from_loading(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = GOOD.replace("NAME", "loose").replace('go_to("end")', "go_to(initial_data.n)")
+    write(tmp_path, loose=text)
+    with caplog.at_level(logging.WARNING):
+        assert [one.name for one in load_directory(tmp_path)] == ["loose"]
+    assert "no state that a job can be in leads to 'end'" in caplog.text
+
+
+def test_a_file_that_failed_can_be_corrected_and_loaded(tmp_path: Path) -> None:
+    write(tmp_path, one="raise ValueError('not yet')")
+    with pytest.raises(BlueprintError, match="line 1: ValueError: not yet"):
+        load_file(tmp_path / "one.py")
+    write(tmp_path, one=GOOD.replace("NAME", "corrected_at_last"))
+    assert load_file(tmp_path / "one.py")[0].name == "corrected_at_last"
+
+
+def test_a_missing_file_and_a_missing_directory_say_so(tmp_path: Path) -> None:
+    with pytest.raises(BlueprintError, match=r"nowhere.py: it cannot be read: No such file"):
+        load_file(tmp_path / "nowhere.py")
+    with pytest.raises(BlueprintError, match=r"cannot be read: No such file.*BLUEPRINTS_DIR"):
+        load_directory(tmp_path / "nowhere")
+
+
+def test_a_file_may_be_named_relatively(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, one="x = 1\nraise ValueError('here')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BlueprintError, match=r"error: one.py: line 2: ValueError: here"):
+        load_file("one.py")
+
+
+def test_an_empty_directory_has_no_blueprints(tmp_path: Path) -> None:
+    assert load_directory(tmp_path) == []
+
+
+def test_the_hello_example_is_sound_and_says_what_it_takes() -> None:
+    (hello,) = load_file(EXAMPLES / "hello.py")
+    assert hello.path == "/api/v1/jobs/hello"
+    assert (hello.input_schema or {})["properties"] == {"name": {"type": "string"}}
+    assert list(hello.states) == ["start", "greeted"]
