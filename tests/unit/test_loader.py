@@ -95,7 +95,7 @@ def test_every_problem_of_every_file_is_in_one_report(tmp_path: Path) -> None:
         ("e_exits.py", "line 2: SystemExit: 3"),
         ("f_decorator.py", "line 20: end ("),
         ("g_name.py", "line 3: blueprint name 'no good'"),
-        ("h_dangling.py: blueprint h", "h_dangling.py:14): go_to leads to 'gone', which is no state"),
+        ("h_dangling.py: blueprint h", "h_dangling.py:15): go_to leads to 'gone', which is no state"),
         ("h_dangling.py: blueprint h", "leads to 'end'"),
         ("i_same.py: blueprint good", "the name 'good' is already taken by"),
         ("j_path.py: blueprint j", "the path /api/jobs/good is already taken by blueprint 'good'"),

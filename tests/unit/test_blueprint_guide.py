@@ -1,0 +1,56 @@
+"""The guide to blueprints: its examples are whole files, and load."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holon.context import JobContext, arguments
+from holon.domain.decisions import DispatchParallel, GoTo
+from holon.engine.loader import examine
+
+GUIDE = Path(__file__).parents[2] / "docs" / "blueprints.md"
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def load(text: str, folder: Path) -> Any:
+    file = folder / "example.py"
+    file.write_text(text, encoding="utf-8")
+    report = examine([file])
+    assert report.problems == ()
+    ((_, blueprint),) = report.blueprints
+    return blueprint
+
+
+async def run(blueprint: Any, state: str, **fields: Any) -> Any:
+    given = {"initial_data": {}, **fields}
+    context = JobContext(job_id="j", blueprint_name=blueprint.name, current_state=state, **given)
+    answer = await blueprint.states[state].function(**arguments(blueprint.states[state], context))
+    return context.actions.decision or answer
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_every_example_of_the_guide_loads_without_a_problem(text: str, tmp_path: Path) -> None:
+    assert load(text, tmp_path).path.startswith("/api/v1/jobs/")
+
+
+async def test_the_order_example_gets_an_instance_of_its_class(tmp_path: Path) -> None:
+    (text,) = [one for one in EXAMPLES if "class Order" in one]
+    order, history = load(text, tmp_path), {}  # type: ignore[var-annotated]
+    data = {"customer": "c", "lines": [{"sku": "a"}, {"sku": "b", "amount": 2}]}
+    assert await run(order, "start", initial_data=data, state_history=history) == GoTo("done")
+    assert await run(order, "done", state_history=history) == {"pieces": 3}
+
+
+async def test_the_count_example_adds_up_what_its_branches_answered(tmp_path: Path) -> None:
+    (text,) = [one for one in EXAMPLES if "aggregate_into" in one]
+    count, history = load(text, tmp_path), {}  # type: ignore[var-annotated]
+    decision = await run(count, "start", initial_data={"files": ["a", "b"]})
+    assert isinstance(decision, DispatchParallel)
+    assert [branch.params for branch in decision.branches] == [{"file": "a"}, {"file": "b"}]
+    results = {"t1": {"status": "success", "data": {"lines": 3}}, "t2": {"status": "success", "data": {"lines": 4}}}
+    assert await run(count, "add_up", state_history=history, aggregation_results=results) == GoTo("done")
+    assert await run(count, "done", state_history=history) == {"lines": 7}
