@@ -23,13 +23,13 @@ find_python() {
 # One that is there is kept and brought up to date; what is in it besides stays.
 make_venv() {
     local folder="$1" lock="$2" python
-    local pip="$folder/bin/python -m pip --disable-pip-version-check install --quiet"
+    local install=("$folder/bin/python" -m pip --disable-pip-version-check install --quiet)
     if ! "$folder/bin/python" -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
         python="$(find_python)" || return 1
         echo "making $folder with $python" >&2
         "$python" -m venv --clear "$folder" || return 1
     fi
     echo "installing $lock (the first time takes a minute)" >&2
-    $pip --require-hashes --only-binary :all: -r "$lock" || return 1
-    $pip --no-deps --no-build-isolation --editable .
+    "${install[@]}" --require-hashes --only-binary :all: -r "$lock" || return 1
+    "${install[@]}" --no-deps --no-build-isolation --editable .
 }

@@ -59,7 +59,9 @@ def test_the_environment_sets_and_code_overrides_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    assert Config({"API_PORT": "", "TZ": ""}).API_PORT == 8080
+    config = Config({"API_PORT": "", "TZ": ""})
+    config.check()
+    assert (config.API_PORT, config.TZ) == (8080, "UTC")
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("Yes", True), ("off", False), ("0", False)])

@@ -93,9 +93,9 @@ def test_a_certificate_for_another_use_is_refused(extensions: list[x509.Extensio
 @pytest.mark.parametrize(
     ("uris", "reason"),
     [
-        (["spiffe://example.org/w1"], "SPIFFE"),
-        (["SPIFFE://example.org/w1"], "SPIFFE"),
-        (["https://example.org/w1"], "URI"),
+        (["spiffe://example.org/w1"], "cannot map"),
+        (["SPIFFE://example.org/w1"], "cannot map"),
+        (["https://example.org/w1"], "no SPIFFE id"),
         (["https://example.org", "spiffe://example.org/w1"], "subject alternative name"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_certificate_with_a_uri_is_refused_until_it_can_be_mapped(uris: list[s
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
     error = refusal(leaf(extensions=[CLIENT, names]))
     assert error.code == "CERTIFICATE_INVALID"
-    assert reason.lower() in str(error).lower()
+    assert reason in str(error)
 
 
 def test_host_names_and_mail_addresses_beside_the_common_name_are_no_identity() -> None:
