@@ -169,7 +169,7 @@ def _with_definitions(text: dict[str, Any], definitions: Definitions) -> dict[st
 
 
 @functools.lru_cache(maxsize=1024)
-def _remembered(hint: Any) -> Shape:
+def _remembered(hint: Any, _: str) -> Shape:
     return _read(hint, {})
 
 
@@ -178,7 +178,8 @@ def _shape(hint: Any) -> Shape:
         hash(hint)
     except TypeError:
         return _read(hint, {})
-    return _remembered(hint)
+    # Unions are equal in any order, but the order chooses between members that both fit.
+    return _remembered(hint, str(hint))
 
 
 def _read(hint: Any, records: dict[Any, Record]) -> Shape:

@@ -221,7 +221,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """A value of one of several shapes; the first that accepts it builds it."""
+    """A value of one of several shapes: a scalar of its very type, or what the first that accepts it builds."""
 
     options: tuple[Shape, ...]
 
@@ -233,7 +233,7 @@ class Either:
                 texts.append(text)
         if {} in texts:
             return {}
-        if all(text.keys() == {"type"} for text in texts):
+        if all(text.keys() == {"type"} and isinstance(text["type"], str) for text in texts):
             return {"type": [text["type"] for text in texts]}
         return {"anyOf": texts}
 
@@ -241,6 +241,8 @@ class Either:
         return any(option.accepts(value) for option in self.options)
 
     def build(self, value: Any) -> Any:
+        if Scalar(type(value)) in self.options:
+            return value
         for option in self.options:
             if option.accepts(value):
                 return option.build(value)

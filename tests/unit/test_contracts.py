@@ -101,7 +101,7 @@ def test_a_value_that_is_no_json_is_a_violation() -> None:
     ("schema", "reason"),
     [
         ({"type": "bogus"}, "at type"),
-        ({"pattern": "("}, "at pattern"),
+        ({"pattern": "("}, "regex"),
         ([], "not an object"),
         ({"const": object()}, "no JSON"),
         ({"enum": ["x" * 70_000]}, "65536"),

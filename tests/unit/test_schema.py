@@ -82,6 +82,16 @@ class Dog:
 
 
 @dataclass
+class Near:
+    n: int
+
+
+@dataclass
+class Far:
+    n: int
+
+
+@dataclass
 class Positive:
     n: int
 
@@ -126,6 +136,10 @@ UserId = NewType("UserId", str)
         (Colour, {"enum": ["red", "blue"]}),
         (Annotated[int, "a note"], {"type": "integer"}),
         (UserId, {"type": "string"}),
+        (
+            Annotated[int | None, "a note"] | str,
+            {"anyOf": [{"type": ["integer", "null"]}, {"type": "string"}]},
+        ),
         (list[int] | None, {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}),
     ],
 )
@@ -213,6 +227,9 @@ def test_a_union_is_built_as_the_member_that_fits() -> None:
     assert build(Cat | Dog, {"kind": "dog", "name": "Rex"}) == Dog("dog", "Rex")
     assert build(list[Point | str], [{"x": 1}, "here"]) == [Point(1), "here"]
     assert build(bool | int, True) is True
+    assert isinstance(build(float | int, 3), int)
+    assert isinstance(build(Near | Far, {"n": 1}), Near)
+    assert isinstance(build(Far | Near, {"n": 1}), Far)
     assert build(Invoice | None, None) is None
 
 
