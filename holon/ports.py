@@ -125,14 +125,14 @@ class Step:
 class Seat:
     """Room at one worker's live session: it takes up to `n` tasks of these match keys.
 
-    `only` says that no other worker could do them: then a task does not avoid the worker that failed it last.
+    `only` are those of the keys that no other worker could do: then a task does not avoid the one that failed it last.
     """
 
     worker_id: str
     session_id: str
     n: int
     keys: tuple[str, ...]
-    only: bool = False
+    only: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

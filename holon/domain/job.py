@@ -63,6 +63,7 @@ class Job:
 
     `step` counts commits and is the revision that the store compares. `transitions` counts the changes of state,
     `failures` the failed runs of the current handler. `cancelling` is set while clean-up runs after a cancel.
+    `aggregates` is the step of the fan-out whose results the current handler gets.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Job:
     cancelling: bool = False
     state_history: dict[str, Any] = field(default_factory=dict)
     waiting: Waiting | None = None
+    aggregates: int | None = None
     result: Any = None
     error: JobError | None = None
     dispatch_timeout: int | None = None

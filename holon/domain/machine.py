@@ -86,7 +86,7 @@ def _branches_done(job: Job, waiting: Waiting, event: BranchesDone, now: int) ->
     if event.fail_fast:
         error = JobError("BRANCH_FAILED", f"a branch before {waiting.aggregate_into!r} failed and fail_fast is set")
         return replace(end(job, Status.FAILED, error, now), end_tasks=True)
-    return Change(_moved(job, waiting.aggregate_into))
+    return Change(replace(_moved(job, waiting.aggregate_into), aggregates=event.step))
 
 
 def _task_ended(
@@ -150,7 +150,7 @@ def decide(
         message = f"exceeded maximum transitions ({limits.max_transitions}) in state {state.name!r}"
         failed = end(job, Status.FAILED, JobError("TOO_MANY_TRANSITIONS", message), now)
         return _finished(failed, state, None, now, took)
-    job = replace(job, failures=0, transitions=job.transitions + 1)
+    job = replace(job, failures=0, transitions=job.transitions + 1, aggregates=None)
     if isinstance(decision, GoTo):
         moved = replace(job, status=Status.RUNNING, current_state=decision.state, waiting=None)
         return _finished(Change(moved), state, decision.state, now, took)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ANY_CONTRACT = ""
 
@@ -13,19 +13,19 @@ class Need:
     """What a task needs: a skill, a version and type of it if it says so, and a contract that accepts its params.
 
     `contracts` are the ids, in order, of all known contracts of the skill that accept the params. `ANY_CONTRACT`,
-    the contract of a skill without an input schema, accepts everything and is not listed.
+    the contract of a skill without an input schema, accepts everything and is not listed. `key` is the match key:
+    equal for all tasks that exactly the same workers can do.
     """
 
     skill: str
     version: str = ""
     type: str = ""
     contracts: tuple[str, ...] = ()
+    key: str = field(init=False, compare=False)
 
-    @property
-    def key(self) -> str:
-        """The match key: equal for all tasks that exactly the same workers can do."""
+    def __post_init__(self) -> None:
         text = "\x1f".join((self.skill, self.version, self.type, *self.contracts))
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        object.__setattr__(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)

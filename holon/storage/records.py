@@ -70,6 +70,7 @@ def encode_job(job: Job) -> bytes:
         job.cancelling,
         to_json(job.state_history),
         waiting and (waiting.step, waiting.transitions, waiting.aggregate_into),
+        job.aggregates,
         None if job.result is None else to_json(job.result),
         error and (error.code, error.message, None if error.details is None else to_json(error.details)),
         job.dispatch_timeout,
@@ -80,7 +81,7 @@ def encode_job(job: Job) -> bytes:
 def decode_job(record: bytes) -> Job:
     """A job from its state's bytes."""
     fields = _unpack(record)
-    waiting, error = fields[12], fields[14]
+    waiting, error = fields[12], fields[15]
     return Job(
         id=fields[1],
         blueprint=fields[2],
@@ -94,10 +95,11 @@ def decode_job(record: bytes) -> Job:
         cancelling=fields[10],
         state_history=from_json(fields[11]),
         waiting=waiting and Waiting(*waiting),
-        result=fields[13] and from_json(fields[13]),
+        aggregates=fields[13],
+        result=fields[14] and from_json(fields[14]),
         error=error and JobError(error[0], error[1], error[2] and from_json(error[2])),
-        dispatch_timeout=fields[15],
-        result_timeout=fields[16],
+        dispatch_timeout=fields[16],
+        result_timeout=fields[17],
     )
 
 

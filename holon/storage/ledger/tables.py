@@ -208,7 +208,7 @@ class Tables:
         """A task has left its queue, by whatever way."""
         self._count(row.key, -1)
 
-    def best(self, keys: Iterable[str], worker_id: str, only: bool, now: int) -> TaskRow | None:
+    def best(self, keys: Iterable[str], worker_id: str, only: frozenset[str], now: int) -> TaskRow | None:
         """Take the first task of these queues that does not avoid the worker; it is no longer queued afterwards."""
         skipped: list[tuple[str, tuple[float, int, str]]] = []
         found: TaskRow | None = None
@@ -220,7 +220,7 @@ class Tables:
             entry, key = min(heads)
             self._pop(key)
             row = self.tasks[entry[2]] if entry[2] in self.tasks else self.load_task(entry[2])
-            if row is not None and _avoids(row, worker_id, only, now):
+            if row is not None and _avoids(row, worker_id, key in only, now):
                 skipped.append((key, entry))
                 if sum(1 for passed, _ in skipped if passed == key) >= LOOK_PAST:
                     open_keys.discard(key)

@@ -1,0 +1,78 @@
+"""The blueprints that this node runs, by name, with the contracts of their input."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from holon.domain import integrity
+from holon.domain.blueprint import Blueprint
+from holon.engine.contracts import Contracts
+from holon.errors import BlueprintError, InvalidArgument, NotFound
+
+log = logging.getLogger(__name__)
+
+
+class Blueprints:
+    """Registered blueprints. Each was checked when it came in.
+
+    Arguments:
+        contracts: where the input schemas are compiled.
+    """
+
+    def __init__(self, contracts: Contracts) -> None:
+        self._contracts = contracts
+        self._by_name: dict[str, tuple[Blueprint, str]] = {}
+
+    def __repr__(self) -> str:
+        return f"Blueprints({', '.join(sorted(self._by_name))})"
+
+    def __iter__(self) -> Iterator[Blueprint]:
+        return (blueprint for blueprint, _ in self._by_name.values())
+
+    def register(self, blueprint: Blueprint) -> None:
+        """Take in a sound blueprint.
+
+        Raises:
+            BlueprintError: it is not sound, its name or its path is taken, or its input schema cannot be used.
+        """
+        if blueprint.name in self._by_name:
+            raise BlueprintError(f"a blueprint named {blueprint.name!r} is already registered", code="BLUEPRINT_TAKEN")
+        for other in self:
+            if blueprint.path is not None and other.path == blueprint.path:
+                raise BlueprintError(
+                    f"blueprint {blueprint.name!r}: its path {blueprint.path} is that of blueprint {other.name!r}",
+                    code="BLUEPRINT_TAKEN",
+                )
+        problems = integrity.check(blueprint)
+        errors = [problem.message for problem in problems if problem.severity == "error"]
+        if errors:
+            raise BlueprintError(f"blueprint {blueprint.name!r} is not sound: " + "; ".join(errors))
+        for problem in problems:
+            log.warning("blueprint %s: %s", blueprint.name, problem.message)
+        try:
+            contract = self._contracts.add(blueprint.input_schema)
+        except InvalidArgument as error:
+            raise BlueprintError(f"blueprint {blueprint.name!r}: input: {error.message}") from error
+        self._by_name[blueprint.name] = (blueprint, contract)
+
+    def register_all(self, blueprints: Iterable[Blueprint]) -> None:
+        """Take in several."""
+        for blueprint in blueprints:
+            self.register(blueprint)
+
+    def get(self, name: str) -> Blueprint | None:
+        """A blueprint, or None."""
+        entry = self._by_name.get(name)
+        return entry[0] if entry else None
+
+    def for_clients(self, name: str) -> tuple[Blueprint, str]:
+        """A blueprint that clients may create jobs of, and the contract of its input.
+
+        Raises:
+            NotFound: (BLUEPRINT_NOT_FOUND) there is none of this name with an `api_endpoint`.
+        """
+        entry = self._by_name.get(name)
+        if entry is None or entry[0].path is None:
+            raise NotFound(f"no blueprint named {name!r} can be started by clients", code="BLUEPRINT_NOT_FOUND")
+        return entry

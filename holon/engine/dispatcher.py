@@ -1,0 +1,258 @@
+"""The dispatcher: who can do what waits. It names seats to the store's calls, and brings offers to their sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from holon.domain.matching import Need, Offering, fits
+from holon.errors import StoreUnavailable
+from holon.ports import Leased, Leases, Offer, Seat, Stop, WorkerConnection
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+
+
+class Session:
+    """A worker's live session, as the dispatcher knows it.
+
+    `leases` are those that count against its credits; `promised` is what calls to the store under way may add.
+    """
+
+    def __init__(
+        self,
+        worker_id: str,
+        session_id: str,
+        granted: int,
+        offerings: Sequence[Offering],
+        connection: WorkerConnection,
+    ) -> None:
+        self.worker_id = worker_id
+        self.session_id = session_id
+        self.credits = granted
+        self.offerings = tuple(offerings)
+        self.connection = connection
+        self.leases: dict[str, Offer] = {}
+        self.promised = 0
+        self.taking = True
+        self.fits: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Session({self.worker_id}, held={len(self.leases)}, credits={self.credits}, taking={self.taking})"
+
+    @property
+    def free(self) -> int:
+        """How many more tasks it can be given."""
+        return self.credits - len(self.leases) - self.promised if self.taking else 0
+
+
+class Dispatcher:
+    """Matches needs to sessions, once for each of both, in memory; the store never matches.
+
+    Arguments:
+        store: what leases.
+    """
+
+    def __init__(self, store: Leases) -> None:
+        self._store = store
+        self._sessions: dict[str, Session] = {}
+        self._needs: dict[str, Need] = {}
+        self._fitting: dict[str, dict[str, Session]] = {}
+        self._waiting: set[str] = set()
+        self._told: set[str] = set()
+        self._wake = asyncio.Event()
+        # Offers whose session ended before they could be sent; whoever talks to the store next gives them back.
+        self.undelivered: list[Offer] = []
+
+    def __repr__(self) -> str:
+        return f"Dispatcher(sessions={len(self._sessions)}, keys={len(self._needs)}, waiting={len(self._waiting)})"
+
+    # Who is there ------------------------------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> Iterable[Session]:
+        """The live sessions."""
+        return self._sessions.values()
+
+    def session(self, session_id: str) -> Session | None:
+        """A live session."""
+        return self._sessions.get(session_id)
+
+    def add(self, session: Session) -> None:
+        """A session has opened."""
+        self._sessions[session.session_id] = session
+        self.offers_changed(session, session.offerings)
+
+    def offers_changed(self, session: Session, offerings: Sequence[Offering]) -> None:
+        """A session offers other skills than before."""
+        session.offerings = tuple(offerings)
+        session.fits = {key for key, need in self._needs.items() if _fits_any(need, session.offerings)}
+        for key, sessions in self._fitting.items():
+            if key in session.fits:
+                sessions[session.session_id] = session
+            else:
+                sessions.pop(session.session_id, None)
+        self._told.clear()
+        self.look()
+
+    def remove(self, session: Session) -> None:
+        """A session has ended."""
+        self._sessions.pop(session.session_id, None)
+        session.taking = False
+        for sessions in self._fitting.values():
+            sessions.pop(session.session_id, None)
+
+    # What waits --------------------------------------------------------------------------------------------------
+
+    def learn(self, need: Need) -> str:
+        """Know of a need, and which sessions can do it; answers with its match key."""
+        key = need.key
+        if key not in self._needs:
+            self._needs[key] = need
+            self._fitting[key] = {}
+            for session in self._sessions.values():
+                if _fits_any(need, session.offerings):
+                    session.fits.add(key)
+                    self._fitting[key][session.session_id] = session
+        return key
+
+    async def wait_for(self, keys: Iterable[str]) -> None:
+        """Tasks of these match keys wait for a lease; needs that are not known yet are looked up."""
+        keys = set(keys)
+        if any(key not in self._needs for key in keys):
+            for need in (await self._store.needs()).values():
+                self.learn(need)
+        self._waiting.update(key for key in keys if key in self._needs)
+        self.look()
+
+    def why(self, need: Need) -> str:
+        """Why a task with this need waits, in a sentence."""
+        fitting = self._fitting.get(self.learn(need), {})
+        if any(session.taking for session in fitting.values()):
+            return f"waiting: every worker with skill {need.skill!r} is busy"
+        offered = [one for session in self._sessions.values() for one in session.offerings if one.skill == need.skill]
+        if not offered:
+            return f"waiting: no connected worker offers skill {need.skill!r}"
+        if any(need.version in ("", one.version) and need.type in ("", one.type) for one in offered):
+            return f"waiting: no connected worker with skill {need.skill!r} accepts these params"
+        return f"waiting: no connected worker offers skill {need.skill!r} in the version or type asked for"
+
+    # Seats -------------------------------------------------------------------------------------------------------
+
+    def seats_for(self, needs: dict[str, int]) -> list[Seat]:
+        """Room for new tasks: by match key, how many. The least busy sessions first; `settle` ends the promise."""
+        seats: list[Seat] = []
+        for key, count in needs.items():
+            left = count
+            fitting = self._fitting.get(key, {})
+            for session in sorted(fitting.values(), key=_business):
+                n = min(session.free, left)
+                if n <= 0:
+                    continue
+                seats.append(self._seat(session, n, (key,)))
+                left -= n
+                if not left:
+                    break
+        return seats
+
+    def seats_at(self, session: Session, n: int) -> list[Seat]:
+        """Room for what waits at a session that is about to have room for `n` more."""
+        keys = session.fits & self._waiting
+        return [self._seat(session, n, keys)] if keys and session.taking and n > 0 else []
+
+    def _all_seats(self) -> list[Seat]:
+        return [
+            self._seat(session, session.free, keys)
+            for session in sorted(self._sessions.values(), key=_business)
+            if session.free > 0 and (keys := session.fits & self._waiting)
+        ]
+
+    def _only(self, key: str) -> bool:
+        return sum(session.taking for session in self._fitting[key].values()) <= 1
+
+    def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
+        session.promised += n
+        only = frozenset(key for key in keys if self._only(key))
+        return Seat(session.worker_id, session.session_id, n, tuple(keys), only)
+
+    def settle(self, seats: Sequence[Seat], leased: Leased | None) -> None:
+        """The call with these seats is over; None: it failed. Brings the offers to their sessions."""
+        for seat in seats:
+            session = self._sessions.get(seat.session_id)
+            if session is not None:
+                session.promised -= seat.n
+        if leased is None:
+            self.look()
+            return
+        self._waiting.difference_update(key for seat in seats for key in seat.keys if key not in leased.left)
+        self._waiting |= leased.left
+        by_session: dict[str, list[Offer]] = defaultdict(list)
+        for offer in leased.offers:
+            by_session[offer.session_id].append(offer)
+        for session_id, offers in by_session.items():
+            session = self._sessions.get(session_id)
+            if session is None:
+                self.undelivered += offers
+            else:
+                session.leases.update({offer.lease_id: offer for offer in offers})
+                session.connection.offer(offers)
+        for key in leased.left:
+            self._tell(key)
+
+    def freed(self, session: Session, lease_id: str) -> None:
+        """A lease no longer counts against a session's credits."""
+        session.leases.pop(lease_id, None)
+
+    def look(self) -> None:
+        """Something changed that may let a waiting task be leased."""
+        self._wake.set()
+
+    def stop(self, stops: Iterable[Stop]) -> None:
+        """Bring stops to their sessions."""
+        by_session: dict[str, list[Stop]] = defaultdict(list)
+        for one in stops:
+            by_session[one.lease.session_id].append(one)
+        for session_id, mine in by_session.items():
+            session = self._sessions.get(session_id)
+            if session is not None:
+                session.connection.stop(mine)
+
+    def _tell(self, key: str) -> None:
+        if key in self._told or any(session.taking for session in self._fitting.get(key, {}).values()):
+            return
+        self._told.add(key)
+        log.warning("tasks wait that nobody can do: %s", self.why(self._needs[key]), extra={"match_key": key})
+
+    # The loop ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Lease what waits to whoever has room, whenever something changes."""
+        for need in (await self._store.needs()).values():
+            self._waiting.add(self.learn(need))
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            seats = self._all_seats()
+            if not seats:
+                continue
+            leased: Leased | None = None
+            try:
+                leased = await self._store.lease(seats)
+            except StoreUnavailable as error:
+                log.warning("cannot lease: %s", error.message)
+                asyncio.get_running_loop().call_later(error.retry_after or RETRY_S, self.look)
+            finally:
+                self.settle(seats, leased)
+            if leased is not None and leased.offers and leased.left:
+                self.look()
+
+
+def _fits_any(need: Need, offerings: Sequence[Offering]) -> bool:
+    return any(fits(need, offering) for offering in offerings)
+
+
+def _business(session: Session) -> float:
+    return (len(session.leases) + session.promised) / max(1, session.credits)

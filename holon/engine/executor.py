@@ -1,0 +1,89 @@
+"""The executor: runs claimed jobs, one lane each, and commits what their handlers decide."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from holon.engine.run import Run, Tools
+from holon.errors import StoreUnavailable
+from holon.ports import Claim
+
+log = logging.getLogger(__name__)
+
+
+class Executor:
+    """Long-lived lanes that run one claimed job after the other, and the keeper of their claims.
+
+    Arguments:
+        tools: what the runs need.
+        claim_ms: how long a claim lasts; it is renewed after a third of that.
+    """
+
+    def __init__(self, tools: Tools, claim_ms: int) -> None:
+        self._tools = tools
+        self._claim_ms = claim_ms
+        self._running: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Executor(running={len(self._running)}, {self._tools.slots!r})"
+
+    @property
+    def running(self) -> Mapping[str, str]:
+        """Claims under way: job to claim id."""
+        return self._running
+
+    async def run(self) -> None:
+        """Run jobs until cancelled; what was not committed then is released or expires, and runs again."""
+        async with asyncio.TaskGroup() as lanes:
+            for number in range(self._tools.slots.limit):
+                lanes.create_task(self._lane(), name=f"lane-{number}")
+            lanes.create_task(self._keep(), name="keeper")
+
+    async def _lane(self) -> None:
+        slots = self._tools.slots
+        while True:
+            claim = await slots.take()
+            try:
+                await self._run(claim)
+            finally:
+                slots.done()
+
+    async def _run(self, claim: Claim) -> None:
+        job_id = claim.job.id
+        self._running[job_id] = claim.claim_id
+        try:
+            await Run(self._tools, claim).go()
+        except StoreUnavailable as error:
+            # The claim expires and the job runs again; nothing of this run happened.
+            log.warning("job %s: its step was not stored: %s", job_id, error.message, extra={"job_id": job_id})
+        except asyncio.CancelledError:
+            await asyncio.shield(self._release(claim))
+            raise
+        except Exception:
+            log.exception("job %s: its run ended unexpectedly", job_id, extra={"job_id": job_id})
+        finally:
+            self._running.pop(job_id, None)
+
+    async def _release(self, claim: Claim) -> None:
+        try:
+            await self._tools.store.release([(claim.job.id, claim.claim_id)])
+        except StoreUnavailable as error:
+            log.warning("job %s: its claim was not released: %s", claim.job.id, error.message)
+
+    async def _keep(self) -> None:
+        while True:
+            before = dict(self._running)
+            await asyncio.sleep(self._claim_ms / 3000)
+            long = [(job, claim) for job, claim in self._running.items() if before.get(job) == claim]
+            if not long:
+                continue
+            try:
+                kept = await self._tools.store.keep(long)
+            except StoreUnavailable as error:
+                log.warning("claims were not renewed: %s", error.message)
+                continue
+            for (job_id, _), ours in zip(long, kept, strict=True):
+                if not ours:
+                    log.warning("job %s: its claim was lost; what its handler decides is void", job_id)

@@ -1,0 +1,134 @@
+"""What sessions say that needs no answer of its own, carried to the store in batches: once a second, or sooner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from holon.engine.dispatcher import Dispatcher
+from holon.errors import StoreUnavailable
+from holon.ports import Handback, LeaseRef, Leases, Offer, Progress, Stop, StopReason, Touch, Touched
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+
+
+class Touches:
+    """Collects what sessions say, the newest word of each lease only, and brings the answers back.
+
+    Arguments:
+        store: what is told.
+        dispatcher: whose sessions hear of stops, and get what fits into freed credits.
+    """
+
+    def __init__(self, store: Leases, dispatcher: Dispatcher) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._accepts: dict[str, LeaseRef] = {}
+        self._extends: dict[str, LeaseRef] = {}
+        self._handbacks: dict[str, Handback] = {}
+        self._progress: dict[str, Progress] = {}
+        self._credits: dict[str, tuple[str, str, int]] = {}
+        self._some = asyncio.Event()
+        self._soon = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Touches(accepts={len(self._accepts)}, extends={len(self._extends)}, handbacks={len(self._handbacks)})"
+
+    def accepted(self, lease: LeaseRef) -> None:
+        """A worker took an offer."""
+        self._accepts[lease.lease_id] = lease
+        self._some.set()
+
+    def extend(self, leases: Iterable[LeaseRef]) -> None:
+        """A worker still holds these."""
+        self._extends.update({lease.lease_id: lease for lease in leases})
+        self._some.set()
+
+    def hand_back(self, lease: LeaseRef, *, avoid: bool) -> None:
+        """A worker gives a lease back without an outcome; this is carried at once."""
+        for told in (self._accepts, self._extends, self._progress):
+            told.pop(lease.lease_id, None)
+        self._handbacks[lease.lease_id] = Handback(lease, avoid)
+        self.soon()
+
+    def progress(self, progress: Progress) -> None:
+        """A running task's newest word."""
+        self._progress[progress.lease.lease_id] = progress
+        self._some.set()
+
+    def credits(self, worker_id: str, session_id: str, granted: int) -> None:
+        """A session grants other credits than before; this is carried at once."""
+        self._credits[session_id] = (worker_id, session_id, granted)
+        self.soon()
+
+    def soon(self) -> None:
+        """Ask the store now: a stop may be due."""
+        self._some.set()
+        self._soon.set()
+
+    async def run(self) -> None:
+        """Carry what was said, as long as anything is."""
+        while True:
+            await self._some.wait()
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await self._soon.wait()
+            except TimeoutError:
+                pass
+            self._some.clear()
+            self._soon.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Carry what was said so far. What the store could not take is said again with the next batch."""
+        touch = self._take()
+        seats = [
+            seat
+            for session in self._dispatcher.sessions
+            if session.session_id in {one[1] for one in touch.credits}
+            for seat in self._dispatcher.seats_at(session, session.free)
+        ]
+        touched: Touched | None = None
+        try:
+            touched = await self._store.touch(touch, seats)
+        except StoreUnavailable as error:
+            log.warning("cannot reach the store for accepts and heartbeats: %s", error.message)
+            self._put_back(touch)
+        finally:
+            self._dispatcher.settle(seats, touched.leased if touched else None)
+        if touched is not None:
+            self._dispatcher.stop([*touched.stops, *(Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost)])
+            if touch.handbacks:
+                self._dispatcher.look()
+
+    def _take(self) -> Touch:
+        for offer in self._dispatcher.undelivered:
+            lease = lease_of(offer)
+            self._handbacks[lease.lease_id] = Handback(lease, avoid=False)
+        self._dispatcher.undelivered.clear()
+        touch = Touch(
+            accepts=tuple(self._accepts.values()),
+            extends=tuple(self._extends.values()),
+            handbacks=tuple(self._handbacks.values()),
+            progress=tuple(self._progress.values()),
+            credits=tuple(self._credits.values()),
+        )
+        for told in (self._accepts, self._extends, self._handbacks, self._progress, self._credits):
+            told.clear()
+        return touch
+
+    def _put_back(self, touch: Touch) -> None:
+        self._accepts = {one.lease_id: one for one in touch.accepts} | self._accepts
+        self._extends = {one.lease_id: one for one in touch.extends} | self._extends
+        self._handbacks = {one.lease.lease_id: one for one in touch.handbacks} | self._handbacks
+        self._progress = {one.lease.lease_id: one for one in touch.progress} | self._progress
+        self._credits = {one[1]: one for one in touch.credits} | self._credits
+        self._some.set()
+
+
+def lease_of(offer: Offer) -> LeaseRef:
+    """The lease of an offer, as its holder names it."""
+    return LeaseRef(offer.worker_id, offer.session_id, offer.task_id, offer.lease_id)

@@ -1,0 +1,129 @@
+"""The worker SDK: what a handler gives back, and how it goes on the wire."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from holon.rxon.v1 import types_pb2, worker_pb2
+
+SUCCESS = "success"
+FAILURE = "failure"
+CANCELLED = "cancelled"
+
+TRANSIENT_ERROR = "TRANSIENT_ERROR"
+PERMANENT_ERROR = "PERMANENT_ERROR"
+INVALID_INPUT_ERROR = "INVALID_INPUT_ERROR"
+TIMEOUT_ERROR = "TIMEOUT_ERROR"
+LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+
+_LONGEST_MESSAGE = 1_000
+_JSON = orjson.OPT_NON_STR_KEYS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What a handler returns to end with another status than success, or with none of the usual shapes of data.
+
+    Attributes:
+        status: `success`, `failure`, `cancelled`, or one that `@worker.skill(statuses=...)` declares.
+        data: a JSON object to merge into the job's state; a dict, a dataclass or a pydantic model.
+    """
+
+    status: str = SUCCESS
+    data: Any = None
+
+
+class TaskError(Exception):
+    """Raised by a handler to say what kind of failure it is, and so whether another try may help.
+
+    Arguments:
+        code: for example TRANSIENT_ERROR (tried again), PERMANENT_ERROR (not), INVALID_INPUT_ERROR (the job fails);
+            an unknown one counts as TRANSIENT_ERROR.
+        message: one sentence for people.
+        details: more facts for programs, as JSON.
+    """
+
+    def __init__(self, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(code, message, details)
+        self.code = code
+        self.message = message
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class DataError(Exception):
+    """Unexpected: a handler returned what JSON cannot hold, or what no job can merge; its author must act."""
+
+
+def result_of(value: Any, statuses: frozenset[str]) -> worker_pb2.TaskResult:
+    """The result for what a handler returned.
+
+    Arguments:
+        value: None, a dict, a dataclass, a pydantic model, or a `Result` with one of those as data.
+        statuses: the declared statuses besides success, failure and cancelled.
+    Raises:
+        DataError: it is something else, or has a status that was not declared.
+    """
+    status, data = (value.status, value.data) if isinstance(value, Result) else (SUCCESS, value)
+    if status not in (SUCCESS, FAILURE, CANCELLED) and status not in statuses:
+        raise DataError(f"the status {status!r} is not declared; add it to @worker.skill(statuses=[...])")
+    result = worker_pb2.TaskResult(status=status)
+    if data is not None:
+        result.data.data = _object(data)
+    return result
+
+
+def failure(code: str, message: str, details: Mapping[str, Any] | None = None) -> worker_pb2.TaskResult:
+    """The result of a task that failed. Details that JSON cannot hold are replaced by their text."""
+    error = types_pb2.TaskError(code=code, message=message[:_LONGEST_MESSAGE])
+    if details is not None:
+        try:
+            error.details.data = orjson.dumps(details, default=_plain, option=_JSON)
+        except TypeError:
+            error.details.data = orjson.dumps({"text": repr(details)[:_LONGEST_MESSAGE]})
+    return worker_pb2.TaskResult(status=FAILURE, error=error)
+
+
+def failure_of(error: BaseException) -> worker_pb2.TaskResult:
+    """The result of a task whose handler raised."""
+    if isinstance(error, TaskError):
+        return failure(error.code, error.message, error.details)
+    if isinstance(error, DataError):
+        return failure(PERMANENT_ERROR, str(error))
+    text = str(error)
+    return failure(TRANSIENT_ERROR, f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def cancelled() -> worker_pb2.TaskResult:
+    """The result of a task that was stopped."""
+    return worker_pb2.TaskResult(status=CANCELLED)
+
+
+def _object(data: Any) -> bytes:
+    if not (isinstance(data, Mapping) or _is_record(data)):
+        raise DataError(f"a handler returns a dict, a Result or None, not {type(data).__name__}; wrap it in a dict")
+    try:
+        return orjson.dumps(data, default=_plain, option=_JSON)
+    except TypeError as error:
+        raise DataError(f"what the handler returned cannot be written as JSON: {error}") from error
+
+
+def _is_record(data: Any) -> bool:
+    return hasattr(data, "model_dump") or (dataclasses.is_dataclass(data) and not isinstance(data, type))
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know by itself."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, set | frozenset):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a value of type {type(value).__name__} is nothing that JSON can hold")

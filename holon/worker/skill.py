@@ -1,0 +1,198 @@
+"""The worker SDK: a skill is a handler, the contract that its hints promise, and how its arguments are filled."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from holon.domain.schema import arguments_schema, build, fits, hint_of, schema_of
+from holon.errors import InvalidArgument
+from holon.rxon.v1 import worker_pb2
+from holon.worker.outcome import Result
+
+RESERVED = frozenset(
+    {"params", "task_id", "job_id", "attempt", "deadline", "progress", "log", "cancelled", "files"},
+)
+_NOT_YET = ("log", "files")
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a handler that is a key of the params. `typed` says that its hint asks for something."""
+
+    name: str
+    hint: Any
+    required: bool
+    typed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """What a worker can do: a handler and its contract. Made by `skill_of`.
+
+    Attributes:
+        injected: the reserved names that the handler asks for.
+        arguments: the others, which are keys of the params.
+        takes_rest: whether it has a `**` argument, which gets the other keys.
+        params_hint: the type of `params`; `Any` when it asks for nothing particular.
+        input_schema: JSON schema of the params.
+        output_schema: JSON schema of the data of a success; None promises nothing.
+    """
+
+    name: str
+    version: str
+    type: str
+    description: str
+    statuses: frozenset[str]
+    handler: Callable[..., Any]
+    is_async: bool
+    injected: frozenset[str]
+    arguments: tuple[Argument, ...]
+    takes_rest: bool
+    params_hint: Any
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any] | None
+
+    def __repr__(self) -> str:
+        return f"Skill({self.name}{' ' + self.version if self.version else ''})"
+
+    def answers(self, offer: worker_pb2.TaskOffer) -> bool:
+        """Whether the offer asks for this skill."""
+        return offer.skill == self.name and offer.version in ("", self.version) and (offer.type in ("", self.type))
+
+    def offering(self) -> worker_pb2.Offering:
+        """The skill as an entry of the catalog."""
+        offering = worker_pb2.Offering(
+            skill=self.name,
+            type=self.type,
+            version=self.version,
+            description=self.description,
+            statuses=sorted(self.statuses),
+        )
+        offering.input_schema.data = orjson.dumps(self.input_schema)
+        if self.output_schema is not None:
+            offering.output_schema.data = orjson.dumps(self.output_schema)
+        return offering
+
+    def bind(self, params: Any, injected: Mapping[str, Any]) -> dict[str, Any]:
+        """The keyword arguments of one call.
+
+        Arguments:
+            params: the task's params, as parsed JSON.
+            injected: a value for each name in `self.injected` but `params`.
+        Raises:
+            InvalidArgument: (INPUT_INVALID) the params are not what the hints ask for.
+        """
+        if not isinstance(params, dict):
+            raise _invalid(f"the params of {self.name} are a JSON object, not {type(params).__name__}")
+        arguments = dict(injected)
+        if "params" in self.injected:
+            arguments["params"] = _typed(self.name, "params", self.params_hint, params)
+        for one in self.arguments:
+            if one.name in params:
+                value = params[one.name]
+                arguments[one.name] = _typed(self.name, one.name, one.hint, value) if one.typed else value
+            elif one.required:
+                raise _invalid(f"the params of {self.name} lack {one.name!r}")
+        if self.takes_rest:
+            arguments.update({name: value for name, value in params.items() if name not in RESERVED | arguments.keys()})
+        return arguments
+
+
+def skill_of(
+    handler: Callable[..., Any],
+    *,
+    name: str = "",
+    version: str = "",
+    type: str = "",  # noqa: A002  # the contract's own word for it
+    description: str = "",
+    statuses: Sequence[str] = (),
+) -> Skill:
+    """Read a handler's signature.
+
+    Arguments:
+        handler: a function or a bound method, `async` or not.
+        name: what tasks ask for; the function's name by default.
+        version: its version; empty when it has none.
+        type: a wider word that tasks may ask for instead; empty when it has none.
+        description: for people; the first line of the docstring by default.
+        statuses: the statuses that it may end with besides success, failure and cancelled.
+    Raises:
+        InvalidArgument: the handler cannot be a skill; the message says why.
+    """
+    shown = getattr(handler, "__qualname__", repr(handler))
+    if not (inspect.isfunction(handler) or inspect.ismethod(handler)):
+        raise _unusable(shown, "it is no function")
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise _unusable(shown, "it is a generator; return one dict")
+    parameters = inspect.signature(handler).parameters
+    for missing in _NOT_YET:
+        if missing in parameters:
+            raise _unusable(shown, f"{missing!r} is reserved and not available in this version; rename the argument")
+    keys = arguments_schema(handler, RESERVED)
+    named = [one for one in parameters.values() if one.name not in RESERVED and one.kind in _NAMED]
+    params_hint = hint_of(handler, "params") if "params" in parameters else Any
+    docstring = inspect.getdoc(handler) or ""
+    return Skill(
+        name=name or handler.__name__,
+        version=version,
+        type=type,
+        description=description or docstring.partition("\n")[0],
+        statuses=frozenset(statuses),
+        handler=handler,
+        is_async=inspect.iscoroutinefunction(handler),
+        injected=RESERVED & parameters.keys(),
+        arguments=tuple(_argument(handler, one) for one in named),
+        takes_rest=any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()),
+        params_hint=params_hint,
+        input_schema=_input_schema(shown, params_hint, keys),
+        output_schema=_output_schema(shown, hint_of(handler, "return")),
+    )
+
+
+def _argument(handler: Callable[..., Any], parameter: inspect.Parameter) -> Argument:
+    hint = hint_of(handler, parameter.name)
+    return Argument(parameter.name, hint, parameter.default is parameter.empty, schema_of(hint) is not None)
+
+
+def _input_schema(shown: str, params_hint: Any, keys: dict[str, Any]) -> dict[str, Any]:
+    schema = schema_of(params_hint)
+    if schema is None or schema == {"type": "object"}:
+        return keys
+    if schema.get("type", "object") != "object":
+        raise _unusable(shown, f"params are a JSON object, and {params_hint!r} is none")
+    if "properties" in keys:
+        raise _unusable(shown, f"either `params: {params_hint!r}` or the other arguments say what the params are")
+    # What a skill takes stays open: keys that it does not know are no error.
+    return {key: value for key, value in schema.items() if key != "additionalProperties" or value is not False}
+
+
+def _output_schema(shown: str, hint: Any) -> dict[str, Any] | None:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if any(one in (None, types.NoneType, Result) for one in options):
+        return None
+    schema = schema_of(hint)
+    if schema is not None and schema.get("type", "object") != "object":
+        raise _unusable(shown, f"a handler returns a JSON object, and {hint!r} is none; return a dict or a dataclass")
+    return schema
+
+
+def _typed(skill: str, name: str, hint: Any, value: Any) -> Any:
+    if not fits(hint, value):
+        raise _invalid(f"{name!r} in the params of {skill} is not {getattr(hint, '__name__', hint)}")
+    return build(hint, value)
+
+
+def _invalid(message: str) -> InvalidArgument:
+    return InvalidArgument(message, code="INPUT_INVALID")
+
+
+def _unusable(shown: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{shown} cannot be a skill: {reason}", code="SKILL_INVALID")
