@@ -1,0 +1,65 @@
+"""The backends that the contract suite runs on: how each is opened, and how each is left as by SIGKILL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+from holon.clock import Clock
+from holon.ports import Storage, StoreSettings
+
+
+class Backend(Protocol):
+    """One kind of store. `durable` ones outlive their process, at a place in the file system."""
+
+    name: str
+    durable: bool
+
+    def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+        """The store at a place that belongs to this test alone."""
+        ...
+
+    def killed(self, place: Path) -> Path:
+        """Where to find what a store that is still open at `place` would leave behind if it were killed now."""
+        ...
+
+
+class Memory:
+    """The store in memory."""
+
+    name = "memory"
+    durable = False
+
+    def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+        from holon.storage.memory import MemoryStorage
+
+        return MemoryStorage(settings, clock)
+
+    def killed(self, place: Path) -> Path:
+        raise AssertionError("memory does not outlive its process: this test is for durable backends only")
+
+
+class Sqlite:
+    """The store in one SQLite file."""
+
+    name = "sqlite"
+    durable = True
+
+    def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+        from holon.storage.sqlite import SqliteStorage
+
+        return SqliteStorage(place / "holon.db", settings, clock)
+
+    def killed(self, place: Path) -> Path:
+        # No call is in flight, so the file and its log are what a killed process leaves; its lock dies with it.
+        copy = place.with_name(f"{place.name}-killed")
+        shutil.copytree(place, copy)
+        return copy
+
+
+_CHOSEN = os.environ.get("HOLON_TEST_STORAGE", "memory,sqlite").split(",")
+BACKENDS: tuple[Backend, ...] = tuple(one for one in (Memory(), Sqlite()) if one.name in _CHOSEN)
+DURABLE = tuple(one for one in BACKENDS if one.durable)

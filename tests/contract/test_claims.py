@@ -1,0 +1,206 @@
+"""Claims: one holder at a time, told apart by claim id; ready at most once; oldest ready first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from holon.domain.events import Woken
+from holon.domain.job import Status
+from holon.ports import Appended
+from tests.contract.world import World
+
+
+async def test_a_claim_carries_the_job_and_its_unread_events(world: World) -> None:
+    new = world.new_job(data={"n": 1})
+    await world.storage.create_jobs([new], 0)
+    await world.append(new.job.id, Woken(7))
+    await world.append(new.job.id, Woken(8))
+    claim = await world.claim_of(new.job.id)
+    assert (claim.job.id, claim.job.initial_data, claim.job.step) == (new.job.id, {"n": 1}, 0)
+    assert [event for _, event in claim.events] == [Woken(7), Woken(8)]
+    assert claim.events[0][0] < claim.events[1][0]
+    assert claim.deliveries == 1
+
+
+async def test_a_claimed_job_is_not_handed_over_again(world: World) -> None:
+    await world.start()
+    assert await world.ready() == []
+
+
+async def test_the_oldest_ready_job_is_claimed_first(world: World) -> None:
+    waits, first = await world.start(), await world.create()
+    await world.commit(world.step(waits, Status.WAITING_FOR_RETRY))
+    await world.append(waits.job.id, Woken(1))
+    assert [claim.job.id for claim in await world.storage.claim(1)] == [first]
+    assert [claim.job.id for claim in await world.storage.claim(1)] == [waits.job.id]
+
+
+async def test_claiming_takes_no_more_than_wanted(world: World) -> None:
+    for _ in range(3):
+        await world.create()
+    assert list(await world.storage.claim(0)) == []
+    assert len(await world.storage.claim(2)) == 2
+    assert len(await world.storage.claim(2)) == 1
+
+
+async def test_a_job_with_many_events_is_ready_once(world: World) -> None:
+    job = await world.create()
+    for step in range(5):
+        await world.append(job, Woken(step))
+    assert await world.ready() == [job]
+
+
+async def test_an_append_to_a_waiting_job_makes_it_ready_and_hands_it_over(world: World) -> None:
+    claim = await world.start()
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY))
+    assert await world.ready() == []
+    answer, claims = await world.storage.append(claim.job.id, Woken(1), "key", 1)
+    assert answer is Appended.APPENDED
+    assert [one.job.id for one in claims] == [claim.job.id]
+    assert [event for _, event in claims[0].events] == [Woken(1)]
+
+
+async def test_an_append_to_a_claimed_job_only_queues_and_the_commit_makes_it_ready_again(world: World) -> None:
+    claim = await world.start()
+    answer, claims = await world.storage.append(claim.job.id, Woken(1), "key", 10)
+    assert (answer, list(claims)) == (Appended.APPENDED, [])
+    assert await world.ready() == []
+    done = await world.commit(world.step(claim, Status.WAITING_FOR_RETRY), want=10)
+    assert [one.job.id for one in done.claims] == [claim.job.id]
+    assert [event for _, event in done.claims[0].events] == [Woken(1)]
+
+
+async def test_a_released_step_that_is_due_is_ready_again(world: World) -> None:
+    claim = await world.start()
+    await world.commit(world.step(claim, Status.RUNNING))
+    assert await world.ready() == [claim.job.id]
+
+
+async def test_a_waiting_job_without_events_is_not_ready(world: World) -> None:
+    claim = await world.start()
+    done = await world.commit(world.step(claim, Status.WAITING_FOR_RETRY), want=10)
+    assert done.claims == ()
+    assert await world.ready() == []
+
+
+async def test_the_same_dedup_key_is_put_in_once(world: World) -> None:
+    claim = await world.start()
+    assert await world.append(claim.job.id, Woken(1), "key") is Appended.APPENDED
+    assert await world.append(claim.job.id, Woken(1), "key") is Appended.DUPLICATE
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY))
+    again = await world.claim_of(claim.job.id)
+    assert len(again.events) == 1
+    await world.commit(world.step(again, Status.WAITING_FOR_RETRY))
+    assert await world.append(claim.job.id, Woken(1), "key") is Appended.DUPLICATE
+    assert await world.ready() == []
+
+
+async def test_dedup_keys_of_different_jobs_never_meet(world: World) -> None:
+    assert await world.append(await world.create(), Woken(1), "key") is Appended.APPENDED
+    assert await world.append(await world.create(), Woken(1), "key") is Appended.APPENDED
+
+
+async def test_an_append_to_a_job_that_is_over_or_unknown_says_so(world: World) -> None:
+    claim = await world.start()
+    await world.finish(claim)
+    assert await world.append(claim.job.id, Woken(1)) is Appended.OVER
+    assert await world.append("0-unknown", Woken(1)) is Appended.UNKNOWN
+    assert await world.ready() == []
+
+
+async def test_an_inbox_takes_so_many_events_and_no_more(world: World) -> None:
+    job = await world.create()
+    answers = [await world.append(job, Woken(number)) for number in range(world.settings.max_inbox + 1)]
+    assert answers[:-1] == [Appended.APPENDED] * world.settings.max_inbox
+    assert answers[-1] is Appended.FULL
+    claim = await world.claim_of(job)
+    assert len(claim.events) == world.settings.max_inbox
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY))
+    assert await world.append(job, Woken(0)) is Appended.APPENDED
+
+
+async def test_a_silent_nodes_job_is_handed_over_after_one_claim(world: World) -> None:
+    claim = await world.start()
+    await world.after(world.settings.claim - 1)
+    assert await world.ready() == []
+    await world.after(1)
+    again = await world.claim_of(claim.job.id)
+    assert again.claim_id != claim.claim_id
+    assert again.job == claim.job
+
+
+async def test_the_time_at_which_a_claim_ends_is_known(world: World) -> None:
+    await world.start()
+    assert (await world.fire()).next_due == world.now + world.settings.claim
+
+
+async def test_keeping_a_claim_renews_it(world: World) -> None:
+    claim = await world.start()
+    for _ in range(3):
+        await world.after(world.settings.claim - 1)
+        assert await world.keep(claim) == [True]
+    assert await world.ready() == []
+    assert not (await world.finish(claim)).conflict
+
+
+async def test_keep_answers_for_each_claim(world: World) -> None:
+    lost, held = await world.start(), await world.start()
+    await world.release(lost)
+    unknown = replace(held, job=replace(held.job, id="0-unknown"))
+    assert await world.keep(lost, held, unknown) == [False, True, False]
+
+
+async def test_a_released_job_is_ready_again_and_its_delivery_is_not_counted(world: World) -> None:
+    claim = await world.start()
+    assert await world.release(claim) == [True]
+    again = await world.claim_of(claim.job.id)
+    assert again.deliveries == 1
+    assert again.events == claim.events
+
+
+async def test_a_repeated_release_does_not_touch_the_next_holder(world: World) -> None:
+    claim = await world.start()
+    await world.release(claim)
+    again = await world.claim_of(claim.job.id)
+    assert await world.release(claim) == [False]
+    assert await world.ready() == []
+    assert not (await world.finish(again)).conflict
+
+
+async def test_a_loser_touches_nothing(world: World) -> None:
+    job = await world.create()
+    await world.append(job, Woken(0), "key")
+    loser = await world.claim_of(job)
+    await world.after(world.settings.claim)
+    holder = await world.claim_of(job)
+    tasks = (world.task(loser),)
+    lost = await world.commit(world.step(loser, Status.WAITING_FOR_WORKER, tasks=tasks, wake_after=1))
+    assert lost.conflict
+    assert lost.leased.offers == ()
+    assert await world.keep(loser) == [False]
+    assert await world.release(loser) == [False]
+    assert (await world.record(job)).job.step == 0
+    assert await world.waiting() == 0
+    assert await world.storage.task(tasks[0].id) is None
+    assert [event.type for event in await world.told(job)] == ["job_created"]
+    await world.after(10)
+    assert await world.ready() == []
+    assert holder.events == loser.events
+    assert not (await world.finish(holder)).conflict
+
+
+async def test_a_losers_ending_does_not_end_the_job(world: World) -> None:
+    loser = await world.start()
+    await world.after(world.settings.claim)
+    holder = await world.claim_of(loser.job.id)
+    assert (await world.finish(loser)).conflict
+    assert not (await world.record(loser.job.id)).job.status.terminal
+    assert not (await world.finish(holder)).conflict
+
+
+async def test_a_commit_on_an_unknown_job_is_a_conflict(world: World) -> None:
+    claim = await world.start()
+    await world.finish(claim)
+    world.clock.advance(1)
+    await world.storage.purge(world.now, 1)
+    assert (await world.finish(claim)).conflict

@@ -1,0 +1,127 @@
+"""Creating jobs: all or none, once per request, oldest first into the free slots of the caller."""
+
+from __future__ import annotations
+
+from holon.domain.job import Status
+from holon.ports import Creation, JobFilter
+from tests.contract.world import World
+
+
+async def test_a_created_job_can_be_read_at_once(world: World) -> None:
+    new = world.new_job(data={"n": 2**60 + 1, "x": 3.0, "none": None, "empty": {}})
+    created = await world.storage.create_jobs([new], 0)
+    assert created.jobs == ((new.job.id, Creation.CREATED),)
+    record = await world.record(new.job.id)
+    assert record.job == new.job
+    assert record.created_at == world.now
+    assert record.finished_at is None
+    assert [event.type for event in await world.told(new.job.id)] == ["job_created"]
+
+
+async def test_an_unknown_job_reads_as_none(world: World) -> None:
+    assert await world.storage.job("0-unknown") is None
+
+
+async def test_many_jobs_are_created_in_one_call_and_answered_in_order(world: World) -> None:
+    items = [world.new_job() for _ in range(50)]
+    created = await world.storage.create_jobs(items, 0)
+    assert created.jobs == tuple((item.job.id, Creation.CREATED) for item in items)
+    assert await world.ready() == [item.job.id for item in items]
+
+
+async def test_creating_hands_over_as_many_claims_as_wanted(world: World) -> None:
+    items = [world.new_job() for _ in range(5)]
+    created = await world.storage.create_jobs(items, 3)
+    assert [claim.job.id for claim in created.claims] == [item.job.id for item in items[:3]]
+    assert await world.ready() == [item.job.id for item in items[3:]]
+
+
+async def test_creating_with_no_free_slot_hands_over_nothing(world: World) -> None:
+    assert (await world.storage.create_jobs([world.new_job()], 0)).claims == ()
+
+
+async def test_creating_hands_over_the_oldest_ready_job_and_not_its_own(world: World) -> None:
+    first = await world.create()
+    created = await world.storage.create_jobs([second := world.new_job()], 1)
+    assert [claim.job.id for claim in created.claims] == [first]
+    assert await world.ready() == [second.job.id]
+
+
+async def test_a_repeated_request_answers_with_the_job_that_it_made(world: World) -> None:
+    first = await world.create(request_id="r", digest=b"same")
+    again = await world.storage.create_jobs([other := world.new_job(request_id="r", digest=b"same")], 0)
+    assert again.jobs == ((first, Creation.EXISTING),)
+    assert await world.storage.job(other.job.id) is None
+    assert await world.ready() == [first]
+    assert len(await world.told(first)) == 1
+
+
+async def test_a_create_call_whose_reply_was_lost_can_be_repeated(world: World) -> None:
+    item = world.new_job(request_id="r", digest=b"same")
+    await world.storage.create_jobs([item], 0)
+    again = await world.storage.create_jobs([item], 0)
+    assert again.jobs == ((item.job.id, Creation.EXISTING),)
+    assert await world.ready() == [item.job.id]
+
+
+async def test_the_same_request_id_for_something_else_is_a_conflict_and_makes_nothing(world: World) -> None:
+    first = await world.create(request_id="r", digest=b"one")
+    answer = await world.storage.create_jobs([other := world.new_job(request_id="r", digest=b"two")], 0)
+    assert answer.jobs[0][1] is Creation.CONFLICT
+    assert await world.storage.job(other.job.id) is None
+    assert await world.ready() == [first]
+
+
+async def test_request_ids_of_different_owners_never_meet(world: World) -> None:
+    first = await world.create(owner="ann", request_id="r", digest=b"one")
+    second = await world.storage.create_jobs([item := world.new_job(owner="bob", request_id="r", digest=b"two")], 0)
+    assert second.jobs == ((item.job.id, Creation.CREATED),)
+    assert item.job.id != first
+
+
+async def test_new_and_known_requests_share_a_call(world: World) -> None:
+    known = await world.create(request_id="known")
+    created = await world.storage.create_jobs([world.new_job(request_id="known"), new := world.new_job()], 0)
+    assert created.jobs == ((known, Creation.EXISTING), (new.job.id, Creation.CREATED))
+
+
+async def test_one_request_twice_in_a_call_makes_one_job(world: World) -> None:
+    items = [world.new_job(request_id="r"), world.new_job(request_id="r")]
+    created = await world.storage.create_jobs(items, 0)
+    assert created.jobs == ((items[0].job.id, Creation.CREATED), (items[0].job.id, Creation.EXISTING))
+    assert await world.ready() == [items[0].job.id]
+
+
+async def test_a_repeated_request_finds_its_job_when_it_is_over(world: World) -> None:
+    claim = await world.start(request_id="r")
+    await world.finish(claim)
+    again = await world.storage.create_jobs([world.new_job(request_id="r")], 1)
+    assert again.jobs == ((claim.job.id, Creation.EXISTING),)
+    assert again.claims == ()
+
+
+async def test_a_purged_job_is_gone_with_all_that_is_its(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand, claim=await world.start(request_id="r"))
+    await world.complete(offer)
+    await world.finish(await world.claim_of(offer.job_id))
+    running = await world.create()
+    world.clock.advance(1_000)
+    assert await world.storage.purge(world.now, 10) == 1
+    assert await world.storage.job(offer.job_id) is None
+    assert await world.storage.task(offer.task_id) is None
+    assert await world.told(offer.job_id) == []
+    assert (await world.storage.create_jobs([world.new_job(request_id="r")], 0)).jobs[0][1] is Creation.CREATED
+    assert (await world.record(running)).job.status is Status.PENDING
+
+
+async def test_a_purge_takes_what_ended_before_its_time_and_no_more_than_its_limit(world: World) -> None:
+    for _ in range(3):
+        await world.finish(await world.start())
+        world.clock.advance(1_000)
+    started = world.now - 3_000
+    assert await world.storage.purge(started, 10) == 0
+    assert await world.storage.purge(started + 1_500, 1) == 1
+    assert await world.storage.purge(started + 1_500, 10) == 1
+    assert len((await world.storage.jobs(JobFilter("ann"), 10))[0]) == 1
+    assert await world.storage.purge(world.now, 10) == 1

@@ -1,0 +1,94 @@
+"""History: written by the same commit as what it tells of, numbered from 1 without gaps, complete at the end."""
+
+from __future__ import annotations
+
+from holon.domain.events import HistoryEvent
+from holon.domain.task import RetryPolicy
+from holon.ports import NewJob, Result
+from tests.contract.world import BROKEN, OK, World
+
+
+def types(told: list[HistoryEvent]) -> list[str]:
+    return [event.type for event in told]
+
+
+async def test_a_jobs_history_is_told_in_order_and_complete_at_its_end(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    world.clock.advance(100)
+    await world.storage.complete([Result(offer.task_id, offer.lease_id, OK, took=42)], "w1", 0, ())
+    await world.finish(await world.claim_of(offer.job_id))
+    told = await world.told(offer.job_id)
+    assert types(told) == ["job_created", "state_finished", "task_finished", "state_finished", "job_completed"]
+    ended = told[2]
+    assert (ended.task_id, ended.worker_id, ended.duration_ms, ended.time) == (offer.task_id, "w1", 42, world.now)
+
+
+async def test_history_is_read_in_pages(world: World) -> None:
+    new = world.new_job()
+    lines = tuple(HistoryEvent(f"line-{number}", world.now) for number in range(10))
+    await world.storage.create_jobs([NewJob(new.job, lines)], 0)
+    first = list(await world.storage.history(new.job.id, 0, 4))
+    assert first == list(zip(range(1, 5), lines[:4], strict=True))
+    second = list(await world.storage.history(new.job.id, first[-1][0], 4))
+    assert second == list(zip(range(5, 9), lines[4:8], strict=True))
+    assert list(await world.storage.history(new.job.id, 8, 4)) == list(zip((9, 10), lines[8:], strict=True))
+    assert list(await world.storage.history(new.job.id, 10, 4)) == []
+
+
+async def test_an_unknown_job_has_no_history(world: World) -> None:
+    assert list(await world.storage.history("0-unknown", 0, 10)) == []
+
+
+async def test_a_step_may_tell_many_lines_or_none(world: World) -> None:
+    claim = await world.start()
+    lines = tuple(HistoryEvent(f"line-{number}", world.now) for number in range(50))
+    await world.commit(world.step(claim, history=lines))
+    await world.commit(world.step(await world.claim_of(claim.job.id), history=()))
+    assert await world.told(claim.job.id) == [HistoryEvent("job_created", world.now, "start"), *lines]
+
+
+async def test_the_end_of_a_task_lists_its_every_attempt(world: World) -> None:
+    hand, other = await world.hand(), await world.hand("w2")
+    offer = await world.accepted(hand)
+    await world.after(world.settings.lease)
+    [again] = await world.lease(other.seat())
+    await world.complete(again)
+    [ended] = [event for event in await world.told(offer.job_id) if event.type == "task_finished"]
+    assert [worker for worker, *_ in ended.details["attempts"]] == ["w1", "w2"]
+    assert ended.worker_id == "w2"
+    begun = world.now - world.settings.lease
+    assert [list(attempt[1:]) for attempt in ended.details["attempts"]] == [
+        [begun, begun, world.now],
+        [world.now, None, world.now],
+    ]
+
+
+async def test_a_task_ended_by_the_node_is_told_of_too(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand, execution_timeout=10_000, retry=RetryPolicy(0))
+    await world.after(10_000)
+    assert types(await world.told(offer.job_id)).count("task_finished") == 1
+    task = await world.dispatch(dispatch_timeout=1_000)
+    await world.after(1_000)
+    assert types(await world.told(task.rsplit("-", 2)[0])).count("task_finished") == 1
+
+
+async def test_a_repeated_or_superseded_result_tells_of_no_second_end(world: World) -> None:
+    hand, other = await world.hand(), await world.hand("w2")
+    offer = await world.accepted(hand)
+    await world.after(world.settings.lease)
+    [again] = await world.lease(other.seat())
+    for _ in range(2):
+        await world.complete(offer)
+        await world.complete(again)
+    assert types(await world.told(offer.job_id)).count("task_finished") == 1
+
+
+async def test_every_branch_is_told_of(world: World) -> None:
+    await world.fan_out(3)
+    offers = await world.lease((await world.hand()).seat(3))
+    for offer in offers:
+        await world.complete(offer, BROKEN)
+    told = [event for event in await world.told(offers[0].job_id) if event.type == "task_finished"]
+    assert [event.task_id for event in told] == [offer.task_id for offer in offers]

@@ -1,0 +1,149 @@
+"""Reads: what clients see of jobs, in pages, each owner's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holon.domain.job import Status
+from holon.ports import JobFilter, Progress
+from tests.contract.world import BROKEN, OK, T, U, World
+
+
+async def listed(world: World, limit: int = 100, owner: str = "ann", **fields: Any) -> list[str]:
+    """The ids of all pages, `limit` on each."""
+    found: list[str] = []
+    before: int | None = None
+    while True:
+        records, before = await world.storage.jobs(JobFilter(owner, before=before, **fields), limit)
+        assert len(records) <= limit
+        found += [record.job.id for record in records]
+        if before is None:
+            return found
+
+
+async def test_jobs_are_listed_newest_first(world: World) -> None:
+    jobs = [await world.create() for _ in range(5)]
+    assert await listed(world) == jobs[::-1]
+
+
+async def test_pages_hold_every_job_once_while_new_ones_come(world: World) -> None:
+    jobs = [await world.create() for _ in range(7)]
+    page, before = await world.storage.jobs(JobFilter("ann"), 3)
+    assert before is not None
+    await world.create()
+    rest, before = await world.storage.jobs(JobFilter("ann", before=before), 3)
+    assert before is not None
+    last, before = await world.storage.jobs(JobFilter("ann", before=before), 3)
+    assert before is None
+    assert [record.job.id for record in (*page, *rest, *last)] == jobs[::-1]
+
+
+async def test_a_page_that_holds_all_is_the_last(world: World) -> None:
+    jobs = [await world.create() for _ in range(3)]
+    assert await listed(world, limit=3) == jobs[::-1]
+    assert await listed(world, limit=1) == jobs[::-1]
+
+
+async def test_each_owner_sees_its_own_jobs(world: World) -> None:
+    ann, bob = await world.create(owner="ann"), await world.create(owner="bob")
+    assert await listed(world, owner="ann") == [ann]
+    assert await listed(world, owner="bob") == [bob]
+    assert await listed(world, owner="eve") == []
+
+
+async def test_jobs_are_filtered_by_status_and_blueprint(world: World) -> None:
+    waits, done = await world.start(blueprint="a"), await world.start(blueprint="b")
+    await world.commit(world.step(waits, Status.WAITING_FOR_WORKER, tasks=(world.task(waits),)))
+    await world.finish(done)
+    pending = await world.create(blueprint="a")
+    assert await listed(world, statuses=(Status.FINISHED,)) == [done.job.id]
+    assert await listed(world, statuses=(Status.WAITING_FOR_WORKER, Status.FINISHED)) == [done.job.id, waits.job.id]
+    assert await listed(world, blueprint="a") == [pending, waits.job.id]
+    assert await listed(world, blueprint="a", statuses=(Status.WAITING_FOR_WORKER,)) == [waits.job.id]
+    assert await listed(world, blueprint="c") == []
+
+
+async def test_filtered_pages_hold_every_job_once(world: World) -> None:
+    wanted = []
+    for number in range(20):
+        claim = await world.start()
+        if number % 3 == 0:
+            await world.finish(claim)
+            wanted.append(claim.job.id)
+    assert await listed(world, limit=2, statuses=(Status.FINISHED,)) == wanted[::-1]
+
+
+async def test_the_newest_progress_of_a_task_is_its_jobs(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    assert (await world.record(offer.job_id)).progress is None
+    for percent, message in ((10.0, "begun"), (50.0, "half")):
+        await world.touch(progress=(Progress(hand.ref(offer), percent, message),))
+    record = await world.record(offer.job_id)
+    assert (record.progress, record.progress_message) == (50.0, "half")
+    assert await world.ready() == []
+
+
+async def test_progress_counts_only_under_the_current_lease(world: World) -> None:
+    hand, other = await world.hand(), await world.hand("w2")
+    offer = await world.accepted(hand)
+    await world.touch(progress=(Progress(other.ref(offer), 99.0, "not mine"),))
+    assert (await world.record(offer.job_id)).progress is None
+    await world.after(world.settings.lease)
+    await world.lease(other.seat())
+    await world.touch(progress=(Progress(hand.ref(offer), 99.0, "late"),))
+    assert (await world.record(offer.job_id)).progress is None
+
+
+async def test_the_progress_of_a_fan_out_is_the_mean_of_its_branches(world: World) -> None:
+    hand = await world.hand()
+    await world.fan_out(4)
+    first, second, third, _ = await world.lease(hand.seat(4))
+    for offer, percent in ((first, 10.0), (second, 50.0), (first, 30.0)):
+        await world.touch(progress=(Progress(hand.ref(offer), percent, ""),))
+    assert (await world.record(first.job_id)).progress == 20.0
+    await world.complete(third)
+    assert (await world.record(first.job_id)).progress == 45.0
+    await world.complete(first, BROKEN)
+    assert (await world.record(first.job_id)).progress == 62.5
+
+
+async def test_progress_begins_anew_at_each_dispatch(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.touch(progress=(Progress(hand.ref(offer), 50.0, "half"),))
+    await world.complete(offer)
+    await world.dispatch(claim=await world.claim_of(offer.job_id))
+    record = await world.record(offer.job_id)
+    assert (record.progress, record.progress_message) == (None, "")
+
+
+async def test_a_record_says_what_its_waiting_task_needs_while_nobody_has_it(world: World) -> None:
+    task = await world.dispatch(U)
+    job = task.rsplit("-", 2)[0]
+    assert (await world.record(job)).queued_need == U
+    [offer] = await world.lease((await world.hand()).seat(1, U))
+    assert (await world.record(job)).queued_need is None
+    await world.complete(offer, OK)
+    assert (await world.record(job)).queued_need is None
+
+
+async def test_what_a_page_shows_is_what_the_job_shows(world: World) -> None:
+    await world.dispatch(T)
+    [record], _ = await world.storage.jobs(JobFilter("ann"), 10)
+    assert record == await world.record(record.job.id)
+
+
+async def test_reading_changes_nothing(world: World) -> None:
+    job = await world.create()
+    for _ in range(3):
+        await world.record(job)
+        await listed(world)
+        await world.told(job)
+    assert (await world.claim_of(job)).deliveries == 1
+
+
+async def test_the_store_tells_the_time_of_its_clock(world: World) -> None:
+    assert world.storage.now() == world.clock.now_ms()
+    world.clock.advance(5)
+    assert world.storage.now() == world.clock.now_ms()

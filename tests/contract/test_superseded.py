@@ -1,0 +1,90 @@
+"""Superseded: an outcome that is not applied is told why, for as long as its job is remembered."""
+
+from __future__ import annotations
+
+from holon.domain.events import CancelRequested
+from holon.domain.job import Status
+from holon.ports import Offer, Superseded
+from tests.contract.world import BROKEN, ONE_SECOND as RETRY, World
+
+
+async def over(world: World, offer: Offer, status: Status) -> None:
+    """The offer's job ends while its task is out."""
+    await world.append(offer.job_id, CancelRequested("ann"))
+    await world.commit(world.step(await world.claim_of(offer.job_id), status, end_tasks=True))
+
+
+async def test_job_not_found(world: World) -> None:
+    offer = Offer("w1", "s", "0-unknown-1-0", "lease", "0-unknown", "t", "", "", b"", 0, 1, 1, None, None, RETRY)
+    assert await world.complete(offer) is Superseded.JOB_NOT_FOUND
+
+
+async def test_job_not_found_after_the_job_was_deleted(world: World) -> None:
+    offer = await world.accepted(await world.hand())
+    await over(world, offer, Status.CANCELLED)
+    world.clock.advance(1)
+    await world.storage.purge(world.now, 1)
+    assert await world.complete(offer) is Superseded.JOB_NOT_FOUND
+
+
+async def test_stale_task(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.hand_back(hand, offer)
+    [again] = await world.lease(hand.seat())
+    assert await world.complete(offer) is Superseded.STALE_TASK
+    assert await world.complete(again) is None
+    assert await world.complete(offer) is Superseded.STALE_TASK
+
+
+async def test_stale_task_when_the_job_never_had_it(world: World) -> None:
+    offer = await world.accepted(await world.hand())
+    unknown = Offer(**{name: getattr(offer, name) for name in Offer.__slots__} | {"task_id": f"{offer.job_id}-7-7"})
+    assert await world.complete(unknown) is Superseded.STALE_TASK
+
+
+async def test_deadline_exceeded(world: World) -> None:
+    offer = await world.accepted(await world.hand(), result_timeout=1_000)
+    await world.after(1_000)
+    assert await world.complete(offer) is Superseded.DEADLINE_EXCEEDED
+
+
+async def test_job_cancelled(world: World) -> None:
+    offer = await world.accepted(await world.hand())
+    await over(world, offer, Status.CANCELLED)
+    assert await world.complete(offer) is Superseded.JOB_CANCELLED
+    assert await world.complete(offer, BROKEN, 1_000) is Superseded.JOB_CANCELLED
+
+
+async def test_job_already_terminated(world: World) -> None:
+    offer = await world.accepted(await world.hand())
+    await over(world, offer, Status.FAILED)
+    assert await world.complete(offer) is Superseded.JOB_ALREADY_TERMINATED
+
+
+async def test_worker_mismatch(world: World) -> None:
+    await world.hand("w2")
+    offer = await world.accepted(await world.hand())
+    assert await world.complete(offer, worker_id="w2") is Superseded.WORKER_MISMATCH
+    assert await world.ready() == []
+    assert await world.complete(offer) is None
+    assert await world.complete(offer, worker_id="w2") is not None
+
+
+async def test_a_result_without_a_lease_is_not_applied(world: World) -> None:
+    task = await world.dispatch()
+    offer = Offer("w1", "s", task, "", task.rsplit("-", 2)[0], "t", "", "", b"", 0, 1, 1, None, None, RETRY)
+    assert await world.complete(offer) is not None
+    assert await world.waiting() == 1
+    assert await world.ready() == []
+
+
+async def test_a_superseded_result_changes_nothing(world: World) -> None:
+    offer = await world.accepted(await world.hand())
+    await over(world, offer, Status.CANCELLED)
+    before = (await world.record(offer.job_id), await world.told(offer.job_id))
+    world.clock.advance(1_000)
+    await world.complete(offer)
+    assert (await world.record(offer.job_id)).job == before[0].job
+    assert [event for event in await world.told(offer.job_id) if event.type == "job_completed"] == before[1][-1:]
+    assert await world.ready() == []
