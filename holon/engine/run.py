@@ -8,7 +8,6 @@ import random
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from holon.domain import machine
 from holon.domain.blueprint import State
 from holon.domain.events import CancelRequested, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status
-from holon.domain.machine import Change
+from holon.domain.machine import Change, Limits
 from holon.domain.task import TaskSpec
 from holon.engine.blueprints import Blueprints
 from holon.engine.dispatcher import Dispatcher
@@ -27,7 +26,7 @@ from holon.engine.needs import Needs
 from holon.engine.payloads import decode, encode
 from holon.engine.slots import Slots
 from holon.errors import HolonError, InvalidArgument, TooLarge
-from holon.ports import Claim, Committed, NewFanOut, NewTask, Step, Steps
+from holon.ports import Claim, Committed, NewFanOut, NewTask, Step, Storage
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +47,7 @@ class Bounds:
 class Tools:
     """What a run of a job needs of the node; one object for all lanes."""
 
-    store: Steps
-    now: Callable[[], int]
+    store: Storage
     slots: Slots
     blueprints: Blueprints
     needs: Needs
@@ -151,9 +149,7 @@ class Run:
                 exc_info=not isinstance(error, HolonError),
                 extra={"job_id": job.id},
             )
-            change = machine.handler_failed(
-                job, JobError(code, message), limits, self._now(), _ms(began), random.random()
-            )
+            change = self._failed(job, JobError(code, message), _ms(began))
         return replace(change, history=(started, *change.history))
 
     def _state(self, job: Job) -> State:
@@ -195,8 +191,11 @@ class Run:
         if isinstance(error, TooLarge):
             return machine.end(base, Status.FAILED, reason, self._now())
         due = replace(base, status=Status.RUNNING)
-        limits = self._tools.bounds.machine
-        return machine.handler_failed(due, reason, limits, self._now(), 0, random.random())
+        return self._failed(due, reason, 0)
+
+    def _failed(self, job: Job, error: JobError, took: int) -> Change:
+        jitter = random.random()  # noqa: S311  it hides nothing
+        return machine.handler_failed(job, error, self._tools.bounds.machine, self._now(), took, jitter)
 
     async def _commit(self, change: Change) -> bool:
         tools, job = self._tools, replace(change.job, step=self._job.step + 1)
@@ -222,7 +221,7 @@ class Run:
                 reply = await tools.store.commit(step, wanted.n, seats)
                 wanted.claims = reply.claims
         finally:
-            tools.dispatcher.settle(seats, reply.leased if reply else None)
+            tools.dispatcher.settle(seats, reply.leased if reply is not None else None)
         if reply.conflict:
             log.warning("job %s: another node took its claim over; this run is void", job.id, extra={"job_id": job.id})
             return False
@@ -255,7 +254,7 @@ class Run:
         )
 
     def _now(self) -> int:
-        return self._tools.now()
+        return self._tools.store.now()
 
 
 def _joined(first: Change | None, second: Change) -> Change:

@@ -1,0 +1,255 @@
+"""The application service of jobs: what clients may ask, whatever door they came through."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from holon.domain.events import CancelRequested, HistoryEvent
+from holon.domain.job import Job, Status
+from holon.engine.blueprints import Blueprints
+from holon.engine.contracts import Contracts
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.payloads import check_depth, encode
+from holon.engine.slots import Slots
+from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
+from holon.ports import Appended, Creation, JobFilter, JobRecord, NewJob, Storage
+
+MAX_PAGE = 1_000
+DEFAULT_PAGE = 100
+MAX_REQUEST_ID = 128
+# A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
+MAX_TIMEOUT_S = 10 * 366 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Creating:
+    """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks."""
+
+    blueprint: str
+    initial_data: Any
+    request_id: str | None = None
+    dispatch_timeout: float | None = None
+    result_timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job that exists. `existing` says that an earlier call with the same request id made it."""
+
+    job_id: str
+    existing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which jobs to list; the page token is from the page before."""
+
+    statuses: Sequence[str] = ()
+    blueprint: str | None = None
+    page_size: int = DEFAULT_PAGE
+    page_token: str = ""
+
+
+class Jobs:
+    """Creates, shows and cancels the jobs of their owners.
+
+    An unknown job and a foreign one look the same: NotFound, JOB_NOT_FOUND. Every method raises StoreUnavailable when
+    the store is away; creating may be repeated with its request id, cancelling anyway.
+    """
+
+    def __init__(
+        self,
+        store: Storage,
+        slots: Slots,
+        blueprints: Blueprints,
+        contracts: Contracts,
+        dispatcher: Dispatcher,
+        max_payload: int,
+    ) -> None:
+        self._store = store
+        self._slots = slots
+        self._blueprints = blueprints
+        self._contracts = contracts
+        self._dispatcher = dispatcher
+        self._max_payload = max_payload
+
+    async def create(self, owner: str, asked: Creating) -> Accepted:
+        """Create a job; it is durable when this returns.
+
+        Raises:
+            NotFound: (BLUEPRINT_NOT_FOUND) clients cannot start this blueprint.
+            InvalidArgument: (INPUT_INVALID) `initial_data` does not fit the blueprint's contract; details name fields.
+            AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
+        """
+        blueprint, contract = self._blueprints.for_clients(asked.blueprint)
+        data = {} if asked.initial_data is None else asked.initial_data
+        _check_input(data)
+        violations = self._contracts.violations(contract, data, "initial_data")
+        if violations:
+            first = violations[0]
+            raise InvalidArgument(
+                f"Input validation failed for blueprint {blueprint.name!r}: {first.field} {first.reason}",
+                code="INPUT_INVALID",
+                details=violations,
+            )
+        text = encode(data, self._max_payload, "initial_data")
+        job = Job(
+            id=f"0-{uuid.uuid4().hex}",
+            blueprint=blueprint.name,
+            owner=owner,
+            initial_data=data,
+            current_state=blueprint.start.name,
+            dispatch_timeout=_timeout("dispatch_timeout", asked.dispatch_timeout),
+            result_timeout=_timeout("result_timeout", asked.result_timeout),
+        )
+        created = HistoryEvent(
+            "job_created", self._store.now(), job.current_state, details={"blueprint": job.blueprint}
+        )
+        new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text))
+        with self._slots.wanting(1) as wanted:
+            reply = await self._store.create_jobs([new], wanted.n)
+            wanted.claims = reply.claims
+        job_id, creation = reply.jobs[0]
+        if creation is Creation.CONFLICT:
+            raise AlreadyExists(
+                f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
+            )
+        return Accepted(job_id, creation is Creation.EXISTING)
+
+    async def get(self, owner: str, job_id: str) -> JobRecord:
+        """One job."""
+        record = await self._store.job(job_id)
+        if record is None or record.job.owner != owner:
+            raise _not_found(job_id)
+        return record
+
+    def progress_message(self, record: JobRecord) -> str:
+        """What the job last said of its progress, or why it waits."""
+        if record.queued_need is not None:
+            return self._dispatcher.why(record.queued_need)
+        return record.progress_message
+
+    async def list(self, owner: str, listing: Listing) -> tuple[Sequence[JobRecord], str]:
+        """A page of the owner's jobs, newest first, and the token of the next page (empty: that was all).
+
+        Raises:
+            InvalidArgument: a page size, page token or status that is none.
+        """
+        size = _page_size(listing.page_size)
+        before = _page_number(listing.page_token)
+        which = JobFilter(owner, _statuses(listing.statuses), listing.blueprint, before)
+        records, more = await self._store.jobs(which, size)
+        return records, "" if more is None else str(more)
+
+    async def cancel(self, owner: str, job_id: str) -> JobRecord:
+        """Ask a job to end; a repeat changes nothing. Answers with the job as it was.
+
+        Raises:
+            FailedPrecondition: (JOB_TERMINATED) it is over.
+        """
+        record = await self.get(owner, job_id)
+        if record.job.status.terminal:
+            raise _terminated(job_id, record.job.status)
+        # A cancel that arrives while the job cleans up after an earlier one ends it at once.
+        key = f"cancel-{int(record.job.cancelling)}"
+        with self._slots.wanting(1) as wanted:
+            appended, wanted.claims = await self._store.append(job_id, CancelRequested(owner), key, wanted.n)
+        if appended is Appended.OVER:
+            raise _terminated(job_id, (await self.get(owner, job_id)).job.status)
+        if appended is Appended.UNKNOWN:
+            raise _not_found(job_id)
+        if appended is Appended.FULL:
+            raise ResourceExhausted(
+                f"the inbox of job {job_id} is full; try again when it has worked it off",
+                code="INBOX_FULL",
+                retry_after=1.0,
+            )
+        return record
+
+    async def history(
+        self, owner: str, job_id: str, page_size: int = DEFAULT_PAGE, page_token: str = ""
+    ) -> tuple[Sequence[tuple[int, HistoryEvent]], str]:
+        """A page of a job's history, oldest first, with sequence numbers, and the token of the next page."""
+        size = _page_size(page_size)
+        after = _page_number(page_token) or 0
+        await self.get(owner, job_id)
+        events = await self._store.history(job_id, after, size + 1)
+        more = str(events[size - 1][0]) if len(events) > size else ""
+        return events[:size], more
+
+
+def _check_input(data: Any) -> None:
+    if not isinstance(data, dict):
+        reason = f"is {'a list' if isinstance(data, list) else type(data).__name__}, and must be a JSON object"
+        raise InvalidArgument(
+            f"initial_data {reason}", code="INPUT_INVALID", details=[Violation("initial_data", reason)]
+        )
+    check_depth(data, "initial_data")
+
+
+def _request_id(request_id: str | None) -> str | None:
+    if not request_id:
+        return None
+    if len(request_id) > MAX_REQUEST_ID or not request_id.isprintable() or not request_id.isascii():
+        reason = f"must be at most {MAX_REQUEST_ID} printable ASCII characters"
+        raise InvalidArgument(f"request_id {reason}", details=[Violation("request_id", reason)])
+    return request_id
+
+
+def _timeout(field: str, seconds: Any) -> int | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TIMEOUT_S:
+        reason = f"must be a number of seconds above 0 and at most {MAX_TIMEOUT_S:.0f}"
+        raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+    return max(1, round(seconds * 1000))
+
+
+def _digest(asked: Creating, initial_data: bytes) -> bytes:
+    """What makes two requests the same: all that was asked for, but the request id itself."""
+    if not asked.request_id:
+        return b""
+    canonical = orjson.dumps(orjson.loads(initial_data), option=orjson.OPT_SORT_KEYS)
+    timeouts = (asked.blueprint, asked.dispatch_timeout, asked.result_timeout)
+    return hashlib.sha256(canonical + orjson.dumps(timeouts)).digest()
+
+
+def _page_size(size: int) -> int:
+    if size == 0:
+        return DEFAULT_PAGE
+    if not 1 <= size <= MAX_PAGE:
+        reason = f"must be between 1 and {MAX_PAGE}"
+        raise InvalidArgument(f"page_size {reason}", details=[Violation("page_size", reason)])
+    return size
+
+
+def _page_number(token: str) -> int | None:
+    if not token:
+        return None
+    if not token.isascii() or not token.isdigit() or len(token) > 18:
+        reason = "is not one that a page ended with; start without it"
+        raise InvalidArgument(f"page_token {reason}", details=[Violation("page_token", reason)])
+    return int(token)
+
+
+def _statuses(names: Sequence[str]) -> tuple[Status, ...]:
+    known = {status.value: status for status in Status}
+    for name in names:
+        if name not in known:
+            reason = f"{name!r} is no status; known are {', '.join(known)}"
+            raise InvalidArgument(f"status {reason}", details=[Violation("status", reason)])
+    return tuple(known[name] for name in names)
+
+
+def _not_found(job_id: str) -> NotFound:
+    return NotFound(f"Job not found: {job_id[:128]!r}", code="JOB_NOT_FOUND")
+
+
+def _terminated(job_id: str, status: Status) -> FailedPrecondition:
+    return FailedPrecondition(f"job {job_id} is over: it is {status}", code="JOB_TERMINATED")

@@ -1,0 +1,127 @@
+"""Loops that act on the store's hints and on time. A hint is never the truth: each of them asks the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.slots import Slots
+from holon.engine.touches import Touches
+from holon.errors import StoreUnavailable
+from holon.ports import Fired, Leased, Seat, Storage
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+FIRE_LIMIT = 500
+# A hint can be lost; this is how long a job can then wait for the next look.
+LOOK_EVERY_S = 10.0
+
+
+class Wakeups:
+    """Claims what is ready, fires what is due, spawns what is wanted, and asks for stops."""
+
+    def __init__(self, store: Storage, slots: Slots, dispatcher: Dispatcher, touches: Touches) -> None:
+        self._store = store
+        self._slots = slots
+        self._dispatcher = dispatcher
+        self._touches = touches
+        self._ready = asyncio.Event()
+        self._timer = asyncio.Event()
+        self._due: int | None = None
+        self._spawns: set[tuple[str, int]] = set()
+        self._spawn = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run all four until cancelled."""
+        self._ready.set()
+        self._timer.set()
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._listen(), name="hints")
+            loops.create_task(self._claim(), name="claimer")
+            loops.create_task(self._fire(), name="timers")
+            loops.create_task(self._spawn_chunks(), name="spawner")
+
+    async def _listen(self) -> None:
+        async for hint in self._store.hints():
+            if hint.ready:
+                self._ready.set()
+            if hint.stops:
+                self._touches.soon()
+            if hint.due is not None and (self._due is None or hint.due < self._due):
+                self._due = hint.due
+                self._timer.set()
+            if hint.spawns:
+                self._want(hint.spawns)
+            if hint.keys:
+                try:
+                    await self._dispatcher.wait_for(hint.keys)
+                except StoreUnavailable as error:
+                    log.warning("cannot look up what waits: %s", error.message)
+
+    def _want(self, spawns: frozenset[tuple[str, int]] | tuple[tuple[str, int], ...]) -> None:
+        self._spawns.update(spawns)
+        self._spawn.set()
+
+    async def _claim(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._ready.wait()
+            except TimeoutError:
+                pass
+            self._ready.clear()
+            n = await self._slots.free()
+            try:
+                with self._slots.wanting(n) as wanted:
+                    wanted.claims = await self._store.claim(wanted.n)
+            except StoreUnavailable as error:
+                await self._wait_out("claim", error)
+                self._ready.set()
+
+    async def _fire(self) -> None:
+        while True:
+            await self._until_due()
+            seats: list[Seat] = []
+            fired: Fired | None = None
+            try:
+                with self._slots.wanting(self._slots.limit) as wanted:
+                    fired = await self._store.fire(FIRE_LIMIT, wanted.n, seats)
+                    wanted.claims = fired.claims
+            except StoreUnavailable as error:
+                await self._wait_out("fire timers", error)
+                self._timer.set()
+                continue
+            self._due = fired.next_due
+            if fired.spawns:
+                self._want(fired.spawns)
+
+    async def _until_due(self) -> None:
+        while not self._timer.is_set():
+            left = None if self._due is None else max(0, self._due - self._store.now()) / 1000
+            try:
+                async with asyncio.timeout(left):
+                    await self._timer.wait()
+                    self._timer.clear()
+            except TimeoutError:
+                return
+            if self._due is not None and self._due <= self._store.now():
+                return
+        self._timer.clear()
+
+    async def _spawn_chunks(self) -> None:
+        while True:
+            await self._spawn.wait()
+            self._spawn.clear()
+            while self._spawns:
+                job_id, step = self._spawns.pop()
+                leased: Leased | None = None
+                try:
+                    leased = await self._store.spawn(job_id, step, ())
+                except StoreUnavailable as error:
+                    await self._wait_out("spawn branches", error)
+
+    async def _wait_out(self, what: str, error: StoreUnavailable) -> None:
+        log.warning("cannot %s: %s", what, error.message)
+        await asyncio.sleep(error.retry_after or RETRY_S)

@@ -1,0 +1,212 @@
+"""The application service of workers: their sessions, from the first word to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from holon.domain.matching import Offering
+from holon.engine.contracts import Contracts
+from holon.engine.dispatcher import Dispatcher, Session
+from holon.engine.needs import Needs
+from holon.engine.results import Answer, Reported, Results
+from holon.engine.touches import Touches, lease_of
+from holon.errors import StoreUnavailable
+from holon.ports import LeaseRef, Leases, Offer, Opened, Opening, Progress, Superseded, WorkerConnection
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """One skill that a worker offers, with its schemas as JSON schema."""
+
+    name: str
+    version: str = ""
+    type: str = ""
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """What a worker says when it opens a session; `resumed` are the (task, lease) pairs that it still holds."""
+
+    worker_id: str
+    credits: int
+    skills: Sequence[Skill]
+    resumed: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker's open session, for its door. `output_contracts` are by skill."""
+
+    session: Session
+    opened: Opened
+    output_contracts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def resumed(self) -> Sequence[Offer]:
+        """The leases that go on."""
+        return self.opened.kept
+
+    @property
+    def dropped(self) -> Sequence[tuple[str, str, Superseded]]:
+        """The leases that do not, and why."""
+        return self.opened.dropped
+
+
+class Workers:
+    """Opens, feeds and closes the sessions of workers. One worker has one session: the newest."""
+
+    def __init__(
+        self,
+        store: Leases,
+        dispatcher: Dispatcher,
+        touches: Touches,
+        results: Results,
+        needs: Needs,
+        contracts: Contracts,
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._touches = touches
+        self._results = results
+        self._needs = needs
+        self._contracts = contracts
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __repr__(self) -> str:
+        return f"Workers(sessions={len(list(self._dispatcher.sessions))}, draining={self._draining})"
+
+    async def join(self, joining: Joining, connection: WorkerConnection) -> Member:
+        """Open a session. An older one of the same worker is told to go away, for good.
+
+        Raises:
+            InvalidArgument: (SCHEMA_INVALID) a schema cannot be used.
+            StoreUnavailable: the store is away; try again.
+        """
+        offerings, outputs = await self._offerings(joining.skills)
+        session_id = secrets.token_hex(12)
+        opened = await self._store.open_session(
+            Opening(joining.worker_id, session_id, joining.credits, tuple(joining.resumed))
+        )
+        session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
+        session.leases = {offer.lease_id: offer for offer in opened.kept}
+        if opened.replaced is not None:
+            self._replace(opened.replaced)
+        self._empty.clear()
+        self._dispatcher.add(session)
+        if opened.dropped or opened.kept:
+            self._dispatcher.look()
+        return Member(session, opened, outputs)
+
+    def _replace(self, session_id: str) -> None:
+        older = self._dispatcher.session(session_id)
+        if older is not None:
+            self._dispatcher.remove(older)
+            older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
+
+    async def _offerings(self, skills: Sequence[Skill]) -> tuple[list[Offering], dict[str, str]]:
+        offerings, outputs = [], {}
+        for skill in skills:
+            contract, new = await self._needs.learn(skill.name, skill.input_schema)
+            if new:
+                log.info("skill %s: a new contract %s", skill.name, contract)
+            offerings.append(Offering(skill.name, skill.version, skill.type, contract))
+            outputs[skill.name] = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
+        return offerings, outputs
+
+    async def offers(self, member: Member, skills: Sequence[Skill]) -> None:
+        """A worker offers other skills than before.
+
+        Raises:
+            InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; what it offered before stays.
+        """
+        offerings, member.output_contracts = await self._offerings(skills)
+        self._dispatcher.offers_changed(member.session, offerings)
+
+    def heartbeat(self, member: Member, granted: int | None, held: Sequence[str] | None) -> Sequence[LeaseRef]:
+        """A worker lives: its leases are extended, and its credits may change.
+
+        Arguments:
+            granted: how many tasks it may hold in all; None: as before.
+            held: lease ids that it still holds; None: all that it accepted.
+        """
+        session = member.session
+        known = session.leases
+        listed = [known[lease_id] for lease_id in (known if held is None else held) if lease_id in known]
+        leases = [lease_of(offer) for offer in listed]
+        self._touches.extend(leases)
+        if granted is not None and granted != session.credits:
+            session.credits = granted
+            self._touches.credits(session.worker_id, session.session_id, granted)
+        return leases
+
+    def accepted(self, member: Member, task_id: str, lease_id: str) -> bool:
+        """A worker took an offer; False when it holds no such lease."""
+        lease = self._held(member, task_id, lease_id)
+        if lease is not None:
+            self._touches.accepted(lease)
+        return lease is not None
+
+    def progress(self, member: Member, task_id: str, lease_id: str, percent: float | None, message: str) -> bool:
+        """A running task's newest word; False when the worker holds no such lease."""
+        lease = self._held(member, task_id, lease_id)
+        if lease is not None:
+            self._touches.progress(Progress(lease, percent, message))
+        return lease is not None
+
+    def rejected(self, member: Member, task_id: str, lease_id: str, *, avoid: bool) -> bool:
+        """A worker gives a task back without an outcome; False when it holds no such lease."""
+        lease = self._held(member, task_id, lease_id)
+        if lease is not None:
+            self._dispatcher.freed(member.session, lease_id)
+            self._touches.hand_back(lease, avoid=avoid)
+        return lease is not None
+
+    async def complete(self, member: Member, reported: Sequence[Reported]) -> Sequence[Answer]:
+        """Apply results; see `Results.complete`."""
+        return await self._results.complete(member.session, reported, member.output_contracts)
+
+    def drain(self, member: Member) -> None:
+        """A worker takes no more tasks and will leave when it has ended those that it holds."""
+        member.session.taking = False
+
+    async def leave(self, member: Member) -> None:
+        """A session has ended, however; its leases wait for a resume until their own deadline."""
+        session = member.session
+        self._dispatcher.remove(session)
+        if not list(self._dispatcher.sessions):
+            self._empty.set()
+        try:
+            await self._store.close_session(session.worker_id, session.session_id)
+        except StoreUnavailable as error:
+            log.warning("the end of session %s was not stored: %s", session.session_id, error.message)
+
+    def drain_all(self, time_left: int) -> None:
+        """This node goes: its sessions get no more offers and are asked to move within `time_left` milliseconds."""
+        self._draining = True
+        for session in list(self._dispatcher.sessions):
+            session.taking = False
+            session.connection.go_away("DRAINING", "this node is shutting down", time_left)
+
+    @property
+    def draining(self) -> bool:
+        """Whether this node takes no new sessions."""
+        return self._draining
+
+    async def empty(self) -> None:
+        """Wait until no session is open."""
+        await self._empty.wait()
+
+    def _held(self, member: Member, task_id: str, lease_id: str) -> LeaseRef | None:
+        offer = member.session.leases.get(lease_id)
+        return lease_of(offer) if offer is not None and offer.task_id == task_id else None
