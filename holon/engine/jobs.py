@@ -108,9 +108,8 @@ class Jobs:
             dispatch_timeout=_timeout("dispatch_timeout", asked.dispatch_timeout),
             result_timeout=_timeout("result_timeout", asked.result_timeout),
         )
-        created = HistoryEvent(
-            "job_created", self._store.now(), job.current_state, details={"blueprint": job.blueprint}
-        )
+        details = {"blueprint": job.blueprint}
+        created = HistoryEvent("job_created", self._store.now(), job.current_state, details=details)
         new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text))
         with self._slots.wanting(1) as wanted:
             reply = await self._store.create_jobs([new], wanted.n)

@@ -76,9 +76,8 @@ class Results:
             if error is not None:
                 invalid[one.lease_id] = error
             results.append(await self._result(session, one, outcome))
-        for one in reported:
-            self._dispatcher.freed(session, one.lease_id)
-        seats = self._dispatcher.seats_at(session, session.free)
+        freed = sum(one.lease_id in session.leases for one in reported)
+        seats = self._dispatcher.seats_at(session, session.free + freed)
         reply: Completed | None = None
         try:
             with self._slots.wanting(len(results)) as wanted:
@@ -87,6 +86,9 @@ class Results:
         except StoreUnavailable as error:
             log.warning("results of %s were not stored: %s", session.worker_id, error.message)
         finally:
+            if reply is not None:
+                for one in reported:
+                    self._dispatcher.freed(session, one.lease_id)
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
         if reply is None:
             return [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in reported]
@@ -110,16 +112,16 @@ class Results:
         if outcome.status == FAILURE:
             return outcome, None
         if data is not None and not isinstance(data, dict):
-            error = InvalidArgument("the data of a result must be a JSON object", code="SCHEMA_MISMATCH")
-            return _refused(session, CONTRACT_VIOLATION, error)
+            broken = InvalidArgument("the data of a result must be a JSON object", code="SCHEMA_MISMATCH")
+            return _refused(session, CONTRACT_VIOLATION, broken)
         offer = session.leases.get(one.lease_id)
         contract = output_contracts.get(offer.skill, "") if offer is not None else ""
         if outcome.status == SUCCESS and contract:
             violations = self._contracts.violations(contract, {} if data is None else data, "data")
             if violations:
                 message = f"the result breaks the skill's output schema: {violations[0].field} {violations[0].reason}"
-                error = InvalidArgument(message, code="SCHEMA_MISMATCH", details=violations)
-                return _refused(session, CONTRACT_VIOLATION, error)
+                broken = InvalidArgument(message, code="SCHEMA_MISMATCH", details=violations)
+                return _refused(session, CONTRACT_VIOLATION, broken)
         return outcome, None
 
     async def _result(self, session: Session, one: Reported, outcome: Outcome) -> Result:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
 from holon.errors import StoreUnavailable
-from holon.ports import Fired, Leased, Seat, Storage
+from holon.ports import Fired, Storage
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,13 @@ class Wakeups:
         self._touches = touches
         self._ready = asyncio.Event()
         self._timer = asyncio.Event()
-        self._due: int | None = None
+        self._due: int | None = 0
         self._spawns: set[tuple[str, int]] = set()
         self._spawn = asyncio.Event()
 
     async def run(self) -> None:
         """Run all four until cancelled."""
         self._ready.set()
-        self._timer.set()
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._listen(), name="hints")
             loops.create_task(self._claim(), name="claimer")
@@ -52,17 +52,17 @@ class Wakeups:
             if hint.due is not None and (self._due is None or hint.due < self._due):
                 self._due = hint.due
                 self._timer.set()
-            if hint.spawns:
-                self._want(hint.spawns)
+            self._want(hint.spawns)
             if hint.keys:
                 try:
                     await self._dispatcher.wait_for(hint.keys)
                 except StoreUnavailable as error:
                     log.warning("cannot look up what waits: %s", error.message)
 
-    def _want(self, spawns: frozenset[tuple[str, int]] | tuple[tuple[str, int], ...]) -> None:
+    def _want(self, spawns: Iterable[tuple[str, int]]) -> None:
         self._spawns.update(spawns)
-        self._spawn.set()
+        if self._spawns:
+            self._spawn.set()
 
     async def _claim(self) -> None:
         while True:
@@ -83,32 +83,31 @@ class Wakeups:
     async def _fire(self) -> None:
         while True:
             await self._until_due()
-            seats: list[Seat] = []
+            self._due = None
             fired: Fired | None = None
             try:
                 with self._slots.wanting(self._slots.limit) as wanted:
-                    fired = await self._store.fire(FIRE_LIMIT, wanted.n, seats)
+                    fired = await self._store.fire(FIRE_LIMIT, wanted.n, ())
                     wanted.claims = fired.claims
             except StoreUnavailable as error:
                 await self._wait_out("fire timers", error)
-                self._timer.set()
+                self._due = 0
                 continue
-            self._due = fired.next_due
-            if fired.spawns:
-                self._want(fired.spawns)
+            # A hint that came meanwhile may tell of an earlier timer than this reply does.
+            self._due = min((due for due in (fired.next_due, self._due) if due is not None), default=None)
+            self._want(fired.spawns)
 
     async def _until_due(self) -> None:
-        while not self._timer.is_set():
-            left = None if self._due is None else max(0, self._due - self._store.now()) / 1000
+        while True:
+            self._timer.clear()
+            left = None if self._due is None else (self._due - self._store.now()) / 1000
+            if left is not None and left <= 0:
+                return
             try:
                 async with asyncio.timeout(left):
                     await self._timer.wait()
-                    self._timer.clear()
             except TimeoutError:
                 return
-            if self._due is not None and self._due <= self._store.now():
-                return
-        self._timer.clear()
 
     async def _spawn_chunks(self) -> None:
         while True:
@@ -116,9 +115,8 @@ class Wakeups:
             self._spawn.clear()
             while self._spawns:
                 job_id, step = self._spawns.pop()
-                leased: Leased | None = None
                 try:
-                    leased = await self._store.spawn(job_id, step, ())
+                    await self._store.spawn(job_id, step, ())
                 except StoreUnavailable as error:
                     await self._wait_out("spawn branches", error)
 
