@@ -74,8 +74,11 @@ def end_open_tasks(tables: Tables, row: JobRow, reason: Superseded) -> None:
         task.params = b""
 
 
-def finished_line(task: TaskRow, outcome: Outcome, now: int) -> HistoryEvent:
-    """The line of history that says how a task's attempt ended, with every lease that it had."""
+def finished_line(task: TaskRow, outcome: Outcome, now: int, took: int | None = None) -> HistoryEvent:
+    """The line of history that says how a task's attempt ended, with every lease that it had.
+
+    `took` is the worker's own measure of the attempt; without it the node's counts, from its acceptance.
+    """
     error = outcome.error
     details = {
         "status": outcome.status,
@@ -85,11 +88,12 @@ def finished_line(task: TaskRow, outcome: Outcome, now: int) -> HistoryEvent:
     }
     if error is not None:
         details |= {"code": error.code, "error": error.message}
-    began = (task.attempts[-1].leased or task.attempts[-1].offered) if task.attempts else None
+    if took is None and task.attempts:
+        took = now - (task.attempts[-1].leased or task.attempts[-1].offered)
     return HistoryEvent(
         "task_finished",
         now,
-        duration_ms=None if began is None else now - began,
+        duration_ms=took,
         worker_id=outcome.worker_id or task.worker_id or None,
         attempt_number=task.attempt,
         task_id=task.id,

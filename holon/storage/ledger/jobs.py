@@ -44,9 +44,9 @@ def append(
         return Appended.DUPLICATE, claim(tables, want, now)
     if row.over:
         return Appended.OVER, ()
-    if len(row.inbox) >= tables.settings.max_inbox or len(row.dedups) >= tables.settings.max_inbox:
+    if len(row.inbox) >= tables.settings.max_inbox:
         return Appended.FULL, ()
-    tables.edit(row).dedups = (*row.dedups, dedup_key)
+    tables.edit(row).dedups = (*row.dedups, dedup_key)[-tables.settings.max_inbox :]
     deliver(tables, row, event)
     return Appended.APPENDED, claim(tables, want, now)
 

@@ -29,22 +29,25 @@ def _complete(tables: Tables, result: Result, worker_id: str, now: int) -> Super
     give_up(tables, worker_id, result.lease_id)
     if task is None:
         return why_not(tables, result.task_id, None, result.lease_id)
-    if task.applied_lease == result.lease_id and task.worker_id == worker_id:
+    if task.applied_lease == result.lease_id and task.applied_worker == worker_id:
         return None
     current = task.lease_id == result.lease_id and task.worker_id == worker_id
     if not current or task.state in (TaskState.OVER, TaskState.BACK_OFF):
         reason = why_not(tables, task.id, task, result.lease_id)
         _record_superseded(tables, task, result, worker_id, reason, now)
         return reason
-    tables.edit(task).applied_lease = result.lease_id
-    apply(tables, task, result.outcome, result.retry_after, now)
+    tables.edit(task)
+    task.applied_lease, task.applied_worker = result.lease_id, worker_id
+    apply(tables, task, result.outcome, result.retry_after, now, result.took)
     return None
 
 
-def apply(tables: Tables, task: TaskRow, outcome: Outcome, retry_after: int | None, now: int) -> None:
+def apply(
+    tables: Tables, task: TaskRow, outcome: Outcome, retry_after: int | None, now: int, took: int | None = None
+) -> None:
     """Apply the outcome of an edited task's current attempt: it runs again after a while, or is over."""
     close_attempt(task, now)
-    line = finished_line(task, outcome, now)
+    line = finished_line(task, outcome, now, took)
     if retry_after is None:
         task_over(tables, task, outcome, line, now)
         return

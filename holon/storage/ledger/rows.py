@@ -158,6 +158,7 @@ class TaskRow(Row):
     __slots__ = (
         "accepted",
         "applied_lease",
+        "applied_worker",
         "attempt",
         "attempts",
         "avoid",
@@ -216,6 +217,7 @@ class TaskRow(Row):
         self.lease_until = 0
         self.until = 0
         self.applied_lease = ""
+        self.applied_worker = ""
         self.generation = 1
         self.attempt = 0
         self.losses = 0

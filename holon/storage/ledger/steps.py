@@ -24,7 +24,7 @@ def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[
         return Committed(conflict=True)
     _write(tables, row, step, state, now)
     if step.end_tasks or row.over:
-        cancelled = step.end_tasks or step.job.status is Status.CANCELLED
+        cancelled = step.job.status is Status.CANCELLED or not row.over
         end_open_tasks(tables, row, Superseded.JOB_CANCELLED if cancelled else Superseded.JOB_ALREADY_TERMINATED)
     if step.tasks and not row.over:
         _create_tasks(tables, row, step, now)

@@ -202,7 +202,7 @@ class Tables:
         self.needs.setdefault(row.key, row.need)
         self._count(row.key, 1)
         self._push(row.key, (-row.priority, row.n, row.id))
-        self._keys.add(row.key)
+        self.hint_key(row.key)
 
     def dequeued(self, row: TaskRow) -> None:
         """A task has left its queue, by whatever way."""
@@ -222,7 +222,7 @@ class Tables:
             row = self.tasks[entry[2]] if entry[2] in self.tasks else self.load_task(entry[2])
             if row is not None and _avoids(row, worker_id, key in only, now):
                 skipped.append((key, entry))
-                if sum(1 for passed, _ in skipped if passed == key) >= LOOK_PAST:
+                if sum(1 for passed, _ in skipped if passed == key) > LOOK_PAST:
                     open_keys.discard(key)
             else:
                 found = row
@@ -285,6 +285,10 @@ class Tables:
         row = self.jobs[entry[3]] if entry[2] else self.tasks[entry[3]]
         self.edit(row).timer_at = None
         return row
+
+    def hint_key(self, key: str) -> None:
+        """A task of this match key may be leased."""
+        self._keys.add(key)
 
     def hint_stop(self) -> None:
         """Somebody is to be told to stop."""

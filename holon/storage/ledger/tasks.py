@@ -21,6 +21,8 @@ def arm_task(tables: Tables, task: TaskRow) -> None:
         times += [task.lease_until, task.execution_due]
     elif task.state is TaskState.BACK_OFF:
         times.append(task.until)
+    elif task.state is TaskState.QUEUED:
+        times += [until for _, until, _ in task.avoid]
     elif task.state is TaskState.OVER:
         return
     tables.arm(task, min((time for time in times if time is not None), default=None))

@@ -66,6 +66,9 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
         _timed_out(tables, task, chance, now)
     elif task.state in (TaskState.OFFERED, TaskState.LEASED) and task.lease_until <= now:
         _lease_over(tables, task, now)
+    elif task.state is TaskState.QUEUED:
+        task.avoid = tuple(entry for entry in task.avoid if entry[1] > now)
+        tables.hint_key(task.key)
     arm_task(tables, task)
 
 
