@@ -91,13 +91,13 @@ async def test_any_commit_that_ends_a_job_ends_its_open_tasks(world: World) -> N
     assert [stop.lease for stop in await world.stops()] == [hand.ref(offer)]
 
 
-async def test_a_worker_is_told_to_stop_until_its_final_word(world: World) -> None:
+async def test_a_worker_is_told_to_stop_and_told_again_by_whatever_it_says_before_its_final_word(world: World) -> None:
     hand = await world.hand()
     offer = await world.accepted(hand)
     assert await world.stops() == []
     await cancel(world, offer.job_id)
-    for _ in range(2):
-        assert [(stop.lease, stop.reason) for stop in await world.stops()] == [(hand.ref(offer), StopReason.CANCELLED)]
+    assert [(stop.lease, stop.reason) for stop in await world.stops()] == [(hand.ref(offer), StopReason.CANCELLED)]
+    assert (await world.touch(extends=(hand.ref(offer),))).lost == (hand.ref(offer),)
     assert await world.complete(offer) is Superseded.JOB_CANCELLED
     assert await world.stops() == []
     assert await world.complete(offer) is Superseded.JOB_CANCELLED

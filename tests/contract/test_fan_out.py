@@ -8,7 +8,7 @@ from holon.domain.events import BranchesDone
 from holon.domain.job import Status
 from holon.domain.task import SUCCESS, Outcome
 from holon.ports import Offer, Result, Superseded
-from tests.contract.world import BROKEN, OK, T, Factory, World
+from tests.contract.world import BROKEN, OK, Factory, T, World
 
 
 async def branched(world: World, n: int, *, fail_fast: bool = False) -> list[Offer]:

@@ -7,7 +7,7 @@ import pytest
 from holon.domain.events import TaskEnded
 from holon.domain.task import SUCCESS, Outcome, TaskError
 from holon.ports import LeaseRef, Result, StopReason, Superseded
-from tests.contract.world import BROKEN, OK, ONE_SECOND, T, Hand, World
+from tests.contract.world import BROKEN, OK, ONE_SECOND, Hand, T, World
 
 
 async def test_an_offer_carries_the_task_and_what_deciding_about_it_needs(world: World) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.ports import Offer, Superseded
-from tests.contract.world import BROKEN, ONE_SECOND as RETRY, World
+from tests.contract.world import BROKEN, World
+from tests.contract.world import ONE_SECOND as RETRY
 
 
 async def over(world: World, offer: Offer, status: Status) -> None:
