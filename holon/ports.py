@@ -387,6 +387,7 @@ class StoreSettings:
     max_deliveries: int = 5
     max_losses: int = 10
     max_inbox: int = 1_000
+    max_state_bytes: int = 2**20
     max_fan_in_bytes: int = 64 * 2**20
 
 

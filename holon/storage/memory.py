@@ -37,7 +37,7 @@ from holon.storage.hints import Hints
 from holon.storage.ledger import jobs, leases, outcomes, reads, rekeying, steps, timers, touches
 from holon.storage.ledger.rows import JobRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.records import encode_job
+from holon.storage.records import encode_state
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class MemoryStorage:
         return reply
 
     async def create_jobs(self, items: Sequence[NewJob], want: int) -> Created:
-        encoded = [(item, encode_job(item.job)) for item in items]
+        encoded = [(item, encode_state(item.job, self._tables.settings.max_state_bytes)) for item in items]
         return self._do(lambda tables: jobs.create_jobs(tables, encoded, want, self.now()))
 
     async def append(
@@ -110,7 +110,7 @@ class MemoryStorage:
         return self._do(lambda tables: jobs.release(tables, claims))
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
-        state = encode_job(step.job)
+        state = encode_state(step.job, self._tables.settings.max_state_bytes)
         return self._do(lambda tables: steps.commit(tables, step, state, want, seats, self.now()))
 
     async def spawn(self, job_id: str, step: int, seats: Sequence[Seat]) -> Leased:

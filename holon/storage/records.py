@@ -15,7 +15,7 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, TaskError
-from holon.errors import InvalidArgument
+from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Attempt, NewTask
 
 SCHEMA = 1
@@ -50,11 +50,27 @@ def _unpack(record: bytes) -> list[Any]:
     return fields
 
 
-def encode_job(job: Job) -> bytes:
-    """A job's state as bytes.
+def encode_state(job: Job, limit: int) -> bytes:
+    """A job's state as bytes, within a limit of that many.
 
     Raises:
-        InvalidArgument: `NOT_JSON`, as for `to_json`.
+        InvalidArgument: (NOT_JSON) as for `to_json`.
+        TooLarge: (LIMIT_EXCEEDED) it is over the limit.
+    """
+    state = encode_job(job)
+    if len(state) > limit:
+        raise TooLarge(
+            f"the state of job {job.id} has {len(state)} bytes, over the limit of {limit}; keep large data elsewhere",
+            code="LIMIT_EXCEEDED",
+        )
+    return state
+
+
+def encode_job(job: Job) -> bytes:
+    """A job as bytes.
+
+    Raises:
+        InvalidArgument: (NOT_JSON) as for `to_json`.
     """
     waiting, error = job.waiting, job.error
     return _pack(

@@ -1,0 +1,64 @@
+"""The log: one line per record, as JSON for machines or as text for people, with ids as fields of their own."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import orjson
+
+FIELDS = ("job_id", "task_id", "worker_id", "lease_id", "session_id", "match_key")
+
+
+class JsonLines(logging.Formatter):
+    """Records as one JSON object a line. Control characters in messages are escaped, so nobody can forge a line."""
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        super().__init__()
+        self._zone = zone
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "asctime": datetime.fromtimestamp(record.created, self._zone).isoformat(timespec="milliseconds"),
+            "levelname": record.levelname,
+            "name": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: str(value) for name in FIELDS if (value := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line).decode()
+
+
+class TextLines(logging.Formatter):
+    """Records as text for people; control characters in messages are shown as escapes."""
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        self._zone = zone
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+        return datetime.fromtimestamp(record.created, self._zone).isoformat(timespec="milliseconds")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return "".join(
+            one if one.isprintable() else one.encode("unicode_escape").decode() for one in super().formatMessage(record)
+        )
+
+
+def set_up_logging(level: str, form: str, zone: str) -> None:
+    """Send the log to standard error; replaces what was set up before.
+
+    Arguments:
+        level: the least severe level that is shown, such as `INFO`.
+        form: `json` or `text`.
+        zone: the time zone of its times, such as `Europe/Moscow`.
+    """
+    formatter = JsonLines(ZoneInfo(zone)) if form == "json" else TextLines(ZoneInfo(zone))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)

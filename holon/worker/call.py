@@ -1,0 +1,102 @@
+"""The worker SDK: one task on its way through a handler, and the call itself, in a thread or on the handlers' loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from holon.errors import InvalidArgument
+from holon.rxon.v1 import worker_pb2
+from holon.worker.cancelled import Cancelled
+from holon.worker.leases import Lease
+from holon.worker.outcome import INVALID_INPUT_ERROR, TaskError, cancelled, failure, failure_of, result_of
+from holon.worker.progress import Progress
+from holon.worker.skill import Skill
+
+_log = logging.getLogger("holon.worker")
+
+
+class Call:
+    """One offered task. The runner owns it on the stream's loop; the handler's side only calls it.
+
+    Attributes:
+        began: when it was received, on the stream's loop's clock.
+        stopping: why it is being stopped; empty while it is not.
+        verdict: the final word that stands whatever the handler still returns; None leaves it the word.
+        spoken: whether the final word was said.
+        timer: the next thing that happens to it by time alone.
+        task: an async handler's task, once it runs.
+    """
+
+    def __init__(self, lease: Lease, offer: worker_pb2.TaskOffer, skill: Skill, began: float) -> None:
+        self.lease = lease
+        self.offer = offer
+        self.skill = skill
+        self.began = began
+        self.stopping = ""
+        self.verdict: worker_pb2.TaskResult | None = None
+        self.spoken = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.progress: Progress | None = None
+        self.cancelled = Cancelled() if "cancelled" in skill.injected else None
+
+    def __repr__(self) -> str:
+        return f"Call({self.skill.name}, task_id={self.lease.task_id}, lease_id={self.lease.lease_id})"
+
+    def run(self) -> worker_pb2.TaskResult:
+        """Call a sync handler. Blocks until it returns; never raises."""
+        try:
+            return self._result(self.skill.handler(**self._arguments()))
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # user code
+            return self._failed(error)
+
+    async def run_async(self) -> worker_pb2.TaskResult:
+        """Await an async handler; a cancel of this is one of the handler. Never raises."""
+        try:
+            return self._result(await self.skill.handler(**self._arguments()))
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # user code
+            return self._failed(error)
+
+    def _arguments(self) -> dict[str, Any]:
+        data = self.offer.params.data
+        try:
+            params = orjson.loads(data) if data else {}
+        except ValueError as error:
+            raise InvalidArgument(f"the params are no JSON: {error}", code="INPUT_INVALID") from error
+        return self.skill.bind(params, {name: _INJECTED[name](self) for name in self.skill.injected - {"params"}})
+
+    def _result(self, value: Any) -> worker_pb2.TaskResult:
+        return result_of(value, self.skill.statuses)
+
+    def _failed(self, error: BaseException) -> worker_pb2.TaskResult:
+        if self.stopping or isinstance(error, asyncio.CancelledError):
+            return cancelled()
+        facts = {"task_id": self.lease.task_id, "lease_id": self.lease.lease_id, "job_id": self.offer.job_id}
+        if isinstance(error, InvalidArgument) and error.code == "INPUT_INVALID":
+            _log.warning("task %s: %s", self.lease.task_id, error, extra=facts)
+            return failure(INVALID_INPUT_ERROR, error.message)
+        if isinstance(error, TaskError):
+            _log.warning("task %s failed: %s", self.lease.task_id, error, extra=facts)
+        else:
+            _log.error("task %s: its handler %s raised", self.lease.task_id, self.skill, exc_info=error, extra=facts)
+        return failure_of(error)
+
+
+def _deadline(call: Call) -> float | None:
+    deadline = call.offer.deadline
+    return deadline.seconds + deadline.nanos / 1e9 if call.offer.HasField("deadline") else None
+
+
+_INJECTED: dict[str, Callable[[Call], Any]] = {
+    "task_id": lambda call: call.lease.task_id,
+    "job_id": lambda call: call.offer.job_id,
+    "attempt": lambda call: call.offer.attempt,
+    "deadline": _deadline,
+    "progress": lambda call: call.progress,
+    "cancelled": lambda call: call.cancelled,
+}

@@ -1,0 +1,135 @@
+"""The worker SDK: one connection to a node, and what its failures mean."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import grpc.aio
+
+from holon.rxon.v1.worker_pb2_grpc import WorkerServiceStub
+from holon.wire.stream import MAX_MESSAGE_BYTES
+from holon.worker.settings import Credentials, NodeUrl
+
+if TYPE_CHECKING:
+    from holon.rxon.v1 import worker_pb2
+    from holon.rxon.v1.worker_pb2_grpc import WorkerServiceAsyncStub
+
+    Call = grpc.aio.StreamStreamCall[worker_pb2.SessionRequest, worker_pb2.SessionResponse]
+
+_OPTIONS = (
+    # A connection of its own: channels to one address would share one, and a fresh channel would not be fresh.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.keepalive_time_ms", 25_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_retries", 0),
+)
+# A machine's proxy has no business on its loopback.
+_NO_PROXY = (("grpc.enable_http_proxy", 0),)
+
+_REFUSED = frozenset(
+    {
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+_HINTS = {
+    grpc.StatusCode.UNAUTHENTICATED: "check WORKER_TOKEN and the certificate; both may have expired",
+    grpc.StatusCode.PERMISSION_DENIED: "check that WORKER_ID is the one that the certificate or token stands for",
+    grpc.StatusCode.INVALID_ARGUMENT: "the node does not understand this worker; check the versions of both",
+    grpc.StatusCode.UNIMPLEMENTED: "nothing serves workers there; check that NODE_URL names the worker door",
+}
+# What a failed handshake looks like from here: the node closes without a word.
+_TLS_HINT = (
+    "if a node listens there, it did not like our certificate or we not its own: check that TLS_CERT_PATH is issued "
+    "by an authority that the node trusts, is in date and meant for client authentication, and that TLS_CA_PATH is "
+    "the node's authority and NODE_URL a name in its certificate"
+)
+_PLAINTEXT_HINT = "check that a node listens there, and without TLS; with TLS the address begins with grpcs://"
+
+
+class Ended(Exception):
+    """A stream ended, or did not come to be. Raised within the SDK alone.
+
+    Attributes:
+        refused: whether trying again soon is no use.
+        replaced: whether a newer process has our id, so that trying again is wrong.
+        too_large: whether the node ended it because of a message that it could not read.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False, replaced: bool = False, too_large: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+        self.replaced = replaced
+        self.too_large = too_large
+
+
+def open_channel(url: NodeUrl, credentials: Credentials) -> grpc.aio.Channel:
+    """Make a channel of its own to a node; the files are read now, so that renewed certificates are used.
+
+    Blocks for the reads.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    options = _OPTIONS + (_NO_PROXY if url.is_loopback else ())
+    if not url.secure:
+        return grpc.aio.insecure_channel(url.target, options=options)
+    tls = grpc.ssl_channel_credentials(
+        _read(credentials.ca),
+        _read(credentials.key),
+        _read(credentials.certificate),
+    )
+    return grpc.aio.secure_channel(url.target, tls, options=options)
+
+
+def open_stream(channel: grpc.aio.Channel, credentials: Credentials) -> Call:
+    """Begin a session's stream; the first write or read says whether it came to be."""
+    stub = cast("WorkerServiceAsyncStub", WorkerServiceStub(channel))
+    metadata = (("x-worker-token", credentials.token),) if credentials.token else ()
+    return stub.Session(metadata=metadata, wait_for_ready=False)
+
+
+async def end_of(call: Call, url: NodeUrl) -> Ended:
+    """What the end of a stream means. It must have ended, or be about to.
+
+    A local cancel and a reset by the node look the same here, so who cancelled must know.
+    """
+    try:
+        code, details = await call.code(), await call.details() or ""
+        trailers = await call.trailing_metadata() or ()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise
+        return Ended(f"{url}: the stream was reset")
+    if code is grpc.StatusCode.OK:
+        return Ended(f"{url}: the node ended the stream")
+    message = f"{url}: {code.name}: {details}"
+    if hint := _hint(code, url):
+        message = f"{message} ({hint})"
+    reasons = details + " ".join(str(value) for _, value in trailers)
+    return Ended(
+        message,
+        refused=code in _REFUSED,
+        replaced=code is grpc.StatusCode.ABORTED and "REPLACED" in reasons,
+        too_large=code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        and "larger than max" in details
+        and not details.startswith("CLIENT"),
+    )
+
+
+def _hint(code: grpc.StatusCode, url: NodeUrl) -> str:
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return _TLS_HINT if url.secure else _PLAINTEXT_HINT
+    return _HINTS.get(code, "")
+
+
+def _read(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()

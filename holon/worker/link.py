@@ -1,0 +1,280 @@
+"""The worker SDK: the link to a node. Sessions come and go; leases and unacknowledged results stay."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+from holon.errors import FailedPrecondition
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.worker.channel import Ended
+from holon.worker.leases import Lease
+from holon.worker.reports import Reports
+from holon.worker.session import Session, replaced_by
+from holon.worker.settings import Credentials, NodeUrl
+from holon.worker.timing import Timing
+from holon.worker.urls import Urls
+
+_log = logging.getLogger("holon.worker")
+
+_LEAST_UNACKNOWLEDGED = 1_000
+_UNACKNOWLEDGED_PER_CREDIT = 4
+CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
+
+
+class Replaced(FailedPrecondition):
+    """Expected: a newer process has this worker's id; the operator must run one at a time, or give each its own."""
+
+    code = "SESSION_REPLACED"
+
+
+class Tasks(Protocol):
+    """Who does the work. Called on the link's loop; must not block."""
+
+    def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
+        """Take a task: from now on the link is owed one `finish` or `reject` for the lease."""
+
+    def stopped(self, lease: Lease, reason: str, grace: float) -> None:
+        """Stop a task. Its final word is owed all the same, within `grace` seconds."""
+
+    def resumed(self, lease: Lease, time_left: float | None) -> None:
+        """A new session goes on with the task, which may still run for so many seconds; None means no limit."""
+
+
+class Link:
+    """A worker's side of the protocol without the work itself. Everything belongs to the loop that calls `run`.
+
+    Arguments:
+        urls: the node's addresses, tried in turn.
+        credentials: what each connection proves.
+        hello: what every Hello says: identity, catalog and capabilities; credits and resume are filled in here.
+        credits: how many tasks may be held in all.
+        tasks: who does the work.
+
+    Attributes:
+        reports: what is told of tasks: accepted, progress, and final words.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[NodeUrl],
+        credentials: Credentials,
+        hello: worker_pb2.Hello,
+        credits: int,  # noqa: A002  # the protocol's word
+        tasks: Tasks,
+        timing: Timing | None = None,
+    ) -> None:
+        self._urls = Urls(urls)
+        self._credentials = credentials
+        self._hello = hello
+        self._credits = credits
+        self._tasks = tasks
+        self._timing = timing or Timing()
+        self.reports = Reports(self._timing, self._check_finished)
+        self._session_id = ""
+        self._drain_reason: str | None = None
+        self._finished = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._carriers: dict[Session, asyncio.Task[None]] = {}
+        self._unknown_kinds: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Link({self.reports.session or 'not connected'}, {self.reports.leases})"
+
+    async def run(self) -> None:
+        """Stay connected until a drain is over.
+
+        On cancel every stream is dropped without a word: the node gives the leases to others.
+
+        Raises:
+            Replaced: a newer process has our id.
+        """
+        replaced: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                connector = group.create_task(self._stay_connected(group), name="link-connector")
+                await self._finished.wait()
+                connector.cancel()
+                await self._leave()
+        except* Ended as ends:
+            replaced = ends.exceptions[0]
+        finally:
+            self.reports.stop()
+        if replaced:
+            raise Replaced(f"{replaced}; this one stops, and does not reconnect by itself")
+
+    async def ready(self) -> None:
+        """Return once a session is open."""
+        await self._ready.wait()
+
+    def set_credits(self, credits: int) -> None:  # noqa: A002  # the protocol's word
+        """Say how many tasks may be held in all; before any final word that is sent after it."""
+        self._credits = credits
+        if self.reports.session and self._drain_reason is None:
+            self.reports.session.set_credits(credits)
+
+    def drain(self, reason: str) -> None:
+        """Take no more tasks, and end once every final word is said and every result acknowledged."""
+        if self._drain_reason is None:
+            self._drain_reason = reason
+            if self.reports.session:
+                self._say_drain(self.reports.session)
+            self._check_finished()
+
+    def abandon(self) -> None:
+        """End now, whatever is owed; the leases repair it."""
+        if not self.reports.leases.is_empty:
+            _log.error("%r: leaving with work not acknowledged; those tasks run again elsewhere", self.reports.leases)
+        self._finished.set()
+
+    def on_offers(self, offers: worker_pb2.TaskOffers) -> None:
+        """Hand offers on, or reject them while draining, or while the node owes too many acknowledgements."""
+        most = max(_LEAST_UNACKNOWLEDGED, self._credits * _UNACKNOWLEDGED_PER_CREDIT)
+        for offer in offers.offers:
+            lease = Lease(offer.task_id, offer.lease_id)
+            if lease in self.reports.leases:
+                continue
+            self.reports.leases.take(lease)
+            if self._drain_reason is not None:
+                self.reports.reject(lease, "DRAINING", "the worker is leaving")
+            elif self.reports.leases.kept >= most:
+                self.reports.reject(lease, "BUSY", f"{most} results are not acknowledged yet")
+            else:
+                self._tasks.offered(lease, offer)
+
+    def on_acks(self, acks: worker_pb2.UpdateAcks) -> None:
+        """Settle results."""
+        self.reports.acknowledge(acks)
+
+    def on_stops(self, stops: worker_pb2.StopTasks) -> None:
+        """Hand stops on; one for a lease that is not held is ignored, since both sides' last words may cross."""
+        for stop in stops.stops:
+            lease = Lease(stop.task_id, stop.lease_id)
+            if self.reports.leases.holds(lease):
+                self._tasks.stopped(lease, stop.reason, stop.grace.seconds + stop.grace.nanos / 1e9)
+
+    def on_unknown(self, kind: str) -> None:
+        """Ignore what this version does not know, and say so once."""
+        if kind not in self._unknown_kinds:
+            self._unknown_kinds.add(kind)
+            _log.warning("the node sends messages that this SDK does not use (%s); they are ignored", kind)
+
+    async def _stay_connected(self, group: asyncio.TaskGroup) -> None:
+        losses = 0
+        while True:
+            url = self._urls.next()
+            try:
+                session = await self._open(url)
+            except (Ended, OSError) as error:
+                losses += 1
+                await self._lost(error, losses)
+                continue
+            began = asyncio.get_running_loop().time()
+            self._carriers[session] = group.create_task(self._carry(session), name="link-session")
+            self._adopt(session)
+            await session.left.wait()
+            if session.going and session.going.reason == "REPLACED":
+                raise replaced_by(url, session.going)
+            if session.going and session.end is None:
+                await self._sent_away(session.going)
+                continue
+            if self.reports.session is session:
+                self.reports.session = None
+            losses = 1 if asyncio.get_running_loop().time() - began >= self._timing.settled else losses + 1
+            await self._lost(session.end or Ended(f"{url}: the stream ended"), losses)
+
+    async def _open(self, url: NodeUrl) -> Session:
+        hello = worker_pb2.Hello()
+        hello.CopyFrom(self._hello)
+        hello.credits = self._credits if self._drain_reason is None else 0
+        if self._session_id:
+            hello.resume.CopyFrom(self.reports.leases.resume(self._session_id))
+        session = Session(url, self._credentials, self, self._timing)
+        try:
+            await session.open(hello)
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    async def _carry(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            del self._carriers[session]
+            await session.close()
+
+    def _adopt(self, session: Session) -> None:
+        """Make a session that has its Welcome the one that all is sent on."""
+        previous, self.reports.session = self.reports.session, session
+        self._session_id = session.welcome.session_id
+        self._ready.set()
+        _log.info("session %s with %s at %s", self._session_id, session.welcome.node_id or "a node", session.url)
+        if previous:
+            previous.leave()
+        if session.welcome.catalog_needed:
+            session.put_control(worker_pb2.SessionRequest(catalog=self._hello.catalog))
+        if self._drain_reason is not None:
+            self._say_drain(session)
+        self._settle(session.welcome.leases)
+        self.reports.repeat()
+
+    def _settle(self, decisions: Sequence[worker_pb2.ResumedLease]) -> None:
+        """Go on with the leases that the node keeps; one that it drops, or does not name, is stopped."""
+        told = {Lease(one.task_id, one.lease_id): one for one in decisions}
+        for lease in self.reports.leases.held:
+            one = told.get(lease)
+            if one and one.decision == worker_pb2.LEASE_DECISION_KEEP:
+                left = one.time_left.seconds + one.time_left.nanos / 1e9
+                self._tasks.resumed(lease, left if one.HasField("time_left") else None)
+            else:
+                self._tasks.stopped(lease, "LEASE_LOST", 0.0)
+
+    async def _sent_away(self, going: worker_pb2.GoAway) -> None:
+        """The node asked for another stream. The old one serves until the new one is there."""
+        _log.info("the node asks for a new stream: %s %s", going.reason, going.message)
+        self._urls.prefer(going.try_urls)
+        left = going.time_left.seconds + going.time_left.nanos / 1e9
+        # Spread, for the node says it to many at once.
+        await asyncio.sleep(random.uniform(0, min(self._timing.reconnect_first, left / 4)))  # noqa: S311
+
+    async def _lost(self, error: Exception, losses: int) -> None:
+        """Say why there is no session, and wait before the next attempt.
+
+        Raises:
+            Ended: there must be none.
+        """
+        timing = self._timing
+        if isinstance(error, Ended):
+            if error.replaced:
+                raise error
+            if error.too_large and (lease := self.reports.leases.replace_largest()):
+                _log.error("the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id)
+        ceiling = min(timing.reconnect_longest, timing.reconnect_first * 2 ** min(losses - 1, 30))
+        wait = random.uniform(0, ceiling)  # noqa: S311  # no secret: it spreads a fleet
+        if isinstance(error, Ended) and error.refused:
+            wait = timing.reconnect_refused * random.uniform(1, 1.5)  # noqa: S311
+            _log.error("%s; trying again in %.0f s", error, wait)
+        else:
+            _log.warning("%s; trying again in %.1f s", error, wait)
+        await asyncio.sleep(wait)
+
+    async def _leave(self) -> None:
+        """Half-close the last session and wait for the node's end; then drop whatever is left."""
+        current = self._carriers.get(self.reports.session) if self.reports.session else None
+        if current and self.reports.session and self.reports.leases.is_empty:
+            self.reports.session.leave()
+            await asyncio.wait((current,))
+        for carrier in tuple(self._carriers.values()):
+            carrier.cancel()
+
+    def _say_drain(self, session: Session) -> None:
+        drain = worker_pb2.Drain(reason=self._drain_reason or "")
+        session.put_control(worker_pb2.SessionRequest(drain=drain))
+
+    def _check_finished(self) -> None:
+        if self._drain_reason is not None and self.reports.leases.is_empty:
+            self._finished.set()

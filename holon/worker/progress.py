@@ -1,0 +1,65 @@
+"""The worker SDK: a handler's `progress`, from any thread, thinned out so that the newest wins."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from holon.worker.threads import Mailbox
+
+
+class Progress:
+    """A handler's `progress(percent, message="")`.
+
+    Arguments:
+        mailbox: leads to the stream's loop.
+        report: takes percent (0-100, or None) and message; called in the stream's loop.
+        every: least time between two reports, in seconds; what came between is replaced by the newest.
+    """
+
+    def __init__(self, mailbox: Mailbox, report: Callable[[float | None, str], None], every: float) -> None:
+        self._mailbox = mailbox
+        self._report = report
+        self._every = every
+        self._newest: tuple[float | None, str] = (None, "")
+        self._pending = False
+        self._last = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
+
+    def __call__(self, percent: float | None, message: str = "") -> None:
+        """Say how far the task is. Never blocks; any thread may call it, as often as it likes.
+
+        Arguments:
+            percent: 0 to 100, cut to that; None when only the message is news.
+            message: one line for people.
+        """
+        if percent is not None:
+            percent = None if math.isnan(percent) else min(100.0, max(0.0, float(percent)))
+        self._newest = (percent, str(message))
+        if not self._pending:
+            self._pending = True
+            self._mailbox.post(self._due)
+
+    def end(self) -> None:
+        """Report nothing more: the task has had its final word. Called in the stream's loop."""
+        self._ended = True
+        if self._timer:
+            self._timer.cancel()
+
+    def _due(self) -> None:
+        if self._ended:
+            return
+        loop = asyncio.get_running_loop()
+        wait = self._last + self._every - loop.time()
+        if wait > 0:
+            self._timer = loop.call_later(wait, self._flush, loop)
+        else:
+            self._flush(loop)
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Cleared before the newest is read: what comes later is a report of its own.
+        self._pending = False
+        self._last = loop.time()
+        self._report(*self._newest)

@@ -1,0 +1,145 @@
+"""The worker SDK: what the link tells of tasks. Final words are kept here until they are acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from holon.errors import HolonError, ResourceExhausted, TooLarge
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.worker.leases import Lease, Leases
+from holon.worker.outcome import LIMIT_EXCEEDED, failure
+from holon.worker.session import Session
+from holon.worker.timing import Timing
+
+_log = logging.getLogger("holon.worker")
+
+# A node that says "at once" is not asked in a tight loop.
+_LEAST_RETRY = 0.05
+
+
+class Reports:
+    """News of tasks, to the session of the moment. Everything belongs to the link's loop.
+
+    Arguments:
+        settled: called whenever a final word is given away or acknowledged.
+
+    Attributes:
+        leases: what is owed to the node.
+        session: the one that all is sent on; None while there is none.
+    """
+
+    def __init__(self, timing: Timing, settled: Callable[[], None]) -> None:
+        self.leases = Leases()
+        self.session: Session | None = None
+        self._timing = timing
+        self._settled = settled
+        self._retries: dict[Lease, asyncio.TimerHandle] = {}
+
+    def __repr__(self) -> str:
+        return f"Reports({self.leases})"
+
+    def accept(self, lease: Lease) -> None:
+        """Tell the node that the task runs. A result says the same, so that a short task needs none."""
+        self._tell(_update(lease, accepted=worker_pb2.TaskAccepted()))
+
+    def progress(self, lease: Lease, percent: float | None, message: str) -> None:
+        """Tell the node how far a task is; lost when there is no session."""
+        if self.leases.holds(lease):
+            self._tell(_update(lease, progress=worker_pb2.TaskProgress(percent=percent, message=message)))
+
+    def reject(self, lease: Lease, reason: str, message: str) -> None:
+        """Give a task back: the final word on its lease."""
+        if self.leases.drop(lease):
+            self._tell(_update(lease, rejected=worker_pb2.TaskRejected(reason=reason, message=message)))
+            self._settled()
+
+    def finish(self, lease: Lease, result: worker_pb2.TaskResult) -> None:
+        """Say how a task ended: the final word on its lease. It is kept, and repeated, until it is acknowledged."""
+        if self.leases.keep(lease, result):
+            self._send_result(lease)
+
+    def acknowledge(self, acks: worker_pb2.UpdateAcks) -> None:
+        """Forget results that are settled, and repeat those that the node could not take."""
+        for ack in acks.results:
+            lease = Lease(ack.task_id, ack.lease_id)
+            if ack.verdict == worker_pb2.VERDICT_RETRY:
+                self._retry(lease, ack.error)
+                continue
+            if not self.leases.forget(lease):
+                continue
+            if ack.verdict != worker_pb2.VERDICT_COMMITTED:
+                name, facts = _verdict_name(ack), {"task_id": lease.task_id, "lease_id": lease.lease_id}
+                level = logging.INFO if ack.verdict == worker_pb2.VERDICT_SUPERSEDED else logging.WARNING
+                _log.log(level, "the result of task %s was not used: %s", lease.task_id, name, extra=facts)
+        self._settled()
+
+    def repeat(self) -> None:
+        """Send every unacknowledged result on the current session."""
+        for lease in self.leases.results():
+            self._send_result(lease)
+
+    def stop(self) -> None:
+        """Repeat nothing more."""
+        for timer in self._retries.values():
+            timer.cancel()
+
+    def _tell(self, update: worker_pb2.TaskUpdate) -> None:
+        """Queue an update on the current session; without one it is lost."""
+        if self.session is None:
+            return
+        try:
+            self.session.put(update)
+        except ResourceExhausted as error:
+            self.session.break_off(error.message)
+        except HolonError as error:
+            _log.debug("an update of task %s was not sent: %s", update.task_id, error)
+
+    def _send_result(self, lease: Lease) -> None:
+        kept = self.leases.result(lease)
+        if kept is None or self.session is None:
+            return
+        size, most = len(kept.result.data.data), self.session.max_payload_bytes
+        if size > most:
+            kept.result = _too_large(f"{size} bytes of data, and the node takes {most}")
+        update = _update(lease, resent=kept.sent, result=kept.result)
+        try:
+            self.session.put(update)
+        except TooLarge as error:
+            kept.result = _too_large(error.message)
+            self._tell(_update(lease, resent=kept.sent, result=kept.result))
+        except ResourceExhausted as error:
+            self.session.break_off(error.message)
+        except HolonError:
+            # The stream is ending; the next session gets it.
+            return
+        kept.sent = True
+
+    def _retry(self, lease: Lease, error: types_pb2.Error) -> None:
+        if self.leases.result(lease) is None:
+            return
+        after = error.retry_after.seconds + error.retry_after.nanos / 1e9
+        wait = max(after, _LEAST_RETRY) if error.HasField("retry_after") else self._timing.retry_result
+        _log.info("the node cannot take the result of task %s now; again in %.1f s", lease.task_id, wait)
+        if timer := self._retries.pop(lease, None):
+            timer.cancel()
+        self._retries[lease] = asyncio.get_running_loop().call_later(wait, self._repeat, lease)
+
+    def _repeat(self, lease: Lease) -> None:
+        self._retries.pop(lease, None)
+        self._send_result(lease)
+
+
+def _update(lease: Lease, **what: object) -> worker_pb2.TaskUpdate:
+    return worker_pb2.TaskUpdate(task_id=lease.task_id, lease_id=lease.lease_id, **what)  # type: ignore[arg-type]
+
+
+def _too_large(how: str) -> worker_pb2.TaskResult:
+    return failure(LIMIT_EXCEEDED, f"the result is too large: {how}; store it elsewhere and return where it is")
+
+
+def _verdict_name(ack: worker_pb2.ResultAck) -> str:
+    known = ack.verdict in worker_pb2.Verdict.values()
+    name = worker_pb2.Verdict.Name(ack.verdict).removeprefix("VERDICT_") if known else str(ack.verdict)
+    return " ".join(filter(None, (name, ack.reason, ack.error.reason, ack.error.message)))

@@ -1,0 +1,274 @@
+"""The worker SDK: one session on one stream, from Hello to its end. It keeps nothing that must outlive it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Protocol
+
+import grpc.aio
+
+from holon.errors import HolonError
+from holon.rxon.v1 import worker_pb2
+from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
+from holon.worker.channel import Ended, end_of, open_channel, open_stream
+from holon.worker.settings import Credentials, NodeUrl
+from holon.worker.timing import Timing
+
+if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+
+    from holon.worker.channel import Call
+
+_log = logging.getLogger("holon.worker")
+
+_HEARTBEAT = 10.0
+_SILENCE = 25.0
+MAX_PAYLOAD_BYTES = 1024 * 1024
+
+
+class Listener(Protocol):
+    """Who owns sessions and hears what the node says on them. Called on the session's loop; must not block."""
+
+    def on_offers(self, offers: worker_pb2.TaskOffers) -> None:
+        """The node offers tasks."""
+
+    def on_acks(self, acks: worker_pb2.UpdateAcks) -> None:
+        """The node answers results."""
+
+    def on_stops(self, stops: worker_pb2.StopTasks) -> None:
+        """The node wants work to stop."""
+
+    def on_unknown(self, kind: str) -> None:
+        """The node said something that this version does not know, or did not ask for."""
+
+
+class Session:
+    """One stream to a node. `open`, then `run` until it ends, then `close`.
+
+    Attributes:
+        left: set once no more offers come: the node sent GoAway, or the stream ended.
+        going: the node's GoAway, when it sent one.
+        end: why the stream ended, once it has.
+        welcome: the node's terms, once `open` returned.
+    """
+
+    def __init__(self, url: NodeUrl, credentials: Credentials, listener: Listener, timing: Timing) -> None:
+        self.url = url
+        self.left = asyncio.Event()
+        self.going: worker_pb2.GoAway | None = None
+        self.end: Ended | None = None
+        self.welcome = worker_pb2.Welcome()
+        self._listener = listener
+        self._timing = timing
+        self._loop = asyncio.get_running_loop()
+        self._channel = open_channel(url, credentials)
+        self._call: Call = open_stream(self._channel, credentials)
+        self._writer: StreamWriter[worker_pb2.SessionRequest] = StreamWriter(self._call.write)
+        self._updates = self._writer.lane(_updates_frame)
+        self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._credits: int | None = None
+        self._sequence = 0
+        self._interval = _HEARTBEAT
+        self._silence = _SILENCE
+        self._heard = 0.0
+        self._beats: asyncio.TimerHandle | None = None
+        self._farewell: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"Session({self.welcome.session_id or 'opening'}, {self.url}, {self._writer})"
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest message that the node reads."""
+        return self._writer.max_message_bytes
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest payload that the node reads."""
+        return self.welcome.max_payload_bytes or MAX_PAYLOAD_BYTES
+
+    async def open(self, hello: worker_pb2.Hello) -> None:
+        """Say Hello and take the node's terms.
+
+        Raises:
+            Ended: refused, unreachable, or no Welcome in time. The session is of no use then but to be closed.
+        """
+        try:
+            async with asyncio.timeout(self._timing.welcome):
+                await self._write(worker_pb2.SessionRequest(hello=hello))
+                while (frame := await self._read()).WhichOneof("message") != "welcome":
+                    if frame.HasField("go_away"):
+                        raise _refusal(self.url, frame.go_away)
+                    _log.debug("%s: a message before Welcome is ignored", self.url)
+        except TimeoutError:
+            raise Ended(f"{self.url}: no Welcome within {self._timing.welcome:g} s") from None
+        self.welcome = welcome = frame.welcome
+        self._heard = self._loop.time()
+        self._writer.max_message_bytes = welcome.max_message_bytes or MAX_MESSAGE_BYTES
+        self._silence = _seconds(welcome.silence_timeout, _SILENCE)
+        self._interval = max(_seconds(welcome.heartbeat_interval, _HEARTBEAT), self._timing.least_heartbeat)
+        for warning in welcome.warnings:
+            _log.warning("the node warns: %s", warning)
+
+    async def run(self) -> None:
+        """Read, write and beat until the stream ends; `end` says why. On cancel the stream is lost."""
+        self._beat()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send(), name="session-writer")
+                group.create_task(self._watch(), name="session-watch")
+                await self._receive()
+        except* Ended as ends:
+            self.end = next(error for error in ends.exceptions if isinstance(error, Ended))
+        finally:
+            self.end = self.end or Ended(f"{self.url}: the stream was closed")
+            self._stop_beating()
+            self.left.set()
+
+    async def close(self) -> None:
+        """Let go of the connection, whatever state it is in."""
+        self._stop_beating()
+        if self._farewell:
+            self._farewell.cancel()
+        if self._broken.done() and not self._broken.cancelled():
+            self._broken.exception()
+        self._call.cancel()
+        await self._channel.close()
+
+    def put(self, update: worker_pb2.TaskUpdate) -> None:
+        """Queue news of a task. Raises what `Lane.put` raises."""
+        self._updates.put(update)
+
+    def put_control(self, frame: worker_pb2.SessionRequest) -> None:
+        """Queue a message that goes before all news of tasks. A stream that is closed or full is ended instead."""
+        try:
+            self._writer.put_control(frame)
+        except HolonError as error:
+            self.break_off(error.message)
+
+    def set_credits(self, credits: int) -> None:  # noqa: A002  # the protocol's word
+        """Tell the node at once how many tasks it may give in all."""
+        self._credits = credits
+        self._beat()
+
+    def leave(self) -> None:
+        """Half-close once all that waits is sent, beat no more, and give the node a while to end the stream."""
+        self._stop_beating()
+        self._writer.close()
+        self._farewell = self._loop.call_later(
+            self._timing.goodbye, self.break_off, f"not ended within {self._timing.goodbye:g} s of our half-close"
+        )
+
+    def break_off(self, reason: str) -> None:
+        """End the stream from this side, as lost."""
+        if not self._broken.done():
+            self._broken.set_exception(Ended(f"{self.url}: {reason}"))
+
+    async def _send(self) -> None:
+        try:
+            await self._writer.run()
+            await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError) as error:
+            await self._translate(error)
+
+    async def _receive(self) -> None:
+        while True:
+            frame = await self._read()
+            self._heard = self._loop.time()
+            self._handle(frame)
+
+    async def _read(self) -> worker_pb2.SessionResponse:
+        try:
+            frame = await self._call.read()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError) as error:
+            await self._translate(error)
+            raise
+        if not isinstance(frame, worker_pb2.SessionResponse):
+            raise await end_of(self._call, self.url)
+        return frame
+
+    async def _write(self, frame: worker_pb2.SessionRequest) -> None:
+        try:
+            await self._call.write(frame)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError) as error:
+            await self._translate(error)
+
+    async def _translate(self, error: BaseException) -> None:
+        """Raise what a failed read or write means: our own cancel, or the end of the stream."""
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+            raise error
+        raise await end_of(self._call, self.url) from None
+
+    async def _watch(self) -> None:
+        """Raise once the node is silent for too long, or somebody broke off."""
+        while True:
+            left = self._heard + self._silence - self._loop.time()
+            if left <= 0:
+                raise Ended(f"{self.url}: nothing heard for {self._silence:g} s")
+            done, _ = await asyncio.wait((self._broken,), timeout=left)
+            if done:
+                self._broken.result()
+
+    def _beat(self) -> None:
+        self._stop_beating()
+        if self._writer.closed:
+            return
+        self._sequence += 1
+        heartbeat = worker_pb2.Heartbeat(sequence=self._sequence, credits=self._credits)
+        self.put_control(worker_pb2.SessionRequest(heartbeat=heartbeat))
+        wait = self._interval * random.uniform(0.9, 1.1)  # noqa: S311  # no secret: it spreads a fleet
+        self._beats = self._loop.call_later(wait, self._beat)
+
+    def _stop_beating(self) -> None:
+        if self._beats:
+            self._beats.cancel()
+
+    def _handle(self, frame: worker_pb2.SessionResponse) -> None:
+        kind = frame.WhichOneof("message")
+        if kind == "heartbeat_ack":
+            if frame.heartbeat_ack.HasField("next_interval"):
+                asked = _seconds(frame.heartbeat_ack.next_interval, 0.0)
+                self._interval = max(asked, self._timing.least_heartbeat)
+        elif kind == "task_offers":
+            self._listener.on_offers(frame.task_offers)
+        elif kind == "update_acks":
+            self._listener.on_acks(frame.update_acks)
+        elif kind == "stop_tasks":
+            self._listener.on_stops(frame.stop_tasks)
+        elif kind == "go_away":
+            self.going = frame.go_away
+            self.left.set()
+        elif kind == "session_error":
+            error = frame.session_error.error
+            _log.warning(
+                "the node refused message %d: %s: %s",
+                frame.session_error.frame,
+                error.reason,
+                error.message,
+                extra={"task_id": frame.session_error.task_id, "lease_id": frame.session_error.lease_id},
+            )
+        else:
+            self._listener.on_unknown(kind or "a newer kind")
+
+
+def replaced_by(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
+    """The end that GoAway(REPLACED) is."""
+    return Ended(f"{url}: a newer process has our worker id: {going.message or going.reason}", replaced=True)
+
+
+def _refusal(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
+    if going.reason == "REPLACED":
+        return replaced_by(url, going)
+    return Ended(f"{url}: the node takes no session now: {going.reason}: {going.message}")
+
+
+def _updates_frame(updates: list[worker_pb2.TaskUpdate]) -> worker_pb2.SessionRequest:
+    return worker_pb2.SessionRequest(task_updates=worker_pb2.TaskUpdates(updates=updates))
+
+
+def _seconds(duration: Duration, otherwise: float) -> float:
+    seconds = duration.seconds + duration.nanos / 1e9
+    return seconds if seconds > 0 else otherwise

@@ -1,0 +1,144 @@
+"""The worker SDK: where the node is and who we are, from arguments and the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from holon.errors import ConfigError
+
+DEFAULT_PORT = 7700
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUrl:
+    """One address of a node: `grpcs://host:port`, or `grpc://` on the loopback."""
+
+    host: str
+    port: int
+    secure: bool
+
+    def __str__(self) -> str:
+        return f"{'grpcs' if self.secure else 'grpc'}://{self.target}"
+
+    @property
+    def target(self) -> str:
+        """The address as gRPC takes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it cannot be another machine."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What proves who we are, and what proves the node: files are read anew for each connection.
+
+    Attributes:
+        token: sent as `x-worker-token`; empty sends none.
+        ca: authorities that the node's certificate may come from; None takes those of the system.
+        certificate, key: our own certificate and its key, both or neither.
+    """
+
+    token: str = field(default="", repr=False)
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a worker is told from outside.
+
+    Attributes:
+        urls: the node's addresses, the first to be tried first; never empty.
+        worker_id: the id that it claims; empty takes that of its certificate.
+    """
+
+    urls: tuple[NodeUrl, ...]
+    worker_id: str
+    credentials: Credentials
+
+
+def parse_url(text: str) -> NodeUrl:
+    """Read one address; the port is 7700 when it names none.
+
+    Raises:
+        ValueError: it is no such address, or plaintext to another machine; the text says so.
+    """
+    parts = urlsplit(text.strip())
+    if parts.scheme not in ("grpc", "grpcs") or not parts.hostname:
+        raise ValueError(f"{text!r} is no address of a node; write grpcs://host:{DEFAULT_PORT}")
+    if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"{text!r} has more than a host and a port; write grpcs://host:{DEFAULT_PORT}")
+    url = NodeUrl(parts.hostname, parts.port or DEFAULT_PORT, parts.scheme == "grpcs")
+    if not url.secure and not url.is_loopback:
+        raise ValueError(f"{text!r} is not encrypted, which is allowed on the loopback only; write grpcs://")
+    return url
+
+
+def read_settings(
+    *,
+    node_url: str | None = None,
+    worker_id: str | None = None,
+    token: str | None = None,
+    ca_path: str | Path | None = None,
+    cert_path: str | Path | None = None,
+    key_path: str | Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Take each argument, or where it is None its variable: NODE_URL (several, split by commas, for failover),
+    WORKER_ID, WORKER_TOKEN, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH.
+
+    Raises:
+        ConfigError: something is missing or wrong; the message lists all of it.
+    """
+    problems: list[str] = []
+    urls: list[NodeUrl] = []
+    text = node_url if node_url is not None else environ.get("NODE_URL", "")
+    for one in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            urls.append(parse_url(one))
+        except ValueError as error:
+            problems.append(f"NODE_URL: {error}")
+    if not text.strip(", "):
+        problems.append(f"NODE_URL is not set; set it to the node's address, such as grpcs://127.0.0.1:{DEFAULT_PORT}")
+    credentials = Credentials(
+        token if token is not None else environ.get("WORKER_TOKEN", ""),
+        _file("TLS_CA_PATH", ca_path, environ, problems),
+        _file("TLS_CERT_PATH", cert_path, environ, problems),
+        _file("TLS_KEY_PATH", key_path, environ, problems),
+    )
+    if not (credentials.token.isascii() and credentials.token.isprintable()):
+        problems.append("WORKER_TOKEN has characters that no header can carry; use printable ASCII")
+    if bool(credentials.certificate) != bool(credentials.key):
+        problems.append("TLS_CERT_PATH and TLS_KEY_PATH belong together; set both or neither")
+    identity = worker_id if worker_id is not None else environ.get("WORKER_ID", "")
+    if not identity and urls and not (credentials.certificate and all(url.secure for url in urls)):
+        problems.append("WORKER_ID is not set, and there is no certificate to take it from; set it")
+    if problems:
+        raise ConfigError("the worker cannot start: " + "; ".join(problems))
+    return Settings(tuple(urls), identity, credentials)
+
+
+def _file(name: str, given: str | Path | None, environ: Mapping[str, str], problems: list[str]) -> Path | None:
+    text = given if given is not None else environ.get(name, "")
+    if not str(text):
+        return None
+    path = Path(text)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        problems.append(f"{name}: {path} cannot be read: {error.strerror}")
+    return path

@@ -1,0 +1,85 @@
+"""The worker SDK: threads for sync handlers, and calls from one thread into another's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+
+class Mailbox:
+    """Calls for a loop that runs in another thread. Many posts cost it one wake-up.
+
+    Arguments:
+        loop: where the calls are made, in the order in which they were posted.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._woken = False
+
+    def post(self, call: Callable[..., object], *arguments: Any) -> None:
+        """Have the loop make this call soon. Any thread may post; once the loop is closed, nothing happens."""
+        self._calls.append((call, arguments))
+        if self._woken:
+            return
+        self._woken = True
+        try:
+            self._loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            self._calls.clear()
+            self._woken = False
+
+    def _deliver(self) -> None:
+        # Cleared first: a post that comes now wakes the loop again, and at worst for nothing.
+        self._woken = False
+        for _ in range(len(self._calls)):
+            call, arguments = self._calls.popleft()
+            self._loop.call_soon(call, *arguments)
+
+
+class Threads:
+    """Daemon threads, started when all others are busy, and reused.
+
+    They do not keep the process alive: a handler that never returns cannot hold up its end. Who submits bounds their
+    number by having no more calls open at a time.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._started = 0
+        self._open = 0
+
+    def __repr__(self) -> str:
+        return f"Threads({self._name}, started={self._started}, open={self._open})"
+
+    def submit(self, call: Callable[[], object]) -> None:
+        """Make the call in a thread at once. It must not raise."""
+        with self._lock:
+            self._open += 1
+            starts = self._open > self._started
+            if starts:
+                self._started += 1
+                number = self._started
+        self._calls.put(call)
+        if starts:
+            threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+
+    def close(self) -> None:
+        """Let every thread end after what it is doing."""
+        for _ in range(self._started):
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                call()
+            finally:
+                with self._lock:
+                    self._open -= 1

@@ -1,0 +1,36 @@
+"""The worker SDK: how long it waits for what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Every wait of the SDK that no node dictates, in seconds. Tests shorten them; users have no need to.
+
+    Attributes:
+        welcome: for the node's answer to Hello, before a fresh channel is tried.
+        reconnect_first: ceiling of the first random wait after a loss; it doubles with each further one.
+        reconnect_longest: where that ceiling stops growing.
+        reconnect_refused: least wait after a refusal that repeating does not mend.
+        settled: how long a session lasts for its loss to count as the first.
+        least_heartbeat: an interval below it is read as this.
+        accept_after: when a task that still runs is accepted; a shorter one is accepted by its result.
+        stop_patience: how long a stopped handler has in any case before its slot counts as lost.
+        progress_every: least time between two reports of one task.
+        retry_result: before a result is sent again, when the node does not say.
+        goodbye: for the node to end a stream that was half-closed.
+    """
+
+    welcome: float = 10.0
+    reconnect_first: float = 0.5
+    reconnect_longest: float = 30.0
+    reconnect_refused: float = 30.0
+    settled: float = 10.0
+    least_heartbeat: float = 1.0
+    accept_after: float = 0.05
+    stop_patience: float = 0.1
+    progress_every: float = 0.5
+    retry_result: float = 1.0
+    goodbye: float = 10.0
