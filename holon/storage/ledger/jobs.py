@@ -88,7 +88,7 @@ def _claimed(tables: Tables, row: JobRow, now: int) -> Claim:
     row.claim_id = tables.token()
     row.claim_until = now + tables.settings.claim
     tables.hold(row)
-    tables.arm(row, row.claim_until)
+    tables.arm(row)
     return Claim(decode_job(row.state), row.claim_id, row.inbox, row.deliveries)
 
 

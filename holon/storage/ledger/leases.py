@@ -9,7 +9,7 @@ from holon.ports import Attempt, Leased, Offer, Opened, Opening, Seat, Supersede
 from holon.storage.ledger.endings import lost
 from holon.storage.ledger.rows import TaskRow, TaskState, WorkerRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import arm_task, queued_changed
+from holon.storage.ledger.tasks import queued_changed
 
 
 def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
@@ -38,7 +38,7 @@ def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offe
     task.attempts = (*task.attempts, Attempt(worker.id, now, None, None))
     tables.edit(worker).held = {**worker.held, task.lease_id: task.id}
     queued_changed(tables, task, -1, now)
-    arm_task(tables, task)
+    tables.arm(task)
     return offer_of(task, now)
 
 
@@ -117,7 +117,7 @@ def hold(tables: Tables, task: TaskRow, now: int) -> None:
     last = task.attempts[-1]
     if last.leased is None:
         task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, now, None))
-    arm_task(tables, task)
+    tables.arm(task)
 
 
 def why_not(tables: Tables, task_id: str, task: TaskRow | None, lease_id: str) -> Superseded:

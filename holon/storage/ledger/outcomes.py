@@ -12,7 +12,7 @@ from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease, why_not
 from holon.storage.ledger.rows import TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import arm_task, avoid, close_attempt, give_up, queued_changed
+from holon.storage.ledger.tasks import avoid, close_attempt, give_up, queued_changed
 
 
 def complete(
@@ -60,7 +60,7 @@ def apply(
     task.execution_due = None
     task.until = now + retry_after
     avoid(task, task.until + tables.settings.lease, now, soft=True)
-    arm_task(tables, task)
+    tables.arm(task)
     row = tables.job(task.job_id)
     if row is not None:
         tables.tell(tables.edit(row), (line,))

@@ -38,6 +38,7 @@ class FanOut(Row):
 
     __slots__ = (
         "bytes",
+        "check_at",
         "chunks",
         "fail_fast",
         "failed",
@@ -61,6 +62,7 @@ class FanOut(Row):
         self.failed = 0
         self.progress = 0.0
         self.bytes = 0
+        self.check_at = 0
         self.over = False
 
 
@@ -97,6 +99,7 @@ class JobRow(Row):
         "reply",
         "request_digest",
         "request_id",
+        "spawn_at",
         "state",
         "status",
         "step",
@@ -137,9 +140,25 @@ class JobRow(Row):
         self.timer_at: int | None = None
         self.wake_at: int | None = None
         self.wake_step = 0
+        self.spawn_at: int | None = None
         self.open_step = 0
         self.open_count = 0
         self.fan: FanOut | None = None
+
+    def next_due(self) -> int | None:
+        """When this job is to be looked at next: its claim's end, its timer, or the next chunk of its fan-out."""
+        if self.over:
+            return None
+        times = [self.wake_at, self.claim_until if self.claim_id else None]
+        if self.fan is not None and self.fan.chunks and not self.fan.over:
+            times.append(self.fan.check_at)
+        return min((time for time in times if time is not None), default=None)
+
+    def next_time(self) -> int | None:
+        """When the job is to be looked at next: its claim is over, its timer fires, or a chunk is to be spawned."""
+        claim = self.claim_until if self.claim_id else None
+        times = (claim, self.wake_at, self.spawn_at)
+        return None if self.over else min((time for time in times if time is not None), default=None)
 
 
 class TaskState(StrEnum):
@@ -227,6 +246,21 @@ class TaskRow(Row):
         self.over_reason: Superseded | None = None
         self.progress = 0.0
         self.timer_at: int | None = None
+
+    def next_time(self) -> int | None:
+        """When the task is to be looked at next: the first of its limits is reached."""
+        if self.state is TaskState.OVER:
+            return None
+        times = [self.result_due]
+        if not self.accepted:
+            times.append(self.dispatch_due)
+        if self.state is TaskState.QUEUED:
+            times += [until for _, until, _ in self.avoid]
+        elif self.state is TaskState.BACK_OFF:
+            times.append(self.until)
+        else:
+            times += [self.lease_until, self.execution_due]
+        return min((time for time in times if time is not None), default=None)
 
 
 class WorkerRow(Row):

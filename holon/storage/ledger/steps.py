@@ -12,7 +12,7 @@ from holon.storage.ledger.jobs import claim, unclaim
 from holon.storage.ledger.leases import lease
 from holon.storage.ledger.rows import FanOut, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import SPAWN_BELOW, arm_task, want_spawn
+from holon.storage.ledger.tasks import SPAWN_BELOW, want_spawn
 
 
 def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[Seat], now: int) -> Committed:
@@ -30,7 +30,7 @@ def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[
         _create_tasks(tables, row, step, now)
     if step.wake_after is not None and not row.over:
         row.wake_at, row.wake_step = now + step.wake_after, step.job.step - 1
-        tables.arm(row, row.wake_at)
+        tables.arm(row)
     if step.keep and not row.over:
         row.claim_until = now + tables.settings.claim
         events = row.inbox
@@ -81,7 +81,7 @@ def _create_task(tables: Tables, row: JobRow, new: NewTask, now: int) -> None:
     task = TaskRow(tables.number(), row.id, row.open_step, new, row.fan is not None, now)
     tables.add_task(task)
     tables.enqueue(task)
-    arm_task(tables, task)
+    tables.arm(task)
 
 
 def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: int) -> Leased:
@@ -93,6 +93,7 @@ def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: in
     if fan.queued < SPAWN_BELOW:
         tables.edit(row)
         tables.edit(fan)
+        row.spawn_at = None
         chunk, fan.chunks = fan.chunks[0], fan.chunks[1:]
         fan.spawned += len(chunk)
         fan.queued += len(chunk)

@@ -258,20 +258,30 @@ class Tables:
 
     # Timers and wake-ups ---------------------------------------------------------------------------------------
 
-    def arm(self, row: JobRow | TaskRow, due: int | None) -> None:
-        """See to it that an edited row is looked at when it is due, or before."""
+    def arm(self, row: JobRow | TaskRow) -> None:
+        """See to it that an edited row is looked at when its next time has come, or before."""
+        due = row.next_time()
         if due is not None and (row.timer_at is None or due < row.timer_at):
-            row.timer_at = due
-            heappush(self._timers, (due, row.n, isinstance(row, JobRow), row.id))
+            self._set_timer(row, due)
+
+    def _set_timer(self, row: JobRow | TaskRow, due: int) -> None:
+        row.timer_at = due
+        heappush(self._timers, (due, row.n, isinstance(row, JobRow), row.id))
 
     def next_due(self) -> int | None:
-        """When the earliest timer is due."""
+        """When the earliest timer is due. A timer that its row no longer wants is moved, or dropped, on the way."""
         while self._timers:
-            due, _, is_job, row_id = self._timers[0]
-            row = self.jobs.get(row_id) if is_job else self.tasks.get(row_id)
-            if row is not None and row.timer_at == due:
-                return due
-            entry = heappop(self._timers)
+            entry = self._timers[0]
+            row = self.jobs.get(entry[3]) if entry[2] else self.tasks.get(entry[3])
+            if row is not None and row.timer_at == entry[0]:
+                due = row.next_time()
+                if due is not None and due <= entry[0]:
+                    return entry[0]
+                self._undo.append(lambda row=row, before=entry[0]: setattr(row, "timer_at", before))  # type: ignore[misc]
+                row.timer_at = None
+                if due is not None:
+                    self._set_timer(row, due)
+            heappop(self._timers)
             self._undo.append(lambda entry=entry: heappush(self._timers, entry))  # type: ignore[misc]
         return None
 

@@ -12,28 +12,13 @@ SPAWN_BELOW = 100
 SPAWN_CHECK_MS = 5_000
 
 
-def arm_task(tables: Tables, task: TaskRow) -> None:
-    """See to it that an edited task is looked at when the next of its limits is reached."""
-    times = [task.result_due]
-    if not task.accepted:
-        times.append(task.dispatch_due)
-    if task.state in (TaskState.OFFERED, TaskState.LEASED):
-        times += [task.lease_until, task.execution_due]
-    elif task.state is TaskState.BACK_OFF:
-        times.append(task.until)
-    elif task.state is TaskState.QUEUED:
-        times += [until for _, until, _ in task.avoid]
-    elif task.state is TaskState.OVER:
-        return
-    tables.arm(task, min((time for time in times if time is not None), default=None))
-
-
 def want_spawn(tables: Tables, row: JobRow, now: int) -> None:
-    """Ask for the next chunk of a fan-out, if it is time."""
+    """Ask for the next chunk of an edited job's fan-out, if it is time."""
     fan = row.fan
     if fan is not None and fan.chunks and not fan.over and fan.queued < SPAWN_BELOW:
         tables.hint_spawn(row.id, fan.step)
-        tables.arm(row, now + SPAWN_CHECK_MS)
+        row.spawn_at = now + SPAWN_CHECK_MS
+        tables.arm(row)
 
 
 def queued_changed(tables: Tables, task: TaskRow, by: int, now: int) -> None:
@@ -94,7 +79,7 @@ def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None 
         avoid(task, avoid_until, now, soft=False)
     tables.enqueue(task)
     queued_changed(tables, task, 1, now)
-    arm_task(tables, task)
+    tables.arm(task)
 
 
 def avoid(task: TaskRow, until: int, now: int, *, soft: bool) -> None:
@@ -108,3 +93,4 @@ def clear_fan_out(tables: Tables, row: JobRow) -> None:
     if row.fan is not None:
         tables.edit(row.fan).over = True
         row.fan.chunks = ()
+        row.spawn_at = None

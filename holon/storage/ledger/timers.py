@@ -14,7 +14,7 @@ from holon.storage.ledger.leases import lease
 from holon.storage.ledger.outcomes import apply
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import SPAWN_BELOW, SPAWN_CHECK_MS, arm_task, close_attempt, requeue, stop_holder
+from holon.storage.ledger.tasks import SPAWN_BELOW, SPAWN_CHECK_MS, close_attempt, requeue, stop_holder
 
 
 def fire(tables: Tables, limit: int, want: int, seats: Sequence[Seat], chance: Callable[[], float], now: int) -> Fired:
@@ -41,14 +41,12 @@ def _job(tables: Tables, row: JobRow, spawns: list[tuple[str, int]], now: int) -
     if row.wake_at is not None and row.wake_at <= now:
         row.wake_at = None
         deliver(tables, row, Woken(row.wake_step))
-    fan = row.fan
-    if fan is not None and fan.chunks and not fan.over:
-        if fan.queued < SPAWN_BELOW:
+    if row.spawn_at is not None and row.spawn_at <= now:
+        fan, row.spawn_at = row.fan, None
+        if fan is not None and fan.chunks and not fan.over and fan.queued < SPAWN_BELOW:
             spawns.append((row.id, fan.step))
-        tables.arm(row, now + SPAWN_CHECK_MS)
-    if row.claim_id:
-        tables.arm(row, row.claim_until)
-    tables.arm(row, row.wake_at)
+            row.spawn_at = now + SPAWN_CHECK_MS
+    tables.arm(row)
 
 
 def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
@@ -69,7 +67,7 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
     elif task.state is TaskState.QUEUED:
         task.avoid = tuple(entry for entry in task.avoid if entry[1] > now)
         tables.hint_key(task.key)
-    arm_task(tables, task)
+    tables.arm(task)
 
 
 def _deadline(tables: Tables, task: TaskRow, code: str, message: str, now: int) -> None:
