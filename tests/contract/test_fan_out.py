@@ -151,6 +151,7 @@ async def test_chunks_become_tasks_one_after_the_other_and_every_branch_once(wor
         await world.storage.spawn(job, 0, ())
         counts.append(await world.waiting())
     assert counts == [3, 5, 7, 8, 8, 8]
+    assert (await world.fire()).next_due is None
     offers = await world.lease((await world.hand()).seat(100))
     assert [offer.task_id for offer in offers] == tasks
     for offer in offers:
