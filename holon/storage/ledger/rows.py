@@ -38,7 +38,6 @@ class FanOut(Row):
 
     __slots__ = (
         "bytes",
-        "check_at",
         "chunks",
         "fail_fast",
         "failed",
@@ -62,7 +61,6 @@ class FanOut(Row):
         self.failed = 0
         self.progress = 0.0
         self.bytes = 0
-        self.check_at = 0
         self.over = False
 
 
@@ -144,15 +142,6 @@ class JobRow(Row):
         self.open_step = 0
         self.open_count = 0
         self.fan: FanOut | None = None
-
-    def next_due(self) -> int | None:
-        """When this job is to be looked at next: its claim's end, its timer, or the next chunk of its fan-out."""
-        if self.over:
-            return None
-        times = [self.wake_at, self.claim_until if self.claim_id else None]
-        if self.fan is not None and self.fan.chunks and not self.fan.over:
-            times.append(self.fan.check_at)
-        return min((time for time in times if time is not None), default=None)
 
     def next_time(self) -> int | None:
         """When the job is to be looked at next: its claim is over, its timer fires, or a chunk is to be spawned."""
