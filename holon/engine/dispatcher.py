@@ -64,6 +64,7 @@ class Dispatcher:
         self._waiting: set[str] = set()
         self._told: set[str] = set()
         self._wake = asyncio.Event()
+        self._freed = asyncio.Event()
         # Offers whose session ended before they could be sent; whoever talks to the store next gives them back.
         self.undelivered: list[Offer] = []
 
@@ -104,6 +105,7 @@ class Dispatcher:
         session.taking = False
         for sessions in self._fitting.values():
             sessions.pop(session.session_id, None)
+        self._freed.set()
 
     # What waits --------------------------------------------------------------------------------------------------
 
@@ -205,6 +207,13 @@ class Dispatcher:
     def freed(self, session: Session, lease_id: str) -> None:
         """A lease no longer counts against a session's credits."""
         session.leases.pop(lease_id, None)
+        self._freed.set()
+
+    async def quiet(self) -> None:
+        """Wait until no session holds a lease."""
+        while any(session.leases for session in self._sessions.values()):
+            self._freed.clear()
+            await self._freed.wait()
 
     def look(self) -> None:
         """Something changed that may let a waiting task be leased."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
@@ -80,8 +79,6 @@ class Workers:
         self._needs = needs
         self._contracts = contracts
         self._draining = False
-        self._empty = asyncio.Event()
-        self._empty.set()
 
     def __repr__(self) -> str:
         return f"Workers(sessions={len(list(self._dispatcher.sessions))}, draining={self._draining})"
@@ -102,7 +99,6 @@ class Workers:
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         if opened.replaced is not None:
             self._replace(opened.replaced)
-        self._empty.clear()
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:
             self._dispatcher.look()
@@ -184,8 +180,6 @@ class Workers:
         """A session has ended, however; its leases wait for a resume until their own deadline."""
         session = member.session
         self._dispatcher.remove(session)
-        if not list(self._dispatcher.sessions):
-            self._empty.set()
         try:
             await self._store.close_session(session.worker_id, session.session_id)
         except StoreUnavailable as error:
@@ -203,9 +197,9 @@ class Workers:
         """Whether this node takes no new sessions."""
         return self._draining
 
-    async def empty(self) -> None:
-        """Wait until no session is open."""
-        await self._empty.wait()
+    async def quiet(self) -> None:
+        """Wait until no session holds a lease."""
+        await self._dispatcher.quiet()
 
     def _held(self, member: Member, task_id: str, lease_id: str) -> LeaseRef | None:
         offer = member.session.leases.get(lease_id)

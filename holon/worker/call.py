@@ -29,6 +29,7 @@ class Call:
         verdict: the final word that stands whatever the handler still returns; None leaves it the word.
         spoken: whether the final word was said.
         timer: the next thing that happens to it by time alone.
+        outlived: whether the handler went on after its stop, and so holds a slot for nothing.
         task: an async handler's task, once it runs.
     """
 
@@ -40,8 +41,9 @@ class Call:
         self.stopping = ""
         self.verdict: worker_pb2.TaskResult | None = None
         self.spoken = False
+        self.outlived = False
         self.timer: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[worker_pb2.TaskResult] | None = None
         self.progress: Progress | None = None
         self.cancelled = Cancelled() if "cancelled" in skill.injected else None
 

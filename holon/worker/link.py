@@ -52,11 +52,12 @@ class Link:
         credentials: what each connection proves.
         hello: what every Hello says: identity, catalog and capabilities; credits and resume are filled in here.
         credits: how many tasks may be held in all.
-        tasks: who does the work.
 
     Attributes:
         reports: what is told of tasks: accepted, progress, and final words.
     """
+
+    _tasks: Tasks
 
     def __init__(
         self,
@@ -64,14 +65,12 @@ class Link:
         credentials: Credentials,
         hello: worker_pb2.Hello,
         credits: int,  # noqa: A002  # the protocol's word
-        tasks: Tasks,
         timing: Timing | None = None,
     ) -> None:
         self._urls = Urls(urls)
         self._credentials = credentials
         self._hello = hello
         self._credits = credits
-        self._tasks = tasks
         self._timing = timing or Timing()
         self.reports = Reports(self._timing, self._check_finished)
         self._session_id = ""
@@ -84,14 +83,18 @@ class Link:
     def __repr__(self) -> str:
         return f"Link({self.reports.session or 'not connected'}, {self.reports.leases})"
 
-    async def run(self) -> None:
+    async def run(self, tasks: Tasks) -> None:
         """Stay connected until a drain is over.
+
+        Arguments:
+            tasks: who does the work.
 
         On cancel every stream is dropped without a word: the node gives the leases to others.
 
         Raises:
             Replaced: a newer process has our id.
         """
+        self._tasks = tasks
         replaced: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:

@@ -26,14 +26,17 @@ class Runner:
     A handler that outlives its stop or its time limit keeps its slot until it returns, and the credits say so.
 
     Arguments:
+        link: where what becomes of tasks is told.
         skills: what it can do.
         slots: how many handlers may run at once.
         handlers: the loop, in another thread, on which async handlers run.
     """
 
     def __init__(
-        self, skills: Sequence[Skill], slots: int, handlers: asyncio.AbstractEventLoop, timing: Timing
+        self, link: Link, skills: Sequence[Skill], slots: int, handlers: asyncio.AbstractEventLoop, timing: Timing
     ) -> None:
+        self._link = link
+        self._reports = link.reports
         self._skills = tuple(skills)
         self._slots = slots
         self._timing = timing
@@ -45,14 +48,9 @@ class Runner:
         self._unaccepted: dict[Lease, Call] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._outliving = 0
-        self._link: Link | None = None
 
     def __repr__(self) -> str:
         return f"Runner(slots={self._slots}, running={len(self._calls)}, outliving={self._outliving})"
-
-    def serve(self, link: Link) -> None:
-        """Report to this link; before the first offer."""
-        self._link = link
 
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """Start a task, or reject it."""
@@ -101,7 +99,101 @@ class Runner:
             self._sweep.cancel()
         self._threads.close()
 
-    @property
-    def _reports(self):  # type: ignore[no-untyped-def]
-        assert self._link
-        return self._link.reports
+    def _refusal(self, offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
+        """Why the offer is rejected: reason and message; None when it is not."""
+        if not any(skill.answers(offer) for skill in self._skills):
+            asked = " ".join(filter(None, (offer.skill, offer.type, offer.version)))
+            return "UNKNOWN_SKILL", f"this worker has no skill {asked!r}"
+        if offer.params.HasField("ref"):
+            return "PAYLOAD_UNREACHABLE", "this worker cannot fetch params"
+        if offer.params.encoding:
+            return "UNSUITABLE", f"this worker cannot read params encoded as {offer.params.encoding!r}"
+        if len(self._calls) >= self._slots:
+            return "BUSY", f"all {self._slots} slots are taken"
+        return None
+
+    def _accept(self) -> None:
+        """Accept what was not over at once."""
+        self._sweep = None
+        for lease in self._unaccepted:
+            self._reports.accept(lease)
+        self._unaccepted.clear()
+
+    def _progress(self, call: Call, percent: float | None, message: str) -> None:
+        if self._unaccepted.pop(call.lease, None):
+            self._reports.accept(call.lease)
+        self._reports.progress(call.lease, percent, message)
+
+    def _limit(self, call: Call, seconds: float | None) -> None:
+        if call.timer:
+            call.timer.cancel()
+        call.timer = None if seconds is None else self._loop.call_later(seconds, self._time_over, call)
+
+    def _time_over(self, call: Call) -> None:
+        ran = self._loop.time() - call.began
+        call.verdict = failure(TIMEOUT_ERROR, f"the time for the task was over after {ran:.1f} s; it was stopped")
+        self._stop(call, "DEADLINE", self._timing.stop_patience)
+
+    def _stop(self, call: Call, reason: str, patience: float) -> None:
+        if not call.stopping:
+            self._tell_handler(call, reason)
+            self._limit(call, None)
+            call.timer = self._loop.call_later(patience, self._outlived, call)
+
+    def _tell_handler(self, call: Call, reason: str) -> None:
+        call.stopping = call.stopping or reason
+        if call.cancelled:
+            call.cancelled.set(call.stopping)
+        if call.skill.is_async:
+            self._outward.post(_cancel, call)
+
+    def _outlived(self, call: Call) -> None:
+        """The handler did not stop in time: its task ends without it, and its slot is lost until it returns."""
+        call.outlived = True
+        self._outliving += 1
+        _log.warning("%r goes on after its stop (%s); its slot is lost until it returns", call, call.stopping)
+        # Before the final word: that one frees a credit, which the slot cannot honour.
+        self._link.set_credits(self._slots - self._outliving)
+        self._speak(call, call.verdict or cancelled())
+
+    def _speak(self, call: Call, result: worker_pb2.TaskResult) -> None:
+        self._silence(call)
+        result.duration.FromNanoseconds(int((self._loop.time() - call.began) * 1e9))
+        self._reports.finish(call.lease, result)
+
+    def _silence(self, call: Call) -> None:
+        call.spoken = True
+        self._unaccepted.pop(call.lease, None)
+        self._limit(call, None)
+        if call.progress:
+            call.progress.end()
+
+    def _done(self, call: Call, result: worker_pb2.TaskResult) -> None:
+        """The handler returned."""
+        del self._calls[call.lease]
+        if call.outlived:
+            self._outliving -= 1
+            self._link.set_credits(self._slots - self._outliving)
+        if not call.spoken:
+            self._speak(call, call.verdict or result)
+
+    def _work(self, call: Call) -> None:
+        """In a handler's thread."""
+        self._inward.post(self._done, call, cancelled() if call.stopping else call.run())
+
+    def _begin(self, call: Call) -> None:
+        """On the handlers' loop."""
+        if call.stopping:
+            self._inward.post(self._done, call, cancelled())
+            return
+        call.task = asyncio.create_task(call.run_async(), name=f"task-{call.lease.task_id}")
+        call.task.add_done_callback(functools.partial(self._returned, call))
+
+    def _returned(self, call: Call, task: asyncio.Task[worker_pb2.TaskResult]) -> None:
+        """On the handlers' loop. A task that was cancelled before its first step never ran at all."""
+        self._inward.post(self._done, call, cancelled() if task.cancelled() else task.result())
+
+
+def _cancel(call: Call) -> None:
+    if call.task:
+        call.task.cancel()

@@ -1,0 +1,83 @@
+"""The engine, put together: services for the doors, loops for the node, over one store."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from holon.domain.machine import Limits
+from holon.domain.task import RetryPolicy
+from holon.engine.blueprints import Blueprints
+from holon.engine.contracts import Contracts
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.executor import Executor
+from holon.engine.jobs import Jobs
+from holon.engine.needs import Needs
+from holon.engine.results import Results
+from holon.engine.retention import Retention
+from holon.engine.run import Bounds, Tools
+from holon.engine.slots import Slots
+from holon.engine.touches import Touches
+from holon.engine.wakeups import Wakeups
+from holon.engine.workers import Workers
+from holon.ports import Storage, StoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What bounds the engine. Times are milliseconds, sizes bytes."""
+
+    concurrent_jobs: int = 100
+    max_transitions: int = 1_000
+    max_retries: int = 3
+    retry_first: int = 1_000
+    retry_longest: int = 60_000
+    execution_timeout: int = 300_000
+    max_payload: int = 2**20
+    job_retention: int = 7 * 86_400_000
+
+
+class Engine:
+    """All of the engine over one store. `run` is its loops; `jobs` and `workers` are what doors call.
+
+    Arguments:
+        store: an open store, with these settings.
+    """
+
+    def __init__(self, store: Storage, store_settings: StoreSettings, settings: EngineSettings) -> None:
+        contracts = Contracts()
+        retry = RetryPolicy(settings.max_retries, settings.retry_first, settings.retry_longest)
+        limits = Limits(settings.max_transitions, settings.execution_timeout, retry)
+        bounds = Bounds(limits, store_settings.max_deliveries, settings.max_payload)
+        self.store = store
+        self.blueprints = Blueprints(contracts)
+        self.slots = Slots(settings.concurrent_jobs)
+        self.dispatcher = Dispatcher(store)
+        needs = Needs(contracts, store)
+        self.touches = Touches(store, self.dispatcher)
+        results = Results(store, self.slots, self.dispatcher, contracts, settings.max_payload)
+        self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts)
+        self.jobs = Jobs(store, self.slots, self.blueprints, contracts, self.dispatcher, settings.max_payload)
+        tools = Tools(store, self.slots, self.blueprints, needs, self.dispatcher, bounds)
+        self._executor = Executor(tools, store_settings.claim)
+        self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches)
+        self._retention = Retention(store, settings.job_retention)
+
+    def __repr__(self) -> str:
+        return f"Engine({self._executor!r}, {self.dispatcher!r})"
+
+    async def run(self) -> None:
+        """Run the loops until cancelled; what was not committed then runs again."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._executor.run(), name="executor")
+            loops.create_task(self.dispatcher.run(), name="dispatcher")
+            loops.create_task(self.touches.run(), name="touches")
+            loops.create_task(self._wakeups.run(), name="wakeups")
+            loops.create_task(self._retention.run(), name="retention")
+
+    async def drain(self) -> None:
+        """Take no new job; wait until those that run have committed, and no worker holds a task."""
+        self.slots.close()
+        await self.slots.idle()
+        await self.workers.quiet()
+        await self.touches.flush()
