@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from holon.domain.events import HistoryEvent, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
-from tests.contract.world import World
+from holon.errors import InvalidArgument, TooLarge
+from tests.contract.world import Factory, World
 
 
 async def test_a_step_lands_with_all_its_effects(world: World) -> None:
@@ -159,3 +162,32 @@ async def test_the_times_of_a_job_follow_its_life(world: World) -> None:
     await world.finish(await world.claim_of(claim.job.id))
     record = await world.record(claim.job.id)
     assert (record.created_at, record.updated_at, record.finished_at) == (begun, begun + 200, begun + 200)
+
+
+async def test_a_state_over_the_limit_is_refused_and_nothing_of_its_step_happens(store: Factory) -> None:
+    world = await store(max_state_bytes=10_000)
+    claim = await world.start()
+    step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim),))
+    fat = replace(step, job=replace(step.job, state_history={"x": "x" * 20_000}))
+    with pytest.raises(TooLarge):
+        await world.commit(fat)
+    assert (await world.record(claim.job.id)).job == claim.job
+    assert await world.waiting() == 0
+    assert not (await world.commit(step)).conflict
+
+
+async def test_a_job_over_the_limit_is_refused_with_all_that_were_to_be_created_with_it(store: Factory) -> None:
+    world = await store(max_state_bytes=10_000)
+    items = [world.new_job(), world.new_job(data={"x": "x" * 20_000})]
+    with pytest.raises(TooLarge):
+        await world.storage.create_jobs(items, 10)
+    assert await world.storage.job(items[0].job.id) is None
+    assert await world.ready() == []
+
+
+async def test_a_state_that_json_cannot_hold_is_refused_and_the_claim_stays(world: World) -> None:
+    claim = await world.start()
+    step = world.step(claim)
+    with pytest.raises(InvalidArgument):
+        await world.commit(replace(step, job=replace(step.job, state_history={"x": {1, 2}})))
+    assert not (await world.commit(step)).conflict
