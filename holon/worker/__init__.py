@@ -1,0 +1,11 @@
+"""The worker SDK: give functions as skills to a node, and run what it asks for."""
+
+from __future__ import annotations
+
+from holon.worker.cancelled import Cancelled
+from holon.worker.link import Replaced
+from holon.worker.outcome import Result, TaskError
+from holon.worker.progress import Progress
+from holon.worker.worker import Worker
+
+__all__ = ["Cancelled", "Progress", "Replaced", "Result", "TaskError", "Worker"]

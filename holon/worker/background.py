@@ -1,0 +1,139 @@
+"""The worker SDK: the stream's own thread and loop, so that no handler can keep the worker from its heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from holon.rxon.v1 import worker_pb2
+from holon.worker.link import Link
+from holon.worker.runner import Runner
+from holon.worker.settings import Settings
+from holon.worker.skill import Skill
+from holon.worker.threads import Mailbox
+from holon.worker.timing import Timing
+
+_log = logging.getLogger("holon.worker")
+
+
+class Background:
+    """One run of a worker: its link and its runner, in a thread of their own.
+
+    Arguments:
+        slots: how many handlers may run at once, and so the credits.
+    """
+
+    def __init__(
+        self, settings: Settings, hello: worker_pb2.Hello, skills: Sequence[Skill], slots: int, timing: Timing
+    ) -> None:
+        self._settings = settings
+        self._hello = hello
+        self._skills = skills
+        self._slots = slots
+        self._timing = timing
+        self._ready = asyncio.Event()
+        self._mailbox: Mailbox | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._link: Link | None = None
+        self._runner: Runner | None = None
+        self._wish: tuple[str, float] | None = None
+
+    def __repr__(self) -> str:
+        return f"Background({self._link}, {self._runner})"
+
+    async def run(self) -> None:
+        """Serve until a drain is over. Async handlers run on the loop that calls this.
+
+        On cancel the stream is dropped, handlers are told to stop, and nothing is waited for but the thread.
+
+        Raises:
+            Replaced: a newer process has the worker's id.
+        """
+        handlers = asyncio.get_running_loop()
+        over: asyncio.Future[None] = handlers.create_future()
+        thread = threading.Thread(target=self._main, args=(handlers, over), name="holon-stream", daemon=True)
+        thread.start()
+        try:
+            await asyncio.shield(over)
+        except asyncio.CancelledError:
+            self._post(self._stop)
+            await asyncio.wait((over,))
+            raise
+        finally:
+            if over.done():
+                thread.join()
+
+    async def ready(self) -> None:
+        """Return once the node has welcomed the worker."""
+        await self._ready.wait()
+
+    def drain(self, reason: str, grace: float) -> None:
+        """Ask the worker to leave; any thread may, and a signal handler.
+
+        Arguments:
+            grace: seconds for what runs; then it is handed back.
+        """
+        self._wish = (reason, grace)
+        self._post(self._drain)
+
+    def _main(self, handlers: asyncio.AbstractEventLoop, over: asyncio.Future[None]) -> None:
+        failure: BaseException | None = None
+        try:
+            asyncio.run(self._serve(handlers))
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # noqa: BLE001  # the outermost frame of the thread: it is raised by `run`
+            failure = error
+        try:
+            handlers.call_soon_threadsafe(_settle, over, failure)
+        except RuntimeError:
+            _log.warning("the worker's loop was closed before its stream")
+
+    async def _serve(self, handlers: asyncio.AbstractEventLoop) -> None:
+        self._task = asyncio.current_task()
+        settings = self._settings
+        link = self._link = Link(settings.urls, settings.credentials, self._hello, self._slots, self._timing)
+        runner = self._runner = Runner(link, self._skills, self._slots, handlers, self._timing)
+        announcer = asyncio.create_task(self._announce(link, handlers), name="worker-ready")
+        # Last: from here on other threads reach us. A wish that came before is seen below, one that comes now as well.
+        self._mailbox = Mailbox(asyncio.get_running_loop())
+        if self._wish:
+            self._drain()
+        try:
+            await link.run(runner)
+        finally:
+            announcer.cancel()
+            runner.close()
+
+    async def _announce(self, link: Link, handlers: asyncio.AbstractEventLoop) -> None:
+        await link.ready()
+        handlers.call_soon_threadsafe(self._ready.set)
+
+    def _drain(self) -> None:
+        if not (self._wish and self._link and self._runner):
+            return
+        reason, grace = self._wish
+        _log.info("the worker leaves: %s; what runs has %g s", reason, grace)
+        loop = asyncio.get_running_loop()
+        self._link.drain(reason)
+        loop.call_later(grace, self._runner.give_back)
+        loop.call_later(grace + self._timing.goodbye, self._link.abandon)
+
+    def _stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+
+    def _post(self, call: Callable[[], None]) -> None:
+        if self._mailbox:
+            self._mailbox.post(call)
+
+
+def _settle(over: asyncio.Future[None], failure: BaseException | None) -> None:
+    if over.done():
+        return
+    if failure is None:
+        over.set_result(None)
+    else:
+        over.set_exception(failure)

@@ -1,0 +1,233 @@
+"""The worker SDK: `Worker`, what a user makes, decorates handlers with, and runs."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from holon import __version__
+from holon.errors import ConfigError, InvalidArgument
+from holon.rxon.v1 import worker_pb2
+from holon.wire.stream import MAX_MESSAGE_BYTES
+from holon.worker.background import Background
+from holon.worker.link import CAPABILITIES
+from holon.worker.settings import read_settings
+from holon.worker.skill import Skill, skill_of
+from holon.worker.timing import Timing
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class Worker:
+    """A worker: skills, and the node that it serves.
+
+    What is not given here is read from the environment when the worker starts: NODE_URL, WORKER_ID, WORKER_TOKEN,
+    TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH.
+
+    Arguments:
+        node_url: `grpcs://host:7700`, several split by commas for failover; `grpc://` on the loopback only.
+        worker_id: the id that it claims; the common name of its certificate by default.
+        token: the worker token, where the node asks for one.
+        ca_path: PEM file of the authorities that the node's certificate may come from; the system's by default.
+        cert_path, key_path: PEM files of its own certificate and key.
+        max_concurrent: how many tasks it holds, and so runs, at once.
+        drain_grace: seconds for what runs when the worker is told to leave; then it is handed back.
+        timing: shorter waits, for tests.
+    """
+
+    def __init__(
+        self,
+        node_url: str | None = None,
+        *,
+        worker_id: str | None = None,
+        token: str | None = None,
+        ca_path: str | Path | None = None,
+        cert_path: str | Path | None = None,
+        key_path: str | Path | None = None,
+        max_concurrent: int = 4,
+        drain_grace: float = 30.0,
+        timing: Timing | None = None,
+    ) -> None:
+        if max_concurrent < 1:
+            raise InvalidArgument(f"max_concurrent is at least 1, not {max_concurrent}")
+        self._given: dict[str, Any] = {
+            "node_url": node_url,
+            "worker_id": worker_id,
+            "token": token,
+            "ca_path": ca_path,
+            "cert_path": cert_path,
+            "key_path": key_path,
+        }
+        self._max_concurrent = max_concurrent
+        self._drain_grace = drain_grace
+        self._timing = timing or Timing()
+        self._skills: dict[tuple[str, str, str], Skill] = {}
+        self._background: Background | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._leaving = False
+
+    def __repr__(self) -> str:
+        return f"Worker(skills={[skill.name for skill in self.skills]}, {self._background or 'not running'})"
+
+    @property
+    def skills(self) -> tuple[Skill, ...]:
+        """What it can do."""
+        return tuple(self._skills.values())
+
+    @overload
+    def skill(self, name: Handler, /) -> Handler: ...
+
+    @overload
+    def skill(
+        self,
+        name: str = "",
+        *,
+        version: str = "",
+        type: str = "",
+        description: str = "",
+        statuses: Sequence[str] = (),
+    ) -> Callable[[Handler], Handler]: ...
+
+    def skill(
+        self,
+        name: Any = "",
+        *,
+        version: str = "",
+        type: str = "",  # noqa: A002  # the contract's own word for it
+        description: str = "",
+        statuses: Sequence[str] = (),
+    ) -> Any:
+        """Make a function a skill: `@worker.skill("name")`, or `@worker.skill` under the function's own name.
+
+        Its arguments are keys of the task's params, checked and built as their hints say, but for these, which are
+        injected: `params` (all of them), `task_id`, `job_id`, `attempt` (from 1), `deadline` (epoch seconds of the
+        node's clock, or None), `progress`, `cancelled`. It returns a dict, a `Result` or None, or raises `TaskError`.
+        A plain function runs in a thread, an `async` one on the worker's loop.
+
+        Arguments:
+            name: what tasks ask for; the function's name by default.
+            version, type: more that tasks may ask for.
+            description: for people; the first line of the docstring by default.
+            statuses: the statuses that it may end with besides success, failure and cancelled.
+        Returns:
+            The function, unchanged.
+        Raises:
+            InvalidArgument: it cannot be a skill, or there is one of that name; the message says why.
+        """
+        if callable(name):
+            self._add(skill_of(name))
+            return name
+
+        def add(handler: Handler) -> Handler:
+            self._add(
+                skill_of(handler, name=name, version=version, type=type, description=description, statuses=statuses)
+            )
+            return handler
+
+        return add
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain, and return; blocks. Call it in the main thread.
+
+        Raises:
+            ConfigError: a setting is missing or wrong.
+            Replaced: a newer process has the worker's id.
+            KeyboardInterrupt: a second signal asked to stop without draining.
+        """
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, self._on_signal)
+        try:
+            asyncio.run(self.serve())
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def serve(self) -> None:
+        """Serve until `drain`; async handlers run on this loop. On cancel it stops without draining.
+
+        Raises:
+            ConfigError: a setting is missing or wrong.
+            Replaced: a newer process has the worker's id.
+        """
+        background = self._prepare()
+        try:
+            await background.run()
+        finally:
+            self._background = None
+
+    async def ready(self) -> None:
+        """Return once the node has welcomed a worker that serves."""
+        if self._background is None:
+            raise RuntimeError("the worker does not serve; call serve() or enter it first")
+        await self._background.ready()
+
+    def drain(self, reason: str = "drain") -> None:
+        """Ask a serving worker to take no more tasks, finish what runs, and leave. Any thread may call it."""
+        self._leaving = True
+        if self._background:
+            self._background.drain(reason, self._drain_grace)
+
+    async def __aenter__(self) -> Self:
+        """Serve in the background; leaving drains, or stops at once when an exception leaves."""
+        background = self._prepare()
+        self._serving = asyncio.create_task(background.run(), name="worker")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        serving, self._serving = self._serving, None
+        if serving is None:
+            return
+        if kind is None:
+            self.drain("the worker is left")
+        else:
+            serving.cancel()
+        try:
+            await serving
+        except asyncio.CancelledError:
+            if kind is None or (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+        finally:
+            self._background = None
+
+    def _add(self, skill: Skill) -> None:
+        key = (skill.name, skill.type, skill.version)
+        if key in self._skills:
+            raise InvalidArgument(f"there is already a skill {skill!r}; give one of them another name or version")
+        self._skills[key] = skill
+
+    def _prepare(self) -> Background:
+        if self._background:
+            raise RuntimeError("the worker serves already")
+        if not self._skills:
+            raise ConfigError("the worker has no skill; decorate a function with @worker.skill")
+        settings = read_settings(**self._given)
+        hello = worker_pb2.Hello(
+            worker_id=settings.worker_id,
+            instance_id=secrets.token_hex(8),
+            sdk=worker_pb2.SdkInfo(
+                name="holon-python", version=__version__, runtime=f"python {platform.python_version()}"
+            ),
+            capabilities=CAPABILITIES,
+            catalog=worker_pb2.Catalog(sequence=1, offerings=[skill.offering() for skill in self.skills]),
+        )
+        if hello.ByteSize() > MAX_MESSAGE_BYTES // 2:
+            raise ConfigError(f"the skills' schemas take {hello.ByteSize()} bytes; a node reads {MAX_MESSAGE_BYTES}")
+        self._leaving = False
+        self._background = Background(settings, hello, self.skills, self._max_concurrent, self._timing)
+        return self._background
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the shape of a signal handler
+        if self._leaving:
+            raise KeyboardInterrupt
+        self.drain(signal.Signals(number).name)
