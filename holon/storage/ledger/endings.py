@@ -62,7 +62,7 @@ def end_open_tasks(tables: Tables, row: JobRow, reason: Superseded) -> None:
     clear_fan_out(tables, row)
     open_count, row.open_count = row.open_count, 0
     for index in range(open_count):
-        task = tables.task(task_id(row.id, row.open_step, index))
+        task = tables.tasks.get(task_id(row.id, row.open_step, index))
         if task is None or task.state is TaskState.OVER:
             continue
         tables.edit(task)

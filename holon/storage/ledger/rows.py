@@ -41,6 +41,7 @@ class FanOut(Row):
         "chunks",
         "fail_fast",
         "failed",
+        "job_id",
         "over",
         "pending",
         "progress",
@@ -50,7 +51,10 @@ class FanOut(Row):
         "total",
     )
 
-    def __init__(self, step: int, total: int, fail_fast: bool, chunks: tuple[tuple[NewTask, ...], ...]) -> None:
+    def __init__(
+        self, job_id: str, step: int, total: int, fail_fast: bool, chunks: tuple[tuple[NewTask, ...], ...]
+    ) -> None:
+        self.job_id = job_id
         self.step = step
         self.total = total
         self.fail_fast = fail_fast

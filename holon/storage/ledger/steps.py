@@ -67,7 +67,8 @@ def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
     row.open_count = len(step.tasks)
     row.progress, row.message = None, ""
     if step.fan_out is not None:
-        row.fan = FanOut(row.open_step, step.fan_out.total, step.fan_out.fail_fast, step.fan_out.rest)
+        fan = step.fan_out
+        row.fan = FanOut(row.id, row.open_step, fan.total, fan.fail_fast, fan.rest)
         row.fan.spawned = row.fan.queued = len(step.tasks)
         tables.edit(row.fan)
     else:

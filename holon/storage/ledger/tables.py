@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
@@ -23,7 +23,7 @@ class Tables:
     """All rows that live in memory, the indexes over them, and the undo log of the running transaction.
 
     Indexes are cleaned lazily: an entry counts only while its row agrees with it, so a row may change its mind without
-    searching for its entries. `load_job` and `load_task` fetch a row that is not in memory.
+    searching for its entries. Every row that is not over is in memory; `load_job` and `load_task` fetch the others.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -44,9 +44,8 @@ class Tables:
         self._timers: list[tuple[int, int, bool, str]] = []
         self._number = 0
         self._undo: list[Callable[[], object]] = []
-        self._before: dict[Row, tuple[object, ...]] = {}
+        self._before: dict[Row, tuple[Any, ...] | None] = {}
         self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
-        self.new_requests: list[tuple[str, str, JobRow]] = []
         self._keys: set[str] = set()
         self._spawns: set[tuple[str, int]] = set()
         self._stops = False
@@ -59,16 +58,15 @@ class Tables:
             self._before[row] = row.snapshot()
         return row
 
-    def changed(self) -> Iterable[Row]:
-        """Every row that this transaction made or changed."""
-        return self._before.keys()
+    def changed(self) -> Mapping[Row, tuple[Any, ...] | None]:
+        """Every row that this transaction made or changed, in that order, and how it was before (None: it was not)."""
+        return self._before
 
     def done(self) -> Hint | None:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
         self._undo.clear()
         self._before.clear()
         self.notices.clear()
-        self.new_requests.clear()
         keys = frozenset(key for key in self._keys if self.waiting.get(key))
         spawns, stops = frozenset(self._spawns), self._stops
         self._keys.clear()
@@ -84,7 +82,8 @@ class Tables:
         for undo in reversed(self._undo):
             undo()
         for row, snapshot in self._before.items():
-            row.restore(snapshot)
+            if snapshot is not None:
+                row.restore(snapshot)
         self._keys.clear()
         self._spawns.clear()
         self._stops = False
@@ -120,18 +119,28 @@ class Tables:
 
     def add_job(self, row: JobRow) -> None:
         """Take in a new job."""
-        self.jobs[row.id] = self.edit(row)
+        self.jobs[row.id] = row
+        self._before[row] = None
         self._undo.append(lambda: self.jobs.pop(row.id, None))
         if row.request_id is not None:
             request = (row.owner, row.request_id)
             self.requests[request] = row.id
-            self.new_requests.append((row.owner, row.request_id, row))
             self._undo.append(lambda: self.requests.pop(request, None))
 
     def add_task(self, row: TaskRow) -> None:
         """Take in a new task."""
-        self.tasks[row.id] = self.edit(row)
+        self.tasks[row.id] = row
+        self._before[row] = None
         self._undo.append(lambda: self.tasks.pop(row.id, None))
+
+    def forget(self, row: Row) -> None:
+        """Leave a row that is over, and durable, to `load_job` and `load_task`."""
+        if isinstance(row, JobRow):
+            self.jobs.pop(row.id, None)
+            if row.request_id is not None:
+                self.requests.pop((row.owner, row.request_id), None)
+        elif isinstance(row, TaskRow):
+            self.tasks.pop(row.id, None)
 
     def worker(self, worker_id: str) -> WorkerRow:
         """A worker's row, made when it is not known yet."""
@@ -162,7 +171,7 @@ class Tables:
         while queue:
             entry = queue.popleft()
             self._undo.append(lambda entry=entry: queue.appendleft(entry))  # type: ignore[misc]
-            row = self.job(entry[0])
+            row = self.jobs.get(entry[0])
             if row is not None and row.ready_seq == entry[1]:
                 return row
         return None
@@ -171,7 +180,7 @@ class Tables:
         """Whether a job waits that may run only alone."""
         while self._suspects:
             job_id, ready_seq = self._suspects[0]
-            row = self.job(job_id)
+            row = self.jobs.get(job_id)
             if row is not None and row.ready_seq == ready_seq:
                 return True
             entry = self._suspects.popleft()
@@ -219,8 +228,8 @@ class Tables:
                 break
             entry, key = min(heads)
             self._pop(key)
-            row = self.tasks[entry[2]] if entry[2] in self.tasks else self.load_task(entry[2])
-            if row is not None and _avoids(row, worker_id, key in only, now):
+            row = self.tasks[entry[2]]
+            if _avoids(row, worker_id, key in only, now):
                 skipped.append((key, entry))
                 if sum(1 for passed, _ in skipped if passed == key) > LOOK_PAST:
                     open_keys.discard(key)
@@ -235,7 +244,7 @@ class Tables:
     def _head(self, key: str) -> tuple[float, int, str] | None:
         heap = self._backlog.get(key, [])
         while heap:
-            row = self.task(heap[0][2])
+            row = self.tasks.get(heap[0][2])
             if row is not None and row.state is TaskState.QUEUED and row.key == key:
                 return heap[0]
             self._pop(key)
