@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holon.domain.blueprint import Blueprint
+    from holon.node import OrchestratorEngine
 
 __version__ = "0.1.0"
-__all__ = ["Blueprint"]
+__all__ = ["Blueprint", "OrchestratorEngine"]
 
 # Read when first asked for, so that a worker's process never imports the node.
-_HOMES = {"Blueprint": "holon.domain.blueprint"}
+_HOMES = {"Blueprint": "holon.domain.blueprint", "OrchestratorEngine": "holon.node"}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from holon.domain.matching import Need, Offering, fits
 from holon.errors import StoreUnavailable
@@ -19,7 +20,8 @@ RETRY_S = 1.0
 class Session:
     """A worker's live session, as the dispatcher knows it.
 
-    `leases` are those that count against its credits; `promised` is what calls to the store under way may add.
+    `leases` are those that count against its credits, `accepted` those of them that it took; `promised` is what calls
+    to the store under way may add.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Session:
         self.offerings = tuple(offerings)
         self.connection = connection
         self.leases: dict[str, Offer] = {}
+        self.accepted: set[str] = set()
         self.promised = 0
         self.taking = True
         self.fits: set[str] = set()
@@ -173,7 +176,8 @@ class Dispatcher:
         ]
 
     def _only(self, key: str) -> bool:
-        return sum(session.taking for session in self._fitting[key].values()) <= 1
+        taking = (session for session in self._fitting[key].values() if session.taking)
+        return len(list(islice(taking, 2))) < 2
 
     def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
         session.promised += n
@@ -207,6 +211,7 @@ class Dispatcher:
     def freed(self, session: Session, lease_id: str) -> None:
         """A lease no longer counts against a session's credits."""
         session.leases.pop(lease_id, None)
+        session.accepted.discard(lease_id)
         self._freed.set()
 
     async def quiet(self) -> None:

@@ -97,6 +97,7 @@ class Workers:
         )
         session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
         session.leases = {offer.lease_id: offer for offer in opened.kept}
+        session.accepted = set(session.leases)
         if opened.replaced is not None:
             self._replace(opened.replaced)
         self._dispatcher.add(session)
@@ -134,12 +135,13 @@ class Workers:
 
         Arguments:
             granted: how many tasks it may hold in all; None: as before.
-            held: lease ids that it still holds; None: all that it accepted.
+            held: lease ids that it still holds, which accepts them; None: all that it accepted.
         """
         session = member.session
-        known = session.leases
-        listed = [known[lease_id] for lease_id in (known if held is None else held) if lease_id in known]
-        leases = [lease_of(offer) for offer in listed]
+        if held is not None:
+            session.accepted.update(lease_id for lease_id in held if lease_id in session.leases)
+        listed = session.accepted if held is None else session.accepted.intersection(held)
+        leases = [lease_of(session.leases[lease_id]) for lease_id in listed]
         self._touches.extend(leases)
         if granted is not None and granted != session.credits:
             session.credits = granted
@@ -150,6 +152,7 @@ class Workers:
         """A worker took an offer; False when it holds no such lease."""
         lease = self._held(member, task_id, lease_id)
         if lease is not None:
+            member.session.accepted.add(lease_id)
             self._touches.accepted(lease)
         return lease is not None
 
