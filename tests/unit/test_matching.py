@@ -1,0 +1,77 @@
+"""Matching: which worker may do which task, and the key that stands for a need."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holon.domain.matching import ANY_CONTRACT, Need, Offering, fits
+
+NAMES = st.text("abc", max_size=2)
+NEEDS = st.builds(Need, NAMES, NAMES, NAMES, st.lists(NAMES.filter(bool), max_size=2, unique=True).map(tuple))
+OFFERINGS = st.builds(Offering, NAMES, NAMES, NAMES, NAMES)
+
+
+def test_a_worker_without_the_skill_never_fits() -> None:
+    assert fits(Need("a"), Offering("a"))
+    assert not fits(Need("a"), Offering("b"))
+    assert not fits(Need("a"), Offering("A"))
+
+
+@pytest.mark.parametrize("field", ["version", "type"])
+def test_a_version_or_type_is_compared_only_when_asked_for(field: str) -> None:
+    assert fits(Need("a"), Offering("a", **{field: "2"}))
+    assert fits(Need("a", **{field: "2"}), Offering("a", **{field: "2"}))
+    assert not fits(Need("a", **{field: "2"}), Offering("a", **{field: "3"}))
+    assert not fits(Need("a", **{field: "2"}), Offering("a"))
+
+
+def test_a_worker_without_an_input_schema_accepts_all_params() -> None:
+    assert fits(Need("a"), Offering("a", contract=ANY_CONTRACT))
+    assert fits(Need("a", contracts=("x",)), Offering("a", contract=ANY_CONTRACT))
+
+
+def test_a_worker_with_an_input_schema_must_be_among_those_that_accept_the_params() -> None:
+    need = Need("a", contracts=("x", "y"))
+    assert fits(need, Offering("a", contract="x"))
+    assert fits(need, Offering("a", contract="y"))
+    assert not fits(need, Offering("a", contract="z"))
+    assert not fits(Need("a"), Offering("a", contract="x"))
+
+
+def test_keys_of_equal_needs_are_equal_in_every_process() -> None:
+    assert Need("a", "1", "b", ("x", "y")).key == Need("a", "1", "b", ("x", "y")).key
+    assert Need("resize").key == Need("resize", "", "", ()).key
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Need("b"),
+        Need("a", version="1"),
+        Need("a", type="1"),
+        Need("a", contracts=("1",)),
+        Need("a", contracts=("1", "2")),
+        Need("a", contracts=("12",)),
+    ],
+)
+def test_keys_of_different_needs_differ(other: Need) -> None:
+    assert Need("a").key != other.key
+
+
+def test_the_fields_of_a_need_do_not_run_into_each_other() -> None:
+    needs = [Need("ab"), Need("a", "b"), Need("a", "", "b"), Need("a", "", "", ("b",)), Need("a", "", "", ("", "b"))]
+    assert len({need.key for need in needs}) == len(needs)
+
+
+@given(one=NEEDS, other=NEEDS)
+def test_needs_with_one_key_are_the_same_need(one: Need, other: Need) -> None:
+    assert (one.key == other.key) == (one == other)
+
+
+@given(need=NEEDS, offering=OFFERINGS)
+def test_asking_for_less_never_loses_a_worker(need: Need, offering: Offering) -> None:
+    if fits(need, offering):
+        assert fits(Need(need.skill, "", "", need.contracts), offering)
+        assert fits(Need(need.skill, need.version, need.type, (*need.contracts, "more")), offering)
