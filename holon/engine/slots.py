@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -31,8 +30,7 @@ class Slots:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._taken = 0
-        self._claims: deque[Claim] = deque()
-        self._arrived = asyncio.Semaphore(0)
+        self._claims: asyncio.Queue[Claim] = asyncio.Queue()
         self._freed = asyncio.Event()
         self._open = True
 
@@ -54,8 +52,7 @@ class Slots:
         finally:
             self._taken -= wanted.n - len(wanted.claims)
             for claim in wanted.claims:
-                self._claims.append(claim)
-                self._arrived.release()
+                self._claims.put_nowait(claim)
             if self._taken < self.limit:
                 self._freed.set()
 
@@ -68,8 +65,7 @@ class Slots:
 
     async def take(self) -> Claim:
         """Wait for a claim to run; `done` is called when it was."""
-        await self._arrived.acquire()
-        return self._claims.popleft()
+        return await self._claims.get()
 
     def done(self) -> None:
         """A lane has finished with its claim."""

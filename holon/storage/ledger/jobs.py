@@ -67,8 +67,7 @@ def claim(tables: Tables, want: int, now: int) -> tuple[Claim, ...]:
     process condemns nobody else.
     """
     claims: list[Claim] = []
-    suspects = any(row.deliveries > 1 for job_id in tables.claimed if (row := tables.jobs.get(job_id)))
-    while len(claims) < want and not suspects:
+    while len(claims) < want and not tables.alone:
         if not tables.claimed and (row := tables.next_ready(suspect=True)) is not None:
             claims.append(_claimed(tables, row, now))
             break

@@ -34,7 +34,8 @@ class Tables:
         self.requests: dict[tuple[str, str], str] = {}
         self.needs: dict[str, Need] = {}
         self.waiting: dict[str, int] = {}
-        self.claimed: dict[str, str] = {}
+        self.claimed: set[str] = set()
+        self.alone: str | None = None
         self.load_job: Callable[[str], JobRow | None] = lambda _: None
         self.load_task: Callable[[str], TaskRow | None] = lambda _: None
         self.load_request: Callable[[str, str], str | None] = lambda _owner, _request: None
@@ -188,21 +189,19 @@ class Tables:
         return False
 
     def hold(self, row: JobRow) -> None:
-        """This node has claimed a job."""
-        before = self.claimed.get(row.id)
-        self.claimed[row.id] = row.claim_id
-        self._undo.append(lambda: self._hold(row.id, before))
+        """This node has claimed a job; a suspect keeps it from claiming another."""
+        self._set_claimed(row.id, True, row.id if row.deliveries > 1 else self.alone)
 
     def let_go(self, row: JobRow) -> None:
         """This node's claim on a job has ended."""
-        before = self.claimed.pop(row.id, None)
-        self._undo.append(lambda: self._hold(row.id, before))
+        self._set_claimed(row.id, False, None if self.alone == row.id else self.alone)
 
-    def _hold(self, job_id: str, claim_id: str | None) -> None:
-        if claim_id is None:
-            self.claimed.pop(job_id, None)
-        else:
-            self.claimed[job_id] = claim_id
+    def _set_claimed(self, job_id: str, claimed: bool, alone: str | None) -> None:
+        before = (job_id in self.claimed, self.alone)
+        (self.claimed.add if claimed else self.claimed.discard)(job_id)
+        self.alone = alone
+        if before != (claimed, alone):
+            self._undo.append(lambda: self._set_claimed(job_id, *before))
 
     # The backlog -----------------------------------------------------------------------------------------------
 
