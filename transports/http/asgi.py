@@ -1,0 +1,28 @@
+"""The HTTP door: the few types of ASGI that it speaks, and what a route answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import orjson
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: its body is JSON text; `headers` come on top of those that every answer has."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    @classmethod
+    def of(cls, status: int, value: Any, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
+        """An answer with `value` as JSON."""
+        return cls(status, orjson.dumps(value), headers)

@@ -1,0 +1,154 @@
+"""The HTTP door: a listener of the node's own loop, with uvicorn's HTTP protocol and our application."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from holon.engine.blueprints import Blueprints
+from holon.engine.jobs import Jobs
+from holon.errors import ConfigError, Violation
+from holon.security.access import TokenGate
+from transports.http.app import App
+
+_BACKLOG = 1024
+_LEAVING_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """Where the door listens, and its limits.
+
+    Attributes:
+        host: a name or an address; every address of a name is listened on.
+        port: 0 takes any free one.
+        max_body: the most bytes that a request's body may have.
+        reuse_port: let several processes share the port.
+        keep_alive: seconds that a connection may be idle.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    max_body: int = 2**20
+    reuse_port: bool = False
+    keep_alive: int = 30
+
+
+class HttpDoor:
+    """Serves clients over HTTP while it is entered (`async with`). It handles no signals.
+
+    Leaving it waits a second for what is under way, unless on an error; call `stop` to give it more.
+
+    Arguments:
+        blueprints: those that clients may create jobs of, all registered by now.
+        settings: where it listens, and its limits.
+        gate: who may come in.
+    """
+
+    def __init__(self, jobs: Jobs, blueprints: Blueprints, settings: HttpSettings, gate: TokenGate) -> None:
+        self._settings = settings
+        self._app = App(jobs, blueprints, gate, settings.max_body)
+        self._state = ServerState()
+        self._listeners: list[asyncio.Server] = []
+        self._port = settings.port
+
+    def __repr__(self) -> str:
+        state = self._state
+        return (
+            f"<HttpDoor {self._settings.host}:{self._port} connections={len(state.connections)} "
+            f"requests={len(state.tasks)} draining={self._app.draining}>"
+        )
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._port
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            ConfigError: (PORT_UNUSABLE) the address cannot be listened on; such as that it is in use.
+        """
+        config = uvicorn.Config(
+            self._app,
+            interface="asgi3",
+            http=HttpToolsProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=self._settings.keep_alive,
+        )
+        config.load()
+        loop = asyncio.get_running_loop()
+        try:
+            for host in await self._addresses(loop):
+                listener = await loop.create_server(
+                    lambda: HttpToolsProtocol(config, self._state, {}),
+                    host,
+                    self._port,
+                    backlog=_BACKLOG,
+                    reuse_port=self._settings.reuse_port or None,
+                )
+                self._listeners.append(listener)
+                # A name with several addresses gets the same port on each.
+                self._port = listener.sockets[0].getsockname()[1]
+        except OSError as error:
+            await self._close(0)
+            name, what = ("API_HOST", self._settings.host) if isinstance(error, socket.gaierror) else self._where()
+            reason = f"cannot listen on {what}: {error.strerror or error}; choose another"
+            raise ConfigError(f"{name}: {reason}", code="PORT_UNUSABLE", details=[Violation(name, reason)]) from error
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop(_LEAVING_SECONDS if exc_type is None else 0)
+
+    def drain(self) -> None:
+        """Refuse new jobs from now on, and close connections after their next answer. What runs is answered."""
+        self._app.draining = True
+
+    async def stop(self, grace: float) -> None:
+        """Stop listening, wait `grace` seconds at most for what is under way, and end the rest.
+
+        When cancelled, it ends the rest at once.
+        """
+        self.drain()
+        await self._close(grace)
+
+    async def _close(self, grace: float) -> None:
+        for listener in self._listeners:
+            listener.close()
+        for connection in tuple(self._state.connections):
+            # Idle ones close now, the others after their answer.
+            connection.shutdown()
+        try:
+            if self._state.tasks and grace > 0:
+                await asyncio.wait(tuple(self._state.tasks), timeout=grace)
+        finally:
+            left = tuple(self._state.tasks)
+            for task in left:
+                task.cancel()
+            for connection in tuple(self._state.connections):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            if left:
+                await asyncio.wait(left)
+
+    def _where(self) -> tuple[str, str]:
+        return "API_PORT", f"{self._settings.host}:{self._port}"
+
+    async def _addresses(self, loop: asyncio.AbstractEventLoop) -> list[str]:
+        found = await loop.getaddrinfo(self._settings.host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -1,0 +1,162 @@
+"""The HTTP door: one request as it comes in, with the limits of what is read of it."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import parse_qsl
+
+from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
+from transports.http.asgi import Receive, Scope
+
+_MAX_PARAMETERS = 100
+# How long, and how far over the limit, a refused body is still taken in, so that its sender gets to read the refusal.
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 4 * 2**20
+
+
+class Disconnected(Exception):
+    """Expected: the client went away in the middle of its request."""
+
+
+class Request:
+    """A request whose headers have come in; its body is read when asked for.
+
+    Arguments:
+        max_body: the most bytes that its body may have.
+    """
+
+    __slots__ = (
+        "_authorizations",
+        "_hosts",
+        "_keys",
+        "_length",
+        "_max_body",
+        "_query",
+        "_receive",
+        "_tokens",
+        "_version",
+        "method",
+        "path",
+        "unread",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, max_body: int) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.unread = False
+        self._query: bytes = scope["query_string"]
+        self._version: str = scope["http_version"]
+        self._receive = receive
+        self._max_body = max_body
+        self._tokens: list[bytes] = []
+        self._keys: list[bytes] = []
+        self._hosts = self._authorizations = self._length = 0
+        for name, value in scope["headers"]:
+            if name == b"host":
+                self._hosts += 1
+            elif name == b"x-client-token":
+                self._tokens.append(value)
+            elif name == b"content-length":
+                self._length = int(value)
+                self.unread = self._length > 0
+            elif name == b"transfer-encoding":
+                self.unread = True
+            elif name == b"idempotency-key":
+                self._keys.append(value)
+            elif name == b"authorization":
+                self._authorizations += 1
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.path}>"
+
+    def check_host(self) -> None:
+        """Raise InvalidArgument unless there is exactly one Host header; HTTP/1.0 has none."""
+        if self._hosts != 1 and self._version == "1.1":
+            raise InvalidArgument(f"a request needs exactly one Host header, and this one has {self._hosts}")
+
+    def token(self) -> str | None:
+        """Return the client's token as presented, None when there is none.
+
+        Raises:
+            Unauthenticated: (TOKEN_INVALID) more than one was presented, or one in `Authorization` as well.
+        """
+        if len(self._tokens) > 1 or (self._tokens and self._authorizations):
+            raise Unauthenticated(
+                "several tokens in one request: send X-Client-Token once, and no Authorization", code="TOKEN_INVALID"
+            )
+        return self._tokens[0].decode("latin-1") if self._tokens else None
+
+    def idempotency_key(self) -> str | None:
+        """Return the Idempotency-Key, None when there is none; raise InvalidArgument when there are several."""
+        if len(self._keys) > 1:
+            raise InvalidArgument("several Idempotency-Key headers in one request; send one")
+        return self._keys[0].decode("latin-1") if self._keys else None
+
+    def parameters(self, known: frozenset[str], repeatable: frozenset[str] = frozenset()) -> dict[str, str]:
+        """Return the query's parameters; those that may be repeated are joined by commas.
+
+        Raises:
+            InvalidArgument: one is unknown, or is there twice and may not be.
+        """
+        found: dict[str, str] = {}
+        if not self._query:
+            return found
+        try:
+            pairs = parse_qsl(self._query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+        except ValueError as error:
+            raise InvalidArgument(f"the query has more than {_MAX_PARAMETERS} parameters") from error
+        for name, value in pairs:
+            if name not in known:
+                reason = f"is no parameter here; known are: {', '.join(sorted(known)) or 'none'}"
+                raise InvalidArgument(f"{name[:128]!r} {reason}", details=[Violation(name[:128], reason)])
+            if name not in found:
+                found[name] = value
+            elif name in repeatable:
+                found[name] += f",{value}"
+            else:
+                raise InvalidArgument(f"{name!r} is given twice", details=[Violation(name, "is given twice")])
+        return found
+
+    async def body(self) -> bytes:
+        """Read the body to its end.
+
+        Raises:
+            TooLarge: (PAYLOAD_TOO_LARGE) it has more bytes than the limit; what follows stays unread.
+            Disconnected: the client went away.
+        """
+        if self._length > self._max_body:
+            raise self._too_large()
+        chunk, more = await self._next()
+        if not more:
+            return chunk
+        chunks, size = [chunk], len(chunk)
+        while more:
+            chunk, more = await self._next()
+            size += len(chunk)
+            if size > self._max_body:
+                raise self._too_large()
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def linger(self) -> None:
+        """Take in and drop what is left of a refused body, for a second at most, until its sender ends or goes.
+
+        A connection that is closed while bytes come in is reset, and the reset can overtake the answer.
+        """
+        left = _LINGER_BYTES
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while self.unread and left > 0:
+                    left -= len((await self._next())[0])
+        except (TimeoutError, Disconnected):
+            pass
+
+    async def _next(self) -> tuple[bytes, bool]:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        self.unread = message.get("more_body", False)
+        return message.get("body", b""), self.unread
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is over the limit of {self._max_body} bytes (HTTP_BODY_MAX_BYTES); send less")

@@ -1,0 +1,89 @@
+"""The HTTP door: what each route does: it translates to the service of jobs, and has no logic of its own."""
+
+from __future__ import annotations
+
+from holon.engine.jobs import DEFAULT_PAGE, Creating, Jobs, Listing
+from holon.errors import InvalidArgument, Violation
+from transports.http.asgi import Reply
+from transports.http.request import Request
+from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
+from transports.http.strict_json import read_object
+
+_BODY_OF_CREATE = frozenset({"initial_data", "dispatch_timeout", "result_timeout"})
+_NONE: frozenset[str] = frozenset()
+_FIELDS = frozenset({"fields"})
+_PAGES = frozenset({"page_size", "limit", "page_token"})
+_LIST = _PAGES | {"status", "blueprint", "fields", "offset"}
+_LIST_REPEATABLE = frozenset({"status", "fields"})
+_CANCELLED = Reply.of(200, {"status": "cancellation_request_accepted"})
+# Where all clients share one token, all jobs have one owner.
+_OWNER = "default"
+
+
+class JobRoutes:
+    """The routes of jobs. Each raises what `Jobs` raises, and InvalidArgument for what it cannot read."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    async def create(self, blueprint: str, request: Request) -> Reply:
+        """Create a job of a blueprint; it is durable when this returns."""
+        request.parameters(_NONE)
+        asked = read_object(await request.body(), _BODY_OF_CREATE)
+        creating = Creating(
+            blueprint,
+            asked.get("initial_data"),
+            request.idempotency_key(),
+            asked.get("dispatch_timeout"),
+            asked.get("result_timeout"),
+        )
+        accepted = await self._jobs.create(_OWNER, creating)
+        return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())
+
+    async def get(self, job_id: str, request: Request) -> Reply:
+        """Show one job."""
+        names = fields_of(request.parameters(_FIELDS, _FIELDS).get("fields"), ALL_FIELDS)
+        record = await self._jobs.get(_OWNER, job_id)
+        return Reply.of(200, job_json(record, self._jobs.progress_message(record), names))
+
+    async def list(self, request: Request) -> Reply:
+        """Show a page of jobs, newest first."""
+        asked = request.parameters(_LIST, _LIST_REPEATABLE)
+        if "offset" in asked:
+            reason = "pages are turned by page_token; give the next_page_token of the page before"
+            raise InvalidArgument(f"offset: {reason}", details=[Violation("offset", reason)])
+        names = fields_of(asked.get("fields"), LISTED_FIELDS)
+        statuses = tuple(asked["status"].split(",")) if "status" in asked else ()
+        listing = Listing(statuses, asked.get("blueprint"), _page_size(asked), asked.get("page_token", ""))
+        records, token = await self._jobs.list(_OWNER, listing)
+        shown = [job_json(record, self._jobs.progress_message(record), names) for record in records]
+        return Reply.of(200, {"jobs": shown, "next_page_token": token})
+
+    async def cancel(self, job_id: str, request: Request) -> Reply:
+        """Ask a job to end."""
+        request.parameters(_NONE)
+        if body := await request.body():
+            read_object(body, _NONE)
+        await self._jobs.cancel(_OWNER, job_id)
+        return _CANCELLED
+
+    async def history(self, job_id: str, request: Request) -> Reply:
+        """Show a page of a job's history, oldest first."""
+        asked = request.parameters(_PAGES)
+        events, token = await self._jobs.history(_OWNER, job_id, _page_size(asked), asked.get("page_token", ""))
+        shown = [event_json(job_id, sequence, event) for sequence, event in events]
+        return Reply.of(200, {"events": shown, "next_page_token": token})
+
+
+def _page_size(asked: dict[str, str]) -> int:
+    if "page_size" in asked and "limit" in asked:
+        reason = "is another name of page_size; give one of them"
+        raise InvalidArgument(f"limit {reason}", details=[Violation("limit", reason)])
+    name = "limit" if "limit" in asked else "page_size"
+    text = asked.get(name)
+    if text is None:
+        return DEFAULT_PAGE
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        reason = f"must be a whole number from 1 on, not {text[:40]!r}"
+        raise InvalidArgument(f"{name} {reason}", details=[Violation(name, reason)])
+    return int(text)

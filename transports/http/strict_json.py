@@ -1,0 +1,72 @@
+"""The HTTP door: JSON bodies, read strictly: what would be lost or changed on the way in is refused by name."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+from holon.engine.payloads import check_depth
+from holon.errors import InvalidArgument, Violation
+
+# What the fast reader passes over: it keeps the last of several equal keys, and whole numbers of more than 64 bits lose
+# digits. A body is read again, slowly, only where one of them may be: a key of ours can hide in \\u escapes alone.
+_HIDDEN_OR_LONG = re.compile(rb"\\u00|[0-9]{19}")
+_INT64 = range(-(2**63), 2**64)
+
+
+def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
+    """Return the JSON object that a request carries.
+
+    Arguments:
+        known: the fields that it may have.
+    Raises:
+        InvalidArgument: (INVALID_JSON) it is no JSON object, or holds a whole number beyond 64 bits; or it names the
+            fields that are unknown, or there twice.
+    """
+    try:
+        value = orjson.loads(body)
+    except ValueError as error:
+        raise _invalid(f"Invalid JSON body: {error}") from error
+    if not isinstance(value, dict):
+        raise _invalid("Invalid JSON body: it must be an object")
+    unknown = [Violation(name[:128], "is unknown") for name in value if name not in known]
+    if unknown:
+        fields = ", ".join(repr(violation.field) for violation in unknown[:10])
+        takes = ", ".join(sorted(known)) or "none"
+        raise InvalidArgument(f"unknown field {fields} in the body; known are: {takes}", details=unknown[:10])
+    if _HIDDEN_OR_LONG.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in value):
+        for name, inner in value.items():
+            check_depth(inner, name)
+        _read_again(body)
+    return value
+
+
+def _read_again(body: bytes) -> None:
+    top: list[tuple[str, Any]] = []
+
+    def keep_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # The outermost object ends last, so what is kept in the end is its.
+        nonlocal top
+        top = pairs
+        return {}
+
+    json.loads(body, object_pairs_hook=keep_pairs, parse_int=_whole)
+    seen: set[str] = set()
+    for name, _ in top:
+        if name in seen:
+            raise InvalidArgument(f"field {name!r} is twice in the body", details=[Violation(name, "is there twice")])
+        seen.add(name)
+
+
+def _whole(digits: str) -> int:
+    # Python refuses to read very long numbers at all, hence the length first.
+    if len(digits) > 20 or int(digits) not in _INT64:
+        raise _invalid(f"Invalid JSON body: {digits[:40]} does not fit into 64 bits; send it as text")
+    return 0
+
+
+def _invalid(message: str) -> InvalidArgument:
+    return InvalidArgument(message, code="INVALID_JSON")
