@@ -1,0 +1,67 @@
+"""Blueprints for end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from holon import Blueprint
+from holon.context import ActionFactory
+
+echo = Blueprint("echo", api_endpoint="/jobs/echo", api_version="v1")
+
+
+@echo.handler(is_start=True)
+async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+    actions.dispatch_task("echo", initial_data, {"success": "finished"})
+
+
+@echo.handler(is_end=True)
+async def finished(echo: int) -> dict[str, Any]:
+    return {"echo": echo}
+
+
+fan = Blueprint("fan", api_endpoint="/jobs/fan", api_version="v1")
+
+
+@fan.handler("start", is_start=True)
+async def spread(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+    tasks = [{"task_type": "echo", "params": {"n": n}} for n in range(initial_data["branches"])]
+    actions.dispatch_parallel(tasks, "gathered")
+
+
+@fan.aggregator
+async def gathered(aggregation_results: dict[str, Any], state_history: dict[str, Any], actions: ActionFactory) -> None:
+    state_history["sum"] = sum(result["data"]["echo"] for result in aggregation_results.values())
+    actions.go_to("done")
+
+
+@fan.handler(is_end=True)
+async def done(sum: int) -> dict[str, Any]:  # noqa: A002  a key of the data
+    return {"sum": sum}
+
+
+deadly = Blueprint("deadly", api_endpoint="/jobs/deadly", api_version="v1")
+
+
+@deadly.handler("start", is_start=True)
+async def crash(actions: ActionFactory) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    actions.go_to("end")
+
+
+@deadly.handler("end", is_end=True)
+async def never() -> None: ...
+
+
+poison = Blueprint("poison", api_endpoint="/jobs/poison", api_version="v1")
+
+
+@poison.handler("start", is_start=True)
+async def send(actions: ActionFactory) -> None:
+    actions.dispatch_task("die", {}, {"success": "end"})
+
+
+@poison.handler("end", is_end=True)
+async def survived() -> None: ...

@@ -1,0 +1,44 @@
+"""A worker for end-to-end tests: it echoes after a while, and writes down what it began and what it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from holon.worker import TaskError, Worker
+
+worker = Worker(max_concurrent=int(os.environ.get("MAX_CONCURRENT", "100")))
+LOG = Path(os.environ["WORK_LOG"]).open("ab", buffering=0)  # noqa: SIM115  open as long as the process
+
+
+def note(what: str, task_id: str, attempt: int) -> None:
+    LOG.write(orjson.dumps({"what": what, "task": task_id, "attempt": attempt, "pid": os.getpid()}) + b"\n")
+
+
+@worker.skill("echo")
+async def echo(params: dict[str, Any], task_id: str, attempt: int) -> dict[str, Any]:
+    note("begin", task_id, attempt)
+    await asyncio.sleep(params.get("seconds", 0))
+    note("end", task_id, attempt)
+    return {"echo": params.get("n")}
+
+
+@worker.skill("die")
+async def die(task_id: str, attempt: int) -> dict[str, Any]:
+    note("begin", task_id, attempt)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+@worker.skill("fail")
+async def fail(code: str = "TRANSIENT_ERROR", message: str = "on purpose") -> dict[str, Any]:
+    raise TaskError(code, message)
+
+
+if __name__ == "__main__":
+    worker.run()

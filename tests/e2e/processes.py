@@ -1,0 +1,212 @@
+"""Real processes for end-to-end tests: a node, its workers, and a client that repeats what it could not be sure of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from holon.security import certificates
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+SERVE = "from holon.cli import main; main()"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now, below those that the system gives to clients."""
+    ports: list[int] = []
+    for port in range(20_000 + secrets.randbelow(8_000), 32_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError("no free ports between 20000 and 32000")
+
+
+class Process:
+    """A child process with its output in a file; it never outlives its test."""
+
+    def __init__(self, name: str, command: list[str], env: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self._command = command
+        self._env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
+        self._folder = folder
+        self.output = folder / f"{name}.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        with self.output.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, cwd=self._folder, env=self._env, stdout=output, stderr=output, stdin=-3
+            )
+
+    async def end(self, number: int = signal.SIGKILL) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        return await self._process.wait()
+
+    async def wait(self) -> int:
+        assert self._process is not None
+        return await self._process.wait()
+
+    def tail(self, size: int = 4_000) -> str:
+        return self.output.read_text(errors="replace")[-size:]
+
+
+class Node:
+    """A node process over SQLite with mTLS, which can be killed and started again on the same ports and file."""
+
+    def __init__(self, folder: Path, blueprints: Path, **settings: object) -> None:
+        self.folder = folder
+        self.http, self.grpc, self.client = free_ports(3)
+        self.token = secrets.token_urlsafe(32)
+        self.certs = folder / "certs"
+        self.certs.mkdir()
+        self.authority = certificates.open_authority(self.certs)
+        server = certificates.issue_server(self.authority, self.certs, days=2)
+        self.ca = str(self.certs / "ca.pem")
+        env = {
+            "API_PORT": self.http,
+            "GRPC_PORT": self.grpc,
+            "CLIENT_GRPC_PORT": self.client,
+            "CLIENT_TOKEN": self.token,
+            "TLS_CERT_PATH": server.certificate,
+            "TLS_KEY_PATH": server.key,
+            "TLS_CA_PATH": self.ca,
+            "STORAGE_URI": f"sqlite:///{folder / 'holon.db'}",
+            "BLUEPRINTS_DIR": blueprints,
+            "LOG_FORMAT": "text",
+            **settings,
+        }
+        command = [sys.executable, "-c", SERVE, "serve"]
+        self.process = Process("node", command, {name: str(value) for name, value in env.items()}, folder)
+        self.api = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.http}",
+            headers={"X-Client-Token": self.token},
+            timeout=10,
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
+        )
+
+    async def start(self) -> None:
+        """Start the process and wait until its doors are open."""
+        await self.process.start()
+        await self.until_open()
+
+    async def until_open(self) -> None:
+        for _ in range(600):
+            if not self.process.alive:
+                raise AssertionError(f"the node ended:\n{self.process.tail()}")
+            with contextlib.suppress(httpx.TransportError):
+                if (await self.api.get("/_public/status")).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"the node did not open its doors:\n{self.process.tail()}")
+
+    def worker(self, name: str, module: str, **settings: object) -> Process:
+        """A worker process of a module beside this one, not started yet."""
+        pair = certificates.issue_worker(self.authority, self.certs, name, days=2)
+        env = {
+            "NODE_URL": f"grpcs://localhost:{self.grpc}",
+            "TLS_CA_PATH": self.ca,
+            "TLS_CERT_PATH": pair.certificate,
+            "TLS_KEY_PATH": pair.key,
+            "WORK_LOG": self.folder / f"{name}.work",
+            **settings,
+        }
+        command = [sys.executable, str(HERE / module)]
+        return Process(name, command, {key: str(value) for key, value in env.items()}, self.folder)
+
+    async def create(self, path: str, data: dict[str, Any], **body: object) -> str:
+        """Create a job, again and again under one key until the answer is sure: its id."""
+        key = secrets.token_hex(8)
+        while True:
+            try:
+                answer = await self.api.post(
+                    f"/api/v1{path}", json={"initial_data": data, **body}, headers={"Idempotency-Key": key}
+                )
+            except httpx.TransportError:
+                await asyncio.sleep(0.05)
+                continue
+            if answer.status_code == 503:
+                await asyncio.sleep(0.05)
+                continue
+            assert answer.status_code == 202, answer.text
+            return str(answer.json()["job_id"])
+
+    async def job(self, job_id: str) -> dict[str, Any]:
+        answer = await self.api.get(f"/api/v1/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    async def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
+        """The job when it is over."""
+        async with asyncio.timeout(seconds):
+            while True:
+                job = await self.job(job_id)
+                if job["finished_at"] is not None:
+                    return job
+                await asyncio.sleep(0.05)
+
+    async def history(self, job_id: str) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        token = ""
+        while True:
+            answer = await self.api.get(
+                f"/api/v1/jobs/{job_id}/history", params={"page_size": 1000, "page_token": token}
+            )
+            assert answer.status_code == 200, answer.text
+            events += answer.json()["events"]
+            token = answer.json()["next_page_token"]
+            if not token:
+                return events
+
+    async def close(self) -> None:
+        await self.api.aclose()
+        if self.process.alive:
+            await self.process.end()
+
+
+@contextlib.asynccontextmanager
+async def ended_with_test(node: Node, *workers: Process) -> AsyncIterator[None]:
+    """See to it that nothing outlives the test."""
+    try:
+        yield
+    finally:
+        for worker in workers:
+            if worker.alive:
+                await worker.end()
+        await node.close()
+
+
+def work_log(folder: Path, name: str) -> list[dict[str, Any]]:
+    """What a worker wrote down: one line when a task begins, one when it ends."""
+    path = folder / f"{name}.work"
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [orjson.loads(line) for line in lines if line.endswith(b"}")]

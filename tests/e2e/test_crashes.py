@@ -1,0 +1,166 @@
+"""What survives what: nodes and workers killed while they work, checked against the workers' own logs."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.processes import Node, ended_with_test, work_log
+
+BLUEPRINTS = Path(__file__).parent / "blueprints"
+KILLS = 20
+QUICK = {
+    "HEARTBEAT_INTERVAL_SECONDS": 1,
+    "WORKER_SILENCE_SECONDS": 3,
+    "TASK_LEASE_SECONDS": 5,
+    "RETRY_BACKOFF_MIN_SECONDS": 0.05,
+    "RETRY_BACKOFF_MAX_SECONDS": 0.2,
+}
+
+
+def finishes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event["event_type"] == "task_finished"]
+
+
+@pytest.mark.slow
+async def test_i1_i3_every_accepted_job_ends_once_though_the_node_is_killed_twenty_times(tmp_path: Path) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+    workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=60) for name in ("w1", "w2")]
+    chance = random.Random(20)
+    async with ended_with_test(node, *workers):
+        await node.start()
+        for worker in workers:
+            await worker.start()
+        accepted: dict[str, int] = {}
+        numbers = iter(range(1_000_000))
+        enough = asyncio.Event()
+
+        async def submit() -> None:
+            while not enough.is_set():
+                n = next(numbers)
+                seconds = chance.uniform(0.2, 1.0)
+                accepted[await node.create("/jobs/echo", {"n": n, "seconds": seconds})] = n
+                if len(accepted) - KILLS * 20 > 400:
+                    return
+
+        clients = [asyncio.create_task(submit()) for _ in range(48)]
+        for _ in range(KILLS):
+            await asyncio.sleep(chance.uniform(0.1, 1.2))
+            await node.process.end()
+            await node.start()
+        enough.set()
+        await asyncio.gather(*clients)
+        for job_id, n in accepted.items():
+            job = await node.ended(job_id, 120)
+            assert (job["status"], job["result"]) == ("finished", {"echo": n}), job
+            events = await node.history(job_id)
+            kinds = Counter(event["event_type"] for event in events)
+            assert kinds["job_completed"] == 1
+            assert kinds["task_finished"] == 1
+            assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+        begun = Counter(
+            line["task"] for name in ("w1", "w2") for line in work_log(tmp_path, name) if line["what"] == "end"
+        )
+        assert {task.rsplit("-", 2)[0] for task in begun} == set(accepted)
+        print(f"\n{len(accepted)} jobs, {KILLS} kills, {sum(begun.values()) - len(begun)} tasks ran more than once")
+
+
+@pytest.mark.slow
+async def test_i6_the_tasks_of_a_killed_worker_run_again_within_one_lease(tmp_path: Path) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+    victim, other = (node.worker(name, "echo_worker.py", MAX_CONCURRENT=8) for name in ("victim", "other"))
+    async with ended_with_test(node, victim, other):
+        await node.start()
+        await victim.start()
+        jobs = [await node.create("/jobs/echo", {"n": n, "seconds": 60 if n < 8 else 0}) for n in range(8)]
+        while len(work_log(tmp_path, "victim")) < 8:
+            assert victim.alive, victim.tail()
+            await asyncio.sleep(0.05)
+        # Their second attempt must end: the work log tells attempts apart, the sleep does not.
+        await other.start()
+        await victim.end()
+        killed = time.monotonic()
+        while len(work_log(tmp_path, "other")) < 8:
+            await asyncio.sleep(0.05)
+        again = time.monotonic() - killed
+        log = work_log(tmp_path, "other")
+        assert {line["attempt"] for line in log} == {2}
+        assert {line["task"] for line in log} == {line["task"] for line in work_log(tmp_path, "victim")}
+        print(f"\nran again {again:.1f} s after the kill; the lease is 5 s")
+        for job in jobs:
+            assert (await node.job(job))["status"] == "waiting_for_worker"
+
+
+@pytest.mark.slow
+async def test_i6_a_handler_that_kills_the_process_ends_alone(tmp_path: Path) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+    worker = node.worker("w1", "echo_worker.py")
+    async with ended_with_test(node, worker):
+        await node.start()
+        beside = [await node.create("/jobs/echo", {"n": n}) for n in range(20)]
+        deadly = await node.create("/jobs/deadly", {})
+        for _ in range(8):
+            beside.append(await node.create("/jobs/echo", {"n": 20})) if node.process.alive else None
+            try:
+                async with asyncio.timeout(4):
+                    await node.process.wait()
+            except TimeoutError:
+                break
+            await node.process.start()
+            try:
+                await node.until_open()
+            except AssertionError:
+                continue
+        job = await node.ended(deadly)
+        assert (job["status"], job["error"]["code"]) == ("quarantined", "HANDLER_CRASHED")
+        await worker.start()
+        for other in beside:
+            assert (await node.ended(other))["status"] == "finished"
+
+
+@pytest.mark.slow
+async def test_i6_a_task_that_kills_each_worker_ends_in_quarantine(tmp_path: Path) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+    worker = node.worker("w1", "echo_worker.py")
+    async with ended_with_test(node, worker):
+        await node.start()
+        job_id = await node.create("/jobs/poison", {})
+        deaths = 0
+        while (job := await node.job(job_id))["finished_at"] is None:
+            await worker.start()
+            waiting = asyncio.create_task(worker.wait())
+            ended = asyncio.create_task(node.ended(job_id))
+            await asyncio.wait((waiting, ended), return_when=asyncio.FIRST_COMPLETED)
+            deaths += waiting.done()
+            ended.cancel()
+            waiting.cancel()
+        assert job["status"] == "quarantined"
+        assert "WORKER_LOST" in job["error"]["code"]
+        assert deaths == 10
+
+
+@pytest.mark.slow
+async def test_a_fan_out_of_ten_thousand_ends_while_other_jobs_go_on(tmp_path: Path) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+    workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=100) for name in ("w1", "w2")]
+    async with ended_with_test(node, *workers):
+        await node.start()
+        for worker in workers:
+            await worker.start()
+        large = await node.create("/jobs/fan", {"branches": 10_000})
+        took = []
+        while (await node.job(large))["finished_at"] is None:
+            began = time.monotonic()
+            small = await node.create("/jobs/echo", {"n": len(took)})
+            assert (await node.ended(small))["result"] == {"echo": len(took)}
+            took.append(time.monotonic() - began)
+        job = await node.job(large)
+        assert job["result"] == {"sum": sum(range(10_000))}
+        took.sort()
+        print(f"\n{len(took)} small jobs beside it, p99 {took[int(len(took) * 0.99)] * 1000:.0f} ms")
