@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from holon.domain.events import BranchesDone, CancelRequested, TaskEnded, Woken
@@ -289,7 +291,8 @@ async def test_an_execution_timeout_of_a_branch_counts_it_as_failed_in_the_end(w
 
 
 @pytest.mark.parametrize("timeout", ["dispatch_timeout", "result_timeout"])
-async def test_what_is_due_is_done_only_when_fired_and_then_for_all(world: World, timeout: str) -> None:
-    tasks = [await world.dispatch(**{timeout: 1_000}) for _ in range(3)]
+async def test_what_is_due_is_done_for_all_by_one_fire(world: World, timeout: str) -> None:
+    fields: dict[str, Any] = {timeout: 1_000}
+    tasks = [await world.dispatch(**fields) for _ in range(3)]
     fired = await world.after(60_000, want=10)
     assert {claim.job.id for claim in fired.claims} == {task.rsplit("-", 2)[0] for task in tasks}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,10 +23,12 @@ def test_a_worker_without_the_skill_never_fits() -> None:
 
 @pytest.mark.parametrize("field", ["version", "type"])
 def test_a_version_or_type_is_compared_only_when_asked_for(field: str) -> None:
-    assert fits(Need("a"), Offering("a", **{field: "2"}))
-    assert fits(Need("a", **{field: "2"}), Offering("a", **{field: "2"}))
-    assert not fits(Need("a", **{field: "2"}), Offering("a", **{field: "3"}))
-    assert not fits(Need("a", **{field: "2"}), Offering("a"))
+    two: dict[str, Any] = {field: "2"}
+    three: dict[str, Any] = {field: "3"}
+    assert fits(Need("a"), Offering("a", **two))
+    assert fits(Need("a", **two), Offering("a", **two))
+    assert not fits(Need("a", **two), Offering("a", **three))
+    assert not fits(Need("a", **two), Offering("a"))
 
 
 def test_a_worker_without_an_input_schema_accepts_all_params() -> None:

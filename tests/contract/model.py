@@ -1,0 +1,474 @@
+"""The model: nodes and workers that do everything the rules allow, faults included, and what must hold all the while.
+
+Each job runs a little program; its trace, kept in its own state, tells what was applied. Replies are lost after the
+call was executed, nodes fall silent with their claims, workers die with their leases, and stores restart.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, TaskEnded, Woken
+from holon.domain.job import Job, Status, Waiting
+from holon.domain.task import FAILURE, SUCCESS, Outcome, RetryPolicy, TaskError
+from holon.ports import (
+    Appended,
+    Claim,
+    Creation,
+    Handback,
+    LeaseRef,
+    NewFanOut,
+    NewJob,
+    NewTask,
+    Offer,
+    Opening,
+    Progress,
+    Result,
+    Seat,
+    Step,
+    Touch,
+)
+from tests.contract.world import T, U, World
+
+WORKERS = ("w1", "w2", "w3")
+# Each instruction: what it does, and how many tasks in how large chunks.
+PROGRAM = (("go", 0, 0), ("task", 1, 0), ("sleep", 0, 0), ("fan", 4, 4), ("fast", 3, 3), ("fan", 7, 3))
+
+
+@dataclass
+class Worker:
+    """A worker process: its session, the leases that it works on, and the results that nobody acknowledged."""
+
+    worker_id: str
+    session_id: str = ""
+    credits: int = 0
+    held: dict[str, Offer] = field(default_factory=dict)
+    unanswered: dict[str, Result] = field(default_factory=dict)
+
+    def ref(self, offer: Offer) -> LeaseRef:
+        return LeaseRef(self.worker_id, self.session_id, offer.task_id, offer.lease_id)
+
+
+@dataclass
+class Held:
+    """A claim that a node holds, and until when it may rely on it."""
+
+    claim: Claim
+    until: int
+
+
+class Model:
+    """One run: `act` does something at random, `settle` drives everything to its end, `judge` looks at what came out."""
+
+    def __init__(self, world: World, seed: int, *, restarts: bool) -> None:
+        self.world = world
+        self.random = random.Random(seed)
+        self.restarts = restarts
+        self.faults = True
+        self.workers = {name: Worker(name) for name in WORKERS}
+        self.programs: dict[str, list[tuple[str, int, int]]] = {}
+        self.cancelled: set[str] = set()
+        self.held: dict[str, Held] = {}
+        self.silent: list[Claim] = []
+        self.newest_claim: dict[str, str] = {}
+        self.newest_attempt: dict[str, int] = defaultdict(int)
+        self.applied: dict[str, str] = {}
+        self.final: dict[str, str] = {}
+        self.spawns: set[tuple[str, int]] = set()
+
+    def chance(self, share: float) -> bool:
+        """True this often, as long as there are faults."""
+        return self.faults and self.random.random() < share
+
+    async def act(self) -> None:
+        """One action of a node, a worker, a client, or time."""
+        actions = (
+            (3, self.create),
+            (1, self.cancel),
+            (6, self.claim),
+            (10, self.run),
+            (1, self.run_silent),
+            (4, self.open_session),
+            (8, self.lease),
+            (6, self.touch),
+            (10, self.complete),
+            (6, self.pass_time),
+            (2, self.spawn),
+            (1, self.rekey),
+            (1, self.keep_or_release),
+            (1, self.restart),
+        )
+        [action] = self.random.choices([one for _, one in actions], [weight for weight, _ in actions])
+        await action()
+
+    # Clients ------------------------------------------------------------------------------------------------------
+
+    async def create(self) -> None:
+        items, programs = [], []
+        for _ in range(self.random.randint(1, 3)):
+            program = [self.random.choice(PROGRAM) for _ in range(self.random.randint(1, 4))]
+            job = Job(self.world.unique("0-"), "bp", "ann", {}, "0", state_history={"trace": []})
+            told = (HistoryEvent("job_created", self.world.now),)
+            items.append(NewJob(job, told, job.id, b"digest"))
+            programs.append(program)
+        while self.chance(0.2):
+            await self.world.storage.create_jobs(items, 0)
+        created = await self.world.storage.create_jobs(items, self.want())
+        for (job_id, what), item, program in zip(created.jobs, items, programs, strict=True):
+            assert job_id == item.job.id
+            assert what in (Creation.CREATED, Creation.EXISTING)
+            self.programs[job_id] = program
+        self.take(created.claims)
+
+    async def cancel(self) -> None:
+        if not self.programs:
+            return
+        job = self.random.choice(list(self.programs))
+        self.cancelled.add(job)
+        key = self.world.unique("cancel-")
+        answers = [(await self.world.storage.append(job, CancelRequested("ann"), key, 0))[0] for _ in range(2)]
+        assert answers[0] in (Appended.APPENDED, Appended.OVER)
+        assert answers[1] is (Appended.DUPLICATE if answers[0] is Appended.APPENDED else Appended.OVER)
+
+    # Nodes --------------------------------------------------------------------------------------------------------
+
+    def want(self) -> int:
+        return self.random.randint(0, 3)
+
+    def take(self, claims: Sequence[Claim]) -> None:
+        """Claims handed over: nobody else may hold them, and a suspect runs alone."""
+        for claim in claims:
+            job, now = claim.job.id, self.world.now
+            assert job not in self.held or self.held[job].until <= now, f"{job} is claimed twice"
+            self.held.pop(job, None)
+            live = [other for other, held in self.held.items() if held.until > now]
+            assert claim.deliveries == 1 or not live, f"{job} is a suspect and runs beside {live}"
+            assert claim.deliveries == 1 or len(claims) == 1
+            self.newest_claim[job] = claim.claim_id
+            self.held[job] = Held(claim, now + self.world.settings.claim)
+
+    async def claim(self) -> None:
+        if self.chance(0.1):
+            await self.world.storage.claim(self.want())
+        self.take(await self.world.storage.claim(self.want()))
+
+    async def keep_or_release(self) -> None:
+        for job, held in list(self.held.items()):
+            pair = [(job, held.claim.claim_id)]
+            if self.random.random() < 0.5:
+                if (await self.world.storage.keep(pair))[0]:
+                    held.until = self.world.now + self.world.settings.claim
+            else:
+                await self.world.storage.release(pair)
+                del self.held[job]
+
+    async def run(self) -> None:
+        if not self.held:
+            return
+        job = self.random.choice(list(self.held))
+        claim = self.held.pop(job).claim
+        if self.chance(0.1):
+            self.silent.append(claim)
+            return
+        await self.commit(claim)
+
+    async def run_silent(self) -> None:
+        """A node that was silent goes on with what it held."""
+        if self.silent:
+            await self.commit(self.silent.pop(self.random.randrange(len(self.silent))))
+
+    async def commit(self, claim: Claim) -> None:
+        job = claim.job.id
+        step = self.step(claim)
+        if step is None:
+            await self.world.storage.release([(job, claim.claim_id)])
+            return
+        lost = self.chance(0.2)
+        seats = self.seats()
+        done = await self.world.storage.commit(step, 0 if lost else self.want(), seats)
+        if self.newest_claim[job] != claim.claim_id:
+            assert done.conflict, f"{job}: a lost claim committed"
+        if done.conflict:
+            return
+        assert (await self.world.record(job)).job == step.job
+        if lost:
+            again = await self.world.storage.commit(step, self.want(), seats)
+            assert not again.conflict, f"{job}: a repeated commit is a conflict"
+            assert again.leased.offers == done.leased.offers
+            assert again.events == done.events
+            assert (await self.world.record(job)).job == step.job
+            done = again
+        self.offered(done.leased.offers)
+        if step.keep and not step.job.status.terminal:
+            again = replace(claim, job=step.job, events=done.events, deliveries=1)
+            self.held[job] = Held(again, self.world.now + self.world.settings.claim)
+        self.take(done.claims)
+
+    def step(self, claim: Claim) -> Step | None:
+        """What the job's program decides; None when there is nothing to do."""
+        job, program = claim.job, self.programs[claim.job.id]
+        at = int(job.current_state)
+        number, event = claim.events[0] if claim.events else (0, None)
+        for other, one in claim.events:
+            if isinstance(one, CancelRequested):
+                number, event = other, one
+        given = Step(claim.claim_id, self.world.unique("commit-"), job, keep=self.random.random() < 0.5)
+        if claim.deliveries > self.world.settings.max_deliveries:
+            return self.moved(given, job, Status.QUARANTINED)
+        if isinstance(event, CancelRequested):
+            return replace(self.moved(given, job, Status.CANCELLED), consumed=(number,), end_tasks=True)
+        if job.status.due:
+            if at == len(program):
+                return self.moved(given, job, Status.FINISHED)
+            return self.decided(given, job, *program[at])
+        if event is None:
+            return None
+        assert job.waiting is not None
+        assert job.waiting.step == event.step, f"{job.id}: a stale event"
+        failed_fast = isinstance(event, BranchesDone) and event.fail_fast
+        if not failed_fast:
+            job = replace(job, state_history={"trace": [*job.state_history["trace"], self.kind(event)]})
+            job = replace(job, current_state=str(at + 1), waiting=None)
+        step = self.moved(given, job, Status.FAILED if failed_fast else Status.RUNNING)
+        return replace(step, consumed=(number,), end_tasks=failed_fast)
+
+    def kind(self, event: TaskEnded | BranchesDone | Woken) -> str:
+        return {TaskEnded: "task", BranchesDone: "fan", Woken: "sleep"}[type(event)]
+
+    def moved(self, given: Step, job: Job, status: Status) -> Step:
+        told = [HistoryEvent("state_finished", self.world.now)]
+        if status.terminal:
+            told.append(HistoryEvent("job_completed", self.world.now, details={"status": str(status)}))
+        return replace(given, job=replace(job, step=given.job.step + 1, status=status), history=tuple(told))
+
+    def decided(self, given: Step, job: Job, what: str, count: int, chunk: int) -> Step:
+        if what == "go":
+            trace = [*job.state_history["trace"], "go"]
+            moved = replace(job, state_history={"trace": trace}, current_state=str(int(job.current_state) + 1))
+            return self.moved(given, moved, Status.RUNNING)
+        waits = replace(job, waiting=Waiting(job.step, {}, None if what in ("task", "sleep") else "gather"))
+        if what == "sleep":
+            step = self.moved(given, waits, Status.WAITING_FOR_RETRY)
+            return replace(step, wake_after=self.random.randint(0, 20_000), keep=False)
+        tasks = tuple(self.task(job, index) for index in range(count))
+        if what == "task":
+            return replace(self.moved(given, waits, Status.WAITING_FOR_WORKER), tasks=tasks, keep=False)
+        rest = tuple(tasks[at : at + chunk] for at in range(chunk, count, chunk))
+        fan = NewFanOut(count, what == "fast", rest)
+        step = self.moved(given, waits, Status.WAITING_FOR_PARALLEL)
+        return replace(step, tasks=tasks[:chunk], fan_out=fan, keep=False)
+
+    def task(self, job: Job, index: int) -> NewTask:
+        pick = self.random.choice
+        return NewTask(
+            id=f"{job.id}-{job.step}-{index}",
+            index=index,
+            need=pick((T, U)),
+            params=b"{}",
+            priority=pick((0.0, 0.0, 1.0)),
+            execution_timeout=pick((15_000, 300_000)),
+            dispatch_timeout=pick((None, None, 60_000)),
+            result_timeout=pick((None, None, 90_000)),
+            retry=RetryPolicy(2, 1_000, 5_000),
+        )
+
+    async def spawn(self) -> None:
+        if self.spawns:
+            job, step = self.random.choice(sorted(self.spawns))
+            self.spawns.discard((job, step))
+            self.offered((await self.world.storage.spawn(job, step, self.seats())).offers)
+
+    async def rekey(self) -> None:
+        for need, other in ((T, U), (U, T)):
+            waiting = await self.world.storage.queued_tasks(need.key, "", 2)
+            await self.world.storage.rekey([(record.id, other) for record in waiting])
+
+    async def pass_time(self) -> None:
+        self.world.clock.advance(self.random.choice((0, 100, 1_000, 4_000, 9_000)))
+        if self.chance(0.1):
+            await self.world.fire(*self.seats(), want=self.want())
+        limit = self.random.choice((1, 1_000))
+        fired = await self.world.fire(*self.seats(), want=self.want(), limit=limit)
+        self.spawns |= set(fired.spawns)
+        self.offered(fired.leased.offers)
+        self.take(fired.claims)
+
+    async def restart(self) -> None:
+        """The node is killed: its claims, and the sessions of its workers, are over."""
+        if self.restarts and self.faults and self.random.random() < 0.5:
+            self.silent += [held.claim for held in self.held.values()]
+            self.held.clear()
+            await self.world.restart()
+            for worker in self.workers.values():
+                worker.session_id = ""
+
+    # Workers ------------------------------------------------------------------------------------------------------
+
+    def seats(self) -> list[Seat]:
+        """Some sessions, each with room for some tasks; more than their credits, at times."""
+        live = [worker for worker in self.workers.values() if worker.session_id]
+        self.random.shuffle(live)
+        keys = (T.key, U.key)
+        return [Seat(worker.worker_id, worker.session_id, self.random.randint(0, 4), keys) for worker in live[:2]]
+
+    def offered(self, offers: Sequence[Offer]) -> None:
+        """Offers come to their sessions: within the credits, and each task under one new lease."""
+        for offer in offers:
+            worker = self.workers[offer.worker_id]
+            self.newest_attempt[offer.task_id] = max(self.newest_attempt[offer.task_id], offer.attempt)
+            assert offer.task_id not in self.final, f"{offer.task_id} is leased though it is over"
+            if offer.session_id != worker.session_id:
+                continue
+            worker.held[offer.lease_id] = offer
+            assert len(worker.held) <= worker.credits, f"{worker.worker_id} holds more than it granted"
+
+    async def open_session(self) -> None:
+        """A worker connects: a process that goes on, or a new one that knows of nothing."""
+        worker = self.random.choice(list(self.workers.values()))
+        if self.chance(0.3):
+            worker.held.clear()
+            worker.unanswered.clear()
+        worker.session_id = self.world.unique("session-")
+        worker.credits = self.random.randint(1, 4)
+        resumed = {offer.lease_id: offer.task_id for offer in worker.held.values()}
+        resumed |= {result.lease_id: result.task_id for result in worker.unanswered.values()}
+        pairs = tuple((task, lease) for lease, task in resumed.items())
+        opening = Opening(worker.worker_id, worker.session_id, worker.credits, pairs)
+        if self.chance(0.2):
+            await self.world.storage.open_session(opening)
+        opened = await self.world.storage.open_session(opening)
+        kept = {offer.lease_id: offer for offer in opened.kept}
+        assert kept.keys() | {lease for _, lease, _ in opened.dropped} == resumed.keys()
+        assert all(self.newest_attempt[offer.task_id] <= offer.attempt for offer in kept.values())
+        worker.held = {lease: offer for lease, offer in kept.items() if lease not in worker.unanswered}
+        if self.chance(0.2):
+            await self.world.storage.close_session(worker.worker_id, worker.session_id)
+            worker.session_id = ""
+
+    async def lease(self) -> None:
+        seats = self.seats()
+        if self.chance(0.1):
+            await self.world.storage.lease(seats)
+        else:
+            self.offered((await self.world.storage.lease(seats)).offers)
+
+    async def touch(self) -> None:
+        """A worker says what it holds, gives some back, and changes its credits."""
+        worker = self.random.choice(list(self.workers.values()))
+        if not worker.session_id:
+            return
+        refs = [worker.ref(offer) for offer in worker.held.values()]
+        back = [ref for ref in refs if self.random.random() < 0.15]
+        rest = tuple(ref for ref in refs if ref not in back)
+        worker.credits = self.random.randint(1, 4) if self.chance(0.2) else worker.credits
+        touch = Touch(
+            accepts=rest,
+            extends=tuple(ref for ref in rest if self.random.random() < 0.8),
+            handbacks=tuple(Handback(ref, self.random.random() < 0.5) for ref in back),
+            progress=tuple(Progress(ref, self.random.random() * 100, "") for ref in rest),
+            credits=((worker.worker_id, worker.session_id, worker.credits),),
+        )
+        for ref in back:
+            del worker.held[ref.lease_id]
+        if self.chance(0.2):
+            await self.world.storage.touch(touch, ())
+        touched = await self.world.storage.touch(touch, ())
+        assert not {ref for ref in touched.lost if ref.lease_id not in worker.held}
+        for ref in touched.lost:
+            # Told to stop; its final word is a result that nobody wants.
+            await self.send(worker, Result(ref.task_id, ref.lease_id, self.outcome(worker)))
+
+    async def complete(self) -> None:
+        """A worker sends a result: a new one, or one that was not acknowledged."""
+        worker = self.random.choice(list(self.workers.values()))
+        if worker.unanswered and self.random.random() < 0.5:
+            await self.send(worker, self.random.choice(list(worker.unanswered.values())))
+        elif worker.held:
+            offer = self.random.choice(list(worker.held.values()))
+            outcome = self.outcome(worker)
+            again = outcome.status == FAILURE and offer.generation <= offer.retry.max_retries
+            after = self.random.randint(0, 3_000) if again else None
+            await self.send(worker, Result(offer.task_id, offer.lease_id, outcome, after))
+
+    def outcome(self, worker: Worker) -> Outcome:
+        if self.chance(0.3):
+            return Outcome(FAILURE, error=TaskError("TRANSIENT_ERROR", "it broke"), worker_id=worker.worker_id)
+        return Outcome(SUCCESS, b"{}", worker_id=worker.worker_id)
+
+    async def send(self, worker: Worker, result: Result) -> None:
+        task, lease = result.task_id, result.lease_id
+        offer = worker.held.pop(lease, None)
+        stale = offer is not None and self.newest_attempt[task] > offer.attempt
+        lost = self.chance(0.2)
+        want, seats = (0, []) if lost else (self.want(), self.seats())
+        done = await self.world.storage.complete([result], worker.worker_id, want, seats)
+        verdict = done.verdicts[0]
+        if verdict is None:
+            assert not stale, f"{task}: a result under an earlier lease was applied"
+            self.applied[task] = lease
+            if result.retry_after is None:
+                assert self.final.setdefault(task, lease) == lease, f"{task}: two outcomes were applied"
+        elif lease == self.applied.get(task):
+            raise AssertionError(f"{task}: a committed result is answered {verdict}")
+        if lost:
+            worker.unanswered[lease] = result
+            return
+        worker.unanswered.pop(lease, None)
+        self.offered(done.leased.offers)
+        self.take(done.claims)
+
+    # The end ------------------------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """No more faults: everything that was acknowledged must come to its end, by timers and claims alone."""
+        self.faults = False
+        for worker in self.workers.values():
+            worker.held.clear()
+            worker.session_id, worker.credits = self.world.unique("session-"), 5
+            await self.world.storage.open_session(Opening(worker.worker_id, worker.session_id, 5))
+        for _ in range(5_000):
+            for job in list(self.held):
+                await self.commit(self.held.pop(job).claim)
+            self.take(await self.world.storage.claim(10))
+            await self.lease()
+            for worker in self.workers.values():
+                for offer in list(worker.held.values()):
+                    await self.send(worker, Result(offer.task_id, offer.lease_id, self.outcome(worker)))
+            while self.spawns:
+                await self.spawn()
+            fired = await self.world.fire(want=10)
+            self.spawns |= set(fired.spawns)
+            self.take(fired.claims)
+            if self.held or self.spawns or any(worker.held for worker in self.workers.values()):
+                continue
+            if fired.next_due is None:
+                return
+            self.world.clock.advance(max(0, fired.next_due - self.world.now))
+        raise AssertionError("it does not come to an end")
+
+    async def judge(self) -> None:
+        """What must be true of everything that was acknowledged."""
+        assert list(await self.world.storage.claim(100)) == []
+        assert dict(await self.world.storage.needs()) == {}
+        for job, program in self.programs.items():
+            record = await self.world.record(job)
+            status, told = record.job.status, await self.world.told(job)
+            assert status.terminal, f"{job} is stuck: {record}"
+            types = [event.type for event in told]
+            assert types.count("job_created") == 1
+            assert types.count("job_completed") == 1
+            assert types.count("state_finished") == record.job.step, f"{job}: a step was written twice, or not"
+            ends = [(event.task_id, event.details["generation"]) for event in told if event.type == "task_finished"]
+            assert len(ends) == len(set(ends)), f"{job}: one try of a task ended twice"
+            expected = [{"fast": "fan"}.get(what, what) for what, _, _ in program]
+            trace = record.job.state_history["trace"]
+            assert trace == expected[: len(trace)], f"{job}: {trace} is not {expected}"
+            if status is Status.FINISHED:
+                assert trace == expected, f"{job} finished early"
+            elif status is Status.CANCELLED:
+                assert job in self.cancelled
+            elif status is Status.FAILED:
+                assert "fast" in [what for what, _, _ in program]
