@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TypeAlias
 
+import pytest
 from hypothesis import settings
 
 # Limits in time are not asserted: a busy machine is no failure.
@@ -13,3 +16,22 @@ settings.load_profile("holon")
 
 def pytest_report_header() -> str:
     return f"storage: {os.environ.get('HOLON_TEST_STORAGE', 'memory and sqlite')}"
+
+
+Measured: TypeAlias = Callable[[str], None]
+_MEASURED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Takes down a figure that a test measured; all of them are shown at the end of the run."""
+    figures = request.config.stash.setdefault(_MEASURED, [])
+    return lambda figure: figures.append(f"{request.node.name}: {figure}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    figures = config.stash.get(_MEASURED, [])
+    if figures:
+        terminalreporter.section("measured")
+        for figure in figures:
+            terminalreporter.write_line(figure)

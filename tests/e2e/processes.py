@@ -9,7 +9,9 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,23 @@ from holon.security import certificates
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SERVE = "from holon.cli import main; main()"
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
+    """Wait for something that another process does, and that nothing here can be told of.
+
+    Arguments:
+        condition: whether it is so; may be a coroutine function.
+        what: what is waited for, for the failure.
+    """
+    ends = time.monotonic() + seconds
+    while True:
+        so = condition()
+        if await so if isawaitable(so) else so:
+            return
+        if time.monotonic() > ends:
+            raise AssertionError(f"not so within {seconds:g} s: {what}")
+        await asyncio.sleep(0.03)
 
 
 def free_ports(count: int) -> list[int]:
@@ -119,14 +138,15 @@ class Node:
         await self.until_open()
 
     async def until_open(self) -> None:
-        for _ in range(600):
-            if not self.process.alive:
-                raise AssertionError(f"the node ended:\n{self.process.tail()}")
-            with contextlib.suppress(httpx.TransportError):
-                if (await self.api.get("/_public/status")).status_code == 200:
-                    return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"the node did not open its doors:\n{self.process.tail()}")
+        """Wait until the doors of a started process are open."""
+        await until(self._is_open, "the node's doors are open")
+
+    async def _is_open(self) -> bool:
+        if not self.process.alive:
+            raise AssertionError(f"the node ended:\n{self.process.tail()}")
+        with contextlib.suppress(httpx.TransportError):
+            return (await self.api.get("/_public/status")).status_code == 200
+        return False
 
     def worker(self, name: str, module: str, **settings: object) -> Process:
         """A worker process of a module beside this one, not started yet."""
@@ -144,20 +164,19 @@ class Node:
 
     async def create(self, path: str, data: dict[str, Any], **body: object) -> str:
         """Create a job, again and again under one key until the answer is sure: its id."""
-        key = secrets.token_hex(8)
-        while True:
-            try:
-                answer = await self.api.post(
-                    f"/api/v1{path}", json={"initial_data": data, **body}, headers={"Idempotency-Key": key}
-                )
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)
-                continue
-            if answer.status_code == 503:
-                await asyncio.sleep(0.05)
-                continue
-            assert answer.status_code == 202, answer.text
-            return str(answer.json()["job_id"])
+        made: list[str] = []
+        headers = {"Idempotency-Key": secrets.token_hex(8)}
+
+        async def accepted() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                answer = await self.api.post(f"/api/v1{path}", json={"initial_data": data, **body}, headers=headers)
+                if answer.status_code != 503:
+                    assert answer.status_code == 202, answer.text
+                    made.append(answer.json()["job_id"])
+            return bool(made)
+
+        await until(accepted, "a job is accepted")
+        return made[0]
 
     async def job(self, job_id: str) -> dict[str, Any]:
         answer = await self.api.get(f"/api/v1/jobs/{job_id}")
@@ -167,12 +186,12 @@ class Node:
 
     async def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
         """The job when it is over."""
-        async with asyncio.timeout(seconds):
-            while True:
-                job = await self.job(job_id)
-                if job["finished_at"] is not None:
-                    return job
-                await asyncio.sleep(0.05)
+
+        async def over() -> bool:
+            return (await self.job(job_id))["finished_at"] is not None
+
+        await until(over, f"job {job_id} is over", seconds)
+        return await self.job(job_id)
 
     async def history(self, job_id: str) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.processes import Node, ended_with_test, work_log
+from tests.conftest import Measured
+from tests.e2e.processes import Node, ended_with_test, until, work_log
 
 BLUEPRINTS = Path(__file__).parent / "blueprints"
 KILLS = 20
@@ -29,7 +30,9 @@ def finishes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-async def test_i1_i3_every_accepted_job_ends_once_though_the_node_is_killed_twenty_times(tmp_path: Path) -> None:
+async def test_i1_i3_every_accepted_job_ends_once_though_the_node_is_killed_twenty_times(
+    tmp_path: Path, measured: Measured
+) -> None:
     node = Node(tmp_path, BLUEPRINTS, **QUICK)
     workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=60) for name in ("w1", "w2")]
     chance = random.Random(20)
@@ -68,31 +71,27 @@ async def test_i1_i3_every_accepted_job_ends_once_though_the_node_is_killed_twen
             line["task"] for name in ("w1", "w2") for line in work_log(tmp_path, name) if line["what"] == "end"
         )
         assert {task.rsplit("-", 2)[0] for task in begun} == set(accepted)
-        print(f"\n{len(accepted)} jobs, {KILLS} kills, {sum(begun.values()) - len(begun)} tasks ran more than once")
+        measured(f"{len(accepted)} jobs, {KILLS} kills, {sum(begun.values()) - len(begun)} tasks ran more than once")
 
 
 @pytest.mark.slow
-async def test_i6_the_tasks_of_a_killed_worker_run_again_within_one_lease(tmp_path: Path) -> None:
+async def test_i6_the_tasks_of_a_killed_worker_run_again_within_one_lease(tmp_path: Path, measured: Measured) -> None:
     node = Node(tmp_path, BLUEPRINTS, **QUICK)
     victim, other = (node.worker(name, "echo_worker.py", MAX_CONCURRENT=8) for name in ("victim", "other"))
     async with ended_with_test(node, victim, other):
         await node.start()
         await victim.start()
-        jobs = [await node.create("/jobs/echo", {"n": n, "seconds": 60 if n < 8 else 0}) for n in range(8)]
-        while len(work_log(tmp_path, "victim")) < 8:
-            assert victim.alive, victim.tail()
-            await asyncio.sleep(0.05)
-        # Their second attempt must end: the work log tells attempts apart, the sleep does not.
+        jobs = [await node.create("/jobs/echo", {"n": n, "seconds": 60}) for n in range(8)]
+        await until(lambda: len(work_log(tmp_path, "victim")) == 8, "the victim holds all tasks")
         await other.start()
         await victim.end()
         killed = time.monotonic()
-        while len(work_log(tmp_path, "other")) < 8:
-            await asyncio.sleep(0.05)
+        await until(lambda: len(work_log(tmp_path, "other")) == 8, "the other worker has begun all tasks")
         again = time.monotonic() - killed
         log = work_log(tmp_path, "other")
         assert {line["attempt"] for line in log} == {2}
         assert {line["task"] for line in log} == {line["task"] for line in work_log(tmp_path, "victim")}
-        print(f"\nran again {again:.1f} s after the kill; the lease is 5 s")
+        measured(f"ran again {again:.1f} s after the kill; the lease is 5 s")
         for job in jobs:
             assert (await node.job(job))["status"] == "waiting_for_worker"
 
@@ -146,7 +145,7 @@ async def test_i6_a_task_that_kills_each_worker_ends_in_quarantine(tmp_path: Pat
 
 
 @pytest.mark.slow
-async def test_a_fan_out_of_ten_thousand_ends_while_other_jobs_go_on(tmp_path: Path) -> None:
+async def test_a_fan_out_of_ten_thousand_ends_while_other_jobs_go_on(tmp_path: Path, measured: Measured) -> None:
     node = Node(tmp_path, BLUEPRINTS, **QUICK)
     workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=100) for name in ("w1", "w2")]
     async with ended_with_test(node, *workers):
@@ -163,4 +162,4 @@ async def test_a_fan_out_of_ten_thousand_ends_while_other_jobs_go_on(tmp_path: P
         job = await node.job(large)
         assert job["result"] == {"sum": sum(range(10_000))}
         took.sort()
-        print(f"\n{len(took)} small jobs beside it, p99 {took[int(len(took) * 0.99)] * 1000:.0f} ms")
+        measured(f"{len(took)} small jobs beside it, p99 {took[int(len(took) * 0.99)] * 1000:.0f} ms")
