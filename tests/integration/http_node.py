@@ -1,0 +1,101 @@
+"""A node of one door: real HTTP over loopback, the engine over the store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from holon.engine.core import Engine, EngineSettings
+from holon.ports import StoreSettings
+from holon.security.access import TokenGate
+from holon.storage.memory import MemoryStorage
+from transports.http.door import HttpDoor, HttpSettings
+
+TOKEN = "the-token-of-the-clients"
+AUTH = {"X-Client-Token": TOKEN}
+GUARD = 10.0
+LIMIT = 100_000
+
+
+@dataclass
+class Input:
+    n: int
+    note: str = ""
+
+
+def blueprints() -> list[Blueprint]:
+    doubling = Blueprint("doubling", api_endpoint="/jobs/doubling", api_version="v1")
+
+    @doubling.handler(is_start=True)
+    async def start(initial_data: Input, actions: ActionFactory) -> None:
+        actions.go_to("done")
+
+    @doubling.handler(is_end=True)
+    async def done(initial_data: Input) -> dict[str, int]:
+        return {"twice": 2 * initial_data.n}
+
+    waiting = Blueprint("waiting", api_endpoint="/jobs/waiting", api_version="v1")
+
+    @waiting.handler(is_start=True)
+    async def ask(actions: ActionFactory) -> None:
+        actions.dispatch_task("nobody-has-this", {}, transitions={"success": "end"})
+
+    @waiting.handler(is_end=True)
+    async def end() -> None: ...
+
+    plain = Blueprint("plain", api_endpoint="/plain")
+
+    @plain.handler(is_start=True, is_end=True, outcome="failed")
+    async def only() -> dict[str, bool]:
+        return {"tried": True}
+
+    hidden = Blueprint("hidden")
+
+    @hidden.handler(is_start=True, is_end=True)
+    async def alone() -> None: ...
+
+    return [doubling, waiting, plain, hidden]
+
+
+@dataclass
+class Node:
+    engine: Engine
+    door: HttpDoor
+    client: httpx.AsyncClient
+
+    async def ended(self, job_id: str) -> dict[str, Any]:
+        async with asyncio.timeout(GUARD):
+            while True:
+                job: dict[str, Any] = (await self.client.get(f"/api/v1/jobs/{job_id}", headers=AUTH)).json()
+                if job["finished_at"] is not None:
+                    return job
+
+    async def created(self, path: str = "/api/v1/jobs/waiting", data: object = None) -> str:
+        reply = await self.client.post(path, json={"initial_data": data or {}}, headers=AUTH)
+        assert reply.status_code == 202, reply.text
+        return str(reply.json()["job_id"])
+
+
+@asynccontextmanager
+async def running(settings: HttpSettings | None = None, token: str = TOKEN) -> AsyncIterator[Node]:
+    store_settings = StoreSettings(node_id="n1")
+    engine = Engine(MemoryStorage(store_settings), store_settings, EngineSettings())
+    engine.blueprints.register_all(blueprints())
+    loops = asyncio.create_task(engine.run())
+    settings = settings or HttpSettings(port=0, max_body=LIMIT)
+    try:
+        async with (
+            HttpDoor(engine.jobs, engine.blueprints, settings, TokenGate(token)) as door,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{door.port}", trust_env=False, timeout=GUARD) as client,
+        ):
+            yield Node(engine, door, client)
+    finally:
+        loops.cancel()
+        await asyncio.gather(loops, return_exceptions=True)
