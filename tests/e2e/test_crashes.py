@@ -153,7 +153,7 @@ async def test_a_fan_out_of_ten_thousand_ends_while_other_jobs_go_on(tmp_path: P
         for worker in workers:
             await worker.start()
         large = await node.create("/jobs/fan", {"branches": 10_000})
-        took = []
+        took: list[float] = []
         while (await node.job(large))["finished_at"] is None:
             began = time.monotonic()
             small = await node.create("/jobs/echo", {"n": len(took)})
