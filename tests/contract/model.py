@@ -61,7 +61,7 @@ class Held:
 
 
 class Model:
-    """One run: `act` does something at random, `settle` drives everything to its end, `judge` looks at what came out."""
+    """One run: `act` does something at random, `settle` drives all to its end, `judge` looks at what came out."""
 
     def __init__(self, world: World, seed: int, *, restarts: bool) -> None:
         self.world = world
@@ -444,9 +444,10 @@ class Model:
             self.take(fired.claims)
             if self.held or self.spawns or any(worker.held for worker in self.workers.values()):
                 continue
-            if fired.next_due is None:
+            if fired.next_due is not None:
+                self.world.clock.advance(max(0, fired.next_due - self.world.now))
+            elif not await self.world.storage.needs():
                 return
-            self.world.clock.advance(max(0, fired.next_due - self.world.now))
         raise AssertionError("it does not come to an end")
 
     async def judge(self) -> None:
