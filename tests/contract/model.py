@@ -86,15 +86,15 @@ class Model:
     async def act(self) -> None:
         """One action of a node, a worker, a client, or time."""
         actions = (
-            (3, self.create),
+            (2, self.create),
             (1, self.cancel),
-            (6, self.claim),
-            (10, self.run),
-            (1, self.run_silent),
-            (4, self.open_session),
-            (8, self.lease),
+            (8, self.claim),
+            (18, self.run),
+            (2, self.run_silent),
+            (3, self.open_session),
+            (10, self.lease),
             (6, self.touch),
-            (10, self.complete),
+            (16, self.complete),
             (6, self.pass_time),
             (2, self.spawn),
             (1, self.rekey),
@@ -108,7 +108,7 @@ class Model:
 
     async def create(self) -> None:
         items, programs = [], []
-        for _ in range(self.random.randint(1, 3)):
+        for _ in range(self.random.randint(1, 2)):
             program = [self.random.choice(PROGRAM) for _ in range(self.random.randint(1, 4))]
             job = Job(self.world.unique("0-"), "bp", "ann", {}, "0", state_history={"trace": []})
             told = (HistoryEvent("job_created", self.world.now),)
