@@ -1,0 +1,8 @@
+"""The node: the composition root, and its face as a library."""
+
+from __future__ import annotations
+
+from holon.node.engine import OrchestratorEngine
+from holon.node.root import Node, Ports
+
+__all__ = ["Node", "OrchestratorEngine", "Ports"]

@@ -1,0 +1,75 @@
+"""The node as a library, under its classic name."""
+
+from __future__ import annotations
+
+import asyncio
+
+from holon.config import Config
+from holon.domain.blueprint import Blueprint
+from holon.engine.blueprints import Blueprints
+from holon.engine.contracts import Contracts
+from holon.node.root import Node, Ports, Store
+
+
+class OrchestratorEngine:
+    """The node as a library: register blueprints, then `run()`, or `await start()` and `await stop()`.
+
+    Arguments:
+        storage: the store, such as `MemoryStorage()`; it wins over the settings.
+        config: the settings.
+    """
+
+    def __init__(self, storage: Store | None = None, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self._storage = storage
+        self._blueprints: list[Blueprint] = []
+        self._node: Node | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.ports: Ports | None = None
+
+    def __repr__(self) -> str:
+        return f"OrchestratorEngine(blueprints={len(self._blueprints)}, running={self._task is not None})"
+
+    def register_blueprint(self, blueprint: Blueprint) -> None:
+        """Add a blueprint; before the start.
+
+        Raises:
+            RuntimeError: the engine runs already.
+            BlueprintError: it is not sound, or its name is taken.
+        """
+        if self._task is not None:
+            raise RuntimeError("blueprints are registered before the engine starts")
+        check = Blueprints(Contracts())
+        check.register_all([*self._blueprints, blueprint])
+        self._blueprints.append(blueprint)
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT, drained. Blocks; not for use inside a running event loop."""
+        asyncio.run(Node(self.config, self._blueprints, self._storage).run_until_signalled())
+
+    async def start(self) -> None:
+        """Start in the background; returns when every door is open.
+
+        Raises:
+            RuntimeError: the engine runs already.
+            ConfigError: as for `Node.run`.
+        """
+        if self._task is not None:
+            raise RuntimeError("the engine runs already")
+        self._node = Node(self.config, self._blueprints, self._storage)
+        opened = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._node.run(opened.set_result), name="holon-node")
+        await asyncio.wait((opened, self._task), return_when=asyncio.FIRST_COMPLETED)
+        if not opened.done():
+            task, self._task = self._task, None
+            await task
+            raise RuntimeError("the node ended before its doors were open")
+        self.ports = opened.result()
+
+    async def stop(self) -> None:
+        """Drain and end; returns when everything is closed. May be called again, and before `start`."""
+        if self._task is None or self._node is None:
+            return
+        self._node.stop()
+        task, self._task = self._task, None
+        await task

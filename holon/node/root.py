@@ -1,0 +1,174 @@
+"""The composition root: a node built from its settings, run, drained and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from holon.clock import Clock, SystemClock
+from holon.config import Config, StorageURI
+from holon.domain.blueprint import Blueprint
+from holon.engine.core import Engine
+from holon.engine.loader import load_directory
+from holon.node.settings import (
+    client_door_settings,
+    engine_settings,
+    http_settings,
+    store_settings,
+    worker_door_settings,
+)
+from holon.ports import StoreSettings
+from holon.security.access import TokenGate
+from holon.security.tls import ServerCredentials, load_server_credentials
+from holon.storage.memory import MemoryStorage
+from holon.storage.sqlite import SqliteStorage
+from transports.grpc.client_door import ClientDoor
+from transports.grpc.worker_door import WorkerDoor
+from transports.http.door import HttpDoor
+
+log = logging.getLogger(__name__)
+
+Store: TypeAlias = MemoryStorage | SqliteStorage
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the doors of a running node are."""
+
+    http: int
+    worker: int
+    client: int
+
+
+class Node:
+    """One node: its store, engine and doors, as one thing that runs.
+
+    Arguments:
+        config: its settings; checked and frozen when it runs.
+        blueprints: what it runs, beside what `BLUEPRINTS_DIR` holds.
+        storage: a store of the caller's own; it wins over `STORAGE_URI`.
+        clock: what says the time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        blueprints: Iterable[Blueprint] = (),
+        storage: Store | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.config = config
+        self._blueprints = list(blueprints)
+        self._storage = storage
+        self._clock = clock or SystemClock()
+        self._stop = asyncio.Event()
+        self._now = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Node({self.config.INSTANCE_ID}, {self.config.STORAGE_URI})"
+
+    async def run(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
+        """Run until `stop`, drained; a second `stop` ends it at once. A cancel ends it at once too.
+
+        Arguments:
+            ready: called once, when every door is open.
+        Raises:
+            ConfigError: settings, certificates or the store's file are wrong; nothing was opened.
+            BlueprintError: a blueprint is not sound.
+        """
+        config = self.config.freeze()
+        blueprints = self._blueprints + (load_directory(config.BLUEPRINTS_DIR) if config.BLUEPRINTS_DIR else [])
+        credentials = self._credentials()
+        settings = store_settings(config)
+        async with AsyncExitStack() as resources:
+            store = await resources.enter_async_context(self._open(settings))
+            engine = Engine(store, settings, engine_settings(config))
+            engine.blueprints.register_all(blueprints)
+            async with asyncio.TaskGroup() as loops:
+                running = loops.create_task(engine.run(), name="engine")
+                broken = loops.create_task(store.failure(), name="store")
+                try:
+                    async with AsyncExitStack() as doors:
+                        http, worker, client = await self._doors(doors, engine, credentials)
+                        ports = Ports(http.port, worker.port, client.port)
+                        log.info("node %s is ready: %s", config.INSTANCE_ID, ports)
+                        ready(ports)
+                        await self._stop.wait()
+                        await self._drain(engine, http, worker, client)
+                finally:
+                    running.cancel()
+                    broken.cancel()
+
+    def stop(self) -> None:
+        """Drain and end; called again, end now. Safe to call at any time, also before `run`."""
+        if self._stop.is_set():
+            self._now.set()
+        self._stop.set()
+
+    async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
+        """Run, and stop at SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            await self.run(ready)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    # How it is built -------------------------------------------------------------------------------------------------
+
+    def _open(self, settings: StoreSettings) -> Store:
+        if self._storage is not None:
+            self._storage.configure(settings)
+            return self._storage
+        uri = StorageURI.parse(self.config.STORAGE_URI)
+        if uri.path is None:
+            return MemoryStorage(settings, self._clock)
+        return SqliteStorage(uri.path, settings, self._clock, synchronous=uri.synchronous)
+
+    def _credentials(self) -> ServerCredentials | None:
+        config = self.config
+        if not config.tls:
+            return None
+        return load_server_credentials(
+            config.TLS_CERT_PATH, config.TLS_KEY_PATH, config.TLS_CA_PATH, self._clock.now_ms()
+        )
+
+    async def _doors(
+        self, doors: AsyncExitStack, engine: Engine, credentials: ServerCredentials | None
+    ) -> tuple[HttpDoor, WorkerDoor, ClientDoor]:
+        """Open the doors, the workers' first: who submits a job finds somebody to do it."""
+        config = self.config
+        workers = TokenGate(config.GLOBAL_WORKER_TOKEN, header="X-Worker-Token", setting="GLOBAL_WORKER_TOKEN")
+        clients = TokenGate(config.CLIENT_TOKEN)
+        worker = await doors.enter_async_context(
+            WorkerDoor(engine.workers, worker_door_settings(config), credentials, workers, self._clock)
+        )
+        client = await doors.enter_async_context(
+            ClientDoor(engine.jobs, client_door_settings(config), credentials, clients)
+        )
+        http = await doors.enter_async_context(HttpDoor(engine.jobs, engine.blueprints, http_settings(config), clients))
+        return http, worker, client
+
+    async def _drain(self, engine: Engine, http: HttpDoor, worker: WorkerDoor, client: ClientDoor) -> None:
+        """Take nothing new, let what runs commit and workers bring their results; within the grace, or until `stop`."""
+        grace = self.config.SHUTDOWN_GRACE_SECONDS
+        log.info("draining, for at most %g s", grace)
+        for door in (http, client, worker):
+            door.drain()
+        engine.workers.drain_all(round(grace * 1000))
+        drained = asyncio.create_task(engine.drain(), name="drain")
+        now = asyncio.create_task(self._now.wait(), name="stop-now")
+        try:
+            await asyncio.wait((drained, now), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            log.info("drained" if drained.done() else "not drained: what still ran will run again")
+        finally:
+            for task in (drained, now):
+                task.cancel()
+            await asyncio.gather(drained, now, return_exceptions=True)

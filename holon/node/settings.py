@@ -1,0 +1,72 @@
+"""The node's settings, as the rooms below want them."""
+
+from __future__ import annotations
+
+from holon.config import Config
+from holon.engine.core import EngineSettings
+from holon.ports import StoreSettings
+from transports.grpc.settings import DoorSettings, WorkerDoorSettings
+from transports.http.door import HttpSettings
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def store_settings(config: Config) -> StoreSettings:
+    """What the store needs of the settings."""
+    return StoreSettings(
+        node_id=config.INSTANCE_ID,
+        claim=_ms(config.JOB_CLAIM_SECONDS),
+        lease=_ms(config.TASK_LEASE_SECONDS),
+        offer=_ms(config.TASK_OFFER_SECONDS),
+        max_state_bytes=config.STATE_MAX_BYTES,
+    )
+
+
+def engine_settings(config: Config) -> EngineSettings:
+    """What the engine needs of the settings."""
+    return EngineSettings(
+        concurrent_jobs=config.EXECUTOR_MAX_CONCURRENT_JOBS,
+        max_transitions=config.MAX_TRANSITIONS_PER_JOB,
+        max_retries=config.JOB_MAX_RETRIES,
+        retry_first=_ms(config.RETRY_BACKOFF_MIN_SECONDS),
+        retry_longest=_ms(config.RETRY_BACKOFF_MAX_SECONDS),
+        execution_timeout=_ms(config.WORKER_TIMEOUT_SECONDS),
+        max_payload=config.INLINE_PAYLOAD_MAX_BYTES,
+        job_retention=_ms(config.JOB_RETENTION),
+    )
+
+
+def worker_door_settings(config: Config) -> WorkerDoorSettings:
+    """What the workers' door needs of the settings."""
+    return WorkerDoorSettings(
+        host=config.GRPC_HOST,
+        port=config.GRPC_PORT,
+        reuse_port=config.REUSE_PORT,
+        max_message_bytes=config.GRPC_MESSAGE_MAX_BYTES,
+        node_id=config.INSTANCE_ID,
+        hello=config.WORKER_HELLO_SECONDS,
+        heartbeat=config.HEARTBEAT_INTERVAL_SECONDS,
+        silence=config.WORKER_SILENCE_SECONDS,
+        lease=config.TASK_LEASE_SECONDS,
+        offer=config.TASK_OFFER_SECONDS,
+        max_payload_bytes=config.INLINE_PAYLOAD_MAX_BYTES,
+    )
+
+
+def client_door_settings(config: Config) -> DoorSettings:
+    """What the clients' gRPC door needs of the settings."""
+    return DoorSettings(
+        host=config.CLIENT_GRPC_HOST,
+        port=config.CLIENT_GRPC_PORT,
+        reuse_port=config.REUSE_PORT,
+        max_message_bytes=config.GRPC_MESSAGE_MAX_BYTES,
+    )
+
+
+def http_settings(config: Config) -> HttpSettings:
+    """What the HTTP door needs of the settings."""
+    return HttpSettings(
+        host=config.API_HOST, port=config.API_PORT, max_body=config.HTTP_BODY_MAX_BYTES, reuse_port=config.REUSE_PORT
+    )
