@@ -17,6 +17,8 @@ from holon.worker.timing import Timing
 
 _log = logging.getLogger("holon.worker")
 
+_QUIESCENCE = 1.0
+
 
 class Background:
     """One run of a worker: its link and its runner, in a thread of their own.
@@ -106,6 +108,7 @@ class Background:
         finally:
             announcer.cancel()
             runner.close()
+            await _quiesce()
 
     async def _announce(self, link: Link, handlers: asyncio.AbstractEventLoop) -> None:
         await link.ready()
@@ -128,6 +131,12 @@ class Background:
     def _post(self, call: Callable[[], None]) -> None:
         if self._mailbox:
             self._mailbox.post(call)
+
+
+async def _quiesce() -> None:
+    """Wait for what grpc still does for streams that were dropped: its events would find a closed loop."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=_QUIESCENCE)
 
 
 def _settle(over: asyncio.Future[None], failure: BaseException | None) -> None:

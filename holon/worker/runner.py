@@ -142,7 +142,7 @@ class Runner:
 
     def _tell_handler(self, call: Call, reason: str) -> None:
         call.stopping = call.stopping or reason
-        if call.cancelled:
+        if call.cancelled is not None:
             call.cancelled.set(call.stopping)
         if call.skill.is_async:
             self._outward.post(_cancel, call)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("holon.worker")
 
+# What grpc.aio raises when a stream ends under a read or a write; a reset by the node among them looks like a cancel.
+_FAILURES = (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError)
+_CANCELLED_ENDS = 1.0
 _HEARTBEAT = 10.0
 _SILENCE = 25.0
 MAX_PAYLOAD_BYTES = 1024 * 1024
@@ -68,6 +72,7 @@ class Session:
         self._writer: StreamWriter[worker_pb2.SessionRequest] = StreamWriter(self._call.write)
         self._updates = self._writer.lane(_updates_frame)
         self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._connected = False
         self._credits: int | None = None
         self._sequence = 0
         self._interval = _HEARTBEAT
@@ -95,16 +100,22 @@ class Session:
         Raises:
             Ended: refused, unreachable, or no Welcome in time. The session is of no use then but to be closed.
         """
+        greeting = asyncio.create_task(self._greet(hello), name="session-greeting")
         try:
-            async with asyncio.timeout(self._timing.welcome):
-                await self._write(worker_pb2.SessionRequest(hello=hello))
-                while (frame := await self._read()).WhichOneof("message") != "welcome":
-                    if frame.HasField("go_away"):
-                        raise _refusal(self.url, frame.go_away)
-                    _log.debug("%s: a message before Welcome is ignored", self.url)
-        except TimeoutError:
-            raise Ended(f"{self.url}: no Welcome within {self._timing.welcome:g} s") from None
-        self.welcome = welcome = frame.welcome
+            done, _ = await asyncio.wait((greeting,), timeout=self._timing.welcome)
+        finally:
+            if not greeting.done():
+                self._call.cancel()
+                if not self._connected:
+                    # grpc.aio does not wake who waits for the connection of a call that is cancelled.
+                    greeting.cancel()
+                await _ended(greeting)
+            if greeting.done() and not greeting.cancelled():
+                # Read, whoever raises what: else it is logged as lost.
+                greeting.exception()
+        if not done:
+            raise Ended(f"{self.url}: no Welcome within {self._timing.welcome:g} s")
+        self.welcome = welcome = greeting.result()
         self._heard = self._loop.time()
         self._writer.max_message_bytes = welcome.max_message_bytes or MAX_MESSAGE_BYTES
         self._silence = _seconds(welcome.silence_timeout, _SILENCE)
@@ -114,18 +125,23 @@ class Session:
 
     async def run(self) -> None:
         """Read, write and beat until the stream ends; `end` says why. On cancel the stream is lost."""
+        # Reads and writes are never cancelled: grpc would go on with them, and find their loop gone.
+        lanes = [
+            asyncio.create_task(self._until_broken(self._receive()), name="session-reader"),
+            asyncio.create_task(self._until_broken(self._send()), name="session-writer"),
+        ]
         self._beat()
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._send(), name="session-writer")
-                group.create_task(self._watch(), name="session-watch")
-                await self._receive()
-        except* Ended as ends:
-            self.end = next(error for error in ends.exceptions if isinstance(error, Ended))
+            await self._watch()
+        except Ended as end:
+            self.end = end
         finally:
             self.end = self.end or Ended(f"{self.url}: the stream was closed")
             self._stop_beating()
             self.left.set()
+            self._writer.close()
+            self._call.cancel()
+            await _ended(*lanes)
 
     async def close(self) -> None:
         """Let go of the connection, whatever state it is in."""
@@ -166,11 +182,31 @@ class Session:
         if not self._broken.done():
             self._broken.set_exception(Ended(f"{self.url}: {reason}"))
 
+    async def _greet(self, hello: worker_pb2.Hello) -> worker_pb2.Welcome:
+        try:
+            await self._call.wait_for_connection()
+            self._connected = True
+            await self._call.write(worker_pb2.SessionRequest(hello=hello))
+        except _FAILURES as error:
+            await self._translate(error)
+        while (frame := await self._read()).WhichOneof("message") != "welcome":
+            if frame.HasField("go_away"):
+                raise _refusal(self.url, frame.go_away)
+            _log.debug("%s: a message before Welcome is ignored", self.url)
+        return frame.welcome
+
+    async def _until_broken(self, lane: Coroutine[Any, Any, None]) -> None:
+        try:
+            await lane
+        except Exception as error:  # noqa: BLE001  # the outermost frame of a loop: `run` raises it
+            if not self._broken.done():
+                self._broken.set_exception(error)
+
     async def _send(self) -> None:
         try:
             await self._writer.run()
             await self._call.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError) as error:
+        except _FAILURES as error:
             await self._translate(error)
 
     async def _receive(self) -> None:
@@ -182,18 +218,12 @@ class Session:
     async def _read(self) -> worker_pb2.SessionResponse:
         try:
             frame = await self._call.read()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError) as error:
+        except _FAILURES as error:
             await self._translate(error)
             raise
         if not isinstance(frame, worker_pb2.SessionResponse):
             raise await end_of(self._call, self.url)
         return frame
-
-    async def _write(self, frame: worker_pb2.SessionRequest) -> None:
-        try:
-            await self._call.write(frame)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError) as error:
-            await self._translate(error)
 
     async def _translate(self, error: BaseException) -> None:
         """Raise what a failed read or write means: our own cancel, or the end of the stream."""
@@ -252,6 +282,13 @@ class Session:
             )
         else:
             self._listener.on_unknown(kind or "a newer kind")
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """Wait for tasks whose call was cancelled, which ends them; not for ever."""
+    _, pending = await asyncio.wait(tasks, timeout=_CANCELLED_ENDS)
+    for task in pending:
+        task.cancel()
 
 
 def replaced_by(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
