@@ -167,6 +167,16 @@ def decode_event(record: bytes) -> InboxEvent:
             raise ValueError(f"an inbox event of kind {kind!r}, which this release does not know")
 
 
+def encode_inbox(inbox: tuple[tuple[int, InboxEvent], ...]) -> bytes:
+    """A job's unread events with their numbers as bytes."""
+    return _pack([(number, encode_event(event)) for number, event in inbox])
+
+
+def decode_inbox(record: bytes) -> tuple[tuple[int, InboxEvent], ...]:
+    """A job's unread events with their numbers from their bytes."""
+    return tuple((number, decode_event(event)) for number, event in _unpack(record)[1])
+
+
 def encode_history(events: tuple[HistoryEvent, ...]) -> bytes:
     """The lines of history of one step as bytes."""
     return _pack(

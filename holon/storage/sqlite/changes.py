@@ -1,0 +1,128 @@
+"""What one transaction writes: the columns of every row that changed, by statement, in the order of the statements."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
+from holon.storage.ledger.tables import Tables
+from holon.storage.records import encode_history, encode_need
+from holon.storage.sqlite import fan_rows, job_rows, task_rows
+
+INSERT_HISTORY = "INSERT INTO history (job, last, events) VALUES (?, ?, ?)"
+WRITTEN_AT = "UPDATE clock SET written = ?"
+PURGE = (
+    "DELETE FROM history WHERE job = ?",
+    "DELETE FROM tasks WHERE job = ?",
+    "DELETE FROM states WHERE n = ?",
+    "DELETE FROM jobs WHERE n = ?",
+)
+
+_ORDER = (
+    job_rows.INSERT,
+    job_rows.UPDATE,
+    job_rows.INSERT_STATE,
+    job_rows.UPDATE_STATE,
+    task_rows.INSERT_NEED,
+    task_rows.INSERT,
+    task_rows.UPDATE,
+    fan_rows.DELETE,
+    fan_rows.REPLACE,
+    fan_rows.DELETE_CHUNKS,
+    fan_rows.INSERT_CHUNK,
+    INSERT_HISTORY,
+    *PURGE,
+)
+
+
+class Changes:
+    """Gathered from the ledger's tables at the end of a group of operations.
+
+    Arguments:
+        tables: the ledger, whose transaction is not done yet.
+        purged: the numbers of the jobs to delete.
+    """
+
+    def __init__(self, tables: Tables, purged: Iterable[int] = ()) -> None:
+        self.over: list[Row] = []
+        self._rows: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in _ORDER}
+        self._jobs = tables.jobs
+        self._needs: dict[str, Any] = {}
+        fans: list[tuple[FanOut, tuple[Any, ...] | None]] = []
+        for row, before in tables.changed().items():
+            if isinstance(row, JobRow):
+                self._job(row, before)
+            elif isinstance(row, TaskRow):
+                self._task(row, before)
+            elif isinstance(row, FanOut):
+                fans.append((row, before))
+        for fan, before in fans:
+            self._fan_out(fan, before)
+        self._rows[task_rows.INSERT_NEED] += [(key, encode_need(need)) for key, need in self._needs.items()]
+        self._rows[INSERT_HISTORY] += [
+            (row.n, first + len(events) - 1, encode_history(events)) for row, first, events in tables.notices
+        ]
+        doomed = [(n,) for n in purged]
+        for statement in PURGE:
+            self._rows[statement] += doomed
+
+    def __bool__(self) -> bool:
+        return any(self._rows.values())
+
+    def write(self, db: sqlite3.Connection, now: int) -> None:
+        """Write everything in one transaction, and commit it; what is raised leaves the transaction to be ended."""
+        db.execute("BEGIN IMMEDIATE")
+        for statement, rows in self._rows.items():
+            if rows:
+                db.executemany(statement, rows)
+        db.execute(WRITTEN_AT, (now,))
+        db.execute("COMMIT")
+
+    def volume(self) -> int:
+        """About how many bytes this adds to the write-ahead log: a page for each row, and more for large ones."""
+        large = (job_rows.INSERT_STATE, job_rows.UPDATE_STATE, task_rows.INSERT, task_rows.UPDATE, INSERT_HISTORY)
+        blobs = sum(_size(columns) for statement in large for columns in self._rows[statement])
+        return blobs + 4096 * sum(map(len, self._rows.values()))
+
+    def _job(self, row: JobRow, before: tuple[Any, ...] | None) -> None:
+        rows = self._rows
+        if before is None:
+            rows[job_rows.INSERT].append(job_rows.inserted(row))
+            rows[job_rows.INSERT_STATE].append((row.n, row.state))
+        else:
+            if job_rows.changed(row, before):
+                rows[job_rows.UPDATE].append(job_rows.updated(row))
+            if row.state is not job_rows.state_then(before):
+                rows[job_rows.UPDATE_STATE].append((row.state, row.n))
+        if row.over:
+            self.over.append(row)
+        fan_before = None if before is None else job_rows.fan_then(before)
+        if fan_before is not None and (row.over or row.fan is not fan_before):
+            rows[fan_rows.DELETE].append((row.n,))
+            rows[fan_rows.DELETE_CHUNKS].append((row.n, 0))
+        if row.fan is not None and row.fan is not fan_before and not row.over:
+            rows[fan_rows.INSERT_CHUNK] += fan_rows.chunks(row.fan, row.n)
+
+    def _task(self, row: TaskRow, before: tuple[Any, ...] | None) -> None:
+        if before is None:
+            self._rows[task_rows.INSERT].append(task_rows.inserted(row, self._jobs[row.job_id].n))
+        elif task_rows.changed(row, before):
+            self._rows[task_rows.UPDATE].append(task_rows.updated(row))
+        if before is None or row.key != task_rows.key_then(before):
+            self._needs[row.key] = row.need
+        if row.state is TaskState.OVER:
+            self.over.append(row)
+
+    def _fan_out(self, fan: FanOut, before: tuple[Any, ...] | None) -> None:
+        job = self._jobs[fan.job_id]
+        if job.over or job.fan is not fan:
+            return
+        self._rows[fan_rows.REPLACE].append(fan_rows.replaced(fan, job.n))
+        if before is not None and fan.chunks is not fan_rows.chunks_then(before):
+            self._rows[fan_rows.DELETE_CHUNKS].append((job.n, len(fan.chunks)))
+
+
+def _size(columns: Sequence[Any]) -> int:
+    return sum(len(column) for column in columns if isinstance(column, bytes))

@@ -1,0 +1,61 @@
+"""The SQLite file: a fan-out's row as columns, and its chunks, which are not tasks yet.
+
+A chunk's place is how many chunks there are from it to the end, so those that are gone have the greatest places.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import Any
+
+from holon.ports import NewTask
+from holon.storage.ledger.rows import FanOut
+from holon.storage.records import encode_chunk
+
+REPLACE = """
+    INSERT OR REPLACE INTO fan_outs (
+        n, step, total, fail_fast, pending, spawned, queued, failed, progress, bytes, over
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+DELETE = "DELETE FROM fan_outs WHERE n = ?"
+SELECT_LIVE = """
+    SELECT n, step, total, fail_fast, pending, spawned, queued, failed, progress, bytes, over FROM fan_outs
+"""
+
+INSERT_CHUNK = "INSERT INTO chunks (n, place, chunk) VALUES (?, ?, ?)"
+DELETE_CHUNKS = "DELETE FROM chunks WHERE n = ? AND place > ?"
+SELECT_CHUNKS = "SELECT n, chunk FROM chunks ORDER BY n, place DESC"
+
+chunks_then = itemgetter(FanOut.__slots__.index("chunks"))
+
+
+def replaced(fan: FanOut, n: int) -> tuple[Any, ...]:
+    """What `REPLACE` takes. `n` is the number of the fan-out's job."""
+    return (
+        n,
+        fan.step,
+        fan.total,
+        int(fan.fail_fast),
+        fan.pending,
+        fan.spawned,
+        fan.queued,
+        fan.failed,
+        fan.progress,
+        fan.bytes,
+        int(fan.over),
+    )
+
+
+def chunks(fan: FanOut, n: int) -> list[tuple[Any, ...]]:
+    """What `INSERT_CHUNK` takes, for each chunk of a fan-out."""
+    last = len(fan.chunks)
+    return [(n, last - index, encode_chunk(chunk)) for index, chunk in enumerate(fan.chunks)]
+
+
+def fan_row(columns: tuple[Any, ...], job_id: str, rest: tuple[tuple[NewTask, ...], ...]) -> FanOut:
+    """A fan-out's row from its columns and its chunks."""
+    _, step, total, fail_fast, *counts, over = columns
+    fan = FanOut(job_id, step, total, bool(fail_fast), rest)
+    fan.pending, fan.spawned, fan.queued, fan.failed, fan.progress, fan.bytes = counts
+    fan.over = bool(over)
+    return fan

@@ -1,0 +1,117 @@
+"""The SQLite file: a job's row as columns. What lives in memory only (claims, readiness, timers) has none."""
+
+from __future__ import annotations
+
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from holon.domain.events import CancelRequested
+from holon.domain.job import Status
+from holon.storage.ledger.rows import JobRow
+from holon.storage.records import decode_inbox, encode_inbox, from_json, to_json
+
+INSERT = """
+    INSERT INTO jobs (
+        n, id, owner, blueprint, request_id, request_digest, created_at,
+        status, step, commit_id, updated_at, finished_at, progress, message, history_seq, deliveries,
+        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+UPDATE = """
+    UPDATE jobs SET
+        status = ?, step = ?, commit_id = ?, updated_at = ?, finished_at = ?, progress = ?, message = ?,
+        history_seq = ?, deliveries = ?, wake_at = ?, wake_step = ?, open_step = ?, open_count = ?,
+        inbox_seq = ?, inbox = ?, dedups = ?
+    WHERE n = ?
+"""
+_SELECT = """
+    SELECT
+        n, id, owner, blueprint, request_id, request_digest, created_at,
+        status, step, commit_id, updated_at, finished_at, progress, message, history_seq, deliveries,
+        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups, state
+    FROM jobs JOIN states USING (n)
+"""
+SELECT_ONE = _SELECT + " WHERE id = ?"
+SELECT_LIVE = _SELECT + " WHERE finished_at = 0 ORDER BY n"
+
+INSERT_STATE = "INSERT INTO states (n, state) VALUES (?, ?)"
+UPDATE_STATE = "UPDATE states SET state = ? WHERE n = ?"
+
+_CHANGING = (
+    "status",
+    "step",
+    "commit_id",
+    "updated_at",
+    "finished_at",
+    "progress",
+    "message",
+    "history_seq",
+    "deliveries",
+    "wake_at",
+    "wake_step",
+    "open_step",
+    "open_count",
+    "inbox_seq",
+    "inbox",
+    "dedups",
+)
+_now = attrgetter(*_CHANGING)
+_then = itemgetter(*map(JobRow.__slots__.index, _CHANGING))
+state_then = itemgetter(JobRow.__slots__.index("state"))
+fan_then = itemgetter(JobRow.__slots__.index("fan"))
+
+
+def changed(row: JobRow, before: tuple[Any, ...]) -> bool:
+    """Whether a job's columns (not its state) differ from what they were."""
+    return bool(_now(row) != _then(before))
+
+
+def inserted(row: JobRow) -> tuple[Any, ...]:
+    """What `INSERT` takes."""
+    first = (row.n, row.id, row.owner, row.blueprint, row.request_id, row.request_digest, row.created_at)
+    return first + _changing(row)
+
+
+def updated(row: JobRow) -> tuple[Any, ...]:
+    """What `UPDATE` takes."""
+    return (*_changing(row), row.n)
+
+
+def _changing(row: JobRow) -> tuple[Any, ...]:
+    return (
+        Status(row.status).value,
+        row.step,
+        row.commit_id,
+        row.updated_at,
+        row.finished_at or 0,
+        row.progress,
+        row.message,
+        row.history_seq,
+        row.deliveries,
+        row.wake_at or 0,
+        row.wake_step,
+        row.open_step,
+        row.open_count,
+        row.inbox_seq,
+        encode_inbox(row.inbox) if row.inbox else "",
+        to_json(row.dedups) if row.dedups else "",
+    )
+
+
+def job_row(columns: tuple[Any, ...]) -> JobRow:
+    """A job's row from its columns, without its fan-out."""
+    n, job_id, owner, blueprint, request_id, request_digest, created_at, *changing, state = columns
+    status = Status(changing[0])
+    row = JobRow(n, job_id, owner, blueprint, status, state, created_at)
+    row.request_id, row.request_digest = request_id, request_digest or b""
+    _, row.step, row.commit_id, row.updated_at, finished_at, row.progress, row.message = changing[:7]
+    row.finished_at = finished_at or None
+    row.over = status.terminal
+    row.due = status.due
+    row.history_seq, row.deliveries, wake_at, row.wake_step, row.open_step, row.open_count = changing[7:13]
+    row.wake_at = wake_at or None
+    row.inbox_seq, inbox, dedups = changing[13:]
+    row.inbox = decode_inbox(inbox) if inbox else ()
+    row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
+    row.dedups = tuple(from_json(dedups)) if dedups else ()
+    return row

@@ -1,0 +1,194 @@
+"""A thread of the store, and the lane by which calls get there and replies come back: many at a time, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Generic, TypeVar
+
+from holon.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Subject = TypeVar("Subject")
+
+# So many calls may wait for the thread; those that only add work are refused earlier.
+MAX_WAITING = 10_000
+RETRY_AFTER_S = 1.0
+
+
+class Call(Generic[Subject]):
+    """An operation that waits for its turn, and who waits for its reply."""
+
+    __slots__ = ("future", "operation")
+
+    def __init__(self, operation: Callable[[Subject], Any], future: asyncio.Future[Any]) -> None:
+        self.operation = operation
+        self.future = future
+
+
+class Lane(Generic[Subject]):
+    """Carries calls from an event loop to one thread of its own.
+
+    Arguments:
+        name: the thread's name.
+        body: what the thread does: prepare, call `ready`, then `take` calls and `answer` or `refuse` them, until `take`
+            says None. When it raises, the lane is closed for good: what was not answered is refused, and `failure`
+            raises the same.
+    """
+
+    def __init__(self, name: str, body: Callable[[Lane[Subject]], None]) -> None:
+        self.name = name
+        self.error: BaseException | None = None
+        self._body = body
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[Call[Subject] | None] = SimpleQueue()
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        self._ended = asyncio.Event()
+        self._closing = False
+        self._taken: list[Call[Subject]] = []
+
+    def __repr__(self) -> str:
+        return f"Lane({self.name}, waiting={self._queue.qsize()}, ended={self._ended.is_set()})"
+
+    # On the event loop -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the thread, and wait until it is ready; raises what its body raised before."""
+        Thread(target=self._run, name=self.name, daemon=True).start()
+        try:
+            await self._started
+        except asyncio.CancelledError:
+            self._close()
+            raise
+
+    async def submit(self, operation: Callable[[Subject], T], *, room: int = MAX_WAITING) -> T:
+        """Have the thread run an operation; answers with its reply. A cancel leaves the operation to be run.
+
+        Arguments:
+            room: how many calls may wait already.
+        Raises:
+            StoreUnavailable: the lane is closed, or too many calls wait.
+        """
+        if self._closing or self._ended.is_set():
+            raise self._unavailable()
+        if self._queue.qsize() >= room:
+            raise StoreUnavailable(
+                f"the store has {self._queue.qsize()} calls waiting; try again", retry_after=RETRY_AFTER_S
+            )
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(Call(operation, future))
+        return await future
+
+    async def close(self) -> None:
+        """Let the thread finish what was submitted, and wait for its end; a cancel ends only the waiting."""
+        self._close()
+        await self._ended.wait()
+
+    async def failure(self) -> None:
+        """Wait for the thread's end; raises what ended it, unless that was `close`."""
+        await self._ended.wait()
+        if self.error is not None:
+            raise self.error
+
+    def _close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
+
+    def _unavailable(self) -> StoreUnavailable:
+        if self.error is None:
+            return StoreUnavailable("the store is closed")
+        return StoreUnavailable(f"the store has stopped: {self.error}", retry_after=RETRY_AFTER_S)
+
+    # In the thread ---------------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """What has to be prepared is prepared."""
+        self._tell(self._start_done)
+
+    def take(self, limit: int, timeout: float | None = None) -> list[Call[Subject]] | None:
+        """The calls that wait, at most `limit`; waits up to `timeout` seconds for the first, then answers with none.
+
+        None: the lane is being closed, and nothing is left.
+        """
+        calls: list[Call[Subject]] = []
+        self._taken = calls
+        try:
+            first = self._queue.get(timeout=timeout)
+        except Empty:
+            return calls
+        if first is None:
+            return None
+        calls.append(first)
+        # What came in until now, and not what comes in while it is taken: so this ends.
+        for _ in range(min(self._queue.qsize(), limit - 1)):
+            call = self._queue.get_nowait()
+            if call is None:
+                self._queue.put(None)
+                break
+            calls.append(call)
+        return calls
+
+    def answer(
+        self, calls: Sequence[Call[Subject]], replies: Sequence[Any], then: Callable[[], None] | None = None
+    ) -> None:
+        """Give calls their replies, in one go; `then` is called on the event loop after that."""
+        self._tell(_resolve, calls, replies, then)
+
+    def refuse(self, calls: Sequence[Call[Subject]], errors: Sequence[BaseException]) -> None:
+        """Give calls an error each."""
+        self._tell(_reject, calls, errors)
+
+    def _tell(self, *call: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(*call)
+        except RuntimeError:
+            # The loop is closed: nobody is left who waits for anything.
+            log.debug("%s: the event loop is closed", self.name)
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._body(self)
+        except BaseException as raised:  # noqa: BLE001 -- the outermost frame of the thread: `failure` raises it
+            error = raised
+        self._tell(self._end, error)
+
+    # On the event loop, called by the thread -------------------------------------------------------------------
+
+    def _start_done(self) -> None:
+        if not self._started.done():
+            self._started.set_result(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        self.error = error
+        self._ended.set()
+        if not self._started.done():
+            self._started.set_exception(error or self._unavailable())
+        elif error is not None:
+            log.critical("%s has stopped: %s", self.name, error, exc_info=error)
+        left: list[Call[Subject] | None] = [*self._taken]
+        while self._queue.qsize():
+            left.append(self._queue.get_nowait())
+        for call in left:
+            if call is not None and not call.future.done():
+                call.future.set_exception(self._unavailable())
+
+
+def _resolve(calls: Sequence[Call[Any]], replies: Sequence[Any], then: Callable[[], None] | None) -> None:
+    for call, reply in zip(calls, replies, strict=True):
+        if not call.future.done():
+            call.future.set_result(reply)
+    if then is not None:
+        then()
+
+
+def _reject(calls: Sequence[Call[Any]], errors: Sequence[BaseException]) -> None:
+    for call, error in zip(calls, errors, strict=True):
+        if not call.future.done():
+            call.future.set_exception(error)

@@ -1,0 +1,133 @@
+"""The SQLite file: rows fetched into the ledger's memory, all that live when the file is opened, others by id."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+
+from holon.domain.task import job_of
+from holon.ports import Committed, Leased, NewTask
+from holon.storage.ledger.leases import offer_of
+from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.tables import Tables
+from holon.storage.ledger.tasks import want_spawn
+from holon.storage.records import decode_chunk
+from holon.storage.sqlite import fan_rows, job_rows, task_rows
+
+# A commit is repeated at once or never, so few of the replies that were lost have to be known.
+MAX_REPLIES = 1_000
+
+_NUMBERS = "SELECT max((SELECT coalesce(max(n), 0) FROM jobs), (SELECT coalesce(max(n), 0) FROM tasks))"
+_BY_REQUEST = "SELECT id FROM jobs WHERE owner = ? AND request_id = ?"
+
+
+def load(db: sqlite3.Connection, tables: Tables, now: int) -> None:
+    """Fill empty tables with all that lives: as it was, but that nobody has a claim or a session.
+
+    Jobs with something to do are ready, in the order of their arrival. Leases and offers run from now.
+    """
+    (last,) = db.execute(_NUMBERS).fetchone()
+    tables.number_from(last)
+    by_n: dict[int, JobRow] = {}
+    for columns in db.execute(job_rows.SELECT_LIVE):
+        row = job_rows.job_row(columns)
+        by_n[row.n] = tables.jobs[row.id] = row
+    _load_fan_outs(db, by_n)
+    for columns in db.execute(task_rows.SELECT_LIVE):
+        _take_in(tables, task_rows.task_row(columns), now)
+    for row in by_n.values():
+        if row.due or row.inbox:
+            tables.mark_ready(row)
+        tables.arm(row)
+        want_spawn(tables, row, now)
+    tables.done()
+
+
+def _load_fan_outs(db: sqlite3.Connection, jobs: dict[int, JobRow]) -> None:
+    rest: dict[int, tuple[tuple[NewTask, ...], ...]] = defaultdict(tuple)
+    for n, chunk in db.execute(fan_rows.SELECT_CHUNKS):
+        rest[n] = (*rest[n], decode_chunk(chunk))
+    for columns in db.execute(fan_rows.SELECT_LIVE):
+        row = jobs[columns[0]]
+        row.fan = fan_rows.fan_row(columns, row.id, rest[row.n])
+
+
+def _take_in(tables: Tables, task: TaskRow, now: int) -> None:
+    tables.tasks[task.id] = task
+    if task.state is TaskState.QUEUED:
+        tables.enqueue(task)
+    elif task.state in (TaskState.OFFERED, TaskState.LEASED):
+        tables.worker(task.worker_id).held[task.lease_id] = task.id
+        if task.state is TaskState.LEASED:
+            task.lease_until = now + tables.settings.lease
+        else:
+            task.lease_until = now + tables.settings.offer
+            _repeat_offer(tables.jobs[task.job_id], task)
+    tables.arm(task)
+
+
+def _repeat_offer(row: JobRow, task: TaskRow) -> None:
+    """A commit that is repeated offers again what it offered; that is told from the tasks, and not written."""
+    offered = task.attempts[-1].offered
+    if offered == row.updated_at and task.step == row.open_step:
+        before = row.reply.leased.offers if row.reply else ()
+        row.reply = Committed(leased=Leased((*before, offer_of(task, offered))))
+
+
+class Visitors:
+    """Rows that are not in memory, fetched by id for one group of operations; the same id gives the same row."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._jobs: dict[str, JobRow] = {}
+        self._tasks: dict[str, TaskRow] = {}
+        self._replies: dict[str, Committed] = {}
+
+    def job(self, job_id: str) -> JobRow | None:
+        """A job's row."""
+        row = self._jobs.get(job_id)
+        if row is None:
+            columns = self._db.execute(job_rows.SELECT_ONE, (job_id,)).fetchone()
+            if columns is None:
+                return None
+            row = self._jobs[job_id] = job_rows.job_row(columns)
+            row.reply = self._replies.get(job_id)
+        return row
+
+    def task(self, task_id: str) -> TaskRow | None:
+        """A task's row."""
+        row = self._tasks.get(task_id)
+        if row is None:
+            columns = find_task(self._db, task_id)
+            if columns is None:
+                return None
+            row = self._tasks[task_id] = task_rows.task_row(columns)
+        return row
+
+    def request(self, owner: str, request_id: str) -> str | None:
+        """The job that a request id of an owner made."""
+        found = self._db.execute(_BY_REQUEST, (owner, request_id)).fetchone()
+        return found[0] if found else None
+
+    def remember(self, row: JobRow) -> None:
+        """Keep what a job's last commit offered, for its repeat, though the job leaves memory."""
+        if row.reply is not None and row.reply.leased.offers:
+            self._replies[row.id] = row.reply
+            if len(self._replies) > MAX_REPLIES:
+                del self._replies[next(iter(self._replies))]
+
+    def leave(self) -> None:
+        """The group is over."""
+        self._jobs.clear()
+        self._tasks.clear()
+
+
+def find_task(db: sqlite3.Connection, task_id: str) -> tuple[int | str | bytes | float, ...] | None:
+    """The columns of a task, for `task_row`; None also when the id is none of ours."""
+    job_id = job_of(task_id)
+    step, _, place = task_id.removeprefix(f"{job_id}-").partition("-")
+    if not (step.isdecimal() and place.isdecimal() and len(step) < 19 and len(place) < 19):
+        return None
+    columns: tuple[int | str | bytes | float, ...] | None
+    columns = db.execute(task_rows.SELECT_ONE, (job_id, int(step), int(place))).fetchone()
+    return columns if columns is not None and columns[1] == task_id else None

@@ -1,0 +1,97 @@
+"""The SQLite file: how it is made and opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from holon.errors import ConfigError
+from holon.storage.sqlite.lock import FileLock
+from holon.storage.sqlite.schema import upgrade
+
+# A program that looks into the file from outside may hold it this long.
+BUSY_SECONDS = 1.0
+CACHE_KIB = 65_536
+LARGEST_LOG_BYTES = 64 * 2**20
+
+
+@contextmanager
+def opened(path: Path, synchronous: str, kind: type[sqlite3.Connection]) -> Iterator[sqlite3.Connection]:
+    """The only connection that writes, under the node's lock, with this release's tables; closed at the end.
+
+    Arguments:
+        synchronous: "FULL" or "NORMAL".
+        kind: the class of the connection.
+    Raises:
+        ConfigError: the file cannot be made or opened, is no database of ours, or belongs to another node.
+    """
+    try:
+        _make_private(path)
+        lock = FileLock(path)
+    except OSError as error:
+        raise _wrong(path, error) from error
+    try:
+        db = _connect(path, kind)
+        try:
+            _prepare(db, path, synchronous)
+            yield db
+        finally:
+            db.close()
+    finally:
+        lock.release()
+
+
+@contextmanager
+def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that sees what is committed, and writes nothing; closed at the end."""
+    db = _connect(path, sqlite3.Connection)
+    try:
+        db.execute("PRAGMA query_only = ON")
+        yield db
+    finally:
+        db.close()
+
+
+def _connect(path: Path, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=kind)
+    except sqlite3.Error as error:
+        raise _wrong(path, error) from error
+
+
+def _prepare(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
+    try:
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute(f"PRAGMA journal_size_limit = {LARGEST_LOG_BYTES}")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        if sys.platform == "darwin":
+            db.execute("PRAGMA fullfsync = ON")
+            db.execute("PRAGMA checkpoint_fullfsync = ON")
+        upgrade(db, path)
+        if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise ConfigError(f"{path} cannot keep a write-ahead log; put it on a local file system")
+    except sqlite3.Error as error:
+        raise _wrong(path, error) from error
+
+
+def _make_private(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
+    # A new name is durable only when its directory is.
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _wrong(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"the store's file {path} cannot be opened: {error}; see STORAGE_URI")

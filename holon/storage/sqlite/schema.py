@@ -1,0 +1,151 @@
+"""The SQLite file: its tables, and how a file of an earlier release becomes one of this release.
+
+Where a column of times holds 0, and one of text or bytes holds '', there is nothing. That is cheaper than NULL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from holon.errors import ConfigError
+
+# "HOLN": tells our files from those of other programs.
+APPLICATION_ID = 0x484F4C4E
+
+# The state of a job stands apart, so that a row that changes often stays small however large the state is.
+_FIRST = (
+    """
+    CREATE TABLE jobs (
+        n INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        blueprint TEXT NOT NULL,
+        request_id TEXT,
+        request_digest BLOB NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        finished_at INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        commit_id TEXT NOT NULL,
+        progress REAL,
+        message TEXT NOT NULL,
+        history_seq INTEGER NOT NULL,
+        deliveries INTEGER NOT NULL,
+        wake_at INTEGER NOT NULL,
+        wake_step INTEGER NOT NULL,
+        open_step INTEGER NOT NULL,
+        open_count INTEGER NOT NULL,
+        inbox_seq INTEGER NOT NULL,
+        inbox BLOB NOT NULL,
+        dedups BLOB NOT NULL
+    )
+    """,
+    "CREATE INDEX jobs_by_owner ON jobs (owner)",
+    "CREATE INDEX jobs_by_end ON jobs (finished_at)",
+    "CREATE UNIQUE INDEX jobs_by_request ON jobs (owner, request_id) WHERE request_id IS NOT NULL",
+    "CREATE TABLE states (n INTEGER PRIMARY KEY, state BLOB NOT NULL)",
+    """
+    CREATE TABLE fan_outs (
+        n INTEGER PRIMARY KEY,
+        step INTEGER NOT NULL,
+        total INTEGER NOT NULL,
+        fail_fast INTEGER NOT NULL,
+        pending INTEGER NOT NULL,
+        spawned INTEGER NOT NULL,
+        queued INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        progress REAL NOT NULL,
+        bytes INTEGER NOT NULL,
+        over INTEGER NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE chunks (
+        n INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        chunk BLOB NOT NULL,
+        PRIMARY KEY (n, place)
+    )
+    """,
+    """
+    CREATE TABLE tasks (
+        n INTEGER PRIMARY KEY,
+        id TEXT NOT NULL,
+        job INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        branch INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        priority REAL NOT NULL,
+        execution_timeout INTEGER NOT NULL,
+        dispatch_due INTEGER NOT NULL,
+        result_due INTEGER NOT NULL,
+        max_retries INTEGER NOT NULL,
+        first_ms INTEGER NOT NULL,
+        longest_ms INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        state TEXT NOT NULL,
+        accepted INTEGER NOT NULL,
+        worker_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        lease_id TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        execution_due INTEGER NOT NULL,
+        applied_lease TEXT NOT NULL,
+        applied_worker TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        losses INTEGER NOT NULL,
+        progress REAL NOT NULL,
+        over_reason TEXT NOT NULL,
+        avoid BLOB NOT NULL,
+        attempts BLOB NOT NULL,
+        outcome BLOB NOT NULL,
+        params BLOB NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX tasks_of_job ON tasks (job, step, place)",
+    # A task that is leased in the commit that makes it, as most are, never enters this index.
+    "CREATE INDEX tasks_waiting ON tasks (key, id) WHERE state = 'queued'",
+    "CREATE TABLE needs (key TEXT PRIMARY KEY, need BLOB NOT NULL) WITHOUT ROWID",
+    """
+    CREATE TABLE history (
+        job INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        events BLOB NOT NULL,
+        PRIMARY KEY (job, last)
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE clock (written INTEGER NOT NULL)",
+    "INSERT INTO clock VALUES (0)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+)
+
+# Each brings a file from the version before to its own; a new release appends, and changes none of these.
+VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+
+
+def upgrade(db: sqlite3.Connection, path: Path) -> None:
+    """Bring an open file to this release's version, each version in a transaction of its own.
+
+    Raises:
+        ConfigError: the file is another program's, or a later release wrote it.
+    """
+    (ours,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if ours != APPLICATION_ID and (ours or version or tables):
+        raise ConfigError(f"{path} is a database of another program; name another file in STORAGE_URI")
+    if version > len(VERSIONS):
+        raise ConfigError(
+            f"{path} has version {version}, and this release knows versions up to {len(VERSIONS)}: "
+            "run the release that wrote it, or name another file in STORAGE_URI"
+        )
+    for number, statements in enumerate(VERSIONS[version:], start=version + 1):
+        db.execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {number}")
+        db.execute("COMMIT")

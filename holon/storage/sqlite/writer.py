@@ -1,0 +1,192 @@
+"""The only thread that writes: it runs operations on the ledger, and writes what a group of them changed at once.
+
+What queued while a transaction ran shares the next one. Callers get their replies after its commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from holon.clock import Clock
+from holon.errors import ConfigError, StoreUnavailable
+from holon.ports import StoreSettings
+from holon.storage.hints import Hints
+from holon.storage.ledger.rows import JobRow, Row
+from holon.storage.ledger.tables import Tables
+from holon.storage.sqlite.changes import Changes
+from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
+from holon.storage.sqlite.loading import Visitors, load
+from holon.storage.sqlite.opening import opened
+
+log = logging.getLogger(__name__)
+
+# The bounds of one transaction: operations, and rows that changed.
+MAX_OPERATIONS = 256
+MAX_ROWS = 2_000
+# The write-ahead log is moved into the file when the store has been idle this long, or holds about this much.
+IDLE_S = 0.05
+LARGE_LOG_BYTES = 32 * 2**20
+
+# After these the file, or what the kernel has of it, cannot be trusted: a restart reads what is really there.
+_BROKEN = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# These come from what one operation wanted to write, not from the file.
+_OF_ONE = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+
+_FINISHED_BEFORE = "SELECT n FROM jobs WHERE finished_at > 0 AND finished_at < ? ORDER BY finished_at LIMIT ?"
+_WRITTEN = "SELECT written FROM clock"
+
+
+class Ledger:
+    """What operations work on: the ledger's tables, and the jobs that this transaction deletes."""
+
+    def __init__(self, db: sqlite3.Connection, settings: StoreSettings) -> None:
+        self.tables = Tables(settings)
+        self.visitors = Visitors(db)
+        self.tables.load_job = self.visitors.job
+        self.tables.load_task = self.visitors.task
+        self.tables.load_request = self.visitors.request
+        self.purged: set[int] = set()
+        self._db = db
+
+    def purge(self, finished_before: int, limit: int) -> int:
+        """Delete jobs that ended before this time; how many."""
+        found = {n for (n,) in self._db.execute(_FINISHED_BEFORE, (finished_before, limit))} - self.purged
+        self.purged |= found
+        return len(found)
+
+    def leave(self, over: Iterable[Row]) -> None:
+        """The transaction is over; these rows are durable and will hardly be asked for again."""
+        for row in over:
+            self.tables.forget(row)
+            if isinstance(row, JobRow):
+                self.visitors.remember(row)
+        self.visitors.leave()
+        self.purged.clear()
+
+
+class Writer:
+    """The body of the writer's lane.
+
+    Arguments:
+        path: the file.
+        synchronous: "FULL" or "NORMAL".
+        kind: the class of the connection.
+        hints: where the ledger's hints are left, on the event loop.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: StoreSettings,
+        clock: Clock,
+        synchronous: str,
+        kind: type[sqlite3.Connection],
+        hints: Hints,
+    ) -> None:
+        self._path = path
+        self._settings = settings
+        self._clock = clock
+        self._synchronous = synchronous
+        self._kind = kind
+        self._hints = hints
+        self._log_bytes = 0
+
+    def run(self, lane: Lane[Ledger]) -> None:
+        """Open the file, work until the lane is closed, and close it.
+
+        Raises:
+            ConfigError: the file cannot be opened, before the lane is ready.
+            StoreUnavailable: the file is broken, or cannot be made durable; only a restart mends that.
+        """
+        with opened(self._path, self._synchronous, self._kind) as db:
+            ledger = self._loaded(db)
+            lane.ready()
+            while (calls := lane.take(MAX_OPERATIONS, IDLE_S if self._log_bytes else None)) is not None:
+                idle = not calls
+                while calls:
+                    calls = self._group(lane, db, ledger, calls)
+                if idle or self._log_bytes >= LARGE_LOG_BYTES:
+                    self._checkpoint(db)
+
+    def _loaded(self, db: sqlite3.Connection) -> Ledger:
+        try:
+            self._clock.not_before(db.execute(_WRITTEN).fetchone()[0])
+            ledger = Ledger(db, self._settings)
+            load(db, ledger.tables, self._clock.now_ms())
+        except sqlite3.Error as error:
+            raise ConfigError(f"the store's file {self._path} cannot be read: {error}") from error
+        return ledger
+
+    def _group(
+        self, lane: Lane[Ledger], db: sqlite3.Connection, ledger: Ledger, calls: list[Call[Ledger]]
+    ) -> list[Call[Ledger]]:
+        """Run calls as one transaction, as far as it may grow; answers with the calls that are left."""
+        tables = ledger.tables
+        replies: list[Any] = []
+        try:
+            for call in calls:
+                replies.append(call.operation(ledger))
+                if len(tables.changed()) >= MAX_ROWS:
+                    break
+            changes = Changes(tables, ledger.purged)
+            if changes:
+                changes.write(db, self._clock.now_ms())
+        except Exception as error:  # noqa: BLE001 -- whatever it is, nothing of the group may stay
+            self._take_back(db, ledger)
+            self._failed(lane, db, ledger, calls, error)
+            return []
+        ledger.leave(changes.over)
+        hint = tables.done()
+        lane.answer(calls[: len(replies)], replies, None if hint is None else partial(self._hints.give, hint))
+        if changes:
+            self._log_bytes += changes.volume()
+        return calls[len(replies) :]
+
+    def _take_back(self, db: sqlite3.Connection, ledger: Ledger) -> None:
+        ledger.tables.take_back()
+        ledger.leave(())
+        # A full disk may have ended the transaction already.
+        if db.in_transaction:
+            try:
+                db.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise self._broken(error) from error
+
+    def _failed(
+        self, lane: Lane[Ledger], db: sqlite3.Connection, ledger: Ledger, calls: list[Call[Ledger]], error: Exception
+    ) -> None:
+        """Tell the callers of a group that was taken back."""
+        if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE):
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
+                raise self._broken(error) from error
+            log.warning("the store's file %s took nothing of %d calls: %s", self._path, len(calls), error)
+            lane.refuse(calls, [_unavailable(error) for _ in calls])
+        elif len(calls) == 1:
+            lane.refuse(calls, [error])
+        else:
+            # One of them is at fault: each runs alone, so that it fails alone.
+            for call in calls:
+                self._group(lane, db, ledger, [call])
+
+    def _checkpoint(self, db: sqlite3.Connection) -> None:
+        self._log_bytes = 0
+        try:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
+                raise self._broken(error) from error
+            log.warning("the log of the store's file %s stays as it is for now: %s", self._path, error)
+
+    def _broken(self, error: sqlite3.Error) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the store's file {self._path} failed: {error}; the node has to be restarted, and the disk looked at"
+        )
+
+
+def _unavailable(error: sqlite3.Error) -> StoreUnavailable:
+    return StoreUnavailable(f"the store could not write: {error}; nothing was done", retry_after=RETRY_AFTER_S)
