@@ -71,10 +71,9 @@ def _cancel(job: Job, event: CancelRequested, now: int) -> Change:
     target = job.waiting.transitions.get(CANCELLED) if job.waiting and not job.cancelling else None
     told = (HistoryEvent("job_cancel_requested", now, job.current_state, details={"by": event.by}),)
     if target is None:
-        ended = end(job, Status.CANCELLED, JobError("CANCELLED", f"cancelled by {event.by}"), now)
-        return replace(ended, history=told + ended.history, end_tasks=True)
-    cleaning = replace(_moved(job, target), cancelling=True)
-    return Change(cleaning, told, end_tasks=True)
+        error = JobError("CANCELLED", f"cancelled by {event.by}")
+        return end(job, Status.CANCELLED, error, now, before=told, end_tasks=True)
+    return Change(_moved(job, target, cancelling=True), told, end_tasks=True)
 
 
 def _branches_done(job: Job, waiting: Waiting, event: BranchesDone, now: int) -> Change | None:
@@ -85,8 +84,8 @@ def _branches_done(job: Job, waiting: Waiting, event: BranchesDone, now: int) ->
         return end(job, Status.FAILED, JobError("LIMIT_EXCEEDED", message), now)
     if event.fail_fast:
         error = JobError("BRANCH_FAILED", f"a branch before {waiting.aggregate_into!r} failed and fail_fast is set")
-        return replace(end(job, Status.FAILED, error, now), end_tasks=True)
-    return Change(replace(_moved(job, waiting.aggregate_into), aggregates=event.step))
+        return end(job, Status.FAILED, error, now, end_tasks=True)
+    return Change(_moved(job, waiting.aggregate_into, aggregates=event.step))
 
 
 def _task_ended(
@@ -99,7 +98,7 @@ def _task_ended(
         return _task_failed(job, waiting, event, error_details, now)
     target = waiting.transitions.get(outcome.status)
     if target is not None:
-        return Change(_moved(replace(job, state_history={**job.state_history, **data}), target))
+        return Change(_moved(job, target, state_history={**job.state_history, **data}))
     if outcome.status == CANCELLED:
         error = JobError("CANCELLED", f"worker {outcome.worker_id} cancelled task {event.task_id}")
         return end(job, Status.CANCELLED, error, now)
@@ -116,7 +115,7 @@ def _task_failed(job: Job, waiting: Waiting, event: TaskEnded, error_details: An
     target = waiting.transitions.get(transition) if transition else None
     if target is not None:
         seen = {"code": error.code, "message": error.message, "details": error_details}
-        return Change(_moved(replace(job, state_history={**job.state_history, "error": seen}), target))
+        return Change(_moved(job, target, state_history={**job.state_history, "error": seen}))
     return end(job, Status.QUARANTINED if what is Verdict.QUARANTINE else Status.FAILED, error, now)
 
 
@@ -132,7 +131,16 @@ def _story(event: TaskEnded) -> str:
 
 
 def decide(
-    job: Job, state: State, decision: Decision | None, returned: Any, limits: Limits, now: int, took: int
+    job: Job,
+    state: State,
+    decision: Decision | None,
+    returned: Any,
+    limits: Limits,
+    now: int,
+    took: int,
+    *,
+    state_history: dict[str, Any] | None = None,
+    before: tuple[HistoryEvent, ...] = (),
 ) -> Change:
     """What the handler of `state` decided, as a change of its job.
 
@@ -140,48 +148,79 @@ def decide(
         decision: what the handler asked of its `actions`; None when it asked nothing.
         returned: what the handler returned; the result of a job that ends here.
         now, took: the time and the handler's run, in milliseconds.
+        state_history: the job's, as the handler left it; None: as it was.
+        before: lines of history that go before those of this change.
     """
+    history = job.state_history if state_history is None else state_history
     if decision is None:
-        if not state.is_end:
-            message = f"handler of state {state.name!r} ended without calling one of its actions"
-            return _finished(end(job, Status.FAILED, JobError("NO_DECISION", message), now), state, None, now, took)
-        return _finished(_at_end(job, state, returned, now), state, None, now, took)
+        told = (*before, _finished(state, None, now, took))
+        return _at_end(job, state, returned, history, told, now)
     if job.transitions >= limits.max_transitions:
+        told = (*before, _finished(state, None, now, took))
         message = f"exceeded maximum transitions ({limits.max_transitions}) in state {state.name!r}"
-        failed = end(job, Status.FAILED, JobError("TOO_MANY_TRANSITIONS", message), now)
-        return _finished(failed, state, None, now, took)
-    job = replace(job, failures=0, transitions=job.transitions + 1, aggregates=None)
+        return end(job, Status.FAILED, JobError("TOO_MANY_TRANSITIONS", message), now, before=told)
+    went_on: dict[str, Any] = {
+        "failures": 0,
+        "transitions": job.transitions + 1,
+        "aggregates": None,
+        "state_history": history,
+        "status": Status.RUNNING,
+        "waiting": None,
+    }
     if isinstance(decision, GoTo):
-        moved = replace(job, status=Status.RUNNING, current_state=decision.state, waiting=None)
-        return _finished(Change(moved), state, decision.state, now, took)
+        told = (*before, _finished(state, decision.state, now, took))
+        return Change(replace(job, **went_on | {"current_state": decision.state}), told)
     if isinstance(decision, DispatchTask):
-        return _finished(_dispatch(job, decision, limits, now), state, None, now, took)
-    return _finished(_fan_out(job, decision, limits, now), state, decision.aggregate_into, now, took)
+        told = (*before, _finished(state, None, now, took))
+        return _dispatch(job, decision, limits, now, went_on, told)
+    told = (*before, _finished(state, decision.aggregate_into, now, took))
+    return _fan_out(job, decision, limits, now, went_on, told)
 
 
-def _at_end(job: Job, state: State, returned: Any, now: int) -> Change:
+def _at_end(
+    job: Job, state: State, returned: Any, history: dict[str, Any], told: tuple[HistoryEvent, ...], now: int
+) -> Change:
+    if not state.is_end:
+        message = f"handler of state {state.name!r} ended without calling one of its actions"
+        return end(job, Status.FAILED, JobError("NO_DECISION", message), now, before=told, state_history=history)
     if job.cancelling:
-        return end(job, Status.CANCELLED, JobError("CANCELLED", "cancelled, and cleaned up"), now)
+        error = JobError("CANCELLED", "cancelled, and cleaned up")
+        return end(job, Status.CANCELLED, error, now, before=told, state_history=history)
     if state.outcome == "failed":
-        return end(job, Status.FAILED, JobError("ENDED_FAILED", f"ended in state {state.name!r}", returned), now)
-    return end(replace(job, result=job.state_history if returned is None else returned), Status.FINISHED, None, now)
+        error = JobError("ENDED_FAILED", f"ended in state {state.name!r}", returned)
+        return end(job, Status.FAILED, error, now, before=told, state_history=history)
+    result = history if returned is None else returned
+    return end(job, Status.FINISHED, None, now, before=told, state_history=history, result=result)
 
 
-def _dispatch(job: Job, decision: DispatchTask, limits: Limits, now: int) -> Change:
+def _dispatch(
+    job: Job,
+    decision: DispatchTask,
+    limits: Limits,
+    now: int,
+    went_on: dict[str, Any],
+    told: tuple[HistoryEvent, ...],
+) -> Change:
     spec = _spec(job, 0, decision, limits, branch=False)
-    waiting = Waiting(job.step, dict(decision.transitions))
-    told = HistoryEvent("task_dispatched", now, job.current_state, task_id=spec.id, details={"skill": spec.skill})
-    return Change(replace(job, status=Status.WAITING_FOR_WORKER, waiting=waiting), (told,), (spec,))
+    waits = {"status": Status.WAITING_FOR_WORKER, "waiting": Waiting(job.step, dict(decision.transitions))}
+    sent = HistoryEvent("task_dispatched", now, job.current_state, task_id=spec.id, details={"skill": spec.skill})
+    return Change(replace(job, **went_on | waits), (*told, sent), (spec,))
 
 
-def _fan_out(job: Job, decision: DispatchParallel, limits: Limits, now: int) -> Change:
+def _fan_out(
+    job: Job,
+    decision: DispatchParallel,
+    limits: Limits,
+    now: int,
+    went_on: dict[str, Any],
+    told: tuple[HistoryEvent, ...],
+) -> Change:
     if not decision.branches:
-        return Change(_moved(job, decision.aggregate_into))
+        return Change(replace(job, **went_on | {"current_state": decision.aggregate_into}), told)
     specs = tuple(_spec(job, index, branch, limits, branch=True) for index, branch in enumerate(decision.branches))
-    waiting = Waiting(job.step, {}, decision.aggregate_into)
-    told = HistoryEvent("task_dispatched", now, job.current_state, details={"branches": len(specs)})
-    waits = replace(job, status=Status.WAITING_FOR_PARALLEL, waiting=waiting)
-    return Change(waits, (told,), specs, fan_out=True, fail_fast=decision.fail_fast)
+    waits = {"status": Status.WAITING_FOR_PARALLEL, "waiting": Waiting(job.step, {}, decision.aggregate_into)}
+    sent = HistoryEvent("task_dispatched", now, job.current_state, details={"branches": len(specs)})
+    return Change(replace(job, **went_on | waits), (*told, sent), specs, fan_out=True, fail_fast=decision.fail_fast)
 
 
 def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, *, branch: bool) -> TaskSpec:
@@ -203,11 +242,21 @@ def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else max(1, round(seconds * 1000))
 
 
-def handler_failed(job: Job, error: JobError, limits: Limits, now: int, took: int, chance: float) -> Change:
+def handler_failed(
+    job: Job,
+    error: JobError,
+    limits: Limits,
+    now: int,
+    took: int,
+    chance: float,
+    *,
+    before: tuple[HistoryEvent, ...] = (),
+) -> Change:
     """A handler raised: try it again after a back-off, or quarantine its job when its tries are used up.
 
     Arguments:
         chance: a random number in [0, 1), for the jitter.
+        before: lines of history that go before those of this change.
     """
     failures = job.failures + 1
     told = HistoryEvent(
@@ -218,33 +267,47 @@ def handler_failed(job: Job, error: JobError, limits: Limits, now: int, took: in
         attempt_number=failures,
         details={"error": error.message},
     )
+    before = (*before, told)
     if failures > limits.retry.max_retries:
         message = f"handler of state {job.current_state!r} failed after {failures} attempts: {error.message}"
-        ended = end(replace(job, failures=failures), Status.QUARANTINED, replace(error, message=message), now)
-        return replace(ended, history=(told, *ended.history))
+        final = replace(error, message=message)
+        return end(job, Status.QUARANTINED, final, now, before=before, failures=failures)
     waits = replace(job, status=Status.WAITING_FOR_RETRY, failures=failures, waiting=Waiting(job.step, {}))
-    return Change(waits, (told,), wake_after=back_off(limits.retry, failures, chance))
+    return Change(waits, before, wake_after=back_off(limits.retry, failures, chance))
 
 
-def end(job: Job, status: Status, error: JobError | None, now: int) -> Change:
-    """The job is over; clean-up after a cancel ends `cancelled` whatever happened in it."""
+def end(
+    job: Job,
+    status: Status,
+    error: JobError | None,
+    now: int,
+    *,
+    before: tuple[HistoryEvent, ...] = (),
+    end_tasks: bool = False,
+    result: Any = None,
+    **fields: Any,
+) -> Change:
+    """The job is over; clean-up after a cancel ends `cancelled` whatever happened in it.
+
+    Arguments:
+        before: lines of history that go before those of this change.
+        end_tasks: whether tasks may still be open.
+        result: of a job that finished.
+        fields: others of the job's that change with this.
+    """
     if job.cancelling and status is not Status.CANCELLED:
         why = error.message if error else None
         status, error = Status.CANCELLED, JobError("CANCELLED", "cancelled; its clean-up did not end well", why)
     over = replace(
-        job,
-        status=status,
-        waiting=None,
-        error=error,
-        result=job.result if status is Status.FINISHED else None,
+        job, status=status, waiting=None, error=error, result=result if status is Status.FINISHED else None, **fields
     )
     details = {"status": str(status)} | ({"code": error.code, "error": error.message} if error else {})
-    return Change(over, (HistoryEvent("job_completed", now, job.current_state, details=details),))
+    completed = HistoryEvent("job_completed", now, job.current_state, details=details)
+    return Change(over, (*before, completed), end_tasks=end_tasks)
 
 
-def _finished(change: Change, state: State, next_state: str | None, now: int, took: int) -> Change:
-    told = HistoryEvent("state_finished", now, state.name, next_state=next_state, duration_ms=took)
-    return replace(change, history=(told, *change.history))
+def _finished(state: State, next_state: str | None, now: int, took: int) -> HistoryEvent:
+    return HistoryEvent("state_finished", now, state.name, next_state=next_state, duration_ms=took)
 
 
 def started(job: Job, now: int) -> HistoryEvent:
@@ -252,8 +315,8 @@ def started(job: Job, now: int) -> HistoryEvent:
     return HistoryEvent("state_started", now, job.current_state, attempt_number=job.failures + 1)
 
 
-def _moved(job: Job, target: str) -> Job:
-    return replace(job, status=Status.RUNNING, current_state=target, waiting=None)
+def _moved(job: Job, target: str, **fields: Any) -> Job:
+    return replace(job, status=Status.RUNNING, current_state=target, waiting=None, **fields)
 
 
 def branch_result(job_id: str, task: str, outcome: Outcome, data: Any, details: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import orjson
 from holon.context import ActionFactory, JobContext, arguments
 from holon.domain import machine
 from holon.domain.blueprint import State
-from holon.domain.events import CancelRequested, InboxEvent, TaskEnded
+from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change, Limits
 from holon.domain.task import TaskSpec
@@ -85,15 +85,16 @@ class Run:
                 return await self._commit(Change(self._job))
             await self._tools.store.release([(self._job.id, self._claim.claim_id)])
             return False
-        base = self._job
-        job = change.job if change else base
+        job = change.job if change else self._job
         if job.status.due:
-            change = _joined(change, await self._handle(job))
+            handled = await self._handle(job, change)
+            change = replace(handled, end_tasks=True) if change and change.end_tasks else handled
         assert change is not None  # noqa: S101  a job that is not due has an event here
         try:
             return await self._commit(change)
         except InvalidArgument as error:
-            return await self._commit(_joined(Change(base, end_tasks=change.end_tasks), self._unstorable(base, error)))
+            unstorable = self._unstorable(job, error)
+            return await self._commit(replace(unstorable, end_tasks=change.end_tasks))
 
     def _take_events(self) -> Change | None:
         """React to what came in, until there is a change; a cancel goes first."""
@@ -117,10 +118,11 @@ class Run:
             details = decode(event.outcome.error.details, "the details of an error") if event.outcome.error else None
         return machine.react(self._job, event, data, details, self._now())
 
-    async def _handle(self, job: Job) -> Change:
+    async def _handle(self, job: Job, reacted: Change | None) -> Change:
         """Run the handler of the job's state; what it raises is its job's failure, not ours."""
         limits = self._tools.bounds.machine
-        began, started = time.perf_counter(), machine.started(job, self._now())
+        before = (*(reacted.history if reacted else ()), machine.started(job, self._now()))
+        began = time.perf_counter()
         # What a handler changes counts only if its step is stored: it works on a copy.
         initial_data, state_history = orjson.loads(orjson.dumps((job.initial_data, job.state_history)))
         actions = ActionFactory()
@@ -136,8 +138,17 @@ class Run:
                 actions=actions,
             )
             returned = await state.function(**arguments(state, context))
-            ran = replace(job, state_history=state_history)
-            change = machine.decide(ran, state, actions.decision, returned, limits, self._now(), _ms(began))
+            return machine.decide(
+                job,
+                state,
+                actions.decision,
+                returned,
+                limits,
+                self._now(),
+                _ms(began),
+                state_history=state_history,
+                before=before,
+            )
         except (Exception, SystemExit) as error:
             code = error.code if isinstance(error, HolonError) else "HANDLER_ERROR"
             message = error.message if isinstance(error, HolonError) else f"{type(error).__name__}: {error}"
@@ -149,8 +160,7 @@ class Run:
                 exc_info=not isinstance(error, HolonError),
                 extra={"job_id": job.id},
             )
-            change = self._failed(job, JobError(code, message), _ms(began))
-        return replace(change, history=(started, *change.history))
+            return self._failed(job, JobError(code, message), _ms(began), before)
 
     def _state(self, job: Job) -> State:
         blueprint = self._tools.blueprints.get(job.blueprint)
@@ -183,19 +193,18 @@ class Run:
             f"{self._job.current_state!r} ran; it may be what ends it"
         )
         error = JobError("HANDLER_CRASHED", message)
-        return replace(machine.end(self._job, Status.QUARANTINED, error, self._now()), end_tasks=True)
+        return machine.end(self._job, Status.QUARANTINED, error, self._now(), end_tasks=True)
 
-    def _unstorable(self, base: Job, error: InvalidArgument) -> Change:
-        """What was decided cannot be stored: too large ends the job, anything else is its handler's failure."""
+    def _unstorable(self, job: Job, error: InvalidArgument) -> Change:
+        """What was decided cannot be stored: too large ends the job as it was, else its handler has failed."""
         reason = JobError(error.code, error.message)
         if isinstance(error, TooLarge):
-            return machine.end(base, Status.FAILED, reason, self._now())
-        due = replace(base, status=Status.RUNNING)
-        return self._failed(due, reason, 0)
+            return machine.end(self._job, Status.FAILED, reason, self._now())
+        return self._failed(job, reason, 0)
 
-    def _failed(self, job: Job, error: JobError, took: int) -> Change:
+    def _failed(self, job: Job, error: JobError, took: int, before: tuple[HistoryEvent, ...] = ()) -> Change:
         jitter = random.random()  # noqa: S311  it hides nothing
-        return machine.handler_failed(job, error, self._tools.bounds.machine, self._now(), took, jitter)
+        return machine.handler_failed(job, error, self._tools.bounds.machine, self._now(), took, jitter, before=before)
 
     async def _commit(self, change: Change) -> bool:
         tools, job = self._tools, replace(change.job, step=self._job.step + 1)
@@ -255,13 +264,6 @@ class Run:
 
     def _now(self) -> int:
         return self._tools.store.now()
-
-
-def _joined(first: Change | None, second: Change) -> Change:
-    """What an event changed, and what the handler then decided, as one step."""
-    if first is None:
-        return second
-    return replace(second, history=(*first.history, *second.history), end_tasks=first.end_tasks or second.end_tasks)
 
 
 def _ms(began: float) -> int:

@@ -391,7 +391,7 @@ def test_an_event_of_another_kind_than_what_is_waited_for_is_stale() -> None:
 @pytest.mark.parametrize("status", [Status.FINISHED, Status.FAILED, Status.CANCELLED, Status.QUARANTINED])
 def test_every_end_is_told_once_with_its_status(status: Status) -> None:
     error = None if status is Status.FINISHED else JobError("CODE", "why")
-    change = end(job(result=1), status, error, NOW)
+    change = end(job(), status, error, NOW, result=1)
     assert (change.job.status, change.job.waiting) == (status, None)
     assert change.job.result == (1 if status is Status.FINISHED else None)
     [line] = change.history
