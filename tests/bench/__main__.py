@@ -1,0 +1,74 @@
+"""The bench: the command behind scripts/bench."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import orjson
+import uvloop
+from rich.console import Console
+
+from holon.errors import ConfigError
+from tests.bench.process import BenchError
+from tests.bench.report import facts, show
+from tests.bench.run import run
+from tests.bench.scenarios import SCENARIOS
+
+_EXAMPLE = "sqlite:///bench.db"
+_LONGEST = 60.0
+
+
+def main() -> int:
+    """Run one scenario as the command line says; return the exit code."""
+    arguments = _arguments()
+    # Beside the default store, so that its disk is the one that is measured.
+    home = Path(".holon").absolute()
+    home.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=home) as folder:
+        storage = arguments.storage or f"sqlite:///{folder}/bench.db"
+        try:
+            outcome = uvloop.run(run(arguments.scenario, storage, arguments.seconds, Path(folder)))
+        except ConfigError as error:
+            print(f"bench: {error}", file=sys.stderr)  # noqa: T201  # a command
+            return 2
+        except BenchError as error:
+            print(f"bench: {error}", file=sys.stderr)  # noqa: T201  # a command
+            return 1
+        except KeyboardInterrupt:
+            return 130
+    found = facts(outcome)
+    if not arguments.storage:
+        found["storage"] = _EXAMPLE
+    show(found, Console(soft_wrap=True))
+    if arguments.json:
+        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    lines = "\n".join(f"  {name:10} {scenario.about}" for name, scenario in SCENARIOS.items())
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measures a node: node, workers and load in processes of their own, mutual TLS, jobs by HTTP.",
+        epilog=f"scenarios:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scenario", choices=SCENARIOS, metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument("--storage", metavar="URI", help="the store; by default a SQLite file that is removed again")
+    parser.add_argument("--seconds", type=_seconds, default=5.0, metavar="N", help="how long to measure; 5 by default")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    return parser.parse_args()
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"give 0.1 to {_LONGEST:g} seconds, not {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

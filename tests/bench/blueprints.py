@@ -1,0 +1,54 @@
+"""The bench: the jobs that it runs. Each carries its number in and its workers' echo of it out."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from holon import Blueprint
+from holon.context import ActionFactory
+
+BRANCHES = 100
+SKILL = "echo"
+
+echo = Blueprint("echo", api_version="v1", api_endpoint="/jobs/echo")
+fan_out = Blueprint("fan-out", api_version="v1", api_endpoint="/jobs/fan-out")
+
+
+class Numbered(TypedDict):
+    """What a job is created with."""
+
+    n: int
+
+
+@echo.handler(is_start=True)
+async def ask(initial_data: Numbered, actions: ActionFactory) -> None:
+    """One task."""
+    actions.dispatch_task(SKILL, {"n": initial_data["n"]}, {"success": "answered"})
+
+
+@echo.handler(is_end=True)
+async def answered(echo: int) -> dict[str, int]:
+    """What the worker answered."""
+    return {"echo": echo}
+
+
+@fan_out.handler(is_start=True)
+async def split(initial_data: Numbered, actions: ActionFactory) -> None:
+    """A hundred tasks."""
+    branch = {"task_type": SKILL, "params": {"n": initial_data["n"]}}
+    actions.dispatch_parallel([branch] * BRANCHES, aggregate_into="count")
+
+
+@fan_out.aggregator
+async def count(
+    n: int, aggregation_results: dict[str, Any], state_history: dict[str, Any], actions: ActionFactory
+) -> None:
+    """Count the branches that answered with this job's number."""
+    state_history["branches"] = sum(one["data"] == {"echo": n} for one in aggregation_results.values())
+    actions.go_to("counted")
+
+
+@fan_out.handler(is_end=True)
+async def counted(n: int, branches: int) -> dict[str, int]:
+    """How many there were."""
+    return {"echo": n, "branches": branches}

@@ -1,0 +1,125 @@
+"""The bench: the parent's side of a child process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+_START_SECONDS = 60.0
+_STOP_SECONDS = 15.0
+_TAIL = 4000
+
+
+class BenchError(Exception):
+    """Expected: a run cannot be made, or what it measured is not true; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much CPU a process had used at one time, both in seconds."""
+
+    cpu: float
+    time: float
+
+
+class Child:
+    """One process of a run, while it is entered. It ends when it is left, and with its parent however that ends.
+
+    Arguments:
+        module: what it runs.
+        arguments: its command line.
+        environment: all of its variables.
+        log: the file for its standard error.
+        pipes: descriptors that it inherits.
+
+    Attributes:
+        facts: what it said when it was ready.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: tuple[str, ...],
+        environment: dict[str, str],
+        log: Path,
+        pipes: tuple[int, ...] = (),
+    ) -> None:
+        self._command = ("-m", module, *arguments)
+        self._environment = environment
+        self._log = log
+        self._pipes = pipes
+        self._process: asyncio.subprocess.Process
+        self.facts: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Self:
+        """Start it and wait until it is ready.
+
+        Raises:
+            BenchError: it ended before, or was not ready in time; with the end of its log.
+        """
+        with self._log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                cwd=ROOT,
+                env=self._environment,
+                pass_fds=self._pipes,
+                # Ctrl-C is for the parent, which ends its children in order.
+                start_new_session=True,
+            )
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                self.facts = await self._hear()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def usage(self) -> Usage:
+        """Return what it used so far."""
+        if self._process.stdin is None:
+            raise BenchError(f"{self._command[1]} cannot be asked")
+        self._process.stdin.write(b"\n")
+        facts = await self._hear()
+        return Usage(facts["cpu"], facts["time"])
+
+    def tail(self) -> str:
+        """Return the end of its log."""
+        text = self._log.read_text(errors="replace").strip()
+        return f"--- the log of {self._command[1]} ends ---\n{text[-_TAIL:]}" if text else ""
+
+    async def _hear(self) -> dict[str, Any]:
+        if self._process.stdout is None or not (line := await self._process.stdout.readline()):
+            raise BenchError(f"{self._command[1]} ended by itself")
+        facts: dict[str, Any] = json.loads(line)
+        return facts
+
+    async def _end(self) -> None:
+        """Ask it to end; then make it."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()

@@ -1,0 +1,164 @@
+"""The bench: the scenarios. One more is one more entry in the table, and its blueprint."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.blueprints import BRANCHES, echo, fan_out
+from tests.bench.process import BenchError
+
+if TYPE_CHECKING:
+    from tests.bench.site import Site
+
+_WARM_UP_SECONDS = 0.5
+_RATE = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one stretch of load gave.
+
+    Attributes:
+        seconds: how long it was.
+        jobs: how many finished in it.
+        latencies: seconds from a job's POST to its end.
+        node_cpu, workers_cpu, load_cpu: the CPU seconds that each side used in it.
+    """
+
+    seconds: float
+    jobs: int
+    latencies: tuple[float, ...]
+    node_cpu: float
+    workers_cpu: float
+    load_cpu: float
+
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(
+            self.seconds + other.seconds,
+            self.jobs + other.jobs,
+            self.latencies + other.latencies,
+            self.node_cpu + other.node_cpu,
+            self.workers_cpu + other.workers_cpu,
+            self.load_cpu + other.load_cpu,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One kind of load.
+
+    Attributes:
+        about: one line for people.
+        path: where its jobs are created.
+        tasks: how many tasks a job has.
+        result: what a job must end with, by its number.
+        drive: loads a site for so many seconds.
+    """
+
+    about: str
+    path: str
+    tasks: int
+    result: Callable[[int], dict[str, Any]]
+    drive: Callable[[Site, float], Awaitable[Figures]]
+
+
+def _closed(outstanding: int) -> Callable[[Site, float], Awaitable[Figures]]:
+    """As fast as it goes, with so many jobs under way at any time.
+
+    Only what happens between two looks at the clocks counts, in the middle of the load: neither its rise nor its fall.
+    """
+
+    async def drive(site: Site, seconds: float) -> Figures:
+        async with site.load.closed(outstanding):
+            await asyncio.sleep(_WARM_UP_SECONDS)
+            before, workers_before = await site.usage()
+            load_before = _own_cpu()
+            try:
+                await asyncio.wait_for(site.load.full.wait(), seconds)
+            except TimeoutError:
+                pass
+            after, workers_after = await site.usage()
+            load_after = _own_cpu()
+        jobs = await site.load.verified()
+        latencies = tuple(job.finished - job.sent for job in jobs if before.time <= job.sent < after.time)
+        ended = sum(before.time <= job.finished < after.time for job in jobs)
+        if not (ended and latencies):
+            raise BenchError(f"no job finished within {seconds:g} s; give more --seconds")
+        return Figures(
+            after.time - before.time,
+            ended,
+            latencies,
+            after.cpu - before.cpu,
+            workers_after - workers_before,
+            load_after - load_before,
+        )
+
+    return drive
+
+
+async def _paced(site: Site, seconds: float) -> Figures:
+    """A steady few jobs a second, each begun at its time whatever became of the others."""
+    free = asyncio.Queue[Any]()
+    for connection in site.connections:
+        free.put_nowait(connection)
+
+    async def one() -> float:
+        connection = await free.get()
+        try:
+            return await site.load.observe(connection)
+        finally:
+            free.put_nowait(connection)
+
+    loop = asyncio.get_running_loop()
+    # The first jobs find nothing warm.
+    await asyncio.gather(*(one() for _ in range(10)))
+    before, workers_before = await site.usage()
+    load_before = _own_cpu()
+    began = loop.time()
+    async with asyncio.TaskGroup() as group:
+        running = []
+        for index in range(max(1, round(seconds * _RATE))):
+            await asyncio.sleep(began + index / _RATE - loop.time())
+            running.append(group.create_task(one()))
+    after, workers_after = await site.usage()
+    load_after = _own_cpu()
+    await site.load.verified()
+    latencies = tuple(task.result() for task in running)
+    return Figures(
+        after.time - before.time,
+        len(latencies),
+        latencies,
+        after.cpu - before.cpu,
+        workers_after - workers_before,
+        load_after - load_before,
+    )
+
+
+def _own_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+SCENARIOS = {
+    "one-task": Scenario(
+        "one task a job, as fast as it goes, 200 jobs under way",
+        str(echo.path),
+        1,
+        lambda number: {"echo": number},
+        _closed(200),
+    ),
+    "fan-out": Scenario(
+        f"{BRANCHES} tasks a job, as fast as it goes, 10 jobs under way",
+        str(fan_out.path),
+        BRANCHES,
+        lambda number: {"echo": number, "branches": BRANCHES},
+        _closed(10),
+    ),
+    "latency": Scenario(
+        f"one task a job, {_RATE:g} jobs a second", str(echo.path), 1, lambda number: {"echo": number}, _paced
+    ),
+}
