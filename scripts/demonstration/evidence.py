@@ -1,0 +1,78 @@
+"""The demo: what shows that nothing was lost and nothing counted twice, from the workers' logs and the history."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A task that ran again: who had it first, who ended it, and as which attempt."""
+
+    task_id: str
+    first: str
+    then: str
+    attempt: int
+
+
+def tasks_held(log: Path) -> list[str]:
+    """The tasks that a worker began and did not end, from its log."""
+    lines = [line.split() for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    ended = {(task, attempt) for what, task, attempt in lines if what == "ended"}
+    return [task for what, task, attempt in lines if what == "began" and (task, attempt) not in ended]
+
+
+def attempts_begun(log: Path) -> set[tuple[str, int]]:
+    """Every attempt that a worker began, from its log."""
+    lines = [line.split() for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    return {(task, int(attempt)) for what, task, attempt in lines if what == "began"}
+
+
+def reruns(history: Sequence[Mapping[str, Any]]) -> list[Rerun]:
+    """The tasks that needed more than one attempt, from a job's history."""
+    found = []
+    for event in history:
+        if event["event_type"] == "task_finished" and event["attempt_number"] > 1:
+            first = event["context_snapshot"]["attempts"][0][0]
+            found.append(Rerun(event["task_id"], first, event["worker_id"], event["attempt_number"]))
+    return sorted(found, key=lambda one: number(one.task_id))
+
+
+def share(history: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """How many tasks each worker ended."""
+    return Counter(event["worker_id"] for event in history if event["event_type"] == "task_finished")
+
+
+def doubts(
+    history: Sequence[Mapping[str, Any]], held: Sequence[str], logs: Mapping[str, Path], victim: str
+) -> list[str]:
+    """What is not as it should be after a worker was killed; nothing at all is what is hoped for.
+
+    Arguments:
+        held: the tasks that the killed worker held.
+        logs: each worker's log.
+        victim: the killed worker.
+    """
+    found = []
+    ended = Counter(event["task_id"] for event in history if event["event_type"] == "task_finished")
+    found += [f"task {number(task)} ended {times} times" for task, times in ended.items() if times != 1]
+    again = {one.task_id: one for one in reruns(history)}
+    begun = {worker: attempts_begun(log) for worker, log in logs.items()}
+    for task in held:
+        one = again.get(task)
+        if one is None:
+            found.append(f"task {number(task)} was held by {victim} and did not run again")
+        elif (one.first, one.attempt) != (victim, 2) or one.then == victim:
+            found.append(f"task {number(task)} ran again as attempt {one.attempt}, by {one.then} after {one.first}")
+        elif (task, 2) not in begun[one.then]:
+            found.append(f"task {number(task)} is not in the log of {one.then}")
+    return found
+
+
+def number(task_id: str) -> int:
+    """A task's number within its fan-out, from 0."""
+    return int(task_id.rsplit("-", 1)[1])
