@@ -90,16 +90,16 @@ def list_chunks(folder: str, chunks: int = CHUNKS) -> list[list[str]]:
         OSError: the folder cannot be listed.
     """
     sizes = dict(_list_files(folder))
-    share = sum(sizes.values()) / chunks
+    total = sum(sizes.values())
     found: list[list[str]] = []
-    room = 0.0
+    room = 0
     for file, size in sorted(sizes.items()):
-        # What is left of one chunk's share counts for the next, so that their number stays within bounds.
-        if room <= 0 or not found:
+        # What one chunk takes more than its share the next has less, so that there are never more than asked for.
+        if room <= 0:
             found.append([])
-            room += share
+            room += total
         found[-1].append(file)
-        room -= size
+        room -= size * chunks
     return found
 
 
@@ -126,14 +126,14 @@ def make_report(counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _list_files(folder: str) -> Iterable[tuple[str, int]]:
-    """Every file, with its size in bytes."""
+    """Every file, with what it costs: its size in bytes, and one more for the file itself."""
     os.scandir(folder).close()  # os.walk passes over a folder that it cannot read, also when it is the first
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in FOREIGN_FOLDERS and not name.startswith(".")]
         for name in names:
             path = Path(place, name)
             if path.suffix == ".py" and path.is_file() and _is_text(str(path)):
-                yield str(path.relative_to(folder)), path.stat().st_size
+                yield str(path.relative_to(folder)), path.stat().st_size + 1
 
 
 def _is_text(path: str) -> bool:
