@@ -74,6 +74,18 @@ class FailedPrecondition(HolonError):
     code = "FAILED_PRECONDITION"
 
 
+class Aborted(FailedPrecondition):
+    """Expected: something newer has taken the caller's place; it must not repeat what it did."""
+
+    code = "ABORTED"
+
+
+class Unimplemented(HolonError):
+    """Expected: this version of the node does not do what was asked; another may."""
+
+    code = "UNIMPLEMENTED"
+
+
 class Unauthenticated(HolonError):
     """Expected: the caller did not prove who it is."""
 
