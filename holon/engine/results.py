@@ -23,12 +23,13 @@ RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A result as a worker sent it."""
+    """A result as a worker sent it; with `broken` it cannot be used, and `outcome` is the failure in its place."""
 
     task_id: str
     lease_id: str
     outcome: Outcome
     took: int | None = None
+    broken: InvalidArgument | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ class Results:
     ) -> tuple[Outcome, InvalidArgument | None]:
         """The outcome to apply: the worker's own, or a failure in its place when it broke a contract or a limit."""
         outcome = one.outcome
+        if one.broken is not None:
+            return outcome, one.broken
         if len(outcome.data) > self._max_payload:
             message = f"the data of the result has {len(outcome.data)} bytes, over the limit of {self._max_payload}"
             return _refused(session, LIMIT_EXCEEDED, InvalidArgument(message, code="PAYLOAD_TOO_LARGE"))
