@@ -1,0 +1,60 @@
+"""The wire: times, durations, ids and JSON payloads between protobuf and ours."""
+
+from __future__ import annotations
+
+import re
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from holon.errors import InvalidArgument, Violation
+from holon.rxon.v1 import types_pb2
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_JSON = ("", "application/json")
+
+
+def timestamp(ms: int) -> Timestamp:
+    """Epoch milliseconds as a Timestamp."""
+    return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
+
+
+def duration(ms: int) -> Duration:
+    """Milliseconds, not negative, as a Duration."""
+    return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
+
+
+def seconds(value: Duration) -> float:
+    """A Duration in seconds."""
+    return value.seconds + value.nanos / 1e9
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` may be an id: 1 to 128 letters, digits, dots, underscores, dashes, the first a letter or digit."""
+    return _ID.fullmatch(text) is not None
+
+
+def json_of(payload: types_pb2.Payload, where: str) -> bytes:
+    """The JSON text of a payload; empty for no value. What it holds is not read.
+
+    Arguments:
+        where: the payload's field, for the message.
+    Raises:
+        InvalidArgument: (PAYLOAD_UNSUPPORTED) it is of another media type, encoded, or a reference.
+    """
+    if payload.media_type not in _JSON:
+        raise _unsupported(where, f"is {payload.media_type[:80]!r}; only application/json is taken")
+    if payload.encoding:
+        raise _unsupported(where, f"is encoded as {payload.encoding[:80]!r}; this node reads no encodings")
+    if payload.WhichOneof("content") == "ref":
+        raise _unsupported(where, "is a reference to a file; this node does not list PAYLOAD_REFS, send the bytes")
+    return payload.data
+
+
+def json_payload(text: bytes) -> types_pb2.Payload:
+    """JSON text as a payload."""
+    return types_pb2.Payload(data=text)
+
+
+def _unsupported(where: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{where} {reason}", code="PAYLOAD_UNSUPPORTED", details=[Violation(where, reason)])

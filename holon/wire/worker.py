@@ -1,0 +1,109 @@
+"""The wire: what passes between a node and a worker, as the engine's records and as protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holon.domain.task import FAILURE, Outcome, TaskError
+from holon.errors import InvalidArgument, Violation
+from holon.ports import Offer, Stop, StopReason, Superseded
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.wire.grpc_status import clipped
+from holon.wire.values import duration, json_of, json_payload, seconds, timestamp
+
+STOP_REASONS = {
+    StopReason.CANCELLED: "CANCELLED",
+    StopReason.DEADLINE: "DEADLINE",
+    StopReason.LEASE_LOST: "LEASE_LOST",
+}
+# Beside the ones of the protocol: what a worker says of a failure is shown to people, in a line.
+MAX_ERROR_MESSAGE = 8 * 1024
+MAX_ERROR_CODE = 128
+MAX_STATUS = 128
+
+
+def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
+    """An offer, as its worker gets it."""
+    message = worker_pb2.TaskOffer(
+        task_id=offer.task_id,
+        lease_id=offer.lease_id,
+        job_id=offer.job_id,
+        generation=offer.generation,
+        attempt=offer.attempt,
+        skill=offer.skill,
+        type=offer.type,
+        version=offer.version,
+        params=json_payload(offer.params),
+        priority=offer.priority,
+    )
+    if offer.time_left is not None:
+        message.time_left.CopyFrom(duration(offer.time_left))
+    if offer.deadline is not None:
+        message.deadline.CopyFrom(timestamp(offer.deadline))
+    return message
+
+
+def stop_message(stop: Stop) -> worker_pb2.StopTask:
+    """A stop, as the worker gets it."""
+    return worker_pb2.StopTask(
+        task_id=stop.lease.task_id, lease_id=stop.lease.lease_id, reason=STOP_REASONS[stop.reason]
+    )
+
+
+def resumed_leases(
+    kept: Sequence[Offer], dropped: Sequence[tuple[str, str, Superseded]]
+) -> list[worker_pb2.ResumedLease]:
+    """What becomes of the leases that a Hello listed."""
+    leases = []
+    for offer in kept:
+        lease = worker_pb2.ResumedLease(
+            task_id=offer.task_id, lease_id=offer.lease_id, decision=worker_pb2.LEASE_DECISION_KEEP
+        )
+        if offer.time_left is not None:
+            lease.time_left.CopyFrom(duration(offer.time_left))
+        leases.append(lease)
+    for task_id, lease_id, reason in dropped:
+        leases.append(
+            worker_pb2.ResumedLease(
+                task_id=task_id, lease_id=lease_id, decision=worker_pb2.LEASE_DECISION_DROP, reason=reason
+            )
+        )
+    return leases
+
+
+def outcome_of(result: worker_pb2.TaskResult, worker_id: str) -> Outcome:
+    """How a worker says that an attempt ended. Its JSON is passed on unread.
+
+    Raises:
+        InvalidArgument: STATUS_MISSING, PAYLOAD_UNSUPPORTED, or RESULT_INVALID; the message says what is wrong.
+    """
+    if not result.status:
+        raise _invalid("status", "is empty: say success, failure, cancelled, or a declared status", "STATUS_MISSING")
+    if len(result.status) > MAX_STATUS:
+        raise _invalid("status", f"has {len(result.status)} characters, over the limit of {MAX_STATUS}")
+    for field in ("files", "data_metadata", "receipts"):
+        if len(getattr(result, field)):
+            raise _invalid(field, "needs a capability that this node does not list", "PAYLOAD_UNSUPPORTED")
+    if result.HasField("error") and result.status != FAILURE:
+        raise _invalid("error", f"is for the status failure only, not for {result.status!r}")
+    data = json_of(result.data, "data")
+    error = _task_error(result.error) if result.status == FAILURE else None
+    return Outcome(result.status, data, error, worker_id)
+
+
+def took_of(result: worker_pb2.TaskResult) -> int | None:
+    """How long the work took, in milliseconds; None when the worker does not say, or nonsense."""
+    took = seconds(result.duration) if result.HasField("duration") else -1.0
+    return round(took * 1000) if 0 <= took < 2**40 else None
+
+
+def _task_error(error: types_pb2.TaskError) -> TaskError:
+    return TaskError(
+        clipped(error.code, MAX_ERROR_CODE) or "TRANSIENT_ERROR",
+        clipped(error.message, MAX_ERROR_MESSAGE),
+        json_of(error.details, "error.details"),
+    )
+
+
+def _invalid(field: str, reason: str, code: str = "RESULT_INVALID") -> InvalidArgument:
+    return InvalidArgument(f"the result's {field} {reason}", code=code, details=[Violation(field, reason)])

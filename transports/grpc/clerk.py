@@ -1,0 +1,92 @@
+"""The worker door: what of a session needs the store, done by one task in batches, so that reading never waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from holon.engine.results import Reported
+from holon.engine.workers import Member, Skill, Workers
+from holon.errors import HolonError, ResourceExhausted
+from holon.wire.stream import BATCH_ITEMS
+from transports.grpc.outgoing import Outgoing
+
+MAX_RESULTS = 10_000
+MAX_BYTES = 32 * 1024 * 1024
+RETRY_S = 1.0
+
+
+class Clerk:
+    """Brings one session's results and catalogs to the engine, and the answers back, in the order they came.
+
+    Arguments:
+        outgoing: where the answers go.
+    """
+
+    def __init__(self, workers: Workers, member: Member, outgoing: Outgoing) -> None:
+        self._workers = workers
+        self._member = member
+        self._outgoing = outgoing
+        self._results: deque[Reported] = deque()
+        self._bytes = 0
+        self._catalog: tuple[int, Sequence[Skill]] | None = None
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"Clerk(results={len(self._results)}, bytes={self._bytes})"
+
+    def report(self, reported: Reported) -> None:
+        """Take a result. While too many wait for the store, it is to be sent again instead."""
+        size = len(reported.outcome.data)
+        if len(self._results) >= MAX_RESULTS or (self._bytes and self._bytes + size > MAX_BYTES):
+            busy = ResourceExhausted(
+                f"{len(self._results)} results of this session wait to be stored; send this one again later",
+                code="RATE_LIMITED",
+                retry_after=RETRY_S,
+            )
+            self._outgoing.later(reported.task_id, reported.lease_id, busy)
+            return
+        self._results.append(reported)
+        self._bytes += size
+        self._wake.set()
+
+    def offers(self, frame: int, skills: Sequence[Skill]) -> None:
+        """Take the worker's new catalog, which came in this frame; a newer one replaces it."""
+        self._catalog = (frame, skills)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Take nothing more; `run` does what waits, and then returns."""
+        self._closed = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `close` and the last answer. On cancel, what waits is dropped; the worker sends it again."""
+        while not (self._closed and not self._results and self._catalog is None):
+            await self._wake.wait()
+            self._wake.clear()
+            # One turn of the loop, so that the results that it brings share a transaction.
+            await asyncio.sleep(0)
+            while self._results or self._catalog is not None:
+                await self._learn()
+                await self._complete()
+
+    async def _learn(self) -> None:
+        if self._catalog is None:
+            return
+        (frame, skills), self._catalog = self._catalog, None
+        try:
+            await self._workers.offers(self._member, skills)
+        except HolonError as error:
+            self._outgoing.refuse(frame, error)
+
+    async def _complete(self) -> None:
+        batch: list[Reported] = []
+        while self._results and len(batch) < BATCH_ITEMS:
+            batch.append(self._results.popleft())
+        if batch:
+            answers = await self._workers.complete(self._member, batch)
+            self._bytes -= sum(len(one.outcome.data) for one in batch)
+            self._outgoing.answer(answers)

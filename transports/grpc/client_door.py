@@ -1,0 +1,66 @@
+"""The client door: where clients create jobs and look at them, by gRPC."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from holon.engine.jobs import Jobs
+from holon.security.access import TokenGate
+from holon.security.tls import ServerCredentials
+from transports.grpc.job_service import JobService
+from transports.grpc.server import Server
+from transports.grpc.settings import DoorSettings
+from transports.grpc.tokens import TokenCheck
+
+TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
+_STREAMS_PER_CONNECTION = 100
+
+
+class ClientDoor:
+    """Serves clients while it is entered; `port` is where it then listens.
+
+    Arguments:
+        credentials: its certificate; clients present none.
+        gate: who knows the clients' token.
+    """
+
+    def __init__(
+        self, jobs: Jobs, settings: DoorSettings, credentials: ServerCredentials | None, gate: TokenGate
+    ) -> None:
+        self._server = Server(
+            "client door",
+            settings,
+            [JobService(jobs).handler(settings.max_message_bytes)],
+            [TokenCheck(gate, TOKEN_KEY)],
+            credentials,
+            client_certificates=False,
+            max_streams=_STREAMS_PER_CONNECTION,
+        )
+
+    def __repr__(self) -> str:
+        return f"ClientDoor({self._server!r})"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.port
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            ConfigError: the address cannot be used, or is not loopback and there is no certificate.
+        """
+        await self._server.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let calls under way answer, and close."""
+        await self._server.__aexit__(kind, error, trace)
+
+    def drain(self) -> None:
+        """Say in the health service that this door takes nothing new; calls are still answered."""
+        self._server.drain()

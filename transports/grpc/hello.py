@@ -1,0 +1,143 @@
+"""The worker door: what a worker says of itself, checked and put into the engine's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from holon.engine.payloads import decode
+from holon.engine.workers import Joining, Skill
+from holon.errors import InvalidArgument, PermissionDenied, Violation
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.security.identity import Identity
+from holon.wire.values import is_id, json_of
+
+HELLO_INVALID = "HELLO_INVALID"
+MAX_CREDITS = 10_000
+MAX_RESUMED = 10_000
+MAX_OFFERINGS = 1_000
+MAX_PROFILES = 32
+MAX_LABELS = 64
+MAX_NAME = 128
+# Whatever else a worker reads, it must be able to read a Welcome and an error.
+LEAST_MESSAGE_BYTES = 64 * 1024
+
+
+def worker_of(hello: worker_pb2.Hello, identity: Identity | None) -> str:
+    """The id of the worker: what its certificate proves, or what it claims where there are no certificates.
+
+    Raises:
+        PermissionDenied: (WORKER_ID_MISMATCH) it claims another id than its certificate's.
+        InvalidArgument: (HELLO_INVALID) nothing proves an id and none, or an impossible one, is claimed.
+    """
+    claimed = hello.worker_id
+    if identity is not None:
+        if claimed and claimed != identity.name:
+            raise PermissionDenied(
+                f"the certificate is {identity.name!r}'s, but Hello claims the id {claimed[:MAX_NAME]!r}; claim the "
+                "certificate's or none",
+                code="WORKER_ID_MISMATCH",
+            )
+        return identity.name
+    if not is_id(claimed):
+        reason = "must be 1 to 128 letters, digits, dots, underscores or dashes, the first a letter or digit"
+        raise hello_invalid(_invalid("worker_id", reason))
+    return claimed
+
+
+def joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
+    """What the engine must know of a worker that opens a session.
+
+    Raises:
+        InvalidArgument: (HELLO_INVALID) the field at fault, and why.
+    """
+    try:
+        return _joining_of(hello, worker_id)
+    except InvalidArgument as error:
+        raise hello_invalid(error) from error
+
+
+def hello_invalid(error: InvalidArgument) -> InvalidArgument:
+    """The same error, as what is wrong with a Hello."""
+    return InvalidArgument(f"Hello: {error.message}", code=HELLO_INVALID, details=error.details)
+
+
+def _joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
+    if hello.WhichOneof("offered") is None:
+        raise _invalid("catalog", "is needed, or catalog_hash: say what the worker offers")
+    if hello.HasField("holon_identity"):
+        raise _invalid("holon_identity", "is of a child holon, and this node does not list HOLON")
+    if len(hello.labels) > MAX_LABELS:
+        raise _invalid("labels", f"has {len(hello.labels)} of them, over the limit of {MAX_LABELS}")
+    if len(hello.resume.leases) > MAX_RESUMED:
+        raise _invalid("resume.leases", f"lists {len(hello.resume.leases)}, over the limit of {MAX_RESUMED}")
+    if hello.HasField("max_message_bytes") and hello.max_message_bytes < LEAST_MESSAGE_BYTES:
+        raise _invalid("max_message_bytes", f"is {hello.max_message_bytes}, below the least of {LEAST_MESSAGE_BYTES}")
+    return Joining(
+        worker_id,
+        credits_of(hello.credits) if hello.HasField("credits") else 1,
+        skills_of(hello.catalog),
+        tuple(dict.fromkeys((lease.task_id, lease.lease_id) for lease in hello.resume.leases)),
+    )
+
+
+def credits_of(granted: int) -> int:
+    """How many tasks a worker may hold in all.
+
+    Raises:
+        InvalidArgument: it is none of 0 to 10,000.
+    """
+    if not 0 <= granted <= MAX_CREDITS:
+        raise _invalid("credits", f"is {granted}; it must be 0 to {MAX_CREDITS}")
+    return granted
+
+
+def skills_of(catalog: worker_pb2.Catalog) -> Sequence[Skill]:
+    """The skills of a catalog.
+
+    Raises:
+        InvalidArgument: an offering asks for what this node does not do, or cannot be read.
+    """
+    if len(catalog.offerings) > MAX_OFFERINGS:
+        raise _invalid("catalog.offerings", f"has {len(catalog.offerings)}, over the limit of {MAX_OFFERINGS}")
+    if len(catalog.profiles) > MAX_PROFILES:
+        raise _invalid("catalog.profiles", f"has {len(catalog.profiles)}, over the limit of {MAX_PROFILES}")
+    skills = [_skill(one, f"catalog.offerings.{index}") for index, one in enumerate(catalog.offerings)]
+    seen = set()
+    for index, skill in enumerate(skills):
+        name = (skill.name, skill.version, skill.type)
+        if name in seen:
+            raise _invalid(f"catalog.offerings.{index}", f"offers {skill.name!r} again, in the same version and type")
+        seen.add(name)
+    return skills
+
+
+def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
+    if not offering.skill:
+        raise _invalid(f"{where}.skill", "is empty: name the skill")
+    for field in ("skill", "type", "version"):
+        name = getattr(offering, field)
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise _invalid(f"{where}.{field}", f"must be at most {MAX_NAME} printable characters")
+    if offering.HasField("credits"):
+        raise _invalid(f"{where}.credits", "is not counted by this version; grant credits for the worker as a whole")
+    if offering.holon_path:
+        raise _invalid(f"{where}.holon_path", "is of a child holon, and this node does not list HOLON")
+    return Skill(
+        offering.skill,
+        offering.version,
+        offering.type,
+        _schema(offering.input_schema, f"{where}.input_schema") if offering.HasField("input_schema") else None,
+        _schema(offering.output_schema, f"{where}.output_schema") if offering.HasField("output_schema") else None,
+    )
+
+
+def _schema(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:
+    schema = decode(json_of(payload, where), where)
+    if schema is not None and not isinstance(schema, dict):
+        raise _invalid(where, "is no JSON object")
+    return schema
+
+
+def _invalid(field: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

@@ -1,0 +1,213 @@
+"""The worker door: what a worker says in one session, message by message; a bad one is refused and harms nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from google.protobuf.message import DecodeError
+
+from holon.clock import Clock
+from holon.domain.task import CONTRACT_VIOLATION, LIMIT_EXCEEDED, Outcome
+from holon.engine.results import Reported
+from holon.engine.workers import Member, Workers
+from holon.errors import HolonError, InvalidArgument, NotFound, TooLarge, Violation
+from holon.rxon.v1 import worker_pb2
+from holon.wire.grpc_status import clipped
+from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
+from holon.wire.worker import outcome_of, took_of
+from transports.grpc.clerk import RETRY_S, Clerk
+from transports.grpc.hello import credits_of, skills_of
+from transports.grpc.outgoing import Outgoing
+
+MAX_REFUSALS = 100
+MAX_PROGRESS_MESSAGE = 1024
+# What a frame may have around a batch.
+_AROUND_BATCH = 64
+
+_NEEDS = {
+    "events": "EVENTS",
+    "reauthenticate": "REAUTHENTICATE",
+    "command_replies": "COMMANDS",
+    "tree_page": "HOLON",
+}
+
+
+class Incoming:
+    """Reads one session's messages, after Hello, and does what they say. Nothing here waits.
+
+    Arguments:
+        end: ends the stream, with an error, after what is queued (True) or at once.
+        catalog_sequence: of the catalog in Hello.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        member: Member,
+        clerk: Clerk,
+        outgoing: Outgoing,
+        clock: Clock,
+        end: Callable[[HolonError, bool], None],
+        catalog_sequence: int,
+    ) -> None:
+        self.drained = False
+        self._workers = workers
+        self._member = member
+        self._clerk = clerk
+        self._outgoing = outgoing
+        self._clock = clock
+        self._end = end
+        self._catalog_sequence = catalog_sequence
+        self._frame = 1
+        self._refusals = 0
+        self._kinds: dict[str, Callable[[worker_pb2.SessionRequest], None]] = {
+            "hello": self._hello,
+            "catalog": self._catalog,
+            "heartbeat": self._heartbeat,
+            "task_updates": self._task_updates,
+            "drain": self._drain,
+        }
+        self._updates: dict[str, Callable[[worker_pb2.TaskUpdate], None]] = {
+            "accepted": self._accepted,
+            "rejected": self._rejected,
+            "progress": self._progress,
+            "logs": self._logs,
+            "result": self._result,
+        }
+
+    def __repr__(self) -> str:
+        return f"Incoming(frame={self._frame}, refusals={self._refusals}, drained={self.drained})"
+
+    def take(self, raw: bytes) -> None:
+        """Do what a message says, or refuse it."""
+        self._frame += 1
+        try:
+            frame = _parsed(raw)
+            kind = frame.WhichOneof("message")
+            if kind not in self._kinds:
+                raise _unknown("message", kind, "UNKNOWN_MESSAGE")
+            self._kinds[kind](frame)
+        except HolonError as error:
+            self._refuse(error)
+
+    def _hello(self, _: worker_pb2.SessionRequest) -> None:
+        raise InvalidArgument("Hello was said already, and opens a stream once", code="HELLO_REPEATED")
+
+    def _catalog(self, frame: worker_pb2.SessionRequest) -> None:
+        if frame.catalog.sequence < self._catalog_sequence:
+            return
+        self._clerk.offers(self._frame, skills_of(frame.catalog))
+        self._catalog_sequence = frame.catalog.sequence
+
+    def _heartbeat(self, frame: worker_pb2.SessionRequest) -> None:
+        heartbeat = frame.heartbeat
+        if heartbeat.offering_credits:
+            raise _invalid("offering_credits", "are not counted by this version; grant credits for the whole worker")
+        granted = credits_of(heartbeat.credits) if heartbeat.HasField("credits") else None
+        held = None
+        if heartbeat.HasField("held"):
+            known = self._member.session.leases
+            self._outgoing.lost([one for one in heartbeat.held.leases if one.lease_id not in known])
+            held = [one.lease_id for one in heartbeat.held.leases]
+        self._workers.heartbeat(self._member, granted, held)
+        self._outgoing.beat(heartbeat.sequence, self._clock.now_ms())
+
+    def _drain(self, _: worker_pb2.SessionRequest) -> None:
+        self.drained = True
+        self._workers.drain(self._member)
+        self._outgoing.leave()
+
+    # Updates of tasks --------------------------------------------------------------------------------------------
+
+    def _task_updates(self, frame: worker_pb2.SessionRequest) -> None:
+        updates = frame.task_updates.updates
+        if len(updates) > BATCH_ITEMS or (len(updates) > 1 and frame.ByteSize() > BATCH_BYTES + _AROUND_BATCH):
+            self._refuse_batch(frame)
+        for update in updates:
+            try:
+                kind = update.WhichOneof("update")
+                if not update.task_id or not update.lease_id:
+                    raise InvalidArgument("an update names its task_id and its lease_id", code="IDS_MISSING")
+                if kind not in self._updates:
+                    raise _unknown("update", kind, "UNKNOWN_UPDATE")
+                self._updates[kind](update)
+            except HolonError as error:
+                self._refuse(error, update.task_id, update.lease_id)
+
+    def _refuse_batch(self, frame: worker_pb2.SessionRequest) -> None:
+        """None of it is done; each result in it is to be sent again, in a smaller batch."""
+        updates = frame.task_updates.updates
+        error = TooLarge(
+            f"a batch of {len(updates)} updates and {frame.ByteSize()} bytes is over the limit of {BATCH_ITEMS} "
+            f"updates or {BATCH_BYTES} bytes; send smaller ones",
+            code="BATCH_TOO_LARGE",
+            retry_after=RETRY_S,
+        )
+        for update in updates:
+            if update.HasField("result"):
+                self._outgoing.later(update.task_id, update.lease_id, error)
+        raise error
+
+    def _accepted(self, update: worker_pb2.TaskUpdate) -> None:
+        _check_held(self._workers.accepted(self._member, update.task_id, update.lease_id), update)
+
+    def _rejected(self, update: worker_pb2.TaskUpdate) -> None:
+        _check_held(self._workers.rejected(self._member, update.task_id, update.lease_id, avoid=True), update)
+
+    def _progress(self, update: worker_pb2.TaskUpdate) -> None:
+        progress = update.progress
+        percent = progress.percent if progress.HasField("percent") else None
+        if percent is not None and not (math.isfinite(percent) and 0 <= percent <= 100):
+            raise _invalid("progress.percent", f"is {percent}; it must be 0 to 100")
+        message = clipped(progress.message, MAX_PROGRESS_MESSAGE)
+        _check_held(self._workers.progress(self._member, update.task_id, update.lease_id, percent, message), update)
+
+    def _logs(self, update: worker_pb2.TaskUpdate) -> None:
+        """Log lines are best effort: this version keeps none."""
+
+    def _result(self, update: worker_pb2.TaskUpdate) -> None:
+        worker_id = self._member.session.worker_id
+        broken: InvalidArgument | None = None
+        try:
+            outcome = outcome_of(update.result, worker_id)
+        except InvalidArgument as error:
+            broken = error
+            code = LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION
+            outcome = Outcome.failed(code, error.message, worker_id)
+        self._clerk.report(Reported(update.task_id, update.lease_id, outcome, took_of(update.result), broken))
+
+    # Refusals ----------------------------------------------------------------------------------------------------
+
+    def _refuse(self, error: HolonError, task_id: str = "", lease_id: str = "") -> None:
+        self._outgoing.refuse(self._frame, error, task_id, lease_id)
+        self._refusals += 1
+        if self._refusals == MAX_REFUSALS:
+            message = f"{MAX_REFUSALS} messages of this session were refused; the last: {error.message}"
+            self._end(InvalidArgument(message, code="TOO_MANY_ERRORS"), True)
+
+
+def _parsed(raw: bytes) -> worker_pb2.SessionRequest:
+    try:
+        return worker_pb2.SessionRequest.FromString(raw)
+    except DecodeError as error:
+        raise InvalidArgument(f"a message of {len(raw)} bytes is no SessionRequest", code="MALFORMED_FRAME") from error
+
+
+def _unknown(what: str, kind: str | None, code: str) -> InvalidArgument:
+    needed = "STREAMS" if kind == "chunk" else _NEEDS.get(kind or "")
+    if needed is not None:
+        return InvalidArgument(f"{kind} needs {needed}, which this node does not list", code=code)
+    return InvalidArgument(f"the {what} has no member that this node knows; was its name misspelt?", code=code)
+
+
+def _check_held(held: bool, update: worker_pb2.TaskUpdate) -> None:
+    if not held:
+        raise NotFound(
+            f"this session does not hold task {update.task_id[:128]!r} under lease {update.lease_id[:128]!r}",
+            code="TASK_NOT_HELD",
+        )
+
+
+def _invalid(field: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

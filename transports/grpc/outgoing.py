@@ -1,0 +1,182 @@
+"""The worker door: what a node says in one session; control goes first, then offers and verdicts in batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from holon.engine.results import Answer
+from holon.engine.workers import Member, Workers
+from holon.errors import Aborted, HolonError, StoreUnavailable, TooLarge
+from holon.ports import Offer, Stop, StopReason
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.wire.grpc_status import error_of
+from holon.wire.stream import BATCH_ITEMS, StreamWriter
+from holon.wire.values import duration, timestamp
+from holon.wire.worker import STOP_REASONS, offer_message, stop_message
+
+log = logging.getLogger(__name__)
+
+Response = worker_pb2.SessionResponse
+
+
+class Outgoing:
+    """The engine's connection to one worker. Nothing here waits: all of it is queued for the stream's one writer.
+
+    Arguments:
+        writer: the stream's.
+        workers: who gets back what could not be sent.
+        can_stop: whether the worker listed CANCEL.
+        end: ends the stream, with an error, after what is queued (True) or at once.
+    """
+
+    def __init__(
+        self,
+        writer: StreamWriter[Response],
+        workers: Workers,
+        can_stop: bool,
+        end: Callable[[HolonError, bool], None],
+    ) -> None:
+        self._writer = writer
+        self._workers = workers
+        self._can_stop = can_stop
+        self._end = end
+        self._member: Member | None = None
+        self._leaving = False
+        self.sent_away = False
+        self._offers = writer.lane(_offers_frame)
+        self._acks = writer.lane(_acks_frame)
+
+    def __repr__(self) -> str:
+        return f"Outgoing({self._writer!r}, leaving={self._leaving})"
+
+    def open(self, member: Member, welcome: worker_pb2.Welcome) -> None:
+        """The session has opened, and nothing was sent on it before."""
+        self._member = member
+        self._control(Response(welcome=welcome))
+
+    # What the engine says ----------------------------------------------------------------------------------------
+
+    def offer(self, offers: Sequence[Offer]) -> None:
+        """Send offers. One that cannot be sent goes back to the queue."""
+        for offer in offers:
+            if self._leaving:
+                self._give_back(offer.task_id, offer.lease_id, avoid=False)
+                continue
+            try:
+                self._offers.put(offer_message(offer))
+            except TooLarge as error:
+                log.warning(
+                    "task %s is not offered to worker %s: %s",
+                    offer.task_id,
+                    offer.worker_id,
+                    error.message,
+                    extra={"task_id": offer.task_id, "worker_id": offer.worker_id},
+                )
+                self._give_back(offer.task_id, offer.lease_id, avoid=True)
+            except HolonError as error:
+                self._give_back(offer.task_id, offer.lease_id, avoid=False)
+                self._end(error, False)
+
+    def stop(self, stops: Sequence[Stop]) -> None:
+        """Tell the worker to stop what it has; what was not sent yet is taken back instead."""
+        wanted = {stop.lease.lease_id: stop for stop in stops if self._holds(stop.lease.lease_id)}
+        for unsent in self._offers.discard(lambda offer: offer.lease_id in wanted):
+            del wanted[unsent.lease_id]
+            self._give_back(unsent.task_id, unsent.lease_id, avoid=False)
+        self._send_stops([stop_message(stop) for stop in wanted.values()])
+
+    def go_away(self, reason: str, message: str, time_left: int) -> None:
+        """Ask the worker to go, and offer it nothing more; one that was replaced is shown out."""
+        self.leave()
+        self.sent_away = True
+        going = worker_pb2.GoAway(reason=reason, message=message, time_left=duration(time_left))
+        self._control(Response(go_away=going))
+        if reason == "REPLACED":
+            self._end(Aborted(f"{message}; do not reconnect", code="SESSION_REPLACED"), True)
+
+    # What the door says ------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Offer nothing more; what was not sent yet goes back to the queue."""
+        self._leaving = True
+        for offer in self._offers.discard(lambda _: True):
+            self._give_back(offer.task_id, offer.lease_id, avoid=False)
+
+    def beat(self, sequence: int, now_ms: int) -> None:
+        """Answer a heartbeat."""
+        self._control(Response(heartbeat_ack=worker_pb2.HeartbeatAck(sequence=sequence, node_time=timestamp(now_ms))))
+
+    def lost(self, leases: Sequence[types_pb2.LeaseRef]) -> None:
+        """Tell the worker that it does not hold these."""
+        reason = STOP_REASONS[StopReason.LEASE_LOST]
+        self._send_stops(
+            [worker_pb2.StopTask(task_id=one.task_id, lease_id=one.lease_id, reason=reason) for one in leases]
+        )
+
+    def refuse(self, frame: int, error: HolonError, task_id: str = "", lease_id: str = "") -> None:
+        """Say what is wrong with a message of the worker, or with one update in it."""
+        refusal = worker_pb2.SessionError(frame=frame, error=error_of(error), task_id=task_id, lease_id=lease_id)
+        self._control(Response(session_error=refusal))
+
+    def answer(self, answers: Sequence[Answer]) -> None:
+        """Send verdicts."""
+        for answer in answers:
+            self._acknowledge(_ack(answer))
+
+    def later(self, task_id: str, lease_id: str, error: HolonError) -> None:
+        """Ask for a result to be sent again, after the error's `retry_after`."""
+        self._acknowledge(
+            worker_pb2.ResultAck(
+                task_id=task_id, lease_id=lease_id, verdict=worker_pb2.VERDICT_RETRY, error=error_of(error)
+            )
+        )
+
+    # How it is sent ----------------------------------------------------------------------------------------------
+
+    def _holds(self, lease_id: str) -> bool:
+        return self._member is not None and lease_id in self._member.session.leases
+
+    def _give_back(self, task_id: str, lease_id: str, *, avoid: bool) -> None:
+        if self._member is not None:
+            self._workers.rejected(self._member, task_id, lease_id, avoid=avoid)
+
+    def _send_stops(self, stops: Sequence[worker_pb2.StopTask]) -> None:
+        if self._can_stop:
+            for start in range(0, len(stops), BATCH_ITEMS):
+                batch = stops[start : start + BATCH_ITEMS]
+                self._control(Response(stop_tasks=worker_pb2.StopTasks(stops=batch)))
+
+    def _acknowledge(self, ack: worker_pb2.ResultAck) -> None:
+        try:
+            self._acks.put(ack)
+        except HolonError as error:
+            self._end(error, False)
+
+    def _control(self, frame: Response) -> None:
+        try:
+            self._writer.put_control(frame)
+        except HolonError as error:
+            self._end(error, False)
+
+
+def _ack(answer: Answer) -> worker_pb2.ResultAck:
+    ack = worker_pb2.ResultAck(task_id=answer.task_id, lease_id=answer.lease_id, verdict=worker_pb2.VERDICT_COMMITTED)
+    if answer.again_after is not None:
+        ack.verdict = worker_pb2.VERDICT_RETRY
+        away = StoreUnavailable("the node's store is away; send the result again", retry_after=answer.again_after)
+        ack.error.CopyFrom(error_of(away))
+    elif answer.superseded is not None:
+        ack.verdict, ack.reason = worker_pb2.VERDICT_SUPERSEDED, answer.superseded
+    elif answer.invalid is not None:
+        ack.verdict = worker_pb2.VERDICT_INVALID
+        ack.error.CopyFrom(error_of(answer.invalid))
+    return ack
+
+
+def _offers_frame(offers: list[worker_pb2.TaskOffer]) -> Response:
+    return Response(task_offers=worker_pb2.TaskOffers(offers=offers))
+
+
+def _acks_frame(acks: list[worker_pb2.ResultAck]) -> Response:
+    return Response(update_acks=worker_pb2.UpdateAcks(results=acks))

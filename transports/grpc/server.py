@@ -1,0 +1,157 @@
+"""The gRPC doors: one bounded server on one port, with its health, from its opening to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2_grpc
+
+from holon.errors import ConfigError
+from holon.security.tls import ServerCredentials
+from transports.grpc.settings import DoorSettings
+
+# How long streams that were told to end may take, before their connections are closed.
+FAREWELL_S = 1.0
+
+
+def _options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], ...]:
+    return (
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # The limit on a message is checked after it was unpacked: a small one could unpack to gigabytes.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        ("grpc.max_concurrent_streams", max_streams),
+        # Between the two, calls would fail at random.
+        ("grpc.max_metadata_size", 16 * 1024),
+        ("grpc.absolute_max_metadata_size", 16 * 1024),
+        ("grpc.server_handshake_timeout_ms", 5_000),
+        ("grpc.max_allowed_incoming_connections", 10_000),
+        ("grpc.max_connection_idle_ms", 300_000),
+        # Clients that ping behind a proxy are welcome: without this they are cut off for it.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+
+
+class Server:
+    """One door's server. Open while it is entered; `port` is where it then listens.
+
+    Arguments:
+        name: what the door is called in messages, such as `worker door`.
+        handlers: its services.
+        credentials: its certificate; None listens in plaintext, on loopback only.
+        client_certificates: whether a caller must present a certificate.
+        max_streams: how many calls one connection may have at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: DoorSettings,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        credentials: ServerCredentials | None,
+        *,
+        client_certificates: bool,
+        max_streams: int,
+    ) -> None:
+        self.port = 0
+        self._name = name
+        self._settings = settings
+        self._handlers = handlers
+        self._interceptors = interceptors
+        self._credentials = credentials
+        self._client_certificates = client_certificates
+        self._max_streams = max_streams
+        self._health = health.aio.HealthServicer()
+        self._draining: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Server({self._name}, {self._settings.host}:{self.port})"
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            ConfigError: the address cannot be used, or is not loopback and there is no certificate.
+        """
+        self._server = grpc.aio.server(
+            interceptors=self._interceptors, options=_options(self._settings, self._max_streams)
+        )
+        self._server.add_generic_rpc_handlers(self._handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.port = self._bind()
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drain()
+        await self._server.stop(FAREWELL_S)
+        if self._draining is not None:
+            await self._draining
+
+    def drain(self) -> None:
+        """Say in the health service that this door takes nothing new."""
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._health.enter_graceful_shutdown(), name=f"{self._name} health")
+
+    def _bind(self) -> int:
+        settings = self._settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"{host}:{settings.port}"
+        try:
+            if self._credentials is None:
+                if not _is_loopback(settings.host):
+                    raise ConfigError(
+                        f"the {self._name} would listen on {address} in plaintext; set the TLS files, or a loopback "
+                        "address"
+                    )
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, self._tls(self._credentials))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"the {self._name} cannot listen on {address}: {_why_not(settings)}; stop what listens there, or "
+                "choose another address",
+                code="PORT_UNAVAILABLE",
+            ) from error
+
+    def _tls(self, credentials: ServerCredentials) -> grpc.ServerCredentials:
+        return grpc.ssl_server_credentials(
+            [(credentials.key, credentials.chain)],
+            root_certificates=credentials.authorities if self._client_certificates else None,
+            require_client_auth=self._client_certificates,
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _why_not(settings: DoorSettings) -> str:
+    """Ask the system itself: grpc says only that it could not."""
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, number) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        return "the port is in use" if error.errno == errno.EADDRINUSE else str(error.strerror or error)
+    return "the certificate and its key were not taken" if settings.port else "no port is free"

@@ -1,0 +1,262 @@
+"""The worker door: one session of one worker, from its first message to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from holon.clock import Clock
+from holon.engine.workers import Member, Workers
+from holon.errors import FailedPrecondition, HolonError, InvalidArgument, Unauthenticated, Unavailable
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.security.identity import Identity
+from holon.wire.grpc_status import told
+from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
+from holon.wire.values import duration, timestamp
+from holon.wire.worker import resumed_leases
+from transports.grpc.clerk import Clerk
+from transports.grpc.hello import hello_invalid, joining_of, worker_of
+from transports.grpc.incoming import Incoming
+from transports.grpc.outgoing import Outgoing, Response
+from transports.grpc.settings import WorkerDoorSettings
+
+log = logging.getLogger(__name__)
+
+PROTOCOL_VERSION = "1.0"
+CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
+# How long what is queued may take to be sent, once the stream is to end.
+FAREWELL_S = 5.0
+EXPIRED = "CERTIFICATE_EXPIRED"
+# A timer this late says that this process stood still, not that the worker did.
+_LATE_S = 1.0
+
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a stream ends: with OK, or an error. `last_words`: after what is queued, or at once."""
+
+    error: HolonError | None
+    last_words: bool
+
+
+class Session:
+    """The node's end of one stream.
+
+    Arguments:
+        context: the call's.
+        identity: who presented the certificate; None where workers only claim their id.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        workers: Workers,
+        settings: WorkerDoorSettings,
+        clock: Clock,
+        identity: Identity | None,
+    ) -> None:
+        self._context = context
+        self._workers = workers
+        self._settings = settings
+        self._clock = clock
+        self._identity = identity
+        self._loop = asyncio.get_running_loop()
+        self._ending: asyncio.Future[Ending] = self._loop.create_future()
+        self._heard = self._loop.time()
+        self._worker_id = ""
+
+    def __repr__(self) -> str:
+        return f"Session({self._worker_id or 'opening'}, {'ending' if self._ending.done() else 'open'})"
+
+    def end(self, error: HolonError | None, last_words: bool = True) -> None:
+        """End the stream; the first word counts. `last_words`: after what is queued, or at once."""
+        if not self._ending.done():
+            self._ending.set_result(Ending(error, last_words))
+
+    async def serve(self) -> None:
+        """Serve the stream to its end.
+
+        Raises:
+            HolonError: the status with which the stream is to end; none, when the worker left as it should.
+        """
+        hello = await self._hello()
+        self._worker_id = worker_of(hello, self._identity)
+        if self._workers.draining:
+            raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)
+        joining = joining_of(hello, self._worker_id)
+        limit = hello.max_message_bytes if hello.HasField("max_message_bytes") else MAX_MESSAGE_BYTES
+        writer: StreamWriter[Response] = StreamWriter(
+            self._send, max_message_bytes=min(limit, self._settings.max_message_bytes)
+        )
+        can_stop = types_pb2.CAPABILITY_CANCEL in hello.capabilities
+        outgoing = Outgoing(writer, self._workers, can_stop, self.end)
+        try:
+            member = await self._workers.join(joining, outgoing)
+        except InvalidArgument as error:
+            raise hello_invalid(error) from error
+        session_id = member.session.session_id
+        facts = {"worker_id": self._worker_id, "session_id": session_id}
+        log.info("worker %s: session %s has opened", self._worker_id, session_id, extra=facts)
+        how = "its connection was lost"
+        try:
+            outgoing.open(member, self._welcome(hello, member))
+            reason = await self._run(hello, member, writer, outgoing)
+            how = "it left" if reason is None else f"{reason.code}: {reason.message}"
+        finally:
+            log.info("worker %s: session %s has ended: %s", self._worker_id, session_id, how, extra=facts)
+            outgoing.leave()
+            await self._workers.leave(member)
+        if reason is not None:
+            raise reason
+
+    async def _hello(self) -> worker_pb2.Hello:
+        try:
+            async with asyncio.timeout(self._settings.hello):
+                raw = await self._read_frame()
+        except TimeoutError:
+            raise _expected_hello(f"none came within {self._settings.hello:g} s") from None
+        if raw is None:
+            raise _expected_hello("the stream was closed without one")
+        try:
+            frame = worker_pb2.SessionRequest.FromString(raw)
+        except DecodeError as error:
+            raise _expected_hello("the first message is malformed") from error
+        if not frame.HasField("hello"):
+            raise _expected_hello(f"the first message is {frame.WhichOneof('message') or 'empty, or of no known kind'}")
+        return frame.hello
+
+    def _welcome(self, hello: worker_pb2.Hello, member: Member) -> worker_pb2.Welcome:
+        settings = self._settings
+        welcome = worker_pb2.Welcome(
+            protocol_version=PROTOCOL_VERSION,
+            session_id=member.session.session_id,
+            node_id=settings.node_id,
+            holon_id=settings.holon_id,
+            capabilities=CAPABILITIES,
+            heartbeat_interval=duration(round(settings.heartbeat * 1000)),
+            silence_timeout=duration(round(settings.silence * 1000)),
+            lease_duration=duration(round(settings.lease * 1000)),
+            accept_timeout=duration(round(settings.offer * 1000)),
+            max_message_bytes=settings.max_message_bytes,
+            max_payload_bytes=settings.max_payload_bytes,
+            leases=resumed_leases(member.resumed, member.dropped),
+            catalog_needed=hello.WhichOneof("offered") == "catalog_hash",
+            node_time=timestamp(self._clock.now_ms()),
+        )
+        if self._identity is not None:
+            welcome.session_expires_at.CopyFrom(timestamp(self._identity.expires_at_ms))
+        return welcome
+
+    # The stream --------------------------------------------------------------------------------------------------
+
+    async def _run(
+        self, hello: worker_pb2.Hello, member: Member, writer: StreamWriter[Response], outgoing: Outgoing
+    ) -> HolonError | None:
+        clerk = Clerk(self._workers, member, outgoing)
+        incoming = Incoming(self._workers, member, clerk, outgoing, self._clock, self.end, hello.catalog.sequence)
+        reading = self._start(self._read(incoming), "reader")
+        writing = self._start(writer.run(), "writer")
+        working = self._start(clerk.run(), "clerk")
+        watching = self._start(self._watch(), "watch")
+        try:
+            ending = await self._ending
+            reading.cancel()
+            watching.cancel()
+            if ending.last_words:
+                await _last_words(clerk, working, writer, writing)
+            return ending.error if ending.error is not None else _half_closed(incoming, outgoing, member)
+        finally:
+            tasks = (reading, writing, working, watching)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, part: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        async def run() -> None:
+            try:
+                await part
+            except Exception as error:  # noqa: BLE001  the outermost frame: it ends the stream, and is logged
+                self.end(told(error, f"the {name} of worker {self._worker_id}'s session"), False)
+
+        return self._loop.create_task(run(), name=f"session-{name}")
+
+    async def _read(self, incoming: Incoming) -> None:
+        while not self._ending.done():
+            raw = await self._read_frame()
+            if raw is None:
+                self.end(None)
+                return
+            self._heard = self._loop.time()
+            incoming.take(raw)
+
+    async def _watch(self) -> None:
+        """Raise once the worker has been silent for too long, or its certificate has ended."""
+        silence = self._settings.silence
+        while True:
+            began = self._loop.time()
+            wait = self._heard + silence - began
+            if wait <= 0:
+                raise Unavailable(f"nothing was heard for {silence:g} s", code="SILENT", retry_after=1.0)
+            if self._identity is not None:
+                left = (self._identity.expires_at_ms - self._clock.now_ms()) / 1000
+                if left <= 0:
+                    raise Unauthenticated("the certificate that opened this stream has expired; renew it", code=EXPIRED)
+                wait = min(wait, left)
+            await asyncio.sleep(wait)
+            if self._loop.time() - began - wait > _LATE_S:
+                self._heard = max(self._heard, self._loop.time() - silence + _LATE_S)
+
+    async def _read_frame(self) -> bytes | None:
+        """The next message; None when the worker has closed its side, or is gone: here the two look the same."""
+        try:
+            raw: object = await self._context.read()
+        except grpc.aio.BaseError as error:
+            raise _lost() from error
+        return raw if isinstance(raw, bytes) else None
+
+    async def _send(self, frame: Response) -> None:
+        try:
+            await self._context.write(frame.SerializeToString())
+        except grpc.aio.BaseError as error:
+            raise _lost() from error
+
+
+async def _last_words(
+    clerk: Clerk, working: asyncio.Task[None], writer: StreamWriter[Response], writing: asyncio.Task[None]
+) -> None:
+    """Store and answer what came in, and send what waits."""
+    try:
+        async with asyncio.timeout(FAREWELL_S):
+            clerk.close()
+            await working
+            writer.close()
+            await writing
+    except TimeoutError:
+        pass
+
+
+def _half_closed(incoming: Incoming, outgoing: Outgoing, member: Member) -> HolonError | None:
+    """What a half-close says: a worker leaves after Drain, or was sent away, or has nothing; else it is lost."""
+    held = len(member.session.leases)
+    if not held or (outgoing.sent_away and not incoming.drained):
+        return None
+    return FailedPrecondition(
+        f"the stream was half-closed while the worker held {held} tasks; they run again when their leases end",
+        code="TASKS_HELD",
+    )
+
+
+def _expected_hello(reason: str) -> InvalidArgument:
+    return InvalidArgument(f"a stream opens with Hello: {reason}", code="HELLO_EXPECTED")
+
+
+def _lost() -> Unavailable:
+    return Unavailable("the stream is gone", code="STREAM_LOST")

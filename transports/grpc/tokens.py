@@ -1,0 +1,71 @@
+"""The gRPC doors: the token that a caller presents in its metadata, checked before anything of a call is read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from holon.errors import HolonError, Unauthenticated
+from holon.security.access import TokenGate
+from holon.wire.grpc_status import abort
+
+# Whoever looks after the process asks for its health, and has no token.
+_OPEN = "/grpc.health.v1.Health/"
+_BEARER = "bearer "
+
+Details = grpc.HandlerCallDetails
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+
+class TokenCheck(grpc.aio.ServerInterceptor):
+    """Lets calls through that carry the door's token.
+
+    Arguments:
+        gate: who knows the token.
+        key: the metadata key of the token, beside `authorization: Bearer`.
+    """
+
+    def __init__(self, gate: TokenGate, key: str) -> None:
+        self._gate = gate
+        self._key = key
+
+    async def intercept_service(
+        self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
+    ) -> Handler:
+        """Go on with the call, or put a handler in its place that refuses it without reading a byte of it."""
+        if not handler_call_details.method.startswith(_OPEN):
+            try:
+                self._gate.check(self._presented(handler_call_details.invocation_metadata or ()))
+            except HolonError as error:
+                return refusing(error)
+        return await continuation(handler_call_details)
+
+    def _presented(self, metadata: Sequence[tuple[str, str | bytes]]) -> str | None:
+        found: list[str] = []
+        for key, value in metadata:
+            text = value.decode("latin-1") if isinstance(value, bytes) else value
+            if key == self._key:
+                found.append(text)
+            elif key == "authorization":
+                if not text.lower().startswith(_BEARER):
+                    raise _invalid("the authorization metadata is not of the form 'Bearer <token>'")
+                found.append(text[len(_BEARER) :].strip())
+        if len(found) > 1:
+            raise _invalid(f"more than one token was presented; send {self._key} or authorization, once")
+        return found[0] if found else None
+
+
+def refusing(error: HolonError) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler, for a call of any kind, that ends it with this error before its first message is read."""
+
+    async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await abort(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _invalid(message: str) -> Unauthenticated:
+    return Unauthenticated(message, code="TOKEN_INVALID")
