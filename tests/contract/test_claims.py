@@ -43,11 +43,11 @@ async def test_claiming_takes_no_more_than_wanted(world: World) -> None:
     assert len(await world.storage.claim(2)) == 1
 
 
-async def test_a_job_with_many_events_is_ready_once(world: World) -> None:
-    job = await world.create()
+async def test_a_job_with_many_events_is_ready_once_and_keeps_its_place(world: World) -> None:
+    jobs = [await world.create(), await world.create()]
     for step in range(5):
-        await world.append(job, Woken(step))
-    assert await world.ready() == [job]
+        await world.append(jobs[0], Woken(step))
+    assert await world.ready() == jobs
 
 
 async def test_an_append_to_a_waiting_job_makes_it_ready_and_hands_it_over(world: World) -> None:

@@ -225,6 +225,7 @@ async def test_accept_and_extend_compare_worker_session_and_lease(world: World, 
     wrong = (
         other.ref(offer),
         Hand("w1", "another-session").ref(offer),
+        Hand("w2", hand.session_id).ref(offer),
         LeaseRef("w1", hand.session_id, offer.task_id, "another-lease"),
         LeaseRef("w1", hand.session_id, "0-unknown-1-0", offer.lease_id),
     )

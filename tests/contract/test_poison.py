@@ -97,6 +97,20 @@ async def test_a_suspect_waits_until_nothing_runs_beside_it(world: World) -> Non
     assert suspect in await world.ready()
 
 
+async def test_a_suspect_is_not_kept_waiting_by_jobs_that_came_later(world: World) -> None:
+    suspect = await world.create()
+    await world.claim_of(suspect)
+    await world.after(world.settings.claim - 1)
+    beside = await world.start()
+    await world.after(1)
+    later = await world.create()
+    assert await world.ready() == []
+    await world.finish(beside)
+    assert await world.ready() == [suspect]
+    await world.finish(await world.claim_of(suspect))
+    assert await world.ready() == [later]
+
+
 async def test_one_crashing_job_does_not_condemn_those_claimed_beside_it(world: World) -> None:
     good, bad = [await world.create(), await world.create()], await world.create()
     rounds = 0

@@ -108,6 +108,16 @@ async def test_a_finished_task_leaves_no_timer(world: World) -> None:
     assert (await world.fire()).next_due is None
 
 
+async def test_a_step_ends_the_timer_of_the_step_before(world: World) -> None:
+    claim = await world.start()
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=5_000))
+    await world.append(claim.job.id, Woken(9))
+    await world.commit(world.step(await world.claim_of(claim.job.id), Status.WAITING_FOR_RETRY))
+    assert (await world.fire()).next_due is None
+    await world.after(5_000)
+    assert await world.ready() == []
+
+
 # Dispatch ---------------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +138,15 @@ async def test_a_task_at_a_worker_is_not_ended_by_its_dispatch_timeout(world: Wo
     await world.after(6_000)
     assert await world.ready() == []
     assert await world.complete(offer) is None
+
+
+async def test_a_task_accepted_in_time_runs_again_after_its_worker_was_lost(world: World) -> None:
+    offer = await world.accepted(await world.hand(), dispatch_timeout=5_000)
+    await world.after(world.settings.lease)
+    assert await world.ready() == []
+    assert await world.waiting() == 1
+    [again] = await world.lease((await world.hand("w2")).seat())
+    assert (again.task_id, again.attempt) == (offer.task_id, 2)
 
 
 async def test_a_branch_that_no_worker_takes_in_time_counts_as_failed(world: World) -> None:
@@ -262,6 +281,18 @@ async def test_the_time_of_an_attempt_begins_when_it_is_accepted(world: World) -
     assert await world.ready() == []
     await world.after(1)
     assert await world.ready() == [offer.job_id]
+
+
+async def test_every_attempt_has_its_own_time(world: World) -> None:
+    first = await world.accepted(await world.hand(), execution_timeout=40_000)
+    await world.after(world.settings.lease)
+    [second] = await world.lease((await world.hand("w2")).seat())
+    assert (first.time_left, second.time_left) == (40_000, 40_000)
+    await world.after(1_000)
+    await world.complete(second, BROKEN, 0)
+    await world.fire()
+    [third] = await world.lease((await world.hand("w3")).seat())
+    assert (third.attempt, third.time_left) == (3, 40_000)
 
 
 async def test_extending_does_not_move_the_end_of_an_attempt(world: World) -> None:
