@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -236,3 +238,43 @@ def keep(*task_ids: str) -> Sequence[worker_pb2.ResumedLease]:
     """The node's word that these leases go on."""
     decision = worker_pb2.LEASE_DECISION_KEEP
     return [worker_pb2.ResumedLease(task_id=one, lease_id=f"{one}-lease", decision=decision) for one in task_ids]
+
+
+class Gate:
+    """What holds a handler until the test lets it go on; counts how often it was entered."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Semaphore(0)
+        self.open = threading.Event()
+        self.runs = 0
+        self._loop = asyncio.get_running_loop()
+
+    def pass_through(self) -> None:
+        self.runs += 1
+        self._loop.call_soon_threadsafe(self.entered.release)
+        assert self.open.wait(GUARD)
+
+    async def enter(self) -> None:
+        async with asyncio.timeout(GUARD):
+            await self.entered.acquire()
+
+
+class LogWatch(logging.Handler):
+    """Sets `seen` once the worker logs a line with this text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.seen = asyncio.Event()
+        self._text = text
+        self._loop = asyncio.get_running_loop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._text in record.getMessage():
+            self._loop.call_soon_threadsafe(self.seen.set)
+
+    def __enter__(self) -> Self:
+        logging.getLogger("holon.worker").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("holon.worker").removeHandler(self)

@@ -1,0 +1,114 @@
+"""How a worker leaves a node: what runs is finished or handed back, and nothing that is owed is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from holon.worker import Worker
+from tests.integration.scripted_node import (
+    FAST,
+    GUARD,
+    Certificates,
+    Gate,
+    ScriptedNode,
+    keep,
+    serving,
+    worker_for,
+)
+
+
+async def test_a_drain_finishes_what_runs_takes_nothing_new_and_ends_when_all_is_acknowledged(
+    node: ScriptedNode, worker: Worker, gate: Gate
+) -> None:
+    async with serving(worker) as task:
+        stream = await node.welcomed()
+        await stream.offer("t1", "held")
+        await gate.enter()
+        worker.drain("shift is over")
+        assert (await stream.message("drain")).drain.reason == "shift is over"
+        await stream.offer("t2", "double", {"n": 1})
+        while (update := await stream.update()).HasField("accepted"):
+            pass
+        assert (update.task_id, update.rejected.reason) == ("t2", "DRAINING")
+        gate.open.set()
+        assert (await stream.result()).task_id == "t1"
+        assert not stream.half_closed.is_set()
+        await stream.ack("t1")
+        await stream.wait(stream.half_closed)
+        assert not task.done()
+        stream.end()
+        await asyncio.wait_for(task, GUARD)
+
+
+async def test_a_drain_hands_back_what_does_not_end_within_the_grace(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    worker = worker_for(certificates, node, drain_grace=0.05)
+    stopped = asyncio.Event()
+
+    @worker.skill
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with serving(worker) as task:
+        stream = await node.welcomed()
+        await stream.offer("t1", "endless")
+        assert (await stream.update()).HasField("accepted")
+        worker.drain()
+        update = await stream.update()
+        assert (update.task_id, update.rejected.reason) == ("t1", "DRAINING")
+        await stream.wait(stopped)
+        await stream.wait(stream.half_closed)
+        stream.end()
+        await asyncio.wait_for(task, GUARD)
+
+
+async def test_a_drain_during_an_outage_delivers_its_results_before_it_ends(
+    node: ScriptedNode, worker: Worker, gate: Gate
+) -> None:
+    async with serving(worker) as task:
+        first = await node.welcomed("first")
+        await first.offer("t1", "held")
+        await gate.enter()
+        first.end(grpc.StatusCode.UNAVAILABLE)
+        second = await node.session()
+        worker.drain("leaving")
+        gate.open.set()
+        await second.welcome("second", leases=keep("t1"))
+        assert (await second.message("drain")).drain.reason == "leaving"
+        assert (await second.result()).task_id == "t1"
+        await second.ack("t1")
+        await second.wait(second.half_closed)
+        second.end()
+        await asyncio.wait_for(task, GUARD)
+
+
+async def test_a_worker_that_owes_nothing_leaves_without_a_node(certificates: Certificates) -> None:
+    worker = Worker("grpcs://127.0.0.1:1", worker_id="w1", token="t", ca_path=certificates.ca, timing=FAST)
+    worker.skill(_nothing)
+    async with serving(worker) as task:
+        await asyncio.sleep(0)
+        worker.drain()
+        await asyncio.wait_for(task, GUARD)
+
+
+async def test_left_as_a_context_a_worker_drains(node: ScriptedNode, worker: Worker) -> None:
+    async def play() -> None:
+        stream = await node.welcomed()
+        await stream.message("drain")
+        await stream.wait(stream.half_closed)
+        stream.end()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(play())
+        async with worker:
+            await asyncio.wait_for(worker.ready(), GUARD)
+
+
+def _nothing() -> None:
+    """A skill that does nothing."""

@@ -1,0 +1,240 @@
+"""Sessions of a worker with a node, over real mTLS: how they open, are lost, resumed, rotated and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from holon.rxon.v1 import worker_pb2
+from holon.worker import Replaced, Worker
+from tests.integration.scripted_node import (
+    FAST,
+    GUARD,
+    Certificates,
+    Gate,
+    LogWatch,
+    ScriptedNode,
+    keep,
+    make_certificates,
+    serving,
+    worker_for,
+)
+
+
+async def test_a_worker_proves_itself_by_its_certificate_and_its_task_ends_with_its_result(
+    node: ScriptedNode, worker: Worker
+) -> None:
+    async with serving(worker):
+        stream = await node.session()
+        assert stream.hello.worker_id == ""
+        assert stream.hello.credits == 3
+        assert not stream.hello.HasField("resume")
+        assert [one.skill for one in stream.hello.catalog.offerings] == ["double", "held", "endless", "big"]
+        await stream.welcome()
+        await stream.offer("t1", "double", {"n": 21})
+        update = await stream.update()
+        assert (update.task_id, update.lease_id, update.resent) == ("t1", "t1-lease", False)
+        assert (update.result.status, update.result.data.data) == ("success", b'{"n":42}')
+
+
+async def test_a_token_goes_with_every_session(certificates: Certificates, node: ScriptedNode) -> None:
+    worker = worker_for(certificates, node, token="secret", worker_id="w7")
+    worker.skill(_nothing)
+    async with serving(worker):
+        stream = await node.session()
+        assert stream.metadata["x-worker-token"] == "secret"
+        assert stream.hello.worker_id == "w7"
+
+
+async def test_after_a_loss_running_work_goes_on_and_unacknowledged_results_are_sent_again(
+    node: ScriptedNode, worker: Worker, gate: Gate
+) -> None:
+    async with serving(worker):
+        first = await node.welcomed("first")
+        await first.offer("t1", "double", {"n": 1})
+        await first.offer("t2", "double", {"n": 2})
+        await first.offer("t3", "held", {"n": 3})
+        results = [await first.result(), await first.result()]
+        assert not any(update.resent for update in results)
+        await first.ack("t1")
+        await gate.enter()
+        await first.offer("t4", "flight")
+        while not (await first.update()).HasField("rejected"):
+            pass
+        first.end(grpc.StatusCode.UNAVAILABLE, "a crash")
+
+        second = await node.session()
+        assert second.hello.instance_id == first.hello.instance_id
+        assert second.hello.resume.session_id == "first"
+        assert {one.task_id for one in second.hello.resume.leases} == {"t2", "t3"}
+        await second.welcome("second", leases=keep("t3"))
+        again = await second.result()
+        assert (again.task_id, again.resent, again.result.data.data) == ("t2", True, b'{"n":4}')
+        gate.open.set()
+        later = await second.result()
+        assert (later.task_id, later.resent) == ("t3", False)
+        assert gate.runs == 1
+
+
+async def test_an_end_with_ok_that_the_worker_did_not_begin_is_a_loss(node: ScriptedNode, worker: Worker) -> None:
+    async with serving(worker):
+        (await node.welcomed("first")).end()
+        assert (await node.session()).hello.resume.session_id == "first"
+
+
+async def test_a_lease_that_the_node_dropped_is_stopped_and_still_gets_its_final_word(
+    node: ScriptedNode, worker: Worker
+) -> None:
+    async with serving(worker):
+        first = await node.welcomed("first")
+        await first.offer("t1", "endless")
+        assert (await first.update()).HasField("accepted")
+        first.end(grpc.StatusCode.UNAVAILABLE)
+        second = await node.welcomed("second")
+        assert (await second.result()).result.status == "cancelled"
+
+
+async def test_a_silent_node_is_left_and_found_again(node: ScriptedNode, worker: Worker) -> None:
+    async with serving(worker):
+        first = await node.welcomed("first", silence_timeout=Duration(nanos=200_000_000))
+        await first.wait(first.half_closed)
+        assert (await node.session()).hello.resume.session_id == "first"
+
+
+async def test_a_node_that_does_not_welcome_is_tried_again_over_a_fresh_connection(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    timing = FAST.__class__(welcome=0.2, reconnect_first=0.02)
+    worker = worker_for(certificates, node, timing=timing)
+    worker.skill(_nothing)
+    async with serving(worker):
+        first, second = await node.session(), await node.session()
+        assert first.peer != second.peer
+
+
+async def test_a_node_that_rotates_gets_the_new_stream_before_the_old_one_is_closed(
+    node: ScriptedNode, worker: Worker, gate: Gate
+) -> None:
+    async with serving(worker):
+        old = await node.welcomed("old")
+        await old.offer("t1", "held", {"n": 1})
+        await gate.enter()
+        await old.offer("t2", "double", {"n": 2})
+        assert (await old.result()).task_id == "t2"
+        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+        new = await node.session()
+        assert not old.half_closed.is_set()
+        assert {one.task_id for one in new.hello.resume.leases} == {"t1", "t2"}
+        await new.welcome("new", leases=keep("t1", "t2"))
+        await old.wait(old.half_closed)
+        old.end()
+        again = await new.result()
+        assert (again.task_id, again.resent) == ("t2", True)
+        gate.open.set()
+        assert (await new.result()).task_id == "t1"
+        assert gate.runs == 1
+
+
+async def test_while_no_other_stream_is_to_be_had_the_old_one_still_takes_results(
+    node: ScriptedNode, worker: Worker, gate: Gate
+) -> None:
+    async with serving(worker):
+        old = await node.welcomed("old")
+        await old.offer("t1", "held")
+        await gate.enter()
+        await old.send(go_away=worker_pb2.GoAway(reason="DRAINING", time_left=Duration(seconds=5)))
+        (await node.session()).end(grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        gate.open.set()
+        assert (await old.result()).task_id == "t1"
+
+
+async def test_the_address_that_a_leaving_node_names_is_tried_first(
+    certificates: Certificates, node: ScriptedNode, worker: Worker
+) -> None:
+    async with ScriptedNode(certificates) as other, serving(worker):
+        stream = await node.welcomed()
+        urls = ["http://nonsense", "grpc://127.0.0.1:1", other.url]
+        await stream.send(go_away=worker_pb2.GoAway(reason="DRAINING", try_urls=urls))
+        assert (await other.session()).hello.resume.session_id == "s1"
+
+
+async def test_a_replaced_worker_stops_for_good(node: ScriptedNode, worker: Worker) -> None:
+    async with serving(worker) as task:
+        stream = await node.welcomed()
+        await stream.send(go_away=worker_pb2.GoAway(reason="REPLACED", message="host b is newer"))
+        with pytest.raises(Replaced, match="host b is newer"):
+            await asyncio.wait_for(task, GUARD)
+        assert node.waiting == 0
+
+
+async def test_a_stream_aborted_as_replaced_is_as_final(node: ScriptedNode, worker: Worker) -> None:
+    async with serving(worker) as task:
+        (await node.welcomed()).end(grpc.StatusCode.ABORTED, "SESSION_REPLACED: a newer process")
+        with pytest.raises(Replaced):
+            await asyncio.wait_for(task, GUARD)
+        assert node.waiting == 0
+
+
+async def test_what_it_does_not_know_is_ignored_and_logged_once(
+    node: ScriptedNode, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(worker):
+        stream = await node.welcomed()
+        # Member 2000 of the frame, a message of two bytes.
+        await stream.send_bytes(b"\x82\x7d\x02ab")
+        await stream.send_bytes(b"\x82\x7d\x02ab")
+        await stream.send(command=worker_pb2.Command(command_id="c1", name="dance"))
+        await stream.send(session_error=worker_pb2.SessionError(frame=7))
+        await stream.offer("t1", "double", {"n": 1})
+        assert (await stream.result()).task_id == "t1"
+    assert sum("a newer kind" in record.message for record in caplog.records) == 1
+    assert sum("(command)" in record.message for record in caplog.records) == 1
+
+
+async def test_a_refusal_is_an_error_in_the_log_with_a_hint_and_is_tried_again(
+    node: ScriptedNode, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(worker):
+        (await node.session()).end(grpc.StatusCode.PERMISSION_DENIED, "WORKER_ID_MISMATCH")
+        await node.welcomed()
+    refusals = [one for one in caplog.records if one.levelno == logging.ERROR and "WORKER_ID" in one.message]
+    assert len(refusals) == 1
+    assert "check that WORKER_ID" in refusals[0].message
+
+
+async def test_a_node_of_another_authority_is_not_trusted_and_the_log_says_what_to_check(
+    node: ScriptedNode, certificates: Certificates, tmp_path: Path
+) -> None:
+    other = make_certificates(tmp_path)
+    worker = worker_for(Certificates(other.ca, certificates.server, certificates.worker), node)
+    worker.skill(_nothing)
+    with LogWatch("TLS_CA_PATH") as watch:
+        async with serving(worker):
+            await asyncio.wait_for(watch.seen.wait(), GUARD)
+    assert node.waiting == 0
+
+
+async def test_the_next_address_is_tried_when_the_first_does_not_answer(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    async with ScriptedNode(certificates) as gone:
+        pass
+    worker = worker_for(certificates, gone, node)
+    worker.skill(_nothing)
+    async with serving(worker):
+        assert (await node.session()).hello.instance_id
+
+
+async def test_a_node_that_asks_for_the_catalog_gets_it_again(node: ScriptedNode, worker: Worker) -> None:
+    async with serving(worker):
+        stream = await node.welcomed(catalog_needed=True)
+        assert len((await stream.message("catalog")).catalog.offerings) == 4
+
+
+def _nothing() -> None:
+    """A skill that does nothing."""

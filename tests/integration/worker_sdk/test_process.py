@@ -1,0 +1,107 @@
+"""A worker as a process of its own: what it imports, and how signals end it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.scripted_node import GUARD, Certificates, ScriptedNode
+
+SCRIPT = """
+import logging, time
+from holon.worker import Worker
+logging.basicConfig(level="INFO")
+worker = Worker()
+
+@worker.skill
+def hold(seconds: float) -> dict[str, bool]:
+    time.sleep(seconds)
+    return {"held": True}
+
+@worker.skill
+async def block(seconds: float) -> None:
+    time.sleep(seconds)
+
+worker.run()
+print("left", flush=True)
+"""
+
+
+@pytest.fixture
+async def process(
+    tmp_path: Path, certificates: Certificates, node: ScriptedNode
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path.cwd()),
+        "NODE_URL": node.url,
+        "TLS_CA_PATH": str(certificates.ca),
+        "TLS_CERT_PATH": str(certificates.worker.certificate),
+        "TLS_KEY_PATH": str(certificates.worker.key),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, script, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    yield process
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
+def test_the_sdk_is_light() -> None:
+    program = """
+import json, sys
+import holon.worker
+print(json.dumps(sorted(sys.modules)))
+"""
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
+    modules = set(json.loads(output))
+    outside = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
+    # Beyond grpcio, protobuf and orjson: what grpc's compiled part brings, and its own optional parts where installed.
+    own = {one for one in outside if one.startswith(("_cython", "cython_runtime", "grpc", "__", "_distutils"))}
+    assert outside - own <= {"google", "orjson", "holon", "typing_extensions"}
+    rooms = {name.split(".")[1] for name in modules if name.startswith("holon.")}
+    assert rooms <= {"domain", "errors", "rxon", "wire", "worker"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_first_signal_drains_and_the_process_ends_well(
+    node: ScriptedNode, process: asyncio.subprocess.Process, number: signal.Signals
+) -> None:
+    stream = await node.welcomed()
+    await stream.offer("t1", "hold", {"seconds": 0.2})
+    assert (await stream.update()).HasField("accepted")
+    process.send_signal(number)
+    assert (await stream.message("drain")).drain.reason == number.name
+    assert (await stream.result()).result.status == "success"
+    await stream.ack("t1")
+    await stream.wait(stream.half_closed)
+    stream.end()
+    output, errors = await asyncio.wait_for(process.communicate(), GUARD)
+    assert (process.returncode, output) == (0, b"left\n"), errors
+
+
+@pytest.mark.parametrize("skill", ["hold", "block"])
+async def test_a_second_signal_ends_it_at_once(
+    node: ScriptedNode, process: asyncio.subprocess.Process, skill: str
+) -> None:
+    stream = await node.welcomed()
+    await stream.offer("t1", skill, {"seconds": 3600})
+    assert (await stream.update()).HasField("accepted")
+    process.send_signal(signal.SIGINT)
+    await stream.message("drain")
+    process.send_signal(signal.SIGINT)
+    await stream.wait(stream.half_closed)
+    _, errors = await asyncio.wait_for(process.communicate(), GUARD)
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in errors

@@ -1,0 +1,364 @@
+"""Handlers and what becomes of them: injection, errors as codes, limits, and exactly one final word for each offer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from holon.rxon.v1 import worker_pb2
+from holon.worker import Cancelled, Progress, Result, TaskError
+from holon.worker.leases import Lease
+from holon.worker.link import Link
+from holon.worker.runner import Runner
+from holon.worker.session import Session
+from holon.worker.settings import Credentials, NodeUrl
+from holon.worker.skill import skill_of
+from holon.worker.timing import Timing
+
+TIMING = Timing(accept_after=0.005, stop_patience=0.01, progress_every=0.005)
+
+
+class Updates:
+    """Stands for a session: keeps what is told."""
+
+    max_payload_bytes = 10_000
+
+    def __init__(self) -> None:
+        self.all: list[worker_pb2.TaskUpdate] = []
+        self.credits: list[int] = []
+        self.changed = asyncio.Semaphore(0)
+        self._news: asyncio.Queue[worker_pb2.TaskUpdate] = asyncio.Queue()
+
+    def put(self, update: worker_pb2.TaskUpdate) -> None:
+        self.all.append(update)
+        self._news.put_nowait(update)
+
+    def set_credits(self, number: int) -> None:
+        self.credits.append(number)
+        self.changed.release()
+
+    async def next(self) -> worker_pb2.TaskUpdate:
+        async with asyncio.timeout(5):
+            return await self._news.get()
+
+    async def final(self) -> worker_pb2.TaskUpdate:
+        """The next final word."""
+        while (update := await self.next()).WhichOneof("update") not in ("result", "rejected"):
+            pass
+        return update
+
+
+class Bench:
+    """A runner with its link, which is never connected; what it tells goes to `updates`."""
+
+    def __init__(self, *handlers: Callable[..., Any], slots: int = 2, statuses: tuple[str, ...] = ()) -> None:
+        self.updates = Updates()
+        self.link = Link([NodeUrl("localhost", 1, secure=True)], Credentials(), worker_pb2.Hello(), slots, TIMING)
+        self.link.reports.session = cast("Session", self.updates)
+        skills = [skill_of(handler, statuses=statuses) for handler in handlers]
+        # Async handlers share this loop: the runner does not care which it is.
+        self.runner = Runner(self.link, skills, slots, asyncio.get_running_loop(), TIMING)
+
+    def offer(self, skill: str, params: Any = None, task_id: str = "t1", **more: Any) -> Lease:
+        lease = Lease(task_id, f"{task_id}-lease")
+        offer = worker_pb2.TaskOffer(
+            task_id=task_id, lease_id=lease.lease_id, job_id="j1", attempt=2, skill=skill, **more
+        )
+        if params is not None:
+            offer.params.data = params if isinstance(params, bytes) else orjson.dumps(params)
+        self.link.reports.leases.take(lease)
+        self.runner.offered(lease, offer)
+        return lease
+
+    async def result(self, skill: str, params: Any = None, **more: Any) -> worker_pb2.TaskResult:
+        self.offer(skill, params, **more)
+        return (await self.updates.final()).result
+
+
+@pytest.fixture
+async def closing() -> AsyncIterator[list[Bench]]:
+    benches: list[Bench] = []
+    yield benches
+    for bench in benches:
+        bench.runner.close()
+
+
+Make = Callable[..., Bench]
+
+
+@pytest.fixture
+def bench(closing: list[Bench]) -> Make:
+    def make(*handlers: Callable[..., Any], **options: Any) -> Bench:
+        closing.append(Bench(*handlers, **options))
+        return closing[-1]
+
+    return make
+
+
+async def test_reserved_names_are_injected_into_both_kinds_of_handlers(bench: Make) -> None:
+    def facts(
+        task_id: str, job_id: str, attempt: int, deadline: float | None, params: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {"all": [task_id, job_id, attempt, deadline, params]}
+
+    async def facts_async(
+        task_id: str, job_id: str, attempt: int, deadline: float | None, params: dict[str, Any]
+    ) -> dict[str, Any]:
+        return facts(task_id, job_id, attempt, deadline, params)
+
+    made = bench(facts, facts_async)
+    for skill in ("facts", "facts_async"):
+        result = await made.result(skill, {"n": 1}, deadline={"seconds": 100, "nanos": 500_000_000})
+        assert orjson.loads(result.data.data) == {"all": ["t1", "j1", 2, 100.5, {"n": 1}]}
+        assert result.duration.nanos > 0
+
+
+async def test_a_sync_handler_runs_in_a_thread_and_an_async_one_on_the_handlers_loop(bench: Make) -> None:
+    seen: dict[str, threading.Thread] = {}
+
+    def sync() -> None:
+        seen["sync"] = threading.current_thread()
+
+    async def coro() -> None:
+        seen["coro"] = threading.current_thread()
+
+    made = bench(sync, coro)
+    await made.result("sync")
+    await made.result("coro")
+    assert seen["coro"] is threading.current_thread()
+    assert seen["sync"] is not threading.current_thread()
+    assert seen["sync"].daemon
+
+
+@dataclass
+class Point:
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "data"),
+    [
+        (None, "success", b""),
+        ({"n": 1}, "success", b'{"n":1}'),
+        (Point(3), "success", b'{"x":3}'),
+        (Result("skipped", {"why": "old"}), "skipped", b'{"why":"old"}'),
+        (Result(data=Point(4)), "success", b'{"x":4}'),
+        ({"set": {1}, 5: True}, "success", b'{"set":[1],"5":true}'),
+    ],
+)
+async def test_what_a_handler_returns_is_its_result(bench: Make, value: Any, status: str, data: bytes) -> None:
+    def give() -> Any:
+        return value
+
+    result = await bench(give, statuses=("skipped",)).result("give")
+    assert (result.status, result.data.data) == (status, data)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (TaskError("SECURITY_ERROR", "no", {"why": [1]}), "SECURITY_ERROR", "no"),
+        (ValueError("odd"), "TRANSIENT_ERROR", "ValueError: odd"),
+        (KeyError(), "TRANSIENT_ERROR", "KeyError"),
+        (SystemExit(3), "TRANSIENT_ERROR", "SystemExit: 3"),
+        (RuntimeError("x" * 5000), "TRANSIENT_ERROR", "RuntimeError: xxx"),
+    ],
+)
+async def test_what_a_handler_raises_is_a_failure_with_a_code(
+    bench: Make, error: BaseException, code: str, says: str
+) -> None:
+    def sync() -> None:
+        raise error
+
+    async def coro() -> None:
+        raise error
+
+    made = bench(sync, coro)
+    for skill in ("sync", "coro"):
+        result = await made.result(skill)
+        assert (result.status, result.error.code) == ("failure", code)
+        assert result.error.message.startswith(says)
+        assert len(result.error.message) <= 1000
+        if isinstance(error, TaskError):
+            assert result.error.details.data == b'{"why":[1]}'
+
+
+@pytest.mark.parametrize("value", [[1], "text", Result("odd"), {"n": object()}, {"n": 1 << 70}])
+async def test_what_cannot_be_a_result_is_a_permanent_failure(bench: Make, value: Any) -> None:
+    def give() -> Any:
+        return value
+
+    result = await bench(give).result("give")
+    assert (result.status, result.error.code) == ("failure", "PERMANENT_ERROR")
+
+
+@pytest.mark.parametrize("params", [{}, {"n": "1"}, [], b"{", b"nan"])
+async def test_params_against_the_schema_are_an_invalid_input(bench: Make, params: Any) -> None:
+    def skill(n: int) -> None:
+        raise AssertionError
+
+    result = await bench(skill).result("skill", params)
+    assert (result.status, result.error.code) == ("failure", "INVALID_INPUT_ERROR")
+
+
+async def test_a_short_task_is_accepted_by_its_result_and_a_longer_one_by_word(bench: Make) -> None:
+    go_on = threading.Event()
+
+    def short() -> None: ...
+
+    def longer() -> None:
+        assert go_on.wait(5)
+
+    made = bench(short, longer)
+    made.offer("short", task_id="t1")
+    await made.updates.final()
+    made.offer("longer", task_id="t2")
+    assert (await made.updates.next()).WhichOneof("update") == "accepted"
+    go_on.set()
+    await made.updates.final()
+    told = [(one.task_id, one.WhichOneof("update")) for one in made.updates.all]
+    assert told == [("t1", "result"), ("t2", "accepted"), ("t2", "result")]
+
+
+async def test_an_offer_that_it_cannot_run_is_rejected_with_the_reason(bench: Make) -> None:
+    go_on = threading.Event()
+
+    def wait() -> None:
+        assert go_on.wait(5)
+
+    made = bench(wait, slots=1)
+    made.offer("fly", task_id="t1")
+    made.offer("wait", task_id="t2", params=None, version="9")
+    made.offer("wait", task_id="t3")
+    made.offer("wait", task_id="t4")
+    rejected = {one.task_id: one.rejected.reason for one in made.updates.all if one.HasField("rejected")}
+    assert rejected == {"t1": "UNKNOWN_SKILL", "t2": "UNKNOWN_SKILL", "t4": "BUSY"}
+    go_on.set()
+    assert (await made.updates.final()).task_id == "t1"
+
+
+async def test_params_that_it_cannot_read_are_rejected(bench: Make) -> None:
+    def skill() -> None: ...
+
+    made = bench(skill)
+    lease = Lease("t1", "l1")
+    offer = worker_pb2.TaskOffer(task_id="t1", lease_id="l1", skill="skill")
+    offer.params.ref.uri = "https://elsewhere/x"
+    made.link.reports.leases.take(lease)
+    made.runner.offered(lease, offer)
+    assert (await made.updates.final()).rejected.reason == "PAYLOAD_UNREACHABLE"
+    offer = worker_pb2.TaskOffer(task_id="t1", lease_id="l1", skill="skill")
+    offer.params.encoding = "zstd"
+    made.link.reports.leases.take(lease)
+    made.runner.offered(lease, offer)
+    assert (await made.updates.final()).rejected.reason == "UNSUITABLE"
+
+
+async def test_every_offer_gets_exactly_one_final_word_whatever_crosses(bench: Make) -> None:
+    gates = {f"t{number}": threading.Event() for number in range(1, 5)}
+
+    def outlive(task_id: str) -> None:
+        assert gates[task_id].wait(5)
+
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    made = bench(outlive, endless, slots=4)
+    stopped = made.offer("outlive", task_id="t1")
+    timed = made.offer("outlive", task_id="t2", time_left={"nanos": 1_000_000})
+    both = made.offer("endless", task_id="t3", time_left={"nanos": 1_000_000})
+    handed_back = made.offer("outlive", task_id="t4")
+    made.runner.stopped(stopped, "CANCELLED", 0)
+    made.runner.stopped(stopped, "DEADLINE", 0)
+    made.runner.stopped(both, "CANCELLED", 0)
+    words = {}
+    for _ in range(3):
+        update = await made.updates.final()
+        words[update.task_id] = update.result.status
+    assert words == {"t1": "cancelled", "t2": "failure", "t3": "cancelled"}
+    made.runner.give_back()
+    assert (await made.updates.final()).rejected.reason == "DRAINING"
+    assert made.updates.credits == [3, 2]
+    made.updates.changed = asyncio.Semaphore(0)
+    for name, gate in gates.items():
+        gate.set()
+        if name in ("t1", "t2"):
+            await made.updates.changed.acquire()
+    assert made.updates.credits == [3, 2, 3, 4]
+    finals = [one.task_id for one in made.updates.all if one.WhichOneof("update") in ("result", "rejected")]
+    assert sorted(finals) == ["t1", "t2", "t3", "t4"]
+    assert not made.link.reports.leases.holds(handed_back)
+    assert not made.link.reports.leases.holds(timed)
+
+
+async def test_the_time_left_of_a_resumed_lease_is_its_new_limit(bench: Make) -> None:
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    made = bench(endless)
+    lease = made.offer("endless", time_left={"seconds": 3600})
+    made.runner.resumed(lease, 0.001)
+    assert (await made.updates.final()).result.error.code == "TIMEOUT_ERROR"
+
+
+async def test_progress_is_cut_to_a_hundred_and_the_newest_wins(bench: Make) -> None:
+    go_on = threading.Event()
+
+    def work(progress: Progress) -> None:
+        for percent in (-5, 50, 250):
+            progress(percent, "on")
+        progress(float("nan"), "last")
+        assert go_on.wait(5)
+
+    made = bench(work)
+    made.offer("work")
+    seen = []
+    while not seen or seen[-1].message != "last":
+        update = await made.updates.next()
+        if update.HasField("progress"):
+            seen.append(update.progress)
+    assert all(0 <= one.percent <= 100 for one in seen)
+    assert not seen[-1].HasField("percent")
+    go_on.set()
+    await made.updates.final()
+    assert made.updates.all[0].HasField("accepted")
+
+
+async def test_cancelled_is_seen_from_threads_and_from_loops_with_its_reason(bench: Make) -> None:
+    def thread(cancelled: Cancelled) -> dict[str, Any]:
+        before = bool(cancelled)
+        assert cancelled.sleep(5)
+        return {"why": cancelled.reason, "before": before}
+
+    async def loop(cancelled: Cancelled) -> dict[str, Any]:
+        waiting = asyncio.create_task(cancelled.wait())
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await waiting
+            await cancelled.wait()
+        return {"why": cancelled.reason, "before": False}
+
+    made = bench(thread, loop)
+    for skill in ("thread", "loop"):
+        lease = made.offer(skill)
+        assert (await made.updates.next()).HasField("accepted")
+        made.runner.stopped(lease, "CANCELLED", 5)
+        assert (await made.updates.final()).result.data.data == b'{"why":"CANCELLED","before":false}'
+
+
+async def test_a_handler_that_raises_after_its_stop_was_cancelled(bench: Make) -> None:
+    def stubborn(cancelled: Cancelled) -> None:
+        assert cancelled.sleep(5)
+        raise ValueError("interrupted")
+
+    made = bench(stubborn)
+    lease = made.offer("stubborn")
+    made.runner.stopped(lease, "CANCELLED", 5)
+    assert (await made.updates.final()).result.status == "cancelled"

@@ -1,0 +1,62 @@
+"""What a worker is told from outside: addresses, identity and files, and every problem in one report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holon.errors import ConfigError
+from holon.worker.settings import parse_url, read_settings
+from holon.worker.urls import Urls
+
+
+def test_arguments_win_over_the_environment(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("")
+    environ = {"NODE_URL": "grpcs://a, grpcs://b:99", "WORKER_ID": "w1", "WORKER_TOKEN": "t1", "TLS_CA_PATH": str(ca)}
+    settings = read_settings(worker_id="w2", environ=environ)
+    assert [str(url) for url in settings.urls] == ["grpcs://a:7700", "grpcs://b:99"]
+    assert (settings.worker_id, settings.credentials.token, settings.credentials.ca) == ("w2", "t1", ca)
+    assert "t1" not in repr(settings)
+
+
+def test_every_problem_is_in_one_report(tmp_path: Path) -> None:
+    environ = {
+        "NODE_URL": "grpc://far.example:1,ftp://x",
+        "WORKER_TOKEN": "ü",
+        "TLS_CERT_PATH": str(tmp_path / "none.pem"),
+    }
+    with pytest.raises(ConfigError) as caught:
+        read_settings(environ=environ)
+    for part in ("far.example", "loopback only", "ftp://x", "WORKER_TOKEN", "TLS_CERT_PATH", "belong together"):
+        assert part in caught.value.message
+    with pytest.raises(ConfigError, match="NODE_URL is not set"):
+        read_settings(environ={})
+
+
+def test_without_a_certificate_the_id_must_be_said() -> None:
+    with pytest.raises(ConfigError, match="WORKER_ID is not set"):
+        read_settings(environ={"NODE_URL": "grpc://localhost", "WORKER_TOKEN": "t"})
+
+
+@pytest.mark.parametrize(
+    "text", ["grpc://localhost", "grpc://127.0.0.1:7700", "grpc://[::1]:7700", "grpcs://[fe80::1]"]
+)
+def test_plaintext_stays_on_the_loopback(text: str) -> None:
+    assert parse_url(text).port == 7700
+
+
+@pytest.mark.parametrize(
+    "text", ["grpc://10.0.0.1", "http://localhost", "localhost:7700", "grpcs://a/b", "grpcs://u@a"]
+)
+def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="grpcs://"):
+        parse_url(text)
+
+
+def test_addresses_are_tried_in_turn_and_those_that_a_node_names_first() -> None:
+    urls = Urls([parse_url("grpcs://a"), parse_url("grpcs://b")])
+    assert [urls.next().host for _ in range(3)] == ["a", "b", "a"]
+    urls.prefer(["grpcs://c", "grpc://localhost", "nonsense"])
+    assert [urls.next().host for _ in range(3)] == ["c", "b", "a"]

@@ -1,0 +1,189 @@
+"""What the hints of a handler promise to the node, and what they make of a task's params."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import orjson
+import pydantic
+import pytest
+
+from holon.errors import InvalidArgument
+from holon.rxon.v1 import worker_pb2
+from holon.worker import Cancelled, Progress, Result, Worker
+from holon.worker.skill import Skill, skill_of
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Report(TypedDict):
+    total: int
+
+
+class Model(pydantic.BaseModel):
+    name: str
+
+
+def schemas(handler: Callable[..., Any]) -> tuple[Any, Any]:
+    offering = skill_of(handler).offering()
+    output = orjson.loads(offering.output_schema.data) if offering.HasField("output_schema") else None
+    return orjson.loads(offering.input_schema.data), output
+
+
+def bound(handler: Callable[..., Any], params: Any, **injected: Any) -> dict[str, Any]:
+    return skill_of(handler).bind(params, injected)
+
+
+def test_arguments_are_keys_of_the_params_and_reserved_names_are_not() -> None:
+    def skill(n: int, where: Point, task_id: str, progress: Progress, cancelled: Cancelled, loud: bool = False) -> None:
+        """Do it.
+
+        And more.
+        """
+
+    takes, gives = schemas(skill)
+    assert takes["required"] == ["n", "where"]
+    assert takes["properties"].keys() == {"n", "where", "loud"}
+    assert "additionalProperties" not in takes
+    assert gives is None
+    assert skill_of(skill).description == "Do it."
+    assert bound(skill, {"n": 1, "where": {"x": 2}, "else": 3}, task_id="t1") == {
+        "n": 1,
+        "where": Point(2),
+        "task_id": "t1",
+    }
+
+
+def test_params_give_all_of_them_and_a_dataclass_hint_gets_an_instance() -> None:
+    def plain(params: dict[str, Any], n: int) -> None: ...
+
+    def typed(params: Point) -> None: ...
+
+    def model(params: Model) -> None: ...
+
+    assert bound(plain, {"n": 1, "m": 2}) == {"params": {"n": 1, "m": 2}, "n": 1}
+    assert bound(typed, {"x": 1}) == {"params": Point(1)}
+    assert bound(model, {"name": "a"})["params"].name == "a"
+    takes, _ = schemas(typed)
+    assert takes["required"] == ["x"]
+    assert "additionalProperties" not in takes, "what a skill takes stays open"
+
+
+def test_the_rest_goes_to_a_double_star_argument() -> None:
+    def skill(n: int, **rest: Any) -> None: ...
+
+    assert bound(skill, {"n": 1, "m": 2, "task_id": "mine"}) == {"n": 1, "m": 2}
+
+
+def test_the_return_hint_is_the_output_schema() -> None:
+    def row() -> Report: ...  # type: ignore[empty-body]
+
+    def point() -> Point: ...  # type: ignore[empty-body]
+
+    async def result() -> Result: ...  # type: ignore[empty-body]
+
+    def either() -> Point | Result: ...  # type: ignore[empty-body]
+
+    def nothing() -> None: ...
+
+    def unhinted():  # type: ignore[no-untyped-def]
+        ...
+
+    assert schemas(row)[1]["properties"] == {"total": {"type": "integer"}}
+    assert schemas(point)[1]["required"] == ["x"]
+    assert [schemas(one)[1] for one in (result, either, nothing, unhinted)] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({}, "lack 'n'"),
+        ({"n": "1"}, "'n' in the params of skill is not int"),
+        ({"n": 1, "where": {"y": 1}}, "'where'"),
+        ([1], "JSON object, not list"),
+    ],
+)
+def test_params_that_are_not_what_the_hints_ask_for_are_refused_by_name(params: Any, says: str) -> None:
+    def skill(n: int, where: Point | None = None) -> None: ...
+
+    with pytest.raises(InvalidArgument, match=says) as caught:
+        bound(skill, params)
+    assert caught.value.code == "INPUT_INVALID"
+
+
+def test_what_cannot_be_a_skill_is_refused_at_decoration() -> None:
+    worker = Worker()
+
+    def logs(log: Any) -> None: ...
+
+    def files(files: Any) -> None: ...
+
+    def yields() -> Any:
+        yield 1
+
+    def gives_list() -> list[int]:
+        return []
+
+    def takes_list(params: list[int]) -> None: ...
+
+    def both(params: Point, n: int) -> None: ...
+
+    def stars(*numbers: int) -> None: ...
+
+    for handler, says in (
+        (logs, "'log' is reserved"),
+        (files, "'files' is reserved"),
+        (yields, "generator"),
+        (gives_list, "a handler returns a JSON object"),
+        (takes_list, "params are a JSON object"),
+        (both, "either"),
+        (stars, "cannot be given by name"),
+        (len, "no function"),
+    ):
+        with pytest.raises(InvalidArgument, match=says):
+            worker.skill(handler)
+    assert worker.skills == ()
+
+
+def test_a_skill_has_one_home_and_keeps_its_function() -> None:
+    worker = Worker()
+
+    @worker.skill("resize", version="2", type="image", description="Smaller.", statuses=["skipped"])
+    def shrink(n: int) -> dict[str, int]:
+        return {"n": n}
+
+    @worker.skill
+    async def grow(n: int) -> dict[str, int]:
+        return {"n": n}
+
+    assert shrink(3) == {"n": 3}
+    offering = worker.skills[0].offering()
+    assert (offering.skill, offering.version, offering.type) == ("resize", "2", "image")
+    assert (offering.description, list(offering.statuses)) == ("Smaller.", ["skipped"])
+    assert [skill.name for skill in worker.skills] == ["resize", "grow"]
+    assert [skill.is_async for skill in worker.skills] == [False, True]
+    with pytest.raises(InvalidArgument, match="already a skill"):
+        worker.skill(grow)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers"),
+    [
+        ({"skill": "resize"}, True),
+        ({"skill": "resize", "version": "2", "type": "image"}, True),
+        ({"skill": "resize", "version": "1"}, False),
+        ({"skill": "resize", "type": "audio"}, False),
+        ({"skill": "other"}, False),
+    ],
+)
+def test_a_skill_answers_what_names_it(asked: dict[str, str], answers: bool) -> None:
+    def resize() -> None: ...
+
+    skill: Skill = skill_of(resize, version="2", type="image")
+    assert skill.answers(worker_pb2.TaskOffer(**asked)) is answers
