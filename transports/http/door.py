@@ -75,7 +75,7 @@ class HttpDoor:
         """Listen.
 
         Raises:
-            ConfigError: (PORT_UNUSABLE) the address cannot be listened on; such as that it is in use.
+            ConfigError: (PORT_UNAVAILABLE) the address cannot be listened on; such as that it is in use.
         """
         config = uvicorn.Config(
             self._app,
@@ -106,8 +106,10 @@ class HttpDoor:
         except OSError as error:
             await self._close(0)
             name, what = ("API_HOST", self._settings.host) if isinstance(error, socket.gaierror) else self._where()
-            reason = f"cannot listen on {what}: {error.strerror or error}; choose another"
-            raise ConfigError(f"{name}: {reason}", code="PORT_UNUSABLE", details=[Violation(name, reason)]) from error
+            reason = f"cannot listen on {what}: {error.strerror or error}; stop what listens there, or choose another"
+            raise ConfigError(
+                f"{name}: {reason}", code="PORT_UNAVAILABLE", details=[Violation(name, reason)]
+            ) from error
         return self
 
     async def __aexit__(

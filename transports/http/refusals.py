@@ -15,6 +15,7 @@ from holon.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 from transports.http.asgi import Reply
 
@@ -29,6 +30,7 @@ STATUSES: tuple[tuple[type[HolonError], int], ...] = (
     (FailedPrecondition, 409),
     (ResourceExhausted, 429),
     (Unavailable, 503),
+    (Unimplemented, 501),
 )
 _RETRIED = frozenset({429, 503})
 

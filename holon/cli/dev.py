@@ -1,0 +1,160 @@
+"""The command line: what `serve --dev` makes, and where the other commands find it again."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from holon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from holon.config import Config
+    from holon.security.certificates import Authority, KeyPair
+
+CERTS = Path("certs")
+FILE = Path(".holon/dev.toml")
+_HOSTS = ("API_HOST", "GRPC_HOST", "CLIENT_GRPC_HOST")
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the file of a development node says; None where it says nothing."""
+
+    url: str | None = None
+    token: str | None = None
+    ca: str | None = None
+    worker_url: str | None = None
+    certs: Path | None = None
+
+
+def prepare(config: Config) -> None:
+    """Fill in what a development node needs: mTLS with certificates of its own, a token, a readable log.
+
+    Blocks for reads and writes.
+
+    Raises:
+        ConfigError: a door would be open to other machines, or the certificates cannot be made.
+    """
+    import os
+
+    from holon.security.certificates import open_authority
+
+    for name in _HOSTS:
+        if getattr(config, name) not in ("127.0.0.1", "localhost", "::1"):
+            raise ConfigError(f"{name}: a node with --dev is for this machine only; unset it, or serve without --dev")
+    authority = open_authority(CERTS)
+    server = server_pair(authority, CERTS)
+    config.TLS_CA_PATH = str(authority.files.certificate)
+    config.TLS_CERT_PATH = str(server.certificate)
+    config.TLS_KEY_PATH = str(server.key)
+    if not config.CLIENT_TOKEN:
+        config.CLIENT_TOKEN = read().token or secrets.token_urlsafe(32)
+    if not config.BLUEPRINTS_DIR and Path("blueprints").is_dir():
+        config.BLUEPRINTS_DIR = "blueprints"
+    if "LOG_FORMAT" not in os.environ and config.LOG_FORMAT == "json":
+        config.LOG_FORMAT = "text"
+
+
+def server_pair(authority: Authority, folder: Path, hosts: Sequence[str] = ()) -> KeyPair:
+    """The server's certificate in `folder`: the one that is there, when it is good for another day; else a new one.
+
+    Arguments:
+        hosts: names that it is to have beside the loopback's; with any, it is made anew.
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    from holon.security.certificates import KeyPair, issue_server
+
+    pair = KeyPair(folder / "server.pem", folder / "server.key")
+    if not hosts and _is_good(authority, pair):
+        return pair
+    return issue_server(authority, folder, hosts)
+
+
+def _is_good(authority: Authority, pair: KeyPair) -> bool:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    from holon.security.tls import load_server_credentials
+
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        loaded = load_server_credentials(str(pair.certificate), str(pair.key), str(authority.files.certificate), now_ms)
+        x509.load_pem_x509_certificate(loaded.chain).verify_directly_issued_by(authority.certificate)
+    except (ConfigError, ValueError, TypeError, InvalidSignature):
+        return False
+    return loaded.expires_at_ms > now_ms + _DAY_MS
+
+
+def write(config: Config, http: str, workers: str, clients: str) -> Path:
+    """Write where the node's doors are, and the client's token, into a file that only its owner reads.
+
+    Returns:
+        the file.
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    from holon.security.files import write_atomically
+
+    ca = str(Path(config.TLS_CA_PATH).absolute())
+    top = {"HOLON_URL": clients, "HOLON_TOKEN": config.CLIENT_TOKEN, "HOLON_CA": ca, "HOLON_HTTP_URL": http}
+    worker = {"NODE_URL": workers, "TLS_CA_PATH": ca, "CERTS_DIR": str(CERTS.absolute())}
+    text = "\n".join(
+        (
+            "# Written by `holon serve --dev`; it holds a secret.",
+            *_toml(top),
+            "",
+            "# For `holon worker run`, which makes a certificate of its own with the authority in CERTS_DIR.",
+            "[worker]",
+            *_toml(worker),
+            "",
+        )
+    )
+    try:
+        FILE.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(FILE, text.encode())
+    except OSError as error:
+        raise ConfigError(f"{FILE} cannot be written: {error.strerror}") from error
+    return FILE
+
+
+def read() -> Found:
+    """Read the file of the development node of this folder; all of it None when there is none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        with FILE.open("rb") as file:
+            content = tomllib.load(file)
+    except FileNotFoundError:
+        return Found()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{FILE} cannot be read: {error}; remove it and start `holon serve --dev` again") from error
+    worker = content.get("worker")
+    certs = _text(worker, "CERTS_DIR")
+    return Found(
+        url=_text(content, "HOLON_URL"),
+        token=_text(content, "HOLON_TOKEN"),
+        ca=_text(content, "HOLON_CA"),
+        worker_url=_text(worker, "NODE_URL"),
+        certs=Path(certs) if certs else None,
+    )
+
+
+def _text(table: Any, name: str) -> str | None:
+    value = table.get(name) if isinstance(table, dict) else None
+    return value if isinstance(value, str) and value else None
+
+
+def _toml(pairs: dict[str, str]) -> list[str]:
+    # A JSON string is a basic string of TOML too.
+    return [f"{name} = {orjson.dumps(value).decode()}" for name, value in pairs.items()]

@@ -1,0 +1,89 @@
+"""The command line: its exit codes, and how errors end it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import IntEnum
+
+from holon import errors
+from holon.errors import HolonError
+
+
+class ExitCode(IntEnum):
+    """What a script can tell from the end of a command; those from 10 on are how a job that was waited for ended."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    NOT_FOUND = 4
+    DENIED = 5
+    JOB_FAILED = 10
+    JOB_QUARANTINED = 11
+    JOB_CANCELLED = 12
+    WAIT_TIMED_OUT = 13
+    INTERRUPTED = 130
+
+
+_CODES: Mapping[type[HolonError], ExitCode] = {
+    HolonError: ExitCode.FAILED,
+    errors.InvalidArgument: ExitCode.USAGE,
+    errors.ConfigError: ExitCode.USAGE,
+    errors.BlueprintError: ExitCode.USAGE,
+    errors.NotFound: ExitCode.NOT_FOUND,
+    errors.Unauthenticated: ExitCode.DENIED,
+    errors.PermissionDenied: ExitCode.DENIED,
+    errors.Unavailable: ExitCode.UNREACHABLE,
+    errors.Unreachable: ExitCode.UNREACHABLE,
+}
+
+
+def code_of(error: HolonError) -> ExitCode:
+    """The exit code of an error; the nearest of its classes counts."""
+    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """End the process on an error of ours with its message on standard error, as JSON where the command asked for it.
+
+    Anything else goes on as it is: a fault, with its traceback and exit code 1.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    except HolonError as error:
+        sys.exit(_tell(error))
+    except BaseExceptionGroup as group:
+        found = _ours(group)
+        if found is None:
+            raise
+        sys.exit(_tell(found))
+
+
+def _ours(group: BaseExceptionGroup[BaseException]) -> HolonError | None:
+    """The error of ours that a group of tasks ended by, if that is all there is in it."""
+    found: HolonError | None = None
+    for error in group.exceptions:
+        inner = _ours(error) if isinstance(error, BaseExceptionGroup) else error
+        if not isinstance(inner, HolonError):
+            return None
+        found = found or inner
+    return found
+
+
+def _tell(error: HolonError) -> ExitCode:
+    # The command's own options are out of reach by now.
+    if "--json" in sys.argv[1:]:
+        from holon.cli.output import json_text
+
+        details = [{"field": one.field, "reason": one.reason} for one in error.details]
+        print(json_text({"error": error.message, "code": error.code, "details": details}), file=sys.stderr)
+    else:
+        from holon.cli.output import safe
+
+        print(f"holon: {safe(error.message)}", file=sys.stderr)
+    return code_of(error)

@@ -1,0 +1,254 @@
+"""The command line: `holon jobs` talks to a node about its jobs, through the client gRPC door."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from holon.cli.exits import ExitCode
+from holon.cli.output import Json, json_text, local_time, safe, show_json, show_lines, show_table
+from holon.errors import ConfigError, InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from holon.client import Client, Job
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Jobs. The node is named by HOLON_URL, HOLON_TOKEN and HOLON_CA, else by .holon/dev.toml.",
+    no_args_is_help=True,
+)
+_JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+_ENDINGS = {
+    "finished": ExitCode.OK,
+    "failed": ExitCode.JOB_FAILED,
+    "quarantined": ExitCode.JOB_QUARANTINED,
+    "cancelled": ExitCode.JOB_CANCELLED,
+}
+
+
+@app.command()
+def create(
+    blueprint: Annotated[str, typer.Argument(help="The blueprint to run.")],
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="JSON object; @FILE reads a file, - standard input.")
+    ] = "{}",
+    request_id: Annotated[str | None, typer.Option(help="The same again answers with the same job.")] = None,
+    dispatch_timeout: Annotated[float | None, typer.Option(help="Seconds a task may wait for a worker.")] = None,
+    result_timeout: Annotated[float | None, typer.Option(help="Seconds a task may take in all.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is over; the exit code says how.")] = False,
+    wait_timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Create a job. With --wait exits 0 finished, 10 failed, 11 quarantined, 12 cancelled, 13 waited too long."""
+    initial_data = _read_data(data)
+
+    async def go(client: Client) -> tuple[str, Job | None]:
+        created = await client.create_job(
+            blueprint,
+            initial_data,
+            request_id=request_id,
+            dispatch_timeout=dispatch_timeout,
+            result_timeout=result_timeout,
+        )
+        if not wait:
+            return created.job_id, None
+        return created.job_id, await _wait(client, created.job_id, wait_timeout)
+
+    job_id, job = _with_client(go)
+    if not wait:
+        if as_json:
+            show_json({"status": "accepted", "job_id": job_id})
+        else:
+            print(job_id)
+        return
+    if job is None:
+        print(f"holon: job {job_id} is not over yet, and goes on", file=sys.stderr)
+        if as_json:
+            show_json({"status": "accepted", "job_id": job_id})
+        raise typer.Exit(ExitCode.WAIT_TIMED_OUT)
+    _show_job(job, as_json=as_json)
+    raise typer.Exit(_ENDINGS.get(job.status, ExitCode.FAILED))
+
+
+@app.command()
+def get(job: _JobId, as_json: Json = False) -> None:
+    """Show a job."""
+    _show_job(_with_client(lambda client: client.get_job(job)), as_json=as_json)
+
+
+@app.command("list")
+def list_(
+    status: Annotated[list[str] | None, typer.Option(help="Only this status; may be repeated.")] = None,
+    blueprint: Annotated[str, typer.Option(help="Only this blueprint.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    page = _with_client(
+        lambda client: client.list_page(
+            statuses=status or (), blueprint=blueprint, page_size=limit, page_token=page_token
+        )
+    )
+    if as_json:
+        jobs = [_job_json(job) for job in page.jobs]
+        for job in jobs:
+            del job["result"]
+        show_json({"jobs": jobs, "next_page_token": page.next_page_token})
+        return
+    show_table(
+        ("ID", "BLUEPRINT", "STATUS", "STATE", "CREATED"),
+        ((job.id, job.blueprint_name, job.status, job.current_state, local_time(job.created_at)) for job in page.jobs),
+    )
+    if page.next_page_token:
+        print(f"more: --page-token {safe(page.next_page_token)}")
+
+
+@app.command()
+def cancel(job: _JobId, as_json: Json = False) -> None:
+    """Ask a job to end; it does when what it has running has stopped."""
+    _with_client(lambda client: client.cancel_job(job))
+    if as_json:
+        show_json({"status": "cancellation_request_accepted"})
+    else:
+        print(f"cancellation of {safe(job)} requested")
+
+
+@app.command()
+def history(job: _JobId, as_json: Json = False) -> None:
+    """Show what happened to a job, oldest first."""
+
+    async def go(client: Client) -> list[Any]:
+        return [event async for event in client.history(job, page_size=1000)]
+
+    events = _with_client(go)
+    if as_json:
+        show_json({"events": events, "next_page_token": ""})
+        return
+    show_table(
+        ("#", "TIME", "EVENT", "STATE", "NEXT", "MS", "WORKER", "ATTEMPT"),
+        (
+            (
+                event.sequence,
+                local_time(event.timestamp),
+                event.event_type,
+                event.state,
+                event.next_state,
+                event.duration_ms,
+                event.worker_id,
+                event.attempt_number,
+            )
+            for event in events
+        ),
+    )
+
+
+def _with_client(call: Callable[[Client], Awaitable[T]]) -> T:
+    """Run a call with a client of the node that the environment names, or else the development node's file."""
+    import asyncio
+    import os
+
+    from holon.cli.dev import Found, read
+    from holon.client import Client
+
+    url = os.environ.get("HOLON_URL")
+    # The token of the development node is for that node alone.
+    found = Found() if url else read()
+    url = url or found.url
+    if not url:
+        raise ConfigError(
+            "no node is named: set HOLON_URL (grpcs://host:7701), HOLON_TOKEN and HOLON_CA, or run `holon serve --dev` "
+            "in this folder"
+        )
+    token = os.environ.get("HOLON_TOKEN") or found.token
+    ca = os.environ.get("HOLON_CA") or found.ca
+
+    async def go() -> T:
+        async with Client(url, token, ca) as client:
+            return await call(client)
+
+    return asyncio.run(go())
+
+
+def _read_data(text: str) -> Any:
+    import orjson
+
+    where = "--data"
+    try:
+        if text == "-":
+            where, raw = "standard input", sys.stdin.buffer.read()
+        elif text.startswith("@"):
+            where, raw = text[1:], Path(text[1:]).read_bytes()
+        else:
+            raw = text.encode("utf-8", "surrogateescape")
+        return orjson.loads(raw)
+    except OSError as error:
+        raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidArgument(f"{where} is no JSON: {error}", code="INVALID_JSON") from error
+
+
+async def _wait(client: Client, job_id: str, timeout: float | None) -> Job | None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        bar = shown.add_task(job_id, total=None)
+
+        def see(job: Job) -> None:
+            said = f"{job.status} {job.current_state} {job.progress_message}".rstrip()
+            text = Text(safe(said).replace("\n", " "), overflow="ellipsis", no_wrap=True)
+            total = None if job.progress is None else 100
+            shown.update(bar, description=text.plain, total=total, completed=job.progress or 0)
+
+        try:
+            return await client.wait_for(job_id, timeout=timeout, seen=see)
+        except TimeoutError:
+            return None
+
+
+def _job_json(job: Job) -> dict[str, Any]:
+    """A job in the shape that it has over HTTP."""
+    from dataclasses import asdict
+
+    shape = asdict(job)
+    del shape["terminal"]
+    return shape
+
+
+def _show_job(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        show_json(_job_json(job))
+        return
+    lines: list[tuple[str, object]] = [
+        ("id", job.id),
+        ("blueprint", job.blueprint_name),
+        ("status", job.status),
+        ("state", job.current_state),
+    ]
+    if job.progress is not None or job.progress_message:
+        percent = "" if job.progress is None else f"{job.progress:g}% "
+        lines.append(("progress", f"{percent}{job.progress_message}"))
+    lines += [("created", local_time(job.created_at)), ("updated", local_time(job.updated_at))]
+    if job.finished_at is not None:
+        lines.append(("finished", local_time(job.finished_at)))
+    if job.status == "finished":
+        lines.append(("result", json_text(job.result)))
+    if job.error is not None:
+        lines.append(("error", f"{job.error.code}: {job.error.message}"))
+        if job.error.details is not None:
+            lines.append(("details", json_text(job.error.details)))
+    show_lines(lines)

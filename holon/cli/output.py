@@ -1,0 +1,65 @@
+"""The command line: what it prints, as JSON for programs and as text for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, TypeAlias
+
+import orjson
+import typer
+
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def json_text(value: Any) -> str:
+    """A value as one line of JSON."""
+    return orjson.dumps(value).decode()
+
+
+def show_json(value: Any) -> None:
+    """Print a value as one line of JSON, at once."""
+    print(json_text(value), flush=True)
+
+
+def safe(text: object) -> str:
+    """A text with its control characters as escapes, so that what a stranger wrote cannot drive the terminal."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape", "backslashreplace").decode()
+        for one in str(text)
+    )
+
+
+def show_lines(pairs: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, one pair a line."""
+    pairs = list(pairs)
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        first, *more = safe(value).split("\n")
+        print(f"{name:<{width}}  {first}".rstrip())
+        for line in more:
+            print(f"{'':<{width}}  {line}")
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(safe("" if cell is None else cell)) for cell in row))
+    # Into a file or a pipe a line is never broken.
+    Console(width=None if sys.stdout.isatty() else 500).print(table)
+
+
+def local_time(seconds: float | None) -> str:
+    """Epoch seconds as the time on this machine's clock; empty for None."""
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")

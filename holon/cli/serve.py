@@ -1,0 +1,102 @@
+"""The command line: `holon serve` runs a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holon.cli.output import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from holon.config import Config
+    from holon.config.settings import Value
+    from holon.node import Ports
+
+
+def serve(
+    dev: Annotated[
+        bool,
+        typer.Option(
+            "--dev", help="Make development certificates and a token, and write .holon/dev.toml for the other commands."
+        ),
+    ] = False,
+    blueprints: Annotated[
+        Path | None,
+        typer.Option(help="Folder of blueprints (BLUEPRINTS_DIR); with --dev, ./blueprints if it is there."),
+    ] = None,
+    storage: Annotated[str | None, typer.Option(help="The store (STORAGE_URI): sqlite:///file.db or memory://")] = None,
+    api_port: Annotated[int | None, typer.Option(help="Port of the HTTP door (API_PORT).")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of the worker door (GRPC_PORT).")] = None,
+    client_grpc_port: Annotated[int | None, typer.Option(help="Port of the client door (CLIENT_GRPC_PORT).")] = None,
+    log_level: Annotated[str | None, typer.Option(help="Least severe log records shown (LOG_LEVEL).")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or text (LOG_FORMAT).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a node until SIGTERM or Ctrl-C, then drain; a second signal ends it at once.
+
+    Settings come from the environment, and from these options where given. Exits 2 when any is wrong, and lists all.
+    """
+    from holon.config import Config
+    from holon.node import Node
+    from holon.telemetry import set_up_logging
+
+    given: dict[str, Value | None] = {
+        "BLUEPRINTS_DIR": None if blueprints is None else str(blueprints),
+        "STORAGE_URI": storage,
+        "API_PORT": api_port,
+        "GRPC_PORT": grpc_port,
+        "CLIENT_GRPC_PORT": client_grpc_port,
+        "LOG_LEVEL": log_level,
+        "LOG_FORMAT": log_format,
+    }
+    config = Config(None, **{name: value for name, value in given.items() if value is not None})
+    if dev:
+        from holon.cli.dev import prepare
+
+        prepare(config)
+    config.check()
+    set_up_logging(config.LOG_LEVEL, config.LOG_FORMAT, config.TZ)
+    _run(Node(config).run_until_signalled(lambda ports: _ready(config, ports, dev=dev, as_json=as_json)))
+
+
+def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
+    from holon.cli.output import show_json
+
+    scheme = "grpcs" if config.tls else "grpc"
+    doors = {
+        "http": f"http://{_in_url(config.API_HOST)}:{ports.http}",
+        "workers": f"{scheme}://{_in_url(config.GRPC_HOST)}:{ports.worker}",
+        "clients": f"{scheme}://{_in_url(config.CLIENT_GRPC_HOST)}:{ports.client}",
+    }
+    written = None
+    if dev:
+        from holon.cli.dev import write
+
+        written = write(config, doors["http"], doors["workers"], doors["clients"])
+    if as_json:
+        show_json(doors | ({"dev": str(written)} if written else {}))
+        return
+    print(f"ready: {', '.join(f'{name} {url}' for name, url in doors.items())}", flush=True)
+    if written:
+        print(f"{written} tells `holon jobs` and `holon worker run` in this folder where it is", flush=True)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    import asyncio
+
+    factory: Callable[[], asyncio.AbstractEventLoop] | None
+    try:
+        from uvloop import new_event_loop as factory
+    except ImportError:
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)

@@ -1,0 +1,115 @@
+"""The command line: `holon worker run` runs a worker from its module."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holon.cli.output import Json
+from holon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from holon.cli.dev import Found
+    from holon.worker import Worker
+
+app = typer.Typer(help="Workers.", no_args_is_help=True)
+
+
+@app.callback()
+def _workers() -> None:
+    pass
+
+
+@app.command()
+def run(
+    target: Annotated[str, typer.Argument(metavar="MODULE:WORKER", help="Such as my_worker:worker, from this folder.")],
+    worker_id: Annotated[str | None, typer.Option("--id", help="The id that it takes (WORKER_ID).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a worker until SIGTERM or Ctrl-C, then drain; a second signal ends it at once.
+
+    The node is named by NODE_URL, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH and WORKER_TOKEN. Without NODE_URL it is the
+    node that `holon serve --dev` runs in this folder, and the worker gets a certificate of its own for as long as it
+    runs.
+    """
+    from tempfile import TemporaryDirectory
+
+    from holon.cli.dev import Found, read
+
+    _log(as_json=as_json)
+    worker = _find(target)
+    if worker_id is not None:
+        os.environ["WORKER_ID"] = worker_id
+    found = Found() if os.environ.get("NODE_URL") else read()
+    with TemporaryDirectory(prefix="holon-worker-") as folder:
+        _join(found, Path(folder))
+        worker.run()
+
+
+def _find(target: str) -> Worker:
+    import importlib
+
+    from holon.worker import Worker
+
+    name, _, attribute = target.partition(":")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name) or not attribute.isidentifier():
+        raise ConfigError(f"{target!r} names no worker; write MODULE:WORKER, such as my_worker:worker for my_worker.py")
+    # As `python -m` does: what is in this folder can be imported.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigError(f"there is no module {error.name!r} in {Path.cwd()}, nor installed") from error
+    found = getattr(module, attribute, None)
+    if not isinstance(found, Worker):
+        workers = [f"{name}:{key}" for key, value in vars(module).items() if isinstance(value, Worker)]
+        hint = f"; there is {', '.join(workers)}" if workers else ""
+        raise ConfigError(f"{attribute!r} in module {name!r} is no Worker{hint}")
+    return found
+
+
+def _join(found: Found, folder: Path) -> None:
+    """Serve a development node, under a certificate of its authority that is kept in `folder`."""
+    if found.worker_url is None or found.ca is None or found.certs is None:
+        return
+    from holon.security.certificates import issue_worker, open_authority
+
+    pair = issue_worker(open_authority(found.certs), folder, os.environ.get("WORKER_ID") or _own_id(), days=30)
+    os.environ |= {
+        "NODE_URL": found.worker_url,
+        "TLS_CA_PATH": found.ca,
+        "TLS_CERT_PATH": str(pair.certificate),
+        "TLS_KEY_PATH": str(pair.key),
+    }
+
+
+def _own_id() -> str:
+    import socket
+
+    host = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:40]
+    return f"{host or 'worker'}-{os.getpid()}"
+
+
+def _log(*, as_json: bool) -> None:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    from holon.telemetry import set_up_logging
+
+    form = "json" if as_json else os.environ.get("LOG_FORMAT") or "text"
+    level, zone = os.environ.get("LOG_LEVEL") or "INFO", os.environ.get("TZ") or "UTC"
+    if form not in ("json", "text"):
+        raise ConfigError(f"LOG_FORMAT must be json or text, not {form!r}")
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise ConfigError(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {level!r}")
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        zone = "UTC"
+    set_up_logging(level, form, zone)

@@ -1,0 +1,64 @@
+"""The client: failed calls, turned back into the errors that the node raised."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+
+from holon.errors import HolonError, Unavailable, Unreachable, Violation
+
+_DETAILS_KEY = "grpc-status-details-bin"
+_HINTS = {
+    grpc.StatusCode.UNAVAILABLE: "check the address, that the node runs, and for grpcs:// the CA that signed it",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "it may be busy; try again, or allow more time",
+    grpc.StatusCode.UNIMPLEMENTED: "check that the address is the client door of a node, and its version",
+}
+
+
+def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
+    """Return what a failed call means: the node's own error with its code and details, or why there was no node.
+
+    Arguments:
+        url: the address called, for the message.
+    """
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            return _told(error, value)
+    code, details = error.code(), error.details() or "no reason was given"
+    message = f"{url}: {details}"
+    if hint := _HINTS.get(code):
+        message = f"{message}; {hint}"
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return Unreachable(message)
+    return _kind(code)(message, code=code.name)
+
+
+def _told(error: grpc.aio.AioRpcError, status: bytes) -> HolonError:
+    # Imported when something failed: a client whose calls succeed does not wait for it.
+    from google.protobuf.message import DecodeError
+    from google.rpc import error_details_pb2, status_pb2
+
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    retry, retry_after = error_details_pb2.RetryInfo(), None
+    try:
+        for detail in status_pb2.Status.FromString(status).details:
+            detail.Unpack(info)
+            detail.Unpack(bad)
+            if detail.Unpack(retry):
+                retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    except DecodeError:
+        pass
+    return _kind(error.code())(
+        error.details() or "",
+        code=info.reason or error.code().name,
+        details=[Violation(one.field, one.description) for one in bad.field_violations],
+        retry_after=retry_after,
+    )
+
+
+def _kind(code: grpc.StatusCode) -> type[HolonError]:
+    from holon.wire.grpc_status import CODES
+
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return Unavailable
+    return next((kind for kind, own in CODES.items() if own is code), HolonError)

@@ -1,0 +1,139 @@
+"""The client: what it answers with, as plain values. Times are epoch seconds; what JSON carried is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from holon.rxon.v1 import job_pb2, types_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedJob:
+    """A job that is durable. `existing` says that an earlier call with the same request id made it."""
+
+    job_id: str
+    existing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job did not finish."""
+
+    code: str
+    message: str
+    details: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it was when it was read.
+
+    Attributes:
+        progress: 0 to 100, or None when it is not known.
+        progress_message: how far it is, or what it waits for.
+        result: only once it is finished.
+        error: only once it has ended otherwise.
+        terminal: whether it is over; whatever statuses a later node may have.
+    """
+
+    id: str
+    blueprint_name: str
+    status: str
+    current_state: str
+    progress: float | None
+    progress_message: str
+    result: Any
+    error: JobError | None
+    created_at: float
+    updated_at: float
+    finished_at: float | None
+    terminal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """One thing that happened to a job; what does not apply to it is None."""
+
+    event_id: str
+    job_id: str
+    sequence: int
+    timestamp: float
+    event_type: str
+    state: str | None
+    previous_state: str | None
+    next_state: str | None
+    duration_ms: int | None
+    worker_id: str | None
+    attempt_number: int | None
+    task_id: str | None
+    context_snapshot: Any
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Jobs, newest first. The token asks for the page after; empty: this is the last."""
+
+    jobs: tuple[Job, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Events, oldest first. The token asks for the page after; empty: this is the last."""
+
+    events: tuple[HistoryEvent, ...]
+    next_page_token: str
+
+
+def job_of(message: job_pb2.Job) -> Job:
+    """Read a job off the wire."""
+    return Job(
+        id=message.id,
+        blueprint_name=message.blueprint_name,
+        status=message.status,
+        current_state=message.current_state,
+        progress=message.progress if message.HasField("progress") else None,
+        progress_message=message.progress_message,
+        result=_value(message.result) if message.HasField("result") else None,
+        error=_error(message.error) if message.HasField("error") else None,
+        created_at=_seconds(message.created_at),
+        updated_at=_seconds(message.updated_at),
+        finished_at=_seconds(message.finished_at) if message.HasField("finished_at") else None,
+        terminal=message.terminal,
+    )
+
+
+def event_of(message: job_pb2.HistoryEvent) -> HistoryEvent:
+    """Read a line of a job's history off the wire."""
+    return HistoryEvent(
+        event_id=message.event_id,
+        job_id=message.job_id,
+        sequence=message.sequence,
+        timestamp=_seconds(message.timestamp),
+        event_type=message.event_type,
+        state=message.state or None,
+        previous_state=message.previous_state or None,
+        next_state=message.next_state or None,
+        duration_ms=message.duration_ms if message.HasField("duration_ms") else None,
+        worker_id=message.worker_id or None,
+        attempt_number=message.attempt_number if message.HasField("attempt_number") else None,
+        task_id=message.task_id or None,
+        context_snapshot=_value(message.context_snapshot) if message.HasField("context_snapshot") else None,
+    )
+
+
+def _error(message: job_pb2.JobError) -> JobError:
+    details = _value(message.details) if message.HasField("details") else None
+    return JobError(message.code, message.message, details)
+
+
+def _value(payload: types_pb2.Payload) -> Any:
+    return orjson.loads(payload.data) if payload.data else None
+
+
+def _seconds(time: Timestamp) -> float:
+    return time.seconds + time.nanos / 1e9
