@@ -86,7 +86,8 @@ class Node:
         credentials = self._credentials()
         settings = store_settings(config)
         async with AsyncExitStack() as resources:
-            store = await resources.enter_async_context(self._open(settings))
+            store = self._open(settings)
+            await resources.enter_async_context(store)
             engine = Engine(store, settings, engine_settings(config))
             engine.blueprints.register_all(blueprints)
             async with asyncio.TaskGroup() as loops:
