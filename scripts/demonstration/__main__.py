@@ -7,6 +7,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 
 from holon.config.storage_uri import StorageURI
@@ -27,6 +28,7 @@ def main() -> int:
     interruptions.listen()
     place = Path(tempfile.mkdtemp(prefix="holon-demo-"))
     needed = wishes.keep
+    began = time.monotonic()
     try:
         with Programs(place, interruptions) as programs:
             Story(wishes, screen, programs, place).run()
@@ -41,6 +43,8 @@ def main() -> int:
     finally:
         if not needed:
             shutil.rmtree(place, ignore_errors=True)
+    left = "the node and its worker are left running" if wishes.keep else "nothing is left running"
+    screen.verdict(f"It works, after {time.monotonic() - began:.0f} s; {left}.")
     return 0
 
 

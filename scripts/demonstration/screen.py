@@ -15,6 +15,7 @@ from scripts.demonstration.evidence import Rerun, number
 
 _PLAIN_WIDTH = 110
 _PLAIN_EVERY = 10.0
+_HEADINGS = {"modules": "modules imported", "broken": "not parsed"}
 
 
 class Meter(Protocol):
@@ -71,7 +72,7 @@ class Screen:
         totals = report["totals"]
         table = Table(title="Totals", title_justify="left", title_style="bold")
         for name in totals:
-            table.add_column(name, justify="right")
+            table.add_column(_HEADINGS.get(name, name), justify="right")
         table.add_row(*(f"{value:,}" for value in totals.values()))
         self._console.print()
         self._console.print(table)
@@ -83,7 +84,11 @@ class Screen:
             table.add_row(f"{one['lines']:,}", escape(one["name"]), escape(f"{one['file']}:{one['line']}"))
         self._console.print(table)
         used = ", ".join(f"{one['module']} ({one['files']})" for one in report["most_imported"][:8])
-        self._console.print(f"Imported by the most files: {escape(used)}\n", soft_wrap=True)
+        self._console.print(f"Imported by the most files: {escape(used)}", soft_wrap=True)
+        broken = "; ".join(f"{one['file']}, {one['reason']}" for one in report["broken_files"][:2])
+        if broken:
+            self._console.print(f"Not parsed, to begin with: {escape(broken)}", soft_wrap=True)
+        self._console.print()
 
     def reruns(self, tasks: Sequence[Rerun]) -> None:
         """Show the tasks that ran again."""

@@ -60,7 +60,6 @@ class Story:
         Raises:
             Failed: something is not as it should be.
         """
-        began = time.monotonic()
         screen, folder = self._screen, self._wishes.folder
         screen.title(f"A census of the Python source in {folder}")
         cluster = start_cluster(self._programs, self._place, self._wishes.storage)
@@ -78,7 +77,8 @@ class Story:
         self._check_report(report)
         self._write(report)
         self._tell_how_to_look(cluster, job_id)
-        self._tell_the_end(time.monotonic() - began)
+        if self._wishes.keep:
+            self._tell_how_to_stop()
 
     def _watch(self, cluster: Cluster, job_id: str) -> Kill | None:
         """Show how far the job is until it is over, and kill a worker on the way."""
@@ -98,9 +98,9 @@ class Story:
                 elif time.monotonic() - at > STALL_SECONDS:
                     why = job["progress_message"] or job["status"]
                     raise Failed(f"the job made no progress for {STALL_SECONDS:.0f} s: {why}", cluster.node.output)
+                self._show(meter, percent, kill, idle=time.monotonic() - at)
                 if kill is None and percent >= KILL_FROM_PERCENT:
                     kill = self._kill(victim, percent)
-                self._show(meter, percent, kill, idle=time.monotonic() - at)
                 time.sleep(LOOK_EVERY_SECONDS)
 
     def _show(self, meter: Meter, percent: float, kill: Kill | None, idle: float) -> None:
@@ -191,9 +191,6 @@ class Story:
         say(f"  {holon} jobs history {job_id}")
         say(f'  curl -H "X-Client-Token: $HOLON_TOKEN" http://127.0.0.1:{cluster.http_port}/api/v1/jobs/{job_id}')
 
-    def _tell_the_end(self, seconds: float) -> None:
-        if self._wishes.keep:
-            pids = " ".join(str(program.pid) for program in self._programs.keep())
-            self._screen.step("stop", f"kill {pids}; rm -r {self._place}")
-        left = "left running" if self._wishes.keep else "nothing is left running"
-        self._screen.verdict(f"It works, after {seconds:.0f} s; {left}.")
+    def _tell_how_to_stop(self) -> None:
+        pids = " ".join(str(program.pid) for program in self._programs.keep())
+        self._screen.step("stop", f"kill {pids}; rm -r {self._place}")
