@@ -51,7 +51,8 @@ class Sqlite:
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         from holon.storage.sqlite import SqliteStorage
 
-        return SqliteStorage(place / "holon.db", settings, clock)
+        # A killed process loses nothing of NORMAL either; only a power cut would tell the two apart.
+        return SqliteStorage(place / "holon.db", settings, clock, synchronous="NORMAL")
 
     def killed(self, place: Path) -> Path:
         # No call is in flight, so the file and its log are what a killed process leaves; its lock dies with it.
