@@ -138,9 +138,9 @@ class Client:
             if not token:
                 return
 
-    async def cancel_job(self, job_id: str, reason: str = "") -> Job:
+    async def cancel_job(self, job_id: str) -> Job:
         """Ask a job to end; it ends when what it has running has stopped. Answers with the job as it is now."""
-        answer = await self._call(self._stub.CancelJob, job_pb2.CancelJobRequest(job_id=job_id, reason=reason))
+        answer = await self._call(self._stub.CancelJob, job_pb2.CancelJobRequest(job_id=job_id))
         return job_of(answer.job)
 
     async def history_page(self, job_id: str, *, page_size: int = 0, page_token: str = "") -> HistoryPage:

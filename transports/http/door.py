@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from dataclasses import dataclass
 from types import TracebackType
@@ -75,7 +76,7 @@ class HttpDoor:
         """Listen.
 
         Raises:
-            ConfigError: (PORT_UNAVAILABLE) the address cannot be listened on; such as that it is in use.
+            ConfigError: (PORT_UNAVAILABLE) the address cannot be listened on.
         """
         config = uvicorn.Config(
             self._app,
@@ -105,11 +106,7 @@ class HttpDoor:
                 self._port = listener.sockets[0].getsockname()[1]
         except OSError as error:
             await self._close(0)
-            name, what = ("API_HOST", self._settings.host) if isinstance(error, socket.gaierror) else self._where()
-            reason = f"cannot listen on {what}: {error.strerror or error}; stop what listens there, or choose another"
-            raise ConfigError(
-                f"{name}: {reason}", code="PORT_UNAVAILABLE", details=[Violation(name, reason)]
-            ) from error
+            raise self._unavailable(error) from error
         return self
 
     async def __aexit__(
@@ -148,8 +145,15 @@ class HttpDoor:
             if left:
                 await asyncio.wait(left)
 
-    def _where(self) -> tuple[str, str]:
-        return "API_PORT", f"{self._settings.host}:{self._port}"
+    def _unavailable(self, error: OSError) -> ConfigError:
+        host, why = self._settings.host, error.strerror or str(error)
+        if isinstance(error, socket.gaierror):
+            name, reason = "API_HOST", f"{host} is no host that this machine knows ({why})"
+        elif error.errno == errno.EADDRINUSE:
+            name, reason = "API_PORT", f"{host}:{self._port} is in use; stop what listens there, or choose another"
+        else:
+            name, reason = "API_PORT", f"cannot listen on {host}:{self._port}: {why}; choose another address"
+        return ConfigError(f"{name}: {reason}", code="PORT_UNAVAILABLE", details=[Violation(name, reason)])
 
     async def _addresses(self, loop: asyncio.AbstractEventLoop) -> list[str]:
         found = await loop.getaddrinfo(self._settings.host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,0 +1,259 @@
+"""The client: what it answers, what it raises, and what it repeats, over real gRPC."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from holon.client import Client, Job
+from holon.errors import (
+    AlreadyExists,
+    ConfigError,
+    FailedPrecondition,
+    HolonError,
+    InvalidArgument,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+)
+from holon.rxon.v1 import job_pb2
+from holon.security.access import TokenGate
+from holon.security.certificates import issue_server, open_authority
+from holon.security.tls import load_server_credentials
+from tests.integration.http_node import GUARD, TOKEN, running
+from transports.grpc.client_door import ClientDoor
+from transports.grpc.settings import DoorSettings
+
+
+@asynccontextmanager
+async def door(token: str = TOKEN) -> AsyncIterator[str]:
+    """A plaintext client door on loopback: its address."""
+    async with (
+        running() as node,
+        ClientDoor(node.engine.jobs, DoorSettings(), None, TokenGate(token)) as opened,
+    ):
+        yield f"grpc://127.0.0.1:{opened.port}"
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with door() as url, Client(url, TOKEN, timeout=GUARD) as it:
+        yield it
+
+
+async def test_a_job_is_created_waited_for_and_read(client: Client) -> None:
+    created = await client.create_job("doubling", {"n": 21})
+    assert not created.existing
+    seen: list[Job] = []
+    job = await client.wait_for(created.job_id, timeout=GUARD, seen=seen.append)
+    assert job == await client.get_job(created.job_id) == seen[-1]
+    assert (job.status, job.result, job.error, job.terminal) == ("finished", {"twice": 42}, None, True)
+    assert (job.blueprint_name, job.current_state, job.progress) == ("doubling", "done", None)
+    assert job.finished_at is not None
+    assert 1_700_000_000 < job.created_at <= job.updated_at <= job.finished_at < 5_000_000_000
+
+
+async def test_a_failed_job_has_its_error_and_no_result(client: Client) -> None:
+    created = await client.create_job("plain")
+    job = await client.wait_for(created.job_id, timeout=GUARD)
+    assert (job.status, job.result) == ("failed", None)
+    assert job.error is not None
+    assert (job.error.code, job.error.details) == ("ENDED_FAILED", {"tried": True})
+
+
+async def test_waiting_ends_at_its_timeout_and_the_job_goes_on(client: Client) -> None:
+    created = await client.create_job("waiting", {})
+    with pytest.raises(TimeoutError):
+        await client.wait_for(created.job_id, timeout=0.05)
+    job = await client.get_job(created.job_id)
+    assert (job.status, job.terminal, job.finished_at) == ("waiting_for_worker", False, None)
+    assert "nobody-has-this" in job.progress_message
+
+
+async def test_one_request_id_makes_one_job(client: Client) -> None:
+    first = await client.create_job("doubling", {"n": 1}, request_id="order-7")
+    again = await client.create_job("doubling", {"n": 1}, request_id="order-7")
+    assert (first.existing, again.existing) == (False, True)
+    assert first.job_id == again.job_id
+    with pytest.raises(AlreadyExists) as caught:
+        await client.create_job("doubling", {"n": 2}, request_id="order-7")
+    assert caught.value.code == "REQUEST_ID_REUSED"
+
+
+async def test_jobs_are_listed_over_all_pages_newest_first(client: Client) -> None:
+    made = [(await client.create_job("waiting")).job_id for _ in range(5)]
+    page = await client.list_page(page_size=2)
+    assert [job.id for job in page.jobs] == made[:2:-1]
+    assert page.next_page_token
+    assert [job.id async for job in client.list_jobs(page_size=2)] == made[::-1]
+    assert [job async for job in client.list_jobs(statuses=["finished"])] == []
+    assert [job async for job in client.list_jobs(blueprint="doubling")] == []
+
+
+async def test_the_history_is_read_over_all_pages_oldest_first(client: Client) -> None:
+    created = await client.create_job("doubling", {"n": 1})
+    await client.wait_for(created.job_id, timeout=GUARD)
+    events = [event async for event in client.history(created.job_id, page_size=2)]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert (events[0].event_type, events[-1].event_type) == ("job_created", "job_completed")
+    assert events[0].context_snapshot == {"blueprint": "doubling"}
+    assert events[0].worker_id is None
+
+
+async def test_a_cancelled_job_ends_and_cannot_be_cancelled_again(client: Client) -> None:
+    created = await client.create_job("waiting")
+    assert (await client.cancel_job(created.job_id)).id == created.job_id
+    assert (await client.wait_for(created.job_id, timeout=GUARD)).status == "cancelled"
+    with pytest.raises(FailedPrecondition) as caught:
+        await client.cancel_job(created.job_id)
+    assert caught.value.code == "JOB_TERMINATED"
+
+
+async def test_the_errors_of_the_node_come_back_as_what_they_were(client: Client) -> None:
+    with pytest.raises(NotFound) as missing:
+        await client.get_job("none")
+    assert missing.value.code == "JOB_NOT_FOUND"
+    with pytest.raises(NotFound) as hidden:
+        await client.create_job("hidden")
+    assert hidden.value.code == "BLUEPRINT_NOT_FOUND"
+    with pytest.raises(InvalidArgument) as wrong:
+        await client.create_job("doubling", {"n": "x"})
+    assert wrong.value.code == "INPUT_INVALID"
+    assert [violation.field for violation in wrong.value.details] == ["initial_data.n"]
+    with pytest.raises(InvalidArgument) as unwritable:
+        await client.create_job("doubling", {"n": {1, 2}})
+    assert unwritable.value.code == "NOT_JSON"
+
+
+@pytest.mark.parametrize("token", [None, "wrong"])
+async def test_a_call_without_the_right_token_is_refused(token: str | None) -> None:
+    async with door() as url, Client(url, token) as client:
+        with pytest.raises(Unauthenticated) as caught:
+            await client.get_job("x")
+    assert caught.value.code == "TOKEN_INVALID"
+
+
+# Where there is no node ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["grpc://127.0.0.1:1", "grpcs://127.0.0.1:1"])
+async def test_nobody_there_is_unreachable_and_named(url: str) -> None:
+    async with Client(url, TOKEN) as client:
+        with pytest.raises(Unreachable, match=url):
+            await client.get_job("x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "127.0.0.1:7701", "http://127.0.0.1:7701", "grpc://", "grpc://127.0.0.1:x", "grpcs://h:1/path", "grpc://h"],
+)
+async def test_what_is_no_safe_address_is_refused_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(ConfigError):
+        async with Client(url, TOKEN):
+            pass
+
+
+async def test_an_authority_that_cannot_be_read_or_a_token_no_header_carries_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.pem"):
+        async with Client("grpcs://localhost", TOKEN, tmp_path / "nothing.pem"):
+            pass
+    with pytest.raises(ConfigError, match="token"):
+        Client("grpcs://localhost", "two\nlines")
+
+
+async def test_over_tls_the_node_must_be_of_the_given_authority(tmp_path: Path) -> None:
+    authority, other = open_authority(tmp_path), open_authority(tmp_path / "other")
+    pair = issue_server(authority, tmp_path)
+    ca = authority.files.certificate
+    credentials = load_server_credentials(str(pair.certificate), str(pair.key), str(ca), time.time_ns() // 1_000_000)
+    async with (
+        running() as node,
+        ClientDoor(node.engine.jobs, DoorSettings(), credentials, TokenGate(TOKEN)) as opened,
+    ):
+        url = f"grpcs://localhost:{opened.port}"
+        async with Client(url, TOKEN, ca) as client:
+            assert [job async for job in client.list_jobs()] == []
+        for authorities in (other.files.certificate, None):
+            async with Client(url, TOKEN, authorities) as client:
+                with pytest.raises(Unreachable):
+                    await client.get_job("x")
+
+
+# What is repeated ----------------------------------------------------------------------------------------------------
+
+
+class Flaky:
+    """A service that fails its first calls, after it has noted them."""
+
+    def __init__(self, failures: int, code: grpc.StatusCode) -> None:
+        self.left = failures
+        self.code = code
+        self.request_ids: list[str] = []
+
+    async def create(self, request: Any, context: Any) -> job_pb2.CreateJobResponse:
+        self.request_ids.append(request.request_id)
+        self.left -= 1
+        if self.left >= 0:
+            await context.abort(self.code, "on purpose")
+        return job_pb2.CreateJobResponse(job_id="j1")
+
+
+@asynccontextmanager
+async def flaky(service: Flaky) -> AsyncIterator[Client]:
+    server = grpc.aio.server()
+    create = grpc.unary_unary_rpc_method_handler(
+        service.create, job_pb2.CreateJobRequest.FromString, job_pb2.CreateJobResponse.SerializeToString
+    )
+    handler = grpc.method_handlers_generic_handler("holon.rxon.v1.JobService", {"CreateJob": create})
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with Client(f"grpc://127.0.0.1:{port}", timeout=GUARD) as client:
+            yield client
+    finally:
+        await server.stop(None)
+
+
+async def test_a_creation_is_repeated_under_one_request_id_while_the_node_is_away() -> None:
+    service = Flaky(2, grpc.StatusCode.UNAVAILABLE)
+    async with flaky(service) as client:
+        assert (await client.create_job("x")).job_id == "j1"
+    assert len(service.request_ids) == 3
+    assert len(set(service.request_ids)) == 1
+    assert service.request_ids[0]
+
+
+async def test_what_the_node_refused_is_not_repeated() -> None:
+    service = Flaky(1, grpc.StatusCode.INTERNAL)
+    async with flaky(service) as client:
+        with pytest.raises(HolonError, match="on purpose"):
+            await client.create_job("x")
+    assert len(service.request_ids) == 1
+
+
+async def test_a_method_that_is_not_there_says_so() -> None:
+    async with flaky(Flaky(0, grpc.StatusCode.OK)) as client:
+        with pytest.raises(HolonError) as caught:
+            await client.get_job("x")
+    assert not isinstance(caught.value, Unavailable | Unreachable)
+
+
+def test_the_client_imports_nothing_of_a_node() -> None:
+    program = "import sys, holon.client; print(*sorted(sys.modules))"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    )
+    heavy = {"config", "security", "telemetry", "engine", "storage", "worker", "node", "domain"}
+    assert not loaded & {f"holon.{room}" for room in heavy}
+    assert not loaded & {"cryptography", "jsonschema_rs", "msgpack", "uvicorn", "typer", "rich", "google.rpc"}
