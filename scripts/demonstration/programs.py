@@ -117,7 +117,7 @@ class Programs:
         with self._interruptions.held_back(), output.open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
-                env={**inherited, "PYTHONPATH": path, **environ},
+                env={**inherited, "PYTHONPATH": path, "TMPDIR": str(self._place), **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

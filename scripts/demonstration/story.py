@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -180,7 +179,9 @@ class Story:
         self._screen.step("written", str(REPORT))
 
     def _tell_how_to_look(self, cluster: Cluster, job_id: str) -> None:
-        holon = os.path.relpath(Path(sys.executable).with_name("holon"))
+        holon = Path(sys.executable).with_name("holon")
+        if holon.is_relative_to(Path.cwd()):
+            holon = holon.relative_to(Path.cwd())
         say = self._screen.more
         if self._wishes.keep:
             self._screen.step("look", "the node is still there; ask it with")

@@ -131,10 +131,12 @@ def test_a_folder_without_source_fails_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_node_that_cannot_start_fails_with_the_end_of_its_log(tmp_path: Path) -> None:
-    code, _, err = run(tmp_path, tmp_path, "--storage", "sqlite:///absent/folder/holon.db")
+    (tmp_path / "notes.db").write_text("no database at all" * 100, encoding="utf-8")
+    code, _, err = run(tmp_path, tmp_path, "--storage", "sqlite:///notes.db")
     assert code == 1
     assert "failed: node ended by itself" in err
-    assert "absent/folder" in err
+    assert "the last lines of node.log:" in err
+    assert "notes.db" in err
     assert "nothing is left running" in err
 
 
