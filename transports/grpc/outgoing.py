@@ -80,7 +80,11 @@ class Outgoing:
 
     def stop(self, stops: Sequence[Stop]) -> None:
         """Tell the worker to stop what it has; what was not sent yet is taken back instead."""
-        wanted = {stop.lease.lease_id: stop for stop in stops if self._holds(stop.lease.lease_id)}
+        wanted: dict[str, Stop] = {}
+        for stop in stops:
+            # A lease ends for one reason and is then found lost besides: the first says more.
+            if self._holds(stop.lease.lease_id):
+                wanted.setdefault(stop.lease.lease_id, stop)
         for unsent in self._offers.discard(lambda offer: offer.lease_id in wanted):
             del wanted[unsent.lease_id]
             self._give_back(unsent.task_id, unsent.lease_id, avoid=False)

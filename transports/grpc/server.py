@@ -36,6 +36,9 @@ def _options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any],
         ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.max_allowed_incoming_connections", 10_000),
         ("grpc.max_connection_idle_ms", 300_000),
+        # A peer that stands still while something is written to it is found by this alone.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
         # Clients that ping behind a proxy are welcome: without this they are cut off for it.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

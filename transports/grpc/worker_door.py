@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ import grpc.aio
 
 from holon.clock import Clock
 from holon.engine.workers import Workers
-from holon.errors import Unavailable
+from holon.errors import HolonError, Unavailable
 from holon.security.access import TokenGate
 from holon.security.tls import ServerCredentials
 from holon.wire.grpc_status import abort, told
@@ -20,6 +21,8 @@ from transports.grpc.server import FAREWELL_S, Server
 from transports.grpc.session import Context, Session
 from transports.grpc.settings import WorkerDoorSettings
 from transports.grpc.tokens import TokenCheck
+
+log = logging.getLogger(__name__)
 
 SERVICE = "holon.rxon.v1.WorkerService"
 TOKEN_KEY = "x-worker-token"  # noqa: S105  a name, not a token
@@ -111,4 +114,13 @@ class WorkerDoor:
                 self._sessions.discard(session)
             if not self._sessions:
                 self._none.set()
+        await _end(context, problem)
+
+
+async def _end(context: Context, problem: HolonError) -> None:
+    try:
         await abort(context, problem)
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError:
+        log.debug("a stream was gone before it could be ended: %s", problem.message)

@@ -1,0 +1,305 @@
+"""A node of two doors: real gRPC over mTLS on loopback, the engine over the store in memory, workers frame by frame."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.rpc import error_details_pb2, status_pb2
+
+from holon.clock import Clock, SystemClock
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from holon.engine.core import Engine, EngineSettings
+from holon.ports import StoreSettings
+from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
+from holon.security.access import TokenGate
+from holon.security.certificates import Authority, KeyPair, issue_server, issue_worker, open_authority
+from holon.security.tls import ServerCredentials, load_server_credentials
+from holon.storage.memory import MemoryStorage
+from transports.grpc.client_door import ClientDoor
+from transports.grpc.settings import DoorSettings, WorkerDoorSettings
+from transports.grpc.worker_door import WorkerDoor
+
+GUARD = 20.0
+CLIENT_TOKEN = "the-token-of-the-clients"
+WORKER_TOKEN = "the-worker-token"
+CLIENT = (("x-client-token", CLIENT_TOKEN),)
+SESSION = "/holon.rxon.v1.WorkerService/Session"
+JOBS = "/holon.rxon.v1.JobService/"
+SETTINGS = WorkerDoorSettings(node_id="node-1", holon_id="holon-1")
+ENDED = grpc.aio.AioRpcError
+
+
+@cache
+def authority(name: str) -> Authority:
+    return open_authority(Path(tempfile.mkdtemp(prefix=f"holon-{name}-")))
+
+
+@cache
+def worker_files(worker_id: str, name: str = "ours") -> KeyPair:
+    return issue_worker(authority(name), authority(name).files.key.parent, worker_id)
+
+
+@cache
+def server_credentials() -> ServerCredentials:
+    files = issue_server(authority("ours"), authority("ours").files.key.parent)
+    now = SystemClock().now_ms()
+    return load_server_credentials(
+        str(files.certificate), str(files.key), str(authority("ours").files.certificate), now
+    )
+
+
+def trust(files: KeyPair | None = None) -> grpc.ChannelCredentials:
+    own = (files.key.read_bytes(), files.certificate.read_bytes()) if files else (None, None)
+    return grpc.ssl_channel_credentials(authority("ours").files.certificate.read_bytes(), *own)
+
+
+def blueprints() -> list[Blueprint]:
+    relay = Blueprint("relay", api_endpoint="/relay", api_version="v1")
+
+    @relay.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        skill = initial_data.get("skill", "t")
+        actions.dispatch_task(skill, initial_data, transitions={"success": "end", "failure": "broken"})
+
+    @relay.handler(is_end=True)
+    async def end() -> None: ...
+
+    @relay.handler(is_end=True, outcome="failed")
+    async def broken() -> None: ...
+
+    return [relay]
+
+
+def json_payload(value: Any) -> types_pb2.Payload:
+    return types_pb2.Payload(data=json.dumps(value).encode())
+
+
+def offering(skill: str = "t", **more: Any) -> worker_pb2.Offering:
+    return worker_pb2.Offering(skill=skill, **more)
+
+
+def hello(*offerings: worker_pb2.Offering, **more: Any) -> worker_pb2.SessionRequest:
+    catalog = worker_pb2.Catalog(offerings=offerings or [offering()])
+    more.setdefault("capabilities", [types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL])
+    return worker_pb2.SessionRequest(hello=worker_pb2.Hello(catalog=catalog, **more))
+
+
+def update(lease: Any, **what: Any) -> worker_pb2.TaskUpdate:
+    return worker_pb2.TaskUpdate(task_id=lease.task_id, lease_id=lease.lease_id, **what)
+
+
+def result(lease: Any, data: Any = None, status: str = "success", **more: Any) -> worker_pb2.TaskUpdate:
+    if data is not None:
+        more["data"] = json_payload(data)
+    return update(lease, result=worker_pb2.TaskResult(status=status, **more))
+
+
+def updates(*all_of_them: worker_pb2.TaskUpdate) -> worker_pb2.SessionRequest:
+    return worker_pb2.SessionRequest(task_updates=worker_pb2.TaskUpdates(updates=all_of_them))
+
+
+def heartbeat(sequence: int = 1, **more: Any) -> worker_pb2.SessionRequest:
+    return worker_pb2.SessionRequest(heartbeat=worker_pb2.Heartbeat(sequence=sequence, **more))
+
+
+DRAIN = worker_pb2.SessionRequest(drain=worker_pb2.Drain(reason="going home"))
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """The stable code in a status' details."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in details_of(error):
+        detail.Unpack(info)
+    return info.reason
+
+
+def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
+    """The fields that a status' details name."""
+    bad = error_details_pb2.BadRequest()
+    for detail in details_of(error):
+        detail.Unpack(bad)
+    return [one.field for one in bad.field_violations]
+
+
+def details_of(error: grpc.aio.AioRpcError) -> list[Any]:
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            return list(status_pb2.Status.FromString(value).details)
+    return []
+
+
+class Wire:
+    """A worker's stream, frame by frame. Offers and verdicts come in batches; here they are taken one by one."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+        self.welcome = worker_pb2.Welcome()
+        self._waiting: list[tuple[str, Any]] = []
+
+    async def send(self, frame: worker_pb2.SessionRequest | bytes) -> None:
+        async with asyncio.timeout(GUARD):
+            await self.call.write(frame if isinstance(frame, bytes) else frame.SerializeToString())
+
+    async def frame(self) -> worker_pb2.SessionResponse:
+        """The next frame as it is; raises AioRpcError, or EOFError where the stream ends with OK."""
+        async with asyncio.timeout(GUARD):
+            raw = await self.call.read()
+        if raw is grpc.aio.EOF:
+            raise EOFError((await self.call.code()).name)
+        return worker_pb2.SessionResponse.FromString(raw)
+
+    async def next(self) -> tuple[str, Any]:
+        """The next thing said, and its kind."""
+        while not self._waiting:
+            frame = await self.frame()
+            kind = str(frame.WhichOneof("message"))
+            said = getattr(frame, kind)
+            each = {"task_offers": "offers", "update_acks": "results", "stop_tasks": "stops"}.get(kind)
+            self._waiting += [(kind, one) for one in (getattr(said, each) if each else [said])]
+        return self._waiting.pop(0)
+
+    async def expect(self, kind: str) -> Any:
+        """The next thing said, which must be of this kind."""
+        got, said = await self.next()
+        assert got == kind, f"expected {kind}, not {got}: {said}"
+        return said
+
+    async def offer(self) -> worker_pb2.TaskOffer:
+        offered: worker_pb2.TaskOffer = await self.expect("task_offers")
+        return offered
+
+    async def verdict(self) -> worker_pb2.ResultAck:
+        ack: worker_pb2.ResultAck = await self.expect("update_acks")
+        return ack
+
+    async def refused(self) -> worker_pb2.SessionError:
+        error: worker_pb2.SessionError = await self.expect("session_error")
+        return error
+
+    async def beat(self, sequence: int = 1, **more: Any) -> None:
+        """A heartbeat and its answer: all that was sent before it has been read."""
+        await self.send(heartbeat(sequence, **more))
+        assert (await self.expect("heartbeat_ack")).sequence == sequence
+
+    async def end(self) -> grpc.aio.AioRpcError:
+        """How the stream ends, which must not be OK; what is said before is passed over."""
+        try:
+            while True:
+                await self.next()
+        except grpc.aio.AioRpcError as error:
+            return error
+
+    async def close(self) -> None:
+        await self.call.done_writing()
+
+
+@dataclass
+class Node:
+    engine: Engine
+    workers: WorkerDoor
+    clients: ClientDoor
+    channel: grpc.aio.Channel
+    secure: bool
+    resources: AsyncExitStack
+    numbers: Any = field(default_factory=itertools.count)
+
+    async def worker_channel(self, files: KeyPair | None) -> grpc.aio.Channel:
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        target = f"localhost:{self.workers.port}"
+        if not self.secure:
+            return await self.resources.enter_async_context(grpc.aio.insecure_channel(target, options=options))
+        return await self.resources.enter_async_context(grpc.aio.secure_channel(target, trust(files), options=options))
+
+    async def stream(self, files: KeyPair | str | None = "w1", metadata: Any = None) -> Wire:
+        """A new stream of a worker, on a connection of its own, before its first message."""
+        channel = await self.worker_channel(worker_files(files) if isinstance(files, str) else files)
+        if metadata is None and not self.secure:
+            metadata = (("x-worker-token", WORKER_TOKEN),)
+        return Wire(channel.stream_stream(SESSION)(metadata=metadata))
+
+    async def worker(self, worker_id: str = "w1", *offerings: worker_pb2.Offering, **more: Any) -> Wire:
+        """A worker that has its Welcome."""
+        if not self.secure:
+            more["worker_id"] = worker_id
+        wire = await self.stream(worker_id)
+        await wire.send(hello(*offerings, **more))
+        wire.welcome = await wire.expect("welcome")
+        return wire
+
+    async def call(self, method: str, request: Any, kind: Callable[[bytes], Any], metadata: Any = CLIENT) -> Any:
+        raw = request if isinstance(request, bytes) else request.SerializeToString()
+        return kind(await self.channel.unary_unary(JOBS + method)(raw, metadata=metadata, timeout=GUARD))
+
+    async def create(self, **initial_data: Any) -> str:
+        request = job_pb2.CreateJobRequest(blueprint_name="relay", initial_data=json_payload(initial_data))
+        created = await self.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)
+        return str(created.job_id)
+
+    async def job(self, job_id: str) -> job_pb2.Job:
+        answer = await self.call("GetJob", job_pb2.GetJobRequest(job_id=job_id), job_pb2.GetJobResponse.FromString)
+        job: job_pb2.Job = answer.job
+        return job
+
+    async def cancel(self, job_id: str) -> None:
+        await self.call("CancelJob", job_pb2.CancelJobRequest(job_id=job_id), job_pb2.CancelJobResponse.FromString)
+
+    async def ended(self, job_id: str) -> job_pb2.Job:
+        async with asyncio.timeout(GUARD):
+            while not (job := await self.job(job_id)).terminal:
+                pass
+        return job
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(GUARD):
+            while not condition():
+                await asyncio.sleep(0)
+
+    async def finishes_jobs(self, wire: Wire) -> None:
+        """Nothing is disturbed: a worker of the skill `good` finishes a job now."""
+        job_id = await self.create(skill="good", n=next(self.numbers))
+        offer = await wire.offer()
+        await wire.send(updates(result(offer, {"done": True})))
+        assert (await wire.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        assert (await self.ended(job_id)).status == "finished"
+
+
+@asynccontextmanager
+async def a_node(
+    *, secure: bool = True, clock: Clock | None = None, worker_gate: TokenGate | None = None, **settings: Any
+) -> AsyncIterator[Node]:
+    clock = clock or SystemClock()
+    door = replace(SETTINGS, **settings)
+    store_settings = StoreSettings(door.node_id, lease=round(door.lease * 1000), offer=round(door.offer * 1000))
+    gate = worker_gate or TokenGate(WORKER_TOKEN, header="X-Worker-Token", setting="GLOBAL_WORKER_TOKEN")
+    credentials = server_credentials() if secure else None
+    async with AsyncExitStack() as resources:
+        store = await resources.enter_async_context(MemoryStorage(store_settings, clock))
+        engine = Engine(store, store_settings, EngineSettings(max_payload=door.max_payload_bytes))
+        engine.blueprints.register_all(blueprints())
+        running = asyncio.create_task(engine.run())
+        try:
+            # The doors close before the callers do: how streams end then is seen from both sides.
+            async with (
+                AsyncExitStack() as callers,
+                WorkerDoor(engine.workers, door, credentials, gate, clock) as workers,
+                ClientDoor(engine.jobs, DoorSettings(), credentials, TokenGate(CLIENT_TOKEN)) as clients,
+            ):
+                target = f"localhost:{clients.port}"
+                channel = grpc.aio.secure_channel(target, trust()) if secure else grpc.aio.insecure_channel(target)
+                await callers.enter_async_context(channel)
+                yield Node(engine, workers, clients, channel, secure, callers)
+        finally:
+            running.cancel()
+            await asyncio.wait((running,))

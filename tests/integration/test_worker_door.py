@@ -1,0 +1,453 @@
+"""The worker door: sessions of workers, on the wire, as they should be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from holon.rxon.v1 import types_pb2, worker_pb2
+from tests.integration.grpc_node import (
+    DRAIN,
+    ENDED,
+    WORKER_TOKEN,
+    a_node,
+    heartbeat,
+    hello,
+    json_payload,
+    offering,
+    reason_of,
+    result,
+    update,
+    updates,
+    worker_files,
+)
+
+DOC = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
+
+
+async def test_a_worker_is_known_by_its_certificate_and_finishes_a_job() -> None:
+    async with a_node() as node:
+        job_id = await node.create(n=3)
+        worker = await node.worker("w1")
+        offer = await worker.offer()
+        assert json.loads(offer.params.data) == {"n": 3}
+        assert (offer.job_id, offer.skill, offer.generation, offer.attempt) == (job_id, "t", 1, 1)
+        assert offer.HasField("time_left")
+        await worker.send(updates(result(offer, {"doubled": 6})))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        job = await node.ended(job_id)
+        assert (job.status, json.loads(job.result.data)) == ("finished", {"doubled": 6})
+        assert [session.worker_id for session in node.engine.dispatcher.sessions] == ["w1"]
+
+
+async def test_welcome_says_the_terms_of_the_session() -> None:
+    async with a_node(heartbeat=2.0, silence=6.0, lease=9.0, offer=3.0) as node:
+        welcome = (await node.worker()).welcome
+        assert (welcome.node_id, welcome.holon_id) == ("node-1", "holon-1")
+        seconds = [
+            each.ToTimedelta().total_seconds()
+            for each in (
+                welcome.heartbeat_interval,
+                welcome.silence_timeout,
+                welcome.lease_duration,
+                welcome.accept_timeout,
+            )
+        ]
+        assert seconds == [2.0, 6.0, 9.0, 3.0]
+        assert list(welcome.capabilities) == [types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL]
+        assert (welcome.max_message_bytes, welcome.max_payload_bytes) == (4 * 2**20, 2**20)
+        assert welcome.HasField("session_expires_at")
+        assert not welcome.catalog_needed
+
+
+async def test_the_minimal_worker_of_the_documentation_serves_a_real_node() -> None:
+    source = re.search(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
+    assert source
+    program: dict[str, Any] = {"__name__": "minimal_worker"}
+    exec(compile(source[1], str(DOC), "exec"), program)
+    async with a_node(secure=False) as node:
+        job_id = await node.create(skill="double", n=21)
+        channel = await node.worker_channel(None)
+        session = asyncio.create_task(program["session"](channel))
+        assert json.loads((await node.ended(job_id)).result.data) == {"doubled": 42}
+        session.cancel()
+        await asyncio.wait((session,))
+
+
+async def test_a_catalog_hash_is_answered_with_the_wish_for_the_catalog() -> None:
+    async with a_node() as node:
+        worker = await node.stream("w1")
+        await worker.send(worker_pb2.SessionRequest(hello=worker_pb2.Hello(catalog_hash="a-fingerprint")))
+        assert (await worker.expect("welcome")).catalog_needed
+        await node.create()
+        await worker.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=1, offerings=[offering()])))
+        assert (await worker.offer()).skill == "t"
+
+
+async def test_a_new_catalog_replaces_the_earlier_one_and_an_older_one_is_ignored() -> None:
+    async with a_node() as node:
+        worker = await node.worker("w1", offering("a"), credits=4)
+        await node.create(skill="b")
+        await worker.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=2, offerings=[offering("b")])))
+        assert (await worker.offer()).skill == "b"
+        await worker.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=1, offerings=[offering("a")])))
+        await worker.beat()
+        await node.create(skill="a")
+        await node.create(skill="b")
+        assert (await worker.offer()).skill == "b"
+
+
+# Credits ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_never_holds_more_tasks_than_it_granted() -> None:
+    async with a_node() as node:
+        worker = await node.worker(credits=3)
+        jobs = [await node.create(n=n) for n in range(20)]
+        held: list[worker_pb2.TaskOffer] = []
+        done = 0
+        while done < len(jobs):
+            kind, said = await worker.next()
+            if kind == "task_offers":
+                held.append(said)
+                assert len(held) <= 3
+                if len(held) == 3 or done + len(held) == len(jobs):
+                    await worker.send(updates(*(result(offer) for offer in held[1:] or held)))
+            else:
+                assert said.verdict == worker_pb2.VERDICT_COMMITTED
+                held = [offer for offer in held if offer.lease_id != said.lease_id]
+                done += 1
+                if held and done + len(held) == len(jobs):
+                    await worker.send(updates(*(result(offer) for offer in held)))
+        assert {(await node.ended(job)).status for job in jobs} == {"finished"}
+
+
+async def test_credits_are_absolute_and_the_newest_wins() -> None:
+    async with a_node() as node:
+        worker = await node.worker(credits=0)
+        for n in range(5):
+            await node.create(n=n)
+        await worker.beat(1)
+        await worker.beat(2, credits=2)
+        first, _ = await worker.offer(), await worker.offer()
+        await worker.beat(3, credits=1)
+        await worker.send(updates(result(first)))
+        await worker.verdict()
+        await worker.beat(4)
+        await worker.beat(5, credits=2)
+        await worker.offer()
+
+
+async def test_a_rejected_task_goes_to_another_worker() -> None:
+    async with a_node() as node:
+        first = await node.worker("w1")
+        await node.create(n=1)
+        offer = await first.offer()
+        await first.send(updates(update(offer, rejected=worker_pb2.TaskRejected(reason="UNKNOWN_SKILL"))))
+        await first.beat()
+        second = await node.worker("w2")
+        again = await second.offer()
+        assert (again.task_id, again.attempt, again.generation) == (offer.task_id, 2, 1)
+
+
+# Stops -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_cancel_reaches_the_worker_and_its_lease_counts_until_the_final_word() -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        job_id = await node.create(n=1)
+        offer = await worker.offer()
+        await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        await node.create(n=2)
+        await node.cancel(job_id)
+        stop = await worker.expect("stop_tasks")
+        assert (stop.task_id, stop.lease_id, stop.reason) == (offer.task_id, offer.lease_id, "CANCELLED")
+        assert (await node.ended(job_id)).status == "cancelled"
+        await worker.beat()
+        await worker.send(updates(result(offer, status="cancelled")))
+        kinds = {}
+        for _ in range(2):
+            kind, said = await worker.next()
+            kinds[kind] = said
+        assert kinds["update_acks"].verdict == worker_pb2.VERDICT_SUPERSEDED
+        assert kinds["update_acks"].reason == "job_cancelled"
+        assert json.loads(kinds["task_offers"].params.data) == {"n": 2}
+
+
+async def test_a_worker_that_cannot_stop_is_not_told_to() -> None:
+    async with a_node() as node:
+        worker = await node.worker(capabilities=[])
+        job_id = await node.create(n=1)
+        offer = await worker.offer()
+        await node.cancel(job_id)
+        assert (await node.ended(job_id)).status == "cancelled"
+        await node.engine.touches.flush()
+        await worker.send(updates(result(offer)))
+        assert (await worker.verdict()).reason == "job_cancelled"
+
+
+async def test_an_offer_that_is_not_answered_goes_back_and_the_worker_is_told() -> None:
+    async with a_node(offer=0.2) as node:
+        first = await node.worker("w1")
+        await node.create(n=1)
+        offer = await first.offer()
+        second = await node.worker("w2")
+        again = await second.offer()
+        assert (again.task_id, again.attempt) == (offer.task_id, 2)
+        await first.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        stop = await first.expect("stop_tasks")
+        assert (stop.lease_id, stop.reason) == (offer.lease_id, "LEASE_LOST")
+
+
+async def test_a_lease_that_a_heartbeat_lists_and_nobody_gave_is_to_be_stopped() -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        lease = types_pb2.LeaseRef(task_id="0-unknown-0-0", lease_id="invented")
+        await worker.send(heartbeat(held=worker_pb2.HeldLeases(leases=[lease])))
+        assert (await worker.expect("stop_tasks")).reason == "LEASE_LOST"
+        await worker.expect("heartbeat_ack")
+
+
+async def test_control_goes_before_data_and_a_stopped_offer_that_was_not_sent_never_is() -> None:
+    async with a_node() as node:
+        worker = await node.worker(credits=100)
+        wide = "x" * 200_000
+        jobs = [await node.create(n=n, wide=wide) for n in range(80)]
+        await node.until(lambda: sum(len(each.leases) for each in node.engine.dispatcher.sessions) == 80)
+        await worker.send(heartbeat(7))
+        await node.cancel(jobs[-1])
+        await node.ended(jobs[-1])
+        await node.until(lambda: sum(len(each.leases) for each in node.engine.dispatcher.sessions) == 79)
+        said = [await worker.next() for _ in range(80)]
+        kinds = [kind for kind, _ in said]
+        assert kinds.index("heartbeat_ack") < 70
+        offered = [json.loads(one.params.data)["n"] for kind, one in said if kind == "task_offers"]
+        assert offered == list(range(79))
+        assert "stop_tasks" not in kinds
+
+
+async def test_a_task_too_large_for_a_worker_goes_to_another() -> None:
+    async with a_node() as node:
+        narrow = await node.worker("w1", max_message_bytes=64 * 1024)
+        await node.create(wide="x" * 100_000)
+        await narrow.beat()
+        wide = await node.worker("w2")
+        assert len((await wide.offer()).params.data) > 100_000
+        await narrow.beat(2)
+
+
+# Resuming and leaving --------------------------------------------------------------------------------------------
+
+
+async def test_a_resumed_lease_is_kept_and_one_that_went_elsewhere_is_dropped() -> None:
+    async with a_node() as node:
+        first = await node.worker("w1", credits=2)
+        jobs = [await node.create(n=n) for n in range(2)]
+        kept, given = await first.offer(), await first.offer()
+        await first.send(updates(*(update(one, accepted=worker_pb2.TaskAccepted()) for one in (kept, given))))
+        await first.beat()
+        leases = [types_pb2.LeaseRef(task_id=one.task_id, lease_id=one.lease_id) for one in (kept, given)]
+        leases[1].lease_id = "another"
+        resume = worker_pb2.Resume(session_id=first.welcome.session_id, leases=leases)
+        again = await node.worker("w1", credits=2, resume=resume)
+        decisions = {one.task_id: one for one in again.welcome.leases}
+        assert decisions[kept.task_id].decision == worker_pb2.LEASE_DECISION_KEEP
+        assert decisions[kept.task_id].HasField("time_left")
+        assert decisions[given.task_id].decision == worker_pb2.LEASE_DECISION_DROP
+        assert decisions[given.task_id].reason == "stale_task"
+        returned = await again.offer()
+        assert (returned.task_id, returned.attempt) == (given.task_id, 2)
+        await again.send(updates(result(kept), result(returned)))
+        assert [(await again.verdict()).verdict for _ in range(2)] == [worker_pb2.VERDICT_COMMITTED] * 2
+        assert {(await node.ended(job)).status for job in jobs} == {"finished"}
+
+
+async def test_a_worker_that_vanishes_can_resume_what_it_had() -> None:
+    async with a_node() as node:
+        first = await node.worker("w1")
+        job_id = await node.create(n=1)
+        offer = await first.offer()
+        first.call.cancel()
+        await node.until(lambda: not list(node.engine.dispatcher.sessions))
+        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        again = await node.worker("w1", resume=worker_pb2.Resume(leases=[lease]))
+        assert again.welcome.leases[0].decision == worker_pb2.LEASE_DECISION_KEEP
+        await again.send(updates(result(offer)))
+        assert (await again.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        assert (await node.ended(job_id)).status == "finished"
+
+
+async def test_the_newest_session_of_a_worker_wins_and_the_older_one_is_sent_away_for_good() -> None:
+    async with a_node() as node:
+        first = await node.worker("w1")
+        await node.create(n=1)
+        offer = await first.offer()
+        second = await node.worker("w1")
+        assert (await first.expect("go_away")).reason == "REPLACED"
+        end = await first.end()
+        assert (end.code(), reason_of(end)) == (grpc.StatusCode.ABORTED, "SESSION_REPLACED")
+        assert (await second.offer()).task_id == offer.task_id
+
+
+async def test_a_worker_leaves_with_ok_once_it_has_drained() -> None:
+    async with a_node() as node:
+        worker = await node.worker(credits=2)
+        await node.create(n=1)
+        offer = await worker.offer()
+        await worker.send(DRAIN)
+        await worker.beat()
+        await node.create(n=2)
+        await worker.send(updates(result(offer)))
+        await worker.verdict()
+        await worker.close()
+        with pytest.raises(EOFError, match="OK"):
+            await worker.next()
+        await node.until(lambda: not list(node.engine.dispatcher.sessions))
+
+
+async def test_a_half_close_is_answered_after_the_results_before_it() -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        job_id = await node.create(n=1)
+        await worker.send(updates(result(await worker.offer())))
+        await worker.close()
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        with pytest.raises(EOFError, match="OK"):
+            await worker.next()
+        assert (await node.ended(job_id)).status == "finished"
+
+
+async def test_a_half_close_with_tasks_held_is_a_loss_and_says_so() -> None:
+    async with a_node(offer=0.2) as node:
+        worker = await node.worker()
+        await node.create(n=1)
+        offer = await worker.offer()
+        await worker.close()
+        end = await worker.end()
+        assert (end.code(), reason_of(end)) == (grpc.StatusCode.FAILED_PRECONDITION, "TASKS_HELD")
+        other = await node.worker("w2")
+        assert (await other.offer()).task_id == offer.task_id
+
+
+async def test_a_draining_node_sends_workers_away_takes_their_results_and_no_new_sessions() -> None:
+    async with a_node() as node:
+        worker = await node.worker(credits=2)
+        job_id = await node.create(n=1)
+        offer = await worker.offer()
+        channel = await node.worker_channel(worker_files("w2"))
+        health = health_pb2_grpc.HealthStub(channel)
+        assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+
+        node.workers.drain()
+        node.engine.workers.drain_all(5_000)
+
+        going = await worker.expect("go_away")
+        assert (going.reason, going.time_left.seconds) == ("DRAINING", 5)
+        late = await node.stream("w2")
+        await late.send(hello())
+        end = await late.end()
+        assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        answer = await health.Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await worker.send(updates(result(offer)))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        assert (await node.ended(job_id)).status == "finished"
+        ending = asyncio.create_task(worker.end())
+    end = await ending
+    assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+
+
+async def test_a_closing_door_leaves_no_task_behind() -> None:
+    before = asyncio.all_tasks()
+    async with a_node() as node:
+        workers = [await node.worker(f"w{number}") for number in range(3)]
+        await node.create(n=1)
+        gone = await node.worker("w9")
+        gone.call.cancel()
+        assert len(workers) == 3
+    await asyncio.sleep(0)
+    left = {task for task in asyncio.all_tasks() - before if "session" in task.get_name()}
+    assert not left
+
+
+# Life ------------------------------------------------------------------------------------------------------------
+
+
+async def test_heartbeats_keep_an_accepted_task_beyond_its_lease() -> None:
+    async with a_node(lease=0.4, offer=0.4) as node:
+        worker = await node.worker()
+        await node.create(n=1)
+        offer = await worker.offer()
+        await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        began = asyncio.get_running_loop().time()
+        beat = 0
+        while asyncio.get_running_loop().time() - began < 1.0:
+            beat += 1
+            await worker.beat(beat)
+            await node.engine.touches.flush()
+        await worker.send(updates(result(offer)))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+
+
+async def test_a_silent_worker_is_ended_and_the_others_go_on() -> None:
+    async with a_node(silence=0.5) as node:
+        good = await node.worker("w1", offering("good"))
+        silent = await node.worker("w2")
+        ending = asyncio.create_task(silent.end())
+        beat = 0
+        while not ending.done():
+            beat += 1
+            await good.beat(beat)
+        assert (ending.result().code(), reason_of(ending.result())) == (grpc.StatusCode.UNAVAILABLE, "SILENT")
+        await node.finishes_jobs(good)
+
+
+async def test_progress_is_shown_with_the_job() -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        job_id = await node.create(n=1)
+        offer = await worker.offer()
+        progress = worker_pb2.TaskProgress(percent=40, message="almost half")
+        logs = worker_pb2.TaskLogs(lines=[types_pb2.LogLine(text="a line")])
+        await worker.send(updates(update(offer, progress=progress), update(offer, logs=logs)))
+        await worker.beat()
+        await node.engine.touches.flush()
+        job = await node.job(job_id)
+        assert (job.progress, job.progress_message, job.status) == (40, "almost half", "waiting_for_worker")
+
+
+async def test_a_failure_is_tried_again_and_its_error_is_told() -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        job_id = await node.create(n=1)
+        offer = await worker.offer()
+        error = types_pb2.TaskError(code="PERMANENT_ERROR", message="no such file", details=json_payload({"a": 1}))
+        await worker.send(updates(result(offer, status="failure", error=error)))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        job = await node.ended(job_id)
+        assert (job.status, job.error.code) == ("failed", "ENDED_FAILED")
+
+
+async def test_a_worker_without_certificates_is_known_by_what_it_claims() -> None:
+    async with a_node(secure=False) as node:
+        worker = await node.stream(None, (("authorization", f"Bearer {WORKER_TOKEN}"),))
+        await worker.send(hello(worker_id="claimed-1"))
+        assert not (await worker.expect("welcome")).HasField("session_expires_at")
+        assert [session.worker_id for session in node.engine.dispatcher.sessions] == ["claimed-1"]
+
+
+async def test_a_worker_without_certificates_may_end_its_stream_at_any_time() -> None:
+    async with a_node(secure=False) as node:
+        worker = await node.worker("w1")
+        worker.call.cancel()
+        with pytest.raises((ENDED, asyncio.CancelledError)):
+            await worker.next()
+        await node.until(lambda: not list(node.engine.dispatcher.sessions))
