@@ -11,31 +11,27 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, TaskEnded, Woken
-from holon.domain.job import Job, Status, Waiting
-from holon.domain.task import FAILURE, SUCCESS, Outcome, RetryPolicy, TaskError
+from holon.domain.events import CancelRequested, HistoryEvent
+from holon.domain.job import Job
+from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError
 from holon.ports import (
     Appended,
     Claim,
     Creation,
     Handback,
     LeaseRef,
-    NewFanOut,
     NewJob,
-    NewTask,
     Offer,
     Opening,
     Progress,
     Result,
     Seat,
-    Step,
     Touch,
 )
+from tests.contract.program import Handlers, Program, a_program
 from tests.contract.world import T, U, World
 
 WORKERS = ("w1", "w2", "w3")
-# Each instruction: what it does, and how many tasks in how large chunks.
-PROGRAM = (("go", 0, 0), ("task", 1, 0), ("sleep", 0, 0), ("fan", 4, 4), ("fast", 3, 3), ("fan", 7, 3))
 
 
 @dataclass
@@ -61,7 +57,7 @@ class Held:
 
 
 class Model:
-    """One run: `act` does something at random, `settle` drives all to its end, `judge` looks at what came out."""
+    """One run: `act` does something at random, and everything that is answered is checked at once."""
 
     def __init__(self, world: World, seed: int, *, restarts: bool) -> None:
         self.world = world
@@ -69,7 +65,8 @@ class Model:
         self.restarts = restarts
         self.faults = True
         self.workers = {name: Worker(name) for name in WORKERS}
-        self.programs: dict[str, list[tuple[str, int, int]]] = {}
+        self.handlers = Handlers(world, self.random)
+        self.programs: dict[str, Program] = {}
         self.cancelled: set[str] = set()
         self.held: dict[str, Held] = {}
         self.silent: list[Claim] = []
@@ -109,7 +106,7 @@ class Model:
     async def create(self) -> None:
         items, programs = [], []
         for _ in range(self.random.randint(1, 2)):
-            program = [self.random.choice(PROGRAM) for _ in range(self.random.randint(1, 4))]
+            program = a_program(self.random)
             job = Job(self.world.unique("0-"), "bp", "ann", {}, "0", state_history={"trace": []})
             told = (HistoryEvent("job_created", self.world.now),)
             items.append(NewJob(job, told, job.id, b"digest"))
@@ -182,7 +179,7 @@ class Model:
 
     async def commit(self, claim: Claim) -> None:
         job = claim.job.id
-        step = self.step(claim)
+        step = self.handlers.step(self.programs[job], claim)
         if step is None:
             await self.world.storage.release([(job, claim.claim_id)])
             return
@@ -203,77 +200,9 @@ class Model:
             done = again
         self.offered(done.leased.offers)
         if step.keep and not step.job.status.terminal:
-            again = replace(claim, job=step.job, events=done.events, deliveries=1)
-            self.held[job] = Held(again, self.world.now + self.world.settings.claim)
+            kept = replace(claim, job=step.job, events=done.events, deliveries=1)
+            self.held[job] = Held(kept, self.world.now + self.world.settings.claim)
         self.take(done.claims)
-
-    def step(self, claim: Claim) -> Step | None:
-        """What the job's program decides; None when there is nothing to do."""
-        job, program = claim.job, self.programs[claim.job.id]
-        at = int(job.current_state)
-        number, event = claim.events[0] if claim.events else (0, None)
-        for other, one in claim.events:
-            if isinstance(one, CancelRequested):
-                number, event = other, one
-        given = Step(claim.claim_id, self.world.unique("commit-"), job, keep=self.random.random() < 0.5)
-        if claim.deliveries > self.world.settings.max_deliveries:
-            return self.moved(given, job, Status.QUARANTINED)
-        if isinstance(event, CancelRequested):
-            return replace(self.moved(given, job, Status.CANCELLED), consumed=(number,), end_tasks=True)
-        if job.status.due:
-            if at == len(program):
-                return self.moved(given, job, Status.FINISHED)
-            return self.decided(given, job, *program[at])
-        if event is None:
-            return None
-        assert job.waiting is not None
-        assert job.waiting.step == event.step, f"{job.id}: a stale event"
-        failed_fast = isinstance(event, BranchesDone) and event.fail_fast
-        if not failed_fast:
-            job = replace(job, state_history={"trace": [*job.state_history["trace"], self.kind(event)]})
-            job = replace(job, current_state=str(at + 1), waiting=None)
-        step = self.moved(given, job, Status.FAILED if failed_fast else Status.RUNNING)
-        return replace(step, consumed=(number,), end_tasks=failed_fast)
-
-    def kind(self, event: TaskEnded | BranchesDone | Woken) -> str:
-        return {TaskEnded: "task", BranchesDone: "fan", Woken: "sleep"}[type(event)]
-
-    def moved(self, given: Step, job: Job, status: Status) -> Step:
-        told = [HistoryEvent("state_finished", self.world.now)]
-        if status.terminal:
-            told.append(HistoryEvent("job_completed", self.world.now, details={"status": str(status)}))
-        return replace(given, job=replace(job, step=given.job.step + 1, status=status), history=tuple(told))
-
-    def decided(self, given: Step, job: Job, what: str, count: int, chunk: int) -> Step:
-        if what == "go":
-            trace = [*job.state_history["trace"], "go"]
-            moved = replace(job, state_history={"trace": trace}, current_state=str(int(job.current_state) + 1))
-            return self.moved(given, moved, Status.RUNNING)
-        waits = replace(job, waiting=Waiting(job.step, {}, None if what in ("task", "sleep") else "gather"))
-        if what == "sleep":
-            step = self.moved(given, waits, Status.WAITING_FOR_RETRY)
-            return replace(step, wake_after=self.random.randint(0, 20_000), keep=False)
-        tasks = tuple(self.task(job, index) for index in range(count))
-        if what == "task":
-            return replace(self.moved(given, waits, Status.WAITING_FOR_WORKER), tasks=tasks, keep=False)
-        rest = tuple(tasks[at : at + chunk] for at in range(chunk, count, chunk))
-        fan = NewFanOut(count, what == "fast", rest)
-        step = self.moved(given, waits, Status.WAITING_FOR_PARALLEL)
-        return replace(step, tasks=tasks[:chunk], fan_out=fan, keep=False)
-
-    def task(self, job: Job, index: int) -> NewTask:
-        pick = self.random.choice
-        return NewTask(
-            id=f"{job.id}-{job.step}-{index}",
-            index=index,
-            need=pick((T, U)),
-            params=b"{}",
-            priority=pick((0.0, 0.0, 1.0)),
-            execution_timeout=pick((15_000, 300_000)),
-            dispatch_timeout=pick((None, None, 60_000)),
-            result_timeout=pick((None, None, 90_000)),
-            retry=RetryPolicy(2, 1_000, 5_000),
-        )
 
     async def spawn(self) -> None:
         if self.spawns:
@@ -419,57 +348,3 @@ class Model:
         worker.unanswered.pop(lease, None)
         self.offered(done.leased.offers)
         self.take(done.claims)
-
-    # The end ------------------------------------------------------------------------------------------------------
-
-    async def settle(self) -> None:
-        """No more faults: everything that was acknowledged must come to its end, by timers and claims alone."""
-        self.faults = False
-        for worker in self.workers.values():
-            worker.held.clear()
-            worker.session_id, worker.credits = self.world.unique("session-"), 5
-            await self.world.storage.open_session(Opening(worker.worker_id, worker.session_id, 5))
-        for _ in range(5_000):
-            for job in list(self.held):
-                await self.commit(self.held.pop(job).claim)
-            self.take(await self.world.storage.claim(10))
-            await self.lease()
-            for worker in self.workers.values():
-                for offer in list(worker.held.values()):
-                    await self.send(worker, Result(offer.task_id, offer.lease_id, self.outcome(worker)))
-            while self.spawns:
-                await self.spawn()
-            fired = await self.world.fire(want=10)
-            self.spawns |= set(fired.spawns)
-            self.take(fired.claims)
-            if self.held or self.spawns or any(worker.held for worker in self.workers.values()):
-                continue
-            if fired.next_due is not None:
-                self.world.clock.advance(max(0, fired.next_due - self.world.now))
-            elif not await self.world.storage.needs():
-                return
-        raise AssertionError("it does not come to an end")
-
-    async def judge(self) -> None:
-        """What must be true of everything that was acknowledged."""
-        assert list(await self.world.storage.claim(100)) == []
-        assert dict(await self.world.storage.needs()) == {}
-        for job, program in self.programs.items():
-            record = await self.world.record(job)
-            status, told = record.job.status, await self.world.told(job)
-            assert status.terminal, f"{job} is stuck: {record}"
-            types = [event.type for event in told]
-            assert types.count("job_created") == 1
-            assert types.count("job_completed") == 1
-            assert types.count("state_finished") == record.job.step, f"{job}: a step was written twice, or not"
-            ends = [(event.task_id, event.details["generation"]) for event in told if event.type == "task_finished"]
-            assert len(ends) == len(set(ends)), f"{job}: one try of a task ended twice"
-            expected = [{"fast": "fan"}.get(what, what) for what, _, _ in program]
-            trace = record.job.state_history["trace"]
-            assert trace == expected[: len(trace)], f"{job}: {trace} is not {expected}"
-            if status is Status.FINISHED:
-                assert trace == expected, f"{job} finished early"
-            elif status is Status.CANCELLED:
-                assert job in self.cancelled
-            elif status is Status.FAILED:
-                assert "fast" in [what for what, _, _ in program]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from holon.clock import ManualClock
-from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, TaskEnded, Woken
+from holon.domain.events import CancelRequested, HistoryEvent, Woken
 from holon.domain.job import Status
 from holon.ports import Appended, Creation, JobFilter, Superseded
-from tests.contract.world import BROKEN, OK, Factory, T, U
+from tests.contract.world import Factory, T, U
 
 
 async def test_an_acknowledged_job_survives(durable: Factory) -> None:
@@ -104,96 +104,6 @@ async def test_a_repeated_last_commit_is_known_after_a_restart(durable: Factory)
     assert [event.type for event in await world.told(step.job.id)].count("job_completed") == 1
 
 
-async def test_an_applied_result_is_committed_again_after_a_restart(durable: Factory) -> None:
-    world = await durable()
-    offer = await world.accepted(await world.hand())
-    await world.complete(offer)
-    await world.restart()
-    assert await world.complete(offer) is None
-    claim = await world.claim_of(offer.job_id)
-    assert [event for _, event in claim.events] == [TaskEnded(0, offer.task_id, OK, 1)]
-    await world.finish(claim)
-    await world.restart()
-    assert await world.complete(offer) is None
-    assert await world.ready() == []
-
-
-async def test_an_applied_retry_is_committed_again_after_a_restart(durable: Factory) -> None:
-    world = await durable()
-    offer = await world.accepted(await world.hand())
-    await world.complete(offer, BROKEN, 1_000)
-    await world.restart()
-    assert await world.complete(offer, BROKEN, 1_000) is None
-    [again] = (await world.after(1_000, (await world.hand("w2")).seat())).leased.offers
-    assert (again.generation, again.attempt) == (2, 2)
-
-
-async def test_a_result_is_applied_after_a_restart_of_the_node(durable: Factory) -> None:
-    world = await durable()
-    accepted, offered = await world.accepted(await world.hand()), await world.offered(await world.hand("w2"))
-    await world.restart()
-    assert await world.complete(accepted) is None
-    assert await world.complete(offered) is None
-    assert sorted(await world.ready()) == sorted([accepted.job_id, offered.job_id])
-
-
-async def test_a_lease_is_resumed_after_a_restart(durable: Factory) -> None:
-    world = await durable()
-    hand = await world.hand()
-    kept, left = await world.accepted(hand, execution_timeout=60_000), await world.accepted(hand)
-    await world.restart()
-    world.clock.advance(1_000)
-    new, opened = await world.resume("w1", kept)
-    assert [(offer.task_id, offer.lease_id, offer.time_left) for offer in opened.kept] == [
-        (kept.task_id, kept.lease_id, 59_000)
-    ]
-    assert (await world.touch(extends=(new.ref(kept),))).lost == ()
-    assert await world.waiting() == 1
-    [again] = await world.lease((await world.hand("w2")).seat(5))
-    assert (again.task_id, again.attempt) == (left.task_id, 2)
-    assert await world.complete(kept) is None
-
-
-async def test_a_lease_that_nobody_resumes_runs_out_after_a_restart(durable: Factory) -> None:
-    world = await durable()
-    offer = await world.accepted(await world.hand())
-    await world.restart()
-    await world.after(world.settings.lease)
-    [again] = await world.lease((await world.hand("w2")).seat())
-    assert (again.task_id, again.attempt) == (offer.task_id, 2)
-    assert await world.complete(offer) in (Superseded.STALE_TASK, Superseded.WORKER_MISMATCH)
-    assert await world.complete(again) is None
-
-
-async def test_a_session_of_the_last_process_is_given_nothing(durable: Factory) -> None:
-    world = await durable()
-    hand = await world.hand()
-    await world.dispatch()
-    await world.restart()
-    assert await world.lease(hand.seat()) == []
-
-
-async def test_losses_are_counted_across_restarts(durable: Factory) -> None:
-    world = await durable(max_losses=3)
-    await world.dispatch()
-    for number in range(3):
-        assert await world.ready() == [], f"after {number} losses"
-        [offer] = await world.lease((await world.hand()).seat())
-        await world.restart()
-        await world.hand()
-        await world.after(world.settings.offer)
-    assert await world.ready() == [offer.job_id]
-
-
-async def test_the_order_of_the_backlog_survives_and_new_tasks_come_behind(durable: Factory) -> None:
-    world = await durable()
-    low, first, second, high = [await world.dispatch(priority=p) for p in (-1.0, 0.0, 0.0, 1.0)]
-    await world.restart()
-    third = await world.dispatch()
-    offers = await world.lease((await world.hand()).seat(10))
-    assert [offer.task_id for offer in offers] == [high, first, second, third, low]
-
-
 async def test_the_order_of_ready_jobs_survives(durable: Factory) -> None:
     world = await durable()
     jobs = [await world.create() for _ in range(10)]
@@ -223,64 +133,6 @@ async def test_history_goes_on_with_its_numbers(durable: Factory) -> None:
     assert [event.type for event in told[len(before) :]] == ["state_finished", "job_completed"]
 
 
-async def test_a_fan_out_is_counted_across_restarts(durable: Factory) -> None:
-    world = await durable()
-    tasks = await world.fan_out(3, rest=(2,))
-    job = tasks[0].rsplit("-", 2)[0]
-    offers = await world.lease((await world.hand()).seat(3))
-    await world.complete(offers[0])
-    await world.complete(offers[1], BROKEN)
-    await world.restart()
-    assert await world.complete(offers[1], BROKEN) is None
-    assert await world.complete(offers[2]) is None
-    hand = await world.hand()
-    more = list((await world.storage.spawn(job, 0, [hand.seat(5)])).offers)
-    assert [offer.task_id for offer in more] == tasks[3:]
-    await world.complete(more[0])
-    await world.restart()
-    assert await world.ready() == []
-    await world.complete(more[1])
-    assert [event for _, event in (await world.claim_of(job)).events] == [BranchesDone(0, failed=1)]
-    assert [task for task, _ in await world.storage.branches(job, 0)] == tasks
-
-
-async def test_a_fan_outs_next_chunk_is_called_for_after_a_restart(durable: Factory) -> None:
-    world = await durable()
-    tasks = await world.fan_out(1, rest=(1,))
-    await world.restart()
-    spawns: set[tuple[str, int]] = set()
-    for _ in range(3):
-        fired = await world.fire()
-        spawns |= set(fired.spawns)
-        if fired.next_due is not None:
-            world.clock.advance(max(0, fired.next_due - world.now))
-    assert spawns == {(tasks[0].rsplit("-", 2)[0], 0)}
-
-
-async def test_timeouts_and_back_offs_of_tasks_survive(durable: Factory) -> None:
-    world = await durable()
-    hand = await world.hand()
-    slow = await world.accepted(hand, execution_timeout=20_000)
-    late = await world.accepted(hand, result_timeout=25_000)
-    again = await world.accepted(hand)
-    await world.complete(again, BROKEN, 15_000)
-    never = await world.dispatch(U, dispatch_timeout=10_000)
-    begun = world.now
-    await world.restart()
-    assert (await world.fire()).next_due == begun + 10_000
-    await world.after(10_000)
-    assert await world.ready() == [never.rsplit("-", 2)[0]]
-    await world.commit(world.step(await world.claim_of(never.rsplit("-", 2)[0]), Status.FAILED))
-    assert (await world.fire()).next_due == begun + 15_000
-    await world.after(5_000)
-    assert await world.waiting() == 1
-    await world.after(5_000)
-    assert await world.complete(slow) in (Superseded.DEADLINE_EXCEEDED, Superseded.STALE_TASK)
-    await world.after(5_000)
-    assert await world.ready() == [late.job_id]
-    assert await world.complete(late) is Superseded.DEADLINE_EXCEEDED
-
-
 async def test_a_cancel_survives_and_so_does_what_it_ended(durable: Factory) -> None:
     world = await durable()
     offer = await world.accepted(await world.hand())
@@ -293,25 +145,6 @@ async def test_a_cancel_survives_and_so_does_what_it_ended(durable: Factory) -> 
     assert await world.complete(offer) is Superseded.JOB_CANCELLED
     _, opened = await world.resume("w1", offer)
     assert opened.dropped == ((offer.task_id, offer.lease_id, Superseded.JOB_CANCELLED),)
-
-
-async def test_why_a_result_was_superseded_is_known_after_a_restart(durable: Factory) -> None:
-    world = await durable()
-    offer = await world.accepted(await world.hand(), result_timeout=1_000)
-    await world.after(1_000)
-    await world.commit(world.step(await world.claim_of(offer.job_id), Status.FAILED))
-    await world.restart()
-    assert await world.complete(offer) is Superseded.DEADLINE_EXCEEDED
-
-
-async def test_a_new_need_of_a_waiting_task_survives(durable: Factory) -> None:
-    world = await durable()
-    task = await world.dispatch(T)
-    await world.storage.rekey([(task, U)])
-    await world.restart()
-    assert dict(await world.storage.needs()) == {U.key: U}
-    [offer] = await world.lease((await world.hand()).seat(1, U))
-    assert offer.task_id == task
 
 
 async def test_what_was_purged_stays_gone(durable: Factory) -> None:
