@@ -27,7 +27,6 @@ class Call:
         began: when it was received, on the stream's loop's clock.
         stopping: why it is being stopped; empty while it is not.
         verdict: the final word that stands whatever the handler still returns; None leaves it the word.
-        spoken: whether the final word was said.
         timer: the next thing that happens to it by time alone.
         outlived: whether the handler went on after its stop, and so holds a slot for nothing.
         task: an async handler's task, once it runs.
@@ -40,7 +39,6 @@ class Call:
         self.began = began
         self.stopping = ""
         self.verdict: worker_pb2.TaskResult | None = None
-        self.spoken = False
         self.outlived = False
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[worker_pb2.TaskResult] | None = None

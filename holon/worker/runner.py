@@ -85,10 +85,9 @@ class Runner:
     def give_back(self) -> None:
         """Reject everything that still runs, because the worker leaves."""
         for call in tuple(self._calls.values()):
-            if not call.spoken:
-                self._tell_handler(call, "DRAINING")
-                self._silence(call)
-                self._reports.reject(call.lease, "DRAINING", "the worker leaves before the task is done")
+            self._tell_handler(call, "DRAINING")
+            self._silence(call)
+            self._reports.reject(call.lease, "DRAINING", "the worker leaves before the task is done")
 
     def close(self) -> None:
         """Stop every handler and say nothing more."""
@@ -158,11 +157,12 @@ class Runner:
 
     def _speak(self, call: Call, result: worker_pb2.TaskResult) -> None:
         self._silence(call)
+        if not self._reports.leases.holds(call.lease):
+            return
         result.duration.FromNanoseconds(int((self._loop.time() - call.began) * 1e9))
         self._reports.finish(call.lease, result)
 
     def _silence(self, call: Call) -> None:
-        call.spoken = True
         self._unaccepted.pop(call.lease, None)
         self._limit(call, None)
         if call.progress:
@@ -174,8 +174,7 @@ class Runner:
         if call.outlived:
             self._outliving -= 1
             self._link.set_credits(self._slots - self._outliving)
-        if not call.spoken:
-            self._speak(call, call.verdict or result)
+        self._speak(call, call.verdict or result)
 
     def _work(self, call: Call) -> None:
         """In a handler's thread."""
@@ -183,9 +182,6 @@ class Runner:
 
     def _begin(self, call: Call) -> None:
         """On the handlers' loop."""
-        if call.stopping:
-            self._inward.post(self._done, call, cancelled())
-            return
         call.task = asyncio.create_task(call.run_async(), name=f"task-{call.lease.task_id}")
         call.task.add_done_callback(functools.partial(self._returned, call))
 

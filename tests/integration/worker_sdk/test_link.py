@@ -129,6 +129,7 @@ async def test_a_node_that_rotates_gets_the_new_stream_before_the_old_one_is_clo
         await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
         new = await node.session()
         assert not old.half_closed.is_set()
+        assert new.peer != old.peer, "a connection of its own, for the old one may be the trouble"
         assert {one.task_id for one in new.hello.resume.leases} == {"t1", "t2"}
         await new.welcome("new", leases=keep("t1", "t2"))
         await old.wait(old.half_closed)
