@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from holon.domain.matching import Need
 from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
 from holon.storage.sqlite import fan_rows, job_rows, task_rows
+
+PAGE = 4096
 
 INSERT_HISTORY = "INSERT INTO history (job, last, events) VALUES (?, ?, ?)"
 WRITTEN_AT = "UPDATE clock SET written = ?"
@@ -49,7 +52,8 @@ class Changes:
         self.over: list[Row] = []
         self._rows: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in _ORDER}
         self._jobs = tables.jobs
-        self._needs: dict[str, Any] = {}
+        self._needs: dict[str, Need] = {}
+        self._large = 0
         fans: list[tuple[FanOut, tuple[Any, ...] | None]] = []
         for row, before in tables.changed().items():
             if isinstance(row, JobRow):
@@ -82,20 +86,20 @@ class Changes:
 
     def volume(self) -> int:
         """About how many bytes this adds to the write-ahead log: a page for each row, and more for large ones."""
-        large = (job_rows.INSERT_STATE, job_rows.UPDATE_STATE, task_rows.INSERT, task_rows.UPDATE, INSERT_HISTORY)
-        blobs = sum(_size(columns) for statement in large for columns in self._rows[statement])
-        return blobs + 4096 * sum(map(len, self._rows.values()))
+        return self._large + PAGE * sum(map(len, self._rows.values()))
 
     def _job(self, row: JobRow, before: tuple[Any, ...] | None) -> None:
         rows = self._rows
         if before is None:
             rows[job_rows.INSERT].append(job_rows.inserted(row))
             rows[job_rows.INSERT_STATE].append((row.n, row.state))
+            self._large += len(row.state)
         else:
             if job_rows.changed(row, before):
                 rows[job_rows.UPDATE].append(job_rows.updated(row))
             if row.state is not job_rows.state_then(before):
                 rows[job_rows.UPDATE_STATE].append((row.state, row.n))
+                self._large += len(row.state)
         if row.over:
             self.over.append(row)
         fan_before = None if before is None else job_rows.fan_then(before)
@@ -112,6 +116,9 @@ class Changes:
             self._rows[task_rows.UPDATE].append(task_rows.updated(row))
         if before is None or row.key != task_rows.key_then(before):
             self._needs[row.key] = row.need
+        self._large += len(row.params)
+        if row.outcome is not None:
+            self._large += len(row.outcome.data)
         if row.state is TaskState.OVER:
             self.over.append(row)
 
@@ -122,7 +129,3 @@ class Changes:
         self._rows[fan_rows.REPLACE].append(fan_rows.replaced(fan, job.n))
         if before is not None and fan.chunks is not fan_rows.chunks_then(before):
             self._rows[fan_rows.DELETE_CHUNKS].append((job.n, len(fan.chunks)))
-
-
-def _size(columns: Sequence[Any]) -> int:
-    return sum(len(column) for column in columns if isinstance(column, bytes))

@@ -79,7 +79,7 @@ def updated(row: JobRow) -> tuple[Any, ...]:
 
 def _changing(row: JobRow) -> tuple[Any, ...]:
     return (
-        Status(row.status).value,
+        str(row.status),
         row.step,
         row.commit_id,
         row.updated_at,

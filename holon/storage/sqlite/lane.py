@@ -63,7 +63,7 @@ class Lane(Generic[Subject]):
         try:
             await self._started
         except asyncio.CancelledError:
-            self._close()
+            self.finish()
             raise
 
     async def submit(self, operation: Callable[[Subject], T], *, room: int = MAX_WAITING) -> T:
@@ -84,21 +84,21 @@ class Lane(Generic[Subject]):
         self._queue.put(Call(operation, future))
         return await future
 
-    async def close(self) -> None:
-        """Let the thread finish what was submitted, and wait for its end; a cancel ends only the waiting."""
-        self._close()
-        await self._ended.wait()
-
-    async def failure(self) -> None:
-        """Wait for the thread's end; raises what ended it, unless that was `close`."""
-        await self._ended.wait()
-        if self.error is not None:
-            raise self.error
-
-    def _close(self) -> None:
+    def finish(self) -> None:
+        """Take no more calls; the thread ends when it has done those that it has."""
         if not self._closing:
             self._closing = True
             self._queue.put(None)
+
+    async def ended(self) -> None:
+        """Wait for the thread's end; a cancel ends only the waiting."""
+        await self._ended.wait()
+
+    async def failure(self) -> None:
+        """Wait for the thread's end; raises what ended it, unless that was `finish`."""
+        await self._ended.wait()
+        if self.error is not None:
+            raise self.error
 
     def _unavailable(self) -> StoreUnavailable:
         if self.error is None:

@@ -103,17 +103,20 @@ class SqliteStorage:
         try:
             await self._reader.start()
         except BaseException:
-            await lane.close()
+            lane.finish()
+            await lane.ended()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish what was asked for, close the file, and let another node have it."""
-        for lane in (self._reader, self._writer):
-            if lane is not None:
-                await lane.close()
+        """Finish what was asked for, close the file, and let another node have it. A cancel ends only the waiting."""
+        lanes = [lane for lane in (self._reader, self._writer) if lane is not None]
+        for lane in lanes:
+            lane.finish()
+        for lane in lanes:
+            await lane.ended()
 
     async def failure(self) -> None:
         """Wait until the store is closed, or broken for good.

@@ -113,7 +113,7 @@ def updated(row: TaskRow) -> tuple[Any, ...]:
 def _changing(row: TaskRow) -> tuple[Any, ...]:
     return (
         row.key,
-        row.state.value,
+        str(row.state),
         int(row.accepted),
         row.worker_id,
         row.session_id,
@@ -126,7 +126,7 @@ def _changing(row: TaskRow) -> tuple[Any, ...]:
         row.attempt,
         row.losses,
         row.progress,
-        row.over_reason.value if row.over_reason else "",
+        str(row.over_reason or ""),
         to_json(row.avoid) if row.avoid else "",
         encode_attempts(row.attempts) if row.attempts else "",
         encode_outcome(row.outcome) if row.outcome else "",

@@ -1,0 +1,216 @@
+"""The SQLite store when the disk, a commit or an operation fails: nothing half done, everybody told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from holon.clock import ManualClock
+from holon.domain.events import Woken
+from holon.domain.job import Status
+from holon.errors import StoreUnavailable
+from holon.ports import Created, Creation
+from holon.storage.sqlite import SqliteStorage
+from tests.contract.world import World
+from tests.integration.sqlite_faults import Faults, FaultyBackend, settled
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, faults: Faults) -> AsyncIterator[World]:
+    world = World(FaultyBackend(faults), tmp_path, {})
+    await world.open()
+    yield world
+    await world.close()
+
+
+async def test_no_reply_leaves_before_its_commit(world: World, faults: Faults) -> None:
+    async with faults.held_up(world):
+        new = world.new_job()
+        creating = asyncio.create_task(world.storage.create_jobs([new], 0))
+        await settled()
+        assert not creating.done()
+        assert await world.storage.job(new.job.id) is None
+    assert (await creating).jobs == ((new.job.id, Creation.CREATED),)
+    assert await world.storage.job(new.job.id) is not None
+
+
+async def test_calls_that_come_in_while_a_transaction_runs_share_the_next(world: World, faults: Faults) -> None:
+    async with faults.held_up(world):
+        before = faults.commits
+        creating = [asyncio.create_task(world.create()) for _ in range(100)]
+    await asyncio.gather(*creating)
+    assert faults.commits == before + 1
+
+
+async def test_a_transaction_has_a_bounded_number_of_operations(world: World, faults: Faults) -> None:
+    async with faults.held_up(world):
+        before = faults.commits
+        creating = [asyncio.create_task(world.create()) for _ in range(257)]
+    await asyncio.gather(*creating)
+    assert faults.commits == before + 2
+
+
+async def test_a_transaction_has_a_bounded_number_of_rows(world: World, faults: Faults) -> None:
+    async with faults.held_up(world):
+        before = faults.commits
+        batches = [[world.new_job() for _ in range(1_000)] for _ in range(4)]
+        creating = [asyncio.create_task(world.storage.create_jobs(batch, 0)) for batch in batches]
+    await asyncio.gather(*creating)
+    assert faults.commits == before + 2
+
+
+async def test_what_is_not_kept_in_the_file_costs_no_commit(world: World, faults: Faults) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    claim = await world.start()
+    before = faults.commits
+    assert await world.keep(claim) == [True]
+    assert (await world.touch(extends=(hand.ref(offer),))).lost == ()
+    assert await world.ready() == []
+    assert await world.lease(hand.seat()) == []
+    assert (await world.commit(replace(world.step(claim), claim_id="another"))).conflict
+    assert faults.commits == before
+
+
+async def test_when_the_disk_is_full_everybody_is_told_and_no_job_of_the_group_exists(
+    world: World, faults: Faults
+) -> None:
+    kept = await world.create()
+    small = [world.new_job() for _ in range(20)]
+    large = world.new_job(data={"text": "x" * 500_000})
+    async with faults.held_up(world):
+        faults.max_pages = 100
+        group = [*small[:10], large, *small[10:]]
+        creating = [asyncio.create_task(world.storage.create_jobs([new], 1)) for new in group]
+    replies = await asyncio.gather(*creating, return_exceptions=True)
+    for reply in replies:
+        assert isinstance(reply, StoreUnavailable)
+        assert reply.retry_after is not None
+        assert "full" in reply.message
+    for new in group:
+        assert await world.storage.job(new.job.id) is None
+
+    faults.max_pages = 1_000_000
+    again = await world.storage.create_jobs(group, 0)
+    assert {made for _, made in again.jobs} == {Creation.CREATED}
+    assert {kept, *(new.job.id for new in group)} <= set(await world.ready())
+
+
+async def test_a_commit_that_fails_takes_its_whole_group_back(world: World, faults: Faults) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    claim = await world.start()
+    step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim),))
+    before = await world.record(claim.job.id)
+    new = world.new_job(request_id="r")
+    async with faults.held_up(world, then_fail="injected"):
+        group = [
+            asyncio.create_task(world.commit(step, [hand.seat()])),
+            asyncio.create_task(world.complete(offer)),
+            asyncio.create_task(world.storage.create_jobs([new], 0)),
+            asyncio.create_task(world.storage.append(claim.job.id, Woken(9), "key", 0)),
+        ]
+    for reply in await asyncio.gather(*group, return_exceptions=True):
+        assert isinstance(reply, StoreUnavailable)
+        assert "injected" in reply.message
+    assert await world.record(claim.job.id) == before
+    assert await world.storage.task(step.tasks[0].id) is None
+    assert await world.storage.job(new.job.id) is None
+
+    done = await world.commit(step, [hand.seat()])
+    assert [made.task_id for made in done.leased.offers] == [step.tasks[0].id]
+    assert await world.complete(offer) is None
+    assert await world.complete(done.leased.offers[0]) is None
+    assert (await world.storage.create_jobs([new], 0)).jobs[0][1] is Creation.CREATED
+    assert {offer.job_id, claim.job.id, new.job.id} <= set(await world.ready())
+
+
+async def test_an_operation_that_cannot_be_written_fails_alone(world: World, faults: Faults) -> None:
+    claim = await world.start()
+    async with faults.held_up(world):
+        good = [asyncio.create_task(world.create()) for _ in range(3)]
+        bad = asyncio.create_task(world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=2**70)))
+        more = [asyncio.create_task(world.create()) for _ in range(3)]
+    with pytest.raises(OverflowError):
+        await bad
+    made = await asyncio.gather(*good, *more)
+    assert set(made) <= set(await world.ready())
+    assert not (await world.finish(claim)).conflict
+
+
+async def test_a_caller_that_goes_away_leaves_its_operation_to_be_done(world: World, faults: Faults) -> None:
+    async with faults.held_up(world):
+        new = world.new_job()
+        creating = asyncio.create_task(world.storage.create_jobs([new], 0))
+        await settled()
+        creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    await world.create()
+    assert await world.storage.job(new.job.id) is not None
+
+
+async def test_what_was_asked_for_before_the_end_is_done(tmp_path: Path) -> None:
+    world = World(FaultyBackend(Faults()), tmp_path, {})
+    await world.open()
+    new = world.new_job()
+    creating: asyncio.Task[Created] = asyncio.create_task(world.storage.create_jobs([new], 0))
+    await settled()
+    await world.close()
+    assert (await creating).jobs[0][1] is Creation.CREATED
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await world.create()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await world.storage.job(new.job.id)
+
+
+async def test_a_store_whose_disk_fails_stops_for_good_and_a_restart_finds_what_was_committed(tmp_path: Path) -> None:
+    faults = Faults()
+    world = World(FaultyBackend(faults), tmp_path, {})
+    await world.open()
+    store = world.storage
+    assert isinstance(store, SqliteStorage)
+    kept = await world.create()
+    failing = asyncio.create_task(store.failure())
+    await settled()
+    assert not failing.done()
+    faults.fail_next("disk I/O error", sqlite3.SQLITE_IOERR | (4 << 8))
+    lost = world.new_job()
+    with pytest.raises(StoreUnavailable):
+        await store.create_jobs([lost], 0)
+    with pytest.raises(StoreUnavailable, match="restart"):
+        await failing
+    with pytest.raises(StoreUnavailable):
+        await world.create()
+    await world.close()
+    async with SqliteStorage(tmp_path / "holon.db", world.settings, ManualClock()) as again:
+        assert await again.job(kept) is not None
+        assert await again.job(lost.job.id) is None
+
+
+async def test_an_idle_store_moves_its_log_into_the_file(world: World, faults: Faults) -> None:
+    await world.create()
+    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
+
+
+async def test_what_is_over_does_not_stay_in_memory(world: World) -> None:
+    store = world.storage
+    assert isinstance(store, SqliteStorage)
+    hand = await world.hand()
+    for number in range(20):
+        offer = await world.offered(hand)
+        await world.complete(offer)
+        await world.finish(await world.claim_of(offer.job_id))
+        await world.finish(await world.start(request_id=str(number)))
+    left = await store._do(lambda tables, _: (len(tables.jobs), len(tables.tasks), len(tables.requests)))
+    assert left == (0, 0, 0)

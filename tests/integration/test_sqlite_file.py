@@ -1,0 +1,204 @@
+"""The SQLite store's file: who may open it, which versions of it, and what a killed process leaves in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from holon.clock import ManualClock
+from holon.domain.events import HistoryEvent
+from holon.domain.job import Job
+from holon.errors import ConfigError, StoreUnavailable
+from holon.ports import JobFilter, NewJob, StoreSettings
+from holon.storage.sqlite import SqliteStorage, schema
+
+SETTINGS = StoreSettings("node-1")
+
+
+def new(job_id: str) -> NewJob:
+    return NewJob(Job(job_id, "bp", "ann", {}, "start"), (HistoryEvent("job_created", 1, "start"),))
+
+
+async def test_the_file_and_its_directory_are_for_this_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "holon.db"
+    async with SqliteStorage(path, SETTINGS) as store:
+        await store.create_jobs([new("0-a")], 0)
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        for file in path.parent.iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+async def test_a_second_node_is_refused_and_told_the_first_ones_process(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+    async with SqliteStorage(path, SETTINGS):
+        with pytest.raises(ConfigError, match=rf"process {os.getpid()}\b"):
+            await SqliteStorage(path, SETTINGS).__aenter__()
+    async with SqliteStorage(path, SETTINGS):
+        pass
+
+
+async def test_a_file_of_a_later_release_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+    async with SqliteStorage(path, SETTINGS):
+        pass
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {len(schema.VERSIONS) + 1}")
+    db.close()
+    with pytest.raises(ConfigError, match="the release that wrote it"):
+        await SqliteStorage(path, SETTINGS).__aenter__()
+
+
+async def test_a_file_of_an_earlier_release_is_upgraded_with_all_that_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "holon.db"
+    async with SqliteStorage(path, SETTINGS) as store:
+        await store.create_jobs([new("0-a")], 0)
+    later = (*schema.VERSIONS, ("CREATE TABLE added (n INTEGER)", "INSERT INTO added VALUES (7)"))
+    monkeypatch.setattr(schema, "VERSIONS", later)
+    for _ in range(2):
+        async with SqliteStorage(path, SETTINGS) as store:
+            assert await store.job("0-a") is not None
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT n FROM added").fetchall() == [(7,)]
+    db.close()
+
+
+async def test_an_upgrade_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "holon.db"
+    async with SqliteStorage(path, SETTINGS) as store:
+        await store.create_jobs([new("0-a")], 0)
+    with monkeypatch.context() as later:
+        later.setattr(schema, "VERSIONS", (*schema.VERSIONS, ("CREATE TABLE added (n)", "no SQL")))
+        with pytest.raises(ConfigError, match="syntax error"):
+            await SqliteStorage(path, SETTINGS).__aenter__()
+    async with SqliteStorage(path, SETTINGS) as store:
+        assert await store.job("0-a") is not None
+
+
+async def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (n INTEGER)")
+    db.close()
+    content = path.read_bytes()
+    with pytest.raises(ConfigError, match="another program"):
+        await SqliteStorage(path, SETTINGS).__aenter__()
+    assert path.read_bytes() == content
+
+
+async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "text.db"
+    path.write_text("this is some text that is long enough to be looked at" * 100)
+    with pytest.raises(ConfigError, match=r"text\.db"):
+        await SqliteStorage(path, SETTINGS).__aenter__()
+    with pytest.raises(ConfigError, match="STORAGE_URI"):
+        await SqliteStorage(tmp_path, SETTINGS).__aenter__()
+
+
+async def test_the_clock_never_goes_backwards_within_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+    async with SqliteStorage(path, SETTINGS, ManualClock(2_000_000)) as store:
+        await store.create_jobs([new("0-a")], 0)
+    async with SqliteStorage(path, SETTINGS, ManualClock(1_000_000)) as store:
+        assert store.now() == 2_000_000
+
+
+async def test_settings_may_come_after_the_store_is_made(tmp_path: Path) -> None:
+    store = SqliteStorage(tmp_path / "holon.db", clock=ManualClock())
+    store.configure(StoreSettings("node-1", claim=1_000))
+    async with store:
+        await store.create_jobs([new("0-a")], 1)
+        assert (await store.fire(10, 0, ())).next_due == store.now() + 1_000
+
+
+async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
+    store = SqliteStorage(tmp_path / "holon.db", SETTINGS)
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await store.claim(1)
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await store.job("0-a")
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await store.purge(0, 1)
+
+
+def test_only_two_degrees_of_durability_are_known(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="FULL or NORMAL"):
+        SqliteStorage(tmp_path / "holon.db", SETTINGS, synchronous="OFF")
+
+
+@pytest.mark.parametrize(("synchronous", "number"), [("FULL", 2), ("NORMAL", 1)])
+async def test_a_commit_waits_for_the_disk_as_it_was_asked_to(tmp_path: Path, synchronous: str, number: int) -> None:
+    seen: list[int] = []
+
+    class Connection(sqlite3.Connection):
+        def close(self) -> None:
+            seen.append(self.execute("PRAGMA synchronous").fetchone()[0])
+            super().close()
+
+    class Store(SqliteStorage):
+        connection_class = Connection
+
+    async with Store(tmp_path / "holon.db", SETTINGS, synchronous=synchronous):
+        pass
+    assert seen == [number]
+
+
+async def test_lists_find_what_is_rare_far_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holon.storage.sqlite.reading.LOOK_AT", 10)
+    async with SqliteStorage(tmp_path / "holon.db", SETTINGS) as store:
+        rare = NewJob(Job("0-rare", "rare", "ann", {}, "start"), ())
+        await store.create_jobs([rare, *(new(f"0-{n}") for n in range(95)), new("0-last")], 0)
+        page, more = await store.jobs(JobFilter("ann", blueprint="rare"), 5)
+        assert [record.job.id for record in page] == ["0-rare"]
+        assert more is None
+        page, more = await store.jobs(JobFilter("ann"), 25)
+        assert page[0].job.id == "0-last"
+        assert len(page) == 25
+        rest, more = await store.jobs(JobFilter("ann", before=more), 100)
+        assert len(rest) == 72
+        assert more is None
+
+
+WRITER = """
+import asyncio, sys
+from holon.domain.job import Job
+from holon.ports import NewJob, StoreSettings
+from holon.storage.sqlite import SqliteStorage
+
+async def main():
+    async with SqliteStorage(sys.argv[1], StoreSettings("node-1")) as store:
+        async def lane(lane):
+            for n in range(10_000):
+                await store.create_jobs([NewJob(Job(f"0-{lane}-{n}", "bp", "ann", {}, "start"), ())], 1)
+                print(f"0-{lane}-{n}", flush=True)
+        await asyncio.gather(*map(lane, range(8)))
+
+asyncio.run(main())
+"""
+
+
+def test_every_acknowledged_job_survives_a_kill_and_the_lock_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+
+    async def missing(jobs: list[str]) -> list[str]:
+        async with SqliteStorage(path, SETTINGS) as store:
+            return [job_id for job_id in jobs if await store.job(job_id) is None]
+
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        told = [writer.stdout.readline().strip() for _ in range(500)]
+        with pytest.raises(ConfigError, match=rf"process {writer.pid}\b"):
+            asyncio.run(missing([]))
+        writer.send_signal(signal.SIGKILL)
+        told += writer.stdout.read().split("\n")[:-1]
+    assert "" not in told
+    assert asyncio.run(missing(told)) == []

@@ -1,0 +1,155 @@
+"""Rows of the ledger as columns: what is durable comes back as it was, and what is not is known by name."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holon.domain.events import BranchesDone, CancelRequested, TaskEnded, Woken
+from holon.domain.job import Job, Status
+from holon.domain.matching import Need
+from holon.domain.task import Outcome, RetryPolicy, TaskError
+from holon.ports import Attempt, NewTask, Superseded
+from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
+from holon.storage.records import decode_chunk, encode_job, encode_need
+from holon.storage.sqlite import fan_rows, job_rows, task_rows
+from holon.storage.sqlite.schema import upgrade
+
+NEED = Need("s", "1", "t", ("a", "b"))
+OUTCOME = Outcome("failure", b'{"n":1}', TaskError("CODE", "words", b"[]"), "w1")
+
+# A claim, readiness and timers end with the process; a fan-out is a row of its own.
+MEMORY_OF_JOB = {"claim_id", "claim_until", "fan", "ready_seq", "reply", "spawn_at", "timer_at"}
+MEMORY_OF_TASK = {"lease_until", "timer_at"}
+
+
+@pytest.fixture
+def db() -> Iterator[sqlite3.Connection]:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    upgrade(db, Path(":memory:"))
+    yield db
+    db.close()
+
+
+def job(n: int = 1) -> JobRow:
+    return JobRow(n, "0-a", "ann", "bp", Status.PENDING, encode_job(Job("0-a", "bp", "ann", {}, "start")), 1_000)
+
+
+def full_job() -> JobRow:
+    row = job()
+    row.request_id, row.request_digest = "r", b"digest"
+    row.updated_at, row.status, row.due = 2_000, Status.WAITING_FOR_WORKER, False
+    row.step, row.commit_id, row.progress, row.message, row.history_seq = 3, "commit", 12.5, "half way", 7
+    row.inbox = (
+        (4, TaskEnded(2, "0-a-2-0", OUTCOME, 2)),
+        (5, BranchesDone(2, 1, True, False)),
+        (6, Woken(2)),
+        (7, CancelRequested("ann")),
+    )
+    row.inbox_seq, row.cancel_pending, row.dedups, row.deliveries = 7, True, ("one", "two"), 2
+    row.wake_at, row.wake_step, row.open_step, row.open_count = 9_000, 2, 2, 1
+    return row
+
+
+def over_job() -> JobRow:
+    row = full_job()
+    row.status, row.over, row.finished_at = Status.FINISHED, True, 3_000
+    row.inbox, row.cancel_pending = (), False
+    return row
+
+
+def task() -> TaskRow:
+    new = NewTask("0-a-2-1", 1, NEED, b'{"x":1}', 1.5, 300, None, None, RetryPolicy(1, 2, 3))
+    return TaskRow(5, "0-a", 2, new, True, 1_000)
+
+
+def full_task() -> TaskRow:
+    row = task()
+    row.dispatch_due, row.result_due, row.execution_due, row.until = 10, 20, 30, 40
+    row.state, row.accepted, row.progress = TaskState.LEASED, True, 33.0
+    row.worker_id, row.session_id, row.lease_id = "w1", "session", "lease"
+    row.applied_lease, row.applied_worker, row.generation, row.attempt, row.losses = "before", "w2", 2, 3, 1
+    row.avoid = (("w2", 50, True), ("w3", 60, False))
+    row.attempts = (Attempt("w2", 1, 2, 3), Attempt("w1", 4, None, None))
+    return row
+
+
+def over_task() -> TaskRow:
+    row = full_task()
+    row.state, row.outcome, row.over_reason, row.params = TaskState.OVER, OUTCOME, Superseded.DEADLINE_EXCEEDED, b""
+    return row
+
+
+def slots(row: Row, but: set[str]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in type(row).__slots__ if name not in but}
+
+
+@pytest.mark.parametrize("row", [job(), full_job(), over_job()], ids=["new", "full", "over"])
+@pytest.mark.parametrize("how", ["inserted", "updated"])
+def test_a_jobs_row_comes_back_as_it_was(db: sqlite3.Connection, row: JobRow, how: str) -> None:
+    if how == "inserted":
+        db.execute(job_rows.INSERT, job_rows.inserted(row))
+        db.execute(job_rows.INSERT_STATE, (row.n, row.state))
+    else:
+        first = job()
+        first.request_id, first.request_digest = row.request_id, row.request_digest
+        db.execute(job_rows.INSERT, job_rows.inserted(first))
+        db.execute(job_rows.INSERT_STATE, (row.n, b"before"))
+        db.execute(job_rows.UPDATE, job_rows.updated(row))
+        db.execute(job_rows.UPDATE_STATE, (row.state, row.n))
+    again = job_rows.job_row(db.execute(job_rows.SELECT_ONE, (row.id,)).fetchone())
+    assert slots(again, MEMORY_OF_JOB) == slots(row, MEMORY_OF_JOB)
+    live = db.execute(job_rows.SELECT_LIVE).fetchall()
+    assert len(live) == (not row.over)
+
+
+@pytest.mark.parametrize("row", [task(), full_task(), over_task()], ids=["new", "full", "over"])
+@pytest.mark.parametrize("how", ["inserted", "updated"])
+def test_a_tasks_row_comes_back_as_it_was(db: sqlite3.Connection, row: TaskRow, how: str) -> None:
+    db.execute(job_rows.INSERT, job_rows.inserted(job(3)))
+    db.execute(task_rows.INSERT_NEED, (NEED.key, encode_need(NEED)))
+    if how == "inserted":
+        db.execute(task_rows.INSERT, task_rows.inserted(row, 3))
+    else:
+        first = task()
+        first.dispatch_due, first.result_due = row.dispatch_due, row.result_due
+        db.execute(task_rows.INSERT, task_rows.inserted(first, 3))
+        db.execute(task_rows.UPDATE, task_rows.updated(row))
+    again = task_rows.task_row(db.execute(task_rows.SELECT_ONE, ("0-a", 2, 1)).fetchone())
+    assert slots(again, MEMORY_OF_TASK) == slots(row, MEMORY_OF_TASK)
+    assert len(db.execute(task_rows.SELECT_LIVE).fetchall()) == (row.state is not TaskState.OVER)
+    waiting = db.execute(task_rows.SELECT_WAITING, (NEED.key, "", 10)).fetchall()
+    assert len(waiting) == (row.state is TaskState.QUEUED)
+
+
+def test_a_fan_out_comes_back_with_the_chunks_that_are_left(db: sqlite3.Connection) -> None:
+    one, two, three = ((NewTask(f"t{n}", n, NEED, b"{}", 0.0, 1, 2, 3, RetryPolicy()),) for n in range(3))
+    fan = FanOut("0-a", 2, 5, True, (one, two, three))
+    fan.pending, fan.spawned, fan.queued, fan.failed, fan.progress, fan.bytes, fan.over = 4, 2, 1, 1, 12.5, 99, True
+    db.executemany(fan_rows.INSERT_CHUNK, fan_rows.chunks(fan, 3))
+    fan.chunks = (two, three)
+    db.execute(fan_rows.DELETE_CHUNKS, (3, len(fan.chunks)))
+    db.execute(fan_rows.REPLACE, fan_rows.replaced(fan, 3))
+    left = tuple(decode_chunk(chunk) for _, chunk in db.execute(fan_rows.SELECT_CHUNKS))
+    again = fan_rows.fan_row(db.execute(fan_rows.SELECT_LIVE).fetchone(), "0-a", left)
+    assert slots(again, set()) == slots(fan, set())
+
+
+@pytest.mark.parametrize("name", sorted(MEMORY_OF_JOB - {"fan"}))
+def test_a_job_that_changed_only_in_memory_is_not_written(name: str) -> None:
+    row = full_job()
+    before = row.snapshot()
+    setattr(row, name, "something else")
+    assert not job_rows.changed(row, before)
+
+
+@pytest.mark.parametrize("name", sorted(MEMORY_OF_TASK))
+def test_a_task_that_changed_only_in_memory_is_not_written(name: str) -> None:
+    row = full_task()
+    before = row.snapshot()
+    setattr(row, name, 99)
+    assert not task_rows.changed(row, before)
