@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
+
+
+class Stage(Enum):
+    """How far a worker came with a task."""
+
+    OFFERED = "not begun"
+    BEGUN = "in the middle"
+    ENDED = "ended, its result not yet stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +30,15 @@ class Rerun:
 
 def tasks_held(log: Path) -> list[str]:
     """The tasks that a worker began and did not end, from its log."""
-    lines = [line.split() for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    lines = [line.split() for line in _lines(log)]
     ended = {(task, attempt) for what, task, attempt in lines if what == "ended"}
     return [task for what, task, attempt in lines if what == "began" and (task, attempt) not in ended]
 
 
-def attempts_begun(log: Path) -> set[tuple[str, int]]:
-    """Every attempt that a worker began, from its log."""
-    lines = [line.split() for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
-    return {(task, int(attempt)) for what, task, attempt in lines if what == "began"}
+def stage(log: Path, task_id: str, attempt: int) -> Stage:
+    """How far a worker came with an attempt, from its log."""
+    told = [line for line in _lines(log) if line.split()[1:] == [task_id, str(attempt)]]
+    return (Stage.OFFERED, Stage.BEGUN, Stage.ENDED)[len(told)]
 
 
 def reruns(history: Sequence[Mapping[str, Any]]) -> list[Rerun]:
@@ -61,14 +70,13 @@ def doubts(
     ended = Counter(event["task_id"] for event in history if event["event_type"] == "task_finished")
     found += [f"task {number(task)} ended {times} times" for task, times in ended.items() if times != 1]
     again = {one.task_id: one for one in reruns(history)}
-    begun = {worker: attempts_begun(log) for worker, log in logs.items()}
     for task in held:
         one = again.get(task)
         if one is None:
             found.append(f"task {number(task)} was held by {victim} and did not run again")
         elif (one.first, one.attempt) != (victim, 2) or one.then == victim:
             found.append(f"task {number(task)} ran again as attempt {one.attempt}, by {one.then} after {one.first}")
-        elif (task, 2) not in begun[one.then]:
+        elif stage(logs[one.then], task, 2) is not Stage.ENDED:
             found.append(f"task {number(task)} is not in the log of {one.then}")
     return found
 
@@ -76,3 +84,7 @@ def doubts(
 def number(task_id: str) -> int:
     """A task's number within its fan-out, from 0."""
     return int(task_id.rsplit("-", 1)[1])
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8").splitlines() if log.exists() else []

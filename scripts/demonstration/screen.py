@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from scripts.demonstration.evidence import Rerun, number
+from scripts.demonstration.evidence import Rerun, Stage, number
 
 _PLAIN_WIDTH = 110
 _PLAIN_EVERY = 10.0
@@ -90,13 +90,13 @@ class Screen:
             self._console.print(f"Not parsed, to begin with: {escape(broken)}", soft_wrap=True)
         self._console.print()
 
-    def reruns(self, tasks: Sequence[Rerun]) -> None:
-        """Show the tasks that ran again."""
+    def reruns(self, tasks: Sequence[tuple[Rerun, Stage]]) -> None:
+        """Show the tasks that ran again, each with how far it was before."""
         table = Table(title="Tasks that ran again", title_justify="left", title_style="bold")
-        for name in ("task", "first leased by", "ended by", "as attempt"):
+        for name in ("task", "first leased by", "when that was killed", "ended by", "as attempt"):
             table.add_column(name, justify="right" if name in ("task", "as attempt") else "left")
-        for one in tasks:
-            table.add_row(str(number(one.task_id)), escape(one.first), escape(one.then), str(one.attempt))
+        for one, stage in tasks:
+            table.add_row(str(number(one.task_id)), escape(one.first), stage.value, escape(one.then), str(one.attempt))
         self._console.print(table)
         self._console.print()
 

@@ -158,7 +158,7 @@ class Story:
         if doubts:
             raise Failed("the history of the job is not as it should be: " + "; ".join(doubts), cluster.node.output)
         again = evidence.reruns(history)
-        self._screen.reruns(again)
+        self._screen.reruns([(one, evidence.stage(logs[one.first], one.task_id, 1)) for one in again])
         self._screen.step("tasks", f"{share.total()}, each ended once: {ended}")
 
     def _check_report(self, report: Mapping[str, Any]) -> None:

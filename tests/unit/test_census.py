@@ -194,6 +194,9 @@ def test_what_does_not_add_up_after_a_kill_is_told(tmp_path: Path) -> None:
     assert evidence.doubts(history, ["j-1-1"], logs, "two") == []
     assert [one.task_id for one in evidence.reruns(history)] == ["j-1-1"]
     assert evidence.share(history) == {"one": 2}
+    assert evidence.stage(logs["two"], "j-1-1", 1) is evidence.Stage.BEGUN
+    assert evidence.stage(logs["one"], "j-1-1", 2) is evidence.Stage.ENDED
+    assert evidence.stage(logs["two"], "j-1-2", 1) is evidence.Stage.OFFERED
     for wrong in (
         [*history, history[0]],
         history[:1],
