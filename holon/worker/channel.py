@@ -39,6 +39,7 @@ _REFUSED = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
+_DETAILS = "grpc-status-details-bin"
 _HINTS = {
     grpc.StatusCode.UNAUTHENTICATED: "check WORKER_TOKEN and the certificate; both may have expired",
     grpc.StatusCode.PERMISSION_DENIED: "check that WORKER_ID is the one that the certificate or token stands for",
@@ -96,10 +97,13 @@ def open_stream(channel: grpc.aio.Channel, credentials: Credentials) -> Call:
     return stub.Session(metadata=metadata, wait_for_ready=False)
 
 
-async def end_of(call: Call, url: NodeUrl) -> Ended:
+async def end_of(call: Call, url: NodeUrl, *, welcomed: bool) -> Ended:
     """What the end of a stream means. It must have ended, or be about to.
 
     A local cancel and a reset by the node look the same here, so who cancelled must know.
+
+    Arguments:
+        welcomed: whether the node had spoken, so that the connection itself is in order.
     """
     try:
         code, details = await call.code(), await call.details() or ""
@@ -112,7 +116,8 @@ async def end_of(call: Call, url: NodeUrl) -> Ended:
     if code is grpc.StatusCode.OK:
         return Ended(f"{url}: the node ended the stream")
     message = f"{url}: {code.name}: {details}"
-    if hint := _hint(code, url):
+    # A node that ends a stream says more than a status; without that, nobody may have listened at all.
+    if hint := _hint(code, url, told=welcomed or any(key == _DETAILS for key, _ in trailers)):
         message = f"{message} ({hint})"
     reasons = details + " ".join(str(value) for _, value in trailers)
     return Ended(
@@ -125,8 +130,8 @@ async def end_of(call: Call, url: NodeUrl) -> Ended:
     )
 
 
-def _hint(code: grpc.StatusCode, url: NodeUrl) -> str:
-    if code is grpc.StatusCode.UNAVAILABLE:
+def _hint(code: grpc.StatusCode, url: NodeUrl, *, told: bool) -> str:
+    if code is grpc.StatusCode.UNAVAILABLE and not told:
         return _TLS_HINT if url.secure else _PLAINTEXT_HINT
     return _HINTS.get(code, "")
 

@@ -27,6 +27,8 @@ _log = logging.getLogger("holon.worker")
 # What grpc.aio raises when a stream ends under a read or a write; a reset by the node among them looks like a cancel.
 _FAILURES = (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError)
 _CANCELLED_ENDS = 1.0
+# A timer this late says that the process was stopped, or the machine asleep.
+_LATE = 1.0
 _HEARTBEAT = 10.0
 _SILENCE = 25.0
 MAX_PAYLOAD_BYTES = 1024 * 1024
@@ -73,6 +75,7 @@ class Session:
         self._updates = self._writer.lane(_updates_frame)
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._connected = False
+        self._welcomed = False
         self._credits: int | None = None
         self._sequence = 0
         self._interval = _HEARTBEAT
@@ -116,6 +119,7 @@ class Session:
         if not done:
             raise Ended(f"{self.url}: no Welcome within {self._timing.welcome:g} s")
         self.welcome = welcome = greeting.result()
+        self._welcomed = True
         self._heard = self._loop.time()
         self._writer.max_message_bytes = welcome.max_message_bytes or MAX_MESSAGE_BYTES
         self._silence = _seconds(welcome.silence_timeout, _SILENCE)
@@ -222,7 +226,7 @@ class Session:
             await self._translate(error)
             raise
         if not isinstance(frame, worker_pb2.SessionResponse):
-            raise await end_of(self._call, self.url)
+            raise await end_of(self._call, self.url, welcomed=self._welcomed)
         return frame
 
     async def _translate(self, error: BaseException) -> None:
@@ -230,7 +234,7 @@ class Session:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
             raise error
-        raise await end_of(self._call, self.url) from None
+        raise await end_of(self._call, self.url, welcomed=self._welcomed) from None
 
     async def _watch(self) -> None:
         """Raise once the node is silent for too long, or somebody broke off."""
@@ -238,9 +242,13 @@ class Session:
             left = self._heard + self._silence - self._loop.time()
             if left <= 0:
                 raise Ended(f"{self.url}: nothing heard for {self._silence:g} s")
+            due = self._loop.time() + left
             done, _ = await asyncio.wait((self._broken,), timeout=left)
             if done:
                 self._broken.result()
+            if self._loop.time() - due > _LATE:
+                # This process stood still, not the node: what it sent meanwhile is about to be read.
+                self._heard = max(self._heard, self._loop.time() - self._silence + _LATE)
 
     def _beat(self) -> None:
         self._stop_beating()
