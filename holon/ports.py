@@ -522,6 +522,14 @@ class Storage(Steps, Leases, Reads, Protocol):
         """Wake-ups, as they come; several are folded into one while nobody looks."""
         ...
 
+    async def failure(self) -> None:
+        """Wait until the store is broken for good.
+
+        Raises:
+            StoreUnavailable: it is; only a new process can tell what was written.
+        """
+        ...
+
     async def purge(self, finished_before: int, limit: int) -> int:
         """Delete jobs that ended before this time, with all that is theirs; how many were."""
         ...

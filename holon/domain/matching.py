@@ -12,19 +12,20 @@ ANY_CONTRACT = ""
 class Need:
     """What a task needs: a skill, a version and type of it if it says so, and a contract that accepts its params.
 
-    `contracts` are the ids, in order, of all known contracts of the skill that accept the params. `ANY_CONTRACT`,
-    the contract of a skill without an input schema, accepts everything and is not listed. `key` is the match key:
-    equal for all tasks that exactly the same workers can do.
+    `contracts` are the ids, in order, of the contracts of the skill that accept the params, `refused` of those that do
+    not: a contract in neither has not been tried yet. `ANY_CONTRACT`, the contract of a skill without an input schema,
+    accepts everything and is not listed. `key` is the match key: equal only for tasks that the same workers can do.
     """
 
     skill: str
     version: str = ""
     type: str = ""
     contracts: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        text = "\x1f".join((self.skill, self.version, self.type, *self.contracts))
+        text = "\x1f".join((self.skill, self.version, self.type, *self.contracts, "", *self.refused))
         object.__setattr__(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
 
 

@@ -60,7 +60,7 @@ class Engine:
         self.jobs = Jobs(store, self.slots, self.blueprints, contracts, self.dispatcher, settings.max_payload)
         tools = Tools(store, self.slots, self.blueprints, needs, self.dispatcher, bounds)
         self._executor = Executor(tools, store_settings.claim)
-        self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches)
+        self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs)
         self._retention = Retention(store, settings.job_retention)
 
     def __repr__(self) -> str:

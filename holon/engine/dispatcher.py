@@ -124,14 +124,16 @@ class Dispatcher:
                     self._fitting[key][session.session_id] = session
         return key
 
-    async def wait_for(self, keys: Iterable[str]) -> None:
-        """Tasks of these match keys wait for a lease; needs that are not known yet are looked up."""
+    async def wait_for(self, keys: Iterable[str]) -> Sequence[Need]:
+        """Tasks of these match keys wait for a lease; answers with their needs, looked up if not known yet."""
         keys = set(keys)
         if any(key not in self._needs for key in keys):
             for need in (await self._store.needs()).values():
                 self.learn(need)
-        self._waiting.update(key for key in keys if key in self._needs)
+        known = [key for key in keys if key in self._needs]
+        self._waiting.update(known)
         self.look()
+        return [self._needs[key] for key in known]
 
     def why(self, need: Need) -> str:
         """Why a task with this need waits, in a sentence."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,12 +30,10 @@ class Needs:
 
     def of(self, skill: str, params: Any, version: str = "", kind: str = "") -> Need:
         """The need of a task with these params."""
-        known = self._by_skill.get(skill, ())
-        accepted = tuple(contract for contract in known if self._contracts.accepts(contract, params))
-        return _need(skill, version, kind, accepted)
+        return self._with(_need(skill, version, kind, (), ()), self._by_skill.get(skill, ()), params)
 
     async def learn(self, skill: str, schema: Mapping[str, Any] | None) -> tuple[str, bool]:
-        """Know a contract of a skill; answers with its id, and whether waiting tasks were tried on it.
+        """Know a contract of a skill; answers with its id, and whether it is new here.
 
         Raises:
             InvalidArgument: (SCHEMA_INVALID) the schema cannot be used.
@@ -43,25 +41,38 @@ class Needs:
         contract = self._contracts.add(dict(schema) if schema else None)
         if contract == ANY_CONTRACT or contract in self._by_skill[skill]:
             return contract, False
-        self._by_skill[skill] = sorted([*self._by_skill[skill], contract])
-        for key, (need, _) in (await self._store.queued(skill)).items():
-            if contract not in need.contracts:
-                await self._try_on(key, need, contract)
+        self._by_skill[skill].append(contract)
+        await self.renew([need for need, _ in (await self._store.queued(skill)).values()])
         return contract, True
 
-    async def _try_on(self, key: str, need: Need, contract: str) -> None:
-        """Move the waiting tasks of one match key that the new contract accepts; those that come later know it."""
-        wider = _need(need.skill, need.version, need.type, tuple(sorted((*need.contracts, contract))))
-        after = ""
-        while page := await self._store.queued_tasks(key, after, PAGE):
-            fitting = [
-                (task.id, wider) for task in page if self._contracts.accepts(contract, decode(task.params, task.id))
-            ]
-            if fitting:
-                await self._store.rekey(fitting)
-            after = page[-1].id
+    async def renew(self, needs: Iterable[Need]) -> None:
+        """Try waiting tasks with these needs on the contracts that their needs do not speak of yet.
+
+        A need can be older than a contract: its task waited already, or was decided upon while the contract came.
+        """
+        for need in needs:
+            untried = [one for one in self._by_skill.get(need.skill, ()) if one not in (*need.contracts, *need.refused)]
+            after = ""
+            while untried and (page := await self._store.queued_tasks(need.key, after, PAGE)):
+                after = page[-1].id
+                await self._store.rekey(
+                    [(task.id, self._with(need, untried, decode(task.params, task.id))) for task in page]
+                )
+
+    def _with(self, need: Need, untried: Sequence[str], params: Any) -> Need:
+        accepted = [contract for contract in untried if self._contracts.accepts(contract, params)]
+        refused = [contract for contract in untried if contract not in accepted]
+        if not untried:
+            return need
+        return _need(
+            need.skill,
+            need.version,
+            need.type,
+            tuple(sorted((*need.contracts, *accepted))),
+            tuple(sorted((*need.refused, *refused))),
+        )
 
 
 @lru_cache(maxsize=4096)
-def _need(skill: str, version: str, kind: str, contracts: tuple[str, ...]) -> Need:
-    return Need(skill, version, kind, contracts)
+def _need(skill: str, version: str, kind: str, contracts: tuple[str, ...], refused: tuple[str, ...]) -> Need:
+    return Need(skill, version, kind, contracts, refused)

@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from holon.domain.retries import retry_after
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy
@@ -13,7 +14,7 @@ from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher, Session
 from holon.engine.payloads import decode
 from holon.engine.slots import Slots
-from holon.errors import InvalidArgument, StoreUnavailable
+from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import Completed, Result, Storage, Superseded
 
 log = logging.getLogger(__name__)
@@ -105,13 +106,12 @@ class Results:
         outcome = one.outcome
         if one.broken is not None:
             return outcome, one.broken
-        if len(outcome.data) > self._max_payload:
-            message = f"the data of the result has {len(outcome.data)} bytes, over the limit of {self._max_payload}"
-            return _refused(session, LIMIT_EXCEEDED, InvalidArgument(message, code="PAYLOAD_TOO_LARGE"))
         try:
-            data = decode(outcome.data, "the data of the result")
+            data = self._decoded(outcome.data, "the data of the result")
+            if outcome.error is not None:
+                self._decoded(outcome.error.details, "the details of the result's error")
         except InvalidArgument as error:
-            return _refused(session, CONTRACT_VIOLATION, error)
+            return _refused(session, LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION, error)
         if outcome.status == FAILURE:
             return outcome, None
         if data is not None and not isinstance(data, dict):
@@ -126,6 +126,11 @@ class Results:
                 broken = InvalidArgument(message, code="SCHEMA_MISMATCH", details=violations)
                 return _refused(session, CONTRACT_VIOLATION, broken)
         return outcome, None
+
+    def _decoded(self, text: bytes, what: str) -> Any:
+        if len(text) > self._max_payload:
+            raise TooLarge(f"{what} has {len(text)} bytes, over the limit of {self._max_payload}")
+        return decode(text, what)
 
     async def _result(self, session: Session, one: Reported, outcome: Outcome) -> Result:
         if outcome.status != FAILURE:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 
 from holon.engine.dispatcher import Dispatcher
+from holon.engine.needs import Needs
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
 from holon.errors import StoreUnavailable
@@ -23,11 +24,12 @@ LOOK_EVERY_S = 10.0
 class Wakeups:
     """Claims what is ready, fires what is due, spawns what is wanted, and asks for stops."""
 
-    def __init__(self, store: Storage, slots: Slots, dispatcher: Dispatcher, touches: Touches) -> None:
+    def __init__(self, store: Storage, slots: Slots, dispatcher: Dispatcher, touches: Touches, needs: Needs) -> None:
         self._store = store
         self._slots = slots
         self._dispatcher = dispatcher
         self._touches = touches
+        self._needs = needs
         self._ready = asyncio.Event()
         self._timer = asyncio.Event()
         self._due: int | None = 0
@@ -55,7 +57,7 @@ class Wakeups:
             self._want(hint.spawns)
             if hint.keys:
                 try:
-                    await self._dispatcher.wait_for(hint.keys)
+                    await self._needs.renew(await self._dispatcher.wait_for(hint.keys))
                 except StoreUnavailable as error:
                     log.warning("cannot look up what waits: %s", error.message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
@@ -70,6 +71,9 @@ class MemoryStorage:
     def configure(self, settings: StoreSettings) -> None:
         """Take the node's settings; before the first operation."""
         self._tables.settings = settings
+
+    async def failure(self) -> None:
+        await asyncio.Event().wait()
 
     def now(self) -> int:
         return self._clock.now_ms()

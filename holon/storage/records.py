@@ -209,13 +209,21 @@ def decode_history(record: bytes) -> list[HistoryEvent]:
 
 def encode_need(need: Need) -> bytes:
     """A need as bytes."""
-    return _pack(need.skill, need.version, need.type, need.contracts)
+    return _pack(*_need_fields(need))
+
+
+def _need_fields(need: Need) -> tuple[Any, ...]:
+    return need.skill, need.version, need.type, need.contracts, need.refused
+
+
+def _need(fields: list[Any]) -> Need:
+    skill, version, kind, contracts, refused = fields
+    return Need(skill, version, kind, tuple(contracts), tuple(refused))
 
 
 def decode_need(record: bytes) -> Need:
     """A need from its bytes."""
-    fields = _unpack(record)
-    return Need(fields[1], fields[2], fields[3], tuple(fields[4]))
+    return _need(_unpack(record)[1:])
 
 
 def encode_chunk(chunk: tuple[NewTask, ...]) -> bytes:
@@ -228,7 +236,7 @@ def _new_task_fields(task: NewTask) -> tuple[Any, ...]:
     return (
         task.id,
         task.index,
-        (need.skill, need.version, need.type, need.contracts),
+        _need_fields(need),
         task.params,
         task.priority,
         task.execution_timeout,
@@ -244,7 +252,7 @@ def decode_chunk(record: bytes) -> tuple[NewTask, ...]:
         NewTask(
             id=fields[0],
             index=fields[1],
-            need=Need(fields[2][0], fields[2][1], fields[2][2], tuple(fields[2][3])),
+            need=_need(fields[2]),
             params=fields[3],
             priority=fields[4],
             execution_timeout=fields[5],

@@ -175,6 +175,8 @@ class Session:
 
     def leave(self) -> None:
         """Half-close once all that waits is sent, beat no more, and give the node a while to end the stream."""
+        if self.end:
+            return
         self._stop_beating()
         self._writer.close()
         self._farewell = self._loop.call_later(

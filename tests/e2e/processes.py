@@ -66,6 +66,7 @@ class Process:
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
         self._folder = folder
         self.output = folder / f"{name}.log"
+        self.starts = 0
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -82,6 +83,14 @@ class Process:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, cwd=self._folder, env=self._env, stdout=output, stderr=output, stdin=-3
             )
+
+        self.starts += 1
+
+    async def restarted(self) -> None:
+        """Start the process again whenever it ends, until cancelled."""
+        while True:
+            await self.wait()
+            await self.start()
 
     async def end(self, number: int = signal.SIGKILL) -> int:
         """Send a signal and wait for the end; the exit code."""
@@ -188,7 +197,9 @@ class Node:
         """The job when it is over."""
 
         async def over() -> bool:
-            return (await self.job(job_id))["finished_at"] is not None
+            with contextlib.suppress(httpx.TransportError):
+                return (await self.job(job_id))["finished_at"] is not None
+            return False
 
         await until(over, f"job {job_id} is over", seconds)
         return await self.job(job_id)

@@ -102,25 +102,18 @@ async def test_i6_a_handler_that_kills_the_process_ends_alone(tmp_path: Path) ->
     worker = node.worker("w1", "echo_worker.py")
     async with ended_with_test(node, worker):
         await node.start()
-        beside = [await node.create("/jobs/echo", {"n": n}) for n in range(20)]
-        deadly = await node.create("/jobs/deadly", {})
-        for _ in range(8):
-            beside.append(await node.create("/jobs/echo", {"n": 20})) if node.process.alive else None
-            try:
-                async with asyncio.timeout(4):
-                    await node.process.wait()
-            except TimeoutError:
-                break
-            await node.process.start()
-            try:
-                await node.until_open()
-            except AssertionError:
-                continue
+        supervisor = asyncio.create_task(node.process.restarted())
+        beside = [await node.create("/jobs/echo", {"n": n}) for n in range(10)]
+        deadly, *others = await asyncio.gather(
+            node.create("/jobs/deadly", {}), *(node.create("/jobs/echo", {"n": n}) for n in range(10))
+        )
         job = await node.ended(deadly)
         assert (job["status"], job["error"]["code"]) == ("quarantined", "HANDLER_CRASHED")
         await worker.start()
-        for other in beside:
+        for other in (*beside, *others):
             assert (await node.ended(other))["status"] == "finished"
+        supervisor.cancel()
+        assert node.process.starts == 6
 
 
 @pytest.mark.slow
@@ -130,18 +123,12 @@ async def test_i6_a_task_that_kills_each_worker_ends_in_quarantine(tmp_path: Pat
     async with ended_with_test(node, worker):
         await node.start()
         job_id = await node.create("/jobs/poison", {})
-        deaths = 0
-        while (job := await node.job(job_id))["finished_at"] is None:
-            await worker.start()
-            waiting = asyncio.create_task(worker.wait())
-            ended = asyncio.create_task(node.ended(job_id))
-            await asyncio.wait((waiting, ended), return_when=asyncio.FIRST_COMPLETED)
-            deaths += waiting.done()
-            ended.cancel()
-            waiting.cancel()
-        assert job["status"] == "quarantined"
-        assert "WORKER_LOST" in job["error"]["code"]
-        assert deaths == 10
+        await worker.start()
+        supervisor = asyncio.create_task(worker.restarted())
+        job = await node.ended(job_id, 120)
+        supervisor.cancel()
+        assert (job["status"], job["error"]["code"]) == ("quarantined", "WORKER_LOST")
+        assert len([line for line in work_log(tmp_path, "w1") if line["what"] == "begin"]) == 10
 
 
 @pytest.mark.slow

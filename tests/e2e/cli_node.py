@@ -1,0 +1,171 @@
+"""A development node and its worker as a user starts them, and the other commands run beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-c", "from holon.cli import main; main()")
+GUARD = 60.0
+ANY_PORTS = ("--api-port", "0", "--grpc-port", "0", "--client-grpc-port", "0")
+
+BLUEPRINTS = """
+import asyncio
+
+from holon import Blueprint
+from holon.context import ActionFactory
+
+
+def one_task(name, skill):
+    blueprint = Blueprint(name, api_endpoint=f"/jobs/{name}", api_version="v1")
+
+    @blueprint.handler(is_start=True)
+    async def start(initial_data: dict, actions: ActionFactory):
+        actions.dispatch_task(skill, initial_data, transitions={"success": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end(): ...
+
+    return blueprint
+
+
+double = one_task("double", "double")
+poison = one_task("poison", "poison")
+waiting = one_task("waiting", "nobody-has-this")
+
+failing = Blueprint("failing", api_endpoint="/failing")
+
+
+@failing.handler(is_start=True, is_end=True, outcome="failed")
+async def only(): ...
+
+
+slow = Blueprint("slow", api_endpoint="/slow")
+
+
+@slow.handler(is_start=True, is_end=True)
+async def sleep():
+    await asyncio.sleep(600)
+"""
+
+WORKER = """
+from holon.worker import TaskError, Worker
+
+worker = Worker()
+
+
+@worker.skill
+def double(n: int) -> dict:
+    return {"twice": 2 * n}
+
+
+@worker.skill
+def poison() -> dict:
+    raise TaskError("PERMANENT_ERROR", "not \\x1b[31mred")
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(more: Mapping[str, str] = {}) -> dict[str, str]:
+    """The environment of a user who has set nothing but `more`."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **more}
+
+
+def holon(folder: Path, *arguments: str, env: Mapping[str, str] = {}, stdin: str = "") -> Ran:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment(env),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=GUARD,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+class Started:
+    """A command that goes on until it is told to end; it never outlives its test."""
+
+    def __init__(self, folder: Path, *arguments: str, env: Mapping[str, str] = {}) -> None:
+        self._log = folder / f"{arguments[0]}-{os.urandom(3).hex()}.log"
+        with self._log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                cwd=folder,
+                env=environment(env),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"it ended:\n{self.log}"
+        return line
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Tell it to end; its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(GUARD)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(GUARD)
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def project(folder: Path) -> Path:
+    """A folder with blueprints and a worker, as a user has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "blueprints").mkdir()
+    (folder / "blueprints" / "flows.py").write_text(BLUEPRINTS)
+    (folder / "my_worker.py").write_text(WORKER)
+    return folder
+
+
+def serve(folder: Path, *options: str, env: Mapping[str, str] = {}) -> tuple[Started, dict[str, str]]:
+    """A node with its doors open, and where they are."""
+    node = Started(folder, "serve", *ANY_PORTS, "--json", *options, env=env)
+    doors: dict[str, str] = json.loads(node.line())
+    return node, doors
+
+
+def until(so: Callable[[], Any], what: str) -> None:
+    """Wait for something that another process does, and that nothing here can be told of."""
+    ends = time.monotonic() + GUARD
+    while not so():
+        assert time.monotonic() < ends, what
+        time.sleep(0.02)

@@ -1,0 +1,178 @@
+"""The command line beside a development node: what it prints, and the codes that it exits with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.cli_node import GUARD, Ran, Started, holon, project, serve, until
+
+
+@dataclass(frozen=True)
+class Dev:
+    folder: Path
+    doors: dict[str, str]
+    node: Started
+
+    @property
+    def file(self) -> dict[str, Any]:
+        return tomllib.loads((self.folder / ".holon/dev.toml").read_text())
+
+    def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Ran:
+        return holon(self.folder, *arguments, stdin=stdin, env=env)
+
+    def jobs(self, query: str) -> list[dict[str, Any]]:
+        headers = {"X-Client-Token": self.file["HOLON_TOKEN"]}
+        reply = httpx.get(f"{self.doors['http']}/api/v1/jobs?{query}", headers=headers, trust_env=False)
+        found: list[dict[str, Any]] = reply.json()["jobs"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """A node of `serve --dev`, and a worker of `worker run`, in one folder."""
+    folder = project(tmp_path_factory.mktemp("dev"))
+    node, doors = serve(folder, "--dev")
+    worker = Started(folder, "worker", "run", "my_worker:worker", "--id", "w-cli")
+    try:
+        yield Dev(folder, doors, node)
+    finally:
+        worker.kill()
+        node.kill()
+
+
+def test_a_job_is_created_done_by_the_worker_and_shown(dev: Dev) -> None:
+    done = dev("jobs", "create", "double", "--data", '{"n": 21}', "--wait", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json["result"] == {"twice": 42}
+    shown = dev("jobs", "get", done.json["id"], "--json")
+    assert shown.json == done.json
+    headers = {"X-Client-Token": dev.file["HOLON_TOKEN"]}
+    reply = httpx.get(f"{dev.doors['http']}/api/v1/jobs/{done.json['id']}", headers=headers, trust_env=False)
+    assert shown.json == reply.json()
+    text = dev("jobs", "get", done.json["id"]).out
+    assert '{"twice":42}' in text
+    assert "finished" in text
+
+
+def test_the_history_names_the_worker_that_its_certificate_names(dev: Dev) -> None:
+    job = dev("jobs", "create", "double", "-d", '{"n": 1}', "--wait", "--json").json
+    events = dev("jobs", "history", job["id"], "--json").json["events"]
+    assert [event["event_type"] for event in events][:1] == ["job_created"]
+    assert {event["worker_id"] for event in events if event["worker_id"]} == {"w-cli"}
+    assert "job_completed" in dev("jobs", "history", job["id"]).out
+
+
+def test_a_created_job_is_named_alone_on_its_line(dev: Dev) -> None:
+    made = dev("jobs", "create", "waiting")
+    assert made.code == 0
+    (job_id,) = made.out.split()
+    assert dev("jobs", "get", job_id, "--json").json["status"] == "waiting_for_worker"
+    made = dev("jobs", "create", "waiting", "--json")
+    assert made.json.keys() == {"status", "job_id"}
+
+
+def test_data_comes_from_a_file_or_from_standard_input(dev: Dev) -> None:
+    (dev.folder / "data.json").write_text('{"n": 4}')
+    assert dev("jobs", "create", "double", "-d", "@data.json", "--wait", "--json").json["result"] == {"twice": 8}
+    assert dev("jobs", "create", "double", "-d", "-", "--wait", "--json", stdin='{"n": 5}').json["result"] == {
+        "twice": 10
+    }
+
+
+def test_one_request_id_makes_one_job(dev: Dev) -> None:
+    first, again = (dev("jobs", "create", "waiting", "--request-id", "order-7") for _ in range(2))
+    assert first.out == again.out
+
+
+def test_how_a_job_ended_is_the_exit_code_of_waiting_for_it(dev: Dev) -> None:
+    failed = dev("jobs", "create", "failing", "--wait")
+    assert failed.code == 10
+    assert "ENDED_FAILED" in failed.out
+    quarantined = dev("jobs", "create", "poison", "--wait")
+    assert quarantined.code == 11
+    assert r"not \x1b[31mred" in quarantined.out
+    waited = dev("jobs", "create", "waiting", "--wait", "--wait-timeout", "0.1")
+    assert waited.code == 13
+    assert "goes on" in waited.err
+
+
+def test_a_cancel_ends_a_job_and_who_waits_for_it_is_told(dev: Dev) -> None:
+    waiting = Started(dev.folder, "jobs", "create", "waiting", "--wait", "--request-id", "to-cancel")
+    try:
+        job_id = dev("jobs", "create", "waiting", "--request-id", "to-cancel").out.strip()
+        cancelled = dev("jobs", "cancel", job_id, "--json")
+        assert cancelled.json == {"status": "cancellation_request_accepted"}
+        assert waiting.process.wait(GUARD) == 12
+        assert dev("jobs", "cancel", job_id).code == 1
+    finally:
+        waiting.kill()
+
+
+def test_jobs_are_listed_in_pages_and_by_status(dev: Dev) -> None:
+    for _ in range(2):
+        dev("jobs", "create", "failing", "--wait")
+    page = dev("jobs", "list", "--status", "failed", "--blueprint", "failing", "--limit", "1", "--json").json
+    assert [job["status"] for job in page["jobs"]] == ["failed"]
+    assert "result" not in page["jobs"][0]
+    token = page["next_page_token"]
+    following = dev("jobs", "list", "--status", "failed", "--limit", "1", "--page-token", token, "--json").json
+    assert following["jobs"][0]["id"] != page["jobs"][0]["id"]
+    text = dev("jobs", "list", "--limit", "1").out
+    assert "BLUEPRINT" in text
+    assert "more: --page-token" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "code", "says"),
+    [
+        (("jobs", "get", "none"), {}, 4, "Job not found"),
+        (("jobs", "create", "nothing"), {}, 4, "nothing"),
+        (("jobs", "list"), {"HOLON_TOKEN": "wrong"}, 5, "Invalid token"),
+        (("jobs", "list"), {"HOLON_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1"),
+        (("jobs", "list"), {"HOLON_URL": "127.0.0.1"}, 2, "grpcs://"),
+        (("jobs", "list", "--status", "done"), {}, 2, "done"),
+        (("jobs", "create", "double", "--data", "{"), {}, 2, "--data is no JSON"),
+        (("jobs", "create", "double", "--data", "[]"), {}, 2, "initial_data"),
+        (("jobs", "create", "double", "--data", "@missing.json"), {}, 2, "missing.json cannot be read"),
+        (("jobs", "create", "double", "--dispatch-timeout", "-1"), {}, 2, "dispatch_timeout"),
+        (("jobs", "list", "--limit", "0"), {}, 2, "--limit"),
+        (("jobs", "ls"), {}, 2, "ls"),
+    ],
+)
+def test_what_went_wrong_is_told_and_is_the_exit_code(
+    dev: Dev, arguments: tuple[str, ...], env: dict[str, str], code: int, says: str
+) -> None:
+    ran = dev(*arguments, **env)
+    assert (ran.code, ran.out) == (code, "")
+    assert says in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_an_error_is_json_where_that_is_asked_for(dev: Dev) -> None:
+    told = json.loads(dev("jobs", "get", "none", "--json").err)
+    assert told == {"error": "Job not found: 'none'", "code": "JOB_NOT_FOUND", "details": []}
+
+
+def test_the_token_of_the_development_node_is_sent_to_no_other(dev: Dev) -> None:
+    ran = dev("jobs", "list", HOLON_URL=dev.file["HOLON_URL"], HOLON_CA=dev.file["HOLON_CA"])
+    assert ran.code == 5
+    assert "Missing" in ran.err
+
+
+def test_a_command_that_is_interrupted_says_so(dev: Dev) -> None:
+    before = len(dev.jobs("limit=1000"))
+    waiting = Started(dev.folder, "jobs", "create", "waiting", "--wait")
+    try:
+        until(lambda: len(dev.jobs("limit=1000")) > before, "it waits")
+        assert waiting.end(signal.SIGINT) == 130
+    finally:
+        waiting.kill()

@@ -1,0 +1,166 @@
+"""The command line: how `serve` and `worker run` begin and end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import stat
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from holon.security.certificates import describe
+from tests.e2e.cli_node import ANY_PORTS, Started, holon, project, serve, until
+
+TOKEN = "a-token-for-tests-of-the-command-line"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return project(tmp_path / "it")
+
+
+@pytest.fixture
+def started() -> Iterator[list[Started]]:
+    """What a test starts, ended with it."""
+    every: list[Started] = []
+    yield every
+    for one in every:
+        one.kill()
+
+
+def test_a_node_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, started: list[Started]) -> None:
+    node, doors = serve(folder, env={"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN})
+    started.append(node)
+    assert doors.keys() == {"http", "workers", "clients"}
+    assert doors["clients"].startswith("grpc://127.0.0.1:")
+    assert httpx.get(f"{doors['http']}/_public/status", trust_env=False).json() == {"status": "ok"}
+    listed = holon(folder, "jobs", "list", "--json", env={"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN})
+    assert listed.json == {"jobs": [], "next_page_token": ""}
+    assert node.end(signal.SIGTERM) == 0
+    assert "Traceback" not in node.log
+    assert TOKEN not in node.log
+
+
+def test_a_second_signal_ends_a_node_that_drains_at_once(folder: Path, started: list[Started]) -> None:
+    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": "600"}
+    node, doors = serve(folder, "--blueprints", "blueprints", env=env)
+    started.append(node)
+    client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
+    job_id = holon(folder, "jobs", "create", "slow", env=client).out.strip()
+    until(lambda: holon(folder, "jobs", "get", job_id, "--json", env=client).json["status"] == "running", "it runs")
+    node.process.send_signal(signal.SIGINT)
+    status = f"{doors['http']}/_public/status"
+    until(lambda: httpx.get(status, trust_env=False).status_code == 503, "it drains")
+    assert node.process.poll() is None
+    node.end(signal.SIGINT)
+    assert "Traceback" not in node.log
+
+
+def test_every_wrong_setting_is_listed_at_once(tmp_path: Path) -> None:
+    env = {"API_PORT": "http", "TLS_CERT_PATH": "nothing.pem", "GRPC_HOST": "0.0.0.0"}
+    ran = holon(tmp_path, "serve", "--log-level", "LOUD", env=env)
+    assert (ran.code, ran.out) == (2, "")
+    for name in ("API_PORT", "TLS_CERT_PATH", "TLS_KEY_PATH", "LOG_LEVEL"):
+        assert name in ran.err
+    told = json.loads(holon(tmp_path, "serve", "--json", env=env).err)
+    assert told["code"] == "CONFIG_INVALID"
+    assert {"API_PORT", "TLS_CERT_PATH"} <= {detail["field"] for detail in told["details"]}
+
+
+def test_a_port_in_use_is_told_with_the_setting_to_change(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = holon(
+            tmp_path, "serve", *ANY_PORTS, "--api-port", str(taken.getsockname()[1]), env={"STORAGE_URI": "memory://"}
+        )
+    assert ran.code == 2
+    assert "API_PORT" in ran.err
+    assert "in use" in ran.err
+
+
+def test_a_blueprint_that_is_not_sound_keeps_a_node_from_starting(folder: Path) -> None:
+    (folder / "blueprints" / "bad.py").write_text("from holon import Blueprint\nbad = Blueprint('bad')\n")
+    ran = holon(folder, "serve", *ANY_PORTS, env={"STORAGE_URI": "memory://", "BLUEPRINTS_DIR": "blueprints"})
+    assert ran.code == 2
+    assert "bad.py" in ran.err
+
+
+# Development ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_development_node_makes_what_it_needs_and_keeps_it(folder: Path, started: list[Started]) -> None:
+    node, doors = serve(folder, "--dev")
+    started.append(node)
+    file = folder / ".holon/dev.toml"
+    first = tomllib.loads(file.read_text())
+    assert doors["clients"] == first["HOLON_URL"]
+    assert doors["http"] == first["HOLON_HTTP_URL"]
+    assert first["HOLON_URL"].startswith("grpcs://127.0.0.1:")
+    assert doors["workers"] == first["worker"]["NODE_URL"]
+    assert len(first["HOLON_TOKEN"]) >= 32
+    for secret in (file, folder / "certs/ca.key", folder / "certs/server.key"):
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert first["HOLON_TOKEN"] not in node.log
+    assert node.end() == 0
+
+    certificates = [(folder / "certs" / name).read_bytes() for name in ("ca.pem", "server.pem")]
+    node, _ = serve(folder, "--dev")
+    started.append(node)
+    assert tomllib.loads(file.read_text())["HOLON_TOKEN"] == first["HOLON_TOKEN"]
+    assert [(folder / "certs" / name).read_bytes() for name in ("ca.pem", "server.pem")] == certificates
+
+
+def test_a_server_certificate_of_another_authority_is_made_anew(folder: Path) -> None:
+    holon(folder, "certs", "dev")
+    for name in ("ca.pem", "ca.key"):
+        (folder / "certs" / name).unlink()
+    before = describe(folder / "certs/server.pem")[0]
+    holon(folder, "certs", "dev")
+    after = describe(folder / "certs/server.pem")[0]
+    assert after.serial != before.serial
+    assert after.issuer == describe(folder / "certs/ca.pem")[0].subject
+
+
+def test_a_development_node_is_for_its_own_machine_only(folder: Path) -> None:
+    ran = holon(folder, "serve", "--dev", env={"API_HOST": "0.0.0.0", "API_BEHIND_PROXY": "true"})
+    assert ran.code == 2
+    assert "API_HOST" in ran.err
+    assert not (folder / ".holon").exists()
+
+
+# Workers -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, started: list[Started]) -> None:
+    node, _ = serve(folder, "--dev", env={"STORAGE_URI": "memory://"})
+    started.append(node)
+    worker = Started(folder, "worker", "run", "my_worker:worker")
+    started.append(worker)
+    until(lambda: "session" in worker.log, "it is welcomed")
+    job = holon(folder, "jobs", "create", "double", "-d", '{"n": 3}', "--wait", "--json").json
+    assert job["result"] == {"twice": 6}
+    assert worker.end() == 0
+    assert "Traceback" not in worker.log
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("my_worker", "MODULE:WORKER"),
+        ("my_worker.py:worker", "no module 'my_worker.py'"),
+        ("./my_worker:worker", "MODULE:WORKER"),
+        ("missing:worker", "no module 'missing'"),
+        ("my_worker:wrong", "there is my_worker:worker"),
+        ("my_worker:TaskError", "is no Worker"),
+        ("my_worker:worker", "NODE_URL"),
+    ],
+)
+def test_a_worker_that_cannot_start_says_what_to_write(folder: Path, target: str, says: str) -> None:
+    ran = holon(folder, "worker", "run", target)
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+    assert "Traceback" not in ran.err
