@@ -122,7 +122,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
     info = error_details_pb2.ErrorInfo()
     for detail in details_of(error):
         detail.Unpack(info)
-    return info.reason
+    return str(info.reason)
 
 
 def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
@@ -240,7 +240,8 @@ class Node:
 
     async def call(self, method: str, request: Any, kind: Callable[[bytes], Any], metadata: Any = CLIENT) -> Any:
         raw = request if isinstance(request, bytes) else request.SerializeToString()
-        return kind(await self.channel.unary_unary(JOBS + method)(raw, metadata=metadata, timeout=GUARD))
+        method_of: Any = self.channel.unary_unary
+        return kind(await method_of(JOBS + method)(raw, metadata=metadata, timeout=GUARD))
 
     async def create(self, **initial_data: Any) -> str:
         request = job_pb2.CreateJobRequest(blueprint_name="relay", initial_data=json_payload(initial_data))
@@ -255,6 +256,10 @@ class Node:
     async def cancel(self, job_id: str) -> None:
         await self.call("CancelJob", job_pb2.CancelJobRequest(job_id=job_id), job_pb2.CancelJobResponse.FromString)
 
+    async def history(self, job_id: str) -> list[job_pb2.HistoryEvent]:
+        request = job_pb2.GetJobHistoryRequest(job_id=job_id)
+        return list((await self.call("GetJobHistory", request, job_pb2.GetJobHistoryResponse.FromString)).events)
+
     async def ended(self, job_id: str) -> job_pb2.Job:
         async with asyncio.timeout(GUARD):
             while not (job := await self.job(job_id)).terminal:
@@ -263,8 +268,15 @@ class Node:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(GUARD):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  it looks from outside, and nothing tells it
                 await asyncio.sleep(0)
+
+    async def finishes_another(self, worker: Wire) -> job_pb2.Job:
+        """A worker of the skill `t` finishes a job now."""
+        job_id = await self.create()
+        await worker.send(updates(result(await worker.offer())))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        return await self.ended(job_id)
 
     async def finishes_jobs(self, wire: Wire) -> None:
         """Nothing is disturbed: a worker of the skill `good` finishes a job now."""

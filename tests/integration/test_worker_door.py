@@ -343,7 +343,7 @@ async def test_a_draining_node_sends_workers_away_takes_their_results_and_no_new
         job_id = await node.create(n=1)
         offer = await worker.offer()
         channel = await node.worker_channel(worker_files("w2"))
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
 
         node.workers.drain()

@@ -6,9 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from holon.engine.results import Reported
+from holon.engine.results import Answer, Reported
 from holon.engine.workers import Member, Skill, Workers
-from holon.errors import HolonError, ResourceExhausted
+from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
 from holon.wire.stream import BATCH_ITEMS
 from transports.grpc.outgoing import Outgoing
 
@@ -87,6 +87,9 @@ class Clerk:
         while self._results and len(batch) < BATCH_ITEMS:
             batch.append(self._results.popleft())
         if batch:
-            answers = await self._workers.complete(self._member, batch)
+            try:
+                answers = await self._workers.complete(self._member, batch)
+            except StoreUnavailable:
+                answers = [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in batch]
             self._bytes -= sum(len(one.outcome.data) for one in batch)
             self._outgoing.answer(answers)

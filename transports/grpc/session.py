@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -202,17 +203,22 @@ class Session:
         silence = self._settings.silence
         while True:
             began = self._loop.time()
-            wait = self._heard + silence - began
-            if wait <= 0:
+            left = self._time_left()
+            if left <= 0:
+                raise Unauthenticated("the certificate that opened this stream has expired; renew it", code=EXPIRED)
+            silent_in = self._heard + silence - began
+            if silent_in <= 0:
                 raise Unavailable(f"nothing was heard for {silence:g} s", code="SILENT", retry_after=1.0)
-            if self._identity is not None:
-                left = (self._identity.expires_at_ms - self._clock.now_ms()) / 1000
-                if left <= 0:
-                    raise Unauthenticated("the certificate that opened this stream has expired; renew it", code=EXPIRED)
-                wait = min(wait, left)
+            wait = min(left, silent_in)
             await asyncio.sleep(wait)
             if self._loop.time() - began - wait > _LATE_S:
                 self._heard = max(self._heard, self._loop.time() - silence + _LATE_S)
+
+    def _time_left(self) -> float:
+        """Seconds until the certificate ends."""
+        if self._identity is None:
+            return math.inf
+        return (self._identity.expires_at_ms - self._clock.now_ms()) / 1000
 
     async def _read_frame(self) -> bytes | None:
         """The next message; None when the worker has closed its side, or is gone: here the two look the same."""

@@ -1,0 +1,327 @@
+"""The client door: JobService as clients call it, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from holon.errors import ConfigError, HolonError, StoreUnavailable
+from holon.rxon.v1 import job_pb2, types_pb2
+from holon.security.access import TokenGate
+from tests.integration.grpc_node import (
+    CLIENT_TOKEN,
+    ENDED,
+    Node,
+    a_node,
+    details_of,
+    fields_of,
+    json_payload,
+    offering,
+    reason_of,
+    result,
+    updates,
+)
+from transports.grpc.client_door import ClientDoor
+from transports.grpc.settings import DoorSettings
+
+CODE = grpc.StatusCode
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    async with a_node() as node:
+        yield node
+
+
+def creation(**more: Any) -> job_pb2.CreateJobRequest:
+    more.setdefault("blueprint_name", "relay")
+    return job_pb2.CreateJobRequest(**more)
+
+
+async def create(node: Node, **more: Any) -> job_pb2.CreateJobResponse:
+    answer: job_pb2.CreateJobResponse = await node.call(
+        "CreateJob", creation(**more), job_pb2.CreateJobResponse.FromString
+    )
+    return answer
+
+
+async def refused(node: Node, method: str, request: Any, **more: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(ENDED) as error:
+        await node.call(method, request, bytes, **more)
+    return error.value
+
+
+# Jobs ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_job_is_created_read_and_finished(node: Node) -> None:
+    created = await create(node, initial_data=json_payload({"n": 1}))
+    assert not created.existing
+    waiting = await node.job(created.job_id)
+    assert (waiting.blueprint_name, waiting.terminal, waiting.owner) == ("relay", False, "default")
+    assert not waiting.HasField("result")
+    assert not waiting.HasField("finished_at")
+    worker = await node.worker()
+    await worker.send(updates(result(await worker.offer(), {"big": 2**53 + 1})))
+    job = await node.ended(created.job_id)
+    assert (job.status, job.current_state, job.terminal) == ("finished", "end", True)
+    assert json.loads(job.result.data) == {"big": 2**53 + 1}
+    assert job.created_at.ToMilliseconds() <= job.finished_at.ToMilliseconds()
+
+
+async def test_the_same_request_id_answers_with_the_same_job_and_another_content_is_refused(node: Node) -> None:
+    first = await create(node, request_id="once", initial_data=json_payload({"a": 1, "b": 2}))
+    again = await create(node, request_id="once", initial_data=json_payload({"b": 2, "a": 1}))
+    assert (again.job_id, again.existing) == (first.job_id, True)
+    error = await refused(node, "CreateJob", creation(request_id="once", initial_data=json_payload({"a": 2})))
+    assert (error.code(), reason_of(error)) == (CODE.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+
+
+async def test_a_job_that_waits_says_why(node: Node) -> None:
+    job_id = await node.create(skill="rare")
+    async with asyncio.timeout(10):
+        while not (job := await node.job(job_id)).progress_message:
+            pass
+    assert (job.status, job.progress_message) == (
+        "waiting_for_worker",
+        "waiting: no connected worker offers skill 'rare'",
+    )
+
+
+async def test_fields_select_what_is_read(node: Node) -> None:
+    job_id = await node.create()
+    request = job_pb2.GetJobRequest(job_id=job_id, fields=["id", "status"])
+    job = (await node.call("GetJob", request, job_pb2.GetJobResponse.FromString)).job
+    assert {field.name for field, _ in job.ListFields()} == {"id", "status"}
+    error = await refused(node, "GetJob", job_pb2.GetJobRequest(job_id=job_id, fields=["colour"]))
+    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, ["fields"])
+
+
+async def test_lists_are_paged_newest_first_and_filtered(node: Node) -> None:
+    jobs = [await node.create(n=n) for n in range(5)]
+    seen: list[str] = []
+    token = ""
+    while True:
+        request = job_pb2.ListJobsRequest(page_size=2, page_token=token, blueprint_name="relay")
+        page = await node.call("ListJobs", request, job_pb2.ListJobsResponse.FromString)
+        assert len(page.jobs) <= 2
+        seen += [job.id for job in page.jobs]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == jobs[::-1]
+    nothing = job_pb2.ListJobsRequest(statuses=["finished"])
+    assert not (await node.call("ListJobs", nothing, job_pb2.ListJobsResponse.FromString)).jobs
+
+
+async def test_a_cancelled_job_ends_and_is_cancelled_once(node: Node) -> None:
+    job_id = await node.create()
+    await node.cancel(job_id)
+    assert (await node.ended(job_id)).status == "cancelled"
+    error = await refused(node, "CancelJob", job_pb2.CancelJobRequest(job_id=job_id))
+    assert (error.code(), reason_of(error)) == (CODE.FAILED_PRECONDITION, "JOB_TERMINATED")
+
+
+async def test_the_history_of_a_job_is_read_in_pages_and_from_a_sequence(node: Node) -> None:
+    worker = await node.worker()
+    job_id = await node.create()
+    await worker.send(updates(result(await worker.offer(), {"n": 1})))
+    await node.ended(job_id)
+    whole = await node.history(job_id)
+    assert [event.sequence for event in whole] == list(range(1, len(whole) + 1))
+    kinds = [event.event_type for event in whole]
+    assert (kinds[0], kinds[-1]) == ("job_created", "job_completed")
+    assert {"state_started", "task_dispatched", "task_finished"} <= set(kinds)
+    finished = whole[kinds.index("task_finished")]
+    assert (finished.worker_id, finished.attempt_number) == ("w1", 1)
+    assert len({event.event_id for event in whole}) == len(whole)
+
+    paged: list[job_pb2.HistoryEvent] = []
+    token = ""
+    while True:
+        request = job_pb2.GetJobHistoryRequest(job_id=job_id, page_size=3, page_token=token)
+        page = await node.call("GetJobHistory", request, job_pb2.GetJobHistoryResponse.FromString)
+        paged += page.events
+        token = page.next_page_token
+        if not token:
+            break
+    assert paged == whole
+    later = job_pb2.GetJobHistoryRequest(job_id=job_id, after_sequence=2)
+    assert (await node.call("GetJobHistory", later, job_pb2.GetJobHistoryResponse.FromString)).events == whole[2:]
+
+
+async def test_the_health_of_the_door_needs_no_token(node: Node) -> None:
+    health: Any = health_pb2_grpc.HealthStub(node.channel)
+    assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+    node.clients.drain()
+    async with asyncio.timeout(10):
+        while (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING:
+            pass
+    assert await node.create()
+
+
+# Bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (),
+        (("x-client-token", "another"),),
+        (("x-worker-token", CLIENT_TOKEN),),
+        (("authorization", CLIENT_TOKEN),),
+        (("x-client-token", CLIENT_TOKEN), ("authorization", f"Bearer {CLIENT_TOKEN}")),
+        (("authorization", f"Bearer {CLIENT_TOKEN}"), ("authorization", f"Bearer {CLIENT_TOKEN}")),
+    ],
+)
+async def test_a_missing_wrong_or_doubled_token_is_refused(node: Node, metadata: tuple[tuple[str, str], ...]) -> None:
+    error = await refused(node, "CreateJob", creation(), metadata=metadata)
+    assert (error.code(), reason_of(error)) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+    assert CLIENT_TOKEN not in str(error)
+
+
+async def test_a_bearer_token_is_taken_too(node: Node) -> None:
+    metadata = (("authorization", f"bearer {CLIENT_TOKEN}"),)
+    assert await node.call("ListJobs", job_pb2.ListJobsRequest(), bytes, metadata=metadata) == b""
+
+
+@pytest.mark.parametrize("method", ["GetJob", "CancelJob", "GetJobHistory"])
+async def test_an_unknown_job_is_not_found(node: Node, method: str) -> None:
+    error = await refused(node, method, job_pb2.GetJobRequest(job_id="0-nothing"))
+    assert (error.code(), reason_of(error)) == (CODE.NOT_FOUND, "JOB_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (creation(webhook_url="https://example.org"), "webhook_url"),
+        (creation(priority=0), "priority"),
+        (creation(budget=1), "budget"),
+        (creation(skill_limit=types_pb2.SkillLimit()), "skill_limit"),
+        (creation(trace=types_pb2.TraceContext()), "trace"),
+        (creation(max_transitions=5), "max_transitions"),
+        (creation(dispatch_timeout=Duration(seconds=-1)), "dispatch_timeout"),
+        (creation(result_timeout=Duration()), "result_timeout"),
+        (creation(request_id="x" * 129), "request_id"),
+        (creation(initial_data=types_pb2.Payload(data=b"{}", encoding="zstd")), "initial_data"),
+        (creation(initial_data=types_pb2.Payload(data=b"x", media_type="text/plain")), "initial_data"),
+        (creation(initial_data=types_pb2.Payload(ref=types_pb2.FileRef(uri="x"))), "initial_data"),
+        (creation(initial_data=json_payload([1])), "initial_data"),
+    ],
+)
+async def test_what_a_creation_cannot_have_is_refused_by_name(
+    node: Node, request_: job_pb2.CreateJobRequest, field: str
+) -> None:
+    error = await refused(node, "CreateJob", request_)
+    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, [field])
+    assert field in str(error.details())
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"a": NaN}', b"\xff", b"[" * 100 + b"]" * 100])
+async def test_initial_data_that_is_no_json_is_refused(node: Node, data: bytes) -> None:
+    error = await refused(node, "CreateJob", creation(initial_data=types_pb2.Payload(data=data)))
+    assert (error.code(), reason_of(error)) == (CODE.INVALID_ARGUMENT, "NOT_JSON")
+
+
+async def test_initial_data_over_the_limit_is_refused(node: Node) -> None:
+    error = await refused(node, "CreateJob", creation(initial_data=json_payload({"x": "y" * 2**20})))
+    assert (error.code(), reason_of(error)) == (CODE.INVALID_ARGUMENT, "LIMIT_EXCEEDED")
+
+
+async def test_an_unknown_blueprint_is_not_found(node: Node) -> None:
+    error = await refused(node, "CreateJob", creation(blueprint_name="nothing"))
+    assert (error.code(), reason_of(error)) == (CODE.NOT_FOUND, "BLUEPRINT_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"page_size": 1001}, "page_size"),
+        ({"page_size": -1}, "page_size"),
+        ({"page_token": "x"}, "page_token"),
+        ({"statuses": ["nearly"]}, "status"),
+        ({"terminal": True}, "terminal"),
+        ({"created_after": Timestamp()}, "created_after"),
+        ({"created_before": Timestamp()}, "created_before"),
+        ({"parent_job_id": "x"}, "parent_job_id"),
+        ({"owner": "another"}, "owner"),
+        ({"fields": ["nothing"]}, "fields"),
+    ],
+)
+async def test_a_list_that_cannot_be_is_refused_by_name(node: Node, more: dict[str, Any], field: str) -> None:
+    error = await refused(node, "ListJobs", job_pb2.ListJobsRequest(**more))
+    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, [field])
+
+
+@pytest.mark.parametrize("method", ["CreateJob", "GetJob", "ListJobs", "CancelJob", "GetJobHistory"])
+async def test_a_malformed_request_is_refused_with_a_reason(node: Node, method: str) -> None:
+    error = await refused(node, method, b"\xff\xff\xff")
+    assert (error.code(), reason_of(error)) == (CODE.INVALID_ARGUMENT, "MALFORMED_FRAME")
+
+
+async def test_a_request_over_the_limit_is_refused_and_the_door_goes_on(node: Node) -> None:
+    error = await refused(node, "CreateJob", b"x" * (4 * 2**20 + 1))
+    assert error.code() is CODE.RESOURCE_EXHAUSTED
+    assert await node.create()
+
+
+@pytest.mark.parametrize("method", ["BatchCreateJobs", "WatchJob", "ResolveApproval", "GetJobTree", "Nothing"])
+async def test_what_is_not_there_is_unimplemented(node: Node, method: str) -> None:
+    assert (await refused(node, method, b"")).code() is CODE.UNIMPLEMENTED
+
+
+async def test_an_answer_over_the_limit_is_a_clear_error(node: Node) -> None:
+    wide = offering("wide")
+    worker = await node.worker("w1", wide)
+    for _ in range(12):
+        job_id = await node.create(skill="wide")
+        await worker.send(updates(result(await worker.offer(), {"x": "y" * 400_000})))
+        await worker.verdict()
+        assert (await node.ended(job_id)).status == "finished"
+    error = await refused(node, "ListJobs", job_pb2.ListJobsRequest(fields=["id", "result"]))
+    assert (error.code(), reason_of(error)) == (CODE.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE")
+    page = await node.call("ListJobs", job_pb2.ListJobsRequest(), job_pb2.ListJobsResponse.FromString)
+    assert len(page.jobs) == 12
+
+
+# Faults of ours --------------------------------------------------------------------------------------------------
+
+
+async def test_an_unexpected_fault_tells_the_log_and_not_the_client(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a secret of the node")
+
+    monkeypatch.setattr(node.engine.jobs, "get", broken)
+    error = await refused(node, "GetJob", job_pb2.GetJobRequest(job_id="x"))
+    assert (error.code(), reason_of(error)) == (CODE.INTERNAL, HolonError.code)
+    assert "secret" not in str(error)
+    assert "a secret of the node" in caplog.text
+
+
+async def test_a_store_that_is_away_says_when_to_try_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable("the store is away", retry_after=1.5)
+
+    monkeypatch.setattr(node.engine.jobs, "get", away)
+    error = await refused(node, "GetJob", job_pb2.GetJobRequest(job_id="x"))
+    assert (error.code(), reason_of(error)) == (CODE.UNAVAILABLE, "STORE_UNAVAILABLE")
+    retry = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(retry) for detail in details_of(error))
+    assert retry.retry_delay.ToMilliseconds() == 1500
+
+
+async def test_a_port_in_use_is_a_clear_error(node: Node) -> None:
+    second = ClientDoor(node.engine.jobs, DoorSettings(port=node.clients.port), None, TokenGate(CLIENT_TOKEN))
+    with pytest.raises(ConfigError, match="the port is in use"):
+        await second.__aenter__()
