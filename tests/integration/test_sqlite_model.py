@@ -1,0 +1,113 @@
+"""The contract suite's model on a SQLite store whose commits fail at random: memory and file tell the same."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from holon.errors import StoreUnavailable
+from holon.ports import Storage
+from holon.storage.ledger.rows import Row
+from holon.storage.ledger.tables import Tables
+from holon.storage.sqlite import SqliteStorage
+from holon.storage.sqlite.loading import load
+from holon.storage.sqlite.writer import Ledger
+from tests.contract.judgement import judge, settle
+from tests.contract.model import Model
+from tests.contract.world import World
+from tests.integration.sqlite_faults import Faults, FaultyBackend
+
+ACTIONS = 250
+# What lives in memory only; that of a fan-out is compared as a row of its own.
+MEMORY_ONLY = {"claim_id", "claim_until", "fan", "lease_until", "ready_seq", "reply", "spawn_at", "timer_at"}
+
+
+class Repeating:
+    """A store whose calls are repeated until they succeed: nothing of one that failed may have happened."""
+
+    def __init__(self, store: Storage, failed: list[str]) -> None:
+        self._store = store
+        self._failed = failed
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name in ("now", "hints"):
+            return method
+
+        async def repeat(*arguments: Any, **named: Any) -> Any:
+            while True:
+                try:
+                    return await method(*arguments, **named)
+                except StoreUnavailable:
+                    self._failed.append(name)
+
+        return repeat
+
+
+class RepeatingWorld(World):
+    """A world that repeats what failed. `failed` are the names of those calls."""
+
+    def __init__(self, faults: Faults, place: Path) -> None:
+        super().__init__(FaultyBackend(faults), place, {"max_losses": 1_000})
+        self.failed: list[str] = []
+        self.sqlite: SqliteStorage
+
+    async def open(self) -> None:
+        await super().open()
+        assert isinstance(self.storage, SqliteStorage)
+        self.sqlite = self.storage
+        self.storage = cast("Storage", Repeating(self.storage, self.failed))
+
+
+def durable(row: Row) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in type(row).__slots__ if name not in MEMORY_ONLY}
+
+
+def everything(tables: Tables) -> dict[str, Any]:
+    rows: dict[str, Row] = {**tables.jobs, **tables.tasks}
+    fans = {row.id: durable(row.fan) for row in tables.jobs.values() if row.fan is not None}
+    waiting = {key: number for key, number in tables.waiting.items() if number}
+    return {"rows": {name: durable(row) for name, row in rows.items()}, "fans": fans, "waiting": waiting}
+
+
+def compare(ledger: Ledger) -> None:
+    """What would be loaded from the file now is what is in memory."""
+    loaded = Tables(ledger.tables.settings)
+    load(ledger._db, loaded, 0)
+    assert everything(loaded) == everything(ledger.tables)
+    ready = {row.id for row in ledger.tables.jobs.values() if row.ready_seq or row.claim_id}
+    assert {row.id for row in loaded.jobs.values() if row.ready_seq} == ready
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+async def test_memory_and_file_tell_the_same_whatever_fails(tmp_path: Path, seed: int, restarts: bool) -> None:
+    random.seed(seed)
+    chance = random.Random(seed)
+    faults = Faults()
+
+    def fail_sometimes() -> None:
+        if chance.random() < 0.3:
+            error = sqlite3.OperationalError("injected")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
+
+    (tmp_path / "holon").mkdir()
+    world = RepeatingWorld(faults, tmp_path / "holon")
+    await world.open()
+    try:
+        model = Model(world, seed, restarts=restarts)
+        faults.on_commit = fail_sometimes
+        for _ in range(ACTIONS):
+            await model.act()
+            assert world.sqlite._writer is not None
+            await world.sqlite._writer.submit(compare)
+        assert world.failed
+        await settle(model)
+        await judge(model)
+    finally:
+        await world.close()
