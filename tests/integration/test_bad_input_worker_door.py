@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -78,7 +77,7 @@ async def test_a_certificate_that_ends_ends_its_session() -> None:
         worker = await node.worker("w1")
         clock.advance(400 * 86_400_000)
         end = await worker.end()
-                assert (end.code(), reason_of(end)) == (CODE.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
+        assert (end.code(), reason_of(end)) == (CODE.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
         late = await (await node.stream("w1")).end()
         assert (late.code(), reason_of(late)) == (CODE.UNAUTHENTICATED, "CERTIFICATE_INVALID")
 
@@ -271,82 +270,6 @@ async def test_a_message_over_the_limit_ends_its_own_stream_only(node: Node, goo
     assert (await worker.end()).code() is CODE.RESOURCE_EXHAUSTED
     await node.finishes_jobs(good)
     await node.until(lambda: len(list(node.engine.dispatcher.sessions)) == 1)
-
-
-# Results ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_result_for_a_task_that_is_not_held_is_superseded(node: Node, good: Wire) -> None:
-    worker = await node.worker()
-    await node.create(skill="good")
-    theirs = await good.offer()
-    await worker.send(updates(result(LEASE), result(theirs)))
-    assert [((ack := await worker.verdict()).verdict, ack.reason) for _ in range(2)] == [
-        (worker_pb2.VERDICT_SUPERSEDED, "job_not_found"),
-        (worker_pb2.VERDICT_SUPERSEDED, "worker_mismatch"),
-    ]
-    await good.send(updates(result(theirs)))
-    assert (await good.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
-
-
-@pytest.mark.parametrize(
-    ("bad", "reason", "code"),
-    [
-        ({"status": ""}, "STATUS_MISSING", "CONTRACT_VIOLATION"),
-        ({"data": types_pb2.Payload(data=b"{")}, "NOT_JSON", "CONTRACT_VIOLATION"),
-        ({"data": types_pb2.Payload(data=b"[1]")}, "SCHEMA_MISMATCH", "CONTRACT_VIOLATION"),
-        ({"data": types_pb2.Payload(data=b'{"n":"no number"}')}, "SCHEMA_MISMATCH", "CONTRACT_VIOLATION"),
-        ({"data": types_pb2.Payload(data=b"{}", encoding="zstd")}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
-        ({"data": types_pb2.Payload(data=b"{}", media_type="text/xml")}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
-        ({"data": types_pb2.Payload(ref=types_pb2.FileRef(uri="x"))}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
-        ({"files": [types_pb2.NamedFile(name="x")]}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
-        ({"error": types_pb2.TaskError(code="X")}, "RESULT_INVALID", "CONTRACT_VIOLATION"),
-        (
-            {
-                "status": "failure",
-                "error": types_pb2.TaskError(code="TRANSIENT_ERROR", details=types_pb2.Payload(data=b"{")),
-            },
-            "NOT_JSON",
-            "CONTRACT_VIOLATION",
-        ),
-        ({"data": types_pb2.Payload(data=b'"' + b"x" * 2**20 + b'"')}, "PAYLOAD_TOO_LARGE", "LIMIT_EXCEEDED"),
-    ],
-)
-async def test_a_result_that_breaks_the_rules_is_invalid_and_ends_its_attempt(
-    node: Node, bad: dict[str, object], reason: str, code: str
-) -> None:
-    schema = json_payload({"type": "object", "properties": {"n": {"type": "integer"}}})
-    worker = await node.worker("w1", offering("t", output_schema=schema))
-    job_id = await node.create()
-    offer = await worker.offer()
-    broken = worker_pb2.TaskResult(**{"status": "success", **bad})  # type: ignore[arg-type]
-    await worker.send(updates(update(offer, result=broken)))
-    ack = await worker.verdict()
-    assert (ack.verdict, ack.error.reason) == (worker_pb2.VERDICT_INVALID, reason)
-    await node.ended(job_id)
-    history = await node.history(job_id)
-    ended = [json.loads(one.context_snapshot.data) for one in history if one.event_type == "task_finished"]
-    assert [one["code"] for one in ended] == [code]
-    assert (await node.finishes_another(worker)).status == "finished"
-
-
-async def test_results_of_a_batch_over_the_limit_are_to_be_sent_again(node: Node) -> None:
-    worker = await node.worker()
-    job_id = await node.create()
-    offer = await worker.offer()
-    await worker.send(updates(*[result(offer, {"n": 1})] * 257))
-    for _ in range(257):
-        ack = await worker.verdict() if _ else (await _verdict_after_refusal(worker))
-        assert ack.verdict == worker_pb2.VERDICT_RETRY
-        assert ack.error.HasField("retry_after")
-    await worker.send(updates(result(offer, {"n": 1})))
-    assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
-    assert (await node.ended(job_id)).status == "finished"
-
-
-async def _verdict_after_refusal(worker: Wire) -> worker_pb2.ResultAck:
-    assert (await worker.refused()).error.reason == "BATCH_TOO_LARGE"
-    return await worker.verdict()
 
 
 # The door itself -------------------------------------------------------------------------------------------------

@@ -8,25 +8,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-import grpc
-import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from holon.rxon.v1 import types_pb2, worker_pb2
 from tests.integration.grpc_node import (
-    DRAIN,
-    ENDED,
     WORKER_TOKEN,
     a_node,
     heartbeat,
     hello,
     json_payload,
     offering,
-    reason_of,
     result,
     update,
     updates,
-    worker_files,
 )
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
@@ -244,170 +236,7 @@ async def test_a_task_too_large_for_a_worker_goes_to_another() -> None:
         await narrow.beat(2)
 
 
-# Resuming and leaving --------------------------------------------------------------------------------------------
-
-
-async def test_a_resumed_lease_is_kept_and_one_that_went_elsewhere_is_dropped() -> None:
-    async with a_node() as node:
-        first = await node.worker("w1", credits=2)
-        jobs = [await node.create(n=n) for n in range(2)]
-        kept, given = await first.offer(), await first.offer()
-        await first.send(updates(*(update(one, accepted=worker_pb2.TaskAccepted()) for one in (kept, given))))
-        await first.beat()
-        leases = [types_pb2.LeaseRef(task_id=one.task_id, lease_id=one.lease_id) for one in (kept, given)]
-        leases[1].lease_id = "another"
-        resume = worker_pb2.Resume(session_id=first.welcome.session_id, leases=leases)
-        again = await node.worker("w1", credits=2, resume=resume)
-        decisions = {one.task_id: one for one in again.welcome.leases}
-        assert decisions[kept.task_id].decision == worker_pb2.LEASE_DECISION_KEEP
-        assert decisions[kept.task_id].HasField("time_left")
-        assert decisions[given.task_id].decision == worker_pb2.LEASE_DECISION_DROP
-        assert decisions[given.task_id].reason == "stale_task"
-        returned = await again.offer()
-        assert (returned.task_id, returned.attempt) == (given.task_id, 2)
-        await again.send(updates(result(kept), result(returned)))
-        assert [(await again.verdict()).verdict for _ in range(2)] == [worker_pb2.VERDICT_COMMITTED] * 2
-        assert {(await node.ended(job)).status for job in jobs} == {"finished"}
-
-
-async def test_a_worker_that_vanishes_can_resume_what_it_had() -> None:
-    async with a_node() as node:
-        first = await node.worker("w1")
-        job_id = await node.create(n=1)
-        offer = await first.offer()
-        first.call.cancel()
-        await node.until(lambda: not list(node.engine.dispatcher.sessions))
-        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
-        again = await node.worker("w1", resume=worker_pb2.Resume(leases=[lease]))
-        assert again.welcome.leases[0].decision == worker_pb2.LEASE_DECISION_KEEP
-        await again.send(updates(result(offer)))
-        assert (await again.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
-        assert (await node.ended(job_id)).status == "finished"
-
-
-async def test_the_newest_session_of_a_worker_wins_and_the_older_one_is_sent_away_for_good() -> None:
-    async with a_node() as node:
-        first = await node.worker("w1")
-        await node.create(n=1)
-        offer = await first.offer()
-        second = await node.worker("w1")
-        assert (await first.expect("go_away")).reason == "REPLACED"
-        end = await first.end()
-        assert (end.code(), reason_of(end)) == (grpc.StatusCode.ABORTED, "SESSION_REPLACED")
-        assert (await second.offer()).task_id == offer.task_id
-
-
-async def test_a_worker_leaves_with_ok_once_it_has_drained() -> None:
-    async with a_node() as node:
-        worker = await node.worker(credits=2)
-        await node.create(n=1)
-        offer = await worker.offer()
-        await worker.send(DRAIN)
-        await worker.beat()
-        await node.create(n=2)
-        await worker.send(updates(result(offer)))
-        await worker.verdict()
-        await worker.close()
-        with pytest.raises(EOFError, match="OK"):
-            await worker.next()
-        await node.until(lambda: not list(node.engine.dispatcher.sessions))
-
-
-async def test_a_half_close_is_answered_after_the_results_before_it() -> None:
-    async with a_node() as node:
-        worker = await node.worker()
-        job_id = await node.create(n=1)
-        await worker.send(updates(result(await worker.offer())))
-        await worker.close()
-        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
-        with pytest.raises(EOFError, match="OK"):
-            await worker.next()
-        assert (await node.ended(job_id)).status == "finished"
-
-
-async def test_a_half_close_with_tasks_held_is_a_loss_and_says_so() -> None:
-    async with a_node(offer=0.2) as node:
-        worker = await node.worker()
-        await node.create(n=1)
-        offer = await worker.offer()
-        await worker.close()
-        end = await worker.end()
-        assert (end.code(), reason_of(end)) == (grpc.StatusCode.FAILED_PRECONDITION, "TASKS_HELD")
-        other = await node.worker("w2")
-        assert (await other.offer()).task_id == offer.task_id
-
-
-async def test_a_draining_node_sends_workers_away_takes_their_results_and_no_new_sessions() -> None:
-    async with a_node() as node:
-        worker = await node.worker(credits=2)
-        job_id = await node.create(n=1)
-        offer = await worker.offer()
-        channel = await node.worker_channel(worker_files("w2"))
-        health: Any = health_pb2_grpc.HealthStub(channel)
-        assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
-
-        node.workers.drain()
-        node.engine.workers.drain_all(5_000)
-
-        going = await worker.expect("go_away")
-        assert (going.reason, going.time_left.seconds) == ("DRAINING", 5)
-        late = await node.stream("w2")
-        await late.send(hello())
-        end = await late.end()
-        assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
-        answer = await health.Check(health_pb2.HealthCheckRequest())
-        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
-        await worker.send(updates(result(offer)))
-        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
-        assert (await node.ended(job_id)).status == "finished"
-        ending = asyncio.create_task(worker.end())
-    end = await ending
-    assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
-
-
-async def test_a_closing_door_leaves_no_task_behind() -> None:
-    before = asyncio.all_tasks()
-    async with a_node() as node:
-        workers = [await node.worker(f"w{number}") for number in range(3)]
-        await node.create(n=1)
-        gone = await node.worker("w9")
-        gone.call.cancel()
-        assert len(workers) == 3
-    await asyncio.sleep(0)
-    left = {task for task in asyncio.all_tasks() - before if "session" in task.get_name()}
-    assert not left
-
-
-# Life ------------------------------------------------------------------------------------------------------------
-
-
-async def test_heartbeats_keep_an_accepted_task_beyond_its_lease() -> None:
-    async with a_node(lease=0.4, offer=0.4) as node:
-        worker = await node.worker()
-        await node.create(n=1)
-        offer = await worker.offer()
-        await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
-        began = asyncio.get_running_loop().time()
-        beat = 0
-        while asyncio.get_running_loop().time() - began < 1.0:
-            beat += 1
-            await worker.beat(beat)
-            await node.engine.touches.flush()
-        await worker.send(updates(result(offer)))
-        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
-
-
-async def test_a_silent_worker_is_ended_and_the_others_go_on() -> None:
-    async with a_node(silence=0.5) as node:
-        good = await node.worker("w1", offering("good"))
-        silent = await node.worker("w2")
-        ending = asyncio.create_task(silent.end())
-        beat = 0
-        while not ending.done():
-            beat += 1
-            await good.beat(beat)
-        assert (ending.result().code(), reason_of(ending.result())) == (grpc.StatusCode.UNAVAILABLE, "SILENT")
-        await node.finishes_jobs(good)
+# What is told of a task ------------------------------------------------------------------------------------------
 
 
 async def test_progress_is_shown_with_the_job() -> None:
@@ -442,12 +271,3 @@ async def test_a_worker_without_certificates_is_known_by_what_it_claims() -> Non
         await worker.send(hello(worker_id="claimed-1"))
         assert not (await worker.expect("welcome")).HasField("session_expires_at")
         assert [session.worker_id for session in node.engine.dispatcher.sessions] == ["claimed-1"]
-
-
-async def test_a_worker_without_certificates_may_end_its_stream_at_any_time() -> None:
-    async with a_node(secure=False) as node:
-        worker = await node.worker("w1")
-        worker.call.cancel()
-        with pytest.raises((ENDED, asyncio.CancelledError)):
-            await worker.next()
-        await node.until(lambda: not list(node.engine.dispatcher.sessions))
