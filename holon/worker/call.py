@@ -26,7 +26,7 @@ class Call:
     Attributes:
         began: when it was received, on the stream's loop's clock.
         stopping: why it is being stopped; empty while it is not.
-        verdict: the final word that stands whatever the handler still returns; None leaves it the word.
+        verdict: the result that stands whatever the handler still returns; None leaves it the word.
         timer: the next thing that happens to it by time alone.
         outlived: whether the handler went on after its stop, and so holds a slot for nothing.
         task: an async handler's task, once it runs.
@@ -56,10 +56,19 @@ class Call:
             return self._failed(error)
 
     async def run_async(self) -> worker_pb2.TaskResult:
-        """Await an async handler; a cancel of this is one of the handler. Never raises."""
+        """Await an async handler; a cancel of this is one of the handler.
+
+        Raises:
+            CancelledError: somebody else than us cancelled it: its loop is being closed.
+        """
         try:
             return self._result(await self.skill.handler(**self._arguments()))
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # user code
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task and task.cancelling() and not self.stopping:
+                raise
+            return self._failed(error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # user code
             return self._failed(error)
 
     def _arguments(self) -> dict[str, Any]:
@@ -74,7 +83,7 @@ class Call:
         return result_of(value, self.skill.statuses)
 
     def _failed(self, error: BaseException) -> worker_pb2.TaskResult:
-        if self.stopping or isinstance(error, asyncio.CancelledError):
+        if self.stopping:
             return cancelled()
         facts = {"task_id": self.lease.task_id, "lease_id": self.lease.lease_id, "job_id": self.offer.job_id}
         if isinstance(error, InvalidArgument) and error.code == "INPUT_INVALID":

@@ -38,7 +38,8 @@ class Tasks(Protocol):
         """Take a task: from now on the link is owed one `finish` or `reject` for the lease."""
 
     def stopped(self, lease: Lease, reason: str, grace: float) -> None:
-        """Stop a task. Its final word is owed all the same, within `grace` seconds."""
+        """Stop a task. Its final word is owed all the same, within `grace` seconds; for a lease that was lost with its
+        session it is not sent."""
 
     def resumed(self, lease: Lease, time_left: float | None) -> None:
         """A new session goes on with the task, which may still run for so many seconds; None means no limit."""
@@ -234,7 +235,10 @@ class Link:
                 left = one.time_left.seconds + one.time_left.nanos / 1e9
                 self._tasks.resumed(lease, left if one.HasField("time_left") else None)
             else:
+                # Nothing is owed for it: the session in which it was offered has ended.
+                self.reports.leases.drop(lease)
                 self._tasks.stopped(lease, "LEASE_LOST", 0.0)
+        self._check_finished()
 
     async def _sent_away(self, going: worker_pb2.GoAway) -> None:
         """The node asked for another stream. The old one serves until the new one is there."""

@@ -11,13 +11,15 @@ from holon.rxon.v1 import worker_pb2
 from holon.worker.call import Call
 from holon.worker.leases import Lease
 from holon.worker.link import Link
-from holon.worker.outcome import TIMEOUT_ERROR, cancelled, failure
+from holon.worker.outcome import CANCELLED, TIMEOUT_ERROR, cancelled, failure
 from holon.worker.progress import Progress
 from holon.worker.skill import Skill
 from holon.worker.threads import Mailbox, Threads
 from holon.worker.timing import Timing
 
 _log = logging.getLogger("holon.worker")
+
+DEADLINE = "DEADLINE"
 
 
 class Runner:
@@ -129,9 +131,12 @@ class Runner:
         call.timer = None if seconds is None else self._loop.call_later(seconds, self._time_over, call)
 
     def _time_over(self, call: Call) -> None:
+        call.verdict = self._timed_out(call)
+        self._stop(call, DEADLINE, self._timing.stop_patience)
+
+    def _timed_out(self, call: Call) -> worker_pb2.TaskResult:
         ran = self._loop.time() - call.began
-        call.verdict = failure(TIMEOUT_ERROR, f"the time for the task was over after {ran:.1f} s; it was stopped")
-        self._stop(call, "DEADLINE", self._timing.stop_patience)
+        return failure(TIMEOUT_ERROR, f"the time for the task was over after {ran:.1f} s; it was stopped")
 
     def _stop(self, call: Call, reason: str, patience: float) -> None:
         if not call.stopping:
@@ -153,12 +158,21 @@ class Runner:
         _log.warning("%r goes on after its stop (%s); its slot is lost until it returns", call, call.stopping)
         # Before the final word: that one frees a credit, which the slot cannot honour.
         self._link.set_credits(self._slots - self._outliving)
-        self._speak(call, call.verdict or cancelled())
+        self._end(call, cancelled())
 
-    def _speak(self, call: Call, result: worker_pb2.TaskResult) -> None:
+    def _end(self, call: Call, result: worker_pb2.TaskResult) -> None:
+        """Say the final word, unless it was said. A stopped handler counts as cancelled only if that was wanted."""
         self._silence(call)
         if not self._reports.leases.holds(call.lease):
             return
+        if call.verdict is not None:
+            result = call.verdict
+        elif call.stopping and result.status == CANCELLED:
+            if call.stopping == DEADLINE:
+                result = self._timed_out(call)
+            elif call.stopping != "CANCELLED":
+                self._reports.reject(call.lease, "STALE_OFFER", f"stopped: {call.stopping}")
+                return
         result.duration.FromNanoseconds(int((self._loop.time() - call.began) * 1e9))
         self._reports.finish(call.lease, result)
 
@@ -174,7 +188,7 @@ class Runner:
         if call.outlived:
             self._outliving -= 1
             self._link.set_credits(self._slots - self._outliving)
-        self._speak(call, call.verdict or result)
+        self._end(call, result)
 
     def _work(self, call: Call) -> None:
         """In a handler's thread."""
@@ -187,7 +201,15 @@ class Runner:
 
     def _returned(self, call: Call, task: asyncio.Task[worker_pb2.TaskResult]) -> None:
         """On the handlers' loop. A task that was cancelled before its first step never ran at all."""
-        self._inward.post(self._done, call, cancelled() if task.cancelled() else task.result())
+        if task.cancelled() and not call.stopping:
+            self._inward.post(self._abandoned, call)
+        else:
+            self._inward.post(self._done, call, cancelled() if task.cancelled() else task.result())
+
+    def _abandoned(self, call: Call) -> None:
+        """The handlers' loop is being closed."""
+        self._reports.reject(call.lease, "DRAINING", "the worker was stopped before the task was done")
+        self._done(call, cancelled())
 
 
 def _cancel(call: Call) -> None:

@@ -297,6 +297,65 @@ async def test_every_offer_gets_exactly_one_final_word_whatever_crosses(bench: M
     assert not made.link.reports.leases.holds(timed)
 
 
+@pytest.mark.parametrize(
+    ("reason", "word"), [("CANCELLED", "cancelled"), ("DEADLINE", "TIMEOUT_ERROR"), ("LEASE_LOST", "STALE_OFFER")]
+)
+async def test_a_stop_ends_as_its_reason_says_and_only_a_cancel_as_cancelled(
+    bench: Make, reason: str, word: str
+) -> None:
+    async def raises() -> None:
+        await asyncio.Event().wait()
+
+    async def returns() -> Result:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Result("cancelled")
+
+    made = bench(raises, returns)
+    for skill in ("raises", "returns"):
+        lease = made.offer(skill)
+        assert (await made.updates.next()).HasField("accepted")
+        made.runner.stopped(lease, reason, 5)
+        update = await made.updates.final()
+        assert word in (update.result.status, update.result.error.code, update.rejected.reason)
+
+
+async def test_work_done_before_a_lost_lease_was_noticed_is_still_told(bench: Make) -> None:
+    def late(cancelled: Cancelled) -> dict[str, int]:
+        assert cancelled.sleep(5)
+        return {"n": 1}
+
+    made = bench(late)
+    made.runner.stopped(made.offer("late"), "LEASE_LOST", 5)
+    assert (await made.updates.final()).result.data.data == b'{"n":1}'
+
+
+async def test_a_handler_whose_loop_is_closed_under_it_gives_its_task_back(bench: Make) -> None:
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    made = bench(endless)
+    made.offer("endless")
+    assert (await made.updates.next()).HasField("accepted")
+    (task,) = (one for one in asyncio.all_tasks() if one.get_name() == "task-t1")
+    task.cancel()
+    assert (await made.updates.final()).rejected.reason == "DRAINING"
+
+
+async def test_a_cancel_of_the_handlers_own_is_a_failure_like_another(bench: Make) -> None:
+    async def inner() -> None:
+        await asyncio.Event().wait()
+
+    async def confused() -> None:
+        task = asyncio.create_task(inner())
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    assert (await bench(confused).result("confused")).error.code == "TRANSIENT_ERROR"
+
+
 async def test_the_time_left_of_a_resumed_lease_is_its_new_limit(bench: Make) -> None:
     async def endless() -> None:
         await asyncio.Event().wait()

@@ -87,16 +87,27 @@ async def test_an_end_with_ok_that_the_worker_did_not_begin_is_a_loss(node: Scri
         assert (await node.session()).hello.resume.session_id == "first"
 
 
-async def test_a_lease_that_the_node_dropped_is_stopped_and_still_gets_its_final_word(
+async def test_a_lease_that_the_node_dropped_is_stopped_and_nothing_more_is_said_of_it(
     node: ScriptedNode, worker: Worker
 ) -> None:
+    stopped = asyncio.Event()
+
+    @worker.skill
+    async def watched() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
     async with serving(worker):
         first = await node.welcomed("first")
-        await first.offer("t1", "endless")
+        await first.offer("t1", "watched")
         assert (await first.update()).HasField("accepted")
         first.end(grpc.StatusCode.UNAVAILABLE)
         second = await node.welcomed("second")
-        assert (await second.result()).result.status == "cancelled"
+        await second.wait(stopped)
+        await second.offer("t2", "double", {"n": 1})
+        assert (await second.update()).task_id == "t2"
 
 
 async def test_a_silent_node_is_left_and_found_again(node: ScriptedNode, worker: Worker) -> None:

@@ -1,0 +1,81 @@
+"""The worker SDK and the real worker door together: a whole job, a cancel, a replacement, a drain of either side."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import orjson
+import pytest
+
+from holon.worker import Replaced, Result, TaskError, Worker
+from tests.integration.grpc_node import Node, a_node, authority, worker_files
+from tests.integration.scripted_node import FAST, GUARD, serving
+
+
+def worker_of(node: Node) -> Worker:
+    files = worker_files("w1")
+    worker = Worker(
+        f"grpcs://localhost:{node.workers.port}",
+        worker_id="",
+        token="",
+        ca_path=authority("ours").files.certificate,
+        cert_path=files.certificate,
+        key_path=files.key,
+        timing=FAST,
+    )
+
+    @worker.skill("t")
+    async def double(n: int = 0) -> dict[str, int]:
+        if n < 0:
+            raise TaskError("PERMANENT_ERROR", "n is below zero", {"n": n})
+        return {"double": 2 * n}
+
+    return worker
+
+
+async def test_jobs_run_to_their_end_and_leaving_is_seen_as_leaving() -> None:
+    async with a_node() as node:
+        async with worker_of(node) as worker:
+            jobs = [await node.create(n=number) for number in range(20)]
+            ended = [await node.ended(job_id) for job_id in jobs]
+            assert [job.status for job in ended] == ["finished"] * 20
+            assert all(orjson.loads(job.result.data)["double"] == 2 * n for n, job in enumerate(ended))
+            failed = await node.ended(await node.create(n=-1))
+            assert failed.status == "failed"
+        assert "not running" in repr(worker)
+
+
+async def test_a_cancel_reaches_the_handler() -> None:
+    stopped = threading.Event()
+    async with a_node() as node:
+        worker = worker_of(node)
+        began = asyncio.Semaphore(0)
+
+        @worker.skill("long")
+        async def long() -> Result:
+            began.release()
+            try:
+                await asyncio.sleep(GUARD)
+            finally:
+                stopped.set()
+            return Result()
+
+        async with serving(worker):
+            job_id = await node.create(skill="long")
+            await asyncio.wait_for(began.acquire(), GUARD)
+            await node.cancel(job_id)
+            assert (await node.ended(job_id)).status == "cancelled"
+            assert await asyncio.to_thread(stopped.wait, GUARD)
+
+
+async def test_the_newer_of_two_processes_has_the_id() -> None:
+    async with a_node() as node:
+        older, newer = worker_of(node), worker_of(node)
+        async with serving(older) as task:
+            await asyncio.sleep(0)
+            await asyncio.wait_for(older.ready(), GUARD)
+            async with serving(newer):
+                with pytest.raises(Replaced):
+                    await asyncio.wait_for(task, GUARD)
+                assert (await node.ended(await node.create(n=1))).status == "finished"
