@@ -82,7 +82,8 @@ class Screen:
         table.add_column("where")
         for one in report["longest_functions"]:
             table.add_row(f"{one['lines']:,}", escape(one["name"]), escape(f"{one['file']}:{one['line']}"))
-        self._console.print(table)
+        if table.row_count:
+            self._console.print(table)
         used = ", ".join(f"{one['module']} ({one['files']})" for one in report["most_imported"][:8])
         self._console.print(f"Imported by the most files: {escape(used)}", soft_wrap=True)
         broken = "; ".join(f"{one['file']}, {one['reason']}" for one in report["broken_files"][:2])

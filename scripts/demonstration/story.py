@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from scripts.demonstration import evidence
@@ -187,11 +188,11 @@ class Story:
             self._screen.step("look", "the node is still there; ask it with")
         else:
             self._screen.step("look", "with --keep the node stays, and answers")
-        say(f"  . {cluster.settings}")
-        say(f"  {holon} jobs get {job_id}")
-        say(f"  {holon} jobs history {job_id}")
+        say(f"  . {quote(str(cluster.settings))}")
+        say(f"  {quote(str(holon))} jobs get {job_id}")
+        say(f"  {quote(str(holon))} jobs history {job_id}")
         say(f'  curl -H "X-Client-Token: $HOLON_TOKEN" http://127.0.0.1:{cluster.http_port}/api/v1/jobs/{job_id}')
 
     def _tell_how_to_stop(self) -> None:
         pids = " ".join(str(program.pid) for program in self._programs.keep())
-        self._screen.step("stop", f"kill {pids}; rm -r {self._place}")
+        self._screen.step("stop", f"kill {pids}; rm -r {quote(str(self._place))}")
