@@ -179,12 +179,12 @@ def _with_client(call: Callable[[Client], Awaitable[T]]) -> T:
 def _read_data(text: str) -> Any:
     import orjson
 
-    where = "--data"
+    where = "standard input" if text == "-" else text[1:] if text.startswith("@") else "--data"
     try:
         if text == "-":
-            where, raw = "standard input", sys.stdin.buffer.read()
+            raw = sys.stdin.buffer.read()
         elif text.startswith("@"):
-            where, raw = text[1:], Path(text[1:]).read_bytes()
+            raw = Path(where).read_bytes()
         else:
             raw = text.encode("utf-8", "surrogateescape")
         return orjson.loads(raw)

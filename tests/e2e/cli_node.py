@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -12,6 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from holon.cli import main
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from holon.cli import main; main()")
@@ -20,6 +25,7 @@ ANY_PORTS = ("--api-port", "0", "--grpc-port", "0", "--client-grpc-port", "0")
 
 BLUEPRINTS = """
 import asyncio
+from pathlib import Path
 
 from holon import Blueprint
 from holon.context import ActionFactory
@@ -54,6 +60,7 @@ slow = Blueprint("slow", api_endpoint="/slow")
 
 @slow.handler(is_start=True, is_end=True)
 async def sleep():
+    Path("slow-began").touch()
     await asyncio.sleep(600)
 """
 
@@ -94,7 +101,7 @@ def environment(more: Mapping[str, str] = {}) -> dict[str, str]:
 
 
 def holon(folder: Path, *arguments: str, env: Mapping[str, str] = {}, stdin: str = "") -> Ran:
-    """Run a command to its end."""
+    """Run a command to its end, in a process of its own."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=folder,
@@ -106,6 +113,26 @@ def holon(folder: Path, *arguments: str, env: Mapping[str, str] = {}, stdin: str
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def holon_here(folder: Path, *arguments: str, env: Mapping[str, str] = {}, stdin: str = "") -> Ran:
+    """Run a command to its end, in this process: ten times as fast."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    with (
+        contextlib.chdir(folder),
+        patch.dict(os.environ, environment(env), clear=True),
+        patch.object(sys, "argv", ["holon", *arguments]),
+        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    return Ran(code, out.getvalue(), err.getvalue())
 
 
 class Started:

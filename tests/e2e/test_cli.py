@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.cli_node import GUARD, Ran, Started, holon, project, serve, until
+from tests.e2e.cli_node import GUARD, Ran, Started, holon_here, project, serve, until
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Dev:
         return tomllib.loads((self.folder / ".holon/dev.toml").read_text())
 
     def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Ran:
-        return holon(self.folder, *arguments, stdin=stdin, env=env)
+        return holon_here(self.folder, *arguments, stdin=stdin, env=env)
 
     def jobs(self, query: str) -> list[dict[str, Any]]:
         headers = {"X-Client-Token": self.file["HOLON_TOKEN"]}

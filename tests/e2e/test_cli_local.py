@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from holon import __version__
-from tests.e2e.cli_node import environment, holon, project
+from tests.e2e.cli_node import environment, holon_here, project
 
 
 def test_the_version_is_told_without_loading_a_node(tmp_path: Path) -> None:
@@ -31,15 +31,15 @@ main()
 
 
 def test_every_command_is_in_the_help(tmp_path: Path) -> None:
-    ran = holon(tmp_path, "--help")
+    ran = holon_here(tmp_path, "--help")
     assert ran.code == 0
     for command in ("serve", "worker", "jobs", "blueprints", "certs", "check"):
         assert command in ran.out
-    assert holon(tmp_path).code == 2
+    assert holon_here(tmp_path).code == 2
 
 
 def test_no_node_is_named_in_an_empty_folder(tmp_path: Path) -> None:
-    ran = holon(tmp_path, "jobs", "list")
+    ran = holon_here(tmp_path, "jobs", "list")
     assert ran.code == 2
     assert "HOLON_URL" in ran.err
     assert "holon serve --dev" in ran.err
@@ -50,22 +50,22 @@ def test_no_node_is_named_in_an_empty_folder(tmp_path: Path) -> None:
 
 def test_check_shows_the_settings_with_the_secrets_hidden(tmp_path: Path) -> None:
     env = {"CLIENT_TOKEN": "swordfish", "API_PORT": "9080"}
-    ran = holon(tmp_path, "check", "--json", env=env)
+    ran = holon_here(tmp_path, "check", "--json", env=env)
     assert ran.code == 0
     assert ran.json["problems"] == []
     assert (ran.json["settings"]["API_PORT"], ran.json["settings"]["CLIENT_TOKEN"]) == (9080, "(hidden)")
-    text = holon(tmp_path, "check", env=env)
+    text = holon_here(tmp_path, "check", env=env)
     assert "swordfish" not in text.out + text.err
     assert "API_BEHIND_PROXY" in text.out
 
 
 def test_check_lists_what_is_wrong(tmp_path: Path) -> None:
     env = {"API_PORT": "http", "STORAGE_URI": "mysql://x"}
-    ran = holon(tmp_path, "check", env=env)
+    ran = holon_here(tmp_path, "check", env=env)
     assert ran.code == 2
     assert "API_PORT" in ran.err
     assert "STORAGE_URI" in ran.err
-    problems = holon(tmp_path, "check", "--json", env=env).json["problems"]
+    problems = holon_here(tmp_path, "check", "--json", env=env).json["problems"]
     assert {problem["field"] for problem in problems} == {"API_PORT", "STORAGE_URI"}
 
 
@@ -74,45 +74,45 @@ def test_check_lists_what_is_wrong(tmp_path: Path) -> None:
 
 def test_sound_blueprints_are_counted(tmp_path: Path) -> None:
     folder = project(tmp_path / "it")
-    ran = holon(folder, "blueprints", "check", "blueprints")
+    ran = holon_here(folder, "blueprints", "check", "blueprints")
     assert ran.code == 0
     assert ran.out.splitlines()[-1] == "5 blueprints, 0 errors, 0 warnings"
-    found = holon(folder, "blueprints", "check", "blueprints/flows.py", "--json").json["blueprints"]
+    found = holon_here(folder, "blueprints", "check", "blueprints/flows.py", "--json").json["blueprints"]
     assert {"name": "failing", "path": "/api/failing", "states": ["only"], "file": "blueprints/flows.py"} in found
-    assert holon(folder, "blueprints", "check", env={"BLUEPRINTS_DIR": "blueprints"}).code == 0
+    assert holon_here(folder, "blueprints", "check", env={"BLUEPRINTS_DIR": "blueprints"}).code == 0
 
 
 def test_the_faults_of_blueprints_are_listed_with_their_files(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("from holon import Blueprint\nbad = Blueprint('bad')\n")
     (tmp_path / "worse.py").write_text("def\n")
-    ran = holon(tmp_path, "blueprints", "check", ".")
+    ran = holon_here(tmp_path, "blueprints", "check", ".")
     assert ran.code == 1
     assert "bad.py: blueprint bad" in ran.out
     assert "worse.py" in ran.out
-    problems = holon(tmp_path, "blueprints", "check", ".", "--json").json["problems"]
+    problems = holon_here(tmp_path, "blueprints", "check", ".", "--json").json["problems"]
     assert {problem["severity"] for problem in problems} == {"error"}
 
 
 @pytest.mark.parametrize("arguments", [("missing.py",), ()])
 def test_blueprints_that_are_not_there_are_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    assert holon(tmp_path, "blueprints", "check", *arguments).code == 2
+    assert holon_here(tmp_path, "blueprints", "check", *arguments).code == 2
 
 
 # Certificates --------------------------------------------------------------------------------------------------------
 
 
 def test_certificates_are_made_issued_and_shown(tmp_path: Path) -> None:
-    made = holon(tmp_path, "certs", "dev", "--host", "node.example", "--json").json
+    made = holon_here(tmp_path, "certs", "dev", "--host", "node.example", "--json").json
     assert made == {
         "TLS_CA_PATH": "certs/ca.pem",
         "TLS_CERT_PATH": "certs/server.pem",
         "TLS_KEY_PATH": "certs/server.key",
     }
-    issued = holon(tmp_path, "certs", "issue", "gpu-01")
+    issued = holon_here(tmp_path, "certs", "issue", "gpu-01")
     assert "TLS_CERT_PATH=certs/worker-gpu-01.pem" in issued.out.splitlines()
-    (server,) = holon(tmp_path, "certs", "show", "certs/server.pem", "--json").json["certificates"]
+    (server,) = holon_here(tmp_path, "certs", "show", "certs/server.pem", "--json").json["certificates"]
     assert "DNS:node.example" in server["names"]
-    shown = holon(tmp_path, "certs", "show", "certs/worker-gpu-01.pem")
+    shown = holon_here(tmp_path, "certs", "show", "certs/worker-gpu-01.pem")
     assert "CN=gpu-01" in shown.out
     assert "clientAuth" in shown.out
 
@@ -127,11 +127,11 @@ def test_certificates_are_made_issued_and_shown(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_certificate_command_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
-    ran = holon(tmp_path, "certs", *arguments)
+    ran = holon_here(tmp_path, "certs", *arguments)
     assert ran.code == 2
     assert says in ran.err
 
 
 def test_an_error_is_told_as_json_by_commands_without_a_node_too(tmp_path: Path) -> None:
-    told = json.loads(holon(tmp_path, "certs", "show", "missing.pem", "--json").err)
+    told = json.loads(holon_here(tmp_path, "certs", "show", "missing.pem", "--json").err)
     assert told["code"] == "CONFIG_INVALID"

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from holon.security.certificates import describe
-from tests.e2e.cli_node import ANY_PORTS, Started, holon, project, serve, until
+from tests.e2e.cli_node import ANY_PORTS, Started, holon, holon_here, project, serve, until
 
 TOKEN = "a-token-for-tests-of-the-command-line"
 
@@ -39,7 +39,7 @@ def test_a_node_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, sta
     assert doors.keys() == {"http", "workers", "clients"}
     assert doors["clients"].startswith("grpc://127.0.0.1:")
     assert httpx.get(f"{doors['http']}/_public/status", trust_env=False).json() == {"status": "ok"}
-    listed = holon(folder, "jobs", "list", "--json", env={"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN})
+    listed = holon_here(folder, "jobs", "list", "--json", env={"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN})
     assert listed.json == {"jobs": [], "next_page_token": ""}
     assert node.end(signal.SIGTERM) == 0
     assert "Traceback" not in node.log
@@ -51,8 +51,8 @@ def test_a_second_signal_ends_a_node_that_drains_at_once(folder: Path, started: 
     node, doors = serve(folder, "--blueprints", "blueprints", env=env)
     started.append(node)
     client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
-    job_id = holon(folder, "jobs", "create", "slow", env=client).out.strip()
-    until(lambda: holon(folder, "jobs", "get", job_id, "--json", env=client).json["status"] == "running", "it runs")
+    assert holon_here(folder, "jobs", "create", "slow", env=client).code == 0
+    until((folder / "slow-began").exists, "its handler runs")
     node.process.send_signal(signal.SIGINT)
     status = f"{doors['http']}/_public/status"
     until(lambda: httpx.get(status, trust_env=False).status_code == 503, "it drains")
@@ -115,11 +115,11 @@ def test_a_development_node_makes_what_it_needs_and_keeps_it(folder: Path, start
 
 
 def test_a_server_certificate_of_another_authority_is_made_anew(folder: Path) -> None:
-    holon(folder, "certs", "dev")
+    holon_here(folder, "certs", "dev")
     for name in ("ca.pem", "ca.key"):
         (folder / "certs" / name).unlink()
     before = describe(folder / "certs/server.pem")[0]
-    holon(folder, "certs", "dev")
+    holon_here(folder, "certs", "dev")
     after = describe(folder / "certs/server.pem")[0]
     assert after.serial != before.serial
     assert after.issuer == describe(folder / "certs/ca.pem")[0].subject
@@ -141,7 +141,7 @@ def test_a_worker_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, s
     worker = Started(folder, "worker", "run", "my_worker:worker")
     started.append(worker)
     until(lambda: "session" in worker.log, "it is welcomed")
-    job = holon(folder, "jobs", "create", "double", "-d", '{"n": 3}', "--wait", "--json").json
+    job = holon_here(folder, "jobs", "create", "double", "-d", '{"n": 3}', "--wait", "--json").json
     assert job["result"] == {"twice": 6}
     assert worker.end() == 0
     assert "Traceback" not in worker.log
