@@ -8,11 +8,11 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from holon import __version__
 from holon.errors import ConfigError, InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.wire.stream import MAX_MESSAGE_BYTES
@@ -216,7 +216,7 @@ class Worker:
             worker_id=settings.worker_id,
             instance_id=secrets.token_hex(8),
             sdk=worker_pb2.SdkInfo(
-                name="holon-python", version=__version__, runtime=f"python {platform.python_version()}"
+                name="holon-python", version=_version(), runtime=f"python {platform.python_version()}"
             ),
             capabilities=CAPABILITIES,
             catalog=worker_pb2.Catalog(sequence=1, offerings=[skill.offering() for skill in self.skills]),
@@ -231,3 +231,11 @@ class Worker:
         if self._leaving:
             raise KeyboardInterrupt
         self.drain(signal.Signals(number).name)
+
+
+def _version() -> str:
+    # Not from `holon` itself, which names the whole node to type checkers.
+    try:
+        return metadata.version("holon-node")
+    except metadata.PackageNotFoundError:
+        return "source"
