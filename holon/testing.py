@@ -1,0 +1,143 @@
+"""The test kit, for this project and for its users: a whole node in the test's own process, with its real doors.
+
+```python
+async with running_node(my_blueprint) as node:
+    worker = node.new_worker("worker-1")
+    worker.skill("echo")(my_function)
+    async with worker:
+        job = await node.run("my_blueprint", {"n": 1})
+    assert job.status == "finished"
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from holon.client import Client, Job
+from holon.clock import ManualClock
+from holon.config import Config
+from holon.domain.blueprint import Blueprint
+from holon.node import Node, Ports
+from holon.security import certificates
+from holon.storage.memory import MemoryStorage
+from holon.worker import Worker
+
+__all__ = ["ManualClock", "RunningNode", "running_node"]
+
+DAYS = 2
+HANG_GUARD_S = 60.0
+
+# Waits that fit a test: a dead worker's tasks run again within two seconds.
+QUICK: dict[str, str | int | float | bool] = {
+    "HEARTBEAT_INTERVAL_SECONDS": 0.3,
+    "WORKER_SILENCE_SECONDS": 1.0,
+    "TASK_LEASE_SECONDS": 2.0,
+    "TASK_OFFER_SECONDS": 1.0,
+    "JOB_CLAIM_SECONDS": 2.0,
+    "RETRY_BACKOFF_MIN_SECONDS": 0.02,
+    "RETRY_BACKOFF_MAX_SECONDS": 0.05,
+    "SHUTDOWN_GRACE_SECONDS": 5.0,
+}
+
+
+class RunningNode:
+    """A node that runs, and the ways to it. Certificates and tokens are its own and end with it.
+
+    Attributes:
+        config: its settings.
+        ports: where its doors are.
+        token: the token of its clients.
+        folder: where its certificates are.
+        client: a client of its gRPC door.
+    """
+
+    def __init__(self, node: Node, ports: Ports, token: str, folder: Path, authority: certificates.Authority) -> None:
+        self.config = node.config
+        self.ports = ports
+        self.token = token
+        self.folder = folder
+        self._authority = authority
+        self.client = Client(f"grpcs://localhost:{ports.client}", token, folder / "ca.pem")
+
+    def __repr__(self) -> str:
+        return f"RunningNode({self.ports})"
+
+    @property
+    def url(self) -> str:
+        """The HTTP door."""
+        return f"http://127.0.0.1:{self.ports.http}"
+
+    @property
+    def worker_url(self) -> str:
+        """The workers' door."""
+        return f"grpcs://localhost:{self.ports.worker}"
+
+    def certificate(self, worker_id: str) -> certificates.KeyPair:
+        """A certificate for a worker."""
+        return certificates.issue_worker(self._authority, self.folder, worker_id, days=DAYS)
+
+    def new_worker(self, worker_id: str, **options: Any) -> Worker:
+        """A worker of this node that has no skill yet; `options` are those of `Worker`."""
+        pair = self.certificate(worker_id)
+        ca = self.folder / "ca.pem"
+        return Worker(self.worker_url, ca_path=ca, cert_path=pair.certificate, key_path=pair.key, **options)
+
+    async def run(self, blueprint: str, initial_data: dict[str, Any], **options: Any) -> Job:
+        """Create a job and wait for its end; `options` are those of `Client.create_job`."""
+        created = await self.client.create_job(blueprint, initial_data, **options)
+        return await self.client.wait_for(created.job_id, timeout=HANG_GUARD_S)
+
+
+@asynccontextmanager
+async def running_node(
+    *blueprints: Blueprint, storage: MemoryStorage | None = None, **settings: str | float | bool
+) -> AsyncIterator[RunningNode]:
+    """A node with these blueprints, over mTLS on free ports, with short waits; drained at the end.
+
+    Arguments:
+        storage: the store; one in memory by default, unless `STORAGE_URI` is among the settings.
+        settings: upper-case settings, as in `Config`.
+    """
+    with tempfile.TemporaryDirectory(prefix="holon-test-") as made:
+        folder = Path(made)
+        authority = certificates.open_authority(folder)
+        server = certificates.issue_server(authority, folder, days=DAYS)
+        token = secrets.token_urlsafe(32)
+        config = Config(
+            {},
+            **{
+                "API_PORT": 0,
+                "GRPC_PORT": 0,
+                "CLIENT_GRPC_PORT": 0,
+                "CLIENT_TOKEN": token,
+                "TLS_CERT_PATH": str(server.certificate),
+                "TLS_KEY_PATH": str(server.key),
+                "TLS_CA_PATH": str(folder / "ca.pem"),
+                "STORAGE_URI": "memory://",
+                **QUICK,
+                **settings,
+            },
+        )
+        node = Node(config, blueprints, storage)
+        opened: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
+        async with AsyncExitStack() as stack:
+            running = asyncio.create_task(node.run(opened.set_result), name="node under test")
+            stack.push_async_callback(_ended, node, running)
+            await asyncio.wait((opened, running), return_when=asyncio.FIRST_COMPLETED)
+            if not opened.done():
+                await running
+            under_test = RunningNode(node, opened.result(), token, folder, authority)
+            await stack.enter_async_context(under_test.client)
+            yield under_test
+
+
+async def _ended(node: Node, running: asyncio.Task[None]) -> None:
+    node.stop()
+    await running
