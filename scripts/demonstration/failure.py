@@ -33,11 +33,15 @@ class Interrupted(BaseException):
 
 
 class Interruptions:
-    """Raises Interrupted for the signals that ask a program to stop, but not while they are held back."""
+    """Raises Interrupted once for the signals that ask a program to stop, but not while they are held back.
+
+    Those that follow change nothing: it is stopping already, and that takes a few seconds at most.
+    """
 
     def __init__(self) -> None:
         self._held = 0
         self._pending = 0
+        self._raised = False
 
     def listen(self) -> None:
         """Take over these signals; main thread only."""
@@ -59,6 +63,6 @@ class Interruptions:
         self._raise_pending()
 
     def _raise_pending(self) -> None:
-        if self._pending and not self._held:
-            number, self._pending = self._pending, 0
-            raise Interrupted(number)
+        if self._pending and not self._held and not self._raised:
+            self._raised = True
+            raise Interrupted(self._pending)
