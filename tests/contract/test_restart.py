@@ -5,7 +5,7 @@ from __future__ import annotations
 from holon.clock import ManualClock
 from holon.domain.events import CancelRequested, HistoryEvent, Woken
 from holon.domain.job import Status
-from holon.ports import Appended, Creation, JobFilter, Superseded
+from holon.ports import Appended, Creation, JobFilter, Progress, Superseded
 from tests.contract.world import Factory, T, U
 
 
@@ -185,3 +185,67 @@ async def test_every_line_of_history_comes_back_as_it_was(durable: Factory) -> N
     await world.commit(world.step(claim, history=(told,)))
     await world.restart()
     assert (await world.told(claim.job.id))[-1] == told
+
+
+async def test_the_times_and_the_progress_of_a_job_survive(durable: Factory) -> None:
+    world = await durable()
+    hand = await world.hand()
+    world.clock.advance(1_000)
+    offer = await world.accepted(hand)
+    world.clock.advance(1_000)
+    await world.touch(progress=(Progress(hand.ref(offer), 50.0, "half"),))
+    before = await world.record(offer.job_id)
+    await world.restart()
+    assert await world.record(offer.job_id) == before
+    await world.complete(offer)
+    await world.finish(await world.claim_of(offer.job_id))
+    before = await world.record(offer.job_id)
+    assert before.finished_at is not None
+    world.clock.advance(1_000)
+    await world.restart()
+    assert await world.record(offer.job_id) == before
+
+
+async def test_a_job_that_is_over_takes_no_event_after_a_restart(durable: Factory) -> None:
+    world = await durable()
+    claim = await world.start()
+    await world.finish(claim)
+    await world.restart()
+    assert await world.append(claim.job.id, Woken(0)) is Appended.OVER
+    assert (await world.finish(claim)).conflict
+    assert await world.ready() == []
+
+
+async def test_the_numbers_of_an_inbox_go_on(durable: Factory) -> None:
+    world = await durable()
+    job = await world.create()
+    await world.append(job, Woken(1))
+    await world.restart()
+    await world.append(job, Woken(2))
+    claim = await world.claim_of(job)
+    assert [event for _, event in claim.events] == [Woken(1), Woken(2)]
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, consumed=(claim.events[0][0],)))
+    assert (await world.claim_of(job)).events == claim.events[1:]
+
+
+async def test_a_timer_of_a_later_step_wakes_that_step(durable: Factory) -> None:
+    world = await durable()
+    claim = await world.start()
+    await world.commit(world.step(claim))
+    claim = await world.claim_of(claim.job.id)
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=5_000))
+    await world.restart()
+    [again] = (await world.after(5_000, want=1)).claims
+    assert [event for _, event in again.events] == [Woken(1)]
+
+
+async def test_a_cancel_that_came_before_the_restart_is_pending_after_it(durable: Factory) -> None:
+    world = await durable()
+    hand, job = await world.hand(), await world.create()
+    await world.append(job, CancelRequested("ann"))
+    await world.restart()
+    claim = await world.claim_of(job)
+    step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim),), consumed=())
+    done = await world.commit(step, [hand.seat()])
+    assert done.cancel_pending
+    assert done.leased.offers == ()

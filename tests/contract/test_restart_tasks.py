@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from holon.domain.events import BranchesDone, TaskEnded
 from holon.domain.job import Status
-from holon.ports import Superseded
+from holon.domain.task import SUCCESS, Outcome
+from holon.ports import Progress, Superseded
 from tests.contract.world import BROKEN, OK, Factory, T, U
 
 
@@ -173,3 +174,68 @@ async def test_a_new_need_of_a_waiting_task_survives(durable: Factory) -> None:
     assert dict(await world.storage.needs()) == {U.key: U}
     [offer] = await world.lease((await world.hand()).seat(1, U))
     assert offer.task_id == task
+
+
+async def test_a_fan_out_goes_on_as_it_was_asked_for(durable: Factory) -> None:
+    world = await durable(max_fan_in_bytes=1_000)
+    hand = await world.hand()
+    await world.fan_out(3, fail_fast=True)
+    fast = await world.lease(hand.seat(3))
+    await world.fan_out(3)
+    large = await world.lease(hand.seat(3))
+    big = Outcome(SUCCESS, b'{"x":"' + b"x" * 400 + b'"}')
+    await world.complete(large[0], big)
+    await world.complete(large[1], big)
+    await world.restart()
+    assert await world.complete(fast[0], BROKEN) is None
+    [(_, event)] = (await world.claim_of(fast[0].job_id)).events
+    assert isinstance(event, BranchesDone)
+    assert event.fail_fast
+    assert await world.complete(large[2], big) is None
+    [(_, event)] = (await world.claim_of(large[0].job_id)).events
+    assert isinstance(event, BranchesDone)
+    assert event.too_large
+
+
+async def test_the_progress_of_a_fan_out_goes_on_from_where_it_was(durable: Factory) -> None:
+    world = await durable()
+    hand = await world.hand()
+    await world.fan_out(2)
+    first, second = await world.lease(hand.seat(2))
+    for offer in (first, second):
+        await world.touch(progress=(Progress(hand.ref(offer), 40.0, ""),))
+    await world.restart()
+    assert (await world.record(first.job_id)).progress == 40.0
+    await world.complete(first)
+    assert (await world.record(first.job_id)).progress == 70.0
+
+
+async def test_the_waiting_branches_of_a_fan_out_are_counted_after_a_restart(durable: Factory) -> None:
+    world = await durable()
+    tasks = await world.fan_out(101, rest=(10,))
+    job = tasks[0].rsplit("-", 2)[0]
+    await world.restart()
+    await world.storage.spawn(job, 0, ())
+    assert await world.waiting() == 101
+    await world.lease((await world.hand()).seat(2))
+    await world.storage.spawn(job, 0, ())
+    assert await world.waiting() == 109
+
+
+async def test_a_rejected_task_avoids_its_worker_after_a_restart_too(durable: Factory) -> None:
+    world = await durable()
+    hand = await world.hand()
+    offer = await world.offered(hand)
+    await world.hand_back(hand, offer, avoid=True)
+    await world.restart()
+    assert await world.lease((await world.hand()).seat()) == []
+    assert len(await world.lease((await world.hand("w2")).seat())) == 1
+
+
+async def test_a_task_accepted_in_time_is_not_ended_by_its_dispatch_timeout_after_a_restart(durable: Factory) -> None:
+    world = await durable()
+    offer = await world.accepted(await world.hand(), dispatch_timeout=5_000)
+    await world.restart()
+    await world.after(world.settings.lease)
+    assert await world.waiting() == 1
+    assert await world.complete(offer) is None
