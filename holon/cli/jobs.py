@@ -191,7 +191,7 @@ def _read_data(text: str) -> Any:
     except OSError as error:
         raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise InvalidArgument(f"{where} is no JSON: {error}", code="INVALID_JSON") from error
+        raise InvalidArgument(f"{where} is no JSON: {error}", code="NOT_JSON") from error
 
 
 async def _wait(client: Client, job_id: str, timeout: float | None) -> Job | None:

@@ -23,7 +23,7 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
     Arguments:
         known: the fields that it may have.
     Raises:
-        InvalidArgument: (INVALID_JSON) it is no JSON object, or holds a whole number beyond 64 bits; or it names the
+        InvalidArgument: (NOT_JSON) it is no JSON object, or holds a whole number beyond 64 bits; or it names the
             fields that are unknown, or there twice.
     """
     try:
@@ -69,4 +69,4 @@ def _whole(digits: str) -> int:
 
 
 def _invalid(message: str) -> InvalidArgument:
-    return InvalidArgument(message, code="INVALID_JSON")
+    return InvalidArgument(message, code="NOT_JSON")
