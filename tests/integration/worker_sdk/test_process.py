@@ -61,15 +61,16 @@ async def process(
 def test_the_sdk_is_light() -> None:
     program = """
 import json, sys
+before = set(sys.modules)
 import holon.worker
-print(json.dumps(sorted(sys.modules)))
+print(json.dumps(sorted(sys.modules.keys() - before)))
 """
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
     modules = set(json.loads(output))
     outside = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
-    # Beyond grpcio, protobuf and orjson: what grpc's compiled part brings, and its own optional parts where installed.
-    own = {one for one in outside if one.startswith(("_cython", "cython_runtime", "grpc", "__", "_distutils"))}
-    assert outside - own <= {"google", "orjson", "holon", "typing_extensions"}
+    # grpc itself looks for its own optional parts; a name with an underscore is of a compiled part.
+    needless = {one for one in outside if not one.startswith(("_", "cython_runtime", "grpc"))}
+    assert needless <= {"google", "orjson", "holon", "typing_extensions"}
     rooms = {name.split(".")[1] for name in modules if name.startswith("holon.")}
     assert rooms <= {"domain", "errors", "rxon", "wire", "worker"}
 
