@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.scripted_node import GUARD, Certificates, ScriptedNode
 
+ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import logging, time
 from holon.worker import Worker
@@ -43,7 +44,7 @@ async def process(
     script.write_text(SCRIPT)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path.cwd()),
+        "PYTHONPATH": str(ROOT),
         "NODE_URL": node.url,
         "TLS_CA_PATH": str(certificates.ca),
         "TLS_CERT_PATH": str(certificates.worker.certificate),
@@ -65,7 +66,8 @@ before = set(sys.modules)
 import holon.worker
 print(json.dumps(sorted(sys.modules.keys() - before)))
 """
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
+    command = [sys.executable, "-c", program]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
     modules = set(json.loads(output))
     outside = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
     # grpc itself looks for its own optional parts; a name with an underscore is of a compiled part.
