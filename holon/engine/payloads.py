@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,6 +13,9 @@ from holon.errors import InvalidArgument, TooLarge
 
 # Python's parsers and ours recurse: nobody's data needs more, and an attacker's must not have it.
 MAX_DEPTH = 64
+# The parser turns whole numbers beyond 64 bits into floats: text that may hold one is read again, to refuse it.
+_LONG = re.compile(rb"[0-9]{19}")
+_INT64 = range(-(2**63), 2**64)
 
 
 def encode(value: Any, limit: int, what: str) -> bytes:
@@ -35,7 +41,7 @@ def decode(text: bytes, what: str) -> Any:
     """The value of JSON text; None for no text.
 
     Raises:
-        InvalidArgument: (NOT_JSON) it is no JSON, or nested deeper than 64.
+        InvalidArgument: (NOT_JSON) it is no JSON, nested deeper than 64, or has a whole number beyond 64 bits.
     """
     if not text:
         return None
@@ -44,7 +50,15 @@ def decode(text: bytes, what: str) -> Any:
     except ValueError as error:
         raise InvalidArgument(f"{what}: {error}", code="NOT_JSON") from error
     check_depth(value, what)
+    if _LONG.search(text):
+        json.loads(text, parse_int=partial(_check_whole, what))
     return value
+
+
+def _check_whole(what: str, digits: str) -> None:
+    # Python refuses to read very long numbers at all, hence the length first.
+    if len(digits) > 20 or int(digits) not in _INT64:
+        raise InvalidArgument(f"{what}: {digits[:40]} does not fit into 64 bits; send it as text", code="NOT_JSON")
 
 
 def check_depth(value: Any, what: str) -> None:
