@@ -78,12 +78,14 @@ def outcome_of(result: worker_pb2.TaskResult, worker_id: str) -> Outcome:
         InvalidArgument: STATUS_MISSING, PAYLOAD_UNSUPPORTED, or RESULT_INVALID; the message says what is wrong.
     """
     if not result.status:
-        raise _invalid("status", "is empty: say success, failure, cancelled, or a declared status", "STATUS_MISSING")
+        raise _invalid(
+            "status", "is empty: say success, failure, cancelled, or a declared status", code="STATUS_MISSING"
+        )
     if len(result.status) > MAX_STATUS:
         raise _invalid("status", f"has {len(result.status)} characters, over the limit of {MAX_STATUS}")
     for field in ("files", "data_metadata", "receipts"):
         if len(getattr(result, field)):
-            raise _invalid(field, "needs a capability that this node does not list", "PAYLOAD_UNSUPPORTED")
+            raise _invalid(field, "needs a capability that this node does not list", code="PAYLOAD_UNSUPPORTED")
     if result.HasField("error") and result.status != FAILURE:
         raise _invalid("error", f"is for the status failure only, not for {result.status!r}")
     data = json_of(result.data, "data")
@@ -105,5 +107,5 @@ def _task_error(error: types_pb2.TaskError) -> TaskError:
     )
 
 
-def _invalid(field: str, reason: str, code: str = "RESULT_INVALID") -> InvalidArgument:
+def _invalid(field: str, reason: str, *, code: str = "RESULT_INVALID") -> InvalidArgument:
     return InvalidArgument(f"the result's {field} {reason}", code=code, details=[Violation(field, reason)])

@@ -159,14 +159,16 @@ async def test_the_history_of_a_job_is_read_in_pages_and_from_a_sequence(node: N
     assert (await node.call("GetJobHistory", later, job_pb2.GetJobHistoryResponse.FromString)).events == whole[2:]
 
 
-async def test_the_health_of_the_door_needs_no_token(node: Node) -> None:
+async def test_a_draining_door_takes_no_new_jobs_and_says_so_in_its_health_which_needs_no_token(node: Node) -> None:
     health: Any = health_pb2_grpc.HealthStub(node.channel)
     assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
     node.clients.drain()
     async with asyncio.timeout(10):
         while (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING:
             pass
-    assert await node.create()
+    error = await refused(node, "CreateJob", creation())
+    assert (error.code(), reason_of(error)) == (CODE.UNAVAILABLE, "DRAINING")
+    assert not (await node.call("ListJobs", job_pb2.ListJobsRequest(), job_pb2.ListJobsResponse.FromString)).jobs
 
 
 # Bad input -------------------------------------------------------------------------------------------------------
@@ -226,10 +228,12 @@ async def test_what_a_creation_cannot_have_is_refused_by_name(
     assert field in str(error.details())
 
 
-@pytest.mark.parametrize("data", [b"{", b'{"a": NaN}', b"\xff", b"[" * 100 + b"]" * 100])
+@pytest.mark.parametrize(
+    "data", [b"{", b'{"a": NaN}', b"\xff", b"[" * 100 + b"]" * 100, b'{"a": 18446744073709551616}']
+)
 async def test_initial_data_that_is_no_json_is_refused(node: Node, data: bytes) -> None:
     error = await refused(node, "CreateJob", creation(initial_data=types_pb2.Payload(data=data)))
-    assert (error.code(), reason_of(error)) == (CODE.INVALID_ARGUMENT, "NOT_JSON")
+    assert (error.code(), reason_of(error)) == (CODE.INVALID_ARGUMENT, "INVALID_JSON")
 
 
 async def test_initial_data_over_the_limit_is_refused(node: Node) -> None:

@@ -28,10 +28,11 @@ class ClientDoor:
     def __init__(
         self, jobs: Jobs, settings: DoorSettings, credentials: ServerCredentials | None, gate: TokenGate
     ) -> None:
+        self._service = JobService(jobs)
         self._server = Server(
             "client door",
             settings,
-            [JobService(jobs).handler(settings.max_message_bytes)],
+            [self._service.handler(settings.max_message_bytes)],
             [TokenCheck(gate, TOKEN_KEY)],
             credentials,
             client_certificates=False,
@@ -59,8 +60,10 @@ class ClientDoor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let calls under way answer, and close."""
+        self._service.draining = True
         await self._server.__aexit__(kind, error, trace)
 
     def drain(self) -> None:
-        """Say in the health service that this door takes nothing new; calls are still answered."""
+        """Take no new jobs, and say so in the health service; other calls are still answered."""
+        self._service.draining = True
         self._server.drain()

@@ -86,7 +86,7 @@ class Incoming:
             frame = _parsed(raw)
             kind = frame.WhichOneof("message")
             if kind not in self._kinds:
-                raise _unknown("message", kind, "UNKNOWN_MESSAGE")
+                raise _unknown("message", kind, code="UNKNOWN_MESSAGE")
             self._kinds[kind](frame)
         except HolonError as error:
             self._refuse(error)
@@ -130,7 +130,7 @@ class Incoming:
                 if not update.task_id or not update.lease_id:
                     raise InvalidArgument("an update names its task_id and its lease_id", code="IDS_MISSING")
                 if kind not in self._updates:
-                    raise _unknown("update", kind, "UNKNOWN_UPDATE")
+                    raise _unknown("update", kind, code="UNKNOWN_UPDATE")
                 self._updates[kind](update)
             except HolonError as error:
                 self._refuse(error, update.task_id, update.lease_id)
@@ -194,7 +194,7 @@ def _parsed(raw: bytes) -> worker_pb2.SessionRequest:
         raise InvalidArgument(f"a message of {len(raw)} bytes is no SessionRequest", code="MALFORMED_FRAME") from error
 
 
-def _unknown(what: str, kind: str | None, code: str) -> InvalidArgument:
+def _unknown(what: str, kind: str | None, *, code: str) -> InvalidArgument:
     needed = "STREAMS" if kind == "chunk" else _NEEDS.get(kind or "")
     if needed is not None:
         return InvalidArgument(f"{kind} needs {needed}, which this node does not list", code=code)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 
 from holon.engine.jobs import Creating, Jobs, Listing
 from holon.engine.payloads import decode
-from holon.errors import InvalidArgument, Violation
+from holon.errors import InvalidArgument, Unavailable, Violation
 from holon.rxon.v1 import job_pb2
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, job_message
 from holon.wire.values import json_of, seconds
@@ -20,9 +22,14 @@ _NOT_YET = ("BatchCreateJobs", "WatchJob", "ResolveApproval", "GetJobTree")
 
 
 class JobService:
-    """Translates: requests into the engine's words, and its answers and records into protobuf."""
+    """Translates: requests into the engine's words, and its answers and records into protobuf.
+
+    Attributes:
+        draining: whether no new job is taken.
+    """
 
     def __init__(self, jobs: Jobs) -> None:
+        self.draining = False
         self._jobs = jobs
 
     def handler(self, max_bytes: int) -> grpc.GenericRpcHandler:
@@ -48,9 +55,15 @@ class JobService:
                 "max_transitions": request.HasField("max_transitions"),
             }
         )
+        if self.draining:
+            raise Unavailable(
+                "this node is shutting down and takes no new jobs; send it to another, or again in a moment",
+                code="DRAINING",
+                retry_after=1.0,
+            )
         asked = Creating(
             request.blueprint_name,
-            decode(json_of(request.initial_data, "initial_data"), "initial_data"),
+            _initial_data(request),
             request.request_id or None,
             seconds(request.dispatch_timeout) if request.HasField("dispatch_timeout") else None,
             seconds(request.result_timeout) if request.HasField("result_timeout") else None,
@@ -102,12 +115,21 @@ class JobService:
         )
 
 
+def _initial_data(request: job_pb2.CreateJobRequest) -> Any:
+    text = json_of(request.initial_data, "initial_data")
+    try:
+        return decode(text, "initial_data")
+    except InvalidArgument as error:
+        details = [Violation("initial_data", "is no JSON that can be taken")]
+        raise InvalidArgument(f"Invalid JSON: {error.message}", code="INVALID_JSON", details=details) from error
+
+
 def _refuse(asked: dict[str, bool]) -> None:
     """Nothing is taken and then ignored: raise InvalidArgument for what is asked and not done yet, all at once."""
     wrong = [Violation(field, "is not supported by this version") for field, given in asked.items() if given]
     if wrong:
         names = ", ".join(violation.field for violation in wrong)
-        raise InvalidArgument(f"not supported by this version, leave out: {names}", code="UNSUPPORTED", details=wrong)
+        raise InvalidArgument(f"not supported by this version, leave out: {names}", details=wrong)
 
 
 def _invalid(field: str, reason: str) -> InvalidArgument:

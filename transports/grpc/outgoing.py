@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from holon.engine.results import Answer
 from holon.engine.workers import Member, Workers
-from holon.errors import Aborted, HolonError, StoreUnavailable, TooLarge
+from holon.errors import Aborted, HolonError, ResourceExhausted, StoreUnavailable, TooLarge
 from holon.ports import Offer, Stop, StopReason
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import error_of
@@ -65,7 +65,8 @@ class Outgoing:
                 continue
             try:
                 self._offers.put(offer_message(offer))
-            except TooLarge as error:
+            except (TooLarge, ResourceExhausted) as error:
+                # It does not fit now, or never will: somebody else may take it, and this worker later.
                 log.warning(
                     "task %s is not offered to worker %s: %s",
                     offer.task_id,
