@@ -1,4 +1,4 @@
-"""The bench: the client's side. It makes jobs, bounds how many are under way, and checks what became of each."""
+"""The bench: the client's side. It makes jobs, bounds how many wait, and checks what became of each."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Load:
 
     @asynccontextmanager
     async def closed(self, outstanding: int) -> AsyncIterator[None]:
-        """Keep so many jobs under way while this is entered, over at most `CONNECTIONS` requests at a time."""
+        """Keep so many jobs not wholly echoed while this is entered, over at most `CONNECTIONS` requests at a time."""
         self._slots = asyncio.Semaphore(outstanding)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:

@@ -67,14 +67,14 @@ class Scenario:
 
 
 def _closed(outstanding: int) -> Callable[[Site, float], Awaitable[Figures]]:
-    """As fast as it goes, with so many jobs under way at any time.
+    """As fast as it goes, with so many jobs at any time that workers have not wholly echoed.
 
     Only what happens between two looks at the clocks counts, in the middle of the load: neither its rise nor its fall.
     """
 
     async def drive(site: Site, seconds: float) -> Figures:
         async with site.load.closed(outstanding):
-            await asyncio.sleep(_WARM_UP_SECONDS)
+            await asyncio.sleep(min(_WARM_UP_SECONDS, seconds / 2))
             before, workers_before = await site.usage()
             load_before = _own_cpu()
             try:
@@ -121,9 +121,9 @@ async def _paced(site: Site, seconds: float) -> Figures:
     began = loop.time()
     async with asyncio.TaskGroup() as group:
         running = []
-        for index in range(max(1, round(seconds * _RATE))):
-            await asyncio.sleep(began + index / _RATE - loop.time())
+        for index in range(1, max(1, round(seconds * _RATE)) + 1):
             running.append(group.create_task(one()))
+            await asyncio.sleep(began + index / _RATE - loop.time())
     after, workers_after = await site.usage()
     load_after = _own_cpu()
     await site.load.verified()
@@ -145,14 +145,14 @@ def _own_cpu() -> float:
 
 SCENARIOS = {
     "one-task": Scenario(
-        "one task a job, as fast as it goes, 200 jobs under way",
+        "one task a job, as fast as it goes, 200 jobs that no worker has answered yet",
         str(echo.path),
         1,
         lambda number: {"echo": number},
         _closed(200),
     ),
     "fan-out": Scenario(
-        f"{BRANCHES} tasks a job, as fast as it goes, 10 jobs under way",
+        f"{BRANCHES} tasks a job, as fast as it goes, 10 jobs not wholly answered yet",
         str(fan_out.path),
         BRANCHES,
         lambda number: {"echo": number, "branches": BRANCHES},

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.bench.disk import fsync_times
-from tests.bench.process import ROOT
+from tests.bench.http_client import Connection
+from tests.bench.load import Load
+from tests.bench.process import ROOT, BenchError
 from tests.bench.report import percentile
 
 PROMISED = {
@@ -54,12 +58,45 @@ def figures(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_a_scenario_ends_by_itself_and_its_last_line_has_the_promised_figures(
     tmp_path: Path, scenario: str, tasks: int
 ) -> None:
-    found = figures(bench(tmp_path, scenario, "--seconds", "1", "--json"))
+    found = figures(bench(tmp_path, scenario, "--seconds", "0.5", "--json"))
     assert found.keys() >= PROMISED
     assert (found["scenario"], found["synchronous"]) == (scenario, "FULL")
     assert all(found[name] > 0 for name in PROMISED - {"scenario", "storage", "synchronous"})
     assert found["tasks_per_s"] == pytest.approx(found["jobs_per_s"] * tasks, rel=0.01)
     assert list((tmp_path / ".holon").iterdir()) == []
+
+
+class OneJob:
+    """A node that has one job, ended as given."""
+
+    def __init__(self, **ended: Any) -> None:
+        self._ended = {"id": "j", "status": "finished", "result": {"echo": 1}, "finished_at": 7.0} | ended
+
+    async def post(self, path: str, body: bytes) -> tuple[int, Any]:
+        return 202, {"status": "accepted", "job_id": "j"}
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        return 200, self._ended if path.endswith("/j") else {"jobs": [self._ended], "next_page_token": ""}
+
+
+async def run_one(node: OneJob) -> list[float]:
+    connection = cast("Connection", node)
+    load = Load([connection], "/api/v1/jobs/echo", 1, lambda number: {"echo": number})
+    observed = asyncio.create_task(load.observe(connection))
+    await asyncio.sleep(0)
+    load.hear(array.array("I", [1]))
+    await observed
+    return [job.finished for job in await load.verified()]
+
+
+async def test_a_job_with_its_own_echo_is_counted() -> None:
+    assert await run_one(OneJob()) == [7.0]
+
+
+@pytest.mark.parametrize("ended", [{"result": {"echo": 2}}, {"status": "failed", "result": None}])
+async def test_a_job_that_ended_otherwise_fails_the_run(ended: dict[str, Any]) -> None:
+    with pytest.raises(BenchError, match="job j was made with 1 and ended as"):
+        await run_one(OneJob(**ended))
 
 
 def test_a_store_that_is_there_already_is_refused(tmp_path: Path) -> None:
