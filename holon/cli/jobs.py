@@ -23,6 +23,8 @@ app = typer.Typer(
     help="Jobs. The node is named by HOLON_URL, HOLON_TOKEN and HOLON_CA, else by .holon/dev.toml.",
     no_args_is_help=True,
 )
+# How much of a job's progress message fits beside its bar.
+_SHOWN = 60
 _JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 _ENDINGS = {
     "finished": ExitCode.OK,
@@ -191,13 +193,12 @@ def _read_data(text: str) -> Any:
     except OSError as error:
         raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise InvalidArgument(f"{where} is no JSON: {error}", code="NOT_JSON") from error
+        raise InvalidArgument(f"{where} is no JSON: {error}", code="INVALID_JSON") from error
 
 
 async def _wait(client: Client, job_id: str, timeout: float | None) -> Job | None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.text import Text
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -209,10 +210,9 @@ async def _wait(client: Client, job_id: str, timeout: float | None) -> Job | Non
         bar = shown.add_task(job_id, total=None)
 
         def see(job: Job) -> None:
-            said = f"{job.status} {job.current_state} {job.progress_message}".rstrip()
-            text = Text(safe(said).replace("\n", " "), overflow="ellipsis", no_wrap=True)
+            said = safe(f"{job.status} {job.current_state} {job.progress_message}".replace("\n", " "))
             total = None if job.progress is None else 100
-            shown.update(bar, description=text.plain, total=total, completed=job.progress or 0)
+            shown.update(bar, description=said[:_SHOWN], total=total, completed=job.progress or 0)
 
         try:
             return await client.wait_for(job_id, timeout=timeout, seen=see)

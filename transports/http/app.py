@@ -5,6 +5,7 @@ Plain ASGI: a route is found by one look into a table, and nothing is made for a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -60,7 +61,8 @@ class App:
         request = Request(scope, receive, self._max_body)
         try:
             reply = await self._answer(request)
-        except Disconnected:
+        except (Disconnected, asyncio.CancelledError):
+            # Only the door's own end cancels a request, and by then nobody is left to answer to.
             return
         except Exception as error:  # noqa: BLE001  # the outermost frame of a request
             reply = (refusal(error) if isinstance(error, HolonError) else None) or _unexpected(request, error)

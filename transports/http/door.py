@@ -136,12 +136,14 @@ class HttpDoor:
             if self._state.tasks and grace > 0:
                 await asyncio.wait(tuple(self._state.tasks), timeout=grace)
         finally:
-            left = tuple(self._state.tasks)
-            for task in left:
-                task.cancel()
             for connection in tuple(self._state.connections):
                 if connection.transport is not None:
                     connection.transport.abort()
+            # The connections tell their requests first, so that those end without trying to answer.
+            await asyncio.sleep(0)
+            left = tuple(self._state.tasks)
+            for task in left:
+                task.cancel()
             if left:
                 await asyncio.wait(left)
 

@@ -23,8 +23,8 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
     Arguments:
         known: the fields that it may have.
     Raises:
-        InvalidArgument: (NOT_JSON) it is no JSON object, or holds a whole number beyond 64 bits; or it names the
-            fields that are unknown, or there twice.
+        InvalidArgument: (INVALID_JSON) it is no JSON object, nested deeper than 64, or has a whole number beyond 64
+            bits; or it names the fields that are unknown, or there twice.
     """
     try:
         value = orjson.loads(body)
@@ -37,11 +37,18 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
         fields = ", ".join(repr(violation.field) for violation in unknown[:10])
         takes = ", ".join(sorted(known)) or "none"
         raise InvalidArgument(f"unknown field {fields} in the body; known are: {takes}", details=unknown[:10])
+    for name, inner in value.items():
+        _check_depth(inner, name)
     if _HIDDEN_OR_LONG.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in value):
-        for name, inner in value.items():
-            check_depth(inner, name)
         _read_again(body)
     return value
+
+
+def _check_depth(value: Any, name: str) -> None:
+    try:
+        check_depth(value, name)
+    except InvalidArgument as error:
+        raise _invalid(f"Invalid JSON body: {error.message}") from error
 
 
 def _read_again(body: bytes) -> None:
@@ -69,4 +76,4 @@ def _whole(digits: str) -> int:
 
 
 def _invalid(message: str) -> InvalidArgument:
-    return InvalidArgument(message, code="NOT_JSON")
+    return InvalidArgument(message, code="INVALID_JSON")
