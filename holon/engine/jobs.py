@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from holon.engine.payloads import check_depth, encode
 from holon.engine.slots import Slots
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
 from holon.ports import Appended, Creation, JobFilter, JobRecord, NewJob, Storage
+from holon.randomness import random_id
 
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
@@ -100,7 +100,7 @@ class Jobs:
             )
         text = encode(data, self._max_payload, "initial_data")
         job = Job(
-            id=f"0-{uuid.uuid4().hex}",
+            id=f"0-{random_id()}",
             blueprint=blueprint.name,
             owner=owner,
             initial_data=data,

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 import time
-import uuid
 from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +26,7 @@ from holon.engine.payloads import decode, encode
 from holon.engine.slots import Slots
 from holon.errors import HolonError, InvalidArgument, TooLarge
 from holon.ports import Claim, Committed, NewFanOut, NewTask, Step, Storage
+from holon.randomness import random_id
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ class Run:
         counted = Counter(tools.dispatcher.learn(task.need) for chunk in chunks for task in chunk)
         step = Step(
             claim_id=self._claim.claim_id,
-            commit_id=uuid.uuid4().hex,
+            commit_id=random_id(),
             job=job,
             consumed=tuple(self._consumed),
             history=change.history,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
 from holon.ports import Hint, StoreSettings
+from holon.randomness import random_id
 from holon.storage.ledger.rows import JobRow, Row, TaskRow, TaskState, WorkerRow
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -101,8 +101,8 @@ class Tables:
 
     @staticmethod
     def token() -> str:
-        """A new claim or lease id: 96 random bits."""
-        return secrets.token_hex(12)
+        """A new claim or lease id: 128 random bits."""
+        return random_id()
 
     # Rows ------------------------------------------------------------------------------------------------------
 
