@@ -1,4 +1,4 @@
-"""Random ids: from the system's generator, fetched for many at once, since each call of it costs as much as a job's step."""
+"""Random ids, from the system's generator: fetched for many at once, since each call of it is dear."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Engine:
         self.slots = Slots(settings.concurrent_jobs)
         self.dispatcher = Dispatcher(store)
         needs = Needs(contracts, store)
-        self.touches = Touches(store, self.dispatcher)
+        self.touches = Touches(store, self.dispatcher, min(1.0, store_settings.lease / 6_000))
         results = Results(store, self.slots, self.dispatcher, contracts, settings.max_payload)
         self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts)
         self.jobs = Jobs(store, self.slots, self.blueprints, contracts, self.dispatcher, settings.max_payload)

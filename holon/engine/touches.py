@@ -12,8 +12,6 @@ from holon.ports import Handback, LeaseRef, Leases, Offer, Progress, Stop, StopR
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 1.0
-
 
 class Touches:
     """Collects what sessions say, the newest word of each lease only, and brings the answers back.
@@ -21,11 +19,13 @@ class Touches:
     Arguments:
         store: what is told.
         dispatcher: whose sessions hear of stops, and get what fits into freed credits.
+        every: how long a batch is collected, in seconds; well below a lease.
     """
 
-    def __init__(self, store: Leases, dispatcher: Dispatcher) -> None:
+    def __init__(self, store: Leases, dispatcher: Dispatcher, every: float = 1.0) -> None:
         self._store = store
         self._dispatcher = dispatcher
+        self._every = every
         self._accepts: dict[str, LeaseRef] = {}
         self._extends: dict[str, LeaseRef] = {}
         self._handbacks: dict[str, Handback] = {}
@@ -74,7 +74,7 @@ class Touches:
         while True:
             await self._some.wait()
             try:
-                async with asyncio.timeout(EVERY_S):
+                async with asyncio.timeout(self._every):
                     await self._soon.wait()
             except TimeoutError:
                 pass
