@@ -1,0 +1,108 @@
+"""The worker door: what workers are told while the node's store is away or slow."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from holon.errors import StoreUnavailable
+from holon.rxon.v1 import types_pb2, worker_pb2
+from tests.integration.grpc_node import Node, a_node, hello, offering, reason_of, result, update, updates
+from transports.grpc import clerk
+
+
+async def away(*_: Any) -> None:
+    raise StoreUnavailable("the store is away", retry_after=0.5)
+
+
+async def test_a_result_that_cannot_be_stored_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        job_id = await node.create()
+        offer = await worker.offer()
+        with monkeypatch.context() as broken:
+            broken.setattr(node.engine.store, "complete", away)
+            await worker.send(updates(result(offer, {"n": 1})))
+            ack = await worker.verdict()
+        assert (ack.verdict, ack.error.reason) == (worker_pb2.VERDICT_RETRY, "STORE_UNAVAILABLE")
+        assert ack.error.retry_after.ToMilliseconds() == 1000
+        await worker.send(updates(result(offer, {"n": 1})))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        assert (await node.ended(job_id)).status == "finished"
+
+
+async def test_a_session_cannot_open_while_the_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_node() as node:
+        with monkeypatch.context() as broken:
+            broken.setattr(node.engine.store, "open_session", away)
+            worker = await node.stream("w1")
+            await worker.send(hello())
+            end = await worker.end()
+        assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+        await node.worker("w1")
+
+
+async def test_a_catalog_that_cannot_be_learned_now_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        schema = types_pb2.Payload(data=b'{"type":"object"}')
+        catalog = worker_pb2.Catalog(sequence=1, offerings=[offering("a", input_schema=schema)])
+        with monkeypatch.context() as broken:
+            broken.setattr(node.engine.store, "queued", away)
+            await worker.send(worker_pb2.SessionRequest(catalog=catalog))
+            refused = await worker.refused()
+        assert (refused.frame, refused.error.reason) == (2, "STORE_UNAVAILABLE")
+        assert refused.error.HasField("retry_after")
+
+
+async def test_reading_never_waits_for_the_store_and_what_waits_for_it_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_node() as node:
+        worker = await node.worker(credits=20)
+        jobs = [await node.create(n=n) for n in range(20)]
+        offers = [await worker.offer() for _ in jobs]
+        stored = _held_back(node, monkeypatch)
+        monkeypatch.setattr(clerk, "MAX_RESULTS", 5)
+        await worker.send(updates(result(offers[0])))
+        await worker.beat(1)
+        await worker.send(updates(*(result(offer) for offer in offers[1:])))
+        again = {(await worker.verdict()).lease_id for _ in range(14)}
+        assert len(again) == 14
+        await worker.beat(2)
+        stored.set()
+        done = {(await worker.verdict()).lease_id for _ in range(6)}
+        assert done | again == {offer.lease_id for offer in offers}
+        await worker.send(updates(*(result(offer) for offer in offers if offer.lease_id in list(again)[:5])))
+        assert {(await worker.verdict()).verdict for _ in range(5)} == {worker_pb2.VERDICT_COMMITTED}
+
+
+async def test_updates_of_a_lease_are_taken_in_the_order_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        await node.create()
+        offer = await worker.offer()
+        stored = _held_back(node, monkeypatch)
+        progress = update(offer, progress=worker_pb2.TaskProgress(percent=99))
+        await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted()), progress, result(offer)))
+        await worker.beat(1)
+        stored.set()
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        await worker.send(updates(progress))
+        assert (await worker.refused()).error.reason == "TASK_NOT_HELD"
+
+
+def _held_back(node: Node, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let no result be stored before the event is set."""
+    stored = asyncio.Event()
+    complete = node.engine.store.complete
+
+    async def slowly(*arguments: Any) -> Any:
+        await stored.wait()
+        return await complete(*arguments)
+
+    monkeypatch.setattr(node.engine.store, "complete", slowly)
+    return stored
