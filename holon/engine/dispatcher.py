@@ -39,6 +39,7 @@ class Session:
         self.connection = connection
         self.leases: dict[str, Offer] = {}
         self.accepted: set[str] = set()
+        self.instance_id = ""
         self.promised = 0
         self.taking = True
         self.fits: set[str] = set()

@@ -33,12 +33,17 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """What a worker says when it opens a session; `resumed` are the (task, lease) pairs that it still holds."""
+    """What a worker says when it opens a session.
+
+    `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
+    that moves to a new stream does not replace itself.
+    """
 
     worker_id: str
     credits: int
     skills: Sequence[Skill]
     resumed: Sequence[tuple[str, str]] = ()
+    instance_id: str = ""
 
 
 @dataclass(slots=True)
@@ -96,19 +101,25 @@ class Workers:
             Opening(joining.worker_id, session_id, joining.credits, tuple(joining.resumed))
         )
         session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
+        session.instance_id = joining.instance_id
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:
-            self._replace(opened.replaced)
+            self._replace(opened.replaced, joining.instance_id)
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:
             self._dispatcher.look()
         return Member(session, opened, outputs)
 
-    def _replace(self, session_id: str) -> None:
+    def _replace(self, session_id: str, instance_id: str) -> None:
+        """The older session has nothing any more. A process that moved here half-closes it by itself."""
         older = self._dispatcher.session(session_id)
-        if older is not None:
-            self._dispatcher.remove(older)
+        if older is None:
+            return
+        self._dispatcher.remove(older)
+        older.leases.clear()
+        older.accepted.clear()
+        if not instance_id or older.instance_id != instance_id:
             older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
 
     async def _offerings(self, skills: Sequence[Skill]) -> tuple[list[Offering], dict[str, str]]:

@@ -78,6 +78,7 @@ def _joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
         credits_of(hello.credits) if hello.HasField("credits") else 1,
         skills_of(hello.catalog),
         tuple(dict.fromkeys((lease.task_id, lease.lease_id) for lease in hello.resume.leases)),
+        hello.instance_id[:MAX_NAME],
     )
 
 
