@@ -247,3 +247,18 @@ async def test_an_answer_says_its_time_and_not_what_made_it(node: Node) -> None:
     assert "server" not in reply.headers
     assert reply.headers["date"].endswith(" GMT")
     assert reply.headers["content-type"] == "application/json"
+
+
+async def test_who_sends_far_too_much_gets_to_read_why_it_was_refused(node: Node) -> None:
+    size = 20 * LIMIT
+    head = (
+        f"POST /api/v1/jobs/doubling HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\nX-Client-Token: {TOKEN}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
+    writer.write(head.encode())
+    for _ in range(20):
+        writer.write(b"x" * LIMIT)
+        await writer.drain()
+    answer = await asyncio.wait_for(reader.read(), GUARD)
+    assert b"PAYLOAD_TOO_LARGE" in answer
+    writer.close()
