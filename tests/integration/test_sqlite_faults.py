@@ -14,7 +14,7 @@ from holon.clock import ManualClock
 from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.errors import StoreUnavailable
-from holon.ports import Created, Creation
+from holon.ports import Appended, Created, Creation
 from holon.storage.sqlite import SqliteStorage
 from tests.contract.world import World
 from tests.integration.sqlite_faults import Faults, FaultyBackend, settled
@@ -152,11 +152,12 @@ async def test_a_caller_that_goes_away_leaves_its_operation_to_be_done(world: Wo
     async with faults.held_up(world):
         new = world.new_job()
         creating = asyncio.create_task(world.storage.create_jobs([new], 0))
+        beside = asyncio.create_task(world.create())
         await settled()
         creating.cancel()
     with pytest.raises(asyncio.CancelledError):
         await creating
-    await world.create()
+    await beside
     assert await world.storage.job(new.job.id) is not None
 
 
@@ -212,5 +213,13 @@ async def test_what_is_over_does_not_stay_in_memory(world: World) -> None:
         await world.complete(offer)
         await world.finish(await world.claim_of(offer.job_id))
         await world.finish(await world.start(request_id=str(number)))
-    left = await store._do(lambda tables, _: (len(tables.jobs), len(tables.tasks), len(tables.requests)))
-    assert left == (0, 0, 0)
+        assert await world.append(offer.job_id, Woken(9)) is Appended.OVER
+        assert await world.complete(offer) is None
+    assert store._writer is not None
+    in_memory = await store._writer.submit(
+        lambda ledger: [
+            *(ledger.tables.jobs, ledger.tables.tasks, ledger.tables.requests),
+            *(ledger.visitors._jobs, ledger.visitors._tasks),
+        ]
+    )
+    assert in_memory == [{}] * 5
