@@ -110,7 +110,7 @@ class Jobs:
         )
         details = {"blueprint": job.blueprint}
         created = HistoryEvent("job_created", self._store.now(), job.current_state, details=details)
-        new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text))
+        new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text, job))
         with self._slots.wanting(1) as wanted:
             reply = await self._store.create_jobs([new], wanted.n)
             wanted.claims = reply.claims
@@ -210,13 +210,12 @@ def _timeout(field: str, seconds: Any) -> int | None:
     return max(1, round(seconds * 1000))
 
 
-def _digest(asked: Creating, initial_data: bytes) -> bytes:
-    """What makes two requests the same: all that was asked for, but the request id itself."""
+def _digest(asked: Creating, initial_data: bytes, job: Job) -> bytes:
+    """What makes two requests the same: all that was asked for, but the request id itself; 30 s are 30.0 s."""
     if not asked.request_id:
         return b""
     canonical = orjson.dumps(orjson.loads(initial_data), option=orjson.OPT_SORT_KEYS)
-    timeouts = (asked.blueprint, asked.dispatch_timeout, asked.result_timeout)
-    return hashlib.sha256(canonical + orjson.dumps(timeouts)).digest()
+    return hashlib.sha256(canonical + orjson.dumps((job.blueprint, job.dispatch_timeout, job.result_timeout))).digest()
 
 
 def _page_size(size: int) -> int:
