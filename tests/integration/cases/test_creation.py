@@ -1,0 +1,247 @@
+"""Acceptance: creating jobs, at both doors of clients."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from holon import Blueprint
+from holon.client import Client
+from holon.context import ActionFactory
+from holon.errors import AlreadyExists, InvalidArgument, NotFound, Unauthenticated
+from holon.testing import RunningNode
+from tests.integration.cases.site import Start, create, ended, http, one_task
+
+CREATE = "/api/v1/jobs/my_flow"
+
+
+@dataclass
+class Order:
+    n: int
+    note: str = ""
+
+
+def my_flow() -> Blueprint:
+    bp = Blueprint("my_flow", api_endpoint="/jobs/my_flow", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def start(initial_data: Order, state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["twice"] = 2 * initial_data.n
+        actions.go_to("end")
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    return bp
+
+
+async def jobs(node: RunningNode) -> list[str]:
+    return [job.id async for job in node.client.list_jobs()]
+
+
+async def test_a01_a_job_is_accepted_with_an_id_of_its_own_and_can_be_read_at_once(start: Start) -> None:
+    async with start(my_flow()) as node, http(node) as door:
+        replies = [await door.post(CREATE, json={"initial_data": {"n": n}}) for n in range(2)]
+        assert [reply.status_code for reply in replies] == [202, 202]
+        assert [reply.json()["status"] for reply in replies] == ["accepted", "accepted"]
+        ids = {reply.json()["job_id"] for reply in replies} | {await create(node, "my_flow", {"n": 3})}
+        assert len(ids) == 3
+        for job_id in ids:
+            job = (await door.get(f"/api/v1/jobs/{job_id}")).json()
+            assert (job["id"], job["blueprint_name"]) == (job_id, "my_flow")
+            assert job["status"] in ("pending", "running", "finished")
+            assert (await node.client.get_job(job_id)).id == job_id
+
+
+async def test_a01_a_blueprint_without_a_version_has_a_path_without_one(start: Start) -> None:
+    bp = Blueprint("plain", api_endpoint="plain")
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only() -> None: ...
+
+    async with start(bp) as node, http(node) as door:
+        assert (await door.post("/api/plain", json={})).status_code == 202
+        assert (await door.post("/api/v1/plain", json={})).status_code == 404
+
+
+async def test_a02_without_a_token_or_with_a_foreign_one_no_job_is_made(start: Start) -> None:
+    async with start(my_flow()) as node:
+        told = set()
+        for headers in ({"X-Other": "1"}, {"X-Client-Token": "another"}):
+            async with http(node, **headers) as door:
+                reply = await door.post(CREATE, json={"initial_data": {"n": 1}})
+                assert (reply.status_code, reply.json()["code"]) == (401, "TOKEN_INVALID")
+                told.add(reply.json()["error"])
+        assert told == {"Missing X-Client-Token header", "Unauthorized: Invalid token"}
+        for token in (None, "another"):
+            url = f"grpcs://localhost:{node.ports.client}"
+            async with Client(url, token, node.folder / "ca.pem") as stranger:
+                with pytest.raises(Unauthenticated) as error:
+                    await stranger.create_job("my_flow", {"n": 1})
+                assert error.value.code == "TOKEN_INVALID"
+                assert error.value.message in told
+        assert await jobs(node) == []
+
+
+async def test_a03_a_node_with_nothing_but_a_client_token_accepts_it(start: Start) -> None:
+    async with start(my_flow(), CLIENT_TOKEN="my-secret-client-token") as node:
+        async with http(node, **{"X-Client-Token": "my-secret-client-token"}) as door:
+            assert (await door.post(CREATE, json={"initial_data": {"n": 1}})).status_code == 202
+
+
+BAD_INPUT = {
+    "missing": ({"note": "x"}, [("initial_data.n", "is required")]),
+    "of another type": ({"n": "x"}, [("initial_data.n", None)]),
+    "no whole number": ({"n": 1.5}, [("initial_data.n", None)]),
+    "a boolean for a number": ({"n": True}, [("initial_data.n", None)]),
+    "one field too many": ({"n": 1, "colour": "red"}, [("initial_data.colour", "is not allowed")]),
+    "all at once": ({"note": 1, "colour": "red"}, [("initial_data.n", None), ("initial_data.note", None)]),
+    "no object": ([1], [("initial_data", None)]),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_INPUT)
+async def test_a04_data_against_the_schema_is_refused_alike_at_both_doors_and_makes_no_job(
+    start: Start, bad: str
+) -> None:
+    data, fields = BAD_INPUT[bad]
+    async with start(my_flow()) as node, http(node) as door:
+        reply = await door.post(CREATE, json={"initial_data": data})
+        with pytest.raises(InvalidArgument) as error:
+            await node.client.create_job("my_flow", data)
+        told = reply.json()
+        assert (reply.status_code, told["code"], error.value.code) == (400, "INPUT_INVALID", "INPUT_INVALID")
+        assert told["error"] == error.value.message
+        details = [(one["field"], one["reason"]) for one in told["details"]]
+        assert details == [(one.field, one.reason) for one in error.value.details]
+        for field, reason in fields:
+            assert field in dict(details)
+            assert reason in (None, dict(details)[field])
+        assert await jobs(node) == []
+
+
+async def test_a05_valid_data_is_accepted_and_reaches_the_handler_as_its_type(start: Start) -> None:
+    async with start(my_flow()) as node:
+        job = await node.run("my_flow", {"n": 4, "note": "x"})
+        assert (job.status, job.result) == ("finished", {"twice": 8})
+
+
+# Creating again --------------------------------------------------------------------------------------------------
+
+
+async def test_an_idempotency_key_makes_one_job_whatever_the_door(start: Start) -> None:
+    key = {"Idempotency-Key": "once"}
+    body = {"initial_data": {"n": 1, "note": "x"}, "dispatch_timeout": 30}
+    async with start(my_flow()) as node, http(node) as door:
+        ids = [
+            (await door.post(CREATE, json=body, headers=key)).json()["job_id"],
+            (await door.post(CREATE, json={**body, "dispatch_timeout": 30.0}, headers=key)).json()["job_id"],
+        ]
+        again = await node.client.create_job(
+            "my_flow", {"note": "x", "n": 1}, request_id="once", dispatch_timeout=30.0
+        )
+        assert again.existing
+        assert {*ids, again.job_id} == {ids[0]}
+        assert await jobs(node) == [ids[0]]
+
+
+async def test_one_key_asked_by_many_at_once_makes_one_job(start: Start) -> None:
+    async with start(my_flow()) as node:
+        calls = [node.client.create_job("my_flow", {"n": 1}, request_id="once") for _ in range(20)]
+        made = await asyncio.gather(*calls)
+        assert len({one.job_id for one in made}) == 1
+        assert sorted(one.existing for one in made) == [False] + [True] * 19
+
+
+async def test_an_idempotency_key_with_another_body_is_refused_and_makes_no_job(start: Start) -> None:
+    key = {"Idempotency-Key": "once"}
+    async with start(my_flow(), one_task()) as node, http(node) as door:
+        first = (await door.post(CREATE, json={"initial_data": {"n": 1}}, headers=key)).json()["job_id"]
+        others: list[tuple[str, Any]] = [
+            (CREATE, {"initial_data": {"n": 2}}),
+            (CREATE, {"initial_data": {"n": 1}, "result_timeout": 5}),
+            ("/api/v1/jobs/one_task", {"initial_data": {"n": 1}}),
+        ]
+        for path, body in others:
+            reply = await door.post(path, json=body, headers=key)
+            assert (reply.status_code, reply.json()["code"]) == (409, "REQUEST_ID_REUSED")
+        with pytest.raises(AlreadyExists) as error:
+            await node.client.create_job("my_flow", {"n": 2}, request_id="once")
+        assert error.value.code == "REQUEST_ID_REUSED"
+        assert await jobs(node) == [first]
+
+
+async def test_a_refused_request_does_not_use_up_its_key(start: Start) -> None:
+    key = {"Idempotency-Key": "once"}
+    async with start(my_flow()) as node, http(node) as door:
+        assert (await door.post(CREATE, json={"initial_data": {}}, headers=key)).status_code == 400
+        assert (await door.post(CREATE, json={"initial_data": {"n": 1}}, headers=key)).status_code == 202
+
+
+# What is refused -------------------------------------------------------------------------------------------------
+
+
+async def test_a_blueprint_without_an_endpoint_cannot_be_started_by_clients(start: Start) -> None:
+    hidden = Blueprint("hidden")
+
+    @hidden.handler(is_start=True, is_end=True)
+    async def only() -> None: ...
+
+    async with start(my_flow(), hidden) as node, http(node) as door:
+        for path in ("/api/v1/jobs/hidden", "/api/hidden", "/api/v1/jobs/unknown"):
+            assert (await door.post(path, json={})).status_code in (404, 405)
+        for name in ("hidden", "unknown", ""):
+            with pytest.raises(NotFound) as error:
+                await node.client.create_job(name, {})
+            assert error.value.code == "BLUEPRINT_NOT_FOUND"
+
+
+@pytest.mark.parametrize("field", ["webhook_url", "priority", "Initial_data"])
+async def test_a_field_that_is_not_known_is_named_and_refused(start: Start, field: str) -> None:
+    async with start(my_flow()) as node, http(node) as door:
+        reply = await door.post(CREATE, json={"initial_data": {"n": 1}, field: "http://127.0.0.1/"})
+        assert reply.status_code == 400
+        assert [one["field"] for one in reply.json()["details"]] == [field]
+        assert await jobs(node) == []
+
+
+@pytest.mark.parametrize("field", ["dispatch_timeout", "result_timeout"])
+async def test_a_timeout_that_is_none_is_refused(start: Start, field: str) -> None:
+    async with start(my_flow()) as node, http(node) as door:
+        for value in (0, -1, "5", True, 1e300, [1]):
+            reply = await door.post(CREATE, json={"initial_data": {"n": 1}, field: value})
+            assert (reply.status_code, value) == (400, value)
+            assert [one["field"] for one in reply.json()["details"]] == [field]
+        for value in (0.0, -1.0):
+            with pytest.raises(InvalidArgument) as error:
+                await node.client.create_job("my_flow", {"n": 1}, **{field: value})
+            assert [one.field for one in error.value.details] == [field]
+        assert await jobs(node) == []
+
+
+async def test_a_body_that_is_no_json_object_is_refused(start: Start) -> None:
+    async with start(my_flow()) as node, http(node) as door:
+        for body in (b"{", b"[]", b'"x"', b'{"initial_data": {"n": NaN}}', b'{"initial_data": {"n": 1}} x'):
+            reply = await door.post(CREATE, content=body)
+            assert (reply.status_code, body) == (400, body)
+            assert reply.json().keys() == {"error", "code", "details"}
+        assert await jobs(node) == []
+
+
+async def test_big_numbers_and_any_alphabet_come_back_as_they_were_given(start: Start) -> None:
+    bp = Blueprint("echo", api_endpoint="/jobs/echo", api_version="v1")
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only(initial_data: dict[str, Any]) -> dict[str, Any]:
+        return initial_data
+
+    data = {"big": 2**63 - 1, "float": 3.0, "text": "żółć 😀 \u2028", "null": None, "deep": {"list": [1, [2, {}]]}}
+    async with start(bp) as node, http(node) as door:
+        job_id = (await door.post("/api/v1/jobs/echo", json={"initial_data": data})).json()["job_id"]
+        assert (await ended(node, job_id)).result == data
+        shown: httpx.Response = await door.get(f"/api/v1/jobs/{job_id}")
+        assert shown.json()["result"] == data
