@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -83,3 +83,9 @@ class Job:
     error: JobError | None = None
     dispatch_timeout: int | None = None
     result_timeout: int | None = None
+
+    def seen(self, deliveries: int) -> Job:
+        """This job as clients see it: a pending one that was handed to an executor runs."""
+        if self.status is Status.PENDING and deliveries:
+            return replace(self, status=Status.RUNNING)
+        return self

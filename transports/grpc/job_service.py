@@ -10,13 +10,13 @@ from holon.engine.jobs import Creating, Jobs, Listing
 from holon.engine.payloads import decode
 from holon.errors import InvalidArgument, Unavailable, Violation
 from holon.rxon.v1 import job_pb2
+from holon.security.access import OWNER
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, job_message
 from holon.wire.values import json_of, seconds
 from transports.grpc.calls import missing, unary
 
 SERVICE = "holon.rxon.v1.JobService"
 # Where there is one token, all that comes with it is one client.
-OWNER = "default"
 
 _NOT_YET = ("BatchCreateJobs", "WatchJob", "ResolveApproval", "GetJobTree")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from holon.engine.jobs import DEFAULT_PAGE, Creating, Jobs, Listing
 from holon.errors import InvalidArgument, Violation
+from holon.security.access import OWNER
 from transports.http.asgi import Reply
 from transports.http.request import Request
 from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
@@ -17,7 +18,6 @@ _LIST = _PAGES | {"status", "blueprint", "fields", "offset"}
 _LIST_REPEATABLE = frozenset({"status", "fields"})
 _CANCELLED = Reply.of(200, {"status": "cancellation_request_accepted"})
 # Where all clients share one token, all jobs have one owner.
-_OWNER = "default"
 
 
 class JobRoutes:
@@ -37,13 +37,13 @@ class JobRoutes:
             asked.get("dispatch_timeout"),
             asked.get("result_timeout"),
         )
-        accepted = await self._jobs.create(_OWNER, creating)
+        accepted = await self._jobs.create(OWNER, creating)
         return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())
 
     async def get(self, job_id: str, request: Request) -> Reply:
         """Show one job."""
         names = fields_of(request.parameters(_FIELDS, _FIELDS).get("fields"), ALL_FIELDS)
-        record = await self._jobs.get(_OWNER, job_id)
+        record = await self._jobs.get(OWNER, job_id)
         return Reply.of(200, job_json(record, self._jobs.progress_message(record), names))
 
     async def list(self, request: Request) -> Reply:
@@ -55,7 +55,7 @@ class JobRoutes:
         names = fields_of(asked.get("fields"), LISTED_FIELDS)
         statuses = tuple(asked["status"].split(",")) if "status" in asked else ()
         listing = Listing(statuses, asked.get("blueprint"), _page_size(asked), asked.get("page_token", ""))
-        records, token = await self._jobs.list(_OWNER, listing)
+        records, token = await self._jobs.list(OWNER, listing)
         shown = [job_json(record, self._jobs.progress_message(record), names) for record in records]
         return Reply.of(200, {"jobs": shown, "next_page_token": token})
 
@@ -64,13 +64,13 @@ class JobRoutes:
         request.parameters(_NONE)
         if body := await request.body():
             read_object(body, _NONE)
-        await self._jobs.cancel(_OWNER, job_id)
+        await self._jobs.cancel(OWNER, job_id)
         return _CANCELLED
 
     async def history(self, job_id: str, request: Request) -> Reply:
         """Show a page of a job's history, oldest first."""
         asked = request.parameters(_PAGES)
-        events, token = await self._jobs.history(_OWNER, job_id, _page_size(asked), asked.get("page_token", ""))
+        events, token = await self._jobs.history(OWNER, job_id, _page_size(asked), asked.get("page_token", ""))
         shown = [event_json(job_id, sequence, event) for sequence, event in events]
         return Reply.of(200, {"events": shown, "next_page_token": token})
 

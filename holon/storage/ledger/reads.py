@@ -17,7 +17,7 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
     if row.open_count and row.fan is None:
         task = tables.tasks.get(task_id(row.id, row.open_step, 0))
     return JobRecord(
-        job=decode_job(row.state),
+        job=decode_job(row.state).seen(row.deliveries),
         created_at=row.created_at,
         updated_at=row.updated_at,
         finished_at=row.finished_at,

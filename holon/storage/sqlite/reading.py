@@ -29,7 +29,7 @@ BRANCHES_PAGE = 500
 
 # The single task of a job is told while it waits for a lease.
 _JOB = """
-    SELECT j.n, states.state, j.created_at, j.updated_at, j.finished_at, j.progress, j.message, needs.need
+    SELECT j.n, states.state, j.created_at, j.updated_at, j.finished_at, j.progress, j.message, j.deliveries, needs.need
     FROM jobs j JOIN states ON states.n = j.n
     LEFT JOIN tasks t ON j.open_count > 0 AND t.job = j.n AND t.step = j.open_step AND t.place = 0
         AND t.branch = 0 AND t.state = 'queued'
@@ -79,9 +79,9 @@ def job(job_id: str, db: sqlite3.Connection) -> JobRecord | None:
 
 
 def _job_record(columns: tuple[Any, ...]) -> JobRecord:
-    _, state, created_at, updated_at, finished_at, progress, message, need = columns
+    _, state, created_at, updated_at, finished_at, progress, message, deliveries, need = columns
     return JobRecord(
-        job=decode_job(state),
+        job=decode_job(state).seen(deliveries),
         created_at=created_at,
         updated_at=updated_at,
         finished_at=finished_at or None,
