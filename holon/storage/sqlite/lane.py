@@ -47,6 +47,8 @@ class Lane(Generic[Subject]):
         self._body = body
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Call[Subject] | None] = SimpleQueue()
+        # What this tick of the loop collects; it goes to the thread together, so that it shares a transaction.
+        self._tick: list[Call[Subject]] = []
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._ended = asyncio.Event()
         self._closing = False
@@ -76,18 +78,25 @@ class Lane(Generic[Subject]):
         """
         if self._closing or self._ended.is_set():
             raise self._unavailable()
-        if self._queue.qsize() >= room:
-            raise StoreUnavailable(
-                f"the store has {self._queue.qsize()} calls waiting; try again", retry_after=RETRY_AFTER_S
-            )
+        waiting = self._queue.qsize() + len(self._tick)
+        if waiting >= room:
+            raise StoreUnavailable(f"the store has {waiting} calls waiting; try again", retry_after=RETRY_AFTER_S)
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(Call(operation, future))
+        self._tick.append(Call(operation, future))
+        if len(self._tick) == 1:
+            self._loop.call_soon(self._hand_over)
         return await future
+
+    def _hand_over(self) -> None:
+        for call in self._tick:
+            self._queue.put(call)
+        self._tick.clear()
 
     def finish(self) -> None:
         """Take no more calls; the thread ends when it has done those that it has."""
         if not self._closing:
             self._closing = True
+            self._hand_over()
             self._queue.put(None)
 
     async def ended(self) -> None:
@@ -172,6 +181,7 @@ class Lane(Generic[Subject]):
             self._started.set_exception(error or self._unavailable())
         elif error is not None:
             log.critical("%s has stopped: %s", self.name, error, exc_info=error)
+        self._hand_over()
         left: list[Call[Subject] | None] = [*self._taken]
         while self._queue.qsize():
             left.append(self._queue.get_nowait())
