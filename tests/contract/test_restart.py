@@ -197,6 +197,9 @@ async def test_the_times_and_the_progress_of_a_job_survive(durable: Factory) -> 
     before = await world.record(offer.job_id)
     await world.restart()
     assert await world.record(offer.job_id) == before
+    await world.append(offer.job_id, Woken(9))
+    record = await world.record(offer.job_id)
+    assert (record.progress, record.progress_message) == (50.0, "half")
     await world.complete(offer)
     await world.finish(await world.claim_of(offer.job_id))
     before = await world.record(offer.job_id)

@@ -286,7 +286,9 @@ async def test_the_time_of_an_attempt_begins_when_it_is_accepted(world: World) -
 async def test_every_attempt_has_its_own_time(world: World) -> None:
     first = await world.accepted(await world.hand(), execution_timeout=40_000)
     await world.after(world.settings.lease)
-    [second] = await world.lease((await world.hand("w2")).seat())
+    other = await world.hand("w2")
+    [second] = await world.lease(other.seat())
+    await world.touch(accepts=(other.ref(second),))
     assert (first.time_left, second.time_left) == (40_000, 40_000)
     await world.after(1_000)
     await world.complete(second, BROKEN, 0)
