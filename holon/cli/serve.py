@@ -10,9 +10,6 @@ import typer
 from holon.cli.output import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any
-
     from holon.config import Config
     from holon.config.settings import Value
     from holon.node import Ports
@@ -42,7 +39,7 @@ def serve(
     Settings come from the environment, and from these options where given. Exits 2 when any is wrong, and lists all.
     """
     from holon.config import Config
-    from holon.node import Node
+    from holon.node import Node, run_alone
     from holon.telemetry import set_up_logging
 
     given: dict[str, Value | None] = {
@@ -61,7 +58,7 @@ def serve(
         prepare(config)
     config.check()
     set_up_logging(config.LOG_LEVEL, config.LOG_FORMAT, config.TZ)
-    _run(Node(config).run_until_signalled(lambda ports: _ready(config, ports, dev=dev, as_json=as_json)))
+    run_alone(Node(config).run_until_signalled(lambda ports: _ready(config, ports, dev=dev, as_json=as_json)))
 
 
 def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
@@ -88,15 +85,3 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
 
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _run(main: Coroutine[Any, Any, None]) -> None:
-    import asyncio
-
-    factory: Callable[[], asyncio.AbstractEventLoop] | None
-    try:
-        from uvloop import new_event_loop as factory
-    except ImportError:
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main)

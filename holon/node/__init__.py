@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holon.node.engine import OrchestratorEngine
+from holon.node.process import run_alone
 from holon.node.root import Node, Ports
 
-__all__ = ["Node", "OrchestratorEngine", "Ports"]
+__all__ = ["Node", "OrchestratorEngine", "Ports", "run_alone"]

@@ -8,6 +8,7 @@ from holon.config import Config
 from holon.domain.blueprint import Blueprint
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
+from holon.node.process import run_alone
 from holon.node.root import Node, Ports, Store
 
 
@@ -45,7 +46,7 @@ class OrchestratorEngine:
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, drained. Blocks; not for use inside a running event loop."""
-        asyncio.run(Node(self.config, self._blueprints, self._storage).run_until_signalled())
+        run_alone(Node(self.config, self._blueprints, self._storage).run_until_signalled())
 
     async def start(self) -> None:
         """Start in the background; returns when every door is open.

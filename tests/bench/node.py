@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-import uvloop
-
 from holon.config import Config
-from holon.node import Node, Ports
+from holon.node import Node, Ports, run_alone
 from holon.telemetry import set_up_logging
 from tests.bench import blueprints
 from tests.bench.control import obey, say, stay_on
@@ -32,4 +30,4 @@ def ready(ports: Ports) -> None:
 
 if __name__ == "__main__":
     stay_on(int(sys.argv[1]) if len(sys.argv) > 1 else None)
-    uvloop.run(main())
+    run_alone(main())
