@@ -90,6 +90,21 @@ async def test_a_worker_leaves_with_ok_once_it_has_drained() -> None:
         await node.until(lambda: not list(node.engine.dispatcher.sessions))
 
 
+@pytest.mark.parametrize("how", ["drain", "cancel"])
+async def test_offers_that_were_not_sent_when_a_worker_leaves_go_to_another_at_once(how: str) -> None:
+    async with a_node(offer=600.0) as node:
+        leaving = await node.worker("w1", credits=80)
+        for n in range(80):
+            await node.create(n=n, wide="x" * 200_000)
+        await node.until(lambda: sum(len(each.leases) for each in node.engine.dispatcher.sessions) == 80)
+        if how == "drain":
+            await leaving.send(DRAIN)
+        else:
+            leaving.call.cancel()
+        other = await node.worker("w2")
+        assert (await other.offer()).attempt == 2
+
+
 async def test_a_half_close_is_answered_after_the_results_before_it() -> None:
     async with a_node() as node:
         worker = await node.worker()
@@ -169,6 +184,27 @@ async def test_heartbeats_keep_an_accepted_task_beyond_its_lease() -> None:
             await node.engine.touches.flush()
         await worker.send(updates(result(offer)))
         assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_heartbeat_that_lists_a_lease_accepts_and_extends_it_and_no_other(listed: bool) -> None:
+    async with a_node(lease=0.4, offer=0.4) as node:
+        worker = await node.worker("w1", capabilities=[])
+        job_id = await node.create(n=1)
+        offer = await worker.offer()
+        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        held = worker_pb2.HeldLeases(leases=[lease] if listed else [])
+        began = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() - began < 1.0:
+            await worker.beat(1, held=held)
+            await node.engine.touches.flush()
+        other = await node.worker("w2")
+        if listed:
+            await worker.send(updates(result(offer)))
+            assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+            assert (await node.ended(job_id)).status == "finished"
+        else:
+            assert (await other.offer()).task_id == offer.task_id
 
 
 async def test_a_silent_worker_is_ended_and_the_others_go_on() -> None:

@@ -34,6 +34,18 @@ async def test_a_result_that_cannot_be_stored_is_to_be_sent_again(monkeypatch: p
         assert (await node.ended(job_id)).status == "finished"
 
 
+async def test_a_failure_whose_task_cannot_be_looked_up_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        lease = types_pb2.LeaseRef(task_id="0-abc-0-0", lease_id="of-an-earlier-session")
+        with monkeypatch.context() as broken:
+            broken.setattr(node.engine.store, "task", away)
+            await worker.send(updates(result(lease, status="failure")))
+            assert (await worker.verdict()).verdict == worker_pb2.VERDICT_RETRY
+        await worker.send(updates(result(lease, status="failure")))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_SUPERSEDED
+
+
 async def test_a_session_cannot_open_while_the_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_node() as node:
         with monkeypatch.context() as broken:
