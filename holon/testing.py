@@ -28,6 +28,7 @@ from holon.node import Node, Ports
 from holon.security import certificates
 from holon.storage.memory import MemoryStorage
 from holon.worker import Worker
+from holon.worker.timing import Timing
 
 __all__ = ["ManualClock", "RunningNode", "running_node"]
 
@@ -87,6 +88,8 @@ class RunningNode:
         """A worker of this node that has no skill yet; `options` are those of `Worker`."""
         pair = self.certificate(worker_id)
         ca = self.folder / "ca.pem"
+        # Left alone, a worker beats once a second at most, and would be silent for too long where waits are short.
+        options.setdefault("timing", Timing(least_heartbeat=0.05))
         return Worker(self.worker_url, ca_path=ca, cert_path=pair.certificate, key_path=pair.key, **options)
 
     async def run(self, blueprint: str, initial_data: dict[str, Any], **options: Any) -> Job:
