@@ -57,7 +57,7 @@ def one_task(
     async def on_fail(state_history: dict[str, Any]) -> Any:
         return state_history.get("error")
 
-    for state in sorted({*ways.values()} - {"finished", "on_fail"}):
+    for state in sorted({*ways.values()} - {"start", "finished", "on_fail"}):
         bp.handler(state, is_end=True)(_an_end)
     return bp
 
@@ -107,14 +107,14 @@ async def http(node: RunningNode, **headers: str) -> AsyncIterator[httpx.AsyncCl
 
 async def seen(node: RunningNode, job_id: str, so: Callable[[Job], object]) -> Job:
     """The job, once it looks so to a client."""
-    last: Job | None = None
+    job = await node.client.get_job(job_id)
     try:
         async with asyncio.timeout(GUARD):
-            while not so(last := await node.client.get_job(job_id)):
-                pass
+            while not so(job):
+                job = await node.client.get_job(job_id)
     except TimeoutError:
-        raise AssertionError(f"never so: {last}") from None
-    return last
+        raise AssertionError(f"never so: {job}") from None
+    return job
 
 
 async def waits(node: RunningNode, job_id: str, status: str = "waiting_for_worker") -> Job:
@@ -137,7 +137,7 @@ async def history(node: RunningNode, job_id: str, *kinds: str) -> list[HistoryEv
     return [event async for event in node.client.history(job_id) if not kinds or event.event_type in kinds]
 
 
-async def within_guard(event: asyncio.Event | asyncio.Semaphore) -> None:
+async def happened(event: asyncio.Event | asyncio.Semaphore) -> None:
     """Wait for what a handler tells the test."""
     async with asyncio.timeout(GUARD):
         await (event.acquire() if isinstance(event, asyncio.Semaphore) else event.wait())
@@ -175,7 +175,9 @@ async def wired(
 
 
 @asynccontextmanager
-async def a_wire(node: RunningNode, worker_id: str, *offerings: worker_pb2.Offering, **more: Any) -> AsyncIterator[Wire]:
+async def a_wire(
+    node: RunningNode, worker_id: str, *offerings: worker_pb2.Offering, **more: Any
+) -> AsyncIterator[Wire]:
     """As `wired`, once it has its Welcome."""
     async with wired(node, worker_id, *offerings, **more) as wire:
         wire.welcome = await wire.expect("welcome")

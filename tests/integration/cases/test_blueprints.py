@@ -12,7 +12,7 @@ from holon.config import Config
 from holon.context import ActionFactory
 from holon.errors import BlueprintError
 from holon.storage import MemoryStorage
-from tests.integration.cases.site import Start, create, ended, history, within_guard
+from tests.integration.cases.site import Start, create, ended, happened, history
 
 
 def blueprint(name: str = "bp") -> Blueprint:
@@ -239,8 +239,8 @@ async def test_b26_no_more_handlers_run_at_once_than_the_setting_allows(start: S
 
     async with start(bp, EXECUTOR_MAX_CONCURRENT_JOBS=2) as node:
         jobs = [await create(node, "bp", {}) for _ in range(10)]
-        await within_guard(began)
-        await within_guard(began)
+        await happened(began)
+        await happened(began)
         statuses = [(await node.client.get_job(job_id)).status for job_id in jobs]
         assert sorted(statuses) == ["pending"] * 8 + ["running"] * 2
         for _ in jobs:

@@ -88,12 +88,12 @@ async def test_a02_without_a_token_or_with_a_foreign_one_no_job_is_made(start: S
 
 
 async def test_a03_a_node_with_nothing_but_a_client_token_accepts_it(start: Start) -> None:
-    async with start(my_flow(), CLIENT_TOKEN="my-secret-client-token") as node:
-        async with http(node, **{"X-Client-Token": "my-secret-client-token"}) as door:
-            assert (await door.post(CREATE, json={"initial_data": {"n": 1}})).status_code == 202
+    token = "my-secret-client-token"
+    async with start(my_flow(), CLIENT_TOKEN=token) as node, http(node, **{"X-Client-Token": token}) as door:
+        assert (await door.post(CREATE, json={"initial_data": {"n": 1}})).status_code == 202
 
 
-BAD_INPUT = {
+BAD_INPUT: dict[str, tuple[Any, list[tuple[str, str | None]]]] = {
     "missing": ({"note": "x"}, [("initial_data.n", "is required")]),
     "of another type": ({"n": "x"}, [("initial_data.n", None)]),
     "no whole number": ({"n": 1.5}, [("initial_data.n", None)]),
@@ -141,9 +141,7 @@ async def test_an_idempotency_key_makes_one_job_whatever_the_door(start: Start) 
             (await door.post(CREATE, json=body, headers=key)).json()["job_id"],
             (await door.post(CREATE, json={**body, "dispatch_timeout": 30.0}, headers=key)).json()["job_id"],
         ]
-        again = await node.client.create_job(
-            "my_flow", {"note": "x", "n": 1}, request_id="once", dispatch_timeout=30.0
-        )
+        again = await node.client.create_job("my_flow", {"note": "x", "n": 1}, request_id="once", dispatch_timeout=30.0)
         assert again.existing
         assert {*ids, again.job_id} == {ids[0]}
         assert await jobs(node) == [ids[0]]
@@ -216,9 +214,10 @@ async def test_a_timeout_that_is_none_is_refused(start: Start, field: str) -> No
             reply = await door.post(CREATE, json={"initial_data": {"n": 1}, field: value})
             assert (reply.status_code, value) == (400, value)
             assert [one["field"] for one in reply.json()["details"]] == [field]
-        for value in (0.0, -1.0):
+        for wrong in (0.0, -1.0):
+            options: dict[str, Any] = {field: wrong}
             with pytest.raises(InvalidArgument) as error:
-                await node.client.create_job("my_flow", {"n": 1}, **{field: value})
+                await node.client.create_job("my_flow", {"n": 1}, **options)
             assert [one.field for one in error.value.details] == [field]
         assert await jobs(node) == []
 

@@ -10,7 +10,7 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory, JobContext
-from tests.integration.cases.site import NEVER, Start, create, ended, history, one_task, seen, waits, within_guard
+from tests.integration.cases.site import NEVER, Start, create, ended, happened, history, one_task, seen, waits
 
 
 def blueprint(name: str = "bp") -> Blueprint:
@@ -213,7 +213,7 @@ async def test_a_handler_in_back_off_shows_it_and_can_be_cancelled(start: Start)
         assert len(await history(node, job_id, "state_failed")) == 1
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), RecursionError("deep"), StopAsyncIteration(), asyncio.TimeoutError()])
+@pytest.mark.parametrize("raised", [SystemExit(3), RecursionError("deep"), StopAsyncIteration(), TimeoutError()])
 async def test_whatever_a_handler_raises_is_its_own_failure_and_disturbs_no_other_job(
     start: Start, raised: BaseException
 ) -> None:
@@ -369,7 +369,7 @@ async def test_a_running_handler_shows_its_job_as_running(start: Start) -> None:
 
     async with start(bp) as node:
         job_id = await create(node, "bp")
-        await within_guard(began)
+        await happened(began)
         job = await node.client.get_job(job_id)
         assert (job.status, job.current_state, job.finished_at) == ("running", "only", None)
         go_on.set()

@@ -214,7 +214,7 @@ async def test_a_list_that_cannot_be_given_is_refused_by_grpc_with_the_same_fiel
     async with start(an_end(None)) as node:
         for wrong, field in (({"page_size": 1001}, "page_size"), ({"page_token": "x"}, "page_token")):
             with pytest.raises(InvalidArgument) as error:
-                await node.client.list_page(**wrong)  # type: ignore[arg-type]  # two kinds of wrong
+                await node.client.list_page(**wrong)
             assert [fault.field for fault in error.value.details] == [field]
         with pytest.raises(InvalidArgument) as error:
             await node.client.list_page(statuses=["asleep"])
@@ -234,7 +234,7 @@ async def test_a_foreign_job_looks_like_one_that_does_not_exist(kind: str, tmp_p
         async with store:
             await store.create_jobs([NewJob(foreign, ())], 0)
         given = {"storage": store} if isinstance(store, MemoryStorage) else {"STORAGE_URI": f"sqlite:///{file}"}
-        node = await stack.enter_async_context(running_node(one_task(), **given))  # type: ignore[arg-type]
+        node = await stack.enter_async_context(running_node(one_task(), **given))
         door = await stack.enter_async_context(http(node))
         mine = await create(node, "one_task")
         assert [job.id async for job in node.client.list_jobs()] == [mine]
