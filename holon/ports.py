@@ -26,12 +26,16 @@ from holon.domain.task import Outcome, RetryPolicy
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to create. `request_id` makes the call repeatable: per owner, with the digest of what was asked."""
+    """A job to create. `request_id` makes the call repeatable: per owner, with the digest of what was asked.
+
+    `step` is its first step, if that is decided already: it is written with the job.
+    """
 
     job: Job
     history: tuple[HistoryEvent, ...]
     request_id: str | None = None
     request_digest: bytes = b""
+    step: Step | None = None
 
 
 class Creation(Enum):
@@ -56,11 +60,20 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """Offers made, and the match keys (of those asked for) that still have tasks waiting."""
+
+    offers: tuple[Offer, ...] = ()
+    left: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Created:
     """The reply of `create_jobs`: for each item the job's id and what became of it."""
 
     jobs: tuple[tuple[str, Creation], ...]
     claims: tuple[Claim, ...] = ()
+    leased: Leased = Leased()
 
 
 class Appended(Enum):
@@ -161,14 +174,6 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
-    """Offers made, and the match keys (of those asked for) that still have tasks waiting."""
-
-    offers: tuple[Offer, ...] = ()
-    left: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class Committed:
     """The reply of `commit`. `events` are what came in meanwhile, when the claim was kept.
 
@@ -199,7 +204,8 @@ class Result:
     """How an attempt ended, under the lease that it held.
 
     `retry_after` answers a failure with another try; None makes the outcome final. `took` is the worker's own
-    measure of the attempt.
+    measure of the attempt. `step` is what the job decides upon this outcome, if that is decided already: it is written
+    with it, unless the job is no longer as it was then; in that case the job is told of the outcome.
     """
 
     task_id: str
@@ -207,13 +213,18 @@ class Result:
     outcome: Outcome
     retry_after: int | None = None
     took: int | None = None
+    step: Step | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The reply of `complete`: for each result None when it is committed, else why not."""
+    """The reply of `complete`: for each result None when it is committed, else why not.
+
+    `landed` are the lease ids whose result's step was written with it.
+    """
 
     verdicts: tuple[Superseded | None, ...]
+    landed: frozenset[str] = frozenset()
     leased: Leased = Leased()
     claims: tuple[Claim, ...] = ()
 
@@ -412,7 +423,7 @@ class Hint:
 class Steps(Protocol):
     """The part of the store that runs jobs."""
 
-    async def create_jobs(self, items: Sequence[NewJob], want: int) -> Created:
+    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
         """Create jobs, all or none; a repeat of a request id answers with the job that it made."""
         ...
 

@@ -11,11 +11,14 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.executor import Executor
+from holon.engine.fusing import Fusing
+from holon.engine.handlers import Handlers
 from holon.engine.jobs import Jobs
 from holon.engine.needs import Needs
+from holon.engine.planning import Planner
 from holon.engine.results import Results
 from holon.engine.retention import Retention
-from holon.engine.run import Bounds, Tools
+from holon.engine.run import Tools
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
 from holon.engine.wakeups import Wakeups
@@ -48,17 +51,19 @@ class Engine:
         contracts = Contracts()
         retry = RetryPolicy(settings.max_retries, settings.retry_first, settings.retry_longest)
         limits = Limits(settings.max_transitions, settings.execution_timeout, retry)
-        bounds = Bounds(limits, store_settings.max_deliveries, settings.max_payload)
         self.store = store
         self.blueprints = Blueprints(contracts)
         self.slots = Slots(settings.concurrent_jobs)
         self.dispatcher = Dispatcher(store)
         needs = Needs(contracts, store)
         self.touches = Touches(store, self.dispatcher, min(1.0, store_settings.lease / 6_000))
-        results = Results(store, self.slots, self.dispatcher, contracts, settings.max_payload)
+        handlers = Handlers(self.blueprints, limits, store.now)
+        planner = Planner(needs, settings.max_payload)
+        fusing = Fusing(handlers, planner)
+        results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload)
         self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts)
-        self.jobs = Jobs(store, self.slots, self.blueprints, contracts, self.dispatcher, settings.max_payload)
-        tools = Tools(store, self.slots, self.blueprints, needs, self.dispatcher, bounds)
+        self.jobs = Jobs(store, self.slots, self.blueprints, contracts, self.dispatcher, fusing, settings.max_payload)
+        tools = Tools(store, self.slots, handlers, planner, self.dispatcher, fusing, store_settings.max_deliveries)
         self._executor = Executor(tools, store_settings.claim)
         self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs)
         self._retention = Retention(store, settings.job_retention)

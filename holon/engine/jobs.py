@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -14,11 +15,15 @@ from holon.domain.job import Job, Status
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
+from holon.engine.fusing import Fusing
 from holon.engine.payloads import check_depth, encode
-from holon.engine.slots import Slots
+from holon.engine.planning import Plan
+from holon.engine.slots import Slots, Wanted
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
-from holon.ports import Appended, Creation, JobFilter, JobRecord, NewJob, Storage
+from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.randomness import random_id
+
+log = logging.getLogger(__name__)
 
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
@@ -70,6 +75,7 @@ class Jobs:
         blueprints: Blueprints,
         contracts: Contracts,
         dispatcher: Dispatcher,
+        fusing: Fusing,
         max_payload: int,
     ) -> None:
         self._store = store
@@ -77,6 +83,7 @@ class Jobs:
         self._blueprints = blueprints
         self._contracts = contracts
         self._dispatcher = dispatcher
+        self._fusing = fusing
         self._max_payload = max_payload
 
     async def create(self, owner: str, asked: Creating) -> Accepted:
@@ -111,15 +118,39 @@ class Jobs:
         details = {"blueprint": job.blueprint}
         created = HistoryEvent("job_created", self._store.now(), job.current_state, details=details)
         new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text, job))
-        with self._slots.wanting(1) as wanted:
-            reply = await self._store.create_jobs([new], wanted.n)
-            wanted.claims = reply.claims
-        job_id, creation = reply.jobs[0]
+        job_id, creation = await self._write(new)
         if creation is Creation.CONFLICT:
             raise AlreadyExists(
                 f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
             )
         return Accepted(job_id, creation is Creation.EXISTING)
+
+    async def _write(self, new: NewJob) -> tuple[str, Creation]:
+        with self._slots.wanting(1) as wanted:
+            # Its first handler may run here and now only where it may run at all.
+            plan = self._fusing.first(new.job, new.history) if wanted.n else None
+            if plan is not None:
+                try:
+                    return await self._write_with_step(new, plan, wanted)
+                except InvalidArgument:
+                    # What was decided cannot be stored; the longer way makes that the handler's failure.
+                    log.debug("job %s: its first step cannot be stored with it", new.job.id)
+            reply = await self._store.create_jobs([new], wanted.n)
+            wanted.claims = reply.claims
+            return reply.jobs[0]
+
+    async def _write_with_step(self, new: NewJob, plan: Plan, wanted: Wanted) -> tuple[str, Creation]:
+        seats = self._dispatcher.seats_for(plan.needs)
+        reply: Created | None = None
+        try:
+            reply = await self._store.create_jobs([replace(new, history=(), step=plan.step)], wanted.n, seats)
+            wanted.claims = reply.claims
+        finally:
+            self._dispatcher.settle(seats, reply.leased if reply is not None else None)
+        if reply.jobs[0][1] is Creation.CREATED:
+            self._fusing.mirror.keep(plan.step.job)
+            await self._dispatcher.wait_for(plan.needs.keys() - {key for seat in seats for key in seat.keys})
+        return reply.jobs[0]
 
     async def get(self, owner: str, job_id: str) -> JobRecord:
         """One job."""

@@ -10,6 +10,7 @@ from typing import Any
 from holon.domain.matching import ANY_CONTRACT, Need
 from holon.engine.contracts import Contracts
 from holon.engine.payloads import decode
+from holon.errors import StoreUnavailable
 from holon.ports import Leases
 
 PAGE = 500
@@ -37,12 +38,18 @@ class Needs:
 
         Raises:
             InvalidArgument: (SCHEMA_INVALID) the schema cannot be used.
+            StoreUnavailable: waiting tasks were not tried on it; it is not known then.
         """
         contract = self._contracts.add(dict(schema) if schema else None)
         if contract == ANY_CONTRACT or contract in self._by_skill[skill]:
             return contract, False
+        # Known first, so that a task that is decided upon meanwhile is tried on it too.
         self._by_skill[skill].append(contract)
-        await self.renew([need for need, _ in (await self._store.queued(skill)).values()])
+        try:
+            await self.renew([need for need, _ in (await self._store.queued(skill)).values()])
+        except StoreUnavailable:
+            self._by_skill[skill].remove(contract)
+            raise
         return contract, True
 
     async def renew(self, needs: Iterable[Need]) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holon.domain.retries import retry_after
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher, Session
+from holon.engine.fusing import Ended, Fusing
 from holon.engine.payloads import decode
-from holon.engine.slots import Slots
+from holon.engine.planning import Plan
+from holon.engine.slots import Slots, Wanted
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
-from holon.ports import Completed, Result, Storage, Superseded
+from holon.ports import Completed, Result, Seat, Storage, Superseded
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +27,17 @@ RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A result as a worker sent it; with `broken` it cannot be used, and `outcome` is the failure in its place."""
+    """A result as a worker sent it; with `broken` it cannot be used, and `outcome` is the failure in its place.
+
+    `resent` says that it was sent before, perhaps to a process that did not survive it.
+    """
 
     task_id: str
     lease_id: str
     outcome: Outcome
     took: int | None = None
     broken: InvalidArgument | None = None
+    resent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,16 @@ class Answer:
     again_after: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A result that was read: the outcome to apply, the worker's own or a failure in its place, and its JSON."""
+
+    outcome: Outcome
+    broken: InvalidArgument | None = None
+    data: dict[str, Any] | None = None
+    details: Any = None
+
+
 class Results:
     """Takes results in, whole batches of one session at a time.
 
@@ -56,12 +73,19 @@ class Results:
     """
 
     def __init__(
-        self, store: Storage, slots: Slots, dispatcher: Dispatcher, contracts: Contracts, max_payload: int
+        self,
+        store: Storage,
+        slots: Slots,
+        dispatcher: Dispatcher,
+        contracts: Contracts,
+        fusing: Fusing,
+        max_payload: int,
     ) -> None:
         self._store = store
         self._slots = slots
         self._dispatcher = dispatcher
         self._contracts = contracts
+        self._fusing = fusing
         self._max_payload = max_payload
 
     async def complete(
@@ -72,48 +96,94 @@ class Results:
         Arguments:
             output_contracts: by skill, the contract that a success of this session must keep.
         """
-        results, invalid = [], {}
-        for one in reported:
-            outcome, error = self._checked(session, one, output_contracts)
-            if error is not None:
-                invalid[one.lease_id] = error
-            results.append(await self._result(session, one, outcome))
-        freed = sum(one.lease_id in session.leases for one in reported)
-        seats = self._dispatcher.seats_at(session, session.free + freed)
-        reply: Completed | None = None
+        checked = [self._checked(session, one, output_contracts) for one in reported]
+        results = [await self._result(session, one, what) for one, what in zip(reported, checked, strict=True)]
         try:
             with self._slots.wanting(len(results)) as wanted:
-                reply = await self._store.complete(results, session.worker_id, wanted.n, seats)
-                wanted.claims = reply.claims
+                plans = self._plans(session, reported, checked, results, wanted.n)
+                reply = await self._write(session, results, plans, wanted)
         except StoreUnavailable as error:
             log.warning("results of %s were not stored: %s", session.worker_id, error.message)
-        finally:
-            if reply is not None:
-                for one in reported:
-                    self._dispatcher.freed(session, one.lease_id)
-            self._dispatcher.settle(seats, reply.leased if reply is not None else None)
-        if reply is None:
             return [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in reported]
         return [
-            Answer(one.task_id, one.lease_id, superseded, None if superseded else invalid.get(one.lease_id))
-            for one, superseded in zip(reported, reply.verdicts, strict=True)
+            Answer(one.task_id, one.lease_id, superseded, None if superseded else what.broken)
+            for one, what, superseded in zip(reported, checked, reply.verdicts, strict=True)
         ]
 
-    def _checked(
-        self, session: Session, one: Reported, output_contracts: Mapping[str, str]
-    ) -> tuple[Outcome, InvalidArgument | None]:
-        """The outcome to apply: the worker's own, or a failure in its place when it broke a contract or a limit."""
+    def _plans(
+        self,
+        session: Session,
+        reported: Sequence[Reported],
+        checked: Sequence[_Checked],
+        results: Sequence[Result],
+        most: int,
+    ) -> dict[str, Plan]:
+        """What jobs decide upon these results, by lease: at most so many, and only what may be decided here."""
+        plans: dict[str, Plan] = {}
+        for one, what, result in zip(reported, checked, results, strict=True):
+            offer = session.leases.get(one.lease_id)
+            if offer is None or one.resent or result.retry_after is not None or len(plans) == most:
+                continue
+            ended = Ended(one.task_id, what.outcome, offer.generation, what.data or {}, what.details)
+            plan = self._fusing.after(offer.job_id, ended, self._store.now())
+            if plan is not None:
+                plans[one.lease_id] = plan
+        return plans
+
+    async def _write(
+        self, session: Session, results: Sequence[Result], plans: Mapping[str, Plan], wanted: Wanted
+    ) -> Completed:
+        freed = sum(result.lease_id in session.leases for result in results)
+        needs: Counter[str] = Counter()
+        for plan in plans.values():
+            needs += plan.needs
+        seats = self._dispatcher.seats_at(session, session.free + freed) + self._dispatcher.seats_for(needs)
+        reply: Completed | None = None
+        try:
+            reply = await self._complete(session, results, plans, wanted.n, seats)
+            wanted.claims = reply.claims
+        finally:
+            if reply is not None:
+                for result in results:
+                    self._dispatcher.freed(session, result.lease_id)
+            self._dispatcher.settle(seats, reply.leased if reply is not None else None)
+        for lease_id in reply.landed:
+            self._fusing.mirror.keep(plans[lease_id].step.job)
+        await self._dispatcher.wait_for(needs.keys() - {key for seat in seats for key in seat.keys})
+        return reply
+
+    async def _complete(
+        self,
+        session: Session,
+        results: Sequence[Result],
+        plans: Mapping[str, Plan],
+        want: int,
+        seats: Sequence[Seat],
+    ) -> Completed:
+        if plans:
+            with_steps = [
+                replace(one, step=plans[one.lease_id].step) if one.lease_id in plans else one for one in results
+            ]
+            try:
+                return await self._store.complete(with_steps, session.worker_id, want, seats)
+            except InvalidArgument as error:
+                # A state that cannot be stored: without steps, it is found again and made its handler's failure.
+                log.debug("results of %s are stored without steps: %s", session.worker_id, error.message)
+        return await self._store.complete(results, session.worker_id, want, seats)
+
+    def _checked(self, session: Session, one: Reported, output_contracts: Mapping[str, str]) -> _Checked:
         outcome = one.outcome
         if one.broken is not None:
-            return outcome, one.broken
+            return _Checked(outcome, one.broken)
         try:
             data = self._decoded(outcome.data, "the data of the result")
+            details = None
             if outcome.error is not None:
-                self._decoded(outcome.error.details, "the details of the result's error")
+                details = self._decoded(outcome.error.details, "the details of the result's error")
         except InvalidArgument as error:
             return _refused(session, LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION, error)
         if outcome.status == FAILURE:
-            return outcome, None
+            return _Checked(outcome, details=details)
         if data is not None and not isinstance(data, dict):
             broken = InvalidArgument("the data of a result must be a JSON object", code="SCHEMA_MISMATCH")
             return _refused(session, CONTRACT_VIOLATION, broken)
@@ -125,21 +195,21 @@ class Results:
                 message = f"the result breaks the skill's output schema: {violations[0].field} {violations[0].reason}"
                 broken = InvalidArgument(message, code="SCHEMA_MISMATCH", details=violations)
                 return _refused(session, CONTRACT_VIOLATION, broken)
-        return outcome, None
+        return _Checked(outcome, None, data, details)
 
     def _decoded(self, text: bytes, what: str) -> Any:
         if len(text) > self._max_payload:
             raise TooLarge(f"{what} has {len(text)} bytes, over the limit of {self._max_payload}")
         return decode(text, what)
 
-    async def _result(self, session: Session, one: Reported, outcome: Outcome) -> Result:
+    async def _result(self, session: Session, one: Reported, what: _Checked) -> Result:
+        outcome = what.outcome
         if outcome.status != FAILURE:
             return Result(one.task_id, one.lease_id, outcome, None, one.took)
         policy, generation = await self._policy(session, one)
         jitter = random.random()  # noqa: S311  it hides nothing
-        return Result(
-            one.task_id, one.lease_id, outcome, retry_after(outcome, generation - 1, policy, jitter), one.took
-        )
+        after = retry_after(outcome, generation - 1, policy, jitter)
+        return Result(one.task_id, one.lease_id, outcome, after, one.took)
 
     async def _policy(self, session: Session, one: Reported) -> tuple[RetryPolicy, int]:
         offer = session.leases.get(one.lease_id)
@@ -149,5 +219,5 @@ class Results:
         return (task.retry, task.generation) if task is not None else (RetryPolicy(), 1)
 
 
-def _refused(session: Session, code: str, error: InvalidArgument) -> tuple[Outcome, InvalidArgument]:
-    return Outcome.failed(code, error.message, session.worker_id), error
+def _refused(session: Session, code: str, error: InvalidArgument) -> _Checked:
+    return _Checked(Outcome.failed(code, error.message, session.worker_id), error)

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
-import time
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-
-from holon.context import ActionFactory, JobContext, arguments
 from holon.domain import machine
-from holon.domain.blueprint import State
-from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent, TaskEnded
+from holon.domain.events import CancelRequested, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status
-from holon.domain.machine import Change, Limits
-from holon.domain.task import TaskSpec
-from holon.engine.blueprints import Blueprints
+from holon.domain.machine import Change
 from holon.engine.dispatcher import Dispatcher
-from holon.engine.needs import Needs
-from holon.engine.payloads import decode, encode
+from holon.engine.fusing import Fusing
+from holon.engine.handlers import Handlers
+from holon.engine.payloads import decode
+from holon.engine.planning import Planner
 from holon.engine.slots import Slots
-from holon.errors import HolonError, InvalidArgument, TooLarge
-from holon.ports import Claim, Committed, NewFanOut, NewTask, Step, Storage
-from holon.randomness import random_id
+from holon.errors import InvalidArgument, TooLarge
+from holon.ports import Claim, Committed, Storage
 
 log = logging.getLogger(__name__)
-
-# The branches of a large fan-out that become tasks together.
-CHUNK = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What bounds the executor: each job's machine, its deliveries, and bytes of one task's params."""
-
-    machine: Limits
-    max_deliveries: int
-    max_payload: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +29,11 @@ class Tools:
 
     store: Storage
     slots: Slots
-    blueprints: Blueprints
-    needs: Needs
+    handlers: Handlers
+    planner: Planner
     dispatcher: Dispatcher
-    bounds: Bounds
+    fusing: Fusing
+    max_deliveries: int
 
 
 class Run:
@@ -71,7 +52,7 @@ class Run:
         Raises:
             StoreUnavailable: a step could not be stored; the claim is left to expire.
         """
-        if self._claim.deliveries > self._tools.bounds.max_deliveries:
+        if self._claim.deliveries > self._tools.max_deliveries:
             await self._commit(self._crashed())
             return
         while await self._step():
@@ -87,7 +68,8 @@ class Run:
             return False
         job = change.job if change else self._job
         if job.status.due:
-            handled = await self._handle(job, change)
+            before = change.history if change else ()
+            handled = await self._tools.handlers.run(job, await self._branches(job), before)
             change = replace(handled, end_tasks=True) if change and change.end_tasks else handled
         assert change is not None  # noqa: S101  a job that is not due has an event here
         try:
@@ -118,61 +100,6 @@ class Run:
             details = decode(event.outcome.error.details, "the details of an error") if event.outcome.error else None
         return machine.react(self._job, event, data, details, self._now())
 
-    async def _handle(self, job: Job, reacted: Change | None) -> Change:
-        """Run the handler of the job's state; what it raises is its job's failure, not ours."""
-        limits = self._tools.bounds.machine
-        before = (*(reacted.history if reacted else ()), machine.started(job, self._now()))
-        began = time.perf_counter()
-        # What a handler changes counts only if its step is stored: it works on a copy.
-        initial_data, state_history = orjson.loads(orjson.dumps((job.initial_data, job.state_history)))
-        actions = ActionFactory()
-        try:
-            state = self._state(job)
-            context = JobContext(
-                job_id=job.id,
-                blueprint_name=job.blueprint,
-                current_state=job.current_state,
-                initial_data=initial_data,
-                state_history=state_history,
-                aggregation_results=await self._branches(job),
-                actions=actions,
-            )
-            returned = await state.function(**arguments(state, context))
-            return machine.decide(
-                job,
-                state,
-                actions.decision,
-                returned,
-                limits,
-                self._now(),
-                _ms(began),
-                state_history=state_history,
-                before=before,
-            )
-        except (Exception, SystemExit) as error:
-            code = error.code if isinstance(error, HolonError) else "HANDLER_ERROR"
-            message = error.message if isinstance(error, HolonError) else f"{type(error).__name__}: {error}"
-            log.warning(
-                "job %s: handler of state %s failed: %s",
-                job.id,
-                job.current_state,
-                message,
-                exc_info=not isinstance(error, HolonError),
-                extra={"job_id": job.id},
-            )
-            return self._failed(job, JobError(code, message), _ms(began), before)
-
-    def _state(self, job: Job) -> State:
-        blueprint = self._tools.blueprints.get(job.blueprint)
-        if blueprint is None:
-            raise HolonError(f"this node has no blueprint named {job.blueprint!r}", code="BLUEPRINT_NOT_FOUND")
-        state = blueprint.states.get(job.current_state)
-        if state is None:
-            raise HolonError(
-                f"blueprint {job.blueprint!r} has no state named {job.current_state!r}", code="STATE_NOT_FOUND"
-            )
-        return state
-
     async def _branches(self, job: Job) -> dict[str, Any]:
         if job.aggregates is None:
             return {}
@@ -200,30 +127,13 @@ class Run:
         reason = JobError(error.code, error.message)
         if isinstance(error, TooLarge):
             return machine.end(self._job, Status.FAILED, reason, self._now())
-        return self._failed(job, reason, 0)
-
-    def _failed(self, job: Job, error: JobError, took: int, before: tuple[HistoryEvent, ...] = ()) -> Change:
-        jitter = random.random()  # noqa: S311  it hides nothing
-        return machine.handler_failed(job, error, self._tools.bounds.machine, self._now(), took, jitter, before=before)
+        return self._tools.handlers.failed(job, reason, 0)
 
     async def _commit(self, change: Change) -> bool:
-        tools, job = self._tools, replace(change.job, step=self._job.step + 1)
-        chunks = await self._new_tasks(change.tasks)
-        tasks = chunks[0] if chunks else ()
-        counted = Counter(tools.dispatcher.learn(task.need) for chunk in chunks for task in chunk)
-        step = Step(
-            claim_id=self._claim.claim_id,
-            commit_id=random_id(),
-            job=job,
-            consumed=tuple(self._consumed),
-            history=change.history,
-            tasks=tasks,
-            fan_out=NewFanOut(len(change.tasks), change.fail_fast, chunks[1:]) if change.fan_out else None,
-            wake_after=change.wake_after,
-            end_tasks=change.end_tasks,
-            keep=job.status.due,
-        )
-        seats = tools.dispatcher.seats_for(counted)
+        tools = self._tools
+        plan = await tools.planner.plan(self._job, change, self._claim.claim_id, tuple(self._consumed))
+        step = plan.step
+        seats = tools.dispatcher.seats_for(plan.needs)
         reply: Committed | None = None
         try:
             with tools.slots.wanting(1) as wanted:
@@ -232,39 +142,16 @@ class Run:
         finally:
             tools.dispatcher.settle(seats, reply.leased if reply is not None else None)
         if reply.conflict:
-            log.warning("job %s: another node took its claim over; this run is void", job.id, extra={"job_id": job.id})
+            log.warning(
+                "job %s: another node took its claim over; this run is void", step.job.id, extra={"job_id": step.job.id}
+            )
             return False
-        await tools.dispatcher.wait_for(counted.keys() - {key for seat in seats for key in seat.keys})
-        self._job, self._consumed = job, []
+        await tools.dispatcher.wait_for(plan.needs.keys() - {key for seat in seats for key in seat.keys})
+        if not reply.cancel_pending:
+            tools.fusing.mirror.keep(step.job)
+        self._job, self._consumed = step.job, []
         self._events = deque(reply.events)
         return step.keep
 
-    async def _new_tasks(self, specs: tuple[TaskSpec, ...]) -> tuple[tuple[NewTask, ...], ...]:
-        """The tasks of a step, in chunks; a large fan-out lets others run between two of them."""
-        chunks = []
-        for at in range(0, len(specs), CHUNK):
-            chunks.append(tuple(self._new_task(spec) for spec in specs[at : at + CHUNK]))
-            if at:
-                await asyncio.sleep(0)
-        return tuple(chunks)
-
-    def _new_task(self, spec: TaskSpec) -> NewTask:
-        limit = self._tools.bounds.max_payload
-        return NewTask(
-            id=spec.id,
-            index=spec.index,
-            need=self._tools.needs.of(spec.skill, spec.params),
-            params=encode(spec.params, limit, f"the params of task {spec.index} for skill {spec.skill!r}"),
-            priority=spec.priority,
-            execution_timeout=spec.execution_timeout,
-            dispatch_timeout=spec.dispatch_timeout,
-            result_timeout=spec.result_timeout,
-            retry=spec.retry,
-        )
-
     def _now(self) -> int:
         return self._tools.store.now()
-
-
-def _ms(began: float) -> int:
-    return round((time.perf_counter() - began) * 1000)

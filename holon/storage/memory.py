@@ -35,10 +35,10 @@ from holon.ports import (
     Touched,
 )
 from holon.storage.hints import Hints
-from holon.storage.ledger import jobs, leases, outcomes, reads, rekeying, steps, timers, touches
+from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekeying, steps, timers, touches
 from holon.storage.ledger.rows import JobRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.records import encode_state
+from holon.storage.records import encode_state, with_states, with_step_states
 
 T = TypeVar("T")
 
@@ -95,9 +95,9 @@ class MemoryStorage:
             self._hints.give(hint)
         return reply
 
-    async def create_jobs(self, items: Sequence[NewJob], want: int) -> Created:
-        encoded = [(item, encode_state(item.job, self._tables.settings.max_state_bytes)) for item in items]
-        return self._do(lambda tables: jobs.create_jobs(tables, encoded, want, self.now()))
+    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+        encoded = with_states(items, self._tables.settings.max_state_bytes)
+        return self._do(lambda tables: creations.create_jobs(tables, encoded, want, seats, self.now()))
 
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int
@@ -139,7 +139,8 @@ class MemoryStorage:
         return self._do(lambda tables: touches.touch(tables, touch, seats, self.now()))
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
-        return self._do(lambda tables: outcomes.complete(tables, results, worker_id, want, seats, self.now()))
+        encoded = with_step_states(results, self._tables.settings.max_state_bytes)
+        return self._do(lambda tables: outcomes.complete(tables, encoded, worker_id, want, seats, self.now()))
 
     async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
         return self._do(lambda tables: timers.fire(tables, limit, want, seats, random.random, self.now()))

@@ -6,6 +6,7 @@ integers as integers, and refuses what no client could read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -16,9 +17,11 @@ from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.errors import InvalidArgument, TooLarge
-from holon.ports import Attempt, NewTask
+from holon.ports import Attempt, NewJob, NewTask, Result
 
 SCHEMA = 1
+# In the place of a result that is the state history, which is there already.
+_HISTORY = True
 
 
 def to_json(value: Any) -> bytes:
@@ -66,6 +69,16 @@ def encode_state(job: Job, limit: int) -> bytes:
     return state
 
 
+def with_states(items: Sequence[NewJob], limit: int) -> list[tuple[NewJob, bytes]]:
+    """New jobs with their states, after their first step where they have one; raises as `encode_state`."""
+    return [(item, encode_state(item.job if item.step is None else item.step.job, limit)) for item in items]
+
+
+def with_step_states(results: Sequence[Result], limit: int) -> list[tuple[Result, bytes]]:
+    """Results with the states after their steps, where they have one; raises as `encode_state`."""
+    return [(one, b"" if one.step is None else encode_state(one.step.job, limit)) for one in results]
+
+
 def encode_job(job: Job) -> bytes:
     """A job as bytes.
 
@@ -87,7 +100,7 @@ def encode_job(job: Job) -> bytes:
         to_json(job.state_history),
         waiting and (waiting.step, waiting.transitions, waiting.aggregate_into),
         job.aggregates,
-        None if job.result is None else to_json(job.result),
+        _HISTORY if job.result is job.state_history else None if job.result is None else to_json(job.result),
         error and (error.code, error.message, None if error.details is None else to_json(error.details)),
         job.dispatch_timeout,
         job.result_timeout,
@@ -97,7 +110,7 @@ def encode_job(job: Job) -> bytes:
 def decode_job(record: bytes) -> Job:
     """A job from its state's bytes."""
     fields = _unpack(record)
-    waiting, error = fields[12], fields[15]
+    waiting, error, state_history = fields[12], fields[15], from_json(fields[11])
     return Job(
         id=fields[1],
         blueprint=fields[2],
@@ -109,10 +122,10 @@ def decode_job(record: bytes) -> Job:
         transitions=fields[8],
         failures=fields[9],
         cancelling=fields[10],
-        state_history=from_json(fields[11]),
+        state_history=state_history,
         waiting=waiting and Waiting(*waiting),
         aggregates=fields[13],
-        result=fields[14] and from_json(fields[14]),
+        result=state_history if fields[14] == _HISTORY else fields[14] and from_json(fields[14]),
         error=error and JobError(error[0], error[1], error[2] and from_json(error[2])),
         dispatch_timeout=fields[16],
         result_timeout=fields[17],

@@ -175,7 +175,8 @@ class Incoming:
             broken = error
             code = LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION
             outcome = Outcome.failed(code, error.message, worker_id)
-        self._clerk.report(Reported(update.task_id, update.lease_id, outcome, took_of(update.result), broken))
+        took = took_of(update.result)
+        self._clerk.report(Reported(update.task_id, update.lease_id, outcome, took, broken, update.resent))
 
     # Refusals ----------------------------------------------------------------------------------------------------
 

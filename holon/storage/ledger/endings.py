@@ -14,13 +14,7 @@ from holon.storage.ledger.tasks import clear_fan_out, close_attempt, queued_chan
 
 def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEvent | None, now: int) -> None:
     """End an edited task with an outcome, and tell its job: at once, or with the last branch."""
-    if task.state is TaskState.QUEUED:
-        tables.dequeued(task)
-    if task.state in (TaskState.QUEUED, TaskState.BACK_OFF):
-        queued_changed(tables, task, -1, now)
-    task.state = TaskState.OVER
-    task.outcome = outcome
-    task.params = b""
+    end_task(tables, task, outcome, now)
     row = tables.job(task.job_id)
     if row is None or row.over:
         return
@@ -33,6 +27,17 @@ def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEve
         deliver(tables, row, TaskEnded(task.step, task.id, outcome, task.generation))
         return
     _count_down(tables, row, task, outcome)
+
+
+def end_task(tables: Tables, task: TaskRow, outcome: Outcome, now: int) -> None:
+    """End an edited task with an outcome, and tell nobody."""
+    if task.state is TaskState.QUEUED:
+        tables.dequeued(task)
+    if task.state in (TaskState.QUEUED, TaskState.BACK_OFF):
+        queued_changed(tables, task, -1, now)
+    task.state = TaskState.OVER
+    task.outcome = outcome
+    task.params = b""
 
 
 def _count_down(tables: Tables, row: JobRow, task: TaskRow, outcome: Outcome) -> None:

@@ -5,32 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from holon.domain.events import CancelRequested, InboxEvent
-from holon.ports import Appended, Claim, Created, Creation, NewJob
+from holon.ports import Appended, Claim
 from holon.storage.ledger.rows import JobRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import decode_job
-
-
-def create_jobs(tables: Tables, items: Sequence[tuple[NewJob, bytes]], want: int, now: int) -> Created:
-    """Create jobs, all or none. With each item comes its encoded state."""
-    replies: list[tuple[str, Creation]] = []
-    for new, state in items:
-        job = new.job
-        if new.request_id is not None:
-            known = tables.request(job.owner, new.request_id)
-            row = tables.job(known) if known else None
-            if row is not None:
-                same = row.request_digest == new.request_digest
-                replies.append((row.id, Creation.EXISTING if same else Creation.CONFLICT))
-                continue
-        row = JobRow(tables.number(), job.id, job.owner, job.blueprint, job.status, state, now)
-        row.request_id = new.request_id
-        row.request_digest = new.request_digest
-        tables.add_job(row)
-        tables.tell(row, new.history)
-        tables.mark_ready(row)
-        replies.append((row.id, Creation.CREATED))
-    return Created(tuple(replies), claim(tables, want, now))
 
 
 def append(

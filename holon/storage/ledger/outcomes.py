@@ -6,25 +6,37 @@ from collections.abc import Sequence
 
 from holon.domain.events import HistoryEvent
 from holon.domain.task import Outcome
-from holon.ports import Completed, Result, Seat, Superseded
-from holon.storage.ledger.endings import finished_line, task_over
+from holon.ports import Completed, Result, Seat, Step, Superseded
+from holon.storage.ledger.endings import end_task, finished_line, task_over
 from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease, why_not
-from holon.storage.ledger.rows import TaskRow, TaskState
+from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import avoid, close_attempt, give_up, queued_changed
 
 
 def complete(
-    tables: Tables, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat], now: int
+    tables: Tables,
+    results: Sequence[tuple[Result, bytes]],
+    worker_id: str,
+    want: int,
+    seats: Sequence[Seat],
+    now: int,
 ) -> Completed:
-    """Apply results of one worker; each is its worker's final word about its lease, whatever the verdict."""
-    verdicts = tuple(_complete(tables, result, worker_id, now) for result in results)
+    """Apply results of one worker; each is its worker's final word about its lease, whatever the verdict.
+
+    With each comes the encoded state after its step, if it has one.
+    """
+    landed: set[str] = set()
+    verdicts = tuple(_complete(tables, result, state, worker_id, landed, now) for result, state in results)
     leased = lease(tables, seats, now)
-    return Completed(verdicts, leased, claim(tables, want, now))
+    return Completed(verdicts, frozenset(landed), leased, claim(tables, want, now))
 
 
-def _complete(tables: Tables, result: Result, worker_id: str, now: int) -> Superseded | None:
+def _complete(
+    tables: Tables, result: Result, state: bytes, worker_id: str, landed: set[str], now: int
+) -> Superseded | None:
     task = tables.task(result.task_id)
     give_up(tables, worker_id, result.lease_id)
     if task is None:
@@ -38,8 +50,30 @@ def _complete(tables: Tables, result: Result, worker_id: str, now: int) -> Super
         return reason
     tables.edit(task)
     task.applied_lease, task.applied_worker = result.lease_id, worker_id
-    apply(tables, task, result.outcome, result.retry_after, now, result.took)
+    row = tables.job(task.job_id) if result.step is not None and result.retry_after is None else None
+    if row is not None and result.step is not None and _as_decided_upon(row, task, result.step):
+        _land(tables, row, task, result, result.step, state, now)
+        landed.add(result.lease_id)
+    else:
+        apply(tables, task, result.outcome, result.retry_after, now, result.took)
     return None
+
+
+def _as_decided_upon(row: JobRow, task: TaskRow, step: Step) -> bool:
+    """Whether a job still is as it was when a step was decided upon the outcome of its only task."""
+    alone = not task.branch and task.step == row.open_step and task.step == row.step - 1
+    return alone and not (row.over or row.due or row.claim_id or row.inbox) and step.job.step == row.step + 1
+
+
+def _land(tables: Tables, row: JobRow, task: TaskRow, result: Result, step: Step, state: bytes, now: int) -> None:
+    """End an edited task and write what its job decided upon that, together."""
+    close_attempt(task, now)
+    line = finished_line(task, result.outcome, now, result.took)
+    end_task(tables, task, result.outcome, now)
+    tables.edit(row)
+    land(tables, row, step, state, (line,), now)
+    if row.due:
+        tables.mark_ready(row)
 
 
 def apply(

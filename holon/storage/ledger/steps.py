@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holon.domain.events import CancelRequested
+from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
 from holon.ports import Committed, Leased, NewTask, Seat, Step, Superseded
 from holon.storage.ledger.endings import end_open_tasks
@@ -22,15 +22,7 @@ def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[
         return row.reply or Committed(cancel_pending=row.cancel_pending)
     if row is None or not row.claim_id or row.claim_id != step.claim_id or step.job.step != row.step + 1:
         return Committed(conflict=True)
-    _write(tables, row, step, state, now)
-    if step.end_tasks or row.over:
-        cancelled = step.job.status is Status.CANCELLED or not row.over
-        end_open_tasks(tables, row, Superseded.JOB_CANCELLED if cancelled else Superseded.JOB_ALREADY_TERMINATED)
-    if step.tasks and not row.over:
-        _create_tasks(tables, row, step, now)
-    if step.wake_after is not None and not row.over:
-        row.wake_at, row.wake_step = now + step.wake_after, step.job.step - 1
-        tables.arm(row)
+    land(tables, row, step, state, (), now)
     if step.keep and not row.over:
         row.claim_until = now + tables.settings.claim
         events = row.inbox
@@ -43,7 +35,25 @@ def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[
     return Committed(False, row.cancel_pending, events, leased, claims)
 
 
-def _write(tables: Tables, row: JobRow, step: Step, state: bytes, now: int) -> None:
+def land(tables: Tables, row: JobRow, step: Step, state: bytes, before: tuple[HistoryEvent, ...], now: int) -> None:
+    """Write a step and its effects; whoever calls has made sure that it may, and sees to the claim.
+
+    Arguments:
+        state: the job's new state, encoded.
+        before: lines of history that go before the step's own.
+    """
+    _write(tables, row, step, state, before, now)
+    if step.end_tasks or row.over:
+        cancelled = step.job.status is Status.CANCELLED or not row.over
+        end_open_tasks(tables, row, Superseded.JOB_CANCELLED if cancelled else Superseded.JOB_ALREADY_TERMINATED)
+    if step.tasks and not row.over:
+        _create_tasks(tables, row, step, now)
+    if step.wake_after is not None and not row.over:
+        row.wake_at, row.wake_step = now + step.wake_after, step.job.step - 1
+        tables.arm(row)
+
+
+def _write(tables: Tables, row: JobRow, step: Step, state: bytes, before: tuple[HistoryEvent, ...], now: int) -> None:
     job = step.job
     tables.edit(row)
     row.state = state
@@ -51,12 +61,12 @@ def _write(tables: Tables, row: JobRow, step: Step, state: bytes, now: int) -> N
     row.step = job.step
     row.due = job.status.due
     row.updated_at = now
-    row.commit_id = step.commit_id
+    row.commit_id, row.reply = step.commit_id, None
     row.deliveries = 0
     row.wake_at = None
     row.inbox = tuple(entry for entry in row.inbox if entry[0] not in step.consumed)
     row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
-    tables.tell(row, step.history)
+    tables.tell(row, (*before, *step.history))
     if job.status.terminal:
         row.over, row.finished_at, row.due = True, now, False
         row.inbox, row.cancel_pending = (), False

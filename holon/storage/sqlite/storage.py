@@ -38,9 +38,9 @@ from holon.ports import (
     Touched,
 )
 from holon.storage.hints import Hints
-from holon.storage.ledger import jobs, leases, outcomes, rekeying, steps, timers, touches
+from holon.storage.ledger import creations, jobs, leases, outcomes, rekeying, steps, timers, touches
 from holon.storage.ledger.tables import Tables
-from holon.storage.records import encode_state
+from holon.storage.records import encode_state, with_states, with_step_states
 from holon.storage.sqlite import reading
 from holon.storage.sqlite.lane import MAX_WAITING, Lane
 from holon.storage.sqlite.writer import Ledger, Writer
@@ -151,10 +151,10 @@ class SqliteStorage:
 
     # Steps -----------------------------------------------------------------------------------------------------
 
-    async def create_jobs(self, items: Sequence[NewJob], want: int) -> Created:
-        encoded = [(item, encode_state(item.job, self._settings.max_state_bytes)) for item in items]
+    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+        encoded = with_states(items, self._settings.max_state_bytes)
         return await self._do(
-            lambda tables, now: jobs.create_jobs(tables, encoded, want, now), room=MAX_WAITING_TO_CREATE
+            lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now), room=MAX_WAITING_TO_CREATE
         )
 
     async def append(
@@ -201,7 +201,8 @@ class SqliteStorage:
         return await self._do(lambda tables, now: touches.touch(tables, touch, seats, now))
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
-        return await self._do(lambda tables, now: outcomes.complete(tables, results, worker_id, want, seats, now))
+        encoded = with_step_states(results, self._settings.max_state_bytes)
+        return await self._do(lambda tables, now: outcomes.complete(tables, encoded, worker_id, want, seats, now))
 
     async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
         return await self._do(lambda tables, now: timers.fire(tables, limit, want, seats, random.random, now))

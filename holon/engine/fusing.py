@@ -1,0 +1,115 @@
+"""Fusing: a step that waits for nothing is written together with what woke it, in one call of the store.
+
+Nothing leaves before that call has returned, so a crash before it is as if nothing had happened. A fused step does not
+raise the job's deliveries, so these are never fused: a handler that has not yet ended well in this process, a job that
+was alive before it started, and a result that its worker sends again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from holon.domain import machine
+from holon.domain.events import HistoryEvent, TaskEnded
+from holon.domain.job import Job, Status
+from holon.domain.machine import Change
+from holon.domain.task import Outcome, task_id
+from holon.engine.handlers import Handlers
+from holon.engine.planning import Plan, Planner
+from holon.errors import InvalidArgument
+
+MOST_BYTES = 64 * 2**20
+LARGEST = 64 * 2**10
+MOST_JOBS = 20_000
+
+
+class Mirror:
+    """The jobs that this process committed last, and that wait for a worker: as they are at that revision.
+
+    Bounded; what is not here is read from the store, so it is only ever a saving.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: OrderedDict[str, tuple[Job, int]] = OrderedDict()
+        self._bytes = 0
+
+    def __repr__(self) -> str:
+        return f"Mirror(jobs={len(self._jobs)}, bytes={self._bytes})"
+
+    def keep(self, job: Job) -> None:
+        """A job was committed; it is remembered while it waits for a single task."""
+        self.take(job.id)
+        if job.status is not Status.WAITING_FOR_WORKER:
+            return
+        size = len(orjson.dumps((job.initial_data, job.state_history)))
+        if size > LARGEST:
+            return
+        self._jobs[job.id] = (job, size)
+        self._bytes += size
+        while self._bytes > MOST_BYTES or len(self._jobs) > MOST_JOBS:
+            _, (_, dropped) = self._jobs.popitem(last=False)
+            self._bytes -= dropped
+
+    def take(self, job_id: str) -> Job | None:
+        """A job as it was committed last, if it is here; it is forgotten."""
+        entry = self._jobs.pop(job_id, None)
+        if entry is None:
+            return None
+        self._bytes -= entry[1]
+        return entry[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the single task of a job ended; `tries` counts its applied outcomes, `data` and `details` are decoded."""
+
+    task_id: str
+    outcome: Outcome
+    tries: int
+    data: dict[str, Any]
+    details: Any
+
+
+class Fusing:
+    """Decides steps ahead of the call that would otherwise only wake their jobs."""
+
+    def __init__(self, handlers: Handlers, planner: Planner) -> None:
+        self._handlers = handlers
+        self._planner = planner
+        self.mirror = Mirror()
+
+    def first(self, job: Job, before: tuple[HistoryEvent, ...]) -> Plan | None:
+        """The first step of a job that is about to be created; None when it is not to be fused.
+
+        Arguments:
+            before: lines of history that go before those of the step.
+        """
+        if not self._handlers.prompt(job):
+            return None
+        return self._plan(job, self._handlers.run_now(job, before))
+
+    def after(self, job_id: str, ended: Ended, now: int) -> Plan | None:
+        """The step by which a job goes on after its task; None when it is not to be fused."""
+        job = self.mirror.take(job_id)
+        if job is None or job.waiting is None or ended.task_id != task_id(job.id, job.waiting.step, 0):
+            return None
+        event = TaskEnded(job.waiting.step, ended.task_id, ended.outcome, ended.tries)
+        change = machine.react(job, event, ended.data, ended.details, now)
+        if change is not None and change.job.status.due:
+            if not self._handlers.prompt(change.job):
+                return None
+            change = self._handlers.run_now(change.job, change.history)
+        return self._plan(job, change)
+
+    def _plan(self, job: Job, change: Change | None) -> Plan | None:
+        if change is None:
+            return None
+        try:
+            return self._planner.plan_now(job, change)
+        except InvalidArgument:
+            # The longer way finds the same, and makes it the handler's failure.
+            return None

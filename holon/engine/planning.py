@@ -1,0 +1,97 @@
+"""Planning: a change of a job as a step to write, with each task's params encoded and its need found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from holon.domain.job import Job
+from holon.domain.machine import Change
+from holon.domain.task import TaskSpec
+from holon.engine.needs import Needs
+from holon.engine.payloads import encode
+from holon.ports import NewFanOut, NewTask, Step
+from holon.randomness import random_id
+
+# The branches of a large fan-out that become tasks together.
+CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A step to write, and the needs of its tasks: how many of each."""
+
+    step: Step
+    needs: Counter[str]
+
+
+class Planner:
+    """Makes steps of changes.
+
+    Arguments:
+        max_payload: the most bytes that the params of one task may have.
+    """
+
+    def __init__(self, needs: Needs, max_payload: int) -> None:
+        self._needs = needs
+        self._max_payload = max_payload
+
+    async def plan(self, job: Job, change: Change, claim_id: str, consumed: tuple[int, ...]) -> Plan:
+        """The step by which a claimed job changes; a large fan-out lets others run between two chunks.
+
+        Raises:
+            InvalidArgument: (NOT_JSON, LIMIT_EXCEEDED) the params of a task cannot be sent.
+        """
+        chunks = []
+        for at in range(0, len(change.tasks), CHUNK):
+            chunks.append(self._chunk(change.tasks[at : at + CHUNK]))
+            if at:
+                await asyncio.sleep(0)
+        return self._plan(job, change, tuple(chunks), claim_id, consumed)
+
+    def plan_now(self, job: Job, change: Change) -> Plan | None:
+        """The same for a job that nobody has claimed; None when it has too many tasks to be made at once."""
+        if len(change.tasks) > CHUNK:
+            return None
+        chunks = (self._chunk(change.tasks),) if change.tasks else ()
+        return self._plan(job, change, chunks, "", ())
+
+    def _plan(
+        self,
+        job: Job,
+        change: Change,
+        chunks: tuple[tuple[NewTask, ...], ...],
+        claim_id: str,
+        consumed: tuple[int, ...],
+    ) -> Plan:
+        step = Step(
+            claim_id=claim_id,
+            commit_id=random_id(),
+            job=replace(change.job, step=job.step + 1),
+            consumed=consumed,
+            history=change.history,
+            tasks=chunks[0] if chunks else (),
+            fan_out=NewFanOut(len(change.tasks), change.fail_fast, chunks[1:]) if change.fan_out else None,
+            wake_after=change.wake_after,
+            end_tasks=change.end_tasks,
+            keep=change.job.status.due,
+        )
+        return Plan(step, Counter(task.need.key for chunk in chunks for task in chunk))
+
+    def _chunk(self, specs: tuple[TaskSpec, ...]) -> tuple[NewTask, ...]:
+        return tuple(self._new_task(spec) for spec in specs)
+
+    def _new_task(self, spec: TaskSpec) -> NewTask:
+        what = f"the params of task {spec.index} for skill {spec.skill!r}"
+        return NewTask(
+            id=spec.id,
+            index=spec.index,
+            need=self._needs.of(spec.skill, spec.params),
+            params=encode(spec.params, self._max_payload, what),
+            priority=spec.priority,
+            execution_timeout=spec.execution_timeout,
+            dispatch_timeout=spec.dispatch_timeout,
+            result_timeout=spec.result_timeout,
+            retry=spec.retry,
+        )
