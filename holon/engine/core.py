@@ -59,7 +59,7 @@ class Engine:
         self.touches = Touches(store, self.dispatcher, min(1.0, store_settings.lease / 6_000))
         handlers = Handlers(self.blueprints, limits, store.now)
         planner = Planner(needs, settings.max_payload)
-        fusing = Fusing(handlers, planner)
+        fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload)
         self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts)
         self.jobs = Jobs(store, self.slots, self.blueprints, contracts, self.dispatcher, fusing, settings.max_payload)

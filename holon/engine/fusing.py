@@ -75,11 +75,16 @@ class Ended:
 
 
 class Fusing:
-    """Decides steps ahead of the call that would otherwise only wake their jobs."""
+    """Decides steps ahead of the call that would otherwise only wake their jobs.
 
-    def __init__(self, handlers: Handlers, planner: Planner) -> None:
+    Arguments:
+        limit: how many handlers may be under way; while so many wait for something, no other is run here.
+    """
+
+    def __init__(self, handlers: Handlers, planner: Planner, limit: int) -> None:
         self._handlers = handlers
         self._planner = planner
+        self._limit = limit
         self.mirror = Mirror()
 
     def first(self, job: Job, before: tuple[HistoryEvent, ...]) -> Plan | None:
@@ -88,7 +93,7 @@ class Fusing:
         Arguments:
             before: lines of history that go before those of the step.
         """
-        if not self._handlers.prompt(job):
+        if not self._may_run(job):
             return None
         return self._plan(job, self._handlers.run_now(job, before))
 
@@ -100,10 +105,13 @@ class Fusing:
         event = TaskEnded(job.waiting.step, ended.task_id, ended.outcome, ended.tries)
         change = machine.react(job, event, ended.data, ended.details, now)
         if change is not None and change.job.status.due:
-            if not self._handlers.prompt(change.job):
+            if not self._may_run(change.job):
                 return None
             change = self._handlers.run_now(change.job, change.history)
         return self._plan(job, change)
+
+    def _may_run(self, job: Job) -> bool:
+        return self._handlers.waiting < self._limit and self._handlers.prompt(job)
 
     def _plan(self, job: Job, change: Change | None) -> Plan | None:
         if change is None:

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -28,18 +27,22 @@ class _Suspended(Exception):
     """Internal: a handler that was to run at once waits for something."""
 
 
-@dataclass(slots=True)
 class _Watched:
-    """Awaits a handler, and knows afterwards whether it ever waited for anything."""
+    """Awaits a handler, and knows afterwards whether it ever waited for anything; `count` is told when it does."""
 
-    handler: Awaitable[Any]
-    waited: bool = False
+    __slots__ = ("_count", "_handler", "waited")
+
+    def __init__(self, handler: Awaitable[Any], count: Callable[[int], None]) -> None:
+        self._handler = handler
+        self._count = count
+        self.waited = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        steps = self.handler.__await__()
+        steps = self._handler.__await__()
         try:
             pending = next(steps)
             self.waited = True
+            self._count(1)
             while True:
                 try:
                     sent = yield pending
@@ -49,10 +52,13 @@ class _Watched:
                     pending = steps.send(sent)
         except StopIteration as stop:
             return stop.value
+        finally:
+            if self.waited:
+                self._count(-1)
 
 
 class Handlers:
-    """Runs the handlers of registered blueprints.
+    """Runs the handlers of registered blueprints; `waiting` counts those that wait for something now.
 
     Arguments:
         now: the store's clock, in epoch milliseconds.
@@ -63,6 +69,10 @@ class Handlers:
         self._limits = limits
         self._now = now
         self._prompt: set[tuple[str, str]] = set()
+        self.waiting = 0
+
+    def _count(self, by: int) -> None:
+        self.waiting += by
 
     def prompt(self, job: Job) -> bool:
         """Whether the handler of a job's state has ended well here before, and never waited for anything."""
@@ -75,7 +85,7 @@ class Handlers:
             results: of the fan-out that led here, by task id.
             before: lines of history that go before this run's.
         """
-        return await self._run(job, results, before, _awaited)
+        return await self._run(job, results, before, self._awaited)
 
     def run_now(self, job: Job, before: tuple[HistoryEvent, ...]) -> Change | None:
         """The same for a `prompt` handler, without any wait; None when it waits after all, and what it did is void."""
@@ -89,6 +99,11 @@ class Handlers:
             self._prompt.discard((job.blueprint, job.current_state))
             return None
         raise AssertionError("a handler that runs at once suspends nobody")
+
+    async def _awaited(self, handler: Awaitable[Any]) -> tuple[Any, bool]:
+        watched = _Watched(handler, self._count)
+        returned = await watched
+        return returned, watched.waited
 
     async def _run(
         self,
@@ -160,12 +175,6 @@ class Handlers:
         """The handler of a job's state has failed: again after a while, or never."""
         jitter = random.random()  # noqa: S311  it hides nothing
         return machine.handler_failed(job, error, self._limits, self._now(), took, jitter, before=before)
-
-
-async def _awaited(handler: Awaitable[Any]) -> tuple[Any, bool]:
-    watched = _Watched(handler)
-    returned = await watched
-    return returned, watched.waited
 
 
 async def _at_once(handler: Awaitable[Any]) -> tuple[Any, bool]:

@@ -127,8 +127,7 @@ class Jobs:
 
     async def _write(self, new: NewJob) -> tuple[str, Creation]:
         with self._slots.wanting(1) as wanted:
-            # Its first handler may run here and now only where it may run at all.
-            plan = self._fusing.first(new.job, new.history) if wanted.n else None
+            plan = self._fusing.first(new.job, new.history)
             if plan is not None:
                 try:
                     return await self._write_with_step(new, plan, wanted)

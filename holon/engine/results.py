@@ -100,7 +100,7 @@ class Results:
         results = [await self._result(session, one, what) for one, what in zip(reported, checked, strict=True)]
         try:
             with self._slots.wanting(len(results)) as wanted:
-                plans = self._plans(session, reported, checked, results, wanted.n)
+                plans = self._plans(session, reported, checked, results)
                 reply = await self._write(session, results, plans, wanted)
         except StoreUnavailable as error:
             log.warning("results of %s were not stored: %s", session.worker_id, error.message)
@@ -116,13 +116,12 @@ class Results:
         reported: Sequence[Reported],
         checked: Sequence[_Checked],
         results: Sequence[Result],
-        most: int,
     ) -> dict[str, Plan]:
-        """What jobs decide upon these results, by lease: at most so many, and only what may be decided here."""
+        """What jobs decide upon these results, by lease, as far as that may be decided here."""
         plans: dict[str, Plan] = {}
         for one, what, result in zip(reported, checked, results, strict=True):
             offer = session.leases.get(one.lease_id)
-            if offer is None or one.resent or result.retry_after is not None or len(plans) == most:
+            if offer is None or one.resent or result.retry_after is not None:
                 continue
             ended = Ended(one.task_id, what.outcome, offer.generation, what.data or {}, what.details)
             plan = self._fusing.after(offer.job_id, ended, self._store.now())

@@ -140,6 +140,21 @@ async def test_a_task_at_a_worker_is_not_ended_by_its_dispatch_timeout(world: Wo
     assert await world.complete(offer) is None
 
 
+async def test_a_task_that_a_worker_is_being_offered_is_not_ended_by_its_dispatch_timeout(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.offered(hand, dispatch_timeout=3_000)
+    await world.after(3_000)
+    assert await world.ready() == []
+    await world.touch(accepts=(hand.ref(offer),))
+    assert await world.complete(offer) is None
+
+
+async def test_a_task_whose_offer_nobody_answered_ends_when_its_dispatch_timeout_is_over(world: World) -> None:
+    offer = await world.offered(await world.hand(), dispatch_timeout=3_000)
+    await world.after(world.settings.offer)
+    assert await ended(world, offer.job_id) == (FAILURE, DISPATCH_TIMEOUT, 1)
+
+
 async def test_a_task_accepted_in_time_runs_again_after_its_worker_was_lost(world: World) -> None:
     offer = await world.accepted(await world.hand(), dispatch_timeout=5_000)
     await world.after(world.settings.lease)

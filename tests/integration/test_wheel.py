@@ -19,4 +19,5 @@ def test_the_wheel_holds_exactly_holon_and_transports(tmp_path: Path) -> None:
         "holon", "transports", f"holon_node-{holon.__version__}.dist-info",
     }  # fmt: skip
     assert {"holon/py.typed", "transports/py.typed", "holon/rxon/v1/worker_pb2.pyi"} <= set(names)
-    assert not [name for name in names if Path(name).name.startswith("test_") or name.endswith((".pyc", ".db", ".pem", ".key"))]
+    unwanted = (".pyc", ".db", ".pem", ".key")
+    assert not [name for name in names if Path(name).name.startswith("test_") or name.endswith(unwanted)]

@@ -240,12 +240,17 @@ class TaskRow(Row):
         self.progress = 0.0
         self.timer_at: int | None = None
 
+    @property
+    def unplaced(self) -> bool:
+        """Whether the dispatch timeout counts: no worker took it, and none is being asked, which offers answer for."""
+        return not self.accepted and self.state is not TaskState.OFFERED
+
     def next_time(self) -> int | None:
         """When the task is to be looked at next: the first of its limits is reached."""
         if self.state is TaskState.OVER:
             return None
         times = [self.result_due]
-        if not self.accepted:
+        if self.unplaced:
             times.append(self.dispatch_due)
         if self.state is TaskState.QUEUED:
             times += [until for _, until, _ in self.avoid]

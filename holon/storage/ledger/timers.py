@@ -54,7 +54,7 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
         return
     if task.result_due is not None and task.result_due <= now:
         _deadline(tables, task, RESULT_TIMEOUT, "no result came before the task's result timeout", now)
-    elif task.dispatch_due is not None and not task.accepted and task.dispatch_due <= now:
+    elif task.dispatch_due is not None and task.unplaced and task.dispatch_due <= now:
         message = "Task timed out while waiting in queue (dispatch timeout): no worker took it"
         _deadline(tables, task, DISPATCH_TIMEOUT, message, now)
     elif task.state is TaskState.BACK_OFF and task.until <= now:
