@@ -13,10 +13,12 @@ class Connection(asyncio.Protocol):
     """One connection; one request at a time.
 
     Arguments:
+        port: of the loopback.
         token: the client token that every request carries.
     """
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, port: int, token: str) -> None:
+        self._port = port
         self._headers = f" HTTP/1.1\r\nhost: 127.0.0.1\r\nx-client-token: {token}\r\n"
         self._heads: dict[str, bytes] = {}
         self._parser = httptools.HttpResponseParser(self)
@@ -27,8 +29,12 @@ class Connection(asyncio.Protocol):
     @classmethod
     async def open(cls, port: int, token: str) -> Self:
         """Connect to a port of the loopback."""
-        _, connection = await asyncio.get_running_loop().create_connection(lambda: cls(token), "127.0.0.1", port)
+        connection = cls(port, token)
+        await connection._connect()
         return connection
+
+    async def _connect(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._port)
 
     def close(self) -> None:
         """Disconnect."""
@@ -49,8 +55,10 @@ class Connection(asyncio.Protocol):
 
     async def _exchange(self, request: bytes) -> tuple[int, Any]:
         if self._transport is None or self._transport.is_closing():
-            raise ConnectionError("the node closed the connection")
+            # It was idle for too long, while the other node was under load.
+            await self._connect()
         answer = self._answer = asyncio.get_running_loop().create_future()
+        assert self._transport is not None
         self._transport.write(request)
         status, body = await answer
         return status, orjson.loads(body)

@@ -184,6 +184,15 @@ async def a_wire(
         yield wire
 
 
+async def next_offer(wire: Wire) -> worker_pb2.TaskOffer:
+    """The next offer, whatever is said before it."""
+    while True:
+        kind, said = await wire.next()
+        if kind == "task_offers":
+            offer: worker_pb2.TaskOffer = said
+            return offer
+
+
 def failure(code: str, message: str = "no luck") -> dict[str, Any]:
     """The fields of a result that failed."""
     return {"status": "failure", "error": types_pb2.TaskError(code=code, message=message)}
