@@ -242,7 +242,7 @@ class TaskRow(Row):
 
     @property
     def unplaced(self) -> bool:
-        """Whether the dispatch timeout counts: no worker took it or is being offered it, which has a time of its own."""
+        """Whether the dispatch timeout counts: no worker took it, or is being offered it; an offer has its own time."""
         return not self.accepted and self.state is not TaskState.OFFERED
 
     def next_time(self) -> int | None:
