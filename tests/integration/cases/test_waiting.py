@@ -1,0 +1,221 @@
+"""Acceptance: tasks that nobody can take yet: they wait, say why, and go as soon as somebody can."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from holon import Blueprint
+from holon.context import ActionFactory
+from holon.testing import RunningNode
+from holon.worker import Worker
+from tests.integration.cases.site import (
+    GUARD,
+    SUCCESS_ONLY,
+    Start,
+    a_wire,
+    create,
+    ended,
+    happened,
+    history,
+    http,
+    one_task,
+    seen,
+    waits,
+)
+from tests.integration.grpc_node import json_payload, offering, result, updates
+
+INTEGER = {"type": "object", "properties": {"q": {"type": "integer"}}, "required": ["q"]}
+TEXT = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
+
+
+def doing(node: RunningNode, name: str = "w1", **options: Any) -> Worker:
+    """A worker that answers with its name."""
+    worker = node.new_worker(name, **options)
+
+    @worker.skill("t")
+    async def t() -> dict[str, str]:
+        return {"by": name}
+
+    return worker
+
+
+async def test_c19_a_task_waits_for_a_worker_that_comes_later(start: Start) -> None:
+    async with start(one_task()) as node:
+        job_id = await create(node, "one_task", {}, dispatch_timeout=30)
+        await waits(node, job_id)
+        async with doing(node):
+            assert (await ended(node, job_id)).result == {"by": "w1"}
+
+
+async def test_c19_many_that_wait_are_all_delivered(start: Start) -> None:
+    async with start(one_task()) as node:
+        jobs = await asyncio.gather(*(create(node, "one_task", {}) for _ in range(100)))
+        async with doing(node, "w1"), doing(node, "w2"):
+            statuses = [(await ended(node, job_id)).status for job_id in jobs]
+        assert statuses == ["finished"] * 100
+
+
+async def test_c20_a_task_waits_for_a_busy_worker_to_become_idle(start: Start) -> None:
+    async with start(one_task()) as node:
+        worker = node.new_worker("w1", max_concurrent=1)
+        began, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+        @worker.skill("t")
+        async def t() -> None:
+            began.release()
+            await go_on.wait()
+
+        async with worker:
+            first, second = [await create(node, "one_task", {}) for _ in range(2)]
+            await happened(began)
+            waiting = await seen(node, second, lambda job: job.progress_message)
+            assert waiting.progress_message == "waiting: every worker with skill 't' is busy"
+            assert (await node.client.get_job(first)).progress_message == ""
+            go_on.set()
+            assert (await ended(node, first)).status == "finished"
+            assert (await ended(node, second)).status == "finished"
+
+
+# Why it waits ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) -> None:
+    async with start(one_task()) as node, http(node) as door:
+        job_id = await create(node, "one_task", {"q": 1})
+        unknown = "waiting: no connected worker offers skill 't'"
+        assert (await seen(node, job_id, lambda job: job.progress_message)).progress_message == unknown
+        assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"] == unknown
+        assert (await door.get("/api/v1/jobs")).json()["jobs"][0]["progress_message"] == unknown
+        assert [job.progress_message async for job in node.client.list_jobs()] == [unknown]
+        async with a_wire(node, "w1", offering(input_schema=json_payload(TEXT))):
+            refused = "waiting: no connected worker with skill 't' accepts these params"
+            await seen(node, job_id, lambda job: job.progress_message == refused)
+        await seen(node, job_id, lambda job: job.progress_message == unknown)
+        async with doing(node):
+            assert (await ended(node, job_id)).progress_message == ""
+
+
+async def test_a_task_that_nobody_can_do_does_not_hold_up_the_others(start: Start) -> None:
+    rare = one_task(name="rare", skill="nobody-has-this", priority=100)
+    async with start(one_task(), rare) as node, doing(node):
+        waiting = [await create(node, "rare", {}) for _ in range(5)]
+        for job_id in waiting:
+            await waits(node, job_id)
+        assert (await node.run("one_task", {})).status == "finished"
+        assert {(await node.client.get_job(job_id)).status for job_id in waiting} == {"waiting_for_worker"}
+
+
+async def test_a_task_whose_worker_left_waits_for_the_next(start: Start) -> None:
+    async with start(one_task()) as node:
+        async with doing(node, "w1"):
+            assert (await node.run("one_task", {})).result == {"by": "w1"}
+        job_id = await create(node, "one_task", {})
+        await seen(node, job_id, lambda job: "no connected worker" in job.progress_message)
+        async with doing(node, "w2"):
+            assert (await ended(node, job_id)).result == {"by": "w2"}
+
+
+async def test_a_leaving_worker_gives_back_what_it_cannot_end_and_another_does_it(start: Start) -> None:
+    async with start(one_task()) as node:
+        first = node.new_worker("w1", drain_grace=0.05)
+        began = asyncio.Event()
+
+        @first.skill("t")
+        async def t(attempt: int) -> None:
+            began.set()
+            await asyncio.sleep(GUARD)
+
+        async with first:
+            job_id = await create(node, "one_task", {})
+            await happened(began)
+        async with doing(node, "w2"):
+            assert (await ended(node, job_id)).result == {"by": "w2"}
+        (told,) = await history(node, job_id, "task_finished")
+        assert (told.worker_id, told.attempt_number) == ("w2", 2)
+        assert [one[0] for one in told.context_snapshot["attempts"]] == ["w1", "w2"]
+
+
+# Contracts that come and go --------------------------------------------------------------------------------------
+
+
+async def test_a_stricter_worker_that_joins_gets_only_what_it_accepts(start: Start) -> None:
+    by: dict[str, set[str]] = {"text": set(), "number": set()}
+    async with start(one_task()) as node, doing(node, "any", max_concurrent=1) as lax:
+        strict = node.new_worker("strict", max_concurrent=50)
+
+        @strict.skill("t")
+        async def t(q: int) -> dict[str, str]:
+            return {"by": "strict"}
+
+        await lax.ready()
+        assert (await node.run("one_task", {"q": "x"})).result == {"by": "any"}
+        async with strict:
+            await strict.ready()
+            jobs = [(kind, await create(node, "one_task", {"q": q})) for _ in range(10) for kind, q in KINDS]
+            for kind, job_id in jobs:
+                by[kind].add((await ended(node, job_id)).result["by"])
+    assert by["text"] == {"any"}
+    assert "strict" in by["number"]
+
+
+KINDS = (("text", "x"), ("number", 1))
+
+
+async def test_two_contracts_of_one_skill_each_get_their_own(start: Start) -> None:
+    async with (
+        start(one_task()) as node,
+        a_wire(node, "ints", offering(input_schema=json_payload(INTEGER))) as ints,
+        a_wire(node, "texts", offering(input_schema=json_payload(TEXT))) as texts,
+    ):
+        number, text = await create(node, "one_task", {"q": 1}), await create(node, "one_task", {"q": "x"})
+        offers = await ints.offer(), await texts.offer()
+        assert [offer.job_id for offer in offers] == [number, text]
+        await ints.send(updates(result(offers[0])))
+        await texts.send(updates(result(offers[1])))
+        for job_id in (number, text):
+            assert (await ended(node, job_id)).status == "finished"
+
+
+async def test_tasks_that_wait_are_tried_on_a_contract_that_comes_later(start: Start) -> None:
+    async with start(one_task()) as node, a_wire(node, "texts", offering(input_schema=json_payload(TEXT))):
+        numbers = [await create(node, "one_task", {"q": n}) for n in range(3)]
+        neither = await create(node, "one_task", {"q": None})
+        for job_id in (*numbers, neither):
+            await seen(node, job_id, lambda job: "accepts these params" in job.progress_message)
+        async with a_wire(node, "ints", offering(input_schema=json_payload(INTEGER))) as ints:
+            for _ in numbers:
+                await ints.send(updates(result(await ints.offer(), {"by": "ints"})))
+            for job_id in numbers:
+                assert (await ended(node, job_id)).result == {"by": "ints"}
+        assert "accepts these params" in (await node.client.get_job(neither)).progress_message
+        async with doing(node, "any"):
+            assert (await ended(node, neither)).result == {"by": "any"}
+
+
+async def test_a_worker_that_changes_what_it_offers_gets_what_waited_for_that(start: Start) -> None:
+    bp = Blueprint("bp", api_endpoint="/jobs/bp")
+
+    @bp.handler(is_start=True)
+    async def begin(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(initial_data["skill"], {}, SUCCESS_ONLY)
+
+    @bp.handler(is_end=True)
+    async def finished() -> None: ...
+
+    async with start(bp) as node:
+        job_id = await create(node, "bp", {"skill": "later"})
+        async with a_wire(node, "w1", offering("t")) as wire:
+            await waits(node, job_id)
+            await wire.send(catalog("t", "later"))
+            offer = await wire.offer()
+            assert (offer.job_id, offer.skill) == (job_id, "later")
+            await wire.send(updates(result(offer)))
+            assert (await ended(node, job_id)).status == "finished"
+
+
+def catalog(*skills: str) -> Any:
+    from holon.rxon.v1 import worker_pb2
+
+    offerings = [offering(skill) for skill in skills]
+    return worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=2, offerings=offerings))
