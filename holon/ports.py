@@ -12,7 +12,7 @@ may or may not have happened; its claims and leases are repaired by their own ex
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, StrEnum
 from typing import Protocol
 
@@ -20,11 +20,12 @@ from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Job, Status
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy
+from holon.domain.value import value
 
 # Jobs ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewJob:
     """A job to create. `request_id` makes the call repeatable: per owner, with the digest of what was asked.
 
@@ -46,7 +47,7 @@ class Creation(Enum):
     CONFLICT = "conflict"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """The exclusive right to run one job, and all that is needed for it.
 
@@ -59,7 +60,7 @@ class Claim:
     deliveries: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Leased:
     """Offers made, and the match keys (of those asked for) that still have tasks waiting."""
 
@@ -67,7 +68,7 @@ class Leased:
     left: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Created:
     """The reply of `create_jobs`: for each item the job's id and what became of it."""
 
@@ -86,7 +87,7 @@ class Appended(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewTask:
     """A task that a step creates. `params` is JSON text; `need` is computed by the caller."""
 
@@ -101,7 +102,7 @@ class NewTask:
     retry: RetryPolicy
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewFanOut:
     """That the tasks of a step are branches. `rest` holds those past the first, in chunks for `spawn`."""
 
@@ -110,7 +111,7 @@ class NewFanOut:
     rest: tuple[tuple[NewTask, ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Step:
     """All that a handler's run decided; see `Storage.commit`.
 
@@ -134,7 +135,7 @@ class Step:
 # Tasks -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Seat:
     """Room at one worker's live session: it takes up to `n` tasks of these match keys.
 
@@ -148,7 +149,7 @@ class Seat:
     only: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Offer:
     """A task leased to a worker: what is sent to it, and what deciding about its outcome needs.
 
@@ -173,7 +174,7 @@ class Offer:
     retry: RetryPolicy
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Committed:
     """The reply of `commit`. `events` are what came in meanwhile, when the claim was kept.
 
@@ -199,7 +200,7 @@ class Superseded(StrEnum):
     WORKER_MISMATCH = "worker_mismatch"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Result:
     """How an attempt ended, under the lease that it held.
 
@@ -216,7 +217,7 @@ class Result:
     step: Step | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Completed:
     """The reply of `complete`: for each result None when it is committed, else why not.
 
@@ -229,7 +230,7 @@ class Completed:
     claims: tuple[Claim, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeaseRef:
     """One lease, as its holder names it."""
 
@@ -247,7 +248,7 @@ class StopReason(Enum):
     LEASE_LOST = "lease lost"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stop:
     """A lease whose work is to stop; it counts against its worker's credits until its final word."""
 
@@ -255,7 +256,7 @@ class Stop:
     reason: StopReason
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Handback:
     """A lease that its worker gives back without an outcome. `avoid`: not to this worker again, for one lease."""
 
@@ -263,7 +264,7 @@ class Handback:
     avoid: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Progress:
     """The newest word of a running task. `percent` is 0-100 or None."""
 
@@ -272,7 +273,7 @@ class Progress:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Touch:
     """What a node's sessions had to say that needs no answer of its own: one batch a second, or sooner.
 
@@ -286,7 +287,7 @@ class Touch:
     credits: tuple[tuple[str, str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Touched:
     """The reply of `touch`: what could not be kept, and every stop that is due at this node's sessions."""
 
@@ -295,7 +296,7 @@ class Touched:
     leased: Leased = Leased()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opening:
     """A worker's new session. `resumed` are the (task, lease) pairs that it still holds."""
 
@@ -305,7 +306,7 @@ class Opening:
     resumed: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """The reply of `open_session`: which resumed leases go on (as offers), and which do not, and why."""
 
@@ -314,7 +315,7 @@ class Opened:
     dropped: tuple[tuple[str, str, Superseded], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fired:
     """The reply of `fire`. `next_due` is the time of the earliest timer left, None when there is none.
 
@@ -330,7 +331,7 @@ class Fired:
 # Reads -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobRecord:
     """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it."""
 
@@ -343,7 +344,7 @@ class JobRecord:
     queued_need: Need | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobFilter:
     """Which jobs a list shows, newest first. `before` is the arrival number that the last page ended at."""
 
@@ -353,7 +354,7 @@ class JobFilter:
     before: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TaskRecord:
     """Where a task stands, for those who decide about it and for those who look."""
 
@@ -369,7 +370,7 @@ class TaskRecord:
     params: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One lease of a task, from its offer to its end. Times are epoch milliseconds; None: did not come to it."""
 
@@ -382,7 +383,7 @@ class Attempt:
 # The store's settings --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StoreSettings:
     """What every backend is built with: who this node is, and its durations (milliseconds) and limits.
 
@@ -405,7 +406,7 @@ class StoreSettings:
 # The store -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hint:
     """That something may be worth a call. A hint can be lost or late: it is never the truth.
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from holon.domain.value import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class GoTo:
     """The job goes on in the state named."""
 
     state: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DispatchTask:
     """One task for one worker; the status it ends with names the next state.
 
@@ -36,7 +37,7 @@ class DispatchTask:
     result_timeout_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Branch:
     """One task of a fan-out; its fields are those of `DispatchTask`, without transitions."""
 
@@ -48,7 +49,7 @@ class Branch:
     result_timeout_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DispatchParallel:
     """Many tasks at once, whose results meet in one state.
 

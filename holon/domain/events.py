@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from holon.domain.task import Outcome
+from holon.domain.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TaskEnded:
     """The single task of a step is over; `tries` counts its applied outcomes."""
 
@@ -18,7 +19,7 @@ class TaskEnded:
     tries: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchesDone:
     """A fan-out is over: all its branches reported, or the first failed under `fail_fast`, or their data is too big.
 
@@ -31,14 +32,14 @@ class BranchesDone:
     too_large: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Woken:
     """The timer that a step started has fired."""
 
     step: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelRequested:
     """Somebody who may asked for the job to end; `by` names them."""
 
@@ -48,7 +49,7 @@ class CancelRequested:
 InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HistoryEvent:
     """One line of a job's history. `time` is epoch milliseconds; `duration_ms` is of what ended with this event.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Any
+
+from holon.domain.value import value
 
 
 class Status(StrEnum):
@@ -35,7 +37,7 @@ TERMINAL = frozenset({Status.FINISHED, Status.FAILED, Status.CANCELLED, Status.Q
 DUE = frozenset({Status.PENDING, Status.RUNNING})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobError:
     """Why a job did not finish: a stable code, one sentence, and what its author or worker added."""
 
@@ -44,7 +46,7 @@ class JobError:
     details: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Waiting:
     """What the last step left open.
 
@@ -57,7 +59,7 @@ class Waiting:
     aggregate_into: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Job:
     """One run of a blueprint. Times are epoch milliseconds of the store's clock; timeouts are milliseconds.
 

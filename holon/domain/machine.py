@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from holon.domain.blueprint import State
@@ -12,9 +12,10 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.retries import Verdict, back_off, verdict
 from holon.domain.task import CANCELLED, FAILURE, SUCCESS, Outcome, RetryPolicy, TaskSpec, task_id
+from holon.domain.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limits:
     """What bounds a job: changes of state, and how its handlers and tasks are tried again (milliseconds)."""
 
@@ -23,7 +24,7 @@ class Limits:
     retry: RetryPolicy
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Change:
     """A job after a step, and the step's effects: all of it lands together, or nothing.
 

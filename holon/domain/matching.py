@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from holon.domain.value import value
 
 ANY_CONTRACT = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Need:
     """What a task needs: a skill, a version and type of it if it says so, and a contract that accepts its params.
 
@@ -29,7 +31,7 @@ class Need:
         object.__setattr__(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Offering:
     """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from holon.domain.value import value
 
 SUCCESS = "success"
 FAILURE = "failure"
@@ -18,7 +19,7 @@ CONTRACT_VIOLATION = "CONTRACT_VIOLATION"
 LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RetryPolicy:
     """How often a failed task is tried again, and after how long (milliseconds, doubling, full jitter)."""
 
@@ -27,7 +28,7 @@ class RetryPolicy:
     longest_ms: int = 60_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TaskError:
     """What a worker says of a failure. `details` is JSON text, opaque here."""
 
@@ -36,7 +37,7 @@ class TaskError:
     details: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """How an attempt ended: a status, its data as JSON text (a JSON object, or empty), or an error."""
 
@@ -51,7 +52,7 @@ class Outcome:
         return Outcome(FAILURE, error=TaskError(code, message), worker_id=worker_id)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TaskSpec:
     """What a step asks for: the work itself, without any trace of who will do it.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from holon.domain.machine import Limits
 from holon.domain.task import RetryPolicy
+from holon.domain.value import value
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
@@ -26,7 +26,7 @@ from holon.engine.workers import Workers
 from holon.ports import Storage, StoreSettings
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EngineSettings:
     """What bounds the engine. Times are milliseconds, sizes bytes."""
 

@@ -8,7 +8,6 @@ was alive before it started, and a result that its worker sends again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -18,6 +17,7 @@ from holon.domain.events import HistoryEvent, TaskEnded
 from holon.domain.job import Job, Status
 from holon.domain.machine import Change
 from holon.domain.task import Outcome, task_id
+from holon.domain.value import value
 from holon.engine.handlers import Handlers
 from holon.engine.planning import Plan, Planner
 from holon.errors import InvalidArgument
@@ -63,7 +63,7 @@ class Mirror:
         return entry[0]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ended:
     """How the single task of a job ended; `tries` counts its applied outcomes, `data` and `details` are decoded."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
+from holon.domain.value import value
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
@@ -32,7 +33,7 @@ MAX_REQUEST_ID = 128
 MAX_TIMEOUT_S = 10 * 366 * 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Creating:
     """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks."""
 
@@ -43,7 +44,7 @@ class Creating:
     result_timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accepted:
     """A job that exists. `existing` says that an earlier call with the same request id made it."""
 
@@ -51,7 +52,7 @@ class Accepted:
     existing: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Listing:
     """Which jobs to list; the page token is from the page before."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from holon.domain.job import Job
 from holon.domain.machine import Change
 from holon.domain.task import TaskSpec
+from holon.domain.value import value
 from holon.engine.needs import Needs
 from holon.engine.payloads import encode
 from holon.ports import NewFanOut, NewTask, Step
@@ -18,7 +19,7 @@ from holon.randomness import random_id
 CHUNK = 200
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """A step to write, and the needs of its tasks: how many of each."""
 

@@ -6,11 +6,12 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from holon.domain.retries import retry_after
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy
+from holon.domain.value import value
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher, Session
 from holon.engine.fusing import Ended, Fusing
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reported:
     """A result as a worker sent it; with `broken` it cannot be used, and `outcome` is the failure in its place.
 
@@ -40,7 +41,7 @@ class Reported:
     resent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """What a worker is told of its result; exactly one of the three.
 
@@ -55,7 +56,7 @@ class Answer:
     again_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Checked:
     """A result that was read: the outcome to apply, the worker's own or a failure in its place, and its JSON."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from holon.domain import machine
 from holon.domain.events import CancelRequested, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change
+from holon.domain.value import value
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
@@ -23,7 +25,7 @@ from holon.ports import Claim, Committed, Storage
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tools:
     """What a run of a job needs of the node; one object for all lanes."""
 
@@ -55,8 +57,11 @@ class Run:
         if self._claim.deliveries > self._tools.max_deliveries:
             await self._commit(self._crashed())
             return
-        while await self._step():
-            pass
+        goes_on = True
+        while goes_on:
+            goes_on = await self._step()
+            # Neither a store in memory nor most handlers wait for anything: a job that goes round lets others run.
+            await asyncio.sleep(0)
 
     async def _step(self) -> bool:
         """One step; whether to go on with the claim."""

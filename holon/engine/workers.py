@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holon.domain.matching import Offering
+from holon.domain.value import value
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher, Session
 from holon.engine.needs import Needs
@@ -20,7 +21,7 @@ from holon.ports import LeaseRef, Leases, Offer, Opened, Opening, Progress, Supe
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Skill:
     """One skill that a worker offers, with its schemas as JSON schema."""
 
@@ -31,7 +32,7 @@ class Skill:
     output_schema: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Joining:
     """What a worker says when it opens a session.
 
