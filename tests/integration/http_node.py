@@ -16,6 +16,7 @@ from holon.engine.core import Engine, EngineSettings
 from holon.ports import StoreSettings
 from holon.security.access import TokenGate
 from holon.storage.memory import MemoryStorage
+from transports.http.app import Metrics
 from transports.http.door import HttpDoor, HttpSettings
 
 TOKEN = "the-token-of-the-clients"
@@ -84,7 +85,9 @@ class Node:
 
 
 @asynccontextmanager
-async def running(settings: HttpSettings | None = None, token: str = TOKEN) -> AsyncIterator[Node]:
+async def running(
+    settings: HttpSettings | None = None, token: str = TOKEN, metrics: Metrics | None = None
+) -> AsyncIterator[Node]:
     store_settings = StoreSettings(node_id="n1")
     engine = Engine(MemoryStorage(store_settings), store_settings, EngineSettings())
     engine.blueprints.register_all(blueprints())
@@ -92,7 +95,7 @@ async def running(settings: HttpSettings | None = None, token: str = TOKEN) -> A
     settings = settings or HttpSettings(port=0, max_body=LIMIT)
     try:
         async with (
-            HttpDoor(engine.jobs, engine.blueprints, settings, TokenGate(token)) as door,
+            HttpDoor(engine.jobs, engine.blueprints, settings, TokenGate(token), metrics) as door,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{door.port}", trust_env=False, timeout=GUARD) as client,
         ):
             yield Node(engine, door, client)

@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from functools import partial
+from typing import TypeAlias
 
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
@@ -24,8 +26,11 @@ log = logging.getLogger(__name__)
 
 _Route = Callable[[Request], Awaitable[Reply]]
 _JobRoute = Callable[[str, Request], Awaitable[Reply]]
+Metrics: TypeAlias = Callable[[], tuple[bytes, str]]
 
 STATUS_PATH = "/_public/status"
+METRICS_PATH = "/_public/metrics"
+_PUBLIC = "/_public/"
 _JOBS = "/api/v1/jobs"
 _RETRY_SECONDS = 1.0
 
@@ -36,9 +41,12 @@ class App:
     Arguments:
         blueprints: those with a path get a route; one that is registered later gets none.
         max_body: the most bytes that a request's body may have.
+        metrics: what is measured, as text, and its media type; None has no such route.
     """
 
-    def __init__(self, jobs: Jobs, blueprints: Blueprints, gate: TokenGate, max_body: int) -> None:
+    def __init__(
+        self, jobs: Jobs, blueprints: Blueprints, gate: TokenGate, max_body: int, metrics: Metrics | None = None
+    ) -> None:
         routes = JobRoutes(jobs)
         self.draining = False
         self._gate = gate
@@ -47,6 +55,8 @@ class App:
         self._create = {blueprint.path: blueprint.name for blueprint in blueprints if blueprint.path}
         self._routes = routes
         self._fixed: dict[str, dict[str, _Route]] = {STATUS_PATH: {"GET": self._status}, _JOBS: {"GET": routes.list}}
+        if metrics is not None:
+            self._fixed[METRICS_PATH] = {"GET": partial(_measured, metrics)}
         self._of_job: dict[str, dict[str, _JobRoute]] = {
             "": {"GET": routes.get},
             "cancel": {"POST": routes.cancel},
@@ -83,7 +93,7 @@ class App:
             return await self._routes.create(blueprint, request)
         fixed = self._fixed.get(path)
         if fixed and (route := fixed.get(method)):
-            if path != STATUS_PATH:
+            if not path.startswith(_PUBLIC):
                 self._gate.check(request.token())
             return await route(request)
         job_id, _, what = path.removeprefix(f"{_JOBS}/").partition("/")
@@ -104,7 +114,7 @@ class App:
     async def _send(self, reply: Reply, request: Request, send: Send) -> None:
         headers = [
             (b"date", self._now()),
-            (b"content-type", b"application/json"),
+            (b"content-type", reply.media_type),
             (b"content-length", b"%d" % len(reply.body)),
             *reply.headers,
         ]
@@ -125,6 +135,11 @@ class App:
         if now != self._date[0]:
             self._date = (now, formatdate(now, usegmt=True).encode())
         return self._date[1]
+
+
+async def _measured(metrics: Metrics, _: Request) -> Reply:
+    text, media_type = metrics()
+    return Reply(200, text, media_type=media_type.encode("latin-1"))
 
 
 def _unexpected(request: Request, error: Exception) -> Reply:

@@ -16,11 +16,12 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: its body is JSON text; `headers` come on top of those that every answer has."""
+    """An answer: its body is JSON text unless said otherwise; `headers` come on top of those that every answer has."""
 
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    media_type: bytes = b"application/json"
 
     @classmethod
     def of(cls, status: int, value: Any, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:

@@ -17,7 +17,7 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
 from holon.errors import ConfigError, Violation
 from holon.security.access import TokenGate
-from transports.http.app import App
+from transports.http.app import App, Metrics
 
 _BACKLOG = 1024
 _LEAVING_SECONDS = 1.0
@@ -51,11 +51,20 @@ class HttpDoor:
         blueprints: those that clients may create jobs of, all registered by now.
         settings: where it listens, and its limits.
         gate: who may come in.
+        metrics: what is measured, as text, and its media type, for `GET /_public/metrics`; called on the loop. None
+            has no such route.
     """
 
-    def __init__(self, jobs: Jobs, blueprints: Blueprints, settings: HttpSettings, gate: TokenGate) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        blueprints: Blueprints,
+        settings: HttpSettings,
+        gate: TokenGate,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._settings = settings
-        self._app = App(jobs, blueprints, gate, settings.max_body)
+        self._app = App(jobs, blueprints, gate, settings.max_body, metrics)
         self._state = ServerState()
         self._listeners: list[asyncio.Server] = []
         self._port = settings.port
