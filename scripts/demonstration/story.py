@@ -195,4 +195,7 @@ class Story:
 
     def _tell_how_to_stop(self) -> None:
         pids = " ".join(str(program.pid) for program in self._programs.keep())
-        self._screen.step("stop", f"kill {pids}; rm -r {quote(str(self._place))}")
+        self._screen.step(
+            "stop",
+            f"kill {pids}; sleep 2; rm -r {quote(str(self._place))}",
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.ports import Offer, Superseded
@@ -40,7 +42,7 @@ async def test_stale_task(world: World) -> None:
 
 async def test_stale_task_when_the_job_never_had_it(world: World) -> None:
     offer = await world.accepted(await world.hand())
-    unknown = Offer(**{name: getattr(offer, name) for name in Offer.__slots__} | {"task_id": f"{offer.job_id}-7-7"})
+    unknown = replace(offer, task_id=f"{offer.job_id}-7-7")
     assert await world.complete(unknown) is Superseded.STALE_TASK
 
 

@@ -22,6 +22,8 @@ from holon.storage.sqlite.schema import upgrade
 NEED = Need("s", "1", "t", ("a", "b"))
 OUTCOME = Outcome("failure", b'{"n":1}', TaskError("CODE", "words", b"[]"), "w1")
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 vendor=x"
+
 # A claim, readiness and timers end with the process; a fan-out is a row of its own.
 MEMORY_OF_JOB = {"claim_id", "claim_until", "fan", "ready_seq", "reply", "spawn_at", "timer_at"}
 MEMORY_OF_TASK = {"lease_until", "timer_at"}
@@ -63,7 +65,7 @@ def over_job() -> JobRow:
 
 
 def task() -> TaskRow:
-    new = NewTask("0-a-2-1", 1, NEED, b'{"x":1}', 1.5, 300, None, None, RetryPolicy(1, 2, 3))
+    new = NewTask("0-a-2-1", 1, NEED, b'{"x":1}', 1.5, 300, None, None, RetryPolicy(1, 2, 3), TRACE)
     return TaskRow(5, "0-a", 2, new, True, 1_000)
 
 
@@ -127,7 +129,7 @@ def test_a_tasks_row_comes_back_as_it_was(db: sqlite3.Connection, row: TaskRow, 
 
 
 def test_a_fan_out_comes_back_with_the_chunks_that_are_left(db: sqlite3.Connection) -> None:
-    one, two, three = ((NewTask(f"t{n}", n, NEED, b"{}", 0.0, 1, 2, 3, RetryPolicy()),) for n in range(3))
+    one, two, three = ((NewTask(f"t{n}", n, NEED, b"{}", 0.0, 1, 2, 3, RetryPolicy(), TRACE),) for n in range(3))
     fan = FanOut("0-a", 2, 5, True, (one, two, three))
     fan.pending, fan.spawned, fan.queued, fan.failed, fan.progress, fan.bytes, fan.over = 4, 2, 1, 1, 12.5, 99, True
     db.executemany(fan_rows.INSERT_CHUNK, fan_rows.chunks(fan, 3))

@@ -311,6 +311,7 @@ async def test_a_stop_ends_as_its_reason_says_and_only_a_cancel_as_cancelled(
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             return Result("cancelled")
+        raise AssertionError("nothing sets that event")
 
     made = bench(raises, returns)
     for skill in ("raises", "returns"):
@@ -377,7 +378,7 @@ async def test_progress_is_cut_to_a_hundred_and_the_newest_wins(bench: Make) -> 
 
     made = bench(work)
     made.offer("work")
-    seen = []
+    seen: list[worker_pb2.TaskProgress] = []
     while not seen or seen[-1].message != "last":
         update = await made.updates.next()
         if update.HasField("progress"):

@@ -186,4 +186,9 @@ def test_a_skill_answers_what_names_it(asked: dict[str, str], answers: bool) -> 
     def resize() -> None: ...
 
     skill: Skill = skill_of(resize, version="2", type="image")
-    assert skill.answers(worker_pb2.TaskOffer(**asked)) is answers
+    assert (
+        skill.answers(
+            worker_pb2.TaskOffer(skill=asked["skill"], version=asked.get("version", ""), type=asked.get("type", ""))
+        )
+        is answers
+    )

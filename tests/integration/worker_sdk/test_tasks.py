@@ -60,7 +60,7 @@ async def test_progress_comes_after_acceptance_and_ends_with_the_newest(
     async with serving(worker):
         stream = await node.welcomed()
         await stream.offer("t1", "count")
-        seen = []
+        seen: list[worker_pb2.TaskProgress] = []
         while not seen or seen[-1].message != "999 done":
             update = await stream.update()
             if update.HasField("progress"):

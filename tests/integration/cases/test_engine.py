@@ -1,0 +1,125 @@
+"""Acceptance: the node as a library: `OrchestratorEngine` in somebody's own event loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from holon import Blueprint, OrchestratorEngine
+from holon.config import Config
+from holon.context import ActionFactory
+from holon.errors import BlueprintError, ConfigError
+from holon.storage import MemoryStorage
+
+TOKEN = "my-secret-client-token"
+
+
+def config(**settings: Any) -> Config:
+    return Config({}, **{"API_PORT": 0, "GRPC_PORT": 0, "CLIENT_GRPC_PORT": 0, "CLIENT_TOKEN": TOKEN, **settings})
+
+
+def my_flow() -> Blueprint:
+    bp = Blueprint("my_flow", api_endpoint="/jobs/my_flow", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.go_to("end")
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    return bp
+
+
+async def finishes_a_job(engine: OrchestratorEngine) -> None:
+    assert engine.ports is not None
+    url = f"http://127.0.0.1:{engine.ports.http}"
+    async with httpx.AsyncClient(base_url=url, headers={"X-Client-Token": TOKEN}, trust_env=False) as door:
+        reply = await door.post("/api/v1/jobs/my_flow", json={"initial_data": {"x": 1}})
+        assert reply.status_code == 202
+        path = f"/api/v1/jobs/{reply.json()['job_id']}"
+        while not (job := (await door.get(path)).json())["finished_at"]:
+            pass
+        assert job["status"] == "finished"
+
+
+async def test_an_engine_starts_serves_and_stops_and_may_do_so_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine = OrchestratorEngine(MemoryStorage(), config())
+    engine.register_blueprint(my_flow())
+    await engine.stop()
+    for _ in range(2):
+        await engine.start()
+        await finishes_a_job(engine)
+        await engine.stop()
+        await engine.stop()
+    # The storage that was given wins over the settings, whose default is a file.
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_without_a_storage_the_settings_choose_it(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "holon.db"
+    engine = OrchestratorEngine(config=config(STORAGE_URI=f"sqlite:///{file}"))
+    engine.register_blueprint(my_flow())
+    await engine.start()
+    await finishes_a_job(engine)
+    await engine.stop()
+    assert file.is_file()
+
+
+async def test_blueprints_are_registered_before_the_start_and_a_start_is_one() -> None:
+    engine = OrchestratorEngine(MemoryStorage(), config())
+    engine.register_blueprint(my_flow())
+    with pytest.raises(BlueprintError, match="my_flow"):
+        engine.register_blueprint(my_flow())
+    await engine.start()
+    try:
+        with pytest.raises(RuntimeError, match="runs already"):
+            await engine.start()
+        with pytest.raises(RuntimeError, match="before the engine starts"):
+            engine.register_blueprint(my_flow())
+        await finishes_a_job(engine)
+    finally:
+        await engine.stop()
+
+
+async def test_settings_may_be_changed_until_the_start_and_not_after() -> None:
+    settings = config()
+    engine = OrchestratorEngine(MemoryStorage(), settings)
+    settings.JOB_MAX_RETRIES = 1
+    await engine.start()
+    try:
+        with pytest.raises(ConfigError):
+            settings.JOB_MAX_RETRIES = 2
+        assert settings.JOB_MAX_RETRIES == 1
+    finally:
+        await engine.stop()
+
+
+async def test_every_wrong_setting_is_reported_at_once_and_nothing_is_opened() -> None:
+    settings = config(API_HOST="0.0.0.0", GRPC_HOST="0.0.0.0", TZ="Nowhere")
+    engine = OrchestratorEngine(MemoryStorage(), settings)
+    with pytest.raises(ConfigError) as error:
+        await engine.start()
+    assert {one.field for one in error.value.details} == {"API_HOST", "GRPC_HOST", "TZ"}
+    assert engine.ports is None
+    await engine.stop()
+
+
+async def test_a_port_in_use_is_an_error_that_names_it_and_the_engine_can_start_elsewhere() -> None:
+    first = OrchestratorEngine(MemoryStorage(), config())
+    await first.start()
+    assert first.ports is not None
+    try:
+        for name, port in (("API_PORT", first.ports.http), ("GRPC_PORT", first.ports.worker)):
+            second = OrchestratorEngine(MemoryStorage(), config(**{name: port}))
+            with pytest.raises(ConfigError, match=str(port)):
+                await second.start()
+            await second.stop()
+    finally:
+        await first.stop()

@@ -1,0 +1,136 @@
+"""Acceptance: a node that is stopped and started again on its file goes on with every job where it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holon import Blueprint
+from holon.context import ActionFactory
+from holon.testing import RunningNode, running_node
+from holon.worker import TaskError
+from tests.integration.cases.site import (
+    NEVER,
+    Start,
+    create,
+    ended,
+    fan_out,
+    happened,
+    history,
+    one_task,
+    waits,
+)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Starts a node on the one file of this test."""
+    return partial(running_node, STORAGE_URI=f"sqlite:///{tmp_path / 'holon.db'}")
+
+
+@asynccontextmanager
+async def doing(node: RunningNode, *, fails: bool = False) -> AsyncIterator[None]:
+    worker = node.new_worker("w1")
+
+    @worker.skill("t")
+    async def t(n: int = 0) -> dict[str, int]:
+        if fails:
+            raise TaskError("TRANSIENT_ERROR", "not yet")
+        return {"n": n}
+
+    async with worker:
+        yield
+
+
+async def test_jobs_that_wait_for_workers_are_delivered_by_the_next_run(start: Start) -> None:
+    tasks = [{"task_type": "t", "params": {"n": n}} for n in range(3)]
+    async with start(one_task(), fan_out(tasks)) as node:
+        one, many = await create(node, "one_task", {"n": 5}), await create(node, "fan_out", {})
+        await waits(node, one)
+        await waits(node, many, "waiting_for_parallel")
+    async with start(one_task(), fan_out(tasks)) as node, doing(node):
+        assert (await ended(node, one)).result == {"n": 5}
+        assert [result["data"]["n"] for result in (await ended(node, many)).result["results"]] == [0, 1, 2]
+
+
+async def test_a_job_that_is_over_stays_as_it_was_and_its_key_is_remembered(start: Start) -> None:
+    async with start(one_task()) as node, doing(node):
+        before = await node.run("one_task", {"n": 1}, request_id="once")
+        told = await history(node, before.id)
+    async with start(one_task()) as node:
+        assert await node.client.get_job(before.id) == before
+        assert await history(node, before.id) == told
+        again = await node.client.create_job("one_task", {"n": 1}, request_id="once")
+        assert (again.job_id, again.existing) == (before.id, True)
+
+
+@pytest.mark.parametrize("what", ["a task", "a handler"])
+async def test_a_back_off_goes_on_and_a_cancel_still_reaches_it(start: Start, what: str) -> None:
+    bp = Blueprint("bp", api_endpoint="/jobs/bp")
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only() -> None:
+        raise ValueError("not yet")
+
+    name, status = ("one_task", "waiting_for_worker") if what == "a task" else ("bp", "waiting_for_retry")
+    async with start(one_task(), bp, **NEVER) as node, doing(node, fails=True):
+        job_id = await create(node, name, {})
+        await waits(node, job_id, status)
+        while not await history(node, job_id, "task_finished", "state_failed"):
+            pass
+    async with start(one_task(), bp, **NEVER) as node:
+        assert (await node.client.get_job(job_id)).status == status
+        await node.client.cancel_job(job_id)
+        assert (await ended(node, job_id)).status == "cancelled"
+
+
+async def test_a_handler_that_runs_when_the_node_stops_is_waited_for(start: Start) -> None:
+    bp = Blueprint("bp", api_endpoint="/jobs/bp")
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    @bp.handler(is_start=True)
+    async def begin(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["runs"] = state_history.get("runs", 0) + 1
+        began.set()
+        await go_on.wait()
+        actions.go_to("end")
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    async with start(bp) as node:
+        job_id = await create(node, "bp", {})
+        await happened(began)
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    async with start(bp) as node:
+        job = await ended(node, job_id)
+        assert (job.status, job.result) == ("finished", {"runs": 1})
+        assert len(await history(node, job_id, "state_started")) == 2
+
+
+async def test_a_dispatch_timeout_goes_on_counting_while_the_node_is_away(start: Start) -> None:
+    async with start(one_task()) as node:
+        job_id = await create(node, "one_task", {}, dispatch_timeout=0.2)
+        await waits(node, job_id)
+    async with start(one_task()) as node:
+        job = await ended(node, job_id)
+        assert job.error is not None
+        assert job.error.code == "DISPATCH_TIMEOUT"
+
+
+async def test_a_job_of_a_blueprint_that_is_gone_is_quarantined_and_says_so(start: Start) -> None:
+    async with start(one_task(), one_task(name="other")) as node:
+        job_id = await create(node, "one_task", {})
+        await waits(node, job_id)
+    async with start(one_task(name="other"), JOB_MAX_RETRIES=0) as node, doing(node):
+        job = await ended(node, job_id)
+        assert job.status == "quarantined"
+        assert job.error is not None
+        assert job.error.code == "BLUEPRINT_NOT_FOUND"
+        assert "'one_task'" in job.error.message
