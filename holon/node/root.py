@@ -15,6 +15,7 @@ from holon.config import Config, StorageURI
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine
 from holon.engine.loader import load_directory
+from holon.errors import HolonError
 from holon.node.settings import (
     client_door_settings,
     engine_settings,
@@ -90,6 +91,7 @@ class Node:
             await resources.enter_async_context(store)
             engine = Engine(store, settings, engine_settings(config))
             engine.blueprints.register_all(blueprints)
+            refused: HolonError | None = None
             async with asyncio.TaskGroup() as loops:
                 running = loops.create_task(engine.run(), name="engine")
                 broken = loops.create_task(store.failure(), name="store")
@@ -101,9 +103,14 @@ class Node:
                         ready(ports)
                         await self._stop.wait()
                         await self._drain(engine, http, worker, client)
+                except HolonError as error:
+                    # Told by itself below, as promised: from in here it would come out in a group.
+                    refused = error
                 finally:
                     running.cancel()
                     broken.cancel()
+            if refused is not None:
+                raise refused
 
     def stop(self) -> None:
         """Drain and end; called again, end now. Safe to call at any time, also before `run`."""
