@@ -5,8 +5,8 @@ epoch milliseconds of the store's clock; durations are milliseconds. A job can b
 those takes `want`, how many jobs this node could start at once, and hands over that many claims at most. Those that
 make work, or free a worker, take `sessions`, and lease the heads of the backlog to them.
 
-Every operation raises `StoreUnavailable` when nothing of it happened or its reply was lost. A call that is cancelled
-may or may not have happened; its claims and leases are repaired by their own expiry.
+Every operation raises `StoreUnavailable` when nothing of it happened or its reply was lost. A cancel comes
+before a call or after its reply, never between: what a call hands over is not lost because its caller is cancelled.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ class Appended(Enum):
 
 @value
 class NewTask:
-    """A task that a step creates. `params` is JSON text; `need` is computed by the caller."""
+    """A task that a step creates. `params` is JSON text; `need` is computed by the caller.
+
+    `trace` is the trace that its attempts belong to, see `holon.domain.trace`.
+    """
 
     id: str
     index: int
@@ -100,6 +103,7 @@ class NewTask:
     dispatch_timeout: int | None
     result_timeout: int | None
     retry: RetryPolicy
+    trace: str = ""
 
 
 @value
@@ -172,6 +176,7 @@ class Offer:
     time_left: int | None
     deadline: int | None
     retry: RetryPolicy
+    trace: str = ""
 
 
 @value

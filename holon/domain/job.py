@@ -65,7 +65,8 @@ class Job:
 
     `step` counts commits and is the revision that the store compares. `transitions` counts the changes of state,
     `failures` the failed runs of the current handler. `cancelling` is set while clean-up runs after a cancel.
-    `aggregates` is the step of the fan-out whose results the current handler gets.
+    `aggregates` is the step of the fan-out whose results the current handler gets. `trace` is the trace that it belongs
+    to, see `holon.domain.trace`. `created_at` is when a node took it; 0: not noted.
     """
 
     id: str
@@ -85,6 +86,8 @@ class Job:
     error: JobError | None = None
     dispatch_timeout: int | None = None
     result_timeout: int | None = None
+    trace: str = ""
+    created_at: int = 0
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

@@ -29,7 +29,8 @@ class Change:
     """A job after a step, and the step's effects: all of it lands together, or nothing.
 
     `wake_after` starts the job's timer, in milliseconds. `fan_out` says that the tasks are branches;
-    `end_tasks` that what is still open of earlier steps ends now.
+    `end_tasks` that what is still open of earlier steps ends now. `trace` is what its tasks belong to;
+    empty: the job's.
     """
 
     job: Job
@@ -39,6 +40,7 @@ class Change:
     fail_fast: bool = False
     wake_after: int | None = None
     end_tasks: bool = False
+    trace: str = ""
 
 
 # What happened ---------------------------------------------------------------------------------------------------

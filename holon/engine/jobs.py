@@ -35,13 +35,17 @@ MAX_TIMEOUT_S = 10 * 366 * 86_400.0
 
 @value
 class Creating:
-    """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks."""
+    """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks.
+
+    `trace` is the trace that it belongs to, see `holon.domain.trace`.
+    """
 
     blueprint: str
     initial_data: Any
     request_id: str | None = None
     dispatch_timeout: float | None = None
     result_timeout: float | None = None
+    trace: str = ""
 
 
 @value
@@ -107,6 +111,7 @@ class Jobs:
                 details=violations,
             )
         text = encode(data, self._max_payload, "initial_data")
+        now = self._store.now()
         job = Job(
             id=f"0-{random_id()}",
             blueprint=blueprint.name,
@@ -115,9 +120,11 @@ class Jobs:
             current_state=blueprint.start.name,
             dispatch_timeout=_timeout("dispatch_timeout", asked.dispatch_timeout),
             result_timeout=_timeout("result_timeout", asked.result_timeout),
+            trace=asked.trace,
+            created_at=now,
         )
         details = {"blueprint": job.blueprint}
-        created = HistoryEvent("job_created", self._store.now(), job.current_state, details=details)
+        created = HistoryEvent("job_created", now, job.current_state, details=details)
         new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text, job))
         job_id, creation = await self._write(new)
         if creation is Creation.CONFLICT:

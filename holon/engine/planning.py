@@ -46,7 +46,7 @@ class Planner:
         """
         chunks = []
         for at in range(0, len(change.tasks), CHUNK):
-            chunks.append(self._chunk(change.tasks[at : at + CHUNK]))
+            chunks.append(self._chunk(change.tasks[at : at + CHUNK], change.trace or job.trace))
             if at:
                 await asyncio.sleep(0)
         return self._plan(job, change, tuple(chunks), claim_id, consumed)
@@ -55,7 +55,7 @@ class Planner:
         """The same for a job that nobody has claimed; None when it has too many tasks to be made at once."""
         if len(change.tasks) > CHUNK:
             return None
-        chunks = (self._chunk(change.tasks),) if change.tasks else ()
+        chunks = (self._chunk(change.tasks, change.trace or job.trace),) if change.tasks else ()
         return self._plan(job, change, chunks, "", ())
 
     def _plan(
@@ -80,10 +80,10 @@ class Planner:
         )
         return Plan(step, Counter(task.need.key for chunk in chunks for task in chunk))
 
-    def _chunk(self, specs: tuple[TaskSpec, ...]) -> tuple[NewTask, ...]:
-        return tuple(self._new_task(spec) for spec in specs)
+    def _chunk(self, specs: tuple[TaskSpec, ...], trace: str) -> tuple[NewTask, ...]:
+        return tuple(self._new_task(spec, trace) for spec in specs)
 
-    def _new_task(self, spec: TaskSpec) -> NewTask:
+    def _new_task(self, spec: TaskSpec, trace: str) -> NewTask:
         what = f"the params of task {spec.index} for skill {spec.skill!r}"
         return NewTask(
             id=spec.id,
@@ -95,4 +95,5 @@ class Planner:
             dispatch_timeout=spec.dispatch_timeout,
             result_timeout=spec.result_timeout,
             retry=spec.retry,
+            trace=trace,
         )

@@ -104,6 +104,8 @@ def encode_job(job: Job) -> bytes:
         error and (error.code, error.message, None if error.details is None else to_json(error.details)),
         job.dispatch_timeout,
         job.result_timeout,
+        job.trace,
+        job.created_at,
     )
 
 
@@ -111,6 +113,8 @@ def decode_job(record: bytes) -> Job:
     """A job from its state's bytes."""
     fields = _unpack(record)
     waiting, error, state_history = fields[12], fields[15], from_json(fields[11])
+    # Files of the first version have neither.
+    trace, created_at = fields[18:] or ("", 0)
     return Job(
         id=fields[1],
         blueprint=fields[2],
@@ -129,6 +133,8 @@ def decode_job(record: bytes) -> Job:
         error=error and JobError(error[0], error[1], error[2] and from_json(error[2])),
         dispatch_timeout=fields[16],
         result_timeout=fields[17],
+        trace=trace,
+        created_at=created_at,
     )
 
 
@@ -256,6 +262,7 @@ def _new_task_fields(task: NewTask) -> tuple[Any, ...]:
         task.dispatch_timeout,
         task.result_timeout,
         (retry.max_retries, retry.first_ms, retry.longest_ms),
+        task.trace,
     )
 
 
@@ -272,6 +279,7 @@ def decode_chunk(record: bytes) -> tuple[NewTask, ...]:
             dispatch_timeout=fields[6],
             result_timeout=fields[7],
             retry=RetryPolicy(*fields[8]),
+            trace=fields[9] if len(fields) > 9 else "",
         )
         for fields in _unpack(record)[1]
     )

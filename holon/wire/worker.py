@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from holon.domain.task import FAILURE, Outcome, TaskError
+from holon.domain.trace import headers_of
 from holon.errors import InvalidArgument, Violation
 from holon.ports import Offer, Stop, StopReason, Superseded
 from holon.rxon.v1 import types_pb2, worker_pb2
@@ -40,6 +41,8 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
         message.time_left.CopyFrom(duration(offer.time_left))
     if offer.deadline is not None:
         message.deadline.CopyFrom(timestamp(offer.deadline))
+    if offer.trace:
+        message.trace.traceparent, message.trace.tracestate = headers_of(offer.trace)
     return message
 
 

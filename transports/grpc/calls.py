@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 
 from holon.errors import InvalidArgument, ResourceExhausted, Unimplemented
 from holon.wire.grpc_status import abort, told
+from transports.grpc.trace import remember
 
 Request = TypeVar("Request", bound=Message)
 
@@ -28,6 +29,7 @@ def unary(
     """
 
     async def call(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        remember(context.invocation_metadata() or ())
         try:
             return _bounded(name, await method(_parsed(name, kind, raw)), max_bytes)
         except Exception as error:  # noqa: BLE001  the outermost frame of a call; it is logged

@@ -14,6 +14,7 @@ from holon.security.access import OWNER
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, job_message
 from holon.wire.values import json_of, seconds
 from transports.grpc.calls import missing, unary
+from transports.grpc.trace import trace_of_request
 
 SERVICE = "holon.rxon.v1.JobService"
 # Where there is one token, all that comes with it is one client.
@@ -51,7 +52,6 @@ class JobService:
                 "priority": request.HasField("priority"),
                 "budget": request.HasField("budget"),
                 "skill_limit": request.HasField("skill_limit"),
-                "trace": request.HasField("trace"),
                 "max_transitions": request.HasField("max_transitions"),
             }
         )
@@ -67,6 +67,7 @@ class JobService:
             request.request_id or None,
             seconds(request.dispatch_timeout) if request.HasField("dispatch_timeout") else None,
             seconds(request.result_timeout) if request.HasField("result_timeout") else None,
+            trace_of_request(request.trace if request.HasField("trace") else None),
         )
         accepted = await self._jobs.create(OWNER, asked)
         return job_pb2.CreateJobResponse(job_id=accepted.job_id, existing=accepted.existing)

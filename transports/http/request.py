@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import parse_qsl
 
+from holon.domain.trace import trace_of
 from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
 from transports.http.asgi import Receive, Scope
 
@@ -34,6 +35,8 @@ class Request:
         "_query",
         "_receive",
         "_tokens",
+        "_traceparent",
+        "_tracestate",
         "_version",
         "method",
         "path",
@@ -50,6 +53,7 @@ class Request:
         self._max_body = max_body
         self._tokens: list[bytes] = []
         self._keys: list[bytes] = []
+        self._traceparent = self._tracestate = b""
         self._hosts = self._authorizations = self._length = 0
         for name, value in scope["headers"]:
             if name == b"host":
@@ -63,6 +67,10 @@ class Request:
                 self.unread = True
             elif name == b"idempotency-key":
                 self._keys.append(value)
+            elif name == b"traceparent":
+                self._traceparent = value
+            elif name == b"tracestate":
+                self._tracestate = value
             elif name == b"authorization":
                 self._authorizations += 1
 
@@ -91,6 +99,12 @@ class Request:
         if len(self._keys) > 1:
             raise InvalidArgument("several Idempotency-Key headers in one request; send one")
         return self._keys[0].decode("latin-1") if self._keys else None
+
+    def trace(self) -> str:
+        """Return the trace that its headers say it belongs to; empty when they say none, or nonsense."""
+        if not self._traceparent:
+            return ""
+        return trace_of(self._traceparent.decode("latin-1"), self._tracestate.decode("latin-1"))
 
     def parameters(self, known: frozenset[str], repeatable: frozenset[str] = frozenset()) -> dict[str, str]:
         """Return the query's parameters; those that may be repeated are joined by commas.

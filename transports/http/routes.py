@@ -36,6 +36,7 @@ class JobRoutes:
             request.idempotency_key(),
             asked.get("dispatch_timeout"),
             asked.get("result_timeout"),
+            request.trace(),
         )
         accepted = await self._jobs.create(OWNER, creating)
         return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())

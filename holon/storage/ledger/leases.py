@@ -63,6 +63,7 @@ def offer_of(task: TaskRow, now: int) -> Offer:
         time_left=max(0, until - now),
         deadline=until,
         retry=task.retry,
+        trace=task.trace,
     )
 
 

@@ -200,6 +200,7 @@ class TaskRow(Row):
         "state",
         "step",
         "timer_at",
+        "trace",
         "until",
         "worker_id",
     )
@@ -216,6 +217,7 @@ class TaskRow(Row):
         self.params = new.params
         self.priority = new.priority
         self.retry: RetryPolicy = new.retry
+        self.trace = new.trace
         self.created_at = now
         self.execution_timeout = new.execution_timeout
         self.dispatch_due = None if new.dispatch_timeout is None else now + new.dispatch_timeout

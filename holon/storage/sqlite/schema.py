@@ -123,8 +123,10 @@ _FIRST = (
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 
+_SECOND = ("ALTER TABLE tasks ADD COLUMN trace TEXT NOT NULL DEFAULT ''",)
+
 # Each brings a file from the version before to its own; a new release appends, and changes none of these.
-VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 
 
 def upgrade(db: sqlite3.Connection, path: Path) -> None:

@@ -22,10 +22,12 @@ from holon.storage.records import (
 INSERT = """
     INSERT INTO tasks (
         n, id, job, step, place, branch, created_at, priority, execution_timeout, dispatch_due, result_due,
-        max_retries, first_ms, longest_ms,
+        max_retries, first_ms, longest_ms, trace,
         key, state, accepted, worker_id, session_id, lease_id, until, execution_due, applied_lease, applied_worker,
         generation, attempt, losses, progress, over_reason, avoid, attempts, outcome, params
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ) VALUES (
+        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    )
 """
 UPDATE = """
     UPDATE tasks SET
@@ -37,7 +39,7 @@ UPDATE = """
 _COLUMNS = """
     SELECT
         t.n, t.id, t.step, t.place, t.branch, t.created_at, t.priority, t.execution_timeout, t.dispatch_due,
-        t.result_due, t.max_retries, t.first_ms, t.longest_ms,
+        t.result_due, t.max_retries, t.first_ms, t.longest_ms, t.trace,
         t.state, t.accepted, t.worker_id, t.session_id, t.lease_id, t.until, t.execution_due, t.applied_lease,
         t.applied_worker, t.generation, t.attempt, t.losses, t.progress, t.over_reason, t.avoid, t.attempts,
         t.outcome, t.params, needs.need, jobs.id
@@ -101,6 +103,7 @@ def inserted(row: TaskRow, job: int) -> tuple[Any, ...]:
         retry.max_retries,
         retry.first_ms,
         retry.longest_ms,
+        row.trace,
     )
     return first + _changing(row)
 
@@ -141,7 +144,7 @@ _need = lru_cache(maxsize=4096)(decode_need)
 def task_row(columns: tuple[Any, ...]) -> TaskRow:
     """A task's row from its columns; what a live one has only in memory is still to be set."""
     n, task_id, step, place, branch, created_at, priority, execution_timeout, dispatch_due, result_due = columns[:10]
-    *changing, params, need, job_id = columns[13:]
+    trace, *changing, params, need, job_id = columns[13:]
     new = NewTask(
         id=task_id,
         index=place,
@@ -152,6 +155,7 @@ def task_row(columns: tuple[Any, ...]) -> TaskRow:
         dispatch_timeout=None,
         result_timeout=None,
         retry=RetryPolicy(*columns[10:13]),
+        trace=trace,
     )
     row = TaskRow(n, job_id, step, new, bool(branch), created_at)
     row.dispatch_due, row.result_due = dispatch_due or None, result_due or None
