@@ -1,6 +1,7 @@
 """The domain: which trace a job belongs to, as text.
 
-It is W3C's `traceparent`, then a space and `tracestate` if there is any. The empty text is no trace. What is kept is passed on unchanged by a node that does not trace.
+It is W3C's `traceparent`, then a space and `tracestate` if there is any; the empty text is no trace. What is kept is
+passed on unchanged by a node that does not trace.
 """
 
 from __future__ import annotations
