@@ -338,7 +338,10 @@ class Fired:
 
 @value
 class JobRecord:
-    """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it."""
+    """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
+
+    `sequence` is the number of its newest line of history.
+    """
 
     job: Job
     created_at: int
@@ -347,6 +350,7 @@ class JobRecord:
     progress: float | None
     progress_message: str
     queued_need: Need | None = None
+    sequence: int = 0
 
 
 @value
@@ -357,6 +361,15 @@ class JobFilter:
     statuses: tuple[Status, ...] = ()
     blueprint: str | None = None
     before: int | None = None
+
+
+@value
+class Counts:
+    """How much there is of what is not over: jobs by status, tasks that wait for a lease, tasks that workers hold."""
+
+    jobs: Mapping[Status, int]
+    queued: int
+    leased: int
 
 
 @value
@@ -417,6 +430,7 @@ class Hint:
 
     `ready`: jobs wait for a claim. `stops`: a stop is due. `due`: the earliest timer is now at this time.
     `keys`: match keys with tasks that wait for a lease. `spawns`: fan-outs whose next chunk is to be spawned.
+    `jobs`: watched jobs that changed, or whose tasks did.
     """
 
     ready: bool = False
@@ -424,6 +438,7 @@ class Hint:
     due: int | None = None
     keys: frozenset[str] = frozenset()
     spawns: frozenset[tuple[str, int]] = frozenset()
+    jobs: frozenset[str] = frozenset()
 
 
 class Steps(Protocol):
@@ -527,6 +542,10 @@ class Reads(Protocol):
         """A page of a job's history, with sequence numbers from 1, after the one given."""
         ...
 
+    async def counts(self) -> Counts:
+        """How much there is now of what is not over."""
+        ...
+
 
 class Storage(Steps, Leases, Reads, Protocol):
     """The store as a whole."""
@@ -537,6 +556,14 @@ class Storage(Steps, Leases, Reads, Protocol):
 
     def hints(self) -> AsyncIterator[Hint]:
         """Wake-ups, as they come; several are folded into one while nobody looks."""
+        ...
+
+    async def watch(self, job_id: str) -> None:
+        """Hint at every change of a job that a read after this call does not show, until `unwatch`."""
+        ...
+
+    def unwatch(self, job_id: str) -> None:
+        """Hint at a job's changes no more, from now or soon."""
         ...
 
     async def failure(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from holon.errors import StoreUnavailable
 
@@ -21,12 +22,19 @@ MAX_WAITING = 10_000
 RETRY_AFTER_S = 1.0
 
 
+class Reply(asyncio.Future[T]):
+    """What a call is answered with. A cancel does not reach it: the call is run, and its caller gets the reply."""
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  as any future takes it
+        return False
+
+
 class Call(Generic[Subject]):
     """An operation that waits for its turn, and who waits for its reply."""
 
     __slots__ = ("future", "operation")
 
-    def __init__(self, operation: Callable[[Subject], Any], future: asyncio.Future[Any]) -> None:
+    def __init__(self, operation: Callable[[Subject], Any], future: Reply[Any]) -> None:
         self.operation = operation
         self.future = future
 
@@ -53,6 +61,8 @@ class Lane(Generic[Subject]):
         self._ended = asyncio.Event()
         self._closing = False
         self._taken: list[Call[Subject]] = []
+        # Tasks that were cancelled while they waited for a reply: the cancel is still to come.
+        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     def __repr__(self) -> str:
         return f"Lane({self.name}, waiting={self._queue.qsize()}, ended={self._ended.is_set()})"
@@ -69,23 +79,46 @@ class Lane(Generic[Subject]):
             raise
 
     async def submit(self, operation: Callable[[Subject], T], *, room: int = MAX_WAITING) -> T:
-        """Have the thread run an operation; answers with its reply. A cancel leaves the operation to be run.
+        """Have the thread run an operation; answers with its reply.
+
+        A cancel comes after the reply: this returns, and the caller, who has it now, is cancelled where it next waits.
 
         Arguments:
             room: how many calls may wait already.
         Raises:
             StoreUnavailable: the lane is closed, or too many calls wait.
         """
+        if self._cancelled:
+            await self._cancel_first()
         if self._closing or self._ended.is_set():
             raise self._unavailable()
         waiting = self._queue.qsize() + len(self._tick)
         if waiting >= room:
             raise StoreUnavailable(f"the store has {waiting} calls waiting; try again", retry_after=RETRY_AFTER_S)
-        future: asyncio.Future[T] = self._loop.create_future()
+        future: Reply[T] = Reply(loop=self._loop)
         self._tick.append(Call(operation, future))
         if len(self._tick) == 1:
             self._loop.call_soon(self._hand_over)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._cancel_later()
+            return future.result()
+
+    def _cancel_later(self) -> None:
+        """The caller is cancelled, and has a reply to see to: have it cancelled again, where it waits next."""
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+            task.cancel()
+            self._cancelled.add(task)
+
+    async def _cancel_first(self) -> None:
+        """If the caller is still to be cancelled, this is where: else one call after another could put it off."""
+        task = asyncio.current_task()
+        if task is not None and task in self._cancelled:
+            self._cancelled.discard(task)
+            await asyncio.sleep(0)
 
     def _hand_over(self) -> None:
         for call in self._tick:

@@ -20,6 +20,7 @@ from holon.ports import (
     Claim,
     Committed,
     Completed,
+    Counts,
     Created,
     Fired,
     Hint,
@@ -39,6 +40,7 @@ from holon.ports import (
 )
 from holon.storage.hints import Hints
 from holon.storage.ledger import creations, jobs, leases, outcomes, rekeying, steps, timers, touches
+from holon.storage.ledger.reads import task_counts
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_state, with_states, with_step_states
 from holon.storage.sqlite import reading
@@ -57,7 +59,7 @@ class SqliteStorage:
     """A store in one file, for one node: durable when an operation returns, with no server.
 
     One thread writes; what came in while a transaction ran shares the next. Another reads what is committed. A call
-    that is cancelled is executed all the same.
+    that is cancelled is executed all the same, and the cancel comes after its reply.
 
     Arguments:
         path: the file; it and its directory are made when there is none, for this user alone.
@@ -137,6 +139,13 @@ class SqliteStorage:
 
     def hints(self) -> AsyncIterator[Hint]:
         return self._hints.listen()
+
+    async def watch(self, job_id: str) -> None:
+        # The writer looks after its commit: what it finished before this is committed, and a read shows it.
+        self._hints.watched.add(job_id)
+
+    def unwatch(self, job_id: str) -> None:
+        self._hints.watched.discard(job_id)
 
     async def _do(self, operation: Callable[[Tables, int], T], *, room: int = MAX_WAITING) -> T:
         if self._writer is None:
@@ -239,6 +248,10 @@ class SqliteStorage:
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         return await self._read(partial(reading.history, job_id, after, limit))
+
+    async def counts(self) -> Counts:
+        queued, leased = await self._do(lambda tables, _: task_counts(tables))
+        return Counts(await self._read(reading.live_jobs), queued, leased)
 
     async def purge(self, finished_before: int, limit: int) -> int:
         if self._writer is None:
