@@ -9,9 +9,14 @@ from holon.ports import Hint
 
 
 class Hints:
-    """Where a store leaves its hints, and where listeners pick them up. For one event loop."""
+    """Where a store leaves its hints, and where listeners pick them up. For one event loop.
+
+    Attributes:
+        watched: the jobs whose every change is to be hinted at; other threads only look whether one is in it.
+    """
 
     def __init__(self) -> None:
+        self.watched: set[str] = set()
         self._listeners: set[_Listener] = set()
 
     def give(self, hint: Hint) -> None:
@@ -46,6 +51,7 @@ class _Listener:
             due=hint.due if hint.due is not None else old.due,
             keys=old.keys | hint.keys,
             spawns=old.spawns | hint.spawns,
+            jobs=old.jobs | hint.jobs,
         )
         self._some.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
@@ -17,6 +18,7 @@ from holon.ports import (
     Claim,
     Committed,
     Completed,
+    Counts,
     Created,
     Fired,
     Hint,
@@ -56,6 +58,7 @@ class MemoryStorage:
         self._tables = Tables(settings or StoreSettings(node_id="memory"))
         self._history: dict[str, list[HistoryEvent]] = {}
         self._hints = Hints()
+        self._tables.watched = self._hints.watched
 
     def __repr__(self) -> str:
         return f"MemoryStorage(jobs={len(self._tables.jobs)}, tasks={len(self._tables.tasks)})"
@@ -80,6 +83,12 @@ class MemoryStorage:
 
     def hints(self) -> AsyncIterator[Hint]:
         return self._hints.listen()
+
+    async def watch(self, job_id: str) -> None:
+        self._hints.watched.add(job_id)
+
+    def unwatch(self, job_id: str) -> None:
+        self._hints.watched.discard(job_id)
 
     def _do(self, operation: Callable[[Tables], T]) -> T:
         tables = self._tables
@@ -178,6 +187,10 @@ class MemoryStorage:
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         events = self._history.get(job_id, [])
         return list(enumerate(events, start=1))[after : after + limit]
+
+    async def counts(self) -> Counts:
+        records = (reads.job_record(self._tables, row) for row in self._tables.jobs.values() if not row.over)
+        return Counts(Counter(record.job.status for record in records), *reads.task_counts(self._tables))
 
     async def purge(self, finished_before: int, limit: int) -> int:
         tables = self._tables

@@ -24,7 +24,13 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
         progress=row.progress,
         progress_message=row.message,
         queued_need=task.need if task is not None and task.state is TaskState.QUEUED else None,
+        sequence=row.history_seq,
     )
+
+
+def task_counts(tables: Tables) -> tuple[int, int]:
+    """How many tasks wait for a lease, and how many are held by workers."""
+    return sum(tables.waiting.values()), sum(len(worker.held) for worker in tables.workers.values())
 
 
 def passes(row: JobRow, which: JobFilter) -> bool:

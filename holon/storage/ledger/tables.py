@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from heapq import heappop, heappush
 from typing import Any, TypeVar
 
@@ -39,6 +40,7 @@ class Tables:
         self.load_job: Callable[[str], JobRow | None] = lambda _: None
         self.load_task: Callable[[str], TaskRow | None] = lambda _: None
         self.load_request: Callable[[str, str], str | None] = lambda _owner, _request: None
+        self.watched: AbstractSet[str] = frozenset()
         self._ready: deque[tuple[str, int]] = deque()
         self._suspects: deque[tuple[str, int]] = deque()
         self._backlog: dict[str, list[tuple[float, int, str]]] = {}
@@ -65,6 +67,7 @@ class Tables:
 
     def done(self) -> Hint | None:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
+        jobs = self._watched_jobs() if self.watched else frozenset()
         self._undo.clear()
         self._before.clear()
         self.notices.clear()
@@ -74,9 +77,13 @@ class Tables:
         self._spawns.clear()
         self._stops = False
         due = self.next_due()
-        if not (keys or spawns or stops or self._ready or self._suspects or due):
+        if not (keys or spawns or stops or jobs or self._ready or self._suspects or due):
             return None
-        return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns)
+        return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns, jobs)
+
+    def _watched_jobs(self) -> frozenset[str]:
+        jobs = (row.id if isinstance(row, JobRow) else getattr(row, "job_id", "") for row in self._before)
+        return frozenset(job for job in jobs if job in self.watched)
 
     def take_back(self) -> None:
         """The transaction failed: every row and index is as it was before."""

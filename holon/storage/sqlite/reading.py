@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from holon.domain.events import HistoryEvent
+from holon.domain.job import Status
 from holon.domain.task import Outcome, task_id
 from holon.errors import StoreUnavailable
 from holon.ports import JobFilter, JobRecord, TaskRecord
@@ -29,7 +30,9 @@ BRANCHES_PAGE = 500
 
 # The single task of a job is told while it waits for a lease.
 _JOB = """
-    SELECT j.n, states.state, j.created_at, j.updated_at, j.finished_at, j.progress, j.message, j.deliveries, needs.need
+    SELECT
+        j.n, states.state, j.created_at, j.updated_at, j.finished_at, j.progress, j.message, j.deliveries,
+        j.history_seq, needs.need
     FROM jobs j JOIN states ON states.n = j.n
     LEFT JOIN tasks t ON j.open_count > 0 AND t.job = j.n AND t.step = j.open_step AND t.place = 0
         AND t.branch = 0 AND t.state = 'queued'
@@ -38,6 +41,10 @@ _JOB = """
 _JOB_BY_ID = _JOB + " WHERE j.id = ?"
 _JOB_BY_N = _JOB + " WHERE j.n = ?"
 _PAGE = "SELECT n, status, blueprint FROM jobs WHERE owner = ? AND n < ? ORDER BY n DESC LIMIT ?"
+_LIVE = """
+    SELECT iif(status = 'pending' AND deliveries > 0, 'running', status) seen, count(*)
+    FROM jobs WHERE finished_at = 0 GROUP BY seen
+"""
 _HISTORY = """
     SELECT h.last, h.events FROM jobs JOIN history h ON h.job = jobs.n
     WHERE jobs.id = ? AND h.last > ? ORDER BY h.last LIMIT ?
@@ -79,7 +86,7 @@ def job(job_id: str, db: sqlite3.Connection) -> JobRecord | None:
 
 
 def _job_record(columns: tuple[Any, ...]) -> JobRecord:
-    _, state, created_at, updated_at, finished_at, progress, message, deliveries, need = columns
+    _, state, created_at, updated_at, finished_at, progress, message, deliveries, sequence, need = columns
     return JobRecord(
         job=decode_job(state).seen(deliveries),
         created_at=created_at,
@@ -88,7 +95,13 @@ def _job_record(columns: tuple[Any, ...]) -> JobRecord:
         progress=progress,
         progress_message=message,
         queued_need=decode_need(need) if need is not None else None,
+        sequence=sequence,
     )
+
+
+def live_jobs(db: sqlite3.Connection) -> dict[Status, int]:
+    """How many jobs are in each status that is not final, as clients see them."""
+    return {Status(status): count for status, count in db.execute(_LIVE)}
 
 
 def numbers(which: JobFilter, before: int, limit: int, db: sqlite3.Connection) -> tuple[list[int], int | None]:

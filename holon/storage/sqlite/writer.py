@@ -117,6 +117,7 @@ class Writer:
         try:
             self._clock.not_before(db.execute(_WRITTEN).fetchone()[0])
             ledger = Ledger(db, self._settings)
+            ledger.tables.watched = self._hints.watched
             load(db, ledger.tables, self._clock.now_ms())
         except sqlite3.Error as error:
             raise ConfigError(f"the store's file {self._path} cannot be read: {error}") from error

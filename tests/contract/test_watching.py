@@ -1,0 +1,115 @@
+"""Watched jobs: every change of theirs that a read does not show yet is hinted at, and what is not watched is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from holon.domain.events import CancelRequested
+from holon.domain.job import Status
+from holon.ports import Progress
+from tests.contract.world import OK, World
+
+GUARD = 5  # seconds; reached only by a hint that does not come
+
+
+async def changes(world: World, job_id: str, change: Callable[[], Awaitable[object]]) -> None:
+    """Make a change, and see that a hint names the job."""
+    await world.storage.watch(job_id)
+    hints = world.storage.hints()
+    await change()
+    async with asyncio.timeout(GUARD):
+        async for hint in hints:
+            if job_id in hint.jobs:
+                return
+
+
+async def test_a_claim_a_step_and_an_end_of_a_watched_job_are_hinted_at(world: World) -> None:
+    job = await world.create()
+    await changes(world, job, world.ready)
+    claim = await world.claim_of(job)
+    await changes(world, job, lambda: world.commit(world.step(claim, keep=True)))
+    await changes(world, job, lambda: world.append(job, CancelRequested("ann")))
+    claim = await world.claim_of(await world.create())
+    await changes(world, claim.job.id, lambda: world.finish(claim))
+
+
+async def test_what_becomes_of_the_task_of_a_watched_job_is_hinted_at(world: World) -> None:
+    hand = await world.hand()
+    task = await world.dispatch()
+    job = task.rsplit("-", 2)[0]
+    await changes(world, job, lambda: world.lease(hand.seat()))
+    assert (await world.task_record(task)).state == "offered"
+
+
+async def test_progress_and_the_result_of_a_watched_job_are_hinted_at(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    told = Progress(hand.ref(offer), 40.0, "nearly half")
+    await changes(world, offer.job_id, lambda: world.touch(progress=(told,)))
+    assert (await world.record(offer.job_id)).progress == 40.0
+    await changes(world, offer.job_id, lambda: world.complete(offer, OK))
+
+
+async def test_a_branch_that_ends_is_a_change_of_its_job(world: World) -> None:
+    tasks = await world.fan_out(2)
+    job = tasks[0].rsplit("-", 2)[0]
+    [offer] = await world.lease((await world.hand()).seat())
+    await changes(world, job, lambda: world.complete(offer, OK))
+    assert (await world.record(job)).progress == 50.0
+
+
+async def test_jobs_that_nobody_watches_are_not_named(world: World) -> None:
+    watched, other, left = [await world.create() for _ in range(3)]
+    await world.storage.watch(watched)
+    await world.storage.watch(left)
+    world.storage.unwatch(left)
+    hints = world.storage.hints()
+    named: set[str] = set()
+    for job in (other, left, watched):
+        await world.append(job, CancelRequested("ann"))
+    async with asyncio.timeout(GUARD):
+        async for hint in hints:
+            named |= hint.jobs
+            if watched in named:
+                break
+    assert named == {watched}
+
+
+async def test_a_change_that_came_before_the_watch_is_in_the_next_read(world: World) -> None:
+    claim = await world.start()
+    done = asyncio.create_task(world.finish(claim))
+    await asyncio.sleep(0)
+    await world.storage.watch(claim.job.id)
+    hints = world.storage.hints()
+    seen = (await world.record(claim.job.id)).job.status
+    if seen is not Status.FINISHED:
+        async with asyncio.timeout(GUARD):
+            while claim.job.id not in (await anext(hints)).jobs:
+                pass
+    await done
+    assert (await world.record(claim.job.id)).job.status is Status.FINISHED
+
+
+async def test_a_record_says_how_long_its_history_is(world: World) -> None:
+    claim = await world.start()
+    assert (await world.record(claim.job.id)).sequence == 1
+    await world.finish(claim)
+    record = await world.record(claim.job.id)
+    assert record.sequence == len(await world.told(claim.job.id)) == 3
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_what_is_not_over_is_counted(world: World, claimed: bool) -> None:
+    await world.finish(await world.start())
+    await world.accepted(await world.hand())
+    await world.dispatch()
+    jobs = [await world.create() for _ in range(3)]
+    if claimed:
+        assert await world.ready() == jobs
+    counts = await world.storage.counts()
+    new = Status.RUNNING if claimed else Status.PENDING
+    assert dict(counts.jobs) == {Status.WAITING_FOR_WORKER: 2, new: 3}
+    assert (counts.queued, counts.leased) == (1, 1)
