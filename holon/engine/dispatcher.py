@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from holon.domain.matching import Need, Offering, fits
@@ -15,6 +15,8 @@ from holon.ports import Leased, Leases, Offer, Seat, Stop, WorkerConnection
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+# Among so many sessions with room, taken in turn, the least busy gets a new task.
+LOOK_AT = 4
 
 
 class Session:
@@ -65,6 +67,9 @@ class Dispatcher:
         self._sessions: dict[str, Session] = {}
         self._needs: dict[str, Need] = {}
         self._fitting: dict[str, dict[str, Session]] = {}
+        # By match key, those of the fitting sessions that may have room, in turn. One that has none is dropped when
+        # it is looked at, and comes back when it has.
+        self._open: dict[str, dict[str, Session]] = {}
         self._waiting: set[str] = set()
         self._told: set[str] = set()
         self._wake = asyncio.Event()
@@ -100,15 +105,17 @@ class Dispatcher:
                 sessions[session.session_id] = session
             else:
                 sessions.pop(session.session_id, None)
+                self._open[key].pop(session.session_id, None)
         self._told.clear()
-        self.look()
+        self.has_room(session)
 
     def remove(self, session: Session) -> None:
         """A session has ended."""
         self._sessions.pop(session.session_id, None)
         session.taking = False
-        for sessions in self._fitting.values():
-            sessions.pop(session.session_id, None)
+        for key in session.fits:
+            self._fitting[key].pop(session.session_id, None)
+            self._open[key].pop(session.session_id, None)
         self._freed.set()
 
     # What waits --------------------------------------------------------------------------------------------------
@@ -118,12 +125,18 @@ class Dispatcher:
         key = need.key
         if key not in self._needs:
             self._needs[key] = need
-            self._fitting[key] = {}
-            for session in self._sessions.values():
-                if _fits_any(need, session.offerings):
-                    session.fits.add(key)
-                    self._fitting[key][session.session_id] = session
+            fitting = {one.session_id: one for one in self._sessions.values() if _fits_any(need, one.offerings)}
+            for session in fitting.values():
+                session.fits.add(key)
+            self._fitting[key] = fitting
+            self._open[key] = dict(fitting)
         return key
+
+    async def wait_without(self, seats: Sequence[Seat], needs: Iterable[Need]) -> None:
+        """Tasks with these needs were written; those of match keys without any of these seats wait for a lease."""
+        left = {need.key for need in needs} - {key for seat in seats for key in seat.keys}
+        if left:
+            await self.wait_for(left)
 
     async def wait_for(self, keys: Iterable[str]) -> Sequence[Need]:
         """Tasks of these match keys wait for a lease; answers with their needs, looked up if not known yet."""
@@ -150,21 +163,32 @@ class Dispatcher:
 
     # Seats -------------------------------------------------------------------------------------------------------
 
-    def seats_for(self, needs: dict[str, int]) -> list[Seat]:
-        """Room for new tasks: by match key, how many. The least busy sessions first; `settle` ends the promise."""
+    def seats_for(self, needs: Mapping[Need, int]) -> list[Seat]:
+        """Room for new tasks: by need, how many. `settle` ends the promise."""
         seats: list[Seat] = []
-        for key, count in needs.items():
-            left = count
-            fitting = self._fitting.get(key, {})
-            for session in sorted(fitting.values(), key=_business):
-                n = min(session.free, left)
-                if n <= 0:
-                    continue
+        for need, left in needs.items():
+            key = self.learn(need)
+            while left and (session := self._least_busy(key)) is not None:
+                n = min(session.free, max(1, left // len(self._open[key])))
                 seats.append(self._seat(session, n, (key,)))
                 left -= n
-                if not left:
-                    break
         return seats
+
+    def _least_busy(self, key: str) -> Session | None:
+        """The least busy of the next few sessions with room for a match key; it goes to the end of the turn."""
+        turn = self._open[key]
+        found: Session | None = None
+        looked_at = 0
+        for session in list(islice(turn.values(), LOOK_AT)) if turn else ():
+            if session.free <= 0:
+                del turn[session.session_id]
+            elif found is None or _business(session) < _business(found):
+                found = session
+            looked_at += 1
+        if found is None:
+            return self._least_busy(key) if turn and looked_at else None
+        turn[found.session_id] = turn.pop(found.session_id)
+        return found
 
     def seats_at(self, session: Session, n: int) -> list[Seat]:
         """Room for what waits at a session that is about to have room for `n` more."""
@@ -172,10 +196,10 @@ class Dispatcher:
         return [self._seat(session, n, keys)] if keys and session.taking and n > 0 else []
 
     def _all_seats(self) -> list[Seat]:
+        sessions = {one.session_id: one for key in self._waiting for one in self._open[key].values() if one.free > 0}
         return [
-            self._seat(session, session.free, keys)
-            for session in sorted(self._sessions.values(), key=_business)
-            if session.free > 0 and (keys := session.fits & self._waiting)
+            self._seat(session, session.free, session.fits & self._waiting)
+            for session in sorted(sessions.values(), key=_business)
         ]
 
     def _only(self, key: str) -> bool:
@@ -193,6 +217,7 @@ class Dispatcher:
             session = self._sessions.get(seat.session_id)
             if session is not None:
                 session.promised -= seat.n
+                self._reopen(session)
         if leased is None:
             self.look()
             return
@@ -215,6 +240,7 @@ class Dispatcher:
         """A lease no longer counts against a session's credits."""
         session.leases.pop(lease_id, None)
         session.accepted.discard(lease_id)
+        self._reopen(session)
         self._freed.set()
 
     async def quiet(self) -> None:
@@ -222,6 +248,16 @@ class Dispatcher:
         while any(session.leases for session in self._sessions.values()):
             self._freed.clear()
             await self._freed.wait()
+
+    def has_room(self, session: Session) -> None:
+        """A session may have more room than before."""
+        self._reopen(session)
+        self.look()
+
+    def _reopen(self, session: Session) -> None:
+        if session.free > 0:
+            for key in session.fits:
+                self._open[key].setdefault(session.session_id, session)
 
     def look(self) -> None:
         """Something changed that may let a waiting task be leased."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from holon.domain.job import Job
 from holon.domain.machine import Change
+from holon.domain.matching import Need
 from holon.domain.task import TaskSpec
 from holon.domain.value import value
 from holon.engine.needs import Needs
@@ -24,7 +25,7 @@ class Plan:
     """A step to write, and the needs of its tasks: how many of each."""
 
     step: Step
-    needs: Counter[str]
+    needs: Counter[Need]
 
 
 class Planner:
@@ -78,7 +79,7 @@ class Planner:
             end_tasks=change.end_tasks,
             keep=change.job.status.due,
         )
-        return Plan(step, Counter(task.need.key for chunk in chunks for task in chunk))
+        return Plan(step, Counter(task.need for chunk in chunks for task in chunk))
 
     def _chunk(self, specs: tuple[TaskSpec, ...], trace: str) -> tuple[NewTask, ...]:
         return tuple(self._new_task(spec, trace) for spec in specs)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from holon.domain.matching import Need
 from holon.domain.retries import retry_after
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy
 from holon.domain.value import value
@@ -134,7 +135,7 @@ class Results:
         self, session: Session, results: Sequence[Result], plans: Mapping[str, Plan], wanted: Wanted
     ) -> Completed:
         freed = sum(result.lease_id in session.leases for result in results)
-        needs: Counter[str] = Counter()
+        needs: Counter[Need] = Counter()
         for plan in plans.values():
             needs += plan.needs
         seats = self._dispatcher.seats_at(session, session.free + freed) + self._dispatcher.seats_for(needs)
@@ -149,7 +150,7 @@ class Results:
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
         for lease_id in reply.landed:
             self._fusing.mirror.keep(plans[lease_id].step.job)
-        await self._dispatcher.wait_for(needs.keys() - {key for seat in seats for key in seat.keys})
+        await self._dispatcher.wait_without(seats, needs)
         return reply
 
     async def _complete(

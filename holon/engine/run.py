@@ -151,7 +151,7 @@ class Run:
                 "job %s: another node took its claim over; this run is void", step.job.id, extra={"job_id": step.job.id}
             )
             return False
-        await tools.dispatcher.wait_for(plan.needs.keys() - {key for seat in seats for key in seat.keys})
+        await tools.dispatcher.wait_without(seats, plan.needs)
         if not reply.cancel_pending:
             tools.fusing.mirror.keep(step.job)
         self._job, self._consumed = step.job, []

@@ -87,8 +87,8 @@ class Touches:
         touch = self._take()
         seats = [
             seat
-            for session in self._dispatcher.sessions
-            if session.session_id in {one[1] for one in touch.credits}
+            for _, session_id, _ in touch.credits
+            if (session := self._dispatcher.session(session_id)) is not None
             for seat in self._dispatcher.seats_at(session, session.free)
         ]
         touched: Touched | None = None

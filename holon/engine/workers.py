@@ -157,6 +157,7 @@ class Workers:
         self._touches.extend(leases)
         if granted is not None and granted != session.credits:
             session.credits = granted
+            self._dispatcher.has_room(session)
             self._touches.credits(session.worker_id, session.session_id, granted)
         return leases
 
