@@ -156,7 +156,7 @@ class Jobs:
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
         if reply.jobs[0][1] is Creation.CREATED:
             self._fusing.mirror.keep(plan.step.job)
-            await self._dispatcher.wait_for(plan.needs.keys() - {key for seat in seats for key in seat.keys})
+            await self._dispatcher.wait_without(seats, plan.needs)
         return reply.jobs[0]
 
     async def get(self, owner: str, job_id: str) -> JobRecord:
