@@ -149,7 +149,8 @@ async def test_a_commit_waits_for_the_disk_as_it_was_asked_to(tmp_path: Path, sy
 
     async with Store(tmp_path / "holon.db", SETTINGS, synchronous=synchronous):
         pass
-    assert seen == [number]
+    # The connection that moves the log is closed first.
+    assert seen[-1] == number
 
 
 async def test_lists_find_what_is_rare_far_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

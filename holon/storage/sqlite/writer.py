@@ -19,6 +19,7 @@ from holon.storage.hints import Hints
 from holon.storage.ledger.rows import JobRow, Row
 from holon.storage.ledger.tables import Tables
 from holon.storage.sqlite.changes import Changes
+from holon.storage.sqlite.checkpoints import Checkpointer, move_log
 from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
 from holon.storage.sqlite.loading import Visitors, load
 from holon.storage.sqlite.opening import opened
@@ -28,9 +29,11 @@ log = logging.getLogger(__name__)
 # The bounds of one transaction: operations, and rows that changed.
 MAX_OPERATIONS = 256
 MAX_ROWS = 2_000
-# The write-ahead log is moved into the file when the store has been idle this long, or holds about this much.
-IDLE_S = 0.05
-LARGE_LOG_BYTES = 32 * 2**20
+# The write-ahead log is moved into the file when the store has been idle this long, or has written about this much;
+# and by the writer itself, which then nobody outruns, when it has grown too large for all that.
+IDLE_S = 1.0
+LOG_BYTES = 4 * 2**20
+LARGE_LOG_BYTES = 64 * 2**20
 
 # After these the file, or what the kernel has of it, cannot be trusted: a restart reads what is really there.
 _BROKEN = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -94,6 +97,7 @@ class Writer:
         self._synchronous = synchronous
         self._kind = kind
         self._hints = hints
+        self._log = path.with_name(f"{path.name}-wal")
         self._log_bytes = 0
 
     def run(self, lane: Lane[Ledger]) -> None:
@@ -105,13 +109,27 @@ class Writer:
         """
         with opened(self._path, self._synchronous, self._kind) as db:
             ledger = self._loaded(db)
-            lane.ready()
-            while (calls := lane.take(MAX_OPERATIONS, IDLE_S if self._log_bytes else None)) is not None:
-                idle = not calls
-                while calls:
-                    calls = self._group(lane, db, ledger, calls)
-                if idle or self._log_bytes >= LARGE_LOG_BYTES:
-                    self._checkpoint(db)
+            checkpoints = Checkpointer(self._path, self._kind)
+            try:
+                lane.ready()
+                self._work(lane, db, ledger, checkpoints)
+            finally:
+                checkpoints.close()
+
+    def _work(self, lane: Lane[Ledger], db: sqlite3.Connection, ledger: Ledger, checkpoints: Checkpointer) -> None:
+        patience = None
+        while (calls := lane.take(MAX_OPERATIONS, patience)) is not None:
+            idle = not calls
+            while calls:
+                calls = self._group(lane, db, ledger, calls)
+            if self._log_bytes >= LOG_BYTES or (idle and self._log_bytes):
+                self._log_bytes = 0
+                checkpoints.ask()
+                self._bound_log(db)
+            if checkpoints.error is not None:
+                self._check(checkpoints.error)
+                checkpoints.error = None
+            patience = IDLE_S if self._log_bytes or checkpoints.busy else None
 
     def _loaded(self, db: sqlite3.Connection) -> Ledger:
         try:
@@ -174,14 +192,20 @@ class Writer:
             for call in calls:
                 self._group(lane, db, ledger, [call])
 
-    def _checkpoint(self, db: sqlite3.Connection) -> None:
-        self._log_bytes = 0
+    def _bound_log(self, db: sqlite3.Connection) -> None:
+        """Move the log here, where nothing is written meanwhile, if it has outgrown what is moved beside."""
         try:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if self._log.stat().st_size >= LARGE_LOG_BYTES:
+                move_log(db)
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
-                raise self._broken(error) from error
-            log.warning("the log of the store's file %s stays as it is for now: %s", self._path, error)
+            self._check(error)
+        except FileNotFoundError:
+            return
+
+    def _check(self, error: sqlite3.Error) -> None:
+        """Raise when an error of a checkpoint says that the file is broken; any other is tried again later."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
+            raise self._broken(error) from error
 
     def _broken(self, error: sqlite3.Error) -> StoreUnavailable:
         return StoreUnavailable(

@@ -1,0 +1,66 @@
+"""Checkpoints: what the write-ahead log holds is moved into the file by a thread of its own, while others go on.
+
+A checkpoint waits for the disk several times as long as a commit. On the writer's thread every caller would wait too.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from threading import Event, Thread
+
+log = logging.getLogger(__name__)
+
+
+class Checkpointer:
+    """Moves the log when it is asked to. Asking again while it does is one more time, not two.
+
+    Arguments:
+        path: the file, which is open already.
+        kind: the class of the connection.
+    """
+
+    def __init__(self, path: Path, kind: type[sqlite3.Connection]) -> None:
+        self.error: sqlite3.Error | None = None
+        self.busy = False
+        self._path = path
+        self._kind = kind
+        self._asked = Event()
+        self._closing = False
+        self._thread = Thread(target=self._run, name="holon-sqlite-checkpoints", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"Checkpointer({self._path}, error={self.error!r})"
+
+    def ask(self) -> None:
+        """Have the log moved, soon. `busy` until that is done, and `error` when it failed."""
+        self.busy = True
+        self._asked.set()
+
+    def close(self) -> None:
+        """End, after the checkpoint that is under way."""
+        self._closing = True
+        self._asked.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with closing(sqlite3.connect(self._path, isolation_level=None, factory=self._kind)) as db:
+            while True:
+                self._asked.wait()
+                self._asked.clear()
+                if self._closing:
+                    return
+                try:
+                    move_log(db)
+                except sqlite3.Error as error:
+                    log.warning("the log of the store's file %s stays as it is for now: %s", self._path, error)
+                    self.error = error
+                self.busy = False
+
+
+def move_log(db: sqlite3.Connection) -> None:
+    """Move what nobody needs in the log any more into the file; raises sqlite3.Error."""
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
