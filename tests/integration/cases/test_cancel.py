@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,6 @@ from holon import Blueprint
 from holon.context import ActionFactory
 from holon.errors import FailedPrecondition
 from holon.rxon.v1 import worker_pb2
-from holon.worker import TaskError
 from holon.worker.cancelled import Cancelled
 from tests.integration.cases.site import (
     GUARD,
@@ -27,36 +25,9 @@ from tests.integration.cases.site import (
     history,
     http,
     one_task,
-    seen,
     waits,
 )
 from tests.integration.grpc_node import result, update, updates
-
-
-def cleaning(*, dispatches: bool = False) -> Blueprint:
-    """Dispatches `t`; when cancelled, cleans up: at once, or by the task `clean`."""
-    bp = Blueprint("cleaning", api_endpoint="/jobs/cleaning", api_version="v1")
-
-    @bp.handler(is_start=True)
-    async def start(state_history: dict[str, Any], actions: ActionFactory) -> None:
-        state_history["begun"] = True
-        actions.dispatch_task("t", {}, {"success": "finished", "cancelled": "clean_up"})
-
-    @bp.handler
-    async def clean_up(initial_data: dict[str, Any], begun: bool, actions: ActionFactory) -> None:
-        if initial_data.get("raise"):
-            raise ValueError("cannot clean up")
-        if dispatches:
-            actions.dispatch_task("clean", {"begun": begun}, {"success": "finished", "cancelled": "clean_up"})
-        else:
-            actions.go_to("finished")
-
-    @bp.handler(is_end=True)
-    async def finished() -> dict[str, bool]:
-        return {"cleaned": True}
-
-    return bp
-
 
 # Where the job is ------------------------------------------------------------------------------------------------
 
@@ -312,84 +283,3 @@ async def test_d16_a_cancelled_worker_that_says_so_has_said_its_last_word(start:
         assert again.job_id == after
         await wire.send(updates(result(again)))
         assert (await ended(node, after)).status == "finished"
-
-
-# Cleaning up -----------------------------------------------------------------------------------------------------
-
-
-async def test_d16_a_cancelled_transition_lets_the_job_clean_up_and_it_still_ends_cancelled(start: Start) -> None:
-    async with start(cleaning()) as node, a_wire(node, "w1") as wire:
-        job_id = await create(node, "cleaning", {})
-        offer = await wire.offer()
-        await node.client.cancel_job(job_id)
-        job = await ended(node, job_id)
-        assert (job.status, job.current_state, job.result) == ("cancelled", "finished", None)
-        assert job.error is not None
-        assert job.error.code == "CANCELLED"
-        assert (await wire.expect("stop_tasks")).lease_id == offer.lease_id
-        ran = [event.state for event in await history(node, job_id, "state_started")]
-        assert ran == ["start", "clean_up", "finished"]
-
-
-async def test_d16_the_clean_up_may_give_work_to_workers(start: Start) -> None:
-    cleaned = []
-    async with start(cleaning(dispatches=True)) as node:
-        worker = node.new_worker("w1", max_concurrent=1)
-        began = asyncio.Event()
-
-        @worker.skill("t")
-        async def t() -> None:
-            began.set()
-            await asyncio.sleep(GUARD)
-
-        @worker.skill("clean")
-        async def clean(begun: bool, attempt: int) -> None:
-            if attempt < 3:
-                raise TaskError("TRANSIENT_ERROR", "not yet")
-            cleaned.append(begun)
-
-        async with worker:
-            job_id = await create(node, "cleaning", {})
-            await happened(began)
-            await node.client.cancel_job(job_id)
-            assert (await ended(node, job_id)).status == "cancelled"
-    assert cleaned == [True]
-
-
-async def test_d16_a_cancel_while_it_cleans_up_ends_the_job_at_once(start: Start) -> None:
-    async with start(cleaning(dispatches=True)) as node, a_wire(node, "w1") as wire:
-        job_id = await create(node, "cleaning", {})
-        await wire.offer()
-        await node.client.cancel_job(job_id)
-        await seen(node, job_id, lambda job: job.current_state == "clean_up" and job.status == "waiting_for_worker")
-        assert not (await node.client.get_job(job_id)).terminal
-        await node.client.cancel_job(job_id)
-        job = await ended(node, job_id)
-        assert (job.status, job.current_state) == ("cancelled", "clean_up")
-        assert len(await history(node, job_id, "job_cancel_requested")) == 2
-
-
-async def test_d16_a_clean_up_that_fails_leaves_the_job_cancelled_and_says_so(start: Start) -> None:
-    async with start(cleaning(), JOB_MAX_RETRIES=1) as node:
-        job_id = await create(node, "cleaning", {"raise": True})
-        await waits(node, job_id)
-        await node.client.cancel_job(job_id)
-        job = await ended(node, job_id)
-        assert job.status == "cancelled"
-        assert job.error is not None
-        assert job.error.code == "CANCELLED"
-        assert "cannot clean up" in str(job.error.details)
-        assert len(await history(node, job_id, "state_failed")) == 2
-
-
-async def test_d16_the_task_that_was_cancelled_is_void_while_the_job_cleans_up(start: Start) -> None:
-    async with start(cleaning(dispatches=True)) as node, a_wire(node, "w1") as wire:
-        job_id = await create(node, "cleaning", {})
-        offer = await wire.offer()
-        await wire.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
-        await node.client.cancel_job(job_id)
-        assert (await wire.expect("stop_tasks")).lease_id == offer.lease_id
-        await wire.send(updates(result(offer, {"late": True})))
-        ack = await wire.verdict()
-        assert (ack.verdict, ack.reason) == (worker_pb2.VERDICT_SUPERSEDED, "job_cancelled")
-        assert (await node.client.get_job(job_id)).current_state == "clean_up"

@@ -1,0 +1,204 @@
+"""Acceptance: what handlers decide, and what becomes of a job whose handler decides wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from holon import Blueprint
+from holon.context import ActionFactory
+from tests.integration.cases.site import Start, create, ended, happened, history, one_task, seen
+
+
+def blueprint(name: str = "bp") -> Blueprint:
+    return Blueprint(name, api_endpoint=f"/jobs/{name}", api_version="v1")
+
+
+def code_and_message(job: Any) -> tuple[str, str]:
+    assert job.error is not None, job
+    return job.error.code, job.error.message
+
+
+async def test_a_handler_that_decides_nothing_outside_an_end_fails_its_job(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def begin(state_history: dict[str, Any], actions: ActionFactory) -> None: ...
+
+    async with start(bp) as node:
+        job = await node.run("bp", {})
+        code, message = code_and_message(job)
+        assert (job.status, code) == ("failed", "NO_DECISION")
+        assert "'begin'" in message
+        assert len(await history(node, job.id, "state_started")) == 1
+
+
+async def test_a_second_decision_is_an_error_of_the_handler_and_neither_happens(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.dispatch_task("t", {}, {"success": "end"})
+        actions.go_to("end")
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    async with start(bp) as node:
+        job = await node.run("bp", {})
+        assert (job.status, code_and_message(job)[0]) == ("quarantined", "SECOND_DECISION")
+        assert len(await history(node, job.id, "state_failed")) == 4
+        assert not await history(node, job.id, "task_dispatched")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"go_to": [None]},
+        {"go_to": [""]},
+        {"dispatch_task": ["", {}]},
+        {"dispatch_task": ["t", [1]]},
+        {"dispatch_task": ["t", {}, {"success": ""}]},
+        {"dispatch_parallel": [[{"params": {}}], "end"]},
+        {"dispatch_parallel": [{}, "end"]},
+    ],
+    ids=str,
+)
+async def test_an_action_that_cannot_be_is_an_error_of_the_handler(start: Start, wrong: dict[str, Any]) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def begin(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        ((action, arguments),) = initial_data.items()
+        getattr(actions, action)(*arguments)
+
+    async with start(bp, JOB_MAX_RETRIES=0) as node:
+        job = await node.run("bp", wrong)
+        assert (job.status, code_and_message(job)[0]) == ("quarantined", "ACTION_INVALID")
+
+
+async def test_a_job_that_goes_round_is_stopped_at_the_limit_of_transitions(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def ping(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["n"] = state_history.get("n", 0) + 1
+        actions.go_to("pong")
+
+    @bp.handler
+    async def pong(actions: ActionFactory) -> None:
+        actions.go_to("ping")
+
+    async with start(bp, MAX_TRANSITIONS_PER_JOB=7) as node:
+        job = await node.run("bp", {})
+        code, message = code_and_message(job)
+        assert (job.status, code) == ("failed", "TOO_MANY_TRANSITIONS")
+        assert "exceeded maximum transitions (7)" in message
+        assert len(await history(node, job.id, "state_finished")) == 8
+
+
+async def test_a_state_history_that_json_cannot_hold_is_an_error_of_the_handler(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def begin(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["x"] = object()
+        actions.go_to("end")
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    async with start(bp, JOB_MAX_RETRIES=1) as node:
+        job = await node.run("bp", {})
+        assert (job.status, code_and_message(job)[0]) == ("quarantined", "NOT_JSON")
+        assert len(await history(node, job.id, "state_failed")) == 2
+
+
+async def test_a_state_over_the_limit_fails_the_job(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def begin(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["x"] = "x" * 5000
+        actions.go_to("end")
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    async with start(bp, STATE_MAX_BYTES=4096) as node:
+        job = await node.run("bp", {})
+        assert (job.status, code_and_message(job)[0]) == ("failed", "LIMIT_EXCEEDED")
+        assert (await node.run("bp", {})).status == "failed"
+
+
+async def test_what_an_end_returns_and_json_cannot_hold_is_an_error_of_the_handler(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only() -> object:
+        return {"x": {1, 2}}
+
+    async with start(bp, JOB_MAX_RETRIES=1) as node:
+        job = await node.run("bp", {})
+        assert (job.status, code_and_message(job)[0]) == ("quarantined", "NOT_JSON")
+
+
+async def test_a_running_handler_shows_its_job_as_running(start: Start) -> None:
+    bp = blueprint()
+    go_on, began = asyncio.Event(), asyncio.Event()
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only() -> None:
+        began.set()
+        await go_on.wait()
+
+    async with start(bp) as node:
+        job_id = await create(node, "bp")
+        await happened(began)
+        job = await node.client.get_job(job_id)
+        assert (job.status, job.current_state, job.finished_at) == ("running", "only", None)
+        go_on.set()
+        assert (await ended(node, job_id)).status == "finished"
+
+
+@dataclass
+class Typed:
+    n: int
+
+
+async def test_a_later_handler_gets_the_data_as_the_type_that_it_asks_for(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def begin(initial_data: Typed, actions: ActionFactory) -> None:
+        actions.go_to("plain" if initial_data.n else "typed")
+
+    @bp.handler(is_end=True)
+    async def plain(initial_data: dict[str, Any]) -> Any:
+        return initial_data["n"]
+
+    @bp.handler(is_end=True)
+    async def typed(initial_data: Typed) -> Any:
+        return initial_data.n
+
+    async with start(bp) as node:
+        assert (await node.run("bp", {"n": 5})).result == 5
+        assert (await node.run("bp", {"n": 0})).result == 0
+
+
+async def test_state_history_is_seen_by_the_state_after_a_worker_and_written_by_handlers_too(start: Start) -> None:
+    async with start(one_task()) as node:
+        worker = node.new_worker("w1")
+
+        @worker.skill("t")
+        async def t(n: int) -> dict[str, int]:
+            return {"n": n + 1}
+
+        async with worker:
+            job = await node.run("one_task", {"n": 1})
+            assert job.result == {"n": 2}
+            last = await seen(node, job.id, lambda one: one.terminal)
+            assert last.current_state == "finished"
