@@ -93,6 +93,9 @@ class Settings:
     API_HOST: str = _host("Address of the HTTP door")
     API_PORT: int = _port(8080, "Port of the HTTP door")
     API_BEHIND_PROXY: bool = _setting(False, "A proxy in front ends TLS, so the HTTP door may listen off loopback")
+    API_DOCS: bool = _setting(
+        True, "Show `/_public/docs` and `/_public/openapi.json`: every route, and the blueprints' inputs"
+    )
     GRPC_HOST: str = _host("Address of the worker door")
     GRPC_PORT: int = _port(7700, "Port of the worker door")
     CLIENT_GRPC_HOST: str = _host("Address of the client gRPC door")

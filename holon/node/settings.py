@@ -68,5 +68,9 @@ def client_door_settings(config: Config) -> DoorSettings:
 def http_settings(config: Config) -> HttpSettings:
     """What the HTTP door needs of the settings."""
     return HttpSettings(
-        host=config.API_HOST, port=config.API_PORT, max_body=config.HTTP_BODY_MAX_BYTES, reuse_port=config.REUSE_PORT
+        host=config.API_HOST,
+        port=config.API_PORT,
+        max_body=config.HTTP_BODY_MAX_BYTES,
+        reuse_port=config.REUSE_PORT,
+        docs=config.API_DOCS,
     )

@@ -8,30 +8,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import partial
 from typing import TypeAlias
 
+from holon.domain.blueprint import Blueprint
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
-from holon.errors import HolonError, NotFound, Unavailable
+from holon.errors import BlueprintError, HolonError, NotFound, Unavailable
 from holon.security.access import TokenGate
+from transports.http import operations
 from transports.http.asgi import Receive, Reply, Scope, Send
+from transports.http.operations import JOBS_PATH, OF_JOB, Operation
+from transports.http.pages import pages
 from transports.http.refusals import no_such_method, refusal, unexpected
 from transports.http.request import Disconnected, Request
 from transports.http.routes import JobRoutes
 
 log = logging.getLogger(__name__)
 
-_Route = Callable[[Request], Awaitable[Reply]]
-_JobRoute = Callable[[str, Request], Awaitable[Reply]]
 Metrics: TypeAlias = Callable[[], tuple[bytes, str]]
+_Methods: TypeAlias = dict[str, Operation]
 
-STATUS_PATH = "/_public/status"
-METRICS_PATH = "/_public/metrics"
-_PUBLIC = "/_public/"
-_JOBS = "/api/v1/jobs"
+_UNDER_JOBS = f"{JOBS_PATH}/"
 _RETRY_SECONDS = 1.0
 
 
@@ -42,29 +42,44 @@ class App:
         blueprints: those with a path get a route; one that is registered later gets none.
         max_body: the most bytes that a request's body may have.
         metrics: what is measured, as text, and its media type; None has no such route.
+        docs: show the OpenAPI document and its page.
+    Raises:
+        BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
 
     def __init__(
-        self, jobs: Jobs, blueprints: Blueprints, gate: TokenGate, max_body: int, metrics: Metrics | None = None
+        self,
+        jobs: Jobs,
+        blueprints: Blueprints,
+        gate: TokenGate,
+        max_body: int,
+        metrics: Metrics | None = None,
+        docs: bool = True,
     ) -> None:
         routes = JobRoutes(jobs)
         self.draining = False
         self._gate = gate
         self._max_body = max_body
         self._date = (0, b"")
-        self._create = {blueprint.path: blueprint.name for blueprint in blueprints if blueprint.path}
-        self._routes = routes
-        self._fixed: dict[str, dict[str, _Route]] = {STATUS_PATH: {"GET": self._status}, _JOBS: {"GET": routes.list}}
+        # By path; and those of one job by what follows its id.
+        self._at: dict[str, _Methods] = {}
+        self._of_job: dict[str, _Methods] = {}
+        own = [*operations.of_jobs(routes), operations.status(self._status)]
         if metrics is not None:
-            self._fixed[METRICS_PATH] = {"GET": partial(_measured, metrics)}
-        self._of_job: dict[str, dict[str, _JobRoute]] = {
-            "": {"GET": routes.get},
-            "cancel": {"POST": routes.cancel},
-            "history": {"GET": routes.history},
-        }
+            own.append(operations.metrics(partial(_measured, metrics)))
+        started = [blueprint for blueprint in blueprints if blueprint.path]
+        creations = [operations.creation(routes, blueprint) for blueprint in started]
+        if docs:
+            own += pages([*creations, *own])
+        for operation in own:
+            self._add(operation)
+        for blueprint in started:
+            self._check_free(blueprint)
+        for operation in creations:
+            self._add(operation)
 
     def __repr__(self) -> str:
-        return f"<App routes={len(self._create) + len(self._fixed) + len(self._of_job)} draining={self.draining}>"
+        return f"<App routes={len(self._at) + len(self._of_job)} draining={self.draining}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -80,31 +95,46 @@ class App:
 
     async def _answer(self, request: Request) -> Reply:
         request.check_host()
-        path, method = request.path, request.method
-        blueprint = self._create.get(path)
-        if blueprint is not None and method == "POST":
+        path = request.path
+        methods = self._at.get(path) or self._of_one_job(path, request)
+        if methods is None:
+            raise NotFound(f"nothing is at {path[:256]!r}; see the routes in docs/http.md", code="ROUTE_NOT_FOUND")
+        operation = methods.get(request.method)
+        if operation is None:
+            return no_such_method(request.method, path, tuple(sorted(methods)))
+        if not operation.public:
             self._gate.check(request.token())
-            if self.draining:
-                raise Unavailable(
-                    "this node is shutting down and takes no new jobs; send it to another, or again in a moment",
-                    code="DRAINING",
-                    retry_after=_RETRY_SECONDS,
-                )
-            return await self._routes.create(blueprint, request)
-        fixed = self._fixed.get(path)
-        if fixed and (route := fixed.get(method)):
-            if not path.startswith(_PUBLIC):
-                self._gate.check(request.token())
-            return await route(request)
-        job_id, _, what = path.removeprefix(f"{_JOBS}/").partition("/")
-        of_job = self._of_job.get(what) if path.startswith(f"{_JOBS}/") and job_id else None
-        if of_job and (job_route := of_job.get(method)):
-            self._gate.check(request.token())
-            return await job_route(job_id, request)
-        allowed = {*(("POST",) if blueprint else ()), *(fixed or ()), *(of_job or ())}
-        if allowed:
-            return no_such_method(method, path, tuple(sorted(allowed)))
-        raise NotFound(f"nothing is at {path[:256]!r}; see the routes in docs/http.md", code="ROUTE_NOT_FOUND")
+        if operation.creates and self.draining:
+            raise Unavailable(
+                "this node is shutting down and takes no new jobs; send it to another, or again in a moment",
+                code="DRAINING",
+                retry_after=_RETRY_SECONDS,
+            )
+        return await operation.serve(request)
+
+    def _of_one_job(self, path: str, request: Request) -> _Methods | None:
+        if not path.startswith(_UNDER_JOBS):
+            return None
+        request.job_id, _, what = path.removeprefix(_UNDER_JOBS).partition("/")
+        return self._of_job.get(what) if request.job_id else None
+
+    def _add(self, operation: Operation) -> None:
+        if operation.path.startswith(OF_JOB):
+            methods = self._of_job.setdefault(operation.path.removeprefix(OF_JOB).removeprefix("/"), {})
+        else:
+            methods = self._at.setdefault(operation.path, {})
+        methods[operation.method] = operation
+
+    def _check_free(self, blueprint: Blueprint) -> None:
+        path = blueprint.path or ""
+        # Beside the jobs a blueprint may stand (`/api/v1/jobs/my_flow`: no id looks like that), but not in our place.
+        job_id, _, what = path.removeprefix(_UNDER_JOBS).partition("/")
+        of_a_job = path.startswith(_UNDER_JOBS) and bool(job_id and what) and what in self._of_job
+        if of_a_job or path in self._at:
+            raise BlueprintError(
+                f"blueprint {blueprint.name!r}: its path {path} is one of the node's own; choose another api_endpoint",
+                code="BLUEPRINT_TAKEN",
+            )
 
     async def _status(self, _: Request) -> Reply:
         if self.draining:

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Self
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from holon.engine.blueprints import Blueprints
@@ -18,6 +17,7 @@ from holon.engine.jobs import Jobs
 from holon.errors import ConfigError, Violation
 from holon.security.access import TokenGate
 from transports.http.app import App, Metrics
+from transports.http.connection import Connection
 
 _BACKLOG = 1024
 _LEAVING_SECONDS = 1.0
@@ -33,6 +33,8 @@ class HttpSettings:
         max_body: the most bytes that a request's body may have.
         reuse_port: let several processes share the port.
         keep_alive: seconds that a connection may be idle.
+        silence: seconds that a request may take to come in, and that its body may pause.
+        docs: show the OpenAPI document and its page.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +42,8 @@ class HttpSettings:
     max_body: int = 2**20
     reuse_port: bool = False
     keep_alive: int = 30
+    silence: float = 30.0
+    docs: bool = True
 
 
 class HttpDoor:
@@ -53,6 +57,8 @@ class HttpDoor:
         gate: who may come in.
         metrics: what is measured, as text, and its media type, for `GET /_public/metrics`; called on the loop. None
             has no such route.
+    Raises:
+        BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
 
     def __init__(
@@ -64,7 +70,7 @@ class HttpDoor:
         metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
-        self._app = App(jobs, blueprints, gate, settings.max_body, metrics)
+        self._app = App(jobs, blueprints, gate, settings.max_body, metrics, settings.docs)
         self._state = ServerState()
         self._listeners: list[asyncio.Server] = []
         self._port = settings.port
@@ -90,7 +96,7 @@ class HttpDoor:
         config = uvicorn.Config(
             self._app,
             interface="asgi3",
-            http=HttpToolsProtocol,
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -100,11 +106,11 @@ class HttpDoor:
             timeout_keep_alive=self._settings.keep_alive,
         )
         config.load()
-        loop = asyncio.get_running_loop()
+        loop, silence = asyncio.get_running_loop(), self._settings.silence
         try:
             for host in await self._addresses(loop):
                 listener = await loop.create_server(
-                    lambda: HttpToolsProtocol(config, self._state, {}),
+                    lambda: Connection(config, self._state, silence),
                     host,
                     self._port,
                     backlog=_BACKLOG,

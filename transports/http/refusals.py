@@ -1,8 +1,10 @@
-"""The HTTP door: the one table of errors to statuses, and the one shape of every refusal."""
+"""The HTTP door: the one table of errors to statuses, the one shape of every refusal, and the codes in it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from holon.errors import (
     AlreadyExists,
@@ -32,7 +34,56 @@ STATUSES: tuple[tuple[type[HolonError], int], ...] = (
     (Unavailable, 503),
     (Unimplemented, 501),
 )
-_RETRIED = frozenset({429, 503})
+RETRIED = frozenset({429, 503})
+
+# What the routes answer with: the kind of error, or the status where only HTTP knows it, and what is the matter.
+CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
+    "MALFORMED_REQUEST": (400, "what came is not HTTP; the connection is closed"),
+    "INVALID_ARGUMENT": (
+        InvalidArgument,
+        "a field, parameter or header is unknown, or has a value that it cannot have",
+    ),
+    "INVALID_JSON": (InvalidArgument, "the body is no JSON object that can be taken"),
+    "INPUT_INVALID": (InvalidArgument, "`initial_data` does not fit the blueprint's contract"),
+    "TOKEN_INVALID": (Unauthenticated, "no token, a wrong one, several in one call, or the node has none"),
+    "JOB_NOT_FOUND": (NotFound, "there is no such job, or it is not yours"),
+    "ROUTE_NOT_FOUND": (NotFound, "nothing is at this path"),
+    "METHOD_NOT_ALLOWED": (405, "the path does not take this method; `allow` says which it takes"),
+    "REQUEST_TIMEOUT": (408, "the request did not come in within the time; the connection is closed"),
+    "REQUEST_ID_REUSED": (AlreadyExists, "the `Idempotency-Key` was used for another job"),
+    "JOB_TERMINATED": (FailedPrecondition, "the job is over"),
+    "PAYLOAD_TOO_LARGE": (TooLarge, "the body is over its limit (HTTP_BODY_MAX_BYTES)"),
+    "LIMIT_EXCEEDED": (TooLarge, "`initial_data` is over its limit (INLINE_PAYLOAD_MAX_BYTES or STATE_MAX_BYTES)"),
+    "INBOX_FULL": (ResourceExhausted, "too many events wait for the job"),
+    "HEAD_TOO_LARGE": (431, "the path and headers are over 64 KiB; the connection is closed"),
+    "INTERNAL": (500, "a fault of the node; the cause is in its log"),
+    "STORE_UNAVAILABLE": (Unavailable, "the store is away; what was asked may be repeated"),
+    "DRAINING": (Unavailable, "the node is shutting down and takes no new jobs"),
+}
+ERROR: dict[str, Any] = {
+    "type": "object",
+    "description": "Every refusal has this shape",
+    "properties": {
+        "error": {"type": "string", "description": "a sentence, for people; it may change"},
+        "code": {"type": "string", "pattern": "^[A-Z][A-Z_]*$", "description": "a stable name, for programs"},
+        "details": {
+            "type": "array",
+            "description": "the fields at fault",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "reason": {"type": "string"}},
+                "required": ["field", "reason"],
+            },
+        },
+    },
+    "required": ["error", "code", "details"],
+}
+
+
+def status_of(code: str) -> int:
+    """The status of a code of the table."""
+    what = CODES[code][0]
+    return what if isinstance(what, int) else dict(STATUSES)[what]
 
 
 def refusal(error: HolonError) -> Reply | None:
@@ -41,7 +92,7 @@ def refusal(error: HolonError) -> Reply | None:
     if status is None:
         return None
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    if status in _RETRIED:
+    if status in RETRIED:
         headers = ((b"retry-after", b"%d" % math.ceil(error.retry_after or 1)),)
     details = [{"field": violation.field, "reason": violation.reason} for violation in error.details]
     return Reply.of(status, {"error": error.message, "code": error.code, "details": details}, headers)
@@ -49,12 +100,29 @@ def refusal(error: HolonError) -> Reply | None:
 
 def unexpected() -> Reply:
     """Return the answer to a call that failed by a fault of ours."""
-    message = "the node failed to answer; the cause is in its log"
-    return Reply.of(500, {"error": message, "code": HolonError.code, "details": []})
+    return _of_http("INTERNAL", "the node failed to answer; the cause is in its log")
 
 
 def no_such_method(method: str, path: str, allowed: tuple[str, ...]) -> Reply:
     """Return the answer to a known path with a method that it does not take."""
     message = f"{path[:256]} does not take {method[:32]}; it takes {', '.join(allowed)}"
-    headers = ((b"allow", ", ".join(allowed).encode()),)
-    return Reply.of(405, {"error": message, "code": "METHOD_NOT_ALLOWED", "details": []}, headers)
+    return _of_http("METHOD_NOT_ALLOWED", message, ((b"allow", ", ".join(allowed).encode()),))
+
+
+def malformed() -> Reply:
+    """Return the answer to bytes that are no request."""
+    return _of_http("MALFORMED_REQUEST", "what came is not HTTP/1.1; the connection is closed")
+
+
+def head_too_large(limit: int) -> Reply:
+    """Return the answer to a request whose path and headers have more bytes than the limit."""
+    return _of_http("HEAD_TOO_LARGE", f"the path and headers have over {limit} bytes; send less")
+
+
+def too_slow(seconds: float) -> Reply:
+    """Return the answer to a request that did not come in within the time."""
+    return _of_http("REQUEST_TIMEOUT", f"nothing more of the request came within {seconds:g} s; send it again")
+
+
+def _of_http(code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
+    return Reply.of(status_of(code), {"error": message, "code": code, "details": []}, headers)

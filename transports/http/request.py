@@ -24,6 +24,9 @@ class Request:
 
     Arguments:
         max_body: the most bytes that its body may have.
+    Attributes:
+        job_id: the job that its path names; empty when it names none.
+        unread: whether something of its body may still come in.
     """
 
     __slots__ = (
@@ -38,6 +41,7 @@ class Request:
         "_traceparent",
         "_tracestate",
         "_version",
+        "job_id",
         "method",
         "path",
         "unread",
@@ -46,6 +50,7 @@ class Request:
     def __init__(self, scope: Scope, receive: Receive, max_body: int) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.job_id = ""
         self.unread = False
         self._query: bytes = scope["query_string"]
         self._version: str = scope["http_version"]

@@ -6,18 +6,19 @@ from holon.engine.jobs import DEFAULT_PAGE, Creating, Jobs, Listing
 from holon.errors import InvalidArgument, Violation
 from holon.security.access import OWNER
 from transports.http.asgi import Reply
+from transports.http.inputs import CREATE_FIELDS, OF_GET, OF_LIST, OF_PAGES, names, repeatable
 from transports.http.request import Request
 from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
 from transports.http.strict_json import read_object
 
-_BODY_OF_CREATE = frozenset({"initial_data", "dispatch_timeout", "result_timeout"})
+_BODY_OF_CREATE = frozenset(CREATE_FIELDS)
 _NONE: frozenset[str] = frozenset()
-_FIELDS = frozenset({"fields"})
-_PAGES = frozenset({"page_size", "limit", "page_token"})
-_LIST = _PAGES | {"status", "blueprint", "fields", "offset"}
-_LIST_REPEATABLE = frozenset({"status", "fields"})
+_FIELDS = names(OF_GET)
+_PAGES = names(OF_PAGES) | {"limit"}
+# `offset` is known, to say what there is in its place.
+_LIST = names(OF_LIST) | {"limit", "offset"}
+_LIST_REPEATABLE = repeatable(OF_LIST)
 _CANCELLED = Reply.of(200, {"status": "cancellation_request_accepted"})
-# Where all clients share one token, all jobs have one owner.
 
 
 class JobRoutes:
@@ -41,11 +42,11 @@ class JobRoutes:
         accepted = await self._jobs.create(OWNER, creating)
         return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())
 
-    async def get(self, job_id: str, request: Request) -> Reply:
+    async def get(self, request: Request) -> Reply:
         """Show one job."""
-        names = fields_of(request.parameters(_FIELDS, _FIELDS).get("fields"), ALL_FIELDS)
-        record = await self._jobs.get(OWNER, job_id)
-        return Reply.of(200, job_json(record, self._jobs.progress_message(record), names))
+        fields = fields_of(request.parameters(_FIELDS, _FIELDS).get("fields"), ALL_FIELDS)
+        record = await self._jobs.get(OWNER, request.job_id)
+        return Reply.of(200, job_json(record, self._jobs.progress_message(record), fields))
 
     async def list(self, request: Request) -> Reply:
         """Show a page of jobs, newest first."""
@@ -53,25 +54,26 @@ class JobRoutes:
         if "offset" in asked:
             reason = "pages are turned by page_token; give the next_page_token of the page before"
             raise InvalidArgument(f"offset: {reason}", details=[Violation("offset", reason)])
-        names = fields_of(asked.get("fields"), LISTED_FIELDS)
+        fields = fields_of(asked.get("fields"), LISTED_FIELDS)
         statuses = tuple(asked["status"].split(",")) if "status" in asked else ()
         listing = Listing(statuses, asked.get("blueprint"), _page_size(asked), asked.get("page_token", ""))
         records, token = await self._jobs.list(OWNER, listing)
-        shown = [job_json(record, self._jobs.progress_message(record), names) for record in records]
+        shown = [job_json(record, self._jobs.progress_message(record), fields) for record in records]
         return Reply.of(200, {"jobs": shown, "next_page_token": token})
 
-    async def cancel(self, job_id: str, request: Request) -> Reply:
+    async def cancel(self, request: Request) -> Reply:
         """Ask a job to end."""
         request.parameters(_NONE)
         if body := await request.body():
             read_object(body, _NONE)
-        await self._jobs.cancel(OWNER, job_id)
+        await self._jobs.cancel(OWNER, request.job_id)
         return _CANCELLED
 
-    async def history(self, job_id: str, request: Request) -> Reply:
+    async def history(self, request: Request) -> Reply:
         """Show a page of a job's history, oldest first."""
         asked = request.parameters(_PAGES)
-        events, token = await self._jobs.history(OWNER, job_id, _page_size(asked), asked.get("page_token", ""))
+        job_id, token = request.job_id, asked.get("page_token", "")
+        events, token = await self._jobs.history(OWNER, job_id, _page_size(asked), token)
         shown = [event_json(job_id, sequence, event) for sequence, event in events]
         return Reply.of(200, {"events": shown, "next_page_token": token})
 

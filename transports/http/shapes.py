@@ -1,16 +1,41 @@
-"""The HTTP door: jobs and their history as JSON. Times are epoch seconds."""
+"""The HTTP door: jobs and their history as JSON: each field as it is read and as it is described."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.errors import InvalidArgument, Violation
 from holon.ports import JobRecord
 
-_Reader = Callable[[JobRecord, str], Any]
+Schema: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _OfJob:
+    read: Callable[[JobRecord, str], Any]
+    schema: Schema
+
+
+@dataclass(frozen=True, slots=True)
+class _OfEvent:
+    read: Callable[[str, int, HistoryEvent], Any]
+    schema: Schema
+
+
+def _text(about: str, **more: Any) -> Schema:
+    return {"type": "string", "description": about, **more}
+
+
+def _or_null(kind: str, about: str) -> Schema:
+    return {"type": [kind, "null"], "description": about}
+
+
+def _time(about: str) -> Schema:
+    return {"type": "number", "description": f"{about}; seconds since the epoch"}
 
 
 def _error(record: JobRecord, _: str) -> dict[str, Any] | None:
@@ -22,22 +47,83 @@ def _seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000
 
 
-_JOB: Mapping[str, _Reader] = {
-    "id": lambda record, _: record.job.id,
-    "blueprint_name": lambda record, _: record.job.blueprint,
-    "status": lambda record, _: record.job.status.value,
-    "current_state": lambda record, _: record.job.current_state,
-    "progress": lambda record, _: record.progress,
-    "progress_message": lambda _, message: message,
-    "result": lambda record, _: record.job.result if record.job.status is Status.FINISHED else None,
-    "error": _error,
-    "created_at": lambda record, _: _seconds(record.created_at),
-    "updated_at": lambda record, _: _seconds(record.updated_at),
-    "finished_at": lambda record, _: _seconds(record.finished_at),
+JOB_STATUSES = [status.value for status in Status]
+_ERROR: Schema = {
+    "type": ["object", "null"],
+    "description": "why it ended otherwise than `finished`",
+    "properties": {
+        "code": _text("a stable name, for programs"),
+        "message": _text("a sentence, for people"),
+        "details": {"description": "what its author or its worker added"},
+    },
+    "required": ["code", "message", "details"],
+}
+_PROGRESS: Schema = {
+    "type": ["number", "null"],
+    "minimum": 0,
+    "maximum": 100,
+    "description": "in percent; null while it is not known",
+}
+_JOB: Mapping[str, _OfJob] = {
+    "id": _OfJob(lambda record, _: record.job.id, _text("what it is known by")),
+    "blueprint_name": _OfJob(lambda record, _: record.job.blueprint, _text("the blueprint that it runs")),
+    "status": _OfJob(
+        lambda record, _: record.job.status.value,
+        _text("where it stands; the last four are final", enum=JOB_STATUSES),
+    ),
+    "current_state": _OfJob(lambda record, _: record.job.current_state, _text("its state in the blueprint")),
+    "progress": _OfJob(lambda record, _: record.progress, _PROGRESS),
+    "progress_message": _OfJob(lambda _, message: message, _text("what was last said of it, or what it waits for")),
+    "result": _OfJob(
+        lambda record, _: record.job.result if record.job.status is Status.FINISHED else None,
+        {"description": "once it is `finished`: what its last handler returned, or all that it gathered"},
+    ),
+    "error": _OfJob(_error, _ERROR),
+    "created_at": _OfJob(lambda record, _: _seconds(record.created_at), _time("when it was created")),
+    "updated_at": _OfJob(lambda record, _: _seconds(record.updated_at), _time("when it last changed")),
+    "finished_at": _OfJob(
+        lambda record, _: _seconds(record.finished_at),
+        _or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),
+    ),
 }
 ALL_FIELDS = tuple(_JOB)
 # A page of a thousand jobs must not carry a thousand results that nobody asked for.
 LISTED_FIELDS = tuple(name for name in _JOB if name != "result")
+
+_EVENT: Mapping[str, _OfEvent] = {
+    "event_id": _OfEvent(lambda job_id, sequence, _: f"{job_id}:{sequence}", _text("unique")),
+    "job_id": _OfEvent(lambda job_id, *_: job_id, _text("whose event it is")),
+    "sequence": _OfEvent(
+        lambda _, sequence, __: sequence,
+        {"type": "integer", "minimum": 1, "description": "its place in the job's history"},
+    ),
+    "timestamp": _OfEvent(lambda _, __, event: event.time / 1000, _time("when it happened")),
+    "event_type": _OfEvent(lambda _, __, event: event.type, _text("what happened, such as `task_dispatched`")),
+    "state": _OfEvent(lambda _, __, event: event.state, _or_null("string", "the job's state then")),
+    "previous_state": _OfEvent(lambda _, __, event: event.previous_state, _or_null("string", "the state before")),
+    "next_state": _OfEvent(lambda _, __, event: event.next_state, _or_null("string", "the state after")),
+    "duration_ms": _OfEvent(
+        lambda _, __, event: event.duration_ms, _or_null("integer", "how long what ended with it took; milliseconds")
+    ),
+    "worker_id": _OfEvent(lambda _, __, event: event.worker_id, _or_null("string", "the worker that had part in it")),
+    "attempt_number": _OfEvent(lambda _, __, event: event.attempt_number, _or_null("integer", "which try it was")),
+    "task_id": _OfEvent(lambda _, __, event: event.task_id, _or_null("string", "the task that it is about")),
+    "context_snapshot": _OfEvent(
+        lambda _, __, event: event.details or None, _or_null("object", "what else is known of that moment")
+    ),
+}
+
+JOB: Schema = {
+    "type": "object",
+    "description": "One run of a blueprint: the fields that were asked for",
+    "properties": {name: field.schema for name, field in _JOB.items()},
+}
+EVENT: Schema = {
+    "type": "object",
+    "description": "One line of a job's history; what does not apply is null",
+    "properties": {name: field.schema for name, field in _EVENT.items()},
+    "required": list(_EVENT),
+}
 
 
 def fields_of(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -63,23 +149,9 @@ def job_json(record: JobRecord, message: str, names: Iterable[str] = ALL_FIELDS)
         message: its progress message, which may say why it waits.
         names: the fields wanted.
     """
-    return {name: _JOB[name](record, message) for name in names}
+    return {name: _JOB[name].read(record, message) for name in names}
 
 
 def event_json(job_id: str, sequence: int, event: HistoryEvent) -> dict[str, Any]:
     """Return one line of a job's history."""
-    return {
-        "event_id": f"{job_id}:{sequence}",
-        "job_id": job_id,
-        "sequence": sequence,
-        "timestamp": event.time / 1000,
-        "event_type": event.type,
-        "state": event.state,
-        "previous_state": event.previous_state,
-        "next_state": event.next_state,
-        "duration_ms": event.duration_ms,
-        "worker_id": event.worker_id,
-        "attempt_number": event.attempt_number,
-        "task_id": event.task_id,
-        "context_snapshot": event.details or None,
-    }
+    return {name: field.read(job_id, sequence, event) for name, field in _EVENT.items()}

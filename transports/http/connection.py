@@ -1,0 +1,150 @@
+"""The HTTP door: one connection: uvicorn's HTTP protocol, with limits of what a request takes before it is one.
+
+What is no HTTP, too long in its head or too slow is refused in the shape of all refusals; the connection then ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from email.utils import formatdate
+from functools import partial
+from http import HTTPStatus
+
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from transports.http.asgi import Receive, Reply, Scope, Send
+from transports.http.refusals import head_too_large, malformed, too_slow
+
+MAX_HEAD = 64 * 1024
+# How long a refused connection is still read from, so that its sender gets to read the refusal.
+_LINGER_SECONDS = 1.0
+
+
+class Connection(HttpToolsProtocol):
+    """One connection of the door.
+
+    Arguments:
+        silence: seconds that a request may take to come in, and that its body may pause.
+    """
+
+    def __init__(self, config: Config, state: ServerState, silence: float) -> None:
+        super().__init__(config, state, {})
+        self._silence = silence
+        self._head = 0
+        self._ending = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Wait for its first request, and not for ever."""
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more is waited for."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in a piece of a request, or several."""
+        if self._ending:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # We speak nothing else: the request is answered as it is, and what follows it is not HTTP.
+            self._ending = True
+            self.cycle.keep_alive = False
+        except httptools.HttpParserError:
+            self._refuse(malformed())
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.scope is self.scope and not (cycle.more_body or cycle.response_complete):
+            # Most pieces are whole requests.
+            self._head = 0
+            self._unwatch()
+        elif not self.transport.is_closing():
+            self._await_more(len(data))
+
+    def _await_more(self, size: int) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.scope is self.scope and cycle.more_body:
+            self._head = 0
+            self._unwatch()
+        else:
+            if not self._head:
+                self._unwatch()
+            self._head += size
+            if self._head > MAX_HEAD:
+                self._refuse(head_too_large(MAX_HEAD))
+                return
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._silence, self._silent)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _silent(self) -> None:
+        self._timer = None
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.flow.read_paused:
+            # It is us who do not read on.
+            self._watch()
+        elif self._head or (cycle is not None and cycle.more_body):
+            self._refuse(too_slow(self._silence))
+        else:
+            self.transport.close()
+
+    def _refuse(self, reply: Reply) -> None:
+        """Answer what cannot become a request, after the answers to the whole ones before it, and end."""
+        self._unwatch()
+        self._ending = True
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self._answer(reply)
+        elif not cycle.more_body:
+            # The refusal has no place behind answers that are still made; the connection ends after them.
+            cycle.keep_alive = False
+        elif self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline[0] = (cycle, partial(_refusing, reply))
+        else:
+            # Its route waits for a body that will not come.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+            else:
+                self._answer(reply)
+
+    def _answer(self, reply: Reply) -> None:
+        status = HTTPStatus(reply.status)
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\n" + "".join(
+            f"{name.decode()}: {value.decode()}\r\n" for name, value in _headers(reply)
+        )
+        self.transport.write(head.encode() + b"\r\n" + reply.body)
+        # A connection that is closed while bytes come in is reset, and the reset can overtake the answer.
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+async def _refusing(reply: Reply, _: Scope, __: Receive, send: Send) -> None:
+    """The application of a request that broke off behind others."""
+    await send({"type": "http.response.start", "status": reply.status, "headers": _headers(reply)})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def _headers(reply: Reply) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"date", formatdate(usegmt=True).encode()),
+        (b"content-type", reply.media_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        (b"connection", b"close"),
+    ]

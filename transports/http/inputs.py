@@ -1,0 +1,92 @@
+"""The HTTP door: what requests may carry beside their path: parameters, headers, and the fields of bodies.
+
+The routes read by these tables, and the OpenAPI document is written from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from holon.engine.jobs import DEFAULT_PAGE, MAX_PAGE, MAX_REQUEST_ID, MAX_TIMEOUT_S
+from transports.http.contracts import COMPONENTS
+from transports.http.shapes import ALL_FIELDS, JOB_STATUSES, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter. A list is text with commas between its items, or is repeated."""
+
+    name: str
+    place: Literal["query", "path", "header"]
+    about: str
+    schema: Schema
+
+
+JOB_ID = Parameter("job_id", "path", "The job's id, as its creation answered it.", {"type": "string"})
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    "header",
+    "Makes the call repeatable: the same key and body answer with the same job. An empty one is none.",
+    {"type": "string", "maxLength": MAX_REQUEST_ID, "pattern": "^[ -~]*$"},
+)
+TRACEPARENT = Parameter(
+    "traceparent", "header", "The W3C trace that the job belongs to; nonsense is ignored.", {"type": "string"}
+)
+PAGE_SIZE = Parameter(
+    "page_size",
+    "query",
+    "How many to answer with at most. `limit` is another name for it.",
+    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE},
+)
+PAGE_TOKEN = Parameter(
+    "page_token",
+    "query",
+    "The `next_page_token` of the page before; the first page has none.",
+    {"type": "string", "pattern": "^[0-9]{0,18}$"},
+)
+FIELDS = Parameter(
+    "fields",
+    "query",
+    "Show only these fields.",
+    {"type": "array", "items": {"type": "string", "enum": list(ALL_FIELDS)}, "minItems": 1},
+)
+STATUS = Parameter(
+    "status",
+    "query",
+    "Only jobs of these statuses.",
+    {"type": "array", "items": {"type": "string", "enum": JOB_STATUSES}, "minItems": 1},
+)
+BLUEPRINT = Parameter("blueprint", "query", "Only jobs of this blueprint.", {"type": "string"})
+
+OF_GET = (FIELDS,)
+OF_PAGES = (PAGE_SIZE, PAGE_TOKEN)
+OF_LIST = (*OF_PAGES, STATUS, BLUEPRINT, FIELDS)
+
+_TIMEOUT: Schema = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S}
+CREATE_FIELDS: Mapping[str, Schema] = {
+    "initial_data": {
+        "type": ["object", "null"],
+        "additionalProperties": {"$ref": f"{COMPONENTS}/Anything"},
+        "description": "what the job begins with; `{}` when left out",
+    },
+    "dispatch_timeout": {
+        **_TIMEOUT,
+        "description": "seconds that each of its tasks may wait for a worker, where the task does not say",
+    },
+    "result_timeout": {
+        **_TIMEOUT,
+        "description": "seconds that each of its tasks may take in all, where the task does not say",
+    },
+}
+
+
+def names(parameters: Iterable[Parameter]) -> frozenset[str]:
+    """The names of parameters."""
+    return frozenset(parameter.name for parameter in parameters)
+
+
+def repeatable(parameters: Iterable[Parameter]) -> frozenset[str]:
+    """The names of those that are lists."""
+    return frozenset(parameter.name for parameter in parameters if parameter.schema["type"] == "array")

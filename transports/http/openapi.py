@@ -1,0 +1,128 @@
+"""The HTTP door: the OpenAPI document (3.1), written once from the tables that serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+import holon
+from holon.domain.blueprint import Blueprint
+from holon.engine.contracts import Contracts
+from transports.http.contracts import ANYTHING, COMPONENTS, as_component
+from transports.http.inputs import CREATE_FIELDS, Parameter
+from transports.http.operations import SHAPES, Answer, Operation
+from transports.http.refusals import CODES, ERROR, RETRIED, status_of
+from transports.http.shapes import Schema
+
+_JSON = "application/json"
+_OF_ALL = ("MALFORMED_REQUEST", "INVALID_ARGUMENT", "HEAD_TOO_LARGE", "INTERNAL")
+_ABOUT = (
+    "Create jobs and look at them. Every call but those under `/_public` carries the client's token in "
+    "`X-Client-Token`. Every refusal has one shape, and says what is the matter by its `code`. A path that takes "
+    "another method answers 405 `METHOD_NOT_ALLOWED`, with `allow`; one where nothing is, 404 `ROUTE_NOT_FOUND`."
+)
+
+
+def written(operations: Iterable[Operation]) -> bytes:
+    """Return the document of these calls, as JSON text."""
+    paths: dict[str, dict[str, Any]] = {}
+    schemas: dict[str, Schema] = {"Error": ERROR, "Anything": ANYTHING, **SHAPES}
+    for operation in operations:
+        if operation.blueprint is not None and (contract := operation.blueprint.input_schema) is not None:
+            name = _component(operation.blueprint)
+            schemas[name] = as_component(contract, name)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return orjson.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "Holon node", "version": holon.__version__, "description": _ABOUT},
+            "servers": [{"url": "/"}],
+            "security": [{"ClientToken": []}],
+            "tags": [{"name": "create"}, {"name": "jobs"}, {"name": "public", "description": "Without a token"}],
+            "paths": paths,
+            "components": {
+                "schemas": schemas,
+                "securitySchemes": {"ClientToken": {"type": "apiKey", "in": "header", "name": "X-Client-Token"}},
+            },
+        }
+    )
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    tag = "public" if operation.public else "create" if operation.creates else "jobs"
+    text: dict[str, Any] = {"operationId": operation.name, "tags": [tag], "summary": operation.summary}
+    if operation.about:
+        text["description"] = operation.about
+    if operation.public:
+        text["security"] = []
+    if operation.parameters:
+        text["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
+    if operation.takes_body:
+        text["requestBody"] = _body(operation.blueprint)
+    text["responses"] = {str(answer.status): _answer(answer) for answer in operation.answers} | _refusals(operation)
+    if operation.creates:
+        text["responses"]["202"]["links"] = {
+            name: {"operationId": name, "parameters": {"job_id": "$response.body#/job_id"}}
+            for name in ("get_job", "get_job_history", "cancel_job")
+        }
+    return text
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    text = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "description": parameter.about,
+        "required": parameter.place == "path",
+        "schema": parameter.schema,
+    }
+    return text | {"style": "form", "explode": False} if parameter.schema["type"] == "array" else text
+
+
+def _body(blueprint: Blueprint | None) -> dict[str, Any]:
+    schema: Schema = {"type": "object", "additionalProperties": False}
+    if blueprint is not None:
+        schema["properties"] = dict(CREATE_FIELDS)
+        if (contract := blueprint.input_schema) is not None:
+            data: Schema = {"type": "object", "$ref": f"{COMPONENTS}/{_component(blueprint)}"}
+            contracts = Contracts()
+            if contracts.accepts(contracts.add(contract), {}):
+                data = {"anyOf": [data, {"type": "null"}]}
+            else:
+                schema["required"] = ["initial_data"]
+            schema["properties"]["initial_data"] = {
+                "description": CREATE_FIELDS["initial_data"]["description"],
+                **data,
+            }
+    return {"required": blueprint is not None, "content": {_JSON: {"schema": schema}}}
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    schema = {"$ref": f"{COMPONENTS}/{answer.schema}"} if isinstance(answer.schema, str) else answer.schema
+    return {"description": answer.about, "content": {kind: {"schema": schema} for kind in answer.media_types}}
+
+
+def _refusals(operation: Operation) -> dict[str, Any]:
+    by_status: dict[int, list[str]] = {}
+    for code in (*_OF_ALL, *(() if operation.public else ("TOKEN_INVALID",)), *operation.refusals):
+        by_status.setdefault(status_of(code), []).append(code)
+    return {str(status): _refusal(status, codes) for status, codes in sorted(by_status.items())}
+
+
+def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
+    text: dict[str, Any] = {
+        "description": "\n".join(f"- `{code}`: {CODES[code][1]}" for code in codes),
+        "content": {_JSON: {"schema": {"$ref": f"{COMPONENTS}/Error"}}},
+    }
+    if status in RETRIED:
+        about = "seconds after which the call may be repeated"
+        text["headers"] = {
+            "Retry-After": {"description": about, "required": True, "schema": {"type": "integer", "minimum": 1}}
+        }
+    return text
+
+
+def _component(blueprint: Blueprint) -> str:
+    return f"{blueprint.name}.initial_data"

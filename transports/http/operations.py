@@ -1,0 +1,196 @@
+"""The HTTP door: the table of what can be called: how each call is served, and all that a client must know of it.
+
+The application finds its routes here, and the OpenAPI document is written from here: what is served is what is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+from holon.domain.blueprint import Blueprint
+from transports.http.asgi import Reply
+from transports.http.inputs import IDEMPOTENCY_KEY, JOB_ID, OF_GET, OF_LIST, OF_PAGES, TRACEPARENT, Parameter
+from transports.http.request import Request
+from transports.http.routes import JobRoutes
+from transports.http.shapes import EVENT, JOB, Schema
+
+Serve: TypeAlias = Callable[[Request], Awaitable[Reply]]
+
+JOBS_PATH = "/api/v1/jobs"
+OF_JOB = f"{JOBS_PATH}/{{job_id}}"
+PUBLIC = "/_public"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call answers when all is well: an object with a schema of its own, or one of `SHAPES` by its name."""
+
+    status: int
+    about: str
+    schema: Schema | str
+    media_types: tuple[str, ...] = ("application/json",)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path.
+
+    Attributes:
+        name: unique, for programs that are generated from the document.
+        path: as OpenAPI writes it; the one variable is `{job_id}`.
+        refusals: the codes of what can be the matter, beside those that every call has.
+        public: needs no token.
+        creates: what a draining node refuses.
+        blueprint: the one that it creates jobs of.
+        takes_body: whether its body is read.
+    """
+
+    name: str
+    method: Literal["GET", "POST"]
+    path: str
+    serve: Serve
+    summary: str
+    about: str
+    answers: tuple[Answer, ...]
+    parameters: tuple[Parameter, ...] = ()
+    refusals: tuple[str, ...] = ()
+    public: bool = False
+    creates: bool = False
+    blueprint: Blueprint | None = None
+    takes_body: bool = False
+
+
+def _constant(value: str) -> Schema:
+    return {"type": "string", "const": value}
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+_TOKEN: Schema = {"type": "string", "description": "the `page_token` of the next page; empty on the last"}
+SHAPES: dict[str, Schema] = {
+    "Job": JOB,
+    "Event": EVENT,
+    "Accepted": _object(
+        status=_constant("accepted"), job_id={"type": "string", "description": "what the job is known by"}
+    ),
+    "Jobs": _object(
+        jobs={"type": "array", "items": {"$ref": "#/components/schemas/Job"}},
+        next_page_token=_TOKEN,
+    ),
+    "History": _object(
+        events={"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+        next_page_token=_TOKEN,
+    ),
+    "CancelAccepted": _object(status=_constant("cancellation_request_accepted")),
+}
+_OF_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT")
+
+
+def of_jobs(routes: JobRoutes) -> list[Operation]:
+    """The calls that look at jobs, and end them."""
+    return [
+        Operation(
+            "list_jobs",
+            "GET",
+            JOBS_PATH,
+            routes.list,
+            "List jobs",
+            "The newest first, without their results unless `fields` asks for them. Pages are turned by token, and "
+            "stay right while jobs come in.",
+            (Answer(200, "A page of jobs", "Jobs"),),
+            OF_LIST,
+            ("STORE_UNAVAILABLE",),
+        ),
+        Operation(
+            "get_job",
+            "GET",
+            OF_JOB,
+            routes.get,
+            "Show a job",
+            "Where it stands, and once it is over, how it ended.",
+            (Answer(200, "The job", "Job"),),
+            (JOB_ID, *OF_GET),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "STORE_UNAVAILABLE"),
+        ),
+        Operation(
+            "get_job_history",
+            "GET",
+            f"{OF_JOB}/history",
+            routes.history,
+            "Tell what happened to a job",
+            "The oldest event first.",
+            (Answer(200, "A page of events", "History"),),
+            (JOB_ID, *OF_PAGES),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "STORE_UNAVAILABLE"),
+        ),
+        Operation(
+            "cancel_job",
+            "POST",
+            f"{OF_JOB}/cancel",
+            routes.cancel,
+            "Ask a job to end",
+            "May be repeated until the job is over. The body is empty, or `{}`.",
+            (Answer(200, "It was asked to", "CancelAccepted"),),
+            (JOB_ID,),
+            (*_OF_BODY, "JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "JOB_TERMINATED", "INBOX_FULL", "STORE_UNAVAILABLE"),
+            takes_body=True,
+        ),
+    ]
+
+
+def creation(routes: JobRoutes, blueprint: Blueprint) -> Operation:
+    """The call that creates jobs of a blueprint, which has a path."""
+    return Operation(
+        f"create_{blueprint.name}",
+        "POST",
+        blueprint.path or "",
+        partial(routes.create, blueprint.name),
+        f"Create a job of {blueprint.name}",
+        "The answer comes once the job is durable.",
+        (Answer(202, "The job exists", "Accepted"),),
+        (IDEMPOTENCY_KEY, TRACEPARENT),
+        (*_OF_BODY, "INPUT_INVALID", "LIMIT_EXCEEDED", "REQUEST_ID_REUSED", "STORE_UNAVAILABLE", "DRAINING"),
+        creates=True,
+        blueprint=blueprint,
+        takes_body=True,
+    )
+
+
+def status(serve: Serve) -> Operation:
+    """The call by which load balancers ask."""
+    up, draining = (_object(status=_constant(word)) for word in ("ok", "draining"))
+    return Operation(
+        "get_status",
+        "GET",
+        f"{PUBLIC}/status",
+        serve,
+        "Say whether the node takes work",
+        "For load balancers.",
+        (Answer(200, "It does", up), Answer(503, "It is shutting down", draining)),
+        public=True,
+    )
+
+
+def metrics(serve: Serve) -> Operation:
+    """The call by which Prometheus asks."""
+    return Operation(
+        "get_metrics",
+        "GET",
+        f"{PUBLIC}/metrics",
+        serve,
+        "Show what the node measures",
+        "For Prometheus.",
+        (Answer(200, "Figures, in Prometheus' text format", {"type": "string"}, ("text/plain",)),),
+        public=True,
+    )
+
+
+def document(name: str, path: str, serve: Serve, summary: str, *media_types: str) -> Operation:
+    """A call that answers with what is the same for as long as the node runs."""
+    schema: dict[str, Any] = {"type": "object"} if media_types == ("application/json",) else {"type": "string"}
+    return Operation(name, "GET", path, serve, summary, "", (Answer(200, "It", schema, media_types),), public=True)
