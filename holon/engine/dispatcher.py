@@ -11,6 +11,7 @@ from itertools import islice
 from holon.domain.matching import Need, Offering, fits
 from holon.errors import StoreUnavailable
 from holon.ports import Leased, Leases, Offer, Seat, Stop, WorkerConnection
+from holon.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,13 @@ class Dispatcher:
 
     Arguments:
         store: what leases.
+        telemetry: where offers are counted, and their attempts traced.
     """
 
-    def __init__(self, store: Leases) -> None:
+    def __init__(self, store: Leases, telemetry: Telemetry) -> None:
         self._store = store
+        self._metrics = telemetry.metrics
+        self._tracing = telemetry.tracing
         self._sessions: dict[str, Session] = {}
         self._needs: dict[str, Need] = {}
         self._fitting: dict[str, dict[str, Session]] = {}
@@ -154,6 +158,8 @@ class Dispatcher:
         fitting = self._fitting.get(self.learn(need), {})
         if any(session.taking for session in fitting.values()):
             return f"waiting: every worker with skill {need.skill!r} is busy"
+        if fitting:
+            return f"waiting: every worker with skill {need.skill!r} is draining"
         offered = [one for session in self._sessions.values() for one in session.offerings if one.skill == need.skill]
         if not offered:
             return f"waiting: no connected worker offers skill {need.skill!r}"
@@ -232,7 +238,8 @@ class Dispatcher:
                 self.undelivered += offers
             else:
                 session.leases.update({offer.lease_id: offer for offer in offers})
-                session.connection.offer(offers)
+                self._metrics.offers.add(by=len(offers))
+                session.connection.offer(self._tracing.offered(offers))
         for key in leased.left:
             self._tell(key)
 
@@ -240,6 +247,7 @@ class Dispatcher:
         """A lease no longer counts against a session's credits."""
         session.leases.pop(lease_id, None)
         session.accepted.discard(lease_id)
+        self._tracing.freed(lease_id)
         self._reopen(session)
         self._freed.set()
 

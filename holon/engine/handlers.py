@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
 from holon.engine.blueprints import Blueprints
 from holon.errors import HolonError
+from holon.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +64,15 @@ class Handlers:
 
     Arguments:
         now: the store's clock, in epoch milliseconds.
+        telemetry: where failures are counted, and steps traced.
     """
 
-    def __init__(self, blueprints: Blueprints, limits: Limits, now: Callable[[], int]) -> None:
+    def __init__(self, blueprints: Blueprints, limits: Limits, now: Callable[[], int], telemetry: Telemetry) -> None:
         self._blueprints = blueprints
         self._limits = limits
         self._now = now
+        self._metrics = telemetry.metrics
+        self._tracing = telemetry.tracing
         self._prompt: set[tuple[str, str]] = set()
         self.waiting = 0
 
@@ -117,6 +122,7 @@ class Handlers:
         # What a handler changes counts only if its step is stored: it works on a copy.
         initial_data, state_history = orjson.loads(orjson.dumps((job.initial_data, job.state_history)))
         actions = ActionFactory()
+        span = self._tracing.step(job)
         try:
             state = self._state(job)
             context = JobContext(
@@ -128,14 +134,17 @@ class Handlers:
                 aggregation_results=dict(results),
                 actions=actions,
             )
-            returned, waited = await call(state.function(**arguments(state, context)))
+            with span:
+                returned, waited = await call(state.function(**arguments(state, context)))
         except _Suspended:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001  it is the user's code
+            span.end(f"{type(error).__name__}: {error}")
             return self._raised(job, error, _ms(began), before)
         key = (job.blueprint, job.current_state)
         (self._prompt.discard if waited else self._prompt.add)(key)
-        return machine.decide(
+        span.end()
+        change = machine.decide(
             job,
             state,
             actions.decision,
@@ -146,6 +155,7 @@ class Handlers:
             state_history=state_history,
             before=before,
         )
+        return replace(change, trace=span.trace) if span.trace else change
 
     def _state(self, job: Job) -> State:
         blueprint = self._blueprints.get(job.blueprint)
@@ -158,6 +168,7 @@ class Handlers:
         return state
 
     def _raised(self, job: Job, error: BaseException, took: int, before: tuple[HistoryEvent, ...]) -> Change:
+        self._metrics.handler_failures.add(job.blueprint)
         ours = isinstance(error, HolonError)
         code = error.code if isinstance(error, HolonError) else "HANDLER_ERROR"
         message = error.message if isinstance(error, HolonError) else f"{type(error).__name__}: {error}"

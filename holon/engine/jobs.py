@@ -23,6 +23,7 @@ from holon.engine.slots import Slots, Wanted
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
 from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.randomness import random_id
+from holon.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Jobs:
         dispatcher: Dispatcher,
         fusing: Fusing,
         max_payload: int,
+        telemetry: Telemetry,
     ) -> None:
         self._store = store
         self._slots = slots
@@ -90,6 +92,8 @@ class Jobs:
         self._dispatcher = dispatcher
         self._fusing = fusing
         self._max_payload = max_payload
+        self._metrics = telemetry.metrics
+        self._tracing = telemetry.tracing
 
     async def create(self, owner: str, asked: Creating) -> Accepted:
         """Create a job; it is durable when this returns.
@@ -112,25 +116,32 @@ class Jobs:
             )
         text = encode(data, self._max_payload, "initial_data")
         now = self._store.now()
+        job_id = f"0-{random_id()}"
+        span = self._tracing.job(job_id, blueprint.name, asked.trace)
         job = Job(
-            id=f"0-{random_id()}",
+            id=job_id,
             blueprint=blueprint.name,
             owner=owner,
             initial_data=data,
             current_state=blueprint.start.name,
             dispatch_timeout=_timeout("dispatch_timeout", asked.dispatch_timeout),
             result_timeout=_timeout("result_timeout", asked.result_timeout),
-            trace=asked.trace,
+            trace=span.trace,
             created_at=now,
         )
         details = {"blueprint": job.blueprint}
         created = HistoryEvent("job_created", now, job.current_state, details=details)
         new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text, job))
-        job_id, creation = await self._write(new)
+        try:
+            job_id, creation = await self._write(new)
+        finally:
+            span.end()
         if creation is Creation.CONFLICT:
             raise AlreadyExists(
                 f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
             )
+        if creation is Creation.CREATED:
+            self._metrics.created.add(blueprint.name)
         return Accepted(job_id, creation is Creation.EXISTING)
 
     async def _write(self, new: NewJob) -> tuple[str, Creation]:
@@ -156,6 +167,7 @@ class Jobs:
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
         if reply.jobs[0][1] is Creation.CREATED:
             self._fusing.mirror.keep(plan.step.job)
+            self._metrics.written(plan.step.job, self._store.now())
             await self._dispatcher.wait_without(seats, plan.needs)
         return reply.jobs[0]
 

@@ -21,6 +21,7 @@ from holon.engine.planning import Planner
 from holon.engine.slots import Slots
 from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Claim, Committed, Storage
+from holon.telemetry.metrics import EngineMetrics
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Tools:
     dispatcher: Dispatcher
     fusing: Fusing
     max_deliveries: int
+    metrics: EngineMetrics
 
 
 class Run:
@@ -103,11 +105,18 @@ class Run:
         if isinstance(event, TaskEnded):
             data = decode(event.outcome.data, "the data of a result") or {}
             details = decode(event.outcome.error.details, "the details of an error") if event.outcome.error else None
-        return machine.react(self._job, event, data, details, self._now())
+        change = machine.react(self._job, event, data, details, self._now())
+        if change is not None and isinstance(event, TaskEnded):
+            self._tools.metrics.outcome(self._job.blueprint, event.outcome)
+        return change
 
     async def _branches(self, job: Job) -> dict[str, Any]:
         if job.aggregates is None:
             return {}
+        branches = await self._tools.store.branches(job.id, job.aggregates)
+        if not job.failures:
+            for _, outcome in branches:
+                self._tools.metrics.outcome(job.blueprint, outcome)
         return {
             task_id: machine.branch_result(
                 job.id,
@@ -116,7 +125,7 @@ class Run:
                 decode(outcome.data, "the data of a branch"),
                 decode(outcome.error.details, "the details of an error") if outcome.error else None,
             )
-            for task_id, outcome in await self._tools.store.branches(job.id, job.aggregates)
+            for task_id, outcome in branches
         }
 
     def _crashed(self) -> Change:
@@ -147,10 +156,12 @@ class Run:
         finally:
             tools.dispatcher.settle(seats, reply.leased if reply is not None else None)
         if reply.conflict:
+            tools.metrics.void.add()
             log.warning(
                 "job %s: another node took its claim over; this run is void", step.job.id, extra={"job_id": step.job.id}
             )
             return False
+        tools.metrics.written(step.job, self._now())
         await tools.dispatcher.wait_without(seats, plan.needs)
         if not reply.cancel_pending:
             tools.fusing.mirror.keep(step.job)

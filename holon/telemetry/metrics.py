@@ -1,0 +1,93 @@
+"""Telemetry: what the rooms of a node count while it runs. `docs/observability.md` lists it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from holon.domain.job import Job, Status
+from holon.domain.task import DISPATCH_TIMEOUT, RESULT_TIMEOUT, TIMEOUT_ERROR, Outcome
+from holon.telemetry.series import Counter, Histogram
+from holon.telemetry.tracing import Tracing
+
+# Seconds: of calls, and of jobs.
+SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0, 86_400.0)
+GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+_TIMEOUTS = {DISPATCH_TIMEOUT: "dispatch", RESULT_TIMEOUT: "result", TIMEOUT_ERROR: "execution"}
+_FAILED = (Status.FAILED, Status.QUARANTINED)
+
+
+class EngineMetrics:
+    """What the engine counts: jobs, steps, tasks and their results."""
+
+    def __init__(self) -> None:
+        self.created = Counter("orchestrator_jobs", "Jobs that this node took.", "blueprint")
+        self.failed = Counter("orchestrator_jobs_failed", "Jobs that ended failed or quarantined.", "blueprint")
+        self.duration = Histogram(
+            "orchestrator_job_duration_seconds", "From a job's creation to its end.", LONG, "blueprint"
+        )
+        self.timeouts = Counter(
+            "orchestrator_jobs_timeouts", "Tasks that a timeout ended for good.", "blueprint", "type"
+        )
+        self.ignored = Counter("orchestrator_tasks_ignored", "Results that were not applied.", "reason")
+        self.ended = Counter("holon_jobs_ended", "Jobs that ended.", "blueprint", "status")
+        self.steps = Counter("holon_steps", "Steps of jobs that were written.", "blueprint")
+        self.void = Counter("holon_steps_void", "Steps that were void because another node had taken the job over.")
+        self.handler_failures = Counter("holon_handler_failures", "Runs of handlers that failed.", "blueprint")
+        self.offers = Counter("holon_task_offers", "Tasks offered to workers.")
+        self.handbacks = Counter("holon_task_handbacks", "Offers and tasks that came back without a result.")
+        self.results = Counter("holon_task_results", "Results of workers, by what became of them.", "verdict")
+
+    def known(self, blueprint: str) -> None:
+        """Show a blueprint of which there was no job yet, so that its first one is seen as one more."""
+        for figure in (self.created, self.failed, self.steps):
+            figure.add(blueprint, by=0)
+
+    def written(self, job: Job, now: int) -> None:
+        """A step was written; this is its job after it, and the time in epoch milliseconds."""
+        self.steps.add(job.blueprint)
+        if job.status.terminal:
+            self.ended.add(job.blueprint, job.status.value)
+            if job.status in _FAILED:
+                self.failed.add(job.blueprint)
+            if job.created_at:
+                self.duration.observe((now - job.created_at) / 1000, job.blueprint)
+
+    def outcome(self, blueprint: str, outcome: Outcome) -> None:
+        """A job learns how a task of its ended, for good."""
+        kind = _TIMEOUTS.get(outcome.error.code) if outcome.error is not None else None
+        if kind is not None:
+            self.timeouts.add(blueprint, kind)
+
+
+class StoreMetrics:
+    """What a store with threads of its own counts."""
+
+    def __init__(self) -> None:
+        self.calls = Histogram(
+            "holon_store_call_seconds", "Calls of the store, from the call to the reply.", SHORT, "lane"
+        )
+        self.groups = Histogram("holon_store_group_calls", "Calls that shared one turn of the thread.", GROUPS, "lane")
+        self.writes = Histogram("holon_store_transaction_seconds", "Transactions, with their sync to the disk.", SHORT)
+        self.failures = Counter("holon_store_failures", "Calls that the store refused or failed.", "lane")
+        self.history = Counter("holon_history_events", "Events of history that were written.")
+
+
+class StreamMetrics:
+    """What the worker door counts."""
+
+    def __init__(self) -> None:
+        self.opened = Counter("holon_sessions_opened", "Sessions of workers that opened.")
+        self.ended = Counter("holon_sessions_ended", "Sessions of workers that ended, and why.", "reason")
+        self.received = Counter("holon_stream_frames_received", "Messages that workers sent.")
+        self.sent = Counter("holon_stream_frames_sent", "Messages that were sent to workers.")
+        self.refusals = Counter("holon_stream_refusals", "Messages of workers that were refused, and why.", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What the engine tells of itself while it runs."""
+
+    metrics: EngineMetrics = field(default_factory=EngineMetrics)
+    tracing: Tracing = field(default_factory=Tracing)
