@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import holon
 from holon.config import Config
 from holon.engine.core import EngineSettings
 from holon.ports import StoreSettings
@@ -73,4 +74,5 @@ def http_settings(config: Config) -> HttpSettings:
         max_body=config.HTTP_BODY_MAX_BYTES,
         reuse_port=config.REUSE_PORT,
         docs=config.API_DOCS,
+        version=holon.__version__,
     )

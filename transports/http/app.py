@@ -42,7 +42,7 @@ class App:
         blueprints: those with a path get a route; one that is registered later gets none.
         max_body: the most bytes that a request's body may have.
         metrics: what is measured, as text, and its media type; None has no such route.
-        docs: show the OpenAPI document and its page.
+        docs: the node's version, for the OpenAPI document; None shows neither that nor its page.
     Raises:
         BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
@@ -54,7 +54,7 @@ class App:
         gate: TokenGate,
         max_body: int,
         metrics: Metrics | None = None,
-        docs: bool = True,
+        docs: str | None = None,
     ) -> None:
         routes = JobRoutes(jobs)
         self.draining = False
@@ -69,8 +69,8 @@ class App:
             own.append(operations.metrics(partial(_measured, metrics)))
         started = [blueprint for blueprint in blueprints if blueprint.path]
         creations = [operations.creation(routes, blueprint) for blueprint in started]
-        if docs:
-            own += pages([*creations, *own])
+        if docs is not None:
+            own += pages([*creations, *own], docs)
         for operation in own:
             self._add(operation)
         for blueprint in started:

@@ -35,6 +35,7 @@ class HttpSettings:
         keep_alive: seconds that a connection may be idle.
         silence: seconds that a request may take to come in, and that its body may pause.
         docs: show the OpenAPI document and its page.
+        version: the node's, for that document.
     """
 
     host: str = "127.0.0.1"
@@ -44,6 +45,7 @@ class HttpSettings:
     keep_alive: int = 30
     silence: float = 30.0
     docs: bool = True
+    version: str = ""
 
 
 class HttpDoor:
@@ -70,7 +72,8 @@ class HttpDoor:
         metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
-        self._app = App(jobs, blueprints, gate, settings.max_body, metrics, settings.docs)
+        docs = settings.version if settings.docs else None
+        self._app = App(jobs, blueprints, gate, settings.max_body, metrics, docs)
         self._state = ServerState()
         self._listeners: list[asyncio.Server] = []
         self._port = settings.port

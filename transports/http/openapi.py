@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-import holon
 from holon.domain.blueprint import Blueprint
 from holon.engine.contracts import Contracts
 from transports.http.contracts import ANYTHING, COMPONENTS, as_component
@@ -25,8 +24,12 @@ _ABOUT = (
 )
 
 
-def written(operations: Iterable[Operation]) -> bytes:
-    """Return the document of these calls, as JSON text."""
+def written(operations: Iterable[Operation], version: str) -> bytes:
+    """Return the document of these calls, as JSON text.
+
+    Arguments:
+        version: the node's.
+    """
     paths: dict[str, dict[str, Any]] = {}
     schemas: dict[str, Schema] = {"Error": ERROR, "Anything": ANYTHING, **SHAPES}
     for operation in operations:
@@ -37,7 +40,7 @@ def written(operations: Iterable[Operation]) -> bytes:
     return orjson.dumps(
         {
             "openapi": "3.1.0",
-            "info": {"title": "Holon node", "version": holon.__version__, "description": _ABOUT},
+            "info": {"title": "Holon node", "version": version, "description": _ABOUT},
             "servers": [{"url": "/"}],
             "security": [{"ClientToken": []}],
             "tags": [{"name": "create"}, {"name": "jobs"}, {"name": "public", "description": "Without a token"}],

@@ -36,8 +36,12 @@ _GUARDED = (
 )
 
 
-def pages(operations: Iterable[Operation]) -> list[Operation]:
-    """Return the calls that show what the door can do: its own operations, and these."""
+def pages(operations: Iterable[Operation], version: str) -> list[Operation]:
+    """Return the calls that show what the door can do: these operations, and themselves.
+
+    Arguments:
+        version: the node's.
+    """
     text = b""
 
     async def openapi(_: Request) -> Reply:
@@ -51,7 +55,7 @@ def pages(operations: Iterable[Operation]) -> list[Operation]:
             for name, kind in _FILES.items()
         ),
     ]
-    text = written([*operations, *shown])
+    text = written([*operations, *shown], version)
     return shown
 
 
