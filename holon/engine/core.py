@@ -24,6 +24,7 @@ from holon.engine.touches import Touches
 from holon.engine.wakeups import Wakeups
 from holon.engine.workers import Workers
 from holon.ports import Storage, StoreSettings
+from holon.telemetry.metrics import Telemetry
 
 
 @value
@@ -45,25 +46,45 @@ class Engine:
 
     Arguments:
         store: an open store, with these settings.
+        telemetry: where it counts what it does, and traces it.
     """
 
-    def __init__(self, store: Storage, store_settings: StoreSettings, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        store: Storage,
+        store_settings: StoreSettings,
+        settings: EngineSettings,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        telemetry = telemetry or Telemetry()
         contracts = Contracts()
         retry = RetryPolicy(settings.max_retries, settings.retry_first, settings.retry_longest)
         limits = Limits(settings.max_transitions, settings.execution_timeout, retry)
         self.store = store
+        self.metrics = telemetry.metrics
         self.blueprints = Blueprints(contracts)
         self.slots = Slots(settings.concurrent_jobs)
-        self.dispatcher = Dispatcher(store)
+        self.dispatcher = Dispatcher(store, telemetry)
         needs = Needs(contracts, store)
         self.touches = Touches(store, self.dispatcher, min(1.0, store_settings.lease / 6_000))
-        handlers = Handlers(self.blueprints, limits, store.now)
+        handlers = Handlers(self.blueprints, limits, store.now, telemetry)
         planner = Planner(needs, settings.max_payload)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
-        results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload)
-        self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts)
-        self.jobs = Jobs(store, self.slots, self.blueprints, contracts, self.dispatcher, fusing, settings.max_payload)
-        tools = Tools(store, self.slots, handlers, planner, self.dispatcher, fusing, store_settings.max_deliveries)
+        results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
+        self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts, telemetry.metrics)
+        self.jobs = Jobs(
+            store, self.slots, self.blueprints, contracts, self.dispatcher, fusing, settings.max_payload, telemetry
+        )
+        tools = Tools(
+            store,
+            self.slots,
+            handlers,
+            planner,
+            self.dispatcher,
+            fusing,
+            store_settings.max_deliveries,
+            telemetry.metrics,
+        )
         self._executor = Executor(tools, store_settings.claim)
         self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs)
         self._retention = Retention(store, settings.job_retention)
