@@ -11,8 +11,10 @@ from typing import Any
 import orjson
 
 from holon.worker import TaskError, Worker
+from holon.worker.timing import Timing
 
-worker = Worker(max_concurrent=int(os.environ.get("MAX_CONCURRENT", "100")))
+# A node that is killed every few seconds is met again soon.
+worker = Worker(max_concurrent=int(os.environ.get("MAX_CONCURRENT", "100")), timing=Timing(reconnect_longest=1.0))
 LOG = Path(os.environ["WORK_LOG"]).open("ab", buffering=0)  # noqa: SIM115  open as long as the process
 
 

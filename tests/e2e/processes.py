@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from inspect import isawaitable
 from pathlib import Path
@@ -240,3 +241,30 @@ def work_log(folder: Path, name: str) -> list[dict[str, Any]]:
     path = folder / f"{name}.work"
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [orjson.loads(line) for line in lines if line.endswith(b"}")]
+
+
+class WorkLogs:
+    """Follows what workers write down: how many tasks they began and ended so far, however often each."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self._paths = {folder / f"{name}.work": 0 for name in names}
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def begun(self) -> int:
+        return self._counted()["begin"]
+
+    @property
+    def ended(self) -> int:
+        return self._counted()["end"]
+
+    def _counted(self) -> Counter[str]:
+        for path, at in self._paths.items():
+            if path.exists():
+                with path.open("rb") as log:
+                    log.seek(at)
+                    new = log.read()
+                whole = new[: new.rfind(b"\n") + 1]
+                self._paths[path] = at + len(whole)
+                self._counts.update(orjson.loads(line)["what"] for line in whole.splitlines())
+        return self._counts

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Measured
-from tests.e2e.processes import Node, ended_with_test, until, work_log
+from tests.e2e.processes import Node, WorkLogs, ended_with_test, until, work_log
 
 BLUEPRINTS = Path(__file__).parent / "blueprints"
 KILLS = 20
@@ -42,19 +42,22 @@ async def test_i1_i3_every_accepted_job_ends_once_though_the_node_is_killed_twen
             await worker.start()
         accepted: dict[str, int] = {}
         numbers = iter(range(1_000_000))
+        logs = WorkLogs(tmp_path, "w1", "w2")
         enough = asyncio.Event()
 
         async def submit() -> None:
             while not enough.is_set():
+                await until(lambda: enough.is_set() or len(accepted) - logs.ended < 400, "there is room for more", 120)
                 n = next(numbers)
-                seconds = chance.uniform(0.2, 1.0)
-                accepted[await node.create("/jobs/echo", {"n": n, "seconds": seconds})] = n
-                if len(accepted) - KILLS * 20 > 400:
-                    return
+                accepted[await node.create("/jobs/echo", {"n": n, "seconds": chance.uniform(1.0, 3.0)})] = n
 
-        clients = [asyncio.create_task(submit()) for _ in range(48)]
+        def busy() -> bool:
+            return logs.begun - logs.ended >= 100 and len(accepted) - logs.begun >= 100
+
+        clients = [asyncio.create_task(submit()) for _ in range(32)]
         for _ in range(KILLS):
-            await asyncio.sleep(chance.uniform(0.1, 1.2))
+            await until(busy, "100 tasks run and 100 jobs wait", 120)
+            await asyncio.sleep(chance.uniform(0, 0.5))
             await node.process.end()
             await node.start()
         enough.set()
