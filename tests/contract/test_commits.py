@@ -12,7 +12,7 @@ from holon.errors import InvalidArgument, TooLarge
 from tests.contract.world import Factory, World
 
 
-async def test_a_step_lands_with_all_its_effects(world: World) -> None:
+async def test_i2_a_step_lands_with_all_its_effects(world: World) -> None:
     claim = await world.start()
     step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim),), wake_after=5_000)
     done = await world.commit(step)

@@ -13,7 +13,7 @@ async def fill(world: World, n: int) -> None:
         await world.dispatch()
 
 
-async def test_a_worker_is_offered_no_more_than_its_credits(world: World) -> None:
+async def test_i4_a_worker_is_offered_no_more_than_its_credits(world: World) -> None:
     hand = await world.hand(credits=2)
     await fill(world, 4)
     assert len(await world.lease(hand.seat(10))) == 2

@@ -84,7 +84,7 @@ async def test_a_first_step_over_the_limit_of_a_state_creates_nothing(store: Any
     assert await world.storage.job(new.job.id) is None
 
 
-async def test_an_outcome_is_applied_together_with_the_step_decided_upon_it(world: World) -> None:
+async def test_i2_an_outcome_is_applied_together_with_the_step_decided_upon_it(world: World) -> None:
     offer, job = await dispatched(world)
     done = await complete(world, offer, unclaimed(world, job, Status.FINISHED))
     assert (done.verdicts, done.landed) == ((None,), frozenset({offer.lease_id}))

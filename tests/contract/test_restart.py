@@ -9,7 +9,7 @@ from holon.ports import Appended, Creation, JobFilter, Progress, Superseded
 from tests.contract.world import Factory, T, U
 
 
-async def test_an_acknowledged_job_survives(durable: Factory) -> None:
+async def test_i1_an_acknowledged_job_survives(durable: Factory) -> None:
     world = await durable()
     new = world.new_job(data={"n": 2**60 + 1, "x": 3.0})
     await world.storage.create_jobs([new], 0)
@@ -158,7 +158,7 @@ async def test_what_was_purged_stays_gone(durable: Factory) -> None:
     assert await world.told(claim.job.id) == []
 
 
-async def test_the_time_never_goes_backwards_within_a_file(durable: Factory) -> None:
+async def test_i9_the_time_never_goes_backwards_within_a_file(durable: Factory) -> None:
     world = await durable()
     world.clock.advance(60_000)
     claim = await world.start()

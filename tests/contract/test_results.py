@@ -54,7 +54,7 @@ async def test_a_result_may_come_through_another_session_of_its_worker(world: Wo
     assert await world.complete(offer) is None
 
 
-async def test_a_repeated_result_is_committed_again_and_applied_once(world: World) -> None:
+async def test_i3_a_repeated_result_is_committed_again_and_applied_once(world: World) -> None:
     offer = await world.accepted(await world.hand())
     assert await world.complete(offer) is None
     assert await world.complete(offer) is None
@@ -102,7 +102,7 @@ async def test_a_late_result_is_applied_as_long_as_nobody_else_got_the_lease(wor
     assert await world.ready() == [offer.job_id]
 
 
-async def test_a_result_under_an_earlier_lease_is_superseded_and_not_applied(world: World) -> None:
+async def test_i3_a_result_under_an_earlier_lease_is_superseded_and_not_applied(world: World) -> None:
     hand, other = await world.hand(), await world.hand("w2")
     offer = await world.accepted(hand)
     await world.after(world.settings.lease)

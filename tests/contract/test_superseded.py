@@ -65,7 +65,7 @@ async def test_job_already_terminated(world: World) -> None:
     assert await world.complete(offer) is Superseded.JOB_ALREADY_TERMINATED
 
 
-async def test_worker_mismatch(world: World) -> None:
+async def test_i5_worker_mismatch(world: World) -> None:
     await world.hand("w2")
     offer = await world.accepted(await world.hand())
     assert await world.complete(offer, worker_id="w2") is Superseded.WORKER_MISMATCH

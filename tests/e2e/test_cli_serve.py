@@ -33,7 +33,7 @@ def started() -> Iterator[list[Started]]:
         one.kill()
 
 
-def test_a_node_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, started: list[Started]) -> None:
+def test_i10_a_node_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, started: list[Started]) -> None:
     node, doors = serve(folder, env={"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN})
     started.append(node)
     assert doors.keys() == {"http", "workers", "clients"}

@@ -33,7 +33,7 @@ async def world(tmp_path: Path, faults: Faults) -> AsyncIterator[World]:
     await world.close()
 
 
-async def test_no_reply_leaves_before_its_commit(world: World, faults: Faults) -> None:
+async def test_i1_no_reply_leaves_before_its_commit(world: World, faults: Faults) -> None:
     async with faults.held_up(world):
         new = world.new_job()
         creating = asyncio.create_task(world.storage.create_jobs([new], 0))
@@ -52,7 +52,7 @@ async def test_calls_that_come_in_while_a_transaction_runs_share_the_next(world:
     assert faults.commits == before + 1
 
 
-async def test_a_transaction_has_a_bounded_number_of_operations(world: World, faults: Faults) -> None:
+async def test_i8_a_transaction_has_a_bounded_number_of_operations(world: World, faults: Faults) -> None:
     async with faults.held_up(world):
         before = faults.commits
         creating = [asyncio.create_task(world.create()) for _ in range(257)]
@@ -82,7 +82,7 @@ async def test_what_is_not_kept_in_the_file_costs_no_commit(world: World, faults
     assert faults.commits == before
 
 
-async def test_when_the_disk_is_full_everybody_is_told_and_no_job_of_the_group_exists(
+async def test_i2_when_the_disk_is_full_everybody_is_told_and_no_job_of_the_group_exists(
     world: World, faults: Faults
 ) -> None:
     kept = await world.create()
@@ -106,7 +106,7 @@ async def test_when_the_disk_is_full_everybody_is_told_and_no_job_of_the_group_e
     assert {kept, *(new.job.id for new in group)} <= set(await world.ready())
 
 
-async def test_a_commit_that_fails_takes_its_whole_group_back(world: World, faults: Faults) -> None:
+async def test_i2_a_commit_that_fails_takes_its_whole_group_back(world: World, faults: Faults) -> None:
     hand = await world.hand()
     offer = await world.accepted(hand)
     claim = await world.start()

@@ -104,7 +104,7 @@ async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
         await SqliteStorage(tmp_path, SETTINGS).__aenter__()
 
 
-async def test_the_clock_never_goes_backwards_within_a_file(tmp_path: Path) -> None:
+async def test_i9_the_clock_never_goes_backwards_within_a_file(tmp_path: Path) -> None:
     path = tmp_path / "holon.db"
     async with SqliteStorage(path, SETTINGS, ManualClock(2_000_000)) as store:
         await store.create_jobs([new("0-a")], 0)
@@ -187,7 +187,7 @@ asyncio.run(main())
 """
 
 
-def test_every_acknowledged_job_survives_a_kill_and_the_lock_does_not(tmp_path: Path) -> None:
+def test_i1_every_acknowledged_job_survives_a_kill_and_the_lock_does_not(tmp_path: Path) -> None:
     path = tmp_path / "holon.db"
 
     async def missing(jobs: list[str]) -> list[str]:

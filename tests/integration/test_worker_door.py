@@ -99,7 +99,7 @@ async def test_a_new_catalog_replaces_the_earlier_one_and_an_older_one_is_ignore
 # Credits ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_worker_never_holds_more_tasks_than_it_granted() -> None:
+async def test_i4_a_worker_never_holds_more_tasks_than_it_granted() -> None:
     async with a_node() as node:
         worker = await node.worker(credits=3)
         jobs = [await node.create(n=n) for n in range(20)]
@@ -208,7 +208,7 @@ async def test_a_lease_that_a_heartbeat_lists_and_nobody_gave_is_to_be_stopped()
         await worker.expect("heartbeat_ack")
 
 
-async def test_control_goes_before_data_and_a_stopped_offer_that_was_not_sent_never_is() -> None:
+async def test_i4_control_goes_before_data_and_a_stopped_offer_that_was_not_sent_never_is() -> None:
     async with a_node() as node:
         worker = await node.worker(credits=100)
         wide = "x" * 200_000

@@ -80,7 +80,7 @@ async def test_an_action_that_cannot_be_is_an_error_of_the_handler(start: Start,
         assert (job.status, code_and_message(job)[0]) == ("quarantined", "ACTION_INVALID")
 
 
-async def test_a_job_that_goes_round_is_stopped_at_the_limit_of_transitions(start: Start) -> None:
+async def test_i8_a_job_that_goes_round_is_stopped_at_the_limit_of_transitions(start: Start) -> None:
     bp = blueprint()
 
     @bp.handler(is_start=True)
@@ -117,7 +117,7 @@ async def test_a_state_history_that_json_cannot_hold_is_an_error_of_the_handler(
         assert len(await history(node, job.id, "state_failed")) == 2
 
 
-async def test_a_state_over_the_limit_fails_the_job(start: Start) -> None:
+async def test_i8_a_state_over_the_limit_fails_the_job(start: Start) -> None:
     bp = blueprint()
 
     @bp.handler(is_start=True)

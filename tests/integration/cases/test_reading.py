@@ -225,7 +225,7 @@ async def test_a_list_that_cannot_be_given_is_refused_by_grpc_with_the_same_fiel
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_a_foreign_job_looks_like_one_that_does_not_exist(kind: str, tmp_path: Path) -> None:
+async def test_i5_a_foreign_job_looks_like_one_that_does_not_exist(kind: str, tmp_path: Path) -> None:
     settings = StoreSettings(node_id="before")
     foreign = DomainJob(f"0-{uuid.uuid4().hex}", "one_task", "somebody-else", {}, "start")
     async with AsyncExitStack() as stack:

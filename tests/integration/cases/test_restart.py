@@ -90,7 +90,7 @@ async def test_a_back_off_goes_on_and_a_cancel_still_reaches_it(start: Start, wh
         assert (await ended(node, job_id)).status == "cancelled"
 
 
-async def test_a_handler_that_runs_when_the_node_stops_is_waited_for(start: Start) -> None:
+async def test_i10_a_handler_that_runs_when_the_node_stops_is_waited_for(start: Start) -> None:
     bp = Blueprint("bp", api_endpoint="/jobs/bp")
     began, go_on = asyncio.Event(), asyncio.Event()
 
