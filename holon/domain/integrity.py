@@ -39,7 +39,7 @@ def check(blueprint: Blueprint) -> list[Problem]:
     except BlueprintError as error:
         start = None
         problems.append(Problem("error", None, error.message))
-    targets = {state.name: _targets(state) for state in blueprint.states.values()}
+    targets = {state.name: targets_at(state) for state in blueprint.states.values()}
     for state in blueprint.states.values():
         problems.extend(_input(blueprint, state))
         problems.extend(_dangling(blueprint, state, targets[state.name]))
@@ -66,7 +66,8 @@ def _input(blueprint: Blueprint, state: State) -> list[Problem]:
     return [Problem("error", state.name, why)]
 
 
-def _targets(state: State) -> Targets:
+def targets_at(state: State) -> Targets:
+    """What the handler of a state can lead to, through its decorators too."""
     found = targets_of(state.function.__code__)
     plain = inspect.unwrap(state.function)
     if plain is not state.function:
@@ -78,11 +79,11 @@ def _targets(state: State) -> Targets:
 
 def _dangling(blueprint: Blueprint, state: State, targets: Targets) -> list[Problem]:
     problems = []
-    for target in sorted(targets.constants, key=lambda one: (one.line or 0, one.action, str(one.value))):
+    for target in sorted(targets.constants, key=lambda one: (one.line or 0, one.action, str(one.value), one.label)):
         if target.value not in blueprint.states:
             text = f"{_place(state, target)}: {target.action} leads to {target.value!r}, which is no state"
             problems.append(Problem("error", state.name, f"{text} of blueprint {blueprint.name!r}"))
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, Targets]) -> list[Problem]:

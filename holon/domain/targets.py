@@ -22,11 +22,15 @@ _MAX_VISITS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A constant that stands where a state's name should: in which action, on which line of the file."""
+    """A constant that stands where a state's name should: in which action, on which line of the file.
+
+    `label` is what leads there, where that is a constant too: a worker's status.
+    """
 
     action: str
     value: Any
     line: int | None
+    label: str = ""
 
 
 @dataclass(slots=True)
@@ -51,6 +55,7 @@ class _Constant:
 
 @dataclass(frozen=True, slots=True)
 class _Dictionary:
+    keys: tuple[Any, ...]
     values: tuple[Any, ...]
 
 
@@ -151,11 +156,12 @@ class _Walk:
             rest, (first, *between, last) = _pop(stack, arg)
             return (*rest, last, *between, first)
         if name == "BUILD_CONST_KEY_MAP":
-            rest, (*values, _) = _pop(stack, arg + 1)
-            return (*rest, _Dictionary(tuple(values)))
+            rest, (*values, names) = _pop(stack, arg + 1)
+            keys = tuple(map(_Constant, names.value)) if isinstance(names, _Constant) else (None,) * arg
+            return (*rest, _Dictionary(keys, tuple(values)))
         if name == "BUILD_MAP":
             rest, items = _pop(stack, 2 * arg)
-            return (*rest, _Dictionary(items[1::2]))
+            return (*rest, _Dictionary(items[::2], items[1::2]))
         return _shift(one, stack)
 
     def _load(self, variable: str, one: dis.Instruction) -> _Receiver | None:
@@ -210,15 +216,16 @@ class _Walk:
         else:
             return
         if action != "dispatch_task":
-            values: tuple[Any, ...] = (given,)
+            ways: tuple[tuple[Any, Any], ...] = ((None, given),)
         elif isinstance(given, _Dictionary):
-            values = given.values
+            ways = tuple(zip(given.keys, given.values, strict=True))
         else:
             # `None` stands for no transitions; anything else is built out of sight.
-            values = () if given == _Constant(None) else (None,)
-        for value in values:
+            ways = () if given == _Constant(None) else ((None, None),)
+        for key, value in ways:
             if isinstance(value, _Constant):
-                self.found.constants.add(Target(action, value.value, line))
+                label = key.value if isinstance(key, _Constant) and isinstance(key.value, str) else ""
+                self.found.constants.add(Target(action, value.value, line, label))
             else:
                 self.found.open = True
 

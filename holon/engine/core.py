@@ -11,6 +11,7 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.executor import Executor
+from holon.engine.fleet import Fleet
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
 from holon.engine.jobs import Jobs
@@ -22,6 +23,7 @@ from holon.engine.run import Tools
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
 from holon.engine.wakeups import Wakeups
+from holon.engine.watching import Watching
 from holon.engine.workers import Workers
 from holon.ports import Storage, StoreSettings
 from holon.telemetry.metrics import Telemetry
@@ -39,10 +41,11 @@ class EngineSettings:
     execution_timeout: int = 300_000
     max_payload: int = 2**20
     job_retention: int = 7 * 86_400_000
+    watch_idle: int = 20_000
 
 
 class Engine:
-    """All of the engine over one store. `run` is its loops; `jobs` and `workers` are what doors call.
+    """All of the engine over one store. `run` is its loops; `jobs`, `watching` and `workers` are what doors call.
 
     Arguments:
         store: an open store, with these settings.
@@ -65,13 +68,16 @@ class Engine:
         self.blueprints = Blueprints(contracts)
         self.slots = Slots(settings.concurrent_jobs)
         self.dispatcher = Dispatcher(store, telemetry)
+        self.fleet = Fleet(self.dispatcher, store.now)
         needs = Needs(contracts, store)
         self.touches = Touches(store, self.dispatcher, min(1.0, store_settings.lease / 6_000))
         handlers = Handlers(self.blueprints, limits, store.now, telemetry)
         planner = Planner(needs, settings.max_payload)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
-        self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts, telemetry.metrics)
+        self.workers = Workers(
+            store, self.dispatcher, self.touches, results, needs, contracts, telemetry.metrics, self.fleet
+        )
         self.jobs = Jobs(
             store, self.slots, self.blueprints, contracts, self.dispatcher, fusing, settings.max_payload, telemetry
         )
@@ -86,7 +92,8 @@ class Engine:
             telemetry.metrics,
         )
         self._executor = Executor(tools, store_settings.claim)
-        self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs)
+        self.watching = Watching(store, self.jobs, settings.watch_idle / 1000)
+        self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs, self.watching)
         self._retention = Retention(store, settings.job_retention)
 
     def __repr__(self) -> str:
@@ -99,6 +106,7 @@ class Engine:
             loops.create_task(self.dispatcher.run(), name="dispatcher")
             loops.create_task(self.touches.run(), name="touches")
             loops.create_task(self._wakeups.run(), name="wakeups")
+            loops.create_task(self.watching.run(), name="watching")
             loops.create_task(self._retention.run(), name="retention")
 
     async def drain(self) -> None:

@@ -10,6 +10,7 @@ from holon.engine.dispatcher import Dispatcher
 from holon.engine.needs import Needs
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
+from holon.engine.watching import Watching
 from holon.errors import StoreUnavailable
 from holon.ports import Fired, Storage
 
@@ -22,14 +23,23 @@ LOOK_EVERY_S = 10.0
 
 
 class Wakeups:
-    """Claims what is ready, fires what is due, spawns what is wanted, and asks for stops."""
+    """Claims what is ready, fires what is due, spawns what is wanted, asks for stops, and wakes who watches."""
 
-    def __init__(self, store: Storage, slots: Slots, dispatcher: Dispatcher, touches: Touches, needs: Needs) -> None:
+    def __init__(
+        self,
+        store: Storage,
+        slots: Slots,
+        dispatcher: Dispatcher,
+        touches: Touches,
+        needs: Needs,
+        watching: Watching,
+    ) -> None:
         self._store = store
         self._slots = slots
         self._dispatcher = dispatcher
         self._touches = touches
         self._needs = needs
+        self._watching = watching
         self._ready = asyncio.Event()
         self._timer = asyncio.Event()
         self._due: int | None = 0
@@ -47,6 +57,7 @@ class Wakeups:
 
     async def _listen(self) -> None:
         async for hint in self._store.hints():
+            self._watching.changed(hint.jobs)
             if hint.ready:
                 self._ready.set()
             if hint.stops:

@@ -6,12 +6,13 @@ import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from holon.domain.fleet import Catalog, Skill
 from holon.domain.matching import Offering
 from holon.domain.value import value
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher, Session
+from holon.engine.fleet import Fleet
 from holon.engine.needs import Needs
 from holon.engine.results import Answer, Reported, Results
 from holon.engine.touches import Touches, lease_of
@@ -23,29 +24,20 @@ log = logging.getLogger(__name__)
 
 
 @value
-class Skill:
-    """One skill that a worker offers, with its schemas as JSON schema."""
-
-    name: str
-    version: str = ""
-    type: str = ""
-    input_schema: Mapping[str, Any] | None = None
-    output_schema: Mapping[str, Any] | None = None
-
-
-@value
 class Joining:
     """What a worker says when it opens a session.
 
     `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
-    that moves to a new stream does not replace itself.
+    that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
     """
 
     worker_id: str
     credits: int
-    skills: Sequence[Skill]
+    catalog: Catalog
     resumed: Sequence[tuple[str, str]] = ()
     instance_id: str = ""
+    sdk: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -79,6 +71,7 @@ class Workers:
         needs: Needs,
         contracts: Contracts,
         metrics: EngineMetrics,
+        fleet: Fleet,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -87,6 +80,7 @@ class Workers:
         self._needs = needs
         self._contracts = contracts
         self._metrics = metrics
+        self._fleet = fleet
         self._draining = False
 
     def __repr__(self) -> str:
@@ -99,7 +93,7 @@ class Workers:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used.
             StoreUnavailable: the store is away; try again.
         """
-        offerings, outputs = await self._offerings(joining.skills)
+        offerings, outputs = await self._offerings(joining.catalog.skills)
         session_id = secrets.token_hex(12)
         opened = await self._store.open_session(
             Opening(joining.worker_id, session_id, joining.credits, tuple(joining.resumed))
@@ -110,6 +104,7 @@ class Workers:
         session.accepted = set(session.leases)
         if opened.replaced is not None:
             self._replace(opened.replaced, joining.instance_id)
+        self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog)
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:
             self._dispatcher.look()
@@ -136,13 +131,14 @@ class Workers:
             outputs[skill.name] = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
         return offerings, outputs
 
-    async def offers(self, member: Member, skills: Sequence[Skill]) -> None:
-        """A worker offers other skills than before.
+    async def offers(self, member: Member, catalog: Catalog) -> None:
+        """A worker offers other things than before.
 
         Raises:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; what it offered before stays.
         """
-        offerings, member.output_contracts = await self._offerings(skills)
+        offerings, member.output_contracts = await self._offerings(catalog.skills)
+        self._fleet.offers(member.session, catalog)
         self._dispatcher.offers_changed(member.session, offerings)
 
     def heartbeat(self, member: Member, granted: int | None, held: Sequence[str] | None) -> Sequence[LeaseRef]:
@@ -153,6 +149,7 @@ class Workers:
             held: lease ids that it still holds, which accepts them; None: all that it accepted.
         """
         session = member.session
+        self._fleet.heard(session)
         if held is not None:
             session.accepted.update(lease_id for lease_id in held if lease_id in session.leases)
         listed = session.accepted if held is None else session.accepted.intersection(held)
@@ -194,11 +191,12 @@ class Workers:
 
     def drain(self, member: Member) -> None:
         """A worker takes no more tasks and will leave when it has ended those that it holds."""
-        member.session.taking = False
+        self._fleet.leaving(member.session)
 
     async def leave(self, member: Member) -> None:
         """A session has ended, however; its leases wait for a resume until their own deadline."""
         session = member.session
+        self._fleet.left(session)
         self._dispatcher.remove(session)
         try:
             await self._store.close_session(session.worker_id, session.session_id)
@@ -208,8 +206,8 @@ class Workers:
     def drain_all(self, time_left: int) -> None:
         """This node goes: its sessions get no more offers and are asked to move within `time_left` milliseconds."""
         self._draining = True
+        self._fleet.all_leaving()
         for session in list(self._dispatcher.sessions):
-            session.taking = False
             session.connection.go_away("DRAINING", "this node is shutting down", time_left)
 
     @property

@@ -10,11 +10,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import holon
 from holon.clock import Clock, SystemClock
 from holon.config import Config, StorageURI
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine
 from holon.engine.loader import load_directory
+from holon.engine.overview import Overview
 from holon.errors import HolonError
 from holon.node.settings import (
     client_door_settings,
@@ -68,6 +70,7 @@ class Node:
         self._storage = storage
         self._clock = clock or SystemClock()
         self._stop = asyncio.Event()
+        self._grace: float | None = None
         self._now = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -118,6 +121,18 @@ class Node:
             self._now.set()
         self._stop.set()
 
+    def drain(self, grace: float | None = None, reason: str = "") -> None:
+        """Drain and end, as a first `stop` does; a repeat changes nothing.
+
+        Arguments:
+            grace: how many seconds that may take; None is the setting's.
+            reason: for the log.
+        """
+        if not self._stop.is_set():
+            log.info("asked to drain: %s", reason or "no reason given")
+            self._grace = grace
+            self._stop.set()
+
     async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
         """Run, and stop at SIGTERM or SIGINT."""
         loop = asyncio.get_running_loop()
@@ -159,14 +174,21 @@ class Node:
             WorkerDoor(engine.workers, worker_door_settings(config), credentials, workers, self._clock)
         )
         client = await doors.enter_async_context(
-            ClientDoor(engine.jobs, client_door_settings(config), credentials, clients)
+            ClientDoor(
+                engine.jobs,
+                engine.watching,
+                Overview(engine, config.INSTANCE_ID, holon.__version__, self.drain),
+                client_door_settings(config),
+                credentials,
+                clients,
+            )
         )
         http = await doors.enter_async_context(HttpDoor(engine.jobs, engine.blueprints, http_settings(config), clients))
         return http, worker, client
 
     async def _drain(self, engine: Engine, http: HttpDoor, worker: WorkerDoor, client: ClientDoor) -> None:
         """Take nothing new, let what runs commit and workers bring their results; within the grace, or until `stop`."""
-        grace = self.config.SHUTDOWN_GRACE_SECONDS
+        grace = self.config.SHUTDOWN_GRACE_SECONDS if self._grace is None else self._grace
         log.info("draining, for at most %g s", grace)
         for door in (http, client, worker):
             door.drain()

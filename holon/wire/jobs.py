@@ -65,6 +65,7 @@ _FIELDS: Mapping[str, _Writer] = {
     "finished_at": _time("finished_at", lambda record: record.finished_at),
     "terminal": _plain("terminal", lambda record, _: record.job.status.terminal),
     "owner": _plain("owner", lambda record, _: record.job.owner),
+    "sequence": _plain("sequence", lambda record, _: record.sequence),
 }
 ALL_FIELDS = tuple(_FIELDS)
 # A page of a thousand jobs must not carry a thousand results that nobody asked for.
@@ -96,6 +97,11 @@ def job_message(record: JobRecord, progress: str, names: Iterable[str] = ALL_FIE
     for name in names:
         _FIELDS[name](message, record, progress)
     return message
+
+
+def progress_message(percent: float | None, message: str, status: str, state: str) -> job_pb2.JobProgress:
+    """How far a job is, in percent, if that is known."""
+    return job_pb2.JobProgress(percent=percent, message=message, status=status, current_state=state)
 
 
 def event_message(job_id: str, sequence: int, event: HistoryEvent) -> job_pb2.HistoryEvent:

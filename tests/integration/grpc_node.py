@@ -21,6 +21,7 @@ from holon.clock import Clock, SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine, EngineSettings
+from holon.engine.overview import Overview
 from holon.ports import StoreSettings
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.security.access import TokenGate
@@ -213,6 +214,7 @@ class Node:
     channel: grpc.aio.Channel
     secure: bool
     resources: AsyncExitStack
+    drains: list[tuple[float | None, str]]
     numbers: Any = field(default_factory=itertools.count)
 
     async def worker_channel(self, files: KeyPair | None) -> grpc.aio.Channel:
@@ -300,18 +302,22 @@ async def a_node(
         store = await resources.enter_async_context(MemoryStorage(store_settings, clock))
         engine = Engine(store, store_settings, EngineSettings(max_payload=door.max_payload_bytes))
         engine.blueprints.register_all(blueprints())
+        drains: list[tuple[float | None, str]] = []
+        overview = Overview(engine, door.node_id, "1.2.3", lambda grace, reason: drains.append((grace, reason)))
         running = asyncio.create_task(engine.run())
         try:
             # The doors close before the callers do: how streams end then is seen from both sides.
             async with (
                 AsyncExitStack() as callers,
                 WorkerDoor(engine.workers, door, credentials, gate, clock) as workers,
-                ClientDoor(engine.jobs, DoorSettings(), credentials, TokenGate(CLIENT_TOKEN)) as clients,
+                ClientDoor(
+                    engine.jobs, engine.watching, overview, DoorSettings(), credentials, TokenGate(CLIENT_TOKEN)
+                ) as clients,
             ):
                 target = f"localhost:{clients.port}"
                 channel = grpc.aio.secure_channel(target, trust()) if secure else grpc.aio.insecure_channel(target)
                 await callers.enter_async_context(channel)
-                yield Node(engine, workers, clients, channel, secure, callers)
+                yield Node(engine, workers, clients, channel, secure, callers, drains)
         finally:
             running.cancel()
             await asyncio.wait((running,))

@@ -10,10 +10,11 @@ import pytest
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.fleet import Catalog, Skill
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.dispatcher import Session
 from holon.engine.jobs import Creating, Listing
-from holon.engine.workers import Joining, Skill
+from holon.engine.workers import Joining
 from holon.ports import Offer, Stop, StoreSettings
 from holon.storage.sqlite import SqliteStorage
 
@@ -149,7 +150,7 @@ async def test_a_call_made_while_its_caller_ends_is_answered(tmp_path: Path) -> 
 
 
 async def joined(engine: Engine, hand: Hand) -> Session:
-    return (await engine.workers.join(Joining("w1", 100, [Skill("t")]), hand)).session
+    return (await engine.workers.join(Joining("w1", 100, Catalog((Skill("t"),))), hand)).session
 
 
 async def statuses(engine: Engine) -> list[str]:

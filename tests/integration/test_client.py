@@ -15,6 +15,8 @@ import grpc.aio
 import pytest
 
 from holon.client import Client, Job
+from holon.engine.core import Engine
+from holon.engine.overview import Overview
 from holon.errors import (
     AlreadyExists,
     ConfigError,
@@ -29,10 +31,15 @@ from holon.errors import (
 from holon.rxon.v1 import job_pb2
 from holon.security.access import TokenGate
 from holon.security.certificates import issue_server, open_authority
-from holon.security.tls import load_server_credentials
+from holon.security.tls import ServerCredentials, load_server_credentials
 from tests.integration.http_node import GUARD, TOKEN, running
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.settings import DoorSettings
+
+
+def client_door(engine: Engine, credentials: ServerCredentials | None, token: str) -> ClientDoor:
+    overview = Overview(engine, "node-1", "1", lambda _grace, _reason: None)
+    return ClientDoor(engine.jobs, engine.watching, overview, DoorSettings(), credentials, TokenGate(token))
 
 
 @asynccontextmanager
@@ -40,7 +47,7 @@ async def door(token: str = TOKEN) -> AsyncIterator[str]:
     """A plaintext client door on loopback: its address."""
     async with (
         running() as node,
-        ClientDoor(node.engine.jobs, DoorSettings(), None, TokenGate(token)) as opened,
+        client_door(node.engine, None, token) as opened,
     ):
         yield f"grpc://127.0.0.1:{opened.port}"
 
@@ -178,7 +185,7 @@ async def test_over_tls_the_node_must_be_of_the_given_authority(tmp_path: Path) 
     credentials = load_server_credentials(str(pair.certificate), str(pair.key), str(ca), time.time_ns() // 1_000_000)
     async with (
         running() as node,
-        ClientDoor(node.engine.jobs, DoorSettings(), credentials, TokenGate(TOKEN)) as opened,
+        client_door(node.engine, credentials, TOKEN) as opened,
     ):
         url = f"grpcs://localhost:{opened.port}"
         async with Client(url, TOKEN, ca) as client:

@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from holon.engine.overview import Overview
 from holon.errors import ConfigError, HolonError, StoreUnavailable
 from holon.rxon.v1 import job_pb2, types_pb2
 from holon.security.access import TokenGate
@@ -278,7 +279,7 @@ async def test_a_request_over_the_limit_is_refused_and_the_door_goes_on(node: No
     assert await node.create()
 
 
-@pytest.mark.parametrize("method", ["BatchCreateJobs", "WatchJob", "ResolveApproval", "GetJobTree", "Nothing"])
+@pytest.mark.parametrize("method", ["ResolveApproval", "GetJobTree", "Nothing"])
 async def test_what_is_not_there_is_unimplemented(node: Node, method: str) -> None:
     assert (await refused(node, method, b"")).code() is CODE.UNIMPLEMENTED
 
@@ -326,6 +327,13 @@ async def test_a_store_that_is_away_says_when_to_try_again(node: Node, monkeypat
 
 
 async def test_a_port_in_use_is_a_clear_error(node: Node) -> None:
-    second = ClientDoor(node.engine.jobs, DoorSettings(port=node.clients.port), None, TokenGate(CLIENT_TOKEN))
+    second = ClientDoor(
+        node.engine.jobs,
+        node.engine.watching,
+        Overview(node.engine, "second", "1", lambda _grace, _reason: None),
+        DoorSettings(port=node.clients.port),
+        None,
+        TokenGate(CLIENT_TOKEN),
+    )
     with pytest.raises(ConfigError, match="the port is in use"):
         await second.__aenter__()

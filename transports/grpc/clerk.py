@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 
+from holon.domain.fleet import Catalog
 from holon.engine.results import Answer, Reported
-from holon.engine.workers import Member, Skill, Workers
+from holon.engine.workers import Member, Workers
 from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
 from holon.wire.stream import BATCH_ITEMS
 from transports.grpc.outgoing import Outgoing
@@ -30,7 +30,7 @@ class Clerk:
         self._outgoing = outgoing
         self._results: deque[Reported] = deque()
         self._bytes = 0
-        self._catalog: tuple[int, Sequence[Skill]] | None = None
+        self._catalog: tuple[int, Catalog] | None = None
         self._wake = asyncio.Event()
         self._closed = False
 
@@ -52,9 +52,9 @@ class Clerk:
         self._bytes += size
         self._wake.set()
 
-    def offers(self, frame: int, skills: Sequence[Skill]) -> None:
+    def offers(self, frame: int, catalog: Catalog) -> None:
         """Take the worker's new catalog, which came in this frame; a newer one replaces it."""
-        self._catalog = (frame, skills)
+        self._catalog = (frame, catalog)
         self._wake.set()
 
     def close(self) -> None:
@@ -76,9 +76,9 @@ class Clerk:
     async def _learn(self) -> None:
         if self._catalog is None:
             return
-        (frame, skills), self._catalog = self._catalog, None
+        (frame, catalog), self._catalog = self._catalog, None
         try:
-            await self._workers.offers(self._member, skills)
+            await self._workers.offers(self._member, catalog)
         except HolonError as error:
             self._outgoing.refuse(frame, error)
 

@@ -1,4 +1,4 @@
-"""The client door: where clients create jobs and look at them, by gRPC."""
+"""The client door: where clients create jobs and look at them, and operators at the node, by gRPC."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from types import TracebackType
 from typing import Self
 
 from holon.engine.jobs import Jobs
+from holon.engine.overview import Overview
+from holon.engine.watching import Watching
 from holon.security.access import TokenGate
 from holon.security.tls import ServerCredentials
 from transports.grpc.job_service import JobService
+from transports.grpc.node_service import NodeService
 from transports.grpc.server import Server
 from transports.grpc.settings import DoorSettings
 from transports.grpc.tokens import TokenCheck
@@ -26,13 +29,21 @@ class ClientDoor:
     """
 
     def __init__(
-        self, jobs: Jobs, settings: DoorSettings, credentials: ServerCredentials | None, gate: TokenGate
+        self,
+        jobs: Jobs,
+        watching: Watching,
+        overview: Overview,
+        settings: DoorSettings,
+        credentials: ServerCredentials | None,
+        gate: TokenGate,
     ) -> None:
-        self._service = JobService(jobs)
+        self._watching = watching
+        self._service = JobService(jobs, watching)
+        limit = settings.max_message_bytes
         self._server = Server(
             "client door",
             settings,
-            [self._service.handler(settings.max_message_bytes)],
+            [self._service.handler(limit), NodeService(overview).handler(limit)],
             [TokenCheck(gate, TOKEN_KEY)],
             credentials,
             client_certificates=False,
@@ -59,8 +70,9 @@ class ClientDoor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let calls under way answer, and close."""
+        """Let calls under way answer, send watchers elsewhere, and close."""
         self._service.draining = True
+        self._watching.close()
         await self._server.__aexit__(kind, error, trace)
 
     def drain(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from holon.domain.fleet import Catalog, Device, Machine, Skill
 from holon.engine.payloads import decode
-from holon.engine.workers import Joining, Skill
+from holon.engine.workers import Joining
 from holon.errors import InvalidArgument, PermissionDenied, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.identity import Identity
@@ -18,7 +19,11 @@ MAX_RESUMED = 10_000
 MAX_OFFERINGS = 1_000
 MAX_PROFILES = 32
 MAX_LABELS = 64
+MAX_LABEL = 256
+MAX_DEVICES = 64
 MAX_NAME = 128
+# What a worker says of its machines is kept as long as it is there.
+MAX_PROPERTIES_BYTES = 64 * 1024
 # Whatever else a worker reads, it must be able to read a Welcome and an error.
 LEAST_MESSAGE_BYTES = 64 * 1024
 
@@ -69,6 +74,9 @@ def _joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
         raise _invalid("holon_identity", "is of a child holon, and this node does not list HOLON")
     if len(hello.labels) > MAX_LABELS:
         raise _invalid("labels", f"has {len(hello.labels)} of them, over the limit of {MAX_LABELS}")
+    for name, text in hello.labels.items():
+        if len(name) > MAX_LABEL or len(text) > MAX_LABEL:
+            raise _invalid("labels", f"has one of over {MAX_LABEL} characters: {name[:MAX_NAME]!r}")
     if len(hello.resume.leases) > MAX_RESUMED:
         raise _invalid("resume.leases", f"lists {len(hello.resume.leases)}, over the limit of {MAX_RESUMED}")
     if hello.HasField("max_message_bytes") and hello.max_message_bytes < LEAST_MESSAGE_BYTES:
@@ -76,9 +84,11 @@ def _joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
     return Joining(
         worker_id,
         credits_of(hello.credits) if hello.HasField("credits") else 1,
-        skills_of(hello.catalog),
+        catalog_of(hello.catalog),
         tuple(dict.fromkeys((lease.task_id, lease.lease_id) for lease in hello.resume.leases)),
         hello.instance_id[:MAX_NAME],
+        " ".join(part[:MAX_NAME] for part in (hello.sdk.name, hello.sdk.version, hello.sdk.runtime) if part),
+        dict(hello.labels),
     )
 
 
@@ -93,8 +103,8 @@ def credits_of(granted: int) -> int:
     return granted
 
 
-def skills_of(catalog: worker_pb2.Catalog) -> Sequence[Skill]:
-    """The skills of a catalog.
+def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
+    """What a worker offers.
 
     Raises:
         InvalidArgument: an offering asks for what this node does not do, or cannot be read.
@@ -110,7 +120,21 @@ def skills_of(catalog: worker_pb2.Catalog) -> Sequence[Skill]:
         if name in seen:
             raise _invalid(f"catalog.offerings.{index}", f"offers {skill.name!r} again, in the same version and type")
         seen.add(name)
-    return skills
+    machines = [_machine(one.resources, f"catalog.profiles.{index}") for index, one in enumerate(catalog.profiles)]
+    return Catalog(tuple(skills), tuple(machines))
+
+
+def _machine(resources: types_pb2.Resources, where: str) -> Machine:
+    where = f"{where}.resources"
+    if resources.ByteSize() > MAX_PROPERTIES_BYTES:
+        raise _invalid(where, f"has {resources.ByteSize()} bytes, over the limit of {MAX_PROPERTIES_BYTES}")
+    if len(resources.devices) > MAX_DEVICES:
+        raise _invalid(f"{where}.devices", f"has {len(resources.devices)}, over the limit of {MAX_DEVICES}")
+    devices = [
+        Device(one.type, one.model, one.id, _object(one.properties, f"{where}.devices.{index}.properties") or {})
+        for index, one in enumerate(resources.devices)
+    ]
+    return Machine(tuple(devices), _object(resources.properties, f"{where}.properties") or {})
 
 
 def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
@@ -122,22 +146,27 @@ def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
             raise _invalid(f"{where}.{field}", f"must be at most {MAX_NAME} printable characters")
     if offering.HasField("credits"):
         raise _invalid(f"{where}.credits", "is not counted by this version; grant credits for the worker as a whole")
+    if offering.price < 0:
+        raise _invalid(f"{where}.price", f"is {offering.price}; it must not be below 0")
     if offering.holon_path:
         raise _invalid(f"{where}.holon_path", "is of a child holon, and this node does not list HOLON")
     return Skill(
         offering.skill,
         offering.version,
         offering.type,
-        _schema(offering.input_schema, f"{where}.input_schema") if offering.HasField("input_schema") else None,
-        _schema(offering.output_schema, f"{where}.output_schema") if offering.HasField("output_schema") else None,
+        _object(offering.input_schema, f"{where}.input_schema") if offering.HasField("input_schema") else None,
+        _object(offering.output_schema, f"{where}.output_schema") if offering.HasField("output_schema") else None,
+        offering.description,
+        tuple(offering.statuses),
+        offering.price if offering.HasField("price") else None,
     )
 
 
-def _schema(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:
-    schema = decode(json_of(payload, where), where)
-    if schema is not None and not isinstance(schema, dict):
+def _object(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:
+    found = decode(json_of(payload, where), where)
+    if found is not None and not isinstance(found, dict):
         raise _invalid(where, "is no JSON object")
-    return schema
+    return found
 
 
 def _invalid(field: str, reason: str) -> InvalidArgument:

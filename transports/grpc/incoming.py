@@ -17,7 +17,7 @@ from holon.wire.grpc_status import clipped
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
 from holon.wire.worker import outcome_of, took_of
 from transports.grpc.clerk import RETRY_S, Clerk
-from transports.grpc.hello import credits_of, skills_of
+from transports.grpc.hello import catalog_of, credits_of
 from transports.grpc.outgoing import Outgoing
 
 MAX_REFUSALS = 100
@@ -97,7 +97,7 @@ class Incoming:
     def _catalog(self, frame: worker_pb2.SessionRequest) -> None:
         if frame.catalog.sequence < self._catalog_sequence:
             return
-        self._clerk.offers(self._frame, skills_of(frame.catalog))
+        self._clerk.offers(self._frame, catalog_of(frame.catalog))
         self._catalog_sequence = frame.catalog.sequence
 
     def _heartbeat(self, frame: worker_pb2.SessionRequest) -> None:

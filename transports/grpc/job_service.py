@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import grpc
 
-from holon.engine.jobs import Creating, Jobs, Listing
-from holon.engine.payloads import decode
-from holon.errors import InvalidArgument, Unavailable, Violation
+from holon.engine.batches import create_all
+from holon.engine.jobs import Accepted, Creating, Jobs, Listing
+from holon.engine.watching import Watching
+from holon.errors import HolonError, Unavailable
 from holon.rxon.v1 import job_pb2
 from holon.security.access import OWNER
+from holon.wire.grpc_status import error_of
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, job_message
-from holon.wire.values import json_of, seconds
-from transports.grpc.calls import missing, unary
-from transports.grpc.trace import trace_of_request
+from transports.grpc.calls import invalid, missing, refuse, streamed, unary
+from transports.grpc.creation import creating_of
+from transports.grpc.updates import Updates
 
 SERVICE = "holon.rxon.v1.JobService"
-# Where there is one token, all that comes with it is one client.
-
-_NOT_YET = ("BatchCreateJobs", "WatchJob", "ResolveApproval", "GetJobTree")
+MAX_BATCH = 256
+_NOT_YET = ("ResolveApproval", "GetJobTree")
 
 
 class JobService:
@@ -29,48 +31,48 @@ class JobService:
         draining: whether no new job is taken.
     """
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, watching: Watching) -> None:
         self.draining = False
         self._jobs = jobs
+        self._watching = watching
+        self._updates = Updates()
 
     def handler(self, max_bytes: int) -> grpc.GenericRpcHandler:
         """The service's calls by name; no answer is larger than `max_bytes`."""
         calls = {
             "CreateJob": unary("CreateJob", job_pb2.CreateJobRequest, self.create, max_bytes),
+            "BatchCreateJobs": unary("BatchCreateJobs", job_pb2.BatchCreateJobsRequest, self.create_batch, max_bytes),
             "GetJob": unary("GetJob", job_pb2.GetJobRequest, self.get, max_bytes),
             "ListJobs": unary("ListJobs", job_pb2.ListJobsRequest, self.list, max_bytes),
             "CancelJob": unary("CancelJob", job_pb2.CancelJobRequest, self.cancel, max_bytes),
             "GetJobHistory": unary("GetJobHistory", job_pb2.GetJobHistoryRequest, self.history, max_bytes),
+            "WatchJob": streamed("WatchJob", job_pb2.WatchJobRequest, self.watch, max_bytes),
         }
         return grpc.method_handlers_generic_handler(SERVICE, {**calls, **{name: missing(name) for name in _NOT_YET}})
 
     async def create(self, request: job_pb2.CreateJobRequest) -> job_pb2.CreateJobResponse:
         """Create a job."""
-        _refuse(
-            {
-                "webhook_url": bool(request.webhook_url),
-                "priority": request.HasField("priority"),
-                "budget": request.HasField("budget"),
-                "skill_limit": request.HasField("skill_limit"),
-                "max_transitions": request.HasField("max_transitions"),
-            }
-        )
+        asked = creating_of(request)
+        self._refuse_while_draining()
+        return _created(await self._jobs.create(OWNER, asked))
+
+    async def create_batch(self, request: job_pb2.BatchCreateJobsRequest) -> job_pb2.BatchCreateJobsResponse:
+        """Create jobs, each by itself."""
+        if len(request.requests) > MAX_BATCH:
+            raise invalid("requests", f"has {len(request.requests)} of them, over the limit of {MAX_BATCH}")
+        self._refuse_while_draining()
+        asked = [_creating_or_not(one) for one in request.requests]
+        made = iter(await create_all(self._jobs, OWNER, [one for one in asked if isinstance(one, Creating)]))
+        outcomes = [next(made) if isinstance(one, Creating) else one for one in asked]
+        return job_pb2.BatchCreateJobsResponse(results=[_result(outcome) for outcome in outcomes])
+
+    def _refuse_while_draining(self) -> None:
         if self.draining:
             raise Unavailable(
                 "this node is shutting down and takes no new jobs; send it to another, or again in a moment",
                 code="DRAINING",
                 retry_after=1.0,
             )
-        asked = Creating(
-            request.blueprint_name,
-            _initial_data(request),
-            request.request_id or None,
-            seconds(request.dispatch_timeout) if request.HasField("dispatch_timeout") else None,
-            seconds(request.result_timeout) if request.HasField("result_timeout") else None,
-            trace_of_request(request.trace if request.HasField("trace") else None),
-        )
-        accepted = await self._jobs.create(OWNER, asked)
-        return job_pb2.CreateJobResponse(job_id=accepted.job_id, existing=accepted.existing)
 
     async def get(self, request: job_pb2.GetJobRequest) -> job_pb2.GetJobResponse:
         """Read a job."""
@@ -80,7 +82,7 @@ class JobService:
 
     async def list(self, request: job_pb2.ListJobsRequest) -> job_pb2.ListJobsResponse:
         """Read a page of jobs."""
-        _refuse(
+        refuse(
             {
                 "terminal": request.HasField("terminal"),
                 "created_after": request.HasField("created_after"),
@@ -99,39 +101,43 @@ class JobService:
 
     async def cancel(self, request: job_pb2.CancelJobRequest) -> job_pb2.CancelJobResponse:
         """Ask a job to stop."""
-        _refuse({"reason": bool(request.reason)})
+        refuse({"reason": bool(request.reason)})
         record = await self._jobs.cancel(OWNER, request.job_id)
         return job_pb2.CancelJobResponse(job=job_message(record, self._jobs.progress_message(record)))
 
     async def history(self, request: job_pb2.GetJobHistoryRequest) -> job_pb2.GetJobHistoryResponse:
         """Read a page of a job's history."""
         if request.page_token and request.after_sequence:
-            raise _invalid("after_sequence", "goes with the first page only; page_token goes on from there")
+            raise invalid("after_sequence", "goes with the first page only; page_token goes on from there")
         if request.after_sequence < 0:
-            raise _invalid("after_sequence", "is below 0")
+            raise invalid("after_sequence", "is below 0")
         start = request.page_token or (str(request.after_sequence) if request.after_sequence else "")
         events, more = await self._jobs.history(OWNER, request.job_id, request.page_size, start)
         return job_pb2.GetJobHistoryResponse(
             events=[event_message(request.job_id, number, event) for number, event in events], next_page_token=more
         )
 
+    async def watch(self, request: job_pb2.WatchJobRequest) -> AsyncGenerator[bytes, None]:
+        """Follow a job to its end."""
+        refuse({"streams": bool(request.streams), "logs_wanted": request.logs_wanted})
+        after = request.after_sequence if request.HasField("after_sequence") else None
+        async with aclosing(self._watching.follow(OWNER, request.job_id, after)) as updates:
+            async for update in updates:
+                yield self._updates.message(request.job_id, update)
 
-def _initial_data(request: job_pb2.CreateJobRequest) -> Any:
-    text = json_of(request.initial_data, "initial_data")
+
+def _created(accepted: Accepted) -> job_pb2.CreateJobResponse:
+    return job_pb2.CreateJobResponse(job_id=accepted.job_id, existing=accepted.existing)
+
+
+def _creating_or_not(request: job_pb2.CreateJobRequest) -> Creating | HolonError:
     try:
-        return decode(text, "initial_data")
-    except InvalidArgument as error:
-        details = [Violation("initial_data", "is no JSON that can be taken")]
-        raise InvalidArgument(f"Invalid JSON: {error.message}", code="INVALID_JSON", details=details) from error
+        return creating_of(request)
+    except HolonError as error:
+        return error
 
 
-def _refuse(asked: dict[str, bool]) -> None:
-    """Nothing is taken and then ignored: raise InvalidArgument for what is asked and not done yet, all at once."""
-    wrong = [Violation(field, "is not supported by this version") for field, given in asked.items() if given]
-    if wrong:
-        names = ", ".join(violation.field for violation in wrong)
-        raise InvalidArgument(f"not supported by this version, leave out: {names}", details=wrong)
-
-
-def _invalid(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+def _result(outcome: Accepted | HolonError) -> job_pb2.BatchCreateJobsResult:
+    if isinstance(outcome, Accepted):
+        return job_pb2.BatchCreateJobsResult(created=_created(outcome))
+    return job_pb2.BatchCreateJobsResult(error=error_of(outcome))

@@ -445,6 +445,22 @@ class WorkerInfo(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     WORKER_ID_FIELD_NUMBER: builtins.int
     KIND_FIELD_NUMBER: builtins.int
     CONNECTED_FIELD_NUMBER: builtins.int
@@ -461,6 +477,7 @@ class WorkerInfo(google.protobuf.message.Message):
     SDK_FIELD_NUMBER: builtins.int
     WARNINGS_FIELD_NUMBER: builtins.int
     HOLON_ID_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     worker_id: builtins.str
     """Its id."""
     kind: global___WorkerKind.ValueType
@@ -503,6 +520,10 @@ class WorkerInfo(google.protobuf.message.Message):
     def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """What is odd about it, for people."""
 
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Hello.labels."""
+
     def __init__(
         self,
         *,
@@ -522,9 +543,10 @@ class WorkerInfo(google.protobuf.message.Message):
         sdk: builtins.str = ...,
         warnings: collections.abc.Iterable[builtins.str] | None = ...,
         holon_id: builtins.str = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected_at", b"connected_at", "last_seen_at", b"last_seen_at", "reputation", b"reputation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected", b"connected", "connected_at", b"connected_at", "credits", b"credits", "draining", b"draining", "held", b"held", "holon_id", b"holon_id", "instance_id", b"instance_id", "kind", b"kind", "last_seen_at", b"last_seen_at", "node_id", b"node_id", "reputation", b"reputation", "resources", b"resources", "sdk", b"sdk", "skills", b"skills", "warnings", b"warnings", "worker_id", b"worker_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected", b"connected", "connected_at", b"connected_at", "credits", b"credits", "draining", b"draining", "held", b"held", "holon_id", b"holon_id", "instance_id", b"instance_id", "kind", b"kind", "labels", b"labels", "last_seen_at", b"last_seen_at", "node_id", b"node_id", "reputation", b"reputation", "resources", b"resources", "sdk", b"sdk", "skills", b"skills", "warnings", b"warnings", "worker_id", b"worker_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_reputation", b"_reputation"]) -> typing.Literal["reputation"] | None: ...
 
 global___WorkerInfo = WorkerInfo

@@ -1,0 +1,109 @@
+"""The domain: workers and what they offer, as they say it themselves; for people, and for the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """One skill that a worker offers, with its schemas as JSON schema.
+
+    `statuses` are those that it may end with besides the common ones; `price` is in millionths of the cost unit.
+    """
+
+    name: str
+    version: str = ""
+    type: str = ""
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
+    description: str = ""
+    statuses: tuple[str, ...] = ()
+    price: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device of a machine; `properties` are a JSON object."""
+
+    type: str
+    model: str
+    id: str
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine behind a worker; `properties` are a JSON object."""
+
+    devices: tuple[Device, ...] = ()
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What a worker offers, and the machines behind it."""
+
+    skills: tuple[Skill, ...] = ()
+    machines: tuple[Machine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker as its node sees it. Times are epoch milliseconds; None while it has no session.
+
+    Attributes:
+        draining: whether it gets no more tasks because it, its node, or an operator said so.
+        held: how many tasks it holds, offered and accepted.
+    """
+
+    worker_id: str
+    instance_id: str = ""
+    draining: bool = False
+    credits: int = 0
+    held: int = 0
+    sdk: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    catalog: Catalog = Catalog()
+    connected_at: int | None = None
+    last_seen_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkillView:
+    """A skill with one contract, and how many workers provide it now; the price is the lowest declared."""
+
+    skill: Skill
+    providers: int
+    lowest_price: int | None
+
+
+def skill_views(catalogs: Sequence[Catalog]) -> list[SkillView]:
+    """The skills of all catalogs by name, type and version; one for each contract."""
+    found: dict[tuple[str, ...], list[Skill]] = {}
+    for catalog in catalogs:
+        for skill in catalog.skills:
+            found.setdefault(skill_key(skill), []).append(skill)
+    views = []
+    for _, skills in sorted(found.items()):
+        prices = [skill.price for skill in skills if skill.price is not None]
+        views.append(SkillView(skills[0], len(skills), min(prices, default=None)))
+    return views
+
+
+def skill_key(skill: Skill) -> tuple[str, ...]:
+    """What makes two offers the same skill; their order is that of lists."""
+    contract = _text([skill.input_schema, skill.output_schema, sorted(skill.statuses)])
+    return (skill.name, skill.type, skill.version, blake2b(contract.encode(), digest_size=8).hexdigest())
+
+
+def _text(schema: Any) -> str:
+    """A schema as text that is the same whatever the order of its keys."""
+    if isinstance(schema, Mapping):
+        return "{" + ",".join(f"{key!r}:{_text(schema[key])}" for key in sorted(schema)) + "}"
+    if isinstance(schema, list):
+        return "[" + ",".join(map(_text, schema)) + "]"
+    return repr(schema)

@@ -1,0 +1,32 @@
+"""Batches: many jobs created by one call, each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from holon.engine.jobs import Accepted, Creating, Jobs
+from holon.errors import HolonError
+
+# So many share a turn of the loop, and with that a transaction of the store; then others have theirs.
+AT_ONCE = 64
+
+
+async def create_all(jobs: Jobs, owner: str, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
+    """Create jobs; those that are accepted are durable when this returns. A refused one leaves the others alone.
+
+    Returns:
+        for each, in their order, the job, or why it was refused, as `Jobs.create` raises it.
+    """
+    outcomes: list[Accepted | HolonError] = []
+    for start in range(0, len(asked), AT_ONCE):
+        made = await asyncio.gather(*(_create(jobs, owner, one) for one in asked[start : start + AT_ONCE]))
+        outcomes.extend(made)
+    return outcomes
+
+
+async def _create(jobs: Jobs, owner: str, asked: Creating) -> Accepted | HolonError:
+    try:
+        return await jobs.create(owner, asked)
+    except HolonError as error:
+        return error

@@ -1,0 +1,129 @@
+"""Feeds: what is known of one watched job, read once and followed by any number of watchers at their own pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from holon.domain.events import HistoryEvent
+from holon.errors import HolonError
+from holon.ports import JobRecord
+
+# Who is further behind than this reads from the store.
+TAIL = 128
+
+
+# Compared as the objects that they are: a door makes a message of each once, however many watchers it goes to.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The job as it is; `message` is its progress message, `sequence` where to resume after."""
+
+    sequence: int
+    record: JobRecord
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Happened:
+    """A line of the job's history."""
+
+    sequence: int
+    event: HistoryEvent
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """How far the job is; only the newest is ever told."""
+
+    sequence: int
+    percent: float | None
+    message: str
+    status: str
+    state: str
+
+    def same(self, other: Moved) -> bool:
+        """Whether another says the same."""
+        return (self.percent, self.message, self.status, self.state) == (
+            other.percent,
+            other.message,
+            other.status,
+            other.state,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Idle:
+    """Nothing happened for a while."""
+
+    sequence: int
+
+
+Update: TypeAlias = Seen | Happened | Moved | Idle
+
+
+class Feed:
+    """The newest reading of one job, and the last lines of its history.
+
+    Attributes:
+        watchers: one event for each who follows; it is set when there is something new.
+        opening: held while the feed is read for the first time.
+        sequence: the newest line of history that was read.
+        moves: counts the changes of `moved`.
+        failure: why there will be nothing more, if not by the job's end.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.watchers: set[asyncio.Event] = set()
+        self.opening = asyncio.Lock()
+        self.seen: Seen | None = None
+        self.moved: Moved | None = None
+        self.moves = 0
+        self.sequence = 0
+        self.failure: HolonError | None = None
+        self._tail: deque[Happened] = deque(maxlen=TAIL)
+
+    def __repr__(self) -> str:
+        return f"Feed({self.job_id}, sequence={self.sequence}, watchers={len(self.watchers)})"
+
+    @property
+    def over(self) -> bool:
+        """Whether the job is."""
+        return self.seen is not None and self.seen.record.job.status.terminal
+
+    def take(self, record: JobRecord, message: str, lines: Sequence[tuple[int, HistoryEvent]]) -> None:
+        """A new reading: the job, and the lines that came since the last one, as far as the tail is long."""
+        job = record.job
+        if lines and lines[0][0] != self.sequence + 1:
+            self._tail.clear()
+        self._tail.extend(Happened(number, event) for number, event in lines)
+        if lines:
+            self.sequence = lines[-1][0]
+        elif self.seen is None:
+            self.sequence = record.sequence
+        self.seen = Seen(self.sequence, record, message)
+        moved = Moved(self.sequence, record.progress, message, job.status.value, job.current_state)
+        if self.moved is None or not moved.same(self.moved):
+            self.moves += 1
+        self.moved = moved
+        self.wake()
+
+    def fail(self, error: HolonError) -> None:
+        """There will be nothing more."""
+        self.failure = error
+        self.wake()
+
+    def wake(self) -> None:
+        """Tell who follows that there is something new."""
+        for watcher in self.watchers:
+            watcher.set()
+
+    def after(self, sequence: int) -> Sequence[Happened] | None:
+        """The lines after this one; None when some of them are no longer kept here."""
+        missing = self.sequence - sequence
+        if missing > len(self._tail):
+            return None
+        return list(self._tail)[len(self._tail) - missing :] if missing > 0 else []

@@ -1,0 +1,163 @@
+"""The fleet: the workers with a live session at this node, what they say of themselves, and who of them is drained."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from holon.domain.fleet import Catalog, SkillView, WorkerView, skill_views
+from holon.engine.dispatcher import Dispatcher, Session
+from holon.errors import NotFound
+
+log = logging.getLogger(__name__)
+
+# Of so many workers that are gone it is remembered that they were drained, in case they come back.
+MAX_DRAINED = 10_000
+
+
+@dataclass(slots=True)
+class _Present:
+    """A live session, and what its worker says of itself. Times are epoch milliseconds."""
+
+    session: Session
+    sdk: str
+    labels: Mapping[str, str]
+    catalog: Catalog
+    since: int
+    heard: int
+    leaving: bool = False
+
+
+class Fleet:
+    """Knows who is there. A drain by an operator is kept in memory: it ends with this process.
+
+    Arguments:
+        now: the store's clock, in epoch milliseconds.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, now: Callable[[], int]) -> None:
+        self._dispatcher = dispatcher
+        self._now = now
+        self._present: dict[str, _Present] = {}
+        self._drained: OrderedDict[str, str] = OrderedDict()
+        self._draining = False
+
+    def __repr__(self) -> str:
+        return f"Fleet(workers={len(self._present)}, drained={len(self._drained)})"
+
+    def __len__(self) -> int:
+        return len(self._present)
+
+    # What sessions say -------------------------------------------------------------------------------------------
+
+    def joined(self, session: Session, sdk: str, labels: Mapping[str, str], catalog: Catalog) -> None:
+        """A session has opened; it replaces an older one of the same worker."""
+        now = self._now()
+        self._present[session.worker_id] = _Present(session, sdk, labels, catalog, now, now)
+        drained = self._drained.get(session.worker_id)
+        if drained is not None and drained == session.instance_id:
+            session.taking = False
+        else:
+            self._drained.pop(session.worker_id, None)
+
+    def offers(self, session: Session, catalog: Catalog) -> None:
+        """A worker offers other things than before."""
+        if (present := self._of(session)) is not None:
+            present.catalog = catalog
+
+    def heard(self, session: Session) -> None:
+        """A worker gave a sign of life."""
+        if (present := self._of(session)) is not None:
+            present.heard = self._now()
+
+    def leaving(self, session: Session) -> None:
+        """A worker takes no more tasks and will leave; nobody else can take that back."""
+        session.taking = False
+        if (present := self._of(session)) is not None:
+            present.leaving = True
+
+    def left(self, session: Session) -> None:
+        """A session has ended."""
+        if self._of(session) is not None:
+            del self._present[session.worker_id]
+
+    def all_leaving(self) -> None:
+        """This node goes: nobody gets a task from it any more."""
+        self._draining = True
+        for present in self._present.values():
+            present.session.taking = False
+
+    def _of(self, session: Session) -> _Present | None:
+        present = self._present.get(session.worker_id)
+        return present if present is not None and present.session is session else None
+
+    # What operators ask ------------------------------------------------------------------------------------------
+
+    def workers(self, skill: str = "") -> list[WorkerView]:
+        """The workers, all or those that offer a skill."""
+        return [
+            _view(one)
+            for one in self._present.values()
+            if not skill or any(offered.name == skill for offered in one.catalog.skills)
+        ]
+
+    def skills(self) -> list[SkillView]:
+        """What they offer."""
+        return skill_views([one.catalog for one in self._present.values()])
+
+    def drain(self, worker_id: str, reason: str) -> WorkerView:
+        """Give a worker no more tasks until it starts again, or `undrain`; what it holds it goes on with.
+
+        Raises:
+            NotFound: (WORKER_NOT_FOUND) it has no session here.
+        """
+        present = self._present.get(worker_id)
+        if present is None:
+            raise _not_found(worker_id)
+        self._drained[worker_id] = present.session.instance_id
+        self._drained.move_to_end(worker_id)
+        if len(self._drained) > MAX_DRAINED:
+            self._drained.popitem(last=False)
+        present.session.taking = False
+        log.info("worker %s is drained: %s", worker_id, reason or "no reason given", extra={"worker_id": worker_id})
+        return _view(present)
+
+    def undrain(self, worker_id: str) -> WorkerView:
+        """Take a drain back; a worker that leaves by itself, or whose node does, gets no tasks all the same.
+
+        Raises:
+            NotFound: (WORKER_NOT_FOUND) it has no session here, and was not drained.
+        """
+        known = self._drained.pop(worker_id, None)
+        present = self._present.get(worker_id)
+        if present is None:
+            if known is None:
+                raise _not_found(worker_id)
+            return WorkerView(worker_id, known)
+        if not present.leaving and not self._draining:
+            present.session.taking = True
+            self._dispatcher.has_room(present.session)
+        log.info("worker %s is drained no more", worker_id, extra={"worker_id": worker_id})
+        return _view(present)
+
+
+def _view(present: _Present) -> WorkerView:
+    session = present.session
+    return WorkerView(
+        session.worker_id,
+        session.instance_id,
+        not session.taking,
+        session.credits,
+        len(session.leases),
+        present.sdk,
+        present.labels,
+        present.catalog,
+        present.since,
+        present.heard,
+    )
+
+
+def _not_found(worker_id: str) -> NotFound:
+    return NotFound(f"no worker {worker_id[:128]!r} is connected to this node", code="WORKER_NOT_FOUND")

@@ -1,0 +1,117 @@
+"""The application service of operators: who this node is, what it runs, who works for it, and its drain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from holon.domain.blueprint import Blueprint
+from holon.domain.fleet import SkillView, WorkerView, skill_key
+from holon.engine.blueprints import Blueprints
+from holon.engine.core import Engine
+from holon.engine.paging import page_of
+from holon.errors import InvalidArgument, NotFound, Violation
+from holon.ports import Counts
+
+MAX_GRACE_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """Who and how a node is. Times are epoch milliseconds of the store's clock."""
+
+    node_id: str
+    version: str
+    started_at: int
+    draining: bool
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The figures of `as_of`; `uptime` is milliseconds."""
+
+    counts: Counts
+    workers: int
+    uptime: int
+    as_of: int
+
+
+class Overview:
+    """Shows and drains one node.
+
+    Arguments:
+        version: of its software.
+        drain: begins the end of this node: within so many seconds (None: its own grace), and why. Safe to repeat.
+    """
+
+    def __init__(self, engine: Engine, node_id: str, version: str, drain: Callable[[float | None, str], None]) -> None:
+        self._store = engine.store
+        self._blueprints: Blueprints = engine.blueprints
+        self._workers = engine.workers
+        self._fleet = engine.fleet
+        self._node_id = node_id
+        self._version = version
+        self._drain = drain
+        self._started_at = engine.store.now()
+
+    def __repr__(self) -> str:
+        return f"Overview({self._node_id})"
+
+    def node(self) -> NodeView:
+        """Who and how this node is."""
+        return NodeView(self._node_id, self._version, self._started_at, self._workers.draining, self._store.now())
+
+    def blueprints(self, page_size: int, page_token: str) -> tuple[list[Blueprint], str]:
+        """A page of the blueprints, by name, and the token of the next."""
+        return page_of(self._blueprints, lambda one: (one.name,), page_size, page_token)
+
+    def blueprint(self, name: str) -> Blueprint:
+        """One blueprint.
+
+        Raises:
+            NotFound: (BLUEPRINT_NOT_FOUND) there is none of this name.
+        """
+        found = self._blueprints.get(name)
+        if found is None:
+            raise NotFound(f"this node has no blueprint named {name[:128]!r}", code="BLUEPRINT_NOT_FOUND")
+        return found
+
+    def workers(
+        self, page_size: int, page_token: str, skill: str = "", connected: bool | None = None
+    ) -> tuple[list[WorkerView], str]:
+        """A page of the workers with a live session, by id, and the token of the next; nobody else is known.
+
+        Arguments:
+            skill: only those that offer it; empty means all.
+            connected: False asks for those without a live session.
+        """
+        found = [] if connected is False else self._fleet.workers(skill)
+        return page_of(found, lambda one: (one.worker_id,), page_size, page_token)
+
+    def skills(self, page_size: int, page_token: str) -> tuple[list[SkillView], str]:
+        """A page of what is offered now, by name, type and version, and the token of the next."""
+        return page_of(self._fleet.skills(), lambda one: skill_key(one.skill), page_size, page_token)
+
+    async def stats(self) -> Stats:
+        """The figures of now."""
+        counts = await self._store.counts()
+        now = self._store.now()
+        return Stats(counts, len(self._fleet), now - self._started_at, now)
+
+    def drain_node(self, grace: float | None, reason: str) -> None:
+        """Begin to drain this node, as SIGTERM does; a repeat changes nothing.
+
+        Arguments:
+            grace: how many seconds it may take; None is the node's own.
+        Raises:
+            InvalidArgument: the grace is below 0 or over an hour.
+        """
+        if grace is not None and not 0 <= grace <= MAX_GRACE_S:
+            why = f"must be between 0 and {MAX_GRACE_S:.0f} seconds"
+            raise InvalidArgument(f"grace {why}", details=[Violation("grace", why)])
+        self._drain(grace, reason)
+
+    def drain_worker(self, worker_id: str, *, undo: bool, reason: str) -> WorkerView:
+        """Give a worker no more tasks, or take that back; see `Fleet.drain`."""
+        return self._fleet.undrain(worker_id) if undo else self._fleet.drain(worker_id, reason)

@@ -1,0 +1,55 @@
+"""Pages of what is held in memory: sorted by a key, so that a page goes on where the last one ended."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import orjson
+
+from holon.errors import InvalidArgument, Violation
+
+T = TypeVar("T")
+
+MAX_PAGE = 1_000
+DEFAULT_PAGE = 100
+
+
+def page_of(items: Iterable[T], key: Callable[[T], tuple[str, ...]], size: int, token: str) -> tuple[list[T], str]:
+    """One page of items, in the order of their keys, and the token of the next (empty: that was all).
+
+    Arguments:
+        key: unique to each item.
+        size: how many a page holds, at most 1,000; 0 means 100.
+        token: of the page before; empty for the first.
+    Raises:
+        InvalidArgument: the size or the token is none.
+    """
+    if not 0 <= size <= MAX_PAGE:
+        raise _invalid("page_size", f"must be between 1 and {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
+    size = size or DEFAULT_PAGE
+    after = _read(token)
+    left = sorted((one for one in items if after is None or key(one) > after), key=key)
+    page = left[:size]
+    return page, _written(key(page[-1])) if len(left) > size else ""
+
+
+def _written(key: tuple[str, ...]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(key)).decode()
+
+
+def _read(token: str) -> tuple[str, ...] | None:
+    if not token:
+        return None
+    try:
+        found = orjson.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise _invalid("page_token", "is not one that a page ended with; start without it")
+    return tuple(found)
+
+
+def _invalid(field: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

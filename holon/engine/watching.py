@@ -1,0 +1,220 @@
+"""Watching: jobs followed as they go on. The store's hints wake it; one reading of a job serves all who follow it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+
+from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update
+from holon.engine.jobs import Jobs
+from holon.errors import (
+    HolonError,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    StoreUnavailable,
+    Unavailable,
+    Violation,
+)
+from holon.ports import Storage
+
+log = logging.getLogger(__name__)
+
+MAX_WATCHERS = 10_000
+# How many lines of history a watcher that is far behind reads at once, and how many jobs are read at the same time.
+PAGE = 100
+READ_AT_ONCE = 32
+# What changes all the time is read so often, at most.
+LINGER_S = 0.01
+# A hint can be lost; this is how long a change can then go unseen.
+LOOK_EVERY_S = 30.0
+RETRY_S = 1.0
+
+
+class Watching:
+    """Lets clients follow jobs of theirs.
+
+    Arguments:
+        jobs: who knows whose a job is, and why it waits.
+        idle: seconds after which a watcher is told that nothing happened.
+    """
+
+    def __init__(self, store: Storage, jobs: Jobs, idle: float = 20.0) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._idle = idle
+        self._feeds: dict[str, Feed] = {}
+        self._dirty: set[str] = set()
+        self._some = asyncio.Event()
+        self._watchers = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"Watching(jobs={len(self._feeds)}, watchers={self._watchers})"
+
+    @property
+    def watchers(self) -> int:
+        """How many follow a job now."""
+        return self._watchers
+
+    # Who follows -------------------------------------------------------------------------------------------------
+
+    async def follow(self, owner: str, job_id: str, after: int | None) -> AsyncGenerator[Update, None]:
+        """Follow a job to its end: as it is, then what happens, at last as it ended.
+
+        Progress is told as it is when the caller comes for it, so one who is slow is told less of it, and nothing
+        waits for him. Close the iterator in any case.
+
+        Arguments:
+            after: the line of history to go on after; 0 is the beginning, None from now on.
+        Raises:
+            NotFound: (JOB_NOT_FOUND) there is no such job, or none any more.
+            InvalidArgument: `after` is past the newest line of history.
+            ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node.
+            Unavailable: the node shuts down, or the store is away; resume after the last sequence.
+        """
+        if self._watchers >= MAX_WATCHERS:
+            raise ResourceExhausted(
+                f"{self._watchers} clients watch jobs of this node, the most allowed; try again later",
+                code="WATCHES_FULL",
+                retry_after=RETRY_S,
+            )
+        wake = asyncio.Event()
+        feed = self._feeds.get(job_id)
+        if feed is None:
+            feed = self._feeds[job_id] = Feed(job_id)
+        feed.watchers.add(wake)
+        self._watchers += 1
+        try:
+            first = await self._first(feed, owner, after)
+            going_on = self._go_on(feed, first, feed.moves, wake)
+            yield first
+            async with aclosing(going_on):
+                async for update in going_on:
+                    yield update
+        finally:
+            self._watchers -= 1
+            feed.watchers.discard(wake)
+            if not feed.watchers and self._feeds.get(job_id) is feed:
+                del self._feeds[job_id]
+                self._store.unwatch(job_id)
+
+    async def _first(self, feed: Feed, owner: str, after: int | None) -> Seen:
+        """The job as it is, once it is sure that the caller may see it."""
+        async with feed.opening:
+            if feed.seen is None:
+                await self._jobs.get(owner, feed.job_id)
+                await self._store.watch(feed.job_id)
+                await self._read(feed)
+            elif after is not None and after > feed.sequence:
+                await self._read(feed)
+        if feed.seen is None or feed.seen.record.job.owner != owner:
+            raise _not_found(feed.job_id)
+        if after is None:
+            return feed.seen
+        if not 0 <= after <= feed.sequence:
+            reason = f"is {after}, and the history of this job has {feed.sequence} lines"
+            raise InvalidArgument(f"after_sequence {reason}", details=[Violation("after_sequence", reason)])
+        return Seen(after, feed.seen.record, feed.seen.message)
+
+    async def _go_on(self, feed: Feed, first: Seen, moves: int, wake: asyncio.Event) -> AsyncGenerator[Update, None]:
+        position = first.sequence
+        while True:
+            wake.clear()
+            if self._closed:
+                raise Unavailable(
+                    "this node shuts down; resume elsewhere, or here in a moment", code="DRAINING", retry_after=1.0
+                )
+            if feed.failure is not None:
+                raise feed.failure.with_traceback(None)
+            while position < feed.sequence:
+                for line in await self._lines(feed, position):
+                    yield line
+                    position = line.sequence
+            if feed.over and feed.seen is not None:
+                if first.record is not feed.seen.record or first.sequence != position:
+                    yield feed.seen
+                return
+            if feed.moved is not None and feed.moves != moves:
+                moves = feed.moves
+                yield feed.moved
+                continue
+            try:
+                async with asyncio.timeout(self._idle):
+                    await wake.wait()
+            except TimeoutError:
+                yield Idle(position)
+
+    async def _lines(self, feed: Feed, position: int) -> Sequence[Happened]:
+        kept = feed.after(position)
+        if kept is not None:
+            return kept
+        lines = await self._store.history(feed.job_id, position, PAGE)
+        if not lines:
+            raise _not_found(feed.job_id)
+        return [Happened(number, event) for number, event in lines]
+
+    # What wakes them ---------------------------------------------------------------------------------------------
+
+    def changed(self, jobs: Iterable[str]) -> None:
+        """These watched jobs have changed."""
+        self._dirty.update(job for job in jobs if job in self._feeds)
+        if self._dirty:
+            self._some.set()
+
+    def close(self) -> None:
+        """The node's door closes: who follows is sent elsewhere."""
+        self._closed = True
+        for feed in self._feeds.values():
+            feed.wake()
+
+    async def run(self) -> None:
+        """Read what has changed, until cancelled."""
+        loop = asyncio.get_running_loop()
+        look_at = loop.time() + LOOK_EVERY_S
+        while True:
+            try:
+                async with asyncio.timeout_at(look_at):
+                    await self._some.wait()
+            except TimeoutError:
+                self._dirty.update(self._feeds)
+                look_at = loop.time() + LOOK_EVERY_S
+            self._some.clear()
+            while self._dirty:
+                batch = [self._dirty.pop() for _ in range(min(READ_AT_ONCE, len(self._dirty)))]
+                feeds = [feed for job in batch if (feed := self._feeds.get(job)) is not None]
+                pauses = await asyncio.gather(*(self._read_again(feed) for feed in feeds))
+                await asyncio.sleep(max(LINGER_S, *pauses, 0))
+
+    async def _read_again(self, feed: Feed) -> float:
+        """Read a job that has changed; answers with the seconds to wait when the store is away."""
+        try:
+            async with feed.opening:
+                if feed.seen is not None:
+                    await self._read(feed)
+        except StoreUnavailable as error:
+            log.warning("cannot look at watched job %s: %s", feed.job_id, error.message)
+            self.changed((feed.job_id,))
+            return error.retry_after or RETRY_S
+        except Exception:
+            log.exception("watched job %s cannot be read", feed.job_id, extra={"job_id": feed.job_id})
+            feed.fail(HolonError("the node failed to read this job; the cause is in its log"))
+        return 0
+
+    async def _read(self, feed: Feed) -> None:
+        record = await self._store.job(feed.job_id)
+        if record is None:
+            feed.fail(_not_found(feed.job_id))
+            return
+        lines = []
+        # A first reading needs no lines, and one who is behind the tail reads them himself.
+        if feed.seen is not None and record.sequence > feed.sequence:
+            start = max(feed.sequence, record.sequence - TAIL)
+            lines = list(await self._store.history(feed.job_id, start, record.sequence - start))
+        feed.take(record, self._jobs.progress_message(record), lines)
+
+
+def _not_found(job_id: str) -> NotFound:
+    return NotFound(f"Job not found: {job_id[:128]!r}", code="JOB_NOT_FOUND")

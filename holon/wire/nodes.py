@@ -1,0 +1,103 @@
+"""The wire: a node as its operators see it: blueprints and their graphs, workers, skills, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from holon.domain.blueprint import Blueprint
+from holon.domain.fleet import Machine, SkillView, WorkerView
+from holon.domain.graph import Graph
+from holon.ports import Counts
+from holon.rxon.v1 import node_pb2, types_pb2
+from holon.wire.values import json_payload, timestamp
+
+_KINDS = {
+    "start": node_pb2.BLUEPRINT_STATE_KIND_START,
+    "end": node_pb2.BLUEPRINT_STATE_KIND_END,
+    "aggregator": node_pb2.BLUEPRINT_STATE_KIND_AGGREGATOR,
+    "ordinary": node_pb2.BLUEPRINT_STATE_KIND_UNSPECIFIED,
+}
+
+
+def blueprint_message(blueprint: Blueprint, graph: Graph | None = None) -> node_pb2.Blueprint:
+    """A blueprint with the contract of its input; with its graph, if that is given."""
+    message = node_pb2.Blueprint(
+        name=blueprint.name, api_endpoint=blueprint.path or "", api_version=blueprint.api_version or ""
+    )
+    if blueprint.input_schema is not None:
+        message.input_schema.CopyFrom(_json(blueprint.input_schema))
+    if graph is not None:
+        message.graph.CopyFrom(_graph(graph))
+    return message
+
+
+def _graph(graph: Graph) -> node_pb2.BlueprintGraph:
+    states = [node_pb2.BlueprintState(name=one.name, kind=_KINDS[one.kind], outcome=one.outcome) for one in graph.nodes]
+    edges = [node_pb2.BlueprintEdge(source=one.source, target=one.target, label=one.label) for one in graph.edges]
+    return node_pb2.BlueprintGraph(states=states, edges=edges, dot=graph.dot)
+
+
+def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
+    """A worker; with a live session it is at this node."""
+    message = node_pb2.WorkerInfo(
+        worker_id=worker.worker_id,
+        kind=node_pb2.WORKER_KIND_WORKER,
+        connected=worker.connected_at is not None,
+        draining=worker.draining,
+        instance_id=worker.instance_id,
+        node_id=node_id if worker.connected_at is not None else "",
+        credits=worker.credits,
+        held=worker.held,
+        skills=sorted({skill.name for skill in worker.catalog.skills}),
+        resources=[_resources(machine) for machine in worker.catalog.machines],
+        sdk=worker.sdk,
+        labels=dict(worker.labels),
+    )
+    if worker.connected_at is not None:
+        message.connected_at.CopyFrom(timestamp(worker.connected_at))
+    if worker.last_seen_at is not None:
+        message.last_seen_at.CopyFrom(timestamp(worker.last_seen_at))
+    return message
+
+
+def _resources(machine: Machine) -> types_pb2.Resources:
+    message = types_pb2.Resources()
+    for device in machine.devices:
+        added = message.devices.add(type=device.type, model=device.model, id=device.id)
+        if device.properties:
+            added.properties.CopyFrom(_json(device.properties))
+    if machine.properties:
+        message.properties.CopyFrom(_json(machine.properties))
+    return message
+
+
+def skill_message(view: SkillView) -> node_pb2.Skill:
+    """A skill with one contract, and who provides it."""
+    skill = view.skill
+    message = node_pb2.Skill(
+        name=skill.name,
+        type=skill.type,
+        version=skill.version,
+        description=skill.description,
+        statuses=skill.statuses,
+        provider_count=view.providers,
+        lowest_price=view.lowest_price,
+    )
+    if skill.input_schema is not None:
+        message.input_schema.CopyFrom(_json(skill.input_schema))
+    if skill.output_schema is not None:
+        message.output_schema.CopyFrom(_json(skill.output_schema))
+    return message
+
+
+def counts_message(counts: Counts) -> node_pb2.GetStatsResponse:
+    """How much there is of what is not over; the rest of the figures are the node's own."""
+    jobs = [types_pb2.StatusCount(status=status, count=counts.jobs[status]) for status in sorted(counts.jobs)]
+    return node_pb2.GetStatsResponse(jobs=jobs, tasks_queued=counts.queued, tasks_leased=counts.leased)
+
+
+def _json(value: Mapping[str, Any]) -> types_pb2.Payload:
+    return json_payload(orjson.dumps(value))

@@ -1,0 +1,47 @@
+"""The client door: what a client asks for when it creates a job, in the engine's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holon.engine.jobs import Creating
+from holon.engine.payloads import decode
+from holon.errors import InvalidArgument, Violation
+from holon.rxon.v1 import job_pb2
+from holon.wire.values import json_of, seconds
+from transports.grpc.calls import refuse
+from transports.grpc.trace import trace_of_request
+
+
+def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
+    """The job that a request asks for.
+
+    Raises:
+        InvalidArgument: it asks for what this node does not do, or its `initial_data` cannot be read.
+    """
+    refuse(
+        {
+            "webhook_url": bool(request.webhook_url),
+            "priority": request.HasField("priority"),
+            "budget": request.HasField("budget"),
+            "skill_limit": request.HasField("skill_limit"),
+            "max_transitions": request.HasField("max_transitions"),
+        }
+    )
+    return Creating(
+        request.blueprint_name,
+        _initial_data(request),
+        request.request_id or None,
+        seconds(request.dispatch_timeout) if request.HasField("dispatch_timeout") else None,
+        seconds(request.result_timeout) if request.HasField("result_timeout") else None,
+        trace_of_request(request.trace if request.HasField("trace") else None),
+    )
+
+
+def _initial_data(request: job_pb2.CreateJobRequest) -> Any:
+    text = json_of(request.initial_data, "initial_data")
+    try:
+        return decode(text, "initial_data")
+    except InvalidArgument as error:
+        details = [Violation("initial_data", "is no JSON that can be taken")]
+        raise InvalidArgument(f"Invalid JSON: {error.message}", code="INVALID_JSON", details=details) from error

@@ -1,0 +1,95 @@
+"""The client door: NodeService, by the application service of operators."""
+
+from __future__ import annotations
+
+import grpc
+
+from holon.domain.graph import graph_of
+from holon.engine.overview import Overview
+from holon.rxon.v1 import node_pb2
+from holon.wire.nodes import blueprint_message, counts_message, skill_message, worker_message
+from holon.wire.values import duration, seconds, timestamp
+from transports.grpc.calls import missing, unary
+from transports.grpc.session import CAPABILITIES
+
+SERVICE = "holon.rxon.v1.NodeService"
+_NOT_YET = ("ReloadNode",)
+
+
+class NodeService:
+    """Translates, as `JobService` does. Who has the client's token may call all of it."""
+
+    def __init__(self, overview: Overview) -> None:
+        self._overview = overview
+
+    def handler(self, max_bytes: int) -> grpc.GenericRpcHandler:
+        """The service's calls by name; no answer is larger than `max_bytes`."""
+        calls = {
+            "GetNode": unary("GetNode", node_pb2.GetNodeRequest, self.node, max_bytes),
+            "ListBlueprints": unary("ListBlueprints", node_pb2.ListBlueprintsRequest, self.blueprints, max_bytes),
+            "GetBlueprint": unary("GetBlueprint", node_pb2.GetBlueprintRequest, self.blueprint, max_bytes),
+            "ListWorkers": unary("ListWorkers", node_pb2.ListWorkersRequest, self.workers, max_bytes),
+            "ListSkills": unary("ListSkills", node_pb2.ListSkillsRequest, self.skills, max_bytes),
+            "GetStats": unary("GetStats", node_pb2.GetStatsRequest, self.stats, max_bytes),
+            "DrainNode": unary("DrainNode", node_pb2.DrainNodeRequest, self.drain_node, max_bytes),
+            "DrainWorker": unary("DrainWorker", node_pb2.DrainWorkerRequest, self.drain_worker, max_bytes),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, {**calls, **{name: missing(name) for name in _NOT_YET}})
+
+    async def node(self, _: node_pb2.GetNodeRequest) -> node_pb2.GetNodeResponse:
+        """Who and how this node is."""
+        view = self._overview.node()
+        node = node_pb2.Node(
+            node_id=view.node_id,
+            version=view.version,
+            started_at=timestamp(view.started_at),
+            draining=view.draining,
+            capabilities=CAPABILITIES,
+            node_time=timestamp(view.now),
+        )
+        return node_pb2.GetNodeResponse(node=node)
+
+    async def blueprints(self, request: node_pb2.ListBlueprintsRequest) -> node_pb2.ListBlueprintsResponse:
+        """A page of the blueprints."""
+        page, more = self._overview.blueprints(request.page_size, request.page_token)
+        return node_pb2.ListBlueprintsResponse(
+            blueprints=[blueprint_message(one) for one in page], next_page_token=more
+        )
+
+    async def blueprint(self, request: node_pb2.GetBlueprintRequest) -> node_pb2.GetBlueprintResponse:
+        """One blueprint, with its graph."""
+        found = self._overview.blueprint(request.name)
+        return node_pb2.GetBlueprintResponse(blueprint=blueprint_message(found, graph_of(found)))
+
+    async def workers(self, request: node_pb2.ListWorkersRequest) -> node_pb2.ListWorkersResponse:
+        """A page of the workers."""
+        connected = request.connected if request.HasField("connected") else None
+        page, more = self._overview.workers(request.page_size, request.page_token, request.skill, connected)
+        node_id = self._overview.node().node_id
+        return node_pb2.ListWorkersResponse(
+            workers=[worker_message(one, node_id) for one in page], next_page_token=more
+        )
+
+    async def skills(self, request: node_pb2.ListSkillsRequest) -> node_pb2.ListSkillsResponse:
+        """A page of what is offered now."""
+        page, more = self._overview.skills(request.page_size, request.page_token)
+        return node_pb2.ListSkillsResponse(skills=[skill_message(one) for one in page], next_page_token=more)
+
+    async def stats(self, _: node_pb2.GetStatsRequest) -> node_pb2.GetStatsResponse:
+        """The figures of now."""
+        stats = await self._overview.stats()
+        message = counts_message(stats.counts)
+        message.workers_connected = message.sessions = stats.workers
+        message.uptime.CopyFrom(duration(stats.uptime))
+        message.as_of.CopyFrom(timestamp(stats.as_of))
+        return message
+
+    async def drain_node(self, request: node_pb2.DrainNodeRequest) -> node_pb2.DrainNodeResponse:
+        """Begin to drain this node."""
+        self._overview.drain_node(seconds(request.grace) if request.HasField("grace") else None, request.reason)
+        return node_pb2.DrainNodeResponse()
+
+    async def drain_worker(self, request: node_pb2.DrainWorkerRequest) -> node_pb2.DrainWorkerResponse:
+        """Drain a worker, or take that back."""
+        view = self._overview.drain_worker(request.worker_id, undo=request.undo, reason=request.reason)
+        return node_pb2.DrainWorkerResponse(worker=worker_message(view, self._overview.node().node_id))
