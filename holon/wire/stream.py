@@ -84,7 +84,7 @@ class StreamWriter(Generic[Frame]):
         send: writes one frame, waiting while the transport does not take it; only `run` calls it.
         max_message_bytes: the largest message that the other side reads.
         max_items: how many items may wait in one lane, and how many frames in the control queue.
-        max_bytes: how much may wait in all lanes together.
+        max_bytes: how much may wait in all lanes together, and as much in the control queue.
     """
 
     def __init__(
@@ -99,8 +99,9 @@ class StreamWriter(Generic[Frame]):
         self._send = send
         self._max_items = max_items
         self._max_bytes = max_bytes
-        self._control: deque[Frame] = deque()
+        self._control: deque[tuple[Frame, int]] = deque()
         self._lanes: deque[Lane[Message, Frame]] = deque()
+        self._control_bytes = 0
         self._waiting_bytes = 0
         self._sent = 0
         self._closed = False
@@ -144,7 +145,9 @@ class StreamWriter(Generic[Frame]):
         self._check(len(self._control))
         if (size := frame.ByteSize()) > self.max_message_bytes:
             raise TooLarge(f"a message of {size} bytes exceeds the other side's limit of {self.max_message_bytes}")
-        self._control.append(frame)
+        self._check_bytes(self._control_bytes, size)
+        self._control_bytes += size
+        self._control.append((frame, size))
         self._wake.set()
 
     def close(self) -> None:
@@ -176,12 +179,7 @@ class StreamWriter(Generic[Frame]):
             raise TooLarge(
                 f"an item of {size} bytes exceeds the other side's message limit of {self.max_message_bytes}"
             )
-        if self._waiting_bytes and self._waiting_bytes + size > self._max_bytes:
-            raise ResourceExhausted(
-                f"{self._waiting_bytes} bytes wait to be sent, of {self._max_bytes} allowed: the other side does not "
-                "read; end the stream",
-                code="STREAM_FULL",
-            )
+        self._check_bytes(self._waiting_bytes, size)
         self._waiting_bytes += size
         self._wake.set()
         return size
@@ -189,6 +187,14 @@ class StreamWriter(Generic[Frame]):
     def release(self, size: int) -> None:
         """Count `size` bytes as waiting no more; lanes call it."""
         self._waiting_bytes -= size
+
+    def _check_bytes(self, waiting: int, size: int) -> None:
+        if waiting and waiting + size > self._max_bytes:
+            raise ResourceExhausted(
+                f"{waiting} bytes wait to be sent, of {self._max_bytes} allowed: the other side does not read; end "
+                "the stream",
+                code="STREAM_FULL",
+            )
 
     def _check(self, waiting: int) -> None:
         if self._closed:
@@ -201,7 +207,9 @@ class StreamWriter(Generic[Frame]):
 
     def _next(self) -> Frame | None:
         if self._control:
-            return self._control.popleft()
+            first, size = self._control.popleft()
+            self._control_bytes -= size
+            return first
         batch_bytes = min(BATCH_BYTES, self.max_message_bytes)
         for _ in range(len(self._lanes)):
             lane = self._lanes[0]

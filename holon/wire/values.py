@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from holon.errors import InvalidArgument, Violation
 from holon.rxon.v1 import types_pb2
 
+MAX_ID = 128
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _JSON = ("", "application/json")
 

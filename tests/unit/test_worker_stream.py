@@ -189,3 +189,13 @@ async def test_a_failed_write_ends_the_writer_and_closes_the_stream() -> None:
     with pytest.raises(ConnectionError):
         await writer.run()
     assert writer.closed
+
+
+async def test_control_that_waits_is_bounded_in_bytes_too() -> None:
+    wire = Wire()
+    writer = StreamWriter(wire.send, max_bytes=1_000)
+    large = Frame(session_error=worker_pb2.SessionError(task_id="x" * 600))
+    writer.put_control(large)
+    with pytest.raises(ResourceExhausted):
+        writer.put_control(large)
+    assert len(await sent(wire, writer)) == 1

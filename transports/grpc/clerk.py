@@ -39,7 +39,7 @@ class Clerk:
 
     def report(self, reported: Reported) -> None:
         """Take a result. While too many wait for the store, it is to be sent again instead."""
-        size = len(reported.outcome.data)
+        size = _size(reported)
         if len(self._results) >= MAX_RESULTS or (self._bytes and self._bytes + size > MAX_BYTES):
             busy = ResourceExhausted(
                 f"{len(self._results)} results of this session wait to be stored; send this one again later",
@@ -91,5 +91,11 @@ class Clerk:
                 answers = await self._workers.complete(self._member, batch)
             except StoreUnavailable:
                 answers = [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in batch]
-            self._bytes -= sum(len(one.outcome.data) for one in batch)
+            self._bytes -= sum(map(_size, batch))
             self._outgoing.answer(answers)
+
+
+def _size(reported: Reported) -> int:
+    """About what a result takes while it waits, in bytes."""
+    error = reported.outcome.error
+    return len(reported.outcome.data) + (len(error.details) + len(error.message) if error is not None else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -12,16 +13,18 @@ from holon.domain.task import CONTRACT_VIOLATION, LIMIT_EXCEEDED, Outcome
 from holon.engine.results import Reported
 from holon.engine.workers import Member, Workers
 from holon.errors import HolonError, InvalidArgument, NotFound, TooLarge, Violation
-from holon.rxon.v1 import worker_pb2
+from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import clipped
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
+from holon.wire.values import MAX_ID
 from holon.wire.worker import outcome_of, took_of
 from transports.grpc.clerk import RETRY_S, Clerk
-from transports.grpc.hello import catalog_of, credits_of
+from transports.grpc.hello import MAX_CREDITS, catalog_of, credits_of
 from transports.grpc.outgoing import Outgoing
 
 MAX_REFUSALS = 100
 MAX_PROGRESS_MESSAGE = 1024
+Named: TypeAlias = worker_pb2.TaskUpdate | types_pb2.LeaseRef
 # What a frame may have around a batch.
 _AROUND_BATCH = 64
 
@@ -107,9 +110,14 @@ class Incoming:
         granted = credits_of(heartbeat.credits) if heartbeat.HasField("credits") else None
         held = None
         if heartbeat.HasField("held"):
+            leases = heartbeat.held.leases
+            if len(leases) > MAX_CREDITS:
+                raise _invalid("held.leases", f"lists {len(leases)}; a worker holds at most {MAX_CREDITS}")
+            for one in leases:
+                _check_ids(one, "held.leases.")
             known = self._member.session.leases
-            self._outgoing.lost([one for one in heartbeat.held.leases if one.lease_id not in known])
-            held = [one.lease_id for one in heartbeat.held.leases]
+            self._outgoing.lost([one for one in leases if one.lease_id not in known])
+            held = [one.lease_id for one in leases]
         self._workers.heartbeat(self._member, granted, held)
         self._outgoing.beat(heartbeat.sequence, self._clock.now_ms())
 
@@ -129,14 +137,18 @@ class Incoming:
                 kind = update.WhichOneof("update")
                 if not update.task_id or not update.lease_id:
                     raise InvalidArgument("an update names its task_id and its lease_id", code="IDS_MISSING")
+                _check_ids(update, "")
                 if kind not in self._updates:
                     raise _unknown("update", kind, code="UNKNOWN_UPDATE")
                 self._updates[kind](update)
             except HolonError as error:
-                self._refuse(error, update.task_id, update.lease_id)
+                self._refuse(error, *((update.task_id, update.lease_id) if _fit(update) else ()))
 
     def _refuse_batch(self, frame: worker_pb2.SessionRequest) -> None:
-        """None of it is done; each result in it is to be sent again, in a smaller batch."""
+        """None of it is done; each result in it is to be sent again, in a smaller batch.
+
+        Nobody holds as many tasks as a batch can name: of more than can be held, none is answered.
+        """
         updates = frame.task_updates.updates
         error = TooLarge(
             f"a batch of {len(updates)} updates and {frame.ByteSize()} bytes is over the limit of {BATCH_ITEMS} "
@@ -144,9 +156,10 @@ class Incoming:
             code="BATCH_TOO_LARGE",
             retry_after=RETRY_S,
         )
-        for update in updates:
-            if update.HasField("result"):
-                self._outgoing.later(update.task_id, update.lease_id, error)
+        if len(updates) <= MAX_CREDITS:
+            for update in updates:
+                if update.HasField("result") and _fit(update):
+                    self._outgoing.later(update.task_id, update.lease_id, error)
         raise error
 
     def _accepted(self, update: worker_pb2.TaskUpdate) -> None:
@@ -200,6 +213,17 @@ def _unknown(what: str, kind: str | None, *, code: str) -> InvalidArgument:
     if needed is not None:
         return InvalidArgument(f"{kind} needs {needed}, which this node does not list", code=code)
     return InvalidArgument(f"the {what} has no member that this node knows; was its name misspelt?", code=code)
+
+
+def _fit(named: Named) -> bool:
+    """Whether what a worker names can be the ids of a lease: what cannot is not said back to it."""
+    return len(named.task_id) <= MAX_ID and len(named.lease_id) <= MAX_ID
+
+
+def _check_ids(named: Named, where: str) -> None:
+    for field in ("task_id", "lease_id"):
+        if len(getattr(named, field)) > MAX_ID:
+            raise _invalid(f"{where}{field}", f"is longer than the {MAX_ID} characters of an id")
 
 
 def _check_held(held: bool, update: worker_pb2.TaskUpdate) -> None:

@@ -14,7 +14,14 @@ from google.protobuf.message import DecodeError
 
 from holon.clock import Clock
 from holon.engine.workers import Member, Workers
-from holon.errors import FailedPrecondition, HolonError, InvalidArgument, Unauthenticated, Unavailable
+from holon.errors import (
+    FailedPrecondition,
+    HolonError,
+    InvalidArgument,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.identity import Identity
 from holon.wire.grpc_status import told
@@ -72,6 +79,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
         self._heard = self._loop.time()
+        self._writing = math.inf
         self._worker_id = ""
 
     def __repr__(self) -> str:
@@ -199,7 +207,7 @@ class Session:
             incoming.take(raw)
 
     async def _watch(self) -> None:
-        """Raise once the worker has been silent for too long, or its certificate has ended."""
+        """Raise once the worker has been silent, or has not read, for too long, or its certificate has ended."""
         silence = self._settings.silence
         while True:
             began = self._loop.time()
@@ -209,10 +217,13 @@ class Session:
             silent_in = self._heard + silence - began
             if silent_in <= 0:
                 raise Unavailable(f"nothing was heard for {silence:g} s", code="SILENT", retry_after=1.0)
+            if self._writing + silence <= began:
+                raise ResourceExhausted(f"the worker has read nothing for {silence:g} s", code="STREAM_FULL")
             wait = min(left, silent_in)
             await asyncio.sleep(wait)
             if self._loop.time() - began - wait > _LATE_S:
-                self._heard = max(self._heard, self._loop.time() - silence + _LATE_S)
+                forgiven = self._loop.time() - silence + _LATE_S
+                self._heard, self._writing = max(self._heard, forgiven), max(self._writing, forgiven)
 
     def _time_left(self) -> float:
         """Seconds until the certificate ends."""
@@ -229,10 +240,12 @@ class Session:
         return raw if isinstance(raw, bytes) else None
 
     async def _send(self, frame: Response) -> None:
+        self._writing = self._loop.time()
         try:
             await self._context.write(frame.SerializeToString())
         except grpc.aio.BaseError as error:
             raise _lost() from error
+        self._writing = math.inf
 
 
 async def _last_words(

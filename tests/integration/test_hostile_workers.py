@@ -1,0 +1,119 @@
+"""Workers that mean harm: a small message costs little, one that does not read holds nothing, others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+import pytest
+
+from holon.rxon.v1 import types_pb2, worker_pb2
+from tests.integration.grpc_node import (
+    SESSION,
+    Node,
+    Wire,
+    a_node,
+    heartbeat,
+    hello,
+    offering,
+    result,
+    trust,
+    updates,
+    worker_files,
+)
+
+LONG = "x" * 100_000
+MANY = 10_001
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    async with a_node() as node:
+        yield node
+
+
+@pytest.fixture
+async def good(node: Node) -> Wire:
+    """A worker that goes on, whatever another one sends."""
+    return await node.worker("good-1", offering("good"))
+
+
+def held(*leases: types_pb2.LeaseRef) -> worker_pb2.SessionRequest:
+    return heartbeat(held=worker_pb2.HeldLeases(leases=leases))
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (held(*[types_pb2.LeaseRef()] * MANY), "INVALID_ARGUMENT"),
+        (held(types_pb2.LeaseRef(task_id="t", lease_id=LONG)), "INVALID_ARGUMENT"),
+        (held(types_pb2.LeaseRef(task_id=LONG, lease_id="l")), "INVALID_ARGUMENT"),
+        (updates(worker_pb2.TaskUpdate(task_id="t", lease_id=LONG)), "INVALID_ARGUMENT"),
+        (
+            updates(worker_pb2.TaskUpdate(task_id=LONG, lease_id="l", result=worker_pb2.TaskResult(status="success"))),
+            "INVALID_ARGUMENT",
+        ),
+        (updates(*[worker_pb2.TaskUpdate(result=worker_pb2.TaskResult())] * MANY), "BATCH_TOO_LARGE"),
+        (
+            updates(*[worker_pb2.TaskUpdate(lease_id=LONG, result=worker_pb2.TaskResult())] * 11),
+            "BATCH_TOO_LARGE",
+        ),
+    ],
+)
+async def test_an_answer_is_never_larger_than_what_it_refuses(
+    node: Node, frame: worker_pb2.SessionRequest, reason: str
+) -> None:
+    worker = await node.worker("w1", offering("good"))
+    await worker.send(frame)
+    refused = await worker.refused()
+    assert (refused.error.reason, refused.task_id, refused.lease_id) == (reason, "", "")
+    assert refused.ByteSize() < 2_000
+    await node.finishes_jobs(worker)
+
+
+async def test_a_worker_that_does_not_read_is_ended_and_its_tasks_go_to_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with a_node(silence=1.0, offer=0.2) as node:
+        # Its own end of the connection takes in little of what it does not read.
+        options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 64 * 1024))
+        target = f"localhost:{node.workers.port}"
+        channel = grpc.aio.secure_channel(target, trust(worker_files("w1")), options=options)
+        deaf = Wire((await node.resources.enter_async_context(channel)).stream_stream(SESSION)())
+        await deaf.send(hello(credits=10_000))
+        await deaf.expect("welcome")
+        jobs = [await node.create(pad="x" * 200_000) for _ in range(20)]
+        async with alive(deaf):
+            await node.until(lambda: not list(node.engine.dispatcher.sessions))
+        assert "has ended: STREAM_FULL" in caplog.text
+        other = await node.worker("w2", credits=20)
+        taken: set[str] = set()
+        async with alive(other) as say:
+            while len(taken) < len(jobs):
+                kind, said = await other.next()
+                if kind == "task_offers":
+                    say.append(result(said))
+                    taken.add(said.job_id)
+        assert taken == set(jobs)
+
+
+@asynccontextmanager
+async def alive(worker: Wire) -> AsyncIterator[list[worker_pb2.TaskUpdate]]:
+    """Heartbeats, with what is to be said between them."""
+    say: list[worker_pb2.TaskUpdate] = []
+
+    async def beat() -> None:
+        for sequence in itertools.count(1):
+            await worker.send(updates(*say) if say else heartbeat(sequence))
+            say.clear()
+            await asyncio.sleep(0.05)
+
+    beats = asyncio.create_task(beat())
+    yield say
+    beats.cancel()
+    await asyncio.gather(beats, return_exceptions=True)
