@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
+from time import perf_counter
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from holon.errors import StoreUnavailable
+from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +35,12 @@ class Reply(asyncio.Future[T]):
 class Call(Generic[Subject]):
     """An operation that waits for its turn, and who waits for its reply."""
 
-    __slots__ = ("future", "operation")
+    __slots__ = ("future", "handed_over", "operation")
 
     def __init__(self, operation: Callable[[Subject], Any], future: Reply[Any]) -> None:
         self.operation = operation
         self.future = future
+        self.handed_over = 0.0
 
 
 class Lane(Generic[Subject]):
@@ -47,10 +51,12 @@ class Lane(Generic[Subject]):
         body: what the thread does: prepare, call `ready`, then `take` calls and `answer` or `refuse` them, until `take`
             says None. When it raises, the lane is closed for good: what was not answered is refused, and `failure`
             raises the same.
+        metrics: where calls are counted.
     """
 
-    def __init__(self, name: str, body: Callable[[Lane[Subject]], None]) -> None:
+    def __init__(self, name: str, body: Callable[[Lane[Subject]], None], metrics: StoreMetrics) -> None:
         self.name = name
+        self._metrics = metrics
         self.error: BaseException | None = None
         self._body = body
         self._loop = asyncio.get_running_loop()
@@ -94,6 +100,7 @@ class Lane(Generic[Subject]):
             raise self._unavailable()
         waiting = self._queue.qsize() + len(self._tick)
         if waiting >= room:
+            self._metrics.failures.add()
             raise StoreUnavailable(f"the store has {waiting} calls waiting; try again", retry_after=RETRY_AFTER_S)
         future: Reply[T] = Reply(loop=self._loop)
         self._tick.append(Call(operation, future))
@@ -121,7 +128,9 @@ class Lane(Generic[Subject]):
             await asyncio.sleep(0)
 
     def _hand_over(self) -> None:
+        now = perf_counter()
         for call in self._tick:
+            call.handed_over = now
             self._queue.put(call)
         self._tick.clear()
 
@@ -180,11 +189,11 @@ class Lane(Generic[Subject]):
         self, calls: Sequence[Call[Subject]], replies: Sequence[Any], then: Callable[[], None] | None = None
     ) -> None:
         """Give calls their replies, in one go; `then` is called on the event loop after that."""
-        self._tell(_resolve, calls, replies, then)
+        self._tell(self._resolve, calls, replies, then)
 
     def refuse(self, calls: Sequence[Call[Subject]], errors: Sequence[BaseException]) -> None:
         """Give calls an error each."""
-        self._tell(_reject, calls, errors)
+        self._tell(self._reject, calls, errors)
 
     def _tell(self, *call: Any) -> None:
         try:
@@ -222,16 +231,20 @@ class Lane(Generic[Subject]):
             if call is not None and not call.future.done():
                 call.future.set_exception(self._unavailable())
 
+    def _resolve(
+        self, calls: Sequence[Call[Subject]], replies: Sequence[Any], then: Callable[[], None] | None
+    ) -> None:
+        for call, reply in zip(calls, replies, strict=True):
+            if not call.future.done():
+                call.future.set_result(reply)
+        if then is not None:
+            then()
+        now = perf_counter()
+        for since, times in Counter([call.handed_over for call in calls]).items():
+            self._metrics.calls.observe(now - since, times=times)
 
-def _resolve(calls: Sequence[Call[Any]], replies: Sequence[Any], then: Callable[[], None] | None) -> None:
-    for call, reply in zip(calls, replies, strict=True):
-        if not call.future.done():
-            call.future.set_result(reply)
-    if then is not None:
-        then()
-
-
-def _reject(calls: Sequence[Call[Any]], errors: Sequence[BaseException]) -> None:
-    for call, error in zip(calls, errors, strict=True):
-        if not call.future.done():
-            call.future.set_exception(error)
+    def _reject(self, calls: Sequence[Call[Subject]], errors: Sequence[BaseException]) -> None:
+        for call, error in zip(calls, errors, strict=True):
+            if not call.future.done():
+                call.future.set_exception(error)
+        self._metrics.failures.add(by=len(calls))

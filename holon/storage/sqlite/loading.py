@@ -124,10 +124,16 @@ class Visitors:
 
 def find_task(db: sqlite3.Connection, task_id: str) -> tuple[int | str | bytes | float, ...] | None:
     """The columns of a task, for `task_row`; None also when the id is none of ours."""
+    at = place_of(task_id)
+    columns: tuple[int | str | bytes | float, ...] | None
+    columns = db.execute(task_rows.SELECT_ONE, at).fetchone() if at is not None else None
+    return columns if columns is not None and columns[1] == task_id else None
+
+
+def place_of(task_id: str) -> tuple[str, int, int] | None:
+    """The job, step and place that a task's id tells; None when it is none of ours."""
     job_id = job_of(task_id)
     step, _, place = task_id.removeprefix(f"{job_id}-").partition("-")
     if not (step.isdecimal() and place.isdecimal() and len(step) < 19 and len(place) < 19):
         return None
-    columns: tuple[int | str | bytes | float, ...] | None
-    columns = db.execute(task_rows.SELECT_ONE, (job_id, int(step), int(place))).fetchone()
-    return columns if columns is not None and columns[1] == task_id else None
+    return job_id, int(step), int(place)

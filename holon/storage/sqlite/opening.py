@@ -45,17 +45,6 @@ def opened(path: Path, synchronous: str, kind: type[sqlite3.Connection]) -> Iter
         lock.release()
 
 
-@contextmanager
-def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that sees what is committed, and writes nothing; closed at the end."""
-    db = _connect(path, sqlite3.Connection)
-    try:
-        db.execute("PRAGMA query_only = ON")
-        yield db
-    finally:
-        db.close()
-
-
 def _connect(path: Path, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
     try:
         return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=kind)

@@ -1,15 +1,18 @@
 """Reads of the SQLite file: committed data only, on a connection of their own, a page at a time.
 
-Each function is one operation of the reader's lane: it fetches all that it asks for, since an open statement would keep
-the write-ahead log from being emptied.
+Each statement fetches all that it asks for, since an open one would keep the write-ahead log from being emptied.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+
+import aiosqlite
+import orjson
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
@@ -19,11 +22,10 @@ from holon.ports import JobFilter, JobRecord, TaskRecord
 from holon.storage.ledger.reads import task_record
 from holon.storage.records import decode_history, decode_job, decode_need, decode_outcome
 from holon.storage.sqlite import task_rows
-from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
-from holon.storage.sqlite.loading import find_task
-from holon.storage.sqlite.opening import opened_to_read
+from holon.storage.sqlite.lane import RETRY_AFTER_S
+from holon.storage.sqlite.loading import place_of
+from holon.storage.sqlite.opening import BUSY_SECONDS
 
-MAX_READS = 64
 # A list looks at so many jobs at a time for those that it shows, so that other reads come in between.
 LOOK_AT = 5_000
 BRANCHES_PAGE = 500
@@ -39,7 +41,7 @@ _JOB = """
     LEFT JOIN needs ON needs.key = t.key
 """
 _JOB_BY_ID = _JOB + " WHERE j.id = ?"
-_JOB_BY_N = _JOB + " WHERE j.n = ?"
+_JOBS_BY_N = _JOB + " WHERE j.n IN (SELECT value FROM json_each(?)) ORDER BY j.n DESC"  # noqa: S608  constants
 _PAGE = "SELECT n, status, blueprint FROM jobs WHERE owner = ? AND n < ? ORDER BY n DESC LIMIT ?"
 _LIVE = """
     SELECT iif(status = 'pending' AND deliveries > 0, 'running', status) seen, count(*)
@@ -55,34 +57,102 @@ _BRANCHES = """
 """
 
 
-def run(path: Path, lane: Lane[sqlite3.Connection]) -> None:
-    """The body of the reader's lane."""
-    with opened_to_read(path) as db:
-        lane.ready()
-        while (calls := lane.take(MAX_READS)) is not None:
-            done: list[Call[sqlite3.Connection]] = []
-            replies: list[Any] = []
-            for call in calls:
-                try:
-                    reply = call.operation(db)
-                except Exception as error:  # noqa: BLE001 -- the caller gets it
-                    lane.refuse([call], [_told(error)])
-                else:
-                    done.append(call)
-                    replies.append(reply)
-            lane.answer(done, replies)
+class Reader:
+    """A connection that sees what is committed, and writes nothing. Open while it is entered.
 
+    Every method raises StoreUnavailable when the file cannot be read, or the connection is closed.
 
-def _told(error: Exception) -> Exception:
-    if isinstance(error, sqlite3.OperationalError):
-        return StoreUnavailable(f"the store could not read: {error}", retry_after=RETRY_AFTER_S)
-    return error
+    Arguments:
+        path: the file, which is there.
+    """
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db: aiosqlite.Connection | None = None
 
-def job(job_id: str, db: sqlite3.Connection) -> JobRecord | None:
-    """One job."""
-    columns = db.execute(_JOB_BY_ID, (job_id,)).fetchone()
-    return _job_record(columns) if columns is not None else None
+    def __repr__(self) -> str:
+        return f"Reader({self._path}, {'closed' if self._db is None else 'open'})"
+
+    async def __aenter__(self) -> Self:
+        self._db = await aiosqlite.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+        await self._db.execute_fetchall("PRAGMA query_only = ON")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            await db.close()
+
+    async def _fetch(self, statement: str, parameters: Iterable[Any] = ()) -> list[Any]:
+        if self._db is None:
+            raise StoreUnavailable("the store is not open, or closed again")
+        try:
+            return list(await self._db.execute_fetchall(statement, parameters))
+        except (sqlite3.OperationalError, ValueError) as error:
+            # aiosqlite says ValueError of a connection that was closed under a waiting call.
+            raise StoreUnavailable(f"the store could not read: {error}", retry_after=RETRY_AFTER_S) from error
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        """One job."""
+        found = await self._fetch(_JOB_BY_ID, (job_id,))
+        return _job_record(found[0]) if found else None
+
+    async def live_jobs(self) -> dict[Status, int]:
+        """How many jobs are in each status that is not final, as clients see them."""
+        return {Status(status): count for status, count in await self._fetch(_LIVE)}
+
+    async def numbers(self, which: JobFilter, before: int, limit: int) -> tuple[list[int], int | None]:
+        """The numbers of jobs that a list shows, newest first, and where to look on (None: there are no more).
+
+        Looks at a bounded number of jobs, so the page may be short, or empty, with more to come.
+        """
+        look_at = min(LOOK_AT, 4 * limit)
+        statuses = frozenset(map(str, which.statuses))
+        rows = await self._fetch(_PAGE, (which.owner, before, look_at))
+        found = [
+            n
+            for n, status, blueprint in rows
+            if which.blueprint in (None, blueprint) and (not statuses or status in statuses)
+        ]
+        if len(found) >= limit:
+            return found[:limit], found[limit - 1]
+        return found, rows[-1][0] if len(rows) == look_at else None
+
+    async def job_records(self, ns: Sequence[int]) -> list[JobRecord]:
+        """Jobs by their numbers, newest first; those that were deleted are left out."""
+        return [_job_record(columns) for columns in await self._fetch(_JOBS_BY_N, (orjson.dumps(ns).decode(),))]
+
+    async def history(self, job_id: str, after: int, limit: int) -> list[tuple[int, HistoryEvent]]:
+        """A page of a job's history."""
+        lines: list[tuple[int, HistoryEvent]] = []
+        for last, events in await self._fetch(_HISTORY, (job_id, after, limit)):
+            told = decode_history(events)
+            lines += [(n, event) for n, event in enumerate(told, start=last - len(told) + 1) if n > after]
+            if len(lines) >= limit:
+                break
+        return lines[:limit]
+
+    async def task(self, wanted: str) -> TaskRecord | None:
+        """One task."""
+        place = place_of(wanted)
+        found = await self._fetch(task_rows.SELECT_ONE, place) if place is not None else []
+        return task_record(task_rows.task_row(found[0])) if found and found[0][1] == wanted else None
+
+    async def queued_tasks(self, key: str, after: str, limit: int) -> list[TaskRecord]:
+        """Waiting tasks of a match key, ordered by id."""
+        found = await self._fetch(task_rows.SELECT_WAITING, (key, after, limit))
+        return [task_record(task_rows.task_row(columns)) for columns in found]
+
+    async def branches(self, job_id: str, step: int) -> list[tuple[str, Outcome]]:
+        """The outcomes of a fan-out's branches, in order of their places."""
+        outcomes: list[tuple[str, Outcome]] = []
+        after = -1
+        while found := await self._fetch(_BRANCHES, (job_id, step, after, BRANCHES_PAGE)):
+            outcomes += [(task_id(job_id, step, place), decode_outcome(outcome)) for place, outcome in found]
+            after = found[-1][0]
+        return outcomes
 
 
 def _job_record(columns: tuple[Any, ...]) -> JobRecord:
@@ -97,64 +167,3 @@ def _job_record(columns: tuple[Any, ...]) -> JobRecord:
         queued_need=decode_need(need) if need is not None else None,
         sequence=sequence,
     )
-
-
-def live_jobs(db: sqlite3.Connection) -> dict[Status, int]:
-    """How many jobs are in each status that is not final, as clients see them."""
-    return {Status(status): count for status, count in db.execute(_LIVE)}
-
-
-def numbers(which: JobFilter, before: int, limit: int, db: sqlite3.Connection) -> tuple[list[int], int | None]:
-    """The numbers of jobs that a list shows, newest first, and where to look on (None: there are no more).
-
-    Looks at a bounded number of jobs, so the page may be short, or empty, with more to come.
-    """
-    found: list[int] = []
-    last = None
-    looked_at = 0
-    statuses = frozenset(map(str, which.statuses))
-    for n, status, blueprint in db.execute(_PAGE, (which.owner, before, LOOK_AT)):
-        last, looked_at = n, looked_at + 1
-        if which.blueprint in (None, blueprint) and (not statuses or status in statuses):
-            found.append(n)
-            if len(found) == limit:
-                return found, last
-    return found, last if looked_at == LOOK_AT else None
-
-
-def job_records(ns: Sequence[int], db: sqlite3.Connection) -> list[JobRecord]:
-    """Jobs by their numbers; those that were deleted are left out."""
-    found = (db.execute(_JOB_BY_N, (n,)).fetchone() for n in ns)
-    return [_job_record(columns) for columns in found if columns is not None]
-
-
-def history(job_id: str, after: int, limit: int, db: sqlite3.Connection) -> list[tuple[int, HistoryEvent]]:
-    """A page of a job's history."""
-    lines: list[tuple[int, HistoryEvent]] = []
-    for last, events in db.execute(_HISTORY, (job_id, after, limit)).fetchall():
-        told = decode_history(events)
-        lines += [(n, event) for n, event in enumerate(told, start=last - len(told) + 1) if n > after]
-        if len(lines) >= limit:
-            break
-    return lines[:limit]
-
-
-def task(wanted: str, db: sqlite3.Connection) -> TaskRecord | None:
-    """One task."""
-    columns = find_task(db, wanted)
-    return task_record(task_rows.task_row(columns)) if columns is not None else None
-
-
-def queued_tasks(key: str, after: str, limit: int, db: sqlite3.Connection) -> list[TaskRecord]:
-    """Waiting tasks of a match key, ordered by id."""
-    found = db.execute(task_rows.SELECT_WAITING, (key, after, limit)).fetchall()
-    return [task_record(task_rows.task_row(columns)) for columns in found]
-
-
-def branches(
-    job_id: str, step: int, after: int, db: sqlite3.Connection
-) -> tuple[list[tuple[str, Outcome]], int | None]:
-    """A page of the outcomes of a fan-out's branches, and the place to go on after (None: that was all)."""
-    found = db.execute(_BRANCHES, (job_id, step, after, BRANCHES_PAGE)).fetchall()
-    outcomes = [(task_id(job_id, step, place), decode_outcome(outcome)) for place, outcome in found]
-    return outcomes, found[-1][0] if len(found) == BRANCHES_PAGE else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
@@ -43,8 +42,8 @@ from holon.storage.ledger import creations, jobs, leases, outcomes, rekeying, st
 from holon.storage.ledger.reads import task_counts
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_state, with_states, with_step_states
-from holon.storage.sqlite import reading
 from holon.storage.sqlite.lane import MAX_WAITING, Lane
+from holon.storage.sqlite.reading import Reader
 from holon.storage.sqlite.writer import Ledger, Writer
 
 T = TypeVar("T")
@@ -85,8 +84,9 @@ class SqliteStorage:
         self._clock = clock or SystemClock()
         self._synchronous = synchronous
         self._hints = Hints()
+        self.metrics = StoreMetrics()
         self._writer: Lane[Ledger] | None = None
-        self._reader: Lane[sqlite3.Connection] | None = None
+        self._reader = Reader(self._path)
 
     def __repr__(self) -> str:
         return f"SqliteStorage({self._path}, {self._writer})"
@@ -97,13 +97,12 @@ class SqliteStorage:
         Raises:
             ConfigError: it cannot be opened, is not ours or of a later release, or belongs to another node.
         """
-        writer = Writer(self._path, self._settings, self._clock, self._synchronous, self.connection_class, self._hints)
-        lane: Lane[Ledger] = Lane("holon-sqlite-writer", writer.run)
+        writer = Writer(self._path, self._settings, self._clock, self._synchronous, self.connection_class, self._hints, self.metrics)
+        lane: Lane[Ledger] = Lane("holon-sqlite-writer", writer.run, self.metrics)
         await lane.start()
         self._writer = lane
-        self._reader = Lane("holon-sqlite-reader", partial(reading.run, self._path))
         try:
-            await self._reader.start()
+            await self._reader.__aenter__()
         except BaseException:
             lane.finish()
             await lane.ended()
@@ -114,11 +113,12 @@ class SqliteStorage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish what was asked for, close the file, and let another node have it. A cancel ends only the waiting."""
-        lanes = [lane for lane in (self._reader, self._writer) if lane is not None]
-        for lane in lanes:
-            lane.finish()
-        for lane in lanes:
-            await lane.ended()
+        try:
+            await self._reader.__aexit__(kind, error, trace)
+        finally:
+            if self._writer is not None:
+                self._writer.finish()
+                await self._writer.ended()
 
     async def failure(self) -> None:
         """Wait until the store is closed, or broken for good.
@@ -153,11 +153,6 @@ class SqliteStorage:
         clock = self._clock
         return await self._writer.submit(lambda ledger: operation(ledger.tables, clock.now_ms()), room=room)
 
-    async def _read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        if self._reader is None:
-            raise StoreUnavailable("the store is not open")
-        return await self._reader.submit(operation)
-
     # Steps -----------------------------------------------------------------------------------------------------
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
@@ -188,12 +183,7 @@ class SqliteStorage:
         return await self._do(lambda tables, now: steps.spawn(tables, job_id, step, seats, now))
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
-        found: list[tuple[str, Outcome]] = []
-        after: int | None = -1
-        while after is not None:
-            page, after = await self._read(partial(reading.branches, job_id, step, after))
-            found += page
-        return found
+        return await self._reader.branches(job_id, step)
 
     # Leases ----------------------------------------------------------------------------------------------------
 
@@ -217,7 +207,7 @@ class SqliteStorage:
         return await self._do(lambda tables, now: timers.fire(tables, limit, want, seats, random.random, now))
 
     async def task(self, task_id: str) -> TaskRecord | None:
-        return await self._read(partial(reading.task, task_id))
+        return await self._reader.task(task_id)
 
     async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
         return await self._do(lambda tables, _: rekeying.queued(tables, skill))
@@ -226,7 +216,7 @@ class SqliteStorage:
         return await self._do(lambda tables, _: rekeying.needs(tables))
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-        return await self._read(partial(reading.queued_tasks, key, after, limit))
+        return await self._reader.queued_tasks(key, after, limit)
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
         await self._do(lambda tables, _: rekeying.rekey(tables, moves))
@@ -234,24 +224,24 @@ class SqliteStorage:
     # Reads -----------------------------------------------------------------------------------------------------
 
     async def job(self, job_id: str) -> JobRecord | None:
-        return await self._read(partial(reading.job, job_id))
+        return await self._reader.job(job_id)
 
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
         found: list[int] = []
         before: int | None = which.before if which.before is not None else FIRST_OF_ALL
         # One more than asked for says whether there is another page.
         while before is not None and len(found) <= limit:
-            page, before = await self._read(partial(reading.numbers, which, before, limit + 1 - len(found)))
+            page, before = await self._reader.numbers(which, before, limit + 1 - len(found))
             found += page
         more = found[limit - 1] if len(found) > limit else None
-        return await self._read(partial(reading.job_records, found[:limit])), more
+        return await self._reader.job_records(found[:limit]), more
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
-        return await self._read(partial(reading.history, job_id, after, limit))
+        return await self._reader.history(job_id, after, limit)
 
     async def counts(self) -> Counts:
         queued, leased = await self._do(lambda tables, _: task_counts(tables))
-        return Counts(await self._read(reading.live_jobs), queued, leased)
+        return Counts(await self._reader.live_jobs(), queued, leased)
 
     async def purge(self, finished_before: int, limit: int) -> int:
         if self._writer is None:

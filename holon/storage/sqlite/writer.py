@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from holon.clock import Clock
@@ -23,6 +24,7 @@ from holon.storage.sqlite.checkpoints import Checkpointer, move_log
 from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
 from holon.storage.sqlite.loading import Visitors, load
 from holon.storage.sqlite.opening import opened
+from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class Writer:
         synchronous: "FULL" or "NORMAL".
         kind: the class of the connection.
         hints: where the ledger's hints are left, on the event loop.
+        metrics: where transactions are counted, by the writer's thread.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Writer:
         synchronous: str,
         kind: type[sqlite3.Connection],
         hints: Hints,
+        metrics: StoreMetrics,
     ) -> None:
         self._path = path
         self._settings = settings
@@ -97,6 +101,7 @@ class Writer:
         self._synchronous = synchronous
         self._kind = kind
         self._hints = hints
+        self._metrics = metrics
         self._log = path.with_name(f"{path.name}-wal")
         self._log_bytes = 0
 
@@ -154,7 +159,7 @@ class Writer:
                     break
             changes = Changes(tables, ledger.purged)
             if changes:
-                changes.write(db, self._clock.now_ms())
+                self._write(changes, db, sum(len(events) for _, _, events in tables.notices), len(replies))
         except Exception as error:  # noqa: BLE001 -- whatever it is, nothing of the group may stay
             self._take_back(db, ledger)
             self._failed(lane, db, ledger, calls, error)
@@ -165,6 +170,13 @@ class Writer:
         if changes:
             self._log_bytes += changes.volume()
         return calls[len(replies) :]
+
+    def _write(self, changes: Changes, db: sqlite3.Connection, lines: int, calls: int) -> None:
+        began = perf_counter()
+        changes.write(db, self._clock.now_ms())
+        self._metrics.writes.observe(perf_counter() - began)
+        self._metrics.groups.observe(calls)
+        self._metrics.history.add(by=lines)
 
     def _take_back(self, db: sqlite3.Connection, ledger: Ledger) -> None:
         ledger.tables.take_back()
