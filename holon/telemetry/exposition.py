@@ -67,14 +67,14 @@ def _figures_of(part: object) -> Iterable[Counter | Histogram]:
 
 def _counter(counter: Counter) -> Metric:
     family = CounterMetricFamily(counter.name, counter.about, labels=counter.labels)
-    for labels, value in counter.values.items():
+    for labels, value in list(counter.values.items()):
         family.add_metric(labels, value)
     return family
 
 
 def _histogram(histogram: Histogram) -> Metric:
     family = HistogramMetricFamily(histogram.name, histogram.about, labels=histogram.labels)
-    for labels, series in histogram.series.items():
+    for labels, series in list(histogram.series.items()):
         buckets: list[tuple[str, float]] = []
         below = 0
         for bound, count in zip((*histogram.bounds, float("inf")), series.counts, strict=True):

@@ -62,16 +62,15 @@ class EngineMetrics:
 
 
 class StoreMetrics:
-    """What a store with threads of its own counts."""
+    """What a store with a thread of its own counts. Each figure is added to by one thread, and read by any."""
 
     def __init__(self) -> None:
-        self.calls = Histogram(
-            "holon_store_call_seconds", "Calls of the store, from the call to the reply.", SHORT, "lane"
-        )
-        self.groups = Histogram("holon_store_group_calls", "Calls that shared one turn of the thread.", GROUPS, "lane")
+        self.calls = Histogram("holon_store_call_seconds", "Calls that may write, from call to reply.", SHORT)
+        self.failures = Counter("holon_store_failures", "Calls that were refused, or whose group failed.")
+        self.groups = Histogram("holon_store_group_calls", "Calls that shared a transaction.", GROUPS)
         self.writes = Histogram("holon_store_transaction_seconds", "Transactions, with their sync to the disk.", SHORT)
-        self.failures = Counter("holon_store_failures", "Calls that the store refused or failed.", "lane")
-        self.history = Counter("holon_history_events", "Events of history that were written.")
+        self.history = Counter("holon_history_events", "Lines of history that were written.")
+        self.reads = Histogram("holon_store_read_seconds", "Reads of what clients ask for.", SHORT)
 
 
 class StreamMetrics:

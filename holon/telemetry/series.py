@@ -1,4 +1,4 @@
-"""Telemetry: figures that are added to while the node runs, and read when somebody asks. For one thread: the loop's.
+"""Telemetry: figures that are added to while the node runs, by one thread each, and read by any when somebody asks.
 
 They are plain numbers in plain dicts, because they are added to thousands of times a second; nothing here knows how
 they are shown. No label holds an id: its values are few, or the rest of them are counted together.

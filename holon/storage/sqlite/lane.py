@@ -231,9 +231,7 @@ class Lane(Generic[Subject]):
             if call is not None and not call.future.done():
                 call.future.set_exception(self._unavailable())
 
-    def _resolve(
-        self, calls: Sequence[Call[Subject]], replies: Sequence[Any], then: Callable[[], None] | None
-    ) -> None:
+    def _resolve(self, calls: Sequence[Call[Subject]], replies: Sequence[Any], then: Callable[[], None] | None) -> None:
         for call, reply in zip(calls, replies, strict=True):
             if not call.future.done():
                 call.future.set_result(reply)
