@@ -100,6 +100,7 @@ class Settings:
     GRPC_PORT: int = _port(7700, "Port of the worker door")
     CLIENT_GRPC_HOST: str = _host("Address of the client gRPC door")
     CLIENT_GRPC_PORT: int = _port(7701, "Port of the client gRPC door")
+    GRPC_REFLECTION: bool = _setting(False, "Let whoever may call a gRPC door ask what it serves (server reflection)")
     REUSE_PORT: bool = _setting(False, "Let several processes share the ports; otherwise a port in use is an error")
 
     CLIENT_TOKEN: str = _setting("", "Token of the clients; unset, both client doors refuse every call", secret=True)

@@ -45,6 +45,7 @@ def worker_door_settings(config: Config) -> WorkerDoorSettings:
         host=config.GRPC_HOST,
         port=config.GRPC_PORT,
         reuse_port=config.REUSE_PORT,
+        reflection=config.GRPC_REFLECTION,
         max_message_bytes=config.GRPC_MESSAGE_MAX_BYTES,
         node_id=config.INSTANCE_ID,
         hello=config.WORKER_HELLO_SECONDS,
@@ -62,6 +63,7 @@ def client_door_settings(config: Config) -> DoorSettings:
         host=config.CLIENT_GRPC_HOST,
         port=config.CLIENT_GRPC_PORT,
         reuse_port=config.REUSE_PORT,
+        reflection=config.GRPC_REFLECTION,
         max_message_bytes=config.GRPC_MESSAGE_MAX_BYTES,
     )
 

@@ -93,6 +93,8 @@ class Server:
         )
         self._server.add_generic_rpc_handlers(self._handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if self._settings.reflection:
+            _reflect(self._server, self._handlers)
         self.port = self._bind()
         await self._server.start()
         return self
@@ -136,6 +138,15 @@ class Server:
             root_certificates=credentials.authorities if self._client_certificates else None,
             require_client_auth=self._client_certificates,
         )
+
+
+def _reflect(server: grpc.aio.Server, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+    """Let whoever may call the server ask what it serves; only what is served is told."""
+    from grpc_reflection.v1alpha import reflection
+
+    names = [handler.service_name() for handler in handlers if isinstance(handler, grpc.ServiceRpcHandler)]
+    names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
+    reflection.enable_server_reflection([name for name in names if name], server)
 
 
 def _is_loopback(host: str) -> bool:

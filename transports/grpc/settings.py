@@ -14,11 +14,13 @@ class DoorSettings:
     Attributes:
         port: 0 takes any free one.
         reuse_port: whether other processes may listen there too; otherwise a port in use is an error.
+        reflection: whether callers may ask what is served there.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     reuse_port: bool = False
+    reflection: bool = False
     max_message_bytes: int = 4 * MIB
 
 

@@ -1,0 +1,70 @@
+"""Reflection: a door tells what it serves when the setting says so, to whoever may call it, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from holon.testing import running_node
+from tests.integration.grpc_node import reason_of
+
+GUARD = 10.0
+ASK = reflection_pb2.ServerReflectionRequest
+
+
+async def ask(channel: grpc.aio.Channel, question: ASK, token: str | None) -> Any:
+    untyped: Any = reflection_pb2_grpc.ServerReflectionStub
+    stub = untyped(channel)
+    metadata = (("x-client-token", token),) if token else ()
+    async with asyncio.timeout(GUARD):
+        call = stub.ServerReflectionInfo(iter([question]), metadata=metadata)
+        return await call.read()
+
+
+def channel_to(node: Any, port: int, *, worker: bool = False) -> grpc.aio.Channel:
+    own: tuple[bytes | None, bytes | None] = (None, None)
+    if worker:
+        pair = node.certificate("w1")
+        own = (pair.key.read_bytes(), pair.certificate.read_bytes())
+    credentials = grpc.ssl_channel_credentials((node.folder / "ca.pem").read_bytes(), *own)
+    return grpc.aio.secure_channel(f"localhost:{port}", credentials)
+
+
+async def test_a_door_tells_what_it_serves_and_the_protos_of_it() -> None:
+    async with running_node(GRPC_REFLECTION=True) as node:
+        async with channel_to(node, node.ports.client) as channel:
+            told = await ask(channel, ASK(list_services=""), node.token)
+            assert sorted(service.name for service in told.list_services_response.service) == [
+                "grpc.health.v1.Health",
+                "grpc.reflection.v1alpha.ServerReflection",
+                "holon.rxon.v1.JobService",
+                "holon.rxon.v1.NodeService",
+            ]
+            told = await ask(channel, ASK(file_containing_symbol="holon.rxon.v1.NodeService"), node.token)
+            assert any(
+                b"holon/rxon/v1/node.proto" in file for file in told.file_descriptor_response.file_descriptor_proto
+            )
+        async with channel_to(node, node.ports.worker, worker=True) as channel:
+            told = await ask(channel, ASK(list_services=""), None)
+            names = {service.name for service in told.list_services_response.service}
+            assert "holon.rxon.v1.WorkerService" in names
+            assert "holon.rxon.v1.JobService" not in names
+
+
+async def test_who_has_no_token_is_told_nothing() -> None:
+    async with running_node(GRPC_REFLECTION=True) as node, channel_to(node, node.ports.client) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ask(channel, ASK(list_services=""), None)
+        assert reason_of(refused.value) == "TOKEN_INVALID"
+
+
+async def test_without_the_setting_there_is_no_reflection() -> None:
+    async with running_node() as node, channel_to(node, node.ports.client) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ask(channel, ASK(list_services=""), node.token)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
