@@ -45,6 +45,7 @@ from holon.storage.records import encode_state, with_states, with_step_states
 from holon.storage.sqlite.lane import MAX_WAITING, Lane
 from holon.storage.sqlite.reading import Reader
 from holon.storage.sqlite.writer import Ledger, Writer
+from holon.telemetry.metrics import StoreMetrics
 
 T = TypeVar("T")
 
@@ -97,7 +98,9 @@ class SqliteStorage:
         Raises:
             ConfigError: it cannot be opened, is not ours or of a later release, or belongs to another node.
         """
-        writer = Writer(self._path, self._settings, self._clock, self._synchronous, self.connection_class, self._hints, self.metrics)
+        writer = Writer(
+            self._path, self._settings, self._clock, self._synchronous, self.connection_class, self._hints, self.metrics
+        )
         lane: Lane[Ledger] = Lane("holon-sqlite-writer", writer.run, self.metrics)
         await lane.start()
         self._writer = lane
