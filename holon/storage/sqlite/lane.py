@@ -73,6 +73,11 @@ class Lane(Generic[Subject]):
     def __repr__(self) -> str:
         return f"Lane({self.name}, waiting={self._queue.qsize()}, ended={self._ended.is_set()})"
 
+    @property
+    def waiting(self) -> int:
+        """How many calls the thread has not taken yet."""
+        return self._queue.qsize() + len(self._tick)
+
     # On the event loop -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -98,7 +103,7 @@ class Lane(Generic[Subject]):
             await self._cancel_first()
         if self._closing or self._ended.is_set():
             raise self._unavailable()
-        waiting = self._queue.qsize() + len(self._tick)
+        waiting = self.waiting
         if waiting >= room:
             self._metrics.failures.add()
             raise StoreUnavailable(f"the store has {waiting} calls waiting; try again", retry_after=RETRY_AFTER_S)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from holon.storage.sqlite import task_rows
 from holon.storage.sqlite.lane import RETRY_AFTER_S
 from holon.storage.sqlite.loading import place_of
 from holon.storage.sqlite.opening import BUSY_SECONDS
+from holon.telemetry.metrics import StoreMetrics
 
 # A list looks at so many jobs at a time for those that it shows, so that other reads come in between.
 LOOK_AT = 5_000
@@ -64,10 +66,12 @@ class Reader:
 
     Arguments:
         path: the file, which is there.
+        metrics: where reads are counted.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, metrics: StoreMetrics) -> None:
         self._path = path
+        self._metrics = metrics
         self._db: aiosqlite.Connection | None = None
 
     def __repr__(self) -> str:
@@ -88,11 +92,14 @@ class Reader:
     async def _fetch(self, statement: str, parameters: Iterable[Any] = ()) -> list[Any]:
         if self._db is None:
             raise StoreUnavailable("the store is not open, or closed again")
+        began = perf_counter()
         try:
             return list(await self._db.execute_fetchall(statement, parameters))
         except (sqlite3.OperationalError, ValueError) as error:
             # aiosqlite says ValueError of a connection that was closed under a waiting call.
             raise StoreUnavailable(f"the store could not read: {error}", retry_after=RETRY_AFTER_S) from error
+        finally:
+            self._metrics.reads.observe(perf_counter() - began)
 
     async def job(self, job_id: str) -> JobRecord | None:
         """One job."""

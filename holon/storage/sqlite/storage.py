@@ -87,7 +87,7 @@ class SqliteStorage:
         self._hints = Hints()
         self.metrics = StoreMetrics()
         self._writer: Lane[Ledger] | None = None
-        self._reader = Reader(self._path)
+        self._reader = Reader(self._path, self.metrics)
 
     def __repr__(self) -> str:
         return f"SqliteStorage({self._path}, {self._writer})"
@@ -122,6 +122,11 @@ class SqliteStorage:
             if self._writer is not None:
                 self._writer.finish()
                 await self._writer.ended()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for the writer."""
+        return self._writer.waiting if self._writer is not None else 0
 
     async def failure(self) -> None:
         """Wait until the store is closed, or broken for good.
