@@ -365,11 +365,15 @@ class JobFilter:
 
 @value
 class Counts:
-    """How much there is of what is not over: jobs by status, tasks that wait for a lease, tasks that workers hold."""
+    """How much there is of what is not over: jobs by status, tasks that wait for a lease, tasks that workers hold.
+
+    `waiting` are the tasks that wait, by skill.
+    """
 
     jobs: Mapping[Status, int]
     queued: int
     leased: int
+    waiting: Mapping[str, int]
 
 
 @value

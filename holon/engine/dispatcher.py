@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from holon.domain.matching import Need, Offering, fits
@@ -87,7 +87,7 @@ class Dispatcher:
     # Who is there ------------------------------------------------------------------------------------------------
 
     @property
-    def sessions(self) -> Iterable[Session]:
+    def sessions(self) -> Collection[Session]:
         """The live sessions."""
         return self._sessions.values()
 

@@ -18,6 +18,7 @@ from holon.engine.core import Engine
 from holon.engine.loader import load_directory
 from holon.engine.overview import Overview
 from holon.errors import HolonError
+from holon.node.measuring import Measuring
 from holon.node.settings import (
     client_door_settings,
     engine_settings,
@@ -30,6 +31,7 @@ from holon.security.access import TokenGate
 from holon.security.tls import ServerCredentials, load_server_credentials
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
+from holon.telemetry.lag import LoopLag
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.worker_door import WorkerDoor
 from transports.http.door import HttpDoor
@@ -95,12 +97,14 @@ class Node:
             engine = Engine(store, settings, engine_settings(config))
             engine.blueprints.register_all(blueprints)
             refused: HolonError | None = None
+            lag = LoopLag()
             async with asyncio.TaskGroup() as loops:
                 running = loops.create_task(engine.run(), name="engine")
+                watching = loops.create_task(lag.run(), name="loop-lag")
                 broken = loops.create_task(store.failure(), name="store")
                 try:
                     async with AsyncExitStack() as doors:
-                        http, worker, client = await self._doors(doors, engine, credentials)
+                        http, worker, client = await self._doors(doors, engine, store, lag, credentials)
                         ports = Ports(http.port, worker.port, client.port)
                         log.info("node %s is ready: %s", config.INSTANCE_ID, ports)
                         ready(ports)
@@ -110,8 +114,8 @@ class Node:
                     # Told by itself below, as promised: from in here it would come out in a group.
                     refused = error
                 finally:
-                    running.cancel()
-                    broken.cancel()
+                    for loop in (running, watching, broken):
+                        loop.cancel()
             if refused is not None:
                 raise refused
 
@@ -164,7 +168,12 @@ class Node:
         )
 
     async def _doors(
-        self, doors: AsyncExitStack, engine: Engine, credentials: ServerCredentials | None
+        self,
+        doors: AsyncExitStack,
+        engine: Engine,
+        store: Store,
+        lag: LoopLag,
+        credentials: ServerCredentials | None,
     ) -> tuple[HttpDoor, WorkerDoor, ClientDoor]:
         """Open the doors, the workers' first: who submits a job finds somebody to do it."""
         config = self.config
@@ -183,7 +192,10 @@ class Node:
                 clients,
             )
         )
-        http = await doors.enter_async_context(HttpDoor(engine.jobs, engine.blueprints, http_settings(config), clients))
+        measuring = Measuring(engine, store, worker, lag)
+        http = await doors.enter_async_context(
+            HttpDoor(engine.jobs, engine.blueprints, http_settings(config), clients, measuring.text)
+        )
         return http, worker, client
 
     async def _drain(self, engine: Engine, http: HttpDoor, worker: WorkerDoor, client: ClientDoor) -> None:

@@ -8,7 +8,10 @@ TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def test_metrics_are_public_and_of_the_type_that_the_node_says() -> None:
-    async with running(metrics=lambda: (b"orchestrator_jobs_total 1\n", TEXT_FORMAT)) as node:
+    async def metrics() -> tuple[bytes, str]:
+        return b"orchestrator_jobs_total 1\n", TEXT_FORMAT
+
+    async with running(metrics=metrics) as node:
         reply = await node.client.get("/_public/metrics")
         assert (reply.status_code, reply.headers["content-type"]) == (200, TEXT_FORMAT)
         assert reply.text == "orchestrator_jobs_total 1\n"

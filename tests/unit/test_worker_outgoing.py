@@ -12,6 +12,7 @@ from holon.engine.workers import Member, Workers
 from holon.errors import HolonError
 from holon.ports import LeaseRef, Offer, Opened, Stop, StopReason
 from holon.rxon.v1 import worker_pb2
+from holon.telemetry.metrics import StreamMetrics
 from holon.wire.stream import StreamWriter
 from transports.grpc.outgoing import Outgoing
 
@@ -37,7 +38,7 @@ class Door:
         self.writer: StreamWriter[worker_pb2.SessionResponse] = StreamWriter(
             self._keep, max_message_bytes=max_message_bytes, max_items=100, max_bytes=max_bytes
         )
-        self.outgoing = Outgoing(self.writer, self.workers, can_stop, self._ended)
+        self.outgoing = Outgoing(self.writer, self.workers, can_stop, self._ended, StreamMetrics())
         session = Session("w1", "s1", 100, (), self.outgoing)
         self.member = Member(session, Opened(None))
         self.outgoing.open(self.member, worker_pb2.Welcome())

@@ -10,6 +10,7 @@ from holon.engine.workers import Member, Workers
 from holon.errors import Aborted, HolonError, ResourceExhausted, StoreUnavailable, TooLarge
 from holon.ports import Offer, Stop, StopReason
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import error_of
 from holon.wire.stream import BATCH_ITEMS, StreamWriter
 from holon.wire.values import duration, timestamp
@@ -28,6 +29,7 @@ class Outgoing:
         workers: who gets back what could not be sent.
         can_stop: whether the worker listed CANCEL.
         end: ends the stream, with an error, after what is queued (True) or at once.
+        metrics: where refusals are counted.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class Outgoing:
         workers: Workers,
         can_stop: bool,
         end: Callable[[HolonError, bool], None],
+        metrics: StreamMetrics,
     ) -> None:
         self._writer = writer
         self._workers = workers
         self._can_stop = can_stop
         self._end = end
+        self._metrics = metrics
         self._member: Member | None = None
         self._leaving = False
         self.sent_away = False
@@ -121,6 +125,7 @@ class Outgoing:
 
     def refuse(self, frame: int, error: HolonError, task_id: str = "", lease_id: str = "") -> None:
         """Say what is wrong with a message of the worker, or with one update in it."""
+        self._metrics.refusals.add(error.code)
         refusal = worker_pb2.SessionError(frame=frame, error=error_of(error), task_id=task_id, lease_id=lease_id)
         self._control(Response(session_error=refusal))
 

@@ -24,6 +24,7 @@ from holon.errors import (
 )
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.identity import Identity
+from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import told
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
 from holon.wire.values import duration, timestamp
@@ -61,6 +62,7 @@ class Session:
     Arguments:
         context: the call's.
         identity: who presented the certificate; None where workers only claim their id.
+        metrics: where sessions and their messages are counted.
     """
 
     def __init__(
@@ -70,12 +72,15 @@ class Session:
         settings: WorkerDoorSettings,
         clock: Clock,
         identity: Identity | None,
+        metrics: StreamMetrics,
     ) -> None:
         self._context = context
         self._workers = workers
         self._settings = settings
         self._clock = clock
         self._identity = identity
+        self._metrics = metrics
+        self.opened = False
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
         self._heard = self._loop.time()
@@ -106,7 +111,7 @@ class Session:
             self._send, max_message_bytes=min(limit, self._settings.max_message_bytes)
         )
         can_stop = types_pb2.CAPABILITY_CANCEL in hello.capabilities
-        outgoing = Outgoing(writer, self._workers, can_stop, self.end)
+        outgoing = Outgoing(writer, self._workers, can_stop, self.end, self._metrics)
         try:
             member = await self._workers.join(joining, outgoing)
         except InvalidArgument as error:
@@ -114,13 +119,16 @@ class Session:
         session_id = member.session.session_id
         facts = {"worker_id": self._worker_id, "session_id": session_id}
         log.info("worker %s: session %s has opened", self._worker_id, session_id, extra=facts)
-        how = "its connection was lost"
+        self.opened = True
+        self._metrics.opened.add()
+        why, how = "LOST", "its connection was lost"
         try:
             outgoing.open(member, self._welcome(hello, member))
             reason = await self._run(hello, member, writer, outgoing)
-            how = "it left" if reason is None else f"{reason.code}: {reason.message}"
+            why, how = ("LEFT", "it left") if reason is None else (reason.code, f"{reason.code}: {reason.message}")
         finally:
             log.info("worker %s: session %s has ended: %s", self._worker_id, session_id, how, extra=facts)
+            self._metrics.ended.add(why)
             outgoing.leave()
             await self._workers.leave(member)
         if reason is not None:
@@ -204,6 +212,7 @@ class Session:
                 self.end(None)
                 return
             self._heard = self._loop.time()
+            self._metrics.received.add()
             incoming.take(raw)
 
     async def _watch(self) -> None:
@@ -243,6 +252,7 @@ class Session:
         self._writing = self._loop.time()
         try:
             await self._context.write(frame.SerializeToString())
+            self._metrics.sent.add()
         except grpc.aio.BaseError as error:
             raise _lost() from error
         self._writing = math.inf

@@ -15,6 +15,7 @@ from holon.engine.workers import Workers
 from holon.errors import HolonError, Unavailable
 from holon.security.access import TokenGate
 from holon.security.tls import ServerCredentials
+from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import abort, told
 from transports.grpc.caller import identity_of
 from transports.grpc.server import FAREWELL_S, Server
@@ -50,6 +51,7 @@ class WorkerDoor:
         self._settings = settings
         self._secure = credentials is not None
         self._clock = clock
+        self.metrics = StreamMetrics()
         self._sessions: set[Session] = set()
         self._none = asyncio.Event()
         self._none.set()
@@ -102,13 +104,15 @@ class WorkerDoor:
         session: Session | None = None
         try:
             identity = identity_of(context, self._clock.now_ms()) if self._secure else None
-            session = Session(context, self._workers, self._settings, self._clock, identity)
+            session = Session(context, self._workers, self._settings, self._clock, identity, self.metrics)
             self._sessions.add(session)
             self._none.clear()
             await session.serve()
             return
         except Exception as error:  # noqa: BLE001  the outermost frame of a stream; it is logged
             problem = told(error, "a worker's session")
+            if session is None or not session.opened:
+                self.metrics.refused.add(problem.code)
         finally:
             if session is not None:
                 self._sessions.discard(session)

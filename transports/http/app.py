@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import partial
 from typing import TypeAlias
@@ -28,7 +28,7 @@ from transports.http.routes import JobRoutes
 
 log = logging.getLogger(__name__)
 
-Metrics: TypeAlias = Callable[[], tuple[bytes, str]]
+Metrics: TypeAlias = Callable[[], Awaitable[tuple[bytes, str]]]
 _Methods: TypeAlias = dict[str, Operation]
 
 _UNDER_JOBS = f"{JOBS_PATH}/"
@@ -168,7 +168,7 @@ class App:
 
 
 async def _measured(metrics: Metrics, _: Request) -> Reply:
-    text, media_type = metrics()
+    text, media_type = await metrics()
     return Reply(200, text, media_type=media_type.encode("latin-1"))
 
 

@@ -57,8 +57,8 @@ class HttpDoor:
         blueprints: those that clients may create jobs of, all registered by now.
         settings: where it listens, and its limits.
         gate: who may come in.
-        metrics: what is measured, as text, and its media type, for `GET /_public/metrics`; called on the loop. None
-            has no such route.
+        metrics: what is measured, as text, and its media type, for `GET /_public/metrics`; awaited on the loop.
+            None has no such route.
     Raises:
         BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """

@@ -28,9 +28,14 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
     )
 
 
-def task_counts(tables: Tables) -> tuple[int, int]:
-    """How many tasks wait for a lease, and how many are held by workers."""
-    return sum(tables.waiting.values()), sum(len(worker.held) for worker in tables.workers.values())
+def task_counts(tables: Tables) -> tuple[int, int, dict[str, int]]:
+    """How many tasks wait for a lease, how many are held by workers, and how many wait of each skill."""
+    waiting: dict[str, int] = {}
+    for key, count in tables.waiting.items():
+        if count:
+            skill = tables.needs[key].skill
+            waiting[skill] = waiting.get(skill, 0) + count
+    return sum(waiting.values()), sum(len(worker.held) for worker in tables.workers.values()), waiting
 
 
 def passes(row: JobRow, which: JobFilter) -> bool:

@@ -248,8 +248,8 @@ class SqliteStorage:
         return await self._reader.history(job_id, after, limit)
 
     async def counts(self) -> Counts:
-        queued, leased = await self._do(lambda tables, _: task_counts(tables))
-        return Counts(await self._reader.live_jobs(), queued, leased)
+        tasks = await self._do(lambda tables, _: task_counts(tables))
+        return Counts(await self._reader.live_jobs(), *tasks)
 
     async def purge(self, finished_before: int, limit: int) -> int:
         if self._writer is None:

@@ -1,0 +1,87 @@
+"""What a node shows of itself to Prometheus: what its rooms have counted, and how they stand now."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from heapq import nlargest
+
+import holon
+from holon.engine.core import Engine
+from holon.errors import StoreUnavailable
+from holon.ports import Counts
+from holon.storage.memory import MemoryStorage
+from holon.storage.sqlite import SqliteStorage
+from holon.telemetry.exposition import CONTENT_TYPE, Exposition
+from holon.telemetry.lag import LoopLag
+from holon.telemetry.series import OTHER, Labels
+from transports.grpc.worker_door import WorkerDoor
+
+# A store that does not answer within this is shown as down, and the rest without it.
+PATIENCE_S = 2.0
+# Skills are named by blueprints, which may name many: past so many the rest are counted together.
+MOST_SKILLS = 100
+
+
+class Measuring:
+    """All figures of one node.
+
+    Arguments:
+        lag: of its event loop.
+    """
+
+    def __init__(self, engine: Engine, store: MemoryStorage | SqliteStorage, workers: WorkerDoor, lag: LoopLag) -> None:
+        self._store = store
+        self._counts: Counts | None = None
+        parts: list[object] = [engine.metrics, workers.metrics, lag]
+        if isinstance(store, SqliteStorage):
+            parts.append(store.metrics)
+        shown = self._shown = Exposition(*parts)
+        for blueprint in engine.blueprints:
+            engine.metrics.known(blueprint.name)
+        about = (holon.__version__, platform.python_version(), type(store).__name__)
+        shown.gauge("holon_build_info", "What runs here.", lambda: {about: 1}, "version", "python", "storage")
+        shown.gauge(
+            "orchestrator_active_workers", "Workers with a live session here.", lambda: len(engine.dispatcher.sessions)
+        )
+        shown.gauge("holon_executor_slots", "How many jobs may run at once.", lambda: engine.slots.limit)
+        shown.gauge("holon_executor_slots_taken", "Jobs that run, or are asked for.", lambda: engine.slots.taken)
+        shown.gauge("holon_draining", "Whether this node takes no new work.", lambda: engine.workers.draining)
+        shown.gauge("holon_store_up", "Whether the store has answered just now.", lambda: self._counts is not None)
+        shown.gauge("orchestrator_task_queue_length", "Tasks that wait for a worker.", self._queued)
+        shown.gauge("holon_tasks_waiting", "Tasks that wait for a worker, by skill.", self._waiting, "skill")
+        shown.gauge("holon_tasks_held", "Tasks that workers hold.", self._held)
+        shown.gauge("holon_jobs", "Jobs that are not over, by status.", self._jobs, "status")
+        if isinstance(store, SqliteStorage):
+            shown.gauge("holon_store_queue_length", "Calls that wait for the store's thread.", lambda: store.waiting)
+
+    def __repr__(self) -> str:
+        return f"Measuring({self._shown!r})"
+
+    async def text(self) -> tuple[bytes, str]:
+        """All of it as of now, and its media type; without the store's figures while that does not answer."""
+        self._counts = None
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                self._counts = await self._store.counts()
+        except (StoreUnavailable, TimeoutError):
+            pass
+        return self._shown.text(), CONTENT_TYPE
+
+    def _queued(self) -> dict[Labels, float]:
+        return {(): self._counts.queued} if self._counts is not None else {}
+
+    def _held(self) -> dict[Labels, float]:
+        return {(): self._counts.leased} if self._counts is not None else {}
+
+    def _jobs(self) -> dict[Labels, float]:
+        return {(status.value,): count for status, count in self._counts.jobs.items()} if self._counts else {}
+
+    def _waiting(self) -> dict[Labels, float]:
+        waiting = self._counts.waiting if self._counts is not None else {}
+        shown = nlargest(MOST_SKILLS, waiting.items(), key=lambda entry: entry[1])
+        figures: dict[Labels, float] = {(skill,): count for skill, count in shown}
+        if len(waiting) > len(shown):
+            rest = sum(waiting.values()) - sum(count for _, count in shown)
+            figures[OTHER,] = figures.get((OTHER,), 0) + rest
+        return figures
