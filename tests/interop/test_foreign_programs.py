@@ -1,0 +1,159 @@
+"""The examples of `docs/examples`, written from the protos alone, against a real node: a worker over mTLS, clients
+over TLS with a token."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from holon.security import certificates
+from tests.e2e.processes import Node, Process, ended_with_test, until
+from tests.interop.toolchains import EXAMPLES
+
+BLUEPRINTS = Path(__file__).parent / "blueprints"
+QUICK = {"HEARTBEAT_INTERVAL_SECONDS": 1, "WORKER_SILENCE_SECONDS": 5, "TASK_LEASE_SECONDS": 20}
+LANGUAGES = ["go", "node"]
+FURTHER = re.compile(r"^\w+ [1-9][\d.]*%$", re.MULTILINE)
+
+
+class Site:
+    """A node, and programs in other languages beside it."""
+
+    def __init__(self, folder: Path, examples: Path) -> None:
+        self.node = Node(folder, BLUEPRINTS, **QUICK)
+        self.started: list[Process] = []
+        self._folder = folder
+        self._examples = examples
+
+    async def start(self, name: str, command: list[str], env: dict[str, str]) -> Process:
+        process = Process(name, command, env, self._folder)
+        self.started.append(process)
+        await process.start()
+        return process
+
+    async def worker(self, name: str) -> Process:
+        """The worker in Node.js, with a certificate of its own."""
+        pair = certificates.issue_worker(self.node.authority, self.node.certs, name, days=2)
+        env = {
+            "NODE_URL": f"grpcs://localhost:{self.node.grpc}",
+            "TLS_CA_PATH": self.node.ca,
+            "TLS_CERT_PATH": str(pair.certificate),
+            "TLS_KEY_PATH": str(pair.key),
+        }
+        return await self.start(name, ["node", str(self._examples / "worker.js")], env)
+
+    async def client(self, language: str, program: Path, data: str) -> Process:
+        """A client that creates a job of `counting` and follows it."""
+        env = {
+            "HOLON_URL": f"grpcs://localhost:{self.node.client}",
+            "HOLON_CA": self.node.ca,
+            "HOLON_TOKEN": self.node.token,
+        }
+        command = [str(program)] if language == "go" else ["node", str(program)]
+        return await self.start(f"{language}-client", [*command, "counting", data], env)
+
+    async def says(self, process: Process, words: str) -> None:
+        await until(lambda: words in process.tail(), f"{process.name} says {words!r}")
+
+    async def finishes(self, to: int) -> None:
+        """A job that is created now finishes."""
+        job = await self.node.ended(await self.node.create("/jobs/counting", {"to": to, "seconds": 0.01}))
+        assert (job["status"], job["result"]) == ("finished", {"counted": to})
+
+
+@pytest.fixture
+async def site(tmp_path: Path, node_examples: Path) -> AsyncIterator[Site]:
+    site = Site(tmp_path, node_examples)
+    async with contextlib.AsyncExitStack() as ending:
+        await ending.enter_async_context(ended_with_test(site.node))
+        await site.node.start()
+        yield site
+        for process in site.started:
+            await process.end()
+
+
+@pytest.fixture(params=LANGUAGES)
+def client(request: pytest.FixtureRequest, node_examples: Path) -> tuple[str, Path]:
+    """A client's language and program."""
+    if request.param == "node":
+        return "node", node_examples / "client.js"
+    return "go", request.getfixturevalue("go_client")
+
+
+async def test_a_client_creates_a_job_and_watches_it_to_its_end(site: Site, client: tuple[str, Path]) -> None:
+    watching = await site.client(*client, '{"to": 15, "seconds": 0.1}')
+    await site.says(watching, "task_dispatched")
+    worker = await site.worker("js-1")
+    assert await watching.wait() == 0, watching.tail() + worker.tail()
+    said = watching.tail()
+    assert "job_created" in said
+    assert "task_finished" in said
+    assert FURTHER.search(said)
+    assert said.splitlines()[-1].replace(" ", "") == 'finished{"counted":15}'
+
+
+async def test_a_cancel_by_a_client_reaches_a_worker_which_goes_on_with_the_next(
+    site: Site, client: tuple[str, Path]
+) -> None:
+    worker = await site.worker("js-1")
+    watching = await site.client(*client, '{"to": 1000, "seconds": 0.01}')
+    await until(lambda: FURTHER.search(watching.tail()), "the client shows progress")
+    os.kill(watching.pid, signal.SIGINT)
+    assert await watching.wait() == 1, watching.tail()
+    assert watching.tail().splitlines()[-1].startswith("cancelled"), watching.tail() + worker.tail()
+    await site.finishes(2)
+    assert worker.alive
+
+
+async def test_a_worker_that_drains_ends_what_it_holds_and_takes_nothing_new(site: Site) -> None:
+    node = site.node
+    leaving = await site.worker("js-1")
+    held = await node.create("/jobs/counting", {"to": 20, "seconds": 0.1})
+    await until(lambda: has_progress(node, held), "the worker has begun")
+    os.kill(leaving.pid, signal.SIGTERM)
+    later = await node.create("/jobs/counting", {"to": 1, "seconds": 0})
+    assert await leaving.wait() == 0, leaving.tail()
+    assert (await node.ended(held))["result"] == {"counted": 20}
+    assert (await node.job(later))["status"] == "waiting_for_worker"
+    await site.worker("js-2")
+    assert (await node.ended(later))["result"] == {"counted": 1}
+
+
+async def test_a_worker_and_a_client_live_through_a_node_that_is_killed(site: Site, client: tuple[str, Path]) -> None:
+    worker = await site.worker("js-1")
+    watching = await site.client(*client, '{"to": 30, "seconds": 0.1}')
+    await until(lambda: FURTHER.search(watching.tail()), "the client shows progress")
+    await site.node.process.end()
+    await site.node.start()
+    assert await watching.wait() == 0, watching.tail() + worker.tail()
+    job_id = watching.tail().splitlines()[0].removeprefix("job ")
+    events = await site.node.history(job_id)
+    # One attempt: the worker went on with what it had begun.
+    assert [one["attempt_number"] for one in events if one["event_type"] == "task_finished"] == [1]
+
+
+async def test_a_worker_that_a_node_sends_away_comes_back(site: Site) -> None:
+    worker = await site.worker("js-1")
+    await site.finishes(1)
+    assert await site.node.process.end(signal.SIGTERM) == 0
+    await site.node.start()
+    await site.finishes(2)
+    assert worker.starts == 1
+
+
+async def has_progress(node: Node, job_id: str) -> bool:
+    return bool((await node.job(job_id))["progress"])
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.*")), ids=lambda path: path.name)
+def test_an_example_is_short(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if path.suffix in (".js", ".go"):
+        assert len(lines) < 120
+        assert max(map(len, lines)) <= 120

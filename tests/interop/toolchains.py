@@ -1,0 +1,78 @@
+"""Toolchains that are not Python's: what the examples in other languages are built with, and what is missing here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs/examples"
+# Debian installs the sources of Go's packages here.
+GO_SOURCES = Path("/usr/share/gocode")
+GO_TOOLS = ("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc")
+GO_PROTOS = ("holon/rxon/v1/types.proto", "holon/rxon/v1/job.proto")
+
+
+class Missing(Exception):
+    """Expected: a toolchain is not installed; `scripts/test --system` installs it where it may."""
+
+
+def node_examples(folder: Path) -> Path:
+    """Copy the examples in Node.js, with the protos where they look for them, and install what they need.
+
+    Arguments:
+        folder: an empty one.
+
+    Returns:
+        The folder with `worker.js` and `client.js`.
+
+    Raises:
+        Missing: there is no node or npm.
+    """
+    _require("node", "npm")
+    shutil.copytree(ROOT / "proto", folder / "proto")
+    examples = folder / "docs/examples/node"
+    shutil.copytree(EXAMPLES / "node", examples, ignore=shutil.ignore_patterns("node_modules"))
+    _run("npm", "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", cwd=examples)
+    return examples
+
+
+def go_client(folder: Path) -> Path:
+    """Generate code from the protos and build the client in Go.
+
+    Arguments:
+        folder: an empty one, which becomes a GOPATH.
+
+    Returns:
+        The program.
+
+    Raises:
+        Missing: there is no go, protoc or one of its generators for Go, or none of the sources of gRPC.
+    """
+    _require(*GO_TOOLS)
+    if not (GO_SOURCES / "src/google.golang.org/grpc").is_dir():
+        raise Missing(f"the sources of gRPC for Go are not in {GO_SOURCES}")
+    source, program = folder / "src", folder / "client"
+    source.mkdir()
+    _run("protoc", "-I", "proto", f"--go_out={source}", f"--go-grpc_out={source}", *GO_PROTOS, cwd=ROOT)
+    environment = {"GO111MODULE": "off", "GOPATH": f"{folder}:{GO_SOURCES}", "GOFLAGS": "", "CGO_ENABLED": "0"}
+    # What makes the program smaller and faster makes the build slower.
+    quick = ("-gcflags=all=-N -l", "-ldflags=-s -w")
+    _run("go", "build", *quick, "-o", str(program), str(EXAMPLES / "go/client.go"), cwd=folder, env=environment)
+    return program
+
+
+def _require(*tools: str) -> None:
+    absent = [tool for tool in tools if not shutil.which(tool)]
+    if absent:
+        raise Missing(f"not installed: {', '.join(absent)}")
+
+
+def _run(*command: str, cwd: Path, env: Mapping[str, str] = {}) -> None:
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
