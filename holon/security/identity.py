@@ -61,7 +61,7 @@ def identify(pem: bytes, now_ms: int) -> Identity:
         _check_use(leaf)
         _check_alternative_names(leaf)
         return Identity(_common_name(leaf), expires_at_ms)
-    except (ValueError, *UNREADABLE) as error:
+    except (ValueError, KeyError, *UNREADABLE) as error:  # KeyError: a name of a type unknown to cryptography < 50
         raise _invalid(f"cannot be read: {error}") from error
 
 
