@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -86,11 +86,14 @@ class Node:
 
 @asynccontextmanager
 async def running(
-    settings: HttpSettings | None = None, token: str = TOKEN, metrics: Metrics | None = None
+    settings: HttpSettings | None = None,
+    token: str = TOKEN,
+    metrics: Metrics | None = None,
+    more: Iterable[Blueprint] = (),
 ) -> AsyncIterator[Node]:
     store_settings = StoreSettings(node_id="n1")
     engine = Engine(MemoryStorage(store_settings), store_settings, EngineSettings())
-    engine.blueprints.register_all(blueprints())
+    engine.blueprints.register_all([*blueprints(), *more])
     loops = asyncio.create_task(engine.run())
     settings = settings or HttpSettings(port=0, max_body=LIMIT)
     try:

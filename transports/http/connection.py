@@ -19,6 +19,7 @@ from transports.http.asgi import Receive, Reply, Scope, Send
 from transports.http.refusals import head_too_large, malformed, too_slow
 
 MAX_HEAD = 64 * 1024
+_OF_BODY = frozenset({b"content-length", b"transfer-encoding"})
 # How long a refused connection is still read from, so that its sender gets to read the refusal.
 _LINGER_SECONDS = 1.0
 
@@ -55,9 +56,13 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # We speak nothing else: the request is answered as it is, and what follows it is not HTTP.
+            # We speak nothing else: the request is answered as it is, and what follows its head is not HTTP.
             self._ending = True
             self.cycle.keep_alive = False
+            if any(name in _OF_BODY for name, _ in self.headers):
+                self.cycle.more_body = True
+                self._refuse(malformed("a body behind an Upgrade is not read; send the request without Upgrade"))
+                return
         except httptools.HttpParserError:
             self._refuse(malformed())
             return
@@ -68,6 +73,15 @@ class Connection(HttpToolsProtocol):
             self._unwatch()
         elif not self.transport.is_closing():
             self._await_more(len(data))
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes, whatever is under way
+        """The client sends no more, and may still read: whole requests get their answers, and then it ends."""
+        cycle: RequestResponseCycle | None = self.cycle
+        self._ending = True
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        return True
 
     def _await_more(self, size: int) -> None:
         cycle: RequestResponseCycle | None = self.cycle
@@ -95,10 +109,12 @@ class Connection(HttpToolsProtocol):
     def _silent(self) -> None:
         self._timer = None
         cycle: RequestResponseCycle | None = self.cycle
+        begun: object | None = self.scope
+        has_head = cycle is not None and cycle.scope is begun
         if self.flow.read_paused:
             # It is us who do not read on.
             self._watch()
-        elif self._head or (cycle is not None and cycle.more_body):
+        elif (cycle is not None and cycle.more_body) if has_head else begun is not None:
             self._refuse(too_slow(self._silence))
         else:
             self.transport.close()

@@ -18,6 +18,8 @@ ANYTHING: Schema = {
     "additionalProperties": {"$ref": f"{COMPONENTS}/Anything"},
 }
 _ANYTHING: Schema = {"$ref": f"{COMPONENTS}/Anything"}
+_LIMITS = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
+_CHOOSES = frozenset({"const", "enum"})
 _INT64 = {"minimum": -(2**63), "maximum": 2**64 - 1}
 
 # Where a schema holds schemas under names of its author's, which may look like words of ours.
@@ -68,9 +70,11 @@ class _Mover:
         if schema.keys() <= _SAYS_NOTHING:
             return schema | _ANYTHING
         kinds = schema.get("type", ())
-        if "integer" in kinds and "number" not in kinds:
-            has = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
-            schema = {word: limit for word, limit in _INT64.items() if has[word] not in schema} | schema
+        if "integer" in kinds and "number" not in kinds and not (schema.keys() & _CHOOSES):
+            # An example, because programs that make one up take the least, and JavaScript cannot write that.
+            example = {} if schema.keys() & (_LIMITS.keys() | _LIMITS.values()) else {"examples": [0]}
+            limits = {word: _INT64[word] for word, other in _LIMITS.items() if other not in schema}
+            schema = example | limits | schema
         if "object" in kinds:
             schema.setdefault("additionalProperties", _ANYTHING)
         if "array" in kinds:

@@ -115,9 +115,10 @@ def _refusals(operation: Operation) -> dict[str, Any]:
 
 
 def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
+    example = {"error": CODES[codes[-1]][1], "code": codes[-1], "details": []}
     text: dict[str, Any] = {
         "description": "\n".join(f"- `{code}`: {CODES[code][1]}" for code in codes),
-        "content": {_JSON: {"schema": {"$ref": f"{COMPONENTS}/Error"}}},
+        "content": {_JSON: {"schema": {"$ref": f"{COMPONENTS}/Error"}, "example": example}},
     }
     if status in RETRIED:
         about = "seconds after which the call may be repeated"

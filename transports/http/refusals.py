@@ -65,7 +65,7 @@ ERROR: dict[str, Any] = {
     "description": "Every refusal has this shape",
     "properties": {
         "error": {"type": "string", "description": "a sentence, for people; it may change"},
-        "code": {"type": "string", "pattern": "^[A-Z][A-Z_]*$", "description": "a stable name, for programs"},
+        "code": {"type": "string", "description": "a stable name, for programs"},
         "details": {
             "type": "array",
             "description": "the fields at fault",
@@ -109,9 +109,9 @@ def no_such_method(method: str, path: str, allowed: tuple[str, ...]) -> Reply:
     return _of_http("METHOD_NOT_ALLOWED", message, ((b"allow", ", ".join(allowed).encode()),))
 
 
-def malformed() -> Reply:
+def malformed(message: str = "what came is not HTTP/1.1; the connection is closed") -> Reply:
     """Return the answer to bytes that are no request."""
-    return _of_http("MALFORMED_REQUEST", "what came is not HTTP/1.1; the connection is closed")
+    return _of_http("MALFORMED_REQUEST", message)
 
 
 def head_too_large(limit: int) -> Reply:

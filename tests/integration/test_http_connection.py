@@ -1,0 +1,139 @@
+"""The HTTP door: what comes over its sockets that is no request, or not in time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.integration.http_node import AUTH, GUARD, LIMIT, TOKEN, Node, running
+from tests.integration.http_wire import Answer, answers, exchange
+from transports.http.connection import MAX_HEAD
+from transports.http.door import HttpSettings
+
+GOOD = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = f"POST /api/v1/jobs/waiting HTTP/1.1\r\nHost: x\r\nX-Client-Token: {TOKEN}\r\n".encode()
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    async with running() as it:
+        yield it
+
+
+async def codes(node: Node, *sent: bytes) -> list[str | None]:
+    """The codes of the answers to what was sent; None for one that is no refusal."""
+    return [answer.code for answer in await exchange(node.door.port, *sent)]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\xc3\xb6 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n folded: yes\r\n\r\n",
+        b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: 1, 2\r\n\r\n",
+        POST + b"Content-Length: 99999999999999999999\r\n\r\n",
+        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nnine\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(node: Node, sent: bytes) -> None:
+    (answer,) = await exchange(node.door.port, sent)
+    assert (answer.status, answer.code) == (400, "MALFORMED_REQUEST")
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["content-type"] == "application/json"
+    assert (await node.client.get("/_public/status")).status_code == 200
+
+
+async def test_whole_requests_are_answered_before_the_garbage_behind_them_ends_the_connection(node: Node) -> None:
+    assert await codes(node, GOOD + GOOD + b"garbage\r\n\r\n") == [None, None]
+    assert await codes(node, GOOD + POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n") == [None, "MALFORMED_REQUEST"]
+
+
+async def test_a_body_that_breaks_off_makes_no_job(node: Node) -> None:
+    assert await codes(node, POST + b"Transfer-Encoding: chunked\r\n\r\n", b"2\r\n{}\r\nx") == ["MALFORMED_REQUEST"]
+    assert await codes(node, POST + b"Content-Length: 9\r\n\r\n", b"{}") == []
+    assert (await node.client.get("/api/v1/jobs", headers=AUTH)).json()["jobs"] == []
+
+
+async def test_who_half_closes_gets_the_answer(node: Node) -> None:
+    """And so does who asks for several things first."""
+    replies = await exchange(node.door.port, POST + b"Content-Length: 2\r\n\r\n{}" + GOOD)
+    assert [reply.status for reply in replies] == [202, 200]
+
+
+@pytest.mark.parametrize("head", [b"GET /" + b"a" * MAX_HEAD, b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * MAX_HEAD])
+async def test_a_head_without_end_is_refused(node: Node, head: bytes) -> None:
+    (answer,) = await exchange(node.door.port, head)
+    assert (answer.status, answer.code) == (431, "HEAD_TOO_LARGE")
+    assert str(MAX_HEAD) in answer.body["error"]
+
+
+async def test_another_protocol_is_not_spoken_and_its_request_answered_as_it_is(node: Node) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: %s\r\n"
+    for protocol in (b"websocket", b"h2c"):
+        asked = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n" + upgrade % protocol + b"\r\n"
+        (answer,) = await exchange(node.door.port, asked + b"\x00\x01")
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+    (refused,) = await exchange(node.door.port, POST + upgrade % b"h2c" + b"Content-Length: 2\r\n\r\n{}")
+    assert (refused.status, refused.code) == (400, "MALFORMED_REQUEST")
+    assert "without Upgrade" in refused.body["error"]
+
+
+async def slow(*sent: bytes) -> list[Answer]:
+    """The answers of a door of little patience to who sends this and then waits."""
+    async with running(HttpSettings(port=0, max_body=LIMIT, silence=0.05)) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
+        try:
+            for part in sent:
+                writer.write(part)
+                await writer.drain()
+            return answers(await asyncio.wait_for(reader.read(), GUARD))
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"GET /_public/sta", GOOD[:-2], POST + b"Content-Length: 9\r\n\r\n{"])
+async def test_a_request_that_does_not_come_in_is_given_up(sent: bytes) -> None:
+    (answer,) = await slow(sent)
+    assert (answer.status, answer.code) == (408, "REQUEST_TIMEOUT")
+
+
+async def test_a_second_request_that_does_not_come_in_is_given_up_after_the_answer_to_the_first() -> None:
+    assert [answer.status for answer in await slow(GOOD + GOOD[:-2])] == [200, 408]
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n"])
+async def test_a_connection_on_which_nothing_comes_is_closed_without_a_word(sent: bytes) -> None:
+    assert await slow(sent) == []
+
+
+async def test_blank_lines_after_an_answer_keep_no_connection_open() -> None:
+    async with running(HttpSettings(port=0, silence=0.05)) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
+        writer.write(GOOD)
+        assert b'"ok"' in await asyncio.wait_for(reader.readuntil(b"}"), GUARD)
+        writer.write(b"\r\n")
+        assert await asyncio.wait_for(reader.read(), GUARD) == b""
+        writer.close()
+
+
+async def test_a_body_may_take_its_time_while_it_comes() -> None:
+    async with running(HttpSettings(port=0, max_body=LIMIT, silence=0.2)) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
+        writer.write(POST + b"Content-Length: 9\r\n\r\n")
+        for byte in json.dumps({"a": {}}).encode():
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.04)
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), GUARD)
+        writer.close()
