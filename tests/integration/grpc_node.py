@@ -80,7 +80,21 @@ def blueprints() -> list[Blueprint]:
     @relay.handler(is_end=True, outcome="failed")
     async def broken() -> None: ...
 
-    return [relay]
+    spread = Blueprint("spread", api_endpoint="/spread", api_version="v1")
+
+    @spread.handler("start", is_start=True)
+    async def branch(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        tasks = [{"task_type": "t", "params": {"n": n}} for n in range(initial_data["branches"])]
+        actions.dispatch_parallel(tasks, "gather")
+
+    @spread.aggregator
+    async def gather(actions: ActionFactory) -> None:
+        actions.go_to("end")
+
+    @spread.handler("end", is_end=True)
+    async def together() -> None: ...
+
+    return [relay, spread]
 
 
 def json_payload(value: Any) -> types_pb2.Payload:
@@ -245,8 +259,8 @@ class Node:
         method_of: Any = self.channel.unary_unary
         return kind(await method_of(JOBS + method)(raw, metadata=metadata, timeout=GUARD))
 
-    async def create(self, **initial_data: Any) -> str:
-        request = job_pb2.CreateJobRequest(blueprint_name="relay", initial_data=json_payload(initial_data))
+    async def create(self, blueprint: str = "relay", /, **initial_data: Any) -> str:
+        request = job_pb2.CreateJobRequest(blueprint_name=blueprint, initial_data=json_payload(initial_data))
         created = await self.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)
         return str(created.job_id)
 
@@ -291,7 +305,12 @@ class Node:
 
 @asynccontextmanager
 async def a_node(
-    *, secure: bool = True, clock: Clock | None = None, worker_gate: TokenGate | None = None, **settings: Any
+    *,
+    secure: bool = True,
+    clock: Clock | None = None,
+    worker_gate: TokenGate | None = None,
+    watch_idle: int = 20_000,
+    **settings: Any,
 ) -> AsyncIterator[Node]:
     clock = clock or SystemClock()
     door = replace(SETTINGS, **settings)
@@ -300,7 +319,7 @@ async def a_node(
     credentials = server_credentials() if secure else None
     async with AsyncExitStack() as resources:
         store = await resources.enter_async_context(MemoryStorage(store_settings, clock))
-        engine = Engine(store, store_settings, EngineSettings(max_payload=door.max_payload_bytes))
+        engine = Engine(store, store_settings, EngineSettings(max_payload=door.max_payload_bytes, watch_idle=watch_idle))
         engine.blueprints.register_all(blueprints())
         drains: list[tuple[float | None, str]] = []
         overview = Overview(engine, door.node_id, "1.2.3", lambda grace, reason: drains.append((grace, reason)))

@@ -1,0 +1,421 @@
+"""WatchJob: a job followed from whatever point to its end, by many, by slow ones, and by those who go away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from holon.domain.events import CancelRequested
+from holon.engine import watching
+from holon.engine.feeds import TAIL, Moved
+from holon.errors import StoreUnavailable
+from holon.rxon.v1 import job_pb2, worker_pb2
+from holon.security.access import OWNER
+from tests.integration.grpc_node import (
+    CLIENT,
+    ENDED,
+    GUARD,
+    JOBS,
+    Node,
+    Wire,
+    a_node,
+    fields_of,
+    reason_of,
+    result,
+    trust,
+    update,
+    updates,
+)
+
+CODE = grpc.StatusCode
+Response = job_pb2.WatchJobResponse
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    async with a_node() as node:
+        yield node
+
+
+class Watch:
+    """One stream of a watcher."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, job_id: str, after: int | None = None, metadata: Any = CLIENT
+    ) -> None:
+        request = job_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
+        method: Any = channel.unary_stream
+        self.call = method(JOBS + "WatchJob")(request.SerializeToString(), metadata=metadata)
+
+    async def next_or_end(self) -> Response | None:
+        """The next update; None where the stream ends with OK."""
+        async with asyncio.timeout(GUARD):
+            raw = await self.call.read()
+        return None if raw is grpc.aio.EOF else Response.FromString(raw)
+
+    async def next(self) -> Response:
+        told = await self.next_or_end()
+        assert told is not None, "the stream has ended"
+        return told
+
+    async def until(self, kind: str) -> list[Response]:
+        """What is told up to the first update of this kind."""
+        told = [await self.next()]
+        while told[-1].WhichOneof("update") != kind:
+            told.append(await self.next())
+        return told
+
+    async def rest(self) -> list[Response]:
+        """All that is told, up to an end with OK."""
+        told: list[Response] = []
+        while (one := await self.next_or_end()) is not None:
+            told.append(one)
+        return told
+
+    async def refused(self) -> grpc.aio.AioRpcError:
+        with pytest.raises(ENDED) as error:
+            await self.rest()
+        return error.value
+
+
+def watch(node: Node, job_id: str, after: int | None = None) -> Watch:
+    return Watch(node.channel, job_id, after)
+
+
+def events_of(told: list[Response]) -> list[job_pb2.HistoryEvent]:
+    return [one.event for one in told if one.HasField("event")]
+
+
+async def says(node: Node, worker: Wire, offer: worker_pb2.TaskOffer, percent: float, message: str = "") -> None:
+    """A worker tells of its progress, and the node stores it now."""
+    progress = worker_pb2.TaskProgress(percent=percent, message=message)
+    await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted()), update(offer, progress=progress)))
+    await worker.beat()
+    await node.engine.touches.flush()
+
+
+def nothing_is_left(node: Node) -> None:
+    store: Any = node.engine.store
+    assert store._hints.watched == set()
+    assert repr(node.engine.watching) == "Watching(jobs=0, watchers=0)"
+
+
+async def finish(worker: Wire) -> None:
+    await worker.send(updates(result(await worker.offer(), {"done": True})))
+    assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+
+
+# From where to where ---------------------------------------------------------------------------------------------
+
+
+async def test_a_job_is_told_as_it_is_then_what_happens_and_at_last_as_it_ended(node: Node) -> None:
+    job_id = await node.create()
+    stream = watch(node, job_id)
+    first = await stream.next()
+    assert (first.job.id, first.job.status, first.job.terminal) == (job_id, "waiting_for_worker", False)
+    assert first.sequence == first.job.sequence == len(await node.history(job_id))
+    worker = await node.worker()
+    offer = await worker.offer()
+    await says(node, worker, offer, 40, "nearly half")
+    while not (progress := (await stream.until("progress"))[-1].progress).HasField("percent"):
+        pass
+    assert (progress.percent, progress.message) == (40, "nearly half")
+    assert (progress.status, progress.current_state) == ("waiting_for_worker", "start")
+    await worker.send(updates(result(offer, {"n": 1})))
+    told = await stream.rest()
+    assert told[-1].job == await node.job(job_id)
+    assert (told[-1].job.status, told[-1].job.terminal) == ("finished", True)
+    history = await node.history(job_id)
+    assert events_of(told) == history[first.sequence :]
+    assert events_of(told)[-1].event_type == "job_completed"
+    assert told[-1].sequence == history[-1].sequence
+
+
+async def test_from_the_beginning_all_of_the_history_is_told(node: Node) -> None:
+    job_id = await node.create()
+    stream = watch(node, job_id, 0)
+    first = await stream.next()
+    assert first.HasField("job")
+    assert first.sequence == 0
+    await finish(await node.worker())
+    told = await stream.rest()
+    assert events_of(told) == await node.history(job_id)
+    sequences = [one.sequence for one in told]
+    assert sequences == sorted(sequences)
+
+
+async def test_a_broken_stream_is_resumed_after_its_last_sequence_and_nothing_is_told_twice(node: Node) -> None:
+    job_id = await node.create()
+    told: list[Response] = []
+    after = 0
+    worker = asyncio.create_task(node.worker())
+    finishing: asyncio.Task[None] | None = None
+    while not (told and told[-1].HasField("job") and told[-1].job.terminal):
+        stream = watch(node, job_id, after)
+        assert (await stream.next()).sequence == after
+        told.append(await stream.next_or_end() or Response(job=await node.job(job_id)))
+        after = max(after, told[-1].sequence)
+        stream.call.cancel()
+        if finishing is None and worker.done():
+            finishing = asyncio.create_task(finish(worker.result()))
+    assert finishing is not None
+    await finishing
+    assert events_of(told) == await node.history(job_id)
+
+
+async def test_a_job_that_is_over_is_told_once_and_with_its_history_where_that_is_asked_for(node: Node) -> None:
+    job_id = await node.create()
+    await finish(await node.worker())
+    ended = await node.ended(job_id)
+    history = await node.history(job_id)
+    assert [one.job for one in await watch(node, job_id).rest()] == [ended]
+    assert [one.job for one in await watch(node, job_id, len(history)).rest()] == [ended]
+    told = await watch(node, job_id, 0).rest()
+    assert events_of(told) == history
+    assert (told[0].job, told[-1].job) == (ended, ended)
+    assert (told[0].sequence, told[-1].sequence) == (0, len(history))
+
+
+async def test_why_a_job_waits_is_told_and_that_it_waits_no_more(node: Node) -> None:
+    job_id = await node.create()
+    stream = watch(node, job_id)
+    assert (await stream.next()).job.progress_message == "waiting: no connected worker offers skill 't'"
+    worker = await node.worker()
+    await worker.offer()
+    assert (await stream.until("progress"))[-1].progress.message == ""
+
+
+async def test_a_cancel_ends_the_watch(node: Node) -> None:
+    job_id = await node.create()
+    stream = watch(node, job_id)
+    await stream.next()
+    await node.cancel(job_id)
+    assert (await stream.rest())[-1].job.status == "cancelled"
+
+
+async def test_nothing_happens_and_the_stream_is_alive() -> None:
+    async with a_node(watch_idle=20) as node:
+        job_id = await node.create()
+        stream = watch(node, job_id)
+        first = await stream.next()
+        idle = (await stream.until("idle"))[-1]
+        assert idle.sequence == first.sequence
+        await finish(await node.worker())
+        assert (await stream.rest())[-1].job.terminal
+
+
+# Many, and slow ones ---------------------------------------------------------------------------------------------
+
+
+async def test_who_does_not_read_holds_up_nobody_and_reads_all_of_it_later(node: Node) -> None:
+    branches = 4 * TAIL
+    job_id = await node.create("spread", branches=branches)
+    slow, quick = watch(node, job_id, 0), watch(node, job_id, 0)
+    await slow.next()
+    worker = await node.worker(credits=branches)
+    done = 0
+    while done < branches:
+        kind, said = await worker.next()
+        if kind == "task_offers":
+            await worker.send(updates(result(said, {"x": "y" * 100})))
+        elif kind == "update_acks":
+            done += 1
+    told = await quick.rest()
+    assert told[-1].job.status == "finished"
+    history = [event async for event in whole_history(node, job_id)]
+    assert events_of(told) == history
+    assert len(history) > branches
+    assert events_of(await slow.rest()) == history
+
+
+async def whole_history(node: Node, job_id: str) -> AsyncIterator[job_pb2.HistoryEvent]:
+    token = ""
+    while True:
+        request = job_pb2.GetJobHistoryRequest(job_id=job_id, page_size=1000, page_token=token)
+        page = await node.call("GetJobHistory", request, job_pb2.GetJobHistoryResponse.FromString)
+        for event in page.events:
+            yield event
+        token = page.next_page_token
+        if not token:
+            return
+
+
+async def test_who_is_slow_is_told_of_the_newest_progress_only(node: Node) -> None:
+    job_id = await node.create()
+    worker = await node.worker()
+    offer = await worker.offer()
+    async with aclosing(node.engine.watching.follow(OWNER, job_id, None)) as following:
+        await anext(following)
+        quick = watch(node, job_id)
+        for percent in range(1, 100, 20):
+            await says(node, worker, offer, percent)
+            while (await quick.until("progress"))[-1].progress.percent != percent:
+                pass
+        async with asyncio.timeout(GUARD):
+            moved = await anext(following)
+        while not isinstance(moved, Moved):
+            moved = await anext(following)
+        assert moved.percent == 81
+
+
+async def test_a_thousand_watchers_cost_one_reading_and_leave_nothing_behind(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await node.create()
+    reads = 0
+    read = node.engine.store.job
+
+    async def counted(wanted: str) -> Any:
+        nonlocal reads
+        reads += wanted == job_id
+        return await read(wanted)
+
+    monkeypatch.setattr(node.engine.store, "job", counted)
+    channels = [
+        await node.resources.enter_async_context(
+            grpc.aio.secure_channel(
+                f"localhost:{node.clients.port}", trust(), options=(("grpc.use_local_subchannel_pool", 1),)
+            )
+        )
+        for _ in range(10)
+    ]
+    watches = [Watch(channels[n % 10], job_id) for n in range(1_000)]
+    firsts = await asyncio.gather(*(one.next() for one in watches))
+    assert len({first.job.id for first in firsts}) == 1
+    assert node.engine.watching.watchers == 1_000
+    await finish(await node.worker())
+    ends = await asyncio.gather(*(one.rest() for one in watches))
+    assert all(told[-1].job.status == "finished" for told in ends)
+    assert reads < 20
+    await node.until(lambda: node.engine.watching.watchers == 0)
+    nothing_is_left(node)
+
+
+async def test_a_client_that_goes_away_leaves_nothing_behind(node: Node) -> None:
+    job_id = await node.create()
+    watches = [watch(node, job_id) for _ in range(5)]
+    for one in watches:
+        await one.next()
+    watches[0].call.cancel()
+    await node.until(lambda: node.engine.watching.watchers == 4)
+    assert repr(node.engine.watching) == "Watching(jobs=1, watchers=4)"
+    for one in watches:
+        one.call.cancel()
+    await node.until(lambda: node.engine.watching.watchers == 0)
+    nothing_is_left(node)
+
+
+async def test_one_watcher_too_many_is_told_to_come_later(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MAX_WATCHERS", 1)
+    job_id = await node.create()
+    first = watch(node, job_id)
+    await first.next()
+    error = await watch(node, job_id).refused()
+    assert (error.code(), reason_of(error)) == (CODE.RESOURCE_EXHAUSTED, "WATCHES_FULL")
+    await node.cancel(job_id)
+    assert (await first.rest())[-1].job.terminal
+
+
+# Ends that are none of the job's ---------------------------------------------------------------------------------
+
+
+async def test_a_door_that_closes_sends_its_watchers_elsewhere() -> None:
+    async with a_node() as node:
+        job_id = await node.create()
+        stream = watch(node, job_id)
+        first = await stream.next()
+        assert first.sequence
+        closing = asyncio.create_task(node.clients.__aexit__(None, None, None))
+        error = await stream.refused()
+        assert (error.code(), reason_of(error)) == (CODE.UNAVAILABLE, "DRAINING")
+        await closing
+
+
+async def test_a_store_that_is_away_for_a_while_delays_a_watch_and_ends_it_not(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await node.create()
+    stream = watch(node, job_id)
+    await stream.next()
+    read, failures = node.engine.store.job, iter(range(2))
+
+    async def shaky(wanted: str) -> Any:
+        for _ in failures:
+            raise StoreUnavailable("the store is away", retry_after=0.01)
+        return await read(wanted)
+
+    monkeypatch.setattr(node.engine.store, "job", shaky)
+    await node.engine.store.append(job_id, CancelRequested("x"), "cancel-0", 0)
+    assert (await stream.rest())[-1].job.status == "cancelled"
+
+
+async def test_a_job_that_cannot_be_read_ends_its_watch_and_no_other(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, sound = await node.create(), await node.create()
+    streams = [watch(node, broken), watch(node, sound)]
+    for stream in streams:
+        await stream.next()
+    read = node.engine.store.job
+
+    async def faulty(wanted: str) -> Any:
+        if wanted == broken:
+            raise RuntimeError("a secret of the node")
+        return await read(wanted)
+
+    monkeypatch.setattr(node.engine.store, "job", faulty)
+    node.engine.watching.changed([broken])
+    error = await streams[0].refused()
+    assert error.code() is CODE.INTERNAL
+    assert "secret" not in str(error)
+    assert "a secret of the node" in caplog.text
+    await node.cancel(sound)
+    assert (await streams[1].rest())[-1].job.terminal
+
+
+# Bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("after", "field"), [(99, "after_sequence"), (-1, "after_sequence")])
+async def test_a_sequence_that_the_job_does_not_have_is_refused(node: Node, after: int, field: str) -> None:
+    error = await watch(node, await node.create(), after).refused()
+    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, [field])
+
+
+@pytest.mark.parametrize(
+    ("more", "field"), [({"streams": ["stdout"]}, "streams"), ({"logs_wanted": True}, "logs_wanted")]
+)
+async def test_what_is_not_there_yet_is_refused_by_name(node: Node, more: dict[str, Any], field: str) -> None:
+    request = job_pb2.WatchJobRequest(job_id=await node.create(), **more)
+    stream = Watch(node.channel, "")
+    stream.call.cancel()
+    method: Any = node.channel.unary_stream
+    stream.call = method(JOBS + "WatchJob")(request.SerializeToString(), metadata=CLIENT)
+    error = await stream.refused()
+    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, [field])
+
+
+async def test_an_unknown_job_or_none_is_not_found(node: Node) -> None:
+    for job_id in ("0-nothing", ""):
+        error = await watch(node, job_id).refused()
+        assert (error.code(), reason_of(error)) == (CODE.NOT_FOUND, "JOB_NOT_FOUND")
+    assert repr(node.engine.watching) == "Watching(jobs=0, watchers=0)"
+
+
+async def test_without_a_token_nothing_is_told(node: Node) -> None:
+    error = await Watch(node.channel, await node.create(), metadata=()).refused()
+    assert reason_of(error) == "TOKEN_INVALID"
+
+
+async def test_a_malformed_request_is_refused_with_a_reason(node: Node) -> None:
+    method: Any = node.channel.unary_stream
+    stream = Watch(node.channel, "")
+    stream.call.cancel()
+    stream.call = method(JOBS + "WatchJob")(b"\xff\xff\xff", metadata=CLIENT)
+    assert reason_of(await stream.refused()) == "MALFORMED_FRAME"
