@@ -25,7 +25,10 @@ PAGE = (Path(__file__).parents[2] / "docs/http.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 async def node() -> AsyncIterator[Node]:
-    async with running(metrics=lambda: (b"jobs 1\n", "text/plain; version=0.0.4; charset=utf-8")) as it:
+    async def metrics() -> tuple[bytes, str]:
+        return b"jobs 1\n", "text/plain; version=0.0.4; charset=utf-8"
+
+    async with running(metrics=metrics) as it:
         yield it
 
 
@@ -73,6 +76,14 @@ async def test_what_needs_the_token_says_so(node: Node) -> None:
             asked = await node.client.request(method, path.format(job_id="x"))
             security = operation.get("security", it["security"])
             assert security == ([{"ClientToken": []}] if asked.status_code == 401 else []), path
+
+
+async def test_what_is_public_answers_as_it_tells(node: Node) -> None:
+    for path, methods in (await document(node))["paths"].items():
+        if path.startswith("/_public/"):
+            reply = await node.client.get(path)
+            (told,) = methods["get"]["responses"]["200"]["content"]
+            assert (reply.status_code, reply.headers["content-type"].partition(";")[0]) == (200, told), path
 
 
 async def test_a_creation_tells_its_input(node: Node) -> None:
