@@ -184,16 +184,14 @@ class Dispatcher:
         """The least busy of the next few sessions with room for a match key; it goes to the end of the turn."""
         turn = self._open[key]
         found: Session | None = None
-        looked_at = 0
-        for session in list(islice(turn.values(), LOOK_AT)) if turn else ():
-            if session.free <= 0:
-                del turn[session.session_id]
-            elif found is None or _business(session) < _business(found):
-                found = session
-            looked_at += 1
-        if found is None:
-            return self._least_busy(key) if turn and looked_at else None
-        turn[found.session_id] = turn.pop(found.session_id)
+        while turn and found is None:
+            for session in list(islice(turn.values(), LOOK_AT)):
+                if session.free <= 0:
+                    del turn[session.session_id]
+                elif found is None or _business(session) < _business(found):
+                    found = session
+        if found is not None:
+            turn[found.session_id] = turn.pop(found.session_id)
         return found
 
     def seats_at(self, session: Session, n: int) -> list[Seat]:
