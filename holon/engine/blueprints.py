@@ -54,6 +54,7 @@ class Blueprints:
             contract = self._contracts.add(blueprint.input_schema)
         except InvalidArgument as error:
             raise BlueprintError(f"blueprint {blueprint.name!r}: input: {error.message}") from error
+        self._contracts.hold(contract)
         self._by_name[blueprint.name] = (blueprint, contract)
 
     def register_all(self, blueprints: Iterable[Blueprint]) -> None:

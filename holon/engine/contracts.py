@@ -37,18 +37,19 @@ _MOVES_REFERENCES = ("$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveRef"
 
 
 class Contracts:
-    """Compiled schemas by contract id; the least recently used are forgotten beyond the limit.
+    """Compiled schemas by contract id. Those that somebody holds are kept; of others, the last ones used.
 
     Arguments:
-        limit: how many are kept.
+        limit: how many are kept that nobody holds.
     """
 
     def __init__(self, limit: int = 4096) -> None:
         self._limit = limit
-        self._compiled: OrderedDict[str, jsonschema_rs.Draft202012Validator] = OrderedDict()
+        self._held: dict[str, tuple[jsonschema_rs.Draft202012Validator, int]] = {}
+        self._idle: OrderedDict[str, jsonschema_rs.Draft202012Validator] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Contracts {len(self._compiled)} of {self._limit}>"
+        return f"<Contracts held={len(self._held)} idle={len(self._idle)} of {self._limit}>"
 
     def contract_id(self, schema: dict[str, Any] | None) -> str:
         """The digest of a schema's canonical text: 32 hexadecimal digits, the same in every process.
@@ -73,7 +74,7 @@ class Contracts:
         return hashlib.sha256(text).hexdigest()[:32]
 
     def add(self, schema: dict[str, Any] | None) -> str:
-        """Compile a schema, unless it is known, and return its contract id.
+        """Compile a schema, unless it is known, and return its contract id; `hold` it before anything else is added.
 
         Raises:
             InvalidArgument: (SCHEMA_INVALID) it is no usable schema; the message says why.
@@ -81,18 +82,36 @@ class Contracts:
         contract_id = self.contract_id(schema)
         if not contract_id or schema is None:
             return ""
-        if contract_id not in self._compiled:
-            self._compiled[contract_id] = _compile(schema)
-            if len(self._compiled) > self._limit:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(contract_id)
+        if contract_id not in self._held:
+            known = contract_id in self._idle
+            self._rest(contract_id, self._idle.pop(contract_id) if known else _compile(schema))
         return contract_id
+
+    def hold(self, contract_id: str) -> None:
+        """Keep a contract that was added, until `release` was called as often."""
+        if contract_id:
+            validator, holders = self._held.get(contract_id) or (self._idle.pop(contract_id), 0)
+            self._held[contract_id] = (validator, holders + 1)
+
+    def release(self, contract_id: str) -> None:
+        """A holder needs it no more."""
+        if contract_id:
+            validator, holders = self._held.pop(contract_id)
+            if holders > 1:
+                self._held[contract_id] = (validator, holders - 1)
+            else:
+                self._rest(contract_id, validator)
+
+    def _rest(self, contract_id: str, validator: jsonschema_rs.Draft202012Validator) -> None:
+        self._idle[contract_id] = validator
+        if len(self._idle) > self._limit:
+            self._idle.popitem(last=False)
 
     def accepts(self, contract_id: str, value: Any) -> bool:
         """Whether the contract allows a JSON value. The id `""` allows every one.
 
         Raises:
-            NotFound: (CONTRACT_UNKNOWN) it was never added, or was forgotten: add its schema again.
+            NotFound: (CONTRACT_UNKNOWN) nobody holds it, and it was forgotten or never added: add its schema again.
         """
         if not contract_id:
             return True
@@ -125,13 +144,16 @@ class Contracts:
         return tuple(found[:MAX_VIOLATIONS])
 
     def _validator(self, contract_id: str) -> jsonschema_rs.Draft202012Validator:
+        held = self._held.get(contract_id)
+        if held is not None:
+            return held[0]
         try:
-            self._compiled.move_to_end(contract_id)
+            self._idle.move_to_end(contract_id)
         except KeyError:
             raise NotFound(
                 f"contract {contract_id} is not known here; add its schema again", code="CONTRACT_UNKNOWN"
             ) from None
-        return self._compiled[contract_id]
+        return self._idle[contract_id]
 
 
 def _invalid(why: str) -> InvalidArgument:

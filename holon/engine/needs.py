@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from holon.domain.matching import ANY_CONTRACT, Need
 from holon.engine.contracts import Contracts
 from holon.engine.payloads import decode
-from holon.errors import StoreUnavailable
 from holon.ports import Leases
 
 PAGE = 500
+# Contracts that nobody offers now, and that waiting tasks were tried on: who comes back soon finds them tried.
+MAX_IDLE = 256
 
 
 class Needs:
@@ -27,30 +28,67 @@ class Needs:
     def __init__(self, contracts: Contracts, store: Leases) -> None:
         self._contracts = contracts
         self._store = store
-        self._by_skill: dict[str, list[str]] = defaultdict(list)
+        # By skill, its contracts, and how many offers hold each.
+        self._by_skill: dict[str, dict[str, int]] = {}
+        self._idle: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._untried: set[tuple[str, str]] = set()
+
+    def __repr__(self) -> str:
+        return f"Needs(skills={len(self._by_skill)}, idle={len(self._idle)})"
 
     def of(self, skill: str, params: Any, version: str = "", kind: str = "") -> Need:
         """The need of a task with these params."""
-        return self._with(_need(skill, version, kind, (), ()), self._by_skill.get(skill, ()), params)
+        return self._with(_need(skill, version, kind, (), ()), list(self._by_skill.get(skill, ())), params)
 
     async def learn(self, skill: str, schema: Mapping[str, Any] | None) -> tuple[str, bool]:
-        """Know a contract of a skill; answers with its id, and whether it is new here.
+        """Know a contract of a skill until `release`; answers with its id, and whether it is new here.
+
+        On any error, and on cancel, it is released.
 
         Raises:
             InvalidArgument: (SCHEMA_INVALID) the schema cannot be used.
             StoreUnavailable: waiting tasks were not tried on it; it is not known then.
         """
         contract = self._contracts.add(dict(schema) if schema else None)
-        if contract == ANY_CONTRACT or contract in self._by_skill[skill]:
+        if contract == ANY_CONTRACT:
             return contract, False
         # Known first, so that a task that is decided upon meanwhile is tried on it too.
-        self._by_skill[skill].append(contract)
+        self._hold(skill, contract)
         try:
-            await self.renew([need for need, _ in (await self._store.queued(skill)).values()])
-        except StoreUnavailable:
-            self._by_skill[skill].remove(contract)
+            new = (skill, contract) in self._untried
+            if new:
+                await self.renew([need for need, _ in (await self._store.queued(skill)).values()])
+                self._untried.discard((skill, contract))
+        except BaseException:
+            self.release(skill, contract)
             raise
-        return contract, True
+        return contract, new
+
+    def _hold(self, skill: str, contract: str) -> None:
+        holders = self._by_skill.setdefault(skill, {})
+        if contract not in holders:
+            self._contracts.hold(contract)
+            self._untried.add((skill, contract))
+        holders[contract] = holders.get(contract, 0) + 1
+        self._idle.pop((skill, contract), None)
+
+    def release(self, skill: str, contract: str) -> None:
+        """One offer less of a contract that `learn` answered with."""
+        if contract == ANY_CONTRACT:
+            return
+        self._by_skill[skill][contract] -= 1
+        if self._by_skill[skill][contract]:
+            return
+        self._idle[(skill, contract)] = None
+        if len(self._idle) > MAX_IDLE:
+            self._forget(*self._idle.popitem(last=False)[0])
+
+    def _forget(self, skill: str, contract: str) -> None:
+        del self._by_skill[skill][contract]
+        if not self._by_skill[skill]:
+            del self._by_skill[skill]
+        self._untried.discard((skill, contract))
+        self._contracts.release(contract)
 
     async def renew(self, needs: Iterable[Need]) -> None:
         """Try waiting tasks with these needs on the contracts that their needs do not speak of yet.
@@ -58,13 +96,16 @@ class Needs:
         A need can be older than a contract: its task waited already, or was decided upon while the contract came.
         """
         for need in needs:
-            untried = [one for one in self._by_skill.get(need.skill, ()) if one not in (*need.contracts, *need.refused)]
             after = ""
-            while untried and (page := await self._store.queued_tasks(need.key, after, PAGE)):
+            while self._untried_by(need) and (page := await self._store.queued_tasks(need.key, after, PAGE)):
                 after = page[-1].id
+                untried = self._untried_by(need)
                 await self._store.rekey(
                     [(task.id, self._with(need, untried, decode(task.params, task.id))) for task in page]
                 )
+
+    def _untried_by(self, need: Need) -> Sequence[str]:
+        return [one for one in self._by_skill.get(need.skill, ()) if one not in (*need.contracts, *need.refused)]
 
     def _with(self, need: Need, untried: Sequence[str], params: Any) -> Need:
         accepted = [contract for contract in untried if self._contracts.accepts(contract, params)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from holon.domain.fleet import Catalog, Skill
@@ -42,11 +44,12 @@ class Joining:
 
 @dataclass(slots=True)
 class Member:
-    """A worker's open session, for its door. `output_contracts` are by skill."""
+    """A worker's open session, for its door. `output_contracts` are by skill; `held` gives back all contracts."""
 
     session: Session
     opened: Opened
     output_contracts: dict[str, str] = field(default_factory=dict)
+    held: ExitStack = field(default_factory=ExitStack)
 
     @property
     def resumed(self) -> Sequence[Offer]:
@@ -93,11 +96,13 @@ class Workers:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used.
             StoreUnavailable: the store is away; try again.
         """
-        offerings, outputs = await self._offerings(joining.catalog.skills)
-        session_id = secrets.token_hex(12)
-        opened = await self._store.open_session(
-            Opening(joining.worker_id, session_id, joining.credits, tuple(joining.resumed))
-        )
+        with ExitStack() as held:
+            offerings, outputs = await self._learn(joining.catalog.skills, held)
+            session_id = secrets.token_hex(12)
+            opened = await self._store.open_session(
+                Opening(joining.worker_id, session_id, joining.credits, tuple(joining.resumed))
+            )
+            kept = held.pop_all()
         session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
         session.instance_id = joining.instance_id
         session.leases = {offer.lease_id: offer for offer in opened.kept}
@@ -108,7 +113,7 @@ class Workers:
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:
             self._dispatcher.look()
-        return Member(session, opened, outputs)
+        return Member(session, opened, outputs, kept)
 
     def _replace(self, session_id: str, instance_id: str) -> None:
         """The older session has nothing any more. A process that moved here half-closes it by itself."""
@@ -121,14 +126,20 @@ class Workers:
         if not instance_id or older.instance_id != instance_id:
             older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
 
-    async def _offerings(self, skills: Sequence[Skill]) -> tuple[list[Offering], dict[str, str]]:
+    async def _learn(self, skills: Sequence[Skill], held: ExitStack) -> tuple[list[Offering], dict[str, str]]:
         offerings, outputs = [], {}
         for skill in skills:
             contract, new = await self._needs.learn(skill.name, skill.input_schema)
+            held.callback(self._needs.release, skill.name, contract)
             if new:
-                log.info("skill %s: a new contract %s", skill.name, contract)
+                log.debug("skill %s: a new contract %s", skill.name, contract)
+                # A catalog can bring a thousand: others run between them.
+                await asyncio.sleep(0)
             offerings.append(Offering(skill.name, skill.version, skill.type, contract))
-            outputs[skill.name] = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
+            output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
+            self._contracts.hold(output)
+            held.callback(self._contracts.release, output)
+            outputs[skill.name] = output
         return offerings, outputs
 
     async def offers(self, member: Member, catalog: Catalog) -> None:
@@ -137,9 +148,14 @@ class Workers:
         Raises:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; what it offered before stays.
         """
-        offerings, member.output_contracts = await self._offerings(catalog.skills)
-        self._fleet.offers(member.session, catalog)
-        self._dispatcher.offers_changed(member.session, offerings)
+        with ExitStack() as held:
+            offerings, outputs = await self._learn(catalog.skills, held)
+            if self._dispatcher.session(member.session.session_id) is None:
+                return
+            self._fleet.offers(member.session, catalog)
+            self._dispatcher.offers_changed(member.session, offerings)
+            member.held.close()
+            member.output_contracts, member.held = outputs, held.pop_all()
 
     def heartbeat(self, member: Member, granted: int | None, held: Sequence[str] | None) -> Sequence[LeaseRef]:
         """A worker lives: its leases are extended, and its credits may change.
@@ -196,6 +212,7 @@ class Workers:
     async def leave(self, member: Member) -> None:
         """A session has ended, however; its leases wait for a resume until their own deadline."""
         session = member.session
+        member.held.close()
         self._fleet.left(session)
         self._dispatcher.remove(session)
         try:

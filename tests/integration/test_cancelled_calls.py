@@ -111,6 +111,23 @@ async def test_offers_that_came_with_a_cancelled_call_reach_their_worker(engine:
     assert session.promised == 0
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_worker_that_went_away_while_its_contract_was_learned_leaves_no_task_behind(
+    engine: Engine, turns: int
+) -> None:
+    await engine.jobs.create(OWNER, Creating("asking", {}))
+    await engine.slots.idle()
+    skill = Skill("t", input_schema={"type": "object"})
+    joining = asyncio.create_task(engine.workers.join(Joining("w1", 1, catalog=Catalog((skill,))), Hand()))
+    for _ in range(turns):
+        await asyncio.sleep(0.0005)
+    joining.cancel()
+    await asyncio.wait([joining])
+    hand = Hand()
+    await engine.workers.join(Joining("w1", 1, catalog=Catalog((skill,))), hand)
+    await hand.has(1)
+
+
 async def test_a_cancelled_caller_makes_no_further_call(tmp_path: Path) -> None:
     async with SqliteStorage(tmp_path / "store.db", SETTINGS) as store:
         replies = 0

@@ -19,6 +19,7 @@ from tests.integration.grpc_node import (
     a_node,
     heartbeat,
     hello,
+    json_payload,
     offering,
     result,
     trust,
@@ -72,6 +73,34 @@ async def test_an_answer_is_never_larger_than_what_it_refuses(
     refused = await worker.refused()
     assert (refused.error.reason, refused.task_id, refused.lease_id) == (reason, "", "")
     assert refused.ByteSize() < 2_000
+    await node.finishes_jobs(worker)
+
+
+async def test_a_worker_that_offers_thousands_of_contracts_takes_none_from_others(node: Node) -> None:
+    good = await node.worker("good-1", offering("good", input_schema=json_payload({"required": ["n"]})))
+    bad = await node.worker("bad-1", offering("x"))
+    for sequence in range(1, 7):
+        offered = [
+            offering(f"s{number}", input_schema=json_payload({"maxProperties": sequence * 1_000 + number}))
+            for number in range(999)
+        ]
+        offered.append(offering("version", version=str(sequence)))
+        await bad.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=sequence, offerings=offered)))
+        await node.until(lambda number=sequence: _offers(node, "bad-1") == number)  # type: ignore[misc]
+    await node.finishes_jobs(good)
+
+
+def _offers(node: Node, worker_id: str) -> int:
+    """Which of its catalogs a worker is known to offer."""
+    [session] = [one for one in node.engine.dispatcher.sessions if one.worker_id == worker_id]
+    return int(session.offerings[-1].version or 0)
+
+
+async def test_a_catalog_offers_one_skill_in_so_many_versions_at_most(node: Node) -> None:
+    worker = await node.worker("w1", offering("good"))
+    versions = [offering("t", version=str(number)) for number in range(33)]
+    await worker.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=1, offerings=versions)))
+    assert (await worker.refused()).error.reason == "INVALID_ARGUMENT"
     await node.finishes_jobs(worker)
 
 

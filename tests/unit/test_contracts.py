@@ -155,3 +155,19 @@ def test_the_least_recently_used_contract_is_forgotten_and_says_so() -> None:
         contracts.violations(second, 1)
     assert error.value.code == "CONTRACT_UNKNOWN"
     assert contracts.accepts(contracts.add({"type": "integer"}), 1)
+
+
+def test_a_contract_that_somebody_holds_is_never_forgotten() -> None:
+    contracts = Contracts(limit=2)
+    held = contracts.add({"type": "string"})
+    contracts.hold(held)
+    contracts.hold(held)
+    for least in range(10):
+        contracts.add({"minimum": least})
+    contracts.release(held)
+    assert not contracts.accepts(held, 1)
+    contracts.release(held)
+    for least in range(10, 12):
+        contracts.add({"minimum": least})
+    with pytest.raises(NotFound):
+        contracts.accepts(held, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ HELLO_INVALID = "HELLO_INVALID"
 MAX_CREDITS = 10_000
 MAX_RESUMED = 10_000
 MAX_OFFERINGS = 1_000
+# Each task of a skill is tried on every contract of it.
+MAX_OF_ONE_SKILL = 32
 MAX_PROFILES = 32
 MAX_LABELS = 64
 MAX_LABEL = 256
@@ -116,10 +119,13 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
     skills = [_skill(one, f"catalog.offerings.{index}") for index, one in enumerate(catalog.offerings)]
     seen = set()
     for index, skill in enumerate(skills):
-        name = (skill.name, skill.version, skill.type)
-        if name in seen:
+        what = (skill.name, skill.version, skill.type)
+        if what in seen:
             raise _invalid(f"catalog.offerings.{index}", f"offers {skill.name!r} again, in the same version and type")
-        seen.add(name)
+        seen.add(what)
+    for name, times in Counter(skill.name for skill in skills).most_common(1):
+        if times > MAX_OF_ONE_SKILL:
+            raise _invalid("catalog.offerings", f"offers {name!r} {times} times, over the limit of {MAX_OF_ONE_SKILL}")
     machines = [_machine(one.resources, f"catalog.profiles.{index}") for index, one in enumerate(catalog.profiles)]
     return Catalog(tuple(skills), tuple(machines))
 
