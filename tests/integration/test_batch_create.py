@@ -1,0 +1,126 @@
+"""BatchCreateJobs: many jobs by one call, each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from holon.errors import StoreUnavailable
+from holon.rxon.v1 import job_pb2
+from tests.integration.grpc_node import ENDED, Node, a_node, fields_of, json_payload, reason_of, result, updates
+
+CODE = grpc.StatusCode
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    async with a_node() as node:
+        yield node
+
+
+def creation(n: int = 0, **more: Any) -> job_pb2.CreateJobRequest:
+    more.setdefault("blueprint_name", "relay")
+    more.setdefault("initial_data", json_payload({"n": n}))
+    return job_pb2.CreateJobRequest(**more)
+
+
+async def create(node: Node, *requests: job_pb2.CreateJobRequest) -> list[job_pb2.BatchCreateJobsResult]:
+    request = job_pb2.BatchCreateJobsRequest(requests=requests)
+    answer = await node.call("BatchCreateJobs", request, job_pb2.BatchCreateJobsResponse.FromString)
+    return list(answer.results)
+
+
+async def refused(node: Node, *requests: job_pb2.CreateJobRequest) -> grpc.aio.AioRpcError:
+    with pytest.raises(ENDED) as error:
+        await create(node, *requests)
+    return error.value
+
+
+async def test_each_is_created_in_order_and_one_that_is_refused_leaves_the_others_alone(node: Node) -> None:
+    made = await create(
+        node,
+        creation(1),
+        creation(blueprint_name="nothing"),
+        creation(2),
+        creation(priority=1),
+        creation(initial_data=json_payload([])),
+        creation(3),
+    )
+    assert [one.WhichOneof("outcome") for one in made] == ["created", "error", "created", "error", "error", "created"]
+    errors = [one.error for one in made if one.HasField("error")]
+    assert [error.reason for error in errors] == ["BLUEPRINT_NOT_FOUND", "INVALID_ARGUMENT", "INPUT_INVALID"]
+    assert [error.code for error in errors] == [5, 3, 3]
+    assert errors[1].field_violations[0].field == "priority"
+    jobs = [one.created.job_id for one in made if one.HasField("created")]
+    page = await node.call("ListJobs", job_pb2.ListJobsRequest(), job_pb2.ListJobsResponse.FromString)
+    assert [job.id for job in page.jobs] == jobs[::-1]
+
+
+async def test_a_repeat_answers_with_the_same_jobs(node: Node) -> None:
+    batch = [creation(n, request_id=f"order-{n}") for n in range(3)]
+    first = await create(node, *batch)
+    again = await create(node, *batch, creation(9, request_id="order-1"), creation(7, request_id="order-7"))
+    assert [one.created.job_id for one in again[:3]] == [one.created.job_id for one in first]
+    assert [one.created.existing for one in first] == [False] * 3
+    assert [one.created.existing for one in again[:3]] == [True] * 3
+    assert again[3].error.reason == "REQUEST_ID_REUSED"
+    assert again[3].error.code == CODE.ALREADY_EXISTS.value[0]
+    assert not again[4].created.existing
+
+
+async def test_one_request_id_twice_in_a_batch_makes_one_job(node: Node) -> None:
+    made = await create(node, creation(1, request_id="once"), creation(1, request_id="once"))
+    assert made[0].created.job_id == made[1].created.job_id
+    assert [one.created.existing for one in made] == [False, True]
+
+
+async def test_a_whole_batch_is_done(node: Node) -> None:
+    worker = await node.worker(credits=256)
+    made = await create(node, *(creation(n) for n in range(256)))
+    jobs = {one.created.job_id for one in made}
+    assert len(jobs) == 256
+    done: set[str] = set()
+    while len(done) < 256:
+        kind, said = await worker.next()
+        if kind == "task_offers":
+            done.add(said.job_id)
+            await worker.send(updates(result(said, {"done": True})))
+    assert done == jobs
+    statuses = await asyncio.gather(*(node.ended(job) for job in jobs))
+    assert {job.status for job in statuses} == {"finished"}
+
+
+async def test_a_batch_over_the_limit_is_refused_and_an_empty_one_makes_nothing(node: Node) -> None:
+    error = await refused(node, *(creation(n) for n in range(257)))
+    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, ["requests"])
+    assert await create(node) == []
+    page = await node.call("ListJobs", job_pb2.ListJobsRequest(), job_pb2.ListJobsResponse.FromString)
+    assert not page.jobs
+
+
+async def test_a_draining_node_takes_none_of_them(node: Node) -> None:
+    node.clients.drain()
+    error = await refused(node, creation())
+    assert (error.code(), reason_of(error)) == (CODE.UNAVAILABLE, "DRAINING")
+
+
+async def test_what_the_store_could_not_take_says_when_to_try_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_jobs, calls = node.engine.store.create_jobs, iter(range(100))
+
+    async def shaky(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise StoreUnavailable("the store is away", retry_after=1.5)
+        return await create_jobs(*arguments)
+
+    monkeypatch.setattr(node.engine.store, "create_jobs", shaky)
+    made = await create(node, creation(0), creation(1), creation(2))
+    assert [one.WhichOneof("outcome") for one in made] == ["created", "error", "created"]
+    assert made[1].error.reason == "STORE_UNAVAILABLE"
+    assert made[1].error.retry_after.ToMilliseconds() == 1500
