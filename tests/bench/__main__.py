@@ -13,24 +13,27 @@ from rich.console import Console
 
 from holon.errors import ConfigError
 from tests.bench.process import BenchError
+from tests.bench.quiet import WORKERS
 from tests.bench.report import facts, show
 from tests.bench.run import run
 from tests.bench.scenarios import SCENARIOS
 
 _EXAMPLE = "sqlite:///bench.db"
 _LONGEST = 60.0
+_MOST_WORKERS = 9_000
 
 
 def main() -> int:
     """Run one scenario as the command line says; return the exit code."""
     arguments = _arguments()
+    seconds = arguments.seconds or SCENARIOS[arguments.scenario].seconds
     # Beside the default store, so that its disk is the one that is measured.
     home = Path(".holon").absolute()
     home.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=home) as folder:
         storage = arguments.storage or f"sqlite:///{folder}/bench.db"
         try:
-            outcome = uvloop.run(run(arguments.scenario, storage, arguments.seconds, Path(folder)))
+            outcome = uvloop.run(run(arguments.scenario, storage, seconds, Path(folder), arguments.workers))
         except ConfigError as error:
             print(f"bench: {error}", file=sys.stderr)  # noqa: T201  # a command
             return 2
@@ -49,7 +52,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    lines = "\n".join(f"  {name:10} {scenario.about}" for name, scenario in SCENARIOS.items())
+    lines = "\n".join(f"  {name:13} {scenario.about}" for name, scenario in SCENARIOS.items())
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Measures a node: node, workers and load in processes of their own, mutual TLS, jobs by HTTP.",
@@ -58,7 +61,12 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("scenario", choices=SCENARIOS, metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--storage", metavar="URI", help="the store; by default a SQLite file that is removed again")
-    parser.add_argument("--seconds", type=_seconds, default=5.0, metavar="N", help="how long to measure; 5 by default")
+    parser.add_argument(
+        "--seconds", type=_seconds, metavar="N", help="how long to measure; 5 by default, 10 with idle-workers"
+    )
+    parser.add_argument(
+        "--workers", type=_workers, default=WORKERS, metavar="N", help="how many idle-workers; 1000 by default"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     return parser.parse_args()
 
@@ -67,6 +75,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0.1 <= value <= _LONGEST:
         raise argparse.ArgumentTypeError(f"give 0.1 to {_LONGEST:g} seconds, not {text}")
+    return value
+
+
+def _workers(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"give 1 to {_MOST_WORKERS:,} workers, not {text}")
     return value
 
 

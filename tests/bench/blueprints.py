@@ -1,7 +1,8 @@
-"""The bench: the jobs that it runs. Each carries its number in and its workers' echo of it out."""
+"""The bench: the jobs that it runs. Each carries its number in and an echo of it out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 from holon import Blueprint
@@ -52,3 +53,19 @@ async def count(
 async def counted(n: int, branches: int) -> dict[str, int]:
     """How many there were."""
     return {"echo": n, "branches": branches}
+
+
+def straight(report: Callable[[int], None]) -> Blueprint:
+    """Return the blueprint of jobs without a task, which tells `report` the number of each that is about to end."""
+    blueprint = Blueprint("straight", api_version="v1", api_endpoint="/jobs/straight")
+
+    @blueprint.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.go_to("arrived")
+
+    @blueprint.handler(is_end=True)
+    async def arrived(n: int) -> dict[str, int]:
+        report(n)
+        return {"echo": n}
+
+    return blueprint

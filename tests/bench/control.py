@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import json
 import os
@@ -23,12 +24,35 @@ def say(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)  # noqa: T201  # the parent reads it
 
 
-async def obey(end: Callable[[], None]) -> None:
-    """Answer each line of the parent with the CPU seconds used so far and the time; call `end` once it is gone."""
+class Reporter:
+    """Writes numbers to a pipe, those of one turn of the loop together."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._waiting = array.array("I")
+
+    def add(self, number: int) -> None:
+        """Report one number."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(number)
+
+    def _flush(self) -> None:
+        os.write(self._pipe, self._waiting)
+        self._waiting = array.array("I")
+
+
+async def obey(end: Callable[[], None], count: Callable[[], int] = int) -> None:
+    """Answer each line of the parent with the CPU seconds used so far, the time and a count of what was done.
+
+    Arguments:
+        end: called once the parent is gone.
+        count: what was done so far; nothing is counted by default.
+    """
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while await reader.readline():
         used = resource.getrusage(resource.RUSAGE_SELF)
-        say(cpu=used.ru_utime + used.ru_stime, time=time.time())
+        say(cpu=used.ru_utime + used.ru_stime, time=time.time(), count=count())
     end()

@@ -25,10 +25,11 @@ from uvicorn.server import ServerState
 
 from holon.rxon.v1 import types_pb2, worker_pb2, worker_pb2_grpc
 from holon.wire.stream import StreamWriter
-from tests.bench.blueprints import BRANCHES, SKILL, echo, fan_out
-from tests.bench.control import obey, say, stay_on
+from tests.bench.blueprints import BRANCHES, SKILL, echo, fan_out, straight
+from tests.bench.control import Reporter, obey, say, stay_on
 
-_TASKS = {echo.path: 1, fan_out.path: BRANCHES}
+_NO_TASK = straight(lambda _: None)
+_TASKS = {echo.path: 1, fan_out.path: BRANCHES, _NO_TASK.path: 0}
 _JOBS = "/api/v1/jobs"
 
 
@@ -60,9 +61,14 @@ class Stream:
 
 
 class Echo(worker_pb2_grpc.WorkerServiceServicer):
-    """Gives each job's tasks to whoever has room, and keeps the jobs in memory."""
+    """Gives each job's tasks to whoever has room, and keeps the jobs in memory.
 
-    def __init__(self) -> None:
+    Arguments:
+        report: hears the number of each job that ends without a task.
+    """
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
         self.jobs: dict[str, Job] = {}
         self._waiting: deque[worker_pb2.TaskOffer] = deque()
         self._sessions: list[Stream] = []
@@ -72,6 +78,11 @@ class Echo(worker_pb2_grpc.WorkerServiceServicer):
         """Make a job and offer its tasks."""
         job = Job(secrets.token_hex(16), tasks, tasks)
         self.jobs[job.id] = job
+        if not tasks:
+            job.data = {"echo": data["n"]}
+            job.finished_at = time.time()
+            self._report(data["n"])
+            return job
         params = types_pb2.Payload(data=orjson.dumps(data))
         for index in range(tasks):
             self._waiting.append(
@@ -201,9 +212,9 @@ def _credentials() -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([(key, chain)], authorities, require_client_auth=True)
 
 
-async def main() -> None:
-    """Serve until the parent is gone."""
-    node = Echo()
+async def main(pipe: int) -> None:
+    """Serve until the parent is gone; numbers of jobs without a task go to `pipe`."""
+    node = Echo(Reporter(pipe).add)
     server = grpc.aio.server()
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(node, server)
     worker = server.add_secure_port("127.0.0.1:0", _credentials())
@@ -231,5 +242,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    stay_on(int(sys.argv[1]) if len(sys.argv) > 1 else None)
-    uvloop.run(main())
+    stay_on(int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    uvloop.run(main(int(sys.argv[1])))

@@ -43,7 +43,7 @@ class Job:
 
 
 class Reports(asyncio.Protocol):
-    """The end of a worker's pipe: hands on the numbers that it echoed."""
+    """The end of a pipe: hands on the numbers that a worker echoed, or the node where a job has no task."""
 
     def __init__(self, hear: Callable[[array.array[int]], None]) -> None:
         self._hear = hear
@@ -84,13 +84,13 @@ class Load:
         self._quiet = asyncio.Event()
 
     def hear(self, numbers: array.array[int]) -> None:
-        """Workers echoed these numbers."""
+        """These numbers were echoed."""
         for number in numbers:
             job = self._under_way.get(number)
             if job is None:
                 continue
             job.left -= 1
-            if not job.left:
+            if job.left <= 0:
                 del self._under_way[number]
                 job.echoed.set()
                 self._slots.release()
@@ -141,7 +141,7 @@ class Load:
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
-            raise BenchError(f"{len(self._under_way)} jobs were never given to a worker, or not whole") from None
+            raise BenchError(f"{len(self._under_way)} jobs were never echoed, or not by all of their tasks") from None
         while await self._settle(left):
             if time.monotonic() > deadline:
                 some = ", ".join(itertools.islice(left, 3))

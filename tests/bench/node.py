@@ -9,14 +9,14 @@ from holon.config import Config
 from holon.node import Node, Ports, run_alone
 from holon.telemetry import set_up_logging
 from tests.bench import blueprints
-from tests.bench.control import obey, say, stay_on
+from tests.bench.control import Reporter, obey, say, stay_on
 
 
-async def main() -> None:
-    """Run a node as the environment says, until the parent is gone."""
+async def main(pipe: int) -> None:
+    """Run a node as the environment says, until the parent is gone; numbers of jobs without a task go to `pipe`."""
     config = Config()
     set_up_logging(config.LOG_LEVEL, config.LOG_FORMAT, config.TZ)
-    node = Node(config, (blueprints.echo, blueprints.fan_out))
+    node = Node(config, (blueprints.echo, blueprints.fan_out, blueprints.straight(Reporter(pipe).add)))
     async with asyncio.TaskGroup() as group:
         control = group.create_task(obey(node.stop))
         await node.run(ready)
@@ -29,5 +29,5 @@ def ready(ports: Ports) -> None:
 
 
 if __name__ == "__main__":
-    stay_on(int(sys.argv[1]) if len(sys.argv) > 1 else None)
-    run_alone(main())
+    stay_on(int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    run_alone(main(int(sys.argv[1])))

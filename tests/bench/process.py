@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 _TAIL = 4000
+_TROUBLE = ("ERROR", "CRITICAL", "Traceback")
 
 
 class BenchError(Exception):
@@ -22,10 +24,11 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much CPU a process had used at one time, both in seconds."""
+    """How much CPU a process had used at one time, both in seconds, and its own count of what it had done."""
 
     cpu: float
     time: float
+    count: int = 0
 
 
 class Child:
@@ -100,7 +103,24 @@ class Child:
             raise BenchError(f"{self._command[1]} cannot be asked")
         self._process.stdin.write(b"\n")
         facts = await self._hear()
-        return Usage(facts["cpu"], facts["time"])
+        return Usage(facts["cpu"], facts["time"], facts["count"])
+
+    def resident_kib(self) -> int:
+        """Return how much memory it has in RAM now, in KiB.
+
+        Raises:
+            BenchError: this system does not tell.
+        """
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        except OSError as error:
+            raise BenchError(f"a process's memory is read from /proc, as Linux has it: {error}") from error
+        return pages * resource.getpagesize() // 1024
+
+    def errors(self) -> str:
+        """Return the lines of its log that tell of an error."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if any(word in line for word in _TROUBLE))
 
     def tail(self) -> str:
         """Return the end of its log."""

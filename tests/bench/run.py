@@ -1,4 +1,4 @@
-"""The bench: one run. Node and limit are both up, and are loaded in turn, so that a machine's moods meet both."""
+"""The bench: one run. Node and limit are both up, and loaded in turn, so that a machine's moods meet both."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import asyncio
 import os
 import platform
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from holon.config import StorageURI
 from tests.bench.disk import fsync_times
 from tests.bench.process import BenchError
-from tests.bench.scenarios import SCENARIOS, Figures
+from tests.bench.quiet import Quiet, allow_files, quiet
+from tests.bench.scenarios import SCENARIOS, Figures, Jobs
 from tests.bench.site import Certificates, Site
 
+_NODES = ("tests.bench.echo_node", "tests.bench.node")
 _FSYNCS = 200
 _FSYNCS_PER_SECOND = 20.0
 _PACED_SECONDS = 3.0
@@ -27,7 +30,7 @@ class Outcome:
     """What a run gave.
 
     Attributes:
-        node, limit: their figures, of all turns together.
+        node, limit: their figures, of all turns together; both of one kind.
         fsyncs, paced_fsyncs: seconds that the disk took, back to back and at 20 a second; empty without a disk.
         synchronous: SQLite's setting; None for another store.
         cores: how many cores there are, and which is the node's own, if it has one.
@@ -35,8 +38,8 @@ class Outcome:
 
     scenario: str
     storage: str
-    node: Figures
-    limit: Figures
+    node: Figures | Quiet
+    limit: Figures | Quiet
     fsyncs: list[float]
     paced_fsyncs: list[float]
     synchronous: str | None
@@ -44,15 +47,16 @@ class Outcome:
     python: str = platform.python_version()
 
 
-async def run(scenario: str, storage: str, seconds: float, folder: Path) -> Outcome:
+async def run(name: str, storage: str, seconds: float, folder: Path, idle: int) -> Outcome:
     """Measure one scenario.
 
     Arguments:
         storage: the node's STORAGE_URI; a SQLite file must not be there yet.
         seconds: how long each of node and limit is measured in all.
         folder: an empty one, for certificates and logs.
+        idle: how many workers, where they are all there is.
     Raises:
-        BenchError: it cannot be run, or a job did not end as it must.
+        BenchError: it cannot be run, a job did not end as it must, or a process logged an error.
         ConfigError: `storage` is no store.
     """
     uri = StorageURI.parse(storage)
@@ -71,36 +75,57 @@ async def run(scenario: str, storage: str, seconds: float, folder: Path) -> Outc
         # Workers inherit it.
         os.sched_setaffinity(0, set(all_cores) - {core})
     absolute = f"sqlite:///{uri.path.absolute()}?synchronous={uri.synchronous}" if uri.path else storage
-    node, limit = await _measure(scenario, absolute, seconds, folder, core)
-    cores = (len(all_cores) or os.cpu_count() or 1, core)
-    return Outcome(scenario, storage, node, limit, fsyncs, paced, uri.synchronous if uri.path else None, cores)
-
-
-async def _measure(name: str, storage: str, seconds: float, folder: Path, core: int | None) -> tuple[Figures, Figures]:
-    scenario = SCENARIOS[name]
+    jobs = SCENARIOS[name].jobs
     certificates = Certificates.make(folder)
-    sites = [
-        Site(module, scenario, storage, folder, certificates, core)
-        for module in ("tests.bench.echo_node", "tests.bench.node")
-    ]
+    sites = [Site(module, jobs, absolute, folder, certificates, core) for module in _NODES]
+    node: Figures | Quiet
+    limit: Figures | Quiet
+    if jobs is None:
+        allow_files(idle)
+        limit, node = await _watched(sites, seconds, idle)
+    else:
+        limit, node = await _loaded(sites, jobs, seconds)
+    cores = (len(all_cores) or os.cpu_count() or 1, core)
+    return Outcome(name, storage, node, limit, fsyncs, paced, uri.synchronous if uri.path else None, cores)
+
+
+async def _loaded(sites: list[Site], jobs: Jobs, seconds: float) -> list[Figures]:
+    """Load sites in turn, and return the figures of each."""
     turns = 2 if seconds >= 2 else 1
-    figures: list[list[Figures]] = [[], []]
-    async with AsyncExitStack() as stack:
-        try:
-            for site in sites:
-                await stack.enter_async_context(site)
-            for _ in range(turns):
-                for site, found in zip(sites, figures, strict=True):
-                    async with asyncio.timeout(seconds + _PATIENCE_SECONDS):
-                        found.append(await scenario.drive(site, seconds / turns))
-        except (BenchError, OSError, TimeoutError, ExceptionGroup) as error:
-            reason = (
-                f"not done within {_PATIENCE_SECONDS:g} s more" if isinstance(error, TimeoutError) else _first(error)
-            )
-            logs = "\n".join(filter(None, (site.tails() for site in sites)))
-            raise BenchError(f"{reason}\n{logs}".strip()) from error
-    limit, node = (sum(found[1:], found[0]) for found in figures)
-    return node, limit
+    figures: list[list[Figures]] = [[] for _ in sites]
+    async with _up(sites):
+        for _ in range(turns):
+            for site, found in zip(sites, figures, strict=True):
+                async with asyncio.timeout(seconds + _PATIENCE_SECONDS):
+                    found.append(await jobs.drive(site, seconds / turns))
+    return [sum(found[1:], found[0]) for found in figures]
+
+
+async def _watched(sites: list[Site], seconds: float, workers: int) -> list[Quiet]:
+    """Give each site so many idle workers, and watch all at one time: they hardly do anything."""
+    async with _up(sites), asyncio.timeout(seconds + _PATIENCE_SECONDS), asyncio.TaskGroup() as group:
+        watching = [group.create_task(quiet(site, seconds, workers)) for site in sites]
+    return [task.result() for task in watching]
+
+
+@asynccontextmanager
+async def _up(sites: list[Site]) -> AsyncIterator[None]:
+    """Enter sites, the limit's first and the node's last.
+
+    What goes wrong is told with what all logs say. An error that the node logged is one even where nothing else is.
+    """
+    try:
+        async with AsyncExitStack() as stack:
+            async with asyncio.TaskGroup() as group:
+                for site in sites:
+                    group.create_task(stack.enter_async_context(site))
+            yield
+    except (BenchError, OSError, TimeoutError, ExceptionGroup) as error:
+        reason = f"not done within {_PATIENCE_SECONDS:g} s more" if isinstance(error, TimeoutError) else _first(error)
+        logs = "\n".join(filter(None, (site.tails() for site in sites)))
+        raise BenchError(f"{reason}\n{logs}".strip()) from error
+    if logged := sites[-1].errors():
+        raise BenchError(f"all was done, but the node logged these:\n{logged}")
 
 
 def _first(error: BaseException) -> BaseException:

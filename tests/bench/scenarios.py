@@ -6,9 +6,9 @@ import asyncio
 import resource
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tests.bench.blueprints import BRANCHES, echo, fan_out
+from tests.bench.blueprints import BRANCHES, echo, fan_out, straight
 from tests.bench.process import BenchError
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _WARM_UP_SECONDS = 0.5
 _RATE = 20.0
+
+Drive: TypeAlias = "Callable[[Site, float], Awaitable[Figures]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +50,38 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Scenario:
+class Jobs:
     """One kind of load.
 
     Attributes:
-        about: one line for people.
         path: where its jobs are created.
-        tasks: how many tasks a job has.
+        tasks: how many tasks a job has; without any it needs no workers.
         result: what a job must end with, by its number.
         drive: loads a site for so many seconds.
     """
 
-    about: str
     path: str
     tasks: int
     result: Callable[[int], dict[str, Any]]
-    drive: Callable[[Site, float], Awaitable[Figures]]
+    drive: Drive
 
 
-def _closed(outstanding: int) -> Callable[[Site, float], Awaitable[Figures]]:
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is measured.
+
+    Attributes:
+        about: one line for people.
+        seconds: for how long, unless told.
+        jobs: the load; None where nothing but workers is there.
+    """
+
+    about: str
+    seconds: float
+    jobs: Jobs | None
+
+
+def _closed(outstanding: int) -> Drive:
     """As fast as it goes, with so many jobs at any time that workers have not wholly echoed.
 
     Only what happens between two looks at the clocks counts, in the middle of the load: neither its rise nor its fall.
@@ -93,7 +108,7 @@ def _closed(outstanding: int) -> Callable[[Site, float], Awaitable[Figures]]:
             ended,
             latencies,
             after.cpu - before.cpu,
-            workers_after - workers_before,
+            workers_after.cpu - workers_before.cpu,
             load_after - load_before,
         )
 
@@ -133,7 +148,7 @@ async def _paced(site: Site, seconds: float) -> Figures:
         len(latencies),
         latencies,
         after.cpu - before.cpu,
-        workers_after - workers_before,
+        workers_after.cpu - workers_before.cpu,
         load_after - load_before,
     )
 
@@ -143,22 +158,26 @@ def _own_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _echoed(number: int) -> dict[str, Any]:
+    return {"echo": number}
+
+
 SCENARIOS = {
     "one-task": Scenario(
         "one task a job, as fast as it goes, 200 jobs that no worker has answered yet",
-        str(echo.path),
-        1,
-        lambda number: {"echo": number},
-        _closed(200),
+        5.0,
+        Jobs(str(echo.path), 1, _echoed, _closed(200)),
+    ),
+    "no-worker": Scenario(
+        "two states and no task a job, as fast as it goes, 200 jobs that the node has not run yet",
+        5.0,
+        Jobs(str(straight(lambda _: None).path), 0, _echoed, _closed(200)),
     ),
     "fan-out": Scenario(
         f"{BRANCHES} tasks a job, as fast as it goes, 10 jobs not wholly answered yet",
-        str(fan_out.path),
-        BRANCHES,
-        lambda number: {"echo": number, "branches": BRANCHES},
-        _closed(10),
+        5.0,
+        Jobs(str(fan_out.path), BRANCHES, lambda number: {"echo": number, "branches": BRANCHES}, _closed(10)),
     ),
-    "latency": Scenario(
-        f"one task a job, {_RATE:g} jobs a second", str(echo.path), 1, lambda number: {"echo": number}, _paced
-    ),
+    "latency": Scenario(f"one task a job, {_RATE:g} jobs a second", 5.0, Jobs(str(echo.path), 1, _echoed, _paced)),
+    "idle-workers": Scenario("no job at all, and many workers that only send heartbeats", 10.0, None),
 }

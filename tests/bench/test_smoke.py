@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, cast
 
 import pytest
 
+from tests.bench.__main__ import main
 from tests.bench.disk import fsync_times
 from tests.bench.http_client import Connection
 from tests.bench.load import Load
-from tests.bench.process import ROOT, BenchError
+from tests.bench.process import ROOT, BenchError, Child
+from tests.bench.quiet import allow_files
 from tests.bench.report import percentile
 
 PROMISED = {
@@ -54,16 +57,39 @@ def figures(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("scenario", "tasks"), [("one-task", 1), ("fan-out", 100)])
+@pytest.mark.parametrize(("scenario", "tasks"), [("one-task", 1), ("no-worker", 0), ("fan-out", 100)])
 def test_a_scenario_ends_by_itself_and_its_last_line_has_the_promised_figures(
     tmp_path: Path, scenario: str, tasks: int
 ) -> None:
-    found = figures(bench(tmp_path, scenario, "--seconds", "0.5", "--json"))
+    found = figures(bench(tmp_path, scenario, "--seconds", "0.3", "--json"))
     assert found.keys() >= PROMISED
     assert (found["scenario"], found["synchronous"]) == (scenario, "FULL")
-    assert all(found[name] > 0 for name in PROMISED - {"scenario", "storage", "synchronous"})
+    assert all(found[name] > 0 for name in PROMISED - {"scenario", "storage", "synchronous", "tasks_per_s"})
     assert found["tasks_per_s"] == pytest.approx(found["jobs_per_s"] * tasks, rel=0.01)
     assert list((tmp_path / ".holon").iterdir()) == []
+
+
+def test_idle_workers_tells_what_a_worker_costs_and_nothing_of_jobs(tmp_path: Path) -> None:
+    found = figures(
+        bench(tmp_path, "idle-workers", "--workers", "20", "--storage", "memory://", "--seconds", "0.3", "--json")
+    )
+    assert found.keys() >= PROMISED
+    assert (found["workers"], found["jobs_per_s"], found["ratio_to_limit"]) == (20, None, None)
+    assert 10 < found["kib_per_worker"] < 1000
+    assert 10 < found["limit_kib_per_worker"] < 1000
+    assert 0 <= found["idle_cpu_percent"] <= 100
+
+
+def test_more_workers_than_the_system_allows_files_are_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    with pytest.raises(BenchError, match="500 workers need 700 open files, and the hard limit here is 256: raise it"):
+        allow_files(500)
+
+
+def test_a_process_that_logged_an_error_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text('{"levelname":"INFO"}\n{"levelname":"ERROR","message":"gone wrong"}\n')
+    assert Child("any", (), {}, log).errors() == '{"levelname":"ERROR","message":"gone wrong"}'
 
 
 class OneJob:
@@ -99,17 +125,25 @@ async def test_a_job_that_ended_otherwise_fails_the_run(ended: dict[str, Any]) -
         await run_one(OneJob(**ended))
 
 
-def test_a_store_that_is_there_already_is_refused(tmp_path: Path) -> None:
+def refused(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["scripts/bench", *arguments])
+    return main()
+
+
+def test_a_store_that_is_there_already_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "old.db").touch()
-    run = bench(tmp_path, "one-task", "--storage", "sqlite:///old.db")
-    assert run.returncode == 1
-    assert "old.db is there already" in run.stderr
+    assert refused(monkeypatch, tmp_path, "one-task", "--storage", "sqlite:///old.db") == 1
+    assert "old.db is there already" in capsys.readouterr().err
 
 
-def test_what_is_no_store_is_a_usage_error(tmp_path: Path) -> None:
-    run = bench(tmp_path, "one-task", "--storage", "mysql://there")
-    assert run.returncode == 2
-    assert "STORAGE_URI" in run.stderr
+def test_what_is_no_store_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(monkeypatch, tmp_path, "one-task", "--storage", "mysql://there") == 2
+    assert "STORAGE_URI" in capsys.readouterr().err
 
 
 def test_percentiles_are_of_the_values_themselves() -> None:
