@@ -33,7 +33,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=home) as folder:
         storage = arguments.storage or f"sqlite:///{folder}/bench.db"
         try:
-            outcome = uvloop.run(run(arguments.scenario, storage, seconds, Path(folder), arguments.workers))
+            outcome = uvloop.run(run(arguments.scenario, storage, seconds, Path(folder), arguments.workers or WORKERS))
         except ConfigError as error:
             print(f"bench: {error}", file=sys.stderr)  # noqa: T201  # a command
             return 2
@@ -64,11 +64,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=_seconds, metavar="N", help="how long to measure; 5 by default, 10 with idle-workers"
     )
-    parser.add_argument(
-        "--workers", type=_workers, default=WORKERS, metavar="N", help="how many idle-workers; 1000 by default"
-    )
+    parser.add_argument("--workers", type=_workers, metavar="N", help="how many idle-workers; 1000 by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.workers and SCENARIOS[arguments.scenario].jobs:
+        parser.error("--workers is for idle-workers")
+    return arguments
 
 
 def _seconds(text: str) -> float:
