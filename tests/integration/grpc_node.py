@@ -319,7 +319,9 @@ async def a_node(
     credentials = server_credentials() if secure else None
     async with AsyncExitStack() as resources:
         store = await resources.enter_async_context(MemoryStorage(store_settings, clock))
-        engine = Engine(store, store_settings, EngineSettings(max_payload=door.max_payload_bytes, watch_idle=watch_idle))
+        engine = Engine(
+            store, store_settings, EngineSettings(max_payload=door.max_payload_bytes, watch_idle=watch_idle)
+        )
         engine.blueprints.register_all(blueprints())
         drains: list[tuple[float | None, str]] = []
         overview = Overview(engine, door.node_id, "1.2.3", lambda grace, reason: drains.append((grace, reason)))
