@@ -19,6 +19,7 @@ _TLS_PATHS = ("TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH")
 _TOKENS = ("CLIENT_TOKEN", "GLOBAL_WORKER_TOKEN")
 _HOST = re.compile(r"[A-Za-z0-9.:_%-]{1,253}")
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_COLLECTOR = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]+/?")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _EXPOSED_TOKEN_LENGTH = 32
 
@@ -56,6 +57,12 @@ def _names(settings: Settings) -> Iterator[Violation]:
         yield Violation("BLUEPRINTS_DIR", f"{settings.BLUEPRINTS_DIR} is no folder; create it or unset the variable")
     if settings.TZ != "UTC" and not _is_zone(settings.TZ):
         yield Violation("TZ", f"{settings.TZ!r} is no time zone known here; use a name such as Europe/Moscow or UTC")
+    collector = settings.OTEL_EXPORTER_OTLP_ENDPOINT
+    if collector and not _COLLECTOR.fullmatch(collector):
+        yield Violation(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            f"{collector!r} is no address of a collector; use http://host:4317, or https://",
+        )
 
 
 def _addresses(settings: Settings) -> Iterator[Violation]:

@@ -156,6 +156,10 @@ class Settings:
     )
     LOG_FORMAT: str = _setting("json", "One JSON object a line, or text for people", choices=("json", "text"))
     TZ: str = _setting("UTC", "Time zone of the log, such as `Europe/Moscow`", required=True)
+    OTEL_EXPORTER_OTLP_ENDPOINT: str = _setting(
+        "", "Collector of traces, by OTLP over gRPC, such as `http://127.0.0.1:4317`; unset, nothing is traced"
+    )
+    OTEL_SERVICE_NAME: str = _setting("holon", "Name of this service in traces", required=True)
 
 
 def table() -> dict[str, Setting]:

@@ -32,6 +32,8 @@ from holon.security.tls import ServerCredentials, load_server_credentials
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
 from holon.telemetry.lag import LoopLag
+from holon.telemetry.metrics import Telemetry
+from holon.telemetry.tracing import Tracing, tracing_to
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.worker_door import WorkerDoor
 from transports.http.door import HttpDoor
@@ -94,7 +96,10 @@ class Node:
         async with AsyncExitStack() as resources:
             store = self._open(settings)
             await resources.enter_async_context(store)
-            engine = Engine(store, settings, engine_settings(config))
+            tracing = await resources.enter_async_context(
+                tracing_to(config.OTEL_EXPORTER_OTLP_ENDPOINT, self._resource())
+            )
+            engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing))
             engine.blueprints.register_all(blueprints)
             refused: HolonError | None = None
             lag = LoopLag()
@@ -104,7 +109,7 @@ class Node:
                 broken = loops.create_task(store.failure(), name="store")
                 try:
                     async with AsyncExitStack() as doors:
-                        http, worker, client = await self._doors(doors, engine, store, lag, credentials)
+                        http, worker, client = await self._doors(doors, engine, store, lag, tracing, credentials)
                         ports = Ports(http.port, worker.port, client.port)
                         log.info("node %s is ready: %s", config.INSTANCE_ID, ports)
                         ready(ports)
@@ -159,6 +164,13 @@ class Node:
             return MemoryStorage(settings, self._clock)
         return SqliteStorage(uri.path, settings, self._clock, synchronous=uri.synchronous)
 
+    def _resource(self) -> dict[str, str]:
+        return {
+            "service.name": self.config.OTEL_SERVICE_NAME,
+            "service.version": holon.__version__,
+            "service.instance.id": self.config.INSTANCE_ID,
+        }
+
     def _credentials(self) -> ServerCredentials | None:
         config = self.config
         if not config.tls:
@@ -173,6 +185,7 @@ class Node:
         engine: Engine,
         store: Store,
         lag: LoopLag,
+        tracing: Tracing,
         credentials: ServerCredentials | None,
     ) -> tuple[HttpDoor, WorkerDoor, ClientDoor]:
         """Open the doors, the workers' first: who submits a job finds somebody to do it."""
@@ -190,6 +203,7 @@ class Node:
                 client_door_settings(config),
                 credentials,
                 clients,
+                tracing.interceptors(),
             )
         )
         measuring = Measuring(engine, store, worker, lag)

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from holon.domain.job import Job
+from holon.errors import ConfigError
 from holon.ports import Offer
 
 
@@ -43,6 +45,10 @@ _NONE = Span()
 class Tracing:
     """Traces of jobs, steps and tasks; off."""
 
+    def interceptors(self) -> Sequence[Any]:
+        """What the gRPC doors of clients put into each call's way, after who calls is known."""
+        return ()
+
     def job(self, job_id: str, blueprint: str, given: str) -> Span:  # noqa: ARG002  the shape of those that are on
         """A job is being created. `given` is the trace that its client named; see `holon.domain.trace`."""
         return Span(given)
@@ -60,3 +66,27 @@ class Tracing:
 
     def freed(self, lease_id: str) -> None:
         """No session holds this lease any more."""
+
+
+@asynccontextmanager
+async def tracing_to(endpoint: str, resource: Mapping[str, str]) -> AsyncIterator[Tracing]:
+    """Traces, sent to this collector until the end; off, and nothing imported, where there is none.
+
+    Arguments:
+        endpoint: the collector; see `holon.telemetry.spans.Spans`.
+        resource: what the spans say of this node.
+    Raises:
+        ConfigError: the libraries are not installed, or the endpoint is none.
+    """
+    if not endpoint:
+        yield Tracing()
+        return
+    try:
+        from holon.telemetry.spans import Spans
+    except ImportError as error:
+        raise ConfigError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and {error.name} is not installed; "
+            "install it with: pip install 'holon-node[telemetry]'"
+        ) from error
+    async with Spans(endpoint, resource) as tracing:
+        yield tracing

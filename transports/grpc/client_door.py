@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
+
+import grpc.aio
 
 from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
@@ -26,6 +29,7 @@ class ClientDoor:
     Arguments:
         credentials: its certificate; clients present none.
         gate: who knows the clients' token.
+        interceptors: more that see each call, once its token was found good.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class ClientDoor:
         settings: DoorSettings,
         credentials: ServerCredentials | None,
         gate: TokenGate,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         self._watching = watching
         self._service = JobService(jobs, watching)
@@ -44,7 +49,7 @@ class ClientDoor:
             "client door",
             settings,
             [self._service.handler(limit), NodeService(overview).handler(limit)],
-            [TokenCheck(gate, TOKEN_KEY)],
+            [TokenCheck(gate, TOKEN_KEY), *interceptors],
             credentials,
             client_certificates=False,
             max_streams=_STREAMS_PER_CONNECTION,
