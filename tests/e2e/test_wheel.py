@@ -1,0 +1,116 @@
+"""The wheel: it holds the product and nothing else, and runs where there is no checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+import holon
+from tests.e2e.cli_node import ANY_PORTS, GUARD, ROOT
+from tests.e2e.test_readme import PAGES, examples
+
+INSTALL = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile", "--only-binary", ":all:")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path_factory.mktemp("wheel")))
+    return Path(built)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment with the wheel and what the lock pins, outside of the checkout."""
+    home = tmp_path_factory.mktemp("installed")
+    done(home, sys.executable, "-m", "venv", "venv")
+    programs = home / "venv/bin"
+    lock = ROOT / "scripts/requirements/run.txt"
+    done(home, programs / "python", *INSTALL, "--require-hashes", "-r", lock)
+    done(home, programs / "python", *INSTALL, "--no-deps", wheel)
+    return programs
+
+
+def environment(programs: Path) -> dict[str, str]:
+    """The environment of a user who has activated his own, and has set nothing else."""
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+    return {**kept, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
+
+
+def done(folder: Path, *command: str | Path, env: dict[str, str] | None = None) -> str:
+    """Run a command that must succeed to its end; what it prints."""
+    ran = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@contextmanager
+def running(folder: Path, programs: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`holon` with arguments with which it goes on until it is told to end, which it must do well."""
+    log = folder / f"{arguments[0]}.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [programs / "holon", *arguments],
+            cwd=folder,
+            env=environment(programs),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        with process:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(GUARD) == 0, log.read_text()
+    finally:
+        process.kill()
+    assert "Traceback" not in log.read_text()
+
+
+def test_the_wheel_holds_exactly_what_is_in_holon_and_transports(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    about = {name for name in names if name.startswith(f"holon_node-{holon.__version__}.dist-info/")}
+    files = {
+        str(path.relative_to(ROOT))
+        for package in ("holon", "transports")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert names - about == files
+    assert {"holon/py.typed", "transports/py.typed", "holon/rxon/v1/worker_pb2.pyi"} <= files
+    assert not [name for name in files if Path(name).name.startswith("test_") or name.endswith((".db", ".pem", ".key"))]
+
+
+@pytest.mark.slow
+def test_what_is_installed_is_the_wheel_and_lacks_nothing(installed: Path, tmp_path: Path) -> None:
+    env = environment(installed)
+    assert done(tmp_path, installed / "holon", "--version", env=env).split()[-1] == holon.__version__
+    where = done(tmp_path, installed / "python", "-c", "import holon; print(holon.__file__)", env=env)
+    assert where.startswith(str(installed.parent))
+    done(tmp_path, installed / "python", "-m", "pip", "check", env=env)
+
+
+@pytest.mark.slow
+def test_the_quick_start_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    blueprint, worker = examples("README.md", PAGES["README.md"], "python")[:2]
+    (tmp_path / "blueprints").mkdir()
+    (tmp_path / "blueprints" / "greet.py").write_text(blueprint, encoding="utf-8")
+    (tmp_path / "greeter.py").write_text(worker, encoding="utf-8")
+    with running(tmp_path, installed, "serve", "--dev", "--json", *ANY_PORTS) as node:
+        assert node.stdout is not None
+        said = node.stdout.readline()
+        assert said, (tmp_path / "serve.log").read_text()
+        assert json.loads(said)["clients"].startswith("grpcs://")
+        with running(tmp_path, installed, "worker", "run", "greeter:worker"):
+            create = ("jobs", "create", "greet", "--data", '{"name": "Ada"}', "--wait", "--json")
+            job = json.loads(done(tmp_path, installed / "holon", *create, env=environment(installed)))
+            assert (job["status"], job["result"]) == ("finished", {"text": "Hello, Ada!"})
