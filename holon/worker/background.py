@@ -14,6 +14,7 @@ from holon.worker.settings import Settings
 from holon.worker.skill import Skill
 from holon.worker.threads import Mailbox
 from holon.worker.timing import Timing
+from holon.worker.tracing import Tracing
 
 _log = logging.getLogger("holon.worker")
 
@@ -28,13 +29,20 @@ class Background:
     """
 
     def __init__(
-        self, settings: Settings, hello: worker_pb2.Hello, skills: Sequence[Skill], slots: int, timing: Timing
+        self,
+        settings: Settings,
+        hello: worker_pb2.Hello,
+        skills: Sequence[Skill],
+        slots: int,
+        timing: Timing,
+        tracing: Tracing,
     ) -> None:
         self._settings = settings
         self._hello = hello
         self._skills = skills
         self._slots = slots
         self._timing = timing
+        self._tracing = tracing
         self._ready = asyncio.Event()
         self._mailbox: Mailbox | None = None
         self._task: asyncio.Task[None] | None = None
@@ -97,7 +105,7 @@ class Background:
         self._task = asyncio.current_task()
         settings = self._settings
         link = self._link = Link(settings.urls, settings.credentials, self._hello, self._slots, self._timing)
-        runner = self._runner = Runner(link, self._skills, self._slots, handlers, self._timing)
+        runner = self._runner = Runner(link, self._skills, self._slots, handlers, self._timing, self._tracing)
         announcer = asyncio.create_task(self._announce(link, handlers), name="worker-ready")
         # Last: from here on other threads reach us. A wish that came before is seen below, one that comes now as well.
         self._mailbox = Mailbox(asyncio.get_running_loop())

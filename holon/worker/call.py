@@ -16,6 +16,7 @@ from holon.worker.leases import Lease
 from holon.worker.outcome import INVALID_INPUT_ERROR, TaskError, cancelled, failure, failure_of, result_of
 from holon.worker.progress import Progress
 from holon.worker.skill import Skill
+from holon.worker.tracing import Tracing
 
 _log = logging.getLogger("holon.worker")
 
@@ -32,11 +33,12 @@ class Call:
         task: an async handler's task, once it runs.
     """
 
-    def __init__(self, lease: Lease, offer: worker_pb2.TaskOffer, skill: Skill, began: float) -> None:
+    def __init__(self, lease: Lease, offer: worker_pb2.TaskOffer, skill: Skill, began: float, tracing: Tracing) -> None:
         self.lease = lease
         self.offer = offer
         self.skill = skill
         self.began = began
+        self._tracing = tracing
         self.stopping = ""
         self.verdict: worker_pb2.TaskResult | None = None
         self.outlived = False
@@ -50,10 +52,13 @@ class Call:
 
     def run(self) -> worker_pb2.TaskResult:
         """Call a sync handler. Blocks until it returns; never raises."""
-        try:
-            return self._result(self.skill.handler(**self._arguments()))
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # user code
-            return self._failed(error)
+        with self._tracing.task(self.offer) as span:
+            try:
+                result = self._result(self.skill.handler(**self._arguments()))
+            except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # user code
+                result = self._failed(error)
+            span.ended(result)
+            return result
 
     async def run_async(self) -> worker_pb2.TaskResult:
         """Await an async handler; a cancel of this is one of the handler.
@@ -61,15 +66,18 @@ class Call:
         Raises:
             CancelledError: somebody else than us cancelled it: its loop is being closed.
         """
-        try:
-            return self._result(await self.skill.handler(**self._arguments()))
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task and task.cancelling() and not self.stopping:
-                raise
-            return self._failed(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # user code
-            return self._failed(error)
+        with self._tracing.task(self.offer) as span:
+            try:
+                result = self._result(await self.skill.handler(**self._arguments()))
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task and task.cancelling() and not self.stopping:
+                    raise
+                result = self._failed(error)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # user code
+                result = self._failed(error)
+            span.ended(result)
+            return result
 
     def _arguments(self) -> dict[str, Any]:
         data = self.offer.params.data

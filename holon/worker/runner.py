@@ -16,6 +16,7 @@ from holon.worker.progress import Progress
 from holon.worker.skill import Skill
 from holon.worker.threads import Mailbox, Threads
 from holon.worker.timing import Timing
+from holon.worker.tracing import Tracing
 
 _log = logging.getLogger("holon.worker")
 
@@ -32,16 +33,24 @@ class Runner:
         skills: what it can do.
         slots: how many handlers may run at once.
         handlers: the loop, in another thread, on which async handlers run.
+        tracing: makes the spans of tasks.
     """
 
     def __init__(
-        self, link: Link, skills: Sequence[Skill], slots: int, handlers: asyncio.AbstractEventLoop, timing: Timing
+        self,
+        link: Link,
+        skills: Sequence[Skill],
+        slots: int,
+        handlers: asyncio.AbstractEventLoop,
+        timing: Timing,
+        tracing: Tracing,
     ) -> None:
         self._link = link
         self._reports = link.reports
         self._skills = tuple(skills)
         self._slots = slots
         self._timing = timing
+        self._tracing = tracing
         self._loop = asyncio.get_running_loop()
         self._inward = Mailbox(self._loop)
         self._outward = Mailbox(handlers)
@@ -60,7 +69,7 @@ class Runner:
             self._reports.reject(lease, *refusal)
             return
         skill = next(one for one in self._skills if one.answers(offer))
-        call = self._calls[lease] = Call(lease, offer, skill, self._loop.time())
+        call = self._calls[lease] = Call(lease, offer, skill, self._loop.time(), self._tracing)
         if "progress" in skill.injected:
             report = functools.partial(self._progress, call)
             call.progress = Progress(self._inward, report, self._timing.progress_every)

@@ -21,6 +21,7 @@ from holon.worker.link import CAPABILITIES
 from holon.worker.settings import read_settings
 from holon.worker.skill import Skill, skill_of
 from holon.worker.timing import Timing
+from holon.worker.tracing import tracing_here
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -224,7 +225,7 @@ class Worker:
         if hello.ByteSize() > MAX_MESSAGE_BYTES // 2:
             raise ConfigError(f"the skills' schemas take {hello.ByteSize()} bytes; a node reads {MAX_MESSAGE_BYTES}")
         self._leaving = False
-        self._background = Background(settings, hello, self.skills, self._max_concurrent, self._timing)
+        self._background = Background(settings, hello, self.skills, self._max_concurrent, self._timing, tracing_here())
         return self._background
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the shape of a signal handler

@@ -20,6 +20,7 @@ from holon.worker.session import Session
 from holon.worker.settings import Credentials, NodeUrl
 from holon.worker.skill import skill_of
 from holon.worker.timing import Timing
+from holon.worker.tracing import Tracing
 
 TIMING = Timing(accept_after=0.005, stop_patience=0.01, progress_every=0.005)
 
@@ -63,7 +64,7 @@ class Bench:
         self.link.reports.session = cast("Session", self.updates)
         skills = [skill_of(handler, statuses=statuses) for handler in handlers]
         # Async handlers share this loop: the runner does not care which it is.
-        self.runner = Runner(self.link, skills, slots, asyncio.get_running_loop(), TIMING)
+        self.runner = Runner(self.link, skills, slots, asyncio.get_running_loop(), TIMING, Tracing())
 
     def offer(self, skill: str, params: Any = None, task_id: str = "t1", **more: Any) -> Lease:
         lease = Lease(task_id, f"{task_id}-lease")
