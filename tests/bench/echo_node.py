@@ -27,10 +27,13 @@ from holon.rxon.v1 import types_pb2, worker_pb2, worker_pb2_grpc
 from holon.wire.stream import StreamWriter
 from tests.bench.blueprints import BRANCHES, SKILL, echo, fan_out, straight
 from tests.bench.control import Reporter, obey, say, stay_on
+from transports.grpc.server import options
+from transports.grpc.settings import DoorSettings
 
 _NO_TASK = straight(lambda _: None)
 _TASKS = {echo.path: 1, fan_out.path: BRANCHES, _NO_TASK.path: 0}
 _JOBS = "/api/v1/jobs"
+_STREAMS = 8
 
 
 @dataclass(slots=True)
@@ -215,7 +218,7 @@ def _credentials() -> grpc.ServerCredentials:
 async def main(pipe: int) -> None:
     """Serve until the parent is gone; numbers of jobs without a task go to `pipe`."""
     node = Echo(Reporter(pipe).add)
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=options(DoorSettings(), _STREAMS))
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(node, server)
     worker = server.add_secure_port("127.0.0.1:0", _credentials())
     await server.start()

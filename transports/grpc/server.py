@@ -22,7 +22,8 @@ from transports.grpc.settings import DoorSettings
 FAREWELL_S = 1.0
 
 
-def _options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], ...]:
+def options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], ...]:
+    """Return what grpc is told of a door; `max_streams` is of one connection."""
     return (
         ("grpc.so_reuseport", int(settings.reuse_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -92,7 +93,7 @@ class Server:
             ConfigError: the address cannot be used, or is not loopback and there is no certificate.
         """
         self._server = grpc.aio.server(
-            interceptors=self._interceptors, options=_options(self._settings, self._max_streams)
+            interceptors=self._interceptors, options=options(self._settings, self._max_streams)
         )
         self._server.add_generic_rpc_handlers(self._handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
