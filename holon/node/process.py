@@ -12,6 +12,8 @@ T = TypeVar("T")
 # A job's objects live for milliseconds, many at a time: the default of 700 new ones would have the collector walk
 # them all the time, for cycles that hardly exist.
 THRESHOLDS = (50_000, 50, 100)
+# Each worker and each client is a file descriptor; the worker door alone takes 10,000, and many systems give 1,024.
+DESCRIPTORS = 24_000
 
 
 def run_alone(main: Coroutine[Any, Any, T]) -> T:
@@ -20,10 +22,23 @@ def run_alone(main: Coroutine[Any, Any, T]) -> T:
     Returns:
         What the coroutine returns. It raises what that raises.
     """
+    _raise_descriptors()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
+
+
+def _raise_descriptors() -> None:
+    """Ask for room for every connection that the doors take, as far as the hard limit allows."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
