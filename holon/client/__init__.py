@@ -1,8 +1,49 @@
-"""The client of a node: its jobs over gRPC, for programs, the command line and tests. Light: it imports no node."""
+"""The client of a node: its jobs, and the node itself, over gRPC; for programs and the command line. It is light."""
 
 from __future__ import annotations
 
 from holon.client.client import Client
-from holon.client.shapes import CreatedJob, HistoryEvent, HistoryPage, Job, JobError, JobPage
+from holon.client.node import NodeClient
+from holon.client.node_shapes import (
+    BlueprintInfo,
+    EdgeInfo,
+    GraphInfo,
+    NodeInfo,
+    NodeStats,
+    SkillInfo,
+    StateInfo,
+    WorkerInfo,
+)
+from holon.client.shapes import (
+    CreatedJob,
+    HistoryEvent,
+    HistoryPage,
+    Job,
+    JobError,
+    JobPage,
+    JobProgress,
+    JobRequest,
+    Update,
+)
 
-__all__ = ["Client", "CreatedJob", "HistoryEvent", "HistoryPage", "Job", "JobError", "JobPage"]
+__all__ = [
+    "BlueprintInfo",
+    "Client",
+    "CreatedJob",
+    "EdgeInfo",
+    "GraphInfo",
+    "HistoryEvent",
+    "HistoryPage",
+    "Job",
+    "JobError",
+    "JobPage",
+    "JobProgress",
+    "JobRequest",
+    "NodeClient",
+    "NodeInfo",
+    "NodeStats",
+    "SkillInfo",
+    "StateInfo",
+    "Update",
+    "WorkerInfo",
+]

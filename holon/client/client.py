@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
-import grpc.aio
 import orjson
-from google.protobuf.duration_pb2 import Duration
 
+from holon.client.calls import Calls, duration_of
 from holon.client.channel import open_channel
-from holon.client.failures import error_of
-from holon.client.shapes import CreatedJob, HistoryEvent, HistoryPage, Job, JobPage, event_of, job_of
-from holon.errors import ConfigError, InvalidArgument
+from holon.client.failures import error_in_band
+from holon.client.node import NodeClient
+from holon.client.shapes import (
+    CreatedJob,
+    HistoryEvent,
+    HistoryPage,
+    Job,
+    JobPage,
+    JobRequest,
+    Update,
+    event_of,
+    job_of,
+)
+from holon.client.streams import Streams
+from holon.client.watching import watch
+from holon.errors import ConfigError, HolonError, InvalidArgument, Unreachable
 from holon.rxon.v1 import job_pb2, types_pb2
 from holon.rxon.v1.job_pb2_grpc import JobServiceStub
 
 if TYPE_CHECKING:
     from holon.rxon.v1.job_pb2_grpc import JobServiceAsyncStub
 
-A = TypeVar("A")
-
-_FIRST_LOOK = 0.05
-_LAST_LOOK = 2.0
+# Of one call; a batch is also within the size of one message.
+_BATCH = 256
+_BATCH_BYTES = 2 * 2**20
 
 
 class Client:
@@ -35,6 +47,8 @@ class Client:
 
     Every call raises what the node answered with, as in `holon.errors` (an unknown job is NotFound, JOB_NOT_FOUND), or
     Unreachable when no answer came. Calls are repeated a few times within a second or two while the node is away.
+
+    `node` is the node itself, for operators: its blueprints, workers and figures, and its drain.
 
     Arguments:
         url: `grpcs://host:7701`, or on the loopback `grpc://127.0.0.1:7701`.
@@ -50,8 +64,7 @@ class Client:
             raise ConfigError("the token has characters that no header can carry; use printable ASCII")
         self._url = url
         self._ca = ca
-        self._timeout = timeout
-        self._metadata = (("x-client-token", token),) if token else ()
+        self._calls = Calls(url, (("x-client-token", token),) if token else (), timeout)
         self._resources = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -65,6 +78,8 @@ class Client:
         """
         channel = await self._resources.enter_async_context(open_channel(self._url, self._ca))
         self._stub = cast("JobServiceAsyncStub", JobServiceStub(channel))
+        self._streams = Streams(channel, lambda: open_channel(self._url, self._ca, apart=True), self._resources)
+        self.node = NodeClient(channel, self._calls)
         return self
 
     async def __aexit__(
@@ -89,23 +104,29 @@ class Client:
             dispatch_timeout: seconds that each of its tasks may wait for a worker.
             result_timeout: seconds that each of its tasks may take in all.
         """
-        try:
-            data = orjson.dumps({} if initial_data is None else initial_data)
-        except TypeError as error:
-            raise InvalidArgument(f"initial_data: {error}", code="NOT_JSON") from error
-        request = job_pb2.CreateJobRequest(
-            request_id=request_id or uuid.uuid4().hex,
-            blueprint_name=blueprint,
-            initial_data=types_pb2.Payload(data=data),
-            dispatch_timeout=_duration(dispatch_timeout),
-            result_timeout=_duration(result_timeout),
-        )
-        answer = await self._call(self._stub.CreateJob, request)
+        asked = JobRequest(blueprint, initial_data, request_id, dispatch_timeout, result_timeout)
+        answer = await self._calls.call(self._stub.CreateJob, _creation(asked))
         return CreatedJob(answer.job_id, answer.existing)
+
+    async def create_jobs(self, jobs: Sequence[JobRequest]) -> list[CreatedJob | HolonError]:
+        """Create many jobs, each by itself: one that is refused leaves the others alone.
+
+        They go in as few calls as they fit into; when one of those fails, this raises, and a repeat with the same
+        request ids makes nothing twice.
+
+        Returns:
+            for each, in their order, the job, which is durable, or why it was refused.
+        """
+        outcomes: list[CreatedJob | HolonError] = []
+        for batch in _batches([_creation(job) for job in jobs]):
+            request = job_pb2.BatchCreateJobsRequest(requests=batch)
+            answer = await self._calls.call(self._stub.BatchCreateJobs, request)
+            outcomes += [_outcome(result) for result in answer.results]
+        return outcomes
 
     async def get_job(self, job_id: str) -> Job:
         """Read a job as it is now."""
-        answer = await self._call(self._stub.GetJob, job_pb2.GetJobRequest(job_id=job_id))
+        answer = await self._calls.call(self._stub.GetJob, job_pb2.GetJobRequest(job_id=job_id))
         return job_of(answer.job)
 
     async def list_page(
@@ -122,7 +143,7 @@ class Client:
         request = job_pb2.ListJobsRequest(
             statuses=statuses, blueprint_name=blueprint, page_size=page_size, page_token=page_token
         )
-        answer = await self._call(self._stub.ListJobs, request)
+        answer = await self._calls.call(self._stub.ListJobs, request)
         return JobPage(tuple(job_of(job) for job in answer.jobs), answer.next_page_token)
 
     async def list_jobs(
@@ -140,13 +161,13 @@ class Client:
 
     async def cancel_job(self, job_id: str) -> Job:
         """Ask a job to end; it ends when what it has running has stopped. Answers with the job as it is now."""
-        answer = await self._call(self._stub.CancelJob, job_pb2.CancelJobRequest(job_id=job_id))
+        answer = await self._calls.call(self._stub.CancelJob, job_pb2.CancelJobRequest(job_id=job_id))
         return job_of(answer.job)
 
     async def history_page(self, job_id: str, *, page_size: int = 0, page_token: str = "") -> HistoryPage:
         """Read one page of what happened to a job; as for `list_page`."""
         request = job_pb2.GetJobHistoryRequest(job_id=job_id, page_size=page_size, page_token=page_token)
-        answer = await self._call(self._stub.GetJobHistory, request)
+        answer = await self._calls.call(self._stub.GetJobHistory, request)
         return HistoryPage(tuple(event_of(event) for event in answer.events), answer.next_page_token)
 
     async def history(self, job_id: str, *, page_size: int = 0) -> AsyncIterator[HistoryEvent]:
@@ -160,36 +181,84 @@ class Client:
             if not token:
                 return
 
+    def watch(self, job_id: str, *, after: int | None = None, patience: float = 300.0) -> AsyncGenerator[Update, None]:
+        """Follow a job to its end: as it is, what happens to it and how far it is, and at last as it ended.
+
+        It goes on by itself after a lost connection or a restart of the node: no line of the history is left out or
+        told twice. Who reads slowly is told only of the newest progress. Close it (`contextlib.aclosing`) when leaving
+        early.
+
+        Arguments:
+            after: the sequence to go on after; 0 is the beginning, None from now on.
+            patience: seconds that the node may be away, once it has been reached.
+        Raises:
+            Unreachable: the node was away for too long.
+            HolonError: what it refused the watch with, such as NotFound.
+        """
+        calls = self._calls
+        return watch(self._streams, calls.url, calls.metadata, job_id, after, patience)
+
     async def wait_for(
         self, job_id: str, *, timeout: float | None = None, seen: Callable[[Job], None] = lambda _: None
     ) -> Job:
-        """Wait until a job is over, and return it as it ended; by reading it, less and less often.
+        """Wait until a job is over, and return it as it ended; as for `watch`.
 
         Arguments:
             timeout: seconds to wait at most; None waits for ever.
-            seen: called with the job each time that it was read.
+            seen: called with the job as it is, each time that this is known anew.
         Raises:
             TimeoutError: it is not over yet; it goes on.
         """
-        async with asyncio.timeout(timeout):
-            pause = _FIRST_LOOK
-            while True:
-                job = await self.get_job(job_id)
+        job: Job | None = None
+        async with asyncio.timeout(timeout), aclosing(self.watch(job_id)) as updates:
+            async for update in updates:
+                if update.job is not None:
+                    job = update.job
+                elif update.progress is not None and job is not None:
+                    progress = update.progress
+                    job = replace(
+                        job,
+                        progress=progress.percent,
+                        progress_message=progress.message,
+                        status=progress.status,
+                        current_state=progress.current_state,
+                    )
+                else:
+                    continue
                 seen(job)
-                if job.terminal:
-                    return job
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, _LAST_LOOK)
-
-    async def _call(self, method: Callable[..., Awaitable[A]], request: object) -> A:
-        try:
-            return await method(request, timeout=self._timeout, metadata=self._metadata)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error, self._url) from error
+        if job is None:
+            raise Unreachable(f"{self._url}: the node told nothing of job {job_id}")
+        return job
 
 
-def _duration(seconds: float | None) -> Duration | None:
-    if seconds is None:
-        return None
-    nanos = round(seconds * 1e9)
-    return Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+def _creation(job: JobRequest) -> job_pb2.CreateJobRequest:
+    try:
+        data = orjson.dumps({} if job.initial_data is None else job.initial_data)
+    except TypeError as error:
+        raise InvalidArgument(f"initial_data: {error}", code="NOT_JSON") from error
+    return job_pb2.CreateJobRequest(
+        request_id=job.request_id or uuid.uuid4().hex,
+        blueprint_name=job.blueprint,
+        initial_data=types_pb2.Payload(data=data),
+        dispatch_timeout=duration_of(job.dispatch_timeout),
+        result_timeout=duration_of(job.result_timeout),
+    )
+
+
+def _batches(requests: Sequence[job_pb2.CreateJobRequest]) -> Iterator[list[job_pb2.CreateJobRequest]]:
+    batch: list[job_pb2.CreateJobRequest] = []
+    size = 0
+    for request in requests:
+        if batch and (len(batch) == _BATCH or size + request.ByteSize() > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(request)
+        size += request.ByteSize()
+    if batch:
+        yield batch
+
+
+def _outcome(result: job_pb2.BatchCreateJobsResult) -> CreatedJob | HolonError:
+    if result.HasField("created"):
+        return CreatedJob(result.created.job_id, result.created.existing)
+    return error_in_band(result.error)

@@ -6,6 +6,7 @@ import grpc
 import grpc.aio
 
 from holon.errors import HolonError, Unavailable, Unreachable, Violation
+from holon.rxon.v1 import types_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _HINTS = {
@@ -21,9 +22,9 @@ def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
     Arguments:
         url: the address called, for the message.
     """
-    for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS_KEY and isinstance(value, bytes):
-            return _told(error, value)
+    status = _status_of(error)
+    if status is not None:
+        return _told(error, status)
     code, details = error.code(), error.details() or "no reason was given"
     message = f"{url}: {details}"
     if hint := _HINTS.get(code):
@@ -31,6 +32,30 @@ def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return Unreachable(message)
     return _kind(code)(message, code=code.name)
+
+
+def is_of_node(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the node itself ended the call, and not what lies between."""
+    return _status_of(error) is not None
+
+
+def error_in_band(error: types_pb2.Error) -> HolonError:
+    """What an error that is part of an answer means."""
+    code = next((one for one in grpc.StatusCode if one.value[0] == error.code), grpc.StatusCode.UNKNOWN)
+    retry = error.retry_after
+    return _kind(code)(
+        error.message,
+        code=error.reason or code.name,
+        details=[Violation(one.field, one.reason) for one in error.field_violations],
+        retry_after=retry.seconds + retry.nanos / 1e9 if error.HasField("retry_after") else None,
+    )
+
+
+def _status_of(error: grpc.aio.AioRpcError) -> bytes | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            return value
+    return None
 
 
 def _told(error: grpc.aio.AioRpcError, status: bytes) -> HolonError:

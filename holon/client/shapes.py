@@ -55,6 +55,27 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a job is. `percent` is 0 to 100, or None when it is not known."""
+
+    percent: float | None
+    message: str
+    status: str
+    current_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A job to create, as for `Client.create_job`; without a request id it gets a new one."""
+
+    blueprint: str
+    initial_data: Any = None
+    request_id: str | None = None
+    dispatch_timeout: float | None = None
+    result_timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryEvent:
     """One thing that happened to a job; what does not apply to it is None."""
 
@@ -71,6 +92,23 @@ class HistoryEvent:
     attempt_number: int | None
     task_id: str | None
     context_snapshot: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One thing that a watched job had to tell: exactly one of `job`, `event` and `progress` is set.
+
+    Attributes:
+        sequence: where to go on after, should the watch end here.
+        job: as it is, at first and after a new connection; and as it ended, at last.
+        event: a line of its history.
+        progress: the newest word of how far it is.
+    """
+
+    sequence: int
+    job: Job | None = None
+    event: HistoryEvent | None = None
+    progress: JobProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +136,11 @@ def job_of(message: job_pb2.Job) -> Job:
         current_state=message.current_state,
         progress=message.progress if message.HasField("progress") else None,
         progress_message=message.progress_message,
-        result=_value(message.result) if message.HasField("result") else None,
+        result=value_of(message.result) if message.HasField("result") else None,
         error=_error(message.error) if message.HasField("error") else None,
-        created_at=_seconds(message.created_at),
-        updated_at=_seconds(message.updated_at),
-        finished_at=_seconds(message.finished_at) if message.HasField("finished_at") else None,
+        created_at=seconds_of(message.created_at),
+        updated_at=seconds_of(message.updated_at),
+        finished_at=seconds_of(message.finished_at) if message.HasField("finished_at") else None,
         terminal=message.terminal,
     )
 
@@ -113,7 +151,7 @@ def event_of(message: job_pb2.HistoryEvent) -> HistoryEvent:
         event_id=message.event_id,
         job_id=message.job_id,
         sequence=message.sequence,
-        timestamp=_seconds(message.timestamp),
+        timestamp=seconds_of(message.timestamp),
         event_type=message.event_type,
         state=message.state or None,
         previous_state=message.previous_state or None,
@@ -122,18 +160,35 @@ def event_of(message: job_pb2.HistoryEvent) -> HistoryEvent:
         worker_id=message.worker_id or None,
         attempt_number=message.attempt_number if message.HasField("attempt_number") else None,
         task_id=message.task_id or None,
-        context_snapshot=_value(message.context_snapshot) if message.HasField("context_snapshot") else None,
+        context_snapshot=value_of(message.context_snapshot) if message.HasField("context_snapshot") else None,
     )
 
 
+def update_of(message: job_pb2.WatchJobResponse) -> Update | None:
+    """Read what a watched job tells off the wire; None where it says nothing, or nothing that is known here."""
+    kind = message.WhichOneof("update")
+    if kind == "job":
+        return Update(message.sequence, job=job_of(message.job))
+    if kind == "event":
+        return Update(message.sequence, event=event_of(message.event))
+    if kind == "progress":
+        progress = message.progress
+        percent = progress.percent if progress.HasField("percent") else None
+        told = JobProgress(percent, progress.message, progress.status, progress.current_state)
+        return Update(message.sequence, progress=told)
+    return None
+
+
 def _error(message: job_pb2.JobError) -> JobError:
-    details = _value(message.details) if message.HasField("details") else None
+    details = value_of(message.details) if message.HasField("details") else None
     return JobError(message.code, message.message, details)
 
 
-def _value(payload: types_pb2.Payload) -> Any:
+def value_of(payload: types_pb2.Payload) -> Any:
+    """The JSON of a payload; None for no value."""
     return orjson.loads(payload.data) if payload.data else None
 
 
-def _seconds(time: Timestamp) -> float:
+def seconds_of(time: Timestamp) -> float:
+    """A time as epoch seconds."""
     return time.seconds + time.nanos / 1e9

@@ -1,0 +1,106 @@
+"""The client: the calls of NodeService, with plain values in and out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, cast
+
+import grpc.aio
+
+from holon.client.calls import Calls, duration_of
+from holon.client.node_shapes import (
+    BlueprintInfo,
+    NodeInfo,
+    NodeStats,
+    SkillInfo,
+    WorkerInfo,
+    blueprint_of,
+    node_of,
+    skill_of,
+    stats_of,
+    worker_of,
+)
+from holon.rxon.v1 import node_pb2
+from holon.rxon.v1.node_pb2_grpc import NodeServiceStub
+
+if TYPE_CHECKING:
+    from holon.rxon.v1.node_pb2_grpc import NodeServiceAsyncStub
+
+
+class NodeClient:
+    """The node itself, for operators; a client has it as `node`. Calls raise as those of `Client`."""
+
+    def __init__(self, channel: grpc.aio.Channel, calls: Calls) -> None:
+        self._stub = cast("NodeServiceAsyncStub", NodeServiceStub(channel))
+        self._calls = calls
+
+    def __repr__(self) -> str:
+        return f"NodeClient({self._calls.url})"
+
+    async def info(self) -> NodeInfo:
+        """Read who and how the node is."""
+        return node_of((await self._calls.call(self._stub.GetNode, node_pb2.GetNodeRequest())).node)
+
+    async def stats(self) -> NodeStats:
+        """Read the figures of now."""
+        return stats_of(await self._calls.call(self._stub.GetStats, node_pb2.GetStatsRequest()))
+
+    async def list_blueprints(self) -> AsyncIterator[BlueprintInfo]:
+        """Go through the blueprints, by name, without their graphs."""
+        token = ""
+        while True:
+            request = node_pb2.ListBlueprintsRequest(page_token=token)
+            page = await self._calls.call(self._stub.ListBlueprints, request)
+            for one in page.blueprints:
+                yield blueprint_of(one)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def get_blueprint(self, name: str) -> BlueprintInfo:
+        """Read one blueprint, with its graph."""
+        answer = await self._calls.call(self._stub.GetBlueprint, node_pb2.GetBlueprintRequest(name=name))
+        return blueprint_of(answer.blueprint)
+
+    async def list_workers(self, *, skill: str = "", connected: bool | None = None) -> AsyncIterator[WorkerInfo]:
+        """Go through the workers, by id.
+
+        Arguments:
+            skill: only those that offer it; empty means all.
+            connected: only those with a live session, or without; None means both.
+        """
+        token = ""
+        while True:
+            request = node_pb2.ListWorkersRequest(page_token=token, skill=skill, connected=connected)
+            page = await self._calls.call(self._stub.ListWorkers, request)
+            for one in page.workers:
+                yield worker_of(one)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def list_skills(self) -> AsyncIterator[SkillInfo]:
+        """Go through the skills that are offered now, by name, type and version; one for each contract."""
+        token = ""
+        while True:
+            page = await self._calls.call(self._stub.ListSkills, node_pb2.ListSkillsRequest(page_token=token))
+            for one in page.skills:
+                yield skill_of(one)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def drain(self, *, grace: float | None = None, reason: str = "") -> None:
+        """Begin to drain the node: it takes no new work, ends what runs, and ends itself. Safe to repeat.
+
+        Arguments:
+            grace: seconds that this may take; None is the node's own.
+            reason: for its log.
+        """
+        request = node_pb2.DrainNodeRequest(grace=duration_of(grace), reason=reason)
+        await self._calls.call(self._stub.DrainNode, request)
+
+    async def drain_worker(self, worker_id: str, *, undo: bool = False, reason: str = "") -> WorkerInfo:
+        """Give a worker no more tasks until it starts again, or take that back; the worker as it is now."""
+        request = node_pb2.DrainWorkerRequest(worker_id=worker_id, undo=undo, reason=reason)
+        return worker_of((await self._calls.call(self._stub.DrainWorker, request)).worker)

@@ -1,0 +1,199 @@
+"""The client: what a node says of itself, as plain values. Times are epoch seconds; what JSON carried is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holon.client.shapes import seconds_of, value_of
+from holon.rxon.v1 import node_pb2, types_pb2
+
+_KINDS = {
+    node_pb2.BLUEPRINT_STATE_KIND_START: "start",
+    node_pb2.BLUEPRINT_STATE_KIND_END: "end",
+    node_pb2.BLUEPRINT_STATE_KIND_AGGREGATOR: "aggregator",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Who and how a node is. `node_time` is its store's clock."""
+
+    node_id: str
+    holon_id: str
+    version: str
+    started_at: float
+    draining: bool
+    node_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class StateInfo:
+    """A state: `kind` is start, end, aggregator or ordinary; `outcome` says how a job ends there, if it does."""
+
+    name: str
+    kind: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeInfo:
+    """A way between two states; `label` is what takes it, `?` where a handler chooses as it runs."""
+
+    source: str
+    target: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInfo:
+    """The states of a blueprint, the first one first, and the ways between them; `dot` is the same in DOT."""
+
+    states: tuple[StateInfo, ...]
+    edges: tuple[EdgeInfo, ...]
+    dot: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlueprintInfo:
+    """A blueprint; clients create its jobs under `path`, if it has one. Lists leave the graph out."""
+
+    name: str
+    path: str | None
+    version: str | None
+    description: str
+    input_schema: Any
+    graph: GraphInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker as its node sees it. `resources` are its machines: their devices and other properties."""
+
+    worker_id: str
+    connected: bool
+    draining: bool
+    instance_id: str
+    node_id: str
+    credits: int
+    held: int
+    skills: tuple[str, ...]
+    labels: Mapping[str, str]
+    sdk: str
+    resources: tuple[Mapping[str, Any], ...]
+    connected_at: float | None
+    last_seen_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SkillInfo:
+    """A skill with one contract, and how many workers provide it; the price is in millionths of the cost unit."""
+
+    name: str
+    type: str
+    version: str
+    description: str
+    input_schema: Any
+    output_schema: Any
+    statuses: tuple[str, ...]
+    providers: int
+    lowest_price: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStats:
+    """The figures of `as_of`: jobs that are not over by status, tasks, workers. `uptime` is seconds."""
+
+    jobs: Mapping[str, int]
+    tasks_queued: int
+    tasks_leased: int
+    workers_connected: int
+    sessions: int
+    uptime: float
+    as_of: float
+
+
+def node_of(message: node_pb2.Node) -> NodeInfo:
+    """Read who a node is off the wire."""
+    return NodeInfo(
+        message.node_id,
+        message.holon_id,
+        message.version,
+        seconds_of(message.started_at),
+        message.draining,
+        seconds_of(message.node_time),
+    )
+
+
+def blueprint_of(message: node_pb2.Blueprint) -> BlueprintInfo:
+    """Read a blueprint off the wire."""
+    return BlueprintInfo(
+        message.name,
+        message.api_endpoint or None,
+        message.api_version or None,
+        message.description,
+        value_of(message.input_schema) if message.HasField("input_schema") else None,
+        _graph_of(message.graph) if message.HasField("graph") else None,
+    )
+
+
+def _graph_of(message: node_pb2.BlueprintGraph) -> GraphInfo:
+    states = [StateInfo(one.name, _KINDS.get(one.kind, "ordinary"), one.outcome) for one in message.states]
+    edges = [EdgeInfo(one.source, one.target, one.label) for one in message.edges]
+    return GraphInfo(tuple(states), tuple(edges), message.dot)
+
+
+def worker_of(message: node_pb2.WorkerInfo) -> WorkerInfo:
+    """Read a worker off the wire."""
+    return WorkerInfo(
+        worker_id=message.worker_id,
+        connected=message.connected,
+        draining=message.draining,
+        instance_id=message.instance_id,
+        node_id=message.node_id,
+        credits=message.credits,
+        held=message.held,
+        skills=tuple(message.skills),
+        labels=dict(message.labels),
+        sdk=message.sdk,
+        resources=tuple(_machine_of(one) for one in message.resources),
+        connected_at=seconds_of(message.connected_at) if message.HasField("connected_at") else None,
+        last_seen_at=seconds_of(message.last_seen_at) if message.HasField("last_seen_at") else None,
+    )
+
+
+def _machine_of(message: types_pb2.Resources) -> dict[str, Any]:
+    devices = [
+        {"type": one.type, "model": one.model, "id": one.id, "properties": value_of(one.properties) or {}}
+        for one in message.devices
+    ]
+    return {"devices": devices, "properties": value_of(message.properties) or {}}
+
+
+def skill_of(message: node_pb2.Skill) -> SkillInfo:
+    """Read a skill off the wire."""
+    return SkillInfo(
+        name=message.name,
+        type=message.type,
+        version=message.version,
+        description=message.description,
+        input_schema=value_of(message.input_schema) if message.HasField("input_schema") else None,
+        output_schema=value_of(message.output_schema) if message.HasField("output_schema") else None,
+        statuses=tuple(message.statuses),
+        providers=message.provider_count,
+        lowest_price=message.lowest_price if message.HasField("lowest_price") else None,
+    )
+
+
+def stats_of(message: node_pb2.GetStatsResponse) -> NodeStats:
+    """Read the figures off the wire."""
+    return NodeStats(
+        jobs={one.status: one.count for one in message.jobs},
+        tasks_queued=message.tasks_queued,
+        tasks_leased=message.tasks_leased,
+        workers_connected=message.workers_connected,
+        sessions=message.sessions,
+        uptime=message.uptime.seconds + message.uptime.nanos / 1e9,
+        as_of=seconds_of(message.as_of),
+    )

@@ -1,0 +1,99 @@
+"""The client: a job followed to its end, through restarts of the node."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, cast
+
+import grpc
+import grpc.aio
+
+from holon.client.calls import Metadata
+from holon.client.failures import error_of, is_of_node
+from holon.client.shapes import Update, update_of
+from holon.client.streams import Streams
+from holon.errors import HolonError, Unreachable
+from holon.rxon.v1 import job_pb2
+from holon.rxon.v1.job_pb2_grpc import JobServiceStub
+
+if TYPE_CHECKING:
+    from holon.rxon.v1.job_pb2_grpc import JobServiceAsyncStub
+
+# A node gives a sign of life every 20 seconds.
+SILENCE_S = 60.0
+FIRST_PAUSE_S = 0.1
+LAST_PAUSE_S = 5.0
+# The connection has gone, or what stood between: without a status of the node's own.
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
+
+
+class _Away(Exception):
+    """Internal: the stream has ended before the job did; another may go on after it."""
+
+    def __init__(self, error: HolonError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+async def watch(
+    streams: Streams, url: str, metadata: Metadata, job_id: str, after: int | None, patience: float
+) -> AsyncGenerator[Update, None]:
+    """Follow a job; see `Client.watch`."""
+    loop = asyncio.get_running_loop()
+    lost_at: float | None = None
+    began = False
+    pause = FIRST_PAUSE_S
+    while True:
+        try:
+            async with aclosing(_stream(streams, url, metadata, job_id, after)) as messages:
+                async for message in messages:
+                    began, lost_at, pause = True, None, FIRST_PAUSE_S
+                    after = message.sequence
+                    update = update_of(message)
+                    if update is not None:
+                        yield update
+            return
+        except _Away as away:
+            lost_at = loop.time() if lost_at is None else lost_at
+            if not began or loop.time() - lost_at >= patience:
+                raise away.error from away
+            await asyncio.sleep(max(away.error.retry_after or 0, random.uniform(0, pause)))  # noqa: S311
+            pause = min(pause * 2, LAST_PAUSE_S)
+
+
+async def _stream(
+    streams: Streams, url: str, metadata: Metadata, job_id: str, after: int | None
+) -> AsyncGenerator[job_pb2.WatchJobResponse, None]:
+    """One stream, to the end of the job.
+
+    Raises:
+        _Away: it has ended before.
+        HolonError: what the node refused it with.
+    """
+    request = job_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
+    over = False
+    async with streams.lend() as channel:
+        stub = cast("JobServiceAsyncStub", JobServiceStub(channel))
+        call = stub.WatchJob(request, metadata=metadata)
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE_S):
+                    message = await call.read()
+                if not isinstance(message, job_pb2.WatchJobResponse):
+                    break
+                over = message.HasField("job") and message.job.terminal
+                yield message
+        except TimeoutError as error:
+            raise _Away(Unreachable(f"{url}: nothing was heard for {SILENCE_S:g} s")) from error
+        except grpc.aio.AioRpcError as error:
+            told = error_of(error, url)
+            if told.retry_after is not None or (error.code() in _LOST and not is_of_node(error)):
+                raise _Away(told) from error
+            raise told from error
+        finally:
+            call.cancel()
+    if not over:
+        raise _Away(Unreachable(f"{url}: the stream ended before the job did"))
