@@ -1,0 +1,135 @@
+"""The ledger: its operations as the calls of a store, for every backend that runs the ledger."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from holon.clock import Clock
+from holon.domain.events import InboxEvent
+from holon.domain.matching import Need
+from holon.ports import (
+    Appended,
+    Claim,
+    Committed,
+    Completed,
+    Created,
+    Fired,
+    Hint,
+    Leased,
+    NewJob,
+    Opened,
+    Opening,
+    Result,
+    Seat,
+    Step,
+    StoreSettings,
+    Touch,
+    Touched,
+)
+from holon.storage.hints import Hints
+from holon.storage.ledger import creations, jobs, leases, outcomes, rekeying, steps, timers, touches
+from holon.storage.ledger.tables import Tables
+from holon.storage.records import encode_state, with_states, with_step_states
+
+T = TypeVar("T")
+
+
+class LedgerCalls(ABC):
+    """The calls that change a store, and those that only the ledger in memory can answer.
+
+    Arguments:
+        settings: who this node is, and its durations.
+        clock: what says the time.
+    """
+
+    def __init__(self, settings: StoreSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._hints = Hints()
+
+    @abstractmethod
+    async def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> T:
+        """Run an operation of the ledger at the store's time; durable when this returns.
+
+        Arguments:
+            new_work: whether it only adds work, and is the first to be refused.
+        """
+
+    def configure(self, settings: StoreSettings) -> None:
+        """Take the node's settings; before the store is opened."""
+        self._settings = settings
+
+    def now(self) -> int:
+        return self._clock.now_ms()
+
+    def hints(self) -> AsyncIterator[Hint]:
+        return self._hints.listen()
+
+    async def watch(self, job_id: str) -> None:
+        # Whoever changes the job looks here after its commit: what was changed before this, a read shows.
+        self._hints.watched.add(job_id)
+
+    def unwatch(self, job_id: str) -> None:
+        self._hints.watched.discard(job_id)
+
+    # Steps -----------------------------------------------------------------------------------------------------
+
+    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+        encoded = with_states(items, self._settings.max_state_bytes)
+        return await self._do(
+            lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now), new_work=True
+        )
+
+    async def append(
+        self, job_id: str, event: InboxEvent, dedup_key: str, want: int
+    ) -> tuple[Appended, Sequence[Claim]]:
+        return await self._do(lambda tables, now: jobs.append(tables, job_id, event, dedup_key, want, now))
+
+    async def claim(self, want: int) -> Sequence[Claim]:
+        return await self._do(lambda tables, now: jobs.claim(tables, want, now))
+
+    async def keep(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        return await self._do(lambda tables, now: jobs.keep(tables, claims, now))
+
+    async def release(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        return await self._do(lambda tables, _: jobs.release(tables, claims))
+
+    async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
+        state = encode_state(step.job, self._settings.max_state_bytes)
+        return await self._do(lambda tables, now: steps.commit(tables, step, state, want, seats, now))
+
+    async def spawn(self, job_id: str, step: int, seats: Sequence[Seat]) -> Leased:
+        return await self._do(lambda tables, now: steps.spawn(tables, job_id, step, seats, now))
+
+    # Leases ----------------------------------------------------------------------------------------------------
+
+    async def open_session(self, opening: Opening) -> Opened:
+        return await self._do(lambda tables, now: leases.open_session(tables, opening, now))
+
+    async def close_session(self, worker_id: str, session_id: str) -> None:
+        await self._do(lambda tables, _: leases.close_session(tables, worker_id, session_id))
+
+    async def lease(self, seats: Sequence[Seat]) -> Leased:
+        return await self._do(lambda tables, now: leases.lease(tables, seats, now))
+
+    async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
+        return await self._do(lambda tables, now: touches.touch(tables, touch, seats, now))
+
+    async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
+        encoded = with_step_states(results, self._settings.max_state_bytes)
+        return await self._do(lambda tables, now: outcomes.complete(tables, encoded, worker_id, want, seats, now))
+
+    async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
+        return await self._do(lambda tables, now: timers.fire(tables, limit, want, seats, random.random, now))
+
+    async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
+        return await self._do(lambda tables, _: rekeying.queued(tables, skill))
+
+    async def needs(self) -> Mapping[str, Need]:
+        return await self._do(lambda tables, _: rekeying.needs(tables))
+
+    async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
+        await self._do(lambda tables, _: rekeying.rekey(tables, moves))
