@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Token
 from dataclasses import replace
 from types import TracebackType
@@ -27,8 +30,13 @@ from holon.domain.trace import headers_of, trace_of
 from holon.ports import Offer
 from holon.telemetry.tracing import Span, Tracing
 
+log = logging.getLogger(__name__)
+
 # Attempts whose end is never heard of, because their worker is gone, are given up when so many others came after them.
 MOST_ATTEMPTS = 10_000
+
+# How long a node that ends waits for the collector to take the last spans.
+FAREWELL_S = 2.0
 
 _OURS = "/holon."
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -67,9 +75,10 @@ class Spans(Tracing):
     """
 
     def __init__(self, endpoint: str, resource: Mapping[str, str]) -> None:
-        self._provider = TracerProvider(resource=Resource.create(dict(resource)))
-        exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._endpoint = endpoint
+        self._provider = TracerProvider(resource=Resource.create(dict(resource)), shutdown_on_exit=False)
+        self._exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("holon")
         self._attempts: OrderedDict[str, trace.Span] = OrderedDict()
         self._token: Token[Context] | None = None
@@ -92,7 +101,21 @@ class Spans(Tracing):
             detach(self._token)
         for span in self._attempts.values():
             span.end()
-        await asyncio.to_thread(self._provider.shutdown)
+        loop = asyncio.get_running_loop()
+        sent = asyncio.Event()
+        # It blocks for as long as the collector is away, and ends soon after the exporter is told to give up.
+        threading.Thread(target=self._send_all, args=(loop, sent), name="holon-last-spans", daemon=True).start()
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                await sent.wait()
+        except TimeoutError:
+            log.warning("the last spans are lost: %s did not take them within %g s", self._endpoint, FAREWELL_S)
+            self._exporter.shutdown(timeout_millis=0)
+
+    def _send_all(self, loop: asyncio.AbstractEventLoop, sent: asyncio.Event) -> None:
+        self._provider.shutdown()
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(sent.set)
 
     def interceptors(self) -> Sequence[Any]:
         interceptor = aio_server_interceptor(  # type: ignore[no-untyped-call]  # it has no types
