@@ -9,6 +9,7 @@ import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
 from holon.client.failures import error_of
+from holon.wire.trace import current_trace
 
 A = TypeVar("A")
 
@@ -20,7 +21,7 @@ class Calls:
 
     Arguments:
         url: the address, for messages.
-        metadata: what goes with every call.
+        metadata: what goes with every call, beside the trace that the caller is in.
         timeout: seconds that a call may take, its repeats included.
     """
 
@@ -39,7 +40,7 @@ class Calls:
             HolonError: what the node answered with, or Unreachable when no answer came.
         """
         try:
-            return await method(request, timeout=self._timeout, metadata=self.metadata)
+            return await method(request, timeout=self._timeout, metadata=(*self.metadata, *current_trace()))
         except grpc.aio.AioRpcError as error:
             raise error_of(error, self.url) from error
 

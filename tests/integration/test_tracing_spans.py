@@ -172,6 +172,14 @@ async def test_a_unary_call_has_its_span_and_the_job_belongs_to_it(collector: Co
     assert names == ["asking", "/holon.rxon.v1.JobService/CreateJob", "create traced", "traced.begin"]
 
 
+async def test_the_python_client_says_which_span_it_is_in(collector: Collector) -> None:
+    async with a_node(collector) as node, a_client(collector) as tracer:
+        with tracer.start_as_current_span("asking"):
+            await node.client.create_job("traced", {"skill": "nobody"})
+        await collector.until(all_of("asking", "traced.begin"))
+    assert chain(collector, collector.named("create traced"))[0] == ("client", "asking")
+
+
 async def test_a_job_whose_client_does_not_trace_is_a_trace_of_its_own(collector: Collector) -> None:
     async with a_node(collector) as node:
         await post(node, {"skill": "nobody"}, {})
