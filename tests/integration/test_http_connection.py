@@ -73,10 +73,23 @@ async def test_who_half_closes_gets_the_answer(node: Node) -> None:
 
 
 @pytest.mark.parametrize("head", [b"GET /" + b"a" * MAX_HEAD, b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * MAX_HEAD])
-async def test_a_head_without_end_is_refused(node: Node, head: bytes) -> None:
-    (answer,) = await exchange(node.door.port, head)
-    assert (answer.status, answer.code) == (431, "HEAD_TOO_LARGE")
-    assert str(MAX_HEAD) in answer.body["error"]
+async def test_a_head_that_is_too_large_is_refused_whether_it_ends_or_not(node: Node, head: bytes) -> None:
+    for rest in (b"", b" HTTP/1.1\r\nHost: x\r\n\r\n"):
+        for pieces in ([head + rest], [head, rest]):
+            (answer,) = await exchange(node.door.port, *pieces)
+            assert (answer.status, answer.code) == (431, "HEAD_TOO_LARGE")
+            assert str(MAX_HEAD) in answer.body["error"]
+
+
+async def test_a_long_body_behind_a_short_head_is_no_large_head(node: Node) -> None:
+    text = json.dumps({"initial_data": {"a": "b" * (MAX_HEAD + 1)}}).encode()
+    (answer,) = await exchange(node.door.port, POST + b"Content-Length: %d\r\n\r\n" % len(text) + text)
+    assert answer.status == 202
+
+
+async def test_what_breaks_off_behind_a_whole_request_does_not_cost_its_answer(node: Node) -> None:
+    for rest in (POST + b"Content-Length: 9\r\n\r\n{", POST, b"GET /" + b"a" * MAX_HEAD):
+        assert (await codes(node, GOOD + rest))[:1] == [None]
 
 
 async def test_another_protocol_is_not_spoken_and_its_request_answered_as_it_is(node: Node) -> None:

@@ -64,10 +64,15 @@ class Connection(HttpToolsProtocol):
                 self._refuse(malformed("a body behind an Upgrade is not read; send the request without Upgrade"))
                 return
         except httptools.HttpParserError:
-            self._refuse(malformed())
+            # The parser of addresses gives up at this length.
+            too_long = len(getattr(self, "url", b"")) >= MAX_HEAD
+            self._refuse(head_too_large(MAX_HEAD) if too_long else malformed())
             return
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and cycle.scope is self.scope and not (cycle.more_body or cycle.response_complete):
+        if len(data) + self._head > MAX_HEAD and self._has_large_head():
+            self.cycle.more_body = True
+            self._refuse(head_too_large(MAX_HEAD))
+        elif cycle is not None and cycle.scope is self.scope and not (cycle.more_body or cycle.response_complete):
             # Most pieces are whole requests.
             self._head = 0
             self._unwatch()
@@ -77,11 +82,17 @@ class Connection(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes, whatever is under way
         """The client sends no more, and may still read: whole requests get their answers, and then it ends."""
         cycle: RequestResponseCycle | None = self.cycle
-        self._ending = True
-        if cycle is None or cycle.response_complete or cycle.more_body:
+        if cycle is None or cycle.response_complete or (cycle.more_body and not self.pipeline):
             return False
-        cycle.keep_alive = False
+        self._refuse(malformed())
         return True
+
+    def _has_large_head(self) -> bool:
+        """Whether the head of the last request is whole, and too large; asked where so much came that it can be."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.scope is not self.scope or cycle.response_started:
+            return False
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD
 
     def _await_more(self, size: int) -> None:
         cycle: RequestResponseCycle | None = self.cycle
