@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import grpc
 import grpc.aio
 
 from holon.errors import ConfigError
+from holon.wire.address import parse_url
 
 DEFAULT_PORT = 7701
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -66,44 +65,15 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
     Raises:
         ConfigError: the address is none, would send the token in the clear to another machine, or `ca` cannot be read.
     """
-    secure, host, port = _parse(url)
-    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    loopback = _is_loopback(host)
-    options = _OPTIONS + (_NO_PROXY if loopback else ()) + (_APART if apart else ())
-    if not secure:
-        if not loopback:
-            raise ConfigError(f"{url!r} is not encrypted, which is allowed on the loopback only; write grpcs://")
-        return grpc.aio.insecure_channel(target, options=options)
+    try:
+        where = parse_url(url, DEFAULT_PORT)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    options = _OPTIONS + (_NO_PROXY if where.is_loopback else ()) + (_APART if apart else ())
+    if not where.secure:
+        return grpc.aio.insecure_channel(where.target, options=options)
     try:
         roots = Path(ca).read_bytes() if ca else None
     except OSError as error:
         raise ConfigError(f"the CA file {ca} cannot be read: {error.strerror}") from error
-    return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), options=options)
-
-
-def _parse(url: str) -> tuple[bool, str, int]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or DEFAULT_PORT
-    except ValueError as error:
-        raise _no_address(url) from error
-    more = parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None
-    if parts.scheme not in ("grpc", "grpcs") or not parts.hostname or more:
-        raise _no_address(url)
-    return parts.scheme == "grpcs", parts.hostname, port
-
-
-def _no_address(url: str) -> ConfigError:
-    return ConfigError(
-        f"{url!r} is no address of a node's client door; write grpcs://host:{DEFAULT_PORT}, or on this machine "
-        f"grpc://127.0.0.1:{DEFAULT_PORT}"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return grpc.aio.secure_channel(where.target, grpc.ssl_channel_credentials(roots), options=options)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 import grpc.aio
 
 from holon.rxon.v1.worker_pb2_grpc import WorkerServiceStub
+from holon.wire.address import NodeUrl
 from holon.wire.stream import MAX_MESSAGE_BYTES
-from holon.worker.settings import Credentials, NodeUrl
+from holon.worker.settings import Credentials
 
 if TYPE_CHECKING:
     from holon.rxon.v1 import worker_pb2

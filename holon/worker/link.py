@@ -10,11 +10,12 @@ from typing import Protocol
 
 from holon.errors import FailedPrecondition
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.wire.address import NodeUrl
 from holon.worker.channel import Ended
 from holon.worker.leases import Lease
 from holon.worker.reports import Reports
 from holon.worker.session import Session, replaced_by
-from holon.worker.settings import Credentials, NodeUrl
+from holon.worker.settings import Credentials
 from holon.worker.timing import Timing
 from holon.worker.urls import Urls
 

@@ -12,9 +12,10 @@ import grpc.aio
 
 from holon.errors import HolonError
 from holon.rxon.v1 import worker_pb2
+from holon.wire.address import NodeUrl
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
 from holon.worker.channel import Ended, end_of, open_channel, open_stream
-from holon.worker.settings import Credentials, NodeUrl
+from holon.worker.settings import Credentials
 from holon.worker.timing import Timing
 
 if TYPE_CHECKING:

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from holon.errors import ConfigError
+from holon.wire.address import NodeUrl, parse_url
 
 DEFAULT_PORT = 7700
-
-
-@dataclass(frozen=True, slots=True)
-class NodeUrl:
-    """One address of a node: `grpcs://host:port`, or `grpc://` on the loopback."""
-
-    host: str
-    port: int
-    secure: bool
-
-    def __str__(self) -> str:
-        return f"{'grpcs' if self.secure else 'grpc'}://{self.target}"
-
-    @property
-    def target(self) -> str:
-        """The address as gRPC takes it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether it cannot be another machine."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +43,6 @@ class Settings:
     credentials: Credentials
 
 
-def parse_url(text: str) -> NodeUrl:
-    """Read one address; the port is 7700 when it names none.
-
-    Raises:
-        ValueError: it is no such address, or plaintext to another machine; the text says so.
-    """
-    parts = urlsplit(text.strip())
-    if parts.scheme not in ("grpc", "grpcs") or not parts.hostname:
-        raise ValueError(f"{text!r} is no address of a node; write grpcs://host:{DEFAULT_PORT}")
-    if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"{text!r} has more than a host and a port; write grpcs://host:{DEFAULT_PORT}")
-    url = NodeUrl(parts.hostname, parts.port or DEFAULT_PORT, parts.scheme == "grpcs")
-    if not url.secure and not url.is_loopback:
-        raise ValueError(f"{text!r} is not encrypted, which is allowed on the loopback only; write grpcs://")
-    return url
-
-
 def read_settings(
     *,
     node_url: str | None = None,
@@ -109,7 +64,7 @@ def read_settings(
     text = node_url if node_url is not None else environ.get("NODE_URL", "")
     for one in filter(None, (part.strip() for part in text.split(","))):
         try:
-            urls.append(parse_url(one))
+            urls.append(parse_url(one, DEFAULT_PORT))
         except ValueError as error:
             problems.append(f"NODE_URL: {error}")
     if not text.strip(", "):

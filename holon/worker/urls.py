@@ -6,7 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from holon.worker.settings import NodeUrl, parse_url
+from holon.wire.address import NodeUrl, parse_url
+from holon.worker.settings import DEFAULT_PORT
 
 _log = logging.getLogger("holon.worker")
 
@@ -35,7 +36,7 @@ class Urls:
         self._preferred.clear()
         for text in texts:
             try:
-                url = parse_url(text)
+                url = parse_url(text, DEFAULT_PORT)
             except ValueError as error:
                 _log.warning("the node names an address that is not used: %s", error)
                 continue

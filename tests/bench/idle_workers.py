@@ -17,8 +17,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.rxon.v1 import worker_pb2
 from holon.security.certificates import open_authority
+from holon.wire.address import NodeUrl, parse_url
 from holon.worker.channel import open_channel, open_stream
-from holon.worker.settings import Credentials, NodeUrl, parse_url
+from holon.worker.settings import Credentials
 from tests.bench.blueprints import SKILL
 from tests.bench.control import obey, say
 
@@ -143,7 +144,7 @@ def _expected(kind: str, frame: object) -> worker_pb2.SessionResponse:
 async def main(folder: Path, first: int, count: int) -> None:
     """Keep `count` workers, named by numbers from `first` on; the authority in `folder` vouches for them."""
     names = [f"idle-{number}" for number in range(first, first + count)]
-    await Idle(parse_url(os.environ["NODE_URL"]), Papers(folder), names).run()
+    await Idle(parse_url(os.environ["NODE_URL"], DEFAULT_PORT), Papers(folder), names).run()
 
 
 if __name__ == "__main__":

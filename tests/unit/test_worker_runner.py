@@ -12,12 +12,13 @@ import orjson
 import pytest
 
 from holon.rxon.v1 import worker_pb2
+from holon.wire.address import NodeUrl
 from holon.worker import Cancelled, Progress, Result, TaskError
 from holon.worker.leases import Lease
 from holon.worker.link import Link
 from holon.worker.runner import Runner
 from holon.worker.session import Session
-from holon.worker.settings import Credentials, NodeUrl
+from holon.worker.settings import Credentials
 from holon.worker.skill import skill_of
 from holon.worker.timing import Timing
 from holon.worker.tracing import Tracing

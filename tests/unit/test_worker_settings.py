@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from holon.errors import ConfigError
-from holon.worker.settings import parse_url, read_settings
+from holon.wire.address import parse_url
+from holon.worker.settings import read_settings
 from holon.worker.urls import Urls
 
 
@@ -44,7 +45,7 @@ def test_without_a_certificate_the_id_must_be_said() -> None:
     "text", ["grpc://localhost", "grpc://127.0.0.1:7700", "grpc://[::1]:7700", "grpcs://[fe80::1]"]
 )
 def test_plaintext_stays_on_the_loopback(text: str) -> None:
-    assert parse_url(text).port == 7700
+    assert parse_url(text, DEFAULT_PORT).port == 7700
 
 
 @pytest.mark.parametrize(
@@ -52,11 +53,11 @@ def test_plaintext_stays_on_the_loopback(text: str) -> None:
 )
 def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="grpcs://"):
-        parse_url(text)
+        parse_url(text, DEFAULT_PORT)
 
 
 def test_addresses_are_tried_in_turn_and_those_that_a_node_names_first() -> None:
-    urls = Urls([parse_url("grpcs://a"), parse_url("grpcs://b")])
+    urls = Urls([parse_url("grpcs://a", DEFAULT_PORT), parse_url("grpcs://b", DEFAULT_PORT)])
     assert [urls.next().host for _ in range(3)] == ["a", "b", "a"]
     urls.prefer(["grpcs://c", "grpc://localhost", "nonsense"])
     assert [urls.next().host for _ in range(3)] == ["c", "b", "a"]

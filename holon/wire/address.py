@@ -1,0 +1,58 @@
+"""The wire: where a node is, as users write it: `grpcs://host:port`, or on the loopback `grpc://host:port`."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUrl:
+    """One address of a node."""
+
+    host: str
+    port: int
+    secure: bool
+
+    def __str__(self) -> str:
+        return f"{'grpcs' if self.secure else 'grpc'}://{self.target}"
+
+    @property
+    def target(self) -> str:
+        """The address as gRPC takes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it cannot be another machine."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_url(text: str, default_port: int) -> NodeUrl:
+    """Read one address.
+
+    Arguments:
+        default_port: the port where it names none.
+    Raises:
+        ValueError: it is no such address, or plaintext to another machine; the text says so.
+    """
+    example = f"grpcs://host:{default_port}"
+    try:
+        parts = urlsplit(text.strip())
+        port = parts.port or default_port
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no address of a node; write {example}") from error
+    if parts.scheme not in ("grpc", "grpcs") or not parts.hostname:
+        raise ValueError(f"{text!r} is no address of a node; write {example}")
+    if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"{text!r} has more than a host and a port; write {example}")
+    url = NodeUrl(parts.hostname, port, parts.scheme == "grpcs")
+    if not url.secure and not url.is_loopback:
+        raise ValueError(f"{text!r} is not encrypted, which is allowed on the loopback only; write grpcs://")
+    return url
