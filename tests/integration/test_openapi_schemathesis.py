@@ -1,0 +1,77 @@
+"""The OpenAPI document and the door, compared by a program that knows neither: good calls, bad ones, and chains."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from tests.integration.http_node import AUTH, TOKEN, running
+
+# Calls of each kind and route; what they are is chosen anew each time, and a failure says how to repeat it.
+EXAMPLES = 20
+GUARD = 120.0
+
+
+@dataclass
+class Line:
+    text: str
+    amount: int = 1
+    more: list[Line] = field(default_factory=list)
+
+
+@dataclass
+class Order:
+    kind: Literal["new", "again"]
+    lines: list[Line]
+    tags: set[str] = field(default_factory=set)
+    price: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def ordering() -> Blueprint:
+    """A blueprint with an input of many shapes."""
+    blueprint = Blueprint("ordering", api_endpoint="/orders", api_version="v2")
+
+    @blueprint.handler(is_start=True)
+    async def take(initial_data: Order, actions: ActionFactory) -> None:
+        actions.dispatch_task("nobody-has-this", {}, transitions={"success": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
+
+
+async def metrics() -> tuple[bytes, str]:
+    return b"jobs 1\n", "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def test_nothing_is_found_where_the_door_is_not_as_it_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(metrics=metrics, more=[ordering()]) as node:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run",
+            f"http://127.0.0.1:{node.door.port}/_public/openapi.json",
+            f"--header=X-Client-Token: {TOKEN}", "--checks=all", f"--max-examples={EXAMPLES}", "--continue-on-failure",
+            cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            said, _ = await asyncio.wait_for(process.communicate(), GUARD)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        report = said.decode(errors="replace")
+        assert process.returncode == 0, report
+        assert "No issues found" in report, report
+        made = (await node.client.get("/api/v1/jobs?blueprint=ordering", headers=AUTH)).json()["jobs"]
+        assert len(made) > EXAMPLES / 2
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
