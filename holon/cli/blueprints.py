@@ -1,22 +1,21 @@
-"""The command line: `holon blueprints` looks at blueprint files."""
+"""The command line: `holon blueprints` looks at blueprint files, and at the blueprints of a node."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holon.cli.output import Json, safe, show_json
+from holon.cli.connection import NAMED, with_client
+from holon.cli.output import Json, safe, show_json, show_table
 from holon.errors import ConfigError
 
-app = typer.Typer(help="Blueprints.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holon.client import BlueprintInfo, Client
 
-
-@app.callback()
-def _blueprints() -> None:
-    pass
+app = typer.Typer(help=f"Blueprints, of files and of a node. {NAMED}", no_args_is_help=True)
 
 
 @app.command()
@@ -57,3 +56,36 @@ def check(
         print("{} blueprints, {} errors, {} warnings".format(*counts))
     if report.errors:
         raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the blueprints of a node."""
+
+    async def go(client: Client) -> list[BlueprintInfo]:
+        return [one async for one in client.node.list_blueprints()]
+
+    found = with_client(go)
+    if as_json:
+        blueprints = [
+            {"name": one.name, "path": one.path, "version": one.version, "input_schema": one.input_schema}
+            for one in found
+        ]
+        show_json({"blueprints": blueprints})
+    else:
+        show_table(("NAME", "PATH"), ((one.name, one.path) for one in found))
+
+
+@app.command()
+def graph(
+    name: Annotated[str, typer.Argument(metavar="BLUEPRINT", help="The blueprint's name.")], as_json: Json = False
+) -> None:
+    """Print a node's blueprint as a graph in the DOT language: its states, and the ways between them.
+
+    `holon blueprints graph NAME | dot -Tsvg > graph.svg` draws it, with Graphviz.
+    """
+    found = with_client(lambda client: client.node.get_blueprint(name))
+    if as_json:
+        show_json({"name": found.name, "graph": found.graph})
+    elif found.graph is not None:
+        print(safe(found.graph.dot), end="")

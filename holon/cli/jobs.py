@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from holon.cli.connection import NAMED, with_client
 from holon.cli.exits import ExitCode
 from holon.cli.output import Json, json_text, local_time, safe, show_json, show_lines, show_table
-from holon.errors import ConfigError, InvalidArgument
+from holon.cli.watching import Bar, follow
+from holon.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from holon.client import Client, Job, Update
 
-    from holon.client import Client, Job
-
-T = TypeVar("T")
-
-app = typer.Typer(
-    help="Jobs. The node is named by HOLON_URL, HOLON_TOKEN and HOLON_CA, else by .holon/dev.toml.",
-    no_args_is_help=True,
-)
-# How much of a job's progress message fits beside its bar.
-_SHOWN = 60
+app = typer.Typer(help=f"Jobs. {NAMED}", no_args_is_help=True)
 _JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 _ENDINGS = {
     "finished": ExitCode.OK,
@@ -60,28 +53,51 @@ def create(
         )
         if not wait:
             return created.job_id, None
-        return created.job_id, await _wait(client, created.job_id, wait_timeout)
+        with Bar(created.job_id, lines=False) as bar:
+            return created.job_id, await follow(client, created.job_id, None, wait_timeout, bar.tell)
 
-    job_id, job = _with_client(go)
+    job_id, job = with_client(go)
     if not wait:
         if as_json:
             show_json({"status": "accepted", "job_id": job_id})
         else:
             print(job_id)
         return
-    if job is None:
-        print(f"holon: job {job_id} is not over yet, and goes on", file=sys.stderr)
+    if job is None and as_json:
+        show_json({"status": "accepted", "job_id": job_id})
+    _end(job_id, job, as_json=as_json)
+
+
+@app.command()
+def watch(
+    job: _JobId,
+    after: Annotated[
+        int | None, typer.Option(help="Sequence to go on after; 0 is the beginning, by default it is now.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Follow a job to its end, also through restarts of the node; the exit codes are those of create --wait.
+
+    On a terminal with a bar, elsewhere in plain lines. With --json each thing that is told is one line of JSON.
+    """
+
+    async def go(client: Client) -> Job | None:
         if as_json:
-            show_json({"status": "accepted", "job_id": job_id})
-        raise typer.Exit(ExitCode.WAIT_TIMED_OUT)
-    _show_job(job, as_json=as_json)
-    raise typer.Exit(_ENDINGS.get(job.status, ExitCode.FAILED))
+            return await follow(client, job, after, timeout, _show_update)
+        with Bar(job, lines=True) as bar:
+            return await follow(client, job, after, timeout, bar.tell)
+
+    ended = with_client(go)
+    if as_json and ended is not None:
+        raise typer.Exit(_ENDINGS.get(ended.status, ExitCode.FAILED))
+    _end(job, ended, as_json=as_json)
 
 
 @app.command()
 def get(job: _JobId, as_json: Json = False) -> None:
     """Show a job."""
-    _show_job(_with_client(lambda client: client.get_job(job)), as_json=as_json)
+    _show_job(with_client(lambda client: client.get_job(job)), as_json=as_json)
 
 
 @app.command("list")
@@ -93,7 +109,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first."""
-    page = _with_client(
+    page = with_client(
         lambda client: client.list_page(
             statuses=status or (), blueprint=blueprint, page_size=limit, page_token=page_token
         )
@@ -115,7 +131,7 @@ def list_(
 @app.command()
 def cancel(job: _JobId, as_json: Json = False) -> None:
     """Ask a job to end; it does when what it has running has stopped."""
-    _with_client(lambda client: client.cancel_job(job))
+    with_client(lambda client: client.cancel_job(job))
     if as_json:
         show_json({"status": "cancellation_request_accepted"})
     else:
@@ -129,7 +145,7 @@ def history(job: _JobId, as_json: Json = False) -> None:
     async def go(client: Client) -> list[Any]:
         return [event async for event in client.history(job, page_size=1000)]
 
-    events = _with_client(go)
+    events = with_client(go)
     if as_json:
         show_json({"events": events, "next_page_token": ""})
         return
@@ -151,31 +167,24 @@ def history(job: _JobId, as_json: Json = False) -> None:
     )
 
 
-def _with_client(call: Callable[[Client], Awaitable[T]]) -> T:
-    """Run a call with a client of the node that the environment names, or else the development node's file."""
-    import asyncio
-    import os
+def _end(job_id: str, job: Job | None, *, as_json: bool) -> NoReturn:
+    """End a command that waited for a job, with the job as it ended (None: it has not)."""
+    if job is None:
+        print(f"holon: job {safe(job_id)} is not over yet, and goes on", file=sys.stderr)
+        raise typer.Exit(ExitCode.WAIT_TIMED_OUT)
+    _show_job(job, as_json=as_json)
+    raise typer.Exit(_ENDINGS.get(job.status, ExitCode.FAILED))
 
-    from holon.cli.dev import Found, read
-    from holon.client import Client
 
-    url = os.environ.get("HOLON_URL")
-    # The token of the development node is for that node alone.
-    found = Found() if url else read()
-    url = url or found.url
-    if not url:
-        raise ConfigError(
-            "no node is named: set HOLON_URL (grpcs://host:7701), HOLON_TOKEN and HOLON_CA, or run `holon serve --dev` "
-            "in this folder"
-        )
-    token = os.environ.get("HOLON_TOKEN") or found.token
-    ca = os.environ.get("HOLON_CA") or found.ca
-
-    async def go() -> T:
-        async with Client(url, token, ca) as client:
-            return await call(client)
-
-    return asyncio.run(go())
+def _show_update(update: Update, _: Job) -> None:
+    told: dict[str, Any] = {"sequence": update.sequence}
+    if update.job is not None:
+        told["job"] = _job_json(update.job)
+    elif update.event is not None:
+        told["event"] = update.event
+    else:
+        told["progress"] = update.progress
+    show_json(told)
 
 
 def _read_data(text: str) -> Any:
@@ -194,30 +203,6 @@ def _read_data(text: str) -> Any:
         raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InvalidArgument(f"{where} is no JSON: {error}", code="INVALID_JSON") from error
-
-
-async def _wait(client: Client, job_id: str, timeout: float | None) -> Job | None:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TimeElapsedColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
-        bar = shown.add_task(job_id, total=None)
-
-        def see(job: Job) -> None:
-            said = safe(f"{job.status} {job.current_state} {job.progress_message}".replace("\n", " "))
-            total = None if job.progress is None else 100
-            shown.update(bar, description=said[:_SHOWN], total=total, completed=job.progress or 0)
-
-        try:
-            return await client.wait_for(job_id, timeout=timeout, seen=see)
-        except TimeoutError:
-            return None
 
 
 def _job_json(job: Job) -> dict[str, Any]:

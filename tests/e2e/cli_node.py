@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+import httpx
 
 from holon.cli import main
 
@@ -196,3 +199,38 @@ def until(so: Callable[[], Any], what: str) -> None:
     while not so():
         assert time.monotonic() < ends, what
         time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Dev:
+    """A node of `serve --dev` and a worker of `worker run` in one folder; called, it runs a command there."""
+
+    folder: Path
+    doors: dict[str, str]
+    node: Started
+
+    @property
+    def file(self) -> dict[str, Any]:
+        return tomllib.loads((self.folder / ".holon/dev.toml").read_text())
+
+    def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Ran:
+        return holon_here(self.folder, *arguments, stdin=stdin, env=env)
+
+    def jobs(self, query: str) -> list[dict[str, Any]]:
+        headers = {"X-Client-Token": self.file["HOLON_TOKEN"]}
+        reply = httpx.get(f"{self.doors['http']}/api/v1/jobs?{query}", headers=headers, trust_env=False)
+        found: list[dict[str, Any]] = reply.json()["jobs"]
+        return found
+
+
+@contextlib.contextmanager
+def development_node(folder: Path) -> Iterator[Dev]:
+    """Both, in a folder with blueprints and a worker, for as long as this is entered."""
+    project(folder)
+    node, doors = serve(folder, "--dev")
+    worker = Started(folder, "worker", "run", "my_worker:worker", "--id", "w-cli")
+    try:
+        yield Dev(folder, doors, node)
+    finally:
+        worker.kill()
+        node.kill()

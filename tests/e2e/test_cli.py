@@ -4,49 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
-import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.cli_node import GUARD, Ran, Started, holon_here, project, serve, until
-
-
-@dataclass(frozen=True)
-class Dev:
-    folder: Path
-    doors: dict[str, str]
-    node: Started
-
-    @property
-    def file(self) -> dict[str, Any]:
-        return tomllib.loads((self.folder / ".holon/dev.toml").read_text())
-
-    def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Ran:
-        return holon_here(self.folder, *arguments, stdin=stdin, env=env)
-
-    def jobs(self, query: str) -> list[dict[str, Any]]:
-        headers = {"X-Client-Token": self.file["HOLON_TOKEN"]}
-        reply = httpx.get(f"{self.doors['http']}/api/v1/jobs?{query}", headers=headers, trust_env=False)
-        found: list[dict[str, Any]] = reply.json()["jobs"]
-        return found
+from tests.e2e.cli_node import GUARD, Dev, Started, development_node, until
 
 
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    """A node of `serve --dev`, and a worker of `worker run`, in one folder."""
-    folder = project(tmp_path_factory.mktemp("dev"))
-    node, doors = serve(folder, "--dev")
-    worker = Started(folder, "worker", "run", "my_worker:worker", "--id", "w-cli")
-    try:
-        yield Dev(folder, doors, node)
-    finally:
-        worker.kill()
-        node.kill()
+    with development_node(tmp_path_factory.mktemp("dev")) as dev:
+        yield dev
 
 
 def test_a_job_is_created_done_by_the_worker_and_shown(dev: Dev) -> None:

@@ -1,0 +1,49 @@
+"""The command line: the node that its commands talk to, through the client gRPC door."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from holon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from holon.client import Client
+
+T = TypeVar("T")
+
+NAMED = "The node is named by HOLON_URL, HOLON_TOKEN and HOLON_CA, else by .holon/dev.toml."
+
+
+def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
+    """Run a call with a client of the node that the environment names, or else the development node's file.
+
+    Returns:
+        what the call returns; it raises what that raises.
+    Raises:
+        ConfigError: no node is named, or its address cannot be used.
+    """
+    import asyncio
+    import os
+
+    from holon.cli.dev import Found, read
+    from holon.client import Client
+
+    url = os.environ.get("HOLON_URL")
+    # The token of the development node is for that node alone.
+    found = Found() if url else read()
+    url = url or found.url
+    if not url:
+        raise ConfigError(
+            "no node is named: set HOLON_URL (grpcs://host:7701), HOLON_TOKEN and HOLON_CA, or run `holon serve --dev` "
+            "in this folder"
+        )
+    token = os.environ.get("HOLON_TOKEN") or found.token
+    ca = os.environ.get("HOLON_CA") or found.ca
+
+    async def go() -> T:
+        async with Client(url, token, ca) as client:
+            return await call(client)
+
+    return asyncio.run(go())

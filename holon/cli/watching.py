@@ -1,0 +1,112 @@
+"""The command line: a job watched to its end, with a bar on a terminal and plain lines elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from holon.cli.output import local_time, safe
+
+if TYPE_CHECKING:
+    from holon.client import Client, HistoryEvent, Job, Update
+
+# How much of a job's progress message fits beside its bar.
+_SHOWN = 60
+
+
+async def follow(
+    client: Client, job_id: str, after: int | None, timeout: float | None, tell: Callable[[Update, Job], None]
+) -> Job | None:
+    """Follow a job to its end, and return it as it ended; None when it is not over in time.
+
+    Arguments:
+        after: as for `Client.watch`.
+        timeout: seconds to wait at most.
+        tell: called with each thing that is told, and the job as it is then.
+    """
+    job: Job | None = None
+    try:
+        async with asyncio.timeout(timeout), aclosing(client.watch(job_id, after=after)) as updates:
+            async for update in updates:
+                if update.job is not None:
+                    job = update.job
+                elif update.progress is not None and job is not None:
+                    now = update.progress
+                    job = replace(
+                        job,
+                        progress=now.percent,
+                        progress_message=now.message,
+                        status=now.status,
+                        current_state=now.current_state,
+                    )
+                if job is not None:
+                    tell(update, job)
+    except TimeoutError:
+        return None
+    return job
+
+
+class Bar:
+    """A bar of a job's progress on standard error while it is entered, if that is a terminal.
+
+    Arguments:
+        job_id: shown until more is known.
+        lines: whether what happens is printed too: above the bar, or on standard output where there is none.
+    """
+
+    def __init__(self, job_id: str, *, lines: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+        console = Console(stderr=True)
+        self._lines = lines
+        self._shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = self._shown.add_task(safe(job_id), total=None)
+
+    def __enter__(self) -> Self:
+        self._shown.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._shown.stop()
+
+    def tell(self, update: Update, job: Job) -> None:
+        """Show what is told of a job, and how it now is."""
+        said = safe(f"{job.status} {job.current_state} {job.progress_message}".replace("\n", " "))
+        total = None if job.progress is None else 100
+        self._shown.update(self._bar, description=said[:_SHOWN], total=total, completed=job.progress or 0)
+        if not self._lines:
+            return
+        if update.event is not None:
+            self._line(event_line(update.event))
+        elif update.progress is not None and self._shown.disable:
+            self._line(progress_line(job))
+
+    def _line(self, text: str) -> None:
+        if self._shown.disable:
+            print(safe(text), flush=True)
+        else:
+            self._shown.console.print(safe(text), markup=False, highlight=False)
+
+
+def event_line(event: HistoryEvent) -> str:
+    """A line of a job's history for people."""
+    where = f"{event.state or ''} -> {event.next_state}" if event.next_state else event.state or ""
+    who = f"by {event.worker_id}" if event.worker_id else ""
+    took = "" if event.duration_ms is None else f"in {event.duration_ms} ms"
+    return " ".join(
+        part for part in (local_time(event.timestamp), f"#{event.sequence}", event.event_type, where, who, took) if part
+    )
+
+
+def progress_line(job: Job) -> str:
+    """How far a job is, for people."""
+    percent = "" if job.progress is None else f"{job.progress:g}%"
+    return " ".join(part for part in (job.status, job.current_state, percent, job.progress_message) if part)

@@ -1,0 +1,183 @@
+"""The command line for those who watch jobs and look after workers and blueprints."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.cli_node import COMMAND, GUARD, Dev, Started, development_node, environment, holon, until
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    with development_node(tmp_path_factory.mktemp("dev")) as dev:
+        until(lambda: dev("workers", "list", "--json").json["workers"], "the worker is connected")
+        yield dev
+
+
+def created(dev: Dev, blueprint: str, data: str = "{}") -> str:
+    return str(dev("jobs", "create", blueprint, "-d", data, "--json").json["job_id"])
+
+
+def told_by(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+# Watching --------------------------------------------------------------------------------------------------------
+
+
+def test_a_watched_job_is_told_in_plain_lines_where_there_is_no_terminal(dev: Dev) -> None:
+    job_id = created(dev, "double", '{"n": 21}')
+    ran = dev("jobs", "watch", job_id, "--after", "0")
+    assert (ran.code, ran.err) == (0, "")
+    assert "#1 job_created" in ran.out
+    assert "task_finished" in ran.out
+    assert "by w-cli" in ran.out
+    assert '{"twice":42}' in ran.out.splitlines()[-1]
+    assert "\x1b" not in ran.out
+
+
+def test_a_watched_job_is_told_in_lines_of_json_for_programs(dev: Dev) -> None:
+    job_id = created(dev, "double", '{"n": 1}')
+    ran = dev("jobs", "watch", job_id, "--after", "0", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    told = told_by(ran.out)
+    assert told[0]["sequence"] == 0
+    assert told[0]["job"]["id"] == job_id
+    events = [one["event"] for one in told if "event" in one]
+    assert events == dev("jobs", "history", job_id, "--json").json["events"]
+    assert told[-1]["job"] == dev("jobs", "get", job_id, "--json").json
+
+
+def test_a_watch_goes_on_after_a_sequence(dev: Dev) -> None:
+    job_id = dev("jobs", "create", "double", "-d", '{"n": 1}', "--wait", "--json").json["id"]
+    events = dev("jobs", "history", job_id, "--json").json["events"]
+    told = told_by(dev("jobs", "watch", job_id, "--after", str(len(events) - 2), "--json").out)
+    assert [one["event"]["sequence"] for one in told if "event" in one] == [len(events) - 1, len(events)]
+
+
+def test_how_a_job_ended_is_the_exit_code_of_watching_it(dev: Dev) -> None:
+    assert dev("jobs", "watch", created(dev, "failing")).code == 10
+    assert dev("jobs", "watch", created(dev, "poison"), "--json").code == 11
+    waiting = created(dev, "waiting")
+    waited = dev("jobs", "watch", waiting, "--timeout", "0.2")
+    assert waited.code == 13
+    assert "goes on" in waited.err
+    assert "nobody-has-this" in dev("jobs", "watch", waiting, "--timeout", "0.2", "--json").out
+    watching = Started(dev.folder, "jobs", "watch", waiting, "--json")
+    try:
+        assert json.loads(watching.line())["job"]["status"] == "waiting_for_worker"
+        dev("jobs", "cancel", waiting)
+        assert watching.process.wait(GUARD) == 12
+    finally:
+        watching.kill()
+
+
+def test_what_cannot_be_watched_is_told(dev: Dev) -> None:
+    assert dev("jobs", "watch", "none").code == 4
+    assert dev("jobs", "watch", created(dev, "waiting"), "--after", "99").code == 2
+    assert dev("jobs", "watch", "x", HOLON_URL="grpc://127.0.0.1:1").code == 3
+    assert dev("jobs", "watch", "x", HOLON_TOKEN="wrong").code == 5
+
+
+def test_on_a_terminal_a_watch_shows_a_bar_and_leaves_the_job_as_it_ended(dev: Dev) -> None:
+    job_id = created(dev, "waiting")
+    screen, terminal = pty.openpty()
+    watching = subprocess.Popen(
+        [*COMMAND, "jobs", "watch", job_id],
+        cwd=dev.folder,
+        env=environment({"TERM": "xterm"}),
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+    )
+    os.close(terminal)
+    try:
+        shown = ""
+        while "waiting_for_worker start" not in shown:
+            shown += os.read(screen, 4096).decode()
+        assert "\x1b[" in shown
+        dev("jobs", "cancel", job_id)
+        out, _ = watching.communicate(timeout=GUARD)
+        assert watching.returncode == 12
+        assert "cancelled" in out
+        assert "\x1b" not in out
+    finally:
+        watching.kill()
+        watching.wait()
+        os.close(screen)
+
+
+# Workers ---------------------------------------------------------------------------------------------------------
+
+
+def test_workers_are_listed_with_what_they_offer(dev: Dev) -> None:
+    [worker] = dev("workers", "list", "--json").json["workers"]
+    assert (worker["worker_id"], worker["skills"]) == ("w-cli", ["double", "poison"])
+    assert worker["connected_at"] > 1_700_000_000
+    text = dev("workers", "list").out
+    assert "w-cli" in text
+    assert "double, poison" in text
+    assert dev("workers", "list", "--skill", "nothing", "--json").json == {"workers": []}
+
+
+def test_the_catalog_lists_skills_with_their_contracts(dev: Dev) -> None:
+    skills = dev("workers", "catalog", "--json").json["skills"]
+    assert [(one["name"], one["providers"]) for one in skills] == [("double", 1), ("poison", 1)]
+    assert skills[0]["input_schema"]["required"] == ["n"]
+    assert "double" in dev("workers", "catalog").out
+
+
+def test_a_worker_is_drained_and_that_is_taken_back(dev: Dev) -> None:
+    assert "w-cli gets no more tasks" in dev("workers", "drain", "w-cli", "--reason", "a test").out
+    waited = dev("jobs", "create", "double", "-d", '{"n": 3}', "--wait", "--wait-timeout", "0.3", "--json")
+    assert waited.code == 13
+    job_id = waited.json["job_id"]
+    assert "draining" in dev("workers", "list").out
+    taken_back = dev("workers", "drain", "w-cli", "--undo", "--json")
+    assert taken_back.json["worker"]["draining"] is False
+    assert dev("jobs", "watch", job_id, "--json").code == 0
+    assert dev("workers", "drain", "nobody").code == 4
+
+
+# Blueprints ------------------------------------------------------------------------------------------------------
+
+
+def test_the_blueprints_of_a_node_are_listed(dev: Dev) -> None:
+    found = {one["name"]: one["path"] for one in dev("blueprints", "list", "--json").json["blueprints"]}
+    assert found["double"] == "/api/v1/jobs/double"
+    assert found["failing"] == "/api/failing"
+    assert "/api/v1/jobs/double" in dev("blueprints", "list").out
+
+
+def test_a_blueprint_is_printed_as_a_graph(dev: Dev) -> None:
+    dot = dev("blueprints", "graph", "double").out
+    assert dot.startswith('digraph "double" {\n')
+    assert '"start" -> "end" [label="success"];' in dot
+    graph = dev("blueprints", "graph", "double", "--json").json["graph"]
+    assert graph["dot"] == dot
+    assert graph["edges"] == [{"source": "start", "target": "end", "label": "success"}]
+    assert dev("blueprints", "graph", "nothing").code == 4
+
+
+# The shell -------------------------------------------------------------------------------------------------------
+
+
+def test_the_shell_can_complete_commands(dev: Dev) -> None:
+    shown = holon(
+        dev.folder,
+        "--show-completion",
+        "bash",
+        env={"SHELL": "/bin/bash", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+    )
+    assert shown.code == 0
+    assert "complete" in shown.out
+    assert "holon" in shown.out
+    asked = {"_HOLON_COMPLETE": "complete_bash", "COMP_WORDS": "holon workers ", "COMP_CWORD": "2"}
+    assert set(holon(dev.folder, env=asked).out.split()) >= {"list", "catalog", "drain"}
