@@ -19,7 +19,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.security.certificates import open_authority
 from holon.wire.address import NodeUrl, parse_url
 from holon.worker.channel import open_channel, open_stream
-from holon.worker.settings import Credentials
+from holon.worker.settings import DEFAULT_PORT, Credentials
 from tests.bench.blueprints import SKILL
 from tests.bench.control import obey, say
 

@@ -8,7 +8,7 @@ import pytest
 
 from holon.errors import ConfigError
 from holon.wire.address import parse_url
-from holon.worker.settings import read_settings
+from holon.worker.settings import DEFAULT_PORT, read_settings
 from holon.worker.urls import Urls
 
 
