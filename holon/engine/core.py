@@ -26,7 +26,7 @@ from holon.engine.wakeups import Wakeups
 from holon.engine.watching import Watching
 from holon.engine.workers import Workers
 from holon.ports import Storage, StoreSettings
-from holon.telemetry.metrics import Telemetry
+from holon.telemetry.events import Telemetry
 
 
 @value
@@ -75,9 +75,7 @@ class Engine:
         planner = Planner(needs, settings.max_payload)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
-        self.workers = Workers(
-            store, self.dispatcher, self.touches, results, needs, contracts, telemetry.metrics, self.fleet
-        )
+        self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts, telemetry, self.fleet)
         self.jobs = Jobs(
             store, self.slots, self.blueprints, contracts, self.dispatcher, fusing, settings.max_payload, telemetry
         )
@@ -89,7 +87,7 @@ class Engine:
             self.dispatcher,
             fusing,
             store_settings.max_deliveries,
-            telemetry.metrics,
+            telemetry,
         )
         self._executor = Executor(tools, store_settings.claim)
         self.watching = Watching(store, self.jobs, settings.watch_idle / 1000)

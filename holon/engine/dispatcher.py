@@ -11,7 +11,7 @@ from itertools import islice
 from holon.domain.matching import Need, Offering, fits
 from holon.errors import StoreUnavailable
 from holon.ports import Leased, Leases, Offer, Seat, Stop, WorkerConnection
-from holon.telemetry.metrics import Telemetry
+from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,12 @@ class Dispatcher:
 
     Arguments:
         store: what leases.
-        telemetry: where offers are counted, and their attempts traced.
+        telemetry: where offers are told.
     """
 
     def __init__(self, store: Leases, telemetry: Telemetry) -> None:
         self._store = store
-        self._metrics = telemetry.metrics
-        self._tracing = telemetry.tracing
+        self._telemetry = telemetry
         self._sessions: dict[str, Session] = {}
         self._needs: dict[str, Need] = {}
         self._fitting: dict[str, dict[str, Session]] = {}
@@ -236,8 +235,7 @@ class Dispatcher:
                 self.undelivered += offers
             else:
                 session.leases.update({offer.lease_id: offer for offer in offers})
-                self._metrics.offers.add(by=len(offers))
-                session.connection.offer(self._tracing.offered(offers))
+                session.connection.offer(self._telemetry.offered(offers))
         for key in leased.left:
             self._tell(key)
 
@@ -245,7 +243,7 @@ class Dispatcher:
         """A lease no longer counts against a session's credits."""
         session.leases.pop(lease_id, None)
         session.accepted.discard(lease_id)
-        self._tracing.freed(lease_id)
+        self._telemetry.tracing.freed(lease_id)
         self._reopen(session)
         self._freed.set()
 

@@ -20,7 +20,7 @@ from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
 from holon.engine.blueprints import Blueprints
 from holon.errors import HolonError
-from holon.telemetry.metrics import Telemetry
+from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,7 @@ class Handlers:
         self._blueprints = blueprints
         self._limits = limits
         self._now = now
-        self._metrics = telemetry.metrics
-        self._tracing = telemetry.tracing
+        self._telemetry = telemetry
         self._prompt: set[tuple[str, str]] = set()
         self.waiting = 0
 
@@ -122,7 +121,7 @@ class Handlers:
         # What a handler changes counts only if its step is stored: it works on a copy.
         initial_data, state_history = orjson.loads(orjson.dumps((job.initial_data, job.state_history)))
         actions = ActionFactory()
-        span = self._tracing.step(job)
+        span = self._telemetry.tracing.step(job)
         try:
             state = self._state(job)
             context = JobContext(
@@ -168,7 +167,7 @@ class Handlers:
         return state
 
     def _raised(self, job: Job, error: BaseException, took: int, before: tuple[HistoryEvent, ...]) -> Change:
-        self._metrics.handler_failures.add(job.blueprint)
+        self._telemetry.metrics.handler_failures.add(job.blueprint)
         ours = isinstance(error, HolonError)
         code = error.code if isinstance(error, HolonError) else "HANDLER_ERROR"
         message = error.message if isinstance(error, HolonError) else f"{type(error).__name__}: {error}"

@@ -23,7 +23,7 @@ from holon.engine.slots import Slots, Wanted
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
 from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.randomness import random_id
-from holon.telemetry.metrics import Telemetry
+from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +92,7 @@ class Jobs:
         self._dispatcher = dispatcher
         self._fusing = fusing
         self._max_payload = max_payload
-        self._metrics = telemetry.metrics
-        self._tracing = telemetry.tracing
+        self._telemetry = telemetry
 
     async def create(self, owner: str, asked: Creating) -> Accepted:
         """Create a job; it is durable when this returns.
@@ -117,7 +116,7 @@ class Jobs:
         text = encode(data, self._max_payload, "initial_data")
         now = self._store.now()
         job_id = f"0-{random_id()}"
-        span = self._tracing.job(job_id, blueprint.name, asked.trace)
+        span = self._telemetry.tracing.job(job_id, blueprint.name, asked.trace)
         job = Job(
             id=job_id,
             blueprint=blueprint.name,
@@ -141,7 +140,7 @@ class Jobs:
                 f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
             )
         if creation is Creation.CREATED:
-            self._metrics.created.add(blueprint.name)
+            self._telemetry.created(job)
         return Accepted(job_id, creation is Creation.EXISTING)
 
     async def _write(self, new: NewJob) -> tuple[str, Creation]:
@@ -167,7 +166,7 @@ class Jobs:
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
         if reply.jobs[0][1] is Creation.CREATED:
             self._fusing.mirror.keep(plan.step.job)
-            self._metrics.written(plan.step.job, self._store.now())
+            self._telemetry.written(plan.step.job, self._store.now())
             await self._dispatcher.wait_without(seats, plan.needs)
         return reply.jobs[0]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from holon.domain.matching import Need
 from holon.domain.retries import retry_after
-from holon.domain.task import CANCELLED, CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy
+from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy, job_of
 from holon.domain.value import value
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher, Session
@@ -21,14 +21,11 @@ from holon.engine.planning import Plan
 from holon.engine.slots import Slots, Wanted
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import Completed, Result, Seat, Storage, Superseded
-from holon.telemetry.metrics import Telemetry
+from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
-
-# Statuses of a blueprint's own are counted together.
-_KNOWN = {SUCCESS: SUCCESS, FAILURE: FAILURE, CANCELLED: CANCELLED}
 
 
 @value
@@ -94,8 +91,7 @@ class Results:
         self._contracts = contracts
         self._fusing = fusing
         self._max_payload = max_payload
-        self._metrics = telemetry.metrics
-        self._tracing = telemetry.tracing
+        self._telemetry = telemetry
 
     async def complete(
         self, session: Session, reported: Sequence[Reported], output_contracts: Mapping[str, str]
@@ -150,7 +146,7 @@ class Results:
         try:
             reply = await self._complete(session, results, plans, wanted.n, seats)
             wanted.claims = reply.claims
-            self._tell(results, plans, reply)
+            self._tell(session, results, plans, reply)
         finally:
             if reply is not None:
                 for result in results:
@@ -158,24 +154,15 @@ class Results:
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
         for lease_id in reply.landed:
             self._fusing.mirror.keep(plans[lease_id].step.job)
-            self._metrics.written(plans[lease_id].step.job, self._store.now())
+            self._telemetry.written(plans[lease_id].step.job, self._store.now())
         await self._dispatcher.wait_without(seats, needs)
         return reply
 
-    def _tell(self, results: Sequence[Result], plans: Mapping[str, Plan], reply: Completed) -> None:
+    def _tell(self, session: Session, results: Sequence[Result], plans: Mapping[str, Plan], reply: Completed) -> None:
         for result, superseded in zip(results, reply.verdicts, strict=True):
-            outcome = result.outcome
-            if superseded is not None:
-                self._metrics.ignored.add(superseded.value)
-                self._metrics.results.add("superseded")
-                self._tracing.ended(result.lease_id, outcome.status, superseded.value)
-                continue
-            self._metrics.results.add(
-                "retried" if result.retry_after is not None else _KNOWN.get(outcome.status, "custom")
-            )
-            self._tracing.ended(result.lease_id, outcome.status, outcome.error.code if outcome.error else "")
+            self._telemetry.ended(result, superseded, session.worker_id, job_of(result.task_id))
             if result.lease_id in reply.landed:
-                self._metrics.outcome(plans[result.lease_id].step.job.blueprint, outcome)
+                self._telemetry.metrics.outcome(plans[result.lease_id].step.job.blueprint, result.outcome)
 
     async def _complete(
         self,

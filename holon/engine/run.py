@@ -21,7 +21,7 @@ from holon.engine.planning import Planner
 from holon.engine.slots import Slots
 from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Claim, Committed, Storage
-from holon.telemetry.metrics import EngineMetrics
+from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Tools:
     dispatcher: Dispatcher
     fusing: Fusing
     max_deliveries: int
-    metrics: EngineMetrics
+    telemetry: Telemetry
 
 
 class Run:
@@ -107,7 +107,7 @@ class Run:
             details = decode(event.outcome.error.details, "the details of an error") if event.outcome.error else None
         change = machine.react(self._job, event, data, details, self._now())
         if change is not None and isinstance(event, TaskEnded):
-            self._tools.metrics.outcome(self._job.blueprint, event.outcome)
+            self._tools.telemetry.metrics.outcome(self._job.blueprint, event.outcome)
         return change
 
     async def _branches(self, job: Job) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Run:
         branches = await self._tools.store.branches(job.id, job.aggregates)
         if not job.failures:
             for _, outcome in branches:
-                self._tools.metrics.outcome(job.blueprint, outcome)
+                self._tools.telemetry.metrics.outcome(job.blueprint, outcome)
         return {
             task_id: machine.branch_result(
                 job.id,
@@ -156,12 +156,12 @@ class Run:
         finally:
             tools.dispatcher.settle(seats, reply.leased if reply is not None else None)
         if reply.conflict:
-            tools.metrics.void.add()
+            tools.telemetry.metrics.void.add()
             log.warning(
                 "job %s: another node took its claim over; this run is void", step.job.id, extra={"job_id": step.job.id}
             )
             return False
-        tools.metrics.written(step.job, self._now())
+        tools.telemetry.written(step.job, self._now())
         await tools.dispatcher.wait_without(seats, plan.needs)
         if not reply.cancel_pending:
             tools.fusing.mirror.keep(step.job)

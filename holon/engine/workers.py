@@ -20,7 +20,7 @@ from holon.engine.results import Answer, Reported, Results
 from holon.engine.touches import Touches, lease_of
 from holon.errors import StoreUnavailable
 from holon.ports import LeaseRef, Leases, Offer, Opened, Opening, Progress, Superseded, WorkerConnection
-from holon.telemetry.metrics import EngineMetrics
+from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Workers:
         results: Results,
         needs: Needs,
         contracts: Contracts,
-        metrics: EngineMetrics,
+        telemetry: Telemetry,
         fleet: Fleet,
     ) -> None:
         self._store = store
@@ -82,7 +82,7 @@ class Workers:
         self._results = results
         self._needs = needs
         self._contracts = contracts
-        self._metrics = metrics
+        self._telemetry = telemetry
         self._fleet = fleet
         self._draining = False
 
@@ -196,7 +196,7 @@ class Workers:
         """A worker gives a task back without an outcome; False when it holds no such lease."""
         lease = self._held(member, task_id, lease_id)
         if lease is not None:
-            self._metrics.handbacks.add()
+            self._telemetry.handed_back(lease)
             self._dispatcher.freed(member.session, lease_id)
             self._touches.hand_back(lease, avoid=avoid)
         return lease is not None

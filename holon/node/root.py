@@ -31,8 +31,8 @@ from holon.security.access import TokenGate
 from holon.security.tls import ServerCredentials, load_server_credentials
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
+from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
-from holon.telemetry.metrics import Telemetry
 from holon.telemetry.tracing import Tracing, tracing_to
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.worker_door import WorkerDoor

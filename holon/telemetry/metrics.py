@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from holon.domain.job import Job, Status
 from holon.domain.task import DISPATCH_TIMEOUT, RESULT_TIMEOUT, TIMEOUT_ERROR, Outcome
 from holon.telemetry.series import Counter, Histogram
-from holon.telemetry.tracing import Tracing
 
 # Seconds: of calls, and of jobs.
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -83,11 +80,3 @@ class StreamMetrics:
         self.received = Counter("holon_stream_frames_received", "Messages that workers sent.")
         self.sent = Counter("holon_stream_frames_sent", "Messages that were sent to workers.")
         self.refusals = Counter("holon_stream_refusals", "Messages of workers that were refused, and why.", "reason")
-
-
-@dataclass(frozen=True, slots=True)
-class Telemetry:
-    """What the engine tells of itself while it runs."""
-
-    metrics: EngineMetrics = field(default_factory=EngineMetrics)
-    tracing: Tracing = field(default_factory=Tracing)

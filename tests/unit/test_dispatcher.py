@@ -6,7 +6,7 @@ from typing import Any
 
 from holon.domain.matching import Need, Offering
 from holon.engine.dispatcher import Dispatcher, Session
-from holon.telemetry.metrics import Telemetry
+from holon.telemetry.events import Telemetry
 
 SKILL = (Offering("t"),)
 

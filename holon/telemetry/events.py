@@ -1,0 +1,96 @@
+"""Telemetry: what happens to jobs and tasks in the engine, each thing told once: counted, traced and logged.
+
+A job makes a few lines at DEBUG, which at thousands of jobs a second only somebody who asks for them wants; one that
+fails makes one at WARNING.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from holon.domain.job import Job, Status
+from holon.domain.task import CANCELLED, FAILURE, SUCCESS
+from holon.ports import LeaseRef, Offer, Result, Superseded
+from holon.telemetry.metrics import EngineMetrics
+from holon.telemetry.tracing import Tracing
+
+log = logging.getLogger("holon.engine")
+
+_FAILED = (Status.FAILED, Status.QUARANTINED)
+# Statuses of a blueprint's own are counted together.
+_KNOWN = {SUCCESS: SUCCESS, FAILURE: FAILURE, CANCELLED: CANCELLED}
+
+
+class Telemetry:
+    """What the engine tells of itself while it runs.
+
+    Arguments:
+        metrics: where it is counted.
+        tracing: where it is traced.
+    """
+
+    def __init__(self, metrics: EngineMetrics | None = None, tracing: Tracing | None = None) -> None:
+        self.metrics = metrics or EngineMetrics()
+        self.tracing = tracing or Tracing()
+
+    def created(self, job: Job) -> None:
+        """A job was created."""
+        self.metrics.created.add(job.blueprint)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("job %s of %s is created", job.id, job.blueprint, extra={"job_id": job.id})
+
+    def written(self, job: Job, now: int) -> None:
+        """A step was written; this is its job after it, and the time in epoch milliseconds."""
+        self.metrics.written(job, now)
+        if not job.status.terminal:
+            return
+        if job.status in _FAILED:
+            why = f"{job.error.code}: {job.error.message}" if job.error is not None else "no reason given"
+            facts = {"job_id": job.id}
+            log.warning("job %s of %s is %s: %s", job.id, job.blueprint, job.status.value, why, extra=facts)
+        elif log.isEnabledFor(logging.DEBUG):
+            log.debug("job %s of %s is %s", job.id, job.blueprint, job.status.value, extra={"job_id": job.id})
+
+    def offered(self, offers: Sequence[Offer]) -> Sequence[Offer]:
+        """These go to their workers now: as they are to be sent."""
+        self.metrics.offers.add(by=len(offers))
+        if log.isEnabledFor(logging.DEBUG):
+            for one in offers:
+                facts = {
+                    "job_id": one.job_id,
+                    "task_id": one.task_id,
+                    "worker_id": one.worker_id,
+                    "lease_id": one.lease_id,
+                }
+                log.debug("task %s goes to worker %s, attempt %d", one.task_id, one.worker_id, one.attempt, extra=facts)
+        return self.tracing.offered(offers)
+
+    def ended(self, result: Result, superseded: Superseded | None, worker_id: str, job_id: str) -> None:
+        """A worker's result was taken, or not: why."""
+        outcome = result.outcome
+        if superseded is not None:
+            self.metrics.ignored.add(superseded.value)
+            self.metrics.results.add("superseded")
+            error = superseded.value
+        else:
+            retried = result.retry_after is not None
+            self.metrics.results.add("retried" if retried else _KNOWN.get(outcome.status, "custom"))
+            error = outcome.error.code if outcome.error is not None else ""
+        self.tracing.ended(result.lease_id, outcome.status, error)
+        if log.isEnabledFor(logging.DEBUG):
+            facts = {
+                "job_id": job_id,
+                "task_id": result.task_id,
+                "worker_id": worker_id,
+                "lease_id": result.lease_id,
+            }
+            how = f"{outcome.status} ({error})" if error else outcome.status
+            log.debug("task %s of worker %s has ended: %s", result.task_id, worker_id, how, extra=facts)
+
+    def handed_back(self, lease: LeaseRef) -> None:
+        """An offer or a task came back without a result."""
+        self.metrics.handbacks.add()
+        if log.isEnabledFor(logging.DEBUG):
+            facts = {"task_id": lease.task_id, "worker_id": lease.worker_id, "lease_id": lease.lease_id}
+            log.debug("task %s comes back from worker %s", lease.task_id, lease.worker_id, extra=facts)
