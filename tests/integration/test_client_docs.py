@@ -1,0 +1,85 @@
+"""The examples of docs/client.md run, against a node."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from holon import Blueprint
+from holon.context import ActionFactory
+from holon.testing import RunningNode, running_node
+
+PAGE = Path(__file__).parents[2] / "docs" / "client.md"
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+CLIENT = 'Client("grpcs://node.example:7701", token="…", ca="ca.pem")'
+PROGRAM = f"""
+import asyncio
+from holon.client import Client
+
+async def main():
+    async with {CLIENT} as client:
+{{}}
+
+asyncio.run(main())
+"""
+
+
+double = Blueprint("double", api_endpoint="/double")
+
+
+@double.handler("start", is_start=True)
+async def ask(initial_data: dict[str, int], actions: ActionFactory) -> None:
+    actions.dispatch_task("double", initial_data, transitions={"success": "end"})
+
+
+@double.handler("end", is_end=True)
+async def doubled() -> None: ...
+
+
+waiting = Blueprint("waiting", api_endpoint="/waiting")
+
+
+@waiting.handler(is_start=True)
+async def start(actions: ActionFactory) -> None:
+    actions.dispatch_task("nobody-has-this", {}, transitions={"success": "end"})
+
+
+@waiting.handler(is_end=True)
+async def end() -> None: ...
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[RunningNode]:
+    async with running_node(double, waiting) as node:
+        worker = node.new_worker("worker-1")
+        worker.skill("double")(twice)
+        async with worker:
+            await worker.ready()
+            yield node
+
+
+def twice(n: int) -> dict[str, int]:
+    return {"twice": 2 * n}
+
+
+def test_there_are_examples_of_every_part() -> None:
+    assert len(EXAMPLES) >= 6
+    assert CLIENT in EXAMPLES[0]
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+async def test_each_example_runs(node: RunningNode, number: int) -> None:
+    example = EXAMPLES[number]
+    program = example if "asyncio.run(" in example else PROGRAM.format(textwrap.indent(example, " " * 8))
+    here = f"Client({f'grpcs://localhost:{node.ports.client}'!r}, {node.token!r}, {str(node.folder / 'ca.pem')!r})"
+    assert CLIENT in program
+    command = [sys.executable, "-W", "error", "-c", program.replace(CLIENT, here)]
+    ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
