@@ -82,9 +82,12 @@ class Connection(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes, whatever is under way
         """The client sends no more, and may still read: whole requests get their answers, and then it ends."""
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete or (cycle.more_body and not self.pipeline):
+        if cycle is None or cycle.response_complete or cycle.disconnected:
             return False
-        self._refuse(malformed())
+        if not self._ending:
+            if cycle.more_body and not self.pipeline:
+                return False
+            self._refuse(malformed())
         return True
 
     def _has_large_head(self) -> bool:
