@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from holon.domain.events import HistoryEvent
@@ -13,7 +13,7 @@ from holon.errors import HolonError
 from holon.ports import JobRecord
 
 # Who is further behind than this reads from the store.
-TAIL = 128
+TAIL = 64
 
 
 # Compared as the objects that they are: a door makes a message of each once, however many watchers it goes to.
@@ -97,6 +97,8 @@ class Feed:
     def take(self, record: JobRecord, message: str, lines: Sequence[tuple[int, HistoryEvent]]) -> None:
         """A new reading: the job, and the lines that came since the last one, as far as the tail is long."""
         job = record.job
+        # What handlers work on is large, and no watcher sees it.
+        record = replace(record, job=replace(job, initial_data={}, state_history={}))
         if lines and lines[0][0] != self.sequence + 1:
             self._tail.clear()
         self._tail.extend(Happened(number, event) for number, event in lines)

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 # Of so many workers that are gone it is remembered that they were drained, in case they come back.
 MAX_DRAINED = 10_000
+MAX_REASON = 256
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ class Fleet:
         if len(self._drained) > MAX_DRAINED:
             self._drained.popitem(last=False)
         present.session.taking = False
-        log.info("worker %s is drained: %s", worker_id, reason or "no reason given", extra={"worker_id": worker_id})
+        log.info("worker %s is drained: %r", worker_id, reason[:MAX_REASON], extra={"worker_id": worker_id})
         return _view(present)
 
     def undrain(self, worker_id: str) -> WorkerView:

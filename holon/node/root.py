@@ -138,7 +138,7 @@ class Node:
             reason: for the log.
         """
         if not self._stop.is_set():
-            log.info("asked to drain: %s", reason or "no reason given")
+            log.info("asked to drain: %r", reason[:256])
             self._grace = grace
             self._stop.set()
 
