@@ -70,7 +70,8 @@ class Executor:
         try:
             await self._tools.store.release([(claim.job.id, claim.claim_id)])
         except StoreUnavailable as error:
-            log.warning("job %s: its claim was not released: %s", claim.job.id, error.message)
+            facts = {"job_id": claim.job.id}
+            log.warning("job %s: its claim was not released: %s", claim.job.id, error.message, extra=facts)
 
     async def _keep(self) -> None:
         while True:
@@ -86,4 +87,5 @@ class Executor:
                 continue
             for (job_id, _), ours in zip(long, kept, strict=True):
                 if not ours:
-                    log.warning("job %s: its claim was lost; what its handler decides is void", job_id)
+                    facts = {"job_id": job_id}
+                    log.warning("job %s: its claim was lost; what its handler decides is void", job_id, extra=facts)

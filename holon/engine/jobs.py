@@ -151,7 +151,8 @@ class Jobs:
                     return await self._write_with_step(new, plan, wanted)
                 except InvalidArgument:
                     # What was decided cannot be stored; the longer way makes that the handler's failure.
-                    log.debug("job %s: its first step cannot be stored with it", new.job.id)
+                    facts = {"job_id": new.job.id}
+                    log.debug("job %s: its first step cannot be stored with it", new.job.id, extra=facts)
             reply = await self._store.create_jobs([new], wanted.n)
             wanted.claims = reply.claims
             return reply.jobs[0]

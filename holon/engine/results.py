@@ -108,7 +108,8 @@ class Results:
                 plans = self._plans(session, reported, checked, results)
                 reply = await self._write(session, results, plans, wanted)
         except StoreUnavailable as error:
-            log.warning("results of %s were not stored: %s", session.worker_id, error.message)
+            facts = {"worker_id": session.worker_id}
+            log.warning("results of worker %s were not stored: %s", session.worker_id, error.message, extra=facts)
             return [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in reported]
         return [
             Answer(one.task_id, one.lease_id, superseded, None if superseded else what.broken)
@@ -180,7 +181,10 @@ class Results:
                 return await self._store.complete(with_steps, session.worker_id, want, seats)
             except InvalidArgument as error:
                 # A state that cannot be stored: without steps, it is found again and made its handler's failure.
-                log.debug("results of %s are stored without steps: %s", session.worker_id, error.message)
+                facts = {"worker_id": session.worker_id}
+                log.debug(
+                    "results of worker %s are stored without steps: %s", session.worker_id, error.message, extra=facts
+                )
         return await self._store.complete(results, session.worker_id, want, seats)
 
     def _checked(self, session: Session, one: Reported, output_contracts: Mapping[str, str]) -> _Checked:

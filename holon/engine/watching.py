@@ -195,7 +195,8 @@ class Watching:
                 if feed.seen is not None:
                     await self._read(feed)
         except StoreUnavailable as error:
-            log.warning("cannot look at watched job %s: %s", feed.job_id, error.message)
+            facts = {"job_id": feed.job_id}
+            log.warning("cannot look at watched job %s: %s", feed.job_id, error.message, extra=facts)
             self.changed((feed.job_id,))
             return error.retry_after or RETRY_S
         except Exception:

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
+from holon.telemetry.behind import LinesBehind
+
 FIELDS = ("job_id", "task_id", "worker_id", "lease_id", "session_id", "match_key")
 
 
@@ -25,15 +27,15 @@ class JsonLines(logging.Formatter):
             "levelname": record.levelname,
             "name": record.name,
             "message": record.getMessage(),
+            **_fields_of(record),
         }
-        line |= {name: str(value) for name in FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line).decode()
 
 
 class TextLines(logging.Formatter):
-    """Records as text for people; control characters in messages are shown as escapes."""
+    """Records as text for people, with the ids that the message does not tell; control characters are escaped."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
@@ -43,13 +45,19 @@ class TextLines(logging.Formatter):
         return datetime.fromtimestamp(record.created, self._zone).isoformat(timespec="milliseconds")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        line = super().formatMessage(record)
+        ids = [f" {name}={value}" for name, value in _fields_of(record).items() if value not in line]
         return "".join(
-            one if one.isprintable() else one.encode("unicode_escape").decode() for one in super().formatMessage(record)
+            one if one.isprintable() else one.encode("unicode_escape").decode() for one in "".join((line, *ids))
         )
 
 
+def _fields_of(record: logging.LogRecord) -> dict[str, str]:
+    return {name: str(value) for name in FIELDS if (value := getattr(record, name, None)) is not None}
+
+
 def set_up_logging(level: str, form: str, zone: str) -> None:
-    """Send the log to standard error; replaces what was set up before.
+    """Send the log to standard error, from a thread of its own; replaces what was set up before.
 
     Arguments:
         level: the least severe level that is shown, such as `INFO`.
@@ -57,8 +65,11 @@ def set_up_logging(level: str, form: str, zone: str) -> None:
         zone: the time zone of its times, such as `Europe/Moscow`.
     """
     formatter = JsonLines(ZoneInfo(zone)) if form == "json" else TextLines(ZoneInfo(zone))
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LinesBehind(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()
+    for before in root.handlers:
+        if isinstance(before, LinesBehind):
+            before.close()
     root.handlers[:] = [handler]
     root.setLevel(level)

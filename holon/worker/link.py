@@ -217,7 +217,8 @@ class Link:
         previous, self.reports.session = self.reports.session, session
         self._session_id = session.welcome.session_id
         self._ready.set()
-        _log.info("session %s with %s at %s", self._session_id, session.welcome.node_id or "a node", session.url)
+        node, facts = session.welcome.node_id or "a node", {"session_id": self._session_id}
+        _log.info("session %s with %s at %s", self._session_id, node, session.url, extra=facts)
         if previous:
             previous.leave()
         if session.welcome.catalog_needed:
@@ -260,7 +261,10 @@ class Link:
             if error.replaced:
                 raise error
             if error.too_large and (lease := self.reports.leases.replace_largest()):
-                _log.error("the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id)
+                facts = {"task_id": lease.task_id, "lease_id": lease.lease_id}
+                _log.error(
+                    "the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id, extra=facts
+                )
         ceiling = min(timing.reconnect_longest, timing.reconnect_first * 2 ** min(losses - 1, 30))
         wait = random.uniform(0, ceiling)  # noqa: S311  # no secret: it spreads a fleet
         if isinstance(error, Ended) and error.refused:

@@ -94,7 +94,8 @@ class Reports:
         except ResourceExhausted as error:
             self.session.break_off(error.message)
         except HolonError as error:
-            _log.debug("an update of task %s was not sent: %s", update.task_id, error)
+            facts = {"task_id": update.task_id, "lease_id": update.lease_id}
+            _log.debug("an update of task %s was not sent: %s", update.task_id, error, extra=facts)
 
     def _send_result(self, lease: Lease) -> None:
         kept = self.leases.result(lease)
@@ -121,7 +122,8 @@ class Reports:
             return
         after = error.retry_after.seconds + error.retry_after.nanos / 1e9
         wait = max(after, _LEAST_RETRY) if error.HasField("retry_after") else self._timing.retry_result
-        _log.info("the node cannot take the result of task %s now; again in %.1f s", lease.task_id, wait)
+        facts = {"task_id": lease.task_id, "lease_id": lease.lease_id}
+        _log.info("the node cannot take the result of task %s now; again in %.1f s", lease.task_id, wait, extra=facts)
         if timer := self._retries.pop(lease, None):
             timer.cancel()
         self._retries[lease] = asyncio.get_running_loop().call_later(wait, self._repeat, lease)

@@ -164,7 +164,13 @@ class Runner:
         """The handler did not stop in time: its task ends without it, and its slot is lost until it returns."""
         call.outlived = True
         self._outliving += 1
-        _log.warning("%r goes on after its stop (%s); its slot is lost until it returns", call, call.stopping)
+        _log.warning(
+            "task %s: its handler %s goes on after its stop (%s); its slot is lost until it returns",
+            call.lease.task_id,
+            call.skill.name,
+            call.stopping,
+            extra={"job_id": call.offer.job_id, "task_id": call.lease.task_id, "lease_id": call.lease.lease_id},
+        )
         # Before the final word: that one frees a credit, which the slot cannot honour.
         self._link.set_credits(self._slots - self._outliving)
         self._end(call, cancelled())

@@ -76,7 +76,12 @@ class Outgoing:
                     offer.task_id,
                     offer.worker_id,
                     error.message,
-                    extra={"task_id": offer.task_id, "worker_id": offer.worker_id},
+                    extra={
+                        "job_id": offer.job_id,
+                        "task_id": offer.task_id,
+                        "worker_id": offer.worker_id,
+                        "lease_id": offer.lease_id,
+                    },
                 )
                 self._give_back(offer.task_id, offer.lease_id, avoid=True)
             except HolonError as error:

@@ -1,0 +1,82 @@
+"""Lines that are written from behind: in order, and never at the cost of whoever logs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import time
+
+from holon.telemetry.behind import LinesBehind
+
+
+def record(message: str) -> logging.LogRecord:
+    return logging.LogRecord("holon", logging.INFO, "", 0, message, (), None)
+
+
+class Slow(io.StringIO):
+    """A stream whose first write waits until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Event()
+        self.go_on = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.began.set()
+        self.go_on.wait(30)
+        return super().write(text)
+
+
+def test_lines_are_written_in_their_order() -> None:
+    stream = io.StringIO()
+    handler = LinesBehind(stream)
+    for number in range(100):
+        handler.handle(record(str(number)))
+    handler.close()
+    assert stream.getvalue().split() == [str(number) for number in range(100)]
+
+
+def test_who_logs_does_not_wait_for_who_reads_and_what_is_lost_is_told() -> None:
+    stream = Slow()
+    handler = LinesBehind(stream, most=3)
+    handler.handle(record("first"))
+    assert stream.began.wait(30)
+    began = time.monotonic()
+    for number in range(10):
+        handler.handle(record(str(number)))
+    assert time.monotonic() - began < 1
+    stream.go_on.set()
+    handler.close()
+    assert stream.getvalue().splitlines() == [
+        "first",
+        "0",
+        "1",
+        "2",
+        "7 lines of the log are lost: whoever reads it is too slow",
+    ]
+
+
+class Gone(io.StringIO):
+    """A stream whose reader is gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_stream_that_nobody_reads_any_more_ends_the_log_and_nothing_else() -> None:
+    handler = LinesBehind(Gone())
+    handler.handle(record("to nobody"))
+    began = time.monotonic()
+    handler.close()
+    handler.handle(record("more"))
+    assert time.monotonic() - began < 1
+
+
+def test_a_log_call_that_is_wrong_does_not_end_its_caller() -> None:
+    stream = io.StringIO()
+    handler = LinesBehind(stream)
+    handler.handle(logging.LogRecord("holon", logging.INFO, "", 0, "%d", ("no number",), None))
+    handler.handle(record("next"))
+    handler.close()
+    assert stream.getvalue() == "next\n"

@@ -1,0 +1,125 @@
+"""The log: a line for each record, with ids as fields of their own, and times in the zone that was asked for."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from holon.telemetry.log import FIELDS, JsonLines, TextLines, set_up_logging
+
+REPOSITORY = Path(__file__).parents[2]
+LOGS = [*sorted((REPOSITORY / "holon").rglob("*.py")), *sorted((REPOSITORY / "transports").rglob("*.py"))]
+# What a message calls somebody, and the field that then says who.
+NAMED = {"job": "job_id", "task": "task_id", "worker": "worker_id", "session": "session_id"}
+
+
+def record(message: str, level: int = logging.INFO, **fields: object) -> logging.LogRecord:
+    made = logging.LogRecord("holon.engine", level, "", 0, message, (), None)
+    made.created = 1_790_000_000.25
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_a_json_line_has_the_zones_offset_and_ids_as_fields() -> None:
+    line = JsonLines(ZoneInfo("Europe/Moscow")).format(record("hello", job_id="0-a", worker_id="w1", other="x"))
+    assert json.loads(line) == {
+        "asctime": "2026-09-21T17:13:20.250+03:00",
+        "levelname": "INFO",
+        "name": "holon.engine",
+        "message": "hello",
+        "job_id": "0-a",
+        "worker_id": "w1",
+    }
+
+
+def test_a_message_with_line_ends_is_still_one_line_in_both_formats() -> None:
+    for formatter in (JsonLines(ZoneInfo("UTC")), TextLines(ZoneInfo("UTC"))):
+        assert len(formatter.format(record('a\r\n{"level": "forged"}\x1b[2J')).splitlines()) == 1
+
+
+def test_a_text_line_has_the_ids_as_well() -> None:
+    line = TextLines(ZoneInfo("UTC")).format(record("hello", job_id="0-a", lease_id="l\n1"))
+    assert line == "2026-09-21T14:13:20.250+00:00 INFO    holon.engine: hello job_id=0-a lease_id=l\\n1"
+
+
+def test_an_exception_is_in_its_line() -> None:
+    try:
+        raise ValueError("no luck")
+    except ValueError:
+        made = record("failed", logging.ERROR)
+        made.exc_info = sys.exc_info()
+    line = json.loads(JsonLines(ZoneInfo("UTC")).format(made))
+    assert "ValueError: no luck" in line["exception"]
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    yield logger
+    logger.handlers[:], logger.level = handlers, level
+
+
+def test_what_is_below_the_level_is_not_shown(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("WARNING", "json", "UTC")
+    logging.getLogger("holon.engine").info("quiet")
+    logging.getLogger("holon.engine").warning("loud")
+    root.handlers[0].flush()
+    [line] = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["message"] == "loud"
+
+
+def calls() -> Iterator[tuple[str, str, set[str]]]:
+    """Every call of a logger: where it is, its message, and the fields that it names; `*` where they come from afar."""
+    for path in LOGS:
+        if "rxon" in path.parts:
+            continue
+        for scope in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
+                facts = {
+                    target.id: node.value
+                    for node in ast.walk(scope)
+                    if isinstance(node, ast.Assign)
+                    for target in node.targets
+                    if isinstance(target, ast.Name)
+                }
+                for node in ast.walk(scope):
+                    found = logged(node, facts)
+                    if found is not None:
+                        yield f"{path.relative_to(REPOSITORY)} {scope.name}", *found
+
+
+def logged(node: ast.AST, facts: dict[str, ast.expr]) -> tuple[str, set[str]] | None:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+        return None
+    if not (isinstance(node.func.value, ast.Name) and node.func.value.id in ("log", "_log")):
+        return None
+    message = next((one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)), "")
+    extra = next((one.value for one in node.keywords if one.arg == "extra"), None)
+    if isinstance(extra, ast.Name):
+        extra = facts.get(extra.id, extra)
+    if isinstance(extra, ast.Dict):
+        return message, {str(key.value) for key in extra.keys if isinstance(key, ast.Constant)}
+    return message, {"*"} if extra is not None else set()
+
+
+def test_every_message_that_names_a_job_task_worker_or_session_has_it_as_a_field() -> None:
+    found = list(calls())
+    assert len(found) > 40
+    lacking = [
+        (where, message)
+        for where, message, fields in found
+        for word in re.findall(r"\b(job|task|worker|session) %s", message)
+        if "*" not in fields and NAMED[word] not in fields
+    ]
+    assert lacking == []
+    assert {name for _, _, fields in found for name in fields} <= {*FIELDS, "*"}
