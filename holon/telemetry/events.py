@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from holon.domain.job import Job, Status
+from holon.domain.job import Job
 from holon.domain.task import CANCELLED, FAILURE, SUCCESS
 from holon.ports import LeaseRef, Offer, Result, Superseded
-from holon.telemetry.metrics import EngineMetrics
+from holon.telemetry.metrics import FAILED, EngineMetrics
 from holon.telemetry.tracing import Tracing
 
 log = logging.getLogger("holon.engine")
 
-_FAILED = (Status.FAILED, Status.QUARANTINED)
 # Statuses of a blueprint's own are counted together.
 _KNOWN = {SUCCESS: SUCCESS, FAILURE: FAILURE, CANCELLED: CANCELLED}
 
@@ -42,12 +41,13 @@ class Telemetry:
 
     def written(self, job: Job, now: int) -> None:
         """A step was written; this is its job after it, and the time in epoch milliseconds."""
-        self.metrics.written(job, now)
+        self.metrics.steps.add(job.blueprint)
         if not job.status.terminal:
             return
-        if job.status in _FAILED:
-            why = f"{job.error.code}: {job.error.message}" if job.error is not None else "no reason given"
-            facts = {"job_id": job.id}
+        self.metrics.over(job, now)
+        error = job.error
+        if error is not None and job.status in FAILED:
+            why, facts = f"{error.code}: {error.message}", {"job_id": job.id}
             log.warning("job %s of %s is %s: %s", job.id, job.blueprint, job.status.value, why, extra=facts)
         elif log.isEnabledFor(logging.DEBUG):
             log.debug("job %s of %s is %s", job.id, job.blueprint, job.status.value, extra={"job_id": job.id})

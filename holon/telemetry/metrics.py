@@ -12,7 +12,7 @@ LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.
 GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _TIMEOUTS = {DISPATCH_TIMEOUT: "dispatch", RESULT_TIMEOUT: "result", TIMEOUT_ERROR: "execution"}
-_FAILED = (Status.FAILED, Status.QUARANTINED)
+FAILED = (Status.FAILED, Status.QUARANTINED)
 
 
 class EngineMetrics:
@@ -41,15 +41,13 @@ class EngineMetrics:
         for figure in (self.created, self.failed, self.steps):
             figure.add(blueprint, by=0)
 
-    def written(self, job: Job, now: int) -> None:
-        """A step was written; this is its job after it, and the time in epoch milliseconds."""
-        self.steps.add(job.blueprint)
-        if job.status.terminal:
-            self.ended.add(job.blueprint, job.status.value)
-            if job.status in _FAILED:
-                self.failed.add(job.blueprint)
-            if job.created_at:
-                self.duration.observe((now - job.created_at) / 1000, job.blueprint)
+    def over(self, job: Job, now: int) -> None:
+        """A job has ended, at this time in epoch milliseconds."""
+        self.ended.add(job.blueprint, str(job.status))
+        if job.error is not None and job.status in FAILED:
+            self.failed.add(job.blueprint)
+        if job.created_at:
+            self.duration.observe((now - job.created_at) / 1000, job.blueprint)
 
     def outcome(self, blueprint: str, outcome: Outcome) -> None:
         """A job learns how a task of its ended, for good."""

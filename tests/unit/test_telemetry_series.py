@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from holon.domain.job import Job, Status
+from holon.domain.job import Job, JobError, Status
 from holon.domain.task import DISPATCH_TIMEOUT, FAILURE, RESULT_TIMEOUT, SUCCESS, TIMEOUT_ERROR, Outcome
+from holon.telemetry.events import Telemetry
 from holon.telemetry.exposition import Exposition
 from holon.telemetry.metrics import EngineMetrics
 from holon.telemetry.series import MOST, OTHER, Counter, Histogram
@@ -71,13 +72,15 @@ def test_a_gauge_is_read_when_it_is_asked_for() -> None:
 
 
 def job(status: Status, created_at: int = 1_000) -> Job:
-    return Job("0-a", "bp", "ann", {}, "start", status=status, created_at=created_at)
+    error = None if status is Status.FINISHED or not status.terminal else JobError("CODE", "why")
+    return Job("0-a", "bp", "ann", {}, "start", status=status, created_at=created_at, error=error)
 
 
 def test_a_job_that_ends_is_counted_once_and_its_time_noted() -> None:
-    metrics = EngineMetrics()
-    metrics.written(job(Status.WAITING_FOR_WORKER), 1_100)
-    metrics.written(job(Status.FINISHED), 1_500)
+    telemetry = Telemetry()
+    telemetry.written(job(Status.WAITING_FOR_WORKER), 1_100)
+    telemetry.written(job(Status.FINISHED), 1_500)
+    metrics = telemetry.metrics
     assert metrics.steps.values == {("bp",): 2}
     assert metrics.ended.values == {("bp", "finished"): 1}
     assert metrics.failed.values == {}
@@ -87,13 +90,13 @@ def test_a_job_that_ends_is_counted_once_and_its_time_noted() -> None:
 def test_failed_and_quarantined_jobs_are_failed_ones_and_cancelled_ones_are_not() -> None:
     metrics = EngineMetrics()
     for status in (Status.FAILED, Status.QUARANTINED, Status.CANCELLED):
-        metrics.written(job(status), 2_000)
+        metrics.over(job(status), 2_000)
     assert metrics.failed.values == {("bp",): 2}
 
 
 def test_a_job_whose_creation_was_not_noted_has_no_duration() -> None:
     metrics = EngineMetrics()
-    metrics.written(job(Status.FINISHED, created_at=0), 2_000)
+    metrics.over(job(Status.FINISHED, created_at=0), 2_000)
     assert metrics.duration.series == {}
 
 
