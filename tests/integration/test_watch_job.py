@@ -199,6 +199,39 @@ async def test_a_cancel_ends_the_watch(node: Node) -> None:
     assert (await stream.rest())[-1].job.status == "cancelled"
 
 
+async def test_what_changes_nothing_to_be_seen_is_not_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = await node.create()
+    stream = watch(node, job_id)
+    seen = await stream.next()
+    reads = 0
+    read = node.engine.store.job
+
+    async def counted(wanted: str) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(wanted)
+
+    monkeypatch.setattr(node.engine.store, "job", counted)
+    node.engine.watching.changed([job_id])
+    await node.until(lambda: reads > 0)
+    await node.cancel(job_id)
+    told = await stream.rest()
+    assert [one.WhichOneof("update") for one in told] == ["event"] * (len(told) - 1) + ["job"]
+    assert told[0].sequence == seen.sequence + 1
+
+
+async def test_a_sequence_that_was_read_elsewhere_is_known_to_a_watch_at_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await node.create()
+    first = watch(node, job_id)
+    await first.next()
+    monkeypatch.setattr(node.engine.watching, "changed", lambda _: None)
+    await node.cancel(job_id)
+    ended = await node.ended(job_id)
+    assert [one.job for one in await watch(node, job_id, ended.sequence).rest()] == [ended]
+
+
 async def test_nothing_happens_and_the_stream_is_alive() -> None:
     async with a_node(watch_idle=20) as node:
         job_id = await node.create()
