@@ -36,7 +36,7 @@ def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offe
     task.lease_until = now + tables.settings.offer
     task.attempt += 1
     task.attempts = (*task.attempts, Attempt(worker.id, now, None, None))
-    tables.edit(worker).held = {**worker.held, task.lease_id: task.id}
+    tables.take_hold(worker, task.lease_id, task.id)
     queued_changed(tables, task, -1, now)
     tables.arm(task)
     return offer_of(task, now)
@@ -103,7 +103,7 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
             Attempt(worker.id, task.attempts[-1].offered, task.attempts[-1].leased, None),
         )
     task.session_id = worker.session_id
-    tables.edit(worker).held = {**worker.held, task.lease_id: task.id}
+    tables.take_hold(worker, task.lease_id, task.id)
     hold(tables, task, now)
     return True
 

@@ -264,7 +264,10 @@ class TaskRow(Row):
 
 
 class WorkerRow(Row):
-    """A worker's session: how many tasks it may hold, which leases count against that, and what it is to stop."""
+    """A worker's session: how many tasks it may hold, which leases count against that, and what it is to stop.
+
+    `held` alone is changed in place, by the tables, which take that back themselves: a worker may hold thousands.
+    """
 
     __slots__ = ("credits", "held", "id", "live", "session_id", "stops")
 

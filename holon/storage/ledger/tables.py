@@ -210,6 +210,18 @@ class Tables:
         if before != (claimed, alone):
             self._undo.append(lambda: self._set_claimed(job_id, *before))
 
+    def take_hold(self, worker: WorkerRow, lease_id: str, task_id: str) -> None:
+        """A lease counts against its worker's credits from now on."""
+        held = worker.held
+        held[lease_id] = task_id
+        self._undo.append(lambda: held.pop(lease_id, None))
+
+    def lose_hold(self, worker: WorkerRow, lease_id: str) -> None:
+        """A lease no longer counts against its worker's credits."""
+        held = worker.held
+        task_id = held.pop(lease_id)
+        self._undo.append(lambda: held.__setitem__(lease_id, task_id))
+
     # The backlog -----------------------------------------------------------------------------------------------
 
     def enqueue(self, row: TaskRow) -> None:
@@ -227,20 +239,20 @@ class Tables:
         """Take the first task of these queues that does not avoid the worker; it is no longer queued afterwards."""
         skipped: list[tuple[str, tuple[float, int, str]]] = []
         found: TaskRow | None = None
-        open_keys = {key for key in keys if self.waiting.get(key)}
-        while open_keys and found is None:
-            heads = [(head, key) for key in open_keys if (head := self._head(key)) is not None]
-            if not heads:
-                break
-            entry, key = min(heads)
+        heads = [(head, key) for key in keys if self.waiting.get(key) and (head := self._head(key)) is not None]
+        while heads and found is None:
+            first = min(heads) if len(heads) > 1 else heads[0]
+            entry, key = first
             self._pop(key)
             row = self.tasks[entry[2]]
-            if _avoids(row, worker_id, key in only, now):
-                skipped.append((key, entry))
-                if sum(1 for passed, _ in skipped if passed == key) > LOOK_PAST:
-                    open_keys.discard(key)
-            else:
+            if not row.avoid or not _avoids(row, worker_id, key in only, now):
                 found = row
+                break
+            skipped.append((key, entry))
+            heads.remove(first)
+            passed = sum(1 for other, _ in skipped if other == key)
+            if passed <= LOOK_PAST and (following := self._head(key)) is not None:
+                heads.append((following, key))
         for key, entry in skipped:
             self._push(key, entry)
         if found is not None:

@@ -60,7 +60,7 @@ def give_up(tables: Tables, worker_id: str, lease_id: str) -> None:
     """A worker has spoken its final word about a lease: it no longer counts against its credits."""
     worker = tables.workers.get(worker_id)
     if worker is not None and lease_id in worker.held:
-        tables.edit(worker).held = {held: task for held, task in worker.held.items() if held != lease_id}
+        tables.lose_hold(worker, lease_id)
 
 
 def close_attempt(task: TaskRow, now: int) -> None:
