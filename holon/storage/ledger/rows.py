@@ -149,9 +149,12 @@ class JobRow(Row):
 
     def next_time(self) -> int | None:
         """When the job is to be looked at next: its claim is over, its timer fires, or a chunk is to be spawned."""
-        claim = self.claim_until if self.claim_id else None
-        times = (claim, self.wake_at, self.spawn_at)
-        return None if self.over else min((time for time in times if time is not None), default=None)
+        if self.over:
+            return None
+        due = self.claim_until if self.claim_id else None
+        if self.wake_at is not None:
+            due = _sooner(due, self.wake_at)
+        return due if self.spawn_at is None else _sooner(due, self.spawn_at)
 
 
 class TaskState(StrEnum):
@@ -249,18 +252,24 @@ class TaskRow(Row):
 
     def next_time(self) -> int | None:
         """When the task is to be looked at next: the first of its limits is reached."""
-        if self.state is TaskState.OVER:
+        state = self.state
+        if state is TaskState.OVER:
             return None
-        times = [self.result_due]
-        if self.unplaced:
-            times.append(self.dispatch_due)
-        if self.state is TaskState.QUEUED:
-            times += [until for _, until, _ in self.avoid]
-        elif self.state is TaskState.BACK_OFF:
-            times.append(self.until)
-        else:
-            times += [self.lease_until, self.execution_due]
-        return min((time for time in times if time is not None), default=None)
+        due = self.result_due
+        if self.dispatch_due is not None and self.unplaced:
+            due = _sooner(due, self.dispatch_due)
+        if state is TaskState.QUEUED:
+            for _, until, _ in self.avoid:
+                due = _sooner(due, until)
+            return due
+        if state is TaskState.BACK_OFF:
+            return _sooner(due, self.until)
+        due = _sooner(due, self.lease_until)
+        return due if self.execution_due is None else _sooner(due, self.execution_due)
+
+
+def _sooner(due: int | None, other: int) -> int:
+    return other if due is None or other < due else due
 
 
 class WorkerRow(Row):
