@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from holon.worker import TaskError
 from tests.integration.cases.site import a_wire
 from tests.integration.grpc_node import result, updates
 
+REPOSITORY = Path(__file__).parents[2]
 Figures = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 NAMES = {
@@ -200,6 +202,15 @@ async def test_the_store_shows_its_calls_transactions_and_history(tmp_path: Path
     assert figure(figures, "holon_store_failures_total") == 0
     assert figure(figures, "holon_store_queue_length") == 0
     assert [name for name, labels in figures if name == "holon_build_info" and dict(labels)["storage"]]
+
+
+async def test_the_documentation_lists_every_figure_as_it_is(tmp_path: Path) -> None:
+    async with running_node(work, STORAGE_URI=f"sqlite:///{tmp_path / 'holon.db'}") as node:
+        text = await text_of(node)
+    page = (REPOSITORY / "docs/observability.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `((?:orchestrator|holon)_\w+)` \| (\w+) \|", page, re.MULTILINE)
+    shown = re.findall(r"^# TYPE ((?:orchestrator|holon)_\w+) (\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(shown)
 
 
 async def test_two_nodes_of_one_process_do_not_mix() -> None:

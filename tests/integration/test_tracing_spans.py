@@ -36,15 +36,20 @@ def echo(x: int) -> dict:
         return {"x": x}
 @worker.skill("broken")
 async def broken() -> None:
-    raise ValueError("no luck")
+    with trace.get_tracer("mine").start_as_current_span("trying"):
+        raise ValueError("no luck")
 worker.run()
 """
 
 traced = Blueprint("traced", api_endpoint="/jobs/traced", api_version="v1")
 
 
+CURRENT: list[str] = []
+
+
 @traced.handler(is_start=True)
 async def begin(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+    CURRENT.append(f"{trace.get_current_span().get_span_context().span_id:016x}")
     params = {"x": 1} if initial_data["skill"] == "echo" else {}
     actions.dispatch_task(initial_data["skill"], params, {"success": "end", "failure": "end"})
 
@@ -58,6 +63,7 @@ async def end(initial_data: dict[str, Any]) -> None:
 @pytest.fixture
 async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
     # The choice of a provider is for the whole process and for good; here it is for the nodes of the tests only.
+    CURRENT.clear()
     monkeypatch.setattr("opentelemetry.trace.set_tracer_provider", lambda provider: None)
     # A batch is sent after so many milliseconds.
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
@@ -186,6 +192,7 @@ async def test_a_job_whose_client_does_not_trace_is_a_trace_of_its_own(collector
         await post(node, {"skill": "nobody"}, {})
         await collector.until(lambda spans: [one.name for one in spans].count("traced.begin") == 2)
     assert len({span.trace_id for span in collector.spans}) == 2
+    assert [span.span_id for span in collector.spans if span.name == "traced.begin"] == CURRENT
     assert {span.name for span in collector.spans if not span.parent} == {"create traced"}
 
 
@@ -221,6 +228,10 @@ async def test_what_failed_says_why_and_every_attempt_has_its_own_span(collector
     assert {span.parent for span in attempts} == {collector.named("traced.begin").span_id}
     assert sorted(span.parent for span in spans if span.name == "broken") == sorted(one.span_id for one in attempts)
     assert {span.failed for span in spans if span.name == "broken"} == {"TRANSIENT_ERROR: ValueError: no luck"}
+    assert chain(collector, next(span for span in spans if span.name == "trying"))[-2:] == [
+        ("holon-worker", "broken"),
+        ("holon-worker", "trying"),
+    ]
     assert {span.failed for span in spans if span.name == "traced.end"} == {"ValueError: broken handler"}
 
 
