@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,14 @@ import pytest
 from tests.interop import toolchains
 
 _NOT_BUILT = pytest.StashKey[dict[str, str]]()
+
+
+@pytest.fixture(scope="session")
+def buf() -> str:
+    """The program that comes with the development dependencies."""
+    found = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert found, "buf is missing: install the development dependencies (buf-bin)"
+    return found
 
 
 def built(request: pytest.FixtureRequest, folders: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Path:
@@ -35,6 +45,15 @@ def node_examples(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 def go_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The client in Go, built."""
     return built(request, tmp_path_factory, toolchains.go_client)
+
+
+@pytest.fixture
+def blueprints(tmp_path: Path) -> Path:
+    """A folder with the blueprint `counting`, as the page about programs in other languages has it."""
+    folder = tmp_path / "blueprints"
+    folder.mkdir()
+    (folder / "counting.py").write_text(toolchains.blocks("python")[0], encoding="utf-8")
+    return folder
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

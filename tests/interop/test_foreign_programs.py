@@ -16,7 +16,6 @@ from holon.security import certificates
 from tests.e2e.processes import Node, Process, ended_with_test, until
 from tests.interop.toolchains import EXAMPLES
 
-BLUEPRINTS = Path(__file__).parent / "blueprints"
 QUICK = {"HEARTBEAT_INTERVAL_SECONDS": 1, "WORKER_SILENCE_SECONDS": 5, "TASK_LEASE_SECONDS": 20}
 LANGUAGES = ["go", "node"]
 FURTHER = re.compile(r"^\w+ [1-9][\d.]*%$", re.MULTILINE)
@@ -25,8 +24,8 @@ FURTHER = re.compile(r"^\w+ [1-9][\d.]*%$", re.MULTILINE)
 class Site:
     """A node, and programs in other languages beside it."""
 
-    def __init__(self, folder: Path, examples: Path) -> None:
-        self.node = Node(folder, BLUEPRINTS, **QUICK)
+    def __init__(self, folder: Path, blueprints: Path, examples: Path) -> None:
+        self.node = Node(folder, blueprints, **QUICK)
         self.started: list[Process] = []
         self._folder = folder
         self._examples = examples
@@ -68,8 +67,8 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path, node_examples: Path) -> AsyncIterator[Site]:
-    site = Site(tmp_path, node_examples)
+async def site(tmp_path: Path, blueprints: Path, node_examples: Path) -> AsyncIterator[Site]:
+    site = Site(tmp_path, blueprints, node_examples)
     async with contextlib.AsyncExitStack() as ending:
         await ending.enter_async_context(ended_with_test(site.node))
         await site.node.start()

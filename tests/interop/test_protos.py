@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,6 @@ PACKAGE = ".holon.rxon.v1."
 def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[bytes]:
     """Runs a command to its end, without raising."""
     return subprocess.run(command, cwd=cwd, capture_output=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def buf() -> str:
-    found = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert found, "buf is missing: install the development dependencies (buf-bin)"
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +125,7 @@ def test_no_map_is_in_what_is_signed_hashed_or_compared(files: list[FileDescript
     assert sorted(field for message in messages(files) for field in map_fields(message)) == [
         "Error.metadata",
         "Hello.labels",
+        "WorkerInfo.labels",
     ]
     by_name = {PACKAGE + message.name: message for message in messages(files)}
     for root in ("Receipt", "TaskResult", "WorkerEvents", "Catalog", "CreateJobRequest", "HistoryEvent", "JobSummary"):
@@ -198,6 +192,69 @@ def test_buf_finds_nothing_to_say(buf: str) -> None:
     for command in (["lint"], ["format", "-d", "--exit-code"]):
         done = run(buf, *command, cwd=PROTOS)
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
+BROKEN = {
+    "a presence": ("worker", "  optional int32 credits = 5;", "  int32 credits = 5;"),
+    "a type": ("job", "  string job_id = 1;", "  bytes job_id = 1;"),
+    "a number": ("types", "  string lease_id = 2;", "  string lease_id = 3;"),
+    "a name": ("types", "  string lease_id = 2;", "  string fencing_token = 2;"),
+    "a cardinality": ("worker", "  repeated TaskOffer offers = 1;", "  TaskOffer offers = 1;"),
+    "a field that is gone": ("worker", "  google.protobuf.Duration grace = 4;\n", "  reserved 4;\n"),
+    "a value that is gone": ("types", "  CAPABILITY_CANCEL = 2;\n", ""),
+    "a stream": ("job", "returns (stream WatchJobResponse)", "returns (WatchJobResponse)"),
+    "a call that is gone": ("node", "  rpc GetStats(GetStatsRequest) returns (GetStatsResponse);\n", ""),
+    "a package": ("token", '"holon/rxon/v1;rxonv1"', '"holon/v1;holonv1"'),
+}
+GROWN = {
+    "a field": ("types", "  string lease_id = 2;", "  string lease_id = 2;\n  optional int32 more = 1000;"),
+    "a member": ("worker", "    Drain drain = 6;", "    Drain drain = 6;\n    Drain more = 1000;"),
+    "a value": ("types", "  CAPABILITY_CANCEL = 2;", "  CAPABILITY_CANCEL = 2;\n  CAPABILITY_MORE = 1000;"),
+    "a call": (
+        "node",
+        "  rpc GetStats(",
+        "  rpc GetMore(GetStatsRequest) returns (GetStatsResponse);\n  rpc GetStats(",
+    ),
+}
+
+
+@pytest.fixture
+def against_baseline(buf: str, tmp_path: Path) -> Callable[[str, str, str], subprocess.CompletedProcess[bytes]]:
+    """Compares the protos, with one text in one file replaced, with what was promised."""
+
+    def compare(name: str, old: str, new: str) -> subprocess.CompletedProcess[bytes]:
+        shutil.copytree(PROTOS, tmp_path / "proto")
+        changed = tmp_path / f"proto/holon/rxon/v1/{name}.proto"
+        text = changed.read_text(encoding="utf-8")
+        assert old in text
+        changed.write_text(text.replace(old, new, 1), encoding="utf-8")
+        return run(buf, "breaking", "proto", "--against", str(PROTOS / "baseline.binpb"), cwd=tmp_path)
+
+    return compare
+
+
+def test_the_protocol_is_still_what_was_promised(buf: str) -> None:
+    done = run(buf, "breaking", "proto", "--against", "proto/baseline.binpb")
+    assert done.returncode == 0, done.stdout.decode()
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
+def test_a_change_that_breaks_what_was_promised_is_found(
+    change: tuple[str, str, str],
+    against_baseline: Callable[[str, str, str], subprocess.CompletedProcess[bytes]],
+) -> None:
+    done = against_baseline(*change)
+    assert done.returncode == 100, done.stderr.decode()
+    assert f"{change[0]}.proto" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("change", GROWN.values(), ids=GROWN)
+def test_growth_breaks_nothing(
+    change: tuple[str, str, str],
+    against_baseline: Callable[[str, str, str], subprocess.CompletedProcess[bytes]],
+) -> None:
+    done = against_baseline(*change)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
 
 
 def test_the_committed_code_is_what_the_protos_give(drift: subprocess.CompletedProcess[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -10,10 +11,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs/examples"
+PAGE = ROOT / "docs/foreign-clients.md"
 # Debian installs the sources of Go's packages here.
 GO_SOURCES = Path("/usr/share/gocode")
 GO_TOOLS = ("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc")
-GO_PROTOS = ("holon/rxon/v1/types.proto", "holon/rxon/v1/job.proto")
 
 
 class Missing(Exception):
@@ -41,10 +42,10 @@ def node_examples(folder: Path) -> Path:
 
 
 def go_client(folder: Path) -> Path:
-    """Generate code from the protos and build the client in Go.
+    """Generate code from the protos and build the client in Go, as the page says.
 
     Arguments:
-        folder: an empty one, which becomes a GOPATH.
+        folder: an empty one.
 
     Returns:
         The program.
@@ -55,14 +56,18 @@ def go_client(folder: Path) -> Path:
     _require(*GO_TOOLS)
     if not (GO_SOURCES / "src/google.golang.org/grpc").is_dir():
         raise Missing(f"the sources of gRPC for Go are not in {GO_SOURCES}")
-    source, program = folder / "src", folder / "client"
-    source.mkdir()
-    _run("protoc", "-I", "proto", f"--go_out={source}", f"--go-grpc_out={source}", *GO_PROTOS, cwd=ROOT)
-    environment = {"GO111MODULE": "off", "GOPATH": f"{folder}:{GO_SOURCES}", "GOFLAGS": "", "CGO_ENABLED": "0"}
+    for name in ("proto", "docs"):
+        (folder / name).symlink_to(ROOT / name)
     # What makes the program smaller and faster makes the build slower.
-    quick = ("-gcflags=all=-N -l", "-ldflags=-s -w")
-    _run("go", "build", *quick, "-o", str(program), str(EXAMPLES / "go/client.go"), cwd=folder, env=environment)
-    return program
+    quick = {"GOFLAGS": "'-gcflags=all=-N -l' '-ldflags=-s -w'", "CGO_ENABLED": "0"}
+    *build, _ = next(block for block in blocks("sh") if "go build" in block).splitlines()
+    _run("bash", "-euc", "\n".join(build), cwd=folder, env=quick)
+    return folder / "build/client"
+
+
+def blocks(language: str) -> list[str]:
+    """The examples in one language on the page about these programs."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def _require(*tools: str) -> None:

@@ -128,7 +128,7 @@ def test_secrets_show_nowhere() -> None:
 
 
 @pytest.mark.parametrize("name", ["GRPC_HOST", "CLIENT_GRPC_HOST"])
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "node.example", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "node.example"])
 def test_a_plaintext_grpc_door_off_loopback_is_refused(name: str, host: str) -> None:
     assert "TLS" in reasons(Config({name: host}))[name]
 
