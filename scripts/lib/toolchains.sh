@@ -21,9 +21,12 @@ install_toolchains() {
         return 1
     fi
     echo "installing $missing" >&2
-    # The lists are fetched only where those that are there, if any, do not do.
+    # The lists are fetched only where those that are there, if any, will not do.
     # shellcheck disable=SC2086
-    apt_get install $missing || { apt_get update && apt_get install $missing; } || {
+    {
+        { apt-cache show $missing >/dev/null 2>&1 || apt_get update; } && apt_get install $missing \
+            || { apt_get update && apt_get install $missing; }
+    } || {
         echo "scripts/test --system: apt-get could not install $missing; see above" >&2
         return 1
     }

@@ -31,9 +31,10 @@ def node_examples(folder: Path) -> Path:
         The folder with `worker.js` and `client.js`.
 
     Raises:
-        Missing: there is no node or npm.
+        Missing: there is no node or npm, or an older one.
     """
     _require("node", "npm")
+    _require_version((20, 0), "node", "--version")
     shutil.copytree(ROOT / "proto", folder / "proto")
     examples = folder / "docs/examples/node"
     shutil.copytree(EXAMPLES / "node", examples, ignore=shutil.ignore_patterns("node_modules"))
@@ -51,9 +52,10 @@ def go_client(folder: Path) -> Path:
         The program.
 
     Raises:
-        Missing: there is no go, protoc or one of its generators for Go, or none of the sources of gRPC.
+        Missing: there is no go or an older one, no protoc or generator for Go, or none of the sources of gRPC.
     """
     _require(*GO_TOOLS)
+    _require_version((1, 24), "go", "version")
     if not (GO_SOURCES / "src/google.golang.org/grpc").is_dir():
         raise Missing(f"the sources of gRPC for Go are not in {GO_SOURCES}")
     for name in ("proto", "docs"):
@@ -74,6 +76,13 @@ def _require(*tools: str) -> None:
     absent = [tool for tool in tools if not shutil.which(tool)]
     if absent:
         raise Missing(f"not installed: {', '.join(absent)}")
+
+
+def _require_version(least: tuple[int, int], *command: str) -> None:
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if not found or (int(found[1]), int(found[2])) < least:
+        raise Missing(f"{command[0]} is older than {least[0]}.{least[1]}: {said.strip()}")
 
 
 def _run(*command: str, cwd: Path, env: Mapping[str, str] = {}) -> None:
