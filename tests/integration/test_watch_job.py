@@ -286,6 +286,7 @@ async def test_who_is_slow_is_told_of_the_newest_progress_only(node: Node) -> No
     async with aclosing(node.engine.watching.follow(OWNER, job_id, None)) as following:
         await anext(following)
         quick = watch(node, job_id)
+        await quick.next()
         for percent in range(1, 100, 20):
             await says(node, worker, offer, percent)
             while (await quick.until("progress"))[-1].progress.percent != percent:
@@ -316,9 +317,9 @@ async def test_a_thousand_watchers_cost_one_reading_and_leave_nothing_behind(
                 f"localhost:{node.clients.port}", trust(), options=(("grpc.use_local_subchannel_pool", 1),)
             )
         )
-        for _ in range(10)
+        for _ in range(20)
     ]
-    watches = [Watch(channels[n % 10], job_id) for n in range(1_000)]
+    watches = [Watch(channels[n % 20], job_id) for n in range(1_000)]
     firsts = await asyncio.gather(*(one.next() for one in watches))
     assert len({first.job.id for first in firsts}) == 1
     assert node.engine.watching.watchers == 1_000
