@@ -52,6 +52,7 @@ async def working(node: RunningNode) -> AsyncIterator[None]:
         return {"n": n}
 
     async with worker:
+        await worker.ready()
         yield
 
 
