@@ -79,7 +79,14 @@ async def test_a_watch_yields_the_job_what_happens_to_it_and_the_job_as_it_ended
 async def test_waiting_for_a_job_sees_it_go_on(node: RunningNode) -> None:
     job_id = (await node.client.create_job("echo", {"n": 1})).job_id
     seen: list[Job] = []
-    waiting = asyncio.create_task(node.client.wait_for(job_id, timeout=GUARD, seen=seen.append))
+    began = asyncio.Event()
+
+    def see(job: Job) -> None:
+        seen.append(job)
+        began.set()
+
+    waiting = asyncio.create_task(node.client.wait_for(job_id, timeout=GUARD, seen=see))
+    await began.wait()
     async with working(node):
         job = await waiting
     assert job == seen[-1] == await node.client.get_job(job_id)
