@@ -1,0 +1,66 @@
+"""Ports: what the engine needs of the world, and the records that pass between them; `store` says what holds."""
+
+from __future__ import annotations
+
+from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Result, Step
+from holon.ports.reads import Counts, JobFilter, JobRecord, TaskRecord
+from holon.ports.store import Hint, Leases, Reads, Steps, Storage, StoreSettings
+from holon.ports.tasks import (
+    Attempt,
+    Handback,
+    Leased,
+    LeaseRef,
+    NewFanOut,
+    NewTask,
+    Offer,
+    Opened,
+    Opening,
+    Progress,
+    Seat,
+    Stop,
+    StopReason,
+    Superseded,
+    Touch,
+    Touched,
+)
+from holon.ports.workers import WorkerConnection
+
+__all__ = [
+    "Appended",
+    "Attempt",
+    "Claim",
+    "Committed",
+    "Completed",
+    "Counts",
+    "Created",
+    "Creation",
+    "Fired",
+    "Handback",
+    "Hint",
+    "JobFilter",
+    "JobRecord",
+    "LeaseRef",
+    "Leased",
+    "Leases",
+    "NewFanOut",
+    "NewJob",
+    "NewTask",
+    "Offer",
+    "Opened",
+    "Opening",
+    "Progress",
+    "Reads",
+    "Result",
+    "Seat",
+    "Step",
+    "Steps",
+    "Stop",
+    "StopReason",
+    "Storage",
+    "StoreSettings",
+    "Superseded",
+    "TaskRecord",
+    "Touch",
+    "Touched",
+    "WorkerConnection",
+]

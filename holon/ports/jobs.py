@@ -1,0 +1,149 @@
+"""Ports: jobs and their steps, as the store and the engine hand them over."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from holon.domain.events import HistoryEvent, InboxEvent
+from holon.domain.job import Job
+from holon.domain.task import Outcome
+from holon.domain.value import value
+from holon.ports.tasks import (
+    Leased,
+    NewFanOut,
+    NewTask,
+    Superseded,
+)
+
+
+@value
+class Step:
+    """All that a handler's run decided; see `Storage.commit`.
+
+    `consumed` are the numbers of the inbox events that it used up. `job.step` is one more than the claimed job's.
+    `wake_after` starts the job's timer; `end_tasks` ends what is still open of earlier steps. `keep` goes on with the
+    claim.
+    """
+
+    claim_id: str
+    commit_id: str
+    job: Job
+    consumed: tuple[int, ...] = ()
+    history: tuple[HistoryEvent, ...] = ()
+    tasks: tuple[NewTask, ...] = ()
+    fan_out: NewFanOut | None = None
+    wake_after: int | None = None
+    end_tasks: bool = False
+    keep: bool = False
+
+
+@value
+class NewJob:
+    """A job to create. `request_id` makes the call repeatable: per owner, with the digest of what was asked.
+
+    `step` is its first step, if that is decided already: it is written with the job.
+    """
+
+    job: Job
+    history: tuple[HistoryEvent, ...]
+    request_id: str | None = None
+    request_digest: bytes = b""
+    step: Step | None = None
+
+
+class Creation(Enum):
+    """What became of a `NewJob`."""
+
+    CREATED = "created"
+    EXISTING = "existing"
+    CONFLICT = "conflict"
+
+
+@value
+class Claim:
+    """The exclusive right to run one job, and all that is needed for it.
+
+    `events` are its unread inbox with their numbers. `deliveries` counts the claims since the last commit.
+    """
+
+    job: Job
+    claim_id: str
+    events: tuple[tuple[int, InboxEvent], ...]
+    deliveries: int
+
+
+@value
+class Created:
+    """The reply of `create_jobs`: for each item the job's id and what became of it."""
+
+    jobs: tuple[tuple[str, Creation], ...]
+    claims: tuple[Claim, ...] = ()
+    leased: Leased = Leased()
+
+
+class Appended(Enum):
+    """What became of an event for a job's inbox."""
+
+    APPENDED = "appended"
+    DUPLICATE = "duplicate"
+    OVER = "over"
+    FULL = "full"
+    UNKNOWN = "unknown"
+
+
+@value
+class Committed:
+    """The reply of `commit`. `events` are what came in meanwhile, when the claim was kept.
+
+    `conflict` says that the claim was lost: nothing was written, and all that was decided is void.
+    `cancel_pending` says that a cancel waits in the inbox: it is to be handled next.
+    """
+
+    conflict: bool = False
+    cancel_pending: bool = False
+    events: tuple[tuple[int, InboxEvent], ...] = ()
+    leased: Leased = Leased()
+    claims: tuple[Claim, ...] = ()
+
+
+@value
+class Result:
+    """How an attempt ended, under the lease that it held.
+
+    `retry_after` answers a failure with another try; None makes the outcome final. `took` is the worker's own
+    measure of the attempt. `step` is what the job decides upon this outcome, if that is decided already: it is written
+    with it, unless the job is no longer as it was then; in that case the job is told of the outcome.
+    """
+
+    task_id: str
+    lease_id: str
+    outcome: Outcome
+    retry_after: int | None = None
+    took: int | None = None
+    step: Step | None = None
+
+
+@value
+class Completed:
+    """The reply of `complete`: for each result None when it is committed, else why not.
+
+    `landed` are the lease ids whose result's step was written with it.
+    """
+
+    verdicts: tuple[Superseded | None, ...]
+    landed: frozenset[str] = frozenset()
+    leased: Leased = Leased()
+    claims: tuple[Claim, ...] = ()
+
+
+@value
+class Fired:
+    """The reply of `fire`. `next_due` is the time of the earliest timer left, None when there is none.
+
+    `spawns` are the (job, step) of fan-outs whose next chunk is to be spawned.
+    """
+
+    next_due: int | None
+    claims: tuple[Claim, ...] = ()
+    leased: Leased = Leased()
+    spawns: tuple[tuple[str, int], ...] = ()

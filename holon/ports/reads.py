@@ -1,0 +1,67 @@
+"""Ports: what a store shows to those who look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+
+from holon.domain.job import Job, Status
+from holon.domain.matching import Need
+from holon.domain.task import RetryPolicy
+from holon.domain.value import value
+
+
+@value
+class JobRecord:
+    """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
+
+    `sequence` is the number of its newest line of history.
+    """
+
+    job: Job
+    created_at: int
+    updated_at: int
+    finished_at: int | None
+    progress: float | None
+    progress_message: str
+    queued_need: Need | None = None
+    sequence: int = 0
+
+
+@value
+class JobFilter:
+    """Which jobs a list shows, newest first. `before` is the arrival number that the last page ended at."""
+
+    owner: str
+    statuses: tuple[Status, ...] = ()
+    blueprint: str | None = None
+    before: int | None = None
+
+
+@value
+class TaskRecord:
+    """Where a task stands, for those who decide about it and for those who look."""
+
+    id: str
+    job_id: str
+    state: str
+    need: Need
+    lease_id: str
+    worker_id: str
+    generation: int
+    attempt: int
+    retry: RetryPolicy
+    params: bytes = field(repr=False)
+
+
+@value
+class Counts:
+    """How much there is of what is not over: jobs by status, tasks that wait for a lease, tasks that workers hold.
+
+    `waiting` are the tasks that wait, by skill.
+    """
+
+    jobs: Mapping[Status, int]
+    queued: int
+    leased: int
+    waiting: Mapping[str, int]

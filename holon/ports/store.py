@@ -1,0 +1,205 @@
+"""What the engine needs of the world: the store, its records, and the live connections of workers.
+
+The store's operations are atomic, durable before they return, and safe to repeat when a reply was lost. Times are
+epoch milliseconds of the store's clock; durations are milliseconds. A job can become ready in many of them: each of
+those takes `want`, how many jobs this node could start at once, and hands over that many claims at most. Those that
+make work, or free a worker, take `sessions`, and lease the heads of the backlog to them.
+
+Every operation raises `StoreUnavailable` when nothing of it happened or its reply was lost. A cancel comes
+before a call or after its reply, never between: what a call hands over is not lost because its caller is cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from holon.domain.events import HistoryEvent, InboxEvent
+from holon.domain.matching import Need
+from holon.domain.task import Outcome
+from holon.domain.value import value
+from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Fired, NewJob, Result, Step
+from holon.ports.reads import Counts, JobFilter, JobRecord, TaskRecord
+from holon.ports.tasks import (
+    Leased,
+    Opened,
+    Opening,
+    Seat,
+    Touch,
+    Touched,
+)
+
+
+@value
+class StoreSettings:
+    """What every backend is built with: who this node is, and its durations (milliseconds) and limits.
+
+    `claim` is how long a node may be silent before its jobs are taken over, `lease` the same for a worker's tasks,
+    `offer` how long a worker may leave an offer unanswered. A job is quarantined at its delivery after
+    `max_deliveries`; a task after `max_losses` sessions that ended under it.
+    """
+
+    node_id: str
+    claim: int = 10_000
+    lease: int = 30_000
+    offer: int = 5_000
+    max_deliveries: int = 5
+    max_losses: int = 10
+    max_inbox: int = 1_000
+    max_state_bytes: int = 2**20
+    max_fan_in_bytes: int = 64 * 2**20
+
+
+@value
+class Hint:
+    """That something may be worth a call. A hint can be lost or late: it is never the truth.
+
+    `ready`: jobs wait for a claim. `stops`: a stop is due. `due`: the earliest timer is now at this time.
+    `keys`: match keys with tasks that wait for a lease. `spawns`: fan-outs whose next chunk is to be spawned.
+    `jobs`: watched jobs that changed, or whose tasks did.
+    """
+
+    ready: bool = False
+    stops: bool = False
+    due: int | None = None
+    keys: frozenset[str] = frozenset()
+    spawns: frozenset[tuple[str, int]] = frozenset()
+    jobs: frozenset[str] = frozenset()
+
+
+class Steps(Protocol):
+    """The part of the store that runs jobs."""
+
+    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+        """Create jobs, all or none; a repeat of a request id answers with the job that it made."""
+        ...
+
+    async def append(
+        self, job_id: str, event: InboxEvent, dedup_key: str, want: int
+    ) -> tuple[Appended, Sequence[Claim]]:
+        """Put an event into a job's inbox; the same key is put in once."""
+        ...
+
+    async def claim(self, want: int) -> Sequence[Claim]:
+        """Claim up to `want` ready jobs, oldest ready first. Never waits."""
+        ...
+
+    async def keep(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        """Renew claims, given as (job, claim id): whether each is still ours."""
+        ...
+
+    async def release(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        """Give claims back without a commit: nothing was decided, and the job is ready again."""
+        ...
+
+    async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
+        """Write a step: the job's new state and all its effects together, under its claim, or nothing."""
+        ...
+
+    async def spawn(self, job_id: str, step: int, seats: Sequence[Seat]) -> Leased:
+        """Turn the next chunk of a large fan-out into tasks, if fewer than 100 of them wait for a lease."""
+        ...
+
+    async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
+        """The outcomes of a fan-out's branches, in order of index; those without one are left out."""
+        ...
+
+
+class Leases(Protocol):
+    """The part of the store that hands tasks to workers."""
+
+    async def open_session(self, opening: Opening) -> Opened:
+        """Make a session its worker's current one; leases that it does not resume go back to the queue at once."""
+        ...
+
+    async def close_session(self, worker_id: str, session_id: str) -> None:
+        """A session has ended; its leases live on until their own deadline, so that the worker can resume them."""
+        ...
+
+    async def lease(self, seats: Sequence[Seat]) -> Leased:
+        """Lease the heads of the backlog, by priority, then arrival, within the workers' credits."""
+        ...
+
+    async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
+        """Take a batch of what sessions said; answers with the stops that are due."""
+        ...
+
+    async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
+        """Apply results, each at most once and only under its task's current lease, held by this worker."""
+        ...
+
+    async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
+        """Do what is due, at most `limit` timers."""
+        ...
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        """One task."""
+        ...
+
+    async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
+        """The match keys of a skill that have waiting tasks: what each needs, and how many wait."""
+        ...
+
+    async def needs(self) -> Mapping[str, Need]:
+        """Every match key that has waiting tasks."""
+        ...
+
+    async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
+        """Waiting tasks of a match key, ordered by id, for a new contract to be tried on."""
+        ...
+
+    async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
+        """Give waiting tasks a new need, and with it a new place in the backlog, under their old arrival."""
+        ...
+
+
+class Reads(Protocol):
+    """What looks at the store and changes nothing."""
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        """One job."""
+        ...
+
+    async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
+        """A page of jobs, newest first, and the arrival number to go on from (None: that was all)."""
+        ...
+
+    async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
+        """A page of a job's history, with sequence numbers from 1, after the one given."""
+        ...
+
+    async def counts(self) -> Counts:
+        """How much there is now of what is not over."""
+        ...
+
+
+class Storage(Steps, Leases, Reads, Protocol):
+    """The store as a whole."""
+
+    def now(self) -> int:
+        """The store's clock, epoch milliseconds."""
+        ...
+
+    def hints(self) -> AsyncIterator[Hint]:
+        """Wake-ups, as they come; several are folded into one while nobody looks."""
+        ...
+
+    async def watch(self, job_id: str) -> None:
+        """Hint at every change of a job that a read after this call does not show, until `unwatch`."""
+        ...
+
+    def unwatch(self, job_id: str) -> None:
+        """Hint at a job's changes no more, from now or soon."""
+        ...
+
+    async def failure(self) -> None:
+        """Wait until the store is broken for good.
+
+        Raises:
+            StoreUnavailable: it is; only a new process can tell what was written.
+        """
+        ...
+
+    async def purge(self, finished_before: int, limit: int) -> int:
+        """Delete jobs that ended before this time, with all that is theirs; how many were."""
+        ...

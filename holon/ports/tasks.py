@@ -1,0 +1,191 @@
+"""Ports: tasks, their leases, and the sessions that hold them, as the store and the engine hand them over."""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+
+from holon.domain.matching import Need
+from holon.domain.task import RetryPolicy
+from holon.domain.value import value
+
+
+@value
+class NewTask:
+    """A task that a step creates. `params` is JSON text; `need` is computed by the caller.
+
+    `trace` is the trace that its attempts belong to, see `holon.domain.trace`.
+    """
+
+    id: str
+    index: int
+    need: Need
+    params: bytes
+    priority: float
+    execution_timeout: int
+    dispatch_timeout: int | None
+    result_timeout: int | None
+    retry: RetryPolicy
+    trace: str = ""
+
+
+@value
+class NewFanOut:
+    """That the tasks of a step are branches. `rest` holds those past the first, in chunks for `spawn`."""
+
+    total: int
+    fail_fast: bool
+    rest: tuple[tuple[NewTask, ...], ...] = ()
+
+
+@value
+class Seat:
+    """Room at one worker's live session: it takes up to `n` tasks of these match keys.
+
+    `only` are those of the keys that no other worker could do: then a task does not avoid the one that failed it last.
+    """
+
+    worker_id: str
+    session_id: str
+    n: int
+    keys: tuple[str, ...]
+    only: frozenset[str] = frozenset()
+
+
+@value
+class Offer:
+    """A task leased to a worker: what is sent to it, and what deciding about its outcome needs.
+
+    `time_left` is what the worker has for the attempt (milliseconds; None: no limit), `deadline` the same as a time.
+    `generation` is 1 plus the outcomes answered with a retry, `attempt` counts leases.
+    """
+
+    worker_id: str
+    session_id: str
+    task_id: str
+    lease_id: str
+    job_id: str
+    skill: str
+    version: str
+    type: str
+    params: bytes
+    priority: float
+    generation: int
+    attempt: int
+    time_left: int | None
+    deadline: int | None
+    retry: RetryPolicy
+    trace: str = ""
+
+
+@value
+class Leased:
+    """Offers made, and the match keys (of those asked for) that still have tasks waiting."""
+
+    offers: tuple[Offer, ...] = ()
+    left: frozenset[str] = frozenset()
+
+
+@value
+class LeaseRef:
+    """One lease, as its holder names it."""
+
+    worker_id: str
+    session_id: str
+    task_id: str
+    lease_id: str
+
+
+class StopReason(Enum):
+    """Why a worker is told to stop."""
+
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    LEASE_LOST = "lease lost"
+
+
+@value
+class Stop:
+    """A lease whose work is to stop; it counts against its worker's credits until its final word."""
+
+    lease: LeaseRef
+    reason: StopReason
+
+
+@value
+class Handback:
+    """A lease that its worker gives back without an outcome. `avoid`: not to this worker again, for one lease."""
+
+    lease: LeaseRef
+    avoid: bool
+
+
+@value
+class Progress:
+    """The newest word of a running task. `percent` is 0-100 or None."""
+
+    lease: LeaseRef
+    percent: float | None
+    message: str
+
+
+@value
+class Touch:
+    """What a node's sessions had to say that needs no answer of its own: one batch a second, or sooner.
+
+    `credits` are (worker, session, credits). `extends` renew leases and accept those not yet accepted.
+    """
+
+    accepts: tuple[LeaseRef, ...] = ()
+    extends: tuple[LeaseRef, ...] = ()
+    handbacks: tuple[Handback, ...] = ()
+    progress: tuple[Progress, ...] = ()
+    credits: tuple[tuple[str, str, int], ...] = ()
+
+
+@value
+class Touched:
+    """The reply of `touch`: what could not be kept, and every stop that is due at this node's sessions."""
+
+    lost: tuple[LeaseRef, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    leased: Leased = Leased()
+
+
+@value
+class Opening:
+    """A worker's new session. `resumed` are the (task, lease) pairs that it still holds."""
+
+    worker_id: str
+    session_id: str
+    credits: int
+    resumed: tuple[tuple[str, str], ...] = ()
+
+
+@value
+class Opened:
+    """The reply of `open_session`: which resumed leases go on (as offers), and which do not, and why."""
+
+    replaced: str | None
+    kept: tuple[Offer, ...] = ()
+    dropped: tuple[tuple[str, str, Superseded], ...] = ()
+
+
+class Superseded(StrEnum):
+    """Why an outcome was not applied. Clients see these words."""
+
+    JOB_NOT_FOUND = "job_not_found"
+    STALE_TASK = "stale_task"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    JOB_CANCELLED = "job_cancelled"
+    JOB_ALREADY_TERMINATED = "job_already_terminated"
+    WORKER_MISMATCH = "worker_mismatch"
+
+
+@value
+class Attempt:
+    """One lease of a task, from its offer to its end. Times are epoch milliseconds; None: did not come to it."""
+
+    worker_id: str
+    offered: int
+    leased: int | None
+    ended: int | None
