@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import ipaddress
 import socket
@@ -12,10 +11,10 @@ from typing import Any, Self
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2_grpc
 
 from holon.errors import ConfigError
 from holon.security.tls import ServerCredentials
+from transports.grpc.health import Health
 from transports.grpc.settings import DoorSettings
 
 # How long streams that were told to end may take, before their connections are closed.
@@ -80,8 +79,7 @@ class Server:
         self._credentials = credentials
         self._client_certificates = client_certificates
         self._max_streams = max_streams
-        self._health = health.aio.HealthServicer()
-        self._draining: asyncio.Task[None] | None = None
+        self._health = Health()
 
     def __repr__(self) -> str:
         return f"Server({self._name}, {self._settings.host}:{self.port})"
@@ -95,10 +93,10 @@ class Server:
         self._server = grpc.aio.server(
             interceptors=self._interceptors, options=options(self._settings, self._max_streams)
         )
-        self._server.add_generic_rpc_handlers(self._handlers)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        handlers = [*self._handlers, self._health.handler()]
+        self._server.add_generic_rpc_handlers(handlers)
         if self._settings.reflection:
-            _reflect(self._server, self._handlers)
+            _reflect(self._server, handlers)
         self.port = self._bind()
         await self._server.start()
         return self
@@ -108,13 +106,10 @@ class Server:
     ) -> None:
         self.drain()
         await self._server.stop(FAREWELL_S)
-        if self._draining is not None:
-            await self._draining
 
     def drain(self) -> None:
         """Say in the health service that this door takes nothing new."""
-        if self._draining is None:
-            self._draining = asyncio.create_task(self._health.enter_graceful_shutdown(), name=f"{self._name} health")
+        self._health.drain()
 
     def _bind(self) -> int:
         settings = self._settings
@@ -149,7 +144,7 @@ def _reflect(server: grpc.aio.Server, handlers: Sequence[grpc.GenericRpcHandler]
     from grpc_reflection.v1alpha import reflection
 
     names = [handler.service_name() for handler in handlers if isinstance(handler, grpc.ServiceRpcHandler)]
-    names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
+    names.append(reflection.SERVICE_NAME)
     reflection.enable_server_reflection([name for name in names if name], server)
 
 
