@@ -136,7 +136,9 @@ class Settings:
     WORKER_TIMEOUT_SECONDS: float = _seconds(300, "How long a task may execute when it names no time of its own")
 
     WORKER_HELLO_SECONDS: float = _seconds(10, "How long a new worker stream may wait with its first message")
-    HEARTBEAT_INTERVAL_SECONDS: float = _seconds(10, "How often workers send a heartbeat, give or take a tenth")
+    HEARTBEAT_INTERVAL_SECONDS: float = _seconds(
+        10, "How often workers send a heartbeat, give or take a tenth; at most once a second"
+    )
     WORKER_SILENCE_SECONDS: float = _seconds(
         25, "How long a worker stream may be silent; more than two heartbeats, less than a lease"
     )
