@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from holon.ports import LeaseRef, StopReason
-from tests.contract.world import ONE_SECOND, Hand, T, World
+from holon.ports import LeaseRef, Opening, StopReason, Superseded
+from tests.contract.world import BROKEN, ONE_SECOND, Hand, T, World
 
 
 async def test_an_offer_carries_the_task_and_what_deciding_about_it_needs(world: World) -> None:
@@ -134,6 +134,29 @@ async def test_a_lease_that_went_to_another_worker_cannot_be_renewed(world: Worl
     [again] = await world.lease(other.seat())
     assert (await world.touch(**{kind: (hand.ref(offer),)})).lost == (hand.ref(offer),)
     assert (await world.touch(accepts=(other.ref(again),))).lost == ()
+
+
+@pytest.mark.parametrize("kind", ["accepts", "extends"])
+async def test_a_lease_that_had_its_final_word_cannot_be_renewed_while_its_task_waits_again(
+    world: World, kind: str
+) -> None:
+    hand, other = await world.hand(credits=1), await world.hand("w2")
+    offer = await world.accepted(hand)
+    await world.complete(offer, BROKEN, retry_after=0)
+    await world.after(1)
+    assert (await world.touch(**{kind: (hand.ref(offer),)})).lost == (hand.ref(offer),)
+    [again] = await world.lease(other.seat())
+    assert again.task_id == offer.task_id
+    assert await world.offered(hand)
+
+
+async def test_a_lease_that_had_its_final_word_cannot_be_resumed_while_its_task_waits_again(world: World) -> None:
+    offer = await world.accepted(await world.hand())
+    await world.complete(offer, BROKEN, retry_after=0)
+    await world.after(1)
+    opened = await world.storage.open_session(Opening("w1", "s2", 1, ((offer.task_id, offer.lease_id),)))
+    assert opened.dropped == ((offer.task_id, offer.lease_id, Superseded.STALE_TASK),)
+    assert await world.waiting() == 1
 
 
 async def test_a_lease_whose_task_is_over_cannot_be_renewed(world: World) -> None:

@@ -91,8 +91,12 @@ def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
 
 
 def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
-    """Move a lease to its worker's current session, also one that ran out but went to nobody else."""
-    if task.worker_id != worker.id or task.state in (TaskState.OVER, TaskState.BACK_OFF):
+    """Move a lease to its worker's current session, also one that ran out but went to nobody else.
+
+    One whose final word was taken has ended, even while nobody else has the task.
+    """
+    ended = task.applied_lease == task.lease_id or task.state in (TaskState.OVER, TaskState.BACK_OFF)
+    if ended or task.worker_id != worker.id:
         return False
     tables.edit(task)
     if task.state is TaskState.QUEUED:
@@ -125,7 +129,7 @@ def why_not(tables: Tables, task_id: str, task: TaskRow | None, lease_id: str) -
     """Why a lease is not, or no longer, its holder's."""
     if task is None:
         return Superseded.JOB_NOT_FOUND if tables.job(job_of(task_id)) is None else Superseded.STALE_TASK
-    if task.state in (TaskState.OVER, TaskState.BACK_OFF):
+    if task.applied_lease == lease_id or task.state in (TaskState.OVER, TaskState.BACK_OFF):
         return task.over_reason or Superseded.STALE_TASK
     return Superseded.WORKER_MISMATCH if task.lease_id == lease_id else Superseded.STALE_TASK
 
