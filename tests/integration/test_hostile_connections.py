@@ -31,6 +31,7 @@ from tests.integration.raw_http2 import CANCEL, DATA, HEADERS, RST_STREAM, Conne
 
 HEALTH = "/grpc.health.v1.Health/"
 RESETS = 10_000
+NEVER = -1
 # What a door lets one connection have at once; the worker door lets it have 8.
 STREAMS = 100
 
@@ -72,7 +73,8 @@ async def test_a_watcher_of_the_health_that_does_not_read_holds_up_nobody() -> N
     async with a_node() as node, connection(node, window=0) as deaf:
         deaf.call(HEALTH + "Watch", message=b"")
         await deaf.until(HEADERS)
-        watching: Any = node.channel.unary_stream(HEALTH + "Watch")(b"", timeout=GUARD)
+        watch: Any = node.channel.unary_stream(HEALTH + "Watch")
+        watching = watch(b"", timeout=GUARD)
         assert await watching.read()
         node.clients.drain()
         assert await watching.read()
@@ -147,6 +149,5 @@ async def test_frames_that_are_no_http2_end_their_connection_only(node: Node, go
     async with connection(node, "junk") as junk, asyncio.timeout(GUARD):
         junk.send(HEADERS, 0xFF, 0, b"\xff" * 50)
         with pytest.raises(EOFError):
-            while True:
-                await junk.frame()
+            await junk.until(NEVER)
     await node.finishes_jobs(good)
