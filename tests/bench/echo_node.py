@@ -231,6 +231,8 @@ async def main(pipe: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        # A connection is idle while the node has its turn.
+        timeout_keep_alive=300,
     )
     config.load()
     state = ServerState()
