@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from holon.domain.matching import Need, Offering, fits
@@ -77,8 +77,8 @@ class Dispatcher:
         self._told: set[str] = set()
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
-        # Offers whose session ended before they could be sent; whoever talks to the store next gives them back.
-        self.undelivered: list[Offer] = []
+        # Called with offers whose session ended before they could be sent.
+        self.undelivered: Callable[[Sequence[Offer]], None] = lambda _: None
 
     def __repr__(self) -> str:
         return f"Dispatcher(sessions={len(self._sessions)}, keys={len(self._needs)}, waiting={len(self._waiting)})"
@@ -232,7 +232,7 @@ class Dispatcher:
         for session_id, offers in by_session.items():
             session = self._sessions.get(session_id)
             if session is None:
-                self.undelivered += offers
+                self.undelivered(offers)
             else:
                 session.leases.update({offer.lease_id: offer for offer in offers})
                 session.connection.offer(self._telemetry.offered(offers))
@@ -240,12 +240,18 @@ class Dispatcher:
             self._tell(key)
 
     def freed(self, session: Session, lease_id: str) -> None:
-        """A lease no longer counts against a session's credits."""
+        """A lease no longer counts against the credits of its session, or of the one that replaced it."""
+        if session.session_id not in self._sessions:
+            newer = (one for one in self._sessions.values() if one.worker_id == session.worker_id)
+            session = next(newer, session)
         session.leases.pop(lease_id, None)
         session.accepted.discard(lease_id)
         self._telemetry.tracing.freed(lease_id)
         self._reopen(session)
         self._freed.set()
+        if session.fits & self._waiting:
+            # What began to wait while this lease was on its way back was not named to that call.
+            self.look()
 
     async def quiet(self) -> None:
         """Wait until no session holds a lease."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from holon.engine.dispatcher import Dispatcher
 from holon.errors import StoreUnavailable
@@ -33,6 +33,7 @@ class Touches:
         self._credits: dict[str, tuple[str, str, int]] = {}
         self._some = asyncio.Event()
         self._soon = asyncio.Event()
+        dispatcher.undelivered = self._undelivered
 
     def __repr__(self) -> str:
         return f"Touches(accepts={len(self._accepts)}, extends={len(self._extends)}, handbacks={len(self._handbacks)})"
@@ -53,6 +54,11 @@ class Touches:
             told.pop(lease.lease_id, None)
         self._handbacks[lease.lease_id] = Handback(lease, avoid)
         self.soon()
+
+    def _undelivered(self, offers: Sequence[Offer]) -> None:
+        """Their session ended before they were sent."""
+        for offer in offers:
+            self.hand_back(lease_of(offer), avoid=False)
 
     def progress(self, progress: Progress) -> None:
         """A running task's newest word."""
@@ -105,10 +111,6 @@ class Touches:
                 self._dispatcher.look()
 
     def _take(self) -> Touch:
-        for offer in self._dispatcher.undelivered:
-            lease = lease_of(offer)
-            self._handbacks[lease.lease_id] = Handback(lease, avoid=False)
-        self._dispatcher.undelivered.clear()
         touch = Touch(
             accepts=tuple(self._accepts.values()),
             extends=tuple(self._extends.values()),

@@ -147,7 +147,7 @@ async def test_a_lease_that_had_its_final_word_cannot_be_renewed_while_its_task_
     assert (await world.touch(**{kind: (hand.ref(offer),)})).lost == (hand.ref(offer),)
     [again] = await world.lease(other.seat())
     assert again.task_id == offer.task_id
-    assert await world.offered(hand)
+    assert (await world.offered(hand)).worker_id == "w1"
 
 
 async def test_a_lease_that_had_its_final_word_cannot_be_resumed_while_its_task_waits_again(world: World) -> None:
