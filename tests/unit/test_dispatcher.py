@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from holon.domain.matching import Need, Offering
 from holon.engine.dispatcher import Dispatcher, Session
+from holon.ports.tasks import Leased, Seat
 from holon.telemetry.events import Telemetry
 
 SKILL = (Offering("t"),)
@@ -23,3 +27,49 @@ def test_the_one_session_with_room_is_found_behind_thousands_without() -> None:
         assert session is not None
         dispatcher.has_room(session)
     assert [seat.session_id for seat in dispatcher.seats_for({Need("t"): 3})] == ["s"]
+
+
+class Asked:
+    """A store in which nothing ever waits, and what it was asked to lease."""
+
+    def __init__(self) -> None:
+        self.seats: asyncio.Queue[Seat] = asyncio.Queue()
+
+    async def needs(self) -> dict[str, Need]:
+        return {}
+
+    async def lease(self, seats: Sequence[Seat]) -> Leased:
+        for seat in seats:
+            self.seats.put_nowait(seat)
+        return Leased(left=frozenset(key for seat in seats for key in seat.keys))
+
+
+async def test_what_begins_to_wait_while_a_lease_is_on_its_way_back_is_leased_when_it_is_there() -> None:
+    store: Any = Asked()
+    nothing: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    session = Session("w", "s", 2, SKILL, nothing)
+    dispatcher.add(session)
+    dispatcher.learn(Need("t"))
+    loop = asyncio.create_task(dispatcher.run())
+    await dispatcher.wait_without([], [Need("t")])
+    assert (await store.seats.get()).n == 2
+    session.leases.update({"first": nothing, "second": nothing})
+    dispatcher.freed(session, "first")
+    async with asyncio.timeout(10):
+        assert (await store.seats.get()).n == 1
+    loop.cancel()
+    with suppress(asyncio.CancelledError):
+        await loop
+
+
+def test_a_lease_of_a_replaced_session_frees_room_at_the_one_that_replaced_it() -> None:
+    nothing: Any = None
+    dispatcher = Dispatcher(nothing, Telemetry())
+    old, new = Session("w", "old", 1, SKILL, nothing), Session("w", "new", 1, SKILL, nothing)
+    dispatcher.add(old)
+    dispatcher.remove(old)
+    dispatcher.add(new)
+    new.leases["l"] = nothing
+    dispatcher.freed(old, "l")
+    assert [seat.session_id for seat in dispatcher.seats_for({Need("t"): 1})] == ["new"]
