@@ -62,6 +62,20 @@ async def test_a_worker_that_vanishes_can_resume_what_it_had() -> None:
         assert (await node.ended(job_id)).status == "finished"
 
 
+async def test_a_result_on_the_old_stream_ends_the_lease_that_the_new_one_resumed() -> None:
+    async with a_node() as node:
+        old = await node.worker("w1", credits=1, instance_id="a")
+        await node.create(n=1)
+        offer = await old.offer()
+        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        new = await node.worker("w1", credits=1, instance_id="a", resume=worker_pb2.Resume(leases=[lease]))
+        assert new.welcome.leases[0].decision == worker_pb2.LEASE_DECISION_KEEP
+        await old.send(updates(result(offer)))
+        assert (await old.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        job_id = await node.create(n=2)
+        assert (await new.offer()).job_id == job_id
+
+
 async def test_the_newest_session_of_a_worker_wins_and_the_older_one_is_sent_away_for_good() -> None:
     async with a_node() as node:
         first = await node.worker("w1")
