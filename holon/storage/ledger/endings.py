@@ -9,7 +9,7 @@ from holon.ports import StopReason, Superseded
 from holon.storage.ledger.jobs import deliver
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import clear_fan_out, close_attempt, queued_changed, requeue, stop_holder
+from holon.storage.ledger.tasks import clear_fan_out, close_attempt, give_up, queued_changed, requeue, stop_holder
 
 
 def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEvent | None, now: int) -> None:
@@ -108,6 +108,7 @@ def finished_line(task: TaskRow, outcome: Outcome, now: int, took: int | None = 
 
 def lost(tables: Tables, task: TaskRow, now: int) -> None:
     """The session of an edited task's lease ended without an outcome: run it again, or give it up."""
+    give_up(tables, task.worker_id, task.lease_id)
     task.losses += 1
     if task.losses < tables.settings.max_losses:
         requeue(tables, task, now)

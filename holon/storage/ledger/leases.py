@@ -135,8 +135,15 @@ def why_not(tables: Tables, task_id: str, task: TaskRow | None, lease_id: str) -
 
 
 def close_session(tables: Tables, worker_id: str, session_id: str) -> None:
-    """A session has ended. Its leases live on until their deadline."""
+    """A session has ended. Its leases live on until their deadline; what it was to stop is over with it."""
     worker = tables.workers.get(worker_id)
-    if worker is not None and worker.session_id == session_id:
-        tables.edit(worker).live = False
-        worker.stops = ()
+    if worker is None or worker.session_id != session_id or not worker.live:
+        return
+    tables.edit(worker).live = False
+    worker.stops = ()
+    for lease_id, task_id in list(worker.held.items()):
+        task = tables.tasks.get(task_id)
+        if task is None or task.lease_id != lease_id or task.state not in (TaskState.OFFERED, TaskState.LEASED):
+            tables.lose_hold(worker, lease_id)
+    if not worker.held:
+        tables.drop_worker(worker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
 
 from holon.domain.events import HistoryEvent
@@ -18,6 +18,8 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 
 # A task looks past this many tasks of a queue that avoid the worker at hand, then gives up on the queue.
 LOOK_PAST = 16
+# Queues and timers are rid of their stale entries when there are so many, beside twice those that may count.
+MOST_STALE = 1_000
 
 
 class Tables:
@@ -77,6 +79,9 @@ class Tables:
         self._spawns.clear()
         self._stops = False
         due = self.next_due()
+        if len(self._timers) > MOST_STALE + 2 * (len(self.jobs) + len(self.tasks)):
+            self._timers = [entry for entry in self._timers if self._armed(entry)]
+            heapify(self._timers)
         if not (keys or spawns or stops or jobs or self._ready or self._suspects or due):
             return None
         return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns, jobs)
@@ -156,6 +161,11 @@ class Tables:
         if row is None:
             row = self.workers[worker_id] = WorkerRow(worker_id)
         return row
+
+    def drop_worker(self, row: WorkerRow) -> None:
+        """Forget a worker that has no session, and whose leases have all ended."""
+        del self.workers[row.id]
+        self._undo.append(lambda: self.workers.__setitem__(row.id, row))
 
     def tell(self, row: JobRow, events: Iterable[HistoryEvent]) -> None:
         """Write lines of a job's history with this transaction."""
@@ -262,8 +272,7 @@ class Tables:
     def _head(self, key: str) -> tuple[float, int, str] | None:
         heap = self._backlog.get(key, [])
         while heap:
-            row = self.tasks.get(heap[0][2])
-            if row is not None and row.state is TaskState.QUEUED and row.key == key:
+            if self._queued(key, heap[0]):
                 return heap[0]
             self._pop(key)
         return None
@@ -277,11 +286,35 @@ class Tables:
         self._undo.append(lambda: self._push(key, entry))
 
     def _count(self, key: str, by: int) -> None:
-        self.waiting[key] = self.waiting.get(key, 0) + by
+        left = self.waiting.get(key, 0) + by
+        if not left:
+            self._forget_key(key)
+            return
+        self.waiting[key] = left
         self._undo.append(lambda: self._uncount(key, by))
+        if by < 0 and len(self._backlog[key]) > MOST_STALE + 2 * left:
+            heap = self._backlog[key]
+            self._backlog[key] = [entry for entry in heap if self._queued(key, entry)]
+            heapify(self._backlog[key])
+            self._undo.append(lambda: self._backlog.__setitem__(key, heap))
 
     def _uncount(self, key: str, by: int) -> None:
         self.waiting[key] -= by
+        if not self.waiting[key]:
+            del self.waiting[key]
+
+    def _forget_key(self, key: str) -> None:
+        """No task waits behind a match key any more: what is left of its queue is stale."""
+        waiting, need, heap = self.waiting.pop(key), self.needs.pop(key), self._backlog.pop(key, [])
+        self._undo.append(lambda: self._restore_key(key, waiting, need, heap))
+
+    def _restore_key(self, key: str, waiting: int, need: Need, heap: list[tuple[float, int, str]]) -> None:
+        self.waiting[key], self.needs[key], self._backlog[key] = waiting, need, heap
+
+    def _queued(self, key: str, entry: tuple[float, int, str]) -> bool:
+        """Whether an entry of a queue still counts."""
+        row = self.tasks.get(entry[2])
+        return row is not None and row.state is TaskState.QUEUED and row.key == key
 
     # Timers and wake-ups ---------------------------------------------------------------------------------------
 
@@ -299,8 +332,8 @@ class Tables:
         """When the earliest timer is due. A timer that its row no longer wants is moved, or dropped, on the way."""
         while self._timers:
             entry = self._timers[0]
-            row = self.jobs.get(entry[3]) if entry[2] else self.tasks.get(entry[3])
-            if row is not None and row.timer_at == entry[0]:
+            row = self._armed(entry)
+            if row is not None:
                 due = row.next_time()
                 if due is not None and due <= entry[0]:
                     return entry[0]
@@ -311,6 +344,11 @@ class Tables:
             heappop(self._timers)
             self._undo.append(lambda entry=entry: heappush(self._timers, entry))  # type: ignore[misc]
         return None
+
+    def _armed(self, entry: tuple[int, int, bool, str]) -> JobRow | TaskRow | None:
+        """The row that an entry of the timers still counts for."""
+        row = self.jobs.get(entry[3]) if entry[2] else self.tasks.get(entry[3])
+        return row if row is not None and row.timer_at == entry[0] else None
 
     def pop_due(self, now: int) -> JobRow | TaskRow | None:
         """Take the next row whose timer is due, edited and disarmed."""

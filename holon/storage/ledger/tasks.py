@@ -34,13 +34,18 @@ def queued_changed(tables: Tables, task: TaskRow, by: int, now: int) -> None:
 
 
 def stop_holder(tables: Tables, task: TaskRow, reason: StopReason) -> None:
-    """Tell the worker that holds a task to stop; the lease counts against its credits until its final word."""
+    """Tell the worker that holds a task to stop; the lease counts against its credits until its final word.
+
+    One whose session has ended is told nothing, and has nothing more to say.
+    """
     if task.state not in (TaskState.OFFERED, TaskState.LEASED):
         return
     worker = tables.workers.get(task.worker_id)
     if worker is not None and worker.live and worker.session_id == task.session_id:
         tables.edit(worker).stops = (*worker.stops, Stop(lease_ref(task), reason))
         tables.hint_stop()
+    elif worker is not None and not worker.live:
+        give_up(tables, task.worker_id, task.lease_id)
 
 
 def lease_ref(task: TaskRow) -> LeaseRef:
@@ -61,6 +66,8 @@ def give_up(tables: Tables, worker_id: str, lease_id: str) -> None:
     worker = tables.workers.get(worker_id)
     if worker is not None and lease_id in worker.held:
         tables.lose_hold(worker, lease_id)
+        if not worker.live and not worker.held:
+            tables.drop_worker(worker)
 
 
 def close_attempt(task: TaskRow, now: int) -> None:
