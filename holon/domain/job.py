@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
-from holon.domain.value import value
+from holon.domain.value import replace, value
 
 
 class Status(StrEnum):

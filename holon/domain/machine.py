@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from holon.domain.blueprint import State
@@ -12,7 +11,7 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.retries import Verdict, back_off, verdict
 from holon.domain.task import CANCELLED, FAILURE, SUCCESS, Outcome, RetryPolicy, TaskSpec, task_id
-from holon.domain.value import value
+from holon.domain.value import replace, value
 
 
 @value

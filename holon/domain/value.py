@@ -18,8 +18,15 @@ def value(cls: type[T]) -> type[T]:
     """
     made = dataclass(frozen=True, slots=True)(cls)
     setattr(made, "__init__", _init_of(made))  # noqa: B010  the type checker knows the other one
+    setattr(made, "__replace__", _replace_of(made))  # noqa: B010
     for guard in ("__setattr__", "__delattr__"):
         delattr(made, guard)
+    return made
+
+
+def replace(one: T, /, **changes: Any) -> T:
+    """A value as it is but for some of its fields; as `dataclasses.replace`, for values, and several times as fast."""
+    made: T = one.__replace__(**changes)  # type: ignore[attr-defined]
     return made
 
 
@@ -32,12 +39,27 @@ def _init_of(cls: type[Any]) -> Any:
             lines.append(f"    self.{one.name} = {_value(one)}")
     if hasattr(cls, "__post_init__"):
         lines.append("    self.__post_init__()")
-    source = f"def __init__({', '.join(arguments)}):\n" + ("\n".join(lines) or "    pass")
-    exec(source, names)  # noqa: S102  the source is made here, of the names of a class's fields
-    init = names["__init__"]
-    init.__qualname__ = f"{cls.__qualname__}.__init__"
+    init = _compiled("__init__", arguments, lines or ["    pass"], names, cls)
     init.__annotations__ = {one.name: one.type for one in fields(cls) if one.init}
     return init
+
+
+def _replace_of(cls: type[Any]) -> Any:
+    names = {"_same": MISSING, "_new": object.__new__, "_cls": cls}
+    arguments, lines = ["self", "*"], ["    made = _new(_cls)"]
+    for one in fields(cls):
+        arguments.append(f"{one.name}=_same")
+        lines.append(f"    made.{one.name} = self.{one.name} if {one.name} is _same else {one.name}")
+    if hasattr(cls, "__post_init__"):
+        lines.append("    made.__post_init__()")
+    return _compiled("__replace__", arguments, [*lines, "    return made"], names, cls)
+
+
+def _compiled(name: str, arguments: list[str], lines: list[str], names: dict[str, Any], cls: type[Any]) -> Any:
+    exec(f"def {name}({', '.join(arguments)}):\n" + "\n".join(lines), names)  # noqa: S102  made of a class's fields
+    function = names[name]
+    function.__qualname__ = f"{cls.__qualname__}.{name}"
+    return function
 
 
 def _argument(one: Field[Any], names: dict[str, Any]) -> str:

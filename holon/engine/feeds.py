@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from holon.domain.events import HistoryEvent
+from holon.domain.value import replace
 from holon.errors import HolonError
 from holon.ports import JobRecord
 

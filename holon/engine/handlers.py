@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -18,6 +17,7 @@ from holon.domain.blueprint import State
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
+from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
 from holon.errors import HolonError
 from holon.telemetry.events import Telemetry

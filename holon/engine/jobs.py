@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
-from holon.domain.value import value
+from holon.domain.value import replace, value
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
 
 from holon.domain.job import Job
 from holon.domain.machine import Change
 from holon.domain.matching import Need
 from holon.domain.task import TaskSpec
-from holon.domain.value import value
+from holon.domain.value import replace, value
 from holon.engine.needs import Needs
 from holon.engine.payloads import encode
 from holon.ports import NewFanOut, NewTask, Step

@@ -6,13 +6,12 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from holon.domain.matching import Need
 from holon.domain.retries import retry_after
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy, job_of
-from holon.domain.value import value
+from holon.domain.value import replace, value
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher, Session
 from holon.engine.fusing import Ended, Fusing

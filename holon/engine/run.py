@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import replace
 from typing import Any
 
 from holon.domain import machine
 from holon.domain.events import CancelRequested, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change
-from holon.domain.value import value
+from holon.domain.value import replace, value
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers

@@ -112,8 +112,8 @@ class Touches:
 
     def _take(self) -> Touch:
         touch = Touch(
-            accepts=tuple(self._accepts.values()),
-            extends=tuple(self._extends.values()),
+            accepts=tuple(lease for lease in self._accepts.values() if self._matters(lease)),
+            extends=tuple(lease for lease in self._extends.values() if self._matters(lease)),
             handbacks=tuple(self._handbacks.values()),
             progress=tuple(self._progress.values()),
             credits=tuple(self._credits.values()),
@@ -121,6 +121,11 @@ class Touches:
         for told in (self._accepts, self._extends, self._handbacks, self._progress, self._credits):
             told.clear()
         return touch
+
+    def _matters(self, lease: LeaseRef) -> bool:
+        """Whether what was said of a lease is still news: most have ended before their batch is carried."""
+        session = self._dispatcher.session(lease.session_id)
+        return session is None or lease.lease_id in session.leases
 
     def _put_back(self, touch: Touch) -> None:
         self._accepts = {one.lease_id: one for one in touch.accepts} | self._accepts

@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Token
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from holon.domain.job import Job
 from holon.domain.trace import headers_of, trace_of
+from holon.domain.value import replace
 from holon.ports import Offer
 from holon.telemetry.tracing import Span, Tracing
 

@@ -27,7 +27,8 @@ def touch(tables: Tables, said: Touch, seats: Sequence[Seat], now: int) -> Touch
 
 
 def _current(tables: Tables, ref: LeaseRef) -> TaskRow | None:
-    task = tables.task(ref.task_id)
+    # One that is over is nobody's any more, so those in memory are all that matter.
+    task = tables.tasks.get(ref.task_id)
     if task is None or task.lease_id != ref.lease_id or held_by(tables, task, ref.session_id) is None:
         return None
     return task if task.worker_id == ref.worker_id else None
