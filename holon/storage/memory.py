@@ -16,7 +16,6 @@ from holon.ports import (
     JobFilter,
     JobRecord,
     StoreSettings,
-    TaskRecord,
 )
 from holon.storage.ledger import reads
 from holon.storage.ledger.calls import LedgerCalls
@@ -74,13 +73,6 @@ class MemoryStorage(LedgerCalls):
         total = row.fan.total if row and row.fan and row.fan.step == step else 0
         tasks = (self._tables.tasks.get(task_id(job_id, step, index)) for index in range(total))
         return [(task.id, task.outcome) for task in tasks if task is not None and task.outcome is not None]
-
-    async def task(self, task_id: str) -> TaskRecord | None:
-        row = self._tables.tasks.get(task_id)
-        return reads.task_record(row) if row is not None else None
-
-    async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-        return reads.queued_tasks(self._tables, key, after, limit)
 
     async def job(self, job_id: str) -> JobRecord | None:
         row = self._tables.jobs.get(job_id)

@@ -17,7 +17,7 @@ from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.errors import InvalidArgument, TooLarge
-from holon.ports import Attempt, NewJob, NewTask, Result
+from holon.ports import NewJob, NewTask, Result
 
 SCHEMA = 1
 # In the place of a result that is the state history, which is there already.
@@ -41,15 +41,22 @@ def from_json(text: bytes) -> Any:
     return orjson.loads(text) if text else None
 
 
-def _pack(*fields: Any) -> bytes:
+def pack(*fields: Any) -> bytes:
+    """Plain values as a record."""
     packed: bytes = msgpack.packb((SCHEMA, *fields))
     return packed
 
 
-def _unpack(record: bytes) -> list[Any]:
-    fields: list[Any] = msgpack.unpackb(record, use_list=True)
-    if fields[0] != SCHEMA:
-        raise ValueError(f"a record of schema {fields[0]}, and this release reads {SCHEMA}: upgrade it first")
+def unpack(record: bytes) -> list[Any]:
+    """The values of a record.
+
+    Raises:
+        ValueError: another release wrote it.
+    """
+    fields: list[Any]
+    schema, *fields = msgpack.unpackb(record, use_list=True)
+    if schema != SCHEMA:
+        raise ValueError(f"a record of schema {schema}, and this release reads {SCHEMA}: upgrade it first")
     return fields
 
 
@@ -86,7 +93,7 @@ def encode_job(job: Job) -> bytes:
         InvalidArgument: (NOT_JSON) as for `to_json`.
     """
     waiting, error = job.waiting, job.error
-    return _pack(
+    return pack(
         job.id,
         job.blueprint,
         job.owner,
@@ -111,28 +118,46 @@ def encode_job(job: Job) -> bytes:
 
 def decode_job(record: bytes) -> Job:
     """A job from its state's bytes."""
-    fields = _unpack(record)
-    waiting, error, state_history = fields[12], fields[15], from_json(fields[11])
-    # Files of the first version have neither.
-    trace, created_at = fields[18:] or ("", 0)
+    (
+        job_id,
+        blueprint,
+        owner,
+        initial_data,
+        current_state,
+        status,
+        step,
+        transitions,
+        failures,
+        cancelling,
+        history,
+        waiting,
+        aggregates,
+        result,
+        error,
+        dispatch_timeout,
+        result_timeout,
+        trace,
+        created_at,
+    ) = unpack(record)
+    state_history = from_json(history)
     return Job(
-        id=fields[1],
-        blueprint=fields[2],
-        owner=fields[3],
-        initial_data=from_json(fields[4]),
-        current_state=fields[5],
-        status=Status(fields[6]),
-        step=fields[7],
-        transitions=fields[8],
-        failures=fields[9],
-        cancelling=fields[10],
+        id=job_id,
+        blueprint=blueprint,
+        owner=owner,
+        initial_data=from_json(initial_data),
+        current_state=current_state,
+        status=Status(status),
+        step=step,
+        transitions=transitions,
+        failures=failures,
+        cancelling=cancelling,
         state_history=state_history,
         waiting=waiting and Waiting(*waiting),
-        aggregates=fields[13],
-        result=state_history if fields[14] == _HISTORY else fields[14] and from_json(fields[14]),
+        aggregates=aggregates,
+        result=state_history if result == _HISTORY else result and from_json(result),
         error=error and JobError(error[0], error[1], error[2] and from_json(error[2])),
-        dispatch_timeout=fields[16],
-        result_timeout=fields[17],
+        dispatch_timeout=dispatch_timeout,
+        result_timeout=result_timeout,
         trace=trace,
         created_at=created_at,
     )
@@ -149,56 +174,56 @@ def _outcome(fields: list[Any]) -> Outcome:
 
 def encode_outcome(outcome: Outcome) -> bytes:
     """A task's outcome as bytes."""
-    return _pack(*_outcome_fields(outcome))
+    return pack(*_outcome_fields(outcome))
 
 
 def decode_outcome(record: bytes) -> Outcome:
     """A task's outcome from its bytes."""
-    return _outcome(_unpack(record)[1:])
+    return _outcome(unpack(record))
 
 
 def encode_event(event: InboxEvent) -> bytes:
     """An inbox event as bytes."""
     match event:
         case TaskEnded(step, task_id, outcome, tries):
-            return _pack("task", step, task_id, _outcome_fields(outcome), tries)
+            return pack("task", step, task_id, _outcome_fields(outcome), tries)
         case BranchesDone(step, failed, fail_fast, too_large):
-            return _pack("branches", step, failed, fail_fast, too_large)
+            return pack("branches", step, failed, fail_fast, too_large)
         case Woken(step):
-            return _pack("woken", step)
+            return pack("woken", step)
         case CancelRequested(by):
-            return _pack("cancel", by)
+            return pack("cancel", by)
 
 
 def decode_event(record: bytes) -> InboxEvent:
     """An inbox event from its bytes."""
-    fields = _unpack(record)
-    match fields[1]:
+    kind, *fields = unpack(record)
+    match kind:
         case "task":
-            return TaskEnded(fields[2], fields[3], _outcome(fields[4]), fields[5])
+            return TaskEnded(fields[0], fields[1], _outcome(fields[2]), fields[3])
         case "branches":
-            return BranchesDone(*fields[2:])
+            return BranchesDone(*fields)
         case "woken":
-            return Woken(fields[2])
+            return Woken(*fields)
         case "cancel":
-            return CancelRequested(fields[2])
-        case kind:
+            return CancelRequested(*fields)
+        case _:
             raise ValueError(f"an inbox event of kind {kind!r}, which this release does not know")
 
 
 def encode_inbox(inbox: tuple[tuple[int, InboxEvent], ...]) -> bytes:
     """A job's unread events with their numbers as bytes."""
-    return _pack([(number, encode_event(event)) for number, event in inbox])
+    return pack([(number, encode_event(event)) for number, event in inbox])
 
 
 def decode_inbox(record: bytes) -> tuple[tuple[int, InboxEvent], ...]:
     """A job's unread events with their numbers from their bytes."""
-    return tuple((number, decode_event(event)) for number, event in _unpack(record)[1])
+    return tuple((number, decode_event(event)) for number, event in unpack(record)[0])
 
 
 def encode_history(events: tuple[HistoryEvent, ...]) -> bytes:
     """The lines of history of one step as bytes."""
-    return _pack(
+    return pack(
         [
             (
                 one.type,
@@ -220,7 +245,7 @@ def encode_history(events: tuple[HistoryEvent, ...]) -> bytes:
 def decode_history(record: bytes) -> list[HistoryEvent]:
     """The lines of history of one step from their bytes."""
     events = []
-    for kind, time, state, previous, following, took, worker, attempt, task, details in _unpack(record)[1]:
+    for kind, time, state, previous, following, took, worker, attempt, task, details in unpack(record)[0]:
         told = from_json(details) or {}
         events.append(HistoryEvent(kind, time, state, previous, following, took, worker, attempt, task, told))
     return events
@@ -228,7 +253,7 @@ def decode_history(record: bytes) -> list[HistoryEvent]:
 
 def encode_need(need: Need) -> bytes:
     """A need as bytes."""
-    return _pack(*_need_fields(need))
+    return pack(*_need_fields(need))
 
 
 def _need_fields(need: Need) -> tuple[Any, ...]:
@@ -242,12 +267,12 @@ def _need(fields: list[Any]) -> Need:
 
 def decode_need(record: bytes) -> Need:
     """A need from its bytes."""
-    return _need(_unpack(record)[1:])
+    return _need(unpack(record))
 
 
 def encode_chunk(chunk: tuple[NewTask, ...]) -> bytes:
     """Tasks that are not made yet as bytes."""
-    return _pack([_new_task_fields(task) for task in chunk])
+    return pack([_new_task_fields(task) for task in chunk])
 
 
 def _new_task_fields(task: NewTask) -> tuple[Any, ...]:
@@ -279,17 +304,7 @@ def decode_chunk(record: bytes) -> tuple[NewTask, ...]:
             dispatch_timeout=fields[6],
             result_timeout=fields[7],
             retry=RetryPolicy(*fields[8]),
-            trace=fields[9] if len(fields) > 9 else "",
+            trace=fields[9],
         )
-        for fields in _unpack(record)[1]
+        for fields in unpack(record)[0]
     )
-
-
-def encode_attempts(attempts: tuple[Attempt, ...]) -> bytes:
-    """A task's leases as bytes."""
-    return _pack([(one.worker_id, one.offered, one.leased, one.ended) for one in attempts])
-
-
-def decode_attempts(record: bytes) -> tuple[Attempt, ...]:
-    """A task's leases from their bytes."""
-    return tuple(Attempt(*fields) for fields in _unpack(record)[1])

@@ -26,11 +26,12 @@ from holon.ports import (
     Seat,
     Step,
     StoreSettings,
+    TaskRecord,
     Touch,
     Touched,
 )
 from holon.storage.hints import Hints
-from holon.storage.ledger import creations, jobs, leases, outcomes, rekeying, steps, timers, touches
+from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekeying, steps, timers, touches
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_state, with_states, with_step_states
 
@@ -127,6 +128,12 @@ class LedgerCalls(ABC):
 
     async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
         return await self._do(lambda tables, _: rekeying.queued(tables, skill))
+
+    async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
+        return await self._do(lambda tables, _: reads.queued_tasks(tables, key, after, limit))
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        return await self._do(lambda tables, _: reads.task(tables, task_id))
 
     async def needs(self) -> Mapping[str, Need]:
         return await self._do(lambda tables, _: rekeying.needs(tables))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import nsmallest
+from operator import attrgetter
 
 from holon.domain.task import task_id
 from holon.ports import JobFilter, JobRecord, TaskRecord
@@ -47,8 +49,19 @@ def passes(row: JobRow, which: JobFilter) -> bool:
     )
 
 
-def task_record(row: TaskRow) -> TaskRecord:
+def task(tables: Tables, wanted: str) -> TaskRecord | None:
     """A task as those who decide about it see it."""
+    row = tables.task(wanted)
+    return _task_record(row) if row is not None else None
+
+
+def queued_tasks(tables: Tables, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
+    """Waiting tasks of a match key, ordered by id."""
+    waiting = (row for row in tables.queued(key) if row.id > after)
+    return [_task_record(row) for row in nsmallest(limit, waiting, key=attrgetter("id"))]
+
+
+def _task_record(row: TaskRow) -> TaskRecord:
     return TaskRecord(
         id=row.id,
         job_id=row.job_id,
@@ -61,11 +74,3 @@ def task_record(row: TaskRow) -> TaskRecord:
         retry=row.retry,
         params=row.params,
     )
-
-
-def queued_tasks(tables: Tables, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-    """Waiting tasks of a match key, ordered by id."""
-    waiting = (
-        row for row in tables.tasks.values() if row.state is TaskState.QUEUED and row.key == key and row.id > after
-    )
-    return [task_record(row) for row in sorted(waiting, key=lambda row: row.id)[:limit]]

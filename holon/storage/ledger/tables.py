@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
@@ -268,6 +268,12 @@ class Tables:
         if found is not None:
             self.dequeued(found)
         return found
+
+    def queued(self, key: str) -> Iterator[TaskRow]:
+        """The tasks that wait in the queue of a match key, in no order."""
+        # One that came back can have left its old entry behind.
+        waiting = {entry[2] for entry in self._backlog.get(key, ()) if self._queued(key, entry)}
+        return (self.tasks[task] for task in waiting)
 
     def _head(self, key: str) -> tuple[float, int, str] | None:
         heap = self._backlog.get(key, [])

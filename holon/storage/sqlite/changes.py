@@ -31,6 +31,7 @@ _ORDER = (
     task_rows.INSERT_NEED,
     task_rows.INSERT,
     task_rows.UPDATE,
+    task_rows.END,
     fan_rows.DELETE,
     fan_rows.REPLACE,
     fan_rows.DELETE_CHUNKS,
@@ -113,7 +114,10 @@ class Changes:
         if before is None:
             self._rows[task_rows.INSERT].append(task_rows.inserted(row, self._jobs[row.job_id].n))
         elif task_rows.changed(row, before):
-            self._rows[task_rows.UPDATE].append(task_rows.updated(row))
+            if row.state is TaskState.OVER:
+                self._rows[task_rows.END].append(task_rows.ended(row))
+            else:
+                self._rows[task_rows.UPDATE].append(task_rows.updated(row))
         if before is None or row.key != task_rows.key_then(before):
             self._needs[row.key] = row.need
         self._large += len(row.params)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 
-from holon.domain.task import job_of
+from holon.domain.task import job_of, task_id
 from holon.ports import Committed, Leased, NewTask
 from holon.storage.ledger.leases import offer_of
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
@@ -94,14 +94,15 @@ class Visitors:
             row.reply = self._replies.get(job_id)
         return row
 
-    def task(self, task_id: str) -> TaskRow | None:
+    def task(self, wanted: str) -> TaskRow | None:
         """A task's row."""
-        row = self._tasks.get(task_id)
+        row = self._tasks.get(wanted)
         if row is None:
-            columns = find_task(self._db, task_id)
+            at = _place_of(wanted)
+            columns = self._db.execute(task_rows.SELECT_ONE, at).fetchone() if at is not None else None
             if columns is None:
                 return None
-            row = self._tasks[task_id] = task_rows.task_row(columns)
+            row = self._tasks[wanted] = task_rows.task_row(columns)
         return row
 
     def request(self, owner: str, request_id: str) -> str | None:
@@ -122,18 +123,11 @@ class Visitors:
         self._tasks.clear()
 
 
-def find_task(db: sqlite3.Connection, task_id: str) -> tuple[int | str | bytes | float, ...] | None:
-    """The columns of a task, for `task_row`; None also when the id is none of ours."""
-    at = place_of(task_id)
-    columns: tuple[int | str | bytes | float, ...] | None
-    columns = db.execute(task_rows.SELECT_ONE, at).fetchone() if at is not None else None
-    return columns if columns is not None and columns[1] == task_id else None
-
-
-def place_of(task_id: str) -> tuple[str, int, int] | None:
+def _place_of(wanted: str) -> tuple[str, int, int] | None:
     """The job, step and place that a task's id tells; None when it is none of ours."""
-    job_id = job_of(task_id)
-    step, _, place = task_id.removeprefix(f"{job_id}-").partition("-")
+    job_id = job_of(wanted)
+    step, _, place = wanted.removeprefix(f"{job_id}-").partition("-")
     if not (step.isdecimal() and place.isdecimal() and len(step) < 19 and len(place) < 19):
         return None
-    return job_id, int(step), int(place)
+    at = job_id, int(step), int(place)
+    return at if task_id(*at) == wanted else None

@@ -19,12 +19,9 @@ from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.task import Outcome, task_id
 from holon.errors import StoreUnavailable
-from holon.ports import JobFilter, JobRecord, TaskRecord
-from holon.storage.ledger.reads import task_record
+from holon.ports import JobFilter, JobRecord
 from holon.storage.records import decode_history, decode_job, decode_need, decode_outcome
-from holon.storage.sqlite import task_rows
 from holon.storage.sqlite.lane import RETRY_AFTER_S
-from holon.storage.sqlite.loading import place_of
 from holon.storage.sqlite.opening import BUSY_SECONDS
 from holon.telemetry.metrics import StoreMetrics
 
@@ -55,7 +52,7 @@ _HISTORY = """
 """
 _BRANCHES = """
     SELECT t.place, t.outcome FROM jobs JOIN tasks t ON t.job = jobs.n
-    WHERE jobs.id = ? AND t.step = ? AND t.place > ? AND t.branch = 1 AND t.outcome <> '' ORDER BY t.place LIMIT ?
+    WHERE jobs.id = ? AND t.step = ? AND t.place > ? AND t.branch = 1 AND t.outcome <> x'' ORDER BY t.place LIMIT ?
 """
 
 
@@ -140,17 +137,6 @@ class Reader:
             if len(lines) >= limit:
                 break
         return lines[:limit]
-
-    async def task(self, wanted: str) -> TaskRecord | None:
-        """One task."""
-        place = place_of(wanted)
-        found = await self._fetch(task_rows.SELECT_ONE, place) if place is not None else []
-        return task_record(task_rows.task_row(found[0])) if found and found[0][1] == wanted else None
-
-    async def queued_tasks(self, key: str, after: str, limit: int) -> list[TaskRecord]:
-        """Waiting tasks of a match key, ordered by id."""
-        found = await self._fetch(task_rows.SELECT_WAITING, (key, after, limit))
-        return [task_record(task_rows.task_row(columns)) for columns in found]
 
     async def branches(self, job_id: str, step: int) -> list[tuple[str, Outcome]]:
         """The outcomes of a fan-out's branches, in order of their places."""

@@ -1,6 +1,6 @@
 """The SQLite file: its tables, and how a file of an earlier release becomes one of this release.
 
-Where a column of times holds 0, and one of text or bytes holds '', there is nothing. That is cheaper than NULL.
+Where a column of times holds 0, and one of text or bytes is empty, there is nothing. That is cheaper than NULL.
 """
 
 from __future__ import annotations
@@ -72,43 +72,18 @@ _FIRST = (
     """
     CREATE TABLE tasks (
         n INTEGER PRIMARY KEY,
-        id TEXT NOT NULL,
         job INTEGER NOT NULL,
         step INTEGER NOT NULL,
         place INTEGER NOT NULL,
         branch INTEGER NOT NULL,
-        created_at INTEGER NOT NULL,
-        priority REAL NOT NULL,
-        execution_timeout INTEGER NOT NULL,
-        dispatch_due INTEGER NOT NULL,
-        result_due INTEGER NOT NULL,
-        max_retries INTEGER NOT NULL,
-        first_ms INTEGER NOT NULL,
-        longest_ms INTEGER NOT NULL,
         key TEXT NOT NULL,
         state TEXT NOT NULL,
-        accepted INTEGER NOT NULL,
-        worker_id TEXT NOT NULL,
-        session_id TEXT NOT NULL,
-        lease_id TEXT NOT NULL,
-        until INTEGER NOT NULL,
-        execution_due INTEGER NOT NULL,
-        applied_lease TEXT NOT NULL,
-        applied_worker TEXT NOT NULL,
-        generation INTEGER NOT NULL,
-        attempt INTEGER NOT NULL,
-        losses INTEGER NOT NULL,
-        progress REAL NOT NULL,
-        over_reason TEXT NOT NULL,
-        avoid BLOB NOT NULL,
-        attempts BLOB NOT NULL,
-        outcome BLOB NOT NULL,
-        params BLOB NOT NULL
+        facts BLOB NOT NULL,
+        params BLOB NOT NULL,
+        outcome BLOB NOT NULL
     )
     """,
     "CREATE UNIQUE INDEX tasks_of_job ON tasks (job, step, place)",
-    # A task that is leased in the commit that makes it, as most are, never enters this index.
-    "CREATE INDEX tasks_waiting ON tasks (key, id) WHERE state = 'queued'",
     "CREATE TABLE needs (key TEXT PRIMARY KEY, need BLOB NOT NULL) WITHOUT ROWID",
     """
     CREATE TABLE history (
@@ -123,10 +98,8 @@ _FIRST = (
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 
-_SECOND = ("ALTER TABLE tasks ADD COLUMN trace TEXT NOT NULL DEFAULT ''",)
-
 # Each brings a file from the version before to its own; a new release appends, and changes none of these.
-VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
 
 
 def upgrade(db: sqlite3.Connection, path: Path) -> None:

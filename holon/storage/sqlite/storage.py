@@ -17,7 +17,6 @@ from holon.ports import (
     JobFilter,
     JobRecord,
     StoreSettings,
-    TaskRecord,
 )
 from holon.storage.ledger.calls import LedgerCalls
 from holon.storage.ledger.reads import task_counts
@@ -126,14 +125,6 @@ class SqliteStorage(LedgerCalls):
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
         return await self._reader.branches(job_id, step)
-
-    # Leases ----------------------------------------------------------------------------------------------------
-
-    async def task(self, task_id: str) -> TaskRecord | None:
-        return await self._reader.task(task_id)
-
-    async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-        return await self._reader.queued_tasks(key, after, limit)
 
     # Reads -----------------------------------------------------------------------------------------------------
 
