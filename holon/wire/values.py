@@ -15,14 +15,23 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _JSON = ("", "application/json")
 
 
+def fill(time: Timestamp | Duration, ms: int) -> None:
+    """Set a Timestamp to epoch milliseconds, or a Duration to milliseconds, not negative."""
+    time.seconds, time.nanos = ms // 1000, ms % 1000 * 1_000_000
+
+
 def timestamp(ms: int) -> Timestamp:
     """Epoch milliseconds as a Timestamp."""
-    return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
+    time = Timestamp()
+    fill(time, ms)
+    return time
 
 
 def duration(ms: int) -> Duration:
     """Milliseconds, not negative, as a Duration."""
-    return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
+    time = Duration()
+    fill(time, ms)
+    return time
 
 
 def seconds(value: Duration) -> float:

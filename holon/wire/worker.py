@@ -10,7 +10,7 @@ from holon.errors import InvalidArgument, Violation
 from holon.ports import Offer, Stop, StopReason, Superseded
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import clipped
-from holon.wire.values import duration, json_of, json_payload, seconds, timestamp
+from holon.wire.values import duration, fill, json_of, seconds
 
 STOP_REASONS = {
     StopReason.CANCELLED: "CANCELLED",
@@ -34,13 +34,14 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
         skill=offer.skill,
         type=offer.type,
         version=offer.version,
-        params=json_payload(offer.params),
         priority=offer.priority,
     )
+    # In place: a message of its own would be made and copied.
+    message.params.data = offer.params
     if offer.time_left is not None:
-        message.time_left.CopyFrom(duration(offer.time_left))
+        fill(message.time_left, offer.time_left)
     if offer.deadline is not None:
-        message.deadline.CopyFrom(timestamp(offer.deadline))
+        fill(message.deadline, offer.deadline)
     if offer.trace:
         message.trace.traceparent, message.trace.tracestate = headers_of(offer.trace)
     return message
