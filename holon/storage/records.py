@@ -231,8 +231,8 @@ def decode_inbox(record: bytes) -> tuple[tuple[int, InboxEvent], ...]:
     return tuple((number, decode_event(event)) for number, event in unpack(record)[0])
 
 
-def encode_history(events: tuple[HistoryEvent, ...]) -> bytes:
-    """The lines of history of one step as bytes."""
+def encode_history(events: Sequence[HistoryEvent]) -> bytes:
+    """Lines of a job's history as bytes."""
     return pack(
         [
             (
@@ -253,7 +253,7 @@ def encode_history(events: tuple[HistoryEvent, ...]) -> bytes:
 
 
 def decode_history(record: bytes) -> list[HistoryEvent]:
-    """The lines of history of one step from their bytes."""
+    """Lines of a job's history from their bytes."""
     events = []
     for kind, time, state, previous, following, took, worker, attempt, task, details in unpack(record)[0]:
         told = from_json(details) or {}

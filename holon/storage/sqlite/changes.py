@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
+from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
 from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
@@ -66,9 +67,10 @@ class Changes:
         for fan, before in fans:
             self._fan_out(fan, before)
         self._rows[task_rows.INSERT_NEED] += [(key, encode_need(need)) for key, need in self._needs.items()]
-        self._rows[INSERT_HISTORY] += [
-            (row.n, first + len(events) - 1, encode_history(events)) for row, first, events in tables.notices
-        ]
+        told: dict[JobRow, list[HistoryEvent]] = {}
+        for job, _, lines in tables.notices:
+            told.setdefault(job, []).extend(lines)
+        self._rows[INSERT_HISTORY] += [(job.n, job.history_seq, encode_history(lines)) for job, lines in told.items()]
         doomed = [(n,) for n in purged]
         for statement in PURGE:
             self._rows[statement] += doomed
