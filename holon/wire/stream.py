@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
 from holon.errors import ResourceExhausted, TooLarge, Unavailable
 
-Frame = TypeVar("Frame", bound=Message)
 Item = TypeVar("Item", bound=Message)
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -21,13 +20,13 @@ BATCH_ITEMS = 256
 _WRAPPING = 16
 
 
-class Lane(Generic[Item, Frame]):
+class Lane(Generic[Item]):
     """A queue of items of one kind, sent in order and together; made by `StreamWriter.lane`."""
 
-    def __init__(self, writer: StreamWriter[Frame], frame_of: Callable[[list[Item]], Frame]) -> None:
+    def __init__(self, writer: StreamWriter, frame_of: Callable[[Sequence[bytes]], bytes]) -> None:
         self._writer = writer
         self._frame_of = frame_of
-        self._waiting: deque[tuple[Item, int]] = deque()
+        self._waiting: deque[tuple[Item, bytes]] = deque()
 
     def __repr__(self) -> str:
         return f"Lane(waiting={len(self._waiting)})"
@@ -36,48 +35,50 @@ class Lane(Generic[Item, Frame]):
         return len(self._waiting)
 
     def put(self, item: Item) -> None:
-        """Queue one item, to be sent after those put before it. Never blocks; the item must not be changed afterwards.
+        """Queue one item as it is now, to be sent after those put before it. Never blocks.
 
         Raises:
             TooLarge: the other side could not read it, even alone; nothing was queued.
             ResourceExhausted: the queue is full, because the other side does not read; nothing was queued.
             Unavailable: the stream is closed.
         """
-        self._waiting.append((item, self._writer.admit(item, len(self._waiting))))
+        encoded = item.SerializeToString()
+        self._writer.admit(len(encoded), len(self._waiting))
+        self._waiting.append((item, encoded))
 
     def discard(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Take back what was not sent yet, such as the offer of a task that was stopped, and return it."""
-        kept: deque[tuple[Item, int]] = deque()
+        kept: deque[tuple[Item, bytes]] = deque()
         discarded: list[Item] = []
-        for item, size in self._waiting:
+        for item, encoded in self._waiting:
             if unwanted(item):
                 discarded.append(item)
-                self._writer.release(size)
+                self._writer.release(len(encoded))
             else:
-                kept.append((item, size))
+                kept.append((item, encoded))
         self._waiting = kept
         return discarded
 
-    def take(self, max_bytes: int) -> Frame | None:
+    def take(self, max_bytes: int) -> bytes | None:
         """Remove the next batch and return it as a frame, or None when nothing waits; the writer calls it.
 
         Arguments:
             max_bytes: where a batch stops, unless it is one item alone.
         """
-        batch: list[Item] = []
+        batch: list[bytes] = []
         total = 0
         while self._waiting and len(batch) < BATCH_ITEMS:
-            item, size = self._waiting[0]
-            if batch and total + size + _WRAPPING > max_bytes:
+            encoded = self._waiting[0][1]
+            if batch and total + len(encoded) + _WRAPPING > max_bytes:
                 break
             self._waiting.popleft()
-            self._writer.release(size)
-            batch.append(item)
-            total += size + _WRAPPING
+            self._writer.release(len(encoded))
+            batch.append(encoded)
+            total += len(encoded) + _WRAPPING
         return self._frame_of(batch) if batch else None
 
 
-class StreamWriter(Generic[Frame]):
+class StreamWriter:
     """The only writer of one stream. Its methods belong to the loop that runs it.
 
     Arguments:
@@ -89,7 +90,7 @@ class StreamWriter(Generic[Frame]):
 
     def __init__(
         self,
-        send: Callable[[Frame], Awaitable[object]],
+        send: Callable[[bytes], Awaitable[object]],
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_items: int = 10_000,
@@ -99,8 +100,8 @@ class StreamWriter(Generic[Frame]):
         self._send = send
         self._max_items = max_items
         self._max_bytes = max_bytes
-        self._control: deque[tuple[Frame, int]] = deque()
-        self._lanes: deque[Lane[Message, Frame]] = deque()
+        self._control: deque[bytes] = deque()
+        self._lanes: deque[Lane[Any]] = deque()
         self._control_bytes = 0
         self._waiting_bytes = 0
         self._sent = 0
@@ -124,17 +125,18 @@ class StreamWriter(Generic[Frame]):
         """How many frames were given to the transport."""
         return self._sent
 
-    def lane(self, frame_of: Callable[[list[Item]], Frame]) -> Lane[Item, Frame]:
+    def lane(self, frame_of: Callable[[Sequence[bytes]], bytes]) -> Lane[Any]:
         """Make a queue for one kind of item. Lanes take turns, a frame each.
 
         Arguments:
-            frame_of: builds the frame of a batch: at most BATCH_ITEMS items and BATCH_BYTES, or one item alone.
+            frame_of: builds the frame of a batch, see `frames_of`: at most BATCH_ITEMS items and BATCH_BYTES, or one
+                item alone.
         """
-        lane = Lane(self, frame_of)
-        self._lanes.append(lane)  # type: ignore[arg-type]  # a lane takes back only items that its owner put there
+        lane: Lane[Any] = Lane(self, frame_of)
+        self._lanes.append(lane)
         return lane
 
-    def put_control(self, frame: Frame) -> None:
+    def put_control(self, frame: Message) -> None:
         """Queue a frame of its own, to be sent before any data that waits. Never blocks.
 
         Raises:
@@ -143,11 +145,12 @@ class StreamWriter(Generic[Frame]):
             Unavailable: the stream is closed.
         """
         self._check(len(self._control))
-        if (size := frame.ByteSize()) > self.max_message_bytes:
+        encoded = frame.SerializeToString()
+        if (size := len(encoded)) > self.max_message_bytes:
             raise TooLarge(f"a message of {size} bytes exceeds the other side's limit of {self.max_message_bytes}")
         self._check_bytes(self._control_bytes, size)
         self._control_bytes += size
-        self._control.append((frame, size))
+        self._control.append(encoded)
         self._wake.set()
 
     def close(self) -> None:
@@ -171,10 +174,9 @@ class StreamWriter(Generic[Frame]):
         finally:
             self._closed = True
 
-    def admit(self, item: Message, waiting: int) -> int:
-        """Check that an item may join a lane in which `waiting` are queued, and return its size in bytes."""
+    def admit(self, size: int, waiting: int) -> None:
+        """Check that an item of `size` bytes may join a lane in which `waiting` are queued, and count it."""
         self._check(waiting)
-        size = item.ByteSize()
         if size + _WRAPPING > self.max_message_bytes:
             raise TooLarge(
                 f"an item of {size} bytes exceeds the other side's message limit of {self.max_message_bytes}"
@@ -182,7 +184,6 @@ class StreamWriter(Generic[Frame]):
         self._check_bytes(self._waiting_bytes, size)
         self._waiting_bytes += size
         self._wake.set()
-        return size
 
     def release(self, size: int) -> None:
         """Count `size` bytes as waiting no more; lanes call it."""
@@ -205,10 +206,10 @@ class StreamWriter(Generic[Frame]):
                 code="STREAM_FULL",
             )
 
-    def _next(self) -> Frame | None:
+    def _next(self) -> bytes | None:
         if self._control:
-            first, size = self._control.popleft()
-            self._control_bytes -= size
+            first = self._control.popleft()
+            self._control_bytes -= len(first)
             return first
         batch_bytes = min(BATCH_BYTES, self.max_message_bytes)
         for _ in range(len(self._lanes)):

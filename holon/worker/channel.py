@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from holon.rxon.v1.worker_pb2_grpc import WorkerServiceStub
+from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.worker.settings import Credentials
 
 if TYPE_CHECKING:
-    from holon.rxon.v1 import worker_pb2
-    from holon.rxon.v1.worker_pb2_grpc import WorkerServiceAsyncStub
+    # What is written is encoded already.
+    Call = grpc.aio.StreamStreamCall[bytes, worker_pb2.SessionResponse]
 
-    Call = grpc.aio.StreamStreamCall[worker_pb2.SessionRequest, worker_pb2.SessionResponse]
+SESSION = "/holon.rxon.v1.WorkerService/Session"
 
 _OPTIONS = (
     # A connection of its own: channels to one address would share one, and a fresh channel would not be fresh.
@@ -93,9 +93,11 @@ def open_channel(url: NodeUrl, credentials: Credentials) -> grpc.aio.Channel:
 
 def open_stream(channel: grpc.aio.Channel, credentials: Credentials) -> Call:
     """Begin a session's stream; the first write or read says whether it came to be."""
-    stub = cast("WorkerServiceAsyncStub", WorkerServiceStub(channel))
+    session: grpc.aio.StreamStreamMultiCallable[bytes, worker_pb2.SessionResponse] = channel.stream_stream(
+        SESSION, response_deserializer=worker_pb2.SessionResponse.FromString
+    )
     metadata = (("x-worker-token", credentials.token),) if credentials.token else ()
-    return stub.Session(metadata=metadata, wait_for_ready=False)
+    return session(metadata=metadata, wait_for_ready=False)
 
 
 async def end_of(call: Call, url: NodeUrl, *, welcomed: bool) -> Ended:

@@ -13,7 +13,8 @@ import grpc.aio
 from holon.errors import HolonError
 from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
-from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
+from holon.wire.frames import frames_of
+from holon.wire.stream import MAX_MESSAGE_BYTES, Lane, StreamWriter
 from holon.worker.channel import Ended, end_of, open_channel, open_stream
 from holon.worker.settings import Credentials
 from holon.worker.timing import Timing
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from holon.worker.channel import Call
 
 _log = logging.getLogger("holon.worker")
+
+_UPDATES = frames_of(worker_pb2.SessionRequest, "task_updates", "updates")
 
 # What grpc.aio raises when a stream ends under a read or a write; a reset by the node among them looks like a cancel.
 _FAILURES = (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError)
@@ -72,8 +75,8 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._channel = open_channel(url, credentials)
         self._call: Call = open_stream(self._channel, credentials)
-        self._writer: StreamWriter[worker_pb2.SessionRequest] = StreamWriter(self._call.write)
-        self._updates = self._writer.lane(_updates_frame)
+        self._writer = StreamWriter(self._call.write)
+        self._updates: Lane[worker_pb2.TaskUpdate] = self._writer.lane(_UPDATES)
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._connected = False
         self._welcomed = False
@@ -193,7 +196,7 @@ class Session:
         try:
             await self._call.wait_for_connection()
             self._connected = True
-            await self._call.write(worker_pb2.SessionRequest(hello=hello))
+            await self._call.write(worker_pb2.SessionRequest(hello=hello).SerializeToString())
         except _FAILURES as error:
             await self._translate(error)
         while (frame := await self._read()).WhichOneof("message") != "welcome":
@@ -311,10 +314,6 @@ def _refusal(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
     if going.reason == "REPLACED":
         return replaced_by(url, going)
     return Ended(f"{url}: the node takes no session now: {going.reason}: {going.message}")
-
-
-def _updates_frame(updates: list[worker_pb2.TaskUpdate]) -> worker_pb2.SessionRequest:
-    return worker_pb2.SessionRequest(task_updates=worker_pb2.TaskUpdates(updates=updates))
 
 
 def _seconds(duration: Duration, otherwise: float) -> float:

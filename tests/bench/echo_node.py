@@ -23,12 +23,14 @@ from google.protobuf.duration_pb2 import Duration
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from holon.rxon.v1 import types_pb2, worker_pb2, worker_pb2_grpc
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.wire.frames import frames_of
 from holon.wire.stream import StreamWriter
 from tests.bench.blueprints import BRANCHES, SKILL, echo, fan_out, straight
 from tests.bench.control import Reporter, obey, say, stay_on
 from transports.grpc.server import options
 from transports.grpc.settings import DoorSettings
+from transports.grpc.worker_door import SERVICE
 
 _NO_TASK = straight(lambda _: None)
 _TASKS = {echo.path: 1, fan_out.path: BRANCHES, _NO_TASK.path: 0}
@@ -56,14 +58,14 @@ class Job:
 class Stream:
     """One worker's stream: what it may still be given, and the two kinds of data that it is sent."""
 
-    def __init__(self, send: Callable[[worker_pb2.SessionResponse], Awaitable[object]], credits: int) -> None:  # noqa: A002  # the protocol's word
+    def __init__(self, send: Callable[[bytes], Awaitable[object]], credits: int) -> None:  # noqa: A002  # the protocol's word
         self.free = credits
-        self.writer: StreamWriter[worker_pb2.SessionResponse] = StreamWriter(send)
-        self.offers = self.writer.lane(_offers)
-        self.acks = self.writer.lane(_acks)
+        self.writer = StreamWriter(send)
+        self.offers = self.writer.lane(frames_of(worker_pb2.SessionResponse, "task_offers", "offers"))
+        self.acks = self.writer.lane(frames_of(worker_pb2.SessionResponse, "update_acks", "results"))
 
 
-class Echo(worker_pb2_grpc.WorkerServiceServicer):
+class Echo:
     """Gives each job's tasks to whoever has room, and keeps the jobs in memory.
 
     Arguments:
@@ -103,9 +105,7 @@ class Echo(worker_pb2_grpc.WorkerServiceServicer):
         self._give()
         return job
 
-    async def Session(  # type: ignore[override]  # noqa: N802  # the protocol's name; its stubs know generators only
-        self, request_iterator: Any, context: Any
-    ) -> None:
+    async def session(self, _: Any, context: Any) -> None:
         """Serve one worker."""
         hello = (await context.read()).hello
         session = Stream(context.write, hello.credits)
@@ -200,14 +200,6 @@ def _welcome() -> worker_pb2.Welcome:
     )
 
 
-def _offers(offers: list[worker_pb2.TaskOffer]) -> worker_pb2.SessionResponse:
-    return worker_pb2.SessionResponse(task_offers=worker_pb2.TaskOffers(offers=offers))
-
-
-def _acks(acks: list[worker_pb2.ResultAck]) -> worker_pb2.SessionResponse:
-    return worker_pb2.SessionResponse(update_acks=worker_pb2.UpdateAcks(results=acks))
-
-
 def _credentials() -> grpc.ServerCredentials:
     chain, key, authorities = (
         Path(os.environ[name]).read_bytes() for name in ("TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH")
@@ -219,7 +211,10 @@ async def main(pipe: int) -> None:
     """Serve until the parent is gone; numbers of jobs without a task go to `pipe`."""
     node = Echo(Reporter(pipe).add)
     server = grpc.aio.server(options=options(DoorSettings(), _STREAMS))
-    worker_pb2_grpc.add_WorkerServiceServicer_to_server(node, server)
+    session: grpc.RpcMethodHandler[Any, bytes] = grpc.stream_stream_rpc_method_handler(
+        node.session, request_deserializer=worker_pb2.SessionRequest.FromString
+    )
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Session": session})])
     worker = server.add_secure_port("127.0.0.1:0", _credentials())
     await server.start()
     config = uvicorn.Config(

@@ -107,7 +107,7 @@ class Idle:
         credentials = self._papers.credentials(name)
         async with open_channel(self._node, credentials) as channel:
             call = open_stream(channel, credentials)
-            await call.write(worker_pb2.SessionRequest(hello=_hello(name)))
+            await call.write(worker_pb2.SessionRequest(hello=_hello(name)).SerializeToString())
             welcome = _expected("welcome", await call.read()).welcome
             self._connecting.release()
             self._missing -= 1
@@ -120,7 +120,7 @@ class Idle:
             while True:
                 sequence += 1
                 beat = worker_pb2.Heartbeat(sequence=sequence)
-                await call.write(worker_pb2.SessionRequest(heartbeat=beat))
+                await call.write(worker_pb2.SessionRequest(heartbeat=beat).SerializeToString())
                 _expected("heartbeat_ack", await call.read())
                 self.heartbeats += 1
                 await asyncio.sleep(interval)

@@ -35,16 +35,14 @@ class Door:
         self.frames: list[worker_pb2.SessionResponse] = []
         self.ends: list[tuple[str, bool]] = []
         self.workers = Recorder()
-        self.writer: StreamWriter[worker_pb2.SessionResponse] = StreamWriter(
-            self._keep, max_message_bytes=max_message_bytes, max_items=100, max_bytes=max_bytes
-        )
+        self.writer = StreamWriter(self._keep, max_message_bytes=max_message_bytes, max_items=100, max_bytes=max_bytes)
         self.outgoing = Outgoing(self.writer, self.workers, can_stop, self._ended, StreamMetrics())
         session = Session("w1", "s1", 100, (), self.outgoing)
         self.member = Member(session, Opened(None))
         self.outgoing.open(self.member, worker_pb2.Welcome())
 
-    async def _keep(self, frame: worker_pb2.SessionResponse) -> None:
-        self.frames.append(frame)
+    async def _keep(self, encoded: bytes) -> None:
+        self.frames.append(worker_pb2.SessionResponse.FromString(encoded))
 
     def _ended(self, error: HolonError, last_words: bool) -> None:
         self.ends.append((error.code, last_words))

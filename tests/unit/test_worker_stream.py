@@ -9,6 +9,7 @@ import pytest
 
 from holon.errors import ResourceExhausted, TooLarge, Unavailable
 from holon.rxon.v1 import worker_pb2
+from holon.wire.frames import frames_of
 from holon.wire.stream import Lane, StreamWriter
 
 Frame = worker_pb2.SessionResponse
@@ -23,8 +24,8 @@ class Wire:
         self.free.set()
         self.used = asyncio.Event()
 
-    async def send(self, frame: Frame) -> None:
-        self.frames.append(frame)
+    async def send(self, encoded: bytes) -> None:
+        self.frames.append(Frame.FromString(encoded))
         self.used.set()
         await self.free.wait()
 
@@ -38,19 +39,19 @@ def offer(task_id: str, size: int = 0) -> worker_pb2.TaskOffer:
     return message
 
 
-def offers_of(writer: StreamWriter[Frame]) -> Lane[worker_pb2.TaskOffer, Frame]:
-    return writer.lane(lambda items: Frame(task_offers=worker_pb2.TaskOffers(offers=items)))
+def offers_of(writer: StreamWriter) -> Lane[worker_pb2.TaskOffer]:
+    return writer.lane(frames_of(Frame, "task_offers", "offers"))
 
 
-def acks_of(writer: StreamWriter[Frame]) -> Lane[worker_pb2.ResultAck, Frame]:
-    return writer.lane(lambda items: Frame(update_acks=worker_pb2.UpdateAcks(results=items)))
+def acks_of(writer: StreamWriter) -> Lane[worker_pb2.ResultAck]:
+    return writer.lane(frames_of(Frame, "update_acks", "results"))
 
 
 def control(sequence: int = 1) -> Frame:
     return Frame(heartbeat_ack=worker_pb2.HeartbeatAck(sequence=sequence))
 
 
-async def sent(wire: Wire, writer: StreamWriter[Frame]) -> list[Frame]:
+async def sent(wire: Wire, writer: StreamWriter) -> list[Frame]:
     """Everything that was put, as frames."""
     writer.close()
     await writer.run()
@@ -180,11 +181,18 @@ async def test_a_closed_stream_takes_nothing_more() -> None:
         writer.put_control(control())
 
 
+def test_a_frame_of_encoded_items_is_the_frame_of_the_items() -> None:
+    offers = [offer("", 0), offer("t1", 0), offer("t2", 100), offer("t3", 127), offer("t4", 20_000)]
+    for items in ([], offers[:1], offers):
+        encoded = frames_of(Frame, "task_offers", "offers")([one.SerializeToString() for one in items])
+        assert encoded == Frame(task_offers=worker_pb2.TaskOffers(offers=items)).SerializeToString()
+
+
 async def test_a_failed_write_ends_the_writer_and_closes_the_stream() -> None:
     async def broken(_: Any) -> None:
         raise ConnectionError("gone")
 
-    writer: StreamWriter[Frame] = StreamWriter(broken)
+    writer = StreamWriter(broken)
     writer.put_control(control())
     with pytest.raises(ConnectionError):
         await writer.run()

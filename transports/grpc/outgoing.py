@@ -11,14 +11,18 @@ from holon.errors import Aborted, HolonError, ResourceExhausted, StoreUnavailabl
 from holon.ports import Offer, Stop, StopReason
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.telemetry.metrics import StreamMetrics
+from holon.wire.frames import frames_of
 from holon.wire.grpc_status import error_of
-from holon.wire.stream import BATCH_ITEMS, StreamWriter
+from holon.wire.stream import BATCH_ITEMS, Lane, StreamWriter
 from holon.wire.values import duration, timestamp
 from holon.wire.worker import STOP_REASONS, offer_message, stop_message
 
 log = logging.getLogger(__name__)
 
 Response = worker_pb2.SessionResponse
+
+_OFFERS = frames_of(Response, "task_offers", "offers")
+_ACKS = frames_of(Response, "update_acks", "results")
 
 
 class Outgoing:
@@ -34,7 +38,7 @@ class Outgoing:
 
     def __init__(
         self,
-        writer: StreamWriter[Response],
+        writer: StreamWriter,
         workers: Workers,
         can_stop: bool,
         end: Callable[[HolonError, bool], None],
@@ -48,8 +52,8 @@ class Outgoing:
         self._member: Member | None = None
         self._leaving = False
         self.sent_away = False
-        self._offers = writer.lane(_offers_frame)
-        self._acks = writer.lane(_acks_frame)
+        self._offers: Lane[worker_pb2.TaskOffer] = writer.lane(_OFFERS)
+        self._acks: Lane[worker_pb2.ResultAck] = writer.lane(_ACKS)
 
     def __repr__(self) -> str:
         return f"Outgoing({self._writer!r}, leaving={self._leaving})"
@@ -187,11 +191,3 @@ def _ack(answer: Answer) -> worker_pb2.ResultAck:
         ack.verdict = worker_pb2.VERDICT_INVALID
         ack.error.CopyFrom(error_of(answer.invalid))
     return ack
-
-
-def _offers_frame(offers: list[worker_pb2.TaskOffer]) -> Response:
-    return Response(task_offers=worker_pb2.TaskOffers(offers=offers))
-
-
-def _acks_frame(acks: list[worker_pb2.ResultAck]) -> Response:
-    return Response(update_acks=worker_pb2.UpdateAcks(results=acks))

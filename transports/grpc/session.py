@@ -32,7 +32,7 @@ from holon.wire.worker import resumed_leases
 from transports.grpc.clerk import Clerk
 from transports.grpc.hello import hello_invalid, joining_of, worker_of
 from transports.grpc.incoming import Incoming
-from transports.grpc.outgoing import Outgoing, Response
+from transports.grpc.outgoing import Outgoing
 from transports.grpc.settings import WorkerDoorSettings
 
 log = logging.getLogger(__name__)
@@ -107,9 +107,7 @@ class Session:
             raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)
         joining = joining_of(hello, self._worker_id)
         limit = hello.max_message_bytes if hello.HasField("max_message_bytes") else MAX_MESSAGE_BYTES
-        writer: StreamWriter[Response] = StreamWriter(
-            self._send, max_message_bytes=min(limit, self._settings.max_message_bytes)
-        )
+        writer = StreamWriter(self._send, max_message_bytes=min(limit, self._settings.max_message_bytes))
         can_stop = types_pb2.CAPABILITY_CANCEL in hello.capabilities
         outgoing = Outgoing(writer, self._workers, can_stop, self.end, self._metrics)
         try:
@@ -175,7 +173,7 @@ class Session:
     # The stream --------------------------------------------------------------------------------------------------
 
     async def _run(
-        self, hello: worker_pb2.Hello, member: Member, writer: StreamWriter[Response], outgoing: Outgoing
+        self, hello: worker_pb2.Hello, member: Member, writer: StreamWriter, outgoing: Outgoing
     ) -> HolonError | None:
         clerk = Clerk(self._workers, member, outgoing)
         incoming = Incoming(self._workers, member, clerk, outgoing, self._clock, self.end, hello.catalog.sequence)
@@ -248,10 +246,10 @@ class Session:
             raise _lost() from error
         return raw if isinstance(raw, bytes) else None
 
-    async def _send(self, frame: Response) -> None:
+    async def _send(self, frame: bytes) -> None:
         self._writing = self._loop.time()
         try:
-            await self._context.write(frame.SerializeToString())
+            await self._context.write(frame)
             self._metrics.sent.add()
         except grpc.aio.BaseError as error:
             raise _lost() from error
@@ -259,7 +257,7 @@ class Session:
 
 
 async def _last_words(
-    clerk: Clerk, working: asyncio.Task[None], writer: StreamWriter[Response], writing: asyncio.Task[None]
+    clerk: Clerk, working: asyncio.Task[None], writer: StreamWriter, writing: asyncio.Task[None]
 ) -> None:
     """Store and answer what came in, and send what waits."""
     try:

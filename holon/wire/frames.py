@@ -1,0 +1,44 @@
+"""The wire: frames of items that are encoded already, so that none is copied into a message and encoded again.
+
+A message's field is its tag, its length and its bytes, and a repeated field one such after the other; see the encoding
+page of Protocol Buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from google.protobuf.message import Message
+
+_LENGTH_DELIMITED = 2
+
+
+def frames_of(frame: type[Message], batch: str, items: str) -> Callable[[Sequence[bytes]], bytes]:
+    """A function that makes a frame, as bytes, of the items of one batch, as bytes.
+
+    Arguments:
+        frame: the message; its field named `batch` holds a message, whose repeated field named `items` holds them.
+    """
+    outer = frame.DESCRIPTOR.fields_by_name[batch]
+    if outer.message_type is None:
+        raise TypeError(f"{batch} holds no message")
+    around, before = _tag(outer.number), _tag(outer.message_type.fields_by_name[items].number)
+
+    def made(encoded: Sequence[bytes]) -> bytes:
+        inner = b"".join([part for item in encoded for part in (before, _varint(len(item)), item)])
+        return around + _varint(len(inner)) + inner
+
+    return made
+
+
+def _tag(number: int) -> bytes:
+    return _varint(number << 3 | _LENGTH_DELIMITED)
+
+
+def _varint(number: int) -> bytes:
+    groups = bytearray()
+    while number > 127:
+        groups.append(number & 127 | 128)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
