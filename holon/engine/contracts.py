@@ -43,7 +43,7 @@ class Contracts:
         limit: how many are kept that nobody holds.
     """
 
-    def __init__(self, limit: int = 4096) -> None:
+    def __init__(self, limit: int = 1024) -> None:
         self._limit = limit
         self._held: dict[str, tuple[jsonschema_rs.Draft202012Validator, int]] = {}
         self._idle: OrderedDict[str, jsonschema_rs.Draft202012Validator] = OrderedDict()

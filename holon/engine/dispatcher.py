@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 # Among so many sessions with room, taken in turn, the least busy gets a new task.
 LOOK_AT = 4
+# Of more match keys than this, those that nothing waits behind are forgotten; they are learned again when they return.
+MOST_NEEDS = 1_000
 
 
 class Session:
@@ -74,6 +76,9 @@ class Dispatcher:
         # it is looked at, and comes back when it has.
         self._open: dict[str, dict[str, Session]] = {}
         self._waiting: set[str] = set()
+        # By match key, how many seats of calls under way name it.
+        self._named: Counter[str] = Counter()
+        self._most = MOST_NEEDS
         self._told: set[str] = set()
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
@@ -127,6 +132,8 @@ class Dispatcher:
         """Know of a need, and which sessions can do it; answers with its match key."""
         key = need.key
         if key not in self._needs:
+            if len(self._needs) >= self._most:
+                self._forget()
             self._needs[key] = need
             fitting = {one.session_id: one for one in self._sessions.values() if _fits_any(need, one.offerings)}
             for session in fitting.values():
@@ -134,6 +141,16 @@ class Dispatcher:
             self._fitting[key] = fitting
             self._open[key] = dict(fitting)
         return key
+
+    def _forget(self) -> None:
+        """Forget the needs that no task waits with, and no call under way asks for."""
+        for key in self._needs.keys() - self._waiting - self._named.keys():
+            for session in self._fitting.pop(key).values():
+                session.fits.discard(key)
+            del self._needs[key], self._open[key]
+            self._told.discard(key)
+        # Far more than are left, so that this stays rare however many wait.
+        self._most = MOST_NEEDS + 2 * len(self._needs)
 
     async def wait_without(self, seats: Sequence[Seat], needs: Iterable[Need]) -> None:
         """Tasks with these needs were written; those of match keys without any of these seats wait for a lease."""
@@ -145,8 +162,9 @@ class Dispatcher:
         """Tasks of these match keys wait for a lease; answers with their needs, looked up if not known yet."""
         keys = set(keys)
         if any(key not in self._needs for key in keys):
-            for need in (await self._store.needs()).values():
-                self.learn(need)
+            for key, need in (await self._store.needs()).items():
+                if key in keys:
+                    self._waiting.add(self.learn(need))
         known = [key for key in keys if key in self._needs]
         self._waiting.update(known)
         self.look()
@@ -211,8 +229,10 @@ class Dispatcher:
 
     def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
         session.promised += n
+        keys = tuple(keys)
+        self._named.update(keys)
         only = frozenset(key for key in keys if self._only(key))
-        return Seat(session.worker_id, session.session_id, n, tuple(keys), only)
+        return Seat(session.worker_id, session.session_id, n, keys, only)
 
     def settle(self, seats: Sequence[Seat], leased: Leased | None) -> None:
         """The call with these seats is over; None: it failed. Brings the offers to their sessions."""
@@ -221,11 +241,14 @@ class Dispatcher:
             if session is not None:
                 session.promised -= seat.n
                 self._reopen(session)
+        if leased is not None:
+            self._waiting.difference_update(key for seat in seats for key in seat.keys if key not in leased.left)
+            self._waiting |= leased.left
+        for seat in seats:
+            self._unname(seat.keys)
         if leased is None:
             self.look()
             return
-        self._waiting.difference_update(key for seat in seats for key in seat.keys if key not in leased.left)
-        self._waiting |= leased.left
         by_session: dict[str, list[Offer]] = defaultdict(list)
         for offer in leased.offers:
             by_session[offer.session_id].append(offer)
@@ -238,6 +261,12 @@ class Dispatcher:
                 session.connection.offer(self._telemetry.offered(offers))
         for key in leased.left:
             self._tell(key)
+
+    def _unname(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._named[key] -= 1
+            if not self._named[key]:
+                del self._named[key]
 
     def freed(self, session: Session, lease_id: str) -> None:
         """A lease no longer counts against the credits of its session, or of the one that replaced it."""

@@ -121,6 +121,6 @@ class Needs:
         )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _need(skill: str, version: str, kind: str, contracts: tuple[str, ...], refused: tuple[str, ...]) -> Need:
     return Need(skill, version, kind, contracts, refused)

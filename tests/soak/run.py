@@ -21,6 +21,7 @@ import grpc.aio
 from holon.client import Client
 from holon.rxon.v1 import node_pb2
 from holon.security.certificates import KeyPair, issue_server, issue_worker, open_authority
+from holon.storage.sqlite.writer import IDLE_S
 from tests.bench.process import Child
 from tests.soak.clients import Clients
 from tests.soak.measure import Growth, Sample, Watch, sample
@@ -107,6 +108,8 @@ class Soak:
         async with self._worker(node, 0):
             job = await client.create_job("one", {"n": 0})
             await client.wait_for(job.job_id, timeout=SETTLED_S)
+        # And what the store opens when it is idle for the first time.
+        await asyncio.sleep(2 * IDLE_S)
 
     async def _everybody(self, node: Child, clients: Clients, watch: Watch) -> None:
         """All of them, until the time is over; the clients' stories still go on then."""

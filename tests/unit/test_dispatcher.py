@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from holon.domain.matching import Need, Offering
-from holon.engine.dispatcher import Dispatcher, Session
+from holon.engine.dispatcher import MOST_NEEDS, Dispatcher, Session
 from holon.ports.tasks import Leased, Seat
 from holon.telemetry.events import Telemetry
 
@@ -73,3 +73,23 @@ def test_a_lease_of_a_replaced_session_frees_room_at_the_one_that_replaced_it() 
     new.leases["l"] = nothing
     dispatcher.freed(old, "l")
     assert [seat.session_id for seat in dispatcher.seats_for({Need("t"): 1})] == ["new"]
+
+
+async def test_needs_that_nothing_waits_with_are_forgotten_and_learned_again() -> None:
+    store: Any = Asked()
+    nothing: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    session = Session("w", "s", 2, SKILL, nothing)
+    dispatcher.add(session)
+    waiting, asked = Need("t", contracts=("waiting",)), Need("t", contracts=("asked",))
+    dispatcher.learn(waiting)
+    await dispatcher.wait_for([waiting.key])
+    (seat,) = dispatcher.seats_for({asked: 1})
+    for number in range(20_000):
+        dispatcher.learn(Need("t", contracts=(f"c{number}",)))
+    assert len(session.fits) <= 2 * MOST_NEEDS
+    dispatcher.settle([seat], Leased(left=frozenset({asked.key})))
+    (both,) = dispatcher.seats_at(session, 1)
+    assert set(both.keys) == {waiting.key, asked.key}
+    (again,) = dispatcher.seats_for({Need("t", contracts=("c1",)): 1})
+    assert again.session_id == "s"

@@ -15,7 +15,8 @@ from holon.storage.sqlite.schema import upgrade
 
 # A program that looks into the file from outside may hold it this long.
 BUSY_SECONDS = 1.0
-CACHE_KIB = 65_536
+# More than the pages that are written again and again; of the others the system keeps copies.
+CACHE_KIB = 16_384
 LARGEST_LOG_BYTES = 64 * 2**20
 
 

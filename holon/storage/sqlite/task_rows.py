@@ -101,7 +101,7 @@ def _packed(row: TaskRow) -> bytes:
 
 
 # Many tasks need the same: they share one object.
-_need = lru_cache(maxsize=4096)(decode_need)
+_need = lru_cache(maxsize=1024)(decode_need)
 
 
 def task_row(columns: tuple[Any, ...]) -> TaskRow:
