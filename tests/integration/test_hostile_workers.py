@@ -105,6 +105,19 @@ async def test_a_catalog_offers_one_skill_in_so_many_versions_at_most(node: Node
     await node.finishes_jobs(worker)
 
 
+async def test_a_heartbeat_that_names_leases_by_the_thousand_is_told_of_some_at_a_time(node: Node, good: Wire) -> None:
+    worker = await node.worker("w1")
+    names = [f"made-up-{number}" for number in range(10_000)]
+    await worker.send(held(*[types_pb2.LeaseRef(task_id="t", lease_id=name) for name in names]))
+    stopped = [(await worker.expect("stop_tasks")).lease_id for _ in range(256)]
+    assert stopped == names[:256]
+    await worker.expect("heartbeat_ack")
+    await worker.send(held(types_pb2.LeaseRef(task_id="t", lease_id=names[-1])))
+    assert (await worker.expect("stop_tasks")).lease_id == names[-1]
+    await worker.expect("heartbeat_ack")
+    await node.finishes_jobs(good)
+
+
 PATTERNS = json_payload({"properties": {f"p{number}": {"pattern": f"^{number}$"} for number in range(60)}})
 
 
