@@ -24,7 +24,7 @@ _OF_BODY = frozenset({b"content-length", b"transfer-encoding"})
 # How long a refused connection is still read from, so that its sender gets to read the refusal.
 _LINGER_SECONDS = 1.0
 # Who takes less of an answer than this in a whole silence does not read it.
-_LEAST_TAKEN = 16 * 1024
+_LEAST_TAKEN = 4 * 1024
 
 
 class Connection(HttpToolsProtocol):
