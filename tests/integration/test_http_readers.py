@@ -6,6 +6,8 @@ import asyncio
 import logging
 import socket
 import struct
+import tracemalloc
+from contextlib import ExitStack
 
 import pytest
 import uvloop
@@ -43,6 +45,23 @@ async def test_an_answer_that_nobody_reads_is_not_kept_for_ever() -> None:
             await until(node, "connections=1 requests=1")
             await until(node, "connections=0 requests=0")
         assert (await node.client.get("/_public/status")).status_code == 200
+
+
+async def test_many_who_do_not_read_a_large_page_cost_little() -> None:
+    many = 20
+    async with running(HttpSettings(port=0)) as node:
+        size = len((await node.client.get(LARGE.split()[1].decode())).content)
+        tracemalloc.start()
+        try:
+            with ExitStack() as connections:
+                for _ in range(many):
+                    connection = connections.enter_context(await connected(node, LARGE * 3))
+                    assert await asyncio.get_running_loop().sock_recv(connection, 1)
+                await until(node, f"connections={many + 1} requests={many}")
+                held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert held < many * size / 2
 
 
 async def test_an_answer_that_is_read_slowly_comes_to_its_end() -> None:

@@ -159,6 +159,8 @@ class App:
             # Each connection would keep all of it, also of a page that is there once, as long as its client likes.
             for first in range(0, len(body), _PIECE):
                 await send({"type": "http.response.body", "body": body[first : first + _PIECE], "more_body": True})
+                # The loop writes it, and then knows whether the client takes it.
+                await asyncio.sleep(0)
             body = b""
         if closing:
             await send({"type": "http.response.body", "body": body, "more_body": True})
