@@ -117,7 +117,7 @@ class Incoming:
             for one in leases:
                 _check_ids(one, "held.leases.")
             known = self._member.session.leases
-            # The rest is told of when the next heartbeat names it again: an answer is never larger than what it answers.
+            # The rest is told of when the next heartbeat names it again: no answer is larger than what it answers.
             lost = (one for one in leases if one.lease_id not in known)
             self._outgoing.lost(list(islice(lost, BATCH_ITEMS)))
             held = [one.lease_id for one in leases]
