@@ -24,7 +24,7 @@ _OF_BODY = frozenset({b"content-length", b"transfer-encoding"})
 # How long a refused connection is still read from, so that its sender gets to read the refusal.
 _LINGER_SECONDS = 1.0
 # Who takes less of an answer than this in a whole silence does not read it.
-_LEAST_TAKEN = 4 * 1024
+LEAST_TAKEN = 4 * 1024
 
 
 class Connection(HttpToolsProtocol):
@@ -83,7 +83,7 @@ class Connection(HttpToolsProtocol):
     def _unread_still(self) -> None:
         self._reader = None
         left = self.transport.get_write_buffer_size()
-        if self._unread - left < _LEAST_TAKEN:
+        if self._unread - left < LEAST_TAKEN:
             self.transport.abort()
         else:
             self._unread = left
