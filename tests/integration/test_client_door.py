@@ -293,7 +293,8 @@ async def test_a_list_of_large_results_comes_in_pages_that_fit(node: Node) -> No
         await worker.send(updates(result(await worker.offer(), {"x": "y" * 400_000})))
         await worker.verdict()
         assert (await node.ended(job_id)).status == "finished"
-    asked, sizes = job_pb2.ListJobsRequest(fields=["id", "result"]), []
+    asked = job_pb2.ListJobsRequest(fields=["id", "result"])
+    sizes: list[int] = []
     while not sizes or asked.page_token:
         page = await node.call("ListJobs", asked, job_pb2.ListJobsResponse.FromString)
         assert all(len(job.result.data) > 400_000 for job in page.jobs)
