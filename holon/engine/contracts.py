@@ -8,32 +8,46 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
-from urllib.parse import unquote
 
 import jsonschema_rs
 import orjson
 
-from holon.errors import InvalidArgument, NotFound, Violation
+from holon.engine.schema_work import Work, unusable
+from holon.errors import NotFound, Violation
 
 MAX_SCHEMA_BYTES = 64 * 1024
-# A few milliseconds of work: references can make a short schema expand without end.
-MAX_EXPANDED = 100_000
+# Compiled, a pattern takes a thousand times the memory of its text.
+MAX_PATTERNS = 64
+MAX_PATTERN_BYTES = 1024 * 1024
+# So many patterns are kept in contracts that nobody holds.
+MAX_IDLE_PATTERNS = 256
 MAX_VIOLATIONS = 20
 MAX_REASON_LENGTH = 300
-# Characters of a regular expression's search, not of its subject.
-_BACKTRACK_LIMIT = 10_000
+# In steps of `Work`. Checking takes some ten nanoseconds for each, looking for the first thing that is wrong a third of
+# a microsecond, and saying all of them fifteen: none takes longer than some tenths of a second.
+MAX_TO_CHECK = 20_000_000
+MAX_TO_FIND_ONE = 1_000_000
+MAX_TO_FIND_ALL = 20_000
+# No value has so many parts that a schema that takes less of each could be too much.
+_LIGHT = 40
 
 _SAYS_NOTHING = frozenset(
     {"$schema", "$id", "$comment", "$defs", "definitions", "title", "description", "default", "examples", "deprecated"}
 )
-_HOLDS_DATA = frozenset({"const", "enum", "default", "examples"})
 _UNEXPECTED = (
     jsonschema_rs.ValidationErrorKind.AdditionalProperties,
     jsonschema_rs.ValidationErrorKind.UnevaluatedProperties,
 )
-_MOVES_REFERENCES = ("$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveRef")
+
+
+@dataclass(frozen=True, slots=True)
+class _Contract:
+    validator: jsonschema_rs.Draft202012Validator
+    work: Work
 
 
 class Contracts:
@@ -45,8 +59,9 @@ class Contracts:
 
     def __init__(self, limit: int = 1024) -> None:
         self._limit = limit
-        self._held: dict[str, tuple[jsonschema_rs.Draft202012Validator, int]] = {}
-        self._idle: OrderedDict[str, jsonschema_rs.Draft202012Validator] = OrderedDict()
+        self._held: dict[str, tuple[_Contract, int]] = {}
+        self._idle: OrderedDict[str, _Contract] = OrderedDict()
+        self._idle_patterns = 0
 
     def __repr__(self) -> str:
         return f"<Contracts held={len(self._held)} idle={len(self._idle)} of {self._limit}>"
@@ -62,15 +77,15 @@ class Contracts:
         if schema is None:
             return ""
         if not isinstance(schema, dict):
-            raise _invalid(f"it is a {type(schema).__name__}, not an object")
-        if schema.keys() <= _SAYS_NOTHING:
-            return ""
+            raise unusable(f"it is a {type(schema).__name__}, not an object")
         try:
             text = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
         except TypeError as error:
-            raise _invalid(f"it is no JSON: {error}") from error
+            raise unusable(f"it is no JSON: {error}") from error
         if len(text) > MAX_SCHEMA_BYTES:
-            raise _invalid(f"it has {len(text)} bytes, over the limit of {MAX_SCHEMA_BYTES}")
+            raise unusable(f"it has {len(text)} bytes, over the limit of {MAX_SCHEMA_BYTES}")
+        if schema.keys() <= _SAYS_NOTHING:
+            return ""
         return hashlib.sha256(text).hexdigest()[:32]
 
     def add(self, schema: dict[str, Any] | None) -> str:
@@ -84,44 +99,55 @@ class Contracts:
             return ""
         if contract_id not in self._held:
             known = contract_id in self._idle
-            self._rest(contract_id, self._idle.pop(contract_id) if known else _compile(schema))
+            self._rest(contract_id, self._taken_up(contract_id) if known else _compile(schema))
         return contract_id
 
     def hold(self, contract_id: str) -> None:
         """Keep a contract that was added, until `release` was called as often."""
         if contract_id:
-            validator, holders = self._held.get(contract_id) or (self._idle.pop(contract_id), 0)
-            self._held[contract_id] = (validator, holders + 1)
+            contract, holders = self._held.get(contract_id) or (self._taken_up(contract_id), 0)
+            self._held[contract_id] = (contract, holders + 1)
 
     def release(self, contract_id: str) -> None:
         """A holder needs it no more."""
         if contract_id:
-            validator, holders = self._held.pop(contract_id)
+            contract, holders = self._held.pop(contract_id)
             if holders > 1:
-                self._held[contract_id] = (validator, holders - 1)
+                self._held[contract_id] = (contract, holders - 1)
             else:
-                self._rest(contract_id, validator)
+                self._rest(contract_id, contract)
 
-    def _rest(self, contract_id: str, validator: jsonschema_rs.Draft202012Validator) -> None:
-        self._idle[contract_id] = validator
-        if len(self._idle) > self._limit:
-            self._idle.popitem(last=False)
+    def patterns(self, contract_id: str) -> int:
+        """How many regular expressions a known contract has."""
+        return self._known(contract_id).work.patterns if contract_id else 0
+
+    def _rest(self, contract_id: str, contract: _Contract) -> None:
+        self._idle[contract_id] = contract
+        self._idle_patterns += contract.work.patterns
+        while len(self._idle) > self._limit or self._idle_patterns > MAX_IDLE_PATTERNS:
+            self._taken_up(next(iter(self._idle)))
+
+    def _taken_up(self, contract_id: str) -> _Contract:
+        contract = self._idle.pop(contract_id)
+        self._idle_patterns -= contract.work.patterns
+        return contract
 
     def accepts(self, contract_id: str, value: Any) -> bool:
-        """Whether the contract allows a JSON value. The id `""` allows every one.
+        """Whether the contract allows a JSON value, and can check it. The id `""` allows every one.
 
         Raises:
             NotFound: (CONTRACT_UNKNOWN) nobody holds it, and it was forgotten or never added: add its schema again.
         """
         if not contract_id:
             return True
+        contract = self._known(contract_id)
         try:
-            return self._validator(contract_id).is_valid(value)
+            return not _too_much(contract.work, value) and contract.validator.is_valid(value)
         except ValueError:
             return False
 
     def violations(self, contract_id: str, value: Any, prefix: str = "") -> tuple[Violation, ...]:
-        """What a JSON value violates, at most 20 of them; no value is repeated in them.
+        """What a JSON value violates: at most 20 of them, of a large value the first; no value is repeated in them.
 
         Arguments:
             contract_id: from `add`.
@@ -132,18 +158,20 @@ class Contracts:
         """
         if not contract_id:
             return ()
-        validator = self._validator(contract_id)
-        found: list[Violation] = []
+        contract = self._known(contract_id)
+        if _too_much(contract.work, value):
+            return (Violation(prefix, "is too large for its schema: checking it would take too long"),)
         try:
-            for error in validator.iter_errors(value):
-                found.extend(_explain(error, prefix))
-                if len(found) >= MAX_VIOLATIONS:
-                    break
+            if contract.validator.is_valid(value):
+                return ()
+            found = [one for error in _wrong(contract, value) for one in _explain(error, prefix)]
         except ValueError as error:
             return (Violation(prefix, f"is no JSON: {error}"),)
-        return tuple(found[:MAX_VIOLATIONS])
+        return tuple(found[:MAX_VIOLATIONS]) or (
+            Violation(prefix, "does not fit its schema, and is too large to say where"),
+        )
 
-    def _validator(self, contract_id: str) -> jsonschema_rs.Draft202012Validator:
+    def _known(self, contract_id: str) -> _Contract:
         held = self._held.get(contract_id)
         if held is not None:
             return held[0]
@@ -156,66 +184,51 @@ class Contracts:
         return self._idle[contract_id]
 
 
-def _invalid(why: str) -> InvalidArgument:
-    return InvalidArgument(f"the schema cannot be used: {why}"[:1000], code="SCHEMA_INVALID")
+def _too_much(work: Work, value: Any) -> bool:
+    return work.most > _LIGHT and work.to_check(value, MAX_TO_CHECK) > MAX_TO_CHECK
 
 
-def _compile(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+def _wrong(contract: _Contract, value: Any) -> Sequence[jsonschema_rs.ValidationError]:
+    """What is wrong with a value that is not valid: all of it, or where that could take long the first, or nothing.
+
+    Where there are alternatives, the first thing can be that none fits, and that has all that is wrong with each in it.
+    """
+    steps = contract.work.to_explain(value, MAX_TO_FIND_ONE)
+    if steps <= MAX_TO_FIND_ALL:
+        return list(islice(contract.validator.iter_errors(value), MAX_VIOLATIONS))
+    if steps <= MAX_TO_FIND_ONE and not contract.work.alternatives:
+        try:
+            contract.validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return [error]
+    return []
+
+
+def _compile(schema: dict[str, Any]) -> _Contract:
+    work = Work(schema)
+    if work.patterns > MAX_PATTERNS:
+        raise unusable(f"it has {work.patterns} patterns, over the limit of {MAX_PATTERNS}")
     try:
-        size = _expanded(schema, schema, {})
-    except RecursionError as error:
-        raise _invalid("its references go too deep") from error
-    if size > MAX_EXPANDED:
-        raise _invalid(f"its references expand to over {MAX_EXPANDED} parts")
-    try:
-        return jsonschema_rs.Draft202012Validator(
+        validator = jsonschema_rs.Draft202012Validator(
             schema,
             retriever=_refuse,
             mask="value",
-            pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT),
+            # The engine that cannot backtrack; what it takes is bounded by these.
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES, dfa_size_limit=MAX_PATTERN_BYTES),
         )
     except jsonschema_rs.ValidationError as error:
         where = _dotted(error.instance_path, "")
-        raise _invalid(f"{error.message} (at {where})" if where else error.message) from error
+        said = error.message
+        if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Format):
+            said += "; a pattern has no look-around nor back-references, and takes at most 1 MiB compiled"
+        raise unusable(f"{said} (at {where})" if where else said) from error
     except ValueError as error:
-        raise _invalid(str(error)) from error
+        raise unusable(str(error)) from error
+    return _Contract(validator, work)
 
 
 def _refuse(uri: str) -> Any:
     raise ValueError(f"{uri} is never fetched")
-
-
-def _expanded(part: Any, root: dict[str, Any], known: dict[str, int]) -> int:
-    """How many parts a schema has when each reference is replaced by what it names; recursion counts once."""
-    if isinstance(part, list):
-        return sum(_expanded(one, root, known) for one in part)
-    if not isinstance(part, dict):
-        return 0
-    size = 1
-    for key, value in part.items():
-        if isinstance(value, str) and (key in _MOVES_REFERENCES or (key == "$id" and part is not root)):
-            raise _invalid(f"{key} is not supported; refer to parts as #/$defs/name")
-        if key == "$ref" and isinstance(value, str):
-            if value not in known:
-                known[value] = 0
-                known[value] = _expanded(_part(value, root), root, known)
-            size += known[value]
-        elif key not in _HOLDS_DATA and key not in ("$defs", "definitions"):
-            size += _expanded(value, root, known)
-    return size
-
-
-def _part(reference: str, root: dict[str, Any]) -> Any:
-    if reference != "#" and not reference.startswith("#/"):
-        raise _invalid(f"the reference {reference} is never fetched; put its target under $defs")
-    part: Any = root
-    try:
-        for step in reference.split("/")[1:]:
-            name = unquote(step).replace("~1", "/").replace("~0", "~")
-            part = part[int(name)] if isinstance(part, list) else part[name]
-    except (LookupError, TypeError, ValueError) as error:
-        raise _invalid(f"the reference {reference} leads nowhere") from error
-    return part
 
 
 def _explain(error: jsonschema_rs.ValidationError, prefix: str) -> Iterator[Violation]:

@@ -15,6 +15,7 @@ from holon.ports import Leases
 PAGE = 500
 # Contracts that nobody offers now, and that waiting tasks were tried on: who comes back soon finds them tried.
 MAX_IDLE = 256
+MAX_IDLE_PATTERNS = 256
 
 
 class Needs:
@@ -80,8 +81,11 @@ class Needs:
         if self._by_skill[skill][contract]:
             return
         self._idle[(skill, contract)] = None
-        if len(self._idle) > MAX_IDLE:
+        while len(self._idle) > MAX_IDLE or self._idle_patterns() > MAX_IDLE_PATTERNS:
             self._forget(*self._idle.popitem(last=False)[0])
+
+    def _idle_patterns(self) -> int:
+        return sum(self._contracts.patterns(contract) for _, contract in self._idle)
 
     def _forget(self, skill: str, contract: str) -> None:
         del self._by_skill[skill][contract]

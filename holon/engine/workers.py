@@ -17,12 +17,16 @@ from holon.engine.dispatcher import Dispatcher, Session
 from holon.engine.fleet import Fleet
 from holon.engine.needs import Needs
 from holon.engine.results import Answer, Reported, Results
+from holon.engine.schema_work import unusable
 from holon.engine.touches import Touches, lease_of
 from holon.errors import StoreUnavailable
 from holon.ports import LeaseRef, Leases, Offer, Opened, Opening, Progress, Superseded, WorkerConnection
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
+
+# Compiled patterns are the dearest part of a catalog.
+MAX_PATTERNS = 256
 
 
 @value
@@ -127,7 +131,7 @@ class Workers:
             older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
 
     async def _learn(self, skills: Sequence[Skill], held: ExitStack) -> tuple[list[Offering], dict[str, str]]:
-        offerings, outputs = [], {}
+        offerings, outputs, patterns = [], {}, 0
         for skill in skills:
             contract, new = await self._needs.learn(skill.name, skill.input_schema)
             held.callback(self._needs.release, skill.name, contract)
@@ -140,6 +144,9 @@ class Workers:
             self._contracts.hold(output)
             held.callback(self._contracts.release, output)
             outputs[skill.name] = output
+            patterns += self._contracts.patterns(contract) + self._contracts.patterns(output)
+            if patterns > MAX_PATTERNS:
+                raise unusable(f"all schemas of a catalog together have over {MAX_PATTERNS} patterns")
         return offerings, outputs
 
     async def offers(self, member: Member, catalog: Catalog) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Result, Step
-from holon.ports.reads import Counts, JobFilter, JobRecord, TaskRecord
+from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
 from holon.ports.store import Hint, Leases, Reads, Steps, Storage, StoreSettings
 from holon.ports.tasks import (
     Attempt,
@@ -26,6 +26,7 @@ from holon.ports.tasks import (
 from holon.ports.workers import WorkerConnection
 
 __all__ = [
+    "MAX_PAGE_BYTES",
     "Appended",
     "Attempt",
     "Claim",

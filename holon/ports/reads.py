@@ -10,6 +10,9 @@ from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
 from holon.domain.value import value
 
+# So many bytes the states of a page of jobs have together, at most, unless it is one job alone.
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+
 
 @value
 class JobRecord:

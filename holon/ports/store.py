@@ -161,7 +161,10 @@ class Reads(Protocol):
         ...
 
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
-        """A page of jobs, newest first, and the arrival number to go on from (None: that was all)."""
+        """A page of jobs, newest first, and the arrival number to go on from (None: that was all).
+
+        It ends at `limit` jobs, or before their states have more than MAX_PAGE_BYTES together.
+        """
         ...
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:

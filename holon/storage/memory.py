@@ -12,6 +12,7 @@ from holon.clock import Clock, SystemClock
 from holon.domain.events import HistoryEvent
 from holon.domain.task import Outcome, task_id
 from holon.ports import (
+    MAX_PAGE_BYTES,
     Counts,
     JobFilter,
     JobRecord,
@@ -80,13 +81,16 @@ class MemoryStorage(LedgerCalls):
 
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
         page: list[JobRow] = []
+        size = 0
+        more: int | None = None
         for row in reversed(self._tables.jobs.values()):
             if (which.before is None or row.n < which.before) and reads.passes(row, which):
+                size += len(row.state)
+                if len(page) == limit or (page and size > MAX_PAGE_BYTES):
+                    more = page[-1].n
+                    break
                 page.append(row)
-            if len(page) > limit:
-                break
-        more = page[limit - 1].n if len(page) > limit else None
-        return [reads.job_record(self._tables, row) for row in page[:limit]], more
+        return [reads.job_record(self._tables, row) for row in page], more
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         events = self._history.get(job_id, [])

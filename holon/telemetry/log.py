@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import datetime
+from types import TracebackType
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import orjson
 
 from holon.telemetry.behind import LinesBehind
 
+ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 FIELDS = ("job_id", "task_id", "worker_id", "lease_id", "session_id", "match_key")
 
 
@@ -47,9 +50,15 @@ class TextLines(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         line = super().formatMessage(record)
         ids = [f" {name}={value}" for name, value in _fields_of(record).items() if value not in line]
-        return "".join(
-            one if one.isprintable() else one.encode("unicode_escape").decode() for one in "".join((line, *ids))
-        )
+        return _escaped("".join((line, *ids)))
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802
+        # An exception may say what a stranger sent: its lines stand apart, so that none of them looks like a record.
+        return "\n".join(f"    {_escaped(line)}" for line in super().formatException(ei).split("\n"))
+
+
+def _escaped(text: str) -> str:
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _fields_of(record: logging.LogRecord) -> dict[str, str]:

@@ -44,6 +44,15 @@ async def test_a_page_that_holds_all_is_the_last(world: World) -> None:
     assert await listed(world, limit=1) == jobs[::-1]
 
 
+async def test_a_page_ends_before_it_has_too_many_bytes_and_the_next_goes_on(world: World) -> None:
+    jobs = [await world.create(data={"pad": "x" * 900_000}) for _ in range(8)]
+    page, before = await world.storage.jobs(JobFilter("ann"), 100)
+    assert [record.job.id for record in page] == jobs[:-4:-1]
+    assert before is not None
+    assert await listed(world) == jobs[::-1]
+    assert await listed(world, limit=2) == jobs[::-1]
+
+
 async def test_each_owner_sees_its_own_jobs(world: World) -> None:
     ann, bob = await world.create(owner="ann"), await world.create(owner="bob")
     assert await listed(world, owner="ann") == [ann]

@@ -91,3 +91,27 @@ async def test_a_superseded_result_changes_nothing(world: World) -> None:
     assert (await world.record(offer.job_id)).job == before[0].job
     assert [event for event in await world.told(offer.job_id) if event.type == "job_completed"] == before[1][-1:]
     assert await world.ready() == []
+
+
+async def lines_of_late_results(world: World, offer: Offer) -> list[str | None]:
+    return [event.worker_id for event in await world.told(offer.job_id) if event.type == "result_superseded"]
+
+
+async def test_a_worker_tells_of_a_late_result_once_for_each_time_that_it_had_the_task(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.hand_back(hand, offer)
+    [again] = await world.lease(hand.seat())
+    for number in range(5):
+        await world.complete(offer)
+        await world.complete(replace(offer, lease_id=f"made-up-{number}"))
+    assert await lines_of_late_results(world, offer) == ["w1", "w1"]
+    assert await world.complete(again) is None
+
+
+async def test_who_never_had_a_task_tells_nothing_in_its_history(world: World) -> None:
+    await world.hand("w2")
+    offer = await world.accepted(await world.hand())
+    assert await world.complete(offer, worker_id="w2") is Superseded.WORKER_MISMATCH
+    assert await world.complete(replace(offer, lease_id="made-up"), worker_id="w2") is Superseded.STALE_TASK
+    assert await lines_of_late_results(world, offer) == []

@@ -19,8 +19,10 @@ from holon.errors import ConfigError, HolonError, StoreUnavailable
 from holon.rxon.v1 import job_pb2, types_pb2
 from holon.security.access import TokenGate
 from tests.integration.grpc_node import (
+    CLIENT,
     CLIENT_TOKEN,
     ENDED,
+    GUARD,
     Node,
     a_node,
     details_of,
@@ -284,18 +286,32 @@ async def test_what_is_not_there_is_unimplemented(node: Node, method: str) -> No
     assert (await refused(node, method, b"")).code() is CODE.UNIMPLEMENTED
 
 
-async def test_an_answer_over_the_limit_is_a_clear_error(node: Node) -> None:
-    wide = offering("wide")
-    worker = await node.worker("w1", wide)
+async def test_a_list_of_large_results_comes_in_pages_that_fit(node: Node) -> None:
+    worker = await node.worker("w1", offering("wide"))
     for _ in range(12):
         job_id = await node.create(skill="wide")
         await worker.send(updates(result(await worker.offer(), {"x": "y" * 400_000})))
         await worker.verdict()
         assert (await node.ended(job_id)).status == "finished"
-    error = await refused(node, "ListJobs", job_pb2.ListJobsRequest(fields=["id", "result"]))
-    assert (error.code(), reason_of(error)) == (CODE.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE")
-    page = await node.call("ListJobs", job_pb2.ListJobsRequest(), job_pb2.ListJobsResponse.FromString)
-    assert len(page.jobs) == 12
+    asked = job_pb2.ListJobsRequest(fields=["id", "result"])
+    sizes: list[int] = []
+    while not sizes or asked.page_token:
+        page = await node.call("ListJobs", asked, job_pb2.ListJobsResponse.FromString)
+        assert all(len(job.result.data) > 400_000 for job in page.jobs)
+        sizes.append(len(page.jobs))
+        asked.page_token = page.next_page_token
+    assert sum(sizes) == 12
+    assert len(sizes) > 1
+
+
+async def test_an_answer_over_the_limit_is_a_clear_error(node: Node) -> None:
+    for number in range(2):
+        wide = [offering(f"s{number}-{n}", description="y" * 60_000) for n in range(45)]
+        await node.worker(f"w{number}", *wide)
+    listing: Any = node.channel.unary_unary("/holon.rxon.v1.NodeService/ListSkills")
+    with pytest.raises(ENDED) as error:
+        await listing(b"", metadata=CLIENT, timeout=GUARD)
+    assert (error.value.code(), reason_of(error.value)) == (CODE.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE")
 
 
 # Faults of ours --------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -102,6 +103,57 @@ async def test_a_catalog_offers_one_skill_in_so_many_versions_at_most(node: Node
     await worker.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=1, offerings=versions)))
     assert (await worker.refused()).error.reason == "INVALID_ARGUMENT"
     await node.finishes_jobs(worker)
+
+
+async def test_a_heartbeat_that_names_leases_by_the_thousand_is_told_of_some_at_a_time(node: Node, good: Wire) -> None:
+    worker = await node.worker("w1")
+    names = [f"made-up-{number}" for number in range(10_000)]
+    await worker.send(held(*[types_pb2.LeaseRef(task_id="t", lease_id=name) for name in names]))
+    stopped = [(await worker.expect("stop_tasks")).lease_id for _ in range(256)]
+    assert stopped == names[:256]
+    await worker.expect("heartbeat_ack")
+    await worker.send(held(types_pb2.LeaseRef(task_id="t", lease_id=names[-1])))
+    assert (await worker.expect("stop_tasks")).lease_id == names[-1]
+    await worker.expect("heartbeat_ack")
+    await node.finishes_jobs(good)
+
+
+PATTERNS = json_payload({"properties": {f"p{number}": {"pattern": f"^{number}$"} for number in range(60)}})
+
+
+@pytest.mark.parametrize(
+    ("offered", "reason"),
+    [
+        ([offering("s", input_schema=types_pb2.Payload(data=b'{"default":[' + b"[]," * 30_000 + b"1]}"))], "65536"),
+        ([offering(f"s{n}", output_schema=PATTERNS) for n in range(5)], "over 256 patterns"),
+    ],
+)
+async def test_what_would_take_much_memory_is_not_learned(
+    node: Node, good: Wire, offered: list[worker_pb2.Offering], reason: str
+) -> None:
+    bad = await node.worker("bad-1")
+    await bad.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=1, offerings=offered)))
+    assert reason in (await bad.refused()).error.message
+    assert _offers(node, "bad-1") == 0
+    await node.finishes_jobs(good)
+
+
+async def test_params_and_results_that_fit_a_schema_in_endlessly_many_ways_hold_up_nobody(
+    node: Node, good: Wire
+) -> None:
+    """The schemas are what a union of records that refer to it has; the values are small, deep and wrong."""
+    ways = [{"properties": {"a": {"$ref": "#/$defs/x"}}, "required": [name]} for name in "bc"]
+    schema = json_payload({"$defs": {"x": {"anyOf": ways}}, "properties": {"a": {"$ref": "#/$defs/x"}}})
+    deep: dict[str, Any] = {}
+    for _ in range(40):
+        deep = {"a": deep}
+    worker = await node.worker("w1", offering("in", input_schema=schema), offering("out", output_schema=schema))
+    await node.create(skill="in", **deep)
+    await node.create(skill="out")
+    await worker.send(updates(result(await worker.offer(), deep)))
+    ack = await worker.verdict()
+    assert (ack.verdict, ack.error.reason) == (worker_pb2.VERDICT_INVALID, "SCHEMA_MISMATCH")
+    await node.finishes_jobs(good)
 
 
 async def test_a_worker_that_does_not_read_is_ended_and_its_tasks_go_to_another(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holon.engine.contracts import MAX_VIOLATIONS, Contracts
+from holon.engine.contracts import MAX_IDLE_PATTERNS, MAX_PATTERNS, MAX_VIOLATIONS, Contracts
 from holon.errors import InvalidArgument, NotFound, Violation
 
 ORDER = {
@@ -105,6 +105,11 @@ def test_a_value_that_is_no_json_is_a_violation() -> None:
         ([], "not an object"),
         ({"const": object()}, "no JSON"),
         ({"enum": ["x" * 70_000]}, "65536"),
+        ({"default": ["x"] * 70_000}, "65536"),
+        ({"pattern": "(?=a)b"}, "no look-around"),
+        ({"pattern": r"(\p{L}{100}){100}"}, "1 MiB compiled"),
+        ({"allOf": [{"pattern": f"^{n}$"} for n in range(65)]}, "65 patterns"),
+        ({"patternProperties": {f"^{n}$": {} for n in range(65)}}, "65 patterns"),
         ({"$ref": "#/$defs/nowhere"}, "leads nowhere"),
         ({"$ref": "https://example.com/schema.json"}, "never fetched"),
         ({"$ref": "file:///etc/hostname"}, "never fetched"),
@@ -139,10 +144,82 @@ def test_local_references_are_followed(schema: dict[str, Any], good: Any, bad: A
     assert not contracts.accepts(contract, bad)
 
 
-def test_a_pattern_that_backtracks_without_end_is_cut_short() -> None:
+def test_a_pattern_never_backtracks() -> None:
     contracts = Contracts()
-    contract = contracts.add({"pattern": r"^(?=(a+)+$)\1"})
-    assert not contracts.accepts(contract, "a" * 40 + "b")
+    contract = contracts.add({"pattern": "^(a+)+$"})
+    assert contracts.accepts(contract, "a" * 100_000)
+    assert not contracts.accepts(contract, "a" * 100_000 + "b")
+
+
+def union(depth: int, leaf: Any) -> tuple[dict[str, Any], Any]:
+    """A contract like that of a union of dataclasses that refer to it, and a value that fits none of them."""
+    left = {"properties": {"a": {"$ref": "#/$defs/x"}}, "required": ["b"]}
+    right = {"properties": {"a": {"$ref": "#/$defs/x"}}, "required": ["c"]}
+    value = leaf
+    for _ in range(depth):
+        value = {"a": value}
+    return {"$defs": {"x": {"anyOf": [left, right, {"type": "integer"}]}}, "$ref": "#/$defs/x"}, value
+
+
+@pytest.mark.parametrize("depth", [12, 60])
+def test_a_small_value_that_is_wrong_in_endlessly_many_ways_is_refused_at_once(depth: int) -> None:
+    schema, value = union(depth, "x")
+    contracts = Contracts()
+    contract = contracts.add(schema)
+    assert not contracts.accepts(contract, value)
+    (violation,) = contracts.violations(contract, value, "params")
+    assert violation == Violation("params", "does not fit its schema, and is too large to say where")
+
+
+def test_a_recursive_union_takes_what_fits_it_however_deep() -> None:
+    schema, value = union(0, 1)
+    for _ in range(60):
+        value = {"a": value, "b": 0}
+    contracts = Contracts()
+    contract = contracts.add(schema)
+    assert contracts.accepts(contract, value)
+    assert contracts.violations(contract, value) == ()
+    assert contracts.violations(contract, {"a": {"a": 1, "c": 2}}) != ()
+
+
+def test_of_a_large_value_the_first_violation_is_told() -> None:
+    contracts = Contracts()
+    contract = contracts.add({"properties": {"xs": {"items": {"type": "integer"}}}})
+    (violation,) = contracts.violations(contract, {"xs": [1, 1, *["x"] * 100_000]}, "data")
+    assert violation == Violation("data.xs.2", 'value is not of type "integer"')
+    contract = contracts.add({"properties": {"xs": {"items": {"anyOf": [{"type": "integer"}, {"minLength": 9}]}}}})
+    (violation,) = contracts.violations(contract, {"xs": ["x"] * 100_000}, "data")
+    assert violation == Violation("data", "does not fit its schema, and is too large to say where")
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"contains": {"enum": [[n] for n in range(5_000)]}}, [[-1]] * 20_000),
+        ({"items": {"allOf": [{"minimum": -n} for n in range(2_000)]}}, [0] * 100_000),
+        (chain(13, 2) | {"items": {"$ref": "#/$defs/a0"}, "$ref": "#/$defs/a1"}, [1] * 100_000),
+    ],
+)
+def test_a_value_that_would_take_too_long_to_check_is_refused(schema: dict[str, Any], value: Any) -> None:
+    contracts = Contracts()
+    contract = contracts.add(schema)
+    assert not contracts.accepts(contract, value)
+    (violation,) = contracts.violations(contract, value, "params")
+    assert violation == Violation("params", "is too large for its schema: checking it would take too long")
+
+
+def test_a_large_value_of_many_plain_parts_is_checked() -> None:
+    fields = {f"field_{n}": {"type": "string", "maxLength": 10} for n in range(50)}
+    contracts = Contracts()
+    contract = contracts.add({"items": {"properties": fields, "required": list(fields)}})
+    assert contracts.accepts(contract, [dict.fromkeys(fields, "x")] * 1_000)
+
+
+def test_contracts_with_patterns_that_nobody_holds_are_few() -> None:
+    contracts = Contracts()
+    for number in range(40):
+        contracts.add({"properties": {f"p{number}_{n}": {"pattern": f"^{n}$"} for n in range(MAX_PATTERNS)}})
+    assert f"idle={MAX_IDLE_PATTERNS // MAX_PATTERNS} of" in repr(contracts)
 
 
 def test_the_least_recently_used_contract_is_forgotten_and_says_so() -> None:

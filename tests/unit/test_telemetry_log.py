@@ -61,6 +61,18 @@ def test_an_exception_is_in_its_line() -> None:
     assert "ValueError: no luck" in line["exception"]
 
 
+def test_no_line_of_an_exception_looks_like_a_record() -> None:
+    try:
+        raise ValueError("bad\n2026-09-21T14:13:20.250+00:00 INFO    holon.engine: forged\x1b[2J\r\x85all is well")
+    except ValueError:
+        made = record("failed", logging.ERROR)
+        made.exc_info = sys.exc_info()
+    first, *others = TextLines(ZoneInfo("UTC")).format(made).splitlines()
+    assert first.endswith("failed")
+    assert others[-1].endswith("forged\\x1b[2J\\r\\x85all is well")
+    assert all(line.startswith("    ") and line.isprintable() for line in others)
+
+
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
     logger = logging.getLogger()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holon.domain.fleet import Catalog, Device, Machine, Skill
+from holon.engine.contracts import MAX_SCHEMA_BYTES
 from holon.engine.payloads import decode
 from holon.engine.workers import Joining
 from holon.errors import InvalidArgument, PermissionDenied, Violation
@@ -160,12 +161,19 @@ def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
         offering.skill,
         offering.version,
         offering.type,
-        _object(offering.input_schema, f"{where}.input_schema") if offering.HasField("input_schema") else None,
-        _object(offering.output_schema, f"{where}.output_schema") if offering.HasField("output_schema") else None,
+        _schema(offering.input_schema, f"{where}.input_schema") if offering.HasField("input_schema") else None,
+        _schema(offering.output_schema, f"{where}.output_schema") if offering.HasField("output_schema") else None,
         offering.description,
         tuple(offering.statuses),
         offering.price if offering.HasField("price") else None,
     )
+
+
+def _schema(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:
+    # Once it is read, it takes many times its text.
+    if len(payload.data) > MAX_SCHEMA_BYTES:
+        raise _invalid(where, f"has {len(payload.data)} bytes, over the limit of {MAX_SCHEMA_BYTES}")
+    return _object(payload, where)
 
 
 def _object(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:

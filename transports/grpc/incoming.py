@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import islice
 from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -116,7 +117,9 @@ class Incoming:
             for one in leases:
                 _check_ids(one, "held.leases.")
             known = self._member.session.leases
-            self._outgoing.lost([one for one in leases if one.lease_id not in known])
+            # The rest is told of when the next heartbeat names it again: no answer is larger than what it answers.
+            lost = (one for one in leases if one.lease_id not in known)
+            self._outgoing.lost(list(islice(lost, BATCH_ITEMS)))
             held = [one.lease_id for one in leases]
         self._workers.heartbeat(self._member, granted, held)
         self._outgoing.beat(heartbeat.sequence, self._clock.now_ms())

@@ -33,6 +33,7 @@ _Methods: TypeAlias = dict[str, Operation]
 
 _UNDER_JOBS = f"{JOBS_PATH}/"
 _RETRY_SECONDS = 1.0
+_PIECE = 64 * 1024
 
 
 class App:
@@ -153,12 +154,20 @@ class App:
         if closing or self.draining:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        body = reply.body
+        if len(body) > _PIECE:
+            # Each connection would keep all of it, also of a page that is there once, as long as its client likes.
+            for first in range(0, len(body), _PIECE):
+                await send({"type": "http.response.body", "body": body[first : first + _PIECE], "more_body": True})
+                # The loop writes it, and then knows whether the client takes it.
+                await asyncio.sleep(0)
+            body = b""
         if closing:
-            await send({"type": "http.response.body", "body": reply.body, "more_body": True})
+            await send({"type": "http.response.body", "body": body, "more_body": True})
             await request.linger()
             await send({"type": "http.response.body", "body": b""})
         else:
-            await send({"type": "http.response.body", "body": reply.body})
+            await send({"type": "http.response.body", "body": body})
 
     def _now(self) -> bytes:
         now = int(time.time())

@@ -12,28 +12,36 @@ from http import HTTPStatus
 
 import httptools
 from uvicorn import Config
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from transports.http.asgi import Receive, Reply, Scope, Send
-from transports.http.refusals import head_too_large, malformed, too_slow
+from transports.http.refusals import full, head_too_large, malformed, too_slow
 
 MAX_HEAD = 64 * 1024
 _OF_BODY = frozenset({b"content-length", b"transfer-encoding"})
 # How long a refused connection is still read from, so that its sender gets to read the refusal.
 _LINGER_SECONDS = 1.0
+# Who takes less of an answer than this in a whole silence does not read it.
+LEAST_TAKEN = 4 * 1024
 
 
 class Connection(HttpToolsProtocol):
     """One connection of the door.
 
     Arguments:
-        silence: seconds that a request may take to come in, and that its body may pause.
+        silence: seconds that a request may take to come in, that its body may pause, and that its answer may go unread.
+        most: how many connections the door has at once; one more is refused.
     """
 
-    def __init__(self, config: Config, state: ServerState, silence: float) -> None:
+    def __init__(self, config: Config, state: ServerState, silence: float, most: int) -> None:
         super().__init__(config, state, {})
         self._silence = silence
+        self._most = most
+        self._served: RequestResponseCycle | None = None
+        self._unread = 0
+        self._reader: asyncio.TimerHandle | None = None
         self._head = 0
         self._ending = False
         self._timer: asyncio.TimerHandle | None = None
@@ -41,12 +49,49 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for its first request, and not for ever."""
         super().connection_made(transport)
-        self._watch()
+        if len(self.connections) > self._most:
+            self._ending = True
+            transport.write(_text(full(self._most)))
+            transport.close()
+        else:
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more is waited for."""
+        """Nothing more is waited for, nor answered: neither what is served now, nor what was asked behind it."""
         self._unwatch()
+        self.resume_writing()
+        self.pipeline.clear()
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not take its answer as fast as it is made: from now on it is seen whether it takes it."""
+        super().pause_writing()
+        if self._reader is None:
+            self._unread = self.transport.get_write_buffer_size()
+            self._reader = self.loop.call_later(self._silence, self._unread_still)
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
+        super().resume_writing()
+
+    def _unread_still(self) -> None:
+        self._reader = None
+        left = self.transport.get_write_buffer_size()
+        if self._unread - left < LEAST_TAKEN:
+            self.transport.abort()
+        else:
+            self._unread = left
+            self._reader = self.loop.call_later(self._silence, self._unread_still)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Take in a piece of a request, or several."""
@@ -155,11 +200,7 @@ class Connection(HttpToolsProtocol):
                 self._answer(reply)
 
     def _answer(self, reply: Reply) -> None:
-        status = HTTPStatus(reply.status)
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\n" + "".join(
-            f"{name.decode()}: {value.decode()}\r\n" for name, value in _headers(reply)
-        )
-        self.transport.write(head.encode() + b"\r\n" + reply.body)
+        self.transport.write(_text(reply))
         # A connection that is closed while bytes come in is reset, and the reset can overtake the answer.
         self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
@@ -171,10 +212,19 @@ async def _refusing(reply: Reply, _: Scope, __: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
+def _text(reply: Reply) -> bytes:
+    status = HTTPStatus(reply.status)
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\n" + "".join(
+        f"{name.decode()}: {value.decode()}\r\n" for name, value in _headers(reply)
+    )
+    return head.encode() + b"\r\n" + reply.body
+
+
 def _headers(reply: Reply) -> list[tuple[bytes, bytes]]:
     return [
         (b"date", formatdate(usegmt=True).encode()),
         (b"content-type", reply.media_type),
         (b"content-length", b"%d" % len(reply.body)),
         (b"connection", b"close"),
+        *reply.headers,
     ]

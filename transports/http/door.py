@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from dataclasses import dataclass
 from types import TracebackType
@@ -33,7 +34,8 @@ class HttpSettings:
         max_body: the most bytes that a request's body may have.
         reuse_port: let several processes share the port.
         keep_alive: seconds that a connection may be idle.
-        silence: seconds that a request may take to come in, and that its body may pause.
+        silence: seconds that a request may take to come in, that its body may pause, and that its answer may go unread.
+        connections: how many there may be at once; never more than half of the files that the process may open.
         docs: show the OpenAPI document and its page.
         version: the node's, for that document.
     """
@@ -44,6 +46,7 @@ class HttpSettings:
     reuse_port: bool = False
     keep_alive: int = 30
     silence: float = 30.0
+    connections: int = 10_000
     docs: bool = True
     version: str = ""
 
@@ -110,10 +113,12 @@ class HttpDoor:
         )
         config.load()
         loop, silence = asyncio.get_running_loop(), self._settings.silence
+        # The other half is of the other doors and of the store, whatever strangers do here.
+        most = min(self._settings.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         try:
             for host in await self._addresses(loop):
                 listener = await loop.create_server(
-                    lambda: Connection(config, self._state, silence),
+                    lambda: Connection(config, self._state, silence, most),
                     host,
                     self._port,
                     backlog=_BACKLOG,

@@ -5,9 +5,8 @@ The page is Swagger UI, packaged in `holon/web/docs`; it asks nobody but the nod
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 
 from transports.http.asgi import Reply
@@ -64,5 +63,10 @@ def _words(name: str) -> str:
 
 
 async def _file(name: str, media_type: str, _: Request) -> Reply:
-    content = await asyncio.to_thread(files("holon").joinpath("web", "docs", name).read_bytes)
-    return Reply(200, content, _GUARDED, f"{media_type}; charset=utf-8".encode())
+    return Reply(200, _content(name), _GUARDED, f"{media_type}; charset=utf-8".encode())
+
+
+@cache
+def _content(name: str) -> bytes:
+    """A file, read once: whoever asks for it, and however slowly they take it, it is in memory once."""
+    return files("holon").joinpath("web", "docs", name).read_bytes()

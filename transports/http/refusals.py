@@ -59,6 +59,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "INTERNAL": (500, "a fault of the node; the cause is in its log"),
     "STORE_UNAVAILABLE": (Unavailable, "the store is away; what was asked may be repeated"),
     "DRAINING": (Unavailable, "the node is shutting down and takes no new jobs"),
+    "CONNECTIONS_FULL": (Unavailable, "the node has as many HTTP connections as it takes"),
 }
 ERROR: dict[str, Any] = {
     "type": "object",
@@ -122,6 +123,12 @@ def head_too_large(limit: int) -> Reply:
 def too_slow(seconds: float) -> Reply:
     """Return the answer to a request that did not come in within the time."""
     return _of_http("REQUEST_TIMEOUT", f"nothing more of the request came within {seconds:g} s; send it again")
+
+
+def full(most: int) -> Reply:
+    """Return the answer to a connection that is one too many."""
+    message = f"this node has {most} HTTP connections, as many as it takes; come again in a moment"
+    return _of_http("CONNECTIONS_FULL", message, ((b"retry-after", b"1"),))
 
 
 def _of_http(code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:

@@ -15,6 +15,9 @@ from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import avoid, close_attempt, give_up, queued_changed
 
+# Of so many tasks and workers it is remembered how often a late result was told.
+MOST_LATE = 10_000
+
 
 def complete(
     tables: Tables,
@@ -104,8 +107,21 @@ def _record_superseded(
     tables: Tables, task: TaskRow, result: Result, worker_id: str, reason: Superseded, now: int
 ) -> None:
     row = tables.job(task.job_id)
-    if row is None:
+    if row is None or not _may_tell(tables, task, worker_id):
         return
     details = {"reason": reason, "status": result.outcome.status}
     line = HistoryEvent("result_superseded", now, worker_id=worker_id, task_id=task.id, details=details)
     tables.tell(tables.edit(row), (line,))
+
+
+def _may_tell(tables: Tables, task: TaskRow, worker_id: str) -> bool:
+    """Whether a late result is to be told: of a worker that had the task, once for each time.
+
+    A history is its client's: nobody may fill it with what never was, or say the same again and again.
+    """
+    had = sum(attempt.worker_id == worker_id for attempt in task.attempts)
+    told = tables.late.pop((task.id, worker_id), 0)
+    tables.late[task.id, worker_id] = min(told + 1, had)
+    if len(tables.late) > MOST_LATE:
+        del tables.late[next(iter(tables.late))]
+    return told < had

@@ -37,6 +37,7 @@ class Tables:
         self.requests: dict[tuple[str, str], str] = {}
         self.needs: dict[str, Need] = {}
         self.waiting: dict[str, int] = {}
+        self.late: dict[tuple[str, str], int] = {}
         self.claimed: set[str] = set()
         self.alone: str | None = None
         self.load_job: Callable[[str], JobRow | None] = lambda _: None

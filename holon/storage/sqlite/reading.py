@@ -19,7 +19,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.task import Outcome, task_id
 from holon.errors import StoreUnavailable
-from holon.ports import JobFilter, JobRecord
+from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord
 from holon.storage.records import decode_history, decode_job, decode_need, decode_outcome
 from holon.storage.sqlite.lane import RETRY_AFTER_S
 from holon.storage.sqlite.opening import BUSY_SECONDS
@@ -28,6 +28,8 @@ from holon.telemetry.metrics import StoreMetrics
 # A list looks at so many jobs at a time for those that it shows, so that other reads come in between.
 LOOK_AT = 5_000
 BRANCHES_PAGE = 500
+# Each may have as many bytes as a job's state.
+STATES_AT_ONCE = 50
 
 # The single task of a job is told while it waits for a lease.
 _JOB = """
@@ -124,9 +126,22 @@ class Reader:
             return found[:limit], found[limit - 1]
         return found, rows[-1][0] if len(rows) == look_at else None
 
-    async def job_records(self, ns: Sequence[int]) -> list[JobRecord]:
-        """Jobs by their numbers, newest first; those that were deleted are left out."""
-        return [_job_record(columns) for columns in await self._fetch(_JOBS_BY_N, (orjson.dumps(ns).decode(),))]
+    async def job_records(self, ns: Sequence[int]) -> tuple[list[JobRecord], int | None]:
+        """Jobs by their numbers, newest first, as many as a page may have bytes; those that were deleted are left out.
+
+        And the number of the last of them, where it was not all.
+        """
+        records: list[JobRecord] = []
+        size = last = 0
+        for first in range(0, len(ns), STATES_AT_ONCE):
+            some = orjson.dumps(ns[first : first + STATES_AT_ONCE]).decode()
+            for columns in await self._fetch(_JOBS_BY_N, (some,)):
+                size += len(columns[1])
+                if records and size > MAX_PAGE_BYTES:
+                    return records, last
+                records.append(_job_record(columns))
+                last = columns[0]
+        return records, None
 
     async def history(self, job_id: str, after: int, limit: int) -> list[tuple[int, HistoryEvent]]:
         """A page of a job's history."""

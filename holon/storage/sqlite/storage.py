@@ -139,7 +139,8 @@ class SqliteStorage(LedgerCalls):
             page, before = await self._reader.numbers(which, before, limit + 1 - len(found))
             found += page
         more = found[limit - 1] if len(found) > limit else None
-        return await self._reader.job_records(found[:limit]), more
+        records, last = await self._reader.job_records(found[:limit])
+        return records, more if last is None else last
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         return await self._reader.history(job_id, after, limit)

@@ -1,0 +1,63 @@
+"""docs/robustness.md tells the truth: the limits in its tables are those of the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holon.config.settings import table
+from holon.engine import contracts, schema_work, watching, workers
+from holon.ports import MAX_PAGE_BYTES, StoreSettings
+from holon.storage.sqlite import lane, storage
+from holon.wire import stream
+from transports.grpc import clerk, hello, incoming, job_service
+from transports.http import connection, door
+
+PAGE = (Path(__file__).parents[2] / "docs/robustness.md").read_text(encoding="utf-8")
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| ")]
+KIB, MIB = 1024, 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("connections", f"{door.HttpSettings().connections:,}"),
+        ("path and headers", f"{connection.MAX_HEAD // KIB} KiB"),
+        ("a head that comes in", f"{door.HttpSettings().silence:g} s"),
+        ("an answer that is not read", f"{connection.LEAST_TAKEN // KIB} KiB in {door.HttpSettings().silence:g} s"),
+        ("a page of jobs", f"{MAX_PAGE_BYTES // MIB} MiB"),
+        ("a batch of jobs", f"{job_service.MAX_BATCH}"),
+        ("watchers of jobs", f"{watching.MAX_WATCHERS:,}"),
+        ("messages that are refused", f"{incoming.MAX_REFUSALS}"),
+        ("results that wait to be stored", f"{clerk.MAX_RESULTS:,} and {clerk.MAX_BYTES // MIB} MiB"),
+        ("updates in a message", f"{stream.BATCH_ITEMS} and {stream.BATCH_BYTES // MIB} MiB"),
+        ("credits, held and resumed leases", f"{hello.MAX_CREDITS:,}"),
+        (
+            "offerings, of one skill, profiles, labels",
+            f"{hello.MAX_OFFERINGS:,}, {hello.MAX_OF_ONE_SKILL}, {hello.MAX_PROFILES}, {hello.MAX_LABELS}",
+        ),
+        ("a machine's properties", f"{hello.MAX_PROPERTIES_BYTES // KIB} KiB"),
+        ("a schema", f"{contracts.MAX_SCHEMA_BYTES // KIB} KiB, {schema_work.MAX_EXPANDED:,} parts"),
+        ("patterns", f"{contracts.MAX_PATTERNS} of a schema, {workers.MAX_PATTERNS} of a catalog"),
+        ("checking a value", f"{contracts.MAX_TO_CHECK:,} steps"),
+        ("saying all that is wrong with it", f"{contracts.MAX_TO_FIND_ALL:,} steps, {contracts.MAX_VIOLATIONS}"),
+        ("saying the first thing that is wrong", f"{contracts.MAX_TO_FIND_ONE:,} steps"),
+        ("events that wait for a job", f"{StoreSettings('n').max_inbox:,}"),
+        ("what branches bring together", f"{StoreSettings('n').max_fan_in_bytes // MIB} MiB"),
+        ("calls that wait for the store", f"{lane.MAX_WAITING:,}; {storage.MAX_WAITING_TO_CREATE:,}"),
+    ],
+)
+def test_a_limit_is_what_the_page_says(what: str, said: str) -> None:
+    assert any(row.startswith(f"| {what} | ") and said in row for row in ROWS)
+
+
+def test_the_settings_that_the_page_names_have_the_defaults_that_it_gives() -> None:
+    settings = table()
+    named = [(row, name) for row in ROWS for name in settings if f"| `{name}` |" in row]
+    assert len(named) > 8
+    for row, name in named:
+        default = settings[name].default
+        size = int(default) if isinstance(default, int | float) else 0
+        said = {f"{size:,} ", f"{size // MIB} MiB", f"{size} s", f"{size // 86_400} days"}
+        assert any(text in row for text in said), (name, row)
