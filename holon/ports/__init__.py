@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from holon.ports.history import HistoryStorage, Notice, WorkerEvent
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Result, Step
 from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
-from holon.ports.store import Hint, Leases, Reads, Steps, Storage, StoreSettings
+from holon.ports.store import Hint, Leases, Outbox, Reads, Steps, Storage, StoreSettings
 from holon.ports.tasks import (
     Attempt,
     Handback,
@@ -38,6 +39,7 @@ __all__ = [
     "Fired",
     "Handback",
     "Hint",
+    "HistoryStorage",
     "JobFilter",
     "JobRecord",
     "LeaseRef",
@@ -46,9 +48,11 @@ __all__ = [
     "NewFanOut",
     "NewJob",
     "NewTask",
+    "Notice",
     "Offer",
     "Opened",
     "Opening",
+    "Outbox",
     "Progress",
     "Reads",
     "Result",
@@ -64,4 +68,5 @@ __all__ = [
     "Touch",
     "Touched",
     "WorkerConnection",
+    "WorkerEvent",
 ]

@@ -33,12 +33,22 @@ class JobRecord:
 
 @value
 class JobFilter:
-    """Which jobs a list shows, newest first. `before` is the arrival number that the last page ended at."""
+    """Which jobs a list shows, newest first. `before` is the arrival number that the last page ended at.
+
+    Those created at `created_after` or later, and before `created_before`: epoch milliseconds, None is no bound.
+    """
 
     owner: str
     statuses: tuple[Status, ...] = ()
     blueprint: str | None = None
     before: int | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+
+    def in_time(self, created_at: int) -> bool:
+        """Whether the bounds of time let a job pass that was created then."""
+        early = self.created_after is not None and created_at < self.created_after
+        return not early and (self.created_before is None or created_at < self.created_before)
 
 
 @value

@@ -18,6 +18,7 @@ from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.matching import Need
 from holon.domain.task import Outcome
 from holon.domain.value import value
+from holon.ports.history import Notice
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Fired, NewJob, Result, Step
 from holon.ports.reads import Counts, JobFilter, JobRecord, TaskRecord
 from holon.ports.tasks import (
@@ -36,7 +37,8 @@ class StoreSettings:
 
     `claim` is how long a node may be silent before its jobs are taken over, `lease` the same for a worker's tasks,
     `offer` how long a worker may leave an offer unanswered. A job is quarantined at its delivery after
-    `max_deliveries`; a task after `max_losses` sessions that ended under it.
+    `max_deliveries`; a task after `max_losses` sessions that ended under it. `history_backlog` is how many bytes of
+    history may wait to be moved to a database of its own before new jobs are refused; None: it stays in the store.
     """
 
     node_id: str
@@ -48,6 +50,7 @@ class StoreSettings:
     max_inbox: int = 1_000
     max_state_bytes: int = 2**20
     max_fan_in_bytes: int = 64 * 2**20
+    history_backlog: int | None = None
 
 
 @value
@@ -56,7 +59,7 @@ class Hint:
 
     `ready`: jobs wait for a claim. `stops`: a stop is due. `due`: the earliest timer is now at this time.
     `keys`: match keys with tasks that wait for a lease. `spawns`: fan-outs whose next chunk is to be spawned.
-    `jobs`: watched jobs that changed, or whose tasks did.
+    `jobs`: watched jobs that changed, or whose tasks did. `notices`: history waits to be moved.
     """
 
     ready: bool = False
@@ -65,13 +68,18 @@ class Hint:
     keys: frozenset[str] = frozenset()
     spawns: frozenset[tuple[str, int]] = frozenset()
     jobs: frozenset[str] = frozenset()
+    notices: bool = False
 
 
 class Steps(Protocol):
     """The part of the store that runs jobs."""
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
-        """Create jobs, all or none; a repeat of a request id answers with the job that it made."""
+        """Create jobs, all or none; a repeat of a request id answers with the job that it made.
+
+        Raises:
+            ResourceExhausted: (HISTORY_BACKLOG) too much history waits to be moved; nothing was created.
+        """
         ...
 
     async def append(
@@ -153,6 +161,21 @@ class Leases(Protocol):
         ...
 
 
+class Outbox(Protocol):
+    """The part of the store that hands over what is to leave it: history, where a database of its own keeps it."""
+
+    async def take(self, limit: int) -> Sequence[Notice]:
+        """Take at most `limit` notices that nobody has, in each job oldest first; empty where history stays.
+
+        They are the caller's for as long as a claim lasts; what is not settled then is given to whoever asks next.
+        """
+        ...
+
+    async def settle(self, notices: Sequence[str]) -> None:
+        """Forget notices, given by their ids: what they tell is kept elsewhere now. A repeat changes nothing."""
+        ...
+
+
 class Reads(Protocol):
     """What looks at the store and changes nothing."""
 
@@ -168,7 +191,7 @@ class Reads(Protocol):
         ...
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
-        """A page of a job's history, with sequence numbers from 1, after the one given."""
+        """A page of a job's history, with sequence numbers from 1, after the one given; without what was moved."""
         ...
 
     async def counts(self) -> Counts:
@@ -176,7 +199,7 @@ class Reads(Protocol):
         ...
 
 
-class Storage(Steps, Leases, Reads, Protocol):
+class Storage(Steps, Leases, Outbox, Reads, Protocol):
     """The store as a whole."""
 
     def now(self) -> int:
@@ -204,5 +227,8 @@ class Storage(Steps, Leases, Reads, Protocol):
         ...
 
     async def purge(self, finished_before: int, limit: int) -> int:
-        """Delete jobs that ended before this time, with all that is theirs; how many were."""
+        """Delete jobs that ended before this time, with all that is theirs; how many were.
+
+        Where history is moved, a job stays until all of its own is.
+        """
         ...

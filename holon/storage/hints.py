@@ -52,6 +52,7 @@ class _Listener:
             keys=old.keys | hint.keys,
             spawns=old.spawns | hint.spawns,
             jobs=old.jobs | hint.jobs,
+            notices=old.notices or hint.notices,
         )
         self._some.set()
 

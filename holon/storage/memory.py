@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 from holon.clock import Clock, SystemClock
 from holon.domain.events import HistoryEvent
@@ -16,14 +16,20 @@ from holon.ports import (
     Counts,
     JobFilter,
     JobRecord,
+    Notice,
     StoreSettings,
 )
 from holon.storage.ledger import reads
 from holon.storage.ledger.calls import LedgerCalls
 from holon.storage.ledger.rows import JobRow
 from holon.storage.ledger.tables import Tables
+from holon.storage.outbox import TAKE_BYTES
+from holon.storage.records import encode_history
 
 T = TypeVar("T")
+
+# The lines of one commit: the number of the first, the lines, and what they would take in a file.
+_Told: TypeAlias = tuple[int, tuple[HistoryEvent, ...], int]
 
 
 class MemoryStorage(LedgerCalls):
@@ -37,7 +43,7 @@ class MemoryStorage(LedgerCalls):
     def __init__(self, settings: StoreSettings | None = None, clock: Clock | None = None) -> None:
         super().__init__(settings or StoreSettings(node_id="memory"), clock or SystemClock())
         self._tables = Tables(self._settings)
-        self._history: dict[str, list[HistoryEvent]] = {}
+        self._history: dict[str, list[_Told]] = {}
         self._tables.watched = self._hints.watched
 
     def __repr__(self) -> str:
@@ -62,12 +68,17 @@ class MemoryStorage(LedgerCalls):
         except BaseException:
             tables.take_back()
             raise
-        for row, _, events in tables.notices:
-            self._history.setdefault(row.id, []).extend(events)
+        for row, first, events in tables.notices:
+            self._tell(row, first, events)
         hint = tables.done()
         if hint is not None:
             self._hints.give(hint)
         return reply
+
+    def _tell(self, row: JobRow, first: int, events: tuple[HistoryEvent, ...]) -> None:
+        size = len(encode_history(events)) if self._outbox.moving else 0
+        self._history.setdefault(row.id, []).append((first, events, size))
+        self._outbox.bytes += size
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
         row = self._tables.jobs.get(job_id)
@@ -93,8 +104,40 @@ class MemoryStorage(LedgerCalls):
         return [reads.job_record(self._tables, row) for row in page], more
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
-        events = self._history.get(job_id, [])
-        return list(enumerate(events, start=1))[after : after + limit]
+        told = self._history.get(job_id, [])
+        lines = (line for first, events, _ in told for line in enumerate(events, start=first))
+        return [line for line in lines if line[0] > after][:limit]
+
+    async def take(self, limit: int) -> Sequence[Notice]:
+        found: list[tuple[Notice, int]] = []
+        if not self._outbox.moving:
+            return []
+        now, size = self.now(), 0
+        for row, first, events, bytes_ in self._untaken(now):
+            found.append(
+                (Notice(_notice_id(row.id, first), reads.job_record(self._tables, row), first, events), bytes_)
+            )
+            size += bytes_ + len(row.state)
+            if len(found) >= limit or size >= TAKE_BYTES:
+                break
+        return self._outbox.take(found, now)
+
+    def _untaken(self, now: int) -> Iterator[tuple[JobRow, int, tuple[HistoryEvent, ...], int]]:
+        for job_id, told in self._history.items():
+            for first, events, size in told:
+                if self._outbox.free(_notice_id(job_id, first), now):
+                    yield self._tables.jobs[job_id], first, events, size
+
+    async def settle(self, notices: Sequence[str]) -> None:
+        sizes = self._outbox.sizes(notices)
+        for job_id in {one.rpartition(":")[0] for one in sizes}:
+            left = [told for told in self._history[job_id] if _notice_id(job_id, told[0]) not in sizes]
+            if left:
+                self._history[job_id] = left
+            else:
+                del self._history[job_id]
+        self._outbox.bytes -= sum(sizes.values())
+        self._outbox.settled(notices)
 
     async def counts(self) -> Counts:
         records = (reads.job_record(self._tables, row) for row in self._tables.jobs.values() if not row.over)
@@ -102,7 +145,12 @@ class MemoryStorage(LedgerCalls):
 
     async def purge(self, finished_before: int, limit: int) -> int:
         tables = self._tables
-        old = [row for row in tables.jobs.values() if row.finished_at is not None and row.finished_at < finished_before]
+        unmoved = self._history if self._outbox.moving else {}
+        old = [
+            row
+            for row in tables.jobs.values()
+            if row.finished_at is not None and row.finished_at < finished_before and row.id not in unmoved
+        ]
         gone = {row.id for row in old[:limit]}
         for row in old[:limit]:
             del tables.jobs[row.id]
@@ -112,3 +160,7 @@ class MemoryStorage(LedgerCalls):
         for task in [task for task in tables.tasks.values() if task.job_id in gone]:
             del tables.tasks[task.id]
         return len(gone)
+
+
+def _notice_id(job_id: str, first: int) -> str:
+    return f"{job_id}:{first}"

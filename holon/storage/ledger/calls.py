@@ -33,6 +33,7 @@ from holon.ports import (
 from holon.storage.hints import Hints
 from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekeying, steps, timers, touches
 from holon.storage.ledger.tables import Tables
+from holon.storage.outbox import Outbox
 from holon.storage.records import encode_state, with_states, with_step_states
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class LedgerCalls(ABC):
         self._settings = settings
         self._clock = clock
         self._hints = Hints()
+        self._outbox = Outbox(settings)
 
     @abstractmethod
     async def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> T:
@@ -62,6 +64,7 @@ class LedgerCalls(ABC):
     def configure(self, settings: StoreSettings) -> None:
         """Take the node's settings; before the store is opened."""
         self._settings = settings
+        self._outbox = Outbox(settings)
 
     def now(self) -> int:
         return self._clock.now_ms()
@@ -79,6 +82,7 @@ class LedgerCalls(ABC):
     # Steps -----------------------------------------------------------------------------------------------------
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+        self._outbox.check()
         encoded = with_states(items, self._settings.max_state_bytes)
         return await self._do(
             lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now), new_work=True

@@ -46,6 +46,7 @@ def passes(row: JobRow, which: JobFilter) -> bool:
         row.owner == which.owner
         and which.blueprint in (None, row.blueprint)
         and (not which.statuses or row.status in which.statuses)
+        and which.in_time(row.created_at)
     )
 
 

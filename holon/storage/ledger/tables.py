@@ -71,6 +71,7 @@ class Tables:
     def done(self) -> Hint | None:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
         jobs = self._watched_jobs() if self.watched else frozenset()
+        told = bool(self.notices) and self.settings.history_backlog is not None
         self._undo.clear()
         self._before.clear()
         self.notices.clear()
@@ -83,9 +84,9 @@ class Tables:
         if len(self._timers) > MOST_STALE + 2 * (len(self.jobs) + len(self.tasks)):
             self._timers = [entry for entry in self._timers if self._armed(entry)]
             heapify(self._timers)
-        if not (keys or spawns or stops or jobs or self._ready or self._suspects or due):
+        if not (keys or spawns or stops or jobs or told or self._ready or self._suspects or due):
             return None
-        return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns, jobs)
+        return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns, jobs, told)
 
     def _watched_jobs(self) -> frozenset[str]:
         jobs = (row.id if isinstance(row, JobRow) else getattr(row, "job_id", "") for row in self._before)

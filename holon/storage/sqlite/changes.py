@@ -16,6 +16,7 @@ from holon.storage.sqlite import fan_rows, job_rows, task_rows
 PAGE = 4096
 
 INSERT_HISTORY = "INSERT INTO history (job, last, events) VALUES (?, ?, ?)"
+SETTLE = "DELETE FROM history WHERE job = ? AND last = ?"
 WRITTEN_AT = "UPDATE clock SET written = ?"
 PURGE = (
     "DELETE FROM history WHERE job = ?",
@@ -38,6 +39,7 @@ _ORDER = (
     fan_rows.DELETE_CHUNKS,
     fan_rows.INSERT_CHUNK,
     INSERT_HISTORY,
+    SETTLE,
     *PURGE,
 )
 
@@ -48,9 +50,10 @@ class Changes:
     Arguments:
         tables: the ledger, whose transaction is not done yet.
         purged: the numbers of the jobs to delete.
+        settled: what history to delete, as (job, last number).
     """
 
-    def __init__(self, tables: Tables, purged: Iterable[int] = ()) -> None:
+    def __init__(self, tables: Tables, purged: Iterable[int] = (), settled: Iterable[tuple[int, int]] = ()) -> None:
         self.over: list[Row] = []
         self._rows: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in _ORDER}
         self._jobs = tables.jobs
@@ -71,6 +74,7 @@ class Changes:
         for job, _, lines in tables.notices:
             told.setdefault(job, []).extend(lines)
         self._rows[INSERT_HISTORY] += [(job.n, job.history_seq, encode_history(lines)) for job, lines in told.items()]
+        self._rows[SETTLE] += settled
         doomed = [(n,) for n in purged]
         for statement in PURGE:
             self._rows[statement] += doomed
@@ -86,6 +90,10 @@ class Changes:
                 db.executemany(statement, rows)
         db.execute(WRITTEN_AT, (now,))
         db.execute("COMMIT")
+
+    def told(self) -> int:
+        """How many bytes of history this writes."""
+        return sum(len(events) for _, _, events in self._rows[INSERT_HISTORY])
 
     def volume(self) -> int:
         """About how many bytes this adds to the write-ahead log: a page for each row, and more for large ones."""

@@ -6,7 +6,7 @@ Each statement fetches all that it asks for, since an open one would keep the wr
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -19,7 +19,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.task import Outcome, task_id
 from holon.errors import StoreUnavailable
-from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord
+from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice
 from holon.storage.records import decode_history, decode_job, decode_need, decode_outcome
 from holon.storage.sqlite.lane import RETRY_AFTER_S
 from holon.storage.sqlite.opening import BUSY_SECONDS
@@ -43,7 +43,7 @@ _JOB = """
 """
 _JOB_BY_ID = _JOB + " WHERE j.id = ?"
 _JOBS_BY_N = _JOB + " WHERE j.n IN (SELECT value FROM json_each(?)) ORDER BY j.n DESC"  # noqa: S608  constants
-_PAGE = "SELECT n, status, blueprint FROM jobs WHERE owner = ? AND n < ? ORDER BY n DESC LIMIT ?"
+_PAGE = "SELECT n, status, blueprint, created_at FROM jobs WHERE owner = ? AND n < ? ORDER BY n DESC LIMIT ?"
 _LIVE = """
     SELECT iif(status = 'pending' AND deliveries > 0, 'running', status) seen, count(*)
     FROM jobs WHERE finished_at = 0 GROUP BY seen
@@ -51,6 +51,13 @@ _LIVE = """
 _HISTORY = """
     SELECT h.last, h.events FROM jobs JOIN history h ON h.job = jobs.n
     WHERE jobs.id = ? AND h.last > ? ORDER BY h.last LIMIT ?
+"""
+_WAITING = """
+    SELECT h.job, h.last, length(h.events), length(s.state) FROM history h JOIN states s ON s.n = h.job
+    ORDER BY h.job, h.last LIMIT ?
+"""
+_NOTICES = """
+    SELECT job, last, events FROM history WHERE (job, last) >= (?, ?) AND (job, last) <= (?, ?) ORDER BY job, last
 """
 _BRANCHES = """
     SELECT t.place, t.outcome FROM jobs JOIN tasks t ON t.job = jobs.n
@@ -119,11 +126,16 @@ class Reader:
         rows = await self._fetch(_PAGE, (which.owner, before, look_at))
         found = [
             n
-            for n, status, blueprint in rows
-            if which.blueprint in (None, blueprint) and (not statuses or status in statuses)
+            for n, status, blueprint, created_at in rows
+            if which.blueprint in (None, blueprint)
+            and (not statuses or status in statuses)
+            and which.in_time(created_at)
         ]
         if len(found) >= limit:
             return found[:limit], found[limit - 1]
+        # Jobs are numbered as they are created, so what follows is older still.
+        if rows and which.created_after is not None and rows[-1][3] < which.created_after:
+            return found, None
         return found, rows[-1][0] if len(rows) == look_at else None
 
     async def job_records(self, ns: Sequence[int]) -> tuple[list[JobRecord], int | None]:
@@ -153,6 +165,32 @@ class Reader:
                 break
         return lines[:limit]
 
+    async def notices(self, limit: int, most: int, free: Callable[[str], bool]) -> list[tuple[Notice, int]]:
+        """Lines of history that wait to be moved, in each job oldest first, with their stored sizes.
+
+        Arguments:
+            limit: how many to look at.
+            most: about how many bytes to read, states included.
+            free: whether a notice is wanted, by its id.
+        """
+        sizes: dict[tuple[int, int], int] = {}
+        for job, last, size, state in await self._fetch(_WAITING, (limit,)):
+            if most <= 0:
+                break
+            if free(f"{job}:{last}"):
+                sizes[job, last] = size
+                most -= size + state
+        if not sizes:
+            return []
+        told = await self._fetch(_NOTICES, (*min(sizes), *max(sizes)))
+        jobs = orjson.dumps(list({job for job, _ in sizes})).decode()
+        records = {columns[0]: _job_record(columns) for columns in await self._fetch(_JOBS_BY_N, (jobs,))}
+        return [
+            (_notice(job, last, events, records[job]), sizes[job, last])
+            for job, last, events in told
+            if (job, last) in sizes and job in records
+        ]
+
     async def branches(self, job_id: str, step: int) -> list[tuple[str, Outcome]]:
         """The outcomes of a fan-out's branches, in order of their places."""
         outcomes: list[tuple[str, Outcome]] = []
@@ -161,6 +199,17 @@ class Reader:
             outcomes += [(task_id(job_id, step, place), decode_outcome(outcome)) for place, outcome in found]
             after = found[-1][0]
         return outcomes
+
+
+def notice_key(notice_id: str) -> tuple[int, int]:
+    """Where the lines of a notice are: the number of their job, and that of the last one."""
+    job, _, last = notice_id.partition(":")
+    return int(job), int(last)
+
+
+def _notice(job: int, last: int, events: bytes, record: JobRecord) -> Notice:
+    lines = tuple(decode_history(events))
+    return Notice(f"{job}:{last}", record, last - len(lines) + 1, lines)
 
 
 def _job_record(columns: tuple[Any, ...]) -> JobRecord:

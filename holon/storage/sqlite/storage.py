@@ -16,13 +16,15 @@ from holon.ports import (
     Counts,
     JobFilter,
     JobRecord,
+    Notice,
     StoreSettings,
 )
 from holon.storage.ledger.calls import LedgerCalls
 from holon.storage.ledger.reads import task_counts
 from holon.storage.ledger.tables import Tables
+from holon.storage.outbox import TAKE_BYTES
 from holon.storage.sqlite.lane import MAX_WAITING, Lane
-from holon.storage.sqlite.reading import Reader
+from holon.storage.sqlite.reading import Reader, notice_key
 from holon.storage.sqlite.writer import Ledger, Writer
 from holon.telemetry.metrics import StoreMetrics
 
@@ -76,7 +78,14 @@ class SqliteStorage(LedgerCalls):
             ConfigError: it cannot be opened, is not ours or of a later release, or belongs to another node.
         """
         writer = Writer(
-            self._path, self._settings, self._clock, self._synchronous, self.connection_class, self._hints, self.metrics
+            self._path,
+            self._settings,
+            self._clock,
+            self._synchronous,
+            self.connection_class,
+            self._hints,
+            self._outbox,
+            self.metrics,
         )
         lane: Lane[Ledger] = Lane("holon-sqlite-writer", writer.run, self.metrics)
         await lane.start()
@@ -125,6 +134,25 @@ class SqliteStorage(LedgerCalls):
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
         return await self._reader.branches(job_id, step)
+
+    # The outbox ------------------------------------------------------------------------------------------------
+
+    async def take(self, limit: int) -> Sequence[Notice]:
+        if not self._outbox.moving:
+            return []
+        now = self.now()
+        # Those that somebody has are found as well.
+        found = await self._reader.notices(
+            limit + self._outbox.taken, TAKE_BYTES, lambda one: self._outbox.free(one, now)
+        )
+        return self._outbox.take(found[:limit], now)
+
+    async def settle(self, notices: Sequence[str]) -> None:
+        if self._writer is None:
+            raise StoreUnavailable("the store is not open")
+        sizes = {notice_key(one): size for one, size in self._outbox.sizes(notices).items()}
+        await self._writer.submit(lambda ledger: ledger.settled.update(sizes))
+        self._outbox.settled(notices)
 
     # Reads -----------------------------------------------------------------------------------------------------
 

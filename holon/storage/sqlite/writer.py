@@ -19,6 +19,7 @@ from holon.ports import StoreSettings
 from holon.storage.hints import Hints
 from holon.storage.ledger.rows import JobRow, Row
 from holon.storage.ledger.tables import Tables
+from holon.storage.outbox import Outbox
 from holon.storage.sqlite.changes import Changes
 from holon.storage.sqlite.checkpoints import Checkpointer, move_log
 from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
@@ -43,24 +44,32 @@ _BROKEN = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _OF_ONE = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 _FINISHED_BEFORE = "SELECT n FROM jobs WHERE finished_at > 0 AND finished_at < ? ORDER BY finished_at LIMIT ?"
+# A job whose history is not moved yet cannot go.
+_MOVED_FINISHED_BEFORE = (
+    "SELECT n FROM jobs WHERE finished_at > 0 AND finished_at < ? "
+    "AND NOT EXISTS (SELECT 1 FROM history WHERE job = n) ORDER BY finished_at LIMIT ?"
+)
+_UNMOVED = "SELECT coalesce(sum(length(events)), 0) FROM history"
 _WRITTEN = "SELECT written FROM clock"
 
 
 class Ledger:
-    """What operations work on: the ledger's tables, and the jobs that this transaction deletes."""
+    """What operations work on: the ledger's tables, and the jobs and the history that this transaction deletes."""
 
-    def __init__(self, db: sqlite3.Connection, settings: StoreSettings) -> None:
+    def __init__(self, db: sqlite3.Connection, settings: StoreSettings, outbox: Outbox) -> None:
         self.tables = Tables(settings)
         self.visitors = Visitors(db)
         self.tables.load_job = self.visitors.job
         self.tables.load_task = self.visitors.task
         self.tables.load_request = self.visitors.request
         self.purged: set[int] = set()
+        self.settled: dict[tuple[int, int], int] = {}
         self._db = db
+        self._old = _MOVED_FINISHED_BEFORE if outbox.moving else _FINISHED_BEFORE
 
     def purge(self, finished_before: int, limit: int) -> int:
         """Delete jobs that ended before this time; how many."""
-        found = {n for (n,) in self._db.execute(_FINISHED_BEFORE, (finished_before, limit))} - self.purged
+        found = {n for (n,) in self._db.execute(self._old, (finished_before, limit))} - self.purged
         self.purged |= found
         return len(found)
 
@@ -72,6 +81,7 @@ class Ledger:
                 self.visitors.remember(row)
         self.visitors.leave()
         self.purged.clear()
+        self.settled.clear()
 
 
 class Writer:
@@ -82,6 +92,7 @@ class Writer:
         synchronous: "FULL" or "NORMAL".
         kind: the class of the connection.
         hints: where the ledger's hints are left, on the event loop.
+        outbox: where it is counted how much history waits to be moved.
         metrics: where transactions are counted, by the writer's thread.
     """
 
@@ -93,6 +104,7 @@ class Writer:
         synchronous: str,
         kind: type[sqlite3.Connection],
         hints: Hints,
+        outbox: Outbox,
         metrics: StoreMetrics,
     ) -> None:
         self._path = path
@@ -101,6 +113,7 @@ class Writer:
         self._synchronous = synchronous
         self._kind = kind
         self._hints = hints
+        self._outbox = outbox
         self._metrics = metrics
         self._log = path.with_name(f"{path.name}-wal")
         self._log_bytes = 0
@@ -139,7 +152,9 @@ class Writer:
     def _loaded(self, db: sqlite3.Connection) -> Ledger:
         try:
             self._clock.not_before(db.execute(_WRITTEN).fetchone()[0])
-            ledger = Ledger(db, self._settings)
+            ledger = Ledger(db, self._settings, self._outbox)
+            if self._outbox.moving:
+                (self._outbox.bytes,) = db.execute(_UNMOVED).fetchone()
             ledger.tables.watched = self._hints.watched
             load(db, ledger.tables, self._clock.now_ms())
         except sqlite3.Error as error:
@@ -157,13 +172,15 @@ class Writer:
                 replies.append(call.operation(ledger))
                 if len(tables.changed()) >= MAX_ROWS:
                     break
-            changes = Changes(tables, ledger.purged)
+            changes = Changes(tables, ledger.purged, ledger.settled)
             if changes:
                 self._write(changes, db, sum(len(events) for _, _, events in tables.notices), len(replies))
         except Exception as error:  # noqa: BLE001 -- whatever it is, nothing of the group may stay
             self._take_back(db, ledger)
             self._failed(lane, db, ledger, calls, error)
             return []
+        if self._outbox.moving:
+            self._outbox.bytes += changes.told() - sum(ledger.settled.values())
         ledger.leave(changes.over)
         hint = tables.done()
         lane.answer(calls[: len(replies)], replies, None if hint is None else partial(self._hints.give, hint))
