@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from holon.config import rules
+from holon.config.history_uri import HistoryURI
 from holon.config.settings import Setting, Settings, Value, table
+from holon.config.storage_uri import StorageURI
 from holon.config.values import bounds_problem, read
 from holon.errors import ConfigError, Violation
 
@@ -77,6 +79,15 @@ class Config(Settings):
     def tls(self) -> bool:
         """Whether both gRPC doors speak TLS, and the worker door requires a client certificate."""
         return bool(self.TLS_CERT_PATH and self.TLS_KEY_PATH and self.TLS_CA_PATH)
+
+    @property
+    def moves_history(self) -> bool:
+        """Whether history leaves the store for a database of its own; a store's own file is none."""
+        history = HistoryURI.parse(self.HISTORY_DATABASE_URI)
+        if history.path is None:
+            return bool(history.postgres)
+        store = StorageURI.parse(self.STORAGE_URI).path
+        return store is None or store.resolve() != history.path.resolve()
 
     @property
     def frozen(self) -> bool:

@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 
+from holon.config.history_uri import HistoryURI
 from holon.config.settings import Settings
 from holon.config.storage_uri import StorageURI
 from holon.errors import ConfigError, Violation
@@ -53,6 +54,10 @@ def _names(settings: Settings) -> Iterator[Violation]:
         yield from error.details
     except ValueError as error:
         yield Violation("STORAGE_URI", f"is no URI: {error}")
+    try:
+        HistoryURI.parse(settings.HISTORY_DATABASE_URI)
+    except ConfigError as error:
+        yield from error.details
     if settings.BLUEPRINTS_DIR and not Path(settings.BLUEPRINTS_DIR).is_dir():
         yield Violation("BLUEPRINTS_DIR", f"{settings.BLUEPRINTS_DIR} is no folder; create it or unset the variable")
     if settings.TZ != "UTC" and not _is_zone(settings.TZ):
@@ -182,5 +187,11 @@ def _times_and_sizes(settings: Settings) -> Iterator[Violation]:
         )
     if settings.RETRY_BACKOFF_MAX_SECONDS < settings.RETRY_BACKOFF_MIN_SECONDS:
         yield Violation("RETRY_BACKOFF_MAX_SECONDS", "must be at least RETRY_BACKOFF_MIN_SECONDS")
+    if settings.HISTORY_DATABASE_URI and settings.HISTORY_RETENTION < settings.JOB_RETENTION:
+        yield Violation(
+            "HISTORY_RETENTION",
+            f"{settings.HISTORY_RETENTION:g} s must be at least JOB_RETENTION ({settings.JOB_RETENTION:g} s), or jobs "
+            "lose their history while they are still shown",
+        )
     if settings.INLINE_PAYLOAD_MAX_BYTES >= settings.GRPC_MESSAGE_MAX_BYTES:
         yield Violation("INLINE_PAYLOAD_MAX_BYTES", "must be below GRPC_MESSAGE_MAX_BYTES: messages carry payloads")

@@ -119,6 +119,21 @@ class Settings:
     JOB_RETENTION: float = _seconds(
         7 * DAY_SECONDS, "How long ended jobs and their request keys are kept", minimum=1, maximum=3660 * DAY_SECONDS
     )
+    HISTORY_DATABASE_URI: str = _setting(
+        "",
+        "Where history is kept, if not in the store: `postgresql://user:password@host/database`, or "
+        "`sqlite:///path.db`",
+        secret=True,
+    )
+    HISTORY_BACKLOG: int = _bytes(
+        256 * MIB, "How much history may wait for that database before new jobs are refused", maximum=2**40
+    )
+    HISTORY_RETENTION: float = _seconds(
+        90 * DAY_SECONDS,
+        "How long ended jobs are kept in that database; at least `JOB_RETENTION`",
+        minimum=1,
+        maximum=36_600 * DAY_SECONDS,
+    )
     BLUEPRINTS_DIR: str = _setting("", "Folder whose Python files hold blueprints; unset, none is loaded from files")
 
     EXECUTOR_MAX_CONCURRENT_JOBS: int = _setting(

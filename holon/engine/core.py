@@ -15,8 +15,10 @@ from holon.engine.fleet import Fleet
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
 from holon.engine.jobs import Jobs
+from holon.engine.mover import Mover
 from holon.engine.needs import Needs
 from holon.engine.planning import Planner
+from holon.engine.records import Records
 from holon.engine.results import Results
 from holon.engine.retention import Retention
 from holon.engine.run import Tools
@@ -25,7 +27,7 @@ from holon.engine.touches import Touches
 from holon.engine.wakeups import Wakeups
 from holon.engine.watching import Watching
 from holon.engine.workers import Workers
-from holon.ports import Storage, StoreSettings
+from holon.ports import HistoryStorage, Storage, StoreSettings
 from holon.telemetry.events import Telemetry
 
 
@@ -41,6 +43,7 @@ class EngineSettings:
     execution_timeout: int = 300_000
     max_payload: int = 2**20
     job_retention: int = 7 * 86_400_000
+    history_retention: int = 90 * 86_400_000
     watch_idle: int = 20_000
 
 
@@ -50,6 +53,7 @@ class Engine:
     Arguments:
         store: an open store, with these settings.
         telemetry: where it counts what it does, and traces it.
+        history: where history is moved, open; None leaves it in the store, whose settings then say so too.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Engine:
         store_settings: StoreSettings,
         settings: EngineSettings,
         telemetry: Telemetry | None = None,
+        history: HistoryStorage | None = None,
     ) -> None:
         telemetry = telemetry or Telemetry()
         contracts = Contracts()
@@ -76,8 +81,18 @@ class Engine:
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
         self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts, telemetry, self.fleet)
+        self.records = Records(store, history)
+        self.mover = Mover(store, history) if history is not None else None
         self.jobs = Jobs(
-            store, self.slots, self.blueprints, contracts, self.dispatcher, fusing, settings.max_payload, telemetry
+            store,
+            self.slots,
+            self.blueprints,
+            contracts,
+            self.dispatcher,
+            fusing,
+            settings.max_payload,
+            telemetry,
+            self.records,
         )
         tools = Tools(
             store,
@@ -90,9 +105,12 @@ class Engine:
             telemetry,
         )
         self._executor = Executor(tools, store_settings.claim)
-        self.watching = Watching(store, self.jobs, settings.watch_idle / 1000)
-        self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs, self.watching)
-        self._retention = Retention(store, settings.job_retention)
+        self.watching = Watching(store, self.jobs, self.records, settings.watch_idle / 1000)
+        told = self.mover.wake if self.mover is not None else lambda: None
+        self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs, self.watching, told)
+        self._retentions = {"retention": Retention(store, store.now, settings.job_retention)}
+        if history is not None:
+            self._retentions["history-retention"] = Retention(history, store.now, settings.history_retention)
 
     def __repr__(self) -> str:
         return f"Engine({self._executor!r}, {self.dispatcher!r})"
@@ -105,7 +123,10 @@ class Engine:
             loops.create_task(self.touches.run(), name="touches")
             loops.create_task(self._wakeups.run(), name="wakeups")
             loops.create_task(self.watching.run(), name="watching")
-            loops.create_task(self._retention.run(), name="retention")
+            for name, retention in self._retentions.items():
+                loops.create_task(retention.run(), name=name)
+            if self.mover is not None:
+                loops.create_task(self.mover.run(), name="mover")
 
     async def drain(self) -> None:
         """Take no new job; wait until those that run have committed, and no worker holds a task."""
@@ -113,3 +134,5 @@ class Engine:
         await self.slots.idle()
         await self.workers.quiet()
         await self.touches.flush()
+        if self.mover is not None:
+            await self.mover.flush()

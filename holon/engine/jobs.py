@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.payloads import check_depth, encode
 from holon.engine.planning import Plan
+from holon.engine.records import Records
 from holon.engine.slots import Slots, Wanted
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
 from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
@@ -30,6 +32,7 @@ MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
 MAX_REQUEST_ID = 128
 # A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
+LATEST_S = 10_000_000_000.0
 MAX_TIMEOUT_S = 10 * 366 * 86_400.0
 
 
@@ -58,12 +61,17 @@ class Accepted:
 
 @value
 class Listing:
-    """Which jobs to list; the page token is from the page before."""
+    """Which jobs to list; the page token is from the page before.
+
+    Those created at `created_after` or later, and before `created_before`: epoch seconds, None is no bound.
+    """
 
     statuses: Sequence[str] = ()
     blueprint: str | None = None
     page_size: int = DEFAULT_PAGE
     page_token: str = ""
+    created_after: float | None = None
+    created_before: float | None = None
 
 
 class Jobs:
@@ -83,6 +91,7 @@ class Jobs:
         fusing: Fusing,
         max_payload: int,
         telemetry: Telemetry,
+        records: Records,
     ) -> None:
         self._store = store
         self._slots = slots
@@ -92,6 +101,7 @@ class Jobs:
         self._fusing = fusing
         self._max_payload = max_payload
         self._telemetry = telemetry
+        self._records = records
 
     async def create(self, owner: str, asked: Creating) -> Accepted:
         """Create a job; it is durable when this returns.
@@ -172,7 +182,7 @@ class Jobs:
 
     async def get(self, owner: str, job_id: str) -> JobRecord:
         """One job."""
-        record = await self._store.job(job_id)
+        record = await self._records.job(job_id)
         if record is None or record.job.owner != owner:
             raise _not_found(job_id)
         return record
@@ -187,13 +197,17 @@ class Jobs:
         """A page of the owner's jobs, newest first, and the token of the next page (empty: that was all).
 
         Raises:
-            InvalidArgument: a page size, page token or status that is none.
+            InvalidArgument: a page size, page token, status or time that is none.
         """
         size = _page_size(listing.page_size)
-        before = _page_number(listing.page_token)
-        which = JobFilter(owner, _statuses(listing.statuses), listing.blueprint, before)
-        records, more = await self._store.jobs(which, size)
-        return records, "" if more is None else str(more)
+        which = JobFilter(
+            owner,
+            _statuses(listing.statuses),
+            listing.blueprint,
+            created_after=_milliseconds("created_after", listing.created_after),
+            created_before=_milliseconds("created_before", listing.created_before),
+        )
+        return await self._records.jobs(which, listing.page_token, size)
 
     async def cancel(self, owner: str, job_id: str) -> JobRecord:
         """Ask a job to end; a repeat changes nothing. Answers with the job as it was.
@@ -226,8 +240,8 @@ class Jobs:
         """A page of a job's history, oldest first, with sequence numbers, and the token of the next page."""
         size = _page_size(page_size)
         after = _page_number(page_token) or 0
-        await self.get(owner, job_id)
-        events = await self._store.history(job_id, after, size + 1)
+        record = await self.get(owner, job_id)
+        events = await self._records.history(job_id, after, size + 1, record.sequence)
         more = str(events[size - 1][0]) if len(events) > size else ""
         return events[:size], more
 
@@ -265,6 +279,15 @@ def _digest(asked: Creating, initial_data: bytes, job: Job) -> bytes:
         return b""
     canonical = orjson.dumps(orjson.loads(initial_data), option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(canonical + orjson.dumps((job.blueprint, job.dispatch_timeout, job.result_timeout))).digest()
+
+
+def _milliseconds(field: str, seconds: float | None) -> int | None:
+    if seconds is None:
+        return None
+    if not 0 <= seconds <= LATEST_S:
+        reason = f"must be a time in seconds since the epoch, from 0 to {LATEST_S:.0f}"
+        raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+    return math.ceil(round(seconds * 1000, 3))
 
 
 def _page_size(size: int) -> int:

@@ -1,12 +1,13 @@
-"""Retention: jobs that ended long ago are deleted, with all that is theirs."""
+"""Retention: jobs that ended long ago are deleted, with all that is theirs, in the store and in history."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from typing import Protocol
 
 from holon.errors import StoreUnavailable
-from holon.ports import Storage
 
 log = logging.getLogger(__name__)
 
@@ -14,15 +15,26 @@ BATCH = 500
 LONGEST_PAUSE_S = 300.0
 
 
+class Kept(Protocol):
+    """What keeps jobs that have ended."""
+
+    async def purge(self, finished_before: int, limit: int) -> int:
+        """Delete jobs that ended before this time; how many were."""
+        ...
+
+
 class Retention:
     """Deletes ended jobs by age, in small batches that others run between.
 
     Arguments:
+        kept: where they are deleted.
+        now: the store's clock.
         keep_ms: how long a job is kept after its end.
     """
 
-    def __init__(self, store: Storage, keep_ms: int) -> None:
-        self._store = store
+    def __init__(self, kept: Kept, now: Callable[[], int], keep_ms: int) -> None:
+        self._kept = kept
+        self._now = now
         self._keep_ms = keep_ms
 
     async def run(self) -> None:
@@ -32,7 +44,7 @@ class Retention:
             try:
                 purged = BATCH
                 while purged == BATCH:
-                    purged = await self._store.purge(self._store.now() - self._keep_ms, BATCH)
+                    purged = await self._kept.purge(self._now() - self._keep_ms, BATCH)
             except StoreUnavailable as error:
                 log.warning("cannot delete old jobs: %s", error.message)
             await asyncio.sleep(pause)

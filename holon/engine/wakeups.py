@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.needs import Needs
@@ -23,7 +23,11 @@ LOOK_EVERY_S = 10.0
 
 
 class Wakeups:
-    """Claims what is ready, fires what is due, spawns what is wanted, asks for stops, and wakes who watches."""
+    """Claims what is ready, fires what is due, spawns what is wanted, asks for stops, and wakes who watches.
+
+    Arguments:
+        told: called when there is history to be moved.
+    """
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class Wakeups:
         touches: Touches,
         needs: Needs,
         watching: Watching,
+        told: Callable[[], None],
     ) -> None:
         self._store = store
         self._slots = slots
@@ -40,6 +45,7 @@ class Wakeups:
         self._touches = touches
         self._needs = needs
         self._watching = watching
+        self._told = told
         self._ready = asyncio.Event()
         self._timer = asyncio.Event()
         self._due: int | None = 0
@@ -58,6 +64,8 @@ class Wakeups:
     async def _listen(self) -> None:
         async for hint in self._store.hints():
             self._watching.changed(hint.jobs)
+            if hint.notices:
+                self._told()
             if hint.ready:
                 self._ready.set()
             if hint.stops:

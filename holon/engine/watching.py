@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update
 from holon.engine.jobs import Jobs
+from holon.engine.records import Records
 from holon.errors import (
     HolonError,
     InvalidArgument,
@@ -38,12 +39,14 @@ class Watching:
 
     Arguments:
         jobs: who knows whose a job is, and why it waits.
+        records: who knows what happened to it.
         idle: seconds after which a watcher is told that nothing happened.
     """
 
-    def __init__(self, store: Storage, jobs: Jobs, idle: float = 20.0) -> None:
+    def __init__(self, store: Storage, jobs: Jobs, records: Records, idle: float = 20.0) -> None:
         self._store = store
         self._jobs = jobs
+        self._records = records
         self._idle = idle
         self._feeds: dict[str, Feed] = {}
         self._dirty: set[str] = set()
@@ -151,7 +154,7 @@ class Watching:
         kept = feed.after(position)
         if kept is not None:
             return kept
-        lines = await self._store.history(feed.job_id, position, PAGE)
+        lines = await self._records.history(feed.job_id, position, PAGE, feed.sequence)
         if not lines:
             raise _not_found(feed.job_id)
         return [Happened(number, event) for number, event in lines]
@@ -213,7 +216,8 @@ class Watching:
         # A first reading needs no lines, and one who is behind the tail reads them himself.
         if feed.seen is not None and record.sequence > feed.sequence:
             start = max(feed.sequence, record.sequence - TAIL)
-            lines = list(await self._store.history(feed.job_id, start, record.sequence - start))
+            limit = record.sequence - start
+            lines = list(await self._records.history(feed.job_id, start, limit, record.sequence))
         feed.take(record, self._jobs.progress_message(record), lines)
 
 

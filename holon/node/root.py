@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import holon
 from holon.clock import Clock, SystemClock
-from holon.config import Config, StorageURI
+from holon.config import Config, HistoryURI, StorageURI
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine
 from holon.engine.loader import load_directory
@@ -29,6 +29,7 @@ from holon.node.settings import (
 from holon.ports import StoreSettings
 from holon.security.access import TokenGate
 from holon.security.tls import ServerCredentials, load_server_credentials
+from holon.storage.history import PostgresHistory, SqliteHistory
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
 from holon.telemetry.events import Telemetry
@@ -99,7 +100,10 @@ class Node:
             tracing = await resources.enter_async_context(
                 tracing_to(config.OTEL_EXPORTER_OTLP_ENDPOINT, self._resource())
             )
-            engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing))
+            history = self._history()
+            if history is not None:
+                await resources.enter_async_context(history)
+            engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing), history)
             engine.blueprints.register_all(blueprints)
             refused: HolonError | None = None
             lag = LoopLag()
@@ -163,6 +167,12 @@ class Node:
         if uri.path is None:
             return MemoryStorage(settings, self._clock)
         return SqliteStorage(uri.path, settings, self._clock, synchronous=uri.synchronous)
+
+    def _history(self) -> PostgresHistory | SqliteHistory | None:
+        uri = HistoryURI.parse(self.config.HISTORY_DATABASE_URI)
+        if not self.config.moves_history:
+            return None
+        return SqliteHistory(uri.path) if uri.path is not None else PostgresHistory(uri.postgres)
 
     def _resource(self) -> dict[str, str]:
         return {

@@ -22,6 +22,7 @@ def store_settings(config: Config) -> StoreSettings:
         lease=_ms(config.TASK_LEASE_SECONDS),
         offer=_ms(config.TASK_OFFER_SECONDS),
         max_state_bytes=config.STATE_MAX_BYTES,
+        history_backlog=config.HISTORY_BACKLOG if config.moves_history else None,
     )
 
 
@@ -36,6 +37,7 @@ def engine_settings(config: Config) -> EngineSettings:
         execution_timeout=_ms(config.WORKER_TIMEOUT_SECONDS),
         max_payload=config.INLINE_PAYLOAD_MAX_BYTES,
         job_retention=_ms(config.JOB_RETENTION),
+        history_retention=_ms(config.HISTORY_RETENTION),
     )
 
 

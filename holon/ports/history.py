@@ -28,7 +28,6 @@ class WorkerEvent:
     """A line of history that a worker had part in, with its job and its number there."""
 
     job_id: str
-    blueprint: str
     sequence: int
     event: HistoryEvent
 

@@ -18,7 +18,8 @@ MAX_PAGE_BYTES = 3 * 1024 * 1024
 class JobRecord:
     """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
 
-    `sequence` is the number of its newest line of history.
+    `sequence` is the number of its newest line of history. `number` is that of its arrival in the store, where a list
+    goes on below it; 0: it is not there any more.
     """
 
     job: Job
@@ -29,6 +30,7 @@ class JobRecord:
     progress_message: str
     queued_need: Need | None = None
     sequence: int = 0
+    number: int = 0
 
 
 @value

@@ -65,20 +65,20 @@ class MemoryStorage(LedgerCalls):
         tables = self._tables
         try:
             reply = operation(tables, self.now())
+            told = [(row.id, self._told(first, events)) for row, first, events in tables.notices]
         except BaseException:
             tables.take_back()
             raise
-        for row, first, events in tables.notices:
-            self._tell(row, first, events)
+        for job_id, lines in told:
+            self._history.setdefault(job_id, []).append(lines)
+            self._outbox.bytes += lines[2]
         hint = tables.done()
         if hint is not None:
             self._hints.give(hint)
         return reply
 
-    def _tell(self, row: JobRow, first: int, events: tuple[HistoryEvent, ...]) -> None:
-        size = len(encode_history(events)) if self._outbox.moving else 0
-        self._history.setdefault(row.id, []).append((first, events, size))
-        self._outbox.bytes += size
+    def _told(self, first: int, events: tuple[HistoryEvent, ...]) -> _Told:
+        return first, events, len(encode_history(events)) if self._outbox.moving else 0
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
         row = self._tables.jobs.get(job_id)

@@ -9,6 +9,7 @@ from holon.telemetry.series import Counter, Histogram
 # Seconds: of calls, and of jobs.
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0, 86_400.0)
+BATCHES = (1, 5, 10, 50, 100, 250, 500)
 GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _TIMEOUTS = {DISPATCH_TIMEOUT: "dispatch", RESULT_TIMEOUT: "result", TIMEOUT_ERROR: "execution"}
@@ -66,6 +67,15 @@ class StoreMetrics:
         self.writes = Histogram("holon_store_transaction_seconds", "Transactions, with their sync to the disk.", SHORT)
         self.history = Counter("holon_history_events", "Lines of history that were written.")
         self.reads = Histogram("holon_store_read_seconds", "Reads of what clients ask for.", SHORT)
+
+
+class MoverMetrics:
+    """What is counted where history leaves the store."""
+
+    def __init__(self) -> None:
+        self.moved = Counter("holon_history_moved", "Lines of history that are kept in the database of history now.")
+        self.batches = Histogram("holon_history_batch_notices", "Steps whose history was moved together.", BATCHES)
+        self.failures = Counter("holon_history_failures", "Batches of history that could not be moved, each try.")
 
 
 class StreamMetrics:

@@ -38,6 +38,14 @@ async def ended(world: World) -> str:
     return claim.job.id
 
 
+async def tell(world: World, lines: int) -> str:
+    """The id of a new job of which much is told."""
+    new = world.new_job()
+    history = tuple(HistoryEvent(f"line-{number}", world.now) for number in range(lines))
+    await world.storage.create_jobs([NewJob(new.job, history)], 0)
+    return new.job.id
+
+
 async def test_where_history_stays_there_is_nothing_to_take(world: World) -> None:
     job = await ended(world)
     assert list(await world.storage.take(10)) == []
@@ -131,9 +139,9 @@ async def test_too_much_history_that_waits_refuses_new_jobs_and_nothing_else(sto
     world = await store(history_backlog=2_000)
     hand = await world.hand()
     running, other = await world.accepted(hand), await world.create()
+    await tell(world, 200)
     with pytest.raises(ResourceExhausted) as refused:
-        for _ in range(2_000):
-            await world.create()
+        await world.create()
     assert (refused.value.code, refused.value.retry_after) == ("HISTORY_BACKLOG", 5.0)
     assert await world.complete(running) is None
     await world.finish(await world.claim_of(running.job_id))
@@ -160,16 +168,14 @@ async def test_what_was_not_settled_outlives_the_process(durable: Factory) -> No
     moved, job = await ended(world), await ended(world)
     notices = await world.storage.take(100)
     await settle(world, [notice for notice in notices if notice.record.job.id == moved])
-    lines = tuple(HistoryEvent(f"line-{number}", world.now) for number in range(200))
-    late = world.new_job()
-    await world.storage.create_jobs([NewJob(late.job, lines)], 0)
+    late = await tell(world, 200)
     await world.restart()
     with pytest.raises(ResourceExhausted):
         await world.create()
     notices = await world.storage.take(100)
     assert told(notices, moved) == []
     assert len(told(notices, job)) == 3
-    assert len(told(notices, late.job.id)) == 200
+    assert len(told(notices, late)) == 200
     await settle(world, notices)
     await world.create()
 

@@ -27,6 +27,7 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
         progress_message=row.message,
         queued_need=task.need if task is not None and task.state is TaskState.QUEUED else None,
         sequence=row.history_seq,
+        number=row.n,
     )
 
 

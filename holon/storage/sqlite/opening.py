@@ -31,7 +31,7 @@ def opened(path: Path, synchronous: str, kind: type[sqlite3.Connection]) -> Iter
         ConfigError: the file cannot be made or opened, is no database of ours, or belongs to another node.
     """
     try:
-        _make_private(path)
+        make_private(path)
         lock = FileLock(path)
     except OSError as error:
         raise _wrong(path, error) from error
@@ -69,7 +69,8 @@ def _prepare(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
         raise _wrong(path, error) from error
 
 
-def _make_private(path: Path) -> None:
+def make_private(path: Path) -> None:
+    """Make an empty file, and its directory, for this user alone, unless they are there."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

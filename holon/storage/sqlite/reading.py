@@ -213,7 +213,7 @@ def _notice(job: int, last: int, events: bytes, record: JobRecord) -> Notice:
 
 
 def _job_record(columns: tuple[Any, ...]) -> JobRecord:
-    _, state, created_at, updated_at, finished_at, progress, message, deliveries, sequence, need = columns
+    number, state, created_at, updated_at, finished_at, progress, message, deliveries, sequence, need = columns
     return JobRecord(
         job=decode_job(state).seen(deliveries),
         created_at=created_at,
@@ -223,4 +223,5 @@ def _job_record(columns: tuple[Any, ...]) -> JobRecord:
         progress_message=message,
         queued_need=decode_need(need) if need is not None else None,
         sequence=sequence,
+        number=number,
     )

@@ -1,0 +1,50 @@
+"""HISTORY_DATABASE_URI: where history is kept, if not in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from holon.errors import ConfigError, Violation
+
+_FORMS = "use postgresql://user:password@host/database, or sqlite:///path/to/file.db"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryURI:
+    """A parsed HISTORY_DATABASE_URI; neither is set when history stays in the store.
+
+    Attributes:
+        path: the SQLite file, or None.
+        postgres: the whole URI of a PostgreSQL database, with its password, or empty.
+    """
+
+    path: Path | None = None
+    postgres: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> HistoryURI:
+        """Read `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://…`, or nothing.
+
+        Raises:
+            ConfigError: the text names no database of these kinds; the message never shows it.
+        """
+        if not text:
+            return cls()
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:
+            raise _wrong(f"is no URI; {_FORMS}") from error
+        if parts.scheme in ("postgresql", "postgres"):
+            return cls(postgres=text)
+        if parts.scheme != "sqlite":
+            raise _wrong(f"names no database that history can be kept in; {_FORMS}")
+        path = unquote(parts.path.removeprefix("/"))
+        if parts.netloc or not path or parts.query or parts.fragment or "\0" in path:
+            raise _wrong("is sqlite:///relative.db or sqlite:////absolute.db where it is a file, without options")
+        return cls(Path(path))
+
+
+def _wrong(reason: str) -> ConfigError:
+    return ConfigError(f"HISTORY_DATABASE_URI {reason}", details=[Violation("HISTORY_DATABASE_URI", reason)])

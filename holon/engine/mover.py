@@ -1,0 +1,106 @@
+"""The mover: takes history out of the store, into the database where it is kept. It slows no job, and loses no line.
+
+A batch is settled when it is safe there; what is repeated after a crash or a lost reply is there already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+
+from holon.errors import StoreUnavailable
+from holon.ports import HistoryStorage, Notice, Outbox
+from holon.telemetry.metrics import MoverMetrics
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+# What was told is gathered for so long: the store shows it meanwhile, and few large batches cost less than many.
+LINGER_S = 0.2
+# A hint can be lost; this is how long history can then wait.
+LOOK_EVERY_S = 10.0
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 10.0
+
+
+class Mover:
+    """Moves history while it runs.
+
+    Arguments:
+        store: where it is taken.
+        history: where it goes.
+    Attributes:
+        metrics: what it has done.
+    """
+
+    def __init__(self, store: Outbox, history: HistoryStorage) -> None:
+        self._store = store
+        self._history = history
+        self.metrics = MoverMetrics()
+        self._some = asyncio.Event()
+        self._moving = asyncio.Lock()
+        self._batch: Sequence[Notice] = ()
+        self._failures = 0
+
+    def __repr__(self) -> str:
+        return f"Mover(in hand={len(self._batch)}, failures={self._failures})"
+
+    def wake(self) -> None:
+        """There is history to be moved."""
+        self._some.set()
+
+    async def run(self) -> None:
+        """Move what is there and what comes, until cancelled; a batch in hand is taken again by whoever comes next."""
+        self._some.set()
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._some.wait()
+            except TimeoutError:
+                pass
+            self._some.clear()
+            try:
+                moved = await self._move()
+            except StoreUnavailable as error:
+                await asyncio.sleep(self._failed(error))
+                self._some.set()
+                continue
+            if self._failures:
+                log.info("history is moved again, after %d failures", self._failures)
+                self._failures = 0
+            if moved:
+                self._some.set()
+            if moved < BATCH:
+                await asyncio.sleep(LINGER_S)
+
+    async def flush(self) -> None:
+        """Move all that is there, or as far as that can be done at once."""
+        try:
+            while await self._move():
+                pass
+        except StoreUnavailable as error:
+            log.warning("history stays in the store until the next start: %s", error.message)
+
+    async def _move(self) -> int:
+        """Move a batch; how many notices it had. One that failed stays in hand, and is the next."""
+        async with self._moving:
+            if not self._batch:
+                self._batch = await self._store.take(BATCH)
+            batch = self._batch
+            if batch:
+                await self._history.add(batch)
+                await self._store.settle([notice.id for notice in batch])
+                self.metrics.batches.observe(len(batch))
+                self.metrics.moved.add(by=sum(len(notice.events) for notice in batch))
+                self._batch = ()
+            return len(batch)
+
+    def _failed(self, error: StoreUnavailable) -> float:
+        """Note that a batch could not be moved; how many seconds to wait."""
+        self.metrics.failures.add()
+        pause: float = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 10))
+        self._failures += 1
+        log.warning("history cannot be moved: %s; tried again within %g s", error.message, pause)
+        return pause * random.uniform(0.5, 1)  # noqa: S311  jitter

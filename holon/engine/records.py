@@ -1,0 +1,188 @@
+"""What is known of jobs: the store is asked first, which has what lives; then the database of history, if there is one.
+
+What moves from one to the other meanwhile is in the second before it leaves the first, so it is always found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from heapq import merge
+from itertools import islice
+
+from holon.domain.events import HistoryEvent
+from holon.domain.job import TERMINAL
+from holon.domain.value import value
+from holon.errors import FailedPrecondition, InvalidArgument, Violation
+from holon.ports import HistoryStorage, JobFilter, JobRecord, Reads, WorkerEvent
+
+# How many jobs are looked up in the store at the same time.
+AT_ONCE = 64
+# A number, alone or with a time and the id of a job.
+_TOKEN = re.compile(r"(?:([0-9]{1,18})(?:\.([0-9]{1,18})\.([0-9A-Za-z-]{0,64}))?)?")
+
+
+@value
+class _Place:
+    """Where a list goes on: below this number in the store, and before this (creation, id) in history; None: anew."""
+
+    number: int | None = None
+    before: tuple[int, str] | None = None
+
+
+class Records:
+    """Reads of jobs and their history, wherever they are.
+
+    Every method raises StoreUnavailable when the store is away, or history is and is needed.
+    """
+
+    def __init__(self, store: Reads, history: HistoryStorage | None) -> None:
+        self._store = store
+        self._history = history
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        """One job."""
+        record = await self._store.job(job_id)
+        if record is None and self._history is not None:
+            record = await self._history.job(job_id)
+        return record
+
+    async def history(self, job_id: str, after: int, limit: int, newest: int) -> Sequence[tuple[int, HistoryEvent]]:
+        """A page of a job's history, oldest first.
+
+        Arguments:
+            newest: the number of the last line that is asked for; there may be more by now.
+        """
+        lines = await self._store.history(job_id, after, limit)
+        if self._history is None or _whole(lines, after, limit, newest):
+            return lines
+        moved = await self._history.history(job_id, after, limit)
+        return sorted((dict(moved) | dict(lines)).items())[:limit]
+
+    async def jobs(self, which: JobFilter, token: str, size: int) -> tuple[Sequence[JobRecord], str]:
+        """A page of jobs, newest first, and the token of the next page (empty: that was all).
+
+        Arguments:
+            token: of the page before; empty for the first.
+        Raises:
+            InvalidArgument: the token is none.
+        """
+        place = _read(token)
+        live, more = await self._store.jobs(replace(which, before=place.number), size)
+        # What is not over is in the store, always.
+        if self._history is None or (which.statuses and not TERMINAL.intersection(which.statuses)):
+            return live, "" if more is None else _written(more)
+        floor = live[-1].created_at if more is not None else None
+        gone, more_gone = await self._gone(self._history, which, place.before, size, floor, live)
+        page = list(islice(merge(live, gone, key=lambda one: -one.created_at), size))
+        if len(page) == len(live) + len(gone) and more is None and not more_gone:
+            return page, ""
+        return page, _after(page, live, gone, more) if page else ""
+
+    async def _gone(
+        self,
+        history: HistoryStorage,
+        which: JobFilter,
+        before: tuple[int, str] | None,
+        size: int,
+        floor: int | None,
+        live: Sequence[JobRecord],
+    ) -> tuple[list[JobRecord], bool]:
+        """The next jobs that only history has, and whether it may have more.
+
+        Arguments:
+            floor: no job created before this time is wanted yet.
+            live: the jobs of the store's page.
+        """
+        known = {record.job.id for record in live}
+        gone: list[JobRecord] = []
+        while len(gone) < size:
+            page = await history.jobs(which, before, size)
+            wanted = [one for one in page if floor is None or one.created_at >= floor]
+            gone += await self._without_live([one for one in wanted if one.job.id not in known])
+            if len(wanted) < len(page):
+                return gone, True
+            if len(page) < size:
+                return gone, False
+            before = (page[-1].created_at, page[-1].job.id)
+        return gone, True
+
+    async def _without_live(self, records: Sequence[JobRecord]) -> list[JobRecord]:
+        """Those of the jobs that the store does not have; the others it shows itself, as they are."""
+        gone = []
+        for at in range(0, len(records), AT_ONCE):
+            some = records[at : at + AT_ONCE]
+            found = await asyncio.gather(*(self._store.job(one.job.id) for one in some))
+            gone += [one for one, live in zip(some, found, strict=True) if live is None]
+        return gone
+
+    async def of_worker(self, owner: str, worker_id: str, token: str, size: int) -> tuple[Sequence[WorkerEvent], str]:
+        """A page of what a worker had part in, newest first, and the token of the next page (empty: that was all).
+
+        What is not moved yet is not in it.
+
+        Raises:
+            InvalidArgument: the token is none.
+            FailedPrecondition: (HISTORY_NOT_KEPT) there is no database of history.
+        """
+        if self._history is None:
+            raise FailedPrecondition(
+                "what a worker did is told by a database of history, and this node has none: set HISTORY_DATABASE_URI",
+                code="HISTORY_NOT_KEPT",
+            )
+        numbers, job_id = _parts(token)
+        before = (numbers[1], job_id, numbers[0]) if len(numbers) == 2 else None
+        found = await self._history.of_worker(owner, worker_id, before, size + 1)
+        if len(found) <= size:
+            return found, ""
+        last = found[size - 1]
+        return found[:size], _written(last.sequence, (last.event.time, last.job_id))
+
+
+def _whole(lines: Sequence[tuple[int, HistoryEvent]], after: int, limit: int, newest: int) -> bool:
+    """Whether a page of the store's lacks nothing that was moved."""
+    if [number for number, _ in lines] != list(range(after + 1, after + 1 + len(lines))):
+        return False
+    return len(lines) == limit or after + len(lines) >= newest
+
+
+def _after(page: Sequence[JobRecord], live: Sequence[JobRecord], gone: Sequence[JobRecord], more: int | None) -> str:
+    """The token of the next page."""
+    shown = {record.job.id for record in page}
+    from_store = [record for record in live if record.job.id in shown]
+    from_history = [record for record in gone if record.job.id in shown]
+    if len(from_store) == len(live):
+        # Numbers begin with 1: below that there is nothing.
+        number = 1 if more is None else more
+    elif from_store:
+        number = from_store[-1].number
+    else:
+        number = live[0].number + 1
+    # All that history has of later times was shown, or is the store's to show.
+    last = page[-1].created_at
+    before = (last + 1, "")
+    if from_history and from_history[-1].created_at == last:
+        before = (last, from_history[-1].job.id)
+    return _written(number, before)
+
+
+def _read(token: str) -> _Place:
+    """A place from its token: a number, alone where history is not looked at, or `number.creation.id`."""
+    numbers, job_id = _parts(token)
+    number = numbers[0] if numbers else None
+    return _Place(number, (numbers[1], job_id) if len(numbers) > 1 else None)
+
+
+def _parts(token: str) -> tuple[list[int], str]:
+    """The numbers that a token begins with, and the id that follows when there are two."""
+    found = _TOKEN.fullmatch(token)
+    if found is None:
+        reason = "is not one that a page ended with; start without it"
+        raise InvalidArgument(f"page_token {reason}", details=[Violation("page_token", reason)])
+    return [int(number) for number in found.groups()[:2] if number], found[3] or ""
+
+
+def _written(number: int, before: tuple[int, str] | None = None) -> str:
+    return str(number) if before is None else f"{number}.{before[0]}.{before[1]}"

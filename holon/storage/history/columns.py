@@ -1,0 +1,150 @@
+"""History as columns: what a batch of notices writes, and jobs and lines from what is read; the same in each database.
+
+Text that a database cannot hold must not keep all that follows it from being moved: it is mended, not refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from holon.domain.events import HistoryEvent
+from holon.domain.job import Job, JobError, Status
+from holon.errors import StoreUnavailable
+from holon.ports import JobFilter, JobRecord, Notice, WorkerEvent
+from holon.storage.records import from_json, to_json
+
+Columns: TypeAlias = tuple[Any, ...]
+
+LINE = (
+    "time",
+    "type",
+    "state",
+    "previous_state",
+    "next_state",
+    "duration_ms",
+    "worker_id",
+    "attempt_number",
+    "task_id",
+    "details",
+)
+JOB = (
+    "id",
+    "owner",
+    "blueprint",
+    "status",
+    "current_state",
+    "created_at",
+    "updated_at",
+    "finished_at",
+    "sequence",
+    "progress",
+    "message",
+    "result",
+    "error_code",
+    "error_message",
+    "error_details",
+)
+# How often whoever was refused may try again, in seconds.
+RETRY_AFTER_S = 2.0
+
+_LARGEST = 2**63 - 1
+END_OF_TIME = (_LARGEST, "", 0)
+
+
+def written(notices: Sequence[Notice]) -> tuple[list[Columns], list[Columns]]:
+    """The rows of a batch, sorted by their keys: its jobs, each once, and its lines as job, number, and `LINE`."""
+    jobs: dict[str, JobRecord] = {}
+    lines: list[Columns] = []
+    for notice in notices:
+        record = notice.record
+        known = jobs.get(record.job.id)
+        if known is None or known.sequence <= record.sequence:
+            jobs[record.job.id] = record
+        lines += [(record.job.id, number, *_line(event)) for number, event in enumerate(notice.events, notice.first)]
+    # Two who write the same rows do it in the same order, and never wait for each other in a circle.
+    lines.sort(key=lambda line: line[:2])
+    return [_job(jobs[job_id]) for job_id in sorted(jobs)], lines
+
+
+def _line(event: HistoryEvent) -> Columns:
+    return (
+        event.time,
+        _text(event.type),
+        _text_or_none(event.state),
+        _text_or_none(event.previous_state),
+        _text_or_none(event.next_state),
+        None if event.duration_ms is None else max(-_LARGEST, min(event.duration_ms, _LARGEST)),
+        _text_or_none(event.worker_id),
+        event.attempt_number,
+        _text_or_none(event.task_id),
+        to_json(event.details).decode() if event.details else None,
+    )
+
+
+def _job(record: JobRecord) -> Columns:
+    job, error = record.job, record.job.error
+    return (
+        job.id,
+        _text(job.owner),
+        _text(job.blueprint),
+        str(job.status),
+        _text(job.current_state),
+        record.created_at,
+        record.updated_at,
+        record.finished_at,
+        record.sequence,
+        record.progress,
+        _text(record.progress_message),
+        to_json(job.result).decode() if job.status is Status.FINISHED else None,
+        None if error is None else _text(error.code),
+        None if error is None else _text(error.message),
+        None if error is None or error.details is None else to_json(error.details).decode(),
+    )
+
+
+def _text(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def _text_or_none(text: str | None) -> str | None:
+    return None if text is None else _text(text)
+
+
+def job_record(columns: Sequence[Any]) -> JobRecord:
+    """A job from the columns of `JOB`."""
+    job_id, owner, blueprint, status, state, created_at, updated_at, finished_at, sequence, *rest = columns
+    progress, message, result, code, reason, details = rest
+    error = None if code is None else JobError(code, reason, from_json(details))
+    job = Job(job_id, blueprint, owner, {}, state, Status(status), error=error, created_at=created_at)
+    job = replace(job, result=from_json(result))
+    return JobRecord(job, created_at, updated_at, finished_at, progress, message, sequence=sequence)
+
+
+def history_event(columns: Sequence[Any]) -> HistoryEvent:
+    """A line of history from the columns of `LINE`."""
+    time, kind, state, previous, following, took, worker, attempt, task, details = columns
+    told = from_json(details) or {}
+    return HistoryEvent(kind, time, state, previous, following, took, worker, attempt, task, told)
+
+
+def worker_event(columns: Sequence[Any]) -> WorkerEvent:
+    """A line that a worker had part in, from its job, its number and the columns of `LINE`."""
+    return WorkerEvent(columns[0], columns[1], history_event(columns[2:]))
+
+
+def bounds(which: JobFilter, before: tuple[int, str] | None) -> tuple[int, str, int]:
+    """Between which jobs a page lies: before this (creation, id), and created at this time or later."""
+    last = before or (_LARGEST if which.created_before is None else which.created_before, "")
+    return *last, 0 if which.created_after is None else which.created_after
+
+
+def away(where: object, error: Exception) -> StoreUnavailable:
+    """What the caller gets while the database is away."""
+    reason = str(error) or type(error).__name__
+    return StoreUnavailable(
+        f"the database of history ({where}) does not answer: {reason}; try again when it does",
+        code="HISTORY_UNAVAILABLE",
+        retry_after=RETRY_AFTER_S,
+    )

@@ -1,0 +1,209 @@
+"""History in PostgreSQL: several nodes may write to it, and anybody may query it. It may be away at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from holon.domain.events import HistoryEvent
+from holon.errors import ConfigError, StoreUnavailable
+from holon.ports import JobFilter, JobRecord, Notice, WorkerEvent
+from holon.storage.history.columns import (
+    END_OF_TIME,
+    JOB,
+    LINE,
+    away,
+    bounds,
+    history_event,
+    job_record,
+    worker_event,
+    written,
+)
+from holon.storage.history.postgres_schema import upgrade
+
+if TYPE_CHECKING:
+    from asyncpg.pool import Pool, PoolConnectionProxy
+
+log = logging.getLogger(__name__)
+
+# Seconds: to connect, for a statement, and for those that run when the history is closed.
+CONNECT_S = 5.0
+STATEMENT_S = 30.0
+CLOSE_S = 5.0
+CONNECTIONS = 4
+
+_TYPES = {"progress": "float8", "sequence": "int8", "time": "int8", "duration_ms": "int8", "attempt_number": "int8"}
+_TYPES |= {"created_at": "int8", "updated_at": "int8", "finished_at": "int8"}
+_JSON = ("result", "details", "error_details")
+_LINE_OF_JOB = ("job", "sequence", *LINE)
+
+
+def _unnested(names: tuple[str, ...]) -> str:
+    """What a statement inserts: a row for each item of the arrays that it is given, one array for each column."""
+    arrays = ", ".join(f"${place}::{_TYPES.get(name, 'text')}[]" for place, name in enumerate(names, start=1))
+    shown = ", ".join(f"{name}::json" if name in _JSON else name for name in names)
+    return f"SELECT {shown} FROM unnest({arrays}) AS given ({', '.join(names)})"  # noqa: S608  constants
+
+
+_JOB, _LINE = ", ".join(JOB), ", ".join(LINE)
+_ADD_JOBS = f"""
+    INSERT INTO holon_jobs ({_JOB}) {_unnested(JOB)}
+    ON CONFLICT (id) DO UPDATE SET ({_JOB}) = ROW ({", ".join(f"excluded.{name}" for name in JOB)})
+    WHERE excluded.sequence >= holon_jobs.sequence
+"""
+_ADD_LINES = f"""
+    INSERT INTO holon_history ({", ".join(_LINE_OF_JOB)}) {_unnested(_LINE_OF_JOB)}
+    ON CONFLICT DO NOTHING
+"""
+_ONE = f"SELECT {_JOB} FROM holon_jobs WHERE id = $1"  # noqa: S608  constants
+_LIST = f"""
+    SELECT {_JOB} FROM holon_jobs
+    WHERE owner = $1 AND (created_at, id) < ($2, $3) AND created_at >= $4 AND ($5::text IS NULL OR blueprint = $5)
+        AND (cardinality($6::text[]) = 0 OR status = ANY ($6))
+    ORDER BY created_at DESC, id DESC LIMIT $7
+"""  # noqa: S608  constants
+_HISTORY = f"""
+    SELECT sequence, {_LINE} FROM holon_history WHERE job = $1 AND sequence > $2 ORDER BY sequence LIMIT $3
+"""  # noqa: S608  constants
+_OF_WORKER = f"""
+    SELECT h.job, h.sequence, {", ".join(f"h.{name}" for name in LINE)}
+    FROM holon_history h JOIN holon_jobs j ON j.id = h.job
+    WHERE h.worker_id = $1 AND j.owner = $2 AND (h.time, h.job, h.sequence) < ($3, $4, $5)
+    ORDER BY h.time DESC, h.job DESC, h.sequence DESC LIMIT $6
+"""  # noqa: S608  constants
+_PURGE = """
+    WITH old AS (
+        SELECT id FROM holon_jobs WHERE finished_at < $1 ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ), lines AS (DELETE FROM holon_history WHERE job IN (SELECT id FROM old)),
+    jobs AS (DELETE FROM holon_jobs WHERE id IN (SELECT id FROM old) RETURNING id)
+    SELECT count(*) FROM jobs
+"""
+
+
+class PostgresHistory:
+    """A history in a PostgreSQL database. Open while it is entered; it connects when it is used.
+
+    Arguments:
+        uri: `postgresql://user:password@host:port/database`, with libpq's options.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._pool: Pool[Any] | None = None
+        self._upgraded = False
+        self._upgrading = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"PostgresHistory({'closed' if self._pool is None else 'open'})"
+
+    async def __aenter__(self) -> Self:
+        """Open it; a database that is away may come later.
+
+        Raises:
+            ConfigError: asyncpg is not installed, the URI is none, the database refuses this user, does not exist, or
+                is a later release's.
+        """
+        try:
+            import asyncpg
+        except ImportError as error:
+            raise ConfigError(
+                "history in PostgreSQL needs asyncpg: pip install 'holon-node[postgres]', or unset HISTORY_DATABASE_URI"
+            ) from error
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._uri, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_S, command_timeout=STATEMENT_S
+            )
+            async with self._connection():
+                pass
+        except StoreUnavailable as error:
+            cause = error.__cause__
+            wrong = (
+                asyncpg.ClientConfigurationError,
+                asyncpg.InvalidAuthorizationSpecificationError,
+                asyncpg.InvalidCatalogNameError,
+            )
+            if isinstance(cause, wrong):
+                await self._close()
+                raise ConfigError(f"HISTORY_DATABASE_URI: {cause}") from cause
+            log.warning("%s; history waits in the store meanwhile", error.message)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait a few seconds for what runs, and disconnect."""
+        await self._close()
+
+    async def _close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await pool.close()
+        except (TimeoutError, OSError):
+            pool.terminate()
+
+    async def add(self, notices: Sequence[Notice]) -> None:
+        if not notices:
+            return
+        jobs, lines = written(notices)
+        async with self._connection() as db, db.transaction():
+            await db.execute(_ADD_JOBS, *zip(*jobs, strict=True))
+            await db.execute(_ADD_LINES, *zip(*lines, strict=True))
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        found = await self._fetch(_ONE, job_id)
+        return job_record(found[0]) if found else None
+
+    async def jobs(self, which: JobFilter, before: tuple[int, str] | None, limit: int) -> Sequence[JobRecord]:
+        statuses = [str(status) for status in which.statuses]
+        found = await self._fetch(_LIST, which.owner, *bounds(which, before), which.blueprint, statuses, limit)
+        return [job_record(columns) for columns in found]
+
+    async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
+        found = await self._fetch(_HISTORY, job_id, after, limit)
+        return [(sequence, history_event(columns)) for sequence, *columns in found]
+
+    async def of_worker(
+        self, owner: str, worker_id: str, before: tuple[int, str, int] | None, limit: int
+    ) -> Sequence[WorkerEvent]:
+        found = await self._fetch(_OF_WORKER, worker_id, owner, *(before or END_OF_TIME), limit)
+        return [worker_event(columns) for columns in found]
+
+    async def purge(self, finished_before: int, limit: int) -> int:
+        [(purged,)] = await self._fetch(_PURGE, finished_before, limit)
+        return int(purged)
+
+    async def _fetch(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        async with self._connection() as db:
+            return [tuple(row.values()) for row in await db.fetch(statement, *parameters)]
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[PoolConnectionProxy[Any]]:
+        """A connection to a database that has this release's tables; what fails on it says that it is away."""
+        import asyncpg
+
+        if self._pool is None:
+            raise away("PostgreSQL", ValueError("it is not open, or closed again"))
+        try:
+            async with self._pool.acquire(timeout=CONNECT_S) as db:
+                await self._upgrade(db)
+                yield db
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            # Whatever it is, it may be another database, or an empty one, that answers next.
+            self._upgraded = False
+            raise away("PostgreSQL", error) from error
+
+    async def _upgrade(self, db: PoolConnectionProxy[Any]) -> None:
+        async with self._upgrading:
+            if not self._upgraded:
+                await upgrade(db)
+                self._upgraded = True

