@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -104,14 +105,23 @@ def get(job: _JobId, as_json: Json = False) -> None:
 def list_(
     status: Annotated[list[str] | None, typer.Option(help="Only this status; may be repeated.")] = None,
     blueprint: Annotated[str, typer.Option(help="Only this blueprint.")] = "",
+    created_after: Annotated[
+        datetime | None, typer.Option(help="Only those created then or later, local time.")
+    ] = None,
+    created_before: Annotated[datetime | None, typer.Option(help="Only those created before; local time.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
     page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first. Times are local."""
     page = with_client(
         lambda client: client.list_page(
-            statuses=status or (), blueprint=blueprint, page_size=limit, page_token=page_token
+            statuses=status or (),
+            blueprint=blueprint,
+            created_after=None if created_after is None else created_after.timestamp(),
+            created_before=None if created_before is None else created_before.timestamp(),
+            page_size=limit,
+            page_token=page_token,
         )
     )
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from holon.cli.connection import NAMED, with_client
 from holon.cli.output import Json, local_time, safe, show_json, show_table
 
 if TYPE_CHECKING:
-    from holon.client import Client, SkillInfo, WorkerInfo
+    from holon.client import Client, HistoryEvent, SkillInfo, WorkerInfo
 
 app = typer.Typer(help=f"The workers of a node. {NAMED}", no_args_is_help=True)
 
@@ -43,6 +44,44 @@ def list_(
                 one.sdk,
             )
             for one in found
+        ),
+    )
+
+
+@app.command()
+def history(
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="The worker's id; it need not be connected.")],
+    limit: Annotated[int, typer.Option(min=1, help="How many events at most.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Show what a worker had part in, newest first; needs a node with a database of history."""
+
+    async def go(client: Client) -> list[HistoryEvent]:
+        found: list[HistoryEvent] = []
+        async with aclosing(client.node.worker_history(worker, page_size=min(limit, 1000))) as events:
+            async for event in events:
+                found.append(event)
+                if len(found) == limit:
+                    break
+        return found
+
+    events = with_client(go)
+    if as_json:
+        show_json({"events": events})
+        return
+    show_table(
+        ("TIME", "EVENT", "JOB", "#", "TASK", "MS", "ATTEMPT"),
+        (
+            (
+                local_time(event.timestamp),
+                event.event_type,
+                event.job_id,
+                event.sequence,
+                event.task_id,
+                event.duration_ms,
+                event.attempt_number,
+            )
+            for event in events
         ),
     )
 

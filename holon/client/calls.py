@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.client.failures import error_of
 from holon.wire.trace import current_trace
@@ -43,6 +44,14 @@ class Calls:
             return await method(request, timeout=self._timeout, metadata=(*self.metadata, *current_trace()))
         except grpc.aio.AioRpcError as error:
             raise error_of(error, self.url) from error
+
+
+def timestamp_of(seconds: float | None) -> Timestamp | None:
+    """Epoch seconds as a Timestamp, to the microsecond."""
+    if seconds is None:
+        return None
+    micros = round(seconds * 1e6)
+    return Timestamp(seconds=micros // 10**6, nanos=micros % 10**6 * 1000)
 
 
 def duration_of(seconds: float | None) -> Duration | None:

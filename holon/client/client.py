@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import orjson
 
-from holon.client.calls import Calls, duration_of
+from holon.client.calls import Calls, duration_of, timestamp_of
 from holon.client.channel import open_channel
 from holon.client.failures import error_in_band
 from holon.client.node import NodeClient
@@ -130,29 +130,56 @@ class Client:
         return job_of(answer.job)
 
     async def list_page(
-        self, *, statuses: Sequence[str] = (), blueprint: str = "", page_size: int = 0, page_token: str = ""
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        blueprint: str = "",
+        created_after: float | None = None,
+        created_before: float | None = None,
+        page_size: int = 0,
+        page_token: str = "",
     ) -> JobPage:
         """Read one page of jobs, without their results.
 
         Arguments:
             statuses: only these; empty means all.
             blueprint: only of this one; empty means all.
+            created_after: only those created at this time or later, in epoch seconds; None means all.
+            created_before: only those created before this time; None means all.
             page_size: at most 1,000; 0 means 100.
             page_token: of the page before, with the same filters.
         """
         request = job_pb2.ListJobsRequest(
-            statuses=statuses, blueprint_name=blueprint, page_size=page_size, page_token=page_token
+            statuses=statuses,
+            blueprint_name=blueprint,
+            created_after=timestamp_of(created_after),
+            created_before=timestamp_of(created_before),
+            page_size=page_size,
+            page_token=page_token,
         )
         answer = await self._calls.call(self._stub.ListJobs, request)
         return JobPage(tuple(job_of(job) for job in answer.jobs), answer.next_page_token)
 
     async def list_jobs(
-        self, *, statuses: Sequence[str] = (), blueprint: str = "", page_size: int = 0
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        blueprint: str = "",
+        created_after: float | None = None,
+        created_before: float | None = None,
+        page_size: int = 0,
     ) -> AsyncIterator[Job]:
         """Go through all jobs, newest first, page by page; as for `list_page`."""
         token = ""
         while True:
-            page = await self.list_page(statuses=statuses, blueprint=blueprint, page_size=page_size, page_token=token)
+            page = await self.list_page(
+                statuses=statuses,
+                blueprint=blueprint,
+                created_after=created_after,
+                created_before=created_before,
+                page_size=page_size,
+                page_token=token,
+            )
             for job in page.jobs:
                 yield job
             token = page.next_page_token

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, cast
 
 import grpc.aio
@@ -20,6 +20,7 @@ from holon.client.node_shapes import (
     stats_of,
     worker_of,
 )
+from holon.client.shapes import HistoryEvent, event_of
 from holon.rxon.v1 import node_pb2
 from holon.rxon.v1.node_pb2_grpc import NodeServiceStub
 
@@ -75,6 +76,24 @@ class NodeClient:
             page = await self._calls.call(self._stub.ListWorkers, request)
             for one in page.workers:
                 yield worker_of(one)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def worker_history(self, worker_id: str, *, page_size: int = 0) -> AsyncGenerator[HistoryEvent, None]:
+        """Go through what a worker had part in, newest first, page by page; also one that is not connected.
+
+        Arguments:
+            page_size: at most 1,000; 0 means 100.
+        Raises:
+            FailedPrecondition: (HISTORY_NOT_KEPT) the node has no database of history.
+        """
+        token = ""
+        while True:
+            request = node_pb2.GetWorkerHistoryRequest(worker_id=worker_id, page_size=page_size, page_token=token)
+            page = await self._calls.call(self._stub.GetWorkerHistory, request)
+            for event in page.events:
+                yield event_of(event)
             token = page.next_page_token
             if not token:
                 return

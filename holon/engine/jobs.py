@@ -17,6 +17,7 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
+from holon.engine.paging import DEFAULT_PAGE, size_of_page
 from holon.engine.payloads import check_depth, encode
 from holon.engine.planning import Plan
 from holon.engine.records import Records
@@ -28,8 +29,6 @@ from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
-MAX_PAGE = 1_000
-DEFAULT_PAGE = 100
 MAX_REQUEST_ID = 128
 # A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
 LATEST_S = 10_000_000_000.0
@@ -64,6 +63,7 @@ class Listing:
     """Which jobs to list; the page token is from the page before.
 
     Those created at `created_after` or later, and before `created_before`: epoch seconds, None is no bound.
+    `terminal` lists only those that are over, or only those that are not; None: both.
     """
 
     statuses: Sequence[str] = ()
@@ -72,6 +72,7 @@ class Listing:
     page_token: str = ""
     created_after: float | None = None
     created_before: float | None = None
+    terminal: bool | None = None
 
 
 class Jobs:
@@ -199,10 +200,15 @@ class Jobs:
         Raises:
             InvalidArgument: a page size, page token, status or time that is none.
         """
-        size = _page_size(listing.page_size)
+        size = size_of_page(listing.page_size)
+        statuses = _statuses(listing.statuses)
+        if listing.terminal is not None:
+            statuses = tuple(one for one in statuses or Status if one.terminal is listing.terminal)
+            if not statuses:
+                return (), ""
         which = JobFilter(
             owner,
-            _statuses(listing.statuses),
+            statuses,
             listing.blueprint,
             created_after=_milliseconds("created_after", listing.created_after),
             created_before=_milliseconds("created_before", listing.created_before),
@@ -238,7 +244,7 @@ class Jobs:
         self, owner: str, job_id: str, page_size: int = DEFAULT_PAGE, page_token: str = ""
     ) -> tuple[Sequence[tuple[int, HistoryEvent]], str]:
         """A page of a job's history, oldest first, with sequence numbers, and the token of the next page."""
-        size = _page_size(page_size)
+        size = size_of_page(page_size)
         after = _page_number(page_token) or 0
         record = await self.get(owner, job_id)
         events = await self._records.history(job_id, after, size + 1, record.sequence)
@@ -288,15 +294,6 @@ def _milliseconds(field: str, seconds: float | None) -> int | None:
         reason = f"must be a time in seconds since the epoch, from 0 to {LATEST_S:.0f}"
         raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
     return math.ceil(round(seconds * 1000, 3))
-
-
-def _page_size(size: int) -> int:
-    if size == 0:
-        return DEFAULT_PAGE
-    if not 1 <= size <= MAX_PAGE:
-        reason = f"must be between 1 and {MAX_PAGE}"
-        raise InvalidArgument(f"page_size {reason}", details=[Violation("page_size", reason)])
-    return size
 
 
 def _page_number(token: str) -> int | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import SkillView, WorkerView, skill_key
 from holon.engine.blueprints import Blueprints
 from holon.engine.core import Engine
-from holon.engine.paging import page_of
+from holon.engine.paging import page_of, size_of_page
 from holon.errors import InvalidArgument, NotFound, Violation
-from holon.ports import Counts
+from holon.ports import Counts, WorkerEvent
 
 MAX_GRACE_S = 3_600.0
 
@@ -50,6 +50,7 @@ class Overview:
         self._blueprints: Blueprints = engine.blueprints
         self._workers = engine.workers
         self._fleet = engine.fleet
+        self._records = engine.records
         self._node_id = node_id
         self._version = version
         self._drain = drain
@@ -88,6 +89,12 @@ class Overview:
         """
         found = [] if connected is False else self._fleet.workers(skill)
         return page_of(found, lambda one: (one.worker_id,), page_size, page_token)
+
+    async def worker_history(
+        self, owner: str, worker_id: str, page_size: int, page_token: str
+    ) -> tuple[Sequence[WorkerEvent], str]:
+        """A page of what a worker had part in among an owner's jobs, newest first; see `Records.of_worker`."""
+        return await self._records.of_worker(owner, worker_id, page_token, size_of_page(page_size))
 
     def skills(self, page_size: int, page_token: str) -> tuple[list[SkillView], str]:
         """A page of what is offered now, by name, type and version, and the token of the next."""

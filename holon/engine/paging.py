@@ -26,13 +26,22 @@ def page_of(items: Iterable[T], key: Callable[[T], tuple[str, ...]], size: int, 
     Raises:
         InvalidArgument: the size or the token is none.
     """
-    if not 0 <= size <= MAX_PAGE:
-        raise _invalid("page_size", f"must be between 1 and {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
-    size = size or DEFAULT_PAGE
+    size = size_of_page(size)
     after = _read(token)
     left = sorted((one for one in items if after is None or key(one) > after), key=key)
     page = left[:size]
     return page, _written(key(page[-1])) if len(left) > size else ""
+
+
+def size_of_page(size: int) -> int:
+    """How many a page holds: what was asked for, at most 1,000; 0 means 100.
+
+    Raises:
+        InvalidArgument: the size is none.
+    """
+    if not 0 <= size <= MAX_PAGE:
+        raise _invalid("page_size", f"must be between 1 and {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
+    return size or DEFAULT_PAGE
 
 
 def _written(key: tuple[str, ...]) -> str:

@@ -36,6 +36,8 @@ class Measuring:
         parts: list[object] = [engine.metrics, workers.metrics, lag]
         if isinstance(store, SqliteStorage):
             parts.append(store.metrics)
+        if engine.mover is not None:
+            parts.append(engine.mover.metrics)
         shown = self._shown = Exposition(*parts)
         for blueprint in engine.blueprints:
             engine.metrics.known(blueprint.name)
@@ -52,6 +54,10 @@ class Measuring:
         shown.gauge("holon_tasks_waiting", "Tasks that wait for a worker, by skill.", self._waiting, "skill")
         shown.gauge("holon_tasks_held", "Tasks that workers hold.", self._held)
         shown.gauge("holon_jobs", "Jobs that are not over, by status.", self._jobs, "status")
+        if engine.mover is not None:
+            shown.gauge(
+                "holon_history_backlog_bytes", "History that waits for its database.", lambda: store.history_backlog
+            )
         if isinstance(store, SqliteStorage):
             shown.gauge("holon_store_queue_length", "Calls that wait for the store's thread.", lambda: store.waiting)
 

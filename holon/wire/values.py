@@ -27,6 +27,11 @@ def timestamp(ms: int) -> Timestamp:
     return time
 
 
+def time_of(value: Timestamp) -> float:
+    """A Timestamp in epoch seconds."""
+    return value.seconds + value.nanos / 1e9
+
+
 def duration(ms: int) -> Duration:
     """Milliseconds, not negative, as a Duration."""
     time = Duration()

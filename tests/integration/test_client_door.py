@@ -126,6 +126,25 @@ async def test_lists_are_paged_newest_first_and_filtered(node: Node) -> None:
     assert not (await node.call("ListJobs", nothing, job_pb2.ListJobsResponse.FromString)).jobs
 
 
+async def test_lists_are_narrowed_by_time_and_by_whether_jobs_are_over(node: Node) -> None:
+    async def listed(**which: Any) -> list[str]:
+        request = job_pb2.ListJobsRequest(**which)
+        return [job.id for job in (await node.call("ListJobs", request, job_pb2.ListJobsResponse.FromString)).jobs]
+
+    over, alive = await node.create(), await node.create()
+    await node.cancel(over)
+    await node.ended(over)
+    assert await listed(terminal=True) == [over]
+    assert await listed(terminal=False) == [alive]
+    assert await listed(terminal=True, statuses=["pending"]) == []
+    assert await listed(terminal=True, statuses=["cancelled", "pending"]) == [over]
+    first = await node.call("GetJob", job_pb2.GetJobRequest(job_id=over), job_pb2.GetJobResponse.FromString)
+    at = first.job.created_at
+    later = Timestamp(seconds=at.seconds + 3_600)
+    assert await listed(created_after=at, created_before=later) == [alive, over]
+    assert await listed(created_before=at) == await listed(created_after=later) == []
+
+
 async def test_a_cancelled_job_ends_and_is_cancelled_once(node: Node) -> None:
     job_id = await node.create()
     await node.cancel(job_id)
@@ -256,9 +275,8 @@ async def test_an_unknown_blueprint_is_not_found(node: Node) -> None:
         ({"page_size": -1}, "page_size"),
         ({"page_token": "x"}, "page_token"),
         ({"statuses": ["nearly"]}, "status"),
-        ({"terminal": True}, "terminal"),
-        ({"created_after": Timestamp()}, "created_after"),
-        ({"created_before": Timestamp()}, "created_before"),
+        ({"created_after": Timestamp(seconds=-1)}, "created_after"),
+        ({"created_before": Timestamp(seconds=10**11)}, "created_before"),
         ({"parent_job_id": "x"}, "parent_job_id"),
         ({"owner": "another"}, "owner"),
         ({"fields": ["nothing"]}, "fields"),

@@ -32,8 +32,8 @@ from tests.integration.grpc_node import (
 CODE = grpc.StatusCode
 NODES = "/holon.rxon.v1.NodeService/"
 METHODS = (
-    "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "ListSkills", "GetStats", "DrainNode", "DrainWorker",
-    "ReloadNode",
+    "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "ListSkills", "GetStats",
+    "DrainNode", "DrainWorker", "ReloadNode",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from holon.rxon.v1 import job_pb2
 from holon.security.access import OWNER
 from holon.wire.grpc_status import error_of
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, job_message
+from holon.wire.values import time_of
 from transports.grpc.calls import invalid, missing, refuse, streamed, unary
 from transports.grpc.creation import creating_of
 from transports.grpc.updates import Updates
@@ -84,16 +85,19 @@ class JobService:
         """Read a page of jobs."""
         refuse(
             {
-                "terminal": request.HasField("terminal"),
-                "created_after": request.HasField("created_after"),
-                "created_before": request.HasField("created_before"),
                 "parent_job_id": bool(request.parent_job_id),
                 "owner": request.owner not in ("", OWNER),
             }
         )
         names = fields_of(request.fields, LISTED_FIELDS)
         listing = Listing(
-            tuple(request.statuses), request.blueprint_name or None, request.page_size, request.page_token
+            tuple(request.statuses),
+            request.blueprint_name or None,
+            request.page_size,
+            request.page_token,
+            time_of(request.created_after) if request.HasField("created_after") else None,
+            time_of(request.created_before) if request.HasField("created_before") else None,
+            request.terminal if request.HasField("terminal") else None,
         )
         records, more = await self._jobs.list(OWNER, listing)
         jobs = [job_message(record, self._jobs.progress_message(record), names) for record in records]

@@ -7,6 +7,8 @@ import grpc
 from holon.domain.graph import graph_of
 from holon.engine.overview import Overview
 from holon.rxon.v1 import node_pb2
+from holon.security.access import OWNER
+from holon.wire.jobs import event_message
 from holon.wire.nodes import blueprint_message, counts_message, skill_message, worker_message
 from holon.wire.values import duration, seconds, timestamp
 from transports.grpc.calls import missing, unary
@@ -29,6 +31,9 @@ class NodeService:
             "ListBlueprints": unary("ListBlueprints", node_pb2.ListBlueprintsRequest, self.blueprints, max_bytes),
             "GetBlueprint": unary("GetBlueprint", node_pb2.GetBlueprintRequest, self.blueprint, max_bytes),
             "ListWorkers": unary("ListWorkers", node_pb2.ListWorkersRequest, self.workers, max_bytes),
+            "GetWorkerHistory": unary(
+                "GetWorkerHistory", node_pb2.GetWorkerHistoryRequest, self.worker_history, max_bytes
+            ),
             "ListSkills": unary("ListSkills", node_pb2.ListSkillsRequest, self.skills, max_bytes),
             "GetStats": unary("GetStats", node_pb2.GetStatsRequest, self.stats, max_bytes),
             "DrainNode": unary("DrainNode", node_pb2.DrainNodeRequest, self.drain_node, max_bytes),
@@ -68,6 +73,15 @@ class NodeService:
         node_id = self._overview.node().node_id
         return node_pb2.ListWorkersResponse(
             workers=[worker_message(one, node_id) for one in page], next_page_token=more
+        )
+
+    async def worker_history(self, request: node_pb2.GetWorkerHistoryRequest) -> node_pb2.GetWorkerHistoryResponse:
+        """A page of what a worker had part in."""
+        page, more = await self._overview.worker_history(
+            OWNER, request.worker_id, request.page_size, request.page_token
+        )
+        return node_pb2.GetWorkerHistoryResponse(
+            events=[event_message(one.job_id, one.sequence, one.event) for one in page], next_page_token=more
         )
 
     async def skills(self, request: node_pb2.ListSkillsRequest) -> node_pb2.ListSkillsResponse:

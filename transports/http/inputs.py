@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from holon.engine.jobs import DEFAULT_PAGE, MAX_PAGE, MAX_REQUEST_ID, MAX_TIMEOUT_S
+from holon.engine.jobs import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
+from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
 from transports.http.contracts import COMPONENTS
 from transports.http.shapes import ALL_FIELDS, JOB_STATUSES, Schema
 
@@ -46,6 +47,12 @@ PAGE_TOKEN = Parameter(
     "The `next_page_token` of the page before; the first page has none.",
     {"type": "string", "pattern": "^[0-9]{0,18}$"},
 )
+JOBS_TOKEN = Parameter(
+    "page_token",
+    "query",
+    "The `next_page_token` of the page before, with the same filters; the first page has none.",
+    {"type": "string", "pattern": r"^([0-9]{1,18}(\.[0-9]{1,18}\.[0-9A-Za-z-]{0,64})?)?$"},
+)
 FIELDS = Parameter(
     "fields",
     "query",
@@ -60,9 +67,17 @@ STATUS = Parameter(
 )
 BLUEPRINT = Parameter("blueprint", "query", "Only jobs of this blueprint.", {"type": "string"})
 
+_TIME: Schema = {"type": "number", "minimum": 0, "maximum": LATEST_S}
+CREATED_AFTER = Parameter(
+    "created_after", "query", "Only jobs created at this time or later; seconds since the epoch.", _TIME
+)
+CREATED_BEFORE = Parameter(
+    "created_before", "query", "Only jobs created before this time; seconds since the epoch.", _TIME
+)
+
 OF_GET = (FIELDS,)
 OF_PAGES = (PAGE_SIZE, PAGE_TOKEN)
-OF_LIST = (*OF_PAGES, STATUS, BLUEPRINT, FIELDS)
+OF_LIST = (PAGE_SIZE, JOBS_TOKEN, STATUS, BLUEPRINT, CREATED_AFTER, CREATED_BEFORE, FIELDS)
 
 _TIMEOUT: Schema = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S}
 CREATE_FIELDS: Mapping[str, Schema] = {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from holon.engine.jobs import DEFAULT_PAGE, Creating, Jobs, Listing
+import re
+
+from holon.engine.jobs import Creating, Jobs, Listing
+from holon.engine.paging import DEFAULT_PAGE
 from holon.errors import InvalidArgument, Violation
 from holon.security.access import OWNER
 from transports.http.asgi import Reply
@@ -18,6 +21,7 @@ _PAGES = names(OF_PAGES) | {"limit"}
 # `offset` is known, to say what there is in its place.
 _LIST = names(OF_LIST) | {"limit", "offset"}
 _LIST_REPEATABLE = repeatable(OF_LIST)
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
 _CANCELLED = Reply.of(200, {"status": "cancellation_request_accepted"})
 
 
@@ -56,7 +60,14 @@ class JobRoutes:
             raise InvalidArgument(f"offset: {reason}", details=[Violation("offset", reason)])
         fields = fields_of(asked.get("fields"), LISTED_FIELDS)
         statuses = tuple(asked["status"].split(",")) if "status" in asked else ()
-        listing = Listing(statuses, asked.get("blueprint"), _page_size(asked), asked.get("page_token", ""))
+        listing = Listing(
+            statuses,
+            asked.get("blueprint"),
+            _page_size(asked),
+            asked.get("page_token", ""),
+            _time(asked, "created_after"),
+            _time(asked, "created_before"),
+        )
         records, token = await self._jobs.list(OWNER, listing)
         shown = [job_json(record, self._jobs.progress_message(record), fields) for record in records]
         return Reply.of(200, {"jobs": shown, "next_page_token": token})
@@ -76,6 +87,16 @@ class JobRoutes:
         events, token = await self._jobs.history(OWNER, job_id, _page_size(asked), token)
         shown = [event_json(job_id, sequence, event) for sequence, event in events]
         return Reply.of(200, {"events": shown, "next_page_token": token})
+
+
+def _time(asked: dict[str, str], name: str) -> float | None:
+    text = asked.get(name)
+    if text is None:
+        return None
+    if not _NUMBER.fullmatch(text):
+        reason = f"must be a number of seconds since the epoch, not {text[:40]!r}"
+        raise InvalidArgument(f"{name} {reason}", details=[Violation(name, reason)])
+    return float(text)
 
 
 def _page_size(asked: dict[str, str]) -> int:

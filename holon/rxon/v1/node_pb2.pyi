@@ -11,6 +11,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import holon.rxon.v1.job_pb2
 import holon.rxon.v1.types_pb2
 import sys
 import typing
@@ -438,6 +439,56 @@ class ListWorkersResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "workers", b"workers"]) -> None: ...
 
 global___ListWorkersResponse = ListWorkersResponse
+
+@typing.final
+class GetWorkerHistoryRequest(google.protobuf.message.Message):
+    """Whose history to read."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    worker_id: builtins.str
+    """The worker; it need not be connected, nor known any more."""
+    page_size: builtins.int
+    """How many events a page may hold, at most 1,000; 0 means 100."""
+    page_token: builtins.str
+    """GetWorkerHistoryResponse.next_page_token of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        worker_id: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "worker_id", b"worker_id"]) -> None: ...
+
+global___GetWorkerHistoryRequest = GetWorkerHistoryRequest
+
+@typing.final
+class GetWorkerHistoryResponse(google.protobuf.message.Message):
+    """A page of a worker's history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Where the next page begins; empty on the last."""
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[holon.rxon.v1.job_pb2.HistoryEvent]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[holon.rxon.v1.job_pb2.HistoryEvent] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___GetWorkerHistoryResponse = GetWorkerHistoryResponse
 
 @typing.final
 class WorkerInfo(google.protobuf.message.Message):

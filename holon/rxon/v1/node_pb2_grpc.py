@@ -56,6 +56,11 @@ class NodeServiceStub(object):
                 request_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.GetWorkerHistory = channel.unary_unary(
+                '/holon.rxon.v1.NodeService/GetWorkerHistory',
+                request_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.GetWorkerHistoryRequest.SerializeToString,
+                response_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.GetWorkerHistoryResponse.FromString,
+                _registered_method=True)
         self.ListSkills = channel.unary_unary(
                 '/holon.rxon.v1.NodeService/ListSkills',
                 request_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.ListSkillsRequest.SerializeToString,
@@ -111,6 +116,14 @@ class NodeServiceServicer(object):
 
     def ListWorkers(self, request, context):
         """Lists the workers that are known, by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWorkerHistory(self, request, context):
+        """Reads what a worker had part in, newest first, from the caller's own jobs: what is kept in a database of history.
+        FAILED_PRECONDITION when the node has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,6 +186,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ListWorkers,
                     request_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.ListWorkersRequest.FromString,
                     response_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.ListWorkersResponse.SerializeToString,
+            ),
+            'GetWorkerHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkerHistory,
+                    request_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.GetWorkerHistoryRequest.FromString,
+                    response_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.GetWorkerHistoryResponse.SerializeToString,
             ),
             'ListSkills': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSkills,
@@ -310,6 +328,33 @@ class NodeService(object):
             '/holon.rxon.v1.NodeService/ListWorkers',
             holon_dot_rxon_dot_v1_dot_node__pb2.ListWorkersRequest.SerializeToString,
             holon_dot_rxon_dot_v1_dot_node__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkerHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holon.rxon.v1.NodeService/GetWorkerHistory',
+            holon_dot_rxon_dot_v1_dot_node__pb2.GetWorkerHistoryRequest.SerializeToString,
+            holon_dot_rxon_dot_v1_dot_node__pb2.GetWorkerHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,14 @@ class NodeServiceStub:
     ]
     """Lists the workers that are known, by id."""
 
+    GetWorkerHistory: grpc.UnaryUnaryMultiCallable[
+        holon.rxon.v1.node_pb2.GetWorkerHistoryRequest,
+        holon.rxon.v1.node_pb2.GetWorkerHistoryResponse,
+    ]
+    """Reads what a worker had part in, newest first, from the caller's own jobs: what is kept in a database of history.
+    FAILED_PRECONDITION when the node has none.
+    """
+
     ListSkills: grpc.UnaryUnaryMultiCallable[
         holon.rxon.v1.node_pb2.ListSkillsRequest,
         holon.rxon.v1.node_pb2.ListSkillsResponse,
@@ -105,6 +113,14 @@ class NodeServiceAsyncStub:
         holon.rxon.v1.node_pb2.ListWorkersResponse,
     ]
     """Lists the workers that are known, by id."""
+
+    GetWorkerHistory: grpc.aio.UnaryUnaryMultiCallable[
+        holon.rxon.v1.node_pb2.GetWorkerHistoryRequest,
+        holon.rxon.v1.node_pb2.GetWorkerHistoryResponse,
+    ]
+    """Reads what a worker had part in, newest first, from the caller's own jobs: what is kept in a database of history.
+    FAILED_PRECONDITION when the node has none.
+    """
 
     ListSkills: grpc.aio.UnaryUnaryMultiCallable[
         holon.rxon.v1.node_pb2.ListSkillsRequest,
@@ -172,6 +188,16 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.node_pb2.ListWorkersResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.ListWorkersResponse]]:
         """Lists the workers that are known, by id."""
+
+    @abc.abstractmethod
+    def GetWorkerHistory(
+        self,
+        request: holon.rxon.v1.node_pb2.GetWorkerHistoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[holon.rxon.v1.node_pb2.GetWorkerHistoryResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.GetWorkerHistoryResponse]]:
+        """Reads what a worker had part in, newest first, from the caller's own jobs: what is kept in a database of history.
+        FAILED_PRECONDITION when the node has none.
+        """
 
     @abc.abstractmethod
     def ListSkills(

@@ -66,6 +66,11 @@ class LedgerCalls(ABC):
         self._settings = settings
         self._outbox = Outbox(settings)
 
+    @property
+    def history_backlog(self) -> int:
+        """How many bytes of history wait to be moved."""
+        return self._outbox.bytes
+
     def now(self) -> int:
         return self._clock.now_ms()
 
