@@ -55,9 +55,11 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "PAYLOAD_TOO_LARGE": (TooLarge, "the body is over its limit (HTTP_BODY_MAX_BYTES)"),
     "LIMIT_EXCEEDED": (TooLarge, "`initial_data` is over its limit (INLINE_PAYLOAD_MAX_BYTES or STATE_MAX_BYTES)"),
     "INBOX_FULL": (ResourceExhausted, "too many events wait for the job"),
+    "HISTORY_BACKLOG": (ResourceExhausted, "too much history waits for the database of history"),
     "HEAD_TOO_LARGE": (431, "the path and headers are over 64 KiB; the connection is closed"),
     "INTERNAL": (500, "a fault of the node; the cause is in its log"),
     "STORE_UNAVAILABLE": (Unavailable, "the store is away; what was asked may be repeated"),
+    "HISTORY_UNAVAILABLE": (Unavailable, "what was asked for is in the database of history, which is away"),
     "DRAINING": (Unavailable, "the node is shutting down and takes no new jobs"),
     "CONNECTIONS_FULL": (Unavailable, "the node has as many HTTP connections as it takes"),
 }

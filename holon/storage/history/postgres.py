@@ -121,15 +121,16 @@ class PostgresHistory:
                 pass
         except StoreUnavailable as error:
             cause = error.__cause__
-            wrong = (
-                asyncpg.ClientConfigurationError,
-                asyncpg.InvalidAuthorizationSpecificationError,
-                asyncpg.InvalidCatalogNameError,
-            )
-            if isinstance(cause, wrong):
+            if isinstance(cause, asyncpg.ClientConfigurationError):
+                await self._close()
+                raise _no_uri() from None
+            if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
                 await self._close()
                 raise ConfigError(f"HISTORY_DATABASE_URI: {cause}") from cause
             log.warning("%s; history waits in the store meanwhile", error.message)
+        except ValueError:
+            await self._close()
+            raise _no_uri() from None
         except BaseException:
             await self._close()
             raise
@@ -207,3 +208,11 @@ class PostgresHistory:
             if not self._upgraded:
                 await upgrade(db)
                 self._upgraded = True
+
+
+def _no_uri() -> ConfigError:
+    # What the parser says may show a part of the password.
+    return ConfigError(
+        "HISTORY_DATABASE_URI is no URI of PostgreSQL: it is postgresql://user:password@host:port/database, with what "
+        "is special in its parts percent-encoded"
+    )

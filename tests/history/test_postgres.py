@@ -1,0 +1,117 @@
+"""PostgreSQL: upgraded by the first who comes, away and back at any time, and never in the way of a node's start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from holon.errors import ConfigError, StoreUnavailable
+from holon.storage.history import PostgresHistory
+from tests.history.postgres import Server, serving
+from tests.history.test_contract import RICH, notice, record
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    """A server that this test alone may stop and kill."""
+    with serving() as server:
+        yield server
+
+
+async def count(history: PostgresHistory, job_id: str) -> int:
+    return len(await history.history(job_id, 0, 1_000))
+
+
+async def test_many_nodes_that_start_at_once_make_its_tables_once(postgres: Server) -> None:
+    uri = postgres.database()
+    histories = [PostgresHistory(uri) for _ in range(8)]
+    await asyncio.gather(*(one.__aenter__() for one in histories))
+    await asyncio.gather(*(one.add([notice(record("0-a"), 1, RICH)]) for one in histories))
+    assert await count(histories[0], "0-a") == 1
+    await asyncio.gather(*(one.__aexit__(None, None, None) for one in histories))
+    assert postgres.sql("SELECT version FROM holon_history_version", uri) == ["1"]
+
+
+async def test_a_database_of_a_later_release_is_refused(postgres: Server) -> None:
+    uri = postgres.database()
+    async with PostgresHistory(uri):
+        postgres.sql("INSERT INTO holon_history_version VALUES (99)", uri)
+    with pytest.raises(ConfigError, match="version 99"):
+        async with PostgresHistory(uri):
+            pass
+
+
+@pytest.mark.parametrize("wrong", ["a database that is not there", "a user that is not there", "a wrong option"])
+async def test_a_setting_that_cannot_work_is_refused_at_the_start(postgres: Server, wrong: str) -> None:
+    uri = {
+        "a database that is not there": postgres.uri("nothing"),
+        "a user that is not there": postgres.uri().replace("holon@", "nobody:secret@"),
+        "a wrong option": "postgresql://holon@localhost:notaport/x",
+    }[wrong]
+    with pytest.raises(ConfigError, match="HISTORY_DATABASE_URI") as refused:
+        async with PostgresHistory(uri):
+            pass
+    assert "secret" not in refused.value.message
+
+
+async def test_it_opens_while_the_database_is_away_and_works_when_that_comes(
+    own: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = own.database()
+    own.stop()
+    async with PostgresHistory(uri) as history:
+        assert "waits in the store" in caplog.text
+        with pytest.raises(StoreUnavailable) as away:
+            await history.add([notice(record("0-a"))])
+        assert (away.value.code, away.value.retry_after) == ("HISTORY_UNAVAILABLE", 2.0)
+        own.start()
+        await history.add([notice(record("0-a"))])
+        assert await count(history, "0-a") == 1
+
+
+async def test_what_was_kept_outlives_a_kill_of_the_server_and_its_clients_find_it_again(own: Server) -> None:
+    async with PostgresHistory(own.database()) as history:
+        await history.add([notice(record(f"0-{n}"), 1, RICH) for n in range(100)])
+        own.kill()
+        with pytest.raises(StoreUnavailable):
+            await history.add([notice(record("0-b"))])
+        own.start()
+        await history.add([notice(record("0-b"))])
+        assert [await count(history, f"0-{n}") for n in range(100)] == [1] * 100
+
+
+async def test_a_write_that_the_servers_death_cut_off_is_all_or_nothing(own: Server) -> None:
+    async with PostgresHistory(own.database()) as history:
+        notices = [notice(record(f"0-{n}"), 1, *[RICH] * 20) for n in range(500)]
+        writing = asyncio.create_task(history.add(notices))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(own.kill)
+        [failed] = await asyncio.gather(writing, return_exceptions=True)
+        own.start()
+        kept = {await count(history, one.record.job.id) for one in notices}
+        assert kept == {20} or (failed and kept == {0})
+        await history.add(notices)
+        assert {await count(history, one.record.job.id) for one in notices} == {20}
+
+
+async def test_its_tables_are_made_again_where_it_was_emptied(postgres: Server) -> None:
+    uri = postgres.database()
+    async with PostgresHistory(uri) as history:
+        await history.add([notice(record("0-a"))])
+        postgres.sql("DROP TABLE holon_jobs, holon_history, holon_history_version", uri)
+        with pytest.raises(StoreUnavailable):
+            await history.add([notice(record("0-b"))])
+        await history.add([notice(record("0-b"))])
+        assert await count(history, "0-b") == 1
+
+
+async def test_anybody_can_query_it(postgres: Server) -> None:
+    uri = postgres.database()
+    async with PostgresHistory(uri) as history:
+        await history.add([notice(record("0-a"), 1, replace(RICH, details={"f": 3.0}))])
+    query = "SELECT to_timestamp(time / 1000.0) AT TIME ZONE 'UTC', worker_id, details->>'f' FROM holon_history"
+    assert postgres.sql(query, uri) == ["2023-11-14 22:13:20.123|worker-1|3.0"]
+    assert "password" not in repr(history)
