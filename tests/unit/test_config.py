@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holon.config import Config, Setting, StorageURI
+from holon.config import Config, HistoryURI, Setting, StorageURI
 from holon.errors import ConfigError
 from holon.security import certificates
 
@@ -232,6 +232,51 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
 )  # fmt: skip
 def test_a_storage_uri_of_no_store_is_refused(text: str) -> None:
     assert set(reasons(Config({"STORAGE_URI": text}))) == {"STORAGE_URI"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", HistoryURI()),
+        ("sqlite:///history.db", HistoryURI(Path("history.db"))),
+        ("sqlite:////var/lib/a%20b.db", HistoryURI(Path("/var/lib/a b.db"))),
+        (
+            "postgresql://me:secret@host/db?sslmode=require",
+            HistoryURI(None, "postgresql://me:secret@host/db?sslmode=require"),
+        ),
+        ("postgres:///db?host=/run/postgresql", HistoryURI(None, "postgres:///db?host=/run/postgresql")),
+    ],
+)
+def test_a_history_uri_says_where_history_is_kept(text: str, expected: HistoryURI) -> None:
+    assert HistoryURI.parse(text) == expected
+    config = Config({"HISTORY_DATABASE_URI": text})
+    config.check()
+    assert config.moves_history is bool(text)
+    assert "secret" not in repr(config)
+    assert "secret" not in repr(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["history.db", "mysql://me:secret@host/db", "memory://", "sqlite://", "sqlite://host/x.db", "sqlite:///x.db?a=1",
+     "sqlite:///x.db#y", "sqlite:///x%00.db", "http://["],
+)  # fmt: skip
+def test_a_history_uri_of_no_database_is_refused_and_not_shown(text: str) -> None:
+    wrong = reasons(Config({"HISTORY_DATABASE_URI": text}))
+    assert set(wrong) == {"HISTORY_DATABASE_URI"}
+    assert "secret" not in str(wrong)
+
+
+def test_the_stores_own_file_is_no_database_of_history() -> None:
+    same = {"STORAGE_URI": "sqlite:///a/holon.db", "HISTORY_DATABASE_URI": "sqlite:///a/../a/holon.db"}
+    assert not Config(same).moves_history
+    assert Config(same | {"STORAGE_URI": "memory://"}).moves_history
+
+
+def test_history_is_kept_for_as_long_as_its_jobs_at_least() -> None:
+    short = {"HISTORY_RETENTION": "1000", "JOB_RETENTION": "2000"}
+    Config(short).check()
+    assert set(reasons(Config(short | {"HISTORY_DATABASE_URI": "sqlite:///h.db"}))) == {"HISTORY_RETENTION"}
 
 
 def test_the_documentation_lists_every_setting_as_it_is() -> None:
