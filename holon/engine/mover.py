@@ -16,7 +16,7 @@ from holon.telemetry.metrics import MoverMetrics
 
 log = logging.getLogger(__name__)
 
-BATCH = 500
+BATCH = 250
 # What was told is gathered for so long: the store shows it meanwhile, and few large batches cost less than many.
 LINGER_S = 0.2
 # A hint can be lost; this is how long history can then wait.

@@ -9,7 +9,7 @@ from holon.telemetry.series import Counter, Histogram
 # Seconds: of calls, and of jobs.
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0, 86_400.0)
-BATCHES = (1, 5, 10, 50, 100, 250, 500)
+BATCHES = (1, 5, 10, 50, 100, 150, 200, 250)
 GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _TIMEOUTS = {DISPATCH_TIMEOUT: "dispatch", RESULT_TIMEOUT: "result", TIMEOUT_ERROR: "execution"}

@@ -105,6 +105,8 @@ def _job(record: JobRecord) -> Columns:
 
 
 def _text(text: str) -> str:
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 

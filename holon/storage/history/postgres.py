@@ -155,7 +155,8 @@ class PostgresHistory:
     async def add(self, notices: Sequence[Notice]) -> None:
         if not notices:
             return
-        jobs, lines = written(notices)
+        # Whatever the loop has to do for jobs comes in between.
+        jobs, lines = await asyncio.to_thread(written, notices)
         async with self._connection() as db, db.transaction():
             await db.execute(_ADD_JOBS, *zip(*jobs, strict=True))
             await db.execute(_ADD_LINES, *zip(*lines, strict=True))

@@ -112,7 +112,8 @@ class SqliteHistory:
             await self._open.aclose()
 
     async def add(self, notices: Sequence[Notice]) -> None:
-        jobs, lines = written(notices)
+        # Whatever the loop has to do for jobs comes in between.
+        jobs, lines = await asyncio.to_thread(written, notices)
         async with self._transaction() as db:
             await db.executemany(_ADD_JOB, jobs)
             await db.executemany(_ADD_LINE, lines)

@@ -5,8 +5,9 @@ Each statement fetches all that it asks for, since an open one would keep the wr
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -184,12 +185,9 @@ class Reader:
             return []
         told = await self._fetch(_NOTICES, (*min(sizes), *max(sizes)))
         jobs = orjson.dumps(list({job for job, _ in sizes})).decode()
-        records = {columns[0]: _job_record(columns) for columns in await self._fetch(_JOBS_BY_N, (jobs,))}
-        return [
-            (_notice(job, last, events, records[job]), sizes[job, last])
-            for job, last, events in told
-            if (job, last) in sizes and job in records
-        ]
+        rows = await self._fetch(_JOBS_BY_N, (jobs,))
+        # Whatever the loop has to do for jobs comes in between.
+        return await asyncio.to_thread(_notices, told, rows, sizes)
 
     async def branches(self, job_id: str, step: int) -> list[tuple[str, Outcome]]:
         """The outcomes of a fan-out's branches, in order of their places."""
@@ -205,6 +203,17 @@ def notice_key(notice_id: str) -> tuple[int, int]:
     """Where the lines of a notice are: the number of their job, and that of the last one."""
     job, _, last = notice_id.partition(":")
     return int(job), int(last)
+
+
+def _notices(
+    told: Sequence[tuple[int, int, bytes]], jobs: Sequence[tuple[Any, ...]], sizes: Mapping[tuple[int, int], int]
+) -> list[tuple[Notice, int]]:
+    records = {columns[0]: _job_record(columns) for columns in jobs}
+    return [
+        (_notice(job, last, events, records[job]), sizes[job, last])
+        for job, last, events in told
+        if (job, last) in sizes and job in records
+    ]
 
 
 def _notice(job: int, last: int, events: bytes, record: JobRecord) -> Notice:
