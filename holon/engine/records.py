@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from heapq import merge
-from itertools import islice
+
+import orjson
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import TERMINAL
 from holon.domain.value import value
 from holon.errors import FailedPrecondition, InvalidArgument, Violation
-from holon.ports import HistoryStorage, JobFilter, JobRecord, Reads, WorkerEvent
+from holon.ports import MAX_PAGE_BYTES, HistoryStorage, JobFilter, JobRecord, Reads, WorkerEvent
 
 # How many jobs are looked up in the store at the same time.
 AT_ONCE = 64
@@ -76,7 +77,7 @@ class Records:
             return live, "" if more is None else _written(more)
         floor = live[-1].created_at if more is not None else None
         gone, more_gone = await self._gone(self._history, which, place.before, size, floor, live)
-        page = list(islice(merge(live, gone, key=lambda one: -one.created_at), size))
+        page = _bounded(merge(live, gone, key=lambda one: -one.created_at), size)
         if len(page) == len(live) + len(gone) and more is None and not more_gone:
             return page, ""
         return page, _after(page, live, gone, more) if page else ""
@@ -98,13 +99,13 @@ class Records:
         """
         known = {record.job.id for record in live}
         gone: list[JobRecord] = []
-        while len(gone) < size:
+        while len(gone) < size and sum(map(_weight, gone)) <= MAX_PAGE_BYTES:
             page = await history.jobs(which, before, size)
             wanted = [one for one in page if floor is None or one.created_at >= floor]
             gone += await self._without_live([one for one in wanted if one.job.id not in known])
             if len(wanted) < len(page):
                 return gone, True
-            if len(page) < size:
+            if not page:
                 return gone, False
             before = (page[-1].created_at, page[-1].job.id)
         return gone, True
@@ -139,6 +140,23 @@ class Records:
             return found, ""
         last = found[size - 1]
         return found[:size], _written(last.sequence, (last.event.time, last.job_id))
+
+
+def _weight(record: JobRecord) -> int:
+    """How many bytes a job's result has."""
+    return 0 if record.job.result is None else len(orjson.dumps(record.job.result))
+
+
+def _bounded(records: Iterable[JobRecord], size: int) -> list[JobRecord]:
+    """The first of the jobs: so many at most, and no more than a page may have bytes."""
+    page: list[JobRecord] = []
+    weight = 0
+    for record in records:
+        weight += _weight(record)
+        if len(page) == size or (page and weight > MAX_PAGE_BYTES):
+            break
+        page.append(record)
+    return page
 
 
 def _whole(lines: Sequence[tuple[int, HistoryEvent]], after: int, limit: int, newest: int) -> bool:

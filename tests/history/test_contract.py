@@ -149,6 +149,14 @@ async def test_jobs_are_listed_newest_first_in_pages_by_what_is_asked(history: H
     assert await ids(history, created_after=20, created_before=40, blueprint="bp", limit=1) == ["0-e", "0-d", "0-b"]
 
 
+async def test_a_page_of_large_results_is_bounded_in_bytes(history: HistoryStorage) -> None:
+    await history.add([notice(finished(f"0-{n}", n, 50, "x" * 2**20)) for n in range(8)])
+    assert len(await history.jobs(JobFilter("ann"), None, 10)) == 2
+    assert await ids(history, 10) == [f"0-{n}" for n in reversed(range(8))]
+    await history.add([notice(finished("0-huge", 100, 100, "x" * 4 * 2**20))])
+    assert [one.job.id for one in await history.jobs(JobFilter("ann"), None, 10)] == ["0-huge"]
+
+
 async def test_a_worker_is_found_in_the_jobs_of_one_owner_newest_first(history: HistoryStorage) -> None:
     def by(worker: str | None, time: int) -> HistoryEvent:
         return HistoryEvent("task_finished", time, worker_id=worker)

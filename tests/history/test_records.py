@@ -16,7 +16,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, Status
 from holon.engine.records import Records
 from holon.errors import FailedPrecondition, InvalidArgument, StoreUnavailable
-from holon.ports import JobFilter, JobRecord, NewJob, Step, StoreSettings
+from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, NewJob, Step, StoreSettings
 from holon.storage.history import SqliteHistory
 from holon.storage.memory import MemoryStorage
 
@@ -40,10 +40,10 @@ class Place:
         self.created.append((self.clock.now_ms(), job.id))
         return job.id
 
-    async def end(self, job_id: str) -> None:
+    async def end(self, job_id: str, result: object = 1) -> None:
         """End a job, of which is told then once more."""
         [claim] = [one for one in await self.store.claim(1_000) if one.job.id == job_id]
-        job = replace(claim.job, step=1, status=Status.FINISHED, result={"n": 1})
+        job = replace(claim.job, step=1, status=Status.FINISHED, result={"n": result})
         told = (HistoryEvent("job_completed", self.clock.now_ms()),)
         await self.store.commit(Step(claim.claim_id, f"commit-{job_id}", job, history=told), 0, ())
 
@@ -163,6 +163,22 @@ async def test_lists_are_those_of_one_place(tmp_path: Path, seed: int) -> None:
             late = await place.listed(size, created_after=middle)
             early = await place.listed(size, created_before=middle)
             assert [one.created_at for one in (*late, *early)] == [at for at, _ in all_jobs]
+
+
+async def test_pages_of_large_results_fit_into_a_message(place: Place) -> None:
+    for number in range(12):
+        place.clock.advance(1)
+        await place.end(await place.create(), "x" * 900_000)
+        if number % 3 == 2:
+            await place.move()
+            await place.store.purge(place.clock.now_ms(), 1)
+    shown: list[str] = []
+    token = ""
+    while not shown or token:
+        page, token = await place.records.jobs(JobFilter("ann"), token, 100)
+        assert sum(len(one.job.result["n"]) for one in page) < MAX_PAGE_BYTES
+        shown += ids(page)
+    assert shown == [job for _, job in sorted(place.created, reverse=True)]
 
 
 async def test_jobs_that_come_meanwhile_are_on_no_later_page(place: Place) -> None:

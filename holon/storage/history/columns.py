@@ -5,14 +5,14 @@ Text that a database cannot hold must not keep all that follows it from being mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status
 from holon.errors import StoreUnavailable
-from holon.ports import JobFilter, JobRecord, Notice, WorkerEvent
+from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice, WorkerEvent
 from holon.storage.records import from_json, to_json
 
 Columns: TypeAlias = tuple[Any, ...]
@@ -48,6 +48,9 @@ JOB = (
 )
 # How often whoever was refused may try again, in seconds.
 RETRY_AFTER_S = 2.0
+# Jobs with their results are read so many at a time.
+AT_ONCE = 100
+_RESULT = JOB.index("result")
 
 _LARGEST = 2**63 - 1
 END_OF_TIME = (_LARGEST, "", 0)
@@ -140,6 +143,32 @@ def bounds(which: JobFilter, before: tuple[int, str] | None) -> tuple[int, str, 
     """Between which jobs a page lies: before this (creation, id), and created at this time or later."""
     last = before or (_LARGEST if which.created_before is None else which.created_before, "")
     return *last, 0 if which.created_after is None else which.created_after
+
+
+async def page_of(
+    fetch: Callable[[tuple[int, str] | None, int], Awaitable[Sequence[Columns]]],
+    before: tuple[int, str] | None,
+    limit: int,
+) -> list[JobRecord]:
+    """A page of jobs, bounded in number and in bytes.
+
+    Arguments:
+        fetch: reads the columns of so many jobs, from this (creation, id) on.
+    """
+    records: list[JobRecord] = []
+    size = 0
+    while len(records) < limit:
+        asked = min(AT_ONCE, limit - len(records))
+        rows = await fetch(before, asked)
+        for row in rows:
+            size += len(row[_RESULT] or "")
+            if records and size > MAX_PAGE_BYTES:
+                return records
+            records.append(job_record(row))
+        if len(rows) < asked:
+            break
+        before = (records[-1].created_at, records[-1].job.id)
+    return records
 
 
 def away(where: object, error: Exception) -> StoreUnavailable:

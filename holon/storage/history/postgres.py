@@ -20,6 +20,7 @@ from holon.storage.history.columns import (
     bounds,
     history_event,
     job_record,
+    page_of,
     worker_event,
     written,
 )
@@ -167,8 +168,11 @@ class PostgresHistory:
 
     async def jobs(self, which: JobFilter, before: tuple[int, str] | None, limit: int) -> Sequence[JobRecord]:
         statuses = [str(status) for status in which.statuses]
-        found = await self._fetch(_LIST, which.owner, *bounds(which, before), which.blueprint, statuses, limit)
-        return [job_record(columns) for columns in found]
+
+        async def fetch(since: tuple[int, str] | None, count: int) -> list[tuple[Any, ...]]:
+            return await self._fetch(_LIST, which.owner, *bounds(which, since), which.blueprint, statuses, count)
+
+        return await page_of(fetch, before, limit)
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         found = await self._fetch(_HISTORY, job_id, after, limit)

@@ -24,6 +24,7 @@ from holon.storage.history.columns import (
     bounds,
     history_event,
     job_record,
+    page_of,
     worker_event,
     written,
 )
@@ -124,8 +125,11 @@ class SqliteHistory:
 
     async def jobs(self, which: JobFilter, before: tuple[int, str] | None, limit: int) -> Sequence[JobRecord]:
         statuses = orjson.dumps(list(map(str, which.statuses))).decode()
-        found = await self._fetch(_LIST, (which.owner, *bounds(which, before), which.blueprint, statuses, limit))
-        return [job_record(columns) for columns in found]
+
+        async def fetch(since: tuple[int, str] | None, count: int) -> list[Any]:
+            return await self._fetch(_LIST, (which.owner, *bounds(which, since), which.blueprint, statuses, count))
+
+        return await page_of(fetch, before, limit)
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         found = await self._fetch(_HISTORY, (job_id, after, limit))
