@@ -97,11 +97,20 @@ class Child:
         """Its process id."""
         return self._process.pid
 
-    async def usage(self) -> Usage:
-        """Return what it used so far."""
+    @property
+    def stdin(self) -> asyncio.StreamWriter:
+        """What it reads lines from."""
         if self._process.stdin is None:
             raise BenchError(f"{self._command[1]} cannot be asked")
-        self._process.stdin.write(b"\n")
+        return self._process.stdin
+
+    async def ended(self) -> int:
+        """Wait until it has ended; its exit code, or less than 0 for a signal."""
+        return await self._process.wait()
+
+    async def usage(self) -> Usage:
+        """Return what it used so far."""
+        self.stdin.write(b"\n")
         facts = await self._hear()
         return Usage(facts["cpu"], facts["time"], facts["count"])
 

@@ -1,0 +1,112 @@
+"""Chaos: a TCP link that can be slow, half-open or cut, as real ones are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+CHUNK = 64 * 1024
+
+
+class Link:
+    """Carries connections from a port of its own to another, while it is entered.
+
+    Arguments:
+        name: who talks to whom.
+        upstream: the port on the loopback to connect to; None while nobody is there.
+
+    Attributes:
+        delay: seconds that each piece of data is held up, each way.
+        deaf: whether what comes back is dropped: requests arrive, and their replies do not.
+    """
+
+    def __init__(self, name: str, upstream: Callable[[], int | None]) -> None:
+        self.name = name
+        self.delay = 0.0
+        self.deaf = False
+        self._upstream = upstream
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._open: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server
+
+    def __repr__(self) -> str:
+        return f"Link({self.name}, open={len(self._open)})"
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        self.heal()
+        # Aborted until none is left: one may just be connecting.
+        while self._open:
+            self.cut()
+            await asyncio.sleep(0)
+        await self._server.wait_closed()
+
+    @property
+    def port(self) -> int:
+        """Where to connect."""
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def cut(self) -> None:
+        """End every connection at once, without a word."""
+        for writer in self._open:
+            writer.transport.abort()
+
+    def freeze(self) -> None:
+        """Carry nothing, and close nothing, until `heal`: neither side learns even that the other has gone."""
+        self._flows.clear()
+
+    def heal(self) -> None:
+        """Carry everything as it comes."""
+        self.delay, self.deaf = 0.0, False
+        self._flows.set()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        port = self._upstream()
+        with suppress(OSError):
+            if port is not None:
+                there, back = await asyncio.open_connection("127.0.0.1", port)
+                await self._both(reader, writer, there, back)
+        writer.transport.abort()
+
+    async def _both(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        there: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+    ) -> None:
+        ends = {writer, back}
+        self._open |= ends
+        pumps = {asyncio.create_task(self._pump(reader, back)), asyncio.create_task(self._pump(there, writer, back=True))}
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._open -= ends
+            for end in ends:
+                end.transport.abort()
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, back: bool = False) -> None:
+        with suppress(OSError):
+            while data := await source.read(CHUNK):
+                await self._flows.wait()
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                if back and self.deaf:
+                    continue
+                sink.write(data)
+                await sink.drain()
+        await self._flows.wait()

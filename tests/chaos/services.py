@@ -1,0 +1,198 @@
+"""Chaos: where the nodes keep their jobs, and what of it can fail by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+from contextlib import AsyncExitStack, closing, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+from urllib.parse import urlsplit
+
+from tests.bench.process import BenchError
+from tests.chaos.link import Link
+
+_ANSWERS_S = 20.0
+
+
+class Service(Protocol):
+    """A store's server while it is entered, or none.
+
+    Attributes:
+        most_nodes: how many nodes may share it.
+        links: what lies between it and each node.
+    """
+
+    most_nodes: int
+    links: list[Link]
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def uri(self, node: int) -> str:
+        """The STORAGE_URI of a node."""
+        ...
+
+    async def crash(self, seconds: float) -> None:
+        """End its process as `kill -9` does, and start it again after a while."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Stop its process for a while."""
+        ...
+
+    def left(self) -> list[str]:
+        """What is still in it that must not be, once every job is over and every node has gone."""
+        ...
+
+
+class SqliteFile:
+    """A file of one node: no server, and nothing that fails by itself."""
+
+    most_nodes = 1
+
+    def __init__(self, path: Path, options: str = "") -> None:
+        self._path = path
+        self._options = options
+        self.links: list[Link] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def uri(self, node: int) -> str:
+        return f"sqlite:///{self._path}{self._options}"
+
+    async def crash(self, seconds: float) -> None:
+        raise BenchError("a file has no server")
+
+    async def pause(self, seconds: float) -> None:
+        raise BenchError("a file has no server")
+
+    def left(self) -> list[str]:
+        questions = {
+            "jobs are not over": "SELECT count(*) FROM jobs WHERE finished_at = 0",
+            "jobs are over and have an inbox": "SELECT count(*) FROM jobs WHERE finished_at > 0 AND inbox != ''",
+            "jobs are over and wait for a timer": "SELECT count(*) FROM jobs WHERE finished_at > 0 AND wake_at > 0",
+            "tasks are not over": "SELECT count(*) FROM tasks WHERE state != 'over'",
+            "chunks of fan-outs wait": "SELECT count(*) FROM chunks",
+            "fan-outs are not over": "SELECT count(*) FROM fan_outs WHERE over = 0",
+        }
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
+            counts = {what: db.execute(question).fetchone()[0] for what, question in questions.items()}
+            (sound,) = db.execute("PRAGMA integrity_check").fetchone()
+        broken = [] if sound == "ok" else [f"the file is broken: {sound}"]
+        return [f"{count} {what}" for what, count in counts.items() if count] + broken
+
+
+class RedisServer:
+    """A Redis server with an append-only file, and a link to it for each node."""
+
+    def __init__(self, folder: Path, nodes: int) -> None:
+        self.most_nodes = nodes
+        self.links = [Link(f"node-{number}->redis", lambda: self._port) for number in range(nodes)]
+        self._folder = folder
+        self._nodes = AsyncExitStack()
+        self._process: asyncio.subprocess.Process | None = None
+        with closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port: int = probe.getsockname()[1]
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        for link in self.links:
+            await self._nodes.enter_async_context(link)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._nodes.aclose()
+        await self._kill()
+
+    def uri(self, node: int) -> str:
+        return f"redis://127.0.0.1:{self.links[node].port}"
+
+    async def crash(self, seconds: float) -> None:
+        await self._kill()
+        await asyncio.sleep(seconds)
+        await self._start()
+
+    async def pause(self, seconds: float) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGCONT)
+
+    def left(self) -> list[str]:
+        # What it must not hold is told by the nodes' own counts: its keys are the store's own affair.
+        return []
+
+    async def _start(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            raise BenchError("there is no redis-server here; install one (apt-get install redis-server)")
+        files = ("--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
+        policy = ("--maxmemory-policy", "noeviction")
+        with (self._folder / "redis.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                program, "--port", str(self._port), "--bind", "127.0.0.1", *files, *policy,
+                stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        async with asyncio.timeout(_ANSWERS_S):
+            while not await self._answers():
+                await asyncio.sleep(0.05)
+
+    async def _answers(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            return False
+        writer.write(b"PING\r\n")
+        answer = await reader.readline()
+        writer.close()
+        return answer.startswith(b"+PONG")
+
+    async def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+def service_of(uri: str, folder: Path, nodes: int) -> Service:
+    """The store of a run.
+
+    Arguments:
+        uri: `sqlite://` or `redis://`; a file or server of the run's own is made for it, so it names nothing else.
+        nodes: how many are to share it.
+    Raises:
+        BenchError: there is none of that kind, or it is not for so many.
+    """
+    parts = urlsplit(uri)
+    service: Service
+    if parts.scheme == "sqlite":
+        service = SqliteFile(folder / "chaos.db", f"?{parts.query}" if parts.query else "")
+    elif parts.scheme == "redis":
+        service = RedisServer(folder, nodes)
+    else:
+        raise BenchError(f"chaos runs on sqlite:// and redis://, not on {uri!r}")
+    if nodes > service.most_nodes:
+        raise BenchError(f"{uri} is for {service.most_nodes} node, not for {nodes}")
+    return service
