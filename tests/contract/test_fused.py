@@ -94,6 +94,15 @@ async def test_i2_an_outcome_is_applied_together_with_the_step_decided_upon_it(w
     assert await world.ready() == []
 
 
+async def test_i9_its_history_does_not_go_back_in_time_though_the_step_was_decided_before(world: World) -> None:
+    offer, job = await dispatched(world)
+    step = unclaimed(world, job, Status.FINISHED)
+    world.clock.advance(5)
+    await complete(world, offer, step)
+    times = [event.time for event in await world.told(job.id)]
+    assert times == sorted(times)
+
+
 async def test_a_repeat_of_such_a_result_is_committed_and_changes_nothing(world: World) -> None:
     offer, job = await dispatched(world)
     await complete(world, offer, unclaimed(world, job, Status.RUNNING))

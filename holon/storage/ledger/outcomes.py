@@ -71,7 +71,9 @@ def _as_decided_upon(row: JobRow, task: TaskRow, step: Step) -> bool:
 def _land(tables: Tables, row: JobRow, task: TaskRow, result: Result, step: Step, state: bytes, now: int) -> None:
     """End an edited task and write what its job decided upon that, together."""
     close_attempt(task, now)
-    line = finished_line(task, result.outcome, now, result.took)
+    # The step was decided upon the outcome before this transaction began, and its lines come after this one.
+    told_at = min((event.time for event in step.history), default=now)
+    line = finished_line(task, result.outcome, min(told_at, now), result.took)
     end_task(tables, task, result.outcome, now)
     tables.edit(row)
     land(tables, row, step, state, (line,), now)
