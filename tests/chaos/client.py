@@ -24,7 +24,7 @@ BLUEPRINTS = ("one", "chain", "fan", "alone", "lost")
 WEIGHTS = (10, 4, 2, 2, 1)
 # A task's time, in seconds: most are short, some outlast a lease.
 SHORTEST_S, LONGEST_S = 0.02, 0.4
-LONG_S, LONG = 4.0, 0.03
+LONG_S = 4.0
 CANCELLED = 0.1
 WATCHED = 0.5
 REPEATED = 0.2
@@ -38,15 +38,24 @@ class Teller:
     Arguments:
         nodes: a client of each.
         per_s: jobs made each second.
+        long: the share of them whose tasks outlast a lease.
         most: jobs told of at once, at most.
     """
 
     def __init__(
-        self, nodes: list[Client], name: str, folder: Path, dice: random.Random, per_s: float, most: int = 100
+        self,
+        nodes: list[Client],
+        name: str,
+        folder: Path,
+        dice: random.Random,
+        per_s: float,
+        long: float,
+        most: int = 100,
     ) -> None:
         self._nodes = nodes
         self._dice = dice
         self._per_s = per_s
+        self._long = long
         self._room = asyncio.Semaphore(most)
         before = read(folder / f"{name}.notes")
         self._notes = Notebook(folder, name)
@@ -69,7 +78,7 @@ class Teller:
     async def _new(self) -> None:
         dice, n = self._dice, next(self._numbers)
         request, blueprint = f"{self._name}-{n}", dice.choices(BLUEPRINTS, WEIGHTS)[0]
-        seconds = LONG_S if dice.random() < LONG else dice.uniform(SHORTEST_S, LONGEST_S)
+        seconds = LONG_S if dice.random() < self._long else dice.uniform(SHORTEST_S, LONGEST_S)
         data = {"n": n, "seconds": seconds}
         self._notes.write("asked", request=request, blueprint=blueprint, data=data)
         await self._story(request, blueprint, data)
@@ -133,7 +142,8 @@ async def main() -> None:
             for url in os.environ["CHAOS_NODES"].split(",")
         ]
         dice = random.Random(os.environ["CHAOS_SEED"])
-        telling = asyncio.create_task(Teller(nodes, name, folder, dice, float(os.environ["CHAOS_RATE"])).run())
+        rate, long = float(os.environ["CHAOS_RATE"]), float(os.environ["CHAOS_LONG"])
+        telling = asyncio.create_task(Teller(nodes, name, folder, dice, rate, long).run())
         say(ready=True)
         control = asyncio.create_task(obey(telling.cancel))
         with suppress(asyncio.CancelledError):

@@ -42,8 +42,15 @@ class Targets:
 
 
 Act: TypeAlias = Callable[[], Awaitable[None]]
-# Who is its target, what it is called, what it does.
-Fault: TypeAlias = tuple[str, str, Act]
+# Who is its target, and what it does.
+Fault: TypeAlias = tuple[str, Act]
+# What there is, and how often each is chosen.
+KINDS = {
+    "node killed": 2, "node stopped": 1, "node paused": 1, "clock moved": 1,
+    "worker killed": 2, "worker stopped": 1, "worker paused": 2, "client killed": 1,
+    "link cut": 2, "link slow": 1, "link half-open": 1, "replies cut": 2,
+    "store crashed": 2, "store paused": 1,
+}  # fmt: skip
 
 
 class Faults:
@@ -52,26 +59,41 @@ class Faults:
     Arguments:
         every_s: seconds between two faults, on average.
         notes: where they are told.
+        only: the kinds that there are to be, as `KINDS` names them; empty means all.
 
     Attributes:
         counts: how often each kind was done.
     """
 
-    def __init__(self, targets: Targets, dice: random.Random, every_s: float, notes: Notebook) -> None:
+    def __init__(
+        self, targets: Targets, dice: random.Random, every_s: float, notes: Notebook, only: Sequence[str] = ()
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._targets = targets
         self._dice = dice
         self._every_s = every_s
         self._notes = notes
         self._busy: set[str] = set()
-        self._kinds: list[Callable[[], Fault]] = [
-            self._node_killed, self._node_killed, self._node_stopped, self._node_paused, self._clock_moved,
-            self._worker_killed, self._worker_killed, self._worker_stopped, self._worker_paused, self._worker_paused,
-            self._client_killed, self._link_cut, self._link_cut, self._link_slow, self._link_frozen, self._link_deaf,
-            self._link_deaf,
-        ]  # fmt: skip
-        if targets.service.links:
-            self._kinds += [self._service_crashed, self._service_paused]
+        makers: dict[str, Callable[[], Fault]] = {
+            "node killed": lambda: self._again(dice.choice(targets.nodes), Life.kill),
+            "node stopped": lambda: self._again(dice.choice(targets.nodes), Life.stop),
+            "node paused": lambda: self._paused(dice.choice(targets.nodes)),
+            "worker killed": lambda: self._again(dice.choice(targets.workers), Life.kill),
+            "worker stopped": lambda: self._again(dice.choice(targets.workers), Life.stop),
+            "worker paused": lambda: self._paused(dice.choice(targets.workers)),
+            "client killed": lambda: self._again(dice.choice(targets.clients), Life.kill),
+            "clock moved": self._clock_moved,
+            "link cut": self._link_cut,
+            "link slow": self._link_slow,
+            "link half-open": self._link_frozen,
+            "replies cut": self._link_deaf,
+            "store crashed": self._service_crashed,
+            "store paused": self._service_paused,
+        }
+        here = {kind: weight for kind, weight in KINDS.items() if kind in (only or KINDS)}
+        if not targets.service.links:
+            here = {kind: weight for kind, weight in here.items() if not kind.startswith("store")}
+        self._kinds = [(kind, makers[kind]) for kind, weight in here.items() for _ in range(weight)]
 
     async def run(self) -> None:
         """One fault after the other, and some at once, each on a target of its own."""
@@ -79,7 +101,8 @@ class Faults:
             while True:
                 await asyncio.sleep(self._dice.expovariate(1 / self._every_s))
                 # All that is left to chance is drawn here, so that a seed always draws the same.
-                target, kind, act = self._dice.choice(self._kinds)()
+                kind, make = self._dice.choice(self._kinds)
+                target, act = make()
                 if target not in self._busy:
                     self._busy.add(target)
                     group.create_task(self._do(target, kind, act), name=f"{kind} {target}")
@@ -95,28 +118,7 @@ class Faults:
 
     # Processes -------------------------------------------------------------------------------------------------------
 
-    def _node_killed(self) -> Fault:
-        return self._again(self._dice.choice(self._targets.nodes), "node killed", Life.kill)
-
-    def _node_stopped(self) -> Fault:
-        return self._again(self._dice.choice(self._targets.nodes), "node stopped", Life.stop)
-
-    def _node_paused(self) -> Fault:
-        return self._paused(self._dice.choice(self._targets.nodes), "node paused")
-
-    def _worker_killed(self) -> Fault:
-        return self._again(self._dice.choice(self._targets.workers), "worker killed", Life.kill)
-
-    def _worker_stopped(self) -> Fault:
-        return self._again(self._dice.choice(self._targets.workers), "worker stopped", Life.stop)
-
-    def _worker_paused(self) -> Fault:
-        return self._paused(self._dice.choice(self._targets.workers), "worker paused")
-
-    def _client_killed(self) -> Fault:
-        return self._again(self._dice.choice(self._targets.clients), "client killed", Life.kill)
-
-    def _again(self, life: Life, kind: str, end: Callable[[Life], Awaitable[None]]) -> Fault:
+    def _again(self, life: Life, end: Callable[[Life], Awaitable[None]]) -> Fault:
         away = self._dice.random() * AWAY_S
 
         async def act() -> None:
@@ -124,11 +126,11 @@ class Faults:
             await asyncio.sleep(away)
             await life.start()
 
-        return life.name, kind, act
+        return life.name, act
 
-    def _paused(self, life: Life, kind: str) -> Fault:
+    def _paused(self, life: Life) -> Fault:
         seconds = self._dice.random() * LONGEST_S
-        return life.name, kind, lambda: life.pause(seconds)
+        return life.name, lambda: life.pause(seconds)
 
     def _clock_moved(self) -> Fault:
         life, skew_s = self._dice.choice(self._targets.nodes), self._dice.choice(SKEWS_S)
@@ -137,7 +139,7 @@ class Faults:
             self._targets.skews[life.name] = skew_s
             life.tell(orjson.dumps({"skew_s": skew_s}))
 
-        return life.name, f"clock moved to {skew_s:+g} s", act
+        return life.name, act
 
     # Connections -----------------------------------------------------------------------------------------------------
 
@@ -147,7 +149,7 @@ class Faults:
         async def act() -> None:
             link.cut()
 
-        return link.name, "link cut", act
+        return link.name, act
 
     def _link_slow(self) -> Fault:
         link, delay = self._link(), self._dice.random() * SLOWEST_S
@@ -155,11 +157,11 @@ class Faults:
         def slow() -> None:
             link.delay = delay
 
-        return self._for_a_while(link, "link slow", slow, cut=False)
+        return self._for_a_while(link, slow, cut=False)
 
     def _link_frozen(self) -> Fault:
         link = self._link()
-        return self._for_a_while(link, "link half-open", link.freeze, cut=self._dice.random() < 0.5)
+        return self._for_a_while(link, link.freeze, cut=self._dice.random() < 0.5)
 
     def _link_deaf(self) -> Fault:
         """Requests go through, their replies do not, and then the connection is cut."""
@@ -168,9 +170,9 @@ class Faults:
         def deafen() -> None:
             link.deaf = True
 
-        return self._for_a_while(link, "replies cut", deafen, cut=True)
+        return self._for_a_while(link, deafen, cut=True)
 
-    def _for_a_while(self, link: Link, kind: str, begin: Callable[[], None], *, cut: bool) -> Fault:
+    def _for_a_while(self, link: Link, begin: Callable[[], None], *, cut: bool) -> Fault:
         seconds = self._dice.random() * LONGEST_S
 
         async def act() -> None:
@@ -182,7 +184,7 @@ class Faults:
                     link.cut()
                 link.heal()
 
-        return link.name, kind, act
+        return link.name, act
 
     def _link(self) -> Link:
         return self._dice.choice([*self._targets.links, *self._targets.service.links])
@@ -191,9 +193,9 @@ class Faults:
 
     def _service_crashed(self) -> Fault:
         seconds = self._dice.random() * AWAY_S
-        return "store", "store crashed", lambda: self._targets.service.crash(seconds)
+        return "store", lambda: self._targets.service.crash(seconds)
 
     def _service_paused(self) -> Fault:
         seconds = self._dice.random() * LONGEST_S
-        return "store", "store paused", lambda: self._targets.service.pause(seconds)
+        return "store", lambda: self._targets.service.pause(seconds)
 

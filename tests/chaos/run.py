@@ -58,6 +58,8 @@ class Plan:
         storage: `sqlite://` or `redis://`.
         jobs_per_s: how many each client makes.
         fault_every_s: seconds between two faults, on average.
+        faults: the kinds that there are to be; empty means all.
+        long: the share of tasks that outlast a lease.
         broken: the promise that the nodes are to break, for the checker's own tests.
     """
 
@@ -69,6 +71,8 @@ class Plan:
     clients: int = 2
     jobs_per_s: float = 5.0
     fault_every_s: float = 1.5
+    faults: tuple[str, ...] = ()
+    long: float = 0.03
     broken: str = ""
 
 
@@ -150,7 +154,8 @@ class Chaos:
         return Verdict(broken, wrong, shortest(record, broken), ends, faults, seen, self._seen.calm_s)
 
     async def _fail(self, targets: Targets) -> Counter[str]:
-        faults = Faults(targets, self._dice, self._plan.fault_every_s, Notebook(self._folder, "chaos"))
+        notes, plan = Notebook(self._folder, "chaos"), self._plan
+        faults = Faults(targets, self._dice, plan.fault_every_s, notes, plan.faults)
         running = asyncio.create_task(faults.run(), name="faults")
         await asyncio.wait((running,), timeout=self._plan.seconds)
         running.cancel()
@@ -250,6 +255,7 @@ class Chaos:
                 self._chance(name),
                 CHAOS_NODES=urls,
                 CHAOS_RATE=self._plan.jobs_per_s,
+                CHAOS_LONG=self._plan.long,
                 CLIENT_TOKEN=self._token,
                 TLS_CA_PATH=self._ca,
             )

@@ -23,13 +23,18 @@ def shortest(record: Record, broken: Sequence[Broken]) -> str:
 
 def tell(record: Record, job: str) -> str:
     """All that happened to a job, and what chaos did meanwhile; times are this machine's."""
-    own = sorted(_lines(record, job))
+    own = sorted(_lines(record, job), key=_when)
     if not own:
         return f"job {job}: nobody knows anything of it"
     first, last = own[0][0] - 1_000, own[-1][0] + 1_000
     faults = [(note.at, "chaos", note.facts["which"]) for note in record.of(FAULT) if first <= note.at <= last]
-    lines = [f"{_time(at)}  {who:10s} {what}" for at, who, what in sorted([*own, *faults])]
+    # What is of one moment and of one witness stays in his order.
+    lines = [f"{_time(at)}  {who:10s} {what}" for at, who, what in sorted([*own, *faults], key=_when)]
     return "\n".join([f"job {job}", *lines])
+
+
+def _when(line: tuple[int, str, str]) -> int:
+    return line[0]
 
 
 def _lines(record: Record, job: str) -> Iterator[tuple[int, str, str]]:
