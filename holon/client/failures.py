@@ -12,8 +12,11 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _HINTS = {
     grpc.StatusCode.UNAVAILABLE: "check the address, that the node runs, and for grpcs:// the CA that signed it",
     grpc.StatusCode.DEADLINE_EXCEEDED: "it may be busy; try again, or allow more time",
+    grpc.StatusCode.CANCELLED: "the call was reset before its answer, as by a node that ends; try again",
     grpc.StatusCode.UNIMPLEMENTED: "check that the address is the client door of a node, and its version",
 }
+# Without a status of the node's own. A cancel of the caller's own is none of these: it is no failure of the call.
+_NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
@@ -29,7 +32,7 @@ def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
     message = f"{url}: {details}"
     if hint := _HINTS.get(code):
         message = f"{message}; {hint}"
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    if code in _NO_ANSWER:
         return Unreachable(message)
     return _kind(code)(message, code=code.name)
 

@@ -232,13 +232,22 @@ async def flaky(service: Flaky) -> AsyncIterator[Client]:
         await server.stop(None)
 
 
-async def test_a_creation_is_repeated_under_one_request_id_while_the_node_is_away() -> None:
-    service = Flaky(2, grpc.StatusCode.UNAVAILABLE)
+# A node that ends resets the calls under way, which looks like a cancel.
+@pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_creation_is_repeated_under_one_request_id_while_the_node_is_away(away: grpc.StatusCode) -> None:
+    service = Flaky(2, away)
     async with flaky(service) as client:
         assert (await client.create_job("x")).job_id == "j1"
     assert len(service.request_ids) == 3
     assert len(set(service.request_ids)) == 1
     assert service.request_ids[0]
+
+
+@pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_call_that_never_gets_its_answer_found_nobody(away: grpc.StatusCode) -> None:
+    async with flaky(Flaky(1_000, away)) as client:
+        with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
+            await client.create_job("x")
 
 
 async def test_what_the_node_refused_is_not_repeated() -> None:
