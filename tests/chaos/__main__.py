@@ -18,7 +18,9 @@ MOST_LINES = 40
 
 def main() -> int:
     """Run it and print the verdict: 0 when every promise held, 1 when not, 2 when there was no run."""
-    parser = argparse.ArgumentParser(prog="scripts/chaos", description="What fails in real life, at random, and a checker.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/chaos", description="What fails in real life, at random, and a checker."
+    )
     parser.add_argument("--seed", type=int, default=1, help="of all that is left to chance (1)")
     parser.add_argument("--minutes", type=float, default=20.0, help="how long things fail (20)")
     parser.add_argument("--storage", default="sqlite://", help="sqlite:// or redis://, of the run's own (sqlite://)")

@@ -43,9 +43,7 @@ async def first(n: int, seconds: float, actions: ActionFactory) -> None:
 
 
 @chain.handler
-async def second(
-    n: int, seconds: float, token: str, state_history: dict[str, Any], actions: ActionFactory
-) -> None:
+async def second(n: int, seconds: float, token: str, state_history: dict[str, Any], actions: ActionFactory) -> None:
     """The next."""
     state_history["tokens"] = [*state_history.get("tokens", ()), token]
     actions.dispatch_task(WORK, _work(n, seconds), {"success": "third"})

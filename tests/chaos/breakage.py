@@ -49,7 +49,7 @@ def outbox() -> None:
         kept = [event for event in events if event.type != "task_finished" or next(turns) % EVERY]
         right(tables, row, kept)
 
-    Tables.tell = forgetful  # type: ignore[method-assign]
+    Tables.tell = forgetful  # type: ignore[method-assign, assignment]
 
 
 def inbox() -> None:

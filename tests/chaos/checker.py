@@ -89,20 +89,24 @@ def steps_are_whole(record: Record) -> Iterator[Broken]:
 
 
 def told_lines_stay(record: Record) -> Iterator[Broken]:
-    """I2: a line of history that a watcher was told is there for ever."""
+    """I2: a line of history that a watcher was told is there for ever, and he was told each once, in their order."""
+    last: dict[tuple[str, str], int] = {}
     types = {job: {event.sequence: event.event_type for event in told.history} for job, told in record.jobs.items()}
     for note in record.of("told"):
         job, sequence, kind = note.facts["job"], note.facts["sequence"], note.facts["type"]
         if (now := types.get(job, {}).get(sequence)) != kind:
             yield Broken("I2", job, f"{note.by} was told of {kind} as line {sequence}, which is {now}")
+        # One that was killed begins anew.
+        before = last.get((note.by, job), 0)
+        if sequence not in (before + 1, 1):
+            yield Broken("I2", job, f"{note.by} was told of line {sequence} after line {before}")
+        last[note.by, job] = sequence
 
 
 def one_result_a_task(record: Record) -> Iterator[Broken]:
     """I3: each generation of a task has at most one applied outcome."""
     for job_id, told in record.jobs.items():
-        applied = Counter(
-            (event.task_id, event.context_snapshot["generation"]) for event in finished(told.history)
-        )
+        applied = Counter((event.task_id, event.context_snapshot["generation"]) for event in finished(told.history))
         for (task, generation), count in applied.items():
             if count > 1:
                 yield Broken("I3", job_id, f"task {task} has {count} outcomes of generation {generation}")
@@ -183,7 +187,9 @@ def leases_are_one_workers(record: Record) -> Iterator[Broken]:
         holders.setdefault(note.facts["lease"], set()).add(note.by)
     for lease, workers in holders.items():
         if len(workers) > 1:
-            yield Broken("I5", _job(record.offers[lease].facts["task"]), f"lease {lease} was given to {sorted(workers)}")
+            yield Broken(
+                "I5", _job(record.offers[lease].facts["task"]), f"lease {lease} was given to {sorted(workers)}"
+            )
 
 
 def time_goes_on(record: Record) -> Iterator[Broken]:

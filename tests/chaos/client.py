@@ -1,4 +1,4 @@
-"""Chaos: a client in a process of its own. It repeats what it could not be sure of, and writes down what it was told."""
+"""Chaos: a client as a process. It repeats what it could not be sure of, and writes down what it was told."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ class Teller:
                 async with aclosing(self._dice.choice(self._nodes).watch(job, after=after, patience=1.0)) as updates:
                     async for update in updates:
                         if update.event is not None:
-                            self._notes.write("told", job=job, sequence=update.event.sequence, type=update.event.event_type)
+                            self._notes.write(
+                                "told", job=job, sequence=update.event.sequence, type=update.event.event_type
+                            )
                             after = update.sequence
                         elif update.job is not None and update.job.terminal:
                             self._notes.write("ended", job=job, status=update.job.status)
@@ -129,6 +131,10 @@ class Teller:
                 return await call(self._dice.choice(self._nodes))
             except AWAY:
                 await asyncio.sleep(self._dice.random() * AGAIN_S)
+
+
+def _end(telling: asyncio.Task[None]) -> None:
+    telling.cancel()
 
 
 async def main() -> None:
@@ -145,7 +151,7 @@ async def main() -> None:
         rate, long = float(os.environ["CHAOS_RATE"]), float(os.environ["CHAOS_LONG"])
         telling = asyncio.create_task(Teller(nodes, name, folder, dice, rate, long).run())
         say(ready=True)
-        control = asyncio.create_task(obey(telling.cancel))
+        control = asyncio.create_task(obey(lambda: _end(telling)))
         with suppress(asyncio.CancelledError):
             await telling
         control.cancel()

@@ -198,4 +198,3 @@ class Faults:
     def _service_paused(self) -> Fault:
         seconds = self._dice.random() * LONGEST_S
         return "store", lambda: self._targets.service.pause(seconds)
-

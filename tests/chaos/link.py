@@ -88,7 +88,10 @@ class Link:
     ) -> None:
         ends = {writer, back}
         self._open |= ends
-        pumps = {asyncio.create_task(self._pump(reader, back)), asyncio.create_task(self._pump(there, writer, back=True))}
+        pumps = {
+            asyncio.create_task(self._pump(reader, back)),
+            asyncio.create_task(self._pump(there, writer, back=True)),
+        }
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:

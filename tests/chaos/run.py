@@ -201,17 +201,18 @@ class Chaos:
         """All that there is, not started yet, and the links between them."""
         plan = self._plan
         nodes = [self._node(number, service) for number in range(plan.nodes)]
-        workers, clients, links = [], [], []
-        for kind, door, count in (("worker", "worker", plan.workers), ("client", "client", plan.clients)):
-            for number in range(count):
-                name = f"{kind}-{number}"
-                own = [Link(f"{name}->{node.name}", _door(node, door)) for node in nodes]
-                for link in own:
-                    await stack.enter_async_context(link)
-                links += own
-                urls = ",".join(f"grpcs://localhost:{link.port}" for link in own)
-                make = self._worker if kind == "worker" else self._teller
-                (workers if kind == "worker" else clients).append(make(name, urls))
+        links: list[Link] = []
+
+        async def linked(name: str, door: str) -> str:
+            """Links from somebody to one door of each node, as the addresses that he is given."""
+            own = [Link(f"{name}->{node.name}", _door(node, door)) for node in nodes]
+            for link in own:
+                await stack.enter_async_context(link)
+            links.extend(own)
+            return ",".join(f"grpcs://localhost:{link.port}" for link in own)
+
+        workers = [self._worker(name, await linked(name, "worker")) for name in _names("worker", plan.workers)]
+        clients = [self._teller(name, await linked(name, "client")) for name in _names("client", plan.clients)]
         return Targets(nodes, workers, clients, links, service, self._skews)
 
     def _node(self, number: int, service: Service) -> Life:
@@ -267,6 +268,10 @@ class Chaos:
 
     def _client(self, port: int) -> Client:
         return Client(f"grpcs://localhost:{port}", self._token, self._ca)
+
+
+def _names(kind: str, count: int) -> list[str]:
+    return [f"{kind}-{number}" for number in range(count)]
 
 
 def _door(node: Life, door: str) -> Callable[[], int | None]:

@@ -156,7 +156,7 @@ class RedisServer:
                 stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         async with asyncio.timeout(_ANSWERS_S):
-            while not await self._answers():
+            while not await self._answers():  # noqa: ASYNC110  it looks from outside
                 await asyncio.sleep(0.05)
 
     async def _answers(self) -> bool:

@@ -64,8 +64,8 @@ class Witness:
             note("granted", credits=granted)
             credits_set(link, granted)
 
-        Link.on_offers = on_offers  # type: ignore[method-assign]
-        Link.set_credits = set_credits  # type: ignore[method-assign]
+        Link.on_offers = on_offers  # type: ignore[method-assign, assignment]
+        Link.set_credits = set_credits  # type: ignore[method-assign, assignment]
 
     def _watch_results(self) -> None:
         put, acknowledged, note, dice = Session.put, Reports.acknowledge, self._notes.write, self._dice
@@ -87,8 +87,8 @@ class Witness:
                 note("acknowledged", task=ack.task_id, lease=ack.lease_id, verdict=verdict, reason=ack.reason)
             acknowledged(reports, acks)
 
-        Session.put = putting  # type: ignore[method-assign]
-        Reports.acknowledge = acknowledge  # type: ignore[method-assign]
+        Session.put = putting  # type: ignore[method-assign, assignment]
+        Reports.acknowledge = acknowledge  # type: ignore[method-assign, assignment]
 
     def _watch_leases(self) -> None:
         note = self._notes.write
@@ -100,7 +100,7 @@ class Witness:
                     note("over", task=lease.task_id, lease=lease.lease_id)
                 return held
 
-        holon.worker.reports.Leases = Noted  # type: ignore[misc]
+        holon.worker.reports.Leases = Noted  # type: ignore[attr-defined]
 
     def _watch_stops(self) -> None:
         stopped, note, dice, attempts = Runner.stopped, self._notes.write, self._dice, self._attempts
@@ -114,7 +114,7 @@ class Witness:
                 update.result.data.data = orjson.dumps({"token": token(lease.task_id, attempts[lease.lease_id])})
                 _later(dice, lambda: runner._reports._tell(update))
 
-        Runner.stopped = defiant  # type: ignore[method-assign]
+        Runner.stopped = defiant  # type: ignore[method-assign, assignment]
 
 
 def _later(dice: random.Random, say_it: Callable[[], None]) -> None:

@@ -32,7 +32,9 @@ async def test_every_promise_holds_whatever_fails(seed: int, tmp_path: Path, mea
     assert verdict.good, said(plan, verdict)
     assert verdict.faults.total() >= 5
     assert verdict.ends["finished"] >= 30
-    measured(f"{verdict.ends.total()} jobs, {verdict.faults.total()} faults, over {verdict.calm_s:.1f} s after the last")
+    measured(
+        f"{verdict.ends.total()} jobs, {verdict.faults.total()} faults, over {verdict.calm_s:.1f} s after the last"
+    )
 
 
 @pytest.mark.slow
