@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -30,13 +30,15 @@ class Record:
         notes: what workers, clients and chaos itself wrote down, by the file, each in its order.
         jobs: what the nodes tell, by the job's id.
         left: what was left over, as the nodes and the store tell it.
-        clocks: for each start of a node, its time and the true one, in epoch milliseconds.
+        clocks: for each start of a node whose time is the store's, that and the true time, in epoch milliseconds.
+        slack_s: how far the nodes may be apart in what they take for the store's time, in seconds.
     """
 
     notes: dict[str, list[Note]]
     jobs: dict[str, Told]
     left: Sequence[str] = ()
-    clocks: Sequence[tuple[int, int]] = field(default=())
+    clocks: Sequence[tuple[int, int]] = ()
+    slack_s: float = 0.0
 
     def of(self, *whats: str) -> Iterator[Note]:
         """The notes of some kinds, of all who wrote them."""

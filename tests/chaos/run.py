@@ -27,6 +27,7 @@ from tests.chaos.services import Service, service_of
 from tests.chaos.story import shortest
 
 CALM_S = 90.0
+SLACK_S = 0.1
 LOOK_S = 0.3
 SETTINGS = {
     "API_PORT": "0",
@@ -147,7 +148,9 @@ class Chaos:
             jobs = await self._calm(targets)
             lives = (*targets.nodes, *targets.workers, *targets.clients)
         wrong = [*self._seen.wrong, *(line for life in lives for line in (*life.wrong, *life.errors()[:5]))]
-        record = Record(read_notes(self._folder), jobs, [*self._seen.left, *service.left()], self._seen.clocks)
+        left = [*self._seen.left, *service.left()]
+        clocks, slack_s = ((), SLACK_S) if service.own_time else (self._seen.clocks, 0.0)
+        record = Record(read_notes(self._folder), jobs, left, clocks, slack_s)
         broken = check(record)
         ends = Counter(_end(told) for told in jobs.values())
         seen = Counter(note.what for notes in record.notes.values() for note in notes)

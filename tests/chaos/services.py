@@ -25,10 +25,12 @@ class Service(Protocol):
 
     Attributes:
         most_nodes: how many nodes may share it.
+        own_time: whether its time is its server's, which nodes know to a few milliseconds, and not its one node's.
         links: what lies between it and each node.
     """
 
     most_nodes: int
+    own_time: bool
     links: list[Link]
 
     async def __aenter__(self) -> Self: ...
@@ -58,6 +60,7 @@ class SqliteFile:
     """A file of one node: no server, and nothing that fails by itself."""
 
     most_nodes = 1
+    own_time = False
 
     def __init__(self, path: Path, options: str = "") -> None:
         self._path = path
@@ -99,6 +102,8 @@ class SqliteFile:
 
 class RedisServer:
     """A Redis server with an append-only file, and a link to it for each node."""
+
+    own_time = True
 
     def __init__(self, folder: Path, nodes: int) -> None:
         self.most_nodes = nodes
