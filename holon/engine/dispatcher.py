@@ -45,6 +45,7 @@ class Session:
         self.leases: dict[str, Offer] = {}
         self.accepted: set[str] = set()
         self.instance_id = ""
+        self.moved_to = ""
         self.promised = 0
         self.taking = True
         self.fits: set[str] = set()

@@ -89,9 +89,12 @@ class Workers:
         self._telemetry = telemetry
         self._fleet = fleet
         self._draining = False
+        # By the session that replaced it, one of the same process whose stream is still open.
+        self._moved: dict[str, Session] = {}
 
     def __repr__(self) -> str:
-        return f"Workers(sessions={len(list(self._dispatcher.sessions))}, draining={self._draining})"
+        sessions = len(list(self._dispatcher.sessions))
+        return f"Workers(sessions={sessions}, moved={len(self._moved)}, draining={self._draining})"
 
     async def join(self, joining: Joining, connection: WorkerConnection) -> Member:
         """Open a session. An older one of the same worker is told to go away, for good.
@@ -112,14 +115,14 @@ class Workers:
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:
-            self._replace(opened.replaced, joining.instance_id)
+            self._replace(opened.replaced, session)
         self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog)
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:
             self._dispatcher.look()
         return Member(session, opened, outputs, kept)
 
-    def _replace(self, session_id: str, instance_id: str) -> None:
+    def _replace(self, session_id: str, newer: Session) -> None:
         """The older session has nothing any more. A process that moved here half-closes it by itself."""
         older = self._dispatcher.session(session_id)
         if older is None:
@@ -127,7 +130,10 @@ class Workers:
         self._dispatcher.remove(older)
         older.leases.clear()
         older.accepted.clear()
-        if not instance_id or older.instance_id != instance_id:
+        if newer.instance_id and older.instance_id == newer.instance_id:
+            older.moved_to = newer.session_id
+            self._moved[newer.session_id] = older
+        else:
             older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
 
     async def _learn(self, skills: Sequence[Skill], held: ExitStack) -> tuple[list[Offering], dict[str, str]]:
@@ -222,6 +228,10 @@ class Workers:
         member.held.close()
         self._fleet.left(session)
         self._dispatcher.remove(session)
+        self._moved.pop(session.moved_to, None)
+        if (older := self._moved.pop(session.session_id, None)) is not None:
+            # Its Hello was late, and the worker had given it up for the older stream, which it still serves.
+            older.connection.go_away("ROTATE", "a newer stream of this worker has ended; open another", 0)
         try:
             await self._store.close_session(session.worker_id, session.session_id)
         except StoreUnavailable as error:

@@ -48,7 +48,7 @@ Fault: TypeAlias = tuple[str, Act]
 KINDS = {
     "node killed": 2, "node stopped": 1, "node paused": 1, "clock moved": 1,
     "worker killed": 2, "worker stopped": 1, "worker paused": 2, "client killed": 1,
-    "link cut": 2, "link slow": 1, "link half-open": 1, "replies cut": 2,
+    "link cut": 2, "link slow": 1, "link half-open": 1, "connections held": 1, "replies cut": 2,
     "store crashed": 2, "store paused": 1,
 }  # fmt: skip
 
@@ -86,6 +86,7 @@ class Faults:
             "link cut": self._link_cut,
             "link slow": self._link_slow,
             "link half-open": self._link_frozen,
+            "connections held": self._link_held,
             "replies cut": self._link_deaf,
             "store crashed": self._service_crashed,
             "store paused": self._service_paused,
@@ -162,6 +163,11 @@ class Faults:
     def _link_frozen(self) -> Fault:
         link = self._link()
         return self._for_a_while(link, link.freeze, cut=self._dice.random() < 0.5)
+
+    def _link_held(self) -> Fault:
+        """What is on its way arrives late, after what was sent on newer connections."""
+        link = self._link()
+        return self._for_a_while(link, link.hold, cut=False)
 
     def _link_deaf(self) -> Fault:
         """Requests go through, their replies do not, and then the connection is cut."""

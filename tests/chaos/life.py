@@ -120,8 +120,15 @@ class Life:
             self._watch.cancel()
         with suppress(ProcessLookupError):
             os.kill(child.pid, number)
-        await child.__aexit__(None, None, None)
-        return await child.ended()
+        try:
+            await child.__aexit__(None, None, None)
+        except asyncio.CancelledError:
+            # The next one is not to meet it.
+            os.kill(child.pid, signal.SIGKILL)
+            raise
+        finally:
+            code = await child.ended()
+        return code
 
     async def _notice(self, child: Child) -> None:
         """A process that ends by itself is a fault of its own; it is started again all the same."""

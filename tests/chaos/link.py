@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
@@ -28,9 +29,9 @@ class Link:
         self.delay = 0.0
         self.deaf = False
         self._upstream = upstream
-        self._flows = asyncio.Event()
-        self._flows.set()
-        self._open: set[asyncio.StreamWriter] = set()
+        self._frozen = False
+        # Whether each connection carries anything now, by its ends.
+        self._open: dict[tuple[asyncio.StreamWriter, asyncio.StreamWriter], asyncio.Event] = {}
         self._server: asyncio.Server
 
     def __repr__(self) -> str:
@@ -59,17 +60,24 @@ class Link:
 
     def cut(self) -> None:
         """End every connection at once, without a word."""
-        for writer in self._open:
-            writer.transport.abort()
+        for end in chain(*self._open):
+            end.transport.abort()
 
     def freeze(self) -> None:
         """Carry nothing, and close nothing, until `heal`: neither side learns even that the other has gone."""
-        self._flows.clear()
+        self._frozen = True
+        self.hold()
+
+    def hold(self) -> None:
+        """The same for the connections that there are; those that are opened meanwhile are carried."""
+        for flows in self._open.values():
+            flows.clear()
 
     def heal(self) -> None:
         """Carry everything as it comes."""
-        self.delay, self.deaf = 0.0, False
-        self._flows.set()
+        self.delay, self.deaf, self._frozen = 0.0, False, False
+        for flows in self._open.values():
+            flows.set()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = self._upstream()
@@ -86,30 +94,34 @@ class Link:
         there: asyncio.StreamReader,
         back: asyncio.StreamWriter,
     ) -> None:
-        ends = {writer, back}
-        self._open |= ends
+        ends, flows = (writer, back), asyncio.Event()
+        if not self._frozen:
+            flows.set()
+        self._open[ends] = flows
         pumps = {
-            asyncio.create_task(self._pump(reader, back)),
-            asyncio.create_task(self._pump(there, writer, back=True)),
+            asyncio.create_task(self._pump(reader, back, flows)),
+            asyncio.create_task(self._pump(there, writer, flows, back=True)),
         }
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._open -= ends
+            del self._open[ends]
             for end in ends:
                 end.transport.abort()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, back: bool = False) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, flows: asyncio.Event, *, back: bool = False
+    ) -> None:
         with suppress(OSError):
             while data := await source.read(CHUNK):
-                await self._flows.wait()
+                await flows.wait()
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 if back and self.deaf:
                     continue
                 sink.write(data)
                 await sink.drain()
-        await self._flows.wait()
+        await flows.wait()

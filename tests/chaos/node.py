@@ -12,6 +12,7 @@ import orjson
 
 from holon.clock import SystemClock
 from holon.config import Config
+from holon.errors import ConfigError
 from holon.node import Node, Ports, run_alone
 from holon.telemetry import set_up_logging
 from tests.bench.control import say
@@ -68,7 +69,11 @@ def run() -> NoReturn:
     # Before anything reads the time.
     wall = WallClock(float(os.environ["CHAOS_SKEW_S"]))
     break_it(os.environ.get("CHAOS_BREAK", ""))
-    run_alone(main(wall))
+    try:
+        run_alone(main(wall))
+    except* ConfigError as errors:
+        # Its store is away: whoever started it sees to that.
+        sys.exit(f"it cannot start: {errors.exceptions}")
     sys.exit(0)
 
 

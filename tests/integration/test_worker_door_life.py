@@ -76,6 +76,30 @@ async def test_a_result_on_the_old_stream_ends_the_lease_that_the_new_one_resume
         assert (await new.offer()).job_id == job_id
 
 
+async def test_i6_a_late_hello_that_its_worker_gave_up_leaves_no_stream_without_offers() -> None:
+    async with a_node() as node:
+        serving = await node.worker("w1", instance_id="a")
+        late = await node.worker("w1", instance_id="a")
+        late.call.cancel()
+        going = await serving.expect("go_away")
+        assert (going.reason, going.time_left.seconds) == ("ROTATE", 0)
+        again = await node.worker("w1", instance_id="a")
+        job_id = await node.create(n=1)
+        assert (await again.offer()).job_id == job_id
+
+
+async def test_a_process_that_moved_and_left_its_older_stream_is_not_sent_away() -> None:
+    async with a_node() as node:
+        older = await node.worker("w1", instance_id="a")
+        newer = await node.worker("w1", instance_id="a")
+        await older.call.done_writing()
+        while await older.call.read() is not grpc.aio.EOF:
+            pass
+        await node.until(lambda: "moved=0" in repr(node.engine.workers))
+        newer.call.cancel()
+        await node.until(lambda: "sessions=0, moved=0" in repr(node.engine.workers))
+
+
 async def test_the_newest_session_of_a_worker_wins_and_the_older_one_is_sent_away_for_good() -> None:
     async with a_node() as node:
         first = await node.worker("w1")
