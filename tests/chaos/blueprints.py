@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from holon import Blueprint
@@ -16,8 +17,9 @@ one = Blueprint("one", api_version="v1", api_endpoint="/one")
 chain = Blueprint("chain", api_version="v1", api_endpoint="/chain")
 fan = Blueprint("fan", api_version="v1", api_endpoint="/fan")
 alone = Blueprint("alone", api_version="v1", api_endpoint="/alone")
+think = Blueprint("think", api_version="v1", api_endpoint="/think")
 lost = Blueprint(LOST, api_version="v1", api_endpoint="/lost")
-ALL = (one, chain, fan, alone, lost)
+ALL = (one, chain, fan, alone, think, lost)
 
 
 def _work(n: int, seconds: float) -> dict[str, Any]:
@@ -94,6 +96,28 @@ async def begin(actions: ActionFactory) -> None:
 async def arrived(n: int) -> dict[str, Any]:
     """Its number."""
     return {"n": n, "tokens": []}
+
+
+@think.handler(is_start=True)
+async def ponder(seconds: float, state_history: dict[str, Any], actions: ActionFactory) -> None:
+    """A handler that may be cut short, and then runs again."""
+    await asyncio.sleep(seconds)
+    state_history["thoughts"] = 1
+    actions.go_to("doubt")
+
+
+@think.handler
+async def doubt(seconds: float, thoughts: int, state_history: dict[str, Any], actions: ActionFactory) -> None:
+    """Another, which waits for nobody else."""
+    await asyncio.sleep(seconds)
+    state_history["thoughts"] = thoughts + 1
+    actions.go_to("known")
+
+
+@think.handler(is_end=True)
+async def known(n: int, thoughts: int) -> dict[str, Any]:
+    """How often it was thought about, as far as it counts."""
+    return {"n": n, "tokens": [], "thoughts": thoughts}
 
 
 @lost.handler(is_start=True)

@@ -14,7 +14,8 @@ from tests.chaos.record import Record, finished
 COMMITTED = "COMMITTED"
 # How a job may end through no fault of the node's: its workers were lost, or a clock was moved past its time.
 BAD_LUCK = frozenset({"WORKER_LOST", "TIMEOUT_ERROR", "HANDLER_CRASHED"})
-TASKS = {"one": 1, "chain": 3, "fan": BRANCHES, "alone": 0}
+THOUGHTS = 2
+TASKS = {"one": 1, "chain": 3, "fan": BRANCHES, "alone": 0, "think": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,8 @@ def results_are_those_of_the_history(record: Record) -> Iterator[Broken]:
         tokens = told.job.result["tokens"]
         if sorted(tokens) != sorted(right):
             yield Broken("I3", job_id, f"it ended with {sorted(tokens)}, and its history has {sorted(right)}")
+        if told.job.result.get("thoughts", THOUGHTS) != THOUGHTS:
+            yield Broken("I2", job_id, f"its handlers counted {told.job.result['thoughts']} steps")
         if len(ends) != TASKS[told.job.blueprint_name]:
             yield Broken("I2", job_id, f"a job {told.job.blueprint_name} has ends of {len(ends)} tasks")
 

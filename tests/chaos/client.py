@@ -20,8 +20,8 @@ from tests.chaos.notes import Notebook, read
 PATIENCE_S = 2.0
 AGAIN_S = 0.3
 AWAY = (Unavailable, Unreachable, ResourceExhausted)
-BLUEPRINTS = ("one", "chain", "fan", "alone", "lost")
-WEIGHTS = (10, 4, 2, 2, 1)
+BLUEPRINTS = ("one", "chain", "fan", "alone", "think", "lost")
+WEIGHTS = (10, 4, 2, 2, 2, 1)
 # A task's time, in seconds: most are short, some outlast a lease.
 SHORTEST_S, LONGEST_S = 0.02, 0.4
 LONG_S = 4.0
