@@ -37,7 +37,7 @@ class Targets:
     workers: Sequence[Life]
     clients: Sequence[Life]
     links: Sequence[Link]
-    service: Service
+    services: Sequence[Service]
     skews: dict[str, float] = field(default_factory=dict)
 
 
@@ -49,7 +49,7 @@ KINDS = {
     "node killed": 2, "node stopped": 1, "node paused": 1, "clock moved": 1,
     "worker killed": 2, "worker stopped": 1, "worker paused": 2, "client killed": 1,
     "link cut": 2, "link slow": 1, "link half-open": 1, "connections held": 1, "replies cut": 2,
-    "store crashed": 2, "store paused": 1,
+    "service crashed": 2, "service paused": 1,
 }  # fmt: skip
 
 
@@ -88,12 +88,14 @@ class Faults:
             "link half-open": self._link_frozen,
             "connections held": self._link_held,
             "replies cut": self._link_deaf,
-            "store crashed": self._service_crashed,
-            "store paused": self._service_paused,
+            "service crashed": self._service_crashed,
+            "service paused": self._service_paused,
         }
         here = {kind: weight for kind, weight in KINDS.items() if kind in (only or KINDS)}
-        if not targets.service.links:
-            here = {kind: weight for kind, weight in here.items() if not kind.startswith("store")}
+        self._failing = [service for service in targets.services if service.fails]
+        if not self._failing:
+            here = {kind: weight for kind, weight in here.items() if not kind.startswith("service")}
+        self._links = [*targets.links, *(link for service in targets.services for link in service.links)]
         self._kinds = [(kind, makers[kind]) for kind, weight in here.items() for _ in range(weight)]
 
     async def run(self) -> None:
@@ -193,14 +195,14 @@ class Faults:
         return link.name, act
 
     def _link(self) -> Link:
-        return self._dice.choice([*self._targets.links, *self._targets.service.links])
+        return self._dice.choice(self._links)
 
-    # The store -------------------------------------------------------------------------------------------------------
+    # What the nodes keep their jobs in -------------------------------------------------------------------------------
 
     def _service_crashed(self) -> Fault:
-        seconds = self._dice.random() * AWAY_S
-        return "store", lambda: self._targets.service.crash(seconds)
+        service, seconds = self._dice.choice(self._failing), self._dice.random() * AWAY_S
+        return service.name, lambda: service.crash(seconds)
 
     def _service_paused(self) -> Fault:
-        seconds = self._dice.random() * LONGEST_S
-        return "store", lambda: self._targets.service.pause(seconds)
+        service, seconds = self._dice.choice(self._failing), self._dice.random() * LONGEST_S
+        return service.name, lambda: service.pause(seconds)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +137,12 @@ class Chaos:
 
     async def run(self) -> Verdict:
         """Run it; raises BenchError when it cannot be made."""
-        service = service_of(self._plan.storage, self._folder, self._plan.nodes)
+        services = [service_of(self._plan.storage, self._folder, self._plan.nodes)]
         faults: Counter[str] = Counter()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(service)
-            targets = await self._everybody(stack, service)
+            for service in services:
+                await stack.enter_async_context(service)
+            targets = await self._everybody(stack, services)
             for life in (*targets.nodes, *targets.workers, *targets.clients):
                 stack.push_async_callback(life.kill)
                 await life.start()
@@ -148,8 +150,9 @@ class Chaos:
             jobs = await self._calm(targets)
             lives = (*targets.nodes, *targets.workers, *targets.clients)
         wrong = [*self._seen.wrong, *(line for life in lives for line in (*life.wrong, *life.errors()[:5]))]
-        left = [*self._seen.left, *service.left()]
-        clocks, slack_s = ((), SLACK_S) if service.own_time else (self._seen.clocks, 0.0)
+        left = [*self._seen.left, *(what for service in services for what in service.left())]
+        own_time = any(service.own_time for service in services)
+        clocks, slack_s = ((), SLACK_S) if own_time else (self._seen.clocks, 0.0)
         record = Record(read_notes(self._folder), jobs, left, clocks, slack_s)
         broken = check(record)
         ends = Counter(_end(told) for told in jobs.values())
@@ -200,10 +203,10 @@ class Chaos:
 
     # Everybody -------------------------------------------------------------------------------------------------------
 
-    async def _everybody(self, stack: AsyncExitStack, service: Service) -> Targets:
+    async def _everybody(self, stack: AsyncExitStack, services: Sequence[Service]) -> Targets:
         """All that there is, not started yet, and the links between them."""
         plan = self._plan
-        nodes = [self._node(number, service) for number in range(plan.nodes)]
+        nodes = [self._node(number, services) for number in range(plan.nodes)]
         links: list[Link] = []
 
         async def linked(name: str, door: str) -> str:
@@ -216,17 +219,16 @@ class Chaos:
 
         workers = [self._worker(name, await linked(name, "worker")) for name in _names("worker", plan.workers)]
         clients = [self._teller(name, await linked(name, "client")) for name in _names("client", plan.clients)]
-        return Targets(nodes, workers, clients, links, service, self._skews)
+        return Targets(nodes, workers, clients, links, services, self._skews)
 
-    def _node(self, number: int, service: Service) -> Life:
+    def _node(self, number: int, services: Sequence[Service]) -> Life:
         name = f"node-{number}"
 
         def settings() -> dict[str, str]:
             return environment(
-                SETTINGS,
+                SETTINGS | dict(chain(*(service.settings(number).items() for service in services))),
                 CLIENT_TOKEN=self._token,
                 INSTANCE_ID=name,
-                STORAGE_URI=service.uri(number),
                 TLS_CA_PATH=self._ca,
                 TLS_CERT_PATH=self._server.certificate,
                 TLS_KEY_PATH=self._server.key,

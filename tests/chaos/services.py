@@ -1,4 +1,4 @@
-"""Chaos: where the nodes keep their jobs, and what of it can fail by itself."""
+"""Chaos: what the nodes keep their jobs in, and what of it can fail by itself."""
 
 from __future__ import annotations
 
@@ -21,15 +21,19 @@ _ANSWERS_S = 20.0
 
 
 class Service(Protocol):
-    """A store's server while it is entered, or none.
+    """What nodes keep something in, while it is entered.
 
     Attributes:
+        name: for people.
         most_nodes: how many nodes may share it.
+        fails: whether it is a process of its own, which can crash and stand still.
         own_time: whether its time is its server's, which nodes know to a few milliseconds, and not its one node's.
         links: what lies between it and each node.
     """
 
+    name: str
     most_nodes: int
+    fails: bool
     own_time: bool
     links: list[Link]
 
@@ -39,8 +43,8 @@ class Service(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def uri(self, node: int) -> str:
-        """The STORAGE_URI of a node."""
+    def settings(self, node: int) -> dict[str, str]:
+        """The settings by which a node uses it."""
         ...
 
     async def crash(self, seconds: float) -> None:
@@ -59,7 +63,9 @@ class Service(Protocol):
 class SqliteFile:
     """A file of one node: no server, and nothing that fails by itself."""
 
+    name = "sqlite"
     most_nodes = 1
+    fails = False
     own_time = False
 
     def __init__(self, path: Path, options: str = "") -> None:
@@ -75,8 +81,8 @@ class SqliteFile:
     ) -> None:
         pass
 
-    def uri(self, node: int) -> str:
-        return f"sqlite:///{self._path}{self._options}"
+    def settings(self, node: int) -> dict[str, str]:
+        return {"STORAGE_URI": f"sqlite:///{self._path}{self._options}"}
 
     async def crash(self, seconds: float) -> None:
         raise BenchError("a file has no server")
@@ -103,6 +109,8 @@ class SqliteFile:
 class RedisServer:
     """A Redis server with an append-only file, and a link to it for each node."""
 
+    name = "redis"
+    fails = True
     own_time = True
 
     def __init__(self, folder: Path, nodes: int) -> None:
@@ -127,8 +135,8 @@ class RedisServer:
         await self._nodes.aclose()
         await self._kill()
 
-    def uri(self, node: int) -> str:
-        return f"redis://127.0.0.1:{self.links[node].port}"
+    def settings(self, node: int) -> dict[str, str]:
+        return {"STORAGE_URI": f"redis://127.0.0.1:{self.links[node].port}"}
 
     async def crash(self, seconds: float) -> None:
         await self._kill()
