@@ -174,6 +174,8 @@ class Chaos:
 
     async def _calm(self, targets: Targets) -> dict[str, Told]:
         """Everybody is there and nothing fails: every job ends. Then all leave, and nothing is left."""
+        for service in targets.services:
+            await service.mend()
         began = time.monotonic()
         for life in (*targets.nodes, *targets.workers, *targets.clients):
             if not life.facts:

@@ -55,6 +55,10 @@ class Service(Protocol):
         """Stop its process for a while."""
         ...
 
+    async def mend(self) -> None:
+        """See to it that it runs, wherever a fault was broken off."""
+        ...
+
     def left(self) -> list[str]:
         """What is still in it that must not be, once every job is over and every node has gone."""
         ...
@@ -90,6 +94,9 @@ class SqliteFile:
     async def pause(self, seconds: float) -> None:
         raise BenchError("a file has no server")
 
+    async def mend(self) -> None:
+        pass
+
     def left(self) -> list[str]:
         questions = {
             "jobs are not over": "SELECT count(*) FROM jobs WHERE finished_at = 0",
@@ -124,7 +131,7 @@ class RedisServer:
             self._port: int = probe.getsockname()[1]
 
     async def __aenter__(self) -> Self:
-        await self._start()
+        await self.mend()
         for link in self.links:
             await self._nodes.enter_async_context(link)
         return self
@@ -141,7 +148,7 @@ class RedisServer:
     async def crash(self, seconds: float) -> None:
         await self._kill()
         await asyncio.sleep(seconds)
-        await self._start()
+        await self.mend()
 
     async def pause(self, seconds: float) -> None:
         if self._process is None:
@@ -152,6 +159,13 @@ class RedisServer:
         finally:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGCONT)
+
+    async def mend(self) -> None:
+        async with asyncio.timeout(_ANSWERS_S):
+            while not await self._answers():
+                if self._process is None or self._process.returncode is not None:
+                    await self._start()
+                await asyncio.sleep(0.05)
 
     def left(self) -> list[str]:
         # What it must not hold is told by the nodes' own counts: its keys are the store's own affair.
@@ -168,9 +182,6 @@ class RedisServer:
                 program, "--port", str(self._port), "--bind", "127.0.0.1", *files, *policy,
                 stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        async with asyncio.timeout(_ANSWERS_S):
-            while not await self._answers():  # noqa: ASYNC110  it looks from outside
-                await asyncio.sleep(0.05)
 
     async def _answers(self) -> bool:
         try:
