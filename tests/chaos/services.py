@@ -175,7 +175,8 @@ class RedisServer:
         program = shutil.which("redis-server")
         if program is None:
             raise BenchError("there is no redis-server here; install one (apt-get install redis-server)")
-        files = ("--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
+        # With everysec it holds writes back while its disk is busy, and a `kill -9` loses what it has acknowledged.
+        files = ("--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "always", "--save", "")
         policy = ("--maxmemory-policy", "noeviction")
         with (self._folder / "redis.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
