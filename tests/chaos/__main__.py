@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -28,6 +29,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3, help="how many work (3)")
     parser.add_argument("--keep", type=Path, help="a new folder for the notes, logs and files, which stay")
     given = parser.parse_args()
+    # Whoever ends it ends its processes too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(given.minutes * 60, given.seed, given.storage, given.nodes, given.workers)
     try:
         if given.keep is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -125,7 +125,7 @@ class RedisServer:
         self.links = [Link(f"node-{number}->redis", lambda: self._port) for number in range(nodes)]
         self._folder = folder
         self._nodes = AsyncExitStack()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         with closing(socket.socket()) as probe:
             probe.bind(("127.0.0.1", 0))
             self._port: int = probe.getsockname()[1]
@@ -140,13 +140,13 @@ class RedisServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._nodes.aclose()
-        await self._kill()
+        self._kill()
 
     def settings(self, node: int) -> dict[str, str]:
         return {"STORAGE_URI": f"redis://127.0.0.1:{self.links[node].port}"}
 
     async def crash(self, seconds: float) -> None:
-        await self._kill()
+        self._kill()
         await asyncio.sleep(seconds)
         await self.mend()
 
@@ -163,15 +163,15 @@ class RedisServer:
     async def mend(self) -> None:
         async with asyncio.timeout(_ANSWERS_S):
             while not await self._answers():
-                if self._process is None or self._process.returncode is not None:
-                    await self._start()
+                if self._process is None or self._process.poll() is not None:
+                    self._start()
                 await asyncio.sleep(0.05)
 
     def left(self) -> list[str]:
         # What it must not hold is told by the nodes' own counts: its keys are the store's own affair.
         return []
 
-    async def _start(self) -> None:
+    def _start(self) -> None:
         program = shutil.which("redis-server")
         if program is None:
             raise BenchError("there is no redis-server here; install one (apt-get install redis-server)")
@@ -179,9 +179,10 @@ class RedisServer:
         files = ("--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "always", "--save", "")
         policy = ("--maxmemory-policy", "noeviction")
         with (self._folder / "redis.log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                program, "--port", str(self._port), "--bind", "127.0.0.1", *files, *policy,
-                stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+            # At once: a cancel must not leave a server that nobody knows.
+            self._process = subprocess.Popen(
+                [program, "--port", str(self._port), "--bind", "127.0.0.1", *files, *policy],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
     async def _answers(self) -> bool:
@@ -194,11 +195,10 @@ class RedisServer:
         writer.close()
         return answer.startswith(b"+PONG")
 
-    async def _kill(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            os.kill(process.pid, signal.SIGKILL)
-            await process.wait()
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
 
 def service_of(uri: str, folder: Path, nodes: int) -> Service:
