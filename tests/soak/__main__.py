@@ -13,6 +13,8 @@ from tests.soak.run import Outcome, Soak
 
 # Memory is flat when, after the warm-up, it grows by less than this: a leak of half a KiB a job would be more.
 MOST_KIB_PER_MINUTE = 256.0
+# gRPC's own pool of threads grows with what there is to do, by one or two; each session that leaked would be one more.
+MOST_MORE_FILES = 4
 # Shorter ones say nothing of memory.
 TELLING_S = 240.0
 
@@ -33,8 +35,8 @@ def main() -> int:
 def found(outcome: Outcome) -> list[str]:
     """What the figures say is wrong."""
     wrong = []
-    if outcome.after.files > outcome.before.files:
-        wrong.append(f"{outcome.after.files - outcome.before.files} files stay open")
+    if (more := outcome.after.files - outcome.before.files) > MOST_MORE_FILES:
+        wrong.append(f"{more} files stay open")
     if outcome.seconds >= TELLING_S and min(outcome.growth.per_minute, outcome.growth.lately) > MOST_KIB_PER_MINUTE:
         wrong.append(f"memory grows by {outcome.growth.per_minute:.0f} KiB a minute")
     return wrong
