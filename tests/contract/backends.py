@@ -10,6 +10,7 @@ from typing import Protocol
 
 from holon.clock import Clock
 from holon.ports import Storage, StoreSettings
+from tests.redis_server import RedisServer
 
 
 class Backend(Protocol):
@@ -61,6 +62,36 @@ class Sqlite:
         return copy
 
 
-_CHOSEN = os.environ.get("HOLON_TEST_STORAGE", "memory,sqlite").split(",")
-BACKENDS: tuple[Backend, ...] = tuple(one for one in (Memory(), Sqlite()) if one.name in _CHOSEN)
+class Redis:
+    """The store in Redis: each place is a database of its own, on one server for all tests."""
+
+    name = "redis"
+    durable = True
+
+    def __init__(self) -> None:
+        self._server: RedisServer | None = None
+        self._databases: dict[Path, int] = {}
+
+    def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+        from holon.storage.redis import RedisStorage
+
+        if self._server is None:
+            self._server = RedisServer()
+        database = self._databases.setdefault(place, self._server.database())
+        return RedisStorage(self._server.uri(database), settings, clock)
+
+    def killed(self, place: Path) -> Path:
+        # The server lives on; what is left of the node is what is there.
+        return place
+
+    def close(self) -> None:
+        """Stop the server."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+REDIS = Redis()
+_CHOSEN = os.environ.get("HOLON_TEST_STORAGE", "memory,sqlite,redis").split(",")
+BACKENDS: tuple[Backend, ...] = tuple(one for one in (Memory(), Sqlite(), REDIS) if one.name in _CHOSEN)
 DURABLE = tuple(one for one in BACKENDS if one.durable)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contract.backends import BACKENDS, DURABLE, Backend
+from tests.contract.backends import BACKENDS, DURABLE, REDIS, Backend
 from tests.contract.world import Factory, World
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers() -> Iterator[None]:
+    yield
+    REDIS.close()
 
 
 async def _factory(backend: Backend, place: Path) -> AsyncIterator[Factory]:

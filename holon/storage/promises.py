@@ -1,0 +1,44 @@
+"""Replies that a cancel does not lose: what a call hands over reaches its caller, who is cancelled where it next waits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+T = TypeVar("T")
+
+
+class Promise(asyncio.Future[T]):
+    """A reply to come. Whoever waits for it waits until it is there: a cancel of theirs comes after it."""
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  as any future takes it
+        return False
+
+
+class Promises:
+    """The cancels that are still to come. For one event loop."""
+
+    def __init__(self) -> None:
+        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+    async def cancel_first(self) -> None:
+        """If the caller is still to be cancelled, this is where: else one call after another could put it off."""
+        if not self._cancelled:
+            return
+        task = asyncio.current_task()
+        if task is not None and task in self._cancelled:
+            self._cancelled.discard(task)
+            await asyncio.sleep(0)
+
+    async def kept(self, promise: Promise[T]) -> T:
+        """The reply; a caller that was cancelled meanwhile is cancelled again where it waits next."""
+        try:
+            return await promise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+                task.cancel()
+                self._cancelled.add(task)
+            return promise.result()

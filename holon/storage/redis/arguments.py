@@ -1,0 +1,178 @@
+"""What scripts are called with: everything flat, in the order in which they read it; nothing is an empty text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TypeAlias
+
+from holon.domain.events import CancelRequested, InboxEvent
+from holon.domain.machine import succeeded
+from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Result, Seat, Step, StoreSettings, Touch
+from holon.storage.records import encode_event, encode_history, encode_need, encode_outcome, encode_state
+
+Argument: TypeAlias = str | bytes | int | float
+Arguments: TypeAlias = list[Argument]
+
+_need = lru_cache(maxsize=4096)(encode_need)
+
+
+def settings_text(settings: StoreSettings) -> str:
+    """The durations and limits that scripts go by."""
+    return " ".join(
+        map(
+            str,
+            (
+                settings.claim,
+                settings.lease,
+                settings.offer,
+                settings.max_inbox,
+                settings.max_losses,
+                settings.max_fan_in_bytes,
+            ),
+        )
+    )
+
+
+def _maybe(number: int | float | None) -> Argument:
+    return "" if number is None else number
+
+
+def _flag(value: object) -> str:
+    return "1" if value else ""
+
+
+def seats_arguments(seats: Sequence[Seat]) -> Arguments:
+    """Room at workers' sessions."""
+    arguments: Arguments = [len(seats)]
+    for seat in seats:
+        arguments += (seat.worker_id, seat.session_id, seat.n, " ".join(seat.keys), " ".join(seat.only))
+    return arguments
+
+
+def _task(task: NewTask) -> Arguments:
+    retry = task.retry
+    return [
+        task.id,
+        task.need.key,
+        _need(task.need),
+        task.params,
+        task.priority,
+        task.execution_timeout,
+        _maybe(task.dispatch_timeout),
+        _maybe(task.result_timeout),
+        retry.max_retries,
+        retry.first_ms,
+        retry.longest_ms,
+        task.trace,
+    ]
+
+
+def _tasks(tasks: Iterable[NewTask]) -> Arguments:
+    arguments: Arguments = []
+    for task in tasks:
+        arguments += _task(task)
+    return arguments
+
+
+def _fan_out(fan: NewFanOut) -> Arguments:
+    arguments: Arguments = [fan.total, int(fan.fail_fast), len(fan.rest)]
+    for chunk in fan.rest:
+        tasks = _tasks(chunk)
+        arguments += (len(tasks), *tasks)
+    return arguments
+
+
+def step_arguments(step: Step, limit: int, before: NewJob | None = None) -> Arguments:
+    """A step; `before` is the new job whose history its own goes after. Raises as `encode_state`."""
+    job = step.job
+    history = step.history if before is None else (*before.history, *step.history)
+    return [
+        job.id,
+        step.claim_id,
+        step.commit_id,
+        job.step,
+        str(job.status),
+        _flag(job.status.terminal),
+        encode_state(job, limit),
+        " ".join(map(str, step.consumed)),
+        len(history),
+        encode_history(history) if history else "",
+        _maybe(step.wake_after),
+        _flag(step.end_tasks),
+        _flag(step.keep),
+        len(step.tasks),
+        *_tasks(step.tasks),
+        *(("1", *_fan_out(step.fan_out)) if step.fan_out is not None else ("",)),
+    ]
+
+
+def new_jobs_arguments(items: Sequence[NewJob], limit: int) -> Arguments:
+    """Jobs to create; raises as `encode_state`."""
+    arguments: Arguments = [len(items)]
+    for item in items:
+        job = item.job
+        arguments += (job.id, job.owner, job.blueprint, str(job.status))
+        arguments += ("1", item.request_id) if item.request_id is not None else ("",)
+        arguments.append(item.request_digest)
+        if item.step is not None:
+            arguments += ("1", *step_arguments(item.step, limit, item))
+        else:
+            history = encode_history(item.history) if item.history else ""
+            arguments += ("", encode_state(job, limit), len(item.history), history)
+    return arguments
+
+
+def event_arguments(event: InboxEvent) -> Arguments:
+    """An event for an inbox."""
+    return [_flag(isinstance(event, CancelRequested)), encode_event(event)]
+
+
+def results_arguments(results: Sequence[Result], limit: int) -> Arguments:
+    """Results of a worker; raises as `encode_state`."""
+    arguments: Arguments = [len(results)]
+    for result in results:
+        outcome = result.outcome
+        error = outcome.error
+        arguments += (result.task_id, result.lease_id, _maybe(result.retry_after), _maybe(result.took))
+        arguments += (
+            outcome.status,
+            _flag(error),
+            error.code if error else "",
+            error.message if error else "",
+            outcome.worker_id,
+            len(outcome.data),
+            _flag(succeeded(outcome)),
+            encode_outcome(outcome),
+        )
+        arguments += ("1", *step_arguments(result.step, limit)) if result.step is not None else ("",)
+    return arguments
+
+
+def opening_arguments(opening: Opening) -> Arguments:
+    """A worker's new session."""
+    arguments: Arguments = [opening.worker_id, opening.session_id, opening.credits, len(opening.resumed)]
+    for pair in opening.resumed:
+        arguments += pair
+    return arguments
+
+
+def _ref(ref: LeaseRef) -> tuple[str, str, str, str]:
+    return ref.worker_id, ref.session_id, ref.task_id, ref.lease_id
+
+
+def touch_arguments(touch: Touch) -> Arguments:
+    """What sessions said."""
+    arguments: Arguments = [len(touch.credits)]
+    for granted in touch.credits:
+        arguments += granted
+    arguments.append(len(touch.accepts) + len(touch.extends))
+    for ref in (*touch.accepts, *touch.extends):
+        arguments += _ref(ref)
+    arguments.append(len(touch.handbacks))
+    for handback in touch.handbacks:
+        arguments += (*_ref(handback.lease), _flag(handback.avoid))
+    arguments.append(len(touch.progress))
+    for progress in touch.progress:
+        arguments += (*_ref(progress.lease), _maybe(progress.percent), progress.message)
+    return arguments

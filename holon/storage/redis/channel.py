@@ -1,0 +1,124 @@
+"""The connection on which nodes wake each other up, and the words that they say. What is said can be lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
+
+from redis.exceptions import RedisError
+
+from holon.errors import StoreUnavailable
+from holon.ports import Hint
+from holon.storage.redis.server import Connection, Server
+
+log = logging.getLogger(__name__)
+
+# Something that was said may have been lost: this often a node looks whether anything waits for it (seconds).
+LOOK_EVERY_S = 1.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 2.0
+
+
+def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
+    """The hint that words say: `r` jobs are ready, `s` a stop is due, `d`TIME a timer, `k`KEY a match key has tasks,
+    `f`JOB-STEP a chunk is to be spawned, `j`JOB a watched job changed; None when they say nothing to this node.
+    """
+    ready = stops = False
+    due: int | None = None
+    keys: set[str] = set()
+    spawns: set[tuple[str, int]] = set()
+    jobs: set[str] = set()
+    for word in text.split():
+        kind, rest = word[0], word[1:]
+        if kind == "r":
+            ready = True
+        elif kind == "s":
+            stops = True
+        elif kind == "d":
+            due = int(rest) if due is None else min(due, int(rest))
+        elif kind == "k":
+            keys.add(rest)
+        elif kind == "f":
+            job_id, _, step = rest.rpartition("-")
+            spawns.add((job_id, int(step)))
+        elif kind == "j" and rest in watched:
+            jobs.add(rest)
+    if not (ready or stops or keys or spawns or jobs or due is not None):
+        return None
+    return Hint(ready, stops, due, frozenset(keys), frozenset(spawns), frozenset(jobs))
+
+
+class Channel:
+    """Listens to what other nodes say.
+
+    Arguments:
+        server: where.
+        names: the channels.
+        heard: called with the words of each message.
+        look: asks the store what waits, for the first time (True) on a connection, and every now and then.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        names: tuple[str, ...],
+        heard: Callable[[str], None],
+        look: Callable[[bool], Awaitable[None]],
+    ) -> None:
+        self._server = server
+        self._names = names
+        self._heard = heard
+        self._look = look
+        self.listening = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Channel({', '.join(self._names)}, {'listening' if self.listening.is_set() else 'away'})"
+
+    async def run(self) -> None:
+        """Listen until cancelled, on one connection after the other."""
+        wait = FIRST_WAIT_S
+        while True:
+            connection: Connection | None = None
+            try:
+                connection = await self._server.connect()
+                await connection.send_command("SUBSCRIBE", *self._names, check_health=False)
+                for _ in self._names:
+                    await connection.read_response()
+                wait = FIRST_WAIT_S
+                self.listening.set()
+                await self._look_around(first=True)
+                await self._listen(connection)
+            except (RedisError, OSError, EOFError) as error:
+                if self.listening.is_set():
+                    log.warning("no word from other nodes: %s", error)
+            finally:
+                self.listening.clear()
+                if connection is not None:
+                    await connection.disconnect(nowait=True)
+            await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311  no secret
+            wait = min(2 * wait, LONGEST_WAIT_S)
+
+    async def _listen(self, connection: Connection) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            looking = tasks.create_task(self._keep_looking(), name="store-look")
+            try:
+                while True:
+                    message = await connection.read_response(timeout=math.inf)
+                    if message[0] == b"message":
+                        self._heard(message[2].decode())
+            finally:
+                looking.cancel()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S * random.uniform(0.75, 1.25))  # noqa: S311  no secret
+            await self._look_around(first=False)
+
+    async def _look_around(self, *, first: bool) -> None:
+        try:
+            await self._look(first)
+        except StoreUnavailable as error:
+            log.debug("cannot look what waits: %s", error.message)

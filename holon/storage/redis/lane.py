@@ -1,0 +1,218 @@
+"""The one connection for calls: those of one tick, and those that came while the last flight was out, go together.
+
+They are carried out in their order. When the connection is lost, the calls that were out are sent again on the next
+one: every script answers a repeat as the first time, or what it handed over is given back by its own deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+
+from holon.errors import StoreUnavailable
+from holon.storage.promises import Promise, Promises
+from holon.storage.redis.server import Connection, ask
+from holon.telemetry.metrics import StoreMetrics
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 10_000
+# New jobs are refused while there is still room for results and cancels.
+MAX_WAITING_TO_CREATE = MAX_WAITING // 2
+# So many calls at most are sent at once.
+MAX_FLIGHT = 256
+# How long a call may wait for a server that is away (seconds): short outages are ridden out.
+RIDE_OUT_S = 5.0
+RIDE_OUT_TO_CREATE_S = 2.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
+RETRY_AFTER_S = 1.0
+# The server says these of itself, and may have got over it, or another have taken its place, by the next time.
+_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+
+
+class Call:
+    """A command that waits for its turn."""
+
+    __slots__ = ("command", "deadline", "handed_over", "promise", "script")
+
+    def __init__(self, command: tuple[Any, ...], script: bytes | None, promise: Promise[Any], deadline: float) -> None:
+        self.command = command
+        self.script = script
+        self.promise = promise
+        self.deadline = deadline
+        self.handed_over = perf_counter()
+
+
+class Lane:
+    """Carries calls to the server.
+
+    Arguments:
+        connect: makes a connection that is ready for calls: the scripts are loaded, the store is there. It raises
+            RedisError or OSError when there is none to be had now, and StoreUnavailable when there never will be.
+        metrics: where calls are counted.
+    """
+
+    def __init__(self, connect: Callable[[], Any], metrics: StoreMetrics) -> None:
+        self._connect = connect
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Call] = deque()
+        self._some = asyncio.Event()
+        self._finished = False
+        self._promises = Promises()
+        self._connection: Connection | None = None
+        self._wait = FIRST_WAIT_S
+        self._error: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"Lane(waiting={len(self._queue)}, {'away' if self._connection is None else 'connected'})"
+
+    @property
+    def waiting(self) -> int:
+        """How many calls were not sent yet."""
+        return len(self._queue)
+
+    async def submit(self, command: tuple[Any, ...], script: bytes | None = None, *, new_work: bool = False) -> Any:
+        """Send a command; answers with its reply. A cancel comes after the reply.
+
+        Arguments:
+            script: the text of the script that the command calls.
+            new_work: whether it only adds work, and is the first to be refused.
+        Raises:
+            StoreUnavailable: the lane is closed, too many calls wait, or the server was away for too long.
+        """
+        await self._promises.cancel_first()
+        if self._finished:
+            raise StoreUnavailable("the store is closed")
+        if len(self._queue) >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
+            self._metrics.failures.add()
+            raise StoreUnavailable(f"the store has {len(self._queue)} calls waiting", retry_after=RETRY_AFTER_S)
+        return await self._promises.kept(self._put(command, script, new_work))
+
+    def send(self, command: tuple[Any, ...], script: bytes | None = None) -> None:
+        """Send a command of whose reply nobody hears."""
+        if not self._finished and len(self._queue) < MAX_WAITING:
+            promise = self._put(command, script, False)
+            promise.add_done_callback(lambda done: done.exception())
+
+    def _put(self, command: tuple[Any, ...], script: bytes | None, new_work: bool) -> Promise[Any]:
+        promise: Promise[Any] = Promise(loop=self._loop)
+        patience = RIDE_OUT_TO_CREATE_S if new_work else RIDE_OUT_S
+        self._queue.append(Call(command, script, promise, self._loop.time() + patience))
+        self._some.set()
+        return promise
+
+    def finish(self) -> None:
+        """Take no more calls; `run` ends when those that it has are done."""
+        self._finished = True
+        self._some.set()
+
+    async def run(self) -> None:
+        """Carry calls until `finish`.
+
+        Raises:
+            StoreUnavailable: what is at the other end is not, or no longer, this store; only a restart mends that.
+        """
+        try:
+            while self._queue or not self._finished:
+                await self._some.wait()
+                self._some.clear()
+                # What else this tick has to say goes along.
+                await asyncio.sleep(0)
+                while self._queue:
+                    await self._fly()
+        except StoreUnavailable as error:
+            self._error = error
+            raise
+        finally:
+            self._finished = True
+            await self._disconnect()
+            while self._queue:
+                self._refuse(self._queue.popleft(), self._error)
+
+    async def _fly(self) -> None:
+        flight = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_FLIGHT))]
+        try:
+            if self._connection is None:
+                self._connection = await self._connect()
+            replies = await self._replies(self._connection, flight)
+        except StoreUnavailable:
+            self._queue.extendleft(reversed(flight))
+            raise
+        except (RedisError, OSError, EOFError) as error:
+            await self._lost(flight, error)
+            return
+        except BaseException:
+            self._queue.extendleft(reversed(flight))
+            raise
+        self._wait = FIRST_WAIT_S
+        now = perf_counter()
+        self._metrics.groups.observe(len(flight))
+        again: list[Call] = []
+        passing: Exception | None = None
+        for call, reply in zip(flight, replies, strict=True):
+            if not isinstance(reply, Exception):
+                self._metrics.calls.observe(now - call.handed_over)
+                call.promise.set_result(reply)
+            elif str(reply).startswith(_PASSING):
+                passing = reply
+                again.append(call)
+            else:
+                self._refuse(call, reply)
+        if passing is not None:
+            await self._lost(again, passing)
+
+    async def _replies(self, connection: Connection, flight: Sequence[Call]) -> list[Any]:
+        replies = await ask(connection, *(call.command for call in flight))
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            # The server was told to forget its scripts. None of these calls were carried out.
+            texts = {flight[at].script for at in unknown}
+            await ask(connection, *(("SCRIPT", "LOAD", text) for text in texts))
+            for at, reply in zip(unknown, await ask(connection, *(flight[at].command for at in unknown)), strict=True):
+                replies[at] = reply
+        return replies
+
+    async def _lost(self, flight: Sequence[Call], error: Exception) -> None:
+        """The server is away: keep what may still wait, and give it a moment."""
+        await self._disconnect()
+        now = self._loop.time()
+        waiting = [*flight, *self._queue]
+        self._queue.clear()
+        for call in waiting:
+            if call.deadline > now:
+                self._queue.append(call)
+            else:
+                self._refuse(call, error)
+        if self._wait == FIRST_WAIT_S:
+            log.warning("the store is away, %d calls wait: %s", len(self._queue), error)
+        pause = self._wait * random.uniform(0.5, 1)  # noqa: S311  no secret
+        self._wait = min(2 * self._wait, LONGEST_WAIT_S)
+        if self._queue:
+            soonest = min(call.deadline for call in self._queue) - now
+            await asyncio.sleep(min(pause, soonest))
+
+    def _refuse(self, call: Call, error: Exception | None) -> None:
+        self._metrics.failures.add()
+        if call.promise.done():
+            return
+        if isinstance(error, OutOfMemoryError):
+            what = f"the store has no room: {error}"
+        elif isinstance(error, ResponseError):
+            log.error("the store refused %s: %s", call.command[0], error)
+            what = f"the store refused the call: {error}"
+        else:
+            what = f"the store cannot be reached: {error}" if error is not None else "the store is closed"
+        call.promise.set_exception(StoreUnavailable(what, retry_after=RETRY_AFTER_S))
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)

@@ -1,0 +1,3 @@
+-- Claim ready jobs.
+
+return done(told_claims(claim(num())))

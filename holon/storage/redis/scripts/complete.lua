@@ -1,0 +1,61 @@
+-- Apply results of one worker, each at most once and only under its task's current lease.
+
+local worker_id = arg()
+local landed = {}
+
+local function read_outcome()
+    return {
+        status = arg(), error = flag(), code = arg(), message = arg(), worker = arg(), size = num(),
+        succeeded = flag(), bytes = arg(),
+    }
+end
+
+local function superseded(row, lease_id, outcome)
+    local reason = why_not(row.ID, row, lease_id)
+    local owner = job(row.job)
+    if owner then
+        tell(owner, 1, 'k', 'S', 't', int(NOW), 'w', worker_id, 'i', row.ID, 'r', reason, 's', outcome.status)
+    end
+    return reason
+end
+
+-- Whether a job still is as it was when a step was decided upon the outcome of its only task.
+local function as_decided_upon(owner, row, step)
+    if row.branch or row.step ~= owner.open_step or row.step ~= owner.step - 1 then return false end
+    if over(owner) or DUE[owner.status] or owner.claim or owner.inbox then return false end
+    return step.n == owner.step + 1
+end
+
+local function verdict(task_id, lease_id, retry_after, took, outcome, step)
+    local row = task(task_id)
+    give_up(worker_id, lease_id)
+    if not row then return why_not(task_id, nil, lease_id) end
+    if row.applied_lease == lease_id and row.applied_worker == worker_id then return '' end
+    local ours = row.lease == lease_id and row.worker == worker_id
+    if not ours or row.place == 'over' or row.place == 'back_off' then return superseded(row, lease_id, outcome) end
+    row.applied_lease, row.applied_worker = lease_id, worker_id
+    local owner = step and not retry_after and job(row.job)
+    if not owner or not as_decided_upon(owner, row, step) then
+        apply(row, outcome, retry_after, took)
+        return ''
+    end
+    close_attempt(row)
+    finished_line(row, owner, outcome, took)
+    end_task(row, outcome)
+    land(owner, step)
+    if DUE[owner.status] then mark_ready(owner) end
+    landed[#landed + 1] = lease_id
+    return ''
+end
+
+local verdicts = {}
+for i = 1, num() do
+    local task_id, lease_id, retry_after, took = arg(), arg(), num(), num()
+    local outcome = read_outcome()
+    local step = flag() and read_step()
+    verdicts[i] = verdict(task_id, lease_id, retry_after, took, outcome, step)
+end
+local want = num()
+read_seats()
+local leased = lease()
+return done({verdicts, landed, leased, told_claims(claim(want))})

@@ -1,0 +1,234 @@
+-- The end of every script that writes: all writes, in one go, and the answer.
+
+local function shown(status, deliveries)
+    return status == 'pending' and (deliveries or 0) > 0 and 'running' or status
+end
+
+-- What a row's fields have become.
+local function write_row(row)
+    local set, gone, names = {}, {}, row.NAMES
+    for i = 1, #names do
+        local name = names[i]
+        local value, was = row[name], row.WAS[name]
+        if value ~= was then
+            if value == nil then
+                gone[#gone + 1] = name
+            else
+                set[#set + 1] = name
+                set[#set + 1] = value
+            end
+        end
+    end
+    if set[1] then write('HSET', row.KEY, unpack(set)) end
+    if gone[1] then write('HDEL', row.KEY, unpack(gone)) end
+    return set[1] or gone[1]
+end
+
+-- Variadic commands take so many of their arguments at a time.
+local function write_many(command, key, items)
+    for from = 1, #items, 4000 do
+        write(command, key, unpack(items, from, math.min(from + 3999, #items)))
+    end
+end
+
+local totals, touched, armed, disarmed, earliest = {}, {}, {}, {}, nil
+local function set_timer(row, kind, was, due)
+    if was == due then return end
+    local member = place(row.n, kind .. row.ID)
+    if not due then
+        disarmed[#disarmed + 1] = member
+        return
+    end
+    armed[#armed + 1] = int(due)
+    armed[#armed + 1] = member
+    earliest = sooner(earliest, due)
+end
+
+local function add_up(name, by) totals[name] = (totals[name] or 0) + by end
+
+local function write_jobs()
+    for _, row in pairs(jobs) do
+        if row then
+            local was = row.WAS
+            if row.FAN then row.fan = fan_text(row.FAN) elseif row.FAN == false then row.fan = nil end
+            set_timer(row, 'j', job_time(was), job_time(row))
+            if write_row(row) or inboxes[row] then touched[row.ID] = true end
+            local before = was.n and not was.finished and shown(was.status, was.deliveries)
+            local after = not row.finished and shown(row.status, row.deliveries)
+            if before ~= after then
+                if before then add_up(before, -1) end
+                if after then add_up(after, 1) end
+            end
+        end
+    end
+    for _, box in pairs(inboxes) do
+        if box.cleared then
+            write('DEL', box.key)
+        else
+            local gone = {}
+            for n in pairs(box.gone) do gone[#gone + 1] = n end
+            if gone[1] then write_many('HDEL', box.key, gone) end
+            for n, event in pairs(box.put) do
+                if not box.gone[n] then write('HSET', box.key, n, event) end
+            end
+        end
+    end
+end
+
+local function write_tasks()
+    for _, row in pairs(tasks) do
+        if row then
+            set_timer(row, 't', task_time(row.WAS), task_time(row))
+            if write_row(row) then touched[row.job] = true end
+        end
+    end
+end
+
+local function write_workers()
+    for _, row in pairs(workers) do
+        if row then
+            local held_key = P .. 'held:' .. row.ID
+            if row.FRESH then write('DEL', held_key) end
+            local set, gone = {}, {}
+            for lease_id in pairs(row.CHANGES) do
+                local task_id = row.HELD[lease_id]
+                if task_id then
+                    set[#set + 1], set[#set + 2] = lease_id, task_id
+                else
+                    gone[#gone + 1] = lease_id
+                end
+            end
+            if gone[1] and not row.FRESH then write_many('HDEL', held_key, gone) end
+            if set[1] then write_many('HSET', held_key, set) end
+            if row.COUNT then add_up('held', row.COUNT - row.FIRST) end
+            if row.GONE then
+                write('DEL', row.KEY, held_key)
+            else
+                write_row(row)
+            end
+            if row.WAS.live and (not row.live or row.WAS.node ~= row.node) then
+                write('SREM', P .. 'sessions:' .. row.WAS.node, row.ID)
+            end
+            if row.live and (not row.WAS.live or row.WAS.node ~= row.node) then
+                write('SADD', P .. 'sessions:' .. row.node, row.ID)
+            end
+        end
+    end
+end
+
+local function write_queues()
+    for key, one in pairs(queues) do
+        local put, gone = {}, {}
+        for member, score in pairs(one.put) do
+            put[#put + 1], put[#put + 2] = real(score), member
+        end
+        for member in pairs(one.gone) do
+            if not one.put[member] then gone[#gone + 1] = member end
+        end
+        if gone[1] and counted[key] > 0 then write_many('ZREM', one.key, gone) end
+        if put[1] then write_many('ZADD', one.key, put) end
+    end
+    for key, was in pairs(counted) do
+        local now = counts[key]
+        if now ~= was then
+            if now == 0 then
+                write('HDEL', P .. 'waiting', key)
+                write('HDEL', P .. 'needs', key)
+            else
+                write('HSET', P .. 'waiting', key, now)
+                if was == 0 then write('HSET', P .. 'needs', key, queues[key].need) end
+            end
+        end
+        if now > 0 and wanted_keys[key] then
+            mine['k' .. key] = true
+            if was == 0 or urgent_keys[key] then all['k' .. key] = true end
+        end
+    end
+end
+
+local function write_stream(one)
+    if one.freed[1] then
+        write('XACK', one.key, GROUP, unpack(one.freed))
+        write('XDEL', one.key, unpack(one.freed))
+    end
+    for _, added in ipairs(one.added) do write('XADD', one.key, added[2], 'j', added[1].ID) end
+    if one.taken > 0 then
+        write('XREADGROUP', 'GROUP', GROUP, NODE, 'COUNT', one.taken, 'STREAMS', one.key, '>')
+        CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = one.name, one.last
+    end
+    if one.stale[1] then
+        write('XACK', one.key, GROUP, unpack(one.stale))
+        write('XDEL', one.key, unpack(one.stale))
+    end
+end
+
+local function joined(set)
+    local found = {}
+    for word in pairs(set) do found[#found + 1] = word end
+    return table.concat(found, ' ')
+end
+
+-- What others are to know of this; a node that wants jobs is told of those that are left.
+local function note_hints()
+    if earliest then
+        local head = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
+        mine['d' .. int(earliest)] = true
+        if not head or earliest < tonumber(head) then all['d' .. int(earliest)] = true end
+    end
+    if left_for_me then mine.r = true end
+    if left then
+        for _, node in ipairs(read('SRANDMEMBER', P .. 'idle', 2)) do
+            if node ~= NODE then
+                tell_node(node, 'r')
+                write('SREM', P .. 'idle', node)
+                break
+            end
+        end
+    end
+    local names = {}
+    for id in pairs(touched) do names[#names + 1] = id end
+    for from = 1, #names, 4000 do
+        local watchers = read('HMGET', P .. 'watched', unpack(names, from, math.min(from + 3999, #names)))
+        for i, found in ipairs(watchers) do
+            for _, node in ipairs(words(found or '')) do tell_node(node, 'j' .. names[from + i - 1]) end
+        end
+    end
+end
+
+local function write_all()
+    local unseen, known = {}, {}
+    for _, one in ipairs(writes) do
+        local key = one[1] == 'XREADGROUP' and one[8] or one[2]
+        if not seen[key] and not known[key] then
+            known[key] = true
+            unseen[#unseen + 1] = key
+        end
+    end
+    for from = 1, #unseen, 4000 do redis.call('EXISTS', unpack(unseen, from, math.min(from + 3999, #unseen))) end
+    -- Before Redis 7 a script is refused for want of memory at its first write, if that one grows.
+    if SHRINKS then redis.call('DEL', P .. 'nothing') end
+    for _, one in ipairs(writes) do redis.call(unpack(one)) end
+end
+
+-- Write it all, and answer; `then_read` adds to the answer what is true after that.
+local function done(answer, then_read)
+    write_jobs()
+    write_tasks()
+    write_workers()
+    write_queues()
+    write_stream(READY)
+    write_stream(SUSPECTS)
+    for name, by in pairs(totals) do
+        if by ~= 0 then write('HINCRBY', P .. 'totals', name, by) end
+    end
+    if disarmed[1] then write_many('ZREM', P .. 'timers', disarmed) end
+    if armed[1] then write_many('ZADD', P .. 'timers', armed) end
+    note_hints()
+    CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = 'number', int(NUMBER)
+    write('HSET', META, unpack(CHANGED))
+    write_all()
+    if next(all) then redis.call('PUBLISH', ID .. ':', joined(all)) end
+    for node, set in pairs(theirs) do redis.call('PUBLISH', ID .. ':' .. node, joined(set)) end
+    if then_read then then_read(answer) end
+    return {NOW, joined(mine), answer}
+end

@@ -1,0 +1,111 @@
+-- How tasks end, and how their jobs learn of it. An outcome is a table: its bytes, and what is read of them here.
+
+-- An outcome that is written here, in the place of a worker's.
+local function failed(code, message, worker_id)
+    return {
+        bytes = table.concat({'!', code, message, worker_id or ''}, '\n'), status = 'failure', code = code,
+        message = message, worker = worker_id or '', size = 0, succeeded = false, error = true,
+    }
+end
+
+local function finished_line(row, owner, outcome, took)
+    if not took and row.attempts then
+        local _, _, offered, leased = last_attempt(row)
+        took = NOW - tonumber(leased == '-' and offered or leased)
+    end
+    local worker_id = outcome.worker ~= '' and outcome.worker or row.worker or ''
+    tell(owner, 1, 'k', 'F', 't', int(NOW), 'd', took and int(took) or '', 'w', worker_id, 'a', int(row.attempt),
+        'i', row.ID, 's', outcome.status, 'n', row.need, 'g', int(row.generation), 'l', row.attempts or '',
+        'c', outcome.error and '1' .. outcome.code or '', 'e', outcome.message)
+end
+
+local function end_task(row, outcome)
+    if row.place == 'queued' then dequeued(row) end
+    if row.place == 'queued' or row.place == 'back_off' then queued_changed(row, -1) end
+    row.place = 'over'
+    row.outcome = outcome.bytes
+    row.params = ''
+end
+
+local function end_open_tasks(row, reason)
+    clear_fan_out(row)
+    local count = row.open_count or 0
+    row.open_count = nil
+    for index = 0, count - 1 do
+        local one = task(row.ID .. '-' .. int(row.open_step) .. '-' .. int(index))
+        if one and one.place ~= 'over' then
+            if one.place == 'queued' then dequeued(one) end
+            stop_holder(one, 'cancelled')
+            one.place = 'over'
+            one.reason = reason
+            one.params = ''
+        end
+    end
+end
+
+local function rounded(x)
+    -- Half to even, as everywhere else.
+    return tonumber(string.format('%.1f', x))
+end
+
+local function count_down(owner, row, outcome)
+    local fan = fan_of(owner)
+    if not fan or fan.step ~= row.step or fan.over == 1 then return end
+    fan.pending = fan.pending - 1
+    fan.progress = fan.progress + 100 - tonumber(row.progress or 0)
+    fan.bytes = fan.bytes + outcome.size
+    owner.progress = rounded(fan.progress / fan.total)
+    if not outcome.succeeded then fan.failed = fan.failed + 1 end
+    local too_large = fan.bytes > MAX_FAN_IN
+    local fail_fast = not outcome.succeeded and fan.fail_fast == 1
+    if fan.pending > 0 and not too_large and not fail_fast then return end
+    if fan.pending > 0 then end_open_tasks(owner, 'job_already_terminated') end
+    fan.over = 1
+    deliver(owner, table.concat({
+        'B', int(fan.step), int(fan.failed), fail_fast and '1' or '0', too_large and '1' or '0'}, ' '))
+end
+
+-- End a task with an outcome, and tell its job: at once, or with the last branch.
+local function task_over(row, outcome, took)
+    local owner = job(row.job)
+    end_task(row, outcome)
+    if not owner or over(owner) then return end
+    owner.updated = NOW
+    finished_line(row, owner, outcome, took)
+    if row.branch then
+        count_down(owner, row, outcome)
+        return
+    end
+    if outcome.error then owner.progress = nil end
+    deliver(owner, table.concat({'T', int(row.step), int(row.generation), row.ID, outcome.bytes}, ' '))
+end
+
+-- The session of a task's lease ended without an outcome: run it again, or give it up.
+local function lost(row)
+    give_up(row.worker, row.lease)
+    row.losses = (row.losses or 0) + 1
+    if row.losses < MAX_LOSSES then
+        requeue(row)
+        return
+    end
+    close_attempt(row)
+    local message = int(row.losses) .. ' sessions ended while they held the task; it may be what ends them'
+    task_over(row, failed('WORKER_LOST', message, row.worker))
+end
+
+-- Apply the outcome of a task's current attempt: it runs again after a while, or is over.
+local function apply(row, outcome, retry_after, took)
+    close_attempt(row)
+    if not retry_after then
+        task_over(row, outcome, took)
+        return
+    end
+    local owner = job(row.job)
+    if owner then finished_line(row, owner, outcome, took) end
+    if row.place == 'queued' then dequeued(row) else queued_changed(row, 1) end
+    row.place = 'back_off'
+    row.generation = row.generation + 1
+    row.execution_due = nil
+    row['until'] = NOW + retry_after
+    avoid(row, row['until'] + LEASE, true)
+end

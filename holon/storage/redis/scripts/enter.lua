@@ -1,0 +1,43 @@
+-- A node has started: what an earlier process of its name had claimed is ready again, and its sessions have ended.
+
+for _, one in ipairs({READY, SUSPECTS}) do
+    for _, entry in ipairs(read('XPENDING', one.key, GROUP, '-', '+', 100000, NODE)) do
+        local found = read('XRANGE', one.key, entry[1], entry[1])[1]
+        local row = found and job(found[2][2])
+        if row and row.claim and row.entry == string.sub(one.name, 1, 1) .. entry[1] then
+            unclaim(row)
+        else
+            one.stale[#one.stale + 1] = entry[1]
+        end
+    end
+end
+-- Its workers could not speak meanwhile: their leases run from now.
+for _, id in ipairs(read('SMEMBERS', P .. 'sessions:' .. NODE)) do
+    local holder = worker(id)
+    if holder and holder.live then
+        end_session(holder)
+        local held = all_held(holder)
+        for i = 1, #held, 2 do
+            local row = task(held[i + 1])
+            if row and row.lease == held[i] and (row.place == 'offered' or row.place == 'leased') then
+                row['until'] = NOW + (row.place == 'leased' and LEASE or OFFER)
+            end
+        end
+    end
+end
+local watched = read('HGETALL', P .. 'watched')
+for i = 1, #watched, 2 do
+    local rest = {}
+    for _, node in ipairs(words(watched[i + 1])) do
+        if node ~= NODE then rest[#rest + 1] = node end
+    end
+    if rest[1] then
+        write('HSET', P .. 'watched', watched[i], table.concat(rest, ' '))
+    else
+        write('HDEL', P .. 'watched', watched[i])
+    end
+end
+write('DEL', P .. 'stops:' .. NODE)
+write('SREM', P .. 'idle', NODE)
+claim(0)
+return done({})

@@ -1,0 +1,102 @@
+-- Do what is due, at most so many timers.
+
+local limit = num()
+math.randomseed(num())
+local want = num()
+read_seats()
+local spawns = {}
+
+local function fire_job(row)
+    if row.claim and row['until'] <= NOW then unclaim(row) end
+    if row.wake and row.wake <= NOW then
+        row.wake = nil
+        deliver(row, 'W ' .. int(row.wake_step))
+    end
+    if row.spawn and row.spawn <= NOW then
+        row.spawn = nil
+        local fan = fan_of(row)
+        if fan and fan.chunks > 0 and fan.over == 0 and fan.queued < SPAWN_BELOW then
+            spawns[#spawns + 1] = row.ID .. '-' .. int(fan.step)
+            row.spawn = NOW + SPAWN_CHECK
+        end
+    end
+end
+
+local function deadline(row, code, message)
+    stop_holder(row, 'deadline')
+    close_attempt(row)
+    row.reason = 'deadline_exceeded'
+    task_over(row, failed(code, message, row.worker))
+end
+
+local function timed_out(row)
+    stop_holder(row, 'deadline')
+    row.reason = 'deadline_exceeded'
+    local policy, failures, after = words(row.retry), row.generation - 1, nil
+    if failures < tonumber(policy[1]) then
+        local longest = math.min(tonumber(policy[3]), tonumber(policy[2]) * 2 ^ math.min(failures, 30))
+        after = math.floor(longest * math.random() + 0.5)
+    end
+    local seconds = string.format('%g', row.execution / 1000)
+    local message = 'Worker task timed out: no result within ' .. seconds .. ' s of its start'
+    apply(row, failed('TIMEOUT_ERROR', message, row.worker), after)
+end
+
+local function lease_over(row)
+    local holder = worker(row.worker)
+    if not holder or not holder.live or holder.session ~= row.session then
+        lost(row)
+        return
+    end
+    stop_holder(row, 'lease_lost')
+    requeue(row, NOW + LEASE)
+end
+
+local function fire_task(row)
+    if row.result_due and row.result_due <= NOW then
+        deadline(row, 'RESULT_TIMEOUT', "no result came before the task's result timeout")
+    elseif row.dispatch_due and unplaced(row) and row.dispatch_due <= NOW then
+        deadline(row, 'DISPATCH_TIMEOUT',
+            'Task timed out while waiting in queue (dispatch timeout): no worker took it')
+    elseif row.place == 'back_off' and row['until'] <= NOW then
+        row.place = 'queued'
+        enqueue(row)
+        urgent_keys[row.key] = true
+    elseif row.execution_due and row.execution_due <= NOW then
+        timed_out(row)
+    elseif (row.place == 'offered' or row.place == 'leased') and row['until'] <= NOW then
+        lease_over(row)
+    elseif row.place == 'queued' then
+        local rest = ''
+        for _, entry in ipairs(avoided(row)) do
+            if entry[2] > NOW then
+                rest = rest .. entry[1] .. ' ' .. int(entry[2]) .. (entry[3] and ' 1;' or ' 0;')
+            end
+        end
+        row.avoid = rest ~= '' and rest or nil
+        fetch_counts({row.key})
+        wanted_keys[row.key], urgent_keys[row.key] = true, true
+    end
+end
+
+local timers = read('ZRANGEBYSCORE', P .. 'timers', '-inf', int(NOW), 'LIMIT', 0, limit)
+local fired = 0
+for _, member in ipairs(timers) do
+    local kind, id = string.match(member, '^%d+([jt])(.*)$')
+    local row = kind == 'j' and job(id) or kind == 't' and task(id)
+    local time = kind == 'j' and job_time or task_time
+    if not row then
+        disarmed[#disarmed + 1] = member
+    end
+    -- What it has become may be due as well.
+    while row and fired < limit do
+        local due = time(row)
+        if not due or due > NOW then break end
+        fired = fired + 1
+        if kind == 'j' then fire_job(row) else fire_task(row) end
+    end
+end
+local leased = lease()
+return done({'', told_claims(claim(want)), leased, spawns}, function(answer)
+    answer[1] = redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2] or ''
+end)

@@ -1,0 +1,3 @@
+-- One job.
+
+return record(arg()) or ''

@@ -1,0 +1,4 @@
+-- Lease the heads of the backlog.
+
+read_seats()
+return done(lease())

@@ -1,0 +1,26 @@
+-- Delete jobs that ended before this time, with all that is theirs; how many were.
+
+local before_it, limit = num(), num()
+local ended = read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, limit)
+-- A script stops the server while it runs: a job with many tasks is deleted with fewer others.
+local MOST = 5000
+local keys, count = 0, 0
+for _, id in ipairs(ended) do
+    if keys > MOST then break end
+    local row = job(id)
+    if row then
+        for step, total in string.gmatch(row.made or '', '(%d+):(%d+)') do
+            for index = 0, tonumber(total) - 1 do
+                write('UNLINK', P .. 't:' .. id .. '-' .. step .. '-' .. int(index))
+            end
+            keys = keys + tonumber(total)
+        end
+        for _, kind in ipairs({'i:', 'd:', 'h:'}) do write('UNLINK', P .. kind .. id) end
+        write('UNLINK', row.KEY)
+        write('ZREM', P .. 'o:' .. row.owner, id)
+        if row.request then write('HDEL', P .. 'r:' .. row.owner, row.request) end
+    end
+    write('ZREM', P .. 'over', id)
+    keys, count = keys + 1, count + 1
+end
+return done(count)

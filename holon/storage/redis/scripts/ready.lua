@@ -1,0 +1,108 @@
+-- Ready jobs: two streams, one of them for jobs that were delivered before without a commit. Who claims a job has its
+-- entry among its pending ones, until it lets the job go.
+
+local GROUP = 'holon'
+local function stream(name) return {name = name, key = P .. name, added = {}, taken = 0, freed = {}, stale = {}} end
+local READY, SUSPECTS = stream('ready'), stream('suspects')
+local STREAMS = {r = READY, s = SUSPECTS}
+-- Whether jobs are left for others, and for this node.
+local left, left_for_me = false, false
+
+local function mark_ready(row)
+    if row.ready or row.claim or over(row) then return end
+    local queue = (row.deliveries or 0) > 0 and SUSPECTS or READY
+    local entry = int(number()) .. '-0'
+    row.ready, row.entry = '1', string.sub(queue.name, 1, 1) .. entry
+    queue.added[#queue.added + 1] = {row, entry}
+end
+
+local function let_go(row)
+    if row.entry then
+        local queue = STREAMS[string.sub(row.entry, 1, 1)]
+        local entry = string.sub(row.entry, 2)
+        queue.freed[#queue.freed + 1] = entry
+        queue.freed[entry] = true
+        row.entry = nil
+    end
+    row.claim, row['until'] = nil, nil
+end
+
+local function unclaim(row)
+    let_go(row)
+    if (DUE[row.status] and not over(row)) or row.inbox then mark_ready(row) end
+end
+
+-- The first jobs of a stream that nobody has, at most so many; whether there are more.
+local function waiting(queue, count)
+    local found = {}
+    for _, entry in ipairs(read('XRANGE', queue.key, '(' .. LAST[queue.name], '+', 'COUNT', count + 1)) do
+        local row = job(entry[2][2])
+        local live = row and row.ready and row.entry == string.sub(queue.name, 1, 1) .. entry[1]
+        found[#found + 1] = {live and row, entry[1]}
+    end
+    for _, one in ipairs(queue.added) do
+        if #found > count then break end
+        found[#found + 1] = one
+    end
+    local more = #found > count
+    if more then found[#found] = nil end
+    return found, more
+end
+
+-- Whether this node has claimed a job out of a stream.
+local function holds_any(queue)
+    local most = #queue.freed + 1
+    for _, entry in ipairs(read('XPENDING', queue.key, GROUP, '-', '+', most, NODE)) do
+        if not queue.freed[entry[1]] then return true end
+    end
+    return false
+end
+
+local function take(queue, one, claims)
+    queue.taken, queue.last = queue.taken + 1, one[2]
+    local row = one[1]
+    if not row then
+        queue.stale[#queue.stale + 1] = one[2]
+        return
+    end
+    row.ready = nil
+    row.deliveries = (row.deliveries or 0) + 1
+    row.claim = token()
+    row['until'] = NOW + CLAIM
+    claims[#claims + 1] = row
+end
+
+-- Claim ready jobs, oldest first. A suspect runs alone.
+local function claim(want)
+    local claims = {}
+    if want == 0 then
+        left = #READY.added > 0 or #SUSPECTS.added > 0
+        left_for_me = left
+        return claims
+    end
+    if #SUSPECTS.added > 0 or read('XLEN', SUSPECTS.key) > 0 then
+        local found, more = waiting(SUSPECTS, 1)
+        if found[1] and not found[1][1] then
+            -- Its job is gone; the next one is looked at by the next claim.
+            take(SUSPECTS, found[1], claims)
+            left, left_for_me = true, true
+            return claims
+        end
+        local alone = holds_any(SUSPECTS)
+        if found[1] then
+            left = more
+            if not alone and not holds_any(READY) then
+                take(SUSPECTS, found[1], claims)
+            else
+                left = true
+            end
+            return claims
+        end
+        if alone then return claims end
+    end
+    local found, more = waiting(READY, want)
+    for _, one in ipairs(found) do take(READY, one, claims) end
+    left, left_for_me = more, more
+    if not more then write('SADD', P .. 'idle', NODE) end
+    return claims
+end

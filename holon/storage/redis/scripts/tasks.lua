@@ -1,0 +1,235 @@
+-- Tasks: their queues, and what is done to them by all who change where they stand.
+
+local LOOK_PAST = 16
+local SPAWN_BELOW, SPAWN_CHECK = 100, 5000
+
+-- How many tasks wait behind each match key.
+local counts, counted = {}, {}
+local function fetch_counts(keys)
+    local asked = {}
+    for _, key in ipairs(keys) do
+        if counts[key] == nil then
+            counts[key] = 0
+            asked[#asked + 1] = key
+        end
+    end
+    if not asked[1] then return end
+    local found = read('HMGET', P .. 'waiting', unpack(asked))
+    for i, key in ipairs(asked) do
+        counts[key] = tonumber(found[i] or 0)
+        counted[key] = counts[key]
+    end
+end
+
+-- Queues: what is stored, a page at a time, without what is taken out and with what is put in.
+local queues = {}
+local function queue(key)
+    local one = queues[key]
+    if not one then
+        one = {key = P .. 'q:' .. key, pages = {}, first = 1, size = 4, put = {}, gone = {}, needs = nil}
+        queues[key] = one
+    end
+    return one
+end
+
+local wanted_keys, urgent_keys = {}, {}
+local function enqueue(row)
+    fetch_counts({row.key})
+    counts[row.key] = counts[row.key] + 1
+    local one = queue(row.key)
+    one.need = row.need
+    one.put[place(row.n, row.ID)] = -row.priority
+    wanted_keys[row.key] = true
+end
+
+local function dequeued(row)
+    fetch_counts({row.key})
+    counts[row.key] = counts[row.key] - 1
+    local one, member = queue(row.key), place(row.n, row.ID)
+    one.put[member] = nil
+    one.gone[member] = true
+end
+
+local function stored(one, i)
+    while i > #one.pages and not one.ended do
+        local n = #one.pages
+        local found = read('ZRANGE', one.key, n, n + one.size - 1, 'WITHSCORES')
+        for at = 1, #found, 2 do one.pages[#one.pages + 1] = {found[at], tonumber(found[at + 1])} end
+        one.ended = #found < 2 * one.size
+        one.size = math.min(2 * one.size, 512)
+    end
+    return one.pages[i]
+end
+
+local function before(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end
+
+-- The first entry of a queue that was not passed over.
+local function head(one, passed)
+    local i = one.first
+    local entry = stored(one, i)
+    while entry and (one.gone[entry[1]] or one.put[entry[1]] or passed[entry[1]]) do
+        if i == one.first and one.gone[entry[1]] then one.first = i + 1 end
+        i = i + 1
+        entry = stored(one, i)
+    end
+    for member, score in pairs(one.put) do
+        local other = {member, score}
+        if not passed[member] and (not entry or before(other, entry)) then entry = other end
+    end
+    return entry
+end
+
+local function avoids(row, worker_id, only)
+    if not row.avoid then return false end
+    for _, entry in ipairs(avoided(row)) do
+        if entry[1] == worker_id and entry[2] > NOW and not (only and entry[3]) then return true end
+    end
+    return false
+end
+
+-- Take the first task of these queues that does not avoid the worker.
+local function best(keys, worker_id, only)
+    local passed, looked, heads = {}, {}, {}
+    for _, key in ipairs(keys) do
+        if counts[key] > 0 then heads[key] = head(queue(key), passed) end
+    end
+    while true do
+        local found, first
+        for key, entry in pairs(heads) do
+            if not first or before(entry, first) then found, first = key, entry end
+        end
+        if not found then return nil end
+        local row = task(id_of(first[1]))
+        if not avoids(row, worker_id, only[found]) then
+            dequeued(row)
+            return row
+        end
+        passed[first[1]] = true
+        looked[found] = (looked[found] or 0) + 1
+        heads[found] = looked[found] <= LOOK_PAST and head(queue(found), passed) or nil
+    end
+end
+
+-- Workers and what they hold.
+local function held_count(row)
+    if not row.COUNT then
+        row.COUNT = read('HLEN', P .. 'held:' .. row.ID)
+        row.FIRST = row.COUNT
+    end
+    return row.COUNT
+end
+
+local function holds(row, lease_id)
+    local found = row.HELD[lease_id]
+    if found == nil then
+        found = not row.FRESH and read('HGET', P .. 'held:' .. row.ID, lease_id) or false
+        row.HELD[lease_id] = found
+    end
+    return found
+end
+
+local function take_hold(row, lease_id, task_id)
+    if holds(row, lease_id) then return end
+    row.COUNT = held_count(row) + 1
+    row.HELD[lease_id], row.CHANGES[lease_id] = task_id, true
+end
+
+local function lose_hold(row, lease_id)
+    row.COUNT = held_count(row) - 1
+    row.HELD[lease_id], row.CHANGES[lease_id] = false, true
+end
+
+-- All that a worker holds: lease, task, lease, task...
+local function all_held(row) return read('HGETALL', P .. 'held:' .. row.ID) end
+
+local function give_up(worker_id, lease_id)
+    if worker_id == '' then return end
+    local row = worker(worker_id)
+    if row and holds(row, lease_id) then
+        lose_hold(row, lease_id)
+        if not row.live and held_count(row) == 0 then row.GONE = true end
+    end
+end
+
+local function held_by(row, session_id)
+    local holder = row.worker and worker(row.worker)
+    if not holder or holder.session ~= session_id or row.session ~= session_id then return nil end
+    return holder
+end
+
+-- What workers are to be told to stop: a list for the node of each.
+local function stop_holder(row, reason)
+    if row.place ~= 'offered' and row.place ~= 'leased' then return end
+    local holder = worker(row.worker)
+    if not holder then return end
+    if holder.live and holder.session == row.session then
+        local stop = table.concat({reason, row.worker, row.session, row.ID, row.lease}, ' ')
+        write('RPUSH', P .. 'stops:' .. holder.node, stop)
+        tell_node(holder.node, 's')
+    elseif not holder.live then
+        give_up(row.worker, row.lease)
+    end
+end
+
+-- Fan-outs.
+local function want_spawn(row)
+    local fan = fan_of(row)
+    if fan and fan.chunks > 0 and fan.over == 0 and fan.queued < SPAWN_BELOW then
+        mine['f' .. row.ID .. '-' .. int(fan.step)] = true
+        row.spawn = NOW + SPAWN_CHECK
+    end
+end
+
+local function queued_changed(row, by)
+    if not row.branch then return end
+    local owner = job(row.job)
+    local fan = owner and fan_of(owner)
+    if fan and fan.step == row.step then
+        fan.queued = fan.queued + by
+        if by < 0 then want_spawn(owner) end
+    end
+end
+
+local function clear_fan_out(row)
+    local fan = fan_of(row)
+    if not fan then return end
+    for i = fan.first_chunks - fan.chunks + 1, fan.first_chunks do
+        write('DEL', P .. 'c:' .. row.ID .. '-' .. int(fan.step) .. '-' .. int(i))
+    end
+    fan.over, fan.chunks = 1, 0
+    row.spawn = nil
+end
+
+-- Attempts: "worker offered leased ended;", with - for what did not come to pass.
+local function last_attempt(row)
+    return string.match(row.attempts or '', '^(.-)(%S+) (%S+) (%S+) (%S+);$')
+end
+
+local function set_attempt(row, earlier, ...)
+    row.attempts = earlier .. table.concat({...}, ' ') .. ';'
+end
+
+local function close_attempt(row)
+    local earlier, who, offered, leased, ended = last_attempt(row)
+    if who and ended == '-' then set_attempt(row, earlier, who, offered, leased, int(NOW)) end
+end
+
+local function avoid(row, till, soft)
+    local text = ''
+    for _, entry in ipairs(avoided(row)) do
+        if entry[1] ~= row.worker and entry[2] > NOW then
+            text = text .. entry[1] .. ' ' .. int(entry[2]) .. (entry[3] and ' 1;' or ' 0;')
+        end
+    end
+    row.avoid = text .. row.worker .. ' ' .. int(till) .. (soft and ' 1;' or ' 0;')
+end
+
+local function requeue(row, avoid_until)
+    close_attempt(row)
+    row.place = 'queued'
+    row.execution_due = nil
+    if avoid_until then avoid(row, avoid_until, false) end
+    enqueue(row)
+    urgent_keys[row.key] = true
+    queued_changed(row, 1)
+end

@@ -1,0 +1,74 @@
+-- Take what sessions said, in this order: credits, leases accepted and extended, given back, progress.
+
+local function read_ref() return {worker = arg(), session = arg(), task = arg(), lease = arg()} end
+
+local function current(ref)
+    local row = task(ref.task)
+    if not row or row.lease ~= ref.lease or not held_by(row, ref.session) then return nil end
+    return row.worker == ref.worker and row or nil
+end
+
+local function still_holds(ref)
+    local row = current(ref)
+    if not row then return false end
+    if row.place == 'offered' or row.place == 'leased' then
+        hold(row)
+        return true
+    end
+    return row.place == 'queued' and resume(row, worker(row.worker))
+end
+
+local function hand_back(ref, avoid_it)
+    local row = current(ref)
+    give_up(ref.worker, ref.lease)
+    if row and (row.place == 'offered' or row.place == 'leased') then requeue(row, avoid_it and NOW + LEASE) end
+end
+
+local function progressed(ref, percent, message)
+    local row = current(ref)
+    local owner = row and job(row.job)
+    if not owner or over(owner) or (row.place ~= 'offered' and row.place ~= 'leased') then return end
+    if message ~= '' then owner.message = message end
+    if not percent then return end
+    local fan = fan_of(owner)
+    if not fan then
+        owner.progress = percent
+    elseif fan.step == row.step then
+        fan.progress = fan.progress + percent - (row.progress or 0)
+        owner.progress = rounded(fan.progress / fan.total)
+    end
+    row.progress = percent
+end
+
+-- What this node's sessions are to stop; what earlier sessions were to is over with them.
+local function take_stops()
+    local key, due = P .. 'stops:' .. NODE, {}
+    local found = read('LRANGE', key, 0, -1)
+    for _, text in ipairs(found) do
+        local stop = words(text)
+        local holder = worker(stop[2])
+        if holder and holder.live and holder.session == stop[3] then due[#due + 1] = text end
+    end
+    if found[1] then write('DEL', key) end
+    return due
+end
+
+for _ = 1, num() do
+    local holder, session, credits = worker(arg()), arg(), num()
+    if holder and holder.session == session then holder.credits = credits end
+end
+local lost_refs = {}
+for i = 1, num() do
+    if not still_holds(read_ref()) then lost_refs[#lost_refs + 1] = i end
+end
+for _ = 1, num() do
+    local ref = read_ref()
+    hand_back(ref, flag())
+end
+for _ = 1, num() do
+    local ref = read_ref()
+    progressed(ref, num(), arg())
+end
+read_seats()
+local leased = lease()
+return done({lost_refs, take_stops(), leased})

