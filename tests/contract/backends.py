@@ -8,8 +8,12 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
+from redis.asyncio import Redis as Client
+
 from holon.clock import Clock
 from holon.ports import Storage, StoreSettings
+from holon.storage.ledger import tables
+from holon.storage.redis import RedisStorage
 from tests.redis_server import RedisServer
 
 
@@ -27,6 +31,23 @@ class Backend(Protocol):
         """Where to find what a store that is still open at `place` would leave behind if it were killed now."""
         ...
 
+    async def kept(self, storage: Storage) -> dict[str, int]:
+        """How much an open store keeps of workers, of queues and, when they are many, of timers."""
+        ...
+
+
+async def _kept_by_the_ledger(storage: Storage) -> dict[str, int]:
+    kept: dict[str, int] = await storage._do(  # type: ignore[attr-defined]
+        lambda ledger, _: {
+            "workers": len(ledger.workers),
+            "needs": len(ledger.needs),
+            "counts": len(ledger.waiting),
+            "entries": sum(map(len, ledger._backlog.values())),
+            "timers": len(ledger._timers) if len(ledger._timers) > tables.MOST_STALE + 4 else 0,
+        }
+    )
+    return kept
+
 
 class Memory:
     """The store in memory."""
@@ -41,6 +62,9 @@ class Memory:
 
     def killed(self, place: Path) -> Path:
         raise AssertionError("memory does not outlive its process: this test is for durable backends only")
+
+    async def kept(self, storage: Storage) -> dict[str, int]:
+        return await _kept_by_the_ledger(storage)
 
 
 class Sqlite:
@@ -61,6 +85,9 @@ class Sqlite:
         shutil.copytree(place, copy)
         return copy
 
+    async def kept(self, storage: Storage) -> dict[str, int]:
+        return await _kept_by_the_ledger(storage)
+
 
 class Redis:
     """The store in Redis: each place is a database of its own, on one server for all tests."""
@@ -73,8 +100,6 @@ class Redis:
         self._databases: dict[Path, int] = {}
 
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
-        from holon.storage.redis import RedisStorage
-
         if self._server is None:
             self._server = RedisServer()
         database = self._databases.setdefault(place, self._server.database())
@@ -83,6 +108,20 @@ class Redis:
     def killed(self, place: Path) -> Path:
         # The server lives on; what is left of the node is what is there.
         return place
+
+    async def kept(self, storage: Storage) -> dict[str, int]:
+        assert isinstance(storage, RedisStorage)
+        async with Client.from_url(storage._uri) as redis:
+            keys = [key.decode() for key in await redis.keys("{h:0}:*")]
+            queues = [key for key in keys if key.startswith("{h:0}:q:")]
+            timers = await redis.zcard("{h:0}:timers")
+            return {
+                "workers": len({key.split(":")[3] for key in keys if key.startswith(("{h:0}:w:", "{h:0}:held:"))}),
+                "needs": await redis.hlen("{h:0}:needs"),
+                "counts": await redis.hlen("{h:0}:waiting"),
+                "entries": sum([await redis.zcard(key) for key in queues]),
+                "timers": timers if timers > tables.MOST_STALE + 4 else 0,
+            }
 
     def close(self) -> None:
         """Stop the server."""

@@ -9,19 +9,6 @@ from tests.contract.test_cancel import cancel
 from tests.contract.world import World
 
 
-async def kept(world: World) -> dict[str, int]:
-    """How much the ledger keeps of workers and of queues."""
-    return await world.storage._do(  # type: ignore[no-any-return, attr-defined]
-        lambda ledger, _: {
-            "workers": len(ledger.workers),
-            "needs": len(ledger.needs),
-            "counts": len(ledger.waiting),
-            "entries": sum(map(len, ledger._backlog.values())),
-            "timers": len(ledger._timers) if len(ledger._timers) > tables.MOST_STALE + 4 else 0,
-        }
-    )
-
-
 NOTHING = {"workers": 0, "needs": 0, "counts": 0, "entries": 0, "timers": 0}
 
 
@@ -30,16 +17,16 @@ async def test_a_worker_that_left_with_nothing_is_forgotten(world: World) -> Non
         hand = await world.hand(f"w{number}")
         await world.complete(await world.accepted(hand))
         await world.storage.close_session(hand.worker_id, hand.session_id)
-    assert await kept(world) == NOTHING
+    assert await world.kept() == NOTHING
 
 
 async def test_a_worker_that_vanished_is_forgotten_when_its_leases_have_ended(world: World) -> None:
     hand = await world.hand()
     offers = [await world.accepted(hand), await world.offered(hand)]
     await world.storage.close_session(hand.worker_id, hand.session_id)
-    assert (await kept(world))["workers"] == 1
+    assert (await world.kept())["workers"] == 1
     await world.after(world.settings.lease)
-    assert (await kept(world))["workers"] == 0
+    assert (await world.kept())["workers"] == 0
     other = await world.hand("w2")
     assert {offer.task_id for offer in await world.lease(other.seat(2))} == {offer.task_id for offer in offers}
 
@@ -49,7 +36,7 @@ async def test_a_lease_that_its_worker_would_have_had_to_stop_ends_with_its_sess
     offer = await world.accepted(hand)
     await cancel(world, offer.job_id)
     await world.storage.close_session(hand.worker_id, hand.session_id)
-    assert await kept(world) == NOTHING
+    assert await world.kept() == NOTHING
 
 
 async def test_a_job_that_is_cancelled_after_its_worker_vanished_frees_the_lease(world: World) -> None:
@@ -57,14 +44,14 @@ async def test_a_job_that_is_cancelled_after_its_worker_vanished_frees_the_lease
     offer = await world.accepted(hand)
     await world.storage.close_session(hand.worker_id, hand.session_id)
     await cancel(world, offer.job_id)
-    assert await kept(world) == NOTHING
+    assert await world.kept() == NOTHING
 
 
 async def test_tasks_that_nobody_took_leave_no_queue_behind(world: World) -> None:
     for _ in range(5):
         task = await world.dispatch()
         await cancel(world, task.rsplit("-", 2)[0])
-    assert await kept(world) == NOTHING
+    assert await world.kept() == NOTHING
 
 
 async def test_a_queue_is_rid_of_what_does_not_wait_any_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +60,7 @@ async def test_a_queue_is_rid_of_what_does_not_wait_any_more(world: World, monke
     for _ in range(30):
         task = await world.dispatch()
         await cancel(world, task.rsplit("-", 2)[0])
-    assert (await kept(world))["entries"] <= tables.MOST_STALE + 2
+    assert (await world.kept())["entries"] <= tables.MOST_STALE + 2
     [offer] = await world.lease((await world.hand()).seat(5))
     assert offer.task_id == stays
 
@@ -89,6 +76,6 @@ async def test_timers_of_what_is_over_are_not_kept_until_they_are_due(
             await world.finish(claim)
     await world.storage.purge(world.now + 1, 1_000)
     await world.dispatch(result_timeout=5_000)
-    assert (await kept(world))["timers"] == 0
+    assert (await world.kept())["timers"] == 0
     await world.after(5_000)
     assert await world.waiting() == 0

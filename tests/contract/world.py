@@ -88,6 +88,10 @@ class World:
     async def close(self) -> None:
         await self._opened.aclose()
 
+    async def kept(self) -> dict[str, int]:
+        """How much the store keeps of workers, of queues and, when they are many, of timers."""
+        return await self._backend.kept(self.storage)
+
     async def restart(self, clock: ManualClock | None = None) -> None:
         """Go on with what a kill at this moment leaves; the claims that this world took are forgotten."""
         self.clock = clock or ManualClock(self.clock.now_ms())
