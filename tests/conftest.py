@@ -15,7 +15,7 @@ settings.load_profile("holon")
 
 
 def pytest_report_header() -> str:
-    return f"storage: {os.environ.get('HOLON_TEST_STORAGE', 'memory and sqlite')}"
+    return f"storage: {os.environ.get('HOLON_TEST_STORAGE', 'memory, sqlite and redis')}"
 
 
 Measured: TypeAlias = Callable[[str], None]

@@ -59,8 +59,21 @@ class RedisServer:
     def start(self) -> None:
         durable = ("--appendonly", "yes", "--appendfsync", "always") if self._append_only else ("--appendonly", "no")
         self._process = subprocess.Popen(
-            [self._binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._place), "--save", "",
-             "--databases", str(DATABASES), *durable, *self._options],
+            [
+                self._binary,
+                "--port",
+                "0",
+                "--unixsocket",
+                str(self.socket),
+                "--dir",
+                str(self._place),
+                "--save",
+                "",
+                "--databases",
+                str(DATABASES),
+                *durable,
+                *self._options,
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -26,7 +26,9 @@ def serve(
         Path | None,
         typer.Option(help="Folder of blueprints (BLUEPRINTS_DIR); with --dev, ./blueprints if it is there."),
     ] = None,
-    storage: Annotated[str | None, typer.Option(help="The store (STORAGE_URI): sqlite:///file.db or memory://")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="The store (STORAGE_URI): sqlite:///file.db, redis://host:6379/0 or memory://")
+    ] = None,
     api_port: Annotated[int | None, typer.Option(help="Port of the HTTP door (API_PORT).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of the worker door (GRPC_PORT).")] = None,
     client_grpc_port: Annotated[int | None, typer.Option(help="Port of the client door (CLIENT_GRPC_PORT).")] = None,

@@ -19,6 +19,7 @@ from holon.errors import ConfigError, Violation
 
 _TABLE = table()
 _HIDDEN = "(hidden)"
+_CREDENTIALS = re.compile(r"://[^/]*@")
 
 
 class Config(Settings):
@@ -97,7 +98,7 @@ class Config(Settings):
     def effective(self) -> dict[str, Value]:
         """Return every setting with its value, secrets hidden: what may be shown to people and written to logs."""
         return {
-            name: _HIDDEN if setting.secret and getattr(self, name) else getattr(self, name)
+            name: _HIDDEN if setting.secret and getattr(self, name) else _shown(getattr(self, name))
             for name, setting in _TABLE.items()
         }
 
@@ -131,6 +132,11 @@ def _report(wrong: list[Violation]) -> str:
     head = "1 setting is wrong" if len(wrong) == 1 else f"{len(wrong)} settings are wrong"
     lines = "\n".join(f"  {violation.field}: {violation.reason}" for violation in wrong)
     return f"{head}; change what is listed and start again:\n{lines}"
+
+
+def _shown(value: Value) -> Value:
+    """A value without the user and password that a URI may hold."""
+    return _CREDENTIALS.sub(f"://{_HIDDEN}@", value) if isinstance(value, str) else value
 
 
 def _unknown(name: str) -> str:

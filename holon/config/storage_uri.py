@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from holon.errors import ConfigError, Violation
 
 _SYNCHRONOUS = ("FULL", "NORMAL")
+_REDIS = ("redis", "rediss", "unix")
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_FORMS = "sqlite:///path/to/file.db, redis://host:6379/0, rediss://host:6379/0, unix:///path/to/socket or memory://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +19,25 @@ class StorageURI:
     """A parsed STORAGE_URI.
 
     Attributes:
-        scheme: "sqlite" or "memory".
-        path: the database file; None for memory.
+        scheme: "sqlite", "memory" or "redis".
+        path: the database file; None for others than SQLite.
         synchronous: "FULL" (a commit survives a power cut) or "NORMAL" (it survives a crash of the process).
+        server: the Redis server, as its client library takes it; empty for others. It may hold a password.
+        replicas: how many replicas must have a call before it is answered.
+        synced: whether it must be on the disk too, there and at the server itself.
     """
 
     scheme: str
     path: Path | None = None
     synchronous: str = "FULL"
+    server: str = ""
+    replicas: int = 0
+    synced: bool = False
 
     @classmethod
     def parse(cls, text: str) -> StorageURI:
-        """Read `memory://` or `sqlite:///relative.db`, `sqlite:////absolute.db`, with `?synchronous=FULL|NORMAL`.
+        """Read a URI: `memory://`; `sqlite:///relative.db`, `sqlite:////absolute.db`, with `?synchronous=FULL|NORMAL`;
+        `redis://`, `rediss://` or `unix://`, with `?replicas=N` and `?synced=true`.
 
         Raises:
             ConfigError: the text names no store of this version; the message says which forms there are.
@@ -37,9 +47,10 @@ class StorageURI:
             if text != "memory://":
                 raise _wrong("memory:// takes neither a path nor options")
             return cls("memory")
+        if parts.scheme in _REDIS:
+            return _redis(parts)
         if parts.scheme != "sqlite":
-            scheme = parts.scheme or text
-            raise _wrong(f"{scheme!r} is no store of this version; use sqlite:///path/to/file.db or memory://")
+            raise _wrong(f"{parts.scheme or text!r} is no store of this version; use {_FORMS}")
         path = unquote(parts.path.removeprefix("/"))
         if parts.netloc or not path or parts.fragment or "\0" in path:
             raise _wrong("a SQLite file is sqlite:///relative.db or sqlite:////absolute.db, with three or four slashes")
@@ -55,6 +66,29 @@ def _synchronous(query: str) -> str:
             raise _wrong(f"synchronous is FULL or NORMAL, not {value!r}")
         chosen = value.upper()
     return chosen
+
+
+def _redis(parts: SplitResult) -> StorageURI:
+    socket = parts.scheme == "unix"
+    database = parts.path.removeprefix("/")
+    if parts.fragment or (socket and not database):
+        raise _wrong("a Redis is redis://[user:password@]host[:port][/database] or unix:///path/to/socket")
+    if not socket and (not parts.hostname or not (database or "0").isdecimal()):
+        raise _wrong("a Redis is redis://[user:password@]host[:port][/database], where the database is a number")
+    replicas, synced, kept = 0, False, []
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        if key == "replicas" and value.isdecimal():
+            replicas = int(value)
+        elif key == "synced" and value in ("true", "false"):
+            synced = value == "true"
+        elif (key == "db" and socket and value.isdecimal()) or (key in _TLS_FILES and parts.scheme == "rediss"):
+            kept.append(f"{key}={value}")
+        else:
+            raise _wrong(
+                f"{key}={value!r} is no option of {parts.scheme}://; there are replicas=NUMBER, synced=true, "
+                f"db=NUMBER for a socket, and for rediss {', '.join(_TLS_FILES)}, each with a file"
+            )
+    return StorageURI("redis", server=parts._replace(query="&".join(kept)).geturl(), replicas=replicas, synced=synced)
 
 
 def _wrong(reason: str) -> ConfigError:

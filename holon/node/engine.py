@@ -9,7 +9,8 @@ from holon.domain.blueprint import Blueprint
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.node.process import run_alone
-from holon.node.root import Node, Ports, Store
+from holon.node.root import Node, Ports
+from holon.node.stores import Store
 
 
 class OrchestratorEngine:

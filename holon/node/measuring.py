@@ -9,9 +9,8 @@ from heapq import nlargest
 import holon
 from holon.engine.core import Engine
 from holon.errors import StoreUnavailable
+from holon.node.stores import Measured, Store
 from holon.ports import Counts
-from holon.storage.memory import MemoryStorage
-from holon.storage.sqlite import SqliteStorage
 from holon.telemetry.exposition import CONTENT_TYPE, Exposition
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.series import OTHER, Labels
@@ -30,11 +29,11 @@ class Measuring:
         lag: of its event loop.
     """
 
-    def __init__(self, engine: Engine, store: MemoryStorage | SqliteStorage, workers: WorkerDoor, lag: LoopLag) -> None:
+    def __init__(self, engine: Engine, store: Store, workers: WorkerDoor, lag: LoopLag) -> None:
         self._store = store
         self._counts: Counts | None = None
         parts: list[object] = [engine.metrics, workers.metrics, lag]
-        if isinstance(store, SqliteStorage):
+        if isinstance(store, Measured):
             parts.append(store.metrics)
         if engine.mover is not None:
             parts.append(engine.mover.metrics)
@@ -58,8 +57,10 @@ class Measuring:
             shown.gauge(
                 "holon_history_backlog_bytes", "History that waits for its database.", lambda: store.history_backlog
             )
-        if isinstance(store, SqliteStorage):
-            shown.gauge("holon_store_queue_length", "Calls that wait for the store's thread.", lambda: store.waiting)
+        if isinstance(store, Measured):
+            shown.gauge(
+                "holon_store_queue_length", "Calls that wait for their turn at the store.", lambda: store.waiting
+            )
 
     def __repr__(self) -> str:
         return f"Measuring({self._shown!r})"

@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import holon
 from holon.clock import Clock, SystemClock
@@ -26,12 +25,11 @@ from holon.node.settings import (
     store_settings,
     worker_door_settings,
 )
+from holon.node.stores import Store, open_store
 from holon.ports import StoreSettings
 from holon.security.access import TokenGate
 from holon.security.tls import ServerCredentials, load_server_credentials
 from holon.storage.history import PostgresHistory, SqliteHistory
-from holon.storage.memory import MemoryStorage
-from holon.storage.sqlite import SqliteStorage
 from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.tracing import Tracing, tracing_to
@@ -40,8 +38,6 @@ from transports.grpc.worker_door import WorkerDoor
 from transports.http.door import HttpDoor
 
 log = logging.getLogger(__name__)
-
-Store: TypeAlias = MemoryStorage | SqliteStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ class Node:
         self._now = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Node({self.config.INSTANCE_ID}, {self.config.STORAGE_URI})"
+        return f"Node({self.config.INSTANCE_ID}, {self.config.effective()['STORAGE_URI']})"
 
     async def run(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
         """Run until `stop`, drained; a second `stop` ends it at once. A cancel ends it at once too.
@@ -163,10 +159,7 @@ class Node:
         if self._storage is not None:
             self._storage.configure(settings)
             return self._storage
-        uri = StorageURI.parse(self.config.STORAGE_URI)
-        if uri.path is None:
-            return MemoryStorage(settings, self._clock)
-        return SqliteStorage(uri.path, settings, self._clock, synchronous=uri.synchronous)
+        return open_store(StorageURI.parse(self.config.STORAGE_URI), settings, self._clock)
 
     def _history(self) -> PostgresHistory | SqliteHistory | None:
         uri = HistoryURI.parse(self.config.HISTORY_DATABASE_URI)

@@ -1,4 +1,4 @@
-"""Replies that a cancel does not lose: what a call hands over reaches its caller, who is cancelled where it next waits."""
+"""Replies that a cancel does not lose: they reach their caller, who is cancelled where it waits next."""
 
 from __future__ import annotations
 

@@ -111,8 +111,8 @@ class Redis:
 
     async def kept(self, storage: Storage) -> dict[str, int]:
         assert isinstance(storage, RedisStorage)
-        async with Client.from_url(storage._uri) as redis:
-            keys = [key.decode() for key in await redis.keys("{h:0}:*")]
+        async with Client.from_url(storage._uri, decode_responses=True) as redis:
+            keys = [str(key) for key in await redis.keys("{h:0}:*")]
             queues = [key for key in keys if key.startswith("{h:0}:q:")]
             timers = await redis.zcard("{h:0}:timers")
             return {

@@ -8,7 +8,6 @@ from holon.storage.ledger import tables
 from tests.contract.test_cancel import cancel
 from tests.contract.world import World
 
-
 NOTHING = {"workers": 0, "needs": 0, "counts": 0, "entries": 0, "timers": 0}
 
 

@@ -1,4 +1,4 @@
-"""The store in Redis: many nodes share it. The rules are Lua scripts, one call each; what jobs carry is opaque to them."""
+"""The store in Redis, for many nodes: its rules are Lua scripts, to which what jobs carry is opaque."""
 
 from __future__ import annotations
 

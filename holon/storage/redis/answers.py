@@ -59,7 +59,9 @@ def claims_of(answer: Answer) -> tuple[Claim, ...]:
 
 def offer_of(fields: Answer) -> Offer:
     """An offer that was made."""
-    worker, session, task, lease, job, need, params, priority, generation, attempt, left, deadline, retry, trace = fields
+    worker, session, task, lease, job, need, params, priority, generation, attempt, left, deadline, retry, trace = (
+        fields
+    )
     needed = need_of(need)
     return Offer(
         worker_id=worker.decode(),

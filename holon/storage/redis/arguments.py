@@ -34,7 +34,7 @@ def settings_text(settings: StoreSettings) -> str:
     )
 
 
-def _maybe(number: int | float | None) -> Argument:
+def _maybe(number: float | None) -> Argument:
     return "" if number is None else number
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
@@ -19,6 +18,7 @@ log = logging.getLogger(__name__)
 
 # Something that was said may have been lost: this often a node looks whether anything waits for it (seconds).
 LOOK_EVERY_S = 1.0
+SILENCE_S = 10.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 2.0
 
 
@@ -102,19 +102,21 @@ class Channel:
             wait = min(2 * wait, LONGEST_WAIT_S)
 
     async def _listen(self, connection: Connection) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            looking = tasks.create_task(self._keep_looking(), name="store-look")
-            try:
-                while True:
-                    message = await connection.read_response(timeout=math.inf)
-                    if message[0] == b"message":
-                        self._heard(message[2].decode())
-            finally:
-                looking.cancel()
+        looking = asyncio.create_task(self._keep_looking(connection), name="store-look")
+        try:
+            # Each look is answered here too, so that a connection that nobody is at is found out.
+            while (message := await connection.read_response(timeout=SILENCE_S)) is not None:
+                if message[0] == b"message":
+                    self._heard(message[2].decode())
+            raise ConnectionError(f"nothing was heard for {SILENCE_S:g} s")
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
-    async def _keep_looking(self) -> None:
+    async def _keep_looking(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S * random.uniform(0.75, 1.25))  # noqa: S311  no secret
+            await connection.send_command("PING", check_health=False)
             await self._look_around(first=False)
 
     async def _look_around(self, *, first: bool) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 
 from holon.errors import StoreUnavailable
 from holon.storage.promises import Promise, Promises
-from holon.storage.redis.server import Connection, ask
+from holon.storage.redis.server import Connection, Strictness, ask
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,10 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 RETRY_AFTER_S = 1.0
 # The server says these of itself, and may have got over it, or another have taken its place, by the next time.
 _PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+
+
+class NotSafeYet(RedisError):
+    """What was asked for in STORAGE_URI did not come to pass in time."""
 
 
 class Call:
@@ -56,11 +60,15 @@ class Lane:
     Arguments:
         connect: makes a connection that is ready for calls: the scripts are loaded, the store is there. It raises
             RedisError or OSError when there is none to be had now, and StoreUnavailable when there never will be.
+        strictness: what is waited for after each flight; replies are withheld until then.
         metrics: where calls are counted.
     """
 
-    def __init__(self, connect: Callable[[], Any], metrics: StoreMetrics) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], strictness: Strictness, metrics: StoreMetrics
+    ) -> None:
         self._connect = connect
+        self._strictness = strictness
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Call] = deque()
@@ -178,6 +186,13 @@ class Lane:
             await ask(connection, *(("SCRIPT", "LOAD", text) for text in texts))
             for at, reply in zip(unknown, await ask(connection, *(flight[at].command for at in unknown)), strict=True):
                 replies[at] = reply
+        if (question := self._strictness.question()) is not None:
+            [kept] = await ask(connection, question)
+            if isinstance(kept, RedisError):
+                raise kept
+            if not self._strictness.met(kept):
+                # They were carried out, and are asked again: nobody may hear of them before they are safe.
+                raise NotSafeYet(f"not as many replicas or disks as asked for have the calls: {kept}")
         return replies
 
     async def _lost(self, flight: Sequence[Call], error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -11,13 +12,39 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from holon.domain.value import value
 from holon.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 OLDEST = (6, 2)
+OLDEST_SYNCED = (7, 2)
 # A server that does not answer for so long is taken for lost.
 PATIENCE_S = 5.0
+# Replicas and the disk have so long, which is less.
+STRICT_PATIENCE_MS = 2_000
 
 Connection: TypeAlias = AbstractConnection
+
+
+@value
+class Strictness:
+    """What must have become of a call before it is answered: how many replicas have it, and whether on the disk."""
+
+    replicas: int = 0
+    synced: bool = False
+
+    def question(self) -> tuple[Any, ...] | None:
+        """The command that waits for it; None when there is nothing to wait for."""
+        if self.synced:
+            return ("WAITAOF", 1, self.replicas, STRICT_PATIENCE_MS)
+        return ("WAIT", self.replicas, STRICT_PATIENCE_MS) if self.replicas else None
+
+    def met(self, reply: Any) -> bool:
+        """Whether the reply to that says so."""
+        if self.synced:
+            return bool(reply[0] >= 1 and reply[1] >= self.replicas)
+        return bool(reply >= self.replicas)
 
 
 class Server:
@@ -25,18 +52,16 @@ class Server:
 
     Arguments:
         uri: `redis://`, `rediss://` or `unix://`, with what the client library takes in its query.
-        name: who connects, for those who look at the server's clients.
     Raises:
         ConfigError: the URI is none of these.
     """
 
-    def __init__(self, uri: str, name: str) -> None:
+    def __init__(self, uri: str) -> None:
         try:
             # Only the store repeats a call: it knows which may be.
             self._pool = ConnectionPool.from_url(
                 uri,
                 protocol=2,
-                client_name="".join(letter if "!" <= letter <= "~" else "_" for letter in name),
                 socket_timeout=PATIENCE_S,
                 socket_connect_timeout=PATIENCE_S,
                 retry=Retry(NoBackoff(), 0),
@@ -50,9 +75,9 @@ class Server:
 
     async def connect(self) -> Connection:
         """A new connection; raises RedisError or OSError when there is none to be had."""
-        connection: Connection = self._pool.make_connection()
+        connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -71,11 +96,11 @@ async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:
     return replies
 
 
-async def version_of(connection: Connection) -> tuple[int, ...]:
+async def version_of(connection: Connection, strictness: Strictness) -> tuple[int, ...]:
     """The server's version, when it is one that a store can be kept in.
 
     Raises:
-        ConfigError: it is too old, or would drop what it has no room for.
+        ConfigError: it is too old, would drop what it has no room for, or cannot be as strict.
         RedisError: it does not say.
     """
     [info] = await ask(connection, ("INFO",))
@@ -91,7 +116,19 @@ async def version_of(connection: Connection) -> tuple[int, ...]:
         raise ConfigError(
             f"the Redis of STORAGE_URI has maxmemory-policy {policy}, which loses jobs; set it to noeviction"
         )
+    appends = facts.get("aof_enabled") == "1"
+    if strictness.synced and (version < OLDEST_SYNCED or not appends):
+        raise ConfigError("synced=true needs Redis 7.2 or newer, and appendonly yes in its settings; see STORAGE_URI")
+    if not appends:
+        log.warning("the Redis of the store has appendonly off: what it was told last is lost when it crashes")
     return version
+
+
+def share_taken(info: Any) -> float:
+    """How much of the memory that a server may take is taken, from 0 to 1, as it says under INFO memory."""
+    facts = _facts(info)
+    most = int(facts.get("maxmemory", "0"))
+    return int(facts.get("used_memory", "0")) / most if most else 0.0
 
 
 def _facts(info: bytes | Mapping[str, Any]) -> dict[str, str]:

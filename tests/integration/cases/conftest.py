@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +11,26 @@ import pytest
 
 from holon.testing import running_node
 from tests.integration.cases.site import Start
+from tests.redis_server import RedisServer
 
-CHOSEN = [name for name in ("memory", "sqlite") if name in os.environ.get("HOLON_TEST_STORAGE", "memory,sqlite")]
+STORES = ("memory", "sqlite", "redis")
+CHOSEN = [name for name in STORES if name in os.environ.get("HOLON_TEST_STORAGE", ",".join(STORES))]
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A server for all cases, each in a database of its own."""
+    server = RedisServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(params=CHOSEN)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
     """Starts a node over a store of its own: `async with start(blueprint, SETTING=value) as node`."""
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis")
+        return partial(running_node, STORAGE_URI=server.uri(server.database()))
     # A killed process loses nothing of NORMAL either, and nothing here cuts the power.
     stores = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'holon.db'}?synchronous=NORMAL"}
     return partial(running_node, STORAGE_URI=stores[request.param])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 _WRITING = ("prelude", "rows", "ready", "inbox", "tasks", "endings", "leases", "steps", "done")
+_ABOUT_NODES = ("enter", "look")
 _READING = ("reading",)
 # What only adds work is refused first when memory is short: it is the only one that may not go beyond the limit.
 _ADDS_WORK = ("create_jobs",)
@@ -22,6 +23,7 @@ _WRITERS = (
     "fire",
     "keep",
     "lease",
+    "look",
     "open_session",
     "purge",
     "rekey",
@@ -30,7 +32,7 @@ _WRITERS = (
     "touch",
     "watch",
 )
-_READERS = ("backlog", "branches", "job", "jobs", "look", "queued_tasks")
+_READERS = ("backlog", "branches", "job", "jobs", "queued_tasks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def load_scripts(version: tuple[int, ...]) -> Mapping[str, Script]:
 
 def _parts(name: str) -> tuple[str, ...]:
     if name in _WRITERS:
-        return _WRITING
+        return (*_WRITING, "nodes") if name in _ABOUT_NODES else _WRITING
     return _READING if name in _READERS else ()
 
 

@@ -12,32 +12,17 @@ for _, one in ipairs({READY, SUSPECTS}) do
     end
 end
 -- Its workers could not speak meanwhile: their leases run from now.
-for _, id in ipairs(read('SMEMBERS', P .. 'sessions:' .. NODE)) do
+for _, id in ipairs(sessions_of(NODE)) do
     local holder = worker(id)
-    if holder and holder.live then
-        end_session(holder)
-        local held = all_held(holder)
-        for i = 1, #held, 2 do
-            local row = task(held[i + 1])
-            if row and row.lease == held[i] and (row.place == 'offered' or row.place == 'leased') then
-                row['until'] = NOW + (row.place == 'leased' and LEASE or OFFER)
-            end
+    local held = holder and holder.node == NODE and all_held(holder) or {}
+    for i = 1, #held, 2 do
+        local row = task(held[i + 1])
+        if row and row.lease == held[i] and (row.place == 'offered' or row.place == 'leased') then
+            row['until'] = NOW + (row.place == 'leased' and LEASE or OFFER)
         end
     end
 end
-local watched = read('HGETALL', P .. 'watched')
-for i = 1, #watched, 2 do
-    local rest = {}
-    for _, node in ipairs(words(watched[i + 1])) do
-        if node ~= NODE then rest[#rest + 1] = node end
-    end
-    if rest[1] then
-        write('HSET', P .. 'watched', watched[i], table.concat(rest, ' '))
-    else
-        write('HDEL', P .. 'watched', watched[i])
-    end
-end
-write('DEL', P .. 'stops:' .. NODE)
-write('SREM', P .. 'idle', NODE)
+end_node(NODE)
+write('ZADD', P .. 'nodes', NOW, NODE)
 claim(0)
 return done({})

@@ -44,7 +44,7 @@ end
 
 local function lease_over(row)
     local holder = worker(row.worker)
-    if not holder or not holder.live or holder.session ~= row.session then
+    if not holder or holder.live ~= '1' or holder.session ~= row.session then
         lost(row)
         return
     end

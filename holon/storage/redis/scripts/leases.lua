@@ -40,7 +40,7 @@ local function lease()
     for _, seat in ipairs(seats) do
         fetch_counts(seat.keys)
         local holder = worker(seat.worker)
-        if holder and holder.live and holder.session == seat.session then
+        if holder and holder.live == '1' and holder.session == seat.session then
             local some = {}
             for _, key in ipairs(seat.keys) do
                 if counts[key] > 0 then some[#some + 1] = key end

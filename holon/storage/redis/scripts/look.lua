@@ -1,15 +1,39 @@
--- What waits for somebody: whether jobs do, when the next timer is due, and the match keys of tasks.
+-- A node is here, and looks what waits: whether jobs do, when the next timer is due, and the match keys of tasks.
+-- One that has been here for a while sees to those that have not.
+
+local watchful = flag()
+local nodes = P .. 'nodes'
+local seen_at = tonumber(read('ZSCORE', nodes, NODE) or NOW)
+if seen_at <= NOW - AWAY then set_away(NODE, false) end
+write('ZADD', nodes, NOW, NODE)
+if watchful then
+    local late = read('ZRANGEBYSCORE', nodes, '-inf', int(NOW - AWAY), 'WITHSCORES', 'LIMIT', 0, 100)
+    for i = 1, #late, 2 do
+        local node, time = late[i], tonumber(late[i + 1])
+        if node ~= NODE then
+            if time <= NOW - GONE then
+                end_node(node)
+                write('ZREM', nodes, node)
+                for _, one in ipairs({READY, SUSPECTS}) do
+                    if not read('XPENDING', one.key, GROUP, '-', '+', 1, node)[1] then
+                        write('XGROUP', 'DELCONSUMER', one.key, GROUP, node)
+                    end
+                end
+            else
+                set_away(node, true)
+            end
+        end
+    end
+end
 
 local function more(name)
-    local newest = redis.call('XREVRANGE', P .. name, '+', '-', 'COUNT', 1)[1]
-    local last = redis.call('HGET', META, name)
-    if not newest or not last then return false end
-    return tonumber(string.match(newest[1], '^%d+')) > tonumber(string.match(last, '^%d+'))
+    local newest = read('XREVRANGE', P .. name, '+', '-', 'COUNT', 1)[1]
+    return newest and tonumber(string.match(newest[1], '^%d+')) > tonumber(string.match(LAST[name], '^%d+'))
 end
-local words = redis.call('HKEYS', P .. 'needs')
-for i, key in ipairs(words) do words[i] = 'k' .. key end
-local due = redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
-if due then words[#words + 1] = 'd' .. due end
-if more('ready') or more('suspects') then words[#words + 1] = 'r' end
-words[#words + 1] = 's'
-return table.concat(words, ' ')
+local found = read('HKEYS', P .. 'needs')
+for i, key in ipairs(found) do found[i] = 'k' .. key end
+local due = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
+if due then found[#found + 1] = 'd' .. due end
+if more('ready') or more('suspects') then found[#found + 1] = 'r' end
+found[#found + 1] = 's'
+return done(table.concat(found, ' '))

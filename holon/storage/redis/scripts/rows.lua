@@ -11,6 +11,8 @@ local TASK = {
     'generation', 'attempt', 'losses', 'avoid', 'attempts', 'reason', 'progress', 'retry', 'trace', 'params', 'outcome',
 }
 local WORKER = {'session', 'live', 'credits', 'node'}
+-- What `live` is while the node of a session is away; else it is 1, or nothing once the session has ended.
+local AWAY_SESSION = 'away'
 -- The last ones of jobs and tasks may be large; they are fetched when they are asked for.
 local SMALL = {[JOB] = #JOB - 1, [TASK] = #TASK - 2, [WORKER] = #WORKER}
 

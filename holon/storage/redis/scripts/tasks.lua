@@ -26,7 +26,7 @@ local queues = {}
 local function queue(key)
     local one = queues[key]
     if not one then
-        one = {key = P .. 'q:' .. key, pages = {}, first = 1, size = 4, put = {}, gone = {}, needs = nil}
+        one = {key = P .. 'q:' .. key, pages = {}, first = 1, size = 4, put = {}, gone = {}}
         queues[key] = one
     end
     return one

@@ -1,0 +1,55 @@
+"""The store that a node runs on, opened as STORAGE_URI says."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, runtime_checkable
+
+from holon.clock import Clock
+from holon.config import StorageURI
+from holon.errors import ConfigError
+from holon.ports import Storage, StoreSettings
+from holon.storage.memory import MemoryStorage
+from holon.storage.sqlite import SqliteStorage
+from holon.telemetry.metrics import StoreMetrics
+
+
+class Store(Storage, AbstractAsyncContextManager[Any], Protocol):
+    """A store as a node has it: it is told who runs it, and then opened."""
+
+    def configure(self, settings: StoreSettings) -> None:
+        """Take the node's settings; before the store is opened."""
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A store whose calls wait for something, and are counted."""
+
+    metrics: StoreMetrics
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their turn."""
+        ...
+
+
+def open_store(uri: StorageURI, settings: StoreSettings, clock: Clock) -> Store:
+    """The store that a URI names, not entered yet.
+
+    Arguments:
+        clock: what says the time where the store has no clock of its own.
+    Raises:
+        ConfigError: what it needs is not installed.
+    """
+    if uri.scheme == "memory":
+        return MemoryStorage(settings, clock)
+    if uri.path is not None:
+        return SqliteStorage(uri.path, settings, clock, synchronous=uri.synchronous)
+    try:
+        from holon.storage.redis import RedisStorage
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"a store in Redis needs the package {error.name}: pip install 'holon-node[redis]', or change STORAGE_URI"
+        ) from error
+    return RedisStorage(uri.server, settings, replicas=uri.replicas, synced=uri.synced)

@@ -1,0 +1,221 @@
+"""A node's link to its store's server: its connections, its calls, what it hears, and the time there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from redis.exceptions import RedisError
+
+from holon.clock import Clock
+from holon.errors import ConfigError, StoreUnavailable
+from holon.ports import StoreSettings
+from holon.randomness import random_id
+from holon.storage.hints import Hints
+from holon.storage.redis.arguments import Argument, settings_text
+from holon.storage.redis.channel import Channel, hint_of
+from holon.storage.redis.lane import RETRY_AFTER_S, Lane
+from holon.storage.redis.presence import Presence, ServersTime
+from holon.storage.redis.scripts import Script, load_scripts
+from holon.storage.redis.server import Connection, Server, Strictness, ask, share_taken, version_of
+from holon.telemetry.metrics import StoreMetrics
+
+# What the keys of this release look like; another is refused.
+SCHEMA = 1
+PARTITIONS = 1
+PREFIX = "{h:0}:"
+META = f"{PREFIX}meta"
+# New jobs are refused when so much of the memory is taken: the rest is for those that are there.
+FULL = 0.9
+
+
+class Link:
+    """The link of one node, while it is entered.
+
+    Arguments:
+        server: where the store is.
+        settings: who this node is, and its durations.
+        clock: what says the time, for tests; None: the server's clock.
+        strictness: what must have become of a call before it is answered.
+        hints: where what is heard is left.
+        metrics: where calls are counted.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        settings: StoreSettings,
+        clock: Clock | None,
+        strictness: Strictness,
+        hints: Hints,
+        metrics: StoreMetrics,
+    ) -> None:
+        self._server = server
+        self._node = settings.node_id
+        self._settings = settings_text(settings)
+        self._clock = clock
+        self._strictness = strictness
+        self._hints = hints
+        self._metrics = metrics
+        self._scripts: Mapping[str, Script] = {}
+        self._id = ""
+        self._taken = 0.0
+        self._presence = Presence()
+        self._time = ServersTime()
+        self._lane = Lane(self._ready_connection, strictness, metrics)
+        self._calls: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Link({self._server}, {self._lane})"
+
+    async def __aenter__(self) -> Self:
+        """Connect, and take over from an earlier process of this node.
+
+        Raises:
+            ConfigError: the server cannot be reached, is too old or set up to lose data, or holds another store.
+        """
+        await self._first_look()
+        self._calls = asyncio.create_task(self._lane.run(), name="store-calls")
+        channel = Channel(self._server, (f"{self._id}:", f"{self._id}:{self._node}"), self._heard, self._look)
+        try:
+            await self.call("enter")
+            self._listening = asyncio.create_task(channel.run(), name="store-channel")
+            await channel.listening.wait()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish what was asked for, and disconnect."""
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+        self._lane.finish()
+        tasks = [task for task in (self._calls, self._listening) if task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait to be sent."""
+        return self._lane.waiting
+
+    async def failure(self) -> None:
+        """Wait until the link is closed; raises StoreUnavailable when the store is lost for good."""
+        if self._calls is not None:
+            await asyncio.wait([self._calls])
+            if not self._calls.cancelled() and (error := self._calls.exception()) is not None:
+                raise error
+
+    # Connections -----------------------------------------------------------------------------------------------
+
+    async def _first_look(self) -> None:
+        try:
+            connection = await self._server.connect()
+            try:
+                version = await version_of(connection, self._strictness)
+                self._scripts = load_scripts(version)
+                start = self._scripts["start"]
+                [known] = await ask(connection, ("EVAL", start.text, 1, META, random_id(), SCHEMA, PARTITIONS))
+            finally:
+                await connection.disconnect(nowait=True)
+        except (RedisError, OSError) as error:
+            raise ConfigError(f"the Redis of STORAGE_URI cannot be reached: {error}") from error
+        if isinstance(known, Exception):
+            raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {known}") from known
+        store, schema, partitions, time = known
+        if int(schema) != SCHEMA:
+            raise ConfigError(
+                f"the store in the Redis of STORAGE_URI is of schema {int(schema)}, and this release reads {SCHEMA}"
+            )
+        if int(partitions) != PARTITIONS:
+            raise ConfigError(
+                f"the store in the Redis of STORAGE_URI has {int(partitions)} partitions, and this node {PARTITIONS}"
+            )
+        self._id = store.decode()
+        if self._clock is not None:
+            self._clock.not_before(int(time))
+
+    async def _ready_connection(self) -> Connection:
+        connection = await self._server.connect()
+        try:
+            loads = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
+            found, *loaded = await ask(connection, ("HGET", META, "id"), *loads)
+            for reply in (found, *loaded):
+                if isinstance(reply, RedisError):
+                    raise reply
+            if found != self._id.encode():
+                raise StoreUnavailable(
+                    "the Redis of STORAGE_URI has lost the store, or holds another; restore it and start again"
+                )
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    # Calls -----------------------------------------------------------------------------------------------------
+
+    async def call(self, name: str, *given: Argument, new_work: bool = False) -> Any:
+        """Call a script that writes; what it says of what waits is left as a hint.
+
+        Arguments:
+            new_work: whether it only adds work, and is the first to be refused.
+        Raises:
+            StoreUnavailable: it did not happen, or its reply was lost.
+        """
+        if new_work and self._taken >= FULL:
+            raise StoreUnavailable(
+                f"the Redis of the store has {self._taken:.0%} of its maxmemory taken; new jobs wait for room",
+                retry_after=RETRY_AFTER_S,
+            )
+        command, text = self._command(name, given)
+        time, words, answer = await self._lane.submit(command, text, new_work=new_work)
+        self._time.heard(time)
+        if words:
+            self._heard(words.decode())
+        return answer
+
+    def tell(self, name: str, *given: Argument) -> None:
+        """Call a script that writes, soon, and hear nothing of it."""
+        self._lane.send(*self._command(name, given))
+
+    def _command(self, name: str, given: tuple[Argument, ...]) -> tuple[tuple[Any, ...], bytes]:
+        script = self._scripts[name]
+        now = "" if self._clock is None else self._clock.now_ms()
+        return ("EVALSHA", script.sha, 1, META, now, self._node, random_id(), self._settings, *given), script.text
+
+    async def read(self, name: str, *given: Argument) -> Any:
+        """Call a script that only reads; raises as `call`."""
+        script = self._scripts[name]
+        return await self._lane.submit(("EVALSHA", script.sha, 1, META, *given), script.text)
+
+    async def ask(self, *command: Argument) -> Any:
+        """Send a command that only reads; raises as `call`."""
+        return await self._lane.submit(command)
+
+    def now(self) -> int:
+        """The store's time, epoch milliseconds."""
+        return self._time.now_ms() if self._clock is None else self._clock.now_ms()
+
+    def _heard(self, words: str) -> None:
+        hint = hint_of(words, self._hints.watched)
+        if hint is not None:
+            self._hints.give(hint)
+
+    async def _look(self, first: bool) -> None:
+        watchful = self._presence.looked(first)
+        words, info = await asyncio.gather(self.call("look", "1" if watchful else ""), self.ask("INFO", "memory"))
+        self._taken = share_taken(info)
+        told: str = words.decode()
+        if not first:
+            # Match keys may be many, and whoever can do something about one has looked when it came.
+            told = " ".join(word for word in told.split() if word[0] in "rd")
+        self._heard(told)
