@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
 DATABASES = 8_192
 
@@ -75,6 +76,7 @@ class RedisServer:
                 *self._options,
             ],
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         assert self._process.stdout is not None
@@ -82,13 +84,19 @@ class RedisServer:
         for line in self._process.stdout:
             said.append(line)
             if "eady to accept connections" in line:
+                # What it says from now on has to go somewhere, or it would stop.
+                self._log = Thread(target=self._process.stdout.read, name="redis-log", daemon=True)
+                self._log.start()
                 return
         raise RuntimeError(f"{self._binary} did not start: {''.join(said)}")
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
+            self._log.join()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
             self._process = None
 
     def close(self) -> None:
