@@ -196,15 +196,6 @@ local function note_hints()
 end
 
 local function write_all()
-    local unseen, known = {}, {}
-    for _, one in ipairs(writes) do
-        local key = one[1] == 'XREADGROUP' and one[8] or one[2]
-        if not seen[key] and not known[key] then
-            known[key] = true
-            unseen[#unseen + 1] = key
-        end
-    end
-    for from = 1, #unseen, 4000 do redis.call('EXISTS', unpack(unseen, from, math.min(from + 3999, #unseen))) end
     -- Before Redis 7 a script is refused for want of memory at its first write, if that one grows.
     if SHRINKS then redis.call('DEL', P .. 'nothing') end
     for _, one in ipairs(writes) do redis.call(unpack(one)) end

@@ -20,13 +20,7 @@ do
     CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN = unpack(found)
 end
 
--- Every key that is read is noted: those that are written are looked at before the first write, so that a script that
--- may not have one of them fails while nothing has happened yet.
-local seen = {}
-local function read(command, key, ...)
-    seen[key] = true
-    return redis.call(command, key, ...)
-end
+local read = redis.call
 
 local writes = {}
 local function write(...) writes[#writes + 1] = {...} end

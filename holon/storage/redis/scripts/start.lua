@@ -5,7 +5,6 @@ local P = string.match(META, '^(.*)meta$')
 local names = {'id', 'schema', 'partitions', 'time'}
 local known = redis.call('HMGET', META, unpack(names))
 if not known[1] then
-    redis.call('EXISTS', P .. 'ready', P .. 'suspects')
     redis.call('HSET', META, 'id', ARGV[1], 'schema', ARGV[2], 'partitions', ARGV[3], 'number', 0, 'time', 0,
         'ready', '0-0', 'suspects', '0-0')
     for _, name in ipairs({'ready', 'suspects'}) do

@@ -1,0 +1,296 @@
+"""The store in Redis beyond the contract: several nodes on one server, and a server that is away, full, or not ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from holon.clock import ManualClock
+from holon.domain.events import Woken
+from holon.domain.job import Status
+from holon.errors import ConfigError, StoreUnavailable
+from holon.ports import Hint, JobFilter, StopReason, StoreSettings
+from holon.storage.redis import RedisStorage
+from holon.storage.redis.lane import RIDE_OUT_TO_CREATE_S
+from tests.contract.backends import REDIS
+from tests.contract.world import OK, Hand, T, World
+from tests.redis_server import RedisServer, binaries
+
+GUARD = 20  # seconds; reached only by what does not come
+
+
+@pytest.fixture(params=binaries(), scope="module")
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """Every server that is here."""
+    server = RedisServer(request.param, append_only=True, options=("--appendfsync", "no"))
+    yield server
+    server.close()
+
+
+class Nodes:
+    """Worlds of several nodes on one store."""
+
+    def __init__(self, server: RedisServer, opened: AsyncExitStack) -> None:
+        self.server = server
+        self.uri = server.uri(server.database())
+        self.clock = ManualClock()
+        self._opened = opened
+
+    async def add(self, name: str, **options: Any) -> World:
+        """One more node, under the same clock."""
+        world = World(REDIS, self.server.socket, {})
+        world.clock, world.settings = self.clock, StoreSettings(name)
+        world.storage = await self._opened.enter_async_context(
+            RedisStorage(self.uri, world.settings, self.clock, **options)
+        )
+        # What one node makes up must not be what another does.
+        world._made = 1_000_000 * len(name) * ord(name[-1])
+        return world
+
+    @asynccontextmanager
+    async def redis(self) -> AsyncIterator[Redis]:
+        async with Redis.from_url(self.uri) as client:
+            yield client
+
+
+@pytest.fixture
+async def nodes(server: RedisServer) -> AsyncIterator[Nodes]:
+    async with AsyncExitStack() as opened:
+        yield Nodes(server, opened)
+
+
+async def heard(hints: AsyncIterator[Hint], wanted: Callable[[Hint], object]) -> Hint:
+    async with asyncio.timeout(GUARD):
+        async for hint in hints:
+            if wanted(hint):
+                return hint
+    raise AssertionError("the hints ended")
+
+
+# Several nodes ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_job_goes_to_one_of_many_nodes(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    jobs = [await first.create() for _ in range(20)]
+    claims = await asyncio.gather(*(world.storage.claim(2) for world in (first, second) * 5))
+    assert sorted(claim.job.id for some in claims for claim in some) == sorted(jobs)
+
+
+async def test_a_task_is_leased_to_a_worker_of_another_node_which_is_woken_for_it(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    hand, hints = await second.hand(), second.storage.hints()
+    task = await first.dispatch()
+    await heard(hints, lambda hint: T.key in hint.keys)
+    [offer] = await second.lease(hand.seat())
+    assert offer.task_id == task
+    assert await first.complete(offer) is None
+    assert await second.ready() == [offer.job_id]
+
+
+async def test_a_node_that_wanted_more_is_woken_when_another_leaves_a_job(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    assert await second.ready() == []
+    hints = second.storage.hints()
+    job = await first.create()
+    await heard(hints, lambda hint: hint.ready)
+    assert await second.ready() == [job]
+
+
+async def test_a_stop_is_taken_by_the_node_of_the_worker(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    hand = await second.hand()
+    offer = await second.accepted(hand)
+    hints = second.storage.hints()
+    await first.append(offer.job_id, Woken(9))
+    ended = first.step(await first.claim_of(offer.job_id), Status.FAILED, end_tasks=True)
+    await first.commit(ended)
+    await heard(hints, lambda hint: hint.stops)
+    assert await first.stops() == []
+    assert [(stop.lease, stop.reason) for stop in await second.stops()] == [(hand.ref(offer), StopReason.CANCELLED)]
+
+
+async def test_a_watched_job_that_changes_at_another_node_is_hinted_at(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    job = await first.create()
+    await second.storage.watch(job)
+    hints = second.storage.hints()
+    await first.append(job, Woken(1))
+    await heard(hints, lambda hint: job in hint.jobs)
+
+
+async def test_an_earlier_timer_is_told_to_every_node(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    hints = second.storage.hints()
+    await first.dispatch(dispatch_timeout=1_000)
+    await heard(hints, lambda hint: hint.due is not None and hint.due <= first.now + 1_000)
+
+
+async def test_the_jobs_of_a_node_that_fell_silent_go_to_another(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    claim = await first.start()
+    nodes.clock.advance(first.settings.claim)
+    [again] = (await second.fire(want=1)).claims
+    assert (again.job.id, again.deliveries) == (claim.job.id, 2)
+    assert (await first.finish(claim)).conflict
+    assert not (await second.finish(again)).conflict
+
+
+async def test_a_node_that_starts_again_takes_back_only_what_was_its_own(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    mine, other = await first.start(), await second.start()
+    again = await nodes.add("a")
+    assert await second.keep(other) == [True]
+    assert await first.keep(mine) == [False]
+    assert await again.ready() == [mine.job.id]
+
+
+async def test_a_suspect_does_not_keep_other_nodes_from_their_work(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    suspect = await first.create()
+    await first.claim_of(suspect)
+    await first.after(first.settings.claim)
+    assert await first.ready() == [suspect]
+    job = await second.create()
+    assert await first.ready() == []
+    assert await second.ready() == [job]
+
+
+async def test_sessions_of_a_node_that_is_away_get_nothing_and_go_on_when_it_is_back(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    hand = await first.hand()
+    nodes.clock.advance(60_000)
+    await second.storage._link.call("look", "1")
+    await second.dispatch()
+    assert await first.lease(hand.seat()) == []
+    await first.storage._link.call("look", "")
+    assert len(await first.lease(hand.seat())) == 1
+
+
+async def test_a_node_that_is_gone_for_good_leaves_nothing(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    await first.hand()
+    await first.storage.watch(await first.create())
+    await first.ready()
+    await first.after(first.settings.claim)
+    nodes.clock.advance(2 * 86_400_000)
+    await second.storage._link.call("look", "1")
+    async with nodes.redis() as redis:
+        assert await redis.exists("{h:0}:w:w1", "{h:0}:sessions:a", "{h:0}:watched") == 0
+        assert [consumer["name"] for consumer in await redis.xinfo_consumers("{h:0}:suspects", "holon")] == []
+
+
+# The server ---------------------------------------------------------------------------------------------------------
+
+
+async def test_scripts_that_the_server_has_forgotten_are_loaded_again(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    async with nodes.redis() as redis:
+        await redis.script_flush()
+    created = await asyncio.gather(*(world.create() for _ in range(5)))
+    assert sorted(await world.ready()) == sorted(created)
+
+
+async def test_i1_a_short_outage_is_ridden_out_and_nothing_that_was_answered_is_lost() -> None:
+    server = RedisServer(append_only=True)
+    try:
+        async with AsyncExitStack() as opened:
+            world = await Nodes(server, opened).add("a")
+            jobs = [await world.create() for _ in range(20)]
+            server.kill()
+            pending = [asyncio.create_task(world.create()) for _ in range(5)]
+            await asyncio.sleep(0)
+            server.start()
+            jobs += await asyncio.gather(*pending)
+            assert sorted(await world.ready()) == sorted(jobs)
+            records, _ = await world.storage.jobs(JobFilter("ann"), 100)
+            assert sorted(record.job.id for record in records) == sorted(jobs)
+    finally:
+        server.close()
+
+
+async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back() -> None:
+    server = RedisServer(append_only=True)
+    try:
+        async with AsyncExitStack() as opened:
+            world = await Nodes(server, opened).add("a")
+            claim = await world.start()
+            server.kill()
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(StoreUnavailable) as refused:
+                await world.create()
+            assert refused.value.retry_after
+            assert asyncio.get_running_loop().time() - began < RIDE_OUT_TO_CREATE_S + 2
+            server.start()
+            assert not (await world.finish(claim)).conflict
+    finally:
+        server.close()
+
+
+async def test_a_server_that_lost_the_store_is_not_taken_for_it(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    async with nodes.redis() as redis:
+        await redis.flushdb()
+        await redis.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(StoreUnavailable):
+        await world.create()
+    async with asyncio.timeout(GUARD):
+        with pytest.raises(StoreUnavailable, match="lost the store"):
+            await world.storage.failure()
+
+
+async def test_without_memory_new_jobs_are_refused_and_results_are_taken(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    hand: Hand = await world.hand()
+    offer = await world.accepted(hand)
+    async with nodes.redis() as redis:
+        await redis.config_set("maxmemory", "100kb")
+        try:
+            with pytest.raises(StoreUnavailable):
+                await world.create()
+            assert await world.complete(offer, OK) is None
+            assert not (await world.finish(await world.claim_of(offer.job_id))).conflict
+        finally:
+            await redis.config_set("maxmemory", "0")
+
+
+async def test_a_server_that_evicts_is_refused(nodes: Nodes) -> None:
+    async with nodes.redis() as redis:
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            with pytest.raises(ConfigError, match="noeviction"):
+                await nodes.add("a")
+        finally:
+            await redis.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize(("field", "value"), [("schema", 2), ("partitions", 4)])
+async def test_a_store_of_another_release_or_shape_is_refused(nodes: Nodes, field: str, value: int) -> None:
+    await nodes.add("a")
+    async with nodes.redis() as redis:
+        await redis.hset("{h:0}:meta", field, str(value))
+    with pytest.raises(ConfigError, match=str(value)):
+        await nodes.add("b")
+
+
+async def test_a_server_that_is_not_there_is_told_at_the_start() -> None:
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        async with RedisStorage("unix:///nowhere/at/all"):
+            pass
+
+
+async def test_a_call_that_its_replicas_do_not_have_is_not_answered(nodes: Nodes) -> None:
+    with pytest.raises(StoreUnavailable):
+        await nodes.add("a", replicas=1)
+
+
+async def test_the_time_is_the_servers(nodes: Nodes) -> None:
+    async with RedisStorage(nodes.uri, StoreSettings("a")) as storage, nodes.redis() as redis:
+        await storage.claim(0)
+        seconds, _ = await redis.time()
+        assert abs(storage.now() - 1_000 * seconds) < 5_000
