@@ -216,6 +216,13 @@ def test_times_that_contradict_each_other_are_refused() -> None:
         ("sqlite:///.holon/holon.db", StorageURI("sqlite", Path(".holon/holon.db"))),
         ("sqlite:////var/lib/holon.db", StorageURI("sqlite", Path("/var/lib/holon.db"))),
         ("sqlite:///a%20b.db?synchronous=normal", StorageURI("sqlite", Path("a b.db"), "NORMAL")),
+        ("redis://localhost", StorageURI("redis", server="redis://localhost")),
+        ("redis://a:b@[::1]:7000/3", StorageURI("redis", server="redis://a:b@[::1]:7000/3")),
+        ("unix:///run/redis.sock?db=2", StorageURI("redis", server="unix:///run/redis.sock?db=2")),
+        (
+            "rediss://host/0?ssl_ca_certs=/ca.pem&replicas=1&synced=true",
+            StorageURI("redis", server="rediss://host/0?ssl_ca_certs=/ca.pem", replicas=1, synced=True),
+        ),
     ],
 )
 def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageURI) -> None:
@@ -226,7 +233,7 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
 @pytest.mark.parametrize(
     "text",
     [
-        "holon.db", "redis://localhost", "memory:///x", "memory://?a=1", "sqlite://", "sqlite:///", "sqlite://host/x.db",
+        "holon.db", "redis://", "redis://h/x", "redis://h?db=1", "redis://h?ssl_keyfile=k", "unix://", "memory:///x", "memory://?a=1", "sqlite://", "sqlite:///", "sqlite://host/x.db",
         "sqlite:///x.db?synchronous=OFF", "sqlite:///x.db?mode=ro", "sqlite:///x.db#y", "sqlite:///x%00.db", "http://[",
     ],
 )  # fmt: skip
@@ -277,6 +284,11 @@ def test_history_is_kept_for_as_long_as_its_jobs_at_least() -> None:
     short = {"HISTORY_RETENTION": "1000", "JOB_RETENTION": "2000"}
     Config(short).check()
     assert set(reasons(Config(short | {"HISTORY_DATABASE_URI": "sqlite:///h.db"}))) == {"HISTORY_RETENTION"}
+def test_what_is_shown_of_a_uri_has_no_password_in_it() -> None:
+    config = Config({"STORAGE_URI": "redis://holon:s3cr3t@host:6379/0"})
+    assert "s3cr3t" not in repr(config)
+    assert config.effective()["STORAGE_URI"] == "redis://(hidden)@host:6379/0"
+    assert config.STORAGE_URI == "redis://holon:s3cr3t@host:6379/0"
 
 
 def test_the_documentation_lists_every_setting_as_it_is() -> None:

@@ -77,6 +77,7 @@ class Lane:
         self._promises = Promises()
         self._connection: Connection | None = None
         self._wait = FIRST_WAIT_S
+        self._flying = False
         self._error: Exception | None = None
 
     def __repr__(self) -> str:
@@ -110,6 +111,21 @@ class Lane:
             promise = self._put(command, script, False)
             promise.add_done_callback(lambda done: done.exception())
 
+    def after_replies(self, then: Callable[[], None]) -> None:
+        """Call this when every call that was made until now has its reply: at once, if none is out.
+
+        What came by another way may be newer than a reply that is still to come, and must not be overwritten by it.
+        """
+        if self._finished or not (self._queue or self._flying):
+            then()
+            return
+
+        def replied(promise: asyncio.Future[Any]) -> None:
+            promise.exception()
+            then()
+
+        self._put(("PING",), None, False).add_done_callback(replied)
+
     def _put(self, command: tuple[Any, ...], script: bytes | None, new_work: bool) -> Promise[Any]:
         promise: Promise[Any] = Promise(loop=self._loop)
         patience = RIDE_OUT_TO_CREATE_S if new_work else RIDE_OUT_S
@@ -134,8 +150,10 @@ class Lane:
                 self._some.clear()
                 # What else this tick has to say goes along.
                 await asyncio.sleep(0)
+                self._flying = True
                 while self._queue:
                     await self._fly()
+                self._flying = False
         except StoreUnavailable as error:
             self._error = error
             raise

@@ -79,7 +79,7 @@ class Link:
         """
         await self._first_look()
         self._calls = asyncio.create_task(self._lane.run(), name="store-calls")
-        channel = Channel(self._server, (f"{self._id}:", f"{self._id}:{self._node}"), self._heard, self._look)
+        channel = Channel(self._server, (f"{self._id}:", f"{self._id}:{self._node}"), self._heard_from_others, self._look)
         try:
             await self.call("enter")
             self._listening = asyncio.create_task(channel.run(), name="store-channel")
@@ -205,6 +205,10 @@ class Link:
         """The store's time, epoch milliseconds."""
         return self._time.now_ms() if self._clock is None else self._clock.now_ms()
 
+    def _heard_from_others(self, words: str) -> None:
+        # A reply that is under way may be older than this, and say that there is nothing.
+        self._lane.after_replies(lambda: self._heard(words))
+
     def _heard(self, words: str) -> None:
         hint = hint_of(words, self._hints.watched)
         if hint is not None:
@@ -214,8 +218,4 @@ class Link:
         watchful = self._presence.looked(first)
         words, info = await asyncio.gather(self.call("look", "1" if watchful else ""), self.ask("INFO", "memory"))
         self._taken = share_taken(info)
-        told: str = words.decode()
-        if not first:
-            # Match keys may be many, and whoever can do something about one has looked when it came.
-            told = " ".join(word for word in told.split() if word[0] in "rd")
-        self._heard(told)
+        self._heard(words.decode())

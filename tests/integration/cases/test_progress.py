@@ -82,7 +82,10 @@ async def test_c30_the_sdk_keeps_progress_between_0_and_100(start: Start) -> Non
 
         async with worker:
             jobs = {said: await create(node, "one_task", {"said": said}) for said in (-5, 250, 33.3)}
-            shown = [(await seen(node, job_id, lambda one: one.progress_message == "said")).progress for job_id in jobs.values()]
+            shown = [
+                (await seen(node, job_id, lambda one: one.progress_message == "said")).progress
+                for job_id in jobs.values()
+            ]
             assert shown == pytest.approx([0, 100, 33.3], abs=0.1)
             go_on.set()
             for job_id in jobs.values():

@@ -140,8 +140,7 @@ local function write_queues()
             end
         end
         if now > 0 and wanted_keys[key] then
-            mine['k' .. key] = true
-            if was == 0 or urgent_keys[key] then all['k' .. key] = true end
+            mine['k' .. key], all['k' .. key] = true, true
         end
     end
 end

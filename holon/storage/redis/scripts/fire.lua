@@ -61,7 +61,6 @@ local function fire_task(row)
     elseif row.place == 'back_off' and row['until'] <= NOW then
         row.place = 'queued'
         enqueue(row)
-        urgent_keys[row.key] = true
     elseif row.execution_due and row.execution_due <= NOW then
         timed_out(row)
     elseif (row.place == 'offered' or row.place == 'leased') and row['until'] <= NOW then
@@ -75,7 +74,7 @@ local function fire_task(row)
         end
         row.avoid = rest ~= '' and rest or nil
         fetch_counts({row.key})
-        wanted_keys[row.key], urgent_keys[row.key] = true, true
+        wanted_keys[row.key] = true
     end
 end
 

@@ -1,4 +1,4 @@
--- A node is here, and looks what waits: whether jobs do, when the next timer is due, and the match keys of tasks.
+-- A node is here, and looks what waits: ready jobs, the next timer, match keys with tasks, stops for its workers.
 -- One that has been here for a while sees to those that have not.
 
 local watchful = flag()
@@ -35,5 +35,5 @@ for i, key in ipairs(found) do found[i] = 'k' .. key end
 local due = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
 if due then found[#found + 1] = 'd' .. due end
 if more('ready') or more('suspects') then found[#found + 1] = 'r' end
-found[#found + 1] = 's'
+if read('LLEN', P .. 'stops:' .. NODE) > 0 then found[#found + 1] = 's' end
 return done(table.concat(found, ' '))

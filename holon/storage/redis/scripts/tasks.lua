@@ -32,7 +32,8 @@ local function queue(key)
     return one
 end
 
-local wanted_keys, urgent_keys = {}, {}
+-- Match keys with tasks that somebody may be able to take now.
+local wanted_keys = {}
 local function enqueue(row)
     fetch_counts({row.key})
     counts[row.key] = counts[row.key] + 1
@@ -230,6 +231,5 @@ local function requeue(row, avoid_until)
     row.execution_due = nil
     if avoid_until then avoid(row, avoid_until, false) end
     enqueue(row)
-    urgent_keys[row.key] = true
     queued_changed(row, 1)
 end

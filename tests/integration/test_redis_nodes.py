@@ -1,0 +1,132 @@
+"""Whole nodes on one Redis: what one of them takes is done by workers of another, and goes on when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from holon.client import Job
+from holon.testing import RunningNode, running_node
+from tests.integration.cases.site import one_task
+from tests.redis_server import RedisServer
+
+GUARD = 20.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    server = RedisServer(append_only=True)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def pair(server: RedisServer) -> AsyncIterator[tuple[RunningNode, RunningNode]]:
+    """Two nodes on one store, each with a client and workers of its own."""
+    uri = server.uri(server.database())
+    async with AsyncExitStack() as stack:
+        nodes = [
+            await stack.enter_async_context(running_node(one_task(), STORAGE_URI=uri, INSTANCE_ID=name))
+            for name in ("a", "b")
+        ]
+        yield nodes[0], nodes[1]
+
+
+async def _all(node: RunningNode) -> list[Job]:
+    return [job async for job in node.client.list_jobs()]
+
+
+async def ended(node: RunningNode, job_id: str) -> Job:
+    return await node.client.wait_for(job_id, timeout=GUARD)
+
+
+async def test_a_job_of_one_node_is_done_by_a_worker_of_another(pair: tuple[RunningNode, RunningNode]) -> None:
+    first, second = pair
+    worker = second.new_worker("w1")
+
+    @worker.skill("t")
+    async def t(n: int) -> dict[str, int]:
+        return {"twice": 2 * n}
+
+    async with worker:
+        jobs = [(await first.client.create_job("one_task", {"n": n})).job_id for n in range(20)]
+        statuses = [(await ended(first, job_id)).status for job_id in jobs]
+        assert statuses == ["finished"] * 20
+        assert [job.status for job in await _all(second)] == ["finished"] * 20
+
+
+async def test_a_cancel_at_one_node_stops_the_worker_of_another(pair: tuple[RunningNode, RunningNode]) -> None:
+    first, second = pair
+    worker = second.new_worker("w1")
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    @worker.skill("t")
+    async def t() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with worker, asyncio.timeout(GUARD):
+        job_id = (await first.client.create_job("one_task", {})).job_id
+        await begun.wait()
+        await first.client.cancel_job(job_id)
+        await stopped.wait()
+        assert (await ended(first, job_id)).status == "cancelled"
+
+
+async def test_a_job_is_watched_at_one_node_while_another_runs_it(pair: tuple[RunningNode, RunningNode]) -> None:
+    first, second = pair
+    worker = second.new_worker("w1")
+
+    @worker.skill("t")
+    async def t() -> None: ...
+
+    async with asyncio.timeout(GUARD):
+        job_id = (await first.client.create_job("one_task", {})).job_id
+        watched: list[Any] = []
+
+        async def watch() -> None:
+            async for change in first.client.watch(job_id):
+                watched.append(change)
+
+        watching = asyncio.create_task(watch())
+        async with worker:
+            await watching
+    assert watched
+    assert (await second.client.get_job(job_id)).status == "finished"
+
+
+async def test_rule_13_while_the_store_is_away_jobs_are_refused_and_workers_are_kept() -> None:
+    server = RedisServer(append_only=True)
+    try:
+        async with running_node(one_task(), STORAGE_URI=server.uri(1)) as node:
+            worker = node.new_worker("w1")
+            begun, go_on = asyncio.Event(), asyncio.Event()
+
+            @worker.skill("t")
+            async def t() -> None:
+                begun.set()
+                await go_on.wait()
+
+            async with worker, httpx.AsyncClient(base_url=node.url, headers={"X-Client-Token": node.token}) as http:
+                job_id = (await node.client.create_job("one_task", {})).job_id
+                await begun.wait()
+                server.kill()
+                refused = await http.post("/api/v1/jobs/one_task", json={"initial_data": {}}, timeout=GUARD)
+                assert (refused.status_code, refused.json()["code"]) == (503, "STORE_UNAVAILABLE")
+                assert refused.headers["Retry-After"]
+                go_on.set()
+                metrics = (await http.get("/_public/metrics", timeout=GUARD)).text
+                assert "\nholon_store_up 0.0\n" in metrics
+                assert "\norchestrator_active_workers 1.0\n" in metrics
+                server.start()
+                assert (await ended(node, job_id)).status == "finished"
+    finally:
+        server.close()
