@@ -88,7 +88,8 @@ def _redis(parts: SplitResult) -> StorageURI:
                 f"{key}={value!r} is no option of {parts.scheme}://; there are replicas=NUMBER, synced=true, "
                 f"db=NUMBER for a socket, and for rediss {', '.join(_TLS_FILES)}, each with a file"
             )
-    return StorageURI("redis", server=parts._replace(query="&".join(kept)).geturl(), replicas=replicas, synced=synced)
+    server = f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{'&'.join(kept)}" if kept else "")
+    return StorageURI("redis", server=server, replicas=replicas, synced=synced)
 
 
 def _wrong(reason: str) -> ConfigError:
