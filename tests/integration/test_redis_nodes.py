@@ -93,8 +93,7 @@ async def test_a_job_is_watched_at_one_node_while_another_runs_it(pair: tuple[Ru
         watched: list[Any] = []
 
         async def watch() -> None:
-            async for change in first.client.watch(job_id):
-                watched.append(change)
+            watched.extend([change async for change in first.client.watch(job_id)])
 
         watching = asyncio.create_task(watch())
         async with worker:

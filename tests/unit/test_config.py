@@ -233,8 +233,9 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
 @pytest.mark.parametrize(
     "text",
     [
-        "holon.db", "redis://", "redis://h/x", "redis://h?db=1", "redis://h?ssl_keyfile=k", "unix://", "memory:///x", "memory://?a=1", "sqlite://", "sqlite:///", "sqlite://host/x.db",
+        "holon.db", "memory:///x", "memory://?a=1", "sqlite://", "sqlite:///", "sqlite://host/x.db",
         "sqlite:///x.db?synchronous=OFF", "sqlite:///x.db?mode=ro", "sqlite:///x.db#y", "sqlite:///x%00.db", "http://[",
+        "redis://", "redis://h/x", "redis://h?db=1", "redis://h?ssl_keyfile=k", "redis://h?replicas=-1", "unix://",
     ],
 )  # fmt: skip
 def test_a_storage_uri_of_no_store_is_refused(text: str) -> None:

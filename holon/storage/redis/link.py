@@ -79,7 +79,9 @@ class Link:
         """
         await self._first_look()
         self._calls = asyncio.create_task(self._lane.run(), name="store-calls")
-        channel = Channel(self._server, (f"{self._id}:", f"{self._id}:{self._node}"), self._heard_from_others, self._look)
+        channel = Channel(
+            self._server, (f"{self._id}:", f"{self._id}:{self._node}"), self._heard_from_others, self._look
+        )
         try:
             await self.call("enter")
             self._listening = asyncio.create_task(channel.run(), name="store-channel")

@@ -15,6 +15,7 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome, task_id
 from holon.errors import StoreUnavailable
 from holon.ports import (
+    MAX_PAGE_BYTES,
     Appended,
     Claim,
     Committed,
@@ -273,16 +274,20 @@ class RedisStorage:
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
         found: list[Any] = []
         start: int | str = "" if which.before is None else which.before
+        room, full = MAX_PAGE_BYTES, 0
         statuses = " ".join(map(str, which.statuses))
         # One more than asked for says whether there is another page.
-        while len(found) <= limit:
-            page, start = await self._link.read(
-                "jobs", which.owner, start, limit + 1 - len(found), which.blueprint or "", statuses
+        while len(found) <= limit and not full:
+            wanted = limit + 1 - len(found)
+            empty = "" if found else "1"
+            page, start, full = await self._link.read(
+                "jobs", which.owner, start, wanted, room, which.blueprint or "", empty, statuses
             )
             found += page
+            room -= sum(len(fields[0]) for fields in page)
             if not start:
                 break
-        more = found[limit - 1][9] if len(found) > limit else None
+        more = found[:limit][-1][9] if full or len(found) > limit else None
         return [answers.record_of(fields) for fields in found[:limit]], more
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:

@@ -10,10 +10,25 @@ local function read_outcome()
     }
 end
 
+-- Whether a late result is to be told: of a worker that had the task, once for each time. A history is its client's:
+-- nobody may fill it with what never was, or say the same again and again.
+local function may_tell(row)
+    local had, told, others = 0, 0, ''
+    for who in string.gmatch(row.attempts or '', '(%S+) %S+ %S+ %S+;') do
+        if who == worker_id then had = had + 1 end
+    end
+    for who, times in string.gmatch(row.late or '', '(%S+) (%d+);') do
+        if who == worker_id then told = tonumber(times) else others = others .. who .. ' ' .. times .. ';' end
+    end
+    if told >= had then return false end
+    row.late = others .. worker_id .. ' ' .. int(told + 1) .. ';'
+    return true
+end
+
 local function superseded(row, lease_id, outcome)
     local reason = why_not(row.ID, row, lease_id)
     local owner = job(row.job)
-    if owner then
+    if owner and may_tell(row) then
         tell(owner, 1, 'k', 'S', 't', int(NOW), 'w', worker_id, 'i', row.ID, 'r', reason, 's', outcome.status)
     end
     return reason

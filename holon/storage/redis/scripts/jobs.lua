@@ -1,7 +1,9 @@
--- Jobs of an owner, newest first, before an arrival number; where to go on, when not all were looked at.
+-- Jobs of an owner, newest first, before an arrival number; where to go on, when not all were looked at, and whether
+-- their states have as many bytes as there is room for. Where the page has none yet, one finds room always.
 
 local LOOK_AT = 200
-local owner, from, limit, blueprint = arg(), arg(), tonumber(arg()), arg()
+local owner, from, limit, room, blueprint = arg(), arg(), tonumber(arg()), tonumber(arg()), arg()
+local empty = arg() ~= ''
 local statuses, some = {}, false
 for status in string.gmatch(arg(), '%S+') do
     statuses[status] = true
@@ -11,14 +13,16 @@ local found, last = {}, nil
 local ids = redis.call('ZREVRANGEBYSCORE', P .. 'o:' .. owner, from == '' and '+inf' or '(' .. from, '-inf', 'LIMIT', 0,
     LOOK_AT)
 for _, id in ipairs(ids) do
-    if #found == limit then return {found, last} end
+    if #found == limit then return {found, last, 0} end
     local told, n, status, its = record(id)
     if told then
-        last = n
         if (not some or statuses[status]) and (blueprint == '' or blueprint == its) then
+            room = room - #told[1]
+            if room < 0 and not (empty and #found == 0) then return {found, last or 0, 1} end
             told[10] = n
             found[#found + 1] = told
         end
+        last = n
     end
 end
-return {found, #ids == LOOK_AT and last or 0}
+return {found, #ids == LOOK_AT and last or 0, 0}

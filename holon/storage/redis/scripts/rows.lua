@@ -8,7 +8,8 @@ local JOB = {
 local TASK = {
     'n', 'job', 'step', 'branch', 'key', 'need', 'priority', 'execution', 'dispatch_due', 'result_due',
     'execution_due', 'place', 'accepted', 'worker', 'session', 'lease', 'until', 'applied_lease', 'applied_worker',
-    'generation', 'attempt', 'losses', 'avoid', 'attempts', 'reason', 'progress', 'retry', 'trace', 'params', 'outcome',
+    'generation', 'attempt', 'losses', 'avoid', 'attempts', 'reason', 'progress', 'retry', 'trace', 'late', 'params',
+    'outcome',
 }
 local WORKER = {'session', 'live', 'credits', 'node'}
 -- What `live` is while the node of a session is away; else it is 1, or nothing once the session has ended.
