@@ -31,9 +31,10 @@ class Backend(Protocol):
         """Where to find what a store that is still open at `place` would leave behind if it were killed now."""
         ...
 
-    async def kept(self, storage: Storage) -> dict[str, int]:
-        """How much an open store keeps of workers, of queues and, when they are many, of timers."""
-        ...
+
+async def kept(storage: Storage) -> dict[str, int]:
+    """How much an open store keeps of workers, of queues and, when they are many, of timers."""
+    return await (_kept_in_redis(storage) if isinstance(storage, RedisStorage) else _kept_by_the_ledger(storage))
 
 
 async def _kept_by_the_ledger(storage: Storage) -> dict[str, int]:
@@ -49,6 +50,20 @@ async def _kept_by_the_ledger(storage: Storage) -> dict[str, int]:
     return kept
 
 
+async def _kept_in_redis(storage: RedisStorage) -> dict[str, int]:
+    async with Client.from_url(storage._uri, decode_responses=True) as redis:
+        keys = [str(key) for key in await redis.keys("{h:0}:*")]
+        queues = [key for key in keys if key.startswith("{h:0}:q:")]
+        timers = await redis.zcard("{h:0}:timers")
+        return {
+            "workers": len({key.split(":")[3] for key in keys if key.startswith(("{h:0}:w:", "{h:0}:held:"))}),
+            "needs": await redis.hlen("{h:0}:needs"),
+            "counts": await redis.hlen("{h:0}:waiting"),
+            "entries": sum([await redis.zcard(key) for key in queues]),
+            "timers": timers if timers > tables.MOST_STALE + 4 else 0,
+        }
+
+
 class Memory:
     """The store in memory."""
 
@@ -62,9 +77,6 @@ class Memory:
 
     def killed(self, place: Path) -> Path:
         raise AssertionError("memory does not outlive its process: this test is for durable backends only")
-
-    async def kept(self, storage: Storage) -> dict[str, int]:
-        return await _kept_by_the_ledger(storage)
 
 
 class Sqlite:
@@ -84,9 +96,6 @@ class Sqlite:
         copy = place.with_name(f"{place.name}-killed")
         shutil.copytree(place, copy)
         return copy
-
-    async def kept(self, storage: Storage) -> dict[str, int]:
-        return await _kept_by_the_ledger(storage)
 
 
 class Redis:
@@ -108,20 +117,6 @@ class Redis:
     def killed(self, place: Path) -> Path:
         # The server lives on; what is left of the node is what is there.
         return place
-
-    async def kept(self, storage: Storage) -> dict[str, int]:
-        assert isinstance(storage, RedisStorage)
-        async with Client.from_url(storage._uri, decode_responses=True) as redis:
-            keys = [str(key) for key in await redis.keys("{h:0}:*")]
-            queues = [key for key in keys if key.startswith("{h:0}:q:")]
-            timers = await redis.zcard("{h:0}:timers")
-            return {
-                "workers": len({key.split(":")[3] for key in keys if key.startswith(("{h:0}:w:", "{h:0}:held:"))}),
-                "needs": await redis.hlen("{h:0}:needs"),
-                "counts": await redis.hlen("{h:0}:waiting"),
-                "entries": sum([await redis.zcard(key) for key in queues]),
-                "timers": timers if timers > tables.MOST_STALE + 4 else 0,
-            }
 
     def close(self) -> None:
         """Stop the server."""

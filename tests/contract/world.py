@@ -39,7 +39,7 @@ from holon.ports import (
     Touch,
     Touched,
 )
-from tests.contract.backends import Backend
+from tests.contract.backends import Backend, kept
 
 Factory = Callable[..., Awaitable["World"]]
 
@@ -90,7 +90,7 @@ class World:
 
     async def kept(self) -> dict[str, int]:
         """How much the store keeps of workers, of queues and, when they are many, of timers."""
-        return await self._backend.kept(self.storage)
+        return await kept(self.storage)
 
     async def restart(self, clock: ManualClock | None = None) -> None:
         """Go on with what a kill at this moment leaves; the claims that this world took are forgotten."""

@@ -72,6 +72,12 @@ async def heard(hints: AsyncIterator[Hint], wanted: Callable[[Hint], object]) ->
     raise AssertionError("the hints ended")
 
 
+async def look(world: World, *, watchful: bool = False) -> None:
+    """A node looks around, as it does once a second; a watchful one has done so for long."""
+    assert isinstance(world.storage, RedisStorage)
+    await world.storage._link.call("look", "1" if watchful else "")
+
+
 # Several nodes ------------------------------------------------------------------------------------------------------
 
 
@@ -165,10 +171,10 @@ async def test_sessions_of_a_node_that_is_away_get_nothing_and_go_on_when_it_is_
     first, second = await nodes.add("a"), await nodes.add("b")
     hand = await first.hand()
     nodes.clock.advance(60_000)
-    await second.storage._link.call("look", "1")
+    await look(second, watchful=True)
     await second.dispatch()
     assert await first.lease(hand.seat()) == []
-    await first.storage._link.call("look", "")
+    await look(first)
     assert len(await first.lease(hand.seat())) == 1
 
 
@@ -179,7 +185,7 @@ async def test_a_node_that_is_gone_for_good_leaves_nothing(nodes: Nodes) -> None
     await first.ready()
     await first.after(first.settings.claim)
     nodes.clock.advance(2 * 86_400_000)
-    await second.storage._link.call("look", "1")
+    await look(second, watchful=True)
     async with nodes.redis() as redis:
         assert await redis.exists("{h:0}:w:w1", "{h:0}:sessions:a", "{h:0}:watched") == 0
         assert [consumer["name"] for consumer in await redis.xinfo_consumers("{h:0}:suspects", "holon")] == []
