@@ -33,7 +33,10 @@ def binaries() -> list[str]:
 
 
 class RedisServer:
-    """One server. `kill` and `start` again is a crash; with `append_only` nothing that it answered is lost by it."""
+    """One server, on its socket; `options` may give it a port as well.
+
+    `kill` and `start` again is a crash; with `append_only` nothing that it answered is lost by it.
+    """
 
     def __init__(self, binary: str | None = None, *, append_only: bool = False, options: Sequence[str] = ()) -> None:
         self._binary = binary or binaries()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -9,7 +10,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from holon.errors import ConfigError, Violation
 
 _SYNCHRONOUS = ("FULL", "NORMAL")
-_REDIS = ("redis", "rediss", "unix")
+_REDIS = ("redis", "rediss", "unix", "redis+sentinel")
+_SENTINELS = re.compile(r"(?:[^@]*@)?[^,@/]+(?:,[^,@/]+)*")
+_SERVICE = re.compile(r"/[^/]+(?:/[0-9]+)?")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _FORMS = "sqlite:///path/to/file.db, redis://host:6379/0, rediss://host:6379/0, unix:///path/to/socket or memory://"
 
@@ -37,7 +40,7 @@ class StorageURI:
     @classmethod
     def parse(cls, text: str) -> StorageURI:
         """Read a URI: `memory://`; `sqlite:///relative.db`, `sqlite:////absolute.db`, with `?synchronous=FULL|NORMAL`;
-        `redis://`, `rediss://` or `unix://`, with `?replicas=N` and `?synced=true`.
+        `redis://`, `rediss://`, `unix://` or `redis+sentinel://`, with `?replicas=N` and `?synced=true`.
 
         Raises:
             ConfigError: the text names no store of this version; the message says which forms there are.
@@ -70,11 +73,11 @@ def _synchronous(query: str) -> str:
 
 def _redis(parts: SplitResult) -> StorageURI:
     socket = parts.scheme == "unix"
-    database = parts.path.removeprefix("/")
-    if parts.fragment or (socket and not database):
-        raise _wrong("a Redis is redis://[user:password@]host[:port][/database] or unix:///path/to/socket")
-    if not socket and (not parts.hostname or not (database or "0").isdecimal()):
-        raise _wrong("a Redis is redis://[user:password@]host[:port][/database], where the database is a number")
+    if parts.fragment or not _names_a_server(parts):
+        raise _wrong(
+            "a Redis is redis://[user:password@]host[:port][/database], where the database is a number, "
+            "unix:///path/to/socket, or redis+sentinel://[user:password@]host:port,.../service[/database]"
+        )
     replicas, synced, kept = 0, False, []
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         if key == "replicas" and value.isdecimal():
@@ -90,6 +93,13 @@ def _redis(parts: SplitResult) -> StorageURI:
             )
     server = f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{'&'.join(kept)}" if kept else "")
     return StorageURI("redis", server=server, replicas=replicas, synced=synced)
+
+
+def _names_a_server(parts: SplitResult) -> bool:
+    if parts.scheme == "redis+sentinel":
+        return bool(_SENTINELS.fullmatch(parts.netloc) and _SERVICE.fullmatch(parts.path))
+    path = parts.path.removeprefix("/")
+    return bool(path) if parts.scheme == "unix" else bool(parts.hostname) and (path or "0").isdecimal()
 
 
 def _wrong(reason: str) -> ConfigError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Hint, JobFilter, StopReason, StoreSettings
+from holon.security import certificates
 from holon.storage.redis import RedisStorage
 from holon.storage.redis.lane import RIDE_OUT_TO_CREATE_S
 from tests.contract.backends import REDIS
 from tests.contract.world import OK, Hand, T, World
+from tests.e2e.processes import free_ports
 from tests.redis_server import RedisServer, binaries
 
 GUARD = 20  # seconds; reached only by what does not come
@@ -300,3 +303,38 @@ async def test_the_time_is_the_servers(nodes: Nodes) -> None:
         await storage.claim(0)
         seconds, _ = await redis.time()
         assert abs(storage.now() - 1_000 * seconds) < 5_000
+
+
+async def test_a_password_opens_the_store_and_nothing_else_does(tmp_path: Path) -> None:
+    server = RedisServer(options=("--requirepass", "s3cr3t"))
+    try:
+        with pytest.raises(ConfigError) as refused:
+            async with RedisStorage(server.uri(), StoreSettings("a")):
+                pass
+        assert "s3cr3t" not in str(refused.value)
+        known = RedisStorage(server.uri().replace("unix://", "unix://:s3cr3t@"), StoreSettings("a"))
+        async with known as storage:
+            assert await storage.claim(1) == ()
+        assert "s3cr3t" not in repr(known)
+    finally:
+        server.close()
+
+
+async def test_a_store_is_reached_over_tls_and_the_servers_certificate_is_checked(tmp_path: Path) -> None:
+    authority = certificates.open_authority(tmp_path)
+    pair = certificates.issue_server(authority, tmp_path, days=2)
+    [port] = free_ports(1)
+    files = ("--tls-cert-file", str(pair.certificate), "--tls-key-file", str(pair.key))
+    trust = ("--tls-ca-cert-file", str(tmp_path / "ca.pem"), "--tls-auth-clients", "no")
+    try:
+        server = RedisServer(options=("--bind", "127.0.0.1", "--tls-port", str(port), *files, *trust))
+    except RuntimeError:
+        pytest.skip(f"{binaries()[0]} was built without TLS; Debian's redis-server has it")
+    try:
+        async with RedisStorage(f"rediss://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}") as storage:
+            assert await storage.claim(1) == ()
+        with pytest.raises(ConfigError, match="cannot be reached"):
+            async with RedisStorage(f"rediss://localhost:{port}"):
+                pass
+    finally:
+        server.close()

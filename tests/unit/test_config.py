@@ -218,6 +218,7 @@ def test_times_that_contradict_each_other_are_refused() -> None:
         ("sqlite:///a%20b.db?synchronous=normal", StorageURI("sqlite", Path("a b.db"), "NORMAL")),
         ("redis://localhost", StorageURI("redis", server="redis://localhost")),
         ("redis://a:b@[::1]:7000/3", StorageURI("redis", server="redis://a:b@[::1]:7000/3")),
+        ("redis+sentinel://u:p@a:1,b:2/jobs/3", StorageURI("redis", server="redis+sentinel://u:p@a:1,b:2/jobs/3")),
         ("unix:///run/redis.sock?db=2", StorageURI("redis", server="unix:///run/redis.sock?db=2")),
         (
             "rediss://host/0?ssl_ca_certs=/ca.pem&replicas=1&synced=true",
@@ -236,6 +237,7 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
         "holon.db", "memory:///x", "memory://?a=1", "sqlite://", "sqlite:///", "sqlite://host/x.db",
         "sqlite:///x.db?synchronous=OFF", "sqlite:///x.db?mode=ro", "sqlite:///x.db#y", "sqlite:///x%00.db", "http://[",
         "redis://", "redis://h/x", "redis://h?db=1", "redis://h?ssl_keyfile=k", "redis://h?replicas=-1", "unix://",
+        "redis+sentinel://h:1", "redis+sentinel://h:1/jobs/x", "redis+sentinel:///jobs",
     ],
 )  # fmt: skip
 def test_a_storage_uri_of_no_store_is_refused(text: str) -> None:

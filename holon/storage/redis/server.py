@@ -10,6 +10,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from holon.domain.value import value
@@ -17,6 +18,7 @@ from holon.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+SENTINEL = "redis+sentinel://"
 OLDEST = (6, 2)
 OLDEST_SYNCED = (7, 2)
 # A server that does not answer for so long is taken for lost.
@@ -51,37 +53,87 @@ class Server:
     """Where a server is, and how to get there.
 
     Arguments:
-        uri: `redis://`, `rediss://` or `unix://`, with what the client library takes in its query.
+        uri: `redis://`, `rediss://` or `unix://`, with what the client library takes in its query; or
+            `redis+sentinel://[USER:PASSWORD@]HOST:PORT,.../SERVICE[/DATABASE]`: the master that sentinels name.
     Raises:
         ConfigError: the URI is none of these.
     """
 
     def __init__(self, uri: str) -> None:
-        try:
-            # Only the store repeats a call: it knows which may be.
-            self._pool = ConnectionPool.from_url(
-                uri,
-                protocol=2,
-                socket_timeout=PATIENCE_S,
-                socket_connect_timeout=PATIENCE_S,
-                retry=Retry(NoBackoff(), 0),
-            )
-        except ValueError as error:
-            raise ConfigError(f"STORAGE_URI names no Redis: {error}") from error
+        self._sentinels: list[ConnectionPool] = []
+        self._service = ""
+        self._uri = uri
+        self._pool: ConnectionPool | None = None
+        if not uri.startswith(SENTINEL):
+            self._pool = _pool(uri)
+            return
+        credentials, at, rest = uri.removeprefix(SENTINEL).rpartition("@")
+        hosts, _, path = rest.partition("/")
+        self._service, _, database = path.partition("/")
+        self._uri = f"redis://{credentials}{at}{{}}/{database or 0}"
+        self._sentinels = [_pool(f"redis://{host}") for host in hosts.split(",")]
 
     def __repr__(self) -> str:
+        if self._pool is None:
+            return f"Server({self._service}, {len(self._sentinels)} sentinels)"
         shown = self._pool.connection_kwargs
         return f"Server({shown.get('host') or shown.get('path')}, db={shown.get('db', 0)})"
 
     async def connect(self) -> Connection:
         """A new connection; raises RedisError or OSError when there is none to be had."""
-        connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException:
+        if self._pool is not None:
+            return await _connected(self._pool)
+        connection = await _connected(_pool(self._uri.format(await self._master())))
+        # A master that was replaced may not know it yet, and its sentinels may.
+        [role] = await ask(connection, ("ROLE",))
+        if isinstance(role, RedisError) or role[0] != b"master":
             await connection.disconnect(nowait=True)
-            raise
+            raise RedisConnectionError(f"the server that the sentinels name for {self._service} is no master: {role}")
         return connection
+
+    async def _master(self) -> str:
+        said: object = "nothing"
+        for sentinel in self._sentinels:
+            try:
+                connection = await _connected(sentinel)
+            except (RedisError, OSError) as error:
+                said = error
+                continue
+            try:
+                [found] = await ask(connection, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
+            except (RedisError, OSError) as error:
+                found = error
+            finally:
+                await connection.disconnect(nowait=True)
+            if isinstance(found, list):
+                host, port = (part.decode() for part in found)
+                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            said = found or f"no master is known as {self._service}"
+        raise RedisConnectionError(f"no sentinel names a master: {said}")
+
+
+def _pool(uri: str) -> ConnectionPool:
+    try:
+        # Only the store repeats a call: it knows which may be.
+        return ConnectionPool.from_url(
+            uri,
+            protocol=2,
+            socket_timeout=PATIENCE_S,
+            socket_connect_timeout=PATIENCE_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise ConfigError(f"STORAGE_URI names no Redis: {error}") from error
+
+
+async def _connected(pool: ConnectionPool) -> Connection:
+    connection: Connection = pool.make_connection()  # type: ignore[no-untyped-call]
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
 
 
 async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:

@@ -1,0 +1,89 @@
+"""A Redis that sentinels watch: when its master dies, the store goes on at the replica that takes its place."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from holon.errors import ConfigError, StoreUnavailable
+from holon.ports import StoreSettings
+from holon.storage.redis import RedisStorage
+from tests.contract.backends import REDIS
+from tests.contract.world import World
+from tests.e2e.processes import free_ports, until
+from tests.redis_server import RedisServer, binaries
+
+FAST = ("--repl-diskless-sync-delay", "0")
+
+
+class Watched:
+    """A master, its replica, and one sentinel."""
+
+    def __init__(self, place: Path) -> None:
+        self.ports = free_ports(3)
+        first, second, self.sentinel_port = self.ports
+        here = ("--bind", "127.0.0.1")
+        self.master = RedisServer(options=(*here, *FAST, "--port", str(first)))
+        self.replica = RedisServer(options=(*here, *FAST, "--port", str(second), "--replicaof", f"127.0.0.1 {first}"))
+        settings = place / "sentinel.conf"
+        settings.write_text(
+            f"port {self.sentinel_port}\nbind 127.0.0.1\ndir {place}\n"
+            f"sentinel monitor jobs 127.0.0.1 {first} 1\n"
+            "sentinel down-after-milliseconds jobs 500\nsentinel failover-timeout jobs 3000\n"
+        )
+        self.sentinel = subprocess.Popen([binaries()[0], str(settings), "--sentinel"], stdout=subprocess.DEVNULL)
+        self.uri = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{self.sentinel_port}/jobs/0"
+
+    async def ready(self) -> bool:
+        """Whether the sentinel knows the replica, and the replica has everything."""
+        try:
+            async with Redis(port=self.sentinel_port) as sentinel:
+                replicas = await sentinel.sentinel_slaves("jobs")
+        except (RedisError, OSError):
+            return False
+        return [replica["master-link-status"] for replica in replicas] == ["ok"]
+
+    def close(self) -> None:
+        self.sentinel.kill()
+        self.sentinel.wait()
+        self.master.close()
+        self.replica.close()
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    watched = Watched(tmp_path)
+    yield watched
+    watched.close()
+
+
+async def test_the_store_goes_on_at_the_replica_when_the_master_dies(watched: Watched) -> None:
+    await until(watched.ready, "the sentinel knows the replica")
+    world = World(REDIS, watched.master.socket, {})
+    async with RedisStorage(watched.uri, StoreSettings("a"), world.clock, replicas=1) as world.storage:
+        jobs = [await world.create() for _ in range(10)]
+    async with RedisStorage(watched.uri, StoreSettings("a"), world.clock) as world.storage:
+        watched.master.kill()
+        ready: list[str] = []
+
+        async def claimed() -> bool:
+            try:
+                ready.extend(claim.job.id for claim in await world.storage.claim(100))
+            except StoreUnavailable:
+                return False
+            return bool(ready)
+
+        await until(claimed, "the replica is the master")
+        assert ready == jobs
+
+
+async def test_a_service_that_no_sentinel_knows_is_told_at_the_start(watched: Watched) -> None:
+    await until(watched.ready, "the sentinel knows the replica")
+    with pytest.raises(ConfigError, match="no master is known as other"):
+        async with RedisStorage(watched.uri.replace("/jobs/", "/other/")):
+            pass
