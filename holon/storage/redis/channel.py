@@ -57,7 +57,7 @@ class Channel:
     Arguments:
         server: where.
         names: the channels.
-        heard: called with the words of each message.
+        heard: called with each message: who sent it, and the words.
         look: asks the store what waits, for the first time (True) on a connection, and every now and then.
     """
 

@@ -207,9 +207,11 @@ class Link:
         """The store's time, epoch milliseconds."""
         return self._time.now_ms() if self._clock is None else self._clock.now_ms()
 
-    def _heard_from_others(self, words: str) -> None:
-        # A reply that is under way may be older than this, and say that there is nothing.
-        self._lane.after_replies(lambda: self._heard(words))
+    def _heard_from_others(self, message: str) -> None:
+        sender, _, words = message.partition(" ")
+        if sender != self._node:
+            # A reply that is under way may be older than this, and say that there is nothing.
+            self._lane.after_replies(lambda: self._heard(words))
 
     def _heard(self, words: str) -> None:
         hint = hint_of(words, self._hints.watched)

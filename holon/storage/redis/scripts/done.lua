@@ -6,11 +6,11 @@ end
 
 -- What a row's fields have become.
 local function write_row(row)
-    local set, gone, names = {}, {}, row.NAMES
+    local set, gone, names, was = {}, {}, row.NAMES, row.WAS
     for i = 1, #names do
         local name = names[i]
-        local value, was = row[name], row.WAS[name]
-        if value ~= was then
+        local value = row[name]
+        if value ~= was[name] then
             if value == nil then
                 gone[#gone + 1] = name
             else
@@ -217,8 +217,8 @@ local function done(answer, then_read)
     CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = 'number', int(NUMBER)
     write('HSET', META, unpack(CHANGED))
     write_all()
-    if next(all) then redis.call('PUBLISH', ID .. ':', joined(all)) end
-    for node, set in pairs(theirs) do redis.call('PUBLISH', ID .. ':' .. node, joined(set)) end
+    if next(all) then redis.call('PUBLISH', ID .. ':', NODE .. ' ' .. joined(all)) end
+    for node, set in pairs(theirs) do redis.call('PUBLISH', ID .. ':' .. node, NODE .. ' ' .. joined(set)) end
     if then_read then then_read(answer) end
     return {NOW, joined(mine), answer}
 end

@@ -28,12 +28,14 @@ local DUE = {pending = true, running = true}
 
 local rows = {}
 local function row_of(names, key, fields)
-    local row = {KEY = key, NAMES = names, WAS = {}}
+    local was = {}
+    local row = {KEY = key, NAMES = names, WAS = was}
     for i = 1, SMALL[names] do
         local value = fields[i]
         if value then
-            if NUMERIC[names[i]] then value = tonumber(value) end
-            row[names[i]], row.WAS[names[i]] = value, value
+            local name = names[i]
+            if NUMERIC[name] then value = tonumber(value) end
+            row[name], was[name] = value, value
         end
     end
     rows[#rows + 1] = row
