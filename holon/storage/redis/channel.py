@@ -87,6 +87,7 @@ class Channel:
                 await connection.send_command("SUBSCRIBE", *self._names, check_health=False)
                 for _ in self._names:
                     await connection.read_response()
+                _go_on_unless_cancelled()
                 wait = FIRST_WAIT_S
                 self.listening.set()
                 await self._look_around(first=True)
@@ -117,6 +118,7 @@ class Channel:
         while True:
             await asyncio.sleep(LOOK_EVERY_S * random.uniform(0.75, 1.25))  # noqa: S311  no secret
             await connection.send_command("PING", check_health=False)
+            _go_on_unless_cancelled()
             await self._look_around(first=False)
 
     async def _look_around(self, *, first: bool) -> None:
@@ -124,3 +126,10 @@ class Channel:
             await self._look(first)
         except StoreUnavailable as error:
             log.debug("cannot look what waits: %s", error.message)
+
+
+def _go_on_unless_cancelled() -> None:
+    # The client library sends with `asyncio.wait_for`, which may swallow a cancel before Python 3.12.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

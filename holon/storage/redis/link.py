@@ -220,6 +220,6 @@ class Link:
 
     async def _look(self, first: bool) -> None:
         watchful = self._presence.looked(first)
-        words, info = await asyncio.gather(self.call("look", "1" if watchful else ""), self.ask("INFO", "memory"))
-        self._taken = share_taken(info)
+        words: bytes = await self.call("look", "1" if watchful else "")
         self._heard(words.decode())
+        self._taken = share_taken(await self.ask("INFO", "memory"))

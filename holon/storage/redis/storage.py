@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
@@ -296,7 +295,8 @@ class RedisStorage:
         return lines[:limit]
 
     async def counts(self) -> Counts:
-        totals, needs = await asyncio.gather(self._link.ask("HGETALL", f"{PREFIX}totals"), self._link.read("backlog"))
+        needs = await self._link.read("backlog")
+        totals = await self._link.ask("HGETALL", f"{PREFIX}totals")
         of = {name.decode(): int(n) for name, n in zip(totals[::2], totals[1::2], strict=True)}
         waiting: dict[str, int] = {}
         for need, count in answers.needs_of(needs).values():
