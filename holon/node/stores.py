@@ -21,6 +21,11 @@ class Store(Storage, AbstractAsyncContextManager[Any], Protocol):
         """Take the node's settings; before the store is opened."""
         ...
 
+    @property
+    def history_backlog(self) -> int:
+        """How many bytes of history wait to be moved."""
+        ...
+
 
 @runtime_checkable
 class Measured(Protocol):

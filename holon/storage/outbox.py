@@ -15,6 +15,16 @@ TAKE_BYTES = 4 * 2**20
 RETRY_AFTER_S = 5.0
 
 
+def too_much_waits(waiting: int) -> ResourceExhausted:
+    """The refusal of new jobs while so many bytes wait."""
+    return ResourceExhausted(
+        f"{waiting} bytes of history wait for the database of history, the most allowed (HISTORY_BACKLOG): "
+        "see to that database, or try again when it has caught up",
+        code="HISTORY_BACKLOG",
+        retry_after=RETRY_AFTER_S,
+    )
+
+
 class Outbox:
     """What waits to be moved. Without `StoreSettings.history_backlog` nothing does, and nothing is counted.
 
@@ -48,12 +58,7 @@ class Outbox:
             ResourceExhausted: (HISTORY_BACKLOG) it does.
         """
         if self._limit is not None and self.bytes >= self._limit:
-            raise ResourceExhausted(
-                f"{self.bytes} bytes of history wait for the database of history, the most allowed (HISTORY_BACKLOG): "
-                "see to that database, or try again when it has caught up",
-                code="HISTORY_BACKLOG",
-                retry_after=RETRY_AFTER_S,
-            )
+            raise too_much_waits(self.bytes)
 
     def free(self, notice_id: str, now: int) -> bool:
         """Whether nobody has a notice."""

@@ -287,6 +287,8 @@ def test_history_is_kept_for_as_long_as_its_jobs_at_least() -> None:
     short = {"HISTORY_RETENTION": "1000", "JOB_RETENTION": "2000"}
     Config(short).check()
     assert set(reasons(Config(short | {"HISTORY_DATABASE_URI": "sqlite:///h.db"}))) == {"HISTORY_RETENTION"}
+
+
 def test_what_is_shown_of_a_uri_has_no_password_in_it() -> None:
     config = Config({"STORAGE_URI": "redis://holon:s3cr3t@host:6379/0"})
     assert "s3cr3t" not in repr(config)

@@ -9,7 +9,19 @@ from typing import Any, TypeAlias
 from holon.domain.events import BranchesDone, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy
-from holon.ports import Claim, JobRecord, Leased, LeaseRef, Offer, Opened, Stop, StopReason, Superseded, TaskRecord
+from holon.ports import (
+    Claim,
+    JobRecord,
+    Leased,
+    LeaseRef,
+    Notice,
+    Offer,
+    Opened,
+    Stop,
+    StopReason,
+    Superseded,
+    TaskRecord,
+)
 from holon.storage.records import decode_event, decode_history, decode_job, decode_need, decode_outcome
 
 # As the client library reads it: bytes, integers, and lists of these.
@@ -111,7 +123,7 @@ def stop_of(text: bytes) -> Stop:
 
 def record_of(fields: Answer) -> JobRecord:
     """A job as clients see it."""
-    state, created, updated, finished, progress, message, deliveries, told, need = fields[:9]
+    state, created, updated, finished, progress, message, deliveries, told, need, number = fields
     return JobRecord(
         job=decode_job(state).seen(int(deliveries or 0)),
         created_at=int(created),
@@ -121,6 +133,7 @@ def record_of(fields: Answer) -> JobRecord:
         progress_message=message.decode(),
         queued_need=need_of(need) if need else None,
         sequence=int(told or 0),
+        number=number,
     )
 
 
@@ -160,6 +173,13 @@ def history_of(entry: Answer) -> list[tuple[int, HistoryEvent]]:
         return list(enumerate(events, start=last - len(events) + 1))
     line = dict(zip(fields[::2], fields[1::2], strict=True))
     return [(last, _finished(line) if line[b"k"] == b"F" else _superseded(line))]
+
+
+def notice_of(answer: Answer) -> Notice:
+    """What is to be moved of a job's history."""
+    member, record, entry = answer
+    lines = history_of(entry)
+    return Notice(member.decode(), record_of(record), lines[0][0], tuple(event for _, event in lines))
 
 
 def _superseded(line: dict[bytes, bytes]) -> HistoryEvent:

@@ -29,6 +29,7 @@ def settings_text(settings: StoreSettings) -> str:
                 settings.max_inbox,
                 settings.max_losses,
                 settings.max_fan_in_bytes,
+                *(() if settings.history_backlog is None else (settings.history_backlog,)),
             ),
         )
     )
@@ -98,6 +99,7 @@ def step_arguments(step: Step, limit: int, before: NewJob | None = None) -> Argu
         " ".join(map(str, step.consumed)),
         len(history),
         encode_history(history) if history else "",
+        _maybe(min((event.time for event in step.history), default=None)),
         _maybe(step.wake_after),
         _flag(step.end_tasks),
         _flag(step.keep),

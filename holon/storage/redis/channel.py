@@ -23,10 +23,12 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 2.0
 
 
 def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
-    """The hint that words say: `r` jobs are ready, `s` a stop is due, `d`TIME a timer, `k`KEY a match key has tasks,
-    `f`JOB-STEP a chunk is to be spawned, `j`JOB a watched job changed; None when they say nothing to this node.
+    """The hint that words say; None when they say nothing to this node.
+
+    `r` jobs are ready, `s` a stop is due, `d`TIME a timer, `k`KEY a match key has tasks, `f`JOB-STEP a chunk is to be
+    spawned, `j`JOB a watched job changed, `n` history waits to be moved.
     """
-    ready = stops = False
+    ready = stops = notices = False
     due: int | None = None
     keys: set[str] = set()
     spawns: set[tuple[str, int]] = set()
@@ -37,6 +39,8 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
             ready = True
         elif kind == "s":
             stops = True
+        elif kind == "n":
+            notices = True
         elif kind == "d":
             due = int(rest) if due is None else min(due, int(rest))
         elif kind == "k":
@@ -46,9 +50,9 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
             spawns.add((job_id, int(step)))
         elif kind == "j" and rest in watched:
             jobs.add(rest)
-    if not (ready or stops or keys or spawns or jobs or due is not None):
+    if not (ready or stops or notices or keys or spawns or jobs or due is not None):
         return None
-    return Hint(ready, stops, due, frozenset(keys), frozenset(spawns), frozenset(jobs))
+    return Hint(ready, stops, due, frozenset(keys), frozenset(spawns), frozenset(jobs), notices)
 
 
 class Channel:

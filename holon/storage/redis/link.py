@@ -41,6 +41,9 @@ class Link:
         strictness: what must have become of a call before it is answered.
         hints: where what is heard is left.
         metrics: where calls are counted.
+
+    Attributes:
+        backlog: how many bytes of history waited to be moved, when last looked at.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Link:
         self._scripts: Mapping[str, Script] = {}
         self._id = ""
         self._taken = 0.0
+        self.backlog = 0
         self._presence = Presence()
         self._time = ServersTime()
         self._lane = Lane(self._ready_connection, strictness, metrics)
@@ -220,6 +224,6 @@ class Link:
 
     async def _look(self, first: bool) -> None:
         watchful = self._presence.looked(first)
-        words: bytes = await self.call("look", "1" if watchful else "")
+        words, self.backlog = await self.call("look", "1" if watchful else "")
         self._heard(words.decode())
         self._taken = share_taken(await self.ask("INFO", "memory"))

@@ -28,6 +28,7 @@ from holon.ports import (
     JobRecord,
     Leased,
     NewJob,
+    Notice,
     Opened,
     Opening,
     Result,
@@ -40,6 +41,7 @@ from holon.ports import (
     Touched,
 )
 from holon.storage.hints import Hints
+from holon.storage.outbox import TAKE_BYTES, too_much_waits
 from holon.storage.records import encode_need
 from holon.storage.redis import answers, arguments
 from holon.storage.redis.arguments import Argument
@@ -145,9 +147,11 @@ class RedisStorage:
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
         given = arguments.new_jobs_arguments(items, self._settings.max_state_bytes)
-        jobs, claims, leased = await self._link.call(
-            "create_jobs", *given, want, *arguments.seats_arguments(seats), new_work=True
-        )
+        places = arguments.seats_arguments(seats)
+        jobs, *rest = await self._link.call("create_jobs", *given, want, *places, new_work=True)
+        if not rest:
+            raise too_much_waits(jobs)
+        claims, leased = rest
         made = tuple((job.decode(), Creation(what.decode())) for job, what in jobs)
         return Created(made, answers.claims_of(claims), answers.leased_of(leased))
 
@@ -264,6 +268,21 @@ class RedisStorage:
             given += (task, need.key, encode_need(need))
         await self._link.call("rekey", *given)
 
+    # The outbox ------------------------------------------------------------------------------------------------
+
+    @property
+    def history_backlog(self) -> int:
+        """How many bytes of history wait to be moved, as of a second ago or so."""
+        return self._link.backlog
+
+    async def take(self, limit: int) -> Sequence[Notice]:
+        if self._settings.history_backlog is None:
+            return []
+        return [answers.notice_of(one) for one in await self._link.call("take", limit, TAKE_BYTES)]
+
+    async def settle(self, notices: Sequence[str]) -> None:
+        await self._link.call("settle", len(notices), *notices)
+
     # Reads -----------------------------------------------------------------------------------------------------
 
     async def job(self, job_id: str) -> JobRecord | None:
@@ -275,12 +294,13 @@ class RedisStorage:
         start: int | str = "" if which.before is None else which.before
         room, full = MAX_PAGE_BYTES, 0
         statuses = " ".join(map(str, which.statuses))
+        bounds = ["" if time is None else time for time in (which.created_after, which.created_before)]
         # One more than asked for says whether there is another page.
         while len(found) <= limit and not full:
             wanted = limit + 1 - len(found)
             empty = "" if found else "1"
             page, start, full = await self._link.read(
-                "jobs", which.owner, start, wanted, room, which.blueprint or "", empty, statuses
+                "jobs", which.owner, start, wanted, room, which.blueprint or "", empty, *bounds, statuses
             )
             found += page
             room -= sum(len(fields[0]) for fields in page)
@@ -301,7 +321,7 @@ class RedisStorage:
         waiting: dict[str, int] = {}
         for need, count in answers.needs_of(needs).values():
             waiting[need.skill] = waiting.get(need.skill, 0) + count
-        held = of.pop("held", 0)
+        held, _ = of.pop("held", 0), of.pop("history", 0)
         return Counts({Status(status): n for status, n in of.items() if n}, sum(waiting.values()), held, waiting)
 
     async def purge(self, finished_before: int, limit: int) -> int:

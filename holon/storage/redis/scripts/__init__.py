@@ -28,7 +28,9 @@ _WRITERS = (
     "purge",
     "rekey",
     "release",
+    "settle",
     "spawn",
+    "take",
     "touch",
     "watch",
 )

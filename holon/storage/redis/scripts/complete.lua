@@ -55,7 +55,8 @@ local function verdict(task_id, lease_id, retry_after, took, outcome, step)
         return ''
     end
     close_attempt(row)
-    finished_line(row, owner, outcome, took)
+    -- The step was decided upon the outcome before this call, and its lines come after this one.
+    finished_line(row, owner, outcome, took, math.min(step.time or NOW, NOW))
     end_task(row, outcome)
     land(owner, step)
     if DUE[owner.status] then mark_ready(owner) end

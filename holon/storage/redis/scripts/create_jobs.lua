@@ -7,6 +7,11 @@ local function made_by(owner, request)
     return known and job(known)
 end
 
+if MAX_BACKLOG then
+    local waits = tonumber(read('HGET', P .. 'totals', 'history') or 0)
+    if waits >= MAX_BACKLOG then return done({waits}) end
+end
+
 local answer = {}
 for i = 1, num() do
     local id, owner, blueprint, status = arg(), arg(), arg(), arg()

@@ -208,6 +208,7 @@ local function done(answer, then_read)
     write_queues()
     write_stream(READY)
     write_stream(SUSPECTS)
+    if backlog ~= 0 then add_up('history', backlog) end
     for name, by in pairs(totals) do
         if by ~= 0 then write('HINCRBY', P .. 'totals', name, by) end
     end

@@ -8,13 +8,13 @@ local function failed(code, message, worker_id)
     }
 end
 
-local function finished_line(row, owner, outcome, took)
+local function finished_line(row, owner, outcome, took, time)
     if not took and row.attempts then
         local _, _, offered, leased = last_attempt(row)
         took = NOW - tonumber(leased == '-' and offered or leased)
     end
     local worker_id = outcome.worker ~= '' and outcome.worker or row.worker or ''
-    tell(owner, 1, 'k', 'F', 't', int(NOW), 'd', took and int(took) or '', 'w', worker_id, 'a', int(row.attempt or 0),
+    tell(owner, 1, 'k', 'F', 't', int(time or NOW), 'd', took and int(took) or '', 'w', worker_id, 'a', int(row.attempt or 0),
         'i', row.ID, 's', outcome.status, 'n', row.need, 'g', int(row.generation), 'l', row.attempts or '',
         'c', outcome.error and '1' .. outcome.code or '', 'e', outcome.message)
 end

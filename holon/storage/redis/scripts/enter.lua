@@ -23,6 +23,10 @@ for _, id in ipairs(sessions_of(NODE)) do
     end
 end
 end_node(NODE)
+local taken = read('HGETALL', P .. 'taken')
+for i = 1, #taken, 2 do
+    if words(taken[i + 1])[2] == NODE then write('HDEL', P .. 'taken', taken[i]) end
+end
 write('ZADD', P .. 'nodes', NOW, NODE)
 claim(0)
 return done({})

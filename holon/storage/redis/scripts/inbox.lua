@@ -69,7 +69,19 @@ local function told_claims(claims)
 end
 
 -- History: lines of a job, each under the number of its last one.
+local backlog = 0
+local function size_of(fields)
+    local size = 0
+    for _, part in ipairs(fields) do size = size + #part end
+    return size
+end
+
 local function tell(row, count, ...)
     row.told = (row.told or 0) + count
     write('XADD', P .. 'h:' .. row.ID, int(row.told), ...)
+    if MAX_BACKLOG then
+        write('ZADD', P .. 'outbox', number(), row.ID .. ':' .. int(row.told))
+        backlog = backlog + size_of({...})
+        mine.n = true
+    end
 end

@@ -1,3 +1,4 @@
 -- One job.
 
-return record(arg()) or ''
+local told = record(arg())
+return told or ''

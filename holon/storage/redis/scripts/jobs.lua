@@ -3,7 +3,7 @@
 
 local LOOK_AT = 200
 local owner, from, limit, room, blueprint = arg(), arg(), tonumber(arg()), tonumber(arg()), arg()
-local empty = arg() ~= ''
+local empty, created_after, created_before = arg() ~= '', tonumber(arg()), tonumber(arg())
 local statuses, some = {}, false
 for status in string.gmatch(arg(), '%S+') do
     statuses[status] = true
@@ -14,15 +14,16 @@ local ids = redis.call('ZREVRANGEBYSCORE', P .. 'o:' .. owner, from == '' and '+
     LOOK_AT)
 for _, id in ipairs(ids) do
     if #found == limit then return {found, last, 0} end
-    local told, n, status, its = record(id)
+    local told, status, its = record(id)
     if told then
-        if (not some or statuses[status]) and (blueprint == '' or blueprint == its) then
+        local created = tonumber(told[2])
+        local in_time = not (created_after and created < created_after or created_before and created >= created_before)
+        if in_time and (not some or statuses[status]) and (blueprint == '' or blueprint == its) then
             room = room - #told[1]
             if room < 0 and not (empty and #found == 0) then return {found, last or 0, 1} end
-            told[10] = n
             found[#found + 1] = told
         end
-        last = n
+        last = told[10]
     end
 end
 return {found, #ids == LOOK_AT and last or 0, 0}

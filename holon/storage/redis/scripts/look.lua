@@ -35,5 +35,6 @@ for i, key in ipairs(found) do found[i] = 'k' .. key end
 local due = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
 if due then found[#found + 1] = 'd' .. due end
 if more('ready') or more('suspects') then found[#found + 1] = 'r' end
+if read('ZCARD', P .. 'outbox') > 0 then found[#found + 1] = 'n' end
 if read('LLEN', P .. 'stops:' .. NODE) > 0 then found[#found + 1] = 's' end
-return done(table.concat(found, ' '))
+return done({table.concat(found, ' '), tonumber(read('HGET', P .. 'totals', 'history') or 0)})

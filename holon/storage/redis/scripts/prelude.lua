@@ -14,10 +14,12 @@ local function int(x) return string.format('%.0f', x) end
 local function real(x) return string.format('%.17g', x) end
 
 local CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN
+-- How many bytes of history may wait to be moved; nil, where it stays.
+local MAX_BACKLOG
 do
     local found = {}
     for one in string.gmatch(ARGV[4], '%d+') do found[#found + 1] = tonumber(one) end
-    CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN = unpack(found)
+    CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, MAX_BACKLOG = unpack(found)
 end
 
 local read = redis.call

@@ -1,13 +1,20 @@
 -- Delete jobs that ended before this time, with all that is theirs; how many were.
 
 local before_it, limit = num(), num()
-local ended = read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, limit)
+local ended = read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, 1000)
 -- A script stops the server while it runs: a job with many tasks is deleted with fewer others.
 local MOST = 5000
 local keys, count = 0, 0
-for _, id in ipairs(ended) do
-    if keys > MOST then break end
-    local row = job(id)
+
+-- Whether some of a job's history is still to be moved.
+local function is_to_move(id)
+    for _, entry in ipairs(MAX_BACKLOG and read('XRANGE', P .. 'h:' .. id, '-', '+') or {}) do
+        if read('ZSCORE', P .. 'outbox', id .. ':' .. string.match(entry[1], '^%d+')) then return true end
+    end
+    return false
+end
+
+local function purge(id, row)
     if row then
         for step, total in string.gmatch(row.made or '', '(%d+):(%d+)') do
             for index = 0, tonumber(total) - 1 do
@@ -22,5 +29,10 @@ for _, id in ipairs(ended) do
     end
     write('ZREM', P .. 'over', id)
     keys, count = keys + 1, count + 1
+end
+
+for _, id in ipairs(ended) do
+    if keys > MOST or count == limit then break end
+    if not is_to_move(id) then purge(id, job(id)) end
 end
 return done(count)

@@ -17,6 +17,6 @@ local function record(id)
     end
     local told = {}
     for i = 2, 9 do told[i - 1] = fields[i] or '' end
-    told[9] = need
-    return told, tonumber(fields[1]), fields[13], fields[14]
+    told[9], told[10] = need, tonumber(fields[1])
+    return told, fields[13], fields[14]
 end

@@ -4,7 +4,7 @@
 local function read_step()
     local step = {
         job = arg(), claim = arg(), commit = arg(), n = num(), status = arg(), ends = flag(), state = arg(),
-        consumed = words(arg()), lines = num(), history = arg(), wake_after = num(), end_tasks = flag(),
+        consumed = words(arg()), lines = num(), history = arg(), time = num(), wake_after = num(), end_tasks = flag(),
         keep = flag(), tasks = num(), FROM = at,
     }
     at = at + 12 * step.tasks
