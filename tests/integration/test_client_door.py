@@ -323,9 +323,11 @@ async def test_a_list_of_large_results_comes_in_pages_that_fit(node: Node) -> No
 
 
 async def test_an_answer_over_the_limit_is_a_clear_error(node: Node) -> None:
+    # Kept: a stream that nobody holds may be ended.
+    workers = []
     for number in range(2):
         wide = [offering(f"s{number}-{n}", description="y" * 60_000) for n in range(45)]
-        await node.worker(f"w{number}", *wide)
+        workers.append(await node.worker(f"w{number}", *wide))
     listing: Any = node.channel.unary_unary("/holon.rxon.v1.NodeService/ListSkills")
     with pytest.raises(ENDED) as error:
         await listing(b"", metadata=CLIENT, timeout=GUARD)
