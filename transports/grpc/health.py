@@ -51,8 +51,10 @@ class Health:
         if request.service:
             yield Response(status=Response.SERVICE_UNKNOWN).SerializeToString()
         else:
+            # Looked at before it is told: it can be drained while that is on its way.
+            serving = not self._drained.is_set()
             yield self._now().SerializeToString()
-            if not self._drained.is_set():
+            if serving:
                 await self._drained.wait()
                 yield self._now().SerializeToString()
         # A watcher ends its call itself.
