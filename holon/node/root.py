@@ -71,6 +71,7 @@ class Node:
         self._storage = storage
         self._clock = clock or SystemClock()
         self._stop = asyncio.Event()
+        self._told = False
         self._grace: float | None = None
         self._now = asyncio.Event()
 
@@ -125,13 +126,17 @@ class Node:
                 raise refused
 
     def stop(self) -> None:
-        """Drain and end; called again, end now. Safe to call at any time, also before `run`."""
-        if self._stop.is_set():
+        """Drain and end; called again, end now. Safe to call at any time, also before `run`.
+
+        The first call leaves a drain that `drain` began as it is: whoever stops a process that drains need not know.
+        """
+        if self._told:
             self._now.set()
+        self._told = True
         self._stop.set()
 
     def drain(self, grace: float | None = None, reason: str = "") -> None:
-        """Drain and end, as a first `stop` does; a repeat changes nothing.
+        """Drain and end, as a first `stop` does; a repeat changes nothing, nor does a first `stop` after it.
 
         Arguments:
             grace: how many seconds that may take; None is the setting's.

@@ -64,7 +64,8 @@ slow = Blueprint("slow", api_endpoint="/slow")
 @slow.handler(is_start=True, is_end=True)
 async def sleep():
     Path("slow-began").touch()
-    await asyncio.sleep(600)
+    while not Path("slow-may-end").exists():
+        await asyncio.sleep(0.02)
 """
 
 WORKER = """

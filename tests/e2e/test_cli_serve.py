@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -13,8 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from holon.client import Client
 from holon.security.certificates import describe
-from tests.e2e.cli_node import ANY_PORTS, Started, holon, holon_here, project, serve, until
+from tests.e2e.cli_node import ANY_PORTS, GUARD, Started, holon, holon_here, project, serve, until
 
 TOKEN = "a-token-for-tests-of-the-command-line"
 
@@ -59,6 +61,28 @@ def test_a_second_signal_ends_a_node_that_drains_at_once(folder: Path, started: 
     assert node.process.poll() is None
     node.end(signal.SIGINT)
     assert "Traceback" not in node.log
+
+
+def test_a_signal_to_a_node_that_an_operator_drains_leaves_it_the_time_it_has(
+    folder: Path, started: list[Started]
+) -> None:
+    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": "600"}
+    node, doors = serve(folder, "--blueprints", "blueprints", env=env)
+    started.append(node)
+    client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
+    assert holon_here(folder, "jobs", "create", "slow", env=client).code == 0
+    until((folder / "slow-began").exists, "its handler runs")
+
+    async def drain() -> None:
+        async with Client(doors["clients"], TOKEN) as operator:
+            await operator.node.drain(reason="an upgrade")
+
+    asyncio.run(drain())
+    node.process.send_signal(signal.SIGTERM)
+    (folder / "slow-may-end").touch()
+    assert node.process.wait(GUARD) == 0
+    assert '"drained"' in node.log
+    assert "not drained" not in node.log
 
 
 def test_every_wrong_setting_is_listed_at_once(tmp_path: Path) -> None:
