@@ -18,11 +18,14 @@ EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 LOCKS = sorted((REPOSITORY / "scripts/requirements").glob("*.txt"))
 
 
+OF_EXTRAS = [line for extra in EXTRAS.values() for line in extra]
+
+
 def wanted(group: str) -> list[Requirement]:
-    included = PROJECT["dependency-groups"][group]
+    lines = PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"][group]
     if group == "test":
-        included = included + [line for extra in EXTRAS.values() for line in extra]
-    return [Requirement(line) for line in PROJECT["project"]["dependencies"] + included if isinstance(line, str)]
+        lines += OF_EXTRAS
+    return [Requirement(line) for line in lines if isinstance(line, str)]
 
 
 def pins(lock: Path) -> dict[str, str]:
@@ -36,8 +39,17 @@ def test_every_dependency_is_pinned_to_a_version_that_the_project_allows(lock: s
         assert requirement.specifier.contains(pinned[requirement.name], prereleases=True), requirement
 
 
-def test_what_runs_is_what_is_tested() -> None:
-    run, test = (pins(REPOSITORY / "scripts/requirements" / name) for name in ("run.txt", "test.txt"))
+def test_an_image_has_every_extra_and_nothing_that_only_builds() -> None:
+    node, build = (pins(REPOSITORY / "scripts/requirements" / name) for name in ("node.txt", "build.txt"))
+    for line in PROJECT["project"]["dependencies"] + OF_EXTRAS:
+        assert Requirement(line).specifier.contains(node[Requirement(line).name], prereleases=True), line
+    assert "hatchling" in build
+    assert "hatchling" not in node
+
+
+@pytest.mark.parametrize("lock", ["run.txt", "node.txt", "build.txt"])
+def test_what_runs_is_what_is_tested(lock: str) -> None:
+    run, test = (pins(REPOSITORY / "scripts/requirements" / name) for name in (lock, "test.txt"))
     assert run.items() <= test.items()
 
 
