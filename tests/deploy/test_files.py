@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from holon.config import Config
 from holon.security import certificates
@@ -17,11 +19,15 @@ from tests.deploy import image, kubernetes, unit
 
 FOLDER = Path(__file__).parents[2] / "docs/deploy"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
+NODES = [name for name in COMPOSE["services"] if name.startswith("node-")]
 MANIFESTS = sorted(path.name for path in kubernetes.FOLDER.iterdir())
 STATEFUL = [name for name in MANIFESTS if name != "doors.yaml"]
 TOKEN = "a-token-of-a-test-of-32-characters"
 SECRETS = {
     "client-token": TOKEN,
+    "storage-uri": "redis://:password@redis:6379/0",
+    "history-database-uri": "postgresql://holon:password@postgres/holon",
 }
 # Beside settings: what the interpreter and the shell read.
 OTHERS = {"PATH", "PYTHONDONTWRITEBYTECODE"}
@@ -42,6 +48,18 @@ def accepted(*command: str | Path, env: Mapping[str, str] | None = None) -> None
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
 
 
+def seconds(text: str) -> float:
+    """A duration of a compose file or a unit."""
+    number, unit_of_time = re.fullmatch(r"(\d+)([a-z]*)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"": 1, "s": 1, "m": 60, "min": 60}[unit_of_time]
+
+
+def of_compose(name: str) -> dict[str, str]:
+    return {
+        key: re.sub(r"\$\{.*?\}", TOKEN, str(value)) for key, value in COMPOSE["services"][name]["environment"].items()
+    }
+
+
 def of_kubernetes(name: str) -> dict[str, str]:
     found = {}
     for one in kubernetes.container(name)["env"]:
@@ -57,6 +75,7 @@ def of_kubernetes(name: str) -> dict[str, str]:
 ENVIRONMENTS: dict[str, Callable[[], dict[str, str]]] = {
     "Dockerfile": lambda: image.variables(image.stages()[-1]),
     "holon.service": unit.environment,
+    **{f"compose.yaml {name}": (lambda name=name: of_compose(name)) for name in NODES},  # type: ignore[misc]
     **{name: (lambda name=name: of_kubernetes(name)) for name in STATEFUL},  # type: ignore[misc]
 }
 
@@ -95,6 +114,11 @@ def test_the_grpc_doors_are_open_with_tls_and_http_is_not_open_without_a_proxy(f
 
 def test_the_container_file_has_no_fault_that_hadolint_knows() -> None:
     accepted(tool("hadolint"), image.FILE)
+
+
+def test_compose_understands_its_file() -> None:
+    env = {"CLIENT_TOKEN": TOKEN, "HISTORY_PASSWORD": "password"}
+    accepted(tool("docker-compose"), "--file", FOLDER / "compose.yaml", "config", "--quiet", env=env)
 
 
 def test_systemd_understands_the_unit_and_finds_it_closed(tmp_path: Path) -> None:
@@ -136,6 +160,9 @@ def test_ports_are_those_of_the_doors() -> None:
     for service in (one for one in kubernetes.manifests("doors.yaml") if one["kind"] == "Service"):
         for port in service["spec"]["ports"]:
             assert (port["targetPort"], port["port"]) == (port["name"], doors[port["name"]])
+    for node in NODES:
+        published = [tuple(port.split(":")) for port in COMPOSE["services"][node]["ports"]]
+        assert [int(inside) for _, inside in published] == [doors["workers"], doors["clients"]]
 
 
 @pytest.mark.parametrize("file", [name for name in ENVIRONMENTS if name != "Dockerfile"])
@@ -145,8 +172,10 @@ def test_nobody_kills_a_node_that_still_drains(file: str) -> None:
         pod = kubernetes.named(file, "StatefulSet")["spec"]["template"]["spec"]
         patience = pod["terminationGracePeriodSeconds"]
         patience -= kubernetes.container(file)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    elif file == "holon.service":
+        patience = seconds(*unit.values("TimeoutStopSec"))
     else:
-        patience = float(*unit.values("TimeoutStopSec"))
+        patience = seconds(COMPOSE["services"][file.split()[1]]["stop_grace_period"])
     assert patience >= grace + CLOSING_SECONDS
 
 
@@ -162,6 +191,11 @@ def test_what_a_node_reads_and_writes_is_mounted_where_its_root_is_read_only() -
         if "store" in mounts:
             assert env["STORAGE_URI"] == f"sqlite:///{mounts['store']}/holon.db"
         assert node["securityContext"]["readOnlyRootFilesystem"]
+    for name in NODES:
+        node, env = COMPOSE["services"][name], of_compose(name)
+        secrets = {f"/run/secrets/{secret}" for secret in node["secrets"]}
+        assert {value for key, value in env.items() if key.startswith("TLS_")} == secrets
+        assert node["read_only"]
     loaded = {f"%d/{value.partition(':')[0]}" for value in unit.values("LoadCredential")}
     assert {value for key, value in unit.environment().items() if key.startswith("TLS_")} == loaded
 
