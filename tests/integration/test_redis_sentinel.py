@@ -29,7 +29,8 @@ class Watched:
         first, second, self.sentinel_port = self.ports
         here = ("--bind", "127.0.0.1")
         self.master = RedisServer(options=(*here, *FAST, "--port", str(first)))
-        self.replica = RedisServer(options=(*here, *FAST, "--port", str(second), "--replicaof", f"127.0.0.1 {first}"))
+        follows = ("--replicaof", "127.0.0.1", str(first))
+        self.replica = RedisServer(options=(*here, *FAST, "--port", str(second), *follows))
         settings = place / "sentinel.conf"
         settings.write_text(
             f"port {self.sentinel_port}\nbind 127.0.0.1\ndir {place}\n"
