@@ -191,6 +191,8 @@ async def test_a_draining_node_sends_workers_away_takes_their_results_and_no_new
         assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
         assert (await node.ended(job_id)).status == "finished"
         ending = asyncio.create_task(worker.end())
+        # A channel that is closed before it has read how its stream ended makes a cancel of that.
+        node.resources.push_async_callback(asyncio.wait, (ending,))
     end = await ending
     assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
