@@ -10,9 +10,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from time import perf_counter
 from typing import Any, Generic, TypeVar
-from weakref import WeakSet
 
 from holon.errors import StoreUnavailable
+from holon.storage.promises import Promise, Promises
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
@@ -25,21 +25,14 @@ MAX_WAITING = 10_000
 RETRY_AFTER_S = 1.0
 
 
-class Reply(asyncio.Future[T]):
-    """What a call is answered with. A cancel does not reach it: the call is run, and its caller gets the reply."""
-
-    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  as any future takes it
-        return False
-
-
 class Call(Generic[Subject]):
     """An operation that waits for its turn, and who waits for its reply."""
 
-    __slots__ = ("future", "handed_over", "operation")
+    __slots__ = ("handed_over", "operation", "promise")
 
-    def __init__(self, operation: Callable[[Subject], Any], future: Reply[Any]) -> None:
+    def __init__(self, operation: Callable[[Subject], Any], promise: Promise[Any]) -> None:
         self.operation = operation
-        self.future = future
+        self.promise = promise
         self.handed_over = 0.0
 
 
@@ -67,8 +60,7 @@ class Lane(Generic[Subject]):
         self._ended = asyncio.Event()
         self._closing = False
         self._taken: list[Call[Subject]] = []
-        # Tasks that were cancelled while they waited for a reply: the cancel is still to come.
-        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._promises = Promises()
 
     def __repr__(self) -> str:
         return f"Lane({self.name}, waiting={self._queue.qsize()}, ended={self._ended.is_set()})"
@@ -99,38 +91,18 @@ class Lane(Generic[Subject]):
         Raises:
             StoreUnavailable: the lane is closed, or too many calls wait.
         """
-        if self._cancelled:
-            await self._cancel_first()
+        await self._promises.cancel_first()
         if self._closing or self._ended.is_set():
             raise self._unavailable()
         waiting = self.waiting
         if waiting >= room:
             self._metrics.failures.add()
             raise StoreUnavailable(f"the store has {waiting} calls waiting; try again", retry_after=RETRY_AFTER_S)
-        future: Reply[T] = Reply(loop=self._loop)
-        self._tick.append(Call(operation, future))
+        promise: Promise[T] = Promise(loop=self._loop)
+        self._tick.append(Call(operation, promise))
         if len(self._tick) == 1:
             self._loop.call_soon(self._hand_over)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._cancel_later()
-            return future.result()
-
-    def _cancel_later(self) -> None:
-        """The caller is cancelled, and has a reply to see to: have it cancelled again, where it waits next."""
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
-            task.cancel()
-            self._cancelled.add(task)
-
-    async def _cancel_first(self) -> None:
-        """If the caller is still to be cancelled, this is where: else one call after another could put it off."""
-        task = asyncio.current_task()
-        if task is not None and task in self._cancelled:
-            self._cancelled.discard(task)
-            await asyncio.sleep(0)
+        return await self._promises.kept(promise)
 
     def _hand_over(self) -> None:
         now = perf_counter()
@@ -233,13 +205,13 @@ class Lane(Generic[Subject]):
         while self._queue.qsize():
             left.append(self._queue.get_nowait())
         for call in left:
-            if call is not None and not call.future.done():
-                call.future.set_exception(self._unavailable())
+            if call is not None and not call.promise.done():
+                call.promise.set_exception(self._unavailable())
 
     def _resolve(self, calls: Sequence[Call[Subject]], replies: Sequence[Any], then: Callable[[], None] | None) -> None:
         for call, reply in zip(calls, replies, strict=True):
-            if not call.future.done():
-                call.future.set_result(reply)
+            if not call.promise.done():
+                call.promise.set_result(reply)
         if then is not None:
             then()
         now = perf_counter()
@@ -248,6 +220,6 @@ class Lane(Generic[Subject]):
 
     def _reject(self, calls: Sequence[Call[Subject]], errors: Sequence[BaseException]) -> None:
         for call, error in zip(calls, errors, strict=True):
-            if not call.future.done():
-                call.future.set_exception(error)
+            if not call.promise.done():
+                call.promise.set_exception(error)
         self._metrics.failures.add(by=len(calls))
