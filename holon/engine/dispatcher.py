@@ -10,7 +10,7 @@ from itertools import islice
 
 from holon.domain.matching import Need, Offering, fits
 from holon.errors import StoreUnavailable
-from holon.ports import Leased, Leases, Offer, Seat, Stop, WorkerConnection
+from holon.ports import Leased, LeaseRef, Leases, Offer, Seat, Stop, WorkerConnection
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -303,15 +303,24 @@ class Dispatcher:
         """Something changed that may let a waiting task be leased."""
         self._wake.set()
 
-    def stop(self, stops: Iterable[Stop]) -> None:
-        """Bring stops to their sessions."""
+    def stop(self, stops: Iterable[Stop]) -> Sequence[LeaseRef]:
+        """Bring stops to their sessions; answers with the leases that these do not have, and say nothing of any more.
+
+        A lease that was lost on its way from the store is one: only the store counts it.
+        """
         by_session: dict[str, list[Stop]] = defaultdict(list)
+        unknown: list[LeaseRef] = []
         for one in stops:
-            by_session[one.lease.session_id].append(one)
+            session = self._sessions.get(one.lease.session_id)
+            if session is not None and one.lease.lease_id not in session.leases:
+                unknown.append(one.lease)
+            else:
+                by_session[one.lease.session_id].append(one)
         for session_id, mine in by_session.items():
             session = self._sessions.get(session_id)
             if session is not None:
                 session.connection.stop(mine)
+        return unknown
 
     def _tell(self, key: str) -> None:
         if key in self._told or any(session.taking for session in self._fitting.get(key, {}).values()):

@@ -106,7 +106,9 @@ class Touches:
         finally:
             self._dispatcher.settle(seats, touched.leased if touched else None)
         if touched is not None:
-            self._dispatcher.stop([*touched.stops, *(Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost)])
+            lost = (Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost)
+            for lease in self._dispatcher.stop([*touched.stops, *lost]):
+                self.hand_back(lease, avoid=False)
             if touch.handbacks:
                 self._dispatcher.look()
 

@@ -117,7 +117,7 @@ def opened_of(answer: Answer) -> Opened:
 
 def stop_of(text: bytes) -> Stop:
     """What a worker is to stop."""
-    reason, worker, session, task, lease = text.decode().split(" ")
+    _, reason, worker, session, task, lease = text.decode().split(" ")
     return Stop(LeaseRef(worker, session, task, lease), StopReason(reason.replace("_", " ")))
 
 

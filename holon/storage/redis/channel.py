@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from holon.errors import StoreUnavailable
 from holon.ports import Hint
-from holon.storage.redis.server import Connection, Server
+from holon.storage.redis.server import Connection, Server, say
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Channel:
             connection: Connection | None = None
             try:
                 connection = await self._server.connect()
-                await connection.send_command("SUBSCRIBE", *self._names, check_health=False)
+                await say(connection, ("SUBSCRIBE", *self._names))
                 for _ in self._names:
                     await connection.read_response()
                 _go_on_unless_cancelled()
@@ -111,6 +111,8 @@ class Channel:
         try:
             # Each look is answered here too, so that a connection that nobody is at is found out.
             while (message := await connection.read_response(timeout=SILENCE_S)) is not None:
+                if looking.done():
+                    looking.result()
                 if message[0] == b"message":
                     self._heard(message[2].decode())
             raise ConnectionError(f"nothing was heard for {SILENCE_S:g} s")
@@ -121,7 +123,7 @@ class Channel:
     async def _keep_looking(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S * random.uniform(0.75, 1.25))  # noqa: S311  no secret
-            await connection.send_command("PING", check_health=False)
+            await say(connection, ("PING",))
             _go_on_unless_cancelled()
             await self._look_around(first=False)
 

@@ -1,7 +1,8 @@
 """The one connection for calls: those of one tick, and those that came while the last flight was out, go together.
 
 They are carried out in their order. When the connection is lost, the calls that were out are sent again on the next
-one: every script answers a repeat as the first time, or what it handed over is given back by its own deadline.
+one: every script answers a repeat as the first time, or what it handed over is given back by its own deadline. Each
+connection has a number, which scripts that write are told: what an older one still carries is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ RIDE_OUT_TO_CREATE_S = 2.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 RETRY_AFTER_S = 1.0
 # The server says these of itself, and may have got over it, or another have taken its place, by the next time.
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "OUTDATED")
 
 
 class NotSafeYet(RedisError):
@@ -58,14 +59,15 @@ class Lane:
     """Carries calls to the server.
 
     Arguments:
-        connect: makes a connection that is ready for calls: the scripts are loaded, the store is there. It raises
-            RedisError or OSError when there is none to be had now, and StoreUnavailable when there never will be.
+        connect: makes a connection that is ready for calls, and its number: the scripts are loaded, the store is there.
+            It raises RedisError or OSError when there is none to be had now, and StoreUnavailable when there never will
+            be.
         strictness: what is waited for after each flight; replies are withheld until then.
         metrics: where calls are counted.
     """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Connection]], strictness: Strictness, metrics: StoreMetrics
+        self, connect: Callable[[], Awaitable[tuple[Connection, bytes]]], strictness: Strictness, metrics: StoreMetrics
     ) -> None:
         self._connect = connect
         self._strictness = strictness
@@ -76,6 +78,7 @@ class Lane:
         self._finished = False
         self._promises = Promises()
         self._connection: Connection | None = None
+        self._number = b""
         self._wait = FIRST_WAIT_S
         self._flying = False
         self._error: Exception | None = None
@@ -167,7 +170,7 @@ class Lane:
         flight = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_FLIGHT))]
         try:
             if self._connection is None:
-                self._connection = await self._connect()
+                self._connection, self._number = await self._connect()
             replies = await self._replies(self._connection, flight)
         except StoreUnavailable:
             self._queue.extendleft(reversed(flight))
@@ -196,13 +199,14 @@ class Lane:
             await self._lost(again, passing)
 
     async def _replies(self, connection: Connection, flight: Sequence[Call]) -> list[Any]:
-        replies = await ask(connection, *(call.command for call in flight))
+        replies = await ask(connection, *map(self._words, flight))
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             # The server was told to forget its scripts. None of these calls were carried out.
             texts = {flight[at].script for at in unknown}
             await ask(connection, *(("SCRIPT", "LOAD", text) for text in texts))
-            for at, reply in zip(unknown, await ask(connection, *(flight[at].command for at in unknown)), strict=True):
+            again = (self._words(flight[at]) for at in unknown)
+            for at, reply in zip(unknown, await ask(connection, *again), strict=True):
                 replies[at] = reply
         if (question := self._strictness.question()) is not None:
             [kept] = await ask(connection, question)
@@ -212,6 +216,9 @@ class Lane:
                 # They were carried out, and are asked again: nobody may hear of them before they are safe.
                 raise NotSafeYet(f"not as many replicas or disks as asked for have the calls: {kept}")
         return replies
+
+    def _words(self, call: Call) -> tuple[Any, ...]:
+        return (*call.command, self._number) if call.script is not None else call.command
 
     async def _lost(self, flight: Sequence[Call], error: Exception) -> None:
         """The server is away: keep what may still wait, and give it a moment."""

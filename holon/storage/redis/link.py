@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from holon.clock import Clock
 from holon.errors import ConfigError, StoreUnavailable
-from holon.ports import StoreSettings
+from holon.ports import Hint, StoreSettings
 from holon.randomness import random_id
 from holon.storage.hints import Hints
 from holon.storage.redis.arguments import Argument, settings_text
@@ -150,14 +150,16 @@ class Link:
         if self._clock is not None:
             self._clock.not_before(int(time))
 
-    async def _ready_connection(self) -> Connection:
+    async def _ready_connection(self) -> tuple[Connection, bytes]:
         connection = await self._server.connect()
         try:
             loads = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-            found, *loaded = await ask(connection, ("HGET", META, "id"), *loads)
-            for reply in (found, *loaded):
+            arrive = ("EVAL", self._scripts["arrive"].text, 1, META, self._id, self._node)
+            *loaded, arrived = await ask(connection, *loads, arrive)
+            for reply in (*loaded, arrived):
                 if isinstance(reply, RedisError):
                     raise reply
+            found, number = arrived
             if found != self._id.encode():
                 raise StoreUnavailable(
                     "the Redis of STORAGE_URI has lost the store, or holds another; restore it and start again"
@@ -165,7 +167,7 @@ class Link:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return connection
+        return connection, number
 
     # Calls -----------------------------------------------------------------------------------------------------
 
@@ -226,4 +228,7 @@ class Link:
         watchful = self._presence.looked(first)
         words, self.backlog = await self.call("look", "1" if watchful else "")
         self._heard(words.decode())
+        if first:
+            # What was said while nobody listened is not said again.
+            self._hints.give(Hint(jobs=frozenset(self._hints.watched)))
         self._taken = share_taken(await self.ask("INFO", "memory"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from redis.asyncio import ConnectionPool
@@ -129,16 +130,34 @@ def _pool(uri: str) -> ConnectionPool:
 async def _connected(pool: ConnectionPool) -> Connection:
     connection: Connection = pool.make_connection()  # type: ignore[no-untyped-call]
     try:
-        await connection.connect()  # type: ignore[no-untyped-call]
+        with _closed_is_lost():
+            await connection.connect()  # type: ignore[no-untyped-call]
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
 
 
+@contextmanager
+def _closed_is_lost() -> Iterator[None]:
+    """A connection that was closed while it was being used is lost; uvloop says RuntimeError of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "closed" not in str(error):
+            raise
+        raise RedisConnectionError(f"the connection was closed: {error}") from error
+
+
+async def say(connection: Connection, *commands: tuple[Any, ...]) -> None:
+    """Send some commands; raises RedisError or OSError when the connection is lost."""
+    with _closed_is_lost():
+        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+
+
 async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:
     """The replies to some commands, in one round trip; an error of one of them is its reply."""
-    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    await say(connection, *commands)
     replies: list[Any] = []
     for _ in commands:
         try:

@@ -85,6 +85,8 @@ class RedisStorage:
         self._hints = Hints()
         self.metrics = StoreMetrics()
         self._open: Link | None = None
+        # The last stop that was told to this node: the store forgets it when it hears so.
+        self._last_stop = b""
 
     def __repr__(self) -> str:
         return f"RedisStorage({self._server}, {self._open})"
@@ -214,9 +216,11 @@ class RedisStorage:
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
         refs = (*touch.accepts, *touch.extends)
-        lost, stops, leased = await self._link.call(
-            "touch", *arguments.touch_arguments(touch), *arguments.seats_arguments(seats)
+        given = arguments.touch_arguments(touch)
+        lost, (last, stops), leased = await self._link.call(
+            "touch", self._last_stop, *given, *arguments.seats_arguments(seats)
         )
+        self._last_stop = last
         return Touched(
             tuple(refs[at - 1] for at in lost), tuple(map(answers.stop_of, stops)), answers.leased_of(leased)
         )

@@ -49,7 +49,7 @@ class Script:
 def load_scripts(version: tuple[int, ...]) -> Mapping[str, Script]:
     """All scripts by name, as a server of this version reads them."""
     scripts = {}
-    for name in ("start", *_WRITERS, *_READERS):
+    for name in ("start", "arrive", *_WRITERS, *_READERS):
         text = _header(name, version) + "".join(map(_part, (*_parts(name), name)))
         encoded = text.encode()
         sha = hashlib.sha1(encoded, usedforsecurity=False).hexdigest().encode()

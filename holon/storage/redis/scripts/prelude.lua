@@ -4,6 +4,8 @@
 local META = KEYS[1]
 local P = string.match(META, '^(.*)meta$')
 local NODE, TOKEN = ARGV[2], ARGV[3]
+-- Which of its node's connections this came on.
+local LANE = ARGV[#ARGV]
 
 local args, at = ARGV, 4
 local function arg() at = at + 1 return args[at] end
@@ -30,8 +32,9 @@ local function write(...) writes[#writes + 1] = {...} end
 local ID, NUMBER, BEGAN, NOW
 local LAST = {}
 do
-    local meta = read('HMGET', META, 'id', 'number', 'time', 'ready', 'suspects')
+    local meta = read('HMGET', META, 'id', 'number', 'time', 'ready', 'suspects', 'lane:' .. NODE)
     if not meta[1] then return redis.error_reply('EMPTYSTORE nothing is left of this store') end
+    if meta[6] ~= LANE then return redis.error_reply('OUTDATED this node has connected again since') end
     ID, NUMBER, BEGAN = meta[1], tonumber(meta[2]), tonumber(meta[3])
     LAST.ready, LAST.suspects = meta[4], meta[5]
     NOW = tonumber(ARGV[1])

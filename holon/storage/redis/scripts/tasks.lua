@@ -164,7 +164,7 @@ local function stop_holder(row, reason)
     local holder = worker(row.worker)
     if not holder then return end
     if holder.live and holder.session == row.session then
-        local stop = table.concat({reason, row.worker, row.session, row.ID, row.lease}, ' ')
+        local stop = table.concat({int(number()), reason, row.worker, row.session, row.ID, row.lease}, ' ')
         write('RPUSH', P .. 'stops:' .. holder.node, stop)
         tell_node(holder.node, 's')
     elseif not holder.live then

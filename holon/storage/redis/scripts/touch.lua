@@ -1,4 +1,7 @@
--- Take what sessions said, in this order: credits, leases accepted and extended, given back, progress.
+-- Take what sessions said, in this order: credits, leases accepted and extended, given back, progress. Before that
+-- comes the last stop that this node was told of.
+
+local told_of = arg()
 
 local function read_ref() return {worker = arg(), session = arg(), task = arg(), lease = arg()} end
 
@@ -40,17 +43,23 @@ local function progressed(ref, percent, message)
     row.progress = percent
 end
 
--- What this node's sessions are to stop; what earlier sessions were to is over with them.
-local function take_stops()
-    local key, due = P .. 'stops:' .. NODE, {}
+-- What this node's sessions are to stop; what earlier sessions were to is over with them. A stop stays until the node
+-- says that it was told of it: a reply can be lost, and then this is asked again.
+local function stops_due()
+    local key, last, known, due = P .. 'stops:' .. NODE, told_of, 0, {}
     local found = read('LRANGE', key, 0, -1)
-    for _, text in ipairs(found) do
+    for i, text in ipairs(found) do
         local stop = words(text)
-        local holder = worker(stop[2])
-        if holder and holder.live and holder.session == stop[3] then due[#due + 1] = text end
+        last = stop[1]
+        if last == told_of then
+            known, due = i, {}
+        else
+            local holder = worker(stop[3])
+            if holder and holder.live and holder.session == stop[4] then due[#due + 1] = text end
+        end
     end
-    if found[1] then write('DEL', key) end
-    return due
+    if known > 0 then write('LTRIM', key, known, -1) end
+    return {last, due}
 end
 
 for _ = 1, num() do
@@ -71,4 +80,4 @@ for _ = 1, num() do
 end
 read_seats()
 local leased = lease()
-return done({lost_refs, take_stops(), leased})
+return done({lost_refs, stops_due(), leased})

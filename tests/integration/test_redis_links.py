@@ -1,0 +1,166 @@
+"""What comes late, or not at all, between a node and its Redis: replies that are lost, and calls that were given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from redis.asyncio import ConnectionPool, Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from holon.clock import ManualClock
+from holon.domain.events import CancelRequested
+from holon.domain.job import Status
+from holon.domain.matching import Offering
+from holon.engine.dispatcher import Dispatcher, Session
+from holon.engine.touches import Touches
+from holon.ports import Offer, Opening, StopReason, StoreSettings
+from holon.storage.redis import RedisStorage, server
+from holon.telemetry.events import Telemetry
+from tests.chaos.link import Link
+from tests.contract.backends import REDIS
+from tests.contract.world import Hand, World
+from tests.e2e.processes import free_ports
+from tests.redis_server import RedisServer
+
+GUARD = 20  # seconds; reached only by what does not come
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[tuple[RedisServer, int]]:
+    [port] = free_ports(1)
+    server = RedisServer(options=("--port", str(port)))
+    yield server, port
+    server.close()
+
+
+class Far:
+    """A node whose way to Redis can fail, and a client that is beside it."""
+
+    def __init__(self, world: World, link: Link, redis: Redis) -> None:
+        self.world = world
+        self.link = link
+        self.redis = redis
+
+    async def until(self, holds: Callable[[], Awaitable[object]]) -> None:
+        """Wait for what the server says."""
+        async with asyncio.timeout(GUARD):
+            while not await holds():
+                pass
+
+    async def calls(self) -> int:
+        """How many scripts it was asked to run."""
+        stats = await self.redis.info("commandstats")
+        return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+    async def outdated(self) -> bool:
+        return "errorstat_OUTDATED" in await self.redis.info("errorstats")
+
+
+@pytest.fixture
+async def far(redis_server: tuple[RedisServer, int], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Far]:
+    monkeypatch.setattr(server, "PATIENCE_S", 0.3)
+    serving, port = redis_server
+    database = serving.database()
+    world = World(REDIS, serving.socket, {})
+    world.clock, world.settings = ManualClock(), StoreSettings("a")
+    async with AsyncExitStack() as opened:
+        link = await opened.enter_async_context(Link("a->redis", lambda: port))
+        redis = await opened.enter_async_context(Redis.from_url(serving.uri(database)))
+        await redis.config_resetstat()
+        storage = RedisStorage(f"redis://127.0.0.1:{link.port}/{database}", world.settings, world.clock)
+        world.storage = await opened.enter_async_context(storage)
+        yield Far(world, link, redis)
+
+
+async def stopped(world: World, hand: Hand) -> Offer:
+    """A lease whose job was cancelled under it."""
+    offer = await world.accepted(hand)
+    await world.append(offer.job_id, CancelRequested("ann"))
+    await world.commit(world.step(await world.claim_of(offer.job_id), Status.CANCELLED, end_tasks=True))
+    return offer
+
+
+async def test_a_stop_whose_telling_was_lost_is_told_again(far: Far) -> None:
+    hand = await far.world.hand()
+    offer = await stopped(far.world, hand)
+    before = await far.calls()
+    far.link.deaf = True
+    asked = asyncio.create_task(far.world.stops())
+
+    async def was_asked() -> bool:
+        return await far.calls() > before
+
+    await far.until(was_asked)
+    far.link.cut()
+    far.link.heal()
+    assert [(stop.lease, stop.reason) for stop in await asked] == [(hand.ref(offer), StopReason.CANCELLED)]
+    assert await far.world.stops() == []
+
+
+async def test_what_was_given_up_and_arrives_late_is_not_carried_out(far: Far) -> None:
+    world = far.world
+    await world.dispatch()
+    far.link.hold()
+    await world.storage.open_session(Opening("w1", "older", 1, ()))
+    newer = await world.hand("w1")
+    far.link.heal()
+    await far.until(far.outdated)
+    assert len(await world.lease(newer.seat())) == 1
+
+
+async def test_i6_an_offer_that_was_lost_on_its_way_does_not_keep_its_workers_credit(far: Far) -> None:
+    world, hand = far.world, await far.world.hand(credits=1)
+    session = Session(hand.worker_id, hand.session_id, 1, (Offering("t"),), Unheard())
+    dispatcher = Dispatcher(world.storage, Telemetry())
+    dispatcher.add(session)
+    touches = Touches(world.storage, dispatcher)
+    task = await world.dispatch()
+    assert [offer.task_id for offer in await world.lease(hand.seat())] == [task]
+    await world.after(world.settings.offer)
+    await world.after(world.settings.lease)
+    assert await world.lease(hand.seat()) == []
+    await touches.flush()
+    await touches.flush()
+    assert [offer.task_id for offer in await world.lease(hand.seat())] == [task]
+
+
+class Unheard:
+    """A connection to a worker of which nothing is expected."""
+
+    def offer(self, offers: Any) -> None:
+        raise AssertionError(offers)
+
+    def stop(self, stops: Any) -> None:
+        raise AssertionError(stops)
+
+    def go_away(self, reason: str, message: str, time_left: int) -> None:
+        raise AssertionError(reason)
+
+
+async def test_who_listens_again_looks_at_every_job_that_it_watches(far: Far) -> None:
+    job = await far.world.create()
+    await far.world.storage.watch(job)
+    hints = far.world.storage.hints()
+    await far.redis.client_kill_filter(_type="pubsub")
+    async with asyncio.timeout(GUARD):
+        async for hint in hints:
+            if job in hint.jobs:
+                return
+
+
+async def test_a_connection_that_was_closed_while_it_was_made_is_a_lost_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        async def connect(self) -> None:
+            # As uvloop says it.
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+        async def disconnect(self, nowait: bool) -> None:
+            pass
+
+    monkeypatch.setattr(ConnectionPool, "make_connection", lambda _: Closed())
+    with pytest.raises(RedisConnectionError, match="closed"):
+        await server.Server("redis://127.0.0.1:1").connect()
