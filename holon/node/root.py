@@ -116,6 +116,8 @@ class Node:
                         ready(ports)
                         await self._stop.wait()
                         await self._drain(engine, http, worker, client)
+                        # Who waits for a store that is away hears of it while there is a door to hear it through.
+                        store.hurry()
                 except HolonError as error:
                     # Told by itself below, as promised: from in here it would come out in a group.
                     refused = error

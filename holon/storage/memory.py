@@ -58,6 +58,9 @@ class MemoryStorage(LedgerCalls):
     ) -> None:
         """Nothing is held that would have to be given back."""
 
+    def hurry(self) -> None:
+        """Nothing waits for it."""
+
     async def failure(self) -> None:
         await asyncio.Event().wait()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -67,5 +68,27 @@ async def test_i1_i3_every_accepted_job_ends_once_though_the_node_and_its_redis_
             measured(
                 f"{len(accepted)} jobs, {KILLS} kills, {sum(begun.values()) - len(begun)} tasks ran more than once"
             )
+    finally:
+        server.close()
+
+
+async def test_i10_who_waits_for_a_redis_that_is_away_hears_so_before_the_node_has_ended(tmp_path: Path) -> None:
+    server = RedisServer(append_only=True)
+    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=server.uri(), INSTANCE_ID="a", SHUTDOWN_GRACE_SECONDS=0)
+    worker = node.worker("w1", "echo_worker.py")
+    try:
+        async with ended_with_test(node, worker):
+            await node.start()
+            await worker.start()
+            job_id = await node.create("/jobs/echo", {"n": 1, "seconds": 0.5})
+            await until(lambda: work_log(tmp_path, "w1"), "a task runs")
+            server.kill()
+            await until(lambda: "end" in {line["what"] for line in work_log(tmp_path, "w1")}, "it has ended")
+            assert await node.process.end(signal.SIGTERM) == 0
+            assert "Traceback" not in node.process.tail()
+            assert "Aborting" not in node.process.tail()
+            server.start()
+            await node.start()
+            assert (await node.ended(job_id))["status"] == "finished"
     finally:
         server.close()

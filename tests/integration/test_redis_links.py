@@ -17,8 +17,10 @@ from holon.domain.job import Status
 from holon.domain.matching import Offering
 from holon.engine.dispatcher import Dispatcher, Session
 from holon.engine.touches import Touches
+from holon.errors import StoreUnavailable
 from holon.ports import Offer, Opening, StopReason, StoreSettings
 from holon.storage.redis import RedisStorage, server
+from holon.storage.redis.lane import RIDE_OUT_S
 from holon.telemetry.events import Telemetry
 from tests.chaos.link import Link
 from tests.contract.backends import REDIS
@@ -47,9 +49,10 @@ class Far:
 
     async def until(self, holds: Callable[[], Awaitable[object]]) -> None:
         """Wait for what the server says."""
-        async with asyncio.timeout(GUARD):
-            while not await holds():
-                pass
+        loop = asyncio.get_running_loop()
+        end = loop.time() + GUARD
+        while not await holds():
+            assert loop.time() < end
 
     async def calls(self) -> int:
         """How many scripts it was asked to run."""
@@ -150,6 +153,23 @@ async def test_who_listens_again_looks_at_every_job_that_it_watches(far: Far) ->
         async for hint in hints:
             if job in hint.jobs:
                 return
+
+
+async def test_who_hurries_waits_for_nobody(far: Far) -> None:
+    began = asyncio.get_running_loop().time()
+    far.link.freeze()
+    sent = [asyncio.create_task(far.world.storage.claim(1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    storage = far.world.storage
+    assert isinstance(storage, RedisStorage)
+    storage.hurry()
+    said = await asyncio.gather(*sent, return_exceptions=True)
+    assert [type(error) for error in said] == 3 * [StoreUnavailable]
+    with pytest.raises(StoreUnavailable):
+        await far.world.ready()
+    assert asyncio.get_running_loop().time() - began < 0.5 * RIDE_OUT_S
+    far.link.heal()
+    assert await far.world.ready() == []
 
 
 async def test_a_connection_that_was_closed_while_it_was_made_is_a_lost_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -32,6 +33,8 @@ MAX_FLIGHT = 256
 # How long a call may wait for a server that is away (seconds): short outages are ridden out.
 RIDE_OUT_S = 5.0
 RIDE_OUT_TO_CREATE_S = 2.0
+# The same once the node is about to end: well within the farewell of its doors.
+LAST_WAIT_S = 0.3
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 RETRY_AFTER_S = 1.0
 # The server says these of itself, and may have got over it, or another have taken its place, by the next time.
@@ -81,6 +84,10 @@ class Lane:
         self._number = b""
         self._wait = FIRST_WAIT_S
         self._flying = False
+        self._flight: list[Call] = []
+        # Until when the flight that is out may take; unlimited, it is as long as the client library waits.
+        self._limit: asyncio.Timeout | None = None
+        self._hurried = asyncio.Event()
         self._error: Exception | None = None
 
     def __repr__(self) -> str:
@@ -132,9 +139,20 @@ class Lane:
     def _put(self, command: tuple[Any, ...], script: bytes | None, new_work: bool) -> Promise[Any]:
         promise: Promise[Any] = Promise(loop=self._loop)
         patience = RIDE_OUT_TO_CREATE_S if new_work else RIDE_OUT_S
+        if self._hurried.is_set():
+            patience = LAST_WAIT_S
         self._queue.append(Call(command, script, promise, self._loop.time() + patience))
         self._some.set()
         return promise
+
+    def hurry(self) -> None:
+        """Ride out no outage any more: what waits, and what comes, is refused unless it is carried out soon."""
+        self._hurried.set()
+        soon = self._loop.time() + LAST_WAIT_S
+        for call in (*self._flight, *self._queue):
+            call.deadline = min(call.deadline, soon)
+        if self._limit is not None:
+            self._limit.reschedule(soon)
 
     def finish(self) -> None:
         """Take no more calls; `run` ends when those that it has are done."""
@@ -167,11 +185,9 @@ class Lane:
                 self._refuse(self._queue.popleft(), self._error)
 
     async def _fly(self) -> None:
-        flight = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_FLIGHT))]
+        flight = self._flight = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_FLIGHT))]
         try:
-            if self._connection is None:
-                self._connection, self._number = await self._connect()
-            replies = await self._replies(self._connection, flight)
+            replies = await self._there_and_back(flight)
         except StoreUnavailable:
             self._queue.extendleft(reversed(flight))
             raise
@@ -197,6 +213,16 @@ class Lane:
                 self._refuse(call, reply)
         if passing is not None:
             await self._lost(again, passing)
+
+    async def _there_and_back(self, flight: Sequence[Call]) -> list[Any]:
+        limit = max(call.deadline for call in flight) if self._hurried.is_set() else None
+        async with asyncio.timeout_at(limit) as self._limit:
+            try:
+                if self._connection is None:
+                    self._connection, self._number = await self._connect()
+                return await self._replies(self._connection, flight)
+            finally:
+                self._limit = None
 
     async def _replies(self, connection: Connection, flight: Sequence[Call]) -> list[Any]:
         replies = await ask(connection, *map(self._words, flight))
@@ -237,7 +263,16 @@ class Lane:
         self._wait = min(2 * self._wait, LONGEST_WAIT_S)
         if self._queue:
             soonest = min(call.deadline for call in self._queue) - now
-            await asyncio.sleep(min(pause, soonest))
+            await self._pause(min(pause, soonest))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; a hurry that comes meanwhile ends it."""
+        if self._hurried.is_set():
+            await asyncio.sleep(seconds)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
 
     def _refuse(self, call: Call, error: Exception | None) -> None:
         self._metrics.failures.add()
@@ -249,7 +284,8 @@ class Lane:
             log.error("the store refused %s: %s", call.command[0], error)
             what = f"the store refused the call: {error}"
         else:
-            what = f"the store cannot be reached: {error}" if error is not None else "the store is closed"
+            why = str(error) or "no answer came in time"
+            what = f"the store cannot be reached: {why}" if error is not None else "the store is closed"
         call.promise.set_exception(StoreUnavailable(what, retry_after=RETRY_AFTER_S))
 
     async def _disconnect(self) -> None:

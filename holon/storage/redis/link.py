@@ -114,6 +114,10 @@ class Link:
         """How many calls wait to be sent."""
         return self._lane.waiting
 
+    def hurry(self) -> None:
+        """Refuse soon what a server that is away does not carry out: the node is about to end."""
+        self._lane.hurry()
+
     async def failure(self) -> None:
         """Wait until the link is closed; raises StoreUnavailable when the store is lost for good."""
         if self._calls is not None:

@@ -123,6 +123,10 @@ class RedisStorage:
         """How many calls wait to be sent."""
         return self._open.waiting if self._open is not None else 0
 
+    def hurry(self) -> None:
+        if self._open is not None:
+            self._open.hurry()
+
     async def failure(self) -> None:
         """Wait until the store is closed, or broken for good.
 

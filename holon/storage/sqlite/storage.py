@@ -114,6 +114,9 @@ class SqliteStorage(LedgerCalls):
         """How many calls wait for the writer."""
         return self._writer.waiting if self._writer is not None else 0
 
+    def hurry(self) -> None:
+        """A file is never away, so nothing waits for its return."""
+
     async def failure(self) -> None:
         """Wait until the store is closed, or broken for good.
 
