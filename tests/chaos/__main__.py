@@ -25,13 +25,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of all that is left to chance (1)")
     parser.add_argument("--minutes", type=float, default=20.0, help="how long things fail (20)")
     parser.add_argument("--storage", default="sqlite://", help="sqlite:// or redis://, of the run's own (sqlite://)")
+    parser.add_argument("--history", default="", help="postgres: history is moved to one, of the run's own")
     parser.add_argument("--nodes", type=int, default=1, help="how many share the store (1)")
     parser.add_argument("--workers", type=int, default=3, help="how many work (3)")
     parser.add_argument("--keep", type=Path, help="a new folder for the notes, logs and files, which stay")
     given = parser.parse_args()
     # Whoever ends it ends its processes too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    plan = Plan(given.minutes * 60, given.seed, given.storage, given.nodes, given.workers)
+    plan = Plan(given.minutes * 60, given.seed, given.storage, given.history, given.nodes, given.workers)
     try:
         if given.keep is not None:
             given.keep.mkdir(parents=True)
@@ -48,7 +49,8 @@ def main() -> int:
 
 def lines(plan: Plan, verdict: Verdict) -> Iterator[str]:
     """What to print."""
-    yield f"seed {plan.seed}, {plan.seconds / 60:g} minutes, {plan.storage}, {plan.nodes} nodes, {plan.workers} workers"
+    kept = f"{plan.storage}, history in {plan.history}" if plan.history else plan.storage
+    yield f"seed {plan.seed}, {plan.seconds / 60:g} minutes, {kept}, {plan.nodes} nodes, {plan.workers} workers"
     for title, counts in (("faults", verdict.faults), ("jobs", verdict.ends), ("notes", verdict.seen)):
         yield f"{title:8s}{sum(counts.values())}"
         yield from _counted(counts)

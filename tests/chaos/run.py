@@ -24,7 +24,7 @@ from tests.chaos.life import Life
 from tests.chaos.link import Link
 from tests.chaos.notes import Notebook
 from tests.chaos.record import Record, Told, read_jobs, read_notes
-from tests.chaos.services import Service, service_of
+from tests.chaos.services import Service, history_of, service_of
 from tests.chaos.story import shortest
 
 CALM_S = 90.0
@@ -58,6 +58,7 @@ class Plan:
         seconds: how long things fail.
         seed: of all that is left to chance.
         storage: `sqlite://` or `redis://`.
+        history: `postgres`, if history is moved there.
         jobs_per_s: how many each client makes.
         fault_every_s: seconds between two faults, on average.
         faults: the kinds that there are to be; empty means all.
@@ -68,6 +69,7 @@ class Plan:
     seconds: float
     seed: int
     storage: str = "sqlite://"
+    history: str = ""
     nodes: int = 1
     workers: int = 3
     clients: int = 2
@@ -137,7 +139,8 @@ class Chaos:
 
     async def run(self) -> Verdict:
         """Run it; raises BenchError when it cannot be made."""
-        services = [service_of(self._plan.storage, self._folder, self._plan.nodes)]
+        plan = self._plan
+        services = [service_of(plan.storage, self._folder, plan.nodes), *history_of(plan.history, plan.nodes)]
         faults: Counter[str] = Counter()
         async with AsyncExitStack() as stack:
             for service in services:

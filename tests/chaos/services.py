@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import socket
 import sqlite3
@@ -15,7 +14,9 @@ from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from tests.bench.process import BenchError
+from tests.chaos.history import PostgresServer
 from tests.chaos.link import Link
+from tests.redis_server import binaries
 
 _ANSWERS_S = 20.0
 
@@ -172,9 +173,10 @@ class RedisServer:
         return []
 
     def _start(self) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
-            raise BenchError("there is no redis-server here; install one (apt-get install redis-server)")
+        try:
+            program = binaries()[0]
+        except RuntimeError as error:
+            raise BenchError(str(error)) from error
         # With everysec it holds writes back while its disk is busy, and a `kill -9` loses what it has acknowledged.
         files = ("--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "always", "--save", "")
         policy = ("--maxmemory-policy", "noeviction")
@@ -199,6 +201,17 @@ class RedisServer:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+
+def history_of(kind: str, nodes: int) -> list[Service]:
+    """Where the history of a run goes, beside the store: `postgres`, or nowhere, when empty.
+
+    Raises:
+        BenchError: there is none of that kind.
+    """
+    if kind not in ("", "postgres"):
+        raise BenchError(f"chaos moves history to postgres, not to {kind!r}")
+    return [PostgresServer(nodes)] if kind else []
 
 
 def service_of(uri: str, folder: Path, nodes: int) -> Service:

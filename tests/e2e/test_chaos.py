@@ -25,9 +25,12 @@ def said(plan: Plan, verdict: Verdict) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_every_promise_holds_whatever_fails(seed: int, tmp_path: Path, measured: Measured) -> None:
-    plan = replace(SHORT, seed=seed)
+@pytest.mark.parametrize(
+    "plan",
+    [SHORT, replace(SHORT, seed=2), replace(SHORT, seed=3, storage="redis://", nodes=2)],
+    ids=lambda plan: f"{plan.storage}{plan.seed}",
+)
+async def test_every_promise_holds_whatever_fails(plan: Plan, tmp_path: Path, measured: Measured) -> None:
     verdict = await run(plan, tmp_path)
     assert verdict.good, said(plan, verdict)
     assert verdict.faults.total() >= 5

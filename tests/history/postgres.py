@@ -100,6 +100,14 @@ class Server:
             self._process.wait(START_S)
             self._process = None
 
+    def processes(self) -> list[int]:
+        """The ids of its process and of those that serve its clients, if it runs."""
+        if self._process is None:
+            return []
+        main = self._process.pid
+        children = Path(f"/proc/{main}/task/{main}/children").read_text()
+        return [main, *map(int, children.split())]
+
     def database(self) -> str:
         """The URI of a new, empty database."""
         self._databases += 1

@@ -1,0 +1,70 @@
+"""Chaos: the PostgreSQL that nodes move their history to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Self
+
+from tests.bench.process import BenchError
+from tests.chaos.link import Link
+from tests.history.postgres import Server, serving
+
+
+class PostgresServer:
+    """A PostgreSQL server for the history of all nodes. Nodes reach it by its socket, so that no link can fail."""
+
+    name = "postgres"
+    fails = True
+    own_time = False
+
+    def __init__(self, nodes: int) -> None:
+        self.most_nodes = nodes
+        self.links: list[Link] = []
+        self._opened = ExitStack()
+        self._server: Server
+        self._uri = ""
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._server = await asyncio.to_thread(self._opened.enter_context, serving())
+        except AssertionError as error:
+            raise BenchError(str(error)) from error
+        self._uri = await asyncio.to_thread(self._server.database)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._opened.close)
+
+    def settings(self, node: int) -> dict[str, str]:
+        return {"HISTORY_DATABASE_URI": self._uri}
+
+    async def crash(self, seconds: float) -> None:
+        await asyncio.to_thread(self._server.kill)
+        await asyncio.sleep(seconds)
+        await self.mend()
+
+    async def pause(self, seconds: float) -> None:
+        processes = self._server.processes()
+        self._signal(processes, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._signal(processes, signal.SIGCONT)
+
+    async def mend(self) -> None:
+        await asyncio.to_thread(self._server.start)
+
+    def left(self) -> list[str]:
+        # It keeps what there was; what nodes tell of it is checked.
+        return []
+
+    def _signal(self, processes: list[int], number: signal.Signals) -> None:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
