@@ -332,8 +332,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Lease what waits to whoever has room, whenever something changes."""
-        for need in (await self._store.needs()).values():
-            self._waiting.add(self.learn(need))
+        await self._begin()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -350,6 +349,19 @@ class Dispatcher:
                 self.settle(seats, leased)
             if leased is not None and leased.offers and leased.left:
                 self.look()
+
+    async def _begin(self) -> None:
+        """Learn what waits already; a store that is away just now is waited for."""
+        while True:
+            try:
+                needs = await self._store.needs()
+            except StoreUnavailable as error:
+                log.warning("cannot look up what waits: %s", error.message)
+                await asyncio.sleep(error.retry_after or RETRY_S)
+                continue
+            self._waiting.update(map(self.learn, needs.values()))
+            self.look()
+            return
 
 
 def _fits_any(need: Need, offerings: Sequence[Offering]) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 
 from holon.domain.matching import Need, Offering
 from holon.engine.dispatcher import MOST_NEEDS, Dispatcher, Session
+from holon.errors import StoreUnavailable
+from holon.ports import LeaseRef, Stop, StopReason
 from holon.ports.tasks import Leased, Seat
 from holon.telemetry.events import Telemetry
 
@@ -93,3 +95,49 @@ async def test_needs_that_nothing_waits_with_are_forgotten_and_learned_again() -
     assert set(both.keys) == {waiting.key, asked.key}
     (again,) = dispatcher.seats_for({Need("t", contracts=("c1",)): 1})
     assert again.session_id == "s"
+
+
+async def test_a_store_that_is_away_when_the_dispatcher_begins_is_waited_for() -> None:
+    class Away(Asked):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+
+        async def needs(self) -> dict[str, Need]:
+            self.asked += 1
+            if self.asked == 1:
+                raise StoreUnavailable("the store is away", retry_after=0.001)
+            return {Need("t").key: Need("t")}
+
+    store: Any = Away()
+    nothing: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    dispatcher.add(Session("w", "s", 1, SKILL, nothing))
+    loop = asyncio.create_task(dispatcher.run())
+    async with asyncio.timeout(10):
+        assert (await store.seats.get()).session_id == "s"
+    loop.cancel()
+    with suppress(asyncio.CancelledError):
+        await loop
+
+
+def test_a_stop_of_a_lease_that_its_session_never_had_is_nobodys_but_the_stores() -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.stops: list[Stop] = []
+
+        def stop(self, stops: Sequence[Stop]) -> None:
+            self.stops += stops
+
+    nothing: Any = None
+    connection: Any = Told()
+    dispatcher = Dispatcher(nothing, Telemetry())
+    session = Session("w", "s", 2, SKILL, connection)
+    dispatcher.add(session)
+    session.leases["held"] = nothing
+    held, lost, other = (
+        Stop(LeaseRef("w", "s" if lease != "other" else "gone", "t", lease), StopReason.LEASE_LOST)
+        for lease in ("held", "lost", "other")
+    )
+    assert list(dispatcher.stop([held, lost, other])) == [lost.lease]
+    assert connection.stops == [held]
