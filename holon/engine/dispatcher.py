@@ -304,22 +304,20 @@ class Dispatcher:
         self._wake.set()
 
     def stop(self, stops: Iterable[Stop]) -> Sequence[LeaseRef]:
-        """Bring stops to their sessions; answers with the leases that these do not have, and say nothing of any more.
+        """Bring stops to their sessions; answers with the leases that no session here has, of which nobody will speak.
 
-        A lease that was lost on its way from the store is one: only the store counts it.
+        Only the store counts them: they were lost on their way from it, or it did not hear of their session's end.
         """
-        by_session: dict[str, list[Stop]] = defaultdict(list)
+        by_session: dict[Session, list[Stop]] = defaultdict(list)
         unknown: list[LeaseRef] = []
         for one in stops:
             session = self._sessions.get(one.lease.session_id)
-            if session is not None and one.lease.lease_id not in session.leases:
-                unknown.append(one.lease)
+            if session is not None and one.lease.lease_id in session.leases:
+                by_session[session].append(one)
             else:
-                by_session[one.lease.session_id].append(one)
-        for session_id, mine in by_session.items():
-            session = self._sessions.get(session_id)
-            if session is not None:
-                session.connection.stop(mine)
+                unknown.append(one.lease)
+        for session, mine in by_session.items():
+            session.connection.stop(mine)
         return unknown
 
     def _tell(self, key: str) -> None:

@@ -121,7 +121,7 @@ async def test_a_store_that_is_away_when_the_dispatcher_begins_is_waited_for() -
         await loop
 
 
-def test_a_stop_of_a_lease_that_its_session_never_had_is_nobodys_but_the_stores() -> None:
+def test_a_stop_of_a_lease_that_no_session_has_is_brought_to_nobody_and_told() -> None:
     class Told:
         def __init__(self) -> None:
             self.stops: list[Stop] = []
@@ -139,5 +139,5 @@ def test_a_stop_of_a_lease_that_its_session_never_had_is_nobodys_but_the_stores(
         Stop(LeaseRef("w", "s" if lease != "other" else "gone", "t", lease), StopReason.LEASE_LOST)
         for lease in ("held", "lost", "other")
     )
-    assert list(dispatcher.stop([held, lost, other])) == [lost.lease]
+    assert dispatcher.stop([held, lost, other]) == [lost.lease, other.lease]
     assert connection.stops == [held]
