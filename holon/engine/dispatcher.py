@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from holon.domain.matching import Need, Offering, fits
+from holon.engine.session import Session, business
 from holon.errors import StoreUnavailable
-from holon.ports import Leased, LeaseRef, Leases, Offer, Seat, Stop, WorkerConnection
+from holon.ports import Leased, LeaseRef, Leases, Offer, Seat, Stop
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -20,43 +21,6 @@ RETRY_S = 1.0
 LOOK_AT = 4
 # Of more match keys than this, those that nothing waits behind are forgotten; they are learned again when they return.
 MOST_NEEDS = 1_000
-
-
-class Session:
-    """A worker's live session, as the dispatcher knows it.
-
-    `leases` are those that count against its credits, `accepted` those of them that it took; `promised` is what calls
-    to the store under way may add.
-    """
-
-    def __init__(
-        self,
-        worker_id: str,
-        session_id: str,
-        granted: int,
-        offerings: Sequence[Offering],
-        connection: WorkerConnection,
-    ) -> None:
-        self.worker_id = worker_id
-        self.session_id = session_id
-        self.credits = granted
-        self.offerings = tuple(offerings)
-        self.connection = connection
-        self.leases: dict[str, Offer] = {}
-        self.accepted: set[str] = set()
-        self.instance_id = ""
-        self.moved_to = ""
-        self.promised = 0
-        self.taking = True
-        self.fits: set[str] = set()
-
-    def __repr__(self) -> str:
-        return f"Session({self.worker_id}, held={len(self.leases)}, credits={self.credits}, taking={self.taking})"
-
-    @property
-    def free(self) -> int:
-        """How many more tasks it can be given."""
-        return self.credits - len(self.leases) - self.promised if self.taking else 0
 
 
 class Dispatcher:
@@ -206,7 +170,7 @@ class Dispatcher:
             for session in list(islice(turn.values(), LOOK_AT)):
                 if session.free <= 0:
                     del turn[session.session_id]
-                elif found is None or _business(session) < _business(found):
+                elif found is None or business(session) < business(found):
                     found = session
         if found is not None:
             turn[found.session_id] = turn.pop(found.session_id)
@@ -221,7 +185,7 @@ class Dispatcher:
         sessions = {one.session_id: one for key in self._waiting for one in self._open[key].values() if one.free > 0}
         return [
             self._seat(session, session.free, session.fits & self._waiting)
-            for session in sorted(sessions.values(), key=_business)
+            for session in sorted(sessions.values(), key=business)
         ]
 
     def _only(self, key: str) -> bool:
@@ -364,7 +328,3 @@ class Dispatcher:
 
 def _fits_any(need: Need, offerings: Sequence[Offering]) -> bool:
     return any(fits(need, offering) for offering in offerings)
-
-
-def _business(session: Session) -> float:
-    return (len(session.leases) + session.promised) / max(1, session.credits)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from holon.domain.fleet import Catalog, SkillView, WorkerView, skill_views
-from holon.engine.dispatcher import Dispatcher, Session
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.session import Session
 from holon.errors import NotFound
 
 log = logging.getLogger(__name__)

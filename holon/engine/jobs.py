@@ -30,8 +30,9 @@ from holon.telemetry.events import Telemetry
 log = logging.getLogger(__name__)
 
 MAX_REQUEST_ID = 128
-# A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
+# No list asks for later times than this, in epoch seconds: the year 2286.
 LATEST_S = 10_000_000_000.0
+# A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
 MAX_TIMEOUT_S = 10 * 366 * 86_400.0
 
 

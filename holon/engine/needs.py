@@ -32,6 +32,7 @@ class Needs:
         # By skill, its contracts, and how many offers hold each.
         self._by_skill: dict[str, dict[str, int]] = {}
         self._idle: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._idle_patterns = 0
         self._untried: set[tuple[str, str]] = set()
 
     def __repr__(self) -> str:
@@ -71,7 +72,7 @@ class Needs:
             self._contracts.hold(contract)
             self._untried.add((skill, contract))
         holders[contract] = holders.get(contract, 0) + 1
-        self._idle.pop((skill, contract), None)
+        self._taken_up(skill, contract)
 
     def release(self, skill: str, contract: str) -> None:
         """One offer less of a contract that `learn` answered with."""
@@ -81,11 +82,16 @@ class Needs:
         if self._by_skill[skill][contract]:
             return
         self._idle[(skill, contract)] = None
-        while len(self._idle) > MAX_IDLE or self._idle_patterns() > MAX_IDLE_PATTERNS:
-            self._forget(*self._idle.popitem(last=False)[0])
+        self._idle_patterns += self._contracts.patterns(contract)
+        while len(self._idle) > MAX_IDLE or self._idle_patterns > MAX_IDLE_PATTERNS:
+            oldest = next(iter(self._idle))
+            self._taken_up(*oldest)
+            self._forget(*oldest)
 
-    def _idle_patterns(self) -> int:
-        return sum(self._contracts.patterns(contract) for _, contract in self._idle)
+    def _taken_up(self, skill: str, contract: str) -> None:
+        if (skill, contract) in self._idle:
+            del self._idle[(skill, contract)]
+            self._idle_patterns -= self._contracts.patterns(contract)
 
     def _forget(self, skill: str, contract: str) -> None:
         del self._by_skill[skill][contract]

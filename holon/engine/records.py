@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from heapq import merge
 
 import orjson
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import TERMINAL
-from holon.domain.value import value
+from holon.domain.value import replace, value
 from holon.errors import FailedPrecondition, InvalidArgument, Violation
 from holon.ports import MAX_PAGE_BYTES, HistoryStorage, JobFilter, JobRecord, Reads, WorkerEvent
 

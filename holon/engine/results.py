@@ -13,10 +13,11 @@ from holon.domain.retries import retry_after
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy, job_of
 from holon.domain.value import replace, value
 from holon.engine.contracts import Contracts
-from holon.engine.dispatcher import Dispatcher, Session
+from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Ended, Fusing
 from holon.engine.payloads import decode
 from holon.engine.planning import Plan
+from holon.engine.session import Session
 from holon.engine.slots import Slots, Wanted
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import Completed, Result, Seat, Storage, Superseded

@@ -13,11 +13,12 @@ from holon.domain.fleet import Catalog, Skill
 from holon.domain.matching import Offering
 from holon.domain.value import value
 from holon.engine.contracts import Contracts
-from holon.engine.dispatcher import Dispatcher, Session
+from holon.engine.dispatcher import Dispatcher
 from holon.engine.fleet import Fleet
 from holon.engine.needs import Needs
 from holon.engine.results import Answer, Reported, Results
 from holon.engine.schema_work import unusable
+from holon.engine.session import Session
 from holon.engine.touches import Touches, lease_of
 from holon.errors import StoreUnavailable
 from holon.ports import LeaseRef, Leases, Offer, Opened, Opening, Progress, Superseded, WorkerConnection

@@ -23,10 +23,12 @@ _WRAPPING = 16
 class Lane(Generic[Item]):
     """A queue of items of one kind, sent in order and together; made by `StreamWriter.lane`."""
 
-    def __init__(self, writer: StreamWriter, frame_of: Callable[[Sequence[bytes]], bytes]) -> None:
+    def __init__(self, writer: StreamWriter, kind: type[Item], frame_of: Callable[[Sequence[bytes]], bytes]) -> None:
         self._writer = writer
+        self._kind = kind
         self._frame_of = frame_of
-        self._waiting: deque[tuple[Item, bytes]] = deque()
+        # Encoded only: a queue that is full holds nothing twice.
+        self._waiting: deque[bytes] = deque()
 
     def __repr__(self) -> str:
         return f"Lane(waiting={len(self._waiting)})"
@@ -44,18 +46,19 @@ class Lane(Generic[Item]):
         """
         encoded = item.SerializeToString()
         self._writer.admit(len(encoded), len(self._waiting))
-        self._waiting.append((item, encoded))
+        self._waiting.append(encoded)
 
     def discard(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Take back what was not sent yet, such as the offer of a task that was stopped, and return it."""
-        kept: deque[tuple[Item, bytes]] = deque()
+        kept: deque[bytes] = deque()
         discarded: list[Item] = []
-        for item, encoded in self._waiting:
+        for encoded in self._waiting:
+            item = self._kind.FromString(encoded)
             if unwanted(item):
                 discarded.append(item)
                 self._writer.release(len(encoded))
             else:
-                kept.append((item, encoded))
+                kept.append(encoded)
         self._waiting = kept
         return discarded
 
@@ -68,7 +71,7 @@ class Lane(Generic[Item]):
         batch: list[bytes] = []
         total = 0
         while self._waiting and len(batch) < BATCH_ITEMS:
-            encoded = self._waiting[0][1]
+            encoded = self._waiting[0]
             if batch and total + len(encoded) + _WRAPPING > max_bytes:
                 break
             self._waiting.popleft()
@@ -125,14 +128,15 @@ class StreamWriter:
         """How many frames were given to the transport."""
         return self._sent
 
-    def lane(self, frame_of: Callable[[Sequence[bytes]], bytes]) -> Lane[Any]:
+    def lane(self, kind: type[Item], frame_of: Callable[[Sequence[bytes]], bytes]) -> Lane[Item]:
         """Make a queue for one kind of item. Lanes take turns, a frame each.
 
         Arguments:
+            kind: the items' message.
             frame_of: builds the frame of a batch, see `frames_of`: at most BATCH_ITEMS items and BATCH_BYTES, or one
                 item alone.
         """
-        lane: Lane[Any] = Lane(self, frame_of)
+        lane = Lane(self, kind, frame_of)
         self._lanes.append(lane)
         return lane
 

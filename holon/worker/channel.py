@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     # What is written is encoded already.
     Call = grpc.aio.StreamStreamCall[bytes, worker_pb2.SessionResponse]
 
-SESSION = "/holon.rxon.v1.WorkerService/Session"
+SESSION = f"/{worker_pb2.DESCRIPTOR.services_by_name['WorkerService'].full_name}/Session"
 
 _OPTIONS = (
     # A connection of its own: channels to one address would share one, and a fresh channel would not be fresh.

@@ -14,7 +14,7 @@ from holon.errors import HolonError
 from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.frames import frames_of
-from holon.wire.stream import MAX_MESSAGE_BYTES, Lane, StreamWriter
+from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
 from holon.worker.channel import Ended, end_of, open_channel, open_stream
 from holon.worker.settings import Credentials
 from holon.worker.timing import Timing
@@ -76,7 +76,7 @@ class Session:
         self._channel = open_channel(url, credentials)
         self._call: Call = open_stream(self._channel, credentials)
         self._writer = StreamWriter(self._call.write)
-        self._updates: Lane[worker_pb2.TaskUpdate] = self._writer.lane(_UPDATES)
+        self._updates = self._writer.lane(worker_pb2.TaskUpdate, _UPDATES)
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._connected = False
         self._welcomed = False

@@ -61,8 +61,12 @@ class Stream:
     def __init__(self, send: Callable[[bytes], Awaitable[object]], credits: int) -> None:  # noqa: A002  # the protocol's word
         self.free = credits
         self.writer = StreamWriter(send)
-        self.offers = self.writer.lane(frames_of(worker_pb2.SessionResponse, "task_offers", "offers"))
-        self.acks = self.writer.lane(frames_of(worker_pb2.SessionResponse, "update_acks", "results"))
+        self.offers = self.writer.lane(
+            worker_pb2.TaskOffer, frames_of(worker_pb2.SessionResponse, "task_offers", "offers")
+        )
+        self.acks = self.writer.lane(
+            worker_pb2.ResultAck, frames_of(worker_pb2.SessionResponse, "update_acks", "results")
+        )
 
 
 class Echo:

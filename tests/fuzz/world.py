@@ -20,9 +20,9 @@ from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.job import Status
 from holon.engine.core import Engine, EngineSettings
-from holon.engine.dispatcher import Session as EngineSession
 from holon.engine.jobs import Creating
 from holon.engine.overview import Overview
+from holon.engine.session import Session as EngineSession
 from holon.errors import HolonError
 from holon.ports import JobFilter, JobRecord, StoreSettings
 from holon.rxon.v1 import types_pb2, worker_pb2

@@ -12,8 +12,8 @@ from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Catalog, Skill
 from holon.engine.core import Engine, EngineSettings
-from holon.engine.dispatcher import Session
 from holon.engine.jobs import Creating, Listing
+from holon.engine.session import Session
 from holon.engine.workers import Joining
 from holon.ports import Offer, Stop, StoreSettings
 from holon.storage.sqlite import SqliteStorage

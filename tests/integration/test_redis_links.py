@@ -15,7 +15,8 @@ from holon.clock import ManualClock
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.domain.matching import Offering
-from holon.engine.dispatcher import Dispatcher, Session
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.session import Session
 from holon.engine.touches import Touches
 from holon.errors import StoreUnavailable
 from holon.ports import Offer, Opening, StopReason, StoreSettings

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from holon.domain.matching import Need, Offering
-from holon.engine.dispatcher import MOST_NEEDS, Dispatcher, Session
+from holon.engine.dispatcher import MOST_NEEDS, Dispatcher
+from holon.engine.session import Session
 from holon.errors import StoreUnavailable
 from holon.ports import LeaseRef, Stop, StopReason
 from holon.ports.tasks import Leased, Seat

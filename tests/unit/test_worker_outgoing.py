@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holon.domain.task import RetryPolicy
-from holon.engine.dispatcher import Session
+from holon.engine.session import Session
 from holon.engine.workers import Member, Workers
 from holon.errors import HolonError
 from holon.ports import LeaseRef, Offer, Opened, Stop, StopReason

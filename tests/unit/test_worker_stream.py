@@ -40,11 +40,11 @@ def offer(task_id: str, size: int = 0) -> worker_pb2.TaskOffer:
 
 
 def offers_of(writer: StreamWriter) -> Lane[worker_pb2.TaskOffer]:
-    return writer.lane(frames_of(Frame, "task_offers", "offers"))
+    return writer.lane(worker_pb2.TaskOffer, frames_of(Frame, "task_offers", "offers"))
 
 
 def acks_of(writer: StreamWriter) -> Lane[worker_pb2.ResultAck]:
-    return writer.lane(frames_of(Frame, "update_acks", "results"))
+    return writer.lane(worker_pb2.ResultAck, frames_of(Frame, "update_acks", "results"))
 
 
 def control(sequence: int = 1) -> Frame:

@@ -13,7 +13,7 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.frames import frames_of
 from holon.wire.grpc_status import error_of
-from holon.wire.stream import BATCH_ITEMS, Lane, StreamWriter
+from holon.wire.stream import BATCH_ITEMS, StreamWriter
 from holon.wire.values import duration, timestamp
 from holon.wire.worker import STOP_REASONS, offer_message, stop_message
 
@@ -52,8 +52,8 @@ class Outgoing:
         self._member: Member | None = None
         self._leaving = False
         self.sent_away = False
-        self._offers: Lane[worker_pb2.TaskOffer] = writer.lane(_OFFERS)
-        self._acks: Lane[worker_pb2.ResultAck] = writer.lane(_ACKS)
+        self._offers = writer.lane(worker_pb2.TaskOffer, _OFFERS)
+        self._acks = writer.lane(worker_pb2.ResultAck, _ACKS)
 
     def __repr__(self) -> str:
         return f"Outgoing({self._writer!r}, leaving={self._leaving})"
