@@ -52,8 +52,9 @@ def _names(settings: Settings) -> Iterator[Violation]:
         StorageURI.parse(settings.STORAGE_URI)
     except ConfigError as error:
         yield from error.details
-    except ValueError as error:
-        yield Violation("STORAGE_URI", f"is no URI: {error}")
+    except ValueError:
+        # What the parser says may show the part with the password.
+        yield Violation("STORAGE_URI", "is no URI; what is special in its parts is percent-encoded")
     try:
         HistoryURI.parse(settings.HISTORY_DATABASE_URI)
     except ConfigError as error:

@@ -53,7 +53,7 @@ class StorageURI:
         if parts.scheme in _REDIS:
             return _redis(parts)
         if parts.scheme != "sqlite":
-            raise _wrong(f"{parts.scheme or text!r} is no store of this version; use {_FORMS}")
+            raise _wrong(f"{parts.scheme or 'no scheme'!r} is no store of this version; use {_FORMS}")
         path = unquote(parts.path.removeprefix("/"))
         if parts.netloc or not path or parts.fragment or "\0" in path:
             raise _wrong("a SQLite file is sqlite:///relative.db or sqlite:////absolute.db, with three or four slashes")
@@ -87,8 +87,10 @@ def _redis(parts: SplitResult) -> StorageURI:
         elif (key == "db" and socket and value.isdecimal()) or (key in _TLS_FILES and parts.scheme == "rediss"):
             kept.append(f"{key}={value}")
         else:
+            # Not shown: what is special in a password, and not percent-encoded, makes an option of the rest of it.
             raise _wrong(
-                f"{key}={value!r} is no option of {parts.scheme}://; there are replicas=NUMBER, synced=true, "
+                f"{parts.scheme}:// has an option that is none, or a value that it cannot have; there are "
+                "replicas=NUMBER, synced=true, "
                 f"db=NUMBER for a socket, and for rediss {', '.join(_TLS_FILES)}, each with a file"
             )
     server = f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{'&'.join(kept)}" if kept else "")

@@ -245,6 +245,21 @@ def test_a_storage_uri_of_no_store_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "uri", ["//ann:secret@host", "redis://ann:se?cret@host:6379/0", "redis://ann:se#cret@host", "redis://:se/cret@host"]
+)
+def test_what_is_wrong_with_a_storage_uri_shows_nothing_of_a_password(uri: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        StorageURI.parse(uri)
+    told = str(refused.value) + "".join(one.reason for one in refused.value.details)
+    assert "cret" not in told
+    assert "redis" in told
+
+
+def test_a_storage_uri_that_cannot_be_read_shows_nothing_of_a_password() -> None:
+    assert "cret" not in reasons(Config({"STORAGE_URI": "redis://ann:secret@h\u2100st"}))["STORAGE_URI"]
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("", HistoryURI()),
