@@ -111,6 +111,11 @@ async def finish(worker: Wire) -> None:
     assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
 
 
+async def works(node: Node) -> None:
+    """A worker comes and finishes one job."""
+    await finish(await node.worker())
+
+
 # From where to where ---------------------------------------------------------------------------------------------
 
 
@@ -154,18 +159,14 @@ async def test_a_broken_stream_is_resumed_after_its_last_sequence_and_nothing_is
     job_id = await node.create()
     told: list[Response] = []
     after = 0
-    worker = asyncio.create_task(node.worker())
-    finishing: asyncio.Task[None] | None = None
+    working = asyncio.create_task(works(node))
     while not (told and told[-1].HasField("job") and told[-1].job.terminal):
         stream = watch(node, job_id, after)
         assert (await stream.next()).sequence == after
         told.append(await stream.next_or_end() or Response(job=await node.job(job_id)))
         after = max(after, told[-1].sequence)
         stream.call.cancel()
-        if finishing is None and worker.done():
-            finishing = asyncio.create_task(finish(worker.result()))
-    assert finishing is not None
-    await finishing
+    await working
     assert events_of(told) == await node.history(job_id)
 
 
