@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from holon.errors import StoreUnavailable
-from holon.ports import Storage
+from holon.ports import JobFilter, Storage
 from holon.storage.ledger.rows import Row
 from holon.storage.ledger.tables import Tables
 from holon.storage.sqlite import SqliteStorage
@@ -83,6 +83,13 @@ def compare(ledger: Ledger) -> None:
     assert {row.id for row in loaded.jobs.values() if row.ready_seq} == ready
 
 
+async def compare_reads(store: SqliteStorage) -> None:
+    """What is told of each job, from memory where it is known, is what the file says."""
+    records, _ = await store.jobs(JobFilter("ann"), 1_000)
+    for record in records:
+        assert await store.job(record.job.id) == record
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 async def test_memory_and_file_tell_the_same_whatever_fails(tmp_path: Path, seed: int, restarts: bool) -> None:
@@ -106,6 +113,7 @@ async def test_memory_and_file_tell_the_same_whatever_fails(tmp_path: Path, seed
             await model.act()
             assert world.sqlite._writer is not None
             await world.sqlite._writer.submit(compare)
+            await compare_reads(world.sqlite)
         assert world.failed
         await settle(model)
         await judge(model)

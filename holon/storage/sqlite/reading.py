@@ -108,10 +108,10 @@ class Reader:
         finally:
             self._metrics.reads.observe(perf_counter() - began)
 
-    async def job(self, job_id: str) -> JobRecord | None:
-        """One job."""
+    async def job(self, job_id: str) -> tuple[JobRecord | None, int]:
+        """One job, and how many bytes its state has."""
         found = await self._fetch(_JOB_BY_ID, (job_id,))
-        return _job_record(found[0]) if found else None
+        return (_job_record(found[0]), len(found[0][1])) if found else (None, 0)
 
     async def live_jobs(self) -> dict[Status, int]:
         """How many jobs are in each status that is not final, as clients see them."""

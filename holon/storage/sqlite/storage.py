@@ -23,6 +23,7 @@ from holon.storage.ledger.calls import LedgerCalls
 from holon.storage.ledger.reads import task_counts
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import TAKE_BYTES
+from holon.storage.sqlite.known import Known, Reading
 from holon.storage.sqlite.lane import MAX_WAITING, Lane
 from holon.storage.sqlite.reading import Reader, notice_key
 from holon.storage.sqlite.writer import Ledger, Writer
@@ -67,6 +68,7 @@ class SqliteStorage(LedgerCalls):
         self.metrics = StoreMetrics()
         self._writer: Lane[Ledger] | None = None
         self._reader = Reader(self._path, self.metrics)
+        self._known = Known()
 
     def __repr__(self) -> str:
         return f"SqliteStorage({self._path}, {self._writer})"
@@ -85,6 +87,7 @@ class SqliteStorage(LedgerCalls):
             self.connection_class,
             self._hints,
             self._outbox,
+            self._known,
             self.metrics,
         )
         lane: Lane[Ledger] = Lane("holon-sqlite-writer", writer.run, self.metrics)
@@ -160,7 +163,12 @@ class SqliteStorage(LedgerCalls):
     # Reads -----------------------------------------------------------------------------------------------------
 
     async def job(self, job_id: str) -> JobRecord | None:
-        return await self._reader.job(job_id)
+        known = self._known.job(job_id)
+        if not isinstance(known, Reading):
+            return known
+        record, size = await self._reader.job(job_id)
+        self._known.read(job_id, known, record, size)
+        return record
 
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
         found: list[int] = []

@@ -15,13 +15,14 @@ from typing import Any
 
 from holon.clock import Clock
 from holon.errors import ConfigError, StoreUnavailable
-from holon.ports import StoreSettings
+from holon.ports import Hint, StoreSettings
 from holon.storage.hints import Hints
 from holon.storage.ledger.rows import JobRow, Row
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import Outbox
 from holon.storage.sqlite.changes import Changes
 from holon.storage.sqlite.checkpoints import Checkpointer, move_log
+from holon.storage.sqlite.known import Known, Told
 from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
 from holon.storage.sqlite.loading import Visitors, load
 from holon.storage.sqlite.opening import opened
@@ -93,6 +94,7 @@ class Writer:
         kind: the class of the connection.
         hints: where the ledger's hints are left, on the event loop.
         outbox: where it is counted how much history waits to be moved.
+        known: the jobs that are told, on the event loop, as they are committed.
         metrics: where transactions are counted, by the writer's thread.
     """
 
@@ -105,6 +107,7 @@ class Writer:
         kind: type[sqlite3.Connection],
         hints: Hints,
         outbox: Outbox,
+        known: Known,
         metrics: StoreMetrics,
     ) -> None:
         self._path = path
@@ -114,6 +117,7 @@ class Writer:
         self._kind = kind
         self._hints = hints
         self._outbox = outbox
+        self._known = known
         self._metrics = metrics
         self._log = path.with_name(f"{path.name}-wal")
         self._log_bytes = 0
@@ -181,12 +185,22 @@ class Writer:
             return []
         if self._outbox.moving:
             self._outbox.bytes += changes.told() - sum(ledger.settled.values())
+        told = self._known.committed(tables)
+        purged = bool(ledger.purged)
         ledger.leave(changes.over)
-        hint = tables.done()
-        lane.answer(calls[: len(replies)], replies, None if hint is None else partial(self._hints.give, hint))
+        lane.answer(calls[: len(replies)], replies, partial(self._tell, tables.done(), told, purged))
         if changes:
             self._log_bytes += changes.volume()
         return calls[len(replies) :]
+
+    def _tell(self, hint: Hint | None, told: Told, purged: bool) -> None:
+        """What others may want to know of a transaction; called on the event loop."""
+        if purged:
+            self._known.forget()
+        if told:
+            self._known.told(told)
+        if hint is not None:
+            self._hints.give(hint)
 
     def _write(self, changes: Changes, db: sqlite3.Connection, lines: int, calls: int) -> None:
         began = perf_counter()

@@ -1,0 +1,105 @@
+"""Jobs read from the SQLite store: who asks again is answered from memory, with what is committed and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from holon.domain.job import Status
+from holon.storage.sqlite import SqliteStorage, known
+from tests.contract.backends import Sqlite
+from tests.contract.world import T, World
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(Sqlite(), tmp_path, {})
+    await world.open()
+    yield world
+    await world.close()
+
+
+def reads(world: World) -> int:
+    """How often the file was read for somebody."""
+    assert isinstance(world.storage, SqliteStorage)
+    return sum(sum(one.counts) for one in world.storage.metrics.reads.series.values())
+
+
+async def test_a_job_that_is_asked_for_again_is_not_read_from_the_file_again(world: World) -> None:
+    claim = await world.start()
+    seen = [(await world.record(claim.job.id)).job.status]
+    before = reads(world)
+    await world.dispatch(T, claim)
+    waiting = await world.record(claim.job.id)
+    hand = await world.hand()
+    assert await world.lease(hand.seat())
+    leased = await world.record(claim.job.id)
+    assert [*seen, waiting.job.status, leased.job.status] == [Status.RUNNING, *[Status.WAITING_FOR_WORKER] * 2]
+    # What it waits for is told only while it waits: also when nothing of the job itself has changed.
+    assert (waiting.queued_need, leased.queued_need) == (T, None)
+    assert reads(world) == before
+
+
+async def test_large_states_and_more_jobs_than_there_is_room_for_are_read_from_the_file(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "MAX_JOBS", 2)
+    monkeypatch.setattr(known, "MAX_STATE", 1_000)
+    large = await world.start(data={"x": "y" * 2_000})
+    ids = [await world.create() for _ in range(3)]
+    for _ in range(2):
+        for job_id in (large.job.id, *ids):
+            assert (await world.record(job_id)).job.status.terminal is False
+    before = reads(world)
+    await world.finish(large)
+    assert (await world.record(large.job.id)).job.status is Status.FINISHED
+    assert reads(world) == before + 1
+    assert isinstance(world.storage, SqliteStorage)
+    assert repr(world.storage._known) in ("Known(1)", "Known(2)")
+
+
+async def test_a_job_that_was_deleted_is_not_there_any_more(world: World) -> None:
+    claim = await world.start()
+    await world.finish(claim)
+    assert (await world.record(claim.job.id)).job.status.terminal
+    assert await world.storage.purge(world.now + 1, 10) == 1
+    assert await world.storage.job(claim.job.id) is None
+
+
+async def test_what_was_answered_is_seen_by_every_read_after_it_however_many_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So small that jobs come and go all the time.
+    monkeypatch.setattr(known, "MAX_JOBS", 3)
+    chance = random.Random(1)
+    steps: dict[str, int] = {}
+    writing = True
+
+    async def write() -> None:
+        claim = await world.start()
+        job_id = claim.job.id
+        for number in range(40):
+            step = world.step(claim, keep=True)
+            assert not (await world.commit(step)).conflict
+            steps[job_id] = number + 1
+            claim = replace(claim, job=step.job, events=())
+        await world.finish(claim)
+
+    async def read() -> None:
+        while writing:
+            for job_id in chance.sample(sorted(steps), min(3, len(steps))):
+                at_least = steps[job_id]
+                assert (await world.record(job_id)).job.step >= at_least
+            await asyncio.sleep(0)
+
+    readers = [asyncio.create_task(read()) for _ in range(5)]
+    await asyncio.gather(*(write() for _ in range(6)))
+    writing = False
+    await asyncio.gather(*readers)
+    for job_id in steps:
+        assert (await world.record(job_id)).job.status is Status.FINISHED
