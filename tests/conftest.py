@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TypeAlias
 
 import pytest
 from hypothesis import settings
+
+from tests.stores import asked
 
 # Limits in time are not asserted: a busy machine is no failure.
 settings.register_profile("holon", deadline=None)
@@ -15,7 +16,7 @@ settings.load_profile("holon")
 
 
 def pytest_report_header() -> str:
-    return f"storage: {os.environ.get('HOLON_TEST_STORAGE', 'memory, sqlite and redis')}"
+    return f"storage: {', '.join(asked()) or 'memory, sqlite and redis; whole processes on sqlite'}"
 
 
 Measured: TypeAlias = Callable[[str], None]

@@ -98,7 +98,7 @@ class Config(Settings):
     def effective(self) -> dict[str, Value]:
         """Return every setting with its value, secrets hidden: what may be shown to people and written to logs."""
         return {
-            name: _HIDDEN if setting.secret and getattr(self, name) else _shown(getattr(self, name))
+            name: _HIDDEN if setting.secret and getattr(self, name) else shown(getattr(self, name))
             for name, setting in _TABLE.items()
         }
 
@@ -134,8 +134,8 @@ def _report(wrong: list[Violation]) -> str:
     return f"{head}; change what is listed and start again:\n{lines}"
 
 
-def _shown(value: Value) -> Value:
-    """A value without the user and password that a URI may hold."""
+def shown(value: Value) -> Value:
+    """Return a value without the user and password that a URI may hold."""
     return _CREDENTIALS.sub(f"://{_HIDDEN}@", value) if isinstance(value, str) else value
 
 

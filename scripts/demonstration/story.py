@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from holon.config.config import shown
 from scripts.demonstration import evidence
 from scripts.demonstration.cluster import LEASE_SECONDS, WORKERS, Cluster, Member, start_cluster
 from scripts.demonstration.failure import Failed
@@ -63,7 +64,8 @@ class Story:
         screen, folder = self._screen, self._wishes.folder
         screen.title(f"A census of the Python source in {folder}")
         cluster = start_cluster(self._programs, self._place, self._wishes.storage)
-        screen.step("node", f"pid {cluster.node.pid}, store {self._wishes.storage or 'SQLite, thrown away at the end'}")
+        store = shown(self._wishes.storage) or "SQLite, thrown away at the end"
+        screen.step("node", f"pid {cluster.node.pid}, store {store}")
         screen.more(f"clients: http://127.0.0.1:{cluster.http_port}   workers: mutual TLS on {cluster.worker_port}")
         for worker in cluster.workers.values():
             screen.step(worker.name, f"pid {worker.program.pid}, certificate of its own")

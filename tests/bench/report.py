@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from holon.config.config import shown
 from tests.bench.quiet import Quiet
 from tests.bench.run import Outcome
 from tests.bench.scenarios import SCENARIOS, Figures
@@ -35,7 +36,7 @@ def facts(outcome: Outcome) -> dict[str, Any]:
     node, limit = outcome.node, outcome.limit
     return {
         "scenario": outcome.scenario,
-        "storage": outcome.storage,
+        "storage": shown(outcome.storage),
         "synchronous": outcome.synchronous,
         "seconds": round(node.seconds, 2),
         **_of_jobs(outcome),

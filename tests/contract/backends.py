@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -15,6 +14,7 @@ from holon.ports import Storage, StoreSettings
 from holon.storage.ledger import tables
 from holon.storage.redis import RedisStorage
 from tests.redis_server import RedisServer
+from tests.stores import chosen
 
 
 class Backend(Protocol):
@@ -126,6 +126,6 @@ class Redis:
 
 
 REDIS = Redis()
-_CHOSEN = os.environ.get("HOLON_TEST_STORAGE", "memory,sqlite,redis").split(",")
-BACKENDS: tuple[Backend, ...] = tuple(one for one in (Memory(), Sqlite(), REDIS) if one.name in _CHOSEN)
+_ALL: dict[str, Backend] = {one.name: one for one in (Memory(), Sqlite(), REDIS)}
+BACKENDS = tuple(_ALL[name] for name in chosen(_ALL))
 DURABLE = tuple(one for one in BACKENDS if one.durable)

@@ -225,10 +225,10 @@ class Dev:
 
 
 @contextlib.contextmanager
-def development_node(folder: Path) -> Iterator[Dev]:
-    """Both, in a folder with blueprints and a worker, for as long as this is entered."""
+def development_node(folder: Path, store: str) -> Iterator[Dev]:
+    """Both, in a folder with blueprints and a worker, for as long as this is entered; the node on this store."""
     project(folder)
-    node, doors = serve(folder, "--dev")
+    node, doors = serve(folder, "--dev", env={"STORAGE_URI": store})
     worker = Started(folder, "worker", "run", "my_worker:worker", "--id", "w-cli")
     try:
         yield Dev(folder, doors, node)

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from tests.e2e.cli_node import COMMAND, GUARD, Dev, Started, development_node, environment, holon, until
+from tests.stores import NewStore
 
 
 @pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    with development_node(tmp_path_factory.mktemp("dev")) as dev:
+def dev(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iterator[Dev]:
+    folder = tmp_path_factory.mktemp("dev")
+    with development_node(folder, new_store(folder)) as dev:
         until(lambda: dev("workers", "list", "--json").json["workers"], "the worker is connected")
         yield dev
 

@@ -18,6 +18,7 @@ from holon.client import Client
 from holon.security.certificates import describe
 from tests.e2e.cli_node import ANY_PORTS, GUARD, Started, holon, holon_here, project, serve, until
 
+pytestmark = pytest.mark.own_store("how a node begins and ends, on the default store or none")
 TOKEN = "a-token-for-tests-of-the-command-line"
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import Measured
-from tests.e2e.processes import Node, WorkLogs, ended_with_test, until, work_log
+from tests.e2e.load import Load, again
+from tests.e2e.processes import Node, ended_with_test, until, work_log
 
 BLUEPRINTS = Path(__file__).parent / "blueprints"
 KILLS = 20
@@ -25,61 +24,37 @@ QUICK = {
 }
 
 
-def finishes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [event for event in events if event["event_type"] == "task_finished"]
-
-
 @pytest.mark.slow
 async def test_i1_i3_every_accepted_job_ends_once_though_the_node_is_killed_twenty_times(
-    tmp_path: Path, measured: Measured
+    tmp_path: Path, store: str, measured: Measured
 ) -> None:
-    node = Node(tmp_path, BLUEPRINTS, **QUICK)
-    workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=60) for name in ("w1", "w2")]
+    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=store)
+    names = ("w1", "w2")
+    workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=60) for name in names]
     chance = random.Random(20)
+    load = Load(tmp_path, [node], names, chance, seconds=(1.0, 3.0), room=400)
+
+    def busy() -> bool:
+        return load.logs.begun - load.logs.ended >= 100 and len(load.accepted) - load.logs.begun >= 100
+
     async with ended_with_test(node, *workers):
         await node.start()
         for worker in workers:
             await worker.start()
-        accepted: dict[str, int] = {}
-        numbers = iter(range(1_000_000))
-        logs = WorkLogs(tmp_path, "w1", "w2")
-        enough = asyncio.Event()
-
-        async def submit() -> None:
-            while not enough.is_set():
-                await until(lambda: enough.is_set() or len(accepted) - logs.ended < 400, "there is room for more", 120)
-                n = next(numbers)
-                accepted[await node.create("/jobs/echo", {"n": n, "seconds": chance.uniform(1.0, 3.0)})] = n
-
-        def busy() -> bool:
-            return logs.begun - logs.ended >= 100 and len(accepted) - logs.begun >= 100
-
-        clients = [asyncio.create_task(submit()) for _ in range(32)]
-        for _ in range(KILLS):
-            await until(busy, "100 tasks run and 100 jobs wait", 120)
-            await asyncio.sleep(chance.uniform(0, 0.5))
-            await node.process.end()
-            await node.start()
-        enough.set()
-        await asyncio.gather(*clients)
-        for job_id, n in accepted.items():
-            job = await node.ended(job_id, 120)
-            assert (job["status"], job["result"]) == ("finished", {"echo": n}), job
-            events = await node.history(job_id)
-            kinds = Counter(event["event_type"] for event in events)
-            assert kinds["job_completed"] == 1
-            assert kinds["task_finished"] == 1
-            assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
-        begun = Counter(
-            line["task"] for name in ("w1", "w2") for line in work_log(tmp_path, name) if line["what"] == "end"
-        )
-        assert {task.rsplit("-", 2)[0] for task in begun} == set(accepted)
-        measured(f"{len(accepted)} jobs, {KILLS} kills, {sum(begun.values()) - len(begun)} tasks ran more than once")
+        async with load.made_by(clients=32):
+            for _ in range(KILLS):
+                await until(busy, "100 tasks run and 100 jobs wait", 120)
+                await asyncio.sleep(chance.uniform(0, 0.5))
+                await node.process.end()
+                await node.start()
+        measured(f"{KILLS} kills, {again(await load.judged(node))}")
 
 
 @pytest.mark.slow
-async def test_i6_the_tasks_of_a_killed_worker_run_again_within_one_lease(tmp_path: Path, measured: Measured) -> None:
-    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+async def test_i6_the_tasks_of_a_killed_worker_run_again_within_one_lease(
+    tmp_path: Path, store: str, measured: Measured
+) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=store)
     victim, other = (node.worker(name, "echo_worker.py", MAX_CONCURRENT=8) for name in ("victim", "other"))
     async with ended_with_test(node, victim, other):
         await node.start()
@@ -100,8 +75,8 @@ async def test_i6_the_tasks_of_a_killed_worker_run_again_within_one_lease(tmp_pa
 
 
 @pytest.mark.slow
-async def test_i6_a_handler_that_kills_the_process_ends_alone(tmp_path: Path) -> None:
-    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+async def test_i6_a_handler_that_kills_the_process_ends_alone(tmp_path: Path, store: str) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=store)
     worker = node.worker("w1", "echo_worker.py")
     async with ended_with_test(node, worker):
         await node.start()
@@ -120,8 +95,8 @@ async def test_i6_a_handler_that_kills_the_process_ends_alone(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-async def test_i6_a_task_that_kills_each_worker_ends_in_quarantine(tmp_path: Path) -> None:
-    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+async def test_i6_a_task_that_kills_each_worker_ends_in_quarantine(tmp_path: Path, store: str) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=store)
     worker = node.worker("w1", "echo_worker.py")
     async with ended_with_test(node, worker):
         await node.start()
@@ -135,8 +110,10 @@ async def test_i6_a_task_that_kills_each_worker_ends_in_quarantine(tmp_path: Pat
 
 
 @pytest.mark.slow
-async def test_a_fan_out_of_ten_thousand_ends_while_other_jobs_go_on(tmp_path: Path, measured: Measured) -> None:
-    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+async def test_a_fan_out_of_ten_thousand_ends_while_other_jobs_go_on(
+    tmp_path: Path, store: str, measured: Measured
+) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=store)
     workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=100) for name in ("w1", "w2")]
     async with ended_with_test(node, *workers):
         await node.start()

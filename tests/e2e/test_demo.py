@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from scripts.demonstration.failure import Failed
 from scripts.demonstration.programs import free_ports
+from tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.own_store("the demo's default, and Redis once")
 ROOT = Path(__file__).parents[2]
 GUARD_SECONDS = 100
 
@@ -70,11 +73,13 @@ def run(tmp_path: Path, *arguments: str | Path) -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", [(), ("--storage", "memory://")], ids=["sqlite", "memory"])
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_the_demo_counts_right_though_a_worker_is_killed_and_leaves_nothing_running(
-    tmp_path: Path, folder: Path, storage: tuple[str, ...]
+    tmp_path: Path, folder: Path, kind: str
 ) -> None:
-    code, out, err = run(tmp_path, folder, *storage)
+    with ExitStack() as stack:
+        storage = ["--storage", stack.enter_context(closing(RedisServer())).uri()] if kind == "redis" else []
+        code, out, err = run(tmp_path, folder, *storage)
     assert code == 0, out + err
     assert err == ""
     (held,) = re.findall(r"SIGKILL  worker-2, .*, in tasks ([\d, ]+)$", out, re.MULTILINE)

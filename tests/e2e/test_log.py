@@ -33,12 +33,14 @@ def lines_of(node: Node) -> list[dict[str, Any]]:
     return [json.loads(line) for line in node.process.output.read_text().splitlines() if line.startswith("{")]
 
 
-async def test_g20_the_log_is_json_lines_with_the_zones_offset_and_the_ids_of_a_job_as_fields(tmp_path: Path) -> None:
+async def test_g20_the_log_is_json_lines_with_the_zones_offset_and_the_ids_of_a_job_as_fields(
+    tmp_path: Path, store: str
+) -> None:
     blueprints = tmp_path / "blueprints"
     blueprints.mkdir()
     (blueprints / "job.py").write_text(BLUEPRINT)
     settings = {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG", "TZ": "Europe/Moscow", "JOB_MAX_RETRIES": 0}
-    node = Node(tmp_path, blueprints, **settings)
+    node = Node(tmp_path, blueprints, **settings, STORAGE_URI=store)
     worker = node.worker("worker-1", "echo_worker.py")
     async with ended_with_test(node, worker):
         await node.start()

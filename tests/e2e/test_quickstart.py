@@ -15,6 +15,7 @@ import pytest
 from scripts.demonstration.programs import free_ports
 from tests.e2e.cli_node import GUARD, environment, until
 
+pytestmark = pytest.mark.own_store("its code names the store in memory")
 TOKEN = "my-secret-client-token"
 
 QUICK_START = '''\

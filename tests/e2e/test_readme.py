@@ -15,6 +15,7 @@ import pytest
 from scripts.demonstration.programs import free_ports
 from tests.e2e.cli_node import COMMAND, ROOT, Started, environment, serve, until
 
+pytestmark = pytest.mark.own_store("it sets nothing but what the pages say")
 TOKEN = "my-secret-client-token"
 PAGES = {"README.md": "Quick start", "docs/quickstart.md": "A first job"}
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Measured
-from tests.e2e.processes import Node, WorkLogs, ended_with_test, until, work_log
+from tests.e2e.load import Load, again
+from tests.e2e.processes import Node, ended_with_test, until, work_log
 from tests.e2e.test_crashes import BLUEPRINTS, QUICK
 from tests.redis_server import RedisServer
 
 KILLS = 8
+pytestmark = pytest.mark.own_store("its Redis is killed too")
 
 
 @pytest.mark.slow
@@ -24,50 +25,27 @@ async def test_i1_i3_every_accepted_job_ends_once_though_the_node_and_its_redis_
 ) -> None:
     server = RedisServer(append_only=True)
     node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=server.uri(), INSTANCE_ID="a")
-    workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=30) for name in ("w1", "w2")]
+    names = ("w1", "w2")
+    workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=30) for name in names]
     chance = random.Random(20)
+    load = Load(tmp_path, [node], names, chance, seconds=(0.5, 1.5), room=150)
     try:
         async with ended_with_test(node, *workers):
             await node.start()
             for worker in workers:
                 await worker.start()
-            accepted: dict[str, int] = {}
-            numbers = iter(range(1_000_000))
-            logs = WorkLogs(tmp_path, "w1", "w2")
-            enough = asyncio.Event()
-
-            async def submit() -> None:
-                while not enough.is_set():
-                    await until(lambda: enough.is_set() or len(accepted) - logs.ended < 150, "there is room", 120)
-                    n = next(numbers)
-                    data = {"n": n, "seconds": chance.uniform(0.5, 1.5)}
-                    accepted[await node.create("/jobs/echo", data)] = n
-
-            clients = [asyncio.create_task(submit()) for _ in range(16)]
-            for number in range(KILLS):
-                await until(lambda: logs.begun - logs.ended >= 40, "40 tasks run", 120)
-                await asyncio.sleep(chance.uniform(0, 0.5))
-                if number % 2:
-                    await node.process.end()
-                    await node.start()
-                else:
-                    server.kill()
-                    await asyncio.sleep(chance.uniform(0, 1.0))
-                    server.start()
-            enough.set()
-            await asyncio.gather(*clients)
-            for job_id, n in accepted.items():
-                job = await node.ended(job_id, 120)
-                assert (job["status"], job["result"]) == ("finished", {"echo": n}), job
-                kinds = Counter(event["event_type"] for event in await node.history(job_id))
-                assert (kinds["job_completed"], kinds["task_finished"]) == (1, 1)
-            begun = Counter(
-                line["task"] for name in ("w1", "w2") for line in work_log(tmp_path, name) if line["what"] == "end"
-            )
-            assert {task.rsplit("-", 2)[0] for task in begun} == set(accepted)
-            measured(
-                f"{len(accepted)} jobs, {KILLS} kills, {sum(begun.values()) - len(begun)} tasks ran more than once"
-            )
+            async with load.made_by(clients=16):
+                for number in range(KILLS):
+                    await until(lambda: load.logs.begun - load.logs.ended >= 40, "40 tasks run", 120)
+                    await asyncio.sleep(chance.uniform(0, 0.5))
+                    if number % 2:
+                        await node.process.end()
+                        await node.start()
+                    else:
+                        server.kill()
+                        await asyncio.sleep(chance.uniform(0, 1.0))
+                        server.start()
+            measured(f"{KILLS} kills, {again(await load.judged(node))}")
     finally:
         server.close()
 

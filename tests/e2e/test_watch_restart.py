@@ -22,8 +22,8 @@ QUICK = {
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_watch_survives_a_restart_of_its_node(tmp_path: Path, number: signal.Signals) -> None:
-    node = Node(tmp_path, BLUEPRINTS, **QUICK)
+async def test_a_watch_survives_a_restart_of_its_node(tmp_path: Path, store: str, number: signal.Signals) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=store)
     worker = node.worker("w1", "echo_worker.py")
     async with ended_with_test(node, worker):
         await node.start()

@@ -19,6 +19,8 @@ from tests.deploy import image
 from tests.e2e.cli_node import ANY_PORTS, GUARD, ROOT
 from tests.e2e.test_readme import PAGES, examples
 
+pytestmark = pytest.mark.own_store("the wheel as it is installed, with its defaults")
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

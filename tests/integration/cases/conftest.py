@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,7 @@ import pytest
 from holon.testing import running_node
 from tests.integration.cases.site import Start
 from tests.redis_server import RedisServer
-
-STORES = ("memory", "sqlite", "redis")
-CHOSEN = [name for name in STORES if name in os.environ.get("HOLON_TEST_STORAGE", ",".join(STORES))]
+from tests.stores import chosen
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +22,7 @@ def redis() -> Iterator[RedisServer]:
     server.close()
 
 
-@pytest.fixture(params=CHOSEN)
+@pytest.fixture(params=chosen(("memory", "sqlite", "redis")))
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
     """Starts a node over a store of its own: `async with start(blueprint, SETTING=value) as node`."""
     if request.param == "redis":
