@@ -88,3 +88,10 @@ class StreamMetrics:
         self.received = Counter("holon_stream_frames_received", "Messages that workers sent.")
         self.sent = Counter("holon_stream_frames_sent", "Messages that were sent to workers.")
         self.refusals = Counter("holon_stream_refusals", "Messages of workers that were refused, and why.", "reason")
+
+
+class ReloadMetrics:
+    """What is counted where files are read again."""
+
+    def __init__(self) -> None:
+        self.reloads = Counter("holon_reloads", "Reloads of files, by what became of them: done or refused.", "result")

@@ -1,0 +1,132 @@
+"""Reloading: files that are read again while the node runs, all of them or none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeAlias
+
+from holon.errors import ConfigError, FailedPrecondition, HolonError, InvalidArgument, Violation
+from holon.telemetry.metrics import ReloadMetrics
+
+log = logging.getLogger(__name__)
+
+# Puts what was read in force: at once, without waiting or failing.
+Apply: TypeAlias = Callable[[], None]
+
+
+class Part(Protocol):
+    """Something that a node reads from files of its own.
+
+    Attributes:
+        name: what it is called where a reload names its targets, such as `clients`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> Apply:
+        """Read the files and check all of them, without changing anything; called in a thread, so it may block.
+
+        Returns:
+            what puts them in force; called on the loop, once every other part was found good too.
+        Raises:
+            ConfigError: a file is bad; the details name each file and place.
+        """
+        ...
+
+
+class Reloading:
+    """Reads parts again: on a call, and on a signal. A bad file changes nothing, of any part.
+
+    Arguments:
+        parts: in the order in which they are put in force.
+    """
+
+    def __init__(self, parts: Iterable[Part] = ()) -> None:
+        self.metrics = ReloadMetrics()
+        self._parts: dict[str, Part] = {part.name: part for part in parts}
+        self._one = asyncio.Lock()
+        self._asked = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Reloading({', '.join(self._parts)})"
+
+    def add(self, part: Part) -> None:
+        """Let one more part be read again."""
+        self._parts[part.name] = part
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What this node can read again, by name."""
+        return tuple(self._parts)
+
+    async def reload(self, targets: Sequence[str] = ()) -> tuple[str, ...]:
+        """Read parts again, and put them in force together. One reload runs at a time; a cancel changes nothing.
+
+        Arguments:
+            targets: their names; empty means all that this node has.
+        Returns:
+            the names of what is in force now.
+        Raises:
+            InvalidArgument: this node has no such part.
+            FailedPrecondition: (CONFIG_INVALID) files are bad; the details name them, and nothing has changed.
+        """
+        parts = self._named(targets)
+        async with self._one:
+            try:
+                # In one thread, one after the other: what is reported first does not depend on chance.
+                ready = await asyncio.to_thread(_read, parts)
+            except HolonError as error:
+                self.metrics.reloads.add("refused")
+                log.error("nothing was reloaded: %s", error.message)
+                raise
+            for apply in ready:
+                apply()
+        names = tuple(part.name for part in parts)
+        self.metrics.reloads.add("done")
+        log.info("reloaded: %s", ", ".join(names) or "nothing, for this node reads no such file")
+        return names
+
+    def ask(self) -> None:
+        """Have `run` reload everything; for the handler of a signal."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Do what `ask` asked for, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            try:
+                await self.reload()
+            except HolonError:
+                # It is logged and counted; who sent the signal waits for no answer.
+                pass
+
+    def _named(self, targets: Sequence[str]) -> list[Part]:
+        for name in targets:
+            if name not in self._parts:
+                reason = f"{name[:64]!r} is nothing that this node reads from a file; it reads: {self._known()}"
+                raise InvalidArgument(f"targets: {reason}", details=[Violation("targets", reason)])
+        return [part for name, part in self._parts.items() if not targets or name in targets]
+
+    def _known(self) -> str:
+        return ", ".join(self._parts) or "nothing (see CLIENTS_CONFIG_PATH)"
+
+
+def _read(parts: Sequence[Part]) -> list[Apply]:
+    ready: list[Apply] = []
+    wrong: list[ConfigError] = []
+    for part in parts:
+        try:
+            ready.append(part.read())
+        except ConfigError as error:
+            wrong.append(error)
+    if wrong:
+        raise FailedPrecondition(
+            "\n".join(error.message for error in wrong),
+            code="CONFIG_INVALID",
+            details=[violation for error in wrong for violation in error.details],
+        )
+    return ready

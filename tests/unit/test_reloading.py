@@ -1,0 +1,106 @@
+"""Reloading: all parts or none, one at a time, and what is bad is said."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from holon.engine.reloading import Reloading
+from holon.errors import ConfigError, FailedPrecondition, InvalidArgument, Violation
+
+
+class File:
+    """A part whose file says `next`; None is a bad one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.next: str | None = "old"
+        self.inforce = "old"
+        self.put = asyncio.Event()
+        self.was_read = threading.Event()
+
+    def read(self) -> Callable[[], None]:
+        said = self.next
+        self.was_read.set()
+        if said is None:
+            raise ConfigError(f"{self.name}.toml is bad", details=[Violation(f"{self.name}.toml", "is bad")])
+        return lambda: self._take(said)
+
+    def _take(self, said: str) -> None:
+        self.inforce = said
+        self.put.set()
+
+
+def two() -> tuple[Reloading, File, File]:
+    clients, workers = File("clients"), File("workers")
+    clients.next = workers.next = "new"
+    return Reloading([clients, workers]), clients, workers
+
+
+async def test_everything_is_read_again_unless_targets_are_named() -> None:
+    reloading, clients, workers = two()
+    assert await reloading.reload(["workers"]) == ("workers",)
+    assert (clients.inforce, workers.inforce) == ("old", "new")
+    assert await reloading.reload() == ("clients", "workers")
+    assert clients.inforce == "new"
+
+
+async def test_a_bad_file_changes_nothing_of_any_part_and_every_bad_one_is_named() -> None:
+    reloading, clients, workers = two()
+    workers.next = None
+    with pytest.raises(FailedPrecondition) as caught:
+        await reloading.reload()
+    assert clients.inforce == "old"
+    assert caught.value.code == "CONFIG_INVALID"
+    assert [one.field for one in caught.value.details] == ["workers.toml"]
+    clients.next = None
+    with pytest.raises(FailedPrecondition) as caught:
+        await reloading.reload()
+    assert [one.field for one in caught.value.details] == ["clients.toml", "workers.toml"]
+    assert reloading.metrics.reloads.values == {("refused",): 2}
+
+
+async def test_what_the_node_does_not_read_cannot_be_reloaded() -> None:
+    reloading, clients, _ = two()
+    with pytest.raises(InvalidArgument, match="schedules.*clients, workers"):
+        await reloading.reload(["clients", "schedules"])
+    assert clients.inforce == "old"
+
+
+async def test_files_are_read_beside_the_loop_and_one_reload_at_a_time() -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    at_once = 0
+
+    class Slow(File):
+        def read(self) -> Callable[[], None]:
+            nonlocal at_once
+            at_once += 1
+            reading.set()
+            assert go_on.wait(10)
+            assert at_once == 1
+            at_once -= 1
+            return super().read()
+
+    part = Slow("clients")
+    reloading = Reloading([part])
+    first, second = (asyncio.create_task(reloading.reload()) for _ in range(2))
+    await asyncio.to_thread(reading.wait, 10)
+    go_on.set()
+    assert await asyncio.gather(first, second) == [("clients",), ("clients",)]
+
+
+async def test_a_signal_reloads_everything_also_after_one_that_failed() -> None:
+    reloading, clients, workers = two()
+    running = asyncio.create_task(reloading.run())
+    workers.next = None
+    reloading.ask()
+    assert await asyncio.to_thread(workers.was_read.wait, 10)
+    workers.next = "new"
+    reloading.ask()
+    async with asyncio.timeout(10):
+        await workers.put.wait()
+    assert (clients.inforce, workers.inforce) == ("new", "new")
+    running.cancel()
