@@ -5,6 +5,7 @@ from __future__ import annotations
 from holon.ports.history import HistoryStorage, Notice, WorkerEvent
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Result, Step
 from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
+from holon.ports.shared import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Count, Counted, Document, Quota, Shared
 from holon.ports.store import Hint, Leases, Outbox, Reads, Steps, Storage, StoreSettings
 from holon.ports.tasks import (
     Attempt,
@@ -27,15 +28,20 @@ from holon.ports.tasks import (
 from holon.ports.workers import WorkerConnection
 
 __all__ = [
+    "MAX_DOCUMENTS",
+    "MAX_DOCUMENT_BYTES",
     "MAX_PAGE_BYTES",
     "Appended",
     "Attempt",
     "Claim",
     "Committed",
     "Completed",
+    "Count",
+    "Counted",
     "Counts",
     "Created",
     "Creation",
+    "Document",
     "Fired",
     "Handback",
     "Hint",
@@ -54,9 +60,11 @@ __all__ = [
     "Opening",
     "Outbox",
     "Progress",
+    "Quota",
     "Reads",
     "Result",
     "Seat",
+    "Shared",
     "Step",
     "Steps",
     "Stop",

@@ -8,6 +8,7 @@ from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Job
 from holon.domain.task import Outcome
 from holon.domain.value import value
+from holon.ports.shared import Quota
 from holon.ports.tasks import (
     Leased,
     NewFanOut,
@@ -41,7 +42,7 @@ class Step:
 class NewJob:
     """A job to create. `request_id` makes the call repeatable: per owner, with the digest of what was asked.
 
-    `step` is its first step, if that is decided already: it is written with the job.
+    `step` is its first step, if that is decided already: it is written with the job. `quota` is what it counts against.
     """
 
     job: Job
@@ -49,14 +50,19 @@ class NewJob:
     request_id: str | None = None
     request_digest: bytes = b""
     step: Step | None = None
+    quota: Quota | None = None
 
 
 class Creation(Enum):
-    """What became of a `NewJob`."""
+    """What became of a `NewJob`: made, made by an earlier call, or not made.
+
+    It is not, where its request id made another job, or where its quota is used up.
+    """
 
     CREATED = "created"
     EXISTING = "existing"
     CONFLICT = "conflict"
+    OVER_QUOTA = "over_quota"
 
 
 @value

@@ -21,6 +21,7 @@ from holon.domain.value import value
 from holon.ports.history import Notice
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Fired, NewJob, Result, Step
 from holon.ports.reads import Counts, JobFilter, JobRecord, TaskRecord
+from holon.ports.shared import Shared
 from holon.ports.tasks import (
     Leased,
     Opened,
@@ -59,7 +60,8 @@ class Hint:
 
     `ready`: jobs wait for a claim. `stops`: a stop is due. `due`: the earliest timer is now at this time.
     `keys`: match keys with tasks that wait for a lease. `spawns`: fan-outs whose next chunk is to be spawned.
-    `jobs`: watched jobs that changed, or whose tasks did. `notices`: history waits to be moved.
+    `jobs`: watched jobs that changed, or whose tasks did. `notices`: history waits to be moved. `documents`: kinds of
+    which a document changed.
     """
 
     ready: bool = False
@@ -69,6 +71,7 @@ class Hint:
     spawns: frozenset[tuple[str, int]] = frozenset()
     jobs: frozenset[str] = frozenset()
     notices: bool = False
+    documents: frozenset[str] = frozenset()
 
 
 class Steps(Protocol):
@@ -76,6 +79,9 @@ class Steps(Protocol):
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
         """Create jobs, all or none; a repeat of a request id answers with the job that it made.
+
+        What has used up its quota is answered so, and not made; that does not keep the others from being made. A job
+        is counted together with its making, and nothing else is.
 
         Raises:
             ResourceExhausted: (HISTORY_BACKLOG) too much history waits to be moved; nothing was created.
@@ -199,7 +205,7 @@ class Reads(Protocol):
         ...
 
 
-class Storage(Steps, Leases, Outbox, Reads, Protocol):
+class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
     """The store as a whole."""
 
     def now(self) -> int:
@@ -228,6 +234,8 @@ class Storage(Steps, Leases, Outbox, Reads, Protocol):
 
     async def purge(self, finished_before: int, limit: int) -> int:
         """Delete jobs that ended before this time, with all that is theirs; how many were.
+
+        What has expired of documents and quotas goes too.
 
         Where history is moved, a job stays until all of its own is.
         """

@@ -53,6 +53,7 @@ class _Listener:
             spawns=old.spawns | hint.spawns,
             jobs=old.jobs | hint.jobs,
             notices=old.notices or hint.notices,
+            documents=old.documents | hint.documents,
         )
         self._some.set()
 

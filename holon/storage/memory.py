@@ -19,7 +19,7 @@ from holon.ports import (
     Notice,
     StoreSettings,
 )
-from holon.storage.ledger import reads
+from holon.storage.ledger import reads, shared
 from holon.storage.ledger.calls import LedgerCalls
 from holon.storage.ledger.rows import JobRow
 from holon.storage.ledger.tables import Tables
@@ -147,6 +147,7 @@ class MemoryStorage(LedgerCalls):
         return Counts(Counter(record.job.status for record in records), *reads.task_counts(self._tables))
 
     async def purge(self, finished_before: int, limit: int) -> int:
+        await self._do(shared.forget_expired)
         tables = self._tables
         unmoved = self._history if self._outbox.moving else {}
         old = [

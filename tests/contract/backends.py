@@ -33,7 +33,7 @@ class Backend(Protocol):
 
 
 async def kept(storage: Storage) -> dict[str, int]:
-    """How much an open store keeps of workers, of queues and, when they are many, of timers."""
+    """How much an open store keeps of workers, of queues, of documents and, when they are many, of timers."""
     return await (_kept_in_redis(storage) if isinstance(storage, RedisStorage) else _kept_by_the_ledger(storage))
 
 
@@ -45,6 +45,7 @@ async def _kept_by_the_ledger(storage: Storage) -> dict[str, int]:
             "counts": len(ledger.waiting),
             "entries": sum(map(len, ledger._backlog.values())),
             "timers": len(ledger._timers) if len(ledger._timers) > tables.MOST_STALE + 4 else 0,
+            "documents": sum(map(len, ledger.documents.values())),
         }
     )
     return kept

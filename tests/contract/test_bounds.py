@@ -8,7 +8,7 @@ from holon.storage.ledger import tables
 from tests.contract.test_cancel import cancel
 from tests.contract.world import World
 
-NOTHING = {"workers": 0, "needs": 0, "counts": 0, "entries": 0, "timers": 0}
+NOTHING = {"workers": 0, "needs": 0, "counts": 0, "entries": 0, "timers": 0, "documents": 0}
 
 
 async def test_a_worker_that_left_with_nothing_is_forgotten(world: World) -> None:

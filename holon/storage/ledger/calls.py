@@ -15,7 +15,10 @@ from holon.ports import (
     Claim,
     Committed,
     Completed,
+    Count,
+    Counted,
     Created,
+    Document,
     Fired,
     Hint,
     Leased,
@@ -30,11 +33,13 @@ from holon.ports import (
     Touch,
     Touched,
 )
+from holon.storage.documents import check_document
 from holon.storage.hints import Hints
-from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekeying, steps, timers, touches
+from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekeying, shared, steps, timers, touches
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import Outbox
 from holon.storage.records import encode_state, with_states, with_step_states
+from holon.storage.windows import Windows
 
 T = TypeVar("T")
 
@@ -52,6 +57,7 @@ class LedgerCalls(ABC):
         self._clock = clock
         self._hints = Hints()
         self._outbox = Outbox(settings)
+        self._windows = Windows()
 
     @abstractmethod
     async def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> T:
@@ -149,3 +155,29 @@ class LedgerCalls(ABC):
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
         await self._do(lambda tables, _: rekeying.rekey(tables, moves))
+
+    # What nodes share ------------------------------------------------------------------------------------------
+
+    async def document(self, kind: str, key: str) -> Document | None:
+        check_document(kind, key)
+        return await self._do(lambda tables, now: shared.document(tables, kind, key, now))
+
+    async def documents(self, kind: str) -> Sequence[Document]:
+        check_document(kind)
+        return await self._do(lambda tables, now: shared.documents(tables, kind, now))
+
+    async def put_document(
+        self, kind: str, key: str, value: bytes | None, *, version: int, expires_in: int | None = None
+    ) -> int | None:
+        check_document(kind, key, value)
+        return await self._do(
+            lambda tables, now: shared.put_document(tables, kind, key, value, version, expires_in, now)
+        )
+
+    async def count(self, items: Sequence[Count]) -> Sequence[Counted]:
+        # One process owns the store, so this is all of them.
+        now = self.now()
+        return [self._windows.count(item, now) for item in items]
+
+    async def quota_used(self, key: str, period: str) -> int:
+        return await self._do(lambda tables, _: shared.quota_used(tables, key, period))

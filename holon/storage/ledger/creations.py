@@ -8,6 +8,7 @@ from holon.ports import Created, Creation, NewJob, Seat
 from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease
 from holon.storage.ledger.rows import JobRow
+from holon.storage.ledger.shared import count_job
 from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
 
@@ -26,6 +27,9 @@ def create_jobs(
                 same = row.request_digest == new.request_digest
                 replies.append((row.id, Creation.EXISTING if same else Creation.CONFLICT))
                 continue
+        if new.quota is not None and not count_job(tables, new.quota):
+            replies.append((job.id, Creation.OVER_QUOTA))
+            continue
         row = JobRow(tables.number(), job.id, job.owner, job.blueprint, job.status, state, now)
         row.request_id = new.request_id
         row.request_digest = new.request_digest

@@ -12,9 +12,10 @@ from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
 from holon.ports import Hint, StoreSettings
 from holon.randomness import random_id
-from holon.storage.ledger.rows import JobRow, Row, TaskRow, TaskState, WorkerRow
+from holon.storage.ledger.rows import DocumentRow, JobRow, QuotaRow, Row, TaskRow, TaskState, WorkerRow
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+Key = TypeVar("Key")
 
 # A task looks past this many tasks of a queue that avoid the worker at hand, then gives up on the queue.
 LOOK_PAST = 16
@@ -35,6 +36,8 @@ class Tables:
         self.tasks: dict[str, TaskRow] = {}
         self.workers: dict[str, WorkerRow] = {}
         self.requests: dict[tuple[str, str], str] = {}
+        self.documents: dict[str, dict[str, DocumentRow]] = {}
+        self.quotas: dict[tuple[str, str], QuotaRow] = {}
         self.needs: dict[str, Need] = {}
         self.waiting: dict[str, int] = {}
         self.late: dict[tuple[str, str], int] = {}
@@ -54,6 +57,7 @@ class Tables:
         self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
         self._keys: set[str] = set()
         self._spawns: set[tuple[str, int]] = set()
+        self._kinds: set[str] = set()
         self._stops = False
 
     # The transaction -------------------------------------------------------------------------------------------
@@ -76,17 +80,18 @@ class Tables:
         self._before.clear()
         self.notices.clear()
         keys = frozenset(key for key in self._keys if self.waiting.get(key))
-        spawns, stops = frozenset(self._spawns), self._stops
+        spawns, kinds, stops = frozenset(self._spawns), frozenset(self._kinds), self._stops
         self._keys.clear()
         self._spawns.clear()
+        self._kinds.clear()
         self._stops = False
         due = self.next_due()
         if len(self._timers) > MOST_STALE + 2 * (len(self.jobs) + len(self.tasks)):
             self._timers = [entry for entry in self._timers if self._armed(entry)]
             heapify(self._timers)
-        if not (keys or spawns or stops or jobs or told or self._ready or self._suspects or due):
+        if not (keys or spawns or kinds or stops or jobs or told or self._ready or self._suspects or due):
             return None
-        return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns, jobs, told)
+        return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns, jobs, told, kinds)
 
     def _watched_jobs(self) -> frozenset[str]:
         jobs = (row.id if isinstance(row, JobRow) else getattr(row, "job_id", "") for row in self._before)
@@ -101,6 +106,7 @@ class Tables:
                 row.restore(snapshot)
         self._keys.clear()
         self._spawns.clear()
+        self._kinds.clear()
         self._stops = False
         self.done()
 
@@ -168,6 +174,18 @@ class Tables:
         """Forget a worker that has no session, and whose leases have all ended."""
         del self.workers[row.id]
         self._undo.append(lambda: self.workers.__setitem__(row.id, row))
+
+    def put(self, where: dict[Key, AnyRow], key: Key, row: AnyRow) -> None:
+        """Take in a new row of another kind, where it is kept."""
+        where[key] = row
+        self._before[row] = None
+        self._undo.append(lambda: where.pop(key, None))
+
+    def drop(self, where: dict[Key, AnyRow], key: Key) -> AnyRow:
+        """Forget an edited row of another kind."""
+        row = where.pop(key)
+        self._undo.append(lambda: where.__setitem__(key, row))
+        return self.edit(row)
 
     def tell(self, row: JobRow, events: Iterable[HistoryEvent]) -> None:
         """Write lines of a job's history with this transaction."""
@@ -380,6 +398,10 @@ class Tables:
     def hint_spawn(self, job_id: str, step: int) -> None:
         """The next chunk of a fan-out is wanted."""
         self._spawns.add((job_id, step))
+
+    def hint_documents(self, kind: str) -> None:
+        """A document of this kind changed."""
+        self._kinds.add(kind)
 
 
 def _avoids(row: TaskRow, worker_id: str, only: bool, now: int) -> bool:

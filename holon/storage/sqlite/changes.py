@@ -8,10 +8,10 @@ from typing import Any
 
 from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
-from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
+from holon.storage.ledger.rows import DocumentRow, FanOut, JobRow, QuotaRow, Row, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
-from holon.storage.sqlite import fan_rows, job_rows, task_rows
+from holon.storage.sqlite import fan_rows, job_rows, shared_rows, task_rows
 
 PAGE = 4096
 
@@ -41,6 +41,10 @@ _ORDER = (
     INSERT_HISTORY,
     SETTLE,
     *PURGE,
+    shared_rows.DELETE_DOCUMENT,
+    shared_rows.REPLACE_DOCUMENT,
+    shared_rows.DELETE_QUOTA,
+    shared_rows.REPLACE_QUOTA,
 )
 
 
@@ -67,6 +71,10 @@ class Changes:
                 self._task(row, before)
             elif isinstance(row, FanOut):
                 fans.append((row, before))
+            elif isinstance(row, DocumentRow):
+                self._document(row)
+            elif isinstance(row, QuotaRow):
+                self._quota(row)
         for fan, before in fans:
             self._fan_out(fan, before)
         self._rows[task_rows.INSERT_NEED] += [(key, encode_need(need)) for key, need in self._needs.items()]
@@ -143,3 +151,18 @@ class Changes:
         self._rows[fan_rows.REPLACE].append(fan_rows.replaced(fan, job.n))
         if before is not None and fan.chunks is not fan_rows.chunks_then(before):
             self._rows[fan_rows.DELETE_CHUNKS].append((job.n, len(fan.chunks)))
+
+    # One that was deleted and is there again has two rows: what is deleted comes first.
+
+    def _document(self, row: DocumentRow) -> None:
+        if row.value is None:
+            self._rows[shared_rows.DELETE_DOCUMENT].append((row.kind, row.key))
+        else:
+            self._rows[shared_rows.REPLACE_DOCUMENT].append(shared_rows.replaced_document(row))
+            self._large += len(row.value)
+
+    def _quota(self, row: QuotaRow) -> None:
+        if row.used is None:
+            self._rows[shared_rows.DELETE_QUOTA].append((row.key, row.period))
+        else:
+            self._rows[shared_rows.REPLACE_QUOTA].append(shared_rows.replaced_quota(row))

@@ -12,12 +12,18 @@ from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import want_spawn
 from holon.storage.records import decode_chunk
-from holon.storage.sqlite import fan_rows, job_rows, task_rows
+from holon.storage.sqlite import fan_rows, job_rows, shared_rows, task_rows
 
 # A commit is repeated at once or never, so few of the replies that were lost have to be known.
 MAX_REPLIES = 1_000
 
-_NUMBERS = "SELECT max((SELECT coalesce(max(n), 0) FROM jobs), (SELECT coalesce(max(n), 0) FROM tasks))"
+_NUMBERS = """
+    SELECT max(
+        (SELECT coalesce(max(n), 0) FROM jobs),
+        (SELECT coalesce(max(n), 0) FROM tasks),
+        (SELECT coalesce(max(version), 0) FROM documents)
+    )
+"""
 _BY_REQUEST = "SELECT id FROM jobs WHERE owner = ? AND request_id = ?"
 
 
@@ -40,6 +46,7 @@ def load(db: sqlite3.Connection, tables: Tables, now: int) -> None:
             tables.mark_ready(row)
         tables.arm(row)
         want_spawn(tables, row, now)
+    _load_shared(db, tables)
     tables.done()
 
 
@@ -50,6 +57,15 @@ def _load_fan_outs(db: sqlite3.Connection, jobs: dict[int, JobRow]) -> None:
     for columns in db.execute(fan_rows.SELECT_LIVE):
         row = jobs[columns[0]]
         row.fan = fan_rows.fan_row(columns, row.id, rest[row.n])
+
+
+def _load_shared(db: sqlite3.Connection, tables: Tables) -> None:
+    for columns in db.execute(shared_rows.SELECT_DOCUMENTS):
+        document = shared_rows.document_row(columns)
+        tables.documents.setdefault(document.kind, {})[document.key] = document
+    for columns in db.execute(shared_rows.SELECT_QUOTAS):
+        quota = shared_rows.quota_row(columns)
+        tables.quotas[quota.key, quota.period] = quota
 
 
 def _take_in(tables: Tables, task: TaskRow, now: int) -> None:

@@ -98,8 +98,31 @@ _FIRST = (
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 
+# What nodes share beside jobs. The quotas' periods have names, such as 2026-11.
+_SHARED = (
+    """
+    CREATE TABLE documents (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        value BLOB NOT NULL,
+        expires_at INTEGER NOT NULL,
+        PRIMARY KEY (kind, key)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE quotas (
+        key TEXT NOT NULL,
+        period TEXT NOT NULL,
+        used INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        PRIMARY KEY (key, period)
+    ) WITHOUT ROWID
+    """,
+)
+
 # Each brings a file from the version before to its own; a new release appends, and changes none of these.
-VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SHARED)
 
 
 def upgrade(db: sqlite3.Connection, path: Path) -> None:

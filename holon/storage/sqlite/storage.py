@@ -21,6 +21,7 @@ from holon.ports import (
 )
 from holon.storage.ledger.calls import LedgerCalls
 from holon.storage.ledger.reads import task_counts
+from holon.storage.ledger.shared import forget_expired
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.sqlite.known import Known, Reading
@@ -191,6 +192,7 @@ class SqliteStorage(LedgerCalls):
     async def purge(self, finished_before: int, limit: int) -> int:
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
+        await self._do(forget_expired)
         purged = 0
         while purged < limit:
             at_once = min(PURGE_AT_A_TIME, limit - purged)
