@@ -13,10 +13,12 @@ class Hints:
 
     Attributes:
         watched: the jobs whose every change is to be hinted at; other threads only look whether one is in it.
+        kinds: the kinds of documents that somebody has asked for, where hints from other nodes can be lost.
     """
 
     def __init__(self) -> None:
         self.watched: set[str] = set()
+        self.kinds: set[str] = set()
         self._listeners: set[_Listener] = set()
 
     def give(self, hint: Hint) -> None:

@@ -62,6 +62,7 @@ async def _kept_in_redis(storage: RedisStorage) -> dict[str, int]:
             "counts": await redis.hlen("{h:0}:waiting"),
             "entries": sum([await redis.zcard(key) for key in queues]),
             "timers": timers if timers > tables.MOST_STALE + 4 else 0,
+            "documents": sum([await redis.hlen(key) for key in await redis.keys("{h:r}:d:*")]),
         }
 
 

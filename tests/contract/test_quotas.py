@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from holon.domain.value import replace
+from holon.errors import TooLarge
 from holon.ports import Creation, NewJob, Quota
 from tests.contract.world import Factory, World
 
@@ -98,16 +101,13 @@ async def test_many_who_create_at_once_share_a_quota_exactly(world: World) -> No
     assert await world.storage.quota_used("ann", "2026-11") == 7
 
 
-async def test_a_job_that_cannot_be_written_counts_nothing(world: World) -> None:
+async def test_a_call_that_is_refused_counts_nothing(store: Factory) -> None:
+    world = await store(max_state_bytes=1_000)
     limited = quota(world, 5)
-    good = job(world, limited, request_id="r")
-    # The same id twice cannot be written, so nothing of the call is.
-    twice = [replace(good, request_id="a"), replace(good, request_id="b", request_digest=b"other")]
-    try:
-        made = await create(world, twice)
-    except Exception:  # noqa: BLE001  how it is refused is the backend's own
-        made = []
-    assert await world.storage.quota_used("ann", "2026-11") == made.count(CREATED)
+    large = replace(world.new_job(data={"text": "x" * 2_000}), quota=limited)
+    with pytest.raises(TooLarge):
+        await world.storage.create_jobs([job(world, limited), large], 0)
+    assert await world.storage.quota_used("ann", "2026-11") == 0
 
 
 async def test_the_count_of_a_period_that_is_over_is_forgotten(world: World) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from redis.asyncio import ConnectionPool, Redis
@@ -15,11 +15,12 @@ from holon.clock import ManualClock
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.domain.matching import Offering
+from holon.domain.value import replace
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
 from holon.engine.touches import Touches
 from holon.errors import StoreUnavailable
-from holon.ports import Offer, Opening, StopReason, StoreSettings
+from holon.ports import Creation, Document, Offer, Opening, Quota, StopReason, StoreSettings
 from holon.storage.redis import RedisStorage, server
 from holon.storage.redis.lane import RIDE_OUT_S
 from holon.telemetry.events import Telemetry
@@ -28,6 +29,8 @@ from tests.contract.backends import REDIS
 from tests.contract.world import Hand, World
 from tests.e2e.processes import free_ports
 from tests.redis_server import RedisServer
+
+T = TypeVar("T")
 
 GUARD = 20  # seconds; reached only by what does not come
 
@@ -88,12 +91,11 @@ async def stopped(world: World, hand: Hand) -> Offer:
     return offer
 
 
-async def test_a_stop_whose_telling_was_lost_is_told_again(far: Far) -> None:
-    hand = await far.world.hand()
-    offer = await stopped(far.world, hand)
+async def deaf(far: Far, asking: Coroutine[Any, Any, T]) -> T:
+    """The answer to a call whose first one was lost, though the server did what it was asked."""
     before = await far.calls()
     far.link.deaf = True
-    asked = asyncio.create_task(far.world.stops())
+    asked = asyncio.create_task(asking)
 
     async def was_asked() -> bool:
         return await far.calls() > before
@@ -101,8 +103,42 @@ async def test_a_stop_whose_telling_was_lost_is_told_again(far: Far) -> None:
     await far.until(was_asked)
     far.link.cut()
     far.link.heal()
-    assert [(stop.lease, stop.reason) for stop in await asked] == [(hand.ref(offer), StopReason.CANCELLED)]
+    return await asked
+
+
+async def test_a_stop_whose_telling_was_lost_is_told_again(far: Far) -> None:
+    hand = await far.world.hand()
+    offer = await stopped(far.world, hand)
+    stops = await deaf(far, far.world.stops())
+    assert [(stop.lease, stop.reason) for stop in stops] == [(hand.ref(offer), StopReason.CANCELLED)]
     assert await far.world.stops() == []
+
+
+async def test_a_change_of_a_document_whose_answer_was_lost_is_answered_as_the_first_time(far: Far) -> None:
+    storage = far.world.storage
+    first = await deaf(far, storage.put_document("keys", "a", b"1", version=0))
+    assert first
+    assert await storage.document("keys", "a") == Document("keys", "a", first, b"1")
+    assert await deaf(far, storage.put_document("keys", "a", None, version=first))
+    assert await storage.document("keys", "a") is None
+
+
+async def test_a_job_whose_creation_was_not_answered_counts_once(far: Far) -> None:
+    storage, quota = far.world.storage, Quota("ann", 1, "2026-11", far.world.now + 60_000)
+    new = replace(far.world.new_job(), quota=quota)
+    assert (await deaf(far, storage.create_jobs([new], 0))).jobs == ((new.job.id, Creation.CREATED),)
+    assert await storage.quota_used("ann", "2026-11") == 1
+    assert await storage.job(new.job.id) is not None
+
+
+async def test_who_listens_again_looks_at_every_kind_of_document_that_it_asked_for(far: Far) -> None:
+    assert await far.world.storage.documents("keys") == []
+    hints = far.world.storage.hints()
+    await far.redis.client_kill_filter(_type="pubsub")
+    async with asyncio.timeout(GUARD):
+        async for hint in hints:
+            if "keys" in hint.documents:
+                return
 
 
 async def test_what_was_given_up_and_arrives_late_is_not_carried_out(far: Far) -> None:

@@ -14,8 +14,9 @@ from redis.asyncio import Redis
 from holon.clock import ManualClock
 from holon.domain.events import Woken
 from holon.domain.job import Status
+from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
-from holon.ports import Hint, JobFilter, StopReason, StoreSettings
+from holon.ports import Count, Creation, Document, Hint, JobFilter, Quota, StopReason, StoreSettings
 from holon.security import certificates
 from holon.storage.redis import RedisStorage
 from holon.storage.redis.lane import RIDE_OUT_TO_CREATE_S
@@ -131,6 +132,41 @@ async def test_a_watched_job_that_changes_at_another_node_is_hinted_at(nodes: No
     hints = second.storage.hints()
     await first.append(job, Woken(1))
     await heard(hints, lambda hint: job in hint.jobs)
+
+
+async def test_a_document_that_changed_at_another_node_is_hinted_at_and_read(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    hints = second.storage.hints()
+    version = await first.storage.put_document("keys", "a", b"1", version=0)
+    assert (await heard(hints, lambda hint: hint.documents)).documents == {"keys"}
+    assert await second.storage.document("keys", "a") == Document("keys", "a", version or 0, b"1")
+    assert await second.storage.put_document("keys", "a", b"2", version=0) is None
+
+
+async def test_windows_and_quotas_are_exact_over_all_nodes(nodes: Nodes) -> None:
+    worlds = [await nodes.add(name) for name in "abc"]
+    counted = await asyncio.gather(
+        *(world.storage.count([Count("ann", 1, 10, 60_000)] * 3) for world in worlds for _ in range(4))
+    )
+    assert sum(one.granted for answer in counted for one in answer) == 10
+    quota = Quota("ann", 10, "2026-11", nodes.clock.now_ms() + 60_000)
+    created = await asyncio.gather(
+        *(
+            world.storage.create_jobs([replace(world.new_job(), quota=quota) for _ in range(3)], 0)
+            for world in worlds
+            for _ in range(4)
+        )
+    )
+    assert sum(what is Creation.CREATED for one in created for _, what in one.jobs) == 10
+    assert [await world.storage.quota_used("ann", "2026-11") for world in worlds] == [10, 10, 10]
+
+
+async def test_a_window_leaves_nothing_behind(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    await world.storage.count([Count("ann", 1, 10, 60_000), Count("bob", 0, 10, 60_000)])
+    async with nodes.redis() as redis:
+        [key] = await redis.keys("{h:r}:n:*")
+        assert 0 < await redis.pttl(key) <= 60_000
 
 
 async def test_an_earlier_timer_is_told_to_every_node(nodes: Nodes) -> None:

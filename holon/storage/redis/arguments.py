@@ -35,7 +35,8 @@ def settings_text(settings: StoreSettings) -> str:
     )
 
 
-def _maybe(number: float | None) -> Argument:
+def maybe(number: float | None) -> Argument:
+    """A number, or nothing."""
     return "" if number is None else number
 
 
@@ -60,8 +61,8 @@ def _task(task: NewTask) -> Arguments:
         task.params,
         task.priority,
         task.execution_timeout,
-        _maybe(task.dispatch_timeout),
-        _maybe(task.result_timeout),
+        maybe(task.dispatch_timeout),
+        maybe(task.result_timeout),
         retry.max_retries,
         retry.first_ms,
         retry.longest_ms,
@@ -99,14 +100,19 @@ def step_arguments(step: Step, limit: int, before: NewJob | None = None) -> Argu
         " ".join(map(str, step.consumed)),
         len(history),
         encode_history(history) if history else "",
-        _maybe(min((event.time for event in step.history), default=None)),
-        _maybe(step.wake_after),
+        maybe(min((event.time for event in step.history), default=None)),
+        maybe(step.wake_after),
         _flag(step.end_tasks),
         _flag(step.keep),
         len(step.tasks),
         *_tasks(step.tasks),
         *(("1", *_fan_out(step.fan_out)) if step.fan_out is not None else ("",)),
     ]
+
+
+def quota_name(key: str, period: str) -> str:
+    """What the count of a quota in one period is kept under."""
+    return f"{len(period)}:{period}:{key}"
 
 
 def new_jobs_arguments(items: Sequence[NewJob], limit: int) -> Arguments:
@@ -117,6 +123,11 @@ def new_jobs_arguments(items: Sequence[NewJob], limit: int) -> Arguments:
         arguments += (job.id, job.owner, job.blueprint, str(job.status))
         arguments += ("1", item.request_id) if item.request_id is not None else ("",)
         arguments.append(item.request_digest)
+        quota = item.quota
+        if quota is None:
+            arguments.append("")
+        else:
+            arguments += ("1", quota_name(quota.key, quota.period), quota.limit, quota.expires_at)
         if item.step is not None:
             arguments += ("1", *step_arguments(item.step, limit, item))
         else:
@@ -136,7 +147,7 @@ def results_arguments(results: Sequence[Result], limit: int) -> Arguments:
     for result in results:
         outcome = result.outcome
         error = outcome.error
-        arguments += (result.task_id, result.lease_id, _maybe(result.retry_after), _maybe(result.took))
+        arguments += (result.task_id, result.lease_id, maybe(result.retry_after), maybe(result.took))
         arguments += (
             outcome.status,
             _flag(error),
@@ -176,5 +187,5 @@ def touch_arguments(touch: Touch) -> Arguments:
         arguments += (*_ref(handback.lease), _flag(handback.avoid))
     arguments.append(len(touch.progress))
     for progress in touch.progress:
-        arguments += (*_ref(progress.lease), _maybe(progress.percent), progress.message)
+        arguments += (*_ref(progress.lease), maybe(progress.percent), progress.message)
     return arguments

@@ -26,13 +26,14 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
     """The hint that words say; None when they say nothing to this node.
 
     `r` jobs are ready, `s` a stop is due, `d`TIME a timer, `k`KEY a match key has tasks, `f`JOB-STEP a chunk is to be
-    spawned, `j`JOB a watched job changed, `n` history waits to be moved.
+    spawned, `j`JOB a watched job changed, `n` history waits to be moved, `c`KIND a document of this kind changed.
     """
     ready = stops = notices = False
     due: int | None = None
     keys: set[str] = set()
     spawns: set[tuple[str, int]] = set()
     jobs: set[str] = set()
+    kinds: set[str] = set()
     for word in text.split():
         kind, rest = word[0], word[1:]
         if kind == "r":
@@ -50,9 +51,11 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
             spawns.add((job_id, int(step)))
         elif kind == "j" and rest in watched:
             jobs.add(rest)
-    if not (ready or stops or notices or keys or spawns or jobs or due is not None):
+        elif kind == "c":
+            kinds.add(rest)
+    if not (ready or stops or notices or keys or spawns or jobs or kinds or due is not None):
         return None
-    return Hint(ready, stops, due, frozenset(keys), frozenset(spawns), frozenset(jobs), notices)
+    return Hint(ready, stops, due, frozenset(keys), frozenset(spawns), frozenset(jobs), notices, frozenset(kinds))
 
 
 class Channel:

@@ -27,6 +27,9 @@ SCHEMA = 1
 PARTITIONS = 1
 PREFIX = "{h:0}:"
 META = f"{PREFIX}meta"
+# What nodes share beside jobs has a slot of its own.
+SHARED_PREFIX = "{h:r}:"
+SHARED_META = f"{SHARED_PREFIX}meta"
 # New jobs are refused when so much of the memory is taken: the rest is for those that are there.
 FULL = 0.9
 
@@ -43,6 +46,7 @@ class Link:
         metrics: where calls are counted.
 
     Attributes:
+        id: the store's; empty before it is entered.
         backlog: how many bytes of history waited to be moved, when last looked at.
     """
 
@@ -63,7 +67,7 @@ class Link:
         self._hints = hints
         self._metrics = metrics
         self._scripts: Mapping[str, Script] = {}
-        self._id = ""
+        self.id = ""
         self._taken = 0.0
         self.backlog = 0
         self._presence = Presence()
@@ -83,9 +87,7 @@ class Link:
         """
         await self._first_look()
         self._calls = asyncio.create_task(self._lane.run(), name="store-calls")
-        channel = Channel(
-            self._server, (f"{self._id}:", f"{self._id}:{self._node}"), self._heard_from_others, self._look
-        )
+        channel = Channel(self._server, (f"{self.id}:", f"{self.id}:{self._node}"), self._heard_from_others, self._look)
         try:
             await self.call("enter")
             self._listening = asyncio.create_task(channel.run(), name="store-channel")
@@ -150,7 +152,7 @@ class Link:
             raise ConfigError(
                 f"the store in the Redis of STORAGE_URI has {int(partitions)} partitions, and this node {PARTITIONS}"
             )
-        self._id = store.decode()
+        self.id = store.decode()
         if self._clock is not None:
             self._clock.not_before(int(time))
 
@@ -158,13 +160,13 @@ class Link:
         connection = await self._server.connect()
         try:
             loads = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-            arrive = ("EVAL", self._scripts["arrive"].text, 1, META, self._id, self._node)
+            arrive = ("EVAL", self._scripts["arrive"].text, 1, META, self.id, self._node)
             *loaded, arrived = await ask(connection, *loads, arrive)
             for reply in (*loaded, arrived):
                 if isinstance(reply, RedisError):
                     raise reply
             found, number = arrived
-            if found != self._id.encode():
+            if found != self.id.encode():
                 raise StoreUnavailable(
                     "the Redis of STORAGE_URI has lost the store, or holds another; restore it and start again"
                 )
@@ -188,8 +190,14 @@ class Link:
                 f"the Redis of the store has {self._taken:.0%} of its maxmemory taken; new jobs wait for room",
                 retry_after=RETRY_AFTER_S,
             )
-        command, text = self._command(name, given)
-        time, words, answer = await self._lane.submit(command, text, new_work=new_work)
+        return await self._called(self._command(name, given), new_work)
+
+    async def call_shared(self, name: str, *given: Argument) -> Any:
+        """Call a script about what nodes share beside jobs; otherwise as `call`."""
+        return await self._called(self._command(name, given, SHARED_META), False)
+
+    async def _called(self, command: tuple[tuple[Any, ...], bytes], new_work: bool) -> Any:
+        time, words, answer = await self._lane.submit(*command, new_work=new_work)
         self._time.heard(time)
         if words:
             self._heard(words.decode())
@@ -199,10 +207,10 @@ class Link:
         """Call a script that writes, soon, and hear nothing of it."""
         self._lane.send(*self._command(name, given))
 
-    def _command(self, name: str, given: tuple[Argument, ...]) -> tuple[tuple[Any, ...], bytes]:
+    def _command(self, name: str, given: tuple[Argument, ...], meta: str = META) -> tuple[tuple[Any, ...], bytes]:
         script = self._scripts[name]
         now = "" if self._clock is None else self._clock.now_ms()
-        return ("EVALSHA", script.sha, 1, META, now, self._node, random_id(), self._settings, *given), script.text
+        return ("EVALSHA", script.sha, 1, meta, now, self._node, random_id(), self._settings, *given), script.text
 
     async def read(self, name: str, *given: Argument) -> Any:
         """Call a script that only reads; raises as `call`."""
@@ -234,5 +242,5 @@ class Link:
         self._heard(words.decode())
         if first:
             # What was said while nobody listened is not said again.
-            self._hints.give(Hint(jobs=frozenset(self._hints.watched)))
+            self._hints.give(Hint(jobs=frozenset(self._hints.watched), documents=frozenset(self._hints.kinds)))
         self._taken = share_taken(await self.ask("INFO", "memory"))

@@ -47,12 +47,13 @@ from holon.storage.redis import answers, arguments
 from holon.storage.redis.arguments import Argument
 from holon.storage.redis.link import PREFIX, Link
 from holon.storage.redis.server import Server, Strictness
+from holon.storage.redis.shared import SharedCalls
 from holon.telemetry.metrics import StoreMetrics
 
 PURGE_AT_A_TIME = 50
 
 
-class RedisStorage:
+class RedisStorage(SharedCalls):
     """A store that many nodes share.
 
     Every operation is one call of a script, which does all of it or nothing. Calls go over one connection, many at a
@@ -333,6 +334,7 @@ class RedisStorage:
         return Counts({Status(status): n for status, n in of.items() if n}, sum(waiting.values()), held, waiting)
 
     async def purge(self, finished_before: int, limit: int) -> int:
+        await self._forget_expired()
         purged = 0
         while purged < limit:
             done = int(await self._link.call("purge", finished_before, min(PURGE_AT_A_TIME, limit - purged)))

@@ -34,6 +34,8 @@ _WRITERS = (
     "touch",
     "watch",
 )
+# These are about what nodes share beside jobs.
+_SHARING = ("count", "forget", "put_document")
 _READERS = ("backlog", "branches", "job", "jobs", "queued_tasks")
 
 
@@ -49,7 +51,7 @@ class Script:
 def load_scripts(version: tuple[int, ...]) -> Mapping[str, Script]:
     """All scripts by name, as a server of this version reads them."""
     scripts = {}
-    for name in ("start", "arrive", *_WRITERS, *_READERS):
+    for name in ("start", "arrive", *_WRITERS, *_SHARING, *_READERS):
         text = _header(name, version) + "".join(map(_part, (*_parts(name), name)))
         encoded = text.encode()
         sha = hashlib.sha1(encoded, usedforsecurity=False).hexdigest().encode()
@@ -60,6 +62,8 @@ def load_scripts(version: tuple[int, ...]) -> Mapping[str, Script]:
 def _parts(name: str) -> tuple[str, ...]:
     if name in _WRITERS:
         return (*_WRITING, "nodes") if name in _ABOUT_NODES else _WRITING
+    if name in _SHARING:
+        return ("shared",)
     return _READING if name in _READERS else ()
 
 

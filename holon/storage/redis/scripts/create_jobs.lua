@@ -7,6 +7,18 @@ local function made_by(owner, request)
     return known and job(known)
 end
 
+-- Count one more job against a quota, if it is not used up.
+local used = {}
+local function count_job(quota)
+    local key = P .. 'quotas'
+    used[quota.name] = used[quota.name] or tonumber(read('HGET', key, quota.name) or 0)
+    if used[quota.name] >= quota.limit then return false end
+    used[quota.name] = used[quota.name] + 1
+    write('HINCRBY', key, quota.name, 1)
+    if used[quota.name] == 1 then write('ZADD', P .. 'quota_ends', int(quota.ends), quota.name) end
+    return true
+end
+
 if MAX_BACKLOG then
     local waits = tonumber(read('HGET', P .. 'totals', 'history') or 0)
     if waits >= MAX_BACKLOG then return done({waits}) end
@@ -17,6 +29,7 @@ for i = 1, num() do
     local id, owner, blueprint, status = arg(), arg(), arg(), arg()
     local request = flag() and arg()
     local digest = arg()
+    local quota = flag() and {name = arg(), limit = num(), ends = num()}
     local step = flag() and read_step()
     local state, lines, history
     if not step then state, lines, history = arg(), num(), arg() end
@@ -25,7 +38,8 @@ for i = 1, num() do
         answer[i] = {row.ID, (row.digest or '') == digest and 'existing' or 'conflict'}
     else
         -- A job that is there was made by this very call, whose reply was lost.
-        if not job(id) then
+        local over_quota = quota and not job(id) and not count_job(quota)
+        if not over_quota and not job(id) then
             row = new_job(id)
             row.n, row.owner, row.blueprint, row.status = number(), owner, blueprint, status
             row.created, row.updated, row.step = NOW, NOW, 0
@@ -43,7 +57,7 @@ for i = 1, num() do
             end
             if DUE[row.status] then mark_ready(row) end
         end
-        answer[i] = {id, 'created'}
+        answer[i] = {id, over_quota and 'over_quota' or 'created'}
     end
 end
 local want = num()

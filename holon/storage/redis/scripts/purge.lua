@@ -1,4 +1,5 @@
 -- Delete jobs that ended before this time, with all that is theirs; how many were.
+-- The counts of periods that are over go too.
 
 local before_it, limit = num(), num()
 local ended = read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, 1000)
@@ -34,5 +35,9 @@ end
 for _, id in ipairs(ended) do
     if keys > MOST or count == limit then break end
     if not is_to_move(id) then purge(id, job(id)) end
+end
+for _, name in ipairs(read('ZRANGEBYSCORE', P .. 'quota_ends', '-inf', int(NOW), 'LIMIT', 0, 1000)) do
+    write('HDEL', P .. 'quotas', name)
+    write('ZREM', P .. 'quota_ends', name)
 end
 return done(count)
