@@ -104,6 +104,20 @@ class ResourceExhausted(HolonError):
     code = "RESOURCE_EXHAUSTED"
 
 
+class QuotaExceeded(ResourceExhausted):
+    """Expected: as many jobs were created as may be in this period; more can be in the next.
+
+    Arguments:
+        subject: whose quota it is; empty where nobody is told.
+    """
+
+    code = "QUOTA_EXCEEDED"
+
+    def __init__(self, message: str, *, subject: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.subject = subject
+
+
 class Unavailable(HolonError):
     """Expected: the node, or what it needs, is away for a while; repeat after `retry_after`."""
 

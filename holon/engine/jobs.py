@@ -20,6 +20,7 @@ from holon.engine.fusing import Fusing
 from holon.engine.paging import DEFAULT_PAGE, size_of_page
 from holon.engine.payloads import check_depth, encode
 from holon.engine.planning import Plan
+from holon.engine.quotas import monthly, used_up
 from holon.engine.records import Records
 from holon.engine.slots import Slots, Wanted
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
@@ -105,10 +106,13 @@ class Jobs:
         self._telemetry = telemetry
         self._records = records
 
-    async def create(self, owner: str, asked: Creating) -> Accepted:
+    async def create(self, owner: str, asked: Creating, quota: int | None = None) -> Accepted:
         """Create a job; it is durable when this returns.
 
+        Arguments:
+            quota: how many jobs the owner may create in a calendar month; None: any number.
         Raises:
+            QuotaExceeded: (QUOTA_EXCEEDED) the owner has created as many.
             NotFound: (BLUEPRINT_NOT_FOUND) clients cannot start this blueprint.
             InvalidArgument: (INPUT_INVALID) `initial_data` does not fit the blueprint's contract; details name fields.
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
@@ -141,7 +145,8 @@ class Jobs:
         )
         details = {"blueprint": job.blueprint}
         created = HistoryEvent("job_created", now, job.current_state, details=details)
-        new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text, job))
+        limited = None if quota is None else monthly(owner, quota, now)
+        new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text, job), quota=limited)
         try:
             job_id, creation = await self._write(new)
         finally:
@@ -150,6 +155,8 @@ class Jobs:
             raise AlreadyExists(
                 f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
             )
+        if creation is Creation.OVER_QUOTA and limited is not None:
+            raise used_up(limited, now)
         if creation is Creation.CREATED:
             self._telemetry.created(job)
         return Accepted(job_id, creation is Creation.EXISTING)

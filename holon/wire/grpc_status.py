@@ -62,7 +62,7 @@ def told(error: Exception, where: str) -> HolonError:
 
 
 def status_of(error: HolonError) -> status_pb2.Status:
-    """An error as google.rpc.Status: ErrorInfo, and BadRequest and RetryInfo where they apply."""
+    """An error as google.rpc.Status: ErrorInfo, and BadRequest, QuotaFailure and RetryInfo where they apply."""
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)]
     if error.details:
         violations = [
@@ -70,6 +70,11 @@ def status_of(error: HolonError) -> status_pb2.Status:
             for one in _as_many_as_fit(error.details)
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if isinstance(error, errors.QuotaExceeded):
+        failed = error_details_pb2.QuotaFailure.Violation(
+            subject=clipped(f"client:{error.subject}", 512), description=clipped(error.message)
+        )
+        details.append(error_details_pb2.QuotaFailure(violations=[failed]))
     if error.retry_after is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=duration(round(error.retry_after * 1000))))
     number: int = code_of(error).value[0]

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from holon import errors
-from holon.errors import HolonError, InvalidArgument, StoreUnavailable, Violation
+from holon.errors import HolonError, InvalidArgument, QuotaExceeded, StoreUnavailable, Violation
 from holon.wire.grpc_status import code_of, error_of, status_of, told
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, HolonError)]
@@ -42,6 +42,15 @@ def test_fields_and_the_time_to_wait_are_told_in_both_shapes() -> None:
     assert (inside.code, inside.reason, inside.message) == (14, "STORE_UNAVAILABLE", "away")
     assert [(one.field, one.reason) for one in inside.field_violations] == [("a.b", "is odd")]
     assert inside.retry_after.ToMilliseconds() == 1250
+
+
+def test_a_quota_that_is_used_up_says_whose_and_when_there_is_more() -> None:
+    error = QuotaExceeded("no more", subject="ann", retry_after=60)
+    failure, retry = detail(error, error_details_pb2.QuotaFailure), detail(error, error_details_pb2.RetryInfo)
+    assert isinstance(failure, error_details_pb2.QuotaFailure)
+    assert [(one.subject, one.description) for one in failure.violations] == [("client:ann", "no more")]
+    assert isinstance(retry, error_details_pb2.RetryInfo)
+    assert retry.retry_delay.seconds == 60
 
 
 def test_an_error_that_repeating_does_not_help_says_nothing_of_waiting() -> None:

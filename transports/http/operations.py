@@ -167,6 +167,7 @@ def creation(routes: JobRoutes, blueprint: Blueprint) -> Operation:
             "INPUT_INVALID",
             "LIMIT_EXCEEDED",
             "REQUEST_ID_REUSED",
+            "QUOTA_EXCEEDED",
             "HISTORY_BACKLOG",
             "STORE_UNAVAILABLE",
             "DRAINING",

@@ -56,6 +56,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "LIMIT_EXCEEDED": (TooLarge, "`initial_data` is over its limit (INLINE_PAYLOAD_MAX_BYTES or STATE_MAX_BYTES)"),
     "INBOX_FULL": (ResourceExhausted, "too many events wait for the job"),
     "HISTORY_BACKLOG": (ResourceExhausted, "too much history waits for the database of history"),
+    "QUOTA_EXCEEDED": (ResourceExhausted, "as many jobs were created as may be in this month"),
     "HEAD_TOO_LARGE": (431, "the path and headers are over 64 KiB; the connection is closed"),
     "INTERNAL": (500, "a fault of the node; the cause is in its log"),
     "STORE_UNAVAILABLE": (Unavailable, "the store is away; what was asked may be repeated"),

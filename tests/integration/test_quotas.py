@@ -1,0 +1,88 @@
+"""Quotas of a month: creations count, once, and what is over them is refused with the time of the next month."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from holon.engine.batches import create_all
+from holon.engine.jobs import Creating, Jobs, Listing
+from holon.engine.quotas import monthly
+from holon.errors import InvalidArgument, QuotaExceeded
+from holon.ports import Quota
+from tests.integration.http_node import running
+
+
+@pytest.fixture
+async def jobs() -> AsyncIterator[Jobs]:
+    async with running() as node:
+        yield node.engine.jobs
+
+
+def doubling(n: int = 1, request_id: str | None = None) -> Creating:
+    return Creating("doubling", {"n": n}, request_id)
+
+
+def at(text: str) -> int:
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+async def test_a19_the_third_creation_of_a_quota_of_two_is_refused(jobs: Jobs) -> None:
+    await jobs.create("ann", doubling(), 2)
+    await jobs.create("ann", doubling(), 2)
+    with pytest.raises(QuotaExceeded) as refused:
+        await jobs.create("ann", doubling(), 2)
+    error = refused.value
+    assert (error.code, error.subject) == ("QUOTA_EXCEEDED", "ann")
+    now = datetime.now(UTC)
+    assert error.message.startswith("Quota exceeded or not configured: ann may create 2 jobs in ")
+    assert f"{now:%Y-%m}" in error.message
+    assert error.message.endswith("-01T00:00:00Z on")
+    assert error.retry_after is not None
+    assert 0 < error.retry_after <= 31 * 86_400
+    assert len((await jobs.list("ann", Listing()))[0]) == 2
+
+
+async def test_one_owners_quota_is_not_anothers_and_none_is_no_limit(jobs: Jobs) -> None:
+    await jobs.create("ann", doubling(), 1)
+    await jobs.create("bob", doubling(), 1)
+    with pytest.raises(QuotaExceeded):
+        await jobs.create("ann", doubling(), 1)
+    await jobs.create("ann", doubling())
+
+
+async def test_what_is_refused_or_repeated_does_not_count(jobs: Jobs) -> None:
+    with pytest.raises(InvalidArgument):
+        await jobs.create("ann", Creating("doubling", {"n": "x"}), 1)
+    first = await jobs.create("ann", doubling(request_id="r"), 1)
+    again = await jobs.create("ann", doubling(request_id="r"), 1)
+    assert (again.job_id, again.existing) == (first.job_id, True)
+    with pytest.raises(QuotaExceeded):
+        await jobs.create("ann", doubling(request_id="s"), 1)
+
+
+async def test_a_batch_is_made_as_far_as_the_quota_goes(jobs: Jobs) -> None:
+    made = await create_all(jobs, "ann", [doubling(n) for n in range(5)], 3)
+    assert sum(isinstance(one, QuotaExceeded) for one in made) == 2
+    assert len((await jobs.list("ann", Listing()))[0]) == 3
+
+
+async def test_many_at_once_do_not_get_past_their_quota(jobs: Jobs) -> None:
+    made = await asyncio.gather(*(jobs.create("ann", doubling(), 4) for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(one, QuotaExceeded) for one in made) == 16
+
+
+@pytest.mark.parametrize(
+    ("now", "period", "ends"),
+    [
+        ("2026-11-01T00:00:00", "2026-11", "2026-12-01T00:00:00"),
+        ("2026-11-30T23:59:59.999", "2026-11", "2026-12-01T00:00:00"),
+        ("2026-12-31T12:00:00", "2026-12", "2027-01-01T00:00:00"),
+        ("2028-02-29T12:00:00", "2028-02", "2028-03-01T00:00:00"),
+    ],
+)
+def test_a_period_is_a_month_of_utc(now: str, period: str, ends: str) -> None:
+    assert monthly("ann", 5, at(now)) == Quota("ann", 5, period, at(ends))
