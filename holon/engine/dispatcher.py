@@ -144,10 +144,10 @@ class Dispatcher:
             return f"waiting: every worker with skill {need.skill!r} is draining"
         offered = [one for session in self._sessions.values() for one in session.offerings if one.skill == need.skill]
         if not offered:
-            return f"waiting: no connected worker offers skill {need.skill!r}"
+            return f"waiting: no worker connected to this node offers skill {need.skill!r}"
         if any(need.version in ("", one.version) and need.type in ("", one.type) for one in offered):
-            return f"waiting: no connected worker with skill {need.skill!r} accepts these params"
-        return f"waiting: no connected worker offers skill {need.skill!r} in the version or type asked for"
+            return f"waiting: no worker connected to this node with skill {need.skill!r} accepts these params"
+        return f"waiting: no worker connected to this node offers skill {need.skill!r} in the version or type asked for"
 
     # Seats -------------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,13 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, TaskError
-from holon.errors import InvalidArgument, TooLarge
+from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
 
 SCHEMA = 1
+# What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
+# A job's id is the first field of its record in every schema.
+UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {}
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
 
@@ -57,17 +60,33 @@ def pack(*fields: Any) -> bytes:
     return _packer.pack((SCHEMA, *fields))
 
 
-def unpack(record: bytes) -> list[Any]:
-    """The values of a record.
+class NewerRecord(StoreUnavailable):
+    """Expected: a newer release wrote what was to be read; a node of that release can take the call."""
+
+
+def unpack(kind: str, record: bytes) -> list[Any]:
+    """The values of a record, as this release has them whichever wrote it.
 
     Raises:
-        ValueError: another release wrote it.
+        NewerRecord: a newer release wrote it.
     """
     fields: list[Any]
     schema, *fields = msgpack.unpackb(record, use_list=True)
-    if schema != SCHEMA:
-        raise ValueError(f"a record of schema {schema}, and this release reads {SCHEMA}: upgrade it first")
+    if schema > SCHEMA:
+        raise NewerRecord(
+            f"a record of the store ({kind}) is of schema {schema}, and this release reads {SCHEMA} at most: "
+            "replace this node by one of the newer release"
+        )
+    for older in range(schema, SCHEMA):
+        if (upgrade := UPGRADES.get((kind, older))) is not None:
+            fields = upgrade(fields)
     return fields
+
+
+def job_named_by(record: bytes) -> str:
+    """The id of the job whose state it is, whichever release wrote it."""
+    _, job_id, *_ = msgpack.unpackb(record)
+    return str(job_id)
 
 
 def encode_state(job: Job, limit: int) -> bytes:
@@ -148,7 +167,7 @@ def decode_job(record: bytes) -> Job:
         result_timeout,
         trace,
         created_at,
-    ) = unpack(record)
+    ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
         id=job_id,
@@ -189,7 +208,7 @@ def encode_outcome(outcome: Outcome) -> bytes:
 
 def decode_outcome(record: bytes) -> Outcome:
     """A task's outcome from its bytes."""
-    return _outcome(unpack(record))
+    return _outcome(unpack("outcome", record))
 
 
 def encode_event(event: InboxEvent) -> bytes:
@@ -207,7 +226,7 @@ def encode_event(event: InboxEvent) -> bytes:
 
 def decode_event(record: bytes) -> InboxEvent:
     """An inbox event from its bytes."""
-    kind, *fields = unpack(record)
+    kind, *fields = unpack("event", record)
     match kind:
         case "task":
             return TaskEnded(fields[0], fields[1], _outcome(fields[2]), fields[3])
@@ -228,7 +247,7 @@ def encode_inbox(inbox: tuple[tuple[int, InboxEvent], ...]) -> bytes:
 
 def decode_inbox(record: bytes) -> tuple[tuple[int, InboxEvent], ...]:
     """A job's unread events with their numbers from their bytes."""
-    return tuple((number, decode_event(event)) for number, event in unpack(record)[0])
+    return tuple((number, decode_event(event)) for number, event in unpack("inbox", record)[0])
 
 
 def encode_history(events: Sequence[HistoryEvent]) -> bytes:
@@ -255,7 +274,7 @@ def encode_history(events: Sequence[HistoryEvent]) -> bytes:
 def decode_history(record: bytes) -> list[HistoryEvent]:
     """Lines of a job's history from their bytes."""
     events = []
-    for kind, time, state, previous, following, took, worker, attempt, task, details in unpack(record)[0]:
+    for kind, time, state, previous, following, took, worker, attempt, task, details in unpack("history", record)[0]:
         told = from_json(details) or {}
         events.append(HistoryEvent(kind, time, state, previous, following, took, worker, attempt, task, told))
     return events
@@ -277,7 +296,7 @@ def _need(fields: list[Any]) -> Need:
 
 def decode_need(record: bytes) -> Need:
     """A need from its bytes."""
-    return _need(unpack(record))
+    return _need(unpack("need", record))
 
 
 def encode_chunk(chunk: tuple[NewTask, ...]) -> bytes:
@@ -316,5 +335,5 @@ def decode_chunk(record: bytes) -> tuple[NewTask, ...]:
             retry=RetryPolicy(*fields[8]),
             trace=fields[9],
         )
-        for fields in unpack(record)[0]
+        for fields in unpack("chunk", record)[0]
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import pytest
 import redis
 
 from tests.conftest import Measured
-from tests.e2e.processes import Node, ended_with_test, until, work_log
+from tests.e2e.load import Load, again
+from tests.e2e.processes import Node, ended_with_test, until
 from tests.redis_server import RedisServer
 
 BLUEPRINTS = Path(__file__).parents[1] / "e2e/blueprints"
@@ -66,39 +67,32 @@ def replace(server: RedisServer, snapshot: Path) -> None:
 async def test_i10_nodes_that_are_upgraded_one_after_the_other_lose_nothing_and_no_task_runs_twice(
     server: RedisServer, tmp_path: Path, measured: Measured
 ) -> None:
-    first = node_on(server, tmp_path / "first", "node-1")
-    second = node_on(server, tmp_path / "second", "node-2", first)
-    both = ",".join(f"grpcs://localhost:{node.grpc}" for node in (first, second))
-    worker = first.worker("w1", "echo_worker.py", NODE_URL=both, WORK_LOG=tmp_path / "w1.work")
-    accepted: dict[str, int] = {}
+    first = node_on(server, tmp_path / "node-1", "node-1")
+    nodes = [first, *(node_on(server, tmp_path / name, name, first) for name in ("node-2", "node-3"))]
+    names = ("w1", "w2")
+    anywhere = ",".join(f"grpcs://localhost:{node.grpc}" for node in nodes)
+    workers = [
+        first.worker(name, "echo_worker.py", NODE_URL=anywhere, WORK_LOG=tmp_path / f"{name}.work") for name in names
+    ]
+    load = Load(tmp_path, nodes, names, random.Random(20), seconds=(0.1, 0.5), room=60)
+    async with ended_with_test(first, *workers), ended_with_test(nodes[1]), ended_with_test(nodes[2]):
+        await asyncio.gather(*(node.start() for node in nodes))
+        for worker in workers:
+            await worker.start()
+        async with load.made_by(clients=12):
+            for node in nodes:
+                least = load.logs.begun + 20
 
-    async def submit(node: Node, start: int) -> None:
-        for n in range(start, 1_000_000, 2):
-            accepted[await node.create("/jobs/echo", {"n": n, "seconds": 0.3})] = n
+                def at_work(least: int = least) -> bool:
+                    return load.logs.begun > least
 
-    async with ended_with_test(first, worker), ended_with_test(second):
-        await asyncio.gather(first.start(), second.start())
-        await worker.start()
-        clients = [asyncio.create_task(submit(node, start)) for start, node in enumerate((first, second))]
-        for node in (first, second):
-            least = len(work_log(tmp_path, "w1")) + 20
-
-            def at_work(least: int = least) -> bool:
-                return len(work_log(tmp_path, "w1")) > least
-
-            await until(at_work, "the worker is at work")
-            assert await node.process.end(signal.SIGTERM) == 0
-            assert ": drained\n" in node.process.tail()
-            await node.start()
-        for client in clients:
-            client.cancel()
-        await asyncio.wait(clients)
-        for job_id, n in accepted.items():
-            job = await second.ended(job_id)
-            assert (job["status"], job["result"]) == ("finished", {"echo": n})
-        lines = Counter((line["what"], line["task"]) for line in work_log(tmp_path, "w1"))
-        assert set(lines.values()) == {1}
-        measured(f"{len(accepted)} jobs while two nodes were started anew")
+                await until(at_work, "the workers are at work")
+                assert await node.process.end(signal.SIGTERM) == 0
+                assert ": drained\n" in node.process.tail()
+                await node.start()
+        ended = await load.judged(first)
+        assert set(ended.values()) == {1}
+        measured(f"three nodes were started anew, {again(ended)}")
 
 
 async def test_a_store_is_restored_from_a_snapshot_as_the_page_says(server: RedisServer, tmp_path: Path) -> None:

@@ -43,10 +43,15 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 60) ->
         await asyncio.sleep(0.03)
 
 
+_given: set[int] = set()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, below those that the system gives to clients."""
+    """Ports that nobody uses now, below those that the system gives to clients; no port is given twice."""
     ports: list[int] = []
     for port in range(20_000 + secrets.randbelow(8_000), 32_000):
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -54,6 +59,7 @@ def free_ports(count: int) -> list[int]:
                 continue
         ports.append(port)
         if len(ports) == count:
+            _given.update(ports)
             return ports
     raise RuntimeError("no free ports between 20000 and 32000")
 

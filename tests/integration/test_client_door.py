@@ -96,7 +96,7 @@ async def test_a_job_that_waits_says_why(node: Node) -> None:
             pass
     assert (job.status, job.progress_message) == (
         "waiting_for_worker",
-        "waiting: no connected worker offers skill 'rare'",
+        "waiting: no worker connected to this node offers skill 'rare'",
     )
 
 

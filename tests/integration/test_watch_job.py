@@ -186,7 +186,7 @@ async def test_a_job_that_is_over_is_told_once_and_with_its_history_where_that_i
 async def test_why_a_job_waits_is_told_and_that_it_waits_no_more(node: Node) -> None:
     job_id = await node.create()
     stream = watch(node, job_id)
-    assert (await stream.next()).job.progress_message == "waiting: no connected worker offers skill 't'"
+    assert (await stream.next()).job.progress_message == "waiting: no worker connected to this node offers skill 't'"
     worker = await node.worker()
     await worker.offer()
     assert (await stream.until("progress"))[-1].progress.message == ""

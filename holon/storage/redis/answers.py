@@ -22,7 +22,7 @@ from holon.ports import (
     Superseded,
     TaskRecord,
 )
-from holon.storage.records import decode_event, decode_history, decode_job, decode_need, decode_outcome
+from holon.storage.records import decode_event, decode_history, decode_job, decode_need, decode_outcome, job_named_by
 
 # As the client library reads it: bytes, integers, and lists of these.
 Answer: TypeAlias = Any
@@ -67,6 +67,11 @@ def claims_of(answer: Answer) -> tuple[Claim, ...]:
         Claim(decode_job(state), claim_id.decode(), events_of(events), deliveries)
         for state, claim_id, deliveries, events in answer
     )
+
+
+def claimed(answer: Answer) -> list[tuple[str, str]]:
+    """The jobs and claim ids of claims that were handed over, whichever release wrote their records."""
+    return [(job_named_by(state), claim_id.decode()) for state, claim_id, *_ in answer]
 
 
 def offer_of(fields: Answer) -> Offer:

@@ -13,6 +13,7 @@ from holon.clock import Clock
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Hint, StoreSettings
 from holon.randomness import random_id
+from holon.storage import records
 from holon.storage.hints import Hints
 from holon.storage.redis.arguments import Argument, settings_text
 from holon.storage.redis.channel import Channel, hint_of
@@ -75,6 +76,7 @@ class Link:
         self._lane = Lane(self._ready_connection, strictness, metrics)
         self._calls: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._given_up: asyncio.Future[StoreUnavailable] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
         return f"Link({self._server}, {self._lane})"
@@ -121,11 +123,19 @@ class Link:
         self._lane.hurry()
 
     async def failure(self) -> None:
-        """Wait until the link is closed; raises StoreUnavailable when the store is lost for good."""
+        """Wait until the link is closed; raises StoreUnavailable when the store is lost for good, or given up."""
         if self._calls is not None:
-            await asyncio.wait([self._calls])
+            ends: list[asyncio.Future[Any]] = [self._calls, self._given_up]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._given_up.done():
+                raise self._given_up.result()
             if not self._calls.cancelled() and (error := self._calls.exception()) is not None:
                 raise error
+
+    def give_up(self, error: StoreUnavailable) -> None:
+        """This node cannot work with what the store holds: whoever waits for its failure hears so."""
+        if not self._given_up.done():
+            self._given_up.set_result(error)
 
     # Connections -----------------------------------------------------------------------------------------------
 
@@ -136,14 +146,16 @@ class Link:
                 version = await version_of(connection, self._strictness)
                 self._scripts = load_scripts(version)
                 start = self._scripts["start"]
-                [known] = await ask(connection, ("EVAL", start.text, 1, META, random_id(), SCHEMA, PARTITIONS))
+                [known] = await ask(
+                    connection, ("EVAL", start.text, 1, META, random_id(), SCHEMA, PARTITIONS, records.SCHEMA)
+                )
             finally:
                 await connection.disconnect(nowait=True)
         except (RedisError, OSError) as error:
             raise ConfigError(f"the Redis of STORAGE_URI cannot be reached: {error}") from error
         if isinstance(known, Exception):
             raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {known}") from known
-        store, schema, partitions, time = known
+        store, schema, partitions, time, newest = known
         if int(schema) != SCHEMA:
             raise ConfigError(
                 f"the store in the Redis of STORAGE_URI is of schema {int(schema)}, and this release reads {SCHEMA}"
@@ -151,6 +163,11 @@ class Link:
         if int(partitions) != PARTITIONS:
             raise ConfigError(
                 f"the store in the Redis of STORAGE_URI has {int(partitions)} partitions, and this node {PARTITIONS}"
+            )
+        if int(newest) > records.SCHEMA:
+            raise ConfigError(
+                f"the store in the Redis of STORAGE_URI has records of schema {int(newest)}, and this release reads "
+                f"{records.SCHEMA} at most; start the newer release, of which a node has been here"
             )
         self.id = store.decode()
         if self._clock is not None:

@@ -42,7 +42,7 @@ from holon.ports import (
 )
 from holon.storage.hints import Hints
 from holon.storage.outbox import TAKE_BYTES, too_much_waits
-from holon.storage.records import encode_need
+from holon.storage.records import NewerRecord, encode_need
 from holon.storage.redis import answers, arguments
 from holon.storage.redis.arguments import Argument
 from holon.storage.redis.link import PREFIX, Link
@@ -132,7 +132,8 @@ class RedisStorage(SharedCalls):
         """Wait until the store is closed, or broken for good.
 
         Raises:
-            StoreUnavailable: what is at the other end is not this store any more; only a restart helps.
+            StoreUnavailable: what is at the other end is not this store any more, or holds what only a newer release
+            reads; only a restart helps.
         """
         await self._link.failure()
 
@@ -160,16 +161,16 @@ class RedisStorage(SharedCalls):
             raise too_much_waits(jobs)
         claims, leased = rest
         made = tuple((job.decode(), Creation(what.decode())) for job, what in jobs)
-        return Created(made, answers.claims_of(claims), answers.leased_of(leased))
+        return Created(made, self._claims(claims), self._leased(leased))
 
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int
     ) -> tuple[Appended, Sequence[Claim]]:
         what, claims = await self._link.call("append", job_id, dedup_key, *arguments.event_arguments(event), want)
-        return Appended(what.decode()), answers.claims_of(claims)
+        return Appended(what.decode()), self._claims(claims)
 
     async def claim(self, want: int) -> Sequence[Claim]:
-        return answers.claims_of(await self._link.call("claim", want))
+        return self._claims(await self._link.call("claim", want))
 
     async def keep(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
         return await self._pairs("keep", claims)
@@ -190,12 +191,12 @@ class RedisStorage(SharedCalls):
             bool(conflict),
             bool(cancel_pending),
             answers.events_of(events),
-            answers.leased_of(leased),
-            answers.claims_of(claims),
+            self._leased(leased),
+            self._claims(claims),
         )
 
     async def spawn(self, job_id: str, step: int, seats: Sequence[Seat]) -> Leased:
-        return answers.leased_of(await self._link.call("spawn", job_id, step, *arguments.seats_arguments(seats)))
+        return self._leased(await self._link.call("spawn", job_id, step, *arguments.seats_arguments(seats)))
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
         found: list[tuple[str, Outcome]] = []
@@ -208,6 +209,24 @@ class RedisStorage(SharedCalls):
             if not start:
                 return found
 
+    def _claims(self, answer: answers.Answer) -> tuple[Claim, ...]:
+        """Claims that were handed over. What only a newer release reads is given back, and this node gives up."""
+        try:
+            return answers.claims_of(answer)
+        except NewerRecord as error:
+            given = [part for pair in answers.claimed(answer) for part in pair]
+            self._link.tell("release", len(answer), *given)
+            self._link.give_up(error)
+            raise
+
+    def _leased(self, answer: answers.Answer) -> Leased:
+        """Offers that were made. Those that only a newer release reads lapse, and this node gives up."""
+        try:
+            return answers.leased_of(answer)
+        except NewerRecord as error:
+            self._link.give_up(error)
+            raise
+
     # Leases ----------------------------------------------------------------------------------------------------
 
     async def open_session(self, opening: Opening) -> Opened:
@@ -217,7 +236,7 @@ class RedisStorage(SharedCalls):
         await self._link.call("close_session", worker_id, session_id)
 
     async def lease(self, seats: Sequence[Seat]) -> Leased:
-        return answers.leased_of(await self._link.call("lease", *arguments.seats_arguments(seats)))
+        return self._leased(await self._link.call("lease", *arguments.seats_arguments(seats)))
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
         refs = (*touch.accepts, *touch.extends)
@@ -226,9 +245,7 @@ class RedisStorage(SharedCalls):
             "touch", self._last_stop, *given, *arguments.seats_arguments(seats)
         )
         self._last_stop = last
-        return Touched(
-            tuple(refs[at - 1] for at in lost), tuple(map(answers.stop_of, stops)), answers.leased_of(leased)
-        )
+        return Touched(tuple(refs[at - 1] for at in lost), tuple(map(answers.stop_of, stops)), self._leased(leased))
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
         given = arguments.results_arguments(results, self._settings.max_state_bytes)
@@ -238,8 +255,8 @@ class RedisStorage(SharedCalls):
         return Completed(
             tuple(Superseded(verdict.decode()) if verdict else None for verdict in verdicts),
             frozenset(lease.decode() for lease in landed),
-            answers.leased_of(leased),
-            answers.claims_of(claims),
+            self._leased(leased),
+            self._claims(claims),
         )
 
     async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
@@ -250,8 +267,8 @@ class RedisStorage(SharedCalls):
         pairs = (text.decode().rpartition("-") for text in spawns)
         return Fired(
             int(due) if due else None,
-            answers.claims_of(claims),
-            answers.leased_of(leased),
+            self._claims(claims),
+            self._leased(leased),
             tuple((job, int(step)) for job, _, step in pairs),
         )
 

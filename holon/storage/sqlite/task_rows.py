@@ -107,7 +107,7 @@ _need = lru_cache(maxsize=1024)(decode_need)
 def task_row(columns: tuple[Any, ...]) -> TaskRow:
     """A task's row from its columns; what a live one has only in memory is still to be set."""
     n, step, place, branch, state, packed, params, outcome, need, job_id = columns
-    max_retries, first_ms, longest_ms, attempts, *values = unpack(packed)
+    max_retries, first_ms, longest_ms, attempts, *values = unpack("task", packed)
     facts = dict(zip(_FACTS, values, strict=True))
     new = NewTask(
         id=task_id(job_id, step, place),

@@ -9,6 +9,7 @@ from holon import Blueprint
 from holon.context import ActionFactory
 from holon.testing import RunningNode
 from holon.worker import Worker
+from tests.integration.cases.apart import Apart
 from tests.integration.cases.site import (
     GUARD,
     SUCCESS_ONLY,
@@ -70,7 +71,10 @@ async def test_c20_a_task_waits_for_a_busy_worker_to_become_idle(start: Start) -
             first, second = [await create(node, "one_task", {}) for _ in range(2)]
             await happened(began)
             waiting = await seen(node, second, lambda job: job.progress_message)
-            assert waiting.progress_message == "waiting: every worker with skill 't' is busy"
+            # A node knows the workers that are connected to it.
+            busy = "every worker with skill 't' is busy"
+            there = "no worker connected to this node offers skill 't'"
+            assert waiting.progress_message == f"waiting: {there if isinstance(node, Apart) else busy}"
             assert (await node.client.get_job(first)).progress_message == ""
             go_on.set()
             assert (await ended(node, first)).status == "finished"
@@ -83,13 +87,13 @@ async def test_c20_a_task_waits_for_a_busy_worker_to_become_idle(start: Start) -
 async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) -> None:
     async with start(one_task()) as node, http(node) as door:
         job_id = await create(node, "one_task", {"q": 1})
-        unknown = "waiting: no connected worker offers skill 't'"
+        unknown = "waiting: no worker connected to this node offers skill 't'"
         assert (await seen(node, job_id, lambda job: job.progress_message)).progress_message == unknown
         assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"] == unknown
         assert (await door.get("/api/v1/jobs")).json()["jobs"][0]["progress_message"] == unknown
         assert [job.progress_message async for job in node.client.list_jobs()] == [unknown]
         async with a_wire(node, "w1", offering(input_schema=json_payload(TEXT))):
-            refused = "waiting: no connected worker with skill 't' accepts these params"
+            refused = "waiting: no worker connected to this node with skill 't' accepts these params"
             await seen(node, job_id, lambda job: job.progress_message == refused)
         await seen(node, job_id, lambda job: job.progress_message == unknown)
         async with doing(node):
@@ -111,7 +115,7 @@ async def test_a_task_whose_worker_left_waits_for_the_next(start: Start) -> None
         async with doing(node, "w1"):
             assert (await node.run("one_task", {})).result == {"by": "w1"}
         job_id = await create(node, "one_task", {})
-        await seen(node, job_id, lambda job: "no connected worker" in job.progress_message)
+        await seen(node, job_id, lambda job: "no worker connected" in job.progress_message)
         async with doing(node, "w2"):
             assert (await ended(node, job_id)).result == {"by": "w2"}
 
