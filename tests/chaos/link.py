@@ -12,6 +12,10 @@ from typing import Self
 CHUNK = 64 * 1024
 
 
+def _never() -> bool:
+    return False
+
+
 class Link:
     """Carries connections from a port of its own to another, while it is entered.
 
@@ -22,12 +26,14 @@ class Link:
     Attributes:
         delay: seconds that each piece of data is held up, each way.
         deaf: whether what comes back is dropped: requests arrive, and their replies do not.
+        tears: says of each piece that comes back whether its connection ends in the middle of it.
     """
 
     def __init__(self, name: str, upstream: Callable[[], int | None]) -> None:
         self.name = name
         self.delay = 0.0
         self.deaf = False
+        self.tears: Callable[[], bool] = _never
         self._upstream = upstream
         self._frozen = False
         # Whether each connection carries anything now, by its ends.
@@ -75,7 +81,7 @@ class Link:
 
     def heal(self) -> None:
         """Carry everything as it comes."""
-        self.delay, self.deaf, self._frozen = 0.0, False, False
+        self.delay, self.deaf, self.tears, self._frozen = 0.0, False, _never, False
         for flows in self._open.values():
             flows.set()
 
@@ -122,6 +128,9 @@ class Link:
                     await asyncio.sleep(self.delay)
                 if back and self.deaf:
                     continue
-                sink.write(data)
+                torn = back and self.tears()
+                sink.write(data[: len(data) // 2] if torn else data)
                 await sink.drain()
+                if torn:
+                    return
         await flows.wait()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,7 +14,10 @@ import pytest
 
 from holon.client import Job
 from holon.testing import RunningNode, running_node
-from tests.integration.cases.site import one_task
+from tests.chaos.link import Link
+from tests.conftest import Measured
+from tests.e2e.processes import free_ports
+from tests.integration.cases.site import fan_out, one_task
 from tests.redis_server import RedisServer
 
 GUARD = 20.0
@@ -100,6 +105,51 @@ async def test_a_job_is_watched_at_one_node_while_another_runs_it(pair: tuple[Ru
             await watching
     assert watched
     assert (await second.client.get_job(job_id)).status == "finished"
+
+
+async def test_replies_of_redis_that_are_cut_at_random_change_no_result(measured: Measured) -> None:
+    [port] = free_ports(1)
+    server = RedisServer(options=("--port", str(port)))
+    chance = random.Random(13)
+    torn, runs = 0, Counter[int]()
+
+    def tears() -> bool:
+        nonlocal torn
+        tear = chance.random() < 1 / 15
+        torn += tear
+        return tear
+
+    try:
+        async with (
+            Link("node->redis", lambda: port) as link,
+            running_node(one_task(), fan_out(), STORAGE_URI=f"redis://127.0.0.1:{link.port}") as node,
+        ):
+            worker = node.new_worker("w1", max_concurrent=20)
+
+            @worker.skill("t")
+            async def t(n: int) -> dict[str, int]:
+                runs[n] += 1
+                return {"twice": 2 * n}
+
+            async with worker, asyncio.timeout(6 * GUARD):
+                link.tears = tears
+                tasks = [{"task_type": "t", "params": {"n": n}} for n in range(40, 60)]
+                fan, *jobs = await asyncio.gather(
+                    node.client.create_job("fan_out", {"tasks": tasks}),
+                    *(node.client.create_job("one_task", {"n": n}) for n in range(40)),
+                )
+                results = [await node.client.wait_for(one.job_id) for one in jobs]
+                gathered = await node.client.wait_for(fan.job_id)
+                link.heal()
+                lines = [[event.event_type async for event in node.client.history(one.job_id)] for one in jobs]
+        assert [(job.status, job.result["twice"]) for job in results] == [("finished", 2 * n) for n in range(40)]
+        assert [one["data"] for one in gathered.result["results"]] == [{"twice": 2 * n} for n in range(40, 60)]
+        assert gathered.result["collected"] == 1
+        assert {(kinds.count("task_finished"), kinds.count("job_completed")) for kinds in lines} == {(1, 1)}
+        assert torn >= 5
+        measured(f"{torn} replies cut, {runs.total() - len(runs)} of {len(runs)} tasks ran more than once")
+    finally:
+        server.close()
 
 
 async def test_rule_13_while_the_store_is_away_jobs_are_refused_and_workers_are_kept() -> None:
