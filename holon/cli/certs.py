@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from holon.cli.output import Json, show_json, show_lines
+from holon.errors import ConfigError
 
 app = typer.Typer(help="Development certificates.", no_args_is_help=True)
 _Folder = Annotated[Path, typer.Option("--dir", help="Folder of the certificates.")]
@@ -61,32 +64,67 @@ def issue(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="A file with certificates (PEM).")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Files with certificates (PEM); without any, those of TLS_CERT_PATH and TLS_CA_PATH, or of --dir.",
+        ),
+    ] = None,
+    folder: _Folder = Path("certs"),
     as_json: Json = False,
 ) -> None:
-    """Show what the certificates in a file say."""
-    from holon.security.certificates import describe
+    """Show what certificates say, and which of them end soon."""
+    from holon.security.certificates import days_left, describe
 
-    found = describe(file)
+    now = datetime.now(UTC)
+    found = [(str(file), facts) for file in files or _own_files(folder) for facts in describe(file)]
     if as_json:
-        show_json({"certificates": found})
+        show_json(
+            {
+                "certificates": [
+                    {"file": str(file), **asdict(facts), "days_left": days_left(facts, now)} for file, facts in found
+                ]
+            }
+        )
         return
-    for number, facts in enumerate(found):
+    for number, (file, facts) in enumerate(found):
         if number:
             print()
         show_lines(
             (
+                ("file", file),
                 ("subject", facts.subject),
                 ("issuer", facts.issuer),
                 ("serial", facts.serial),
                 ("valid from", facts.not_before.isoformat(sep=" ")),
-                ("valid until", facts.not_after.isoformat(sep=" ")),
+                ("valid until", f"{facts.not_after.isoformat(sep=' ')}, {_left(days_left(facts, now))}"),
                 ("sha256", facts.fingerprint),
                 ("authority", "yes" if facts.is_authority else "no"),
                 ("names", ", ".join(facts.names)),
                 ("uses", ", ".join(facts.uses)),
             )
         )
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """The files that a node here would serve with, or else those in the folder of development certificates."""
+    from holon.config import Config
+
+    config = Config()
+    if named := [Path(path) for path in (config.TLS_CERT_PATH, config.TLS_CA_PATH) if path]:
+        return named
+    if there := sorted(folder.glob("*.pem")):
+        return there
+    raise ConfigError(f"there is no certificate in {folder}, nor is TLS_CERT_PATH set; name a file, or give --dir")
+
+
+def _left(days: float) -> str:
+    from holon.security.tls_files import WARN_DAYS
+
+    if days < 0:
+        return f"expired {-days:.0f} days ago: RENEW IT"
+    return f"in {days:.0f} days" + (": RENEW IT" if days <= WARN_DAYS[0] else "")
 
 
 def _show(variables: dict[str, str], *, as_json: bool) -> None:

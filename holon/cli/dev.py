@@ -83,11 +83,12 @@ def _is_good(authority: Authority, pair: KeyPair) -> bool:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 
-    from holon.security.tls import load_server_credentials
+    from holon.security.tls import TlsPaths, load_server_credentials
 
     now_ms = time.time_ns() // 1_000_000
     try:
-        loaded = load_server_credentials(str(pair.certificate), str(pair.key), str(authority.files.certificate), now_ms)
+        paths = TlsPaths(str(pair.certificate), str(pair.key), str(authority.files.certificate))
+        loaded = load_server_credentials(paths, now_ms)
         x509.load_pem_x509_certificate(loaded.chain).verify_directly_issued_by(authority.certificate)
     except (ConfigError, ValueError, TypeError, InvalidSignature):
         return False
@@ -102,7 +103,7 @@ def write(config: Config, http: str, workers: str, clients: str) -> Path:
     Raises:
         ConfigError: it cannot be written.
     """
-    from holon.security.files import write_atomically
+    from holon.files import write_atomically
 
     ca = str(Path(config.TLS_CA_PATH).absolute())
     top = {"HOLON_URL": clients, "HOLON_TOKEN": config.CLIENT_TOKEN, "HOLON_CA": ca, "HOLON_HTTP_URL": http}

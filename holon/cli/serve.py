@@ -68,7 +68,7 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
 
     scheme = "grpcs" if config.tls else "grpc"
     doors = {
-        "http": f"http://{_in_url(config.API_HOST)}:{ports.http}",
+        "http": f"{'https' if config.TLS_ENABLED else 'http'}://{_in_url(config.API_HOST)}:{ports.http}",
         "workers": f"{scheme}://{_in_url(config.GRPC_HOST)}:{ports.worker}",
         "clients": f"{scheme}://{_in_url(config.CLIENT_GRPC_HOST)}:{ports.client}",
     }

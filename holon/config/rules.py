@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
-import stat
 import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from holon.config.history_uri import HistoryURI
 from holon.config.settings import Settings
 from holon.config.storage_uri import StorageURI
 from holon.errors import ConfigError, Violation
+from holon.files import read_private, read_public
 
 _DOORS = (("API_HOST", "API_PORT"), ("GRPC_HOST", "GRPC_PORT"), ("CLIENT_GRPC_HOST", "CLIENT_GRPC_PORT"))
 _TLS_PATHS = ("TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH")
@@ -78,11 +78,11 @@ def _addresses(settings: Settings) -> Iterator[Violation]:
             yield Violation(name, f"{host!r} is no host: give a name or an address, without scheme, brackets or port")
         elif is_loopback(host):
             continue
-        elif name == "API_HOST" and not settings.API_BEHIND_PROXY:
+        elif name == "API_HOST" and not (settings.TLS_ENABLED or settings.API_BEHIND_PROXY):
             yield Violation(
                 name,
-                f"{host} can be reached from outside and HTTP is not encrypted here; use 127.0.0.1, or put a proxy "
-                "that ends TLS in front and set API_BEHIND_PROXY=true",
+                f"{host} can be reached from outside and HTTP is not encrypted; use 127.0.0.1, or set TLS_ENABLED=true "
+                "with the TLS files, or put a proxy that ends TLS in front and set API_BEHIND_PROXY=true",
             )
         elif name != "API_HOST" and not any(getattr(settings, path) for path in _TLS_PATHS):
             yield Violation(
@@ -118,30 +118,39 @@ def _tokens(settings: Settings) -> Iterator[Violation]:
 
 def _tls_files(settings: Settings) -> Iterator[Violation]:
     paths = {name: getattr(settings, name) for name in _TLS_PATHS}
-    if not any(paths.values()):
+    if settings.TLS_REQUIRE_CLIENT_CERT and not settings.TLS_ENABLED:
+        yield Violation(
+            "TLS_REQUIRE_CLIENT_CERT", "is of the HTTP door, and that speaks TLS with TLS_ENABLED=true only; set both"
+        )
+    if not (settings.TLS_ENABLED or any(paths.values())):
         return
     missing = [name for name, path in paths.items() if not path]
     for name in missing:
         yield Violation(name, f"is unset; TLS needs all of {', '.join(_TLS_PATHS)}, plaintext none of them")
-    unreadable = [Violation(name, reason) for name, path in paths.items() if path and (reason := _file_problem(path))]
+    unreadable = [
+        Violation(name, reason)
+        for name, path in paths.items()
+        if path and (reason := _file_problem(name, path, settings))
+    ]
     yield from unreadable
     if not missing and not unreadable:
         yield from _tls_trial(settings)
 
 
-def _file_problem(path: str) -> str | None:
+def _file_problem(name: str, path: str, settings: Settings) -> str | None:
     try:
-        with Path(path).open("rb") as file:
-            return None if file.read(1) else f"{path} is empty"
-    except (OSError, ValueError) as error:
-        return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        if name == "TLS_KEY_PATH":
+            read_private(path, mounted=settings.SECRETS_MOUNTED)
+        else:
+            read_public(path)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _tls_trial(settings: Settings) -> Iterator[Violation]:
     """Load the files as a server would, in a context that is thrown away: gRPC itself reports a bad pair as no port."""
     cert, key, authorities = settings.TLS_CERT_PATH, settings.TLS_KEY_PATH, settings.TLS_CA_PATH
-    if Path(key).stat().st_mode & stat.S_IRWXO:
-        yield Violation("TLS_KEY_PATH", f"{key} can be read by every user of this machine; chmod 600 {key}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_verify_locations(authorities)

@@ -107,9 +107,16 @@ class Settings:
     GLOBAL_WORKER_TOKEN: str = _setting(
         "", "Token of the workers where there is no TLS; unset, that door refuses every call", secret=True
     )
-    TLS_CERT_PATH: str = _setting("", "Certificate (PEM, with its intermediates) of both gRPC doors")
+    TLS_ENABLED: bool = _setting(False, "The HTTP door speaks TLS too; the gRPC doors do once they have the files")
+    TLS_CERT_PATH: str = _setting("", "Certificate (PEM, with its intermediates) of every door that speaks TLS")
     TLS_KEY_PATH: str = _setting("", "Private key (PEM, without a passphrase) of that certificate")
-    TLS_CA_PATH: str = _setting("", "Authorities (PEM) that sign the workers' certificates")
+    TLS_CA_PATH: str = _setting("", "Authorities (PEM) that sign the workers' certificates, and clients'")
+    TLS_REQUIRE_CLIENT_CERT: bool = _setting(
+        False, "The HTTP door lets in only who has a certificate of those authorities, beside the token"
+    )
+    SECRETS_MOUNTED: bool = _setting(
+        False, "Files of secrets are mounted, as by Kubernetes: they may be links, and readable by their group"
+    )
 
     STORAGE_URI: str = _setting(
         "sqlite:///.holon/holon.db",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from collections.abc import Sequence
 from heapq import nlargest
 
 import holon
@@ -11,6 +12,7 @@ from holon.engine.core import Engine
 from holon.errors import StoreUnavailable
 from holon.node.stores import Measured, Store
 from holon.ports import Counts
+from holon.security.tls_files import TlsFiles
 from holon.telemetry.exposition import CONTENT_TYPE, Exposition
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.series import OTHER, Labels
@@ -64,6 +66,16 @@ class Measuring:
 
     def __repr__(self) -> str:
         return f"Measuring({self._shown!r})"
+
+    def show_tls(self, tls: TlsFiles, doors: Sequence[str]) -> None:
+        """Show the certificate of these doors as well, and what became of its changes."""
+        self._shown.add(tls.metrics)
+        self._shown.gauge(
+            "holon_certificate_expiry_timestamp_seconds",
+            "When the certificate of a door ends.",
+            lambda: {(door,): tls.current.expires_at_ms / 1000 for door in doors},
+            "door",
+        )
 
     async def text(self) -> tuple[bytes, str]:
         """All of it as of now, and its media type; without the store's figures while that does not answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from holon.node.settings import (
 from holon.node.stores import Store, open_store
 from holon.ports import StoreSettings
 from holon.security.access import TokenGate
-from holon.security.tls import ServerCredentials, load_server_credentials
+from holon.security.tls import TlsPaths
+from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
 from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
@@ -74,6 +76,7 @@ class Node:
         self._told = False
         self._grace: float | None = None
         self._now = asyncio.Event()
+        self._tls: TlsFiles | None = None
 
     def __repr__(self) -> str:
         return f"Node({self.config.INSTANCE_ID}, {self.config.effective()['STORAGE_URI']})"
@@ -89,7 +92,7 @@ class Node:
         """
         config = self.config.freeze()
         blueprints = self._blueprints + (load_directory(config.BLUEPRINTS_DIR) if config.BLUEPRINTS_DIR else [])
-        credentials = self._credentials()
+        tls = self._tls = self._tls_files()
         settings = store_settings(config)
         async with AsyncExitStack() as resources:
             store = self._open(settings)
@@ -108,9 +111,10 @@ class Node:
                 running = loops.create_task(engine.run(), name="engine")
                 watching = loops.create_task(lag.run(), name="loop-lag")
                 broken = loops.create_task(store.failure(), name="store")
+                following = [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
                 try:
                     async with AsyncExitStack() as doors:
-                        http, worker, client = await self._doors(doors, engine, store, lag, tracing, credentials)
+                        http, worker, client = await self._doors(doors, engine, store, lag, tracing, tls)
                         ports = Ports(http.port, worker.port, client.port)
                         log.info("node %s is ready: %s", config.INSTANCE_ID, ports)
                         ready(ports)
@@ -122,7 +126,7 @@ class Node:
                     # Told by itself below, as promised: from in here it would come out in a group.
                     refused = error
                 finally:
-                    for loop in (running, watching, broken):
+                    for loop in (running, watching, broken, *following):
                         loop.cancel()
             if refused is not None:
                 raise refused
@@ -149,15 +153,23 @@ class Node:
             self._grace = grace
             self._stop.set()
 
+    def look_at_files(self) -> None:
+        """Look now whether the TLS files have changed, rather than within the second."""
+        if self._tls is not None:
+            self._tls.hurry()
+
     async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
-        """Run, and stop at SIGTERM or SIGINT."""
+        """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `look_at_files`, but from a terminal that goes away."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
+        if sys.stdin is None or not sys.stdin.isatty():
+            handlers[signal.SIGHUP] = self.look_at_files
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
         try:
             await self.run(ready)
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in handlers:
                 loop.remove_signal_handler(number)
 
     # How it is built -------------------------------------------------------------------------------------------------
@@ -181,13 +193,12 @@ class Node:
             "service.instance.id": self.config.INSTANCE_ID,
         }
 
-    def _credentials(self) -> ServerCredentials | None:
+    def _tls_files(self) -> TlsFiles | None:
         config = self.config
         if not config.tls:
             return None
-        return load_server_credentials(
-            config.TLS_CERT_PATH, config.TLS_KEY_PATH, config.TLS_CA_PATH, self._clock.now_ms()
-        )
+        paths = TlsPaths(config.TLS_CERT_PATH, config.TLS_KEY_PATH, config.TLS_CA_PATH, config.SECRETS_MOUNTED)
+        return TlsFiles(paths, self._clock)
 
     async def _doors(
         self,
@@ -196,14 +207,14 @@ class Node:
         store: Store,
         lag: LoopLag,
         tracing: Tracing,
-        credentials: ServerCredentials | None,
+        tls: TlsFiles | None,
     ) -> tuple[HttpDoor, WorkerDoor, ClientDoor]:
         """Open the doors, the workers' first: who submits a job finds somebody to do it."""
         config = self.config
         workers = TokenGate(config.GLOBAL_WORKER_TOKEN, header="X-Worker-Token", setting="GLOBAL_WORKER_TOKEN")
         clients = TokenGate(config.CLIENT_TOKEN)
         worker = await doors.enter_async_context(
-            WorkerDoor(engine.workers, worker_door_settings(config), credentials, workers, self._clock)
+            WorkerDoor(engine.workers, worker_door_settings(config), tls, workers, self._clock)
         )
         client = await doors.enter_async_context(
             ClientDoor(
@@ -211,14 +222,19 @@ class Node:
                 engine.watching,
                 Overview(engine, config.INSTANCE_ID, holon.__version__, self.drain),
                 client_door_settings(config),
-                credentials,
+                tls,
                 clients,
                 tracing.interceptors(),
             )
         )
         measuring = Measuring(engine, store, worker, lag)
+        secure = tls if config.TLS_ENABLED else None
+        if tls is not None:
+            measuring.show_tls(tls, ("worker", "client", "http") if secure else ("worker", "client"))
         http = await doors.enter_async_context(
-            HttpDoor(engine.jobs, engine.blueprints, http_settings(config), clients, measuring.text)
+            HttpDoor(
+                engine.jobs, engine.blueprints, http_settings(config), clients, measuring.text, secure, self._clock
+            )
         )
         return http, worker, client
 

@@ -77,6 +77,8 @@ def http_settings(config: Config) -> HttpSettings:
         port=config.API_PORT,
         max_body=config.HTTP_BODY_MAX_BYTES,
         reuse_port=config.REUSE_PORT,
+        client_certificates=config.TLS_REQUIRE_CLIENT_CERT,
+        behind_proxy=config.API_BEHIND_PROXY,
         docs=config.API_DOCS,
         version=holon.__version__,
     )

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.errors import ConfigError, InvalidArgument
-from holon.security.files import write_atomically
+from holon.files import write_atomically
 from holon.security.identity import UNREADABLE, is_identity
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -126,6 +126,11 @@ def issue_worker(authority: Authority, folder: Path, worker_id: str, *, days: in
     stem = f"worker-{quote(worker_id, safe='')}"
     builder = _leaf(worker_id, ExtendedKeyUsageOID.CLIENT_AUTH)
     return _issue(authority, builder, KeyPair(folder / f"{stem}.pem", folder / f"{stem}.key"), days)
+
+
+def days_left(facts: CertificateFacts, now: datetime) -> float:
+    """Days until a certificate ends; below zero since it has."""
+    return (facts.not_after - now) / timedelta(days=1)
 
 
 def describe(path: Path) -> list[CertificateFacts]:

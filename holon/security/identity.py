@@ -65,6 +65,26 @@ def identify(pem: bytes, now_ms: int) -> Identity:
         raise _invalid(f"cannot be read: {error}") from error
 
 
+def valid_until(der: bytes, now_ms: int) -> int:
+    """Check the dates and the use of a client's certificate that TLS has verified, whoever it names.
+
+    Arguments:
+        der: the leaf, as Python's TLS shows it.
+        now_ms: the server's time, in epoch milliseconds.
+    Returns:
+        epoch milliseconds at which it ends, and what it opened with it.
+    Raises:
+        Unauthenticated: CERTIFICATE_INVALID with what is wrong.
+    """
+    try:
+        leaf = x509.load_der_x509_certificate(der)
+        expires_at_ms = _valid_until(leaf, now_ms)
+        _check_use(leaf)
+        return expires_at_ms
+    except (ValueError, *UNREADABLE) as error:
+        raise _invalid(f"cannot be read: {error}") from error
+
+
 def identity_of(pem: bytes, now_ms: int) -> str:
     """Return the name alone of `identify`, which see."""
     return identify(pem, now_ms).name

@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
-from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from holon.errors import ConfigError, Violation
+from holon.files import read_private, read_public
+from holon.security.context import server_context
 from holon.security.identity import UNREADABLE
+
+_LEAST_RSA_BITS = 2048
+_CURVES = (ec.SECP256R1, ec.SECP384R1)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPaths:
+    """Where the server's TLS files are, all of them PEM.
+
+    Attributes:
+        certificate: the server's certificate and its intermediates (TLS_CERT_PATH).
+        key: its private key (TLS_KEY_PATH).
+        authorities: what signs the callers' certificates (TLS_CA_PATH).
+        mounted: whether the key may be a link and readable by its group (SECRETS_MOUNTED).
+    """
+
+    certificate: str
+    key: str
+    authorities: str
+    mounted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One certificate of the files, and when it ends.
+
+    Attributes:
+        name: its file and subject, for people.
+        serial: its serial number, which tells it from the one that takes its place.
+        at_ms: epoch milliseconds.
+    """
+
+    name: str
+    serial: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +60,19 @@ class ServerCredentials:
     Attributes:
         chain: the certificate and its intermediates, PEM.
         key: the private key, PEM.
-        authorities: the certificates that sign the clients', PEM.
+        authorities: the certificates that sign the callers', PEM.
         expires_at_ms: epoch milliseconds at which the server's own certificate ends.
+        endings: when each of the certificates ends, the server's own first.
     """
 
     chain: bytes
     key: bytes = field(repr=False)
     authorities: bytes
     expires_at_ms: int
+    endings: tuple[Ending, ...]
 
 
-def load_server_credentials(cert_path: str, key_path: str, ca_path: str, now_ms: int) -> ServerCredentials:
+def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
     """Read and validate the files of TLS_CERT_PATH, TLS_KEY_PATH and TLS_CA_PATH.
 
     Blocks for the reads: call it before the loop serves, or in a thread. The files are read once, so what was validated
@@ -45,28 +85,51 @@ def load_server_credentials(cert_path: str, key_path: str, ca_path: str, now_ms:
         ConfigError: all that is wrong, each with its variable and file.
     """
     wrong: list[Violation] = []
-    served, key, authorities = (
-        _read(name, path, wrong)
-        for name, path in (("TLS_CERT_PATH", cert_path), ("TLS_KEY_PATH", key_path), ("TLS_CA_PATH", ca_path))
-    )
-    leaf = next(iter(_certificates("TLS_CERT_PATH", cert_path, served, wrong)), None)
+    cert_path, ca_path = paths.certificate, paths.authorities
+    served = _read("TLS_CERT_PATH", paths, wrong)
+    key = _read("TLS_KEY_PATH", paths, wrong)
+    authorities = _read("TLS_CA_PATH", paths, wrong)
+    own = _certificates("TLS_CERT_PATH", cert_path, served, wrong)
     trusted = _certificates("TLS_CA_PATH", ca_path, authorities, wrong)
+    leaf = next(iter(own), None)
     if leaf is not None:
         wrong += _date_problems("TLS_CERT_PATH", cert_path, leaf, now_ms)
-        wrong += _key_problems(key_path, key, leaf, cert_path)
+        wrong += _kind_problems(cert_path, leaf)
+        wrong += _key_problems(paths.key, key, leaf, cert_path)
     wrong += _authority_problems(ca_path, trusted, now_ms)
     if wrong or leaf is None:
-        lines = "\n".join(f"  {violation.field}: {violation.reason}" for violation in wrong)
-        raise ConfigError(f"the TLS files cannot be used; change what is listed:\n{lines}", details=wrong)
-    return ServerCredentials(served, key, authorities, int(leaf.not_valid_after_utc.timestamp() * 1000))
+        raise _unusable(wrong)
+    _try(paths, served, key, authorities)
+    endings = (*(_ending(cert_path, one) for one in own), *(_ending(ca_path, one) for one in trusted))
+    return ServerCredentials(served, key, authorities, endings[0].at_ms, endings)
 
 
-def _read(name: str, path: str, wrong: list[Violation]) -> bytes:
+def _try(paths: TlsPaths, served: bytes, key: bytes, authorities: bytes) -> None:
     try:
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        wrong.append(Violation(name, f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"))
+        server_context(served, key, authorities)
+    except ssl.SSLError as error:
+        reason = f"{paths.certificate}, with its key and authorities, is not taken by OpenSSL: {error.reason or error}"
+        raise _unusable([Violation("TLS_CERT_PATH", reason)]) from error
+
+
+def _unusable(wrong: Sequence[Violation]) -> ConfigError:
+    lines = "\n".join(f"  {violation.field}: {violation.reason}" for violation in wrong)
+    return ConfigError(f"the TLS files cannot be used; change what is listed:\n{lines}", details=wrong)
+
+
+def _read(name: str, paths: TlsPaths, wrong: list[Violation]) -> bytes:
+    try:
+        if name == "TLS_KEY_PATH":
+            return read_private(paths.key, mounted=paths.mounted)
+        return read_public(paths.certificate if name == "TLS_CERT_PATH" else paths.authorities)
+    except ValueError as error:
+        wrong.append(Violation(name, str(error)))
         return b""
+
+
+def _ending(path: str, certificate: x509.Certificate) -> Ending:
+    name = f"{certificate.subject.rfc4514_string()} in {path}"
+    return Ending(name, certificate.serial_number, int(certificate.not_valid_after_utc.timestamp() * 1000))
 
 
 def _certificates(name: str, path: str, pem: bytes, wrong: list[Violation]) -> Sequence[x509.Certificate]:
@@ -77,6 +140,19 @@ def _certificates(name: str, path: str, pem: bytes, wrong: list[Violation]) -> S
     except (ValueError, *UNREADABLE):
         wrong.append(Violation(name, f"{path} holds no readable certificate (PEM)"))
         return ()
+
+
+def _kind_problems(path: str, leaf: x509.Certificate) -> list[Violation]:
+    """OpenSSL serves more kinds than gRPC, whose handshakes then fail, each of them."""
+    public = leaf.public_key()
+    if isinstance(public, rsa.RSAPublicKey) and public.key_size >= _LEAST_RSA_BITS:
+        return []
+    if isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, _CURVES):
+        return []
+    reason = (
+        f"has a key that not every door can serve; issue one for RSA of {_LEAST_RSA_BITS} bits or more, P-256 or P-384"
+    )
+    return [Violation("TLS_CERT_PATH", f"{path} {reason}")]
 
 
 def _key_problems(path: str, pem: bytes, leaf: x509.Certificate, cert_path: str) -> list[Violation]:

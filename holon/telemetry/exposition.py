@@ -33,6 +33,10 @@ class Exposition(Collector):
     def __repr__(self) -> str:
         return f"Exposition(figures={len(self._figures)}, gauges={len(self._gauges)})"
 
+    def add(self, part: object) -> None:
+        """Show the counters and histograms of one more object."""
+        self._figures += _figures_of(part)
+
     def gauge(self, name: str, about: str, read: Read, *labels: str) -> None:
         """Show a value that goes up and down.
 

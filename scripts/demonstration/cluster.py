@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holon.errors import HolonError
+from holon.files import write_atomically
 from holon.security.certificates import issue_server, issue_worker, open_authority
-from holon.security.files import write_atomically
 from scripts.demonstration.client import Client
 from scripts.demonstration.failure import Failed
 from scripts.demonstration.programs import ROOT, Program, Programs, free_ports, wait_until

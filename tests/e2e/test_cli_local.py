@@ -117,6 +117,20 @@ def test_certificates_are_made_issued_and_shown(tmp_path: Path) -> None:
     assert "clientAuth" in shown.out
 
 
+def test_certificates_that_end_soon_are_shown_as_such(tmp_path: Path) -> None:
+    holon_here(tmp_path, "certs", "dev")
+    holon_here(tmp_path, "certs", "issue", "gpu-01", "--days", "5")
+    every = holon_here(tmp_path, "certs", "show")
+    assert every.out.count("\nsubject") == 3
+    (soon,) = [line for line in every.out.splitlines() if "RENEW" in line]
+    assert soon.startswith("valid until")
+    assert "in 5 days" in soon
+    served = {"TLS_CERT_PATH": "certs/server.pem", "TLS_CA_PATH": "certs/ca.pem"}
+    named = holon_here(tmp_path, "certs", "show", "--json", env=served).json["certificates"]
+    assert [(one["file"], one["days_left"] > 395) for one in named] == [(path, True) for path in served.values()]
+    assert "there is no certificate in elsewhere" in holon_here(tmp_path, "certs", "show", "--dir", "elsewhere").err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

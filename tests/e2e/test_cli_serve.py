@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import socket
+import ssl
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -84,6 +85,27 @@ def test_a_signal_to_a_node_that_an_operator_drains_leaves_it_the_time_it_has(
     assert node.process.wait(GUARD) == 0
     assert '"drained"' in node.log
     assert "not drained" not in node.log
+
+
+def test_a_node_with_https_takes_a_renewed_certificate_and_says_so(folder: Path, started: list[Started]) -> None:
+    assert holon(folder, "certs", "dev").code == 0
+    files = {"TLS_CERT_PATH": "certs/server.pem", "TLS_KEY_PATH": "certs/server.key", "TLS_CA_PATH": "certs/ca.pem"}
+    node, doors = serve(folder, env={"STORAGE_URI": "memory://", "TLS_ENABLED": "true", **files})
+    started.append(node)
+    assert doors["http"].startswith("https://")
+    trust = ssl.create_default_context(cafile=str(folder / "certs/ca.pem"))
+    with httpx.Client(base_url=doors["http"], verify=trust, trust_env=False) as client:
+        figures = client.get("/_public/metrics").text
+        for door in ("worker", "client", "http"):
+            assert f'holon_certificate_expiry_timestamp_seconds{{door="{door}"}}' in figures
+        assert holon(folder, "certs", "dev", "--host", "node.example").code == 0
+        node.process.send_signal(signal.SIGHUP)
+        until(
+            lambda: 'holon_certificate_reloads_total{result="success"} 1.0' in client.get("/_public/metrics").text,
+            "it has the new certificate",
+        )
+    assert node.end(signal.SIGTERM) == 0
+    assert "new TLS files are in use" in node.log
 
 
 def test_every_wrong_setting_is_listed_at_once(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from holon.ports import StoreSettings
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.security.access import TokenGate
 from holon.security.certificates import Authority, KeyPair, issue_server, issue_worker, open_authority
-from holon.security.tls import ServerCredentials, load_server_credentials
+from holon.security.tls import TlsPaths
+from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
@@ -53,12 +54,10 @@ def worker_files(worker_id: str, name: str = "ours") -> KeyPair:
 
 
 @cache
-def server_credentials() -> ServerCredentials:
+def server_files() -> TlsFiles:
     files = issue_server(authority("ours"), authority("ours").files.key.parent)
-    now = SystemClock().now_ms()
-    return load_server_credentials(
-        str(files.certificate), str(files.key), str(authority("ours").files.certificate), now
-    )
+    ca = authority("ours").files.certificate
+    return TlsFiles(TlsPaths(str(files.certificate), str(files.key), str(ca)), SystemClock())
 
 
 def trust(files: KeyPair | None = None) -> grpc.ChannelCredentials:
@@ -310,13 +309,14 @@ async def a_node(
     clock: Clock | None = None,
     worker_gate: TokenGate | None = None,
     watch_idle: int = 20_000,
+    tls: TlsFiles | None = None,
     **settings: Any,
 ) -> AsyncIterator[Node]:
     clock = clock or SystemClock()
     door = replace(SETTINGS, **settings)
     store_settings = StoreSettings(door.node_id, lease=round(door.lease * 1000), offer=round(door.offer * 1000))
     gate = worker_gate or TokenGate(WORKER_TOKEN, header="X-Worker-Token", setting="GLOBAL_WORKER_TOKEN")
-    credentials = server_credentials() if secure else None
+    tls = (tls or server_files()) if secure else None
     async with AsyncExitStack() as resources:
         store = await resources.enter_async_context(MemoryStorage(store_settings, clock))
         engine = Engine(
@@ -330,9 +330,9 @@ async def a_node(
             # The doors close before the callers do: how streams end then is seen from both sides.
             async with (
                 AsyncExitStack() as callers,
-                WorkerDoor(engine.workers, door, credentials, gate, clock) as workers,
+                WorkerDoor(engine.workers, door, tls, gate, clock) as workers,
                 ClientDoor(
-                    engine.jobs, engine.watching, overview, DoorSettings(), credentials, TokenGate(CLIENT_TOKEN)
+                    engine.jobs, engine.watching, overview, DoorSettings(), tls, TokenGate(CLIENT_TOKEN)
                 ) as clients,
             ):
                 target = f"localhost:{clients.port}"

@@ -15,6 +15,7 @@ from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine, EngineSettings
 from holon.ports import StoreSettings
 from holon.security.access import TokenGate
+from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
 from transports.http.app import Metrics
 from transports.http.door import HttpDoor, HttpSettings
@@ -90,6 +91,7 @@ async def running(
     token: str = TOKEN,
     metrics: Metrics | None = None,
     more: Iterable[Blueprint] = (),
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[Node]:
     store_settings = StoreSettings(node_id="n1")
     engine = Engine(MemoryStorage(store_settings), store_settings, EngineSettings())
@@ -98,8 +100,10 @@ async def running(
     settings = settings or HttpSettings(port=0, max_body=LIMIT)
     try:
         async with (
-            HttpDoor(engine.jobs, engine.blueprints, settings, TokenGate(token), metrics) as door,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{door.port}", trust_env=False, timeout=GUARD) as client,
+            HttpDoor(engine.jobs, engine.blueprints, settings, TokenGate(token), metrics, tls) as door,
+            httpx.AsyncClient(
+                base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}", trust_env=False, timeout=GUARD
+            ) as client,
         ):
             yield Node(engine, door, client)
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import grpc.aio
 import pytest
 
 from holon.client import Client, Job
+from holon.clock import SystemClock
 from holon.engine.core import Engine
 from holon.engine.overview import Overview
 from holon.errors import (
@@ -31,15 +31,16 @@ from holon.errors import (
 from holon.rxon.v1 import job_pb2
 from holon.security.access import TokenGate
 from holon.security.certificates import issue_server, open_authority
-from holon.security.tls import ServerCredentials, load_server_credentials
+from holon.security.tls import TlsPaths
+from holon.security.tls_files import TlsFiles
 from tests.integration.http_node import GUARD, TOKEN, running
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.settings import DoorSettings
 
 
-def client_door(engine: Engine, credentials: ServerCredentials | None, token: str) -> ClientDoor:
+def client_door(engine: Engine, tls: TlsFiles | None, token: str) -> ClientDoor:
     overview = Overview(engine, "node-1", "1", lambda _grace, _reason: None)
-    return ClientDoor(engine.jobs, engine.watching, overview, DoorSettings(), credentials, TokenGate(token))
+    return ClientDoor(engine.jobs, engine.watching, overview, DoorSettings(), tls, TokenGate(token))
 
 
 @asynccontextmanager
@@ -182,10 +183,10 @@ async def test_over_tls_the_node_must_be_of_the_given_authority(tmp_path: Path) 
     authority, other = open_authority(tmp_path), open_authority(tmp_path / "other")
     pair = issue_server(authority, tmp_path)
     ca = authority.files.certificate
-    credentials = load_server_credentials(str(pair.certificate), str(pair.key), str(ca), time.time_ns() // 1_000_000)
+    tls = TlsFiles(TlsPaths(str(pair.certificate), str(pair.key), str(ca)), SystemClock())
     async with (
         running() as node,
-        client_door(node.engine, credentials, TOKEN) as opened,
+        client_door(node.engine, tls, TOKEN) as opened,
     ):
         url = f"grpcs://localhost:{opened.port}"
         async with Client(url, TOKEN, ca) as client:

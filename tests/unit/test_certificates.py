@@ -10,10 +10,10 @@ import pytest
 from cryptography import x509
 
 from holon.errors import ConfigError, InvalidArgument
+from holon.files import write_atomically
 from holon.security import certificates
 from holon.security.certificates import Authority, KeyPair
-from holon.security.files import write_atomically
-from holon.security.tls import load_server_credentials
+from holon.security.tls import TlsPaths, load_server_credentials
 
 DAY_MS = 86_400_000
 
@@ -27,6 +27,10 @@ def now_ms(pair: KeyPair) -> int:
     """A moment at which the pair has just become valid."""
     start = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).not_valid_before_utc
     return int(start.timestamp() * 1000) + 1000
+
+
+def paths(server: KeyPair, authority: Authority) -> TlsPaths:
+    return TlsPaths(str(server.certificate), str(server.key), str(authority.files.certificate))
 
 
 def handshake(server: KeyPair, worker: KeyPair, trusted: Path, host: str) -> dict[str, object]:
@@ -158,9 +162,7 @@ def test_an_atomic_write_replaces_whole_files_and_leaves_nothing_behind(tmp_path
 
 def test_server_files_that_belong_together_load_as_one_snapshot(authority: Authority, tmp_path: Path) -> None:
     server = certificates.issue_server(authority, tmp_path)
-    loaded = load_server_credentials(
-        str(server.certificate), str(server.key), str(authority.files.certificate), now_ms(server)
-    )
+    loaded = load_server_credentials(paths(server, authority), now_ms(server))
     assert loaded.chain == server.certificate.read_bytes()
     assert loaded.key == server.key.read_bytes()
     assert loaded.authorities == authority.files.certificate.read_bytes()
@@ -170,15 +172,14 @@ def test_server_files_that_belong_together_load_as_one_snapshot(authority: Autho
 
 def test_every_fault_of_the_server_files_is_named_at_once(authority: Authority, tmp_path: Path) -> None:
     server = certificates.issue_server(authority, tmp_path)
+    swapped = TlsPaths(str(server.certificate), str(authority.files.key), str(server.certificate))
     with pytest.raises(ConfigError) as caught:
-        load_server_credentials(
-            str(server.certificate), str(authority.files.key), str(server.certificate), now_ms(server)
-        )
+        load_server_credentials(swapped, now_ms(server))
     found = {violation.field: violation.reason for violation in caught.value.details}
     assert "is not the key of" in found["TLS_KEY_PATH"]
     assert "is no authority" in found["TLS_CA_PATH"]
     with pytest.raises(ConfigError) as caught:
-        load_server_credentials("/no/cert", "/no/key", str(server.key), now_ms(server))
+        load_server_credentials(TlsPaths("/no/cert", "/no/key", str(server.key)), now_ms(server))
     assert [violation.field for violation in caught.value.details] == ["TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH"]
 
 
@@ -188,9 +189,4 @@ def test_a_server_certificate_out_of_its_dates_is_refused(
 ) -> None:
     server = certificates.issue_server(authority, tmp_path)
     with pytest.raises(ConfigError, match=word):
-        load_server_credentials(
-            str(server.certificate),
-            str(server.key),
-            str(authority.files.certificate),
-            now_ms(server) + days * DAY_MS,
-        )
+        load_server_credentials(paths(server, authority), now_ms(server) + days * DAY_MS)

@@ -12,7 +12,7 @@ from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
 from holon.engine.watching import Watching
 from holon.security.access import TokenGate
-from holon.security.tls import ServerCredentials
+from holon.security.tls_files import TlsFiles
 from transports.grpc.job_service import JobService
 from transports.grpc.node_service import NodeService
 from transports.grpc.server import Server
@@ -27,7 +27,7 @@ class ClientDoor:
     """Serves clients while it is entered; `port` is where it then listens.
 
     Arguments:
-        credentials: its certificate; clients present none.
+        tls: its certificate; clients present none.
         gate: who knows the clients' token.
         interceptors: more that see each call, once its token was found good.
     """
@@ -38,7 +38,7 @@ class ClientDoor:
         watching: Watching,
         overview: Overview,
         settings: DoorSettings,
-        credentials: ServerCredentials | None,
+        tls: TlsFiles | None,
         gate: TokenGate,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
@@ -50,7 +50,7 @@ class ClientDoor:
             settings,
             [self._service.handler(limit), NodeService(overview).handler(limit)],
             [TokenCheck(gate, TOKEN_KEY), *interceptors],
-            credentials,
+            tls,
             client_certificates=False,
             max_streams=_STREAMS_PER_CONNECTION,
         )

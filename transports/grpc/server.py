@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from holon.errors import ConfigError
-from holon.security.tls import ServerCredentials
+from holon.security.tls_files import TlsFiles
 from transports.grpc.health import Health
 from transports.grpc.settings import DoorSettings
 
@@ -55,7 +55,7 @@ class Server:
     Arguments:
         name: what the door is called in messages, such as `worker door`.
         handlers: its services.
-        credentials: its certificate; None listens in plaintext, on loopback only.
+        tls: its certificate, the newest at each handshake; None listens in plaintext, on loopback only.
         client_certificates: whether a caller must present a certificate.
         max_streams: how many calls one connection may have at once.
     """
@@ -66,7 +66,7 @@ class Server:
         settings: DoorSettings,
         handlers: Sequence[grpc.GenericRpcHandler],
         interceptors: Sequence[grpc.aio.ServerInterceptor],
-        credentials: ServerCredentials | None,
+        tls: TlsFiles | None,
         *,
         client_certificates: bool,
         max_streams: int,
@@ -76,7 +76,7 @@ class Server:
         self._settings = settings
         self._handlers = handlers
         self._interceptors = interceptors
-        self._credentials = credentials
+        self._tls = tls
         self._client_certificates = client_certificates
         self._max_streams = max_streams
         self._health = Health()
@@ -116,14 +116,14 @@ class Server:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"{host}:{settings.port}"
         try:
-            if self._credentials is None:
+            if self._tls is None:
                 if not _is_loopback(settings.host):
                     raise ConfigError(
                         f"the {self._name} would listen on {address} in plaintext; set the TLS files, or a loopback "
                         "address"
                     )
                 return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, self._tls(self._credentials))
+            return self._server.add_secure_port(address, self._credentials(self._tls))
         except RuntimeError as error:
             raise ConfigError(
                 f"the {self._name} cannot listen on {address}: {_why_not(settings)}; stop what listens there, or "
@@ -131,12 +131,15 @@ class Server:
                 code="PORT_UNAVAILABLE",
             ) from error
 
-    def _tls(self, credentials: ServerCredentials) -> grpc.ServerCredentials:
-        return grpc.ssl_server_credentials(
-            [(credentials.key, credentials.chain)],
-            root_certificates=credentials.authorities if self._client_certificates else None,
-            require_client_auth=self._client_certificates,
-        )
+    def _credentials(self, tls: TlsFiles) -> grpc.ServerCredentials:
+        def newest() -> grpc.ServerCertificateConfiguration:
+            # Called by gRPC's threads at each handshake. Each gets a configuration of its own: with one that was there
+            # before, a client could take up an old session, and nobody would look at its certificate.
+            files = tls.current
+            authorities = files.authorities if self._client_certificates else None
+            return grpc.ssl_server_certificate_configuration([(files.key, files.chain)], root_certificates=authorities)
+
+        return grpc.dynamic_ssl_server_credentials(newest(), newest, self._client_certificates)
 
 
 def _reflect(server: grpc.aio.Server, handlers: Sequence[grpc.GenericRpcHandler]) -> None:

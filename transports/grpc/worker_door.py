@@ -14,7 +14,7 @@ from holon.clock import Clock
 from holon.engine.workers import Workers
 from holon.errors import HolonError, Unavailable
 from holon.security.access import TokenGate
-from holon.security.tls import ServerCredentials
+from holon.security.tls_files import TlsFiles
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import abort, told
 from transports.grpc.caller import identity_of
@@ -35,21 +35,21 @@ class WorkerDoor:
     """Serves workers while it is entered; `port` is where it then listens.
 
     Arguments:
-        credentials: with them every worker must present a certificate, which says who it is.
-        gate: without them every worker must present this gate's token, and says itself who it is.
+        tls: with it every worker must present a certificate, which says who it is.
+        gate: without it every worker must present this gate's token, and says itself who it is.
     """
 
     def __init__(
         self,
         workers: Workers,
         settings: WorkerDoorSettings,
-        credentials: ServerCredentials | None,
+        tls: TlsFiles | None,
         gate: TokenGate,
         clock: Clock,
     ) -> None:
         self._workers = workers
         self._settings = settings
-        self._secure = credentials is not None
+        self._secure = tls is not None
         self._clock = clock
         self.metrics = StreamMetrics()
         self._sessions: set[Session] = set()
@@ -61,7 +61,7 @@ class WorkerDoor:
             settings,
             [grpc.method_handlers_generic_handler(SERVICE, {"Session": handler})],
             [] if self._secure else [TokenCheck(gate, TOKEN_KEY)],
-            credentials,
+            tls,
             client_certificates=True,
             max_streams=_STREAMS_PER_CONNECTION,
         )

@@ -202,7 +202,8 @@ class Connection(HttpToolsProtocol):
     def _answer(self, reply: Reply) -> None:
         self.transport.write(_text(reply))
         # A connection that is closed while bytes come in is reset, and the reset can overtake the answer.
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
 

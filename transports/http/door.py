@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import resource
 import socket
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -13,12 +15,15 @@ from typing import Self
 import uvicorn
 from uvicorn.server import ServerState
 
+from holon.clock import Clock, SystemClock
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
 from holon.errors import ConfigError, Violation
 from holon.security.access import TokenGate
+from holon.security.tls_files import TlsFiles
 from transports.http.app import App, Metrics
 from transports.http.connection import Connection
+from transports.http.secured import SecuredConnection, SecuredListener, Tls
 
 _BACKLOG = 1024
 _LEAVING_SECONDS = 1.0
@@ -35,7 +40,11 @@ class HttpSettings:
         reuse_port: let several processes share the port.
         keep_alive: seconds that a connection may be idle.
         silence: seconds that a request may take to come in, that its body may pause, and that its answer may go unread.
-        connections: how many there may be at once; never more than half of the files that the process may open.
+        handshake: seconds that a TLS handshake may take.
+        connections: how many there may be at once, handshakes counted; never more than half of the files that the
+            process may open.
+        client_certificates: whether, with TLS, a client must present a certificate.
+        behind_proxy: whether it may listen off loopback in plaintext, as a proxy in front ends TLS.
         docs: show the OpenAPI document and its page.
         version: the node's, for that document.
     """
@@ -46,7 +55,10 @@ class HttpSettings:
     reuse_port: bool = False
     keep_alive: int = 30
     silence: float = 30.0
+    handshake: float = 5.0
     connections: int = 10_000
+    client_certificates: bool = False
+    behind_proxy: bool = False
     docs: bool = True
     version: str = ""
 
@@ -62,6 +74,8 @@ class HttpDoor:
         gate: who may come in.
         metrics: what is measured, as text, and its media type, for `GET /_public/metrics`; awaited on the loop.
             None has no such route.
+        tls: what it shows as HTTPS; None is HTTP.
+        clock: by which clients' certificates are valid.
     Raises:
         BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
@@ -73,8 +87,14 @@ class HttpDoor:
         settings: HttpSettings,
         gate: TokenGate,
         metrics: Metrics | None = None,
+        tls: TlsFiles | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._settings = settings
+        self._secured: SecuredListener | None = None
+        self._tls: Tls | None = None
+        if tls is not None:
+            self._tls = Tls(tls, clock or SystemClock(), settings.client_certificates, settings.handshake)
         docs = settings.version if settings.docs else None
         self._app = App(jobs, blueprints, gate, settings.max_body, metrics, docs)
         self._state = ServerState()
@@ -85,7 +105,7 @@ class HttpDoor:
         state = self._state
         return (
             f"<HttpDoor {self._settings.host}:{self._port} connections={len(state.connections)} "
-            f"requests={len(state.tasks)} draining={self._app.draining}>"
+            f"requests={len(state.tasks)} handshakes={len(self._secured or ())} draining={self._app.draining}>"
         )
 
     @property
@@ -97,7 +117,7 @@ class HttpDoor:
         """Listen.
 
         Raises:
-            ConfigError: (PORT_UNAVAILABLE) the address cannot be listened on.
+            ConfigError: (PORT_UNAVAILABLE) the address cannot be listened on; or it is not loopback, in plaintext.
         """
         config = uvicorn.Config(
             self._app,
@@ -112,21 +132,14 @@ class HttpDoor:
             timeout_keep_alive=self._settings.keep_alive,
         )
         config.load()
-        loop, silence = asyncio.get_running_loop(), self._settings.silence
-        # The other half is of the other doors and of the store, whatever strangers do here.
-        most = min(self._settings.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        loop = asyncio.get_running_loop()
         try:
-            for host in await self._addresses(loop):
-                listener = await loop.create_server(
-                    lambda: Connection(config, self._state, silence, most),
-                    host,
-                    self._port,
-                    backlog=_BACKLOG,
-                    reuse_port=self._settings.reuse_port or None,
-                )
-                self._listeners.append(listener)
+            addresses = await self._addresses(loop)
+            self._check_reach(addresses)
+            listen = self._listening(loop, config)
+            for host in addresses:
                 # A name with several addresses gets the same port on each.
-                self._port = listener.sockets[0].getsockname()[1]
+                self._port = await listen(host, self._port)
         except OSError as error:
             await self._close(0)
             raise self._unavailable(error) from error
@@ -149,9 +162,50 @@ class HttpDoor:
         self.drain()
         await self._close(grace)
 
+    def _listening(
+        self, loop: asyncio.AbstractEventLoop, config: uvicorn.Config
+    ) -> Callable[[str, int], Awaitable[int]]:
+        """What listens on an address, and says on which port."""
+        settings, state, tls = self._settings, self._state, self._tls
+        # The other half is of the other doors and of the store, whatever strangers do here.
+        most = min(settings.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+        async def listen(host: str, port: int) -> int:
+            listener = await loop.create_server(
+                lambda: Connection(config, state, settings.silence, most),
+                host,
+                port,
+                backlog=_BACKLOG,
+                reuse_port=settings.reuse_port or None,
+            )
+            self._listeners.append(listener)
+            return int(listener.sockets[0].getsockname()[1])
+
+        if tls is None:
+            return listen
+        secured = self._secured = SecuredListener(
+            tls,
+            lambda: len(state.connections) + len(secured) < most,
+            lambda: SecuredConnection(config, state, settings.silence, most, tls),
+        )
+
+        async def listen_secured(host: str, port: int) -> int:
+            return secured.listen(host, port, backlog=_BACKLOG, reuse_port=settings.reuse_port)
+
+        return listen_secured
+
+    def _check_reach(self, addresses: Sequence[str]) -> None:
+        if self._tls is not None or self._settings.behind_proxy:
+            return
+        if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
+            reason = f"{self._settings.host} can be reached from outside, and HTTP is not encrypted"
+            raise ConfigError(f"API_HOST: {reason}", details=[Violation("API_HOST", reason)])
+
     async def _close(self, grace: float) -> None:
         for listener in self._listeners:
             listener.close()
+        if self._secured is not None:
+            await self._secured.close()
         for connection in tuple(self._state.connections):
             # Idle ones close now, the others after their answer.
             connection.shutdown()

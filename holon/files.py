@@ -1,0 +1,104 @@
+"""Files that hold secrets, or say whom to trust: read only where nobody else had a hand in them, written whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+MAX_BYTES = 1024 * 1024
+# What `O_NOFOLLOW` says of a link: BSD says it otherwise.
+_IS_LINK = (errno.ELOOP, errno.EMLINK)
+
+
+def read_private(path: str, *, mounted: bool = False) -> bytes:
+    """Read a file that holds a secret, after a look at the very file that was opened.
+
+    Blocks for the read.
+
+    Arguments:
+        mounted: it may be a link, and its group may read it, as where Kubernetes mounts secrets.
+    Raises:
+        ValueError: it cannot be read, is empty, no regular file or over 1 MiB, or others can read it or could have
+            written it; the message says what to do.
+    """
+    allowed = 0o740 if mounted else 0o700
+
+    def check(facts: os.stat_result) -> None:
+        if facts.st_uid not in (os.geteuid(), 0):
+            raise ValueError(f"{path} belongs to another user of this machine (uid {facts.st_uid}); chown it")
+        if stat.S_IMODE(facts.st_mode) & ~allowed:
+            mode = "640" if mounted else "600"
+            raise ValueError(f"{path} is open to other users of this machine; chmod {mode} {path}")
+
+    return _read(path, 0 if mounted else os.O_NOFOLLOW, check)
+
+
+def read_public(path: str) -> bytes:
+    """Read a file that holds no secret but says whom to trust. Blocks for the read.
+
+    Raises:
+        ValueError: it cannot be read, is empty, no regular file or over 1 MiB, or every user can change it; the message
+            says what to do.
+    """
+
+    def check(facts: os.stat_result) -> None:
+        if facts.st_mode & stat.S_IWOTH:
+            raise ValueError(f"{path} can be changed by every user of this machine; chmod 644 {path}")
+
+    return _read(path, 0, check)
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replace `path` by a file of `data` with exactly `mode`; a reader, or a crash, sees the old file or the new one.
+
+    Blocks for the write and its fsync.
+
+    Raises:
+        OSError: it cannot be written; the old file stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # Made private and only then widened, so that the umask cannot narrow it and no other user can open it meanwhile.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _read(path: str, flags: int, check: Callable[[os.stat_result], None]) -> bytes:
+    if "\0" in path:
+        raise ValueError(f"{path!r} is no path")
+    try:
+        # A pipe in the file's place would keep who opens it waiting for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+        try:
+            facts = os.fstat(descriptor)
+            if stat.S_ISREG(facts.st_mode):
+                check(facts)
+            elif not stat.S_ISDIR(facts.st_mode):
+                raise ValueError(f"{path} is no regular file")
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in _IS_LINK and flags & os.O_NOFOLLOW:
+            raise ValueError(
+                f"{path} is a link; name the file itself, or set SECRETS_MOUNTED=true where secrets are mounted"
+            ) from error
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise ValueError(f"{path} is empty")
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path} has over {MAX_BYTES} bytes; is it the right file?")
+    return content

@@ -1,0 +1,134 @@
+"""The server's TLS files, followed while the node runs: every door takes the newest ones that can serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TypeAlias
+
+from holon.clock import Clock
+from holon.errors import ConfigError
+from holon.security.tls import Ending, TlsPaths, load_server_credentials
+from holon.telemetry.metrics import TlsMetrics
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+# How many days before its end a certificate is spoken of, once each.
+WARN_DAYS = (30, 7, 1, 0)
+_DAY_MS = 86_400_000
+
+# What tells that a file was written or replaced, also by a link that leads elsewhere now.
+_Seen: TypeAlias = tuple[tuple[int, ...] | None, ...]
+
+
+class TlsFiles:
+    """The newest credentials that could serve. Doors read `current` at each handshake: it is one snapshot, whole.
+
+    While `run` runs, the files are looked at every second, in a thread. Files that cannot serve change nothing: the old
+    ones go on, and it is logged and counted once the same files are still there at the next look, as a pair is
+    sometimes replaced in two steps.
+
+    Arguments:
+        clock: by which certificates are valid, or end soon.
+        every: seconds between two looks.
+    Raises:
+        ConfigError: as `load_server_credentials`; this blocks for reads.
+    """
+
+    def __init__(self, paths: TlsPaths, clock: Clock, *, every: float = EVERY_S) -> None:
+        self.metrics = TlsMetrics()
+        self._paths = paths
+        self._clock = clock
+        self._every = every
+        self._asked = asyncio.Event()
+        self._seen = self._stat()
+        self._refused: tuple[_Seen, str] | None = None
+        self._told: dict[Ending, int] = {}
+        self.current = load_server_credentials(paths, clock.now_ms())
+
+    def __repr__(self) -> str:
+        return f"TlsFiles({self._paths.certificate}, expires_at_ms={self.current.expires_at_ms})"
+
+    def hurry(self) -> None:
+        """Have `run` look at the files now."""
+        self._asked.set()
+
+    def look(self) -> None:
+        """Look at the files. Blocks for the reads: `run` does it in a thread."""
+        seen = self._stat()
+        if seen != self._seen:
+            self._load(seen)
+        self._speak_of_ends()
+
+    async def run(self) -> None:
+        """Follow the files until cancelled."""
+        while True:
+            try:
+                await asyncio.to_thread(self.look)
+            except Exception:
+                log.exception("the TLS files could not be looked at; the certificate of before goes on")
+            try:
+                async with asyncio.timeout(self._every):
+                    await self._asked.wait()
+            except TimeoutError:
+                continue
+            self._asked.clear()
+
+    # One look at a time -----------------------------------------------------------------------------------------------
+
+    def _stat(self) -> _Seen:
+        return tuple(_facts(path) for path in (self._paths.certificate, self._paths.key, self._paths.authorities))
+
+    def _load(self, seen: _Seen) -> None:
+        try:
+            loaded = load_server_credentials(self._paths, self._clock.now_ms())
+        except ConfigError as error:
+            self._refuse(seen, error.message)
+            return
+        self._seen, self._refused = seen, None
+        if loaded == self.current:
+            return
+        self.current = loaded
+        self.metrics.reloads.add("success")
+        log.info("new TLS files are in use: %s", loaded.endings[0].name)
+
+    def _refuse(self, seen: _Seen, reason: str) -> None:
+        if self._refused == (seen, reason):
+            return
+        if self._refused is None or self._refused[0] != seen:
+            # Perhaps half of it is written only: what is still so at the next look is said.
+            self._refused = (seen, "")
+            return
+        self._refused = (seen, reason)
+        self.metrics.reloads.add("failure")
+        log.warning("the TLS files have changed and cannot be used; the certificate of before goes on: %s", reason)
+
+    def _speak_of_ends(self) -> None:
+        now = self._clock.now_ms()
+        told: dict[Ending, int] = {}
+        for ending in self.current.endings:
+            left = ending.at_ms - now
+            near = min((days for days in WARN_DAYS if left <= days * _DAY_MS), default=None)
+            if near is None:
+                continue
+            told[ending] = near
+            if self._told.get(ending) != near:
+                _warn(ending, left)
+        self._told = told
+
+
+def _facts(path: str) -> tuple[int, ...] | None:
+    try:
+        facts = os.stat(path)  # noqa: PTH116  every second: no object is made for it
+    except (OSError, ValueError):
+        return None
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+def _warn(ending: Ending, left_ms: int) -> None:
+    if left_ms <= 0:
+        log.error("the certificate %s has expired: renew it now, callers refuse it or are refused", ending.name)
+    else:
+        log.warning("the certificate %s expires in %.1f days: renew it", ending.name, left_ms / _DAY_MS)

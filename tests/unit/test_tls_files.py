@@ -1,0 +1,186 @@
+"""The TLS files as they change: what can serve is served, what cannot changes nothing and is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from holon.clock import ManualClock, SystemClock
+from holon.errors import ConfigError
+from holon.security import certificates
+from holon.security.certificates import KeyPair, issue_server, issue_worker, open_authority
+from holon.security.tls import TlsPaths
+from holon.security.tls_files import TlsFiles
+from tests.integration.tls_site import Site
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with Site.followed(tmp_path) as it:
+        yield it
+
+
+async def test_a_new_pair_is_taken_and_counted_and_the_next_one_too(site: Site) -> None:
+    serials = [site.serial, await site.renewed(), await site.renewed()]
+    assert len(set(serials)) == 3
+    assert site.files.current.chain == site.server.certificate.read_bytes()
+    assert site.files.current.key == site.server.key.read_bytes()
+    assert (site.counted("success"), site.counted("failure")) == (2, 0)
+
+
+def _empty(site: Site) -> None:
+    site.server.certificate.write_bytes(b"")
+
+
+def _half(site: Site) -> None:
+    whole = site.server.certificate.read_bytes()
+    site.server.certificate.write_bytes(whole[: len(whole) // 2])
+
+
+def _gone(site: Site) -> None:
+    site.server.key.unlink()
+
+
+def _of_another_key(site: Site) -> None:
+    other = issue_server(site.authority, site.folder / "other")
+    site.server.key.write_bytes(other.key.read_bytes())
+
+
+def _open_key(site: Site) -> None:
+    site.server.key.chmod(0o644)
+
+
+def _no_authority(site: Site) -> None:
+    site.ca.write_bytes(b"")
+
+
+def _authority_that_is_none(site: Site) -> None:
+    site.ca.write_bytes(issue_worker(site.authority, site.folder, "w9").certificate.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "spoil", [_empty, _half, _gone, _of_another_key, _open_key, _no_authority, _authority_that_is_none]
+)
+async def test_files_that_cannot_serve_change_nothing_and_are_logged_and_counted_once(
+    site: Site, spoil: Callable[[Site], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = site.files.current
+    spoil(site)
+    await site.until(lambda: site.counted("failure") == 1)
+    for _ in range(5):
+        site.files.look()
+    assert site.files.current is before
+    assert (site.counted("success"), site.counted("failure")) == (0, 1)
+    (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert str(site.folder) in told.getMessage()
+    assert "PRIVATE" not in caplog.text
+    site.ca.write_bytes(site.authority.files.certificate.read_bytes())
+    await site.renewed()
+    assert site.counted("success") == 1
+
+
+def test_a_pair_that_is_replaced_in_two_steps_is_taken_without_a_complaint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = open_authority(tmp_path)
+    pair, other = issue_server(authority, tmp_path), issue_server(authority, tmp_path / "other")
+    files = TlsFiles(_paths(pair, authority.files), ManualClock(_now_ms()))
+    pair.certificate.write_bytes(other.certificate.read_bytes())
+    files.look()
+    pair.key.write_bytes(other.key.read_bytes())
+    files.look()
+    assert files.current.key == other.key.read_bytes()
+    assert files.metrics.reloads.values == {("success",): 1, ("failure",): 0}
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_files_that_come_by_a_link_which_leads_elsewhere_are_taken(tmp_path: Path) -> None:
+    """As Kubernetes replaces what it has mounted."""
+    authority = open_authority(tmp_path / "authority")
+    folders = [tmp_path / "one", tmp_path / "two"]
+    pairs = [issue_server(authority, folder) for folder in folders]
+    for pair in pairs:
+        pair.key.chmod(0o440)
+    data = tmp_path / "data"
+    data.symlink_to(folders[0])
+    for name in ("server.pem", "server.key"):
+        (tmp_path / name).symlink_to(data / name)
+    paths = TlsPaths(str(tmp_path / "server.pem"), str(tmp_path / "server.key"), str(authority.files.certificate))
+    now = ManualClock(_now_ms())
+    with pytest.raises(ConfigError, match="is a link"):
+        TlsFiles(paths, now)
+    files = TlsFiles(replace(paths, mounted=True), now)
+    (tmp_path / "next").symlink_to(folders[1])
+    (tmp_path / "next").replace(data)
+    files.look()
+    assert files.current.chain == pairs[1].certificate.read_bytes()
+
+
+def test_a_certificate_that_begins_later_is_taken_when_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = open_authority(tmp_path)
+    pair = issue_server(authority, tmp_path)
+    monkeypatch.setattr(certificates, "_BACKDATE", -timedelta(minutes=10))
+    later = issue_server(authority, tmp_path / "later")
+    clock = ManualClock(_now_ms())
+    files = TlsFiles(_paths(pair, authority.files), clock)
+    before = files.current
+    for old, new in ((pair.certificate, later.certificate), (pair.key, later.key)):
+        old.write_bytes(new.read_bytes())
+    for _ in range(3):
+        files.look()
+    assert files.current is before
+    clock.advance(660_000)
+    files.look()
+    assert files.current.chain == later.certificate.read_bytes()
+
+
+def test_a_certificate_is_spoken_of_30_7_and_1_days_before_its_end_once_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = open_authority(tmp_path)
+    pair = issue_server(authority, tmp_path, days=100)
+    clock = ManualClock(_now_ms())
+    files = TlsFiles(_paths(pair, authority.files), clock)
+    said: list[tuple[int, int]] = []
+    for day in range(102):
+        caplog.clear()
+        for _ in range(3):
+            files.look()
+        said += [(100 - day, record.levelno) for record in caplog.records]
+        clock.advance(DAY_MS)
+    assert said == [(30, logging.WARNING), (7, logging.WARNING), (1, logging.WARNING), (0, logging.ERROR)]
+
+
+@pytest.mark.parametrize("kind", ["P-521", "Ed25519", "RSA-1024"])
+def test_a_key_that_not_every_door_can_serve_is_refused(tmp_path: Path, kind: str) -> None:
+    makers: dict[str, Callable[[], Any]] = {
+        "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+        "Ed25519": ed25519.Ed25519PrivateKey.generate,
+        "RSA-1024": lambda: rsa.generate_private_key(65537, 1024),
+    }
+    key = makers[kind]()
+    authority = open_authority(tmp_path)
+    builder = certificates._leaf("localhost", ExtendedKeyUsageOID.SERVER_AUTH)
+    certificate = certificates._sign(builder, authority.certificate.subject, key, authority.key, 9)
+    pair = KeyPair(tmp_path / "server.pem", tmp_path / "server.key")
+    certificates._write_pair(pair, certificate, key)
+    with pytest.raises(ConfigError, match="P-256"):
+        TlsFiles(_paths(pair, authority.files), ManualClock(_now_ms()))
+
+
+def _paths(pair: KeyPair, authority: KeyPair) -> TlsPaths:
+    return TlsPaths(str(pair.certificate), str(pair.key), str(authority.certificate))
+
+
+def _now_ms() -> int:
+    return SystemClock().now_ms()

@@ -1,0 +1,174 @@
+"""The HTTP door over TLS: its listener, handshakes that count as connections from the start, and what becomes of them.
+
+The node's own listener, as the loop's would count a connection, and take its certificate, only once it is too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from holon.clock import Clock
+from holon.errors import HolonError
+from holon.security.context import server_context
+from holon.security.identity import valid_until
+from holon.security.tls import ServerCredentials
+from holon.security.tls_files import TlsFiles
+from transports.http.connection import Connection
+
+log = logging.getLogger(__name__)
+
+# How long the goodbye of TLS is waited for.
+_GOODBYE_SECONDS = 1.0
+# What waits in a connection for who does not read, as without TLS; by default it is eight times that.
+_WRITE_BUFFER = 64 * 1024
+# How long nothing is accepted after the system said that it has no room.
+_NO_ROOM_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What the door needs to speak TLS.
+
+    Attributes:
+        files: what it shows, the newest at each handshake.
+        clock: by which clients' certificates are valid.
+        client_certificates: whether a client must present one; its connection ends when that does.
+        handshake: seconds that a handshake may take.
+    """
+
+    files: TlsFiles
+    clock: Clock
+    client_certificates: bool
+    handshake: float
+
+
+class SecuredConnection(Connection):
+    """One connection of the door whose handshake has succeeded."""
+
+    def __init__(self, config: Config, state: ServerState, silence: float, most: int, tls: Tls) -> None:
+        super().__init__(config, state, silence, most)
+        self._tls = tls
+        self._end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Look at the client's certificate, and wait for its first request."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(_WRITE_BUFFER)
+        if not self._tls.client_certificates:
+            return
+        now = self._tls.clock.now_ms()
+        try:
+            # TLS itself does not look at the dates where it takes up an old session.
+            until = valid_until(_presented(transport), now)
+        except HolonError as error:
+            log.debug("a client of the HTTP door was refused: %s", error.message)
+            self._ending = True
+            transport.abort()
+        else:
+            # Idle it ends then, else after its answer.
+            self._end = self.loop.call_later((until - now) / 1000, self.shutdown)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more is waited for."""
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as Connection has it
+        """The client has ended it: in TLS there are no halves."""
+        return False
+
+
+class SecuredListener:
+    """Listens for connections, and shakes hands with each; what comes to nothing ends without a word.
+
+    Arguments:
+        room: whether there is room for one more, these counted; asked before anything is read of it.
+        connection: makes the connection of a handshake that succeeds.
+    """
+
+    def __init__(self, tls: Tls, room: Callable[[], bool], connection: Callable[[], SecuredConnection]) -> None:
+        self._tls = tls
+        self._room = room
+        self._connection = connection
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._served: ServerCredentials | None = None
+        self._context: ssl.SSLContext | None = None
+
+    def __repr__(self) -> str:
+        return f"<SecuredListener sockets={len(self._sockets)} handshakes={len(self._handshakes)}>"
+
+    def __len__(self) -> int:
+        return len(self._handshakes)
+
+    def listen(self, host: str, port: int, *, backlog: int, reuse_port: bool) -> int:
+        """Listen on an address too; return its port. Raises OSError when it cannot be listened on."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=backlog, reuse_port=reuse_port)
+        listening.setblocking(False)
+        self._sockets.append(listening)
+        loop = asyncio.get_running_loop()
+        self._accepting.append(loop.create_task(self._accept(listening), name="http-accept"))
+        return int(listening.getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening, and end the handshakes under way."""
+        tasks = [*self._accepting, *self._handshakes]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                if error.errno != errno.ECONNABORTED:
+                    log.warning("the HTTP door accepts nothing for %g s: %s", _NO_ROOM_SECONDS, error)
+                    await asyncio.sleep(_NO_ROOM_SECONDS)
+                continue
+            if not self._room():
+                accepted.close()
+                continue
+            task = loop.create_task(self._shake_hands(accepted), name="http-handshake")
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, accepted: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._connection,
+                accepted,
+                ssl=self._newest(),
+                ssl_handshake_timeout=self._tls.handshake,
+                ssl_shutdown_timeout=_GOODBYE_SECONDS,
+            )
+        except OSError as error:
+            log.debug("a TLS handshake at the HTTP door came to nothing: %s", error)
+
+    def _newest(self) -> ssl.SSLContext:
+        files = self._tls.files.current
+        if self._context is None or files is not self._served:
+            authorities = files.authorities if self._tls.client_certificates else None
+            self._context, self._served = server_context(files.chain, files.key, authorities), files
+        return self._context
+
+
+def _presented(transport: asyncio.Transport) -> bytes:
+    secured = cast("ssl.SSLObject", transport.get_extra_info("ssl_object"))
+    return secured.getpeercert(binary_form=True) or b""
