@@ -65,7 +65,7 @@ async def test_a_bad_file_changes_nothing_of_any_part_and_every_bad_one_is_named
 
 async def test_what_the_node_does_not_read_cannot_be_reloaded() -> None:
     reloading, clients, _ = two()
-    with pytest.raises(InvalidArgument, match="schedules.*clients, workers"):
+    with pytest.raises(InvalidArgument, match=r"schedules.*clients, workers"):
         await reloading.reload(["clients", "schedules"])
     assert clients.inforce == "old"
 
