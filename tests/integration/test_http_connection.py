@@ -10,7 +10,8 @@ import pytest
 
 from tests.integration.http_node import AUTH, GUARD, LIMIT, TOKEN, Node, running
 from tests.integration.http_wire import Answer, answers, exchange
-from transports.http.connection import MAX_HEAD
+from transports.http import connection
+from transports.http.connection import MAX_FRAMING, MAX_HEAD, MAX_HEADERS, MAX_PIPELINE
 from transports.http.door import HttpSettings
 
 GOOD = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -43,6 +44,17 @@ async def codes(node: Node, *sent: bytes) -> list[str | None]:
         POST + b"Content-Length: -1\r\n\r\n",
         POST + b"Content-Length: 1, 2\r\n\r\n",
         POST + b"Content-Length: 99999999999999999999\r\n\r\n",
+        POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+        POST + b"Content-Length: +2\r\n\r\n{}",
+        POST + b"Content-Length: 0x2\r\n\r\n{}",
+        POST + b"Transfer-Encoding: gzip\r\n\r\n{}",
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding : chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: x\n\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: b\rc: d\r\n\r\n",
         POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\r\n\r\nnine\r\n\r\n",
     ],
@@ -53,6 +65,66 @@ async def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(node: Node,
     assert answer.headers["connection"] == "close"
     assert answer.headers["content-type"] == "application/json"
     assert (await node.client.get("/_public/status")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /_public/status HTTP/1.1\r\n\r\n",
+        b"GET /_public/status HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+        b"GET /_public/status HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n",
+        b"GET /_public/status HTTP/2.0\r\nHost: x\r\n\r\n",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    ],
+)
+async def test_what_another_server_on_the_way_may_read_otherwise_is_refused(node: Node, sent: bytes) -> None:
+    (answer,) = await exchange(node.door.port, sent)
+    assert (answer.status, answer.code) == (400, "INVALID_ARGUMENT")
+    assert (await node.client.get("/api/v1/jobs", headers=AUTH)).json()["jobs"] == []
+
+
+async def test_nothing_is_read_behind_a_request_that_ends_the_connection(node: Node) -> None:
+    last = GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    for first in (last, b"GET /_public/status HTTP/1.0\r\n\r\n"):
+        assert await codes(node, first + POST + b"Content-Length: 2\r\n\r\n{}") == [None]
+    too_large = POST + b"Content-Length: %d\r\n\r\n" % (LIMIT + 1)
+    assert await codes(node, too_large + POST + b"Content-Length: 2\r\n\r\n{}") == ["PAYLOAD_TOO_LARGE"]
+    assert (await node.client.get("/api/v1/jobs", headers=AUTH)).json()["jobs"] == []
+
+
+async def test_what_comes_behind_a_body_is_no_header(node: Node) -> None:
+    bare = POST.partition(b"X-Client-Token")[0]
+    token = f"X-Client-Token: {TOKEN}\r\n".encode()
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n%s\r\n"
+    assert await codes(node, bare + chunked % token) == ["TOKEN_INVALID"]
+    assert await codes(node, POST + chunked % token) == [None]
+
+
+@pytest.mark.parametrize("around", [b"2\r\n{}\r\n0\r\na: ", b"2;a=", b"2\r\n{}\r\n0\r\n"])
+async def test_what_is_around_a_body_is_bounded(node: Node, around: bytes) -> None:
+    """Trailers and what goes with chunks, however it comes."""
+    more = b"b: c\r\n" * 3_000 if around.endswith(b"\n") else b"b" * 16_000
+    # What one read brings with the head is not counted.
+    pieces = [more] * ((MAX_FRAMING + 2**20) // len(more))
+    head = POST + b"Transfer-Encoding: chunked\r\n\r\n" + around
+    assert await codes(node, head, *pieces) == ["MALFORMED_REQUEST"]
+    text = json.dumps({"initial_data": {"a": "b" * 30_000}}).encode()
+    small = b"".join(b"1\r\n%c\r\n" % byte for byte in text)
+    whole = POST + b"Transfer-Encoding: chunked\r\n\r\n", small[:1000], small[1000:], b"0\r\n\r\n"
+    assert await codes(node, *whole) == [None]
+
+
+async def test_a_request_has_so_many_headers_and_no_more(node: Node) -> None:
+    for more, expected in ((MAX_HEADERS - 1, None), (MAX_HEADERS, "HEAD_TOO_LARGE")):
+        assert await codes(node, GOOD[:-2] + b"a: b\r\n" * more + b"\r\n") == [expected]
+    assert await codes(node, GOOD + GOOD[:-2] + b"a: b\r\n" * MAX_HEADERS + b"\r\n") == [None]
+
+
+async def test_so_many_requests_behind_each_other_are_answered_and_no_more(node: Node) -> None:
+    # The first does not wait.
+    assert await codes(node, GOOD * (MAX_PIPELINE + 1)) == [None] * (MAX_PIPELINE + 1)
+    assert await codes(node, GOOD * (MAX_PIPELINE + 50)) == [None] * (MAX_PIPELINE + 1)
 
 
 async def test_whole_requests_are_answered_before_the_garbage_behind_them_ends_the_connection(node: Node) -> None:
@@ -149,4 +221,18 @@ async def test_a_body_may_take_its_time_while_it_comes() -> None:
             writer.write(bytes([byte]))
             await asyncio.sleep(0.04)
         assert b" 400 " in await asyncio.wait_for(reader.readline(), GUARD)
+        writer.close()
+
+
+async def test_a_body_may_not_take_its_time_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BODY_SILENCES", 0.02)
+    async with running(HttpSettings(port=0, max_body=LIMIT, silence=GUARD)) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
+        writer.write(POST + b"Content-Length: 90000\r\n\r\n")
+        answering = asyncio.ensure_future(reader.readline())
+        async with asyncio.timeout(GUARD):
+            while not answering.done():
+                writer.write(b"x")
+                await asyncio.sleep(0.01)
+        assert b" 408 " in answering.result()
         writer.close()

@@ -22,8 +22,12 @@ KIB, MIB = 1024, 1024 * 1024
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("connections", f"{door.HttpSettings().connections:,}"),
-        ("path and headers", f"{connection.MAX_HEAD // KIB} KiB"),
+        ("connections, TLS handshakes counted", f"{door.HttpSettings().connections:,}"),
+        ("a TLS handshake", f"{door.HttpSettings().handshake:g} s"),
+        ("path and headers", f"{connection.MAX_HEAD // KIB} KiB, and {connection.MAX_HEADERS} headers"),
+        ("a body in all", f"{connection.BODY_SILENCES} times that"),
+        ("what is around the chunks of a body, and behind it", f"{connection.MAX_FRAMING // KIB} KiB, and "),
+        ("requests behind each other on a connection", f"{connection.MAX_PIPELINE} at most"),
         ("a head that comes in", f"{door.HttpSettings().silence:g} s"),
         ("an answer that is not read", f"{connection.LEAST_TAKEN // KIB} KiB in {door.HttpSettings().silence:g} s"),
         ("a page of jobs", f"{MAX_PAGE_BYTES // MIB} MiB"),

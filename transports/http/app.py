@@ -95,7 +95,7 @@ class App:
         await self._send(reply, request, send)
 
     async def _answer(self, request: Request) -> Reply:
-        request.check_host()
+        request.check()
         path = request.path
         methods = self._at.get(path) or self._of_one_job(path, request)
         if methods is None:

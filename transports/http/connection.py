@@ -20,11 +20,38 @@ from transports.http.asgi import Receive, Reply, Scope, Send
 from transports.http.refusals import full, head_too_large, malformed, too_slow
 
 MAX_HEAD = 64 * 1024
+MAX_HEADERS = 100
+MAX_PIPELINE = 100
+# How many silences a body may take in all.
+BODY_SILENCES = 10
+# What is around the chunks of a body: so much, and a little with each byte, as chunks may be of one byte.
+MAX_FRAMING = MAX_HEAD
+_FRAMING_OF_BYTE = 8
+_TOO_LONG = head_too_large(f"has over {MAX_HEAD} bytes")
 _OF_BODY = frozenset({b"content-length", b"transfer-encoding"})
 # How long a refused connection is still read from, so that its sender gets to read the refusal.
 _LINGER_SECONDS = 1.0
 # Who takes less of an answer than this in a whole silence does not read it.
 LEAST_TAKEN = 4 * 1024
+
+
+class _Coming:
+    """A body that comes in pieces: how much of it has come, with how much around it, and until when it may."""
+
+    __slots__ = ("cycle", "framing", "size", "until")
+
+    def __init__(self, cycle: RequestResponseCycle, until: float) -> None:
+        self.cycle = cycle
+        self.until = until
+        self.size = self.framing = 0
+
+
+class _Objection(Exception):
+    """Expected: stops the parser at a head that cannot become a request."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
 
 
 class Connection(HttpToolsProtocol):
@@ -43,6 +70,7 @@ class Connection(HttpToolsProtocol):
         self._unread = 0
         self._reader: asyncio.TimerHandle | None = None
         self._head = 0
+        self._coming: _Coming | None = None
         self._ending = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -98,31 +126,36 @@ class Connection(HttpToolsProtocol):
         if self._ending:
             return
         self._unset_keepalive_if_required()
+        before: RequestResponseCycle | None = self.cycle
+        had = len(before.body) if before is not None else 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # We speak nothing else: the request is answered as it is, and what follows its head is not HTTP.
             self._ending = True
             self.cycle.keep_alive = False
-            if any(name in _OF_BODY for name, _ in self.headers):
+            if any(name in _OF_BODY for name, _ in self.scope["headers"]):
                 self.cycle.more_body = True
                 self._refuse(malformed("a body behind an Upgrade is not read; send the request without Upgrade"))
                 return
-        except httptools.HttpParserError:
-            # The parser of addresses gives up at this length.
-            too_long = len(getattr(self, "url", b"")) >= MAX_HEAD
-            self._refuse(head_too_large(MAX_HEAD) if too_long else malformed())
+        except httptools.HttpParserError as error:
+            self._refuse(self._objection(error))
             return
         cycle: RequestResponseCycle | None = self.cycle
         if len(data) + self._head > MAX_HEAD and self._has_large_head():
             self.cycle.more_body = True
-            self._refuse(head_too_large(MAX_HEAD))
+            self._refuse(_TOO_LONG)
         elif cycle is not None and cycle.scope is self.scope and not (cycle.more_body or cycle.response_complete):
             # Most pieces are whole requests.
             self._head = 0
             self._unwatch()
         elif not self.transport.is_closing():
-            self._await_more(len(data))
+            if cycle is not None and cycle.scope is self.scope and cycle.more_body:
+                size = len(cycle.body) - (had if cycle is before else 0)
+                # In a piece with a head, what is around the body is bounded as that is.
+                self._await_body(cycle, size, len(data) - size if cycle is before else 0)
+            else:
+                self._await_head(len(data))
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes, whatever is under way
         """The client sends no more, and may still read: whole requests get their answers, and then it ends."""
@@ -135,26 +168,54 @@ class Connection(HttpToolsProtocol):
             self._refuse(malformed())
         return True
 
+    def on_headers_complete(self) -> None:
+        """A head is whole: make a request of it, if it can be one."""
+        if len(self.headers) > MAX_HEADERS:
+            raise _Objection(head_too_large(f"has over {MAX_HEADERS} headers"))
+        if len(self.pipeline) >= MAX_PIPELINE:
+            raise _Objection(malformed(f"over {MAX_PIPELINE} requests came behind each other; wait for answers"))
+        super().on_headers_complete()
+        # What the parser finds behind a body are no headers.
+        self.headers = []
+
+    def _objection(self, error: httptools.HttpParserError) -> Reply:
+        if isinstance(error.__context__, _Objection):
+            return error.__context__.reply
+        # The parser of addresses gives up at this length.
+        return _TOO_LONG if len(getattr(self, "url", b"")) >= MAX_HEAD else malformed()
+
     def _has_large_head(self) -> bool:
         """Whether the head of the last request is whole, and too large; asked where so much came that it can be."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.response_started:
             return False
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD
+        headers = cycle.scope["headers"]
+        return len(self.url) + sum(len(name) + len(value) for name, value in headers) > MAX_HEAD
 
-    def _await_more(self, size: int) -> None:
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and cycle.scope is self.scope and cycle.more_body:
-            self._head = 0
-            self._unwatch()
+    def _await_body(self, cycle: RequestResponseCycle, size: int, framing: int) -> None:
+        self._head = 0
+        now = self.loop.time()
+        coming = self._coming
+        if coming is None or coming.cycle is not cycle:
+            coming = self._coming = _Coming(cycle, now + BODY_SILENCES * self._silence)
+        coming.size += size
+        coming.framing += framing
+        if coming.framing > MAX_FRAMING + _FRAMING_OF_BYTE * coming.size:
+            self._refuse(malformed("the chunks and trailers of the body are larger than the body"))
+        elif now > coming.until:
+            self._refuse(too_slow(f"its body was not there within {BODY_SILENCES * self._silence:g} s"))
         else:
-            if not self._head:
-                self._unwatch()
-            self._head += size
-            if self._head > MAX_HEAD:
-                self._refuse(head_too_large(MAX_HEAD))
-                return
-        self._watch()
+            self._unwatch()
+            self._watch()
+
+    def _await_head(self, size: int) -> None:
+        if not self._head:
+            self._unwatch()
+        self._head += size
+        if self._head > MAX_HEAD:
+            self._refuse(_TOO_LONG)
+        else:
+            self._watch()
 
     def _watch(self) -> None:
         if self._timer is None:
@@ -174,7 +235,7 @@ class Connection(HttpToolsProtocol):
             # It is us who do not read on.
             self._watch()
         elif (cycle is not None and cycle.more_body) if has_head else begun is not None:
-            self._refuse(too_slow(self._silence))
+            self._refuse(too_slow(f"nothing more of it came within {self._silence:g} s"))
         else:
             self.transport.close()
 

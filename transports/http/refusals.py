@@ -57,7 +57,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "INBOX_FULL": (ResourceExhausted, "too many events wait for the job"),
     "HISTORY_BACKLOG": (ResourceExhausted, "too much history waits for the database of history"),
     "QUOTA_EXCEEDED": (ResourceExhausted, "as many jobs were created as may be in this month"),
-    "HEAD_TOO_LARGE": (431, "the path and headers are over 64 KiB; the connection is closed"),
+    "HEAD_TOO_LARGE": (431, "the path and headers are over 64 KiB, or over 100 headers; the connection is closed"),
     "INTERNAL": (500, "a fault of the node; the cause is in its log"),
     "STORE_UNAVAILABLE": (Unavailable, "the store is away; what was asked may be repeated"),
     "HISTORY_UNAVAILABLE": (Unavailable, "what was asked for is in the database of history, which is away"),
@@ -118,14 +118,14 @@ def malformed(message: str = "what came is not HTTP/1.1; the connection is close
     return _of_http("MALFORMED_REQUEST", message)
 
 
-def head_too_large(limit: int) -> Reply:
-    """Return the answer to a request whose path and headers have more bytes than the limit."""
-    return _of_http("HEAD_TOO_LARGE", f"the path and headers have over {limit} bytes; send less")
+def head_too_large(what: str) -> Reply:
+    """Return the answer to a request whose path and headers are over a limit, such as `has over 100 headers`."""
+    return _of_http("HEAD_TOO_LARGE", f"the head of the request {what}; send less")
 
 
-def too_slow(seconds: float) -> Reply:
-    """Return the answer to a request that did not come in within the time."""
-    return _of_http("REQUEST_TIMEOUT", f"nothing more of the request came within {seconds:g} s; send it again")
+def too_slow(what: str) -> Reply:
+    """Return the answer to a request that did not come in within the time; `what` says what of it."""
+    return _of_http("REQUEST_TIMEOUT", f"the request came in too slowly: {what}; send it again")
 
 
 def full(most: int) -> Reply:

@@ -31,6 +31,7 @@ class Request:
 
     __slots__ = (
         "_authorizations",
+        "_coding",
         "_hosts",
         "_keys",
         "_length",
@@ -58,7 +59,7 @@ class Request:
         self._max_body = max_body
         self._tokens: list[bytes] = []
         self._keys: list[bytes] = []
-        self._traceparent = self._tracestate = b""
+        self._traceparent = self._tracestate = self._coding = b""
         self._hosts = self._authorizations = self._length = 0
         for name, value in scope["headers"]:
             if name == b"host":
@@ -70,6 +71,7 @@ class Request:
                 self.unread = self._length > 0
             elif name == b"transfer-encoding":
                 self.unread = True
+                self._coding = value
             elif name == b"idempotency-key":
                 self._keys.append(value)
             elif name == b"traceparent":
@@ -82,10 +84,19 @@ class Request:
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path}>"
 
-    def check_host(self) -> None:
-        """Raise InvalidArgument unless there is exactly one Host header; HTTP/1.0 has none."""
-        if self._hosts != 1 and self._version == "1.1":
+    def check(self) -> None:
+        """Check what the parser lets pass, and another server on the way may read otherwise.
+
+        Raises:
+            InvalidArgument: its version is not 1.1 or 1.0; there is not exactly one Host header (1.0 may have none); or
+                its body is encoded otherwise than in chunks, or at all in 1.0.
+        """
+        if self._version not in ("1.1", "1.0"):
+            raise InvalidArgument(f"this is HTTP/1.1, and not {self._version}")
+        if self._hosts != 1 and (self._hosts or self._version == "1.1"):
             raise InvalidArgument(f"a request needs exactly one Host header, and this one has {self._hosts}")
+        if self._coding and (self._version == "1.0" or self._coding.lower() != b"chunked"):
+            raise InvalidArgument("a body comes with its length, or in chunks (HTTP/1.1) and not encoded otherwise")
 
     def token(self) -> str | None:
         """Return the client's token as presented, None when there is none.
