@@ -223,6 +223,15 @@ class Workers:
         """A worker takes no more tasks and will leave when it has ended those that it holds."""
         self._fleet.leaving(member.session)
 
+    def rotate(self, member: Member, time_left: int) -> None:
+        """A stream has become old: its worker gets no more tasks on it, and is asked to open another.
+
+        Arguments:
+            time_left: how many milliseconds it may take.
+        """
+        self._fleet.leaving(member.session)
+        member.session.connection.go_away("ROTATE", "this stream has become old; open another", time_left)
+
     async def leave(self, member: Member) -> None:
         """A session has ended, however; its leases wait for a resume until their own deadline."""
         session = member.session

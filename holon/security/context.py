@@ -27,7 +27,7 @@ def server_context(chain: bytes, key: bytes, authorities: bytes | None) -> ssl.S
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
-    # A session that is taken up again is one whose certificates nobody looks at.
+    # Without tickets, a session can be taken up again only while this context serves, and so its authorities.
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     with _in_memory(chain + b"\n" + key) as path:

@@ -325,15 +325,14 @@ async def a_node(
         engine.blueprints.register_all(blueprints())
         drains: list[tuple[float | None, str]] = []
         overview = Overview(engine, door.node_id, "1.2.3", lambda grace, reason: drains.append((grace, reason)))
+        plain = DoorSettings(bounds=door.bounds)
         running = asyncio.create_task(engine.run())
         try:
             # The doors close before the callers do: how streams end then is seen from both sides.
             async with (
                 AsyncExitStack() as callers,
                 WorkerDoor(engine.workers, door, tls, gate, clock) as workers,
-                ClientDoor(
-                    engine.jobs, engine.watching, overview, DoorSettings(), tls, TokenGate(CLIENT_TOKEN)
-                ) as clients,
+                ClientDoor(engine.jobs, engine.watching, overview, plain, tls, TokenGate(CLIENT_TOKEN)) as clients,
             ):
                 target = f"localhost:{clients.port}"
                 channel = grpc.aio.secure_channel(target, trust()) if secure else grpc.aio.insecure_channel(target)

@@ -11,12 +11,15 @@ from holon.engine import contracts, schema_work, watching, workers
 from holon.ports import MAX_PAGE_BYTES, StoreSettings
 from holon.storage.sqlite import lane, storage
 from holon.wire import stream
-from transports.grpc import clerk, hello, incoming, job_service
+from transports.grpc import clerk, client_door, hello, incoming, job_service, worker_door
+from transports.grpc.settings import WorkerDoorSettings
 from transports.http import connection, door
 
 PAGE = (Path(__file__).parents[2] / "docs/robustness.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ")]
 KIB, MIB = 1024, 1024 * 1024
+STREAM = WorkerDoorSettings()
+BOUNDS = STREAM.bounds
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,18 @@ KIB, MIB = 1024, 1024 * 1024
         ("requests behind each other on a connection", f"{connection.MAX_PIPELINE} at most"),
         ("a head that comes in", f"{door.HttpSettings().silence:g} s"),
         ("an answer that is not read", f"{connection.LEAST_TAKEN // KIB} KiB in {door.HttpSettings().silence:g} s"),
+        ("metadata", f"{BOUNDS.metadata_bytes // KIB} KiB"),
+        ("connections, handshakes counted", f"{BOUNDS.connections:,} of each door"),
+        ("a handshake", f"{BOUNDS.handshake:g} s"),
+        ("a connection without calls", f"{BOUNDS.idle:g} s"),
+        ("a peer that acknowledges nothing", f"{BOUNDS.ping + BOUNDS.pong:g} s"),
+        ("a connection's age", f"{BOUNDS.age / 3600:g} h"),
+        ("calls after that", f"{BOUNDS.age_grace / 3600:g} h"),
+        ("calls of one connection", f"{client_door.MAX_STREAMS}; of a worker's, {worker_door.MAX_STREAMS}"),
+        (
+            "its age",
+            f"{STREAM.rotation * 0.9 / 60:.0f} to {STREAM.rotation / 60:g} min, and {STREAM.moving / 60:g} min",
+        ),
         ("a page of jobs", f"{MAX_PAGE_BYTES // MIB} MiB"),
         ("a batch of jobs", f"{job_service.MAX_BATCH}"),
         ("watchers of jobs", f"{watching.MAX_WATCHERS:,}"),

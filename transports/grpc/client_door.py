@@ -20,7 +20,7 @@ from transports.grpc.settings import DoorSettings
 from transports.grpc.tokens import TokenCheck
 
 TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
-_STREAMS_PER_CONNECTION = 100
+MAX_STREAMS = 100
 
 
 class ClientDoor:
@@ -52,7 +52,7 @@ class ClientDoor:
             [TokenCheck(gate, TOKEN_KEY), *interceptors],
             tls,
             client_certificates=False,
-            max_streams=_STREAMS_PER_CONNECTION,
+            max_streams=MAX_STREAMS,
         )
 
     def __repr__(self) -> str:

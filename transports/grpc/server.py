@@ -23,6 +23,7 @@ FAREWELL_S = 1.0
 
 def options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], ...]:
     """Return what grpc is told of a door; `max_streams` is of one connection."""
+    bounds = settings.bounds
     return (
         ("grpc.so_reuseport", int(settings.reuse_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -31,14 +32,16 @@ def options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], 
         ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.max_concurrent_streams", max_streams),
         # Between the two, calls would fail at random.
-        ("grpc.max_metadata_size", 16 * 1024),
-        ("grpc.absolute_max_metadata_size", 16 * 1024),
-        ("grpc.server_handshake_timeout_ms", 5_000),
-        ("grpc.max_allowed_incoming_connections", 10_000),
-        ("grpc.max_connection_idle_ms", 300_000),
+        ("grpc.max_metadata_size", bounds.metadata_bytes),
+        ("grpc.absolute_max_metadata_size", bounds.metadata_bytes),
+        ("grpc.server_handshake_timeout_ms", _ms(bounds.handshake)),
+        ("grpc.max_allowed_incoming_connections", bounds.connections),
+        ("grpc.max_connection_idle_ms", _ms(bounds.idle)),
+        ("grpc.max_connection_age_ms", _ms(bounds.age)),
+        ("grpc.max_connection_age_grace_ms", _ms(bounds.age_grace)),
         # A peer that stands still while something is written to it is found by this alone.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", _ms(bounds.ping)),
+        ("grpc.keepalive_timeout_ms", _ms(bounds.pong)),
         # Clients that ping behind a proxy are welcome: without this they are cut off for it.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -47,6 +50,10 @@ def options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], 
         # a window that does not grow, which tells on far lines only: 18 MiB/s at 50 ms there and back.
         ("grpc.http2.bdp_probe", 0),
     )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 class Server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -180,7 +181,7 @@ class Session:
         reading = self._start(self._read(incoming), "reader")
         writing = self._start(writer.run(), "writer")
         working = self._start(clerk.run(), "clerk")
-        watching = self._start(self._watch(), "watch")
+        watching = self._start(self._watch(member), "watch")
         try:
             ending = await self._ending
             reading.cancel()
@@ -213,9 +214,17 @@ class Session:
             self._metrics.received.add()
             incoming.take(raw)
 
-    async def _watch(self) -> None:
-        """Raise once the worker has been silent, or has not read, for too long, or its certificate has ended."""
+    async def _watch(self, member: Member) -> None:
+        """Send the worker to another stream when this one has become old.
+
+        Raises:
+            HolonError: the worker has been silent, has not read, or has not moved for too long, or its certificate has
+                ended.
+        """
         silence = self._settings.silence
+        # Spread, for a fleet may have connected at once.
+        old = self._loop.time() + self._settings.rotation * random.uniform(0.9, 1)  # noqa: S311
+        moving = False
         while True:
             began = self._loop.time()
             left = self._time_left()
@@ -226,7 +235,12 @@ class Session:
                 raise Unavailable(f"nothing was heard for {silence:g} s", code="SILENT", retry_after=1.0)
             if self._writing + silence <= began:
                 raise ResourceExhausted(f"the worker has read nothing for {silence:g} s", code="STREAM_FULL")
-            wait = min(left, silent_in)
+            if old <= began:
+                if moving:
+                    raise Unavailable("this stream has become old; open another", code="STREAM_OLD", retry_after=1.0)
+                moving, old = True, began + self._settings.moving
+                self._workers.rotate(member, round(self._settings.moving * 1000))
+            wait = min(left, silent_in, old - began)
             await asyncio.sleep(wait)
             if self._loop.time() - began - wait > _LATE_S:
                 forgiven = self._loop.time() - silence + _LATE_S

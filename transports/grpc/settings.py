@@ -8,6 +8,31 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a door bears of its connections, whoever they are of. Times are seconds.
+
+    Attributes:
+        connections: how many there may be, handshakes counted.
+        handshake: how long one may take to shake hands.
+        metadata_bytes: the most metadata of a call.
+        idle: how long a connection without a call is kept.
+        ping: how long a connection may be silent before it is pinged, while there are calls.
+        pong: how long a ping may go unanswered.
+        age: how long a connection takes new calls, give or take a tenth.
+        age_grace: how long after that its calls may go on. Nothing else ends a call whose peer takes in nothing.
+    """
+
+    connections: int = 10_000
+    handshake: float = 5.0
+    metadata_bytes: int = 16 * 1024
+    idle: float = 300.0
+    ping: float = 30.0
+    pong: float = 10.0
+    age: float = 3_600.0
+    age_grace: float = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
 class DoorSettings:
     """Where a door listens, and the largest message that it reads.
 
@@ -15,6 +40,7 @@ class DoorSettings:
         port: 0 takes any free one.
         reuse_port: whether other processes may listen there too; otherwise a port in use is an error.
         reflection: whether callers may ask what is served there.
+        bounds: what it bears of its connections.
     """
 
     host: str = "127.0.0.1"
@@ -22,6 +48,7 @@ class DoorSettings:
     reuse_port: bool = False
     reflection: bool = False
     max_message_bytes: int = 4 * MIB
+    bounds: Bounds = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +61,9 @@ class WorkerDoorSettings(DoorSettings):
         silence: how long a stream may bring nothing before it ends.
         lease: how long a task is a worker's without a heartbeat.
         offer: how long an offer may wait for its answer.
+        rotation: how old a stream becomes, or up to a tenth less, before its worker is asked to open another: young
+            enough that it has moved before its connection, at the end of its age and grace, is cut.
+        moving: how long the worker may take for that.
         max_payload_bytes: the largest result.
     """
 
@@ -44,4 +74,6 @@ class WorkerDoorSettings(DoorSettings):
     silence: float = 25.0
     lease: float = 30.0
     offer: float = 5.0
+    rotation: float = 2_700.0
+    moving: float = 120.0
     max_payload_bytes: int = MIB

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SERVICE = "holon.rxon.v1.WorkerService"
 TOKEN_KEY = "x-worker-token"  # noqa: S105  a name, not a token
 # A session, the one that replaces it, and a health check or two.
-_STREAMS_PER_CONNECTION = 8
+MAX_STREAMS = 8
 
 
 class WorkerDoor:
@@ -63,7 +63,7 @@ class WorkerDoor:
             [] if self._secure else [TokenCheck(gate, TOKEN_KEY)],
             tls,
             client_certificates=True,
-            max_streams=_STREAMS_PER_CONNECTION,
+            max_streams=MAX_STREAMS,
         )
 
     def __repr__(self) -> str:

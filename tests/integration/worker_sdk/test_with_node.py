@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 
 import orjson
@@ -79,3 +80,20 @@ async def test_the_newer_of_two_processes_has_the_id() -> None:
                 with pytest.raises(Replaced):
                     await asyncio.wait_for(task, GUARD)
                 assert (await node.ended(await node.create(n=1))).status == "finished"
+
+
+async def test_a_worker_whose_streams_become_old_goes_on_over_others_and_loses_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with a_node(rotation=0.1, moving=GUARD) as node, worker_of(node):
+        jobs: list[str] = []
+        # Five streams at least.
+        while caplog.text.count("has opened") < 5:
+            jobs.append(await node.create(n=len(jobs)))
+            await asyncio.sleep(0.005)
+        ended = [await node.ended(job_id) for job_id in jobs]
+        assert {job.status for job in ended} == {"finished"}
+        assert all(orjson.loads(job.result.data)["double"] == 2 * n for n, job in enumerate(ended))
+    assert "STREAM_OLD" not in caplog.text
+    assert "LOST" not in caplog.text
