@@ -18,7 +18,7 @@ from holon.security.certificates import KeyPair, open_authority
 from tests.integration.grpc_node import ENDED, GUARD, SESSION, Node, Wire, a_node, hello
 from tests.integration.tls_site import Site, only, serial_of
 
-HEALTH = "/grpc.health.v1.Health/Check"
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
 
 @pytest.fixture
@@ -33,15 +33,15 @@ async def node(site: Site) -> AsyncIterator[Node]:
         yield it
 
 
-async def shown_by(port: int, context: ssl.SSLContext) -> asyncio.StreamWriter:
+async def shown_by(port: int, context: ssl.SSLContext, address: str = "127.0.0.1") -> asyncio.StreamWriter:
     context.set_alpn_protocols(["h2"])
     async with asyncio.timeout(GUARD):
-        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+        _, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname="localhost")
     return writer
 
 
-async def serial_at(port: int, context: ssl.SSLContext) -> str:
-    writer = await shown_by(port, context)
+async def serial_at(port: int, context: ssl.SSLContext, address: str = "127.0.0.1") -> str:
+    writer = await shown_by(port, context, address)
     try:
         return serial_of(writer)
     finally:
@@ -84,6 +84,14 @@ async def test_both_doors_show_the_new_certificate_and_streams_go_on(node: Node,
         await stream.close()
 
 
+async def test_every_address_of_a_name_shows_the_new_certificate(site: Site) -> None:
+    async with a_node(tls=site.files, host="localhost") as node:
+        for _ in range(2):
+            for *_, (address, *_) in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM):
+                assert await serial_at(node.workers.port, site.trust(site.worker()), address) == site.serial
+            await site.renewed()
+
+
 async def test_an_authority_that_is_taken_away_opens_nothing_more(node: Node, site: Site, tmp_path: Path) -> None:
     other = open_authority(tmp_path / "other")
     own, new = site.worker("w1"), site.worker("w2", other)
@@ -99,27 +107,55 @@ async def test_an_authority_that_is_taken_away_opens_nothing_more(node: Node, si
             await worker(channel)
 
 
-async def test_no_session_of_tls_is_taken_up_again(node: Node, site: Site) -> None:
-    """It would be one whose certificate nobody has looked at."""
-    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-        for port in (node.workers.port, node.clients.port):
-            context = site.trust(site.worker())
-            context.set_alpn_protocols(["h2"])
-            only(context, version)
-            assert not await asyncio.to_thread(_taken_up, port, context)
+async def test_who_takes_up_a_session_of_before_an_authority_was_taken_away_does_not_get_in(
+    node: Node, site: Site, tmp_path: Path
+) -> None:
+    before = site.files.current
+    contexts = [site.trust(site.worker()) for _ in VERSIONS]
+    sessions = []
+    for context, version in zip(contexts, VERSIONS, strict=True):
+        context.set_alpn_protocols(["h2"])
+        only(context, version)
+        sessions.append(await asyncio.to_thread(_session, node.workers.port, context, None))
+    site.ca.write_bytes(open_authority(tmp_path / "other").files.certificate.read_bytes())
+    await site.until(lambda: site.files.current is not before)
+    for context, session in zip(contexts, sessions, strict=True):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.to_thread(_session, node.workers.port, context, session)
 
 
-def _taken_up(port: int, context: ssl.SSLContext) -> bool | None:
-    session, taken_up = None, None
-    for _ in range(2):
-        with (
-            socket.create_connection(("127.0.0.1", port), GUARD) as wire,
-            context.wrap_socket(wire, server_hostname="localhost", session=session) as side,
-        ):
-            # The settings, behind which tickets would have come.
-            assert side.recv(9)
-            session, taken_up = side.session, side.session_reused
-    return taken_up
+def _session(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> ssl.SSLSession | None:
+    """Connect, with a session of before; the session of now."""
+    with (
+        socket.create_connection(("127.0.0.1", port), GUARD) as wire,
+        context.wrap_socket(wire, server_hostname="localhost", session=session) as side,
+    ):
+        # The settings of HTTP/2, behind which tickets have come.
+        if not side.recv(9):
+            raise ConnectionResetError
+        return side.session
+
+
+async def test_grpc_gets_another_configuration_only_when_there_is_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who shakes hands by the thousand brings the process down: the old one goes while another thread uses it."""
+    made = 0
+    make = grpc.ssl_server_certificate_configuration
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        nonlocal made
+        made += 1
+        return make(*arguments, **more)
+
+    monkeypatch.setattr(grpc, "ssl_server_certificate_configuration", counted)
+    async with a_node(tls=site.files) as node:
+        for changes in range(3):
+            for port in (node.workers.port, node.clients.port):
+                shown = await asyncio.gather(*(serial_at(port, site.trust(site.worker())) for _ in range(5)))
+                assert set(shown) == {site.serial}
+            assert made == 2 * (changes + 1)
+            await site.renewed()
 
 
 async def test_what_is_offered_is_tls_1_2_and_1_3_with_authenticated_encryption_alone(node: Node, site: Site) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 import grpc.aio
@@ -139,14 +139,25 @@ class Server:
             ) from error
 
     def _credentials(self, tls: TlsFiles) -> grpc.ServerCredentials:
-        def newest() -> grpc.ServerCertificateConfiguration:
-            # Called by gRPC's threads at each handshake. Each gets a configuration of its own: with one that was there
-            # before, a client could take up an old session, and nobody would look at its certificate.
-            files = tls.current
-            authorities = files.authorities if self._client_certificates else None
-            return grpc.ssl_server_certificate_configuration([(files.key, files.chain)], root_certificates=authorities)
+        shown = tls.current
 
-        return grpc.dynamic_ssl_server_credentials(newest(), newest, self._client_certificates)
+        def configuration() -> grpc.ServerCertificateConfiguration:
+            authorities = shown.authorities if self._client_certificates else None
+            return grpc.ssl_server_certificate_configuration([(shown.key, shown.chain)], root_certificates=authorities)
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            # gRPC's threads ask this at each handshake, one at a time; None is no change, and must be the rule: gRPC
+            # drops the configuration of before without regard for a handshake that another thread begins with it. With
+            # another one each time, whoever opens many connections brings the process down.
+            nonlocal shown
+            newest = tls.current
+            if newest is shown:
+                return None
+            shown = newest
+            return configuration()
+
+        fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", changed)
+        return grpc.dynamic_ssl_server_credentials(configuration(), fetch, self._client_certificates)
 
 
 def _reflect(server: grpc.aio.Server, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
