@@ -88,7 +88,7 @@ async def test_every_address_of_a_name_shows_the_new_certificate(site: Site) -> 
     async with a_node(tls=site.files, host="localhost") as node:
         for _ in range(2):
             for *_, (address, *_) in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM):
-                assert await serial_at(node.workers.port, site.trust(site.worker()), address) == site.serial
+                assert await serial_at(node.workers.port, site.trust(site.worker()), str(address)) == site.serial
             await site.renewed()
 
 
