@@ -169,6 +169,15 @@ class Settings:
     TASK_LEASE_SECONDS: float = _seconds(30, "How long a worker keeps a task after its last heartbeat")
     TASK_OFFER_SECONDS: float = _seconds(5, "How long an offered task waits for its worker's answer")
 
+    RATE_LIMITING_ENABLED: bool = _setting(False, "Count the calls of each client and worker, and refuse those over")
+    RATE_LIMIT_LIMIT: int = _setting(
+        100, "How many calls of a client, or messages of a worker, a period takes", minimum=1, maximum=10**9
+    )
+    RATE_LIMIT_HEARTBEAT_LIMIT: int = _setting(
+        120, "How many heartbeats of a worker a period takes", minimum=1, maximum=10**9
+    )
+    RATE_LIMIT_PERIOD: float = _seconds(60, "How long such a period is", minimum=1, maximum=DAY_SECONDS)
+
     STATE_MAX_BYTES: int = _bytes(MIB, "Largest state of one job", maximum=64 * MIB)
     INLINE_PAYLOAD_MAX_BYTES: int = _bytes(MIB, "Largest params or result inside a message", maximum=64 * MIB)
     GRPC_MESSAGE_MAX_BYTES: int = _bytes(4 * MIB, "Largest message on a gRPC door", maximum=256 * MIB)

@@ -18,6 +18,7 @@ from holon.engine.jobs import Jobs
 from holon.engine.mover import Mover
 from holon.engine.needs import Needs
 from holon.engine.planning import Planner
+from holon.engine.rates import RateLimits, Rates
 from holon.engine.records import Records
 from holon.engine.results import Results
 from holon.engine.retention import Retention
@@ -33,7 +34,7 @@ from holon.telemetry.events import Telemetry
 
 @value
 class EngineSettings:
-    """What bounds the engine. Times are milliseconds, sizes bytes."""
+    """What bounds the engine. Times are milliseconds, sizes bytes. Without `rates` no calls are counted."""
 
     concurrent_jobs: int = 100
     max_transitions: int = 1_000
@@ -45,6 +46,7 @@ class EngineSettings:
     job_retention: int = 7 * 86_400_000
     history_retention: int = 90 * 86_400_000
     watch_idle: int = 20_000
+    rates: Rates | None = None
 
 
 class Engine:
@@ -83,6 +85,7 @@ class Engine:
         self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts, telemetry, self.fleet)
         self.records = Records(store, history)
         self.mover = Mover(store, history) if history is not None else None
+        self.rates = RateLimits(store, settings.rates) if settings.rates is not None else None
         self.jobs = Jobs(
             store,
             self.slots,
@@ -127,6 +130,8 @@ class Engine:
                 loops.create_task(retention.run(), name=name)
             if self.mover is not None:
                 loops.create_task(self.mover.run(), name="mover")
+            if self.rates is not None:
+                loops.create_task(self.rates.run(), name="rates")
 
     async def drain(self) -> None:
         """Take no new job; wait until those that run have committed, and no worker holds a task."""

@@ -39,6 +39,8 @@ class Measuring:
             parts.append(store.metrics)
         if engine.mover is not None:
             parts.append(engine.mover.metrics)
+        if engine.rates is not None:
+            parts.append(engine.rates.metrics)
         shown = self._shown = Exposition(*parts)
         for blueprint in engine.blueprints:
             engine.metrics.known(blueprint.name)

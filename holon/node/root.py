@@ -214,7 +214,7 @@ class Node:
         workers = TokenGate(config.GLOBAL_WORKER_TOKEN, header="X-Worker-Token", setting="GLOBAL_WORKER_TOKEN")
         clients = TokenGate(config.CLIENT_TOKEN)
         worker = await doors.enter_async_context(
-            WorkerDoor(engine.workers, worker_door_settings(config), tls, workers, self._clock)
+            WorkerDoor(engine.workers, worker_door_settings(config), tls, workers, self._clock, engine.rates)
         )
         client = await doors.enter_async_context(
             ClientDoor(
@@ -225,6 +225,7 @@ class Node:
                 tls,
                 clients,
                 tracing.interceptors(),
+                engine.rates,
             )
         )
         measuring = Measuring(engine, store, worker, lag)
@@ -233,7 +234,14 @@ class Node:
             measuring.show_tls(tls, ("worker", "client", "http") if secure else ("worker", "client"))
         http = await doors.enter_async_context(
             HttpDoor(
-                engine.jobs, engine.blueprints, http_settings(config), clients, measuring.text, secure, self._clock
+                engine.jobs,
+                engine.blueprints,
+                http_settings(config),
+                clients,
+                measuring.text,
+                secure,
+                self._clock,
+                engine.rates,
             )
         )
         return http, worker, client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import holon
 from holon.config import Config
 from holon.engine.core import EngineSettings
+from holon.engine.rates import Rates
 from holon.ports import StoreSettings
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.http.door import HttpSettings
@@ -38,7 +39,12 @@ def engine_settings(config: Config) -> EngineSettings:
         max_payload=config.INLINE_PAYLOAD_MAX_BYTES,
         job_retention=_ms(config.JOB_RETENTION),
         history_retention=_ms(config.HISTORY_RETENTION),
+        rates=_rates(config) if config.RATE_LIMITING_ENABLED else None,
     )
+
+
+def _rates(config: Config) -> Rates:
+    return Rates(config.RATE_LIMIT_LIMIT, config.RATE_LIMIT_HEARTBEAT_LIMIT, _ms(config.RATE_LIMIT_PERIOD))
 
 
 def worker_door_settings(config: Config) -> WorkerDoorSettings:

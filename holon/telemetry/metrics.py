@@ -90,6 +90,18 @@ class StreamMetrics:
         self.refusals = Counter("holon_stream_refusals", "Messages of workers that were refused, and why.", "reason")
 
 
+class RateMetrics:
+    """What is counted where calls are."""
+
+    def __init__(self) -> None:
+        self.blocked = Counter(
+            "orchestrator_ratelimit_blocked", "Calls over the limit of their caller.", "identifier", "path"
+        )
+        self.uncounted = Counter(
+            "holon_ratelimit_uncounted", "Calls that went on uncounted: the store was away.", "identifier", "path"
+        )
+
+
 class ReloadMetrics:
     """What is counted where files are read again."""
 

@@ -8,7 +8,8 @@ import pytest
 
 from holon.config.settings import table
 from holon.engine import contracts, schema_work, watching, workers
-from holon.ports import MAX_PAGE_BYTES, StoreSettings
+from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
+from holon.storage import windows
 from holon.storage.sqlite import lane, storage
 from holon.wire import stream
 from transports.grpc import clerk, client_door, hello, incoming, job_service, worker_door
@@ -64,6 +65,9 @@ BOUNDS = STREAM.bounds
         ("saying the first thing that is wrong", f"{contracts.MAX_TO_FIND_ONE:,} steps"),
         ("events that wait for a job", f"{StoreSettings('n').max_inbox:,}"),
         ("what branches bring together", f"{StoreSettings('n').max_fan_in_bytes // MIB} MiB"),
+        ("a document that nodes share", f"{MAX_DOCUMENT_BYTES // KIB} KiB"),
+        ("documents of one kind", f"{MAX_DOCUMENTS:,}"),
+        ("callers whose windows are counted, with SQLite and in memory", f"{windows.MAX_KEYS:,}"),
         ("calls that wait for the store", f"{lane.MAX_WAITING:,}; {storage.MAX_WAITING_TO_CREATE:,}"),
     ],
 )

@@ -10,11 +10,13 @@ import grpc.aio
 
 from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
+from holon.engine.rates import RateLimits
 from holon.engine.watching import Watching
 from holon.security.access import TokenGate
 from holon.security.tls_files import TlsFiles
 from transports.grpc.job_service import JobService
 from transports.grpc.node_service import NodeService
+from transports.grpc.rates import RateCheck
 from transports.grpc.server import Server
 from transports.grpc.settings import DoorSettings
 from transports.grpc.tokens import TokenCheck
@@ -30,6 +32,7 @@ class ClientDoor:
         tls: its certificate; clients present none.
         gate: who knows the clients' token.
         interceptors: more that see each call, once its token was found good.
+        rates: counts the calls of each client; None takes any number.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class ClientDoor:
         tls: TlsFiles | None,
         gate: TokenGate,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        rates: RateLimits | None = None,
     ) -> None:
         self._watching = watching
         self._service = JobService(jobs, watching)
@@ -49,7 +53,7 @@ class ClientDoor:
             "client door",
             settings,
             [self._service.handler(limit), NodeService(overview).handler(limit)],
-            [TokenCheck(gate, TOKEN_KEY), *interceptors],
+            [TokenCheck(gate, TOKEN_KEY), *([RateCheck(rates)] if rates is not None else []), *interceptors],
             tls,
             client_certificates=False,
             max_streams=MAX_STREAMS,

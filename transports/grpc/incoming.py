@@ -11,9 +11,10 @@ from google.protobuf.message import DecodeError
 
 from holon.clock import Clock
 from holon.domain.task import CONTRACT_VIOLATION, LIMIT_EXCEEDED, Outcome
+from holon.engine.rates import Call, RateLimits
 from holon.engine.results import Reported
 from holon.engine.workers import Member, Workers
-from holon.errors import HolonError, InvalidArgument, NotFound, TooLarge, Violation
+from holon.errors import HolonError, InvalidArgument, NotFound, ResourceExhausted, TooLarge, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import clipped
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
@@ -38,11 +39,12 @@ _NEEDS = {
 
 
 class Incoming:
-    """Reads one session's messages, after Hello, and does what they say. Nothing here waits.
+    """Reads one session's messages, after Hello, and does what they say. Nothing here waits, but to be counted.
 
     Arguments:
         end: ends the stream, with an error, after what is queued (True) or at once.
         catalog_sequence: of the catalog in Hello.
+        rates: lets messages pass as far as the worker's limit goes; None: all.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Incoming:
         clock: Clock,
         end: Callable[[HolonError, bool], None],
         catalog_sequence: int,
+        rates: RateLimits | None,
     ) -> None:
         self.drained = False
         self._workers = workers
@@ -63,6 +66,7 @@ class Incoming:
         self._clock = clock
         self._end = end
         self._catalog_sequence = catalog_sequence
+        self._rates = rates
         self._frame = 1
         self._refusals = 0
         self._kinds: dict[str, Callable[[worker_pb2.SessionRequest], None]] = {
@@ -83,17 +87,37 @@ class Incoming:
     def __repr__(self) -> str:
         return f"Incoming(frame={self._frame}, refusals={self._refusals}, drained={self.drained})"
 
-    def take(self, raw: bytes) -> None:
+    async def take(self, raw: bytes) -> None:
         """Do what a message says, or refuse it."""
         self._frame += 1
         try:
             frame = _parsed(raw)
             kind = frame.WhichOneof("message")
+            if self._rates is not None and not await self._admitted(self._rates, kind, frame):
+                return
             if kind not in self._kinds:
                 raise _unknown("message", kind, code="UNKNOWN_MESSAGE")
             self._kinds[kind](frame)
         except HolonError as error:
             self._refuse(error)
+
+    async def _admitted(self, rates: RateLimits, kind: str | None, frame: worker_pb2.SessionRequest) -> bool:
+        """Whether a message is taken; raises what is wrong with one that is over the limit.
+
+        No result is lost by that: each is to be sent again, and one that brings only results is answered by that alone.
+        Who leaves may say so at any time.
+        """
+        if kind == "drain":
+            return True
+        try:
+            call = Call.HEARTBEAT if kind == "heartbeat" else Call.FRAME
+            await rates.admit(call, self._member.session.worker_id)
+        except ResourceExhausted as error:
+            updates = frame.task_updates.updates
+            if self._again(frame, error) < len(updates) or not updates:
+                raise
+            return False
+        return True
 
     def _hello(self, _: worker_pb2.SessionRequest) -> None:
         raise InvalidArgument("Hello was said already, and opens a stream once", code="HELLO_REPEATED")
@@ -148,10 +172,7 @@ class Incoming:
                 self._refuse(error, *((update.task_id, update.lease_id) if _fit(update) else ()))
 
     def _refuse_batch(self, frame: worker_pb2.SessionRequest) -> None:
-        """None of it is done; each result in it is to be sent again, in a smaller batch.
-
-        Nobody holds as many tasks as a batch can name: of more than can be held, none is answered.
-        """
+        """None of it is done; each result in it is to be sent again, in a smaller batch."""
         updates = frame.task_updates.updates
         error = TooLarge(
             f"a batch of {len(updates)} updates and {frame.ByteSize()} bytes is over the limit of {BATCH_ITEMS} "
@@ -159,11 +180,21 @@ class Incoming:
             code="BATCH_TOO_LARGE",
             retry_after=RETRY_S,
         )
-        if len(updates) <= MAX_CREDITS:
-            for update in updates:
-                if update.HasField("result") and _fit(update):
-                    self._outgoing.later(update.task_id, update.lease_id, error)
+        self._again(frame, error)
         raise error
+
+    def _again(self, frame: worker_pb2.SessionRequest, error: HolonError) -> int:
+        """Have the results of a message sent again; how many they are.
+
+        Nobody holds as many tasks as a batch can name: of more than can be held, none is answered.
+        """
+        updates = frame.task_updates.updates
+        if len(updates) > MAX_CREDITS:
+            return 0
+        results = [update for update in updates if update.HasField("result") and _fit(update)]
+        for update in results:
+            self._outgoing.later(update.task_id, update.lease_id, error)
+        return len(results)
 
     def _accepted(self, update: worker_pb2.TaskUpdate) -> None:
         _check_held(self._workers.accepted(self._member, update.task_id, update.lease_id), update)

@@ -14,6 +14,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from holon.clock import Clock
+from holon.engine.rates import RateLimits
 from holon.engine.workers import Member, Workers
 from holon.errors import (
     FailedPrecondition,
@@ -64,6 +65,7 @@ class Session:
         context: the call's.
         identity: who presented the certificate; None where workers only claim their id.
         metrics: where sessions and their messages are counted.
+        rates: lets messages pass as far as the worker's limit goes; None: all.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Session:
         clock: Clock,
         identity: Identity | None,
         metrics: StreamMetrics,
+        rates: RateLimits | None,
     ) -> None:
         self._context = context
         self._workers = workers
@@ -81,6 +84,7 @@ class Session:
         self._clock = clock
         self._identity = identity
         self._metrics = metrics
+        self._rates = rates
         self.opened = False
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
@@ -177,7 +181,9 @@ class Session:
         self, hello: worker_pb2.Hello, member: Member, writer: StreamWriter, outgoing: Outgoing
     ) -> HolonError | None:
         clerk = Clerk(self._workers, member, outgoing)
-        incoming = Incoming(self._workers, member, clerk, outgoing, self._clock, self.end, hello.catalog.sequence)
+        incoming = Incoming(
+            self._workers, member, clerk, outgoing, self._clock, self.end, hello.catalog.sequence, self._rates
+        )
         reading = self._start(self._read(incoming), "reader")
         writing = self._start(writer.run(), "writer")
         working = self._start(clerk.run(), "clerk")
@@ -212,7 +218,7 @@ class Session:
                 return
             self._heard = self._loop.time()
             self._metrics.received.add()
-            incoming.take(raw)
+            await incoming.take(raw)
 
     async def _watch(self, member: Member) -> None:
         """Send the worker to another stream when this one has become old.

@@ -13,7 +13,7 @@ from holon.security.access import TokenGate
 from holon.wire.grpc_status import abort
 
 # Whoever looks after the process asks for its health, and has no token.
-_OPEN = "/grpc.health.v1.Health/"
+OPEN = "/grpc.health.v1.Health/"
 _BEARER = "bearer "
 
 Details = grpc.HandlerCallDetails
@@ -36,7 +36,7 @@ class TokenCheck(grpc.aio.ServerInterceptor):
         self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
     ) -> Handler:
         """Go on with the call, or put a handler in its place that refuses it without reading a byte of it."""
-        if not handler_call_details.method.startswith(_OPEN):
+        if not handler_call_details.method.startswith(OPEN):
             try:
                 self._gate.check(self._presented(handler_call_details.invocation_metadata or ()))
             except HolonError as error:

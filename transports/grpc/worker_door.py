@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from holon.clock import Clock
+from holon.engine.rates import RateLimits
 from holon.engine.workers import Workers
 from holon.errors import HolonError, Unavailable
 from holon.security.access import TokenGate
@@ -35,8 +36,9 @@ class WorkerDoor:
     """Serves workers while it is entered; `port` is where it then listens.
 
     Arguments:
-        tls: with it every worker must present a certificate, which says who it is.
-        gate: without it every worker must present this gate's token, and says itself who it is.
+    tls: with it every worker must present a certificate, which says who it is.
+    gate: without it every worker must present this gate's token, and says itself who it is.
+    rates: counts the messages of each worker; None takes any number.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class WorkerDoor:
         tls: TlsFiles | None,
         gate: TokenGate,
         clock: Clock,
+        rates: RateLimits | None = None,
     ) -> None:
         self._workers = workers
         self._settings = settings
         self._secure = tls is not None
         self._clock = clock
+        self._rates = rates
         self.metrics = StreamMetrics()
         self._sessions: set[Session] = set()
         self._none = asyncio.Event()
@@ -104,7 +108,7 @@ class WorkerDoor:
         session: Session | None = None
         try:
             identity = identity_of(context, self._clock.now_ms()) if self._secure else None
-            session = Session(context, self._workers, self._settings, self._clock, identity, self.metrics)
+            session = Session(context, self._workers, self._settings, self._clock, identity, self.metrics, self._rates)
             self._sessions.add(session)
             self._none.clear()
             await session.serve()

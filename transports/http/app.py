@@ -16,8 +16,9 @@ from typing import TypeAlias
 from holon.domain.blueprint import Blueprint
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
+from holon.engine.rates import Call, RateLimits
 from holon.errors import BlueprintError, HolonError, NotFound, Unavailable
-from holon.security.access import TokenGate
+from holon.security.access import OWNER, TokenGate
 from transports.http import operations
 from transports.http.asgi import Receive, Reply, Scope, Send
 from transports.http.operations import JOBS_PATH, OF_JOB, Operation
@@ -44,6 +45,7 @@ class App:
         max_body: the most bytes that a request's body may have.
         metrics: what is measured, as text, and its media type; None has no such route.
         docs: the node's version, for the OpenAPI document; None shows neither that nor its page.
+        rates: counts the calls of each client; None takes any number.
     Raises:
         BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
@@ -56,10 +58,12 @@ class App:
         max_body: int,
         metrics: Metrics | None = None,
         docs: str | None = None,
+        rates: RateLimits | None = None,
     ) -> None:
         routes = JobRoutes(jobs)
         self.draining = False
         self._gate = gate
+        self._rates = rates
         self._max_body = max_body
         self._date = (0, b"")
         # By path; and those of one job by what follows its id.
@@ -105,6 +109,8 @@ class App:
             return no_such_method(request.method, path, tuple(sorted(methods)))
         if not operation.public:
             self._gate.check(request.token())
+            if self._rates is not None:
+                await self._rates.admit(Call.HTTP, OWNER)
         if operation.creates and self.draining:
             raise Unavailable(
                 "this node is shutting down and takes no new jobs; send it to another, or again in a moment",

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from holon.clock import Clock, SystemClock
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
+from holon.engine.rates import RateLimits
 from holon.errors import ConfigError, Violation
 from holon.security.access import TokenGate
 from holon.security.tls_files import TlsFiles
@@ -76,6 +77,7 @@ class HttpDoor:
             None has no such route.
         tls: what it shows as HTTPS; None is HTTP.
         clock: by which clients' certificates are valid.
+        rates: counts the calls of each client; None takes any number.
     Raises:
         BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
@@ -89,6 +91,7 @@ class HttpDoor:
         metrics: Metrics | None = None,
         tls: TlsFiles | None = None,
         clock: Clock | None = None,
+        rates: RateLimits | None = None,
     ) -> None:
         self._settings = settings
         self._secured: SecuredListener | None = None
@@ -96,7 +99,7 @@ class HttpDoor:
         if tls is not None:
             self._tls = Tls(tls, clock or SystemClock(), settings.client_certificates, settings.handshake)
         docs = settings.version if settings.docs else None
-        self._app = App(jobs, blueprints, gate, settings.max_body, metrics, docs)
+        self._app = App(jobs, blueprints, gate, settings.max_body, metrics, docs, rates)
         self._state = ServerState()
         self._listeners: list[asyncio.Server] = []
         self._port = settings.port

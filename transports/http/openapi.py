@@ -109,7 +109,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 def _refusals(operation: Operation) -> dict[str, Any]:
     by_status: dict[int, list[str]] = {}
-    for code in (*_OF_ALL, *(() if operation.public else ("TOKEN_INVALID",)), *operation.refusals):
+    for code in (*_OF_ALL, *(() if operation.public else ("TOKEN_INVALID", "RATE_LIMITED")), *operation.refusals):
         by_status.setdefault(status_of(code), []).append(code)
     return {str(status): _refusal(status, codes) for status, codes in sorted(by_status.items())}
 

@@ -57,6 +57,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "INBOX_FULL": (ResourceExhausted, "too many events wait for the job"),
     "HISTORY_BACKLOG": (ResourceExhausted, "too much history waits for the database of history"),
     "QUOTA_EXCEEDED": (ResourceExhausted, "as many jobs were created as may be in this month"),
+    "RATE_LIMITED": (ResourceExhausted, "the client has made as many calls as a period takes"),
     "HEAD_TOO_LARGE": (431, "the path and headers are over 64 KiB, or over 100 headers; the connection is closed"),
     "INTERNAL": (500, "a fault of the node; the cause is in its log"),
     "STORE_UNAVAILABLE": (Unavailable, "the store is away; what was asked may be repeated"),
