@@ -265,7 +265,8 @@ async def counting(store: Hurt, limit: int = 3) -> AsyncIterator[RateLimits]:
         await asyncio.wait((running,))
 
 
-async def test_calls_of_one_moment_are_counted_together() -> None:
+async def test_calls_of_one_moment_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holon.engine.rates.PATIENCE_S", 20)
     store = Hurt()
     async with counting(store, 1_000) as limits:
         await asyncio.gather(*(limits.admit(Call.HTTP, f"client-{n % 7}") for n in range(2 * MAX_FLIGHT + 10)))
