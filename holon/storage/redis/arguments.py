@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
 from holon.domain.events import CancelRequested, InboxEvent
 from holon.domain.machine import succeeded
-from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Result, Seat, Step, StoreSettings, Touch
+from holon.domain.value import value
+from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Quota, Result, Seat, Step, StoreSettings, Touch
 from holon.storage.records import encode_event, encode_history, encode_need, encode_outcome, encode_state
 
 Argument: TypeAlias = str | bytes | int | float
@@ -110,24 +111,36 @@ def step_arguments(step: Step, limit: int, before: NewJob | None = None) -> Argu
     ]
 
 
-def quota_name(key: str, period: str) -> str:
-    """What the count of a quota in one period is kept under."""
-    return f"{len(period)}:{period}:{key}"
+@value
+class Allowance:
+    """Up to how many jobs of a quota a partition may make in all, under a generation; `last`: there is no more."""
+
+    allowed: int
+    generation: int
+    last: bool
 
 
-def new_jobs_arguments(items: Sequence[NewJob], limit: int) -> Arguments:
-    """Jobs to create; raises as `encode_state`."""
+def quota_name(quota: Quota) -> str:
+    """What the count of a quota in its period is kept under."""
+    return f"{len(quota.period)}:{quota.period}:{quota.key}"
+
+
+def _quota(quota: Quota | None, allowances: Mapping[Quota, Allowance]) -> Arguments:
+    if quota is None:
+        return [""]
+    what = allowances[quota]
+    return ["1", quota_name(quota), quota.expires_at, what.allowed, what.generation, _flag(what.last)]
+
+
+def new_jobs_arguments(items: Sequence[NewJob], limit: int, allowances: Mapping[Quota, Allowance]) -> Arguments:
+    """Jobs to create, and how many may be made of their quotas; raises as `encode_state`."""
     arguments: Arguments = [len(items)]
     for item in items:
         job = item.job
         arguments += (job.id, job.owner, job.blueprint, str(job.status))
         arguments += ("1", item.request_id) if item.request_id is not None else ("",)
         arguments.append(item.request_digest)
-        quota = item.quota
-        if quota is None:
-            arguments.append("")
-        else:
-            arguments += ("1", quota_name(quota.key, quota.period), quota.limit, quota.expires_at)
+        arguments += _quota(item.quota, allowances)
         if item.step is not None:
             arguments += ("1", *step_arguments(item.step, limit, item))
         else:

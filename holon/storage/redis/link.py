@@ -211,7 +211,11 @@ class Link:
 
     async def call_shared(self, name: str, *given: Argument) -> Any:
         """Call a script about what nodes share beside jobs; otherwise as `call`."""
-        return await self._called(self._command(name, given, SHARED_META), False)
+        return await self.call_at(SHARED_META, name, *given)
+
+    async def call_at(self, meta: str, name: str, *given: Argument) -> Any:
+        """Call a script about what is beside this key; otherwise as `call`."""
+        return await self._called(self._command(name, given, meta), False)
 
     async def _called(self, command: tuple[tuple[Any, ...], bytes], new_work: bool) -> Any:
         time, words, answer = await self._lane.submit(*command, new_work=new_work)

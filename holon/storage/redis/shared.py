@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from holon.ports import MAX_DOCUMENTS, Count, Counted, Document
+from holon.ports import MAX_DOCUMENTS, Count, Counted, Document, Quota
 from holon.storage.documents import check_document, too_many_documents
 from holon.storage.hints import Hints
 from holon.storage.redis.arguments import Argument, maybe, quota_name
@@ -65,7 +65,8 @@ class SharedCalls(ABC):
         return [Counted(bool(granted), remaining, left) for granted, remaining, left in answers]
 
     async def quota_used(self, key: str, period: str) -> int:
-        return int(await self._link.ask("HGET", f"{PREFIX}quotas", quota_name(key, period)) or 0)
+        made = await self._link.ask("HGET", f"{PREFIX}quotas", quota_name(Quota(key, 0, period, 0)))
+        return int(made.partition(b" ")[0]) if made is not None else 0
 
     async def _forget_expired(self) -> None:
         forgotten = FORGET_AT_A_TIME

@@ -45,7 +45,8 @@ from holon.storage.outbox import TAKE_BYTES, too_much_waits
 from holon.storage.records import NewerRecord, encode_need
 from holon.storage.redis import answers, arguments
 from holon.storage.redis.arguments import Argument
-from holon.storage.redis.link import PREFIX, Link
+from holon.storage.redis.link import META, PREFIX, Link
+from holon.storage.redis.quotas import Allowances, Quotas
 from holon.storage.redis.server import Server, Strictness
 from holon.storage.redis.shared import SharedCalls
 from holon.telemetry.metrics import StoreMetrics
@@ -86,6 +87,7 @@ class RedisStorage(SharedCalls):
         self._hints = Hints()
         self.metrics = StoreMetrics()
         self._open: Link | None = None
+        self._of_quotas: Quotas | None = None
         # The last stop that was told to this node: the store forgets it when it hears so.
         self._last_stop = b""
 
@@ -104,6 +106,7 @@ class RedisStorage(SharedCalls):
         """
         link = Link(self._server, self._settings, self._clock, self._strictness, self._hints, self.metrics)
         self._open = await link.__aenter__()
+        self._of_quotas = Quotas(self._open, 0, (META,))
         return self
 
     async def __aexit__(
@@ -118,6 +121,12 @@ class RedisStorage(SharedCalls):
         if self._open is None:
             raise StoreUnavailable("the store is not open")
         return self._open
+
+    @property
+    def _quotas(self) -> Quotas:
+        if self._of_quotas is None:
+            raise StoreUnavailable("the store is not open")
+        return self._of_quotas
 
     @property
     def waiting(self) -> int:
@@ -154,9 +163,13 @@ class RedisStorage(SharedCalls):
     # Steps -----------------------------------------------------------------------------------------------------
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
-        given = arguments.new_jobs_arguments(items, self._settings.max_state_bytes)
         places = arguments.seats_arguments(seats)
-        jobs, *rest = await self._link.call("create_jobs", *given, want, *places, new_work=True)
+
+        async def call(allowances: Allowances) -> Any:
+            given = arguments.new_jobs_arguments(items, self._settings.max_state_bytes, allowances)
+            return await self._link.call("create_jobs", *given, want, *places, new_work=True)
+
+        jobs, *rest = await self._quotas.create(items, call)
         if not rest:
             raise too_much_waits(jobs)
         claims, leased = rest

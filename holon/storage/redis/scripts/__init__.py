@@ -35,7 +35,7 @@ _WRITERS = (
     "watch",
 )
 # These are about what nodes share beside jobs.
-_SHARING = ("count", "forget", "put_document")
+_SHARING = ("count", "draw", "forget", "put_document", "recall")
 _READERS = ("backlog", "branches", "job", "jobs", "queued_tasks")
 
 

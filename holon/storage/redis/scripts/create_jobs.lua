@@ -7,15 +7,28 @@ local function made_by(owner, request)
     return known and job(known)
 end
 
--- Count one more job against a quota, if it is not used up.
-local used = {}
+-- Count one more job against a quota: false, when it is used up. Where this partition has to draw on it first, nothing
+-- is created.
+local quotas, short = {}, false
+local function read_quota()
+    local quota = {name = arg(), ends = num(), allowed = num(), generation = arg(), last = flag()}
+    local known = quotas[quota.name]
+    if not known then
+        local made, generation = string.match(read('HGET', P .. 'quotas', quota.name) or '0 0', '^(%d+) (%d+)$')
+        known = {made = tonumber(made), before = tonumber(made), generation = generation}
+        quotas[quota.name] = known
+    end
+    quota.known = known
+    return quota
+end
 local function count_job(quota)
-    local key = P .. 'quotas'
-    used[quota.name] = used[quota.name] or tonumber(read('HGET', key, quota.name) or 0)
-    if used[quota.name] >= quota.limit then return false end
-    used[quota.name] = used[quota.name] + 1
-    write('HINCRBY', key, quota.name, 1)
-    if used[quota.name] == 1 then write('ZADD', P .. 'quota_ends', int(quota.ends), quota.name) end
+    local known = quota.known
+    if known.generation ~= quota.generation or (known.made >= quota.allowed and not quota.last) then
+        known.short, short = true, true
+    elseif known.made >= quota.allowed then
+        return false
+    end
+    known.made, known.ends = known.made + 1, quota.ends
     return true
 end
 
@@ -29,7 +42,7 @@ for i = 1, num() do
     local id, owner, blueprint, status = arg(), arg(), arg(), arg()
     local request = flag() and arg()
     local digest = arg()
-    local quota = flag() and {name = arg(), limit = num(), ends = num()}
+    local quota = flag() and read_quota()
     local step = flag() and read_step()
     local state, lines, history
     if not step then state, lines, history = arg(), num(), arg() end
@@ -58,6 +71,19 @@ for i = 1, num() do
             if DUE[row.status] then mark_ready(row) end
         end
         answer[i] = {id, over_quota and 'over_quota' or 'created'}
+    end
+end
+if short then
+    local found = {}
+    for name, known in pairs(quotas) do
+        if known.short then found[#found + 1] = {name, known.before, tonumber(known.generation)} end
+    end
+    return {NOW, '', {'short', found}}
+end
+for name, known in pairs(quotas) do
+    if known.made > known.before then
+        write('HSET', P .. 'quotas', name, int(known.made) .. ' ' .. known.generation)
+        write('ZADD', P .. 'quota_ends', int(known.ends), name)
     end
 end
 local want = num()

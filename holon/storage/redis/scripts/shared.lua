@@ -1,5 +1,5 @@
 -- What every script begins with that is about what nodes share beside jobs, which has a slot of its own. It reads
--- first, and writes at its end. What expires is named in `ends`: d and a document's kind and key.
+-- first, and writes at its end. What expires is named in `ends`: d and a document's kind and key, q and a quota's name.
 
 local META = KEYS[1]
 local P = string.match(META, '^(.*)meta$')
@@ -34,10 +34,14 @@ local function drop_expired(limit, kind)
     local members = read('ZRANGEBYSCORE', P .. 'ends', '-inf', int(NOW), 'LIMIT', 0, limit)
     local of_kind = 0
     for _, member in ipairs(members) do
-        local its, key = string.match(member, '^d(%S+) (.*)$')
-        write('HDEL', P .. 'd:' .. its, key)
+        if string.sub(member, 1, 1) == 'q' then
+            write('UNLINK', P .. 'quota:' .. string.sub(member, 2))
+        else
+            local its, key = string.match(member, '^d(%S+) (.*)$')
+            write('HDEL', P .. 'd:' .. its, key)
+            if its == kind then of_kind = of_kind + 1 end
+        end
         write('ZREM', P .. 'ends', member)
-        if its == kind then of_kind = of_kind + 1 end
     end
     return #members, of_kind
 end
