@@ -14,7 +14,7 @@ from holon.clock import ManualClock
 from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.errors import StoreUnavailable
-from holon.ports import Appended, Created, Creation
+from holon.ports import Appended, Created, Creation, Quota
 from holon.storage.sqlite import SqliteStorage
 from tests.contract.world import World
 from tests.integration.sqlite_faults import Faults, FaultyBackend, settled
@@ -223,3 +223,32 @@ async def test_what_is_over_does_not_stay_in_memory(world: World) -> None:
         ]
     )
     assert in_memory == [{}] * 5
+
+
+async def test_i2_documents_and_quotas_of_a_group_that_fails_are_as_they_were(world: World, faults: Faults) -> None:
+    storage, quota = world.storage, Quota("ann", 5, "2026-11", world.now + 60_000)
+    await storage.create_jobs([replace(world.new_job(), quota=quota)], 0)
+    changed = await storage.put_document("keys", "changed", b"1", version=0)
+    deleted = await storage.put_document("keys", "deleted", b"2", version=0)
+    await storage.put_document("keys", "expired", b"3", version=0, expires_in=1_000)
+    before = await storage.documents("keys")
+    world.clock.advance(1_000)
+    async with faults.held_up(world, then_fail="injected"):
+        group: list[asyncio.Task[object]] = [
+            asyncio.create_task(storage.put_document("keys", "changed", b"4", version=changed or 0)),
+            asyncio.create_task(storage.put_document("keys", "deleted", None, version=deleted or 0)),
+            asyncio.create_task(storage.put_document("keys", "deleted", b"5", version=0)),
+            asyncio.create_task(storage.put_document("keys", "expired", b"6", version=0)),
+            asyncio.create_task(storage.put_document("keys", "new", b"7", version=0)),
+            asyncio.create_task(storage.create_jobs([replace(world.new_job(), quota=quota) for _ in range(2)], 0)),
+        ]
+    for reply in await asyncio.gather(*group, return_exceptions=True):
+        assert isinstance(reply, StoreUnavailable)
+    assert await storage.documents("keys") == before[:2]
+    assert await storage.quota_used("ann", "2026-11") == 1
+    assert await storage.put_document("keys", "changed", b"8", version=changed or 0)
+    assert await storage.put_document("keys", "expired", b"9", version=0)
+    await world.restart()
+    found = [(one.key, one.value) for one in await world.storage.documents("keys")]
+    assert found == [("changed", b"8"), ("deleted", b"2"), ("expired", b"9")]
+    assert await world.storage.quota_used("ann", "2026-11") == 1
