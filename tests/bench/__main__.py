@@ -15,25 +15,29 @@ from holon.errors import ConfigError
 from tests.bench.process import BenchError
 from tests.bench.quiet import WORKERS
 from tests.bench.report import facts, show
-from tests.bench.run import run
-from tests.bench.scenarios import SCENARIOS
+from tests.bench.run import OWN_REDIS, run
+from tests.bench.scenarios import IDLE_WORKERS, RECOVERY, SCENARIOS
 
 _EXAMPLE = "sqlite:///bench.db"
 _LONGEST = 60.0
 _MOST_WORKERS = 9_000
+_MOST_NODES = 8
 
 
 def main() -> int:
     """Run one scenario as the command line says; return the exit code."""
     arguments = _arguments()
+    nodes = 2 if arguments.scenario == RECOVERY else arguments.nodes
     seconds = arguments.seconds or SCENARIOS[arguments.scenario].seconds
     # Beside the default store, so that its disk is the one that is measured.
     home = Path(".holon").absolute()
     home.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=home) as folder:
-        storage = arguments.storage or f"sqlite:///{folder}/bench.db"
+        storage = arguments.storage or (OWN_REDIS if nodes > 1 else f"sqlite:///{folder}/bench.db")
         try:
-            outcome = uvloop.run(run(arguments.scenario, storage, seconds, Path(folder), arguments.workers or WORKERS))
+            outcome = uvloop.run(
+                run(arguments.scenario, storage, seconds, Path(folder), arguments.workers or WORKERS, nodes)
+            )
         except ConfigError as error:
             print(f"bench: {error}", file=sys.stderr)  # noqa: T201  # a command
             return 2
@@ -43,8 +47,8 @@ def main() -> int:
         except KeyboardInterrupt:
             return 130
     found = facts(outcome)
-    if not arguments.storage:
-        found["storage"] = _EXAMPLE
+    if storage != found["storage"] or not arguments.storage:
+        found["storage"] = _EXAMPLE if nodes == 1 else OWN_REDIS
     show(found, Console(soft_wrap=True))
     if arguments.json:
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
@@ -60,15 +64,24 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenario", choices=SCENARIOS, metavar="SCENARIO", help=", ".join(SCENARIOS))
-    parser.add_argument("--storage", metavar="URI", help="the store; by default a SQLite file that is removed again")
+    parser.add_argument(
+        "--storage",
+        metavar="URI",
+        help="the store; by default a SQLite file that is removed again; for redis:// alone a server is started",
+    )
+    parser.add_argument(
+        "--nodes", type=_nodes, default=1, metavar="N", help="how many nodes share the store (Redis); 1 by default"
+    )
     parser.add_argument(
         "--seconds", type=_seconds, metavar="N", help="how long to measure; 5 by default, 10 with idle-workers"
     )
     parser.add_argument("--workers", type=_workers, metavar="N", help="how many idle-workers; 1000 by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
-    if arguments.workers and SCENARIOS[arguments.scenario].jobs:
+    if arguments.workers and arguments.scenario != IDLE_WORKERS:
         parser.error("--workers is for idle-workers")
+    if arguments.nodes > 1 and SCENARIOS[arguments.scenario].jobs is None:
+        parser.error("--nodes is for scenarios with jobs")
     return arguments
 
 
@@ -76,6 +89,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0.1 <= value <= _LONGEST:
         raise argparse.ArgumentTypeError(f"give 0.1 to {_LONGEST:g} seconds, not {text}")
+    return value
+
+
+def _nodes(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= _MOST_NODES:
+        raise argparse.ArgumentTypeError(f"give 1 to {_MOST_NODES} nodes, not {text}")
     return value
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable
 from typing import Any, TypedDict
 
@@ -10,6 +12,8 @@ from holon.context import ActionFactory
 
 BRANCHES = 100
 SKILL = "echo"
+# A process with this variable never ends what it begins: it is there to be killed.
+HOLDS = "BENCH_HOLDS"
 
 echo = Blueprint("echo", api_version="v1", api_endpoint="/jobs/echo")
 fan_out = Blueprint("fan-out", api_version="v1", api_endpoint="/jobs/fan-out")
@@ -53,6 +57,27 @@ async def count(
 async def counted(n: int, branches: int) -> dict[str, int]:
     """How many there were."""
     return {"echo": n, "branches": branches}
+
+
+work = Blueprint("work", api_version="v1", api_endpoint="/jobs/work")
+
+
+def working(report: Callable[[int], None]) -> Blueprint:
+    """Return the blueprint of jobs of one handler, which tells `report` their number when it begins."""
+
+    @work.handler(is_start=True, is_end=True)
+    async def do(initial_data: Numbered) -> dict[str, int]:
+        report(initial_data["n"])
+        await held()
+        return {"echo": initial_data["n"]}
+
+    return work
+
+
+async def held() -> None:
+    """Wait for ever in a process that is there to be killed."""
+    if HOLDS in os.environ:
+        await asyncio.Event().wait()
 
 
 def straight(report: Callable[[int], None]) -> Blueprint:

@@ -16,7 +16,9 @@ async def main(pipe: int) -> None:
     """Run a node as the environment says, until the parent is gone; numbers of jobs without a task go to `pipe`."""
     config = Config()
     set_up_logging(config.LOG_LEVEL, config.LOG_FORMAT, config.TZ)
-    node = Node(config, (blueprints.echo, blueprints.fan_out, blueprints.straight(Reporter(pipe).add)))
+    report = Reporter(pipe).add
+    served = (blueprints.echo, blueprints.fan_out, blueprints.straight(report), blueprints.working(report))
+    node = Node(config, served)
     async with asyncio.TaskGroup() as group:
         control = group.create_task(obey(node.stop))
         await node.run(ready)

@@ -114,6 +114,11 @@ class Child:
         facts = await self._hear()
         return Usage(facts["cpu"], facts["time"], facts["count"])
 
+    async def kill(self) -> None:
+        """End it with SIGKILL: it can do nothing about it."""
+        self._process.kill()
+        await self._process.wait()
+
     def resident_kib(self) -> int:
         """Return how much memory it has in RAM now, in KiB.
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from holon.config.config import shown
 from tests.bench.quiet import Quiet
+from tests.bench.recovery import HELD, Recovery
 from tests.bench.run import Outcome
 from tests.bench.scenarios import SCENARIOS, Figures
 
@@ -29,20 +30,21 @@ _JOB_FIELDS = (
     "limit_cpu_ms_per_job",
     "ratio_to_limit",
 )
+_STORE_FIELDS = ("store_calls_per_job", "store_commands_per_job", "store_cpu_us_per_job", "store_busy")
 
 
 def facts(outcome: Outcome) -> dict[str, Any]:
     """Return what a run gave, by name; times are in milliseconds, and None where there is nothing to tell."""
-    node, limit = outcome.node, outcome.limit
     return {
         "scenario": outcome.scenario,
         "storage": shown(outcome.storage),
         "synchronous": outcome.synchronous,
-        "seconds": round(node.seconds, 2),
+        "nodes": outcome.nodes,
         **_of_jobs(outcome),
-        "node_busy": round(node.node_cpu / node.seconds, 4),
-        "limit_busy": round(limit.node_cpu / limit.seconds, 4),
+        **_busy(outcome),
+        **_of_the_store(outcome),
         **_of_idle_workers(outcome),
+        **_of_recovery(outcome),
         "fsync_p50_ms": percentile(outcome.fsyncs, 0.5),
         "fsync_p99_ms": percentile(outcome.fsyncs, 0.99),
         "fsync_paced_p50_ms": percentile(outcome.paced_fsyncs, 0.5),
@@ -55,11 +57,12 @@ def facts(outcome: Outcome) -> dict[str, Any]:
 
 def show(found: dict[str, Any], console: Console) -> None:
     """Print the table of what `facts` returned."""
-    table = Table(title=f"{found['scenario']}: {SCENARIOS[found['scenario']].about}", title_justify="left")
+    title = f"{found['scenario']}: {SCENARIOS[found['scenario']].about}"
+    rows, notes = _shown(found)
+    table = Table(title=title, title_justify="left")
     table.add_column("")
-    table.add_column("node", justify="right")
-    table.add_column("limit", justify="right")
-    rows, notes = _idle_workers_shown(found) if found["jobs"] is None else _jobs_shown(found)
+    for column in ("from SIGKILL, s", "promised, s") if "lease_s" in found else ("node", "limit"):
+        table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -70,8 +73,51 @@ def show(found: dict[str, Any], console: Console) -> None:
             f"the disk's own fsync: p50 {found['fsync_p50_ms']:.2f} ms, p99 {found['fsync_p99_ms']:.2f} ms back to "
             f"back; p50 {found['fsync_paced_p50_ms']:.2f} ms, p99 {found['fsync_paced_p99_ms']:.2f} ms at 20 a second"
         )
-    where = "the node anywhere" if found["node_core"] is None else f"the node on core {found['node_core']} alone"
-    console.print(f"{found['cores']} cores, {where}; Python {found['python']}")
+    if found["store_calls_per_job"] is not None:
+        console.print(
+            f"the store's server: {found['store_calls_per_job']:.2f} calls, {found['store_commands_per_job']:.1f} "
+            f"commands and {found['store_cpu_us_per_job']:.0f} us of CPU a job; {found['store_busy']:.0%} of a core"
+        )
+    where = "anywhere" if found["node_core"] is None else f"on core {found['node_core']} alone"
+    who = "the node" if found["nodes"] == 1 else f"{found['nodes']} nodes, the first"
+    console.print(f"{found['cores']} cores, {who} {where}; Python {found['python']}")
+
+
+def _busy(outcome: Outcome) -> dict[str, Any]:
+    node, limit = outcome.node, outcome.limit
+    if isinstance(node, Recovery) or limit is None:
+        return dict.fromkeys(("seconds", "node_busy", "limit_busy"))
+    return {
+        "seconds": round(node.seconds, 2),
+        "node_busy": round(node.node_cpu / node.seconds / outcome.nodes, 4),
+        "limit_busy": round(limit.node_cpu / limit.seconds, 4),
+    }
+
+
+def _of_the_store(outcome: Outcome) -> dict[str, Any]:
+    node = outcome.node
+    if not isinstance(node, Figures) or node.store is None:
+        return dict.fromkeys(_STORE_FIELDS)
+    use = node.store
+    values = (
+        round(use.calls / node.jobs, 2),
+        round(use.commands / node.jobs, 2),
+        round(use.cpu * 1_000_000 / node.jobs, 1),
+        round(use.cpu / node.seconds, 4),
+    )
+    return dict(zip(_STORE_FIELDS, values, strict=True))
+
+
+def _of_recovery(outcome: Outcome) -> dict[str, Any]:
+    node = outcome.node
+    if not isinstance(node, Recovery):
+        return {}
+    return {
+        "recovery_node_s": round(node.node, 2),
+        "claim_s": node.claim,
+        "recovery_worker_s": round(node.worker, 2),
+        "lease_s": node.lease,
+    }
 
 
 def _of_jobs(outcome: Outcome) -> dict[str, Any]:
@@ -111,6 +157,13 @@ def _of_idle_workers(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def _shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]:
+    """Rows of the table, and a line below it."""
+    if "lease_s" in found:
+        return _recovery_shown(found)
+    return _idle_workers_shown(found) if found["jobs"] is None else _jobs_shown(found)
+
+
 def _jobs_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]:
     """Rows of the table, and a line below it."""
     jobs = SCENARIOS[found["scenario"]].jobs
@@ -138,6 +191,18 @@ def _idle_workers_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str
     ]
     return rows, (
         f"{found['workers']:,} workers, {found['heartbeats_per_s']:g} heartbeats/s\nanswered in {found['seconds']:g} s"
+    )
+
+
+def _recovery_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]:
+    """Rows of the table, and a line below it."""
+    rows = [
+        ("jobs of a node, all begun again", f"{found['recovery_node_s']:.2f}", f"{found['claim_s'] + 1:g}"),
+        ("tasks of a worker, all begun again", f"{found['recovery_worker_s']:.2f}", f"{found['lease_s']:g}"),
+    ]
+    return (
+        rows,
+        f"{HELD} jobs and {HELD} tasks were held; a claim is {found['claim_s']:g} s, a lease {found['lease_s']:g} s",
     )
 
 

@@ -6,19 +6,23 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from holon.config import StorageURI
 from tests.bench.disk import fsync_times
+from tests.bench.fleet import Certificates
 from tests.bench.process import BenchError
-from tests.bench.quiet import Quiet, allow_files, quiet
-from tests.bench.scenarios import SCENARIOS, Figures, Jobs
-from tests.bench.site import Certificates, Site
+from tests.bench.quiet import WORKERS, Quiet, allow_files, quiet
+from tests.bench.recovery import Recovery, recovery
+from tests.bench.scenarios import RECOVERY, SCENARIOS, Figures, Jobs
+from tests.bench.site import Site
+from tests.redis_server import RedisServer
 
 _NODES = ("tests.bench.echo_node", "tests.bench.node")
+OWN_REDIS = "redis://"
 _FSYNCS = 200
 _FSYNCS_PER_SECOND = 20.0
 _PACED_SECONDS = 3.0
@@ -30,16 +34,18 @@ class Outcome:
     """What a run gave.
 
     Attributes:
-        node, limit: their figures, of all turns together; both of one kind.
+        nodes: how many there were.
+        node, limit: their figures, of all turns together; both of one kind. Recovery has no limit.
         fsyncs, paced_fsyncs: seconds that the disk took, back to back and at 20 a second; empty without a disk.
         synchronous: SQLite's setting; None for another store.
-        cores: how many cores there are, and which is the node's own, if it has one.
+        cores: how many cores there are, and which is the first node's own, if it has one.
     """
 
     scenario: str
     storage: str
-    node: Figures | Quiet
-    limit: Figures | Quiet
+    nodes: int
+    node: Figures | Quiet | Recovery
+    limit: Figures | Quiet | None
     fsyncs: list[float]
     paced_fsyncs: list[float]
     synchronous: str | None
@@ -47,46 +53,88 @@ class Outcome:
     python: str = platform.python_version()
 
 
-async def run(name: str, storage: str, seconds: float, folder: Path, idle: int) -> Outcome:
+async def run(
+    name: str,
+    storage: str,
+    seconds: float,
+    folder: Path,
+    idle: int = WORKERS,
+    nodes: int = 1,
+    settings: Mapping[str, str] = {},
+) -> Outcome:
     """Measure one scenario.
 
     Arguments:
-        storage: the node's STORAGE_URI; a SQLite file must not be there yet.
+        storage: the node's STORAGE_URI; a SQLite file must not be there yet, and for a bare `redis://` a server is
+            started that ends with the run.
         seconds: how long each of node and limit is measured in all.
         folder: an empty one, for certificates and logs.
         idle: how many workers, where they are all there is.
+        nodes: how many nodes share the store; the limit is one process always.
+        settings: the nodes', where they are not the defaults; with recovery alone.
     Raises:
         BenchError: it cannot be run, a job did not end as it must, or a process logged an error.
         ConfigError: `storage` is no store.
     """
-    uri = StorageURI.parse(storage)
+    async with AsyncExitStack() as own:
+        all_cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+        cores = _cores(all_cores, nodes)
+        if taken := {core for core in cores if core is not None}:
+            # Workers inherit it, and a server of our own.
+            os.sched_setaffinity(0, set(all_cores) - taken)
+            own.callback(os.sched_setaffinity, 0, all_cores)
+        given, storage = storage, _own_server(own) if storage == OWN_REDIS else storage
+        uri = StorageURI.parse(storage)
+        _check(uri, name, nodes)
+        fsyncs: list[float] = []
+        paced: list[float] = []
+        if uri.path:
+            uri.path.parent.mkdir(parents=True, exist_ok=True)
+            fsyncs = fsync_times(uri.path.parent, _FSYNCS)
+            count = round(min(seconds, _PACED_SECONDS) * _FSYNCS_PER_SECOND)
+            paced = fsync_times(uri.path.parent, max(1, count), 1 / _FSYNCS_PER_SECOND)
+        absolute = f"sqlite:///{uri.path.absolute()}?synchronous={uri.synchronous}" if uri.path else storage
+        jobs = SCENARIOS[name].jobs
+        certificates = Certificates.make(folder)
+        node: Figures | Quiet | Recovery
+        limit: Figures | Quiet | None = None
+        if name == RECOVERY:
+            node = await recovery(absolute, folder, certificates, settings)
+        else:
+            each = ((cores[0],), cores)
+            sites = [
+                Site(module, jobs, absolute, folder, certificates, on) for module, on in zip(_NODES, each, strict=True)
+            ]
+            if jobs is None:
+                allow_files(idle)
+                limit, node = await _watched(sites, seconds, idle)
+            else:
+                limit, node = await _loaded(sites, jobs, seconds)
+        synchronous = uri.synchronous if uri.path else None
+        where = (len(all_cores) or os.cpu_count() or 1, cores[0])
+        return Outcome(name, given, nodes, node, limit, fsyncs, paced, synchronous, where)
+
+
+def _cores(all_cores: list[int], nodes: int) -> tuple[int | None, ...]:
+    """A core for each node, where one is left for all that is no node; else none has one of its own."""
+    return tuple(all_cores[:nodes]) if len(all_cores) > nodes else (None,) * nodes
+
+
+def _own_server(stack: AsyncExitStack) -> str:
+    """Start a Redis with its log synced every second, and return its URI."""
+    try:
+        server = RedisServer(append_only=True, options=("--appendfsync", "everysec"))
+    except RuntimeError as error:
+        raise BenchError(str(error)) from error
+    stack.callback(server.close)
+    return server.uri()
+
+
+def _check(uri: StorageURI, name: str, nodes: int) -> None:
     if uri.path and uri.path.exists():
         raise BenchError(f"{uri.path} is there already, and only a new store tells what a run did; name another file")
-    all_cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
-    core = all_cores[0] if len(all_cores) > 1 else None
-    fsyncs: list[float] = []
-    paced: list[float] = []
-    if uri.path:
-        uri.path.parent.mkdir(parents=True, exist_ok=True)
-        fsyncs = fsync_times(uri.path.parent, _FSYNCS)
-        count = round(min(seconds, _PACED_SECONDS) * _FSYNCS_PER_SECOND)
-        paced = fsync_times(uri.path.parent, max(1, count), 1 / _FSYNCS_PER_SECOND)
-    if core is not None and sys.platform == "linux":
-        # Workers inherit it.
-        os.sched_setaffinity(0, set(all_cores) - {core})
-    absolute = f"sqlite:///{uri.path.absolute()}?synchronous={uri.synchronous}" if uri.path else storage
-    jobs = SCENARIOS[name].jobs
-    certificates = Certificates.make(folder)
-    sites = [Site(module, jobs, absolute, folder, certificates, core) for module in _NODES]
-    node: Figures | Quiet
-    limit: Figures | Quiet
-    if jobs is None:
-        allow_files(idle)
-        limit, node = await _watched(sites, seconds, idle)
-    else:
-        limit, node = await _loaded(sites, jobs, seconds)
-    cores = (len(all_cores) or os.cpu_count() or 1, core)
-    return Outcome(name, storage, node, limit, fsyncs, paced, uri.synchronous if uri.path else None, cores)
+    if uri.scheme != "redis" and (nodes > 1 or name == RECOVERY):
+        raise BenchError(f"several nodes share no {uri.scheme} store; give --storage redis://, or {OWN_REDIS}host:port")
 
 
 async def _loaded(sites: list[Site], jobs: Jobs, seconds: float) -> list[Figures]:

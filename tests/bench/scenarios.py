@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tests.bench.blueprints import BRANCHES, echo, fan_out, straight
 from tests.bench.process import BenchError
+from tests.bench.store_use import StoreUse
 
 if TYPE_CHECKING:
     from tests.bench.site import Site
 
+IDLE_WORKERS = "idle-workers"
+RECOVERY = "recovery"
 _WARM_UP_SECONDS = 0.5
 _RATE = 20.0
 
@@ -29,6 +32,7 @@ class Figures:
         jobs: how many finished in it.
         latencies: seconds from a job's POST to its end.
         node_cpu, workers_cpu, load_cpu: the CPU seconds that each side used in it.
+        store: what the store's server did in it; None where it has none.
     """
 
     seconds: float
@@ -37,6 +41,7 @@ class Figures:
     node_cpu: float
     workers_cpu: float
     load_cpu: float
+    store: StoreUse | None = None
 
     def __add__(self, other: Figures) -> Figures:
         return Figures(
@@ -46,6 +51,7 @@ class Figures:
             self.node_cpu + other.node_cpu,
             self.workers_cpu + other.workers_cpu,
             self.load_cpu + other.load_cpu,
+            None if self.store is None or other.store is None else self.store + other.store,
         )
 
 
@@ -91,13 +97,13 @@ def _closed(outstanding: int) -> Drive:
         async with site.load.closed(outstanding):
             await asyncio.sleep(min(_WARM_UP_SECONDS, seconds / 2))
             before, workers_before = await site.usage()
-            load_before = _own_cpu()
+            load_before, store_before = _own_cpu(), await site.store_use()
             try:
                 await asyncio.wait_for(site.load.full.wait(), seconds)
             except TimeoutError:
                 pass
             after, workers_after = await site.usage()
-            load_after = _own_cpu()
+            load_after, store_after = _own_cpu(), await site.store_use()
         jobs = await site.load.verified()
         latencies = tuple(job.finished - job.sent for job in jobs if before.time <= job.sent < after.time)
         ended = sum(before.time <= job.finished < after.time for job in jobs)
@@ -110,6 +116,7 @@ def _closed(outstanding: int) -> Drive:
             after.cpu - before.cpu,
             workers_after.cpu - workers_before.cpu,
             load_after - load_before,
+            _between(store_before, store_after),
         )
 
     return drive
@@ -132,7 +139,7 @@ async def _paced(site: Site, seconds: float) -> Figures:
     # The first jobs find nothing warm.
     await asyncio.gather(*(one() for _ in range(10)))
     before, workers_before = await site.usage()
-    load_before = _own_cpu()
+    load_before, store_before = _own_cpu(), await site.store_use()
     began = loop.time()
     async with asyncio.TaskGroup() as group:
         running = []
@@ -140,7 +147,7 @@ async def _paced(site: Site, seconds: float) -> Figures:
             running.append(group.create_task(one()))
             await asyncio.sleep(began + index / _RATE - loop.time())
     after, workers_after = await site.usage()
-    load_after = _own_cpu()
+    load_after, store_after = _own_cpu(), await site.store_use()
     await site.load.verified()
     latencies = tuple(task.result() for task in running)
     return Figures(
@@ -150,7 +157,12 @@ async def _paced(site: Site, seconds: float) -> Figures:
         after.cpu - before.cpu,
         workers_after.cpu - workers_before.cpu,
         load_after - load_before,
+        _between(store_before, store_after),
     )
+
+
+def _between(before: StoreUse | None, after: StoreUse | None) -> StoreUse | None:
+    return None if before is None or after is None else after - before
 
 
 def _own_cpu() -> float:
@@ -179,5 +191,10 @@ SCENARIOS = {
         Jobs(str(fan_out.path), BRANCHES, lambda number: {"echo": number, "branches": BRANCHES}, _closed(10)),
     ),
     "latency": Scenario(f"one task a job, {_RATE:g} jobs a second", 5.0, Jobs(str(echo.path), 1, _echoed, _paced)),
-    "idle-workers": Scenario("no job at all, and many workers that only send heartbeats", 10.0, None),
+    RECOVERY: Scenario(
+        "a node, and then a worker, gets a SIGKILL: how soon what it had goes on at another; several nodes on Redis",
+        0.0,
+        None,
+    ),
+    IDLE_WORKERS: Scenario("no job at all, and many workers that only send heartbeats", 10.0, None),
 }

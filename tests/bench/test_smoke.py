@@ -19,7 +19,8 @@ from tests.bench.http_client import Connection
 from tests.bench.load import Load
 from tests.bench.process import ROOT, BenchError, Child
 from tests.bench.quiet import allow_files
-from tests.bench.report import percentile
+from tests.bench.report import facts, percentile
+from tests.bench.run import run
 
 PROMISED = {
     "scenario",
@@ -69,6 +70,31 @@ def test_a_scenario_ends_by_itself_and_its_last_line_has_the_promised_figures(
     assert all(found[name] > 0 for name in PROMISED - {"scenario", "storage", "synchronous", "tasks_per_s"})
     assert found["tasks_per_s"] == pytest.approx(found["jobs_per_s"] * tasks, rel=0.01)
     assert list((tmp_path / ".holon").iterdir()) == []
+
+
+def test_on_redis_it_tells_what_the_server_had_to_do_whether_one_node_asked_it_or_two(tmp_path: Path) -> None:
+    for nodes in (1, 2):
+        found = figures(
+            bench(tmp_path, "one-task", "--storage", "redis://", "--nodes", str(nodes), "--seconds", "0.5", "--json")
+        )
+        assert found.keys() >= PROMISED
+        assert (found["storage"], found["nodes"]) == ("redis://", nodes)
+        assert 0 < found["store_calls_per_job"] < found["store_commands_per_job"]
+        assert found["store_cpu_us_per_job"] > 0
+
+
+async def test_recovery_tells_how_soon_work_went_on_after_a_sigkill(tmp_path: Path) -> None:
+    quick = {
+        "HEARTBEAT_INTERVAL_SECONDS": "0.3",
+        "WORKER_SILENCE_SECONDS": "1",
+        "TASK_LEASE_SECONDS": "2",
+        "JOB_CLAIM_SECONDS": "2",
+    }
+    found = facts(await run("recovery", "redis://", 0.0, tmp_path, nodes=2, settings=quick))
+    assert found.keys() >= PROMISED
+    # Not before: whoever was only slow keeps what it has until then.
+    assert found["recovery_node_s"] > 0.5 * found["claim_s"] == 1
+    assert found["recovery_worker_s"] > 0.5 * found["lease_s"] == 1
 
 
 def test_idle_workers_tells_what_a_worker_costs_and_nothing_of_jobs(tmp_path: Path) -> None:
@@ -139,6 +165,17 @@ def test_a_store_that_is_there_already_is_refused(
     (tmp_path / "old.db").touch()
     assert refused(monkeypatch, tmp_path, "one-task", "--storage", "sqlite:///old.db") == 1
     assert "old.db is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("recovery", "--storage", "memory://"), ("one-task", "--nodes", "2", "--storage", "sqlite:///x.db")],
+)
+def test_several_nodes_without_redis_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert refused(monkeypatch, tmp_path, *arguments) == 1
+    assert "give --storage redis://" in capsys.readouterr().err
 
 
 def test_what_is_no_store_is_a_usage_error(

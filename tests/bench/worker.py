@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from holon.worker import Worker
-from tests.bench.blueprints import SKILL
+from tests.bench.blueprints import SKILL, held
 from tests.bench.control import Reporter, obey, say
 
 MAX_CONCURRENT = 100
@@ -20,6 +20,7 @@ async def main(pipe: int) -> None:
     @worker.skill(SKILL)
     async def echo(n: int) -> dict[str, int]:
         reports.add(n)
+        await held()
         return {"echo": n}
 
     async with worker:
