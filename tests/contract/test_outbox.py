@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -178,6 +179,25 @@ async def test_what_was_not_settled_outlives_the_process(durable: Factory) -> No
     assert len(told(notices, late)) == 200
     await settle(world, notices)
     await world.create()
+
+
+async def test_lines_of_before_move_too_when_history_is_first_moved(durable: Factory) -> None:
+    world = await durable()
+    over, lines, alive = await ended(world), await tell(world, 20), await world.create()
+    world.settings = replace(world.settings, history_backlog=ROOM)
+    await world.restart()
+    assert await world.storage.purge(world.now + 1, 10) == 0
+    await world.finish(await world.claim_of(alive))
+    seen: list[Notice] = []
+    while notices := await world.storage.take(5):
+        seen += notices
+        await settle(world, notices)
+    assert [kind for _, kind in sorted(told(seen, over))] == ["job_created", "state_finished", "job_completed"]
+    assert [number for number, _ in sorted(told(seen, lines))] == list(range(1, 21))
+    assert [number for number, _ in sorted(told(seen, alive))] == [1, 2, 3]
+    assert await world.storage.purge(world.now + 1, 10) == 2
+    await world.restart()
+    assert list(await world.storage.take(5)) == []
 
 
 async def test_jobs_are_listed_by_the_time_of_their_creation(world: World) -> None:

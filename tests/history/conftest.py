@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from holon.ports import HistoryStorage
 from tests.history.backends import Database, PostgresDatabase, SqliteDatabase
 from tests.history.postgres import Server, serving
+from tests.history.site import StoreOf
+from tests.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +20,28 @@ def postgres() -> Iterator[Server]:
     """A server that runs; whoever kills it starts it again."""
     with serving() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A server for all stores in Redis, each in a database of its own."""
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def store_of(request: pytest.FixtureRequest, tmp_path: Path) -> StoreOf:
+    """Says where a store of a kind is, the same for the whole of a test."""
+
+    @cache
+    def uri(kind: str) -> str:
+        if kind == "redis":
+            server: RedisServer = request.getfixturevalue("redis")
+            return server.uri(server.database())
+        return "memory://" if kind == "memory" else f"sqlite:///{tmp_path / 'holon.db'}?synchronous=NORMAL"
+
+    return uri
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

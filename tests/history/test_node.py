@@ -1,107 +1,34 @@
-"""A node whose history is elsewhere: what its clients see, and what it costs when the database is away."""
+"""A node whose history is elsewhere: what its clients see, wherever its lines are."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from pathlib import Path
-from time import perf_counter
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import pytest
 
 from holon.cli import main
-from holon.client import Client, HistoryEvent
-from holon.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from holon.errors import FailedPrecondition, NotFound
 from holon.testing import RunningNode, running_node
-from tests.conftest import Measured
-from tests.e2e.processes import until
-from tests.history.backends import Database, PostgresDatabase, SqliteDatabase
-from tests.history.postgres import Server, serving
+from tests.history.backends import Database, PostgresDatabase
+from tests.history.postgres import Server
+from tests.history.site import KINDS, LINES, Start, StoreOf, complete, moved, so, told, uri_of, working
 from tests.integration.cases.site import http, one_task, waits
 
-KINDS = [
-    "job_created",
-    "state_started",
-    "state_finished",
-    "task_dispatched",
-    "task_finished",
-    "state_started",
-    "state_finished",
-    "job_completed",
-]
-LINES = len(KINDS)
-Start = Callable[..., AbstractAsyncContextManager[RunningNode]]
 
-
-def uri_of(database: Database) -> str:
-    if isinstance(database, PostgresDatabase):
-        return database.uri
-    assert isinstance(database, SqliteDatabase)
-    return f"sqlite:///{database.path}"
-
-
-def stored(store: str, place: Path) -> str:
-    return "memory://" if store == "memory" else f"sqlite:///{place / 'holon.db'}?synchronous=NORMAL"
-
-
-@asynccontextmanager
-async def working(node: RunningNode, *names: str) -> AsyncIterator[None]:
-    """Workers that do at once what they are asked for."""
-    workers = []
-    for name in names or ("w1",):
-        worker = node.new_worker(name)
-        worker.skill("t")(_echo)
-        workers.append(worker)
-    try:
-        for worker in workers:
-            await worker.__aenter__()
-        yield
-    finally:
-        for worker in workers:
-            await worker.__aexit__(None, None, None)
-
-
-def _echo(params: dict[str, Any]) -> dict[str, Any]:
-    return params
-
-
-async def told(client: Client, job_id: str) -> list[HistoryEvent]:
-    return [event async for event in client.history(job_id, page_size=2)]
-
-
-async def so(condition: Callable[[], Awaitable[object]]) -> None:
-    """Wait for what only asking tells."""
-    await until(condition, "what the test waits for")
-
-
-def complete(events: list[HistoryEvent]) -> bool:
-    return [event.sequence for event in events] == list(range(1, len(events) + 1))
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def start(request: pytest.FixtureRequest, tmp_path: Path, database: Database) -> Start:
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def start(request: pytest.FixtureRequest, store_of: StoreOf, database: Database) -> Start:
     """Starts nodes on one store of either kind, with one database of history of either kind."""
 
     def starting(**settings: Any) -> AbstractAsyncContextManager[RunningNode]:
         uris: dict[str, Any] = {
-            "STORAGE_URI": stored(request.param, tmp_path),
+            "STORAGE_URI": store_of(request.param),
             "HISTORY_DATABASE_URI": uri_of(database),
         }
         return running_node(one_task(), **uris | settings)
 
     return starting
-
-
-async def moved(database: Database, job_id: str, lines: int) -> None:
-    """Wait until the database has so many lines of a job."""
-    async with database.open() as history:
-        await so(lambda: _has(history, job_id, lines))
-
-
-async def _has(history: Any, job_id: str, lines: int) -> bool:
-    return len(await history.history(job_id, 0, 1_000)) == lines
 
 
 async def test_a_jobs_history_is_the_same_before_and_after_it_moved(start: Start, database: Database) -> None:
@@ -230,8 +157,8 @@ async def test_without_a_database_nobody_tells_what_a_worker_did() -> None:
             [event async for event in node.client.node.worker_history("w1")]
 
 
-async def test_the_stores_own_file_is_no_other_place(tmp_path: Path) -> None:
-    uri = stored("sqlite", tmp_path)
+async def test_the_stores_own_file_is_no_other_place(store_of: StoreOf) -> None:
+    uri = store_of("sqlite")
     async with running_node(one_task(), STORAGE_URI=uri, HISTORY_DATABASE_URI=uri.partition("?")[0]) as node:
         async with working(node):
             job = await node.run("one_task", {"n": 1})
@@ -240,137 +167,14 @@ async def test_the_stores_own_file_is_no_other_place(tmp_path: Path) -> None:
             [event async for event in node.client.node.worker_history("w1")]
 
 
-async def test_history_of_before_moves_too_when_a_node_is_given_a_database(tmp_path: Path, postgres: Server) -> None:
-    uri = stored("sqlite", tmp_path)
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+async def test_history_of_before_moves_too_when_a_node_is_given_a_database(
+    store_of: StoreOf, postgres: Server, store: str
+) -> None:
+    uri = store_of(store)
     async with running_node(one_task(), STORAGE_URI=uri) as node, working(node):
         job = await node.run("one_task", {"n": 1})
     database = PostgresDatabase(postgres)
     async with running_node(one_task(), STORAGE_URI=uri, HISTORY_DATABASE_URI=database.uri) as node:
         await moved(database, job.id, LINES)
         assert [event.event_type for event in await told(node.client, job.id)] == KINDS
-
-
-# An absent database ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def own() -> Iterator[Server]:
-    """A server that this test alone may stop and kill."""
-    with serving() as server:
-        yield server
-
-
-async def test_a_node_starts_and_works_while_the_database_is_away(tmp_path: Path, own: Server) -> None:
-    database = PostgresDatabase(own)
-    own.stop()
-    uris: dict[str, Any] = {"STORAGE_URI": stored("sqlite", tmp_path), "HISTORY_DATABASE_URI": database.uri}
-    async with running_node(one_task(), **uris) as node:
-        async with working(node):
-            job = await node.run("one_task", {"n": 1})
-        assert [event.event_type for event in await told(node.client, job.id)] == KINDS
-        assert [job.id async for job in node.client.list_jobs(statuses=["pending", "running"])] == []
-        with pytest.raises(Unavailable) as away:
-            await node.client.list_page()
-        assert (away.value.code, away.value.retry_after) == ("HISTORY_UNAVAILABLE", 2.0)
-        async with http(node) as client:
-            reply = await client.get("/api/v1/jobs")
-            assert (reply.status_code, reply.json()["code"]) == (503, "HISTORY_UNAVAILABLE")
-            assert int(reply.headers["retry-after"]) >= 1
-        own.start()
-        await moved(database, job.id, LINES)
-        assert [one.id for one in (await node.client.list_page()).jobs] == [job.id]
-
-
-async def test_too_much_that_waits_refuses_new_jobs_and_nothing_else(tmp_path: Path, own: Server) -> None:
-    database = PostgresDatabase(own)
-    own.stop()
-    uris: dict[str, Any] = {"STORAGE_URI": stored("sqlite", tmp_path), "HISTORY_DATABASE_URI": database.uri}
-    async with running_node(one_task(), **uris, HISTORY_BACKLOG=4096) as node:
-        jobs: list[str] = []
-        with pytest.raises(ResourceExhausted) as full:  # noqa: PT012  the last of many
-            while len(jobs) < 500:
-                jobs.append((await node.client.create_job("one_task", {"n": 1})).job_id)
-        assert (full.value.code, full.value.retry_after) == ("HISTORY_BACKLOG", 5.0)
-        async with http(node) as client:
-            reply = await client.post("/api/v1/jobs/one_task", json={"initial_data": {"n": 1}})
-            assert (reply.status_code, reply.json()["code"], reply.headers["retry-after"]) == (
-                429,
-                "HISTORY_BACKLOG",
-                "5",
-            )
-            figures = (await client.get("/_public/metrics")).text
-        [backlog] = [line for line in figures.splitlines() if line.startswith("holon_history_backlog_bytes ")]
-        assert float(backlog.split()[1]) >= 4096
-        cancelled = await node.client.cancel_job(jobs[0])
-        async with working(node):
-            ended = [await node.client.wait_for(job, timeout=60) for job in jobs]
-        assert [job.status for job in ended] == ["cancelled"] + ["finished"] * (len(jobs) - 1)
-        assert cancelled.id == jobs[0]
-        own.start()
-        for job in jobs[1:]:
-            await moved(database, job, LINES)
-        await so(lambda: _creates(node))
-
-
-async def _creates(node: RunningNode) -> bool:
-    try:
-        await node.client.create_job("one_task", {"n": 1})
-    except ResourceExhausted:
-        return False
-    return True
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
-async def test_the_database_is_killed_and_comes_back_under_load_and_nothing_is_lost(
-    tmp_path: Path, own: Server, measured: Measured, store: str
-) -> None:
-    database = PostgresDatabase(own)
-    uris: dict[str, Any] = {"STORAGE_URI": stored(store, tmp_path), "HISTORY_DATABASE_URI": database.uri}
-    jobs: list[str] = []
-    took: dict[str, list[float]] = {"there": [], "away": []}
-    phase, enough = "there", asyncio.Event()
-
-    async def client(node: RunningNode) -> None:
-        while not enough.is_set():
-            now, began = phase, perf_counter()
-            job = await node.run("one_task", {"n": len(jobs)})
-            if phase == now:
-                took[now].append(perf_counter() - began)
-            assert job.status == "finished"
-            jobs.append(job.id)
-
-    async def more(count: int) -> None:
-        wanted = len(took[phase]) + count
-        await so(lambda: _reached(took[phase], wanted))
-
-    async with running_node(one_task(), **uris) as node, working(node, "w1", "w2"):
-        async with asyncio.TaskGroup() as clients:
-            for _ in range(8):
-                clients.create_task(client(node))
-            for _ in range(3):
-                await more(150)
-                await asyncio.to_thread(own.kill)
-                phase = "away"
-                await more(150)
-                await asyncio.to_thread(own.start)
-                phase = "there"
-            await more(150)
-            enough.set()
-        async with database.open() as history:
-            for job in jobs:
-                await so(lambda job=job: _has(history, job, LINES))  # type: ignore[misc]
-                lines = await history.history(job, 0, 10)
-                assert [(number, event.type) for number, event in lines] == list(enumerate(KINDS, start=1))
-        assert own.sql("SELECT count(*) FROM holon_history", database.uri) == [str(LINES * len(jobs))]
-        shown = [job.id async for job in node.client.list_jobs(page_size=1000)]
-        assert sorted(shown) == sorted(jobs)
-    medians = {name: sorted(times)[len(times) // 2] * 1000 for name, times in took.items()}
-    measured(
-        f"{len(jobs)} jobs, 3 kills of PostgreSQL: a job takes {medians['there']:.1f} ms while it is there, "
-        f"{medians['away']:.1f} ms while it is away (medians); all {LINES * len(jobs)} lines are kept once"
-    )
-
-
-async def _reached(times: list[float], wanted: int) -> bool:
-    return len(times) >= wanted

@@ -90,6 +90,8 @@ class RedisStorage(SharedCalls):
         self._of_quotas: Quotas | None = None
         # The last stop that was told to this node: the store forgets it when it hears so.
         self._last_stop = b""
+        # Where to look on for lines of history that are in no outbox; empty when that is done.
+        self._unlisted = "0"
 
     def __repr__(self) -> str:
         return f"RedisStorage({self._server}, {self._open})"
@@ -317,7 +319,12 @@ class RedisStorage(SharedCalls):
     async def take(self, limit: int) -> Sequence[Notice]:
         if self._settings.history_backlog is None:
             return []
-        return [answers.notice_of(one) for one in await self._link.call("take", limit, TAKE_BYTES)]
+        found = await self._link.call("take", limit, TAKE_BYTES)
+        # What is older than the moving of history comes when there is nothing else, a little at a time.
+        while not found and self._unlisted:
+            self._unlisted = (await self._link.call("enlist", self._unlisted)).decode()
+            found = await self._link.call("take", limit, TAKE_BYTES)
+        return [answers.notice_of(one) for one in found]
 
     async def settle(self, notices: Sequence[str]) -> None:
         await self._link.call("settle", len(notices), *notices)

@@ -19,6 +19,7 @@ _WRITERS = (
     "close_session",
     "commit",
     "complete",
+    "enlist",
     "enter",
     "fire",
     "keep",

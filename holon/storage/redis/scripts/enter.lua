@@ -22,6 +22,13 @@ for _, id in ipairs(sessions_of(NODE)) do
         end
     end
 end
+-- While a node is here that moves no history, there may be lines that are in no outbox.
+if MAX_BACKLOG then
+    write('HDEL', META, 'keeps:' .. NODE)
+else
+    write('HSET', META, 'keeps:' .. NODE, 1)
+    write('HDEL', META, 'enlisted')
+end
 end_node(NODE)
 local taken = read('HGETALL', P .. 'taken')
 for i = 1, #taken, 2 do

@@ -14,7 +14,7 @@ if watchful then
             if time <= NOW - GONE then
                 end_node(node)
                 write('ZREM', nodes, node)
-                write('HDEL', META, 'lane:' .. node)
+                write('HDEL', META, 'lane:' .. node, 'keeps:' .. node)
                 for _, one in ipairs({READY, SUSPECTS}) do
                     if not read('XPENDING', one.key, GROUP, '-', '+', 1, node)[1] then
                         write('XGROUP', 'DELCONSUMER', one.key, GROUP, node)

@@ -7,12 +7,9 @@ local ended = read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 
 local MOST = 5000
 local keys, count = 0, 0
 
--- Whether some of a job's history is still to be moved.
+-- Whether some of a job's history is still to be moved: what was, is gone from here.
 local function is_to_move(id)
-    for _, entry in ipairs(MAX_BACKLOG and read('XRANGE', P .. 'h:' .. id, '-', '+') or {}) do
-        if read('ZSCORE', P .. 'outbox', id .. ':' .. string.match(entry[1], '^%d+')) then return true end
-    end
-    return false
+    return MAX_BACKLOG and read('XLEN', P .. 'h:' .. id) > 0
 end
 
 local function purge(id, row)
