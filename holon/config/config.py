@@ -82,6 +82,11 @@ class Config(Settings):
         return bool(self.TLS_CERT_PATH and self.TLS_KEY_PATH and self.TLS_CA_PATH)
 
     @property
+    def job_retention(self) -> float:
+        """How many seconds ended jobs are kept in the store."""
+        return rules.job_retention(self)
+
+    @property
     def moves_history(self) -> bool:
         """Whether history leaves the store for a database of its own; a store's own file is none."""
         history = HistoryURI.parse(self.HISTORY_DATABASE_URI)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holon.config.history_uri import HistoryURI
-from holon.config.settings import Settings
-from holon.config.storage_uri import StorageURI
+from holon.config.settings import DAY_SECONDS, Settings
+from holon.config.storage_uri import StorageURI, is_redis
 from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 
@@ -33,6 +33,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def job_retention(settings: Settings) -> float:
+    """Return how many seconds ended jobs are kept in the store; where that is memory, not as long."""
+    return settings.JOB_RETENTION or (1 if is_redis(settings.STORAGE_URI) else 7) * DAY_SECONDS
 
 
 def problems(settings: Settings) -> Iterator[Violation]:
@@ -197,10 +202,11 @@ def _times_and_sizes(settings: Settings) -> Iterator[Violation]:
         )
     if settings.RETRY_BACKOFF_MAX_SECONDS < settings.RETRY_BACKOFF_MIN_SECONDS:
         yield Violation("RETRY_BACKOFF_MAX_SECONDS", "must be at least RETRY_BACKOFF_MIN_SECONDS")
-    if settings.HISTORY_DATABASE_URI and settings.HISTORY_RETENTION < settings.JOB_RETENTION:
+    kept = job_retention(settings)
+    if settings.HISTORY_DATABASE_URI and kept > settings.HISTORY_RETENTION:
         yield Violation(
             "HISTORY_RETENTION",
-            f"{settings.HISTORY_RETENTION:g} s must be at least JOB_RETENTION ({settings.JOB_RETENTION:g} s), or jobs "
+            f"{settings.HISTORY_RETENTION:g} s must be at least JOB_RETENTION ({kept:g} s), or jobs "
             "lose their history while they are still shown",
         )
     if settings.INLINE_PAYLOAD_MAX_BYTES >= settings.GRPC_MESSAGE_MAX_BYTES:

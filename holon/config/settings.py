@@ -126,7 +126,13 @@ class Settings:
         required=True,
     )
     JOB_RETENTION: float = _seconds(
-        7 * DAY_SECONDS, "How long ended jobs and their request keys are kept", minimum=1, maximum=3660 * DAY_SECONDS
+        0,
+        "How long ended jobs and their request keys are kept; 0 is 7 days, and 1 day on Redis",
+        minimum=0,
+        maximum=3660 * DAY_SECONDS,
+    )
+    JOB_RETENTION_COUNT: int = _setting(
+        10_000_000, "How many ended jobs are kept at most; the oldest go first", minimum=1, maximum=10**12
     )
     HISTORY_DATABASE_URI: str = _setting(
         "",

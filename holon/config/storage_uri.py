@@ -60,6 +60,11 @@ class StorageURI:
         return cls("sqlite", Path(path), _synchronous(parts.query))
 
 
+def is_redis(text: str) -> bool:
+    """Whether a URI, right or wrong, is one of Redis."""
+    return text.partition("://")[0] in _REDIS
+
+
 def _synchronous(query: str) -> str:
     chosen = _SYNCHRONOUS[0]
     for key, value in parse_qsl(query, keep_blank_values=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from holon.domain.machine import Limits
 from holon.domain.task import RetryPolicy
@@ -44,6 +45,7 @@ class EngineSettings:
     execution_timeout: int = 300_000
     max_payload: int = 2**20
     job_retention: int = 7 * 86_400_000
+    job_retention_count: int = 10_000_000
     history_retention: int = 90 * 86_400_000
     watch_idle: int = 20_000
     rates: Rates | None = None
@@ -111,7 +113,8 @@ class Engine:
         self.watching = Watching(store, self.jobs, self.records, settings.watch_idle / 1000)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs, self.watching, told)
-        self._retentions = {"retention": Retention(store, store.now, settings.job_retention)}
+        surplus = partial(store.surplus, settings.job_retention_count)
+        self._retentions = {"retention": Retention(store, store.now, settings.job_retention, surplus)}
         if history is not None:
             self._retentions["history-retention"] = Retention(history, store.now, settings.history_retention)
 

@@ -37,7 +37,8 @@ def engine_settings(config: Config) -> EngineSettings:
         retry_longest=_ms(config.RETRY_BACKOFF_MAX_SECONDS),
         execution_timeout=_ms(config.WORKER_TIMEOUT_SECONDS),
         max_payload=config.INLINE_PAYLOAD_MAX_BYTES,
-        job_retention=_ms(config.JOB_RETENTION),
+        job_retention=_ms(config.job_retention),
+        job_retention_count=config.JOB_RETENTION_COUNT,
         history_retention=_ms(config.HISTORY_RETENTION),
         rates=_rates(config) if config.RATE_LIMITING_ENABLED else None,
     )

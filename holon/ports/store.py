@@ -232,6 +232,10 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
         """
         ...
 
+    async def surplus(self, keep: int) -> int | None:
+        """When the newest of those ended jobs ended that are beyond so many, epoch ms; None when there are no more."""
+        ...
+
     async def purge(self, finished_before: int, limit: int) -> int:
         """Delete jobs that ended before this time, with all that is theirs; how many were.
 

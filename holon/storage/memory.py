@@ -146,6 +146,12 @@ class MemoryStorage(LedgerCalls):
         records = (reads.job_record(self._tables, row) for row in self._tables.jobs.values() if not row.over)
         return Counts(Counter(record.job.status for record in records), *reads.task_counts(self._tables))
 
+    async def surplus(self, keep: int) -> int | None:
+        ends = sorted(
+            (row.finished_at for row in self._tables.jobs.values() if row.finished_at is not None), reverse=True
+        )
+        return ends[keep] if len(ends) > keep else None
+
     async def purge(self, finished_before: int, limit: int) -> int:
         await self._do(shared.forget_expired)
         tables = self._tables

@@ -115,6 +115,18 @@ async def test_a_purged_job_is_gone_with_all_that_is_its(world: World) -> None:
     assert (await world.record(running)).job.status is Status.PENDING
 
 
+async def test_the_store_says_when_the_ended_jobs_ended_that_are_too_many(world: World) -> None:
+    ends = []
+    for _ in range(3):
+        ends.append(world.now)
+        await world.finish(await world.start())
+        world.clock.advance(10)
+    await world.create()
+    assert [await world.storage.surplus(keep) for keep in (0, 1, 2, 3)] == [*reversed(ends), None]
+    assert await world.storage.purge(ends[1] + 1, 10) == 2
+    assert await world.storage.surplus(1) is None
+
+
 async def test_a_purge_takes_what_ended_before_its_time_and_no_more_than_its_limit(world: World) -> None:
     for _ in range(3):
         await world.finish(await world.start())

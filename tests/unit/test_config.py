@@ -41,7 +41,12 @@ def test_the_defaults_are_sound_and_open_nothing_to_the_outside() -> None:
     assert (config.API_PORT, config.GRPC_PORT, config.CLIENT_GRPC_PORT) == (8080, 7700, 7701)
     assert (config.CLIENT_TOKEN, config.GLOBAL_WORKER_TOKEN, config.REUSE_PORT) == ("", "", False)
     assert config.STORAGE_URI == "sqlite:///.holon/holon.db"
-    assert config.JOB_RETENTION == 7 * 86_400
+    assert config.job_retention == 7 * 86_400
+
+
+def test_ended_jobs_are_kept_for_a_week_and_on_redis_for_a_day_unless_told_otherwise() -> None:
+    assert Config({"STORAGE_URI": "redis://host"}).job_retention == 86_400
+    assert Config({"STORAGE_URI": "unix:///socket", "JOB_RETENTION": "5"}).job_retention == 5
 
 
 def test_an_instance_id_is_made_for_each_node_unless_one_is_given() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_a_jobs_row_comes_back_as_it_was(db: sqlite3.Connection, row: JobRow, ho
 @pytest.mark.parametrize("how", ["inserted", "updated"])
 def test_a_tasks_row_comes_back_as_it_was(db: sqlite3.Connection, row: TaskRow, how: str) -> None:
     db.execute(job_rows.INSERT, job_rows.inserted(job(3)))
-    db.execute(task_rows.INSERT_NEED, (NEED.key, encode_need(NEED)))
+    db.execute(task_rows.INSERT_NEED, (NEED.key, encode_need(NEED), 3))
     if how == "inserted":
         db.execute(task_rows.INSERT, task_rows.inserted(row, 3))
     else:
@@ -156,3 +157,13 @@ def test_a_task_that_changed_only_in_memory_is_not_written(name: str) -> None:
     before = row.snapshot()
     setattr(row, name, 99)
     assert not task_rows.changed(row, before)
+
+
+def test_a_need_is_deleted_when_only_jobs_are_left_that_are_much_newer_than_its_own(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "holon.db", isolation_level=None)) as db:
+        upgrade(db, tmp_path / "holon.db")
+        for key, job in (("old", 5), ("used again", 5), ("used again", 30_000), ("new", 25_000)):
+            db.execute(task_rows.INSERT_NEED, (key, b"", job))
+        db.execute("CREATE TEMP VIEW jobs AS SELECT 20000 n")
+        db.execute(task_rows.PURGE_NEEDS)
+        assert {key for (key,) in db.execute("SELECT key FROM needs")} == {"used again", "new"}

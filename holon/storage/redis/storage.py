@@ -370,6 +370,10 @@ class RedisStorage(SharedCalls):
         held, _ = of.pop("held", 0), of.pop("history", 0)
         return Counts({Status(status): n for status, n in of.items() if n}, sum(waiting.values()), held, waiting)
 
+    async def surplus(self, keep: int) -> int | None:
+        found = await self._link.ask("ZREVRANGE", f"{PREFIX}over", keep, keep, "WITHSCORES")
+        return int(found[1]) if found else None
+
     async def purge(self, finished_before: int, limit: int) -> int:
         await self._forget_expired()
         purged = 0

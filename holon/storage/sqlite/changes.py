@@ -61,7 +61,7 @@ class Changes:
         self.over: list[Row] = []
         self._rows: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in _ORDER}
         self._jobs = tables.jobs
-        self._needs: dict[str, Need] = {}
+        self._needs: dict[str, tuple[Need, int]] = {}
         self._large = 0
         fans: list[tuple[FanOut, tuple[Any, ...] | None]] = []
         for row, before in tables.changed().items():
@@ -77,7 +77,7 @@ class Changes:
                 self._quota(row)
         for fan, before in fans:
             self._fan_out(fan, before)
-        self._rows[task_rows.INSERT_NEED] += [(key, encode_need(need)) for key, need in self._needs.items()]
+        self._rows[task_rows.INSERT_NEED] += [(key, encode_need(need), job) for key, (need, job) in self._needs.items()]
         told: dict[JobRow, list[HistoryEvent]] = {}
         for job, _, lines in tables.notices:
             told.setdefault(job, []).extend(lines)
@@ -96,6 +96,8 @@ class Changes:
         for statement, rows in self._rows.items():
             if rows:
                 db.executemany(statement, rows)
+        if self._rows[PURGE[0]]:
+            db.execute(task_rows.PURGE_NEEDS)
         db.execute(WRITTEN_AT, (now,))
         db.execute("COMMIT")
 
@@ -137,7 +139,9 @@ class Changes:
             else:
                 self._rows[task_rows.UPDATE].append(task_rows.updated(row))
         if before is None or row.key != task_rows.key_then(before):
-            self._needs[row.key] = row.need
+            job = self._jobs[row.job_id].n
+            _, newest = self._needs.get(row.key, (row.need, job))
+            self._needs[row.key] = row.need, max(job, newest)
         self._large += len(row.params)
         if row.outcome is not None:
             self._large += len(row.outcome.data)

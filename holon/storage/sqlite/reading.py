@@ -49,6 +49,7 @@ _LIVE = """
     SELECT iif(status = 'pending' AND deliveries > 0, 'running', status) seen, count(*)
     FROM jobs WHERE finished_at = 0 GROUP BY seen
 """
+_SURPLUS = "SELECT finished_at FROM jobs WHERE finished_at > 0 ORDER BY finished_at DESC LIMIT 1 OFFSET ?"
 _HISTORY = """
     SELECT h.last, h.events FROM jobs JOIN history h ON h.job = jobs.n
     WHERE jobs.id = ? AND h.last > ? ORDER BY h.last LIMIT ?
@@ -112,6 +113,11 @@ class Reader:
         """One job, and how many bytes its state has."""
         found = await self._fetch(_JOB_BY_ID, (job_id,))
         return (_job_record(found[0]), len(found[0][1])) if found else (None, 0)
+
+    async def surplus(self, keep: int) -> int | None:
+        """When the newest of those ended jobs ended that are beyond so many; None when there are no more."""
+        found = await self._fetch(_SURPLUS, (keep,))
+        return int(found[0][0]) if found else None
 
     async def live_jobs(self) -> dict[Status, int]:
         """How many jobs are in each status that is not final, as clients see them."""

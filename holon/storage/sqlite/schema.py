@@ -122,7 +122,15 @@ _SHARED = (
 )
 
 # Each brings a file from the version before to its own; a new release appends, and changes none of these.
-VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SHARED)
+VERSIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _SHARED,
+    (
+        # About the number of the newest job whose task had it. Those of before count as of now.
+        "ALTER TABLE needs ADD COLUMN job INTEGER NOT NULL DEFAULT 0",
+        "UPDATE needs SET job = coalesce((SELECT max(n) FROM jobs), 0)",
+    ),
+)
 
 
 def upgrade(db: sqlite3.Connection, path: Path) -> None:

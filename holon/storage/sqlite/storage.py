@@ -189,6 +189,9 @@ class SqliteStorage(LedgerCalls):
         tasks = await self._do(lambda tables, _: task_counts(tables))
         return Counts(await self._reader.live_jobs(), *tasks)
 
+    async def surplus(self, keep: int) -> int | None:
+        return await self._reader.surplus(keep)
+
     async def purge(self, finished_before: int, limit: int) -> int:
         if self._writer is None:
             raise StoreUnavailable("the store is not open")

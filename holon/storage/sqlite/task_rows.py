@@ -28,7 +28,16 @@ _SELECT = """
 SELECT_ONE = _SELECT + " WHERE jobs.id = ? AND t.step = ? AND t.place = ?"
 SELECT_LIVE = _SELECT + " WHERE jobs.finished_at = 0 AND t.state <> 'over' ORDER BY t.n"
 
-INSERT_NEED = "INSERT OR IGNORE INTO needs (key, need) VALUES (?, ?)"
+# By how much the number of a need's newest job may be too small: it is not written for each job anew.
+_LAG = 10_000
+INSERT_NEED = f"""
+    INSERT INTO needs (key, need, job) VALUES (?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET job = excluded.job WHERE job + {_LAG} < excluded.job
+"""  # noqa: S608  a constant
+# No task can have it any more: tasks go with their jobs, and all that are left are of newer ones.
+PURGE_NEEDS = f"""
+    DELETE FROM needs WHERE job + {_LAG} < coalesce((SELECT n FROM jobs ORDER BY n LIMIT 1), {2**62})
+"""  # noqa: S608  a constant
 
 # Durable, and packed as they are: in this order, after what needs a form of its own.
 _FACTS = (
