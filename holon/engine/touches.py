@@ -31,6 +31,8 @@ class Touches:
         self._handbacks: dict[str, Handback] = {}
         self._progress: dict[str, Progress] = {}
         self._credits: dict[str, tuple[str, str, int]] = {}
+        # Sessions whose end the store has not heard of, with their workers.
+        self._ended: dict[str, str] = {}
         self._some = asyncio.Event()
         self._soon = asyncio.Event()
         dispatcher.undelivered = self._undelivered
@@ -69,6 +71,11 @@ class Touches:
         """A session grants other credits than before; this is carried at once."""
         self._credits[session_id] = (worker_id, session_id, granted)
         self.soon()
+
+    def ended(self, worker_id: str, session_id: str) -> None:
+        """The store did not hear of the end of a session; it is told again until it does."""
+        self._ended[session_id] = worker_id
+        self._some.set()
 
     def soon(self) -> None:
         """Ask the store now: a stop may be due."""
@@ -111,6 +118,16 @@ class Touches:
                 self.hand_back(lease, avoid=False)
             if touch.handbacks:
                 self._dispatcher.look()
+            await self._tell_ends()
+
+    async def _tell_ends(self) -> None:
+        for session_id, worker_id in list(self._ended.items()):
+            try:
+                await self._store.close_session(worker_id, session_id)
+            except StoreUnavailable:
+                self._some.set()
+                return
+            del self._ended[session_id]
 
     def _take(self) -> Touch:
         touch = Touch(

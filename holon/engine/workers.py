@@ -246,7 +246,8 @@ class Workers:
             await self._store.close_session(session.worker_id, session.session_id)
         except StoreUnavailable as error:
             facts = {"worker_id": session.worker_id, "session_id": session.session_id}
-            log.warning("the end of session %s was not stored: %s", session.session_id, error.message, extra=facts)
+            log.warning("the end of session %s is stored later: %s", session.session_id, error.message, extra=facts)
+            self._touches.ended(session.worker_id, session.session_id)
 
     def drain_all(self, time_left: int) -> None:
         """This node goes: its sessions get no more offers and are asked to move within `time_left` milliseconds."""

@@ -51,14 +51,10 @@ class Outbox:
         """How many notices are taken and not settled."""
         return len(self._taken)
 
-    def check(self) -> None:
-        """Refuse new jobs when too much waits.
-
-        Raises:
-            ResourceExhausted: (HISTORY_BACKLOG) it does.
-        """
-        if self._limit is not None and self.bytes >= self._limit:
-            raise too_much_waits(self.bytes)
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that new jobs are refused."""
+        return self._limit is not None and self.bytes >= self._limit
 
     def free(self, notice_id: str, now: int) -> bool:
         """Whether nobody has a notice."""

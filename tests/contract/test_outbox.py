@@ -12,7 +12,7 @@ import pytest
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
 from holon.errors import ResourceExhausted
-from holon.ports import Appended, JobFilter, NewJob, Notice
+from holon.ports import Appended, Creation, JobFilter, NewJob, Notice
 from tests.contract.world import Factory, World
 
 ROOM = 10 * 2**20
@@ -151,6 +151,24 @@ async def test_too_much_history_that_waits_refuses_new_jobs_and_nothing_else(sto
     while notices := await world.storage.take(100):
         await settle(world, notices)
     await world.create()
+
+
+async def test_while_too_much_history_waits_a_repeat_is_answered_as_the_first_time(store: Factory) -> None:
+    world = await store(history_backlog=2_000)
+    first = world.new_job(request_id="r1")
+    await world.storage.create_jobs([first], 0)
+    await tell(world, 200)
+    again, other = world.new_job(request_id="r1"), world.new_job(request_id="r1", digest=b"another")
+    created = await world.storage.create_jobs([again, other], 1)
+    assert created.jobs == ((first.job.id, Creation.EXISTING), (first.job.id, Creation.CONFLICT))
+    # All or none: what is new among repeats is refused with them.
+    with pytest.raises(ResourceExhausted):
+        await world.storage.create_jobs([again, world.new_job()], 0)
+    with pytest.raises(ResourceExhausted):
+        await world.create(request_id="r2")
+    while notices := await world.storage.take(100):
+        await settle(world, notices)
+    await world.create(request_id="r2")
 
 
 async def test_a_job_is_not_deleted_before_its_history_is_moved(store: Factory) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from holon.errors import StoreUnavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
-from tests.integration.grpc_node import Node, a_node, hello, offering, reason_of, result, update, updates
+from tests.integration.grpc_node import GUARD, Node, a_node, hello, offering, reason_of, result, update, updates
 from transports.grpc import clerk
 
 
@@ -55,6 +55,29 @@ async def test_a_session_cannot_open_while_the_store_is_away(monkeypatch: pytest
             end = await worker.end()
         assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
         await node.worker("w1")
+
+
+async def test_an_end_of_a_session_that_could_not_be_stored_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    failures = 2
+
+    async with a_node() as node:
+        close = node.engine.store.close_session
+
+        async def often_away(worker_id: str, session_id: str) -> None:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                await away()
+            await close(worker_id, session_id)
+            closed.put_nowait((worker_id, session_id))
+
+        monkeypatch.setattr(node.engine.store, "close_session", often_away)
+        worker = await node.worker("w1")
+        await worker.close()
+        async with asyncio.timeout(GUARD):
+            worker_id, _ = await closed.get()
+        assert (worker_id, failures) == ("w1", 0)
 
 
 async def test_a_catalog_that_cannot_be_learned_now_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:

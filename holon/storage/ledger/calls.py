@@ -37,7 +37,7 @@ from holon.storage.documents import check_document
 from holon.storage.hints import Hints
 from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekeying, shared, steps, timers, touches
 from holon.storage.ledger.tables import Tables
-from holon.storage.outbox import Outbox
+from holon.storage.outbox import Outbox, too_much_waits
 from holon.storage.records import encode_state, with_states, with_step_states
 from holon.storage.windows import Windows
 
@@ -93,7 +93,11 @@ class LedgerCalls(ABC):
     # Steps -----------------------------------------------------------------------------------------------------
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
-        self._outbox.check()
+        if self._outbox.full:
+            known = await self._do(lambda tables, _: creations.repeats(tables, items))
+            if known is None:
+                raise too_much_waits(self._outbox.bytes)
+            return Created(tuple(known), (), Leased())
         encoded = with_states(items, self._settings.max_state_bytes)
         return await self._do(
             lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now), new_work=True

@@ -13,6 +13,23 @@ from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
 
 
+def repeats(tables: Tables, items: Sequence[NewJob]) -> list[tuple[str, Creation]] | None:
+    """What repeats of request ids are answered, where all are; None when one of the items would make a job."""
+    replies = [_repeat(tables, new) for new in items]
+    known = [reply for reply in replies if reply is not None]
+    return known if len(known) == len(replies) else None
+
+
+def _repeat(tables: Tables, new: NewJob) -> tuple[str, Creation] | None:
+    if new.request_id is None:
+        return None
+    known = tables.request(new.job.owner, new.request_id)
+    row = tables.job(known) if known else None
+    if row is None:
+        return None
+    return row.id, Creation.EXISTING if row.request_digest == new.request_digest else Creation.CONFLICT
+
+
 def create_jobs(
     tables: Tables, items: Sequence[tuple[NewJob, bytes]], want: int, seats: Sequence[Seat], now: int
 ) -> Created:
@@ -20,13 +37,9 @@ def create_jobs(
     replies: list[tuple[str, Creation]] = []
     for new, state in items:
         job = new.job
-        if new.request_id is not None:
-            known = tables.request(job.owner, new.request_id)
-            row = tables.job(known) if known else None
-            if row is not None:
-                same = row.request_digest == new.request_digest
-                replies.append((row.id, Creation.EXISTING if same else Creation.CONFLICT))
-                continue
+        if (reply := _repeat(tables, new)) is not None:
+            replies.append(reply)
+            continue
         if new.quota is not None and not count_job(tables, new.quota):
             replies.append((job.id, Creation.OVER_QUOTA))
             continue

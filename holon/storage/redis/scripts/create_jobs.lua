@@ -32,10 +32,9 @@ local function count_job(quota)
     return true
 end
 
-if MAX_BACKLOG then
-    local waits = tonumber(read('HGET', P .. 'totals', 'history') or 0)
-    if waits >= MAX_BACKLOG then return done({waits}) end
-end
+-- While too much history waits to be moved, only repeats are answered.
+local waits = MAX_BACKLOG and tonumber(read('HGET', P .. 'totals', 'history') or 0)
+local full, refused = waits and waits >= MAX_BACKLOG, false
 
 local answer = {}
 for i = 1, num() do
@@ -51,8 +50,13 @@ for i = 1, num() do
         answer[i] = {row.ID, (row.digest or '') == digest and 'existing' or 'conflict'}
     else
         -- A job that is there was made by this very call, whose reply was lost.
-        local over_quota = quota and not job(id) and not count_job(quota)
-        if not over_quota and not job(id) then
+        local over_quota = false
+        if not job(id) and full then
+            refused = true
+        elseif not job(id) then
+            over_quota = quota and not count_job(quota)
+        end
+        if not job(id) and not refused and not over_quota then
             row = new_job(id)
             row.n, row.owner, row.blueprint, row.status = number(), owner, blueprint, status
             row.created, row.updated, row.step = NOW, NOW, 0
@@ -73,6 +77,7 @@ for i = 1, num() do
         answer[i] = {id, over_quota and 'over_quota' or 'created'}
     end
 end
+if refused then return done({waits}) end
 if short then
     local found = {}
     for name, known in pairs(quotas) do
