@@ -1,14 +1,15 @@
-"""What every test shares: how properties are searched, and what the head of a run says."""
+"""What every test shares: how properties are searched, what begins first, and what a run says at its head and end."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
 
 import pytest
 from hypothesis import settings
 
-from tests.stores import asked
+from tests.stores import VARIABLE, asked
 
 # Limits in time are not asserted: a busy machine is no failure.
 settings.register_profile("holon", deadline=None)
@@ -19,20 +20,42 @@ def pytest_report_header() -> str:
     return f"storage: {', '.join(asked()) or 'memory, sqlite and redis; whole processes on sqlite'}"
 
 
+MEASURED, OWN_STORE = "measured", "own_store"
 Measured: TypeAlias = Callable[[str], None]
-_MEASURED = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Measured:
+def measured(record_property: Callable[[str, object], None]) -> Measured:
     """Takes down a figure that a test measured; all of them are shown at the end of the run."""
-    figures = request.config.stash.setdefault(_MEASURED, [])
-    return lambda figure: figures.append(f"{request.node.name}: {figure}")
+    return lambda figure: record_property(MEASURED, figure)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    figures = config.stash.get(_MEASURED, [])
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if (marker := item.get_closest_marker(OWN_STORE)) is not None:
+            item.user_properties.append((OWN_STORE, f"of {item.path.name}: {marker.args[0]}"))
+    # Where several processes share the tests, none is left with a long one when the others have ended.
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # What is told here comes with the reports of the tests, which may have run in other processes.
+    outcomes = ("passed", "failed", "skipped")
+    reports = [one for outcome in outcomes for one in terminalreporter.getreports(outcome)]
+    ran = [one for one in reports if isinstance(one, pytest.TestReport)]
+    noted = [(*note, one.location[2]) for one in ran if one.when == "call" for note in one.user_properties]
+    figures = [f"{test}: {figure}" for name, figure, test in noted if name == MEASURED]
     if figures:
         terminalreporter.section("measured")
-        for figure in figures:
-            terminalreporter.write_line(figure)
+        terminalreporter.write_line("\n".join(figures))
+    own = Counter(which for name, which, _ in noted if name == OWN_STORE)
+    if asked() and own:
+        terminalreporter.section(f"NOT ON {', '.join(asked())}, though {VARIABLE} says so", yellow=True, bold=True)
+        terminalreporter.write_line("\n".join(f"{count} {which}" for which, count in own.items()))
+    # A skipped test tells its file, its line, and why.
+    absent = {str(one.longrepr[2]) for one in ran if one.skipped and isinstance(one.longrepr, tuple)}
+    if absent:
+        terminalreporter.section("NOT CHECKED", yellow=True, bold=True)
+        terminalreporter.write_line("\n".join(sorted(absent)))

@@ -10,7 +10,7 @@ from holon.domain.job import Status
 from holon.ports import Hint
 from tests.contract.world import BROKEN, T, World
 
-GUARD = 5  # seconds; reached only by a hint that does not come
+GUARD = 60.0  # seconds; reached only by a hint that does not come
 
 
 class Hints:

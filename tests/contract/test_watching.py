@@ -12,7 +12,7 @@ from holon.domain.job import Status
 from holon.ports import Progress
 from tests.contract.world import OK, World
 
-GUARD = 5  # seconds; reached only by a hint that does not come
+GUARD = 60.0  # seconds; reached only by a hint that does not come
 
 
 async def changes(world: World, job_id: str, change: Callable[[], Awaitable[object]]) -> None:

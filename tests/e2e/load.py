@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.e2e.processes import Node, WorkLogs, until, work_log
+from tests.e2e.processes import LOOK_S, Node, WorkLogs, work_log
 
 GUARD = 120
 
@@ -45,21 +45,21 @@ class Load:
         self._workers = workers
         self._chance = chance
         self._seconds = seconds
-        self._room = room
+        self._room = asyncio.Semaphore(room)
         self._numbers = iter(range(1_000_000))
-        self._enough = asyncio.Event()
+        self._enough = False
 
     @asynccontextmanager
     async def made_by(self, clients: int) -> AsyncIterator[None]:
         """Make jobs while this is entered; when it is left, each that was begun has been accepted."""
-        making = [asyncio.create_task(self._make(self._nodes[one % len(self._nodes)])) for one in range(clients)]
-        try:
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(self._follow())
+            making = [group.create_task(self._make(self._nodes[one % len(self._nodes)])) for one in range(clients)]
             yield
-            self._enough.set()
-            await asyncio.gather(*making)
-        finally:
-            for task in making:
-                task.cancel()
+            self._enough = True
+            self._leave(clients)
+            await asyncio.wait(making)
+            following.cancel()
 
     async def judged(self, node: Node) -> Counter[str]:
         """Wait until all have ended, and check that each did so once, with its own echo.
@@ -82,14 +82,25 @@ class Load:
         return ended
 
     async def _make(self, node: Node) -> None:
-        while not self._enough.is_set():
-            await until(self._has_room, "there is room for more", GUARD)
+        while True:
+            await self._room.acquire()
+            if self._enough:
+                return
             n = next(self._numbers)
             data = {"n": n, "seconds": self._chance.uniform(*self._seconds)}
             self.accepted[await node.create("/jobs/echo", data)] = n
 
-    def _has_room(self) -> bool:
-        return self._enough.is_set() or len(self.accepted) - self.logs.ended < self._room
+    async def _follow(self) -> None:
+        seen = 0
+        while True:
+            ended = self.logs.ended
+            self._leave(ended - seen)
+            seen = ended
+            await asyncio.sleep(LOOK_S)
+
+    def _leave(self, places: int) -> None:
+        for _ in range(places):
+            self._room.release()
 
 
 def again(ended: Counter[str]) -> str:

@@ -24,6 +24,8 @@ from holon.security import certificates
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SERVE = "from holon.cli import main; main()"
+# How often something is looked at that nothing here can be told of.
+LOOK_S = 0.03
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
@@ -40,7 +42,7 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 60) ->
             return
         if time.monotonic() > ends:
             raise AssertionError(f"not so within {seconds:g} s: {what}")
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(LOOK_S)
 
 
 _given: set[int] = set()
@@ -203,13 +205,15 @@ class Node:
     async def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
         """The job when it is over."""
 
+        seen: list[dict[str, Any]] = []
+
         async def over() -> bool:
             with contextlib.suppress(httpx.TransportError):
-                return (await self.job(job_id))["finished_at"] is not None
-            return False
+                seen[:] = [await self.job(job_id)]
+            return bool(seen) and seen[0]["finished_at"] is not None
 
         await until(over, f"job {job_id} is over", seconds)
-        return await self.job(job_id)
+        return seen[0]
 
     async def history(self, job_id: str) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []

@@ -41,7 +41,7 @@ async def test_i1_i3_every_accepted_job_ends_once_though_the_node_is_killed_twen
         await node.start()
         for worker in workers:
             await worker.start()
-        async with load.made_by(clients=32):
+        async with load.made_by(clients=16):
             for _ in range(KILLS):
                 await until(busy, "100 tasks run and 100 jobs wait", 120)
                 await asyncio.sleep(chance.uniform(0, 0.5))

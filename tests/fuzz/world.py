@@ -39,7 +39,7 @@ from transports.grpc.worker_door import WorkerDoor
 
 T = TypeVar("T")
 
-GUARD = 15.0
+GUARD = 60.0
 GOOD = "the-worker-that-means-well"
 # Skills that hostile workers offer.
 BAIT = ("bait", "other")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Measured
+from tests.e2e.load import Load
 from tests.e2e.processes import Node, ended_with_test, until
 from tests.history.postgres import Server, serving
 
@@ -40,30 +41,22 @@ async def test_kills_of_the_node_and_of_the_database_lose_and_double_no_line(
     node = Node(tmp_path, BLUEPRINTS, HISTORY_DATABASE_URI=uri, **QUICK)
     worker = node.worker("w1", "echo_worker.py", MAX_CONCURRENT=60)
     chance = random.Random(6)
-    accepted: list[str] = []
-    enough = asyncio.Event()
-
-    async def submit() -> None:
-        while not enough.is_set():
-            accepted.append(await node.create("/jobs/echo", {"n": len(accepted), "seconds": 0.01}))
-
     async with ended_with_test(node, worker):
         await node.start()
         await worker.start()
-        clients = [asyncio.create_task(submit()) for _ in range(8)]
-        for turn in range(KILLS):
-            await until(partial(_reached, accepted, len(accepted) + 100), "a hundred more jobs are accepted", 120)
-            await asyncio.sleep(chance.uniform(0, 0.3))
-            if turn % 2:
-                await asyncio.to_thread(own.start)
-                await node.process.end()
-                await node.start()
-            else:
-                await asyncio.to_thread(own.kill)
-        enough.set()
-        await asyncio.gather(*clients)
+        load = Load(tmp_path, [node], ("w1",), chance, seconds=(0.01, 0.01), room=100)
+        async with load.made_by(clients=8):
+            for turn in range(KILLS):
+                await until(partial(_reached, load, len(load.accepted) + 100), "a hundred more jobs are accepted", 120)
+                await asyncio.sleep(chance.uniform(0, 0.3))
+                if turn % 2:
+                    await asyncio.to_thread(own.start)
+                    await node.process.end()
+                    await node.start()
+                else:
+                    await asyncio.to_thread(own.kill)
         told = {}
-        for job_id in accepted:
+        for job_id in load.accepted:
             assert (await node.ended(job_id, 120))["status"] == "finished"
             told[job_id] = await node.history(job_id)
             assert [event["sequence"] for event in told[job_id]] == list(range(1, len(told[job_id]) + 1))
@@ -72,10 +65,12 @@ async def test_kills_of_the_node_and_of_the_database_lose_and_double_no_line(
         count = "SELECT count(*) FROM holon_history"
         await until(lambda: own.sql(count, uri) == [str(lines)], "all of it has moved", 120)
         ends = "SELECT job FROM holon_history WHERE type = 'job_completed'"
-        assert sorted(own.sql(ends, uri)) == sorted(accepted)
+        assert sorted(own.sql(ends, uri)) == sorted(load.accepted)
         assert own.sql("SELECT DISTINCT status FROM holon_jobs", uri) == ["finished"]
-        measured(f"{len(accepted)} jobs, {KILLS // 2} kills of PostgreSQL and of the node: {lines} lines, each once")
+        measured(
+            f"{len(load.accepted)} jobs, {KILLS // 2} kills of PostgreSQL and of the node: {lines} lines, each once"
+        )
 
 
-def _reached(jobs: list[str], wanted: int) -> bool:
-    return len(jobs) >= wanted
+def _reached(load: Load, wanted: int) -> bool:
+    return len(load.accepted) >= wanted

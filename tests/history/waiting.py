@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-GUARD_S = 30.0
+GUARD_S = 60.0
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -33,7 +33,7 @@ from transports.grpc.client_door import ClientDoor
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.grpc.worker_door import WorkerDoor
 
-GUARD = 20.0
+GUARD = 60.0
 CLIENT_TOKEN = "the-token-of-the-clients"
 WORKER_TOKEN = "the-worker-token"
 CLIENT = (("x-client-token", CLIENT_TOKEN),)

@@ -22,7 +22,7 @@ from transports.http.door import HttpDoor, HttpSettings
 
 TOKEN = "the-token-of-the-clients"
 AUTH = {"X-Client-Token": TOKEN}
-GUARD = 10.0
+GUARD = 60.0
 LIMIT = 100_000
 
 

@@ -9,7 +9,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-GUARD = 10.0
+GUARD = 60.0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from holon.worker import Worker
 from holon.worker.timing import Timing
 
 # Ten times what anything here takes; a wait that is longer has failed.
-GUARD = 10.0
+GUARD = 60.0
 
 FAST = Timing(
     reconnect_first=0.02,

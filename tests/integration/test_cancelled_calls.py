@@ -18,7 +18,7 @@ from holon.engine.workers import Joining
 from holon.ports import Offer, Stop, StoreSettings
 from holon.storage.sqlite import SqliteStorage
 
-GUARD = 10.0
+GUARD = 60.0
 OWNER = "owner"
 # Nothing of these tests is repaired by an expiry: it would come too late.
 SETTINGS = StoreSettings("node", claim=600_000, lease=600_000, offer=600_000)

@@ -20,7 +20,7 @@ from holon.rxon.v1 import job_pb2
 from holon.testing import RunningNode, running_node
 from holon.wire.grpc_status import abort
 
-GUARD = 20.0
+GUARD = 60.0
 CODE = grpc.StatusCode
 
 

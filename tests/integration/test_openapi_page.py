@@ -10,7 +10,9 @@ import pytest
 from tests.integration.http_browser import CHROMIUM, Page, browsing
 from tests.integration.http_node import AUTH, TOKEN, Node, running
 
-IN_A_BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
+IN_A_BROWSER = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium on PATH (Debian: apt-get install chromium)"
+)
 CREATE = "#operations-create-create_doubling"
 
 

@@ -32,7 +32,7 @@ from tests.redis_server import RedisServer
 
 T = TypeVar("T")
 
-GUARD = 20  # seconds; reached only by what does not come
+GUARD = 60.0  # seconds; reached only by what does not come
 
 
 @pytest.fixture(scope="module")

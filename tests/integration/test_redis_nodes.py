@@ -20,7 +20,7 @@ from tests.e2e.processes import free_ports
 from tests.integration.cases.site import fan_out, one_task
 from tests.redis_server import RedisServer
 
-GUARD = 20.0
+GUARD = 60.0
 
 
 @pytest.fixture(scope="module")

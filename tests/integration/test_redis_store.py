@@ -25,7 +25,7 @@ from tests.contract.world import OK, Hand, T, World
 from tests.e2e.processes import free_ports
 from tests.redis_server import RedisServer, binaries
 
-GUARD = 20  # seconds; reached only by what does not come
+GUARD = 60.0  # seconds; reached only by what does not come
 
 
 @pytest.fixture(params=binaries(), scope="module")

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from holon.testing import running_node
 from tests.integration.grpc_node import reason_of
 
-GUARD = 10.0
+GUARD = 60.0
 ASK = reflection_pb2.ServerReflectionRequest
 
 

@@ -12,8 +12,6 @@ import pytest
 
 from tests.interop import toolchains
 
-_NOT_BUILT = pytest.StashKey[dict[str, str]]()
-
 
 @pytest.fixture(scope="session")
 def buf() -> str:
@@ -23,28 +21,27 @@ def buf() -> str:
     return found
 
 
-def built(request: pytest.FixtureRequest, folders: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Path:
+def built(folders: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Path:
     """What `build` makes; without its toolchain the test is skipped, or in CI fails."""
     try:
         return build(folders.mktemp(build.__name__))
     except toolchains.Missing as missing:
-        request.config.stash.setdefault(_NOT_BUILT, {})[build.__name__] = str(missing)
-        said = f"{build.__name__}: {missing}; scripts/test --system installs it"
+        said = f"{build.__name__}: {missing}; scripts/test --system installs it (Debian, as root)"
         if os.environ.get("CI"):
             pytest.fail(said)
         pytest.skip(said)
 
 
 @pytest.fixture(scope="session")
-def node_examples(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def node_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the examples in Node.js, ready to run."""
-    return built(request, tmp_path_factory, toolchains.node_examples)
+    return built(tmp_path_factory, toolchains.node_examples)
 
 
 @pytest.fixture(scope="session")
-def go_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def go_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The client in Go, built."""
-    return built(request, tmp_path_factory, toolchains.go_client)
+    return built(tmp_path_factory, toolchains.go_client)
 
 
 @pytest.fixture
@@ -54,11 +51,3 @@ def blueprints(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "counting.py").write_text(toolchains.blocks("python")[0], encoding="utf-8")
     return folder
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    absent = config.stash.get(_NOT_BUILT, {})
-    if absent:
-        terminalreporter.section("NOT CHECKED: programs in other languages", yellow=True, bold=True)
-        for name, why in absent.items():
-            terminalreporter.write_line(f"{name}: {why}; scripts/test --system installs it (Debian, as root)")

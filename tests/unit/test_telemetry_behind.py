@@ -45,7 +45,7 @@ def test_who_logs_does_not_wait_for_who_reads_and_what_is_lost_is_told() -> None
     began = time.monotonic()
     for number in range(10):
         handler.handle(record(str(number)))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     stream.go_on.set()
     handler.close()
     assert stream.getvalue().splitlines() == [
@@ -70,7 +70,7 @@ def test_a_stream_that_nobody_reads_any_more_ends_the_log_and_nothing_else() -> 
     began = time.monotonic()
     handler.close()
     handler.handle(record("more"))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 def test_a_log_call_that_is_wrong_does_not_end_its_caller() -> None:
