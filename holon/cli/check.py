@@ -13,12 +13,18 @@ from holon.errors import ConfigError
 
 def check(as_json: Json = False) -> None:
     """Show the settings that a node would have here, secrets hidden, and check them. Exits 2 when any is wrong."""
+    from holon.clock import SystemClock
     from holon.config import Config
+    from holon.node.settings import tls_paths
+    from holon.security.tls import load_server_credentials
 
     config = Config()
     problem: ConfigError | None = None
     try:
         config.check()
+        if config.tls:
+            # What only the doors know: that all of them can serve with the files.
+            load_server_credentials(tls_paths(config), SystemClock().now_ms())
     except ConfigError as error:
         problem = error
     if as_json:

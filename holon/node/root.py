@@ -24,12 +24,12 @@ from holon.node.settings import (
     engine_settings,
     http_settings,
     store_settings,
+    tls_paths,
     worker_door_settings,
 )
 from holon.node.stores import Store, open_store
 from holon.ports import StoreSettings
 from holon.security.access import TokenGate
-from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
 from holon.telemetry.events import Telemetry
@@ -194,11 +194,7 @@ class Node:
         }
 
     def _tls_files(self) -> TlsFiles | None:
-        config = self.config
-        if not config.tls:
-            return None
-        paths = TlsPaths(config.TLS_CERT_PATH, config.TLS_KEY_PATH, config.TLS_CA_PATH, config.SECRETS_MOUNTED)
-        return TlsFiles(paths, self._clock)
+        return TlsFiles(tls_paths(self.config), self._clock) if self.config.tls else None
 
     async def _doors(
         self,

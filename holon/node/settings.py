@@ -7,12 +7,18 @@ from holon.config import Config
 from holon.engine.core import EngineSettings
 from holon.engine.rates import Rates
 from holon.ports import StoreSettings
+from holon.security.tls import TlsPaths
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.http.door import HttpSettings
 
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
+
+
+def tls_paths(config: Config) -> TlsPaths:
+    """Where the TLS files are."""
+    return TlsPaths(config.TLS_CERT_PATH, config.TLS_KEY_PATH, config.TLS_CA_PATH, config.SECRETS_MOUNTED)
 
 
 def store_settings(config: Config) -> StoreSettings:

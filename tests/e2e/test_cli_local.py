@@ -117,6 +117,15 @@ def test_certificates_are_made_issued_and_shown(tmp_path: Path) -> None:
     assert "clientAuth" in shown.out
 
 
+def test_a_certificate_of_the_wrong_use_is_found_before_the_start(tmp_path: Path) -> None:
+    holon_here(tmp_path, "certs", "dev")
+    files = {"TLS_CERT_PATH": "certs/server.pem", "TLS_KEY_PATH": "certs/server.key", "TLS_CA_PATH": "certs/ca.pem"}
+    assert holon_here(tmp_path, "check", env=files).code == 0
+    wrong = holon_here(tmp_path, "check", "--json", env=files | {"TLS_CA_PATH": "certs/server.pem"})
+    assert wrong.code == 2
+    assert [problem["field"] for problem in wrong.json["problems"]] == ["TLS_CA_PATH"]
+
+
 def test_certificates_that_end_soon_are_shown_as_such(tmp_path: Path) -> None:
     holon_here(tmp_path, "certs", "dev")
     holon_here(tmp_path, "certs", "issue", "gpu-01", "--days", "5")

@@ -148,6 +148,18 @@ def test_http_off_loopback_needs_a_proxy_that_ends_tls() -> None:
     Config({"API_HOST": "0.0.0.0", "API_BEHIND_PROXY": "true"}).check()
 
 
+def test_http_off_loopback_may_speak_tls_itself(tmp_path: Path) -> None:
+    wide = {"API_HOST": "0.0.0.0", "CLIENT_TOKEN": LONG_TOKEN}
+    assert "TLS_ENABLED" in reasons(Config(tls(tmp_path) | wide))["API_HOST"]
+    Config(tls(tmp_path) | wide | {"TLS_ENABLED": "true", "TLS_REQUIRE_CLIENT_CERT": "true"}).check()
+    assert set(reasons(Config(wide | {"TLS_ENABLED": "true"}))) == {"TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH"}
+
+
+def test_clients_certificates_are_asked_for_over_tls_alone(tmp_path: Path) -> None:
+    alone = reasons(Config(tls(tmp_path) | {"TLS_REQUIRE_CLIENT_CERT": "true"}))
+    assert "TLS_ENABLED" in alone["TLS_REQUIRE_CLIENT_CERT"]
+
+
 def test_a_client_token_that_can_be_guessed_is_refused_where_it_can_be_tried_from_outside() -> None:
     Config({"CLIENT_TOKEN": "short"}).check()
     outside = {"API_BEHIND_PROXY": "true"}
@@ -204,6 +216,20 @@ def test_a_key_that_every_user_can_read_is_refused(tmp_path: Path) -> None:
     paths = tls(tmp_path)
     Path(paths["TLS_KEY_PATH"]).chmod(0o644)
     assert "chmod 600" in reasons(Config(paths))["TLS_KEY_PATH"]
+
+
+def test_a_key_behind_a_link_is_taken_where_secrets_are_mounted_only(tmp_path: Path) -> None:
+    paths = tls(tmp_path)
+    link = tmp_path / "link"
+    link.symlink_to(paths["TLS_KEY_PATH"])
+    assert "SECRETS_MOUNTED" in reasons(Config(paths | {"TLS_KEY_PATH": str(link)}))["TLS_KEY_PATH"]
+    Config(paths | {"TLS_KEY_PATH": str(link), "SECRETS_MOUNTED": "true"}).check()
+
+
+def test_an_authority_that_every_user_can_add_to_is_refused(tmp_path: Path) -> None:
+    paths = tls(tmp_path)
+    Path(paths["TLS_CA_PATH"]).chmod(0o666)
+    assert "chmod 644" in reasons(Config(paths))["TLS_CA_PATH"]
 
 
 def test_times_that_contradict_each_other_are_refused() -> None:
