@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.errors import ConfigError, InvalidArgument
-from holon.files import write_atomically
+from holon.files import read_private, write_atomically
 from holon.security.identity import UNREADABLE, is_identity
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -88,7 +88,7 @@ def open_authority(folder: Path) -> Authority:
         return _make_authority(files)
     try:
         certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
-        key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(read_private(str(files.key)), password=None)
     except (OSError, ValueError, TypeError, *UNREADABLE) as error:
         raise _broken_authority(folder, str(error)) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
@@ -269,6 +269,6 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
 
 def _broken_authority(folder: Path, reason: str) -> ConfigError:
     return ConfigError(
-        f"the development authority in {folder} cannot be used: {reason}; "
+        f"the development authority in {folder} cannot be used: {reason}; if that cannot be mended, "
         f"remove {folder / 'ca.pem'} and {folder / 'ca.key'} to make a new one, then issue every certificate again"
     )

@@ -96,6 +96,12 @@ def test_an_authority_that_lost_a_file_or_has_another_s_is_refused(authority: Au
     assert not authority.files.key.exists()
 
 
+def test_an_authority_whose_key_others_can_read_is_not_signed_with(authority: Authority) -> None:
+    authority.files.key.chmod(0o640)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        certificates.open_authority(authority.files.key.parent)
+
+
 def test_worker_ids_give_separate_files_inside_the_folder(authority: Authority, tmp_path: Path) -> None:
     ids = ["a/b", "a:b", "a_b", "..", "../x", "server", "ca", "."]
     pairs = [certificates.issue_worker(authority, tmp_path, worker_id) for worker_id in ids]
