@@ -10,6 +10,7 @@ from typing import Any
 
 from holon.domain import schema
 from holon.domain.blueprint import State
+from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.plain import obstacle
 from holon.errors import BlueprintError
@@ -106,6 +107,21 @@ class ActionFactory:
 
 
 @dataclass(slots=True)
+class ClientConfig:
+    """The client whose job it is, as it was when the job was created; its token is nowhere in it.
+
+    Arguments:
+        name: the client's name.
+        plan: its plan; `unknown` when it has none.
+        params: what else the node's operator wrote down of it.
+    """
+
+    name: str = DEFAULT
+    plan: str = NO_PLAN
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class JobContext:
     """One run of one handler: what it may know. All but `state_history` is for reading.
 
@@ -117,6 +133,7 @@ class JobContext:
         state_history: what workers answered so far, and whatever handlers put there.
         aggregation_results: the results of the fan-out that led here, by task id; empty otherwise.
         actions: where the handler decides.
+        client: whose job it is.
     """
 
     job_id: str
@@ -126,6 +143,7 @@ class JobContext:
     state_history: dict[str, Any] = field(default_factory=dict)
     aggregation_results: dict[str, Any] = field(default_factory=dict)
     actions: ActionFactory = field(default_factory=ActionFactory)
+    client: ClientConfig = field(default_factory=ClientConfig)
 
 
 _FIELDS = tuple(JobContext.__dataclass_fields__)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,32 +13,48 @@ from holon.cli.exits import ExitCode
 from holon.cli.output import Json, safe, show_json, show_lines
 from holon.errors import ConfigError
 
+if TYPE_CHECKING:
+    from holon.config import Config
+
 
 def check(as_json: Json = False) -> None:
-    """Show the settings that a node would have here, secrets hidden, and check them. Exits 2 when any is wrong."""
-    from holon.clock import SystemClock
+    """Show the settings that a node would have here, secrets hidden, and check them and the files that they name.
+
+    Exits 2 when any is wrong.
+    """
     from holon.config import Config
-    from holon.node.settings import tls_paths
-    from holon.security.tls import load_server_credentials
+    from holon.node.access import client_entries
 
     config = Config()
-    problem: ConfigError | None = None
-    try:
-        config.check()
-        if config.tls:
-            # What only the doors know: that all of them can serve with the files.
-            load_server_credentials(tls_paths(config), SystemClock().now_ms())
-    except ConfigError as error:
-        problem = error
+    found = [error for check in (config.check, partial(client_entries, config)) if (error := _problem(check))]
+    # What only the doors know: that all of them can serve with the files.
+    if not found and config.tls and (error := _problem(partial(_load_tls, config))):
+        found.append(error)
     if as_json:
-        wrong = [{"field": one.field, "reason": one.reason} for one in problem.details] if problem else []
+        wrong = [{"field": one.field, "reason": one.reason} for error in found for one in error.details]
         show_json({"settings": config.effective(), "problems": wrong})
     else:
         show_lines(
             (name, str(value).lower() if isinstance(value, bool) else value)
             for name, value in config.effective().items()
         )
-        if problem:
-            print(f"\n{safe(problem.message)}", file=sys.stderr)
-    if problem:
+        for error in found:
+            print(f"\n{safe(error.message)}", file=sys.stderr)
+    if found:
         raise typer.Exit(ExitCode.USAGE)
+
+
+def _load_tls(config: Config) -> None:
+    from holon.clock import SystemClock
+    from holon.node.settings import tls_paths
+    from holon.security.tls import load_server_credentials
+
+    load_server_credentials(tls_paths(config), SystemClock().now_ms())
+
+
+def _problem(check: Callable[[], object]) -> ConfigError | None:
+    try:
+        check()
+    except ConfigError as error:
+        return error
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 import grpc.aio
@@ -108,6 +108,20 @@ class NodeClient:
             token = page.next_page_token
             if not token:
                 return
+
+    async def reload(self, targets: Sequence[str] = ()) -> tuple[str, ...]:
+        """Have the node read files of its own again, such as who the clients are: all of them, or none.
+
+        Arguments:
+            targets: which, such as `clients`; empty means all.
+        Returns:
+            what was read again.
+        Raises:
+            FailedPrecondition: (CONFIG_INVALID) a file is bad; nothing has changed.
+            InvalidArgument: the node reads no such file.
+        """
+        request = node_pb2.ReloadNodeRequest(targets=targets)
+        return tuple((await self._calls.call(self._stub.ReloadNode, request)).reloaded)
 
     async def drain(self, *, grace: float | None = None, reason: str = "") -> None:
         """Begin to drain the node: it takes no new work, ends what runs, and ends itself. Safe to repeat.

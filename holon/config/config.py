@@ -87,6 +87,11 @@ class Config(Settings):
         return rules.job_retention(self)
 
     @property
+    def exposes_clients(self) -> bool:
+        """Whether clients may come from outside this machine, so that no token of theirs may be short."""
+        return rules.exposes_clients(self)
+
+    @property
     def moves_history(self) -> bool:
         """Whether history leaves the store for a database of its own; a store's own file is none."""
         history = HistoryURI.parse(self.HISTORY_DATABASE_URI)

@@ -40,6 +40,12 @@ def job_retention(settings: Settings) -> float:
     return settings.JOB_RETENTION or (1 if is_redis(settings.STORAGE_URI) else 7) * DAY_SECONDS
 
 
+def exposes_clients(settings: Settings) -> bool:
+    """Whether clients may come from outside this machine, so that no token of theirs may be short."""
+    hosts = (settings.API_HOST, settings.CLIENT_GRPC_HOST)
+    return settings.API_BEHIND_PROXY or not all(is_loopback(host) for host in hosts)
+
+
 def problems(settings: Settings) -> Iterator[Violation]:
     """Yield everything that is wrong between settings that are each of the right kind and within their bounds."""
     yield from _names(settings)
@@ -111,13 +117,11 @@ def _tokens(settings: Settings) -> Iterator[Violation]:
         token = getattr(settings, name)
         if token and not _TOKEN.fullmatch(token):
             yield Violation(name, "must be visible ASCII characters without spaces, at most 4096: a header carries it")
-    hosts = (settings.API_HOST, settings.CLIENT_GRPC_HOST)
-    outside = settings.API_BEHIND_PROXY or not all(is_loopback(host) for host in hosts)
-    if outside and 0 < len(settings.CLIENT_TOKEN) < _EXPOSED_TOKEN_LENGTH:
+    if exposes_clients(settings) and 0 < len(settings.CLIENT_TOKEN) < _EXPOSED_TOKEN_LENGTH:
         yield Violation(
             "CLIENT_TOKEN",
-            f"has under {_EXPOSED_TOKEN_LENGTH} characters and its door can be reached from outside; make one with "
-            'python3 -c "import secrets; print(secrets.token_urlsafe(32))"',
+            f"has under {_EXPOSED_TOKEN_LENGTH} characters and its door can be reached from outside; "
+            "`holon tokens new` makes one",
         )
 
 

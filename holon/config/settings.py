@@ -103,7 +103,14 @@ class Settings:
     GRPC_REFLECTION: bool = _setting(False, "Let whoever may call a gRPC door ask what it serves (server reflection)")
     REUSE_PORT: bool = _setting(False, "Let several processes share the ports; otherwise a port in use is an error")
 
-    CLIENT_TOKEN: str = _setting("", "Token of the clients; unset, both client doors refuse every call", secret=True)
+    CLIENT_TOKEN: str = _setting(
+        "",
+        "Token of the operator, or of all clients where there is no file of them; with neither, every call is refused",
+        secret=True,
+    )
+    CLIENTS_CONFIG_PATH: str = _setting(
+        "", "File of the clients, such as `clients.toml`; beside it CLIENT_TOKEN is one more"
+    )
     GLOBAL_WORKER_TOKEN: str = _setting(
         "", "Token of the workers where there is no TLS; unset, that door refuses every call", secret=True
     )
@@ -196,6 +203,7 @@ class Settings:
         "INFO", "Least severe log records shown", choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
     )
     LOG_FORMAT: str = _setting("json", "One JSON object a line, or text for people", choices=("json", "text"))
+    AUDIT_LOG_PATH: str = _setting("", "File of the audit log, one JSON object a line; unset, it is part of the log")
     TZ: str = _setting("UTC", "Time zone of the log, such as `Europe/Moscow`", required=True)
     OTEL_EXPORTER_OTLP_ENDPOINT: str = _setting(
         "", "Collector of traces, by OTLP over gRPC, such as `http://127.0.0.1:4317`; unset, nothing is traced"

@@ -6,6 +6,7 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
+from holon.domain.client import NO_PLAN
 from holon.domain.value import replace, value
 
 
@@ -66,7 +67,8 @@ class Job:
     `step` counts commits and is the revision that the store compares. `transitions` counts the changes of state,
     `failures` the failed runs of the current handler. `cancelling` is set while clean-up runs after a cancel.
     `aggregates` is the step of the fan-out whose results the current handler gets. `trace` is the trace that it belongs
-    to, see `holon.domain.trace`. `created_at` is when a node took it; 0: not noted.
+    to, see `holon.domain.trace`. `created_at` is when a node took it; 0: not noted. `plan` and `client_params` are its
+    owner's when it was created, as in `holon.domain.client`.
     """
 
     id: str
@@ -88,6 +90,8 @@ class Job:
     result_timeout: int | None = None
     trace: str = ""
     created_at: int = 0
+    plan: str = NO_PLAN
+    client_params: bytes = b""
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

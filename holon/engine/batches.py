@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from holon.domain.client import Client
 from holon.engine.jobs import Accepted, Creating, Jobs
 from holon.errors import HolonError
 
@@ -12,25 +13,21 @@ from holon.errors import HolonError
 AT_ONCE = 64
 
 
-async def create_all(
-    jobs: Jobs, owner: str, asked: Sequence[Creating], quota: int | None = None
-) -> list[Accepted | HolonError]:
+async def create_all(jobs: Jobs, client: Client, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
     """Create jobs; those that are accepted are durable when this returns. A refused one leaves the others alone.
 
-    Arguments:
-        quota: as for `Jobs.create`.
     Returns:
         for each, in their order, the job, or why it was refused, as `Jobs.create` raises it.
     """
     outcomes: list[Accepted | HolonError] = []
     for start in range(0, len(asked), AT_ONCE):
-        made = await asyncio.gather(*(_create(jobs, owner, one, quota) for one in asked[start : start + AT_ONCE]))
+        made = await asyncio.gather(*(_create(jobs, client, one) for one in asked[start : start + AT_ONCE]))
         outcomes.extend(made)
     return outcomes
 
 
-async def _create(jobs: Jobs, owner: str, asked: Creating, quota: int | None) -> Accepted | HolonError:
+async def _create(jobs: Jobs, client: Client, asked: Creating) -> Accepted | HolonError:
     try:
-        return await jobs.create(owner, asked, quota)
+        return await jobs.create(client, asked)
     except HolonError as error:
         return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from holon.domain.machine import Limits
@@ -120,6 +121,10 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"Engine({self._executor!r}, {self.dispatcher!r})"
+
+    def follow_documents(self, changed: Callable[[frozenset[str]], None]) -> None:
+        """Have this called with the kinds of documents that changed. A hint can be lost: look now and then as well."""
+        self._wakeups.documents.append(changed)
 
     async def run(self) -> None:
         """Run the loops until cancelled; what was not committed then runs again."""

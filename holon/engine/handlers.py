@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from holon.context import ActionFactory, JobContext, arguments
+from holon.context import ActionFactory, ClientConfig, JobContext, arguments
 from holon.domain import machine
 from holon.domain.blueprint import State
 from holon.domain.events import HistoryEvent
@@ -132,6 +132,7 @@ class Handlers:
                 state_history=state_history,
                 aggregation_results=dict(results),
                 actions=actions,
+                client=ClientConfig(job.owner, job.plan, orjson.loads(job.client_params or b"{}")),
             )
             with span:
                 returned, waited = await call(state.function(**arguments(state, context)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from holon.domain.client import Client
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.value import replace, value
@@ -106,13 +107,11 @@ class Jobs:
         self._telemetry = telemetry
         self._records = records
 
-    async def create(self, owner: str, asked: Creating, quota: int | None = None) -> Accepted:
-        """Create a job; it is durable when this returns.
+    async def create(self, client: Client, asked: Creating) -> Accepted:
+        """Create a job of a client's; it is durable when this returns.
 
-        Arguments:
-            quota: how many jobs the owner may create in a calendar month; None: any number.
         Raises:
-            QuotaExceeded: (QUOTA_EXCEEDED) the owner has created as many.
+            QuotaExceeded: (QUOTA_EXCEEDED) the client has created as many as it may in a calendar month.
             NotFound: (BLUEPRINT_NOT_FOUND) clients cannot start this blueprint.
             InvalidArgument: (INPUT_INVALID) `initial_data` does not fit the blueprint's contract; details name fields.
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
@@ -135,17 +134,20 @@ class Jobs:
         job = Job(
             id=job_id,
             blueprint=blueprint.name,
-            owner=owner,
+            owner=client.name,
             initial_data=data,
             current_state=blueprint.start.name,
             dispatch_timeout=_timeout("dispatch_timeout", asked.dispatch_timeout),
             result_timeout=_timeout("result_timeout", asked.result_timeout),
             trace=span.trace,
             created_at=now,
+            plan=client.plan,
+            client_params=client.params,
         )
         details = {"blueprint": job.blueprint}
         created = HistoryEvent("job_created", now, job.current_state, details=details)
-        limited = None if quota is None else monthly(owner, quota, now)
+        most = client.monthly_attempts
+        limited = None if most is None else monthly(client.name, most, now)
         new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text, job), quota=limited)
         try:
             job_id, creation = await self._write(new)

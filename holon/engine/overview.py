@@ -1,4 +1,4 @@
-"""The application service of operators: who this node is, what it runs, who works for it, and its drain."""
+"""The application service of operators: who this node is, what it runs, who works for it, its reload and drain."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from holon.domain.fleet import SkillView, WorkerView, skill_key
 from holon.engine.blueprints import Blueprints
 from holon.engine.core import Engine
 from holon.engine.paging import page_of, size_of_page
+from holon.engine.shared_reloading import Reload
 from holon.errors import InvalidArgument, NotFound, Violation
 from holon.ports import Counts, WorkerEvent
 
@@ -38,14 +39,22 @@ class Stats:
 
 
 class Overview:
-    """Shows and drains one node.
+    """Shows, reloads and drains one node.
 
     Arguments:
         version: of its software.
         drain: begins the end of this node: within so many seconds (None: its own grace), and why. Safe to repeat.
+        reload: reads files again, here and on the other nodes.
     """
 
-    def __init__(self, engine: Engine, node_id: str, version: str, drain: Callable[[float | None, str], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        node_id: str,
+        version: str,
+        drain: Callable[[float | None, str], None],
+        reload: Reload,
+    ) -> None:
         self._store = engine.store
         self._blueprints: Blueprints = engine.blueprints
         self._workers = engine.workers
@@ -54,6 +63,7 @@ class Overview:
         self._node_id = node_id
         self._version = version
         self._drain = drain
+        self._reload = reload
         self._started_at = engine.store.now()
 
     def __repr__(self) -> str:
@@ -105,6 +115,10 @@ class Overview:
         counts = await self._store.counts()
         now = self._store.now()
         return Stats(counts, len(self._fleet), now - self._started_at, now)
+
+    async def reload(self, targets: Sequence[str] = ()) -> tuple[str, ...]:
+        """Read files again on every node; see `SharedReloading.reload`."""
+        return await self._reload(targets)
 
     def drain_node(self, grace: float | None, reason: str) -> None:
         """Begin to drain this node, as SIGTERM does; a repeat changes nothing.

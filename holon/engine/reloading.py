@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 from holon.errors import ConfigError, FailedPrecondition, HolonError, InvalidArgument, Violation
+from holon.telemetry.audit import OK, note
 from holon.telemetry.metrics import ReloadMetrics
 
 log = logging.getLogger(__name__)
 
+# What can be read again, and what names its files.
+TARGETS = {"clients": "CLIENTS_CONFIG_PATH", "workers": "WORKERS_CONFIG_PATH", "tls": "TLS_CERT_PATH"}
 # Puts what was read in force: at once, without waiting or failing.
 Apply: TypeAlias = Callable[[], None]
 
@@ -20,7 +23,7 @@ class Part(Protocol):
     """Something that a node reads from files of its own.
 
     Attributes:
-        name: what it is called where a reload names its targets, such as `clients`.
+        name: what it is called where a reload names its targets; one of `TARGETS`.
     """
 
     @property
@@ -70,8 +73,9 @@ class Reloading:
         Returns:
             the names of what is in force now.
         Raises:
-            InvalidArgument: this node has no such part.
+            InvalidArgument: there is no such part.
             FailedPrecondition: (CONFIG_INVALID) files are bad; the details name them, and nothing has changed.
+                (NOT_CONFIGURED) this node has no such file.
         """
         parts = self._named(targets)
         async with self._one:
@@ -98,21 +102,35 @@ class Reloading:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            try:
-                await self.reload()
-            except HolonError:
-                # It is logged and counted; who sent the signal waits for no answer.
-                pass
+            await self.reload_unattended((), "signal")
+
+    async def reload_unattended(self, targets: Sequence[str], via: str) -> None:
+        """Reload for nobody who waits for an answer: what became of it is logged, counted and in the audit log.
+
+        Arguments:
+            via: how it was asked for, as in `audit.note`.
+        """
+        result = OK
+        try:
+            await self.reload(targets)
+        except HolonError as error:
+            result = error.code
+        except Exception:
+            log.exception("the reload failed unexpectedly")
+            result = HolonError.code
+        note("node_reloaded", who="", via=via, on=", ".join(targets), result=result)
 
     def _named(self, targets: Sequence[str]) -> list[Part]:
         for name in targets:
-            if name not in self._parts:
-                reason = f"{name[:64]!r} is nothing that this node reads from a file; it reads: {self._known()}"
+            if name not in TARGETS:
+                reason = f"{name[:64]!r} is nothing that a node reads again; there are: {', '.join(TARGETS)}"
                 raise InvalidArgument(f"targets: {reason}", details=[Violation("targets", reason)])
+            if name not in self._parts:
+                reason = f"this node has no file of {name}: see {TARGETS[name]}"
+                raise FailedPrecondition(
+                    f"targets: {reason}", code="NOT_CONFIGURED", details=[Violation("targets", reason)]
+                )
         return [part for name, part in self._parts.items() if not targets or name in targets]
-
-    def _known(self) -> str:
-        return ", ".join(self._parts) or "nothing (see CLIENTS_CONFIG_PATH)"
 
 
 def _read(parts: Sequence[Part]) -> list[Apply]:

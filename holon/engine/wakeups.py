@@ -27,6 +27,9 @@ class Wakeups:
 
     Arguments:
         told: called when there is history to be moved.
+
+    Attributes:
+        documents: called with the kinds of documents that changed.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Wakeups:
         self._needs = needs
         self._watching = watching
         self._told = told
+        self.documents: list[Callable[[frozenset[str]], None]] = []
         self._ready = asyncio.Event()
         self._timer = asyncio.Event()
         self._due: int | None = 0
@@ -66,6 +70,9 @@ class Wakeups:
             self._watching.changed(hint.jobs)
             if hint.notices:
                 self._told()
+            if hint.documents:
+                for follow in self.documents:
+                    follow(hint.documents)
             if hint.ready:
                 self._ready.set()
             if hint.stops:

@@ -9,9 +9,11 @@ from heapq import nlargest
 
 import holon
 from holon.engine.core import Engine
+from holon.engine.reloading import Reloading
 from holon.errors import StoreUnavailable
 from holon.node.stores import Measured, Store
 from holon.ports import Counts
+from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.exposition import CONTENT_TYPE, Exposition
 from holon.telemetry.lag import LoopLag
@@ -31,10 +33,18 @@ class Measuring:
         lag: of its event loop.
     """
 
-    def __init__(self, engine: Engine, store: Store, workers: WorkerDoor, lag: LoopLag) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        workers: WorkerDoor,
+        clients: Clients,
+        reloading: Reloading,
+        lag: LoopLag,
+    ) -> None:
         self._store = store
         self._counts: Counts | None = None
-        parts: list[object] = [engine.metrics, workers.metrics, lag]
+        parts: list[object] = [engine.metrics, workers.metrics, clients.metrics, reloading.metrics, lag]
         if isinstance(store, Measured):
             parts.append(store.metrics)
         if engine.mover is not None:

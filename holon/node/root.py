@@ -17,7 +17,10 @@ from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine
 from holon.engine.loader import load_directory
 from holon.engine.overview import Overview
+from holon.engine.reloading import Reloading
+from holon.engine.shared_reloading import SharedReloading
 from holon.errors import HolonError
+from holon.node.access import ClientsFile, client_entries
 from holon.node.measuring import Measuring
 from holon.node.settings import (
     client_door_settings,
@@ -30,8 +33,10 @@ from holon.node.settings import (
 from holon.node.stores import Store, open_store
 from holon.ports import StoreSettings
 from holon.security.access import TokenGate
+from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
+from holon.telemetry.audit_file import audit_to
 from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.tracing import Tracing, tracing_to
@@ -76,7 +81,7 @@ class Node:
         self._told = False
         self._grace: float | None = None
         self._now = asyncio.Event()
-        self._tls: TlsFiles | None = None
+        self._reloading = Reloading()
 
     def __repr__(self) -> str:
         return f"Node({self.config.INSTANCE_ID}, {self.config.effective()['STORAGE_URI']})"
@@ -92,9 +97,15 @@ class Node:
         """
         config = self.config.freeze()
         blueprints = self._blueprints + (load_directory(config.BLUEPRINTS_DIR) if config.BLUEPRINTS_DIR else [])
-        tls = self._tls = self._tls_files()
+        tls = self._tls_files()
+        clients = Clients(client_entries(config))
+        if config.CLIENTS_CONFIG_PATH:
+            self._reloading.add(ClientsFile(config, clients))
+        if tls is not None:
+            self._reloading.add(tls)
         settings = store_settings(config)
         async with AsyncExitStack() as resources:
+            resources.enter_context(audit_to(config.AUDIT_LOG_PATH, config.TZ))
             store = self._open(settings)
             await resources.enter_async_context(store)
             tracing = await resources.enter_async_context(
@@ -103,7 +114,9 @@ class Node:
             history = self._history()
             if history is not None:
                 await resources.enter_async_context(history)
+            reloading = SharedReloading(self._reloading, store, store.now, config.INSTANCE_ID)
             engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing), history)
+            engine.follow_documents(reloading.changed)
             engine.blueprints.register_all(blueprints)
             refused: HolonError | None = None
             lag = LoopLag()
@@ -111,10 +124,16 @@ class Node:
                 running = loops.create_task(engine.run(), name="engine")
                 watching = loops.create_task(lag.run(), name="loop-lag")
                 broken = loops.create_task(store.failure(), name="store")
-                following = [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
+                following = [
+                    loops.create_task(self._reloading.run(), name="reloading"),
+                    loops.create_task(reloading.run(), name="shared-reloading"),
+                ]
+                following += [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
                 try:
                     async with AsyncExitStack() as doors:
-                        http, worker, client = await self._doors(doors, engine, store, lag, tracing, tls)
+                        http, worker, client = await self._doors(
+                            doors, engine, store, reloading, lag, tracing, tls, clients
+                        )
                         ports = Ports(http.port, worker.port, client.port)
                         log.info("node %s is ready: %s", config.INSTANCE_ID, ports)
                         ready(ports)
@@ -153,17 +172,19 @@ class Node:
             self._grace = grace
             self._stop.set()
 
-    def look_at_files(self) -> None:
-        """Look now whether the TLS files have changed, rather than within the second."""
-        if self._tls is not None:
-            self._tls.hurry()
+    def reload(self) -> None:
+        """Read the files again that can change while the node runs; what became of it is in the log.
+
+        Safe to call at any time.
+        """
+        self._reloading.ask()
 
     async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
-        """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `look_at_files`, but from a terminal that goes away."""
+        """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `reload`, but from a terminal that goes away."""
         loop = asyncio.get_running_loop()
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
         if sys.stdin is None or not sys.stdin.isatty():
-            handlers[signal.SIGHUP] = self.look_at_files
+            handlers[signal.SIGHUP] = self.reload
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
         try:
@@ -201,14 +222,15 @@ class Node:
         doors: AsyncExitStack,
         engine: Engine,
         store: Store,
+        reloading: SharedReloading,
         lag: LoopLag,
         tracing: Tracing,
         tls: TlsFiles | None,
+        clients: Clients,
     ) -> tuple[HttpDoor, WorkerDoor, ClientDoor]:
         """Open the doors, the workers' first: who submits a job finds somebody to do it."""
         config = self.config
         workers = TokenGate(config.GLOBAL_WORKER_TOKEN, header="X-Worker-Token", setting="GLOBAL_WORKER_TOKEN")
-        clients = TokenGate(config.CLIENT_TOKEN)
         worker = await doors.enter_async_context(
             WorkerDoor(engine.workers, worker_door_settings(config), tls, workers, self._clock, engine.rates)
         )
@@ -216,7 +238,7 @@ class Node:
             ClientDoor(
                 engine.jobs,
                 engine.watching,
-                Overview(engine, config.INSTANCE_ID, holon.__version__, self.drain),
+                Overview(engine, config.INSTANCE_ID, holon.__version__, self.drain, reloading.reload),
                 client_door_settings(config),
                 tls,
                 clients,
@@ -224,7 +246,7 @@ class Node:
                 engine.rates,
             )
         )
-        measuring = Measuring(engine, store, worker, lag)
+        measuring = Measuring(engine, store, worker, clients, self._reloading, lag)
         secure = tls if config.TLS_ENABLED else None
         if tls is not None:
             measuring.show_tls(tls, ("worker", "client", "http") if secure else ("worker", "client"))
@@ -234,6 +256,7 @@ class Node:
                 engine.blueprints,
                 http_settings(config),
                 clients,
+                reloading.reload,
                 measuring.text,
                 secure,
                 self._clock,

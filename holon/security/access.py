@@ -7,8 +7,6 @@ import hmac
 
 from holon.errors import Unauthenticated
 
-# Whose jobs they are where all clients share one token.
-OWNER = "default"
 _CODE = "TOKEN_INVALID"
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from holon.clock import Clock
 from holon.errors import ConfigError
-from holon.security.tls import Ending, TlsPaths, load_server_credentials
+from holon.security.tls import Ending, ServerCredentials, TlsPaths, load_server_credentials
 from holon.telemetry.metrics import TlsMetrics
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,6 @@ class TlsFiles:
         self._paths = paths
         self._clock = clock
         self._every = every
-        self._asked = asyncio.Event()
         self._seen = self._stat()
         self._refused: tuple[_Seen, str] | None = None
         self._told: dict[Ending, int] = {}
@@ -51,9 +52,16 @@ class TlsFiles:
     def __repr__(self) -> str:
         return f"TlsFiles({self._paths.certificate}, expires_at_ms={self.current.expires_at_ms})"
 
-    def hurry(self) -> None:
-        """Have `run` look at the files now."""
-        self._asked.set()
+    @property
+    def name(self) -> str:
+        """What they are called where a reload names its targets."""
+        return "tls"
+
+    def read(self) -> Callable[[], None]:
+        """Read the files as they are now, and say how to put them in force; see `holon.engine.reloading.Part`."""
+        seen = self._stat()
+        loaded = load_server_credentials(self._paths, self._clock.now_ms())
+        return partial(self._take, seen, loaded)
 
     def look(self) -> None:
         """Look at the files. Blocks for the reads: `run` does it in a thread."""
@@ -69,12 +77,7 @@ class TlsFiles:
                 await asyncio.to_thread(self.look)
             except Exception:
                 log.exception("the TLS files could not be looked at; the certificate of before goes on")
-            try:
-                async with asyncio.timeout(self._every):
-                    await self._asked.wait()
-            except TimeoutError:
-                continue
-            self._asked.clear()
+            await asyncio.sleep(self._every)
 
     # One look at a time -----------------------------------------------------------------------------------------------
 
@@ -87,6 +90,9 @@ class TlsFiles:
         except ConfigError as error:
             self._refuse(seen, error.message)
             return
+        self._take(seen, loaded)
+
+    def _take(self, seen: _Seen, loaded: ServerCredentials) -> None:
         self._seen, self._refused = seen, None
         if loaded == self.current:
             return

@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 import orjson
 
+from holon.domain.client import NO_PLAN
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
@@ -20,10 +21,12 @@ from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
 
-SCHEMA = 1
+SCHEMA = 2
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 # A job's id is the first field of its record in every schema.
-UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {}
+UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
+    ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
+}
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
 
@@ -142,6 +145,8 @@ def encode_job(job: Job) -> bytes:
         job.result_timeout,
         job.trace,
         job.created_at,
+        job.plan,
+        job.client_params,
     )
 
 
@@ -167,6 +172,8 @@ def decode_job(record: bytes) -> Job:
         result_timeout,
         trace,
         created_at,
+        plan,
+        client_params,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -189,6 +196,8 @@ def decode_job(record: bytes) -> Job:
         result_timeout=result_timeout,
         trace=trace,
         created_at=created_at,
+        plan=plan,
+        client_params=client_params,
     )
 
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import TextIO
+from typing import Any, Protocol
 
 # Who reads is this far behind at most; what comes then is lost, and how much that was is told.
 MOST_LINES = 10_000
 # How long the end of the program waits for who reads.
 FAREWELL_S = 1.0
+
+
+class Lines(Protocol):
+    """Where lines are written."""
+
+    def write(self, text: str, /) -> Any:
+        """Take some of them."""
+
+    def flush(self) -> None:
+        """Pass on what was taken."""
 
 
 class LinesBehind(logging.Handler):
@@ -20,7 +30,7 @@ class LinesBehind(logging.Handler):
         most: how many lines may wait; more are lost.
     """
 
-    def __init__(self, stream: TextIO, most: int = MOST_LINES) -> None:
+    def __init__(self, stream: Lines, most: int = MOST_LINES) -> None:
         super().__init__()
         self._stream = stream
         self._most = most

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
+from holon.telemetry.audit import LOGGER
 from holon.telemetry.behind import LinesBehind
 
 ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -32,6 +33,8 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
             **_fields_of(record),
         }
+        if (audit := getattr(record, "audit", None)) is not None:
+            line |= {"message": audit["act"], "audit": audit}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line).decode()
@@ -82,3 +85,5 @@ def set_up_logging(level: str, form: str, zone: str) -> None:
             before.close()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Who did what is told whatever else is not.
+    logging.getLogger(LOGGER).setLevel(logging.INFO)

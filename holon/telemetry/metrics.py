@@ -102,6 +102,13 @@ class RateMetrics:
         )
 
 
+class AccessMetrics:
+    """What is counted where clients come in."""
+
+    def __init__(self) -> None:
+        self.refused = Counter("holon_calls_refused", "Calls without a right to be made, and why.", "door", "reason")
+
+
 class ReloadMetrics:
     """What is counted where files are read again."""
 

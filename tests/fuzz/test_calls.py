@@ -21,11 +21,10 @@ from hypothesis import given
 from holon.engine.jobs import Creating
 from holon.errors import HolonError
 from holon.rxon.v1 import job_pb2, node_pb2, types_pb2
-from holon.security.access import OWNER
 from holon.wire.values import duration
 from tests.fuzz.choices import ENTROPY, EXAMPLES, Choices
 from tests.fuzz.messages import wrong
-from tests.fuzz.world import FAULTS, GUARD, World, a_world
+from tests.fuzz.world import FAULTS, GUARD, ME, TOKEN, World, a_world
 
 LIMIT = 4 * 2**20
 SERVICES = [service for file in (job_pb2, node_pb2) for service in file.DESCRIPTOR.services_by_name.values()]
@@ -58,6 +57,9 @@ class Call:
         assert len(packed) < 8_000
         raise grpc.aio.AbortError(details)
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         return self._metadata
 
@@ -70,13 +72,20 @@ class Rpc:
     request: type[Message]
     response: type[Message]
     handler: Any
+    check: grpc.aio.ServerInterceptor
+    details: Any
 
     async def __call__(self, call: Call, raw: bytes) -> None:
+        async def found(_: Any) -> Any:
+            return self.handler
+
+        handler: Any = await self.check.intercept_service(found, self.details)
+        assert handler is self.handler
         try:
-            if self.handler.unary_stream is not None:
-                await self.handler.unary_stream(raw, call)
+            if handler.unary_stream is not None:
+                await handler.unary_stream(raw, call)
             else:
-                call.answers.append(await self.handler.unary_unary(raw, call))
+                call.answers.append(await handler.unary_unary(raw, call))
             call.code = grpc.StatusCode.OK
         except grpc.aio.AbortError:
             pass
@@ -91,12 +100,14 @@ def rpcs(world: World) -> Iterator[Rpc]:
 
 def _rpc(world: World, path: str, method: MethodDescriptor) -> Rpc:
     class Details:
-        invocation_metadata = ()
+        invocation_metadata = (("x-client-token", TOKEN),)
 
     details: Any = Details()
     details.method = path
-    [handler] = [found for one in world.clients._server._handlers if (found := one.service(details)) is not None]
-    return Rpc(method.name, request_of(method), message_factory.GetMessageClass(method.output_type), handler)
+    server = world.clients._server
+    [handler] = [found for one in server._handlers if (found := one.service(details)) is not None]
+    answer = message_factory.GetMessageClass(method.output_type)
+    return Rpc(method.name, request_of(method), answer, handler, server._interceptors[0], details)
 
 
 def request_of(method: MethodDescriptor) -> type[Message]:
@@ -113,8 +124,8 @@ class Known:
     async def renew(self, world: World) -> None:
         for job_id in self.jobs[:1]:
             with suppress(HolonError):
-                await world.engine.jobs.cancel(OWNER, job_id)
-        waits = await world.engine.jobs.create(OWNER, Creating("bait", {"skill": "nobody's"}))
+                await world.engine.jobs.cancel(ME.name, job_id)
+        waits = await world.engine.jobs.create(ME, Creating("bait", {"skill": "nobody's"}))
         self.jobs = [waits.job_id, await world.good_job()]
 
 

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from holon.engine.jobs import Creating
 from holon.errors import FailedPrecondition, NotFound
 from holon.rxon.v1 import types_pb2
-from holon.security.access import OWNER
 from tests.fuzz.choices import ENTROPY, EXAMPLES, Choices
 from tests.fuzz.worker import HostileWorker
-from tests.fuzz.world import BAIT, World, a_world
+from tests.fuzz.world import BAIT, ME, World, a_world
 
 
 class History:
@@ -76,7 +75,7 @@ async def bait(world: World, choices: Choices, history: History) -> None:
     data: dict[str, Any] = {"n": choices.byte(), "skill": choices.of(BAIT)}
     if choices.one_in(3):
         del data["n"]
-    creating = asyncio.create_task(world.engine.jobs.create(OWNER, Creating("bait", data)))
+    creating = asyncio.create_task(world.engine.jobs.create(ME, Creating("bait", data)))
     if choices.one_in(4):
         await world.turns(choices.below(6))
         creating.cancel()
@@ -87,4 +86,4 @@ async def bait(world: World, choices: Choices, history: History) -> None:
 
 async def cancel(world: World, job_id: str) -> None:
     with suppress(FailedPrecondition, NotFound):
-        await world.engine.jobs.cancel(OWNER, job_id)
+        await world.engine.jobs.cancel(ME.name, job_id)

@@ -18,15 +18,18 @@ import grpc.aio
 from holon.clock import SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.client import DEFAULT, Client
 from holon.domain.job import Status
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.jobs import Creating
 from holon.engine.overview import Overview
+from holon.engine.reloading import Reloading
 from holon.engine.session import Session as EngineSession
 from holon.errors import HolonError
 from holon.ports import JobFilter, JobRecord, StoreSettings
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.security.access import OWNER, TokenGate
+from holon.security.access import TokenGate
+from holon.security.clients import Clients, sole
 from holon.storage.ledger.rows import WorkerRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.memory import MemoryStorage
@@ -44,6 +47,7 @@ GOOD = "the-worker-that-means-well"
 # Skills that hostile workers offer.
 BAIT = ("bait", "other")
 TOKEN = "the-token-of-the-callers"
+ME = Client(DEFAULT)
 # Timers of all kinds fire while an example runs: what a stream leaves behind is over before the next has gone far.
 LEASE, OFFER, CLAIM = 400, 150, 2_000
 STORE = StoreSettings("node-1", claim=CLAIM, lease=LEASE, offer=OFFER)
@@ -128,9 +132,11 @@ class World:
         self.engine = Engine(self.store, STORE, ENGINE)
         self.engine.blueprints.register_all([relay("good"), relay("bait")])
         gate = TokenGate(TOKEN)
-        overview = Overview(self.engine, "node-1", "1.2.3", lambda grace, reason: None)
+        overview = Overview(self.engine, "node-1", "1.2.3", lambda grace, reason: None, Reloading().reload)
         self.door = WorkerDoor(self.engine.workers, DOOR, None, gate, clock)
-        self.clients = ClientDoor(self.engine.jobs, self.engine.watching, overview, DoorSettings(), None, gate)
+        self.clients = ClientDoor(
+            self.engine.jobs, self.engine.watching, overview, DoorSettings(), None, Clients(sole(TOKEN))
+        )
         self._running = asyncio.create_task(self.engine.run())
         await self.turns()
         self.good = GoodWorker(self, GOOD, "good")
@@ -170,9 +176,9 @@ class World:
     async def good_job(self) -> str:
         """A job of the client that means well finishes now, with what its worker answered; its id."""
         number = next(self._numbers)
-        job_id = (await self.engine.jobs.create(OWNER, Creating("good", {"n": number}))).job_id
+        job_id = (await self.engine.jobs.create(ME, Creating("good", {"n": number}))).job_id
         async with asyncio.timeout(GUARD):
-            while (record := await self.engine.jobs.get(OWNER, job_id)).job.status is not Status.FINISHED:
+            while (record := await self.engine.jobs.get(DEFAULT, job_id)).job.status is not Status.FINISHED:
                 assert not record.job.status.terminal, f"a good job ended {record.job.status}: {record.job.error}"
                 await asyncio.sleep(0 if self.good.busy else 0.002)
         assert record.job.state_history["echo"] == number
@@ -242,7 +248,7 @@ class World:
 
     async def _live(self) -> Sequence[JobRecord]:
         live = tuple(status for status in Status if not status.terminal)
-        return (await self.store.jobs(JobFilter(OWNER, live), 1_000))[0]
+        return (await self.store.jobs(JobFilter(DEFAULT, live), 1_000))[0]
 
     async def _end_all(self) -> None:
         """Jobs that nobody can do are cancelled: then no job is left that does not end."""
@@ -250,7 +256,7 @@ class World:
             while records := await self._live():
                 for record in records:
                     with suppress(HolonError):
-                        await self.engine.jobs.cancel(OWNER, record.job.id)
+                        await self.engine.jobs.cancel(DEFAULT, record.job.id)
                 await asyncio.sleep(0.01)
 
     async def _close(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -22,10 +22,12 @@ from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.overview import Overview
+from holon.engine.reloading import Reloading
 from holon.ports import StoreSettings
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.security.access import TokenGate
 from holon.security.certificates import Authority, KeyPair, issue_server, issue_worker, open_authority
+from holon.security.clients import Clients, Entry, sole
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
@@ -37,6 +39,7 @@ GUARD = 60.0
 CLIENT_TOKEN = "the-token-of-the-clients"
 WORKER_TOKEN = "the-worker-token"
 CLIENT = (("x-client-token", CLIENT_TOKEN),)
+OPERATOR = tuple(sole(CLIENT_TOKEN))
 SESSION = "/holon.rxon.v1.WorkerService/Session"
 JOBS = "/holon.rxon.v1.JobService/"
 SETTINGS = WorkerDoorSettings(node_id="node-1", holon_id="holon-1")
@@ -228,6 +231,8 @@ class Node:
     secure: bool
     resources: AsyncExitStack
     drains: list[tuple[float | None, str]]
+    known: Clients
+    reloading: Reloading
     numbers: Any = field(default_factory=itertools.count)
 
     async def worker_channel(self, files: KeyPair | None) -> grpc.aio.Channel:
@@ -308,6 +313,7 @@ async def a_node(
     secure: bool = True,
     clock: Clock | None = None,
     worker_gate: TokenGate | None = None,
+    entries: Sequence[Entry] = OPERATOR,
     watch_idle: int = 20_000,
     tls: TlsFiles | None = None,
     **settings: Any,
@@ -323,8 +329,12 @@ async def a_node(
             store, store_settings, EngineSettings(max_payload=door.max_payload_bytes, watch_idle=watch_idle)
         )
         engine.blueprints.register_all(blueprints())
+        clients = Clients(entries)
+        reloading = Reloading()
         drains: list[tuple[float | None, str]] = []
-        overview = Overview(engine, door.node_id, "1.2.3", lambda grace, reason: drains.append((grace, reason)))
+        overview = Overview(
+            engine, door.node_id, "1.2.3", lambda grace, reason: drains.append((grace, reason)), reloading.reload
+        )
         plain = DoorSettings(bounds=door.bounds)
         running = asyncio.create_task(engine.run())
         try:
@@ -332,12 +342,12 @@ async def a_node(
             async with (
                 AsyncExitStack() as callers,
                 WorkerDoor(engine.workers, door, tls, gate, clock) as workers,
-                ClientDoor(engine.jobs, engine.watching, overview, plain, tls, TokenGate(CLIENT_TOKEN)) as clients,
+                ClientDoor(engine.jobs, engine.watching, overview, plain, tls, clients) as client_door,
             ):
-                target = f"localhost:{clients.port}"
+                target = f"localhost:{client_door.port}"
                 channel = grpc.aio.secure_channel(target, trust()) if secure else grpc.aio.insecure_channel(target)
                 await callers.enter_async_context(channel)
-                yield Node(engine, workers, clients, channel, secure, callers, drains)
+                yield Node(engine, workers, client_door, channel, secure, callers, drains, clients, reloading)
         finally:
             running.cancel()
             await asyncio.wait((running,))

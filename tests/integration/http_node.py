@@ -13,8 +13,9 @@ import httpx
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine, EngineSettings
+from holon.engine.reloading import Reloading
 from holon.ports import StoreSettings
-from holon.security.access import TokenGate
+from holon.security.clients import Clients, sole
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
 from transports.http.app import Metrics
@@ -71,6 +72,8 @@ class Node:
     engine: Engine
     door: HttpDoor
     client: httpx.AsyncClient
+    clients: Clients
+    reloading: Reloading
 
     async def ended(self, job_id: str) -> dict[str, Any]:
         async with asyncio.timeout(GUARD):
@@ -98,14 +101,15 @@ async def running(
     engine.blueprints.register_all([*blueprints(), *more])
     loops = asyncio.create_task(engine.run())
     settings = settings or HttpSettings(port=0, max_body=LIMIT)
+    clients, reloading = Clients(sole(token)), Reloading()
     try:
         async with (
-            HttpDoor(engine.jobs, engine.blueprints, settings, TokenGate(token), metrics, tls) as door,
+            HttpDoor(engine.jobs, engine.blueprints, settings, clients, reloading.reload, metrics, tls) as door,
             httpx.AsyncClient(
                 base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}", trust_env=False, timeout=GUARD
             ) as client,
         ):
-            yield Node(engine, door, client)
+            yield Node(engine, door, client, clients, reloading)
     finally:
         loops.cancel()
         await asyncio.gather(loops, return_exceptions=True)

@@ -10,6 +10,7 @@ import pytest
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.client import Client
 from holon.domain.fleet import Catalog, Skill
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.jobs import Creating, Listing
@@ -82,7 +83,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 
 
 async def create_and_cancel(engine: Engine, blueprint: str) -> None:
-    creating = asyncio.create_task(engine.jobs.create(OWNER, Creating(blueprint, {})))
+    creating = asyncio.create_task(engine.jobs.create(Client(OWNER), Creating(blueprint, {})))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     creating.cancel()
@@ -101,7 +102,7 @@ async def test_jobs_whose_creators_went_away_run_at_once(engine: Engine) -> None
 async def test_offers_that_came_with_a_cancelled_call_reach_their_worker(engine: Engine) -> None:
     hand = Hand()
     session = await joined(engine, hand)
-    await engine.jobs.create(OWNER, Creating("asking", {}))
+    await engine.jobs.create(Client(OWNER), Creating("asking", {}))
     await hand.has(1)
     # From here on its first step is written with the job, and its offer comes back from the same call.
     for _ in range(20):
@@ -115,7 +116,7 @@ async def test_offers_that_came_with_a_cancelled_call_reach_their_worker(engine:
 async def test_a_worker_that_went_away_while_its_contract_was_learned_leaves_no_task_behind(
     engine: Engine, turns: int
 ) -> None:
-    await engine.jobs.create(OWNER, Creating("asking", {}))
+    await engine.jobs.create(Client(OWNER), Creating("asking", {}))
     await engine.slots.idle()
     skill = Skill("t", input_schema={"type": "object"})
     joining = asyncio.create_task(engine.workers.join(Joining("w1", 1, catalog=Catalog((skill,))), Hand()))

@@ -17,6 +17,7 @@ from holon.client import Client, Job
 from holon.clock import SystemClock
 from holon.engine.core import Engine
 from holon.engine.overview import Overview
+from holon.engine.reloading import Reloading
 from holon.errors import (
     AlreadyExists,
     ConfigError,
@@ -29,8 +30,8 @@ from holon.errors import (
     Unreachable,
 )
 from holon.rxon.v1 import job_pb2
-from holon.security.access import TokenGate
 from holon.security.certificates import issue_server, open_authority
+from holon.security.clients import Clients, sole
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from tests.integration.http_node import GUARD, TOKEN, running
@@ -39,8 +40,8 @@ from transports.grpc.settings import DoorSettings
 
 
 def client_door(engine: Engine, tls: TlsFiles | None, token: str) -> ClientDoor:
-    overview = Overview(engine, "node-1", "1", lambda _grace, _reason: None)
-    return ClientDoor(engine.jobs, engine.watching, overview, DoorSettings(), tls, TokenGate(token))
+    overview = Overview(engine, "node-1", "1", lambda _grace, _reason: None, Reloading().reload)
+    return ClientDoor(engine.jobs, engine.watching, overview, DoorSettings(), tls, Clients(sole(token)))
 
 
 @asynccontextmanager

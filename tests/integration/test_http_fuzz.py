@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from holon.security.access import TokenGate
+from holon.engine.reloading import Reloading
+from holon.security.clients import Clients, sole
 from tests.integration.http_node import AUTH, LIMIT, TOKEN, Node, running
 from tests.integration.http_wire import Answer, exchange
 from transports.http.app import App
@@ -37,7 +38,7 @@ class Door:
     def __init__(self, runner: asyncio.Runner, node: Node) -> None:
         self._runner = runner
         self.node = node
-        self.app = App(node.engine.jobs, node.engine.blueprints, TokenGate(TOKEN), LIMIT)
+        self.app = App(node.engine.jobs, node.engine.blueprints, Clients(sole(TOKEN)), Reloading().reload, LIMIT)
         self._turns = itertools.count(1)
 
     def run(self, what: Coroutine[Any, Any, T]) -> T:

@@ -307,10 +307,6 @@ async def test_a_malformed_request_is_refused_with_a_reason(node: Node, method: 
     assert (error.code(), reason_of(error)) == (CODE.INVALID_ARGUMENT, "MALFORMED_FRAME")
 
 
-async def test_what_is_not_there_is_unimplemented(node: Node) -> None:
-    assert (await refused(node, "ReloadNode", b"")).code() is CODE.UNIMPLEMENTED
-
-
 @pytest.mark.parametrize("method", ["ListBlueprints", "ListWorkers", "ListSkills"])
 @pytest.mark.parametrize(
     ("page", "field"), [((1001, ""), "page_size"), ((-1, ""), "page_size"), ((0, "?"), "page_token")]

@@ -54,6 +54,8 @@ async def test_every_route_is_in_it_and_nothing_else(node: Node) -> None:
         ("GET", "/api/v1/jobs/{job_id}"),
         ("GET", "/api/v1/jobs/{job_id}/history"),
         ("POST", "/api/v1/jobs/{job_id}/cancel"),
+        ("POST", "/api/v1/admin/reload"),
+        ("POST", "/api/v1/admin/reload-workers"),
         ("GET", "/_public/status"),
         ("GET", "/_public/metrics"),
         ("GET", "/_public/openapi.json"),

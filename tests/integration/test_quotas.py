@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from holon.domain.client import Client
 from holon.engine.batches import create_all
 from holon.engine.jobs import Creating, Jobs, Listing
 from holon.engine.quotas import monthly
@@ -22,6 +23,10 @@ async def jobs() -> AsyncIterator[Jobs]:
         yield node.engine.jobs
 
 
+def having(name: str, quota: int | None = None) -> Client:
+    return Client(name, monthly_attempts=quota)
+
+
 def doubling(n: int = 1, request_id: str | None = None) -> Creating:
     return Creating("doubling", {"n": n}, request_id)
 
@@ -31,10 +36,10 @@ def at(text: str) -> int:
 
 
 async def test_a19_the_third_creation_of_a_quota_of_two_is_refused(jobs: Jobs) -> None:
-    await jobs.create("ann", doubling(), 2)
-    await jobs.create("ann", doubling(), 2)
+    await jobs.create(having("ann", 2), doubling())
+    await jobs.create(having("ann", 2), doubling())
     with pytest.raises(QuotaExceeded) as refused:
-        await jobs.create("ann", doubling(), 2)
+        await jobs.create(having("ann", 2), doubling())
     error = refused.value
     assert (error.code, error.subject) == ("QUOTA_EXCEEDED", "ann")
     now = datetime.now(UTC)
@@ -47,31 +52,31 @@ async def test_a19_the_third_creation_of_a_quota_of_two_is_refused(jobs: Jobs) -
 
 
 async def test_one_owners_quota_is_not_anothers_and_none_is_no_limit(jobs: Jobs) -> None:
-    await jobs.create("ann", doubling(), 1)
-    await jobs.create("bob", doubling(), 1)
+    await jobs.create(having("ann", 1), doubling())
+    await jobs.create(having("bob", 1), doubling())
     with pytest.raises(QuotaExceeded):
-        await jobs.create("ann", doubling(), 1)
-    await jobs.create("ann", doubling())
+        await jobs.create(having("ann", 1), doubling())
+    await jobs.create(having("ann"), doubling())
 
 
 async def test_what_is_refused_or_repeated_does_not_count(jobs: Jobs) -> None:
     with pytest.raises(InvalidArgument):
-        await jobs.create("ann", Creating("doubling", {"n": "x"}), 1)
-    first = await jobs.create("ann", doubling(request_id="r"), 1)
-    again = await jobs.create("ann", doubling(request_id="r"), 1)
+        await jobs.create(having("ann", 1), Creating("doubling", {"n": "x"}))
+    first = await jobs.create(having("ann", 1), doubling(request_id="r"))
+    again = await jobs.create(having("ann", 1), doubling(request_id="r"))
     assert (again.job_id, again.existing) == (first.job_id, True)
     with pytest.raises(QuotaExceeded):
-        await jobs.create("ann", doubling(request_id="s"), 1)
+        await jobs.create(having("ann", 1), doubling(request_id="s"))
 
 
 async def test_a_batch_is_made_as_far_as_the_quota_goes(jobs: Jobs) -> None:
-    made = await create_all(jobs, "ann", [doubling(n) for n in range(5)], 3)
+    made = await create_all(jobs, having("ann", 3), [doubling(n) for n in range(5)])
     assert sum(isinstance(one, QuotaExceeded) for one in made) == 2
     assert len((await jobs.list("ann", Listing()))[0]) == 3
 
 
 async def test_many_at_once_do_not_get_past_their_quota(jobs: Jobs) -> None:
-    made = await asyncio.gather(*(jobs.create("ann", doubling(), 4) for _ in range(20)), return_exceptions=True)
+    made = await asyncio.gather(*(jobs.create(having("ann", 4), doubling()) for _ in range(20)), return_exceptions=True)
     assert sum(isinstance(one, QuotaExceeded) for one in made) == 16
 
 

@@ -11,12 +11,12 @@ import grpc
 import grpc.aio
 import pytest
 
+from holon.domain.client import DEFAULT
 from holon.domain.events import CancelRequested
 from holon.engine import watching
 from holon.engine.feeds import TAIL, Moved
 from holon.errors import StoreUnavailable
 from holon.rxon.v1 import job_pb2, worker_pb2
-from holon.security.access import OWNER
 from tests.integration.grpc_node import (
     CLIENT,
     ENDED,
@@ -284,7 +284,7 @@ async def test_who_is_slow_is_told_of_the_newest_progress_only(node: Node) -> No
     job_id = await node.create()
     worker = await node.worker()
     offer = await worker.offer()
-    async with aclosing(node.engine.watching.follow(OWNER, job_id, None)) as following:
+    async with aclosing(node.engine.watching.follow(DEFAULT, job_id, None)) as following:
         await anext(following)
         quick = watch(node, job_id)
         await quick.next()

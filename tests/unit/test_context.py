@@ -213,7 +213,7 @@ def test_an_argument_that_is_nowhere_keeps_its_default() -> None:
     assert arguments(state_of(work), context()) == {}
 
 
-@pytest.mark.parametrize("name", ["path", "client", "data_stores"])
+@pytest.mark.parametrize("name", ["path", "data_stores"])
 def test_a_required_argument_that_is_nowhere_is_an_error_that_says_what_there_is(name: str) -> None:
     space: dict[str, Any] = {}
     exec(f"async def work({name}): ...", space)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import threading
 from collections.abc import Callable
 
@@ -18,13 +20,16 @@ class File:
     def __init__(self, name: str) -> None:
         self.name = name
         self.next: str | None = "old"
+        self.fault: Exception | None = None
         self.inforce = "old"
         self.put = asyncio.Event()
         self.was_read = threading.Event()
 
     def read(self) -> Callable[[], None]:
-        said = self.next
+        said, fault = self.next, self.fault
         self.was_read.set()
+        if fault is not None:
+            raise fault
         if said is None:
             raise ConfigError(f"{self.name}.toml is bad", details=[Violation(f"{self.name}.toml", "is bad")])
         return lambda: self._take(said)
@@ -65,8 +70,11 @@ async def test_a_bad_file_changes_nothing_of_any_part_and_every_bad_one_is_named
 
 async def test_what_the_node_does_not_read_cannot_be_reloaded() -> None:
     reloading, clients, _ = two()
-    with pytest.raises(InvalidArgument, match=r"schedules.*clients, workers"):
-        await reloading.reload(["clients", "schedules"])
+    with pytest.raises(InvalidArgument, match=r"'x' is nothing.*clients, workers, tls"):
+        await reloading.reload(["clients", "x"])
+    with pytest.raises(FailedPrecondition, match="TLS_CERT_PATH") as caught:
+        await reloading.reload(["clients", "tls"])
+    assert caught.value.code == "NOT_CONFIGURED"
     assert clients.inforce == "old"
 
 
@@ -89,18 +97,30 @@ async def test_files_are_read_beside_the_loop_and_one_reload_at_a_time() -> None
     first, second = (asyncio.create_task(reloading.reload()) for _ in range(2))
     await asyncio.to_thread(reading.wait, 10)
     go_on.set()
-    assert await asyncio.gather(first, second) == [("clients",), ("clients",)]
+    assert {await first, await second} == {("clients",)}
 
 
-async def test_a_signal_reloads_everything_also_after_one_that_failed() -> None:
+@pytest.mark.parametrize("unexpected", [False, True])
+async def test_a_signal_reloads_everything_also_after_one_that_failed(
+    unexpected: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "holon.audit")
     reloading, clients, workers = two()
     running = asyncio.create_task(reloading.run())
     workers.next = None
+    workers.fault = RuntimeError("a fault of ours") if unexpected else None
     reloading.ask()
     assert await asyncio.to_thread(workers.was_read.wait, 10)
-    workers.next = "new"
+    workers.next, workers.fault = "new", None
     reloading.ask()
     async with asyncio.timeout(10):
         await workers.put.wait()
     assert (clients.inforce, workers.inforce) == ("new", "new")
+    assert not running.done()
     running.cancel()
+    told = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
+    assert told[0] == {
+        "act": "node_reloaded",
+        "result": "INTERNAL" if unexpected else "CONFIG_INVALID",
+        "via": "signal",
+    }

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from holon.errors import InvalidArgument, ResourceExhausted, Unimplemented, Violation
 from holon.wire.grpc_status import abort, told
+from transports.grpc.clients import serving, while_admitted
 from transports.grpc.trace import remember
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def unary(
     """
 
     async def call(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        serving(context)
         remember(context.invocation_metadata() or ())
         try:
             answer = await method(_parsed(name, kind, raw))
@@ -48,12 +50,13 @@ def streamed(
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """A handler of a call that is answered by a stream, as for `unary`; its end with OK is that of the generator.
 
-    When the client goes away, or does not read, the generator is closed, or waits.
+    When the client goes away, or does not read, the generator is closed, or waits; it is closed, too, when the token
+    of the call is taken back.
     """
 
     async def call(raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         try:
-            async with aclosing(method(_parsed(name, kind, raw))) as answers:
+            async with while_admitted(), aclosing(method(_parsed(name, kind, raw))) as answers:
                 async for answer in answers:
                     await context.write(_bounded(name, answer, max_bytes))
         except grpc.aio.BaseError:

@@ -12,16 +12,15 @@ from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
 from holon.engine.rates import RateLimits
 from holon.engine.watching import Watching
-from holon.security.access import TokenGate
+from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
+from transports.grpc.clients import ClientCheck
 from transports.grpc.job_service import JobService
-from transports.grpc.node_service import NodeService
+from transports.grpc.node_service import NEEDS, NodeService
 from transports.grpc.rates import RateCheck
 from transports.grpc.server import Server
 from transports.grpc.settings import DoorSettings
-from transports.grpc.tokens import TokenCheck
 
-TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
 MAX_STREAMS = 100
 
 
@@ -30,7 +29,7 @@ class ClientDoor:
 
     Arguments:
         tls: its certificate; clients present none.
-        gate: who knows the clients' token.
+        clients: who they are.
         interceptors: more that see each call, once its token was found good.
         rates: counts the calls of each client; None takes any number.
     """
@@ -42,7 +41,7 @@ class ClientDoor:
         overview: Overview,
         settings: DoorSettings,
         tls: TlsFiles | None,
-        gate: TokenGate,
+        clients: Clients,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         rates: RateLimits | None = None,
     ) -> None:
@@ -53,7 +52,7 @@ class ClientDoor:
             "client door",
             settings,
             [self._service.handler(limit), NodeService(overview).handler(limit)],
-            [TokenCheck(gate, TOKEN_KEY), *([RateCheck(rates)] if rates is not None else []), *interceptors],
+            [ClientCheck(clients, NEEDS), *([RateCheck(rates)] if rates is not None else []), *interceptors],
             tls,
             client_certificates=False,
             max_streams=MAX_STREAMS,

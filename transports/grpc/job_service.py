@@ -7,16 +7,18 @@ from contextlib import aclosing
 
 import grpc
 
+from holon.domain.client import ADMIN
 from holon.engine.batches import create_all
 from holon.engine.jobs import Accepted, Creating, Jobs, Listing
 from holon.engine.watching import Watching
 from holon.errors import HolonError, Unavailable
 from holon.rxon.v1 import job_pb2
-from holon.security.access import OWNER
+from holon.security.clients import check_role
 from holon.wire.grpc_status import error_of
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, job_message
 from holon.wire.values import time_of
 from transports.grpc.calls import invalid, missing, refuse, streamed, unary
+from transports.grpc.clients import audited, client
 from transports.grpc.creation import creating_of
 from transports.grpc.updates import Updates
 
@@ -45,7 +47,12 @@ class JobService:
             "BatchCreateJobs": unary("BatchCreateJobs", job_pb2.BatchCreateJobsRequest, self.create_batch, max_bytes),
             "GetJob": unary("GetJob", job_pb2.GetJobRequest, self.get, max_bytes),
             "ListJobs": unary("ListJobs", job_pb2.ListJobsRequest, self.list, max_bytes),
-            "CancelJob": unary("CancelJob", job_pb2.CancelJobRequest, self.cancel, max_bytes),
+            "CancelJob": unary(
+                "CancelJob",
+                job_pb2.CancelJobRequest,
+                audited("job_cancelled", self.cancel, lambda request: request.job_id),
+                max_bytes,
+            ),
             "GetJobHistory": unary("GetJobHistory", job_pb2.GetJobHistoryRequest, self.history, max_bytes),
             "WatchJob": streamed("WatchJob", job_pb2.WatchJobRequest, self.watch, max_bytes),
         }
@@ -55,7 +62,7 @@ class JobService:
         """Create a job."""
         asked = creating_of(request)
         self._refuse_while_draining()
-        return _created(await self._jobs.create(OWNER, asked))
+        return _created(await self._jobs.create(client(), asked))
 
     async def create_batch(self, request: job_pb2.BatchCreateJobsRequest) -> job_pb2.BatchCreateJobsResponse:
         """Create jobs, each by itself."""
@@ -63,7 +70,7 @@ class JobService:
             raise invalid("requests", f"has {len(request.requests)} of them, over the limit of {MAX_BATCH}")
         self._refuse_while_draining()
         asked = [_creating_or_not(one) for one in request.requests]
-        made = iter(await create_all(self._jobs, OWNER, [one for one in asked if isinstance(one, Creating)]))
+        made = iter(await create_all(self._jobs, client(), [one for one in asked if isinstance(one, Creating)]))
         outcomes = [next(made) if isinstance(one, Creating) else one for one in asked]
         return job_pb2.BatchCreateJobsResponse(results=[_result(outcome) for outcome in outcomes])
 
@@ -78,17 +85,15 @@ class JobService:
     async def get(self, request: job_pb2.GetJobRequest) -> job_pb2.GetJobResponse:
         """Read a job."""
         names = fields_of(request.fields, ALL_FIELDS)
-        record = await self._jobs.get(OWNER, request.job_id)
+        record = await self._jobs.get(client().name, request.job_id)
         return job_pb2.GetJobResponse(job=job_message(record, self._jobs.progress_message(record), names))
 
     async def list(self, request: job_pb2.ListJobsRequest) -> job_pb2.ListJobsResponse:
         """Read a page of jobs."""
-        refuse(
-            {
-                "parent_job_id": bool(request.parent_job_id),
-                "owner": request.owner not in ("", OWNER),
-            }
-        )
+        refuse({"parent_job_id": bool(request.parent_job_id)})
+        owner = request.owner or client().name
+        if owner != client().name:
+            check_role(client(), ADMIN, "to list the jobs of another client")
         names = fields_of(request.fields, LISTED_FIELDS)
         listing = Listing(
             tuple(request.statuses),
@@ -99,14 +104,14 @@ class JobService:
             time_of(request.created_before) if request.HasField("created_before") else None,
             request.terminal if request.HasField("terminal") else None,
         )
-        records, more = await self._jobs.list(OWNER, listing)
+        records, more = await self._jobs.list(owner, listing)
         jobs = [job_message(record, self._jobs.progress_message(record), names) for record in records]
         return job_pb2.ListJobsResponse(jobs=jobs, next_page_token=more)
 
     async def cancel(self, request: job_pb2.CancelJobRequest) -> job_pb2.CancelJobResponse:
         """Ask a job to stop."""
         refuse({"reason": bool(request.reason)})
-        record = await self._jobs.cancel(OWNER, request.job_id)
+        record = await self._jobs.cancel(client().name, request.job_id)
         return job_pb2.CancelJobResponse(job=job_message(record, self._jobs.progress_message(record)))
 
     async def history(self, request: job_pb2.GetJobHistoryRequest) -> job_pb2.GetJobHistoryResponse:
@@ -116,7 +121,7 @@ class JobService:
         if request.after_sequence < 0:
             raise invalid("after_sequence", "is below 0")
         start = request.page_token or (str(request.after_sequence) if request.after_sequence else "")
-        events, more = await self._jobs.history(OWNER, request.job_id, request.page_size, start)
+        events, more = await self._jobs.history(client().name, request.job_id, request.page_size, start)
         return job_pb2.GetJobHistoryResponse(
             events=[event_message(request.job_id, number, event) for number, event in events], next_page_token=more
         )
@@ -125,7 +130,7 @@ class JobService:
         """Follow a job to its end."""
         refuse({"streams": bool(request.streams), "logs_wanted": request.logs_wanted})
         after = request.after_sequence if request.HasField("after_sequence") else None
-        async with aclosing(self._watching.follow(OWNER, request.job_id, after)) as updates:
+        async with aclosing(self._watching.follow(client().name, request.job_id, after)) as updates:
             async for update in updates:
                 yield self._updates.message(request.job_id, update)
 

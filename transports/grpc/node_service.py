@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import grpc
 
+from holon.domain.client import ADMIN
 from holon.domain.graph import graph_of
 from holon.engine.overview import Overview
 from holon.rxon.v1 import node_pb2
-from holon.security.access import OWNER
 from holon.wire.jobs import event_message
 from holon.wire.nodes import blueprint_message, counts_message, skill_message, worker_message
 from holon.wire.values import duration, seconds, timestamp
-from transports.grpc.calls import missing, unary
+from transports.grpc.calls import unary
+from transports.grpc.clients import audited, client
 from transports.grpc.session import CAPABILITIES
 
 SERVICE = "holon.rxon.v1.NodeService"
-_NOT_YET = ("ReloadNode",)
+# What shows all of the node, or changes something of it. Everything else is for every client.
+OF_ADMINS = ("ListWorkers", "GetStats", "ReloadNode", "DrainNode", "DrainWorker")
+NEEDS = {f"/{SERVICE}/{name}": ADMIN for name in OF_ADMINS}
 
 
 class NodeService:
-    """Translates, as `JobService` does. Who has the client's token may call all of it."""
+    """Translates, as `JobService` does. `NEEDS` says which calls need a role."""
 
     def __init__(self, overview: Overview) -> None:
         self._overview = overview
@@ -36,10 +39,26 @@ class NodeService:
             ),
             "ListSkills": unary("ListSkills", node_pb2.ListSkillsRequest, self.skills, max_bytes),
             "GetStats": unary("GetStats", node_pb2.GetStatsRequest, self.stats, max_bytes),
-            "DrainNode": unary("DrainNode", node_pb2.DrainNodeRequest, self.drain_node, max_bytes),
-            "DrainWorker": unary("DrainWorker", node_pb2.DrainWorkerRequest, self.drain_worker, max_bytes),
+            "ReloadNode": unary(
+                "ReloadNode",
+                node_pb2.ReloadNodeRequest,
+                audited("node_reloaded", self.reload, lambda request: ", ".join(request.targets)),
+                max_bytes,
+            ),
+            "DrainNode": unary(
+                "DrainNode",
+                node_pb2.DrainNodeRequest,
+                audited("node_drained", self.drain_node, lambda _: self._overview.node().node_id),
+                max_bytes,
+            ),
+            "DrainWorker": unary(
+                "DrainWorker",
+                node_pb2.DrainWorkerRequest,
+                audited("worker_drained", self.drain_worker, lambda request: request.worker_id),
+                max_bytes,
+            ),
         }
-        return grpc.method_handlers_generic_handler(SERVICE, {**calls, **{name: missing(name) for name in _NOT_YET}})
+        return grpc.method_handlers_generic_handler(SERVICE, calls)
 
     async def node(self, _: node_pb2.GetNodeRequest) -> node_pb2.GetNodeResponse:
         """Who and how this node is."""
@@ -78,7 +97,7 @@ class NodeService:
     async def worker_history(self, request: node_pb2.GetWorkerHistoryRequest) -> node_pb2.GetWorkerHistoryResponse:
         """A page of what a worker had part in."""
         page, more = await self._overview.worker_history(
-            OWNER, request.worker_id, request.page_size, request.page_token
+            client().name, request.worker_id, request.page_size, request.page_token
         )
         return node_pb2.GetWorkerHistoryResponse(
             events=[event_message(one.job_id, one.sequence, one.event) for one in page], next_page_token=more
@@ -97,6 +116,10 @@ class NodeService:
         message.uptime.CopyFrom(duration(stats.uptime))
         message.as_of.CopyFrom(timestamp(stats.as_of))
         return message
+
+    async def reload(self, request: node_pb2.ReloadNodeRequest) -> node_pb2.ReloadNodeResponse:
+        """Read files again."""
+        return node_pb2.ReloadNodeResponse(reloaded=await self._overview.reload(request.targets))
 
     async def drain_node(self, request: node_pb2.DrainNodeRequest) -> node_pb2.DrainNodeResponse:
         """Begin to drain this node."""

@@ -9,7 +9,7 @@ import grpc.aio
 
 from holon.engine.rates import Call, RateLimits
 from holon.errors import HolonError
-from holon.security.access import OWNER
+from transports.grpc.clients import client
 from transports.grpc.tokens import OPEN, Details, Handler, refusing
 
 
@@ -25,7 +25,7 @@ class RateCheck(grpc.aio.ServerInterceptor):
         """Go on with the call, or put a handler in its place that refuses it."""
         if not handler_call_details.method.startswith(OPEN):
             try:
-                await self._rates.admit(Call.GRPC, OWNER)
+                await self._rates.admit(Call.GRPC, client().name)
             except HolonError as error:
                 return refusing(error)
         return await continuation(handler_call_details)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 import grpc
@@ -38,24 +38,30 @@ class TokenCheck(grpc.aio.ServerInterceptor):
         """Go on with the call, or put a handler in its place that refuses it without reading a byte of it."""
         if not handler_call_details.method.startswith(OPEN):
             try:
-                self._gate.check(self._presented(handler_call_details.invocation_metadata or ()))
+                self._gate.check(presented(handler_call_details.invocation_metadata or (), self._key))
             except HolonError as error:
                 return refusing(error)
         return await continuation(handler_call_details)
 
-    def _presented(self, metadata: Sequence[tuple[str, str | bytes]]) -> str | None:
-        found: list[str] = []
-        for key, value in metadata:
-            text = value.decode("latin-1") if isinstance(value, bytes) else value
-            if key == self._key:
-                found.append(text)
-            elif key == "authorization":
-                if not text.lower().startswith(_BEARER):
-                    raise _invalid("the authorization metadata is not of the form 'Bearer <token>'")
-                found.append(text[len(_BEARER) :].strip())
-        if len(found) > 1:
-            raise _invalid(f"more than one token was presented; send {self._key} or authorization, once")
-        return found[0] if found else None
+
+def presented(metadata: Iterable[tuple[str, str | bytes]], key: str) -> str | None:
+    """The one token of a call's metadata, under this key or as `authorization: Bearer`; None when there is none.
+
+    Raises:
+        Unauthenticated: TOKEN_INVALID; there are several, or one in another form.
+    """
+    found: list[str] = []
+    for name, value in metadata:
+        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        if name == key:
+            found.append(text)
+        elif name == "authorization":
+            if not text.lower().startswith(_BEARER):
+                raise _invalid("the authorization metadata is not of the form 'Bearer <token>'")
+            found.append(text[len(_BEARER) :].strip())
+    if len(found) > 1:
+        raise _invalid(f"more than one token was presented; send {key} or authorization, once")
+    return found[0] if found else None
 
 
 def refusing(error: HolonError) -> grpc.RpcMethodHandler[Any, Any]:

@@ -25,6 +25,11 @@ def remember(metadata: Iterable[tuple[str, str | bytes]]) -> None:
         _of_call.set(trace_of(parent, state))
 
 
+def trace_of_call() -> str:
+    """The trace that the metadata of the call says; empty when it says none."""
+    return _of_call.get()
+
+
 def trace_of_request(given: types_pb2.TraceContext | None) -> str:
     """The trace that what a request asks for belongs to; see `holon.domain.trace`.
 

@@ -17,9 +17,12 @@ from holon.domain.blueprint import Blueprint
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
 from holon.engine.rates import Call, RateLimits
+from holon.engine.shared_reloading import Reload
 from holon.errors import BlueprintError, HolonError, NotFound, Unavailable
-from holon.security.access import OWNER, TokenGate
+from holon.security.clients import Clients, check_role
+from holon.telemetry.audit import OK, note
 from transports.http import operations
+from transports.http.admin import AdminRoutes
 from transports.http.asgi import Receive, Reply, Scope, Send
 from transports.http.operations import JOBS_PATH, OF_JOB, Operation
 from transports.http.pages import pages
@@ -42,6 +45,8 @@ class App:
 
     Arguments:
         blueprints: those with a path get a route; one that is registered later gets none.
+        clients: who may come in.
+        reload: reads files again, for administrators.
         max_body: the most bytes that a request's body may have.
         metrics: what is measured, as text, and its media type; None has no such route.
         docs: the node's version, for the OpenAPI document; None shows neither that nor its page.
@@ -54,7 +59,8 @@ class App:
         self,
         jobs: Jobs,
         blueprints: Blueprints,
-        gate: TokenGate,
+        clients: Clients,
+        reload: Reload,
         max_body: int,
         metrics: Metrics | None = None,
         docs: str | None = None,
@@ -62,14 +68,18 @@ class App:
     ) -> None:
         routes = JobRoutes(jobs)
         self.draining = False
-        self._gate = gate
+        self._clients = clients
         self._rates = rates
         self._max_body = max_body
         self._date = (0, b"")
         # By path; and those of one job by what follows its id.
         self._at: dict[str, _Methods] = {}
         self._of_job: dict[str, _Methods] = {}
-        own = [*operations.of_jobs(routes), operations.status(self._status)]
+        own = [
+            *operations.of_jobs(routes),
+            *operations.of_admins(AdminRoutes(reload)),
+            operations.status(self._status),
+        ]
         if metrics is not None:
             own.append(operations.metrics(partial(_measured, metrics)))
         started = [blueprint for blueprint in blueprints if blueprint.path]
@@ -108,16 +118,46 @@ class App:
         if operation is None:
             return no_such_method(request.method, path, tuple(sorted(methods)))
         if not operation.public:
-            self._gate.check(request.token())
+            self._admit(request, operation)
             if self._rates is not None:
-                await self._rates.admit(Call.HTTP, OWNER)
+                await self._rates.admit(Call.HTTP, request.client.name)
         if operation.creates and self.draining:
             raise Unavailable(
                 "this node is shutting down and takes no new jobs; send it to another, or again in a moment",
                 code="DRAINING",
                 retry_after=_RETRY_SECONDS,
             )
-        return await operation.serve(request)
+        return await (self._audited(operation, request) if operation.act else operation.serve(request))
+
+    def _admit(self, request: Request, operation: Operation) -> None:
+        try:
+            request.client = self._clients.admit(request.token()).client
+            check_role(request.client, operation.role, f"{operation.method} {operation.path}")
+        except HolonError as error:
+            who, on = request.client.name, f"{request.method} {request.path}"
+            self._clients.refused(error, who=who, via="http", on=on, peer=_peer(request), trace=request.trace())
+            raise
+
+    async def _audited(self, operation: Operation, request: Request) -> Reply:
+        result = "INTERNAL"
+        try:
+            reply = await operation.serve(request)
+            result = OK
+            return reply
+        except HolonError as error:
+            result = error.code
+            raise
+        finally:
+            on = request.job_id or request.subject
+            note(
+                operation.act,
+                who=request.client.name,
+                via="http",
+                on=on,
+                result=result,
+                peer=_peer(request),
+                trace=request.trace(),
+            )
 
     def _of_one_job(self, path: str, request: Request) -> _Methods | None:
         if not path.startswith(_UNDER_JOBS):
@@ -185,6 +225,10 @@ class App:
 async def _measured(metrics: Metrics, _: Request) -> Reply:
     text, media_type = await metrics()
     return Reply(200, text, media_type=media_type.encode("latin-1"))
+
+
+def _peer(request: Request) -> str:
+    return "{}:{}".format(*request.peer) if request.peer else ""
 
 
 def _unexpected(request: Request, error: Exception) -> Reply:

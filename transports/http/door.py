@@ -19,8 +19,9 @@ from holon.clock import Clock, SystemClock
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
 from holon.engine.rates import RateLimits
+from holon.engine.shared_reloading import Reload
 from holon.errors import ConfigError, Violation
-from holon.security.access import TokenGate
+from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
 from transports.http.app import App, Metrics
 from transports.http.connection import Connection
@@ -72,7 +73,8 @@ class HttpDoor:
     Arguments:
         blueprints: those that clients may create jobs of, all registered by now.
         settings: where it listens, and its limits.
-        gate: who may come in.
+        clients: who may come in.
+        reload: reads files again, for administrators.
         metrics: what is measured, as text, and its media type, for `GET /_public/metrics`; awaited on the loop.
             None has no such route.
         tls: what it shows as HTTPS; None is HTTP.
@@ -87,7 +89,8 @@ class HttpDoor:
         jobs: Jobs,
         blueprints: Blueprints,
         settings: HttpSettings,
-        gate: TokenGate,
+        clients: Clients,
+        reload: Reload,
         metrics: Metrics | None = None,
         tls: TlsFiles | None = None,
         clock: Clock | None = None,
@@ -99,7 +102,7 @@ class HttpDoor:
         if tls is not None:
             self._tls = Tls(tls, clock or SystemClock(), settings.client_certificates, settings.handshake)
         docs = settings.version if settings.docs else None
-        self._app = App(jobs, blueprints, gate, settings.max_body, metrics, docs, rates)
+        self._app = App(jobs, blueprints, clients, reload, settings.max_body, metrics, docs, rates)
         self._state = ServerState()
         self._listeners: list[asyncio.Server] = []
         self._port = settings.port

@@ -11,6 +11,7 @@ from typing import Literal
 
 from holon.engine.jobs import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
+from holon.engine.reloading import TARGETS
 from transports.http.contracts import COMPONENTS
 from transports.http.shapes import ALL_FIELDS, JOB_STATUSES, Schema
 
@@ -94,6 +95,13 @@ CREATE_FIELDS: Mapping[str, Schema] = {
         **_TIMEOUT,
         "description": "seconds that each of its tasks may take in all, where the task does not say",
     },
+}
+RELOAD_FIELDS: Mapping[str, Schema] = {
+    "targets": {
+        "type": "array",
+        "items": {"type": "string", "enum": list(TARGETS)},
+        "description": "what to read again; all that the node has files of when left out, or empty",
+    }
 }
 
 

@@ -43,7 +43,12 @@ def written(operations: Iterable[Operation], version: str) -> bytes:
             "info": {"title": "Holon node", "version": version, "description": _ABOUT},
             "servers": [{"url": "/"}],
             "security": [{"ClientToken": []}],
-            "tags": [{"name": "create"}, {"name": "jobs"}, {"name": "public", "description": "Without a token"}],
+            "tags": [
+                {"name": "create"},
+                {"name": "jobs"},
+                {"name": "admin"},
+                {"name": "public", "description": "Without a token"},
+            ],
             "paths": paths,
             "components": {
                 "schemas": schemas,
@@ -54,7 +59,7 @@ def written(operations: Iterable[Operation], version: str) -> bytes:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    tag = "public" if operation.public else "create" if operation.creates else "jobs"
+    tag = "public" if operation.public else operation.role or ("create" if operation.creates else "jobs")
     text: dict[str, Any] = {"operationId": operation.name, "tags": [tag], "summary": operation.summary}
     if operation.about:
         text["description"] = operation.about
@@ -63,7 +68,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.parameters:
         text["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
     if operation.takes_body:
-        text["requestBody"] = _body(operation.blueprint)
+        text["requestBody"] = _body(operation)
     text["responses"] = {str(answer.status): _answer(answer) for answer in operation.answers} | _refusals(operation)
     if operation.creates:
         text["responses"]["202"]["links"] = {
@@ -84,8 +89,11 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return text | {"style": "form", "explode": False} if parameter.schema["type"] == "array" else text
 
 
-def _body(blueprint: Blueprint | None) -> dict[str, Any]:
+def _body(operation: Operation) -> dict[str, Any]:
+    blueprint = operation.blueprint
     schema: Schema = {"type": "object", "additionalProperties": False}
+    if operation.fields:
+        schema["properties"] = dict(operation.fields)
     if blueprint is not None:
         schema["properties"] = dict(CREATE_FIELDS)
         if (contract := blueprint.input_schema) is not None:

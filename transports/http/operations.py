@@ -5,14 +5,25 @@ The application finds its routes here, and the OpenAPI document is written from 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from holon.domain.blueprint import Blueprint
+from holon.domain.client import ADMIN
+from transports.http.admin import AdminRoutes
 from transports.http.asgi import Reply
-from transports.http.inputs import IDEMPOTENCY_KEY, JOB_ID, OF_GET, OF_LIST, OF_PAGES, TRACEPARENT, Parameter
+from transports.http.inputs import (
+    IDEMPOTENCY_KEY,
+    JOB_ID,
+    OF_GET,
+    OF_LIST,
+    OF_PAGES,
+    RELOAD_FIELDS,
+    TRACEPARENT,
+    Parameter,
+)
 from transports.http.request import Request
 from transports.http.routes import JobRoutes
 from transports.http.shapes import EVENT, JOB, Schema
@@ -20,6 +31,7 @@ from transports.http.shapes import EVENT, JOB, Schema
 Serve: TypeAlias = Callable[[Request], Awaitable[Reply]]
 
 JOBS_PATH = "/api/v1/jobs"
+ADMIN_PATH = "/api/v1/admin"
 OF_JOB = f"{JOBS_PATH}/{{job_id}}"
 PUBLIC = "/_public"
 
@@ -43,9 +55,12 @@ class Operation:
         path: as OpenAPI writes it; the one variable is `{job_id}`.
         refusals: the codes of what can be the matter, beside those that every call has.
         public: needs no token.
+        role: what a client must have, to call it; empty: nothing.
+        act: what it does, where every call is a line in the audit log.
         creates: what a draining node refuses.
         blueprint: the one that it creates jobs of.
         takes_body: whether its body is read.
+        fields: what its body may hold, where it is no blueprint's.
     """
 
     name: str
@@ -58,9 +73,12 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     refusals: tuple[str, ...] = ()
     public: bool = False
+    role: str = ""
+    act: str = ""
     creates: bool = False
     blueprint: Blueprint | None = None
     takes_body: bool = False
+    fields: Mapping[str, Schema] = field(default_factory=dict)
 
 
 def _constant(value: str) -> Schema:
@@ -86,6 +104,11 @@ SHAPES: dict[str, Schema] = {
         events={"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
         next_page_token=_TOKEN,
     ),
+    "Reloaded": _object(
+        status=_constant("reloaded"),
+        reloaded={"type": "array", "items": {"type": "string"}, "description": "what was read again"},
+    ),
+    "WorkersReloaded": _object(status=_constant("worker_configs_reloaded")),
     "CancelAccepted": _object(status=_constant("cancellation_request_accepted")),
 }
 _OF_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT")
@@ -146,6 +169,43 @@ def of_jobs(routes: JobRoutes) -> list[Operation]:
                 "STORE_UNAVAILABLE",
                 "HISTORY_UNAVAILABLE",
             ),
+            act="job_cancelled",
+            takes_body=True,
+        ),
+    ]
+
+
+def of_admins(routes: AdminRoutes) -> list[Operation]:
+    """The calls that change something of the node itself."""
+    refusals = (*_OF_BODY, "PERMISSION_DENIED", "CONFIG_INVALID", "NOT_CONFIGURED")
+    return [
+        Operation(
+            "reload_node",
+            "POST",
+            f"{ADMIN_PATH}/reload",
+            routes.reload,
+            "Read configuration files again",
+            "All that this node reads, or those that `targets` names: all of them, or none when one is bad.",
+            (Answer(200, "They are in force", "Reloaded"),),
+            (),
+            refusals,
+            role=ADMIN,
+            act="node_reloaded",
+            takes_body=True,
+            fields=RELOAD_FIELDS,
+        ),
+        Operation(
+            "reload_workers",
+            "POST",
+            f"{ADMIN_PATH}/reload-workers",
+            routes.reload_workers,
+            "Read the workers' file again",
+            "As `reload` with the target `workers`. The body is empty, or `{}`.",
+            (Answer(200, "It is in force", "WorkersReloaded"),),
+            (),
+            refusals,
+            role=ADMIN,
+            act="node_reloaded",
             takes_body=True,
         ),
     ]

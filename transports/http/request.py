@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import parse_qsl
 
+from holon.domain.client import Client
 from holon.domain.trace import trace_of
 from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
 from transports.http.asgi import Receive, Scope
@@ -13,6 +14,10 @@ _MAX_PARAMETERS = 100
 # How long, and how far over the limit, a refused body is still taken in, so that its sender gets to read the refusal.
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 4 * 2**20
+
+
+# Nothing is anybody's under this name: no client can have it.
+NOBODY = Client("")
 
 
 class Disconnected(Exception):
@@ -25,7 +30,10 @@ class Request:
     Arguments:
         max_body: the most bytes that its body may have.
     Attributes:
+        client: who makes it, once that is known.
         job_id: the job that its path names; empty when it names none.
+        peer: the address that it came from.
+        subject: what it is done to, for the audit log, where the path does not name it.
         unread: whether something of its body may still come in.
     """
 
@@ -42,16 +50,21 @@ class Request:
         "_traceparent",
         "_tracestate",
         "_version",
+        "client",
         "job_id",
         "method",
         "path",
+        "peer",
+        "subject",
         "unread",
     )
 
     def __init__(self, scope: Scope, receive: Receive, max_body: int) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.job_id = ""
+        self.client = NOBODY
+        self.job_id = self.subject = ""
+        self.peer: tuple[str, int] | None = scope.get("client")
         self.unread = False
         self._query: bytes = scope["query_string"]
         self._version: str = scope["http_version"]

@@ -7,7 +7,6 @@ import re
 from holon.engine.jobs import Creating, Jobs, Listing
 from holon.engine.paging import DEFAULT_PAGE
 from holon.errors import InvalidArgument, Violation
-from holon.security.access import OWNER
 from transports.http.asgi import Reply
 from transports.http.inputs import CREATE_FIELDS, OF_GET, OF_LIST, OF_PAGES, names, repeatable
 from transports.http.request import Request
@@ -43,13 +42,13 @@ class JobRoutes:
             asked.get("result_timeout"),
             request.trace(),
         )
-        accepted = await self._jobs.create(OWNER, creating)
+        accepted = await self._jobs.create(request.client, creating)
         return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())
 
     async def get(self, request: Request) -> Reply:
         """Show one job."""
         fields = fields_of(request.parameters(_FIELDS, _FIELDS).get("fields"), ALL_FIELDS)
-        record = await self._jobs.get(OWNER, request.job_id)
+        record = await self._jobs.get(request.client.name, request.job_id)
         return Reply.of(200, job_json(record, self._jobs.progress_message(record), fields))
 
     async def list(self, request: Request) -> Reply:
@@ -68,7 +67,7 @@ class JobRoutes:
             _time(asked, "created_after"),
             _time(asked, "created_before"),
         )
-        records, token = await self._jobs.list(OWNER, listing)
+        records, token = await self._jobs.list(request.client.name, listing)
         shown = [job_json(record, self._jobs.progress_message(record), fields) for record in records]
         return Reply.of(200, {"jobs": shown, "next_page_token": token})
 
@@ -77,14 +76,14 @@ class JobRoutes:
         request.parameters(_NONE)
         if body := await request.body():
             read_object(body, _NONE)
-        await self._jobs.cancel(OWNER, request.job_id)
+        await self._jobs.cancel(request.client.name, request.job_id)
         return _CANCELLED
 
     async def history(self, request: Request) -> Reply:
         """Show a page of a job's history, oldest first."""
         asked = request.parameters(_PAGES)
         job_id, token = request.job_id, asked.get("page_token", "")
-        events, token = await self._jobs.history(OWNER, job_id, _page_size(asked), token)
+        events, token = await self._jobs.history(request.client.name, job_id, _page_size(asked), token)
         shown = [event_json(job_id, sequence, event) for sequence, event in events]
         return Reply.of(200, {"events": shown, "next_page_token": token})
 

@@ -432,9 +432,7 @@ class ListJobsRequest(google.protobuf.message.Message):
     parent_job_id: builtins.str
     """Only children of this job; empty means all."""
     owner: builtins.str
-    """Only jobs of this client. Only an administrator may name another; empty means the caller's own, and for an
-    administrator everybody's.
-    """
+    """Only jobs of this client. Only an administrator may name another; empty means the caller's own."""
     @property
     def statuses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Only these statuses; empty means all."""

@@ -1,0 +1,115 @@
+"""Reloading on every node of a store: who has read its files again marks that in the store, and the others follow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import orjson
+
+from holon.engine.reloading import Reloading
+from holon.errors import StoreUnavailable
+from holon.ports import Document, Shared
+
+log = logging.getLogger(__name__)
+
+# What reads parts again, by their names, and answers with the names of what is in force.
+Reload: TypeAlias = Callable[[Sequence[str]], Awaitable[tuple[str, ...]]]
+
+KIND = "reload"
+# Hints can be lost: this is how long another node's mark can then go unseen.
+LOOK_EVERY_S = 30.0
+RETRY_S = 1.0
+# A node that was starting while others reloaded may have read its files just before.
+FRESH_MS = 60_000
+KEPT_MS = 86_400_000
+_TRIES = 10
+
+
+class SharedReloading:
+    """Reads this node's files again, has the other nodes read theirs, and follows when they do.
+
+    What is marked is the name of each part, so that of two marks none hides the other.
+
+    Arguments:
+        now: the store's clock, in epoch milliseconds.
+        node_id: this node's.
+    """
+
+    def __init__(self, reloading: Reloading, store: Shared, now: Callable[[], int], node_id: str) -> None:
+        self._reloading = reloading
+        self._store = store
+        self._now = now
+        self._node_id = node_id
+        self._seen: dict[str, int] = {}
+        self._changed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"SharedReloading({self._reloading!r}, seen={self._seen})"
+
+    async def reload(self, targets: Sequence[str] = ()) -> tuple[str, ...]:
+        """Read parts again here, and once they are in force have every other node do so; as `Reloading.reload`.
+
+        Raises:
+            StoreUnavailable: this node has read its files again, and could not tell the others; repeat it.
+        """
+        names = await self._reloading.reload(targets)
+        try:
+            for name in names:
+                await self._mark(name)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
+                f"this node has reloaded {', '.join(names)}, and could not tell the other nodes: {error.message}; "
+                "repeat it",
+                retry_after=error.retry_after,
+            ) from error
+        return names
+
+    def changed(self, kinds: frozenset[str]) -> None:
+        """Documents of these kinds have changed; perhaps a mark."""
+        if KIND in kinds:
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Follow the marks of other nodes, until cancelled."""
+        first = True
+        while True:
+            try:
+                marks = await self._store.documents(KIND)
+            except StoreUnavailable as error:
+                await asyncio.sleep(error.retry_after or RETRY_S)
+                continue
+            await self._follow([mark for mark in marks if self._is_news(mark, first=first)])
+            first = False
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+
+    async def _mark(self, name: str) -> None:
+        value = orjson.dumps({"node": self._node_id, "at": self._now()})
+        for _ in range(_TRIES):
+            mark = await self._store.document(KIND, name)
+            version = mark.version if mark is not None else 0
+            if await self._store.put_document(KIND, name, value, version=version, expires_in=KEPT_MS) is not None:
+                return
+        # So many others have marked it meanwhile that every node has something to follow.
+        log.info("the reload of %s is marked by other nodes", name)
+
+    def _is_news(self, mark: Document, *, first: bool) -> bool:
+        known = self._seen.get(mark.key)
+        self._seen[mark.key] = mark.version
+        said = orjson.loads(mark.value)
+        if known == mark.version or said.get("node") == self._node_id:
+            return False
+        return not first or said.get("at", 0) > self._now() - FRESH_MS
+
+    async def _follow(self, marks: Sequence[Document]) -> None:
+        names = [mark.key for mark in marks if mark.key in self._reloading.targets]
+        # Each by itself: what is wrong with one file here is nothing that its nodes were told of another.
+        for name in names:
+            await self._reloading.reload_unattended([name], "node")

@@ -1,0 +1,56 @@
+"""Who may come in, as the settings and their files say; and how those files are read again."""
+
+from __future__ import annotations
+
+from holon.config import Config
+from holon.engine.reloading import Apply
+from holon.security.clients import Clients, Entry, sole
+from holon.security.clients_file import Wanted, read_clients
+from holon.security.tokens import digest_of
+from holon.telemetry.audit import note
+
+
+def client_entries(config: Config) -> list[Entry]:
+    """Every client of a node: those of CLIENTS_CONFIG_PATH, and that of CLIENT_TOKEN. Blocks for the read.
+
+    Raises:
+        ConfigError: the file is bad.
+    """
+    own = sole(config.CLIENT_TOKEN)
+    if not config.CLIENTS_CONFIG_PATH:
+        return own
+    wanted = Wanted(
+        exposed=config.exposes_clients,
+        mounted=config.SECRETS_MOUNTED,
+        taken=frozenset({digest_of(config.CLIENT_TOKEN)} if own else ()),
+        names=frozenset(entry.client.name for entry in own),
+    )
+    return [*own, *read_clients(config.CLIENTS_CONFIG_PATH, wanted)]
+
+
+class ClientsFile:
+    """The clients' file, as a part that can be read again."""
+
+    name = "clients"
+
+    def __init__(self, config: Config, clients: Clients) -> None:
+        self._config = config
+        self._clients = clients
+
+    def __repr__(self) -> str:
+        return f"ClientsFile({self._config.CLIENTS_CONFIG_PATH})"
+
+    def read(self) -> Apply:
+        """Read the file again; see `Part`."""
+        entries = client_entries(self._config)
+        return lambda: self._take(entries)
+
+    def _take(self, entries: list[Entry]) -> None:
+        changed = self._clients.replace(entries)
+        for act, names in (
+            ("client_added", changed.added),
+            ("client_removed", changed.removed),
+            ("client_tokens_revoked", changed.narrowed),
+        ):
+            for name in names:
+                note(act, who="", via="file", on=name)

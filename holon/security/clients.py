@@ -1,0 +1,157 @@
+"""Who the clients are: each known by the digests of its tokens, in a table that a reload replaces as a whole."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from holon.domain.client import ADMIN, DEFAULT, Client
+from holon.errors import HolonError, PermissionDenied, Unauthenticated
+from holon.security.tokens import digest_of
+from holon.telemetry.audit import Refusals
+from holon.telemetry.metrics import AccessMetrics
+
+_INVALID = "TOKEN_INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One client, and the SHA-256 digests of the tokens that are its."""
+
+    client: Client
+    digests: frozenset[bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What a new table changed, by the names of clients: new ones, those that are gone, and those that lost tokens."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    narrowed: tuple[str, ...]
+
+
+class Credential:
+    """A token that is good, and whose. A later table may take it back, or say something else of its client.
+
+    Attributes:
+        client: who presents it, as the newest table has it.
+        revoked: whether it has stopped being good.
+    """
+
+    __slots__ = ("_calls", "client", "digest", "revoked")
+
+    def __init__(self, digest: bytes, client: Client) -> None:
+        self.digest = digest
+        self.client = client
+        self.revoked = False
+        self._calls: set[Callable[[], None]] = set()
+
+    def __repr__(self) -> str:
+        return f"Credential({self.client.name}, revoked={self.revoked}, watched={len(self._calls)})"
+
+    def revoke(self) -> None:
+        """Let it be good no more, and tell who asked for that."""
+        self.revoked = True
+        for call in tuple(self._calls):
+            call()
+
+    @contextmanager
+    def telling(self, call: Callable[[], None]) -> Iterator[None]:
+        """While this is entered, `call` is called once it is revoked; at once when it is already."""
+        self._calls.add(call)
+        try:
+            if self.revoked:
+                call()
+            yield
+        finally:
+            self._calls.discard(call)
+
+
+class Clients:
+    """Knows every client by its tokens. It keeps their digests, not the tokens.
+
+    Arguments:
+        entries: the first table; no token is in it twice. An empty one refuses every call.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.metrics = AccessMetrics()
+        self._refusals = Refusals()
+        self._by_digest: dict[bytes, Credential] = {}
+        self.replace(entries)
+
+    def __repr__(self) -> str:
+        return f"Clients({', '.join(sorted(self.names)) or 'closed'})"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all clients."""
+        return frozenset(one.client.name for one in self._by_digest.values())
+
+    def admit(self, presented: str | None) -> Credential:
+        """The credential that a call presents.
+
+        Raises:
+            Unauthenticated: (TOKEN_INVALID) no token was presented, or one that nobody has, or nobody has any.
+        """
+        if not self._by_digest:
+            raise Unauthenticated(
+                "this door is closed: the node has no CLIENT_TOKEN and no CLIENTS_CONFIG_PATH; its operator must set "
+                "one",
+                code=_INVALID,
+            )
+        if not presented:
+            raise Unauthenticated("Missing X-Client-Token header", code=_INVALID)
+        digest = digest_of(presented)
+        found = self._by_digest.get(digest)
+        # How long the look into the table takes says nothing of a token: where a digest stands in it cannot be chosen.
+        if found is None or not hmac.compare_digest(found.digest, digest):
+            raise Unauthenticated("Unauthorized: Invalid token", code=_INVALID)
+        return found
+
+    def refused(self, error: HolonError, *, who: str, via: str, on: str, peer: str, trace: str = "") -> None:
+        """Count a call that a door refused because of who makes it, and tell it in the audit log; see `audit.note`."""
+        self.metrics.refused.add(via, error.code)
+        self._refusals.note(who=who, via=via, on=on, result=error.code, peer=peer, trace=trace)
+
+    def replace(self, entries: Iterable[Entry]) -> Replaced:
+        """Take a new table; what is not in it is revoked before this returns, and new tokens are good from then on."""
+        table: dict[bytes, Credential] = {}
+        for entry in entries:
+            for digest in entry.digests:
+                known = self._by_digest.get(digest)
+                if known is None or known.client.name != entry.client.name:
+                    known = Credential(digest, entry.client)
+                known.client = entry.client
+                table[digest] = known
+        before, names, self._by_digest = self._by_digest, self.names, table
+        revoked = [one for digest, one in before.items() if table.get(digest) is not one]
+        for one in revoked:
+            one.revoke()
+        left = self.names
+        narrowed = {one.client.name for one in revoked} & left
+        return Replaced(*(tuple(sorted(some)) for some in (left - names, names - left, narrowed)))
+
+
+def sole(token: str) -> list[Entry]:
+    """The table of a node whose clients share one token, its operator's: the jobs are the client `default`'s."""
+    if not token:
+        return []
+    operator = Client(DEFAULT, plan=DEFAULT, roles=frozenset({ADMIN}))
+    return [Entry(operator, frozenset({digest_of(token)}))]
+
+
+def check_role(client: Client, role: str, what: str) -> None:
+    """Return when a client may do what needs a role; nothing needs the empty one.
+
+    Raises:
+        PermissionDenied: it may not; the message names `what`.
+    """
+    if not client.may(role):
+        raise PermissionDenied(
+            f"{what} needs the role {role!r}, which the client {client.name!r} does not have; "
+            "use an administrator's token"
+        )

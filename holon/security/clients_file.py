@@ -1,0 +1,264 @@
+"""`clients.toml`: who the clients are, read strictly. What is wrong is told all at once, by file, table and key.
+
+[shop]
+token = "sha256:…"          # or the token itself; `tokens = […]` for several, such as while one takes another's place
+plan = "gold"
+monthly_attempts = 10000
+roles = ["admin"]
+region = "eu"               # any other key is for handlers, and so is what is in the table `params`
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+import orjson
+
+from holon.domain.client import DEFAULT, NO_PLAN, ROLES, Client
+from holon.errors import ConfigError, Violation
+from holon.files import read_private
+from holon.security.clients import Entry
+from holon.security.tokens import HASHED, digest_of
+
+# Its digest is all that is kept of a token, and whoever reads one could try short ones until one fits.
+SAFE_LENGTH = 32
+LEAST_LENGTH = 8
+MOST_CLIENTS = 10_000
+MOST_TOKENS = 10
+MOST_ATTEMPTS = 10**15
+# What handlers are given of a client is stored with each of its jobs.
+MOST_PARAMS_BYTES = 16 * 1024
+MOST_DEPTH = 16
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PLAN = re.compile(r"[ -~]{1,64}")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+_OWN_KEYS = ("token", "token_hash", "tokens", "plan", "monthly_attempts", "roles", "params")
+_NEAR = 0.8
+_INT64 = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a file of clients must fulfil.
+
+    Attributes:
+        exposed: clients may come from outside this machine, so that no token may be short.
+        mounted: the file is mounted, as by Kubernetes; see `read_private`.
+        taken: tokens that are somebody's already, by their digests.
+        names: clients that are known without the file.
+    """
+
+    exposed: bool = False
+    mounted: bool = False
+    taken: frozenset[bytes] = frozenset()
+    names: frozenset[str] = frozenset()
+
+
+def read_clients(path: str, wanted: Wanted) -> list[Entry]:
+    """Read the file and check all of it. Blocks for the read.
+
+    Raises:
+        ConfigError: it cannot be read, or something in it is wrong; no message holds a token.
+    """
+    wrong: list[Violation] = []
+    tables = _tables(path, wanted.mounted, wrong)
+    owners = dict.fromkeys(wanted.taken, "")
+    entries = []
+    for name, table in tables.items():
+        reader = _Reader(f"{path} [{_shown(name)}]", table, wanted.exposed, wrong)
+        entry = reader.entry(name, wanted.names)
+        for digest in entry.digests:
+            if digest in owners:
+                reader.refuse("token", f"is also that of {f'[{owners[digest]}]' if owners[digest] else 'CLIENT_TOKEN'}")
+            owners[digest] = name
+        entries.append(entry)
+    if wrong:
+        lines = "\n".join(f"  {one.field}: {one.reason}" for one in wrong)
+        raise ConfigError(f"the clients' file cannot be used; change what is listed:\n{lines}", details=wrong)
+    return entries
+
+
+def _tables(path: str, mounted: bool, wrong: list[Violation]) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        content = _parsed(read_private(path, mounted=mounted))
+    except ConfigError as error:
+        wrong.append(Violation(path, error.message))
+        return {}
+    except ValueError as error:
+        # It says which file it is of.
+        wrong.append(Violation("CLIENTS_CONFIG_PATH", str(error)))
+        return {}
+    tables = {}
+    for name, table in content.items():
+        if isinstance(table, dict):
+            tables[name] = table
+        else:
+            wrong.append(Violation(f"{path} {_shown(name)}", "stands outside a table; each client is a table, [name]"))
+    if not content:
+        wrong.append(Violation(path, "names no client; a node without any refuses every call"))
+    if len(tables) > MOST_CLIENTS:
+        wrong.append(Violation(path, f"names {len(tables)} clients, over the limit of {MOST_CLIENTS}"))
+    return tables
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text.decode())
+    except UnicodeDecodeError as error:
+        raise ConfigError("is no UTF-8") from error
+    except RecursionError as error:
+        raise ConfigError("is nested too deeply") from error
+    except ValueError as error:
+        raise ConfigError(f"is no TOML: {error}") from error
+
+
+class _Reader:
+    """Reads one client's table."""
+
+    def __init__(self, where: str, table: Mapping[str, Any], exposed: bool, wrong: list[Violation]) -> None:
+        self._where = where
+        self._table = table
+        self._exposed = exposed
+        self._wrong = wrong
+
+    def refuse(self, key: str, reason: str) -> None:
+        self._wrong.append(Violation(f"{self._where} {_shown(key)}".strip(), reason))
+
+    def entry(self, name: str, names: frozenset[str]) -> Entry:
+        if not _NAME.fullmatch(name):
+            self.refuse("", "is no client's name: use 1 to 64 letters, digits, dots, dashes and underscores")
+        elif name in names:
+            self.refuse("", f"is the client of CLIENT_TOKEN; unset that, or choose another name than {DEFAULT!r}")
+        digests = frozenset(self._digests())
+        client = Client(name, self._plan(), self._params(), self._monthly_attempts(), self._roles())
+        return Entry(client, digests)
+
+    def _digests(self) -> Iterator[bytes]:
+        given = [(key, self._table[key]) for key in ("token", "token_hash") if key in self._table]
+        several = self._table.get("tokens", [])
+        if not isinstance(several, list) or len(several) > MOST_TOKENS:
+            self.refuse("tokens", f"must be a list of at most {MOST_TOKENS} texts")
+        else:
+            given += [("tokens", one) for one in several]
+            if not given:
+                self.refuse("token", "is missing; `holon tokens new` makes one")
+        for key, token in given:
+            if reason := self._token_problem(key, token):
+                self.refuse(key, reason)
+            elif token.startswith(HASHED):
+                yield bytes.fromhex(token.removeprefix(HASHED))
+            else:
+                yield digest_of(token)
+
+    def _token_problem(self, key: str, token: Any) -> str | None:
+        if not isinstance(token, str):
+            return f"must be text, not {_kind(token)}"
+        if token.startswith(HASHED):
+            good = _DIGEST.fullmatch(token.removeprefix(HASHED))
+            return None if good else f"must be 64 hexadecimal digits after {HASHED}, as `holon tokens hash` prints them"
+        if key == "token_hash":
+            return f"must be {HASHED} and 64 hexadecimal digits, as `holon tokens hash` prints them"
+        if not _TOKEN.fullmatch(token):
+            return "must be 1 to 4096 visible ASCII characters without spaces: a header carries it"
+        least = SAFE_LENGTH if self._exposed else LEAST_LENGTH
+        if len(token) >= least:
+            return None
+        why = " where clients may come from outside" if self._exposed else ""
+        return f"has under {least} characters, too few{why}; `holon tokens new` makes one"
+
+    def _plan(self) -> str:
+        plan = self._table.get("plan", NO_PLAN)
+        if isinstance(plan, str) and _PLAN.fullmatch(plan):
+            return plan
+        self.refuse("plan", "must be 1 to 64 printable ASCII characters")
+        return NO_PLAN
+
+    def _monthly_attempts(self) -> int | None:
+        most = self._table.get("monthly_attempts")
+        if most is None or (isinstance(most, int) and not isinstance(most, bool) and 0 <= most <= MOST_ATTEMPTS):
+            return most
+        self.refuse("monthly_attempts", f"must be a whole number of jobs a month, from 0 to {MOST_ATTEMPTS}")
+        return None
+
+    def _roles(self) -> frozenset[str]:
+        roles = self._table.get("roles", [])
+        if isinstance(roles, list) and all(isinstance(one, str) and one in ROLES for one in roles):
+            return frozenset(roles)
+        self.refuse("roles", f"must be a list of roles, and there are: {', '.join(sorted(ROLES))}")
+        return frozenset()
+
+    def _params(self) -> bytes:
+        params = dict(self._others())
+        table = self._table.get("params", {})
+        if not isinstance(table, dict):
+            self.refuse("params", f"must be a table, not {_kind(table)}")
+            table = {}
+        for key in table.keys() & params.keys():
+            self.refuse(key, "is in the table `params` as well; leave one of them out")
+        params |= table
+        bad = False
+        for key, value in params.items():
+            for where, reason in _problems(value, f"params.{key}" if key in table else key):
+                self.refuse(where, reason)
+                bad = True
+        text = b"" if bad or not params else orjson.dumps(params)
+        if len(text) > MOST_PARAMS_BYTES:
+            self.refuse("params", f"has {len(text)} bytes as JSON with all fields of its own, over {MOST_PARAMS_BYTES}")
+        return text
+
+    def _others(self) -> Iterator[tuple[str, Any]]:
+        """What is not the node's own. A misspelt key would be lost there, and a token shown to handlers."""
+        for key, value in self._table.items():
+            if key in _OWN_KEYS:
+                continue
+            near = difflib.get_close_matches(key.lower(), _OWN_KEYS, n=1, cutoff=_NEAR)
+            if near or key.lower().startswith("token"):
+                meant = near[0] if near else "token"
+                self.refuse(
+                    key, f"is like {meant!r}, which is the node's own; if you mean another, put it into `params`"
+                )
+            else:
+                yield key, value
+
+
+def _problems(value: Any, where: str, depth: int = 1) -> Iterator[tuple[str, str]]:
+    """What of a value could not be stored, or given to a handler as it is written."""
+    if depth > MOST_DEPTH:
+        yield where, f"is nested deeper than {MOST_DEPTH} levels"
+    elif isinstance(value, dict):
+        yield from _of_all(((f"{where}.{key}", one) for key, one in value.items()), depth)
+        if any("\0" in key for key in value):
+            yield where, "has a NUL in a key"
+    elif isinstance(value, list):
+        yield from _of_all(((f"{where}[{index}]", one) for index, one in enumerate(value)), depth)
+    elif isinstance(value, datetime | date | time):
+        yield where, "is a date or a time; write it as text"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield where, f"is {value}, which is no number that JSON has"
+    elif isinstance(value, int) and not -_INT64 <= value < _INT64:
+        yield where, "is a whole number beyond 64 bits"
+    elif isinstance(value, str) and "\0" in value:
+        yield where, "has a NUL in it"
+
+
+def _of_all(parts: Iterable[tuple[str, Any]], depth: int) -> Iterator[tuple[str, str]]:
+    for where, one in parts:
+        yield from _problems(one, where, depth + 1)
+
+
+def _kind(value: Any) -> str:
+    names = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"}
+    return names.get(type(value), "a date or a time")
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() and len(name) <= 80 else ascii(name)[:80]

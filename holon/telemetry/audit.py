@@ -1,0 +1,87 @@
+"""The audit log: one line for each act that matters to security: who, what, on what, and what came of it.
+
+Lines go to the logger `holon.audit`, whatever LOG_LEVEL is. A line never holds a token: callers name clients and
+workers, not what they presented. `docs/access.md` lists the acts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+
+LOGGER = "holon.audit"
+log = logging.getLogger(LOGGER)
+
+OK = "ok"
+# What strangers say is told no further than this.
+MOST = 512
+# So many refused calls a second are told one by one, after as many at once; the others are counted in the next line.
+REFUSALS_PER_S = 5.0
+REFUSALS_AT_ONCE = 20
+
+
+def note(
+    act: str,
+    *,
+    who: str,
+    via: str,
+    on: str = "",
+    result: str = OK,
+    peer: str = "",
+    trace: str = "",
+    **more: str | int,
+) -> None:
+    """Write one line.
+
+    Arguments:
+        act: a word for what was done or tried, such as `job_cancelled`.
+        who: the client or worker; empty when it is not known.
+        via: the way it came: `http`, `grpc`, `signal`, `node`, `worker`.
+        on: what it was done to: a job, a worker, targets, a route.
+        result: `ok`, or the code of the error.
+        peer: the address that the call came from.
+        trace: the trace that the call belongs to, as `traceparent`.
+        more: what else belongs to this act; none of it a secret.
+    """
+    facts = {"act": act, "result": result, "who": who, "via": via, "on": on, "peer": peer, "trace": trace, **more}
+    line = {name: _plain(fact) for name, fact in facts.items() if fact != ""}
+    log.info("%s", json.dumps(line), extra={"audit": line})
+
+
+def _plain(fact: str | int) -> str | int:
+    """A text that neither begins a line of its own nor drives a terminal, whoever wrote it."""
+    if isinstance(fact, int):
+        return fact
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in fact[:MOST])
+
+
+class Refusals:
+    """Calls that were refused: told, but not so often that who is refused could fill the log.
+
+    Arguments:
+        now: seconds of a clock that never goes back.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._room = float(REFUSALS_AT_ONCE)
+        self._at = now()
+        self._untold = 0
+
+    def __repr__(self) -> str:
+        return f"Refusals(untold={self._untold})"
+
+    def note(self, *, who: str, via: str, on: str, result: str, peer: str, trace: str = "") -> None:
+        """Write a line, as `note`, or count it for the next one."""
+        now = self._now()
+        self._room = min(REFUSALS_AT_ONCE, self._room + (now - self._at) * REFUSALS_PER_S)
+        self._at = now
+        if self._room < 1:
+            self._untold += 1
+            return
+        self._room -= 1
+        more = {"untold": self._untold} if self._untold else {}
+        self._untold = 0
+        note("call_refused", who=who, via=via, on=on, result=result, peer=peer, trace=trace, **more)

@@ -1,0 +1,62 @@
+"""docs/access.md tells the truth: which call needs which role, and what the audit log holds."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from holon.domain.client import ADMIN
+from holon.rxon.v1 import job_pb2, node_pb2
+from transports.grpc.node_service import NEEDS, OF_ADMINS
+from transports.http.operations import ADMIN_PATH
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/access.md").read_text(encoding="utf-8")
+
+
+def rows(head: str) -> list[list[str]]:
+    """The cells of the table that begins with this head."""
+    lines = PAGE[PAGE.index(head) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_table_of_roles_names_every_call_of_the_grpc_door_with_what_it_needs() -> None:
+    needs = {
+        call: ADMIN if ADMIN in role and "owner" not in grpc else ""
+        for _, _, grpc, role in rows("| call | HTTP")
+        for call in re.findall(r"`(\w+)`", grpc)
+    }
+    services = [file.DESCRIPTOR.services_by_name for file in (job_pb2, node_pb2)]
+    node, job = services[1]["NodeService"], services[0]["JobService"]
+    assert needs.pop(job.name) == ""
+    listing = {name: needs.pop(name) for name in ("ListJobs", "owner")}
+    assert listing == {"ListJobs": "", "owner": ""}
+    assert needs == {one.name: ADMIN if one.name in OF_ADMINS else "" for one in node.methods}
+    assert {f"/{node.full_name}/{name}": ADMIN for name in OF_ADMINS} == NEEDS
+
+
+def test_the_table_of_roles_names_the_routes_of_administrators() -> None:
+    [routes] = [http for call, http, _, role in rows("| call | HTTP") if http and ADMIN in role]
+    assert f"{ADMIN_PATH}/reload" in routes
+    assert "/reload-workers" in routes
+
+
+def test_the_table_of_acts_names_every_act_that_is_told() -> None:
+    told: set[str] = set()
+    for room in ("holon", "transports"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Name)
+                    and node.func.id in ("note", "audited")
+                ):
+                    told |= {str(one.value) for one in node.args[:1] if isinstance(one, ast.Constant)}
+                words = node.keywords if isinstance(node, ast.Call) else []
+                told |= {
+                    str(one.value.value) for one in words if one.arg == "act" and isinstance(one.value, ast.Constant)
+                }
+    listed = {act for cells in rows("| act | when") for act in re.findall(r"`(\w+)`", cells[0])}
+    # Those of a file that changed are told by a loop over their names.
+    assert listed == told | {"client_added", "client_removed", "client_tokens_revoked"}

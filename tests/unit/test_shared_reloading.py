@@ -1,0 +1,142 @@
+"""Reloads on every node of a store: what one marks the others follow, each with files of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from holon.clock import ManualClock
+from holon.engine.reloading import Reloading
+from holon.engine.shared_reloading import FRESH_MS, KIND, SharedReloading
+from holon.errors import ConfigError, FailedPrecondition, StoreUnavailable
+from holon.ports import StoreSettings
+from holon.storage.memory import MemoryStorage
+
+GUARD = 10.0
+
+
+class File:
+    """A part that counts how often it was put in force; a bad one cannot be read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bad = False
+        self.times: asyncio.Queue[str] = asyncio.Queue()
+
+    def read(self) -> Callable[[], None]:
+        if self.bad:
+            raise ConfigError(f"{self.name} is bad")
+        return lambda: self.times.put_nowait(self.name)
+
+
+class Member:
+    """A node's part in it."""
+
+    def __init__(self, store: MemoryStorage, name: str) -> None:
+        self.clients, self.workers = File("clients"), File("workers")
+        self.reloading = Reloading([self.clients, self.workers])
+        self.shared = SharedReloading(self.reloading, store, store.now, name)
+
+    async def reloads(self, file: File) -> None:
+        async with asyncio.timeout(GUARD):
+            await file.times.get()
+
+
+@asynccontextmanager
+async def following(member: Member) -> AsyncIterator[None]:
+    running = asyncio.create_task(member.shared.run())
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def store(clock: ManualClock) -> AsyncIterator[MemoryStorage]:
+    async with MemoryStorage(StoreSettings("n"), clock) as opened:
+        yield opened
+
+
+async def test_what_one_node_reloads_the_others_reload_too_and_it_does_so_once(store: MemoryStorage) -> None:
+    one, other = Member(store, "one"), Member(store, "other")
+    async with following(one), following(other):
+        assert await one.shared.reload(["clients"]) == ("clients",)
+        for member in (one, other):
+            member.shared.changed(frozenset({KIND}))
+            await member.reloads(member.clients)
+        await other.shared.reload()
+        for member in (one, other):
+            member.shared.changed(frozenset({KIND}))
+            await member.reloads(member.clients)
+            await member.reloads(member.workers)
+        assert [file.times.qsize() for member in (one, other) for file in (member.clients, member.workers)] == [0] * 4
+
+
+async def test_a_bad_file_at_one_node_is_told_there_and_holds_up_nothing(
+    store: MemoryStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "holon.audit")
+    one, other = Member(store, "one"), Member(store, "other")
+    other.clients.bad = True
+    async with following(other):
+        await one.shared.reload()
+        other.shared.changed(frozenset({KIND}))
+        await other.reloads(other.workers)
+    told: list[dict[str, Any]] = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
+    assert [(line["via"], line["on"], line["result"]) for line in told] == [
+        ("node", "clients", "CONFIG_INVALID"),
+        ("node", "workers", "ok"),
+    ]
+    assert other.reloading.metrics.reloads.values == {("refused",): 1, ("done",): 1}
+
+
+async def test_a_bad_file_at_the_node_that_was_asked_is_marked_nowhere(store: MemoryStorage) -> None:
+    one = Member(store, "one")
+    one.workers.bad = True
+    with pytest.raises(FailedPrecondition):
+        await one.shared.reload()
+    assert not await store.documents(KIND)
+
+
+async def test_a_node_that_starts_follows_what_was_marked_just_now_and_nothing_older(
+    store: MemoryStorage, clock: ManualClock
+) -> None:
+    one, other, late = (Member(store, name) for name in ("one", "other", "late"))
+    await one.shared.reload(["workers"])
+    clock.advance(FRESH_MS)
+    await one.shared.reload(["clients"])
+    async with following(other):
+        await other.reloads(other.clients)
+    clock.advance(FRESH_MS)
+    async with following(late):
+        await one.shared.reload(["workers"])
+        late.shared.changed(frozenset({KIND}))
+        await late.reloads(late.workers)
+    assert (other.workers.times.qsize(), late.clients.times.qsize()) == (0, 0)
+
+
+async def test_who_could_not_tell_the_others_says_so_and_has_reloaded(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("the store is away", retry_after=1.5)
+
+    one = Member(store, "one")
+    monkeypatch.setattr(store, "put_document", away)
+    with pytest.raises(StoreUnavailable, match="could not tell the other nodes: the store is away") as caught:
+        await one.shared.reload(["clients"])
+    assert caught.value.retry_after == 1.5
+    assert one.clients.times.qsize() == 1

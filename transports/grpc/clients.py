@@ -1,0 +1,130 @@
+"""The client door: who calls: a token is checked before anything of a call is read, and good for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from holon.domain.client import Client
+from holon.errors import HolonError, Unauthenticated
+from holon.security.clients import Clients, Credential, check_role
+from holon.telemetry.audit import OK, note
+from holon.wire.grpc_status import abort
+from transports.grpc.tokens import OPEN, Details, Handler, presented
+from transports.grpc.trace import trace_of_call
+
+TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
+
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
+
+# A call is served in a task of its own, so nothing has to take these back.
+_credential: ContextVar[Credential | None] = ContextVar("credential of the call", default=None)
+_context: ContextVar[grpc.aio.ServicerContext[Any, Any] | None] = ContextVar("context of the call", default=None)
+
+
+class ClientCheck(grpc.aio.ServerInterceptor):
+    """Lets calls through whose client is known, and may make them.
+
+    Arguments:
+        needs: the role that a method needs, by its full name; what is not in it needs none.
+    """
+
+    def __init__(self, clients: Clients, needs: Mapping[str, str]) -> None:
+        self._clients = clients
+        self._needs = needs
+
+    def __repr__(self) -> str:
+        return f"ClientCheck({self._clients!r})"
+
+    async def intercept_service(
+        self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
+    ) -> Handler:
+        """Go on with the call, or put a handler in its place that refuses it without reading a byte of it."""
+        method = handler_call_details.method
+        if method.startswith(OPEN):
+            return await continuation(handler_call_details)
+        who = ""
+        try:
+            credential = self._clients.admit(presented(handler_call_details.invocation_metadata or (), TOKEN_KEY))
+            who = credential.client.name
+            check_role(credential.client, self._needs.get(method, ""), method)
+        except HolonError as error:
+            return self._refusing(method, who, error)
+        _credential.set(credential)
+        return await continuation(handler_call_details)
+
+    def _refusing(self, method: str, who: str, error: HolonError) -> grpc.RpcMethodHandler[Any, Any]:
+        async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            self._clients.refused(error, who=who, via="grpc", on=method, peer=context.peer())
+            await abort(context, error)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def client() -> Client:
+    """Who makes the call that is being served."""
+    credential = _credential.get()
+    assert credential is not None  # noqa: S101  no call of a client gets past `ClientCheck` without
+    return credential.client
+
+
+def serving(context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """Note which call is being served here."""
+    _context.set(context)
+
+
+@asynccontextmanager
+async def while_admitted() -> AsyncGenerator[None, None]:
+    """What is in this block goes on for as long as the token of the call is good; where there is none, to its end.
+
+    Raises:
+        Unauthenticated: (TOKEN_INVALID) the token was taken back meanwhile; the block was cancelled.
+    """
+    credential = _credential.get()
+    if credential is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(None) as scope:
+            with credential.telling(lambda: scope.reschedule(loop.time())):
+                yield
+    except TimeoutError:
+        if not credential.revoked:
+            raise
+        raise Unauthenticated("Unauthorized: this token was taken back", code="TOKEN_INVALID") from None
+
+
+def audited(
+    act: str, method: Callable[[Asked], Awaitable[Answered]], on: Callable[[Asked], str]
+) -> Callable[[Asked], Awaitable[Answered]]:
+    """A method whose every call is a line in the audit log.
+
+    Arguments:
+        act: what it does, as `note` has it.
+        on: what a request wants it done to.
+    """
+
+    async def call(asked: Asked) -> Answered:
+        result = "INTERNAL"
+        try:
+            answer = await method(asked)
+            result = OK
+            return answer
+        except HolonError as error:
+            result = error.code
+            raise
+        finally:
+            context = _context.get()
+            peer = context.peer() if context is not None else ""
+            trace = trace_of_call()
+            note(act, who=client().name, via="grpc", on=on(asked), result=result, peer=peer, trace=trace)
+
+    return call
