@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 _NOT_WORK = frozenset(
     {"info", "ping", "hello", "auth", "select", "client|setinfo", "client|setname", "config|resetstat"}
 )
-_CALLS = frozenset({"evalsha", "eval"})
+_CALLS = frozenset({"fcall", "evalsha"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,9 @@ class Far:
             assert loop.time() < end
 
     async def calls(self) -> int:
-        """How many scripts it was asked to run."""
+        """How many operations it was asked for."""
         stats = await self.redis.info("commandstats")
-        return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
+        return sum(int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in ("fcall", "evalsha"))
 
     async def outdated(self) -> bool:
         return "errorstat_OUTDATED" in await self.redis.info("errorstats")

@@ -16,12 +16,13 @@ from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
-from holon.ports import Count, Creation, Document, Hint, JobFilter, Quota, StopReason, StoreSettings
+from holon.ports import Count, Creation, Document, Hint, JobFilter, Quota, Result, StopReason, StoreSettings
 from holon.security import certificates
-from holon.storage.redis import RedisStorage
+from holon.storage.redis import RedisStorage, queues
 from holon.storage.redis.lane import RIDE_OUT_TO_CREATE_S
 from tests.contract.backends import REDIS
-from tests.contract.world import OK, Hand, T, World
+from tests.contract.test_fused import unclaimed, with_step
+from tests.contract.world import OK, Hand, T, U, World
 from tests.e2e.processes import free_ports
 from tests.redis_server import RedisServer, binaries
 
@@ -233,10 +234,12 @@ async def test_a_node_that_is_gone_for_good_leaves_nothing(nodes: Nodes) -> None
 # The server ---------------------------------------------------------------------------------------------------------
 
 
-async def test_scripts_that_the_server_has_forgotten_are_loaded_again(nodes: Nodes) -> None:
+async def test_code_that_the_server_has_forgotten_is_loaded_again(nodes: Nodes) -> None:
     world = await nodes.add("a")
     async with nodes.redis() as redis:
         await redis.script_flush()
+        if (await redis.info("server"))["redis_version"] >= "7":
+            await redis.function_flush()
     created = await asyncio.gather(*(world.create() for _ in range(5)))
     assert sorted(await world.ready()) == sorted(created)
 
@@ -306,6 +309,63 @@ async def test_without_memory_new_jobs_are_refused_and_results_are_taken(nodes: 
             await redis.config_set("maxmemory", "0")
 
 
+async def test_a_server_without_memory_for_functions_is_given_scripts(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    offer = await world.accepted(await world.hand())
+    async with nodes.redis() as redis:
+        if (await redis.info("server"))["redis_version"] < "7":
+            pytest.skip("it has no functions")
+        await redis.function_flush()
+        await redis.config_set("maxmemory", "100kb")
+        try:
+            other = await nodes.add("b")
+            assert await other.complete(offer, OK) is None
+            assert await redis.function_list() == []
+        finally:
+            await redis.config_set("maxmemory", "0")
+
+
+async def test_a_job_of_one_task_costs_two_calls_and_at_most_forty_commands(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    hand = await world.hand()
+
+    async def run() -> None:
+        new = with_step(world)
+        assert new.step is not None
+        made = await world.storage.create_jobs([new], 1, [hand.seat()])
+        ended = unclaimed(world, new.step.job, Status.FINISHED)
+        [offer] = made.leased.offers
+        done = await world.storage.complete([Result(offer.task_id, offer.lease_id, OK, step=ended)], "w1", 1, ())
+        assert done.landed
+
+    async with nodes.redis() as redis:
+        await run()
+        await redis.config_resetstat()
+        for _ in range(10):
+            await run()
+        stats = await redis.info("commandstats")
+    counts = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+    calls = counts.pop("fcall", 0) + counts.pop("evalsha", 0)
+    # Both nodes and tests look around meanwhile, now and then.
+    assert calls < 10 * 2 + 5
+    assert sum(counts.values()) / calls < 40 / 2
+
+
+async def test_a_long_queue_is_read_in_pages_while_it_changes(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "KEPT", 300)
+    world = await nodes.add("a")
+    tasks = sorted([await world.dispatch() for _ in range(700)])
+    read: list[str] = []
+    while page := await world.storage.queued_tasks(T.key, read[-1] if read else "", 50):
+        read += [task.id for task in page]
+        await world.storage.rekey([(page[0].id, U)])
+        left = next(task for task in reversed(tasks) if task not in read) if len(read) < 650 else None
+        if left:
+            await world.storage.rekey([(left, U)])
+            tasks.remove(left)
+    assert read == tasks
+
+
 async def test_a_server_that_evicts_is_refused(nodes: Nodes) -> None:
     async with nodes.redis() as redis:
         await redis.config_set("maxmemory-policy", "allkeys-lru")
@@ -316,7 +376,7 @@ async def test_a_server_that_evicts_is_refused(nodes: Nodes) -> None:
             await redis.config_set("maxmemory-policy", "noeviction")
 
 
-@pytest.mark.parametrize(("field", "value"), [("schema", 2), ("partitions", 4)])
+@pytest.mark.parametrize(("field", "value"), [("schema", 9), ("partitions", 4)])
 async def test_a_store_of_another_release_or_shape_is_refused(nodes: Nodes, field: str, value: int) -> None:
     await nodes.add("a")
     async with nodes.redis() as redis:

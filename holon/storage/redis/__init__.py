@@ -1,4 +1,4 @@
-"""The store in Redis, for many nodes: its rules are Lua scripts, to which what jobs carry is opaque."""
+"""The store in Redis, for many nodes: its rules are in Lua, to which what jobs carry is opaque."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scripts answer, as the records of the ports."""
+"""What operations answer, as the records of the ports."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import msgpack
+
 from holon.domain.events import BranchesDone, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.matching import Need
-from holon.domain.task import Outcome, RetryPolicy
+from holon.domain.task import Outcome, RetryPolicy, job_of
 from holon.ports import (
     Claim,
     JobRecord,
@@ -142,22 +144,23 @@ def record_of(fields: Answer) -> JobRecord:
     )
 
 
-TASK_FIELDS = ("job", "place", "need", "lease", "worker", "generation", "attempt", "retry", "params")
+TASK_FIELDS = ("n", "place", "need", "lease", "worker", "generation", "attempt", "terms", "params")
 
 
 def task_of(task_id: str, fields: Answer) -> TaskRecord | None:
     """A task from its `TASK_FIELDS`; None when there is none."""
-    job, place, need, lease, worker, generation, attempt, retry, params = (one or b"" for one in fields)
-    if not job:
+    number, place, need, lease, worker, generation, attempt, terms, params = (one or b"" for one in fields)
+    if not number:
         return None
+    _, _, retry = terms.split(b" ", 2)
     return TaskRecord(
         id=task_id,
-        job_id=job.decode(),
+        job_id=job_of(task_id),
         state=place.decode(),
         need=need_of(need),
         lease_id=lease.decode(),
         worker_id=worker.decode(),
-        generation=int(generation),
+        generation=int(generation or 1),
         attempt=int(attempt or 0),
         retry=_retry(retry),
         params=params,
@@ -169,50 +172,59 @@ def needs_of(answer: Answer) -> dict[str, tuple[Need, int]]:
     return {key.decode(): (need_of(need), int(count)) for key, need, count in answer}
 
 
-def history_of(entry: Answer) -> list[tuple[int, HistoryEvent]]:
-    """The lines of history that one entry holds, with their numbers."""
-    place, fields = entry
-    last = int(place.split(b"-")[0])
-    if fields[0] == b"e":
-        events = decode_history(fields[1])
-        return list(enumerate(events, start=last - len(events) + 1))
-    line = dict(zip(fields[::2], fields[1::2], strict=True))
-    return [(last, _finished(line) if line[b"k"] == b"F" else _superseded(line))]
+def history_of(last: int, record: bytes) -> list[tuple[int, HistoryEvent]]:
+    """The lines of history of one record, with their numbers; that of the last is known."""
+    match record[:1]:
+        case b"F":
+            return [(last, _finished(record[1:]))]
+        case b"S":
+            return [(last, _superseded(record[1:]))]
+        case _:
+            events = decode_history(record)
+            return list(enumerate(events, start=last - len(events) + 1))
 
 
 def notice_of(answer: Answer) -> Notice:
     """What is to be moved of a job's history."""
-    member, record, entry = answer
-    lines = history_of(entry)
+    member, record, last, told = answer
+    lines = history_of(int(last), told)
     return Notice(member.decode(), record_of(record), lines[0][0], tuple(event for _, event in lines))
 
 
-def _superseded(line: dict[bytes, bytes]) -> HistoryEvent:
+def _texts(record: bytes) -> list[bytes]:
+    """What a script wrote of a line: texts, which may be no UTF-8 where they are records of their own."""
+    texts: list[bytes] = msgpack.unpackb(record, raw=True)
+    return texts
+
+
+def _superseded(record: bytes) -> HistoryEvent:
+    time, worker, task, reason, status = _texts(record)
     return HistoryEvent(
         "result_superseded",
-        int(line[b"t"]),
-        worker_id=line[b"w"].decode(),
-        task_id=line[b"i"].decode(),
-        details={"reason": line[b"r"].decode(), "status": line[b"s"].decode()},
+        int(time),
+        worker_id=worker.decode(),
+        task_id=task.decode(),
+        details={"reason": reason.decode(), "status": status.decode()},
     )
 
 
-def _finished(line: dict[bytes, bytes]) -> HistoryEvent:
+def _finished(record: bytes) -> HistoryEvent:
+    time, took, worker, attempt, task, status, need, generation, attempts, code, message = _texts(record)
     details: dict[str, Any] = {
-        "status": line[b"s"].decode(),
-        "skill": need_of(line[b"n"]).skill,
-        "generation": int(line[b"g"]),
-        "attempts": [_attempt(text) for text in line[b"l"].decode().split(";") if text],
+        "status": status.decode(),
+        "skill": need_of(need).skill,
+        "generation": int(generation),
+        "attempts": [_attempt(text) for text in attempts.decode().split(";") if text],
     }
-    if line[b"c"]:
-        details |= {"code": line[b"c"][1:].decode(), "error": line[b"e"].decode()}
+    if code:
+        details |= {"code": code[1:].decode(), "error": message.decode()}
     return HistoryEvent(
         "task_finished",
-        int(line[b"t"]),
-        duration_ms=int(line[b"d"]) if line[b"d"] else None,
-        worker_id=line[b"w"].decode() or None,
-        attempt_number=int(line[b"a"]),
-        task_id=line[b"i"].decode(),
+        int(time),
+        duration_ms=int(took) if took else None,
+        worker_id=worker.decode() or None,
+        attempt_number=int(attempt),
+        task_id=task.decode(),
         details=details,
     )
 

@@ -1,4 +1,4 @@
-"""What scripts are called with: everything flat, in the order in which they read it; nothing is an empty text."""
+"""What operations are called with: everything flat, in the order in which they read it; nothing is an empty text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _need = lru_cache(maxsize=4096)(encode_need)
 
 
 def settings_text(settings: StoreSettings) -> str:
-    """The durations and limits that scripts go by."""
+    """The durations and limits that operations go by."""
     return " ".join(
         map(
             str,
@@ -60,13 +60,9 @@ def _task(task: NewTask) -> Arguments:
         task.need.key,
         _need(task.need),
         task.params,
-        task.priority,
-        task.execution_timeout,
+        f"{task.priority} {task.execution_timeout} {retry.max_retries} {retry.first_ms} {retry.longest_ms}",
         maybe(task.dispatch_timeout),
         maybe(task.result_timeout),
-        retry.max_retries,
-        retry.first_ms,
-        retry.longest_ms,
         task.trace,
     ]
 

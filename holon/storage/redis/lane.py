@@ -16,10 +16,11 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from holon.errors import StoreUnavailable
 from holon.storage.promises import Promise, Promises
+from holon.storage.redis.scripts import Code
 from holon.storage.redis.server import Connection, Strictness, ask
 from holon.telemetry.metrics import StoreMetrics
 
@@ -48,11 +49,11 @@ class NotSafeYet(RedisError):
 class Call:
     """A command that waits for its turn."""
 
-    __slots__ = ("command", "deadline", "handed_over", "promise", "script")
+    __slots__ = ("command", "deadline", "handed_over", "operation", "promise")
 
-    def __init__(self, command: tuple[Any, ...], script: bytes | None, promise: Promise[Any], deadline: float) -> None:
+    def __init__(self, command: tuple[Any, ...], operation: str, promise: Promise[Any], deadline: float) -> None:
         self.command = command
-        self.script = script
+        self.operation = operation
         self.promise = promise
         self.deadline = deadline
         self.handed_over = perf_counter()
@@ -62,15 +63,18 @@ class Lane:
     """Carries calls to the server.
 
     Arguments:
-        connect: makes a connection that is ready for calls, and its number: the scripts are loaded, the store is there.
-            It raises RedisError or OSError when there is none to be had now, and StoreUnavailable when there never will
-            be.
+        connect: makes a connection that is ready for calls: the server has its code, the store is there. It answers
+            with that, the connection's number and the code, and raises RedisError or OSError when there is none to be
+            had now, and StoreUnavailable when there never will be.
         strictness: what is waited for after each flight; replies are withheld until then.
         metrics: where calls are counted.
     """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[tuple[Connection, bytes]]], strictness: Strictness, metrics: StoreMetrics
+        self,
+        connect: Callable[[], Awaitable[tuple[Connection, bytes, Code]]],
+        strictness: Strictness,
+        metrics: StoreMetrics,
     ) -> None:
         self._connect = connect
         self._strictness = strictness
@@ -82,6 +86,7 @@ class Lane:
         self._promises = Promises()
         self._connection: Connection | None = None
         self._number = b""
+        self._code: Code | None = None
         self._wait = FIRST_WAIT_S
         self._flying = False
         self._flight: list[Call] = []
@@ -98,11 +103,11 @@ class Lane:
         """How many calls were not sent yet."""
         return len(self._queue)
 
-    async def submit(self, command: tuple[Any, ...], script: bytes | None = None, *, new_work: bool = False) -> Any:
+    async def submit(self, command: tuple[Any, ...], operation: str = "", *, new_work: bool = False) -> Any:
         """Send a command; answers with its reply. A cancel comes after the reply.
 
         Arguments:
-            script: the text of the script that the command calls.
+            operation: the operation that it calls, if any; the command is then what comes after its name.
             new_work: whether it only adds work, and is the first to be refused.
         Raises:
             StoreUnavailable: the lane is closed, too many calls wait, or the server was away for too long.
@@ -113,12 +118,12 @@ class Lane:
         if len(self._queue) >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
             self._metrics.failures.add()
             raise StoreUnavailable(f"the store has {len(self._queue)} calls waiting", retry_after=RETRY_AFTER_S)
-        return await self._promises.kept(self._put(command, script, new_work))
+        return await self._promises.kept(self._put(command, operation, new_work))
 
-    def send(self, command: tuple[Any, ...], script: bytes | None = None) -> None:
+    def send(self, command: tuple[Any, ...], operation: str = "") -> None:
         """Send a command of whose reply nobody hears."""
         if not self._finished and len(self._queue) < MAX_WAITING:
-            promise = self._put(command, script, False)
+            promise = self._put(command, operation, False)
             promise.add_done_callback(lambda done: done.exception())
 
     def after_replies(self, then: Callable[[], None]) -> None:
@@ -134,14 +139,14 @@ class Lane:
             promise.exception()
             then()
 
-        self._put(("PING",), None, False).add_done_callback(replied)
+        self._put(("PING",), "", False).add_done_callback(replied)
 
-    def _put(self, command: tuple[Any, ...], script: bytes | None, new_work: bool) -> Promise[Any]:
+    def _put(self, command: tuple[Any, ...], operation: str, new_work: bool) -> Promise[Any]:
         promise: Promise[Any] = Promise(loop=self._loop)
         patience = RIDE_OUT_TO_CREATE_S if new_work else RIDE_OUT_S
         if self._hurried.is_set():
             patience = LAST_WAIT_S
-        self._queue.append(Call(command, script, promise, self._loop.time() + patience))
+        self._queue.append(Call(command, operation, promise, self._loop.time() + patience))
         self._some.set()
         return promise
 
@@ -218,20 +223,19 @@ class Lane:
         limit = max(call.deadline for call in flight) if self._hurried.is_set() else None
         async with asyncio.timeout_at(limit) as self._limit:
             try:
-                if self._connection is None:
-                    self._connection, self._number = await self._connect()
-                return await self._replies(self._connection, flight)
+                if self._connection is None or self._code is None:
+                    self._connection, self._number, self._code = await self._connect()
+                return await self._replies(self._connection, self._code, flight)
             finally:
                 self._limit = None
 
-    async def _replies(self, connection: Connection, flight: Sequence[Call]) -> list[Any]:
-        replies = await ask(connection, *map(self._words, flight))
-        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    async def _replies(self, connection: Connection, code: Code, flight: Sequence[Call]) -> list[Any]:
+        replies = await ask(connection, *(self._words(code, call) for call in flight))
+        unknown = [at for at, reply in enumerate(replies) if code.unknown(reply)]
         if unknown:
-            # The server was told to forget its scripts. None of these calls were carried out.
-            texts = {flight[at].script for at in unknown}
-            await ask(connection, *(("SCRIPT", "LOAD", text) for text in texts))
-            again = (self._words(flight[at]) for at in unknown)
+            # The server was told to forget its code. None of these calls were carried out.
+            await code.load(connection)
+            again = (self._words(code, flight[at]) for at in unknown)
             for at, reply in zip(unknown, await ask(connection, *again), strict=True):
                 replies[at] = reply
         if (question := self._strictness.question()) is not None:
@@ -243,8 +247,10 @@ class Lane:
                 raise NotSafeYet(f"not as many replicas or disks as asked for have the calls: {kept}")
         return replies
 
-    def _words(self, call: Call) -> tuple[Any, ...]:
-        return (*call.command, self._number) if call.script is not None else call.command
+    def _words(self, code: Code, call: Call) -> tuple[Any, ...]:
+        if not call.operation:
+            return call.command
+        return (*code.call(call.operation), *call.command, self._number)
 
     async def _lost(self, flight: Sequence[Call], error: Exception) -> None:
         """The server is away: keep what may still wait, and give it a moment."""
@@ -281,7 +287,7 @@ class Lane:
         if isinstance(error, OutOfMemoryError):
             what = f"the store has no room: {error}"
         elif isinstance(error, ResponseError):
-            log.error("the store refused %s: %s", call.command[0], error)
+            log.error("the store refused %s: %s", call.operation or call.command[0], error)
             what = f"the store refused the call: {error}"
         else:
             why = str(error) or "no answer came in time"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,12 +19,12 @@ from holon.storage.redis.arguments import Argument, settings_text
 from holon.storage.redis.channel import Channel, hint_of
 from holon.storage.redis.lane import RETRY_AFTER_S, Lane
 from holon.storage.redis.presence import Presence, ServersTime
-from holon.storage.redis.scripts import Script, load_scripts
+from holon.storage.redis.scripts import Code, code_for, load_first
 from holon.storage.redis.server import Connection, Server, Strictness, ask, share_taken, version_of
 from holon.telemetry.metrics import StoreMetrics
 
 # What the keys of this release look like; another is refused.
-SCHEMA = 1
+SCHEMA = 2
 PARTITIONS = 1
 PREFIX = "{h:0}:"
 META = f"{PREFIX}meta"
@@ -67,7 +67,7 @@ class Link:
         self._strictness = strictness
         self._hints = hints
         self._metrics = metrics
-        self._scripts: Mapping[str, Script] = {}
+        self._codes: Sequence[Code] = ()
         self.id = ""
         self._taken = 0.0
         self.backlog = 0
@@ -144,10 +144,10 @@ class Link:
             connection = await self._server.connect()
             try:
                 version = await version_of(connection, self._strictness)
-                self._scripts = load_scripts(version)
-                start = self._scripts["start"]
+                self._codes = code_for(version)
+                code = await load_first(connection, self._codes)
                 [known] = await ask(
-                    connection, ("EVAL", start.text, 1, META, random_id(), SCHEMA, PARTITIONS, records.SCHEMA)
+                    connection, (*code.call("start"), 1, META, random_id(), SCHEMA, PARTITIONS, records.SCHEMA)
                 )
             finally:
                 await connection.disconnect(nowait=True)
@@ -173,15 +173,13 @@ class Link:
         if self._clock is not None:
             self._clock.not_before(int(time))
 
-    async def _ready_connection(self) -> tuple[Connection, bytes]:
+    async def _ready_connection(self) -> tuple[Connection, bytes, Code]:
         connection = await self._server.connect()
         try:
-            loads = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-            arrive = ("EVAL", self._scripts["arrive"].text, 1, META, self.id, self._node)
-            *loaded, arrived = await ask(connection, *loads, arrive)
-            for reply in (*loaded, arrived):
-                if isinstance(reply, RedisError):
-                    raise reply
+            code = await load_first(connection, self._codes)
+            [arrived] = await ask(connection, (*code.call("arrive"), 1, META, self.id, self._node))
+            if isinstance(arrived, RedisError):
+                raise arrived
             found, number = arrived
             if found != self.id.encode():
                 raise StoreUnavailable(
@@ -190,12 +188,12 @@ class Link:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return connection, number
+        return connection, number, code
 
     # Calls -----------------------------------------------------------------------------------------------------
 
     async def call(self, name: str, *given: Argument, new_work: bool = False) -> Any:
-        """Call a script that writes; what it says of what waits is left as a hint.
+        """Call an operation that writes; what it says of what waits is left as a hint.
 
         Arguments:
             new_work: whether it only adds work, and is the first to be refused.
@@ -207,36 +205,34 @@ class Link:
                 f"the Redis of the store has {self._taken:.0%} of its maxmemory taken; new jobs wait for room",
                 retry_after=RETRY_AFTER_S,
             )
-        return await self._called(self._command(name, given), new_work)
+        return await self._called(name, self._command(given), new_work)
 
     async def call_shared(self, name: str, *given: Argument) -> Any:
-        """Call a script about what nodes share beside jobs; otherwise as `call`."""
+        """Call an operation about what nodes share beside jobs; otherwise as `call`."""
         return await self.call_at(SHARED_META, name, *given)
 
     async def call_at(self, meta: str, name: str, *given: Argument) -> Any:
-        """Call a script about what is beside this key; otherwise as `call`."""
-        return await self._called(self._command(name, given, meta), False)
+        """Call an operation about what is beside this key; otherwise as `call`."""
+        return await self._called(name, self._command(given, meta), False)
 
-    async def _called(self, command: tuple[tuple[Any, ...], bytes], new_work: bool) -> Any:
-        time, words, answer = await self._lane.submit(*command, new_work=new_work)
+    async def _called(self, name: str, command: tuple[Any, ...], new_work: bool) -> Any:
+        time, words, answer = await self._lane.submit(command, name, new_work=new_work)
         self._time.heard(time)
         if words:
             self._heard(words.decode())
         return answer
 
     def tell(self, name: str, *given: Argument) -> None:
-        """Call a script that writes, soon, and hear nothing of it."""
-        self._lane.send(*self._command(name, given))
+        """Call an operation that writes, soon, and hear nothing of it."""
+        self._lane.send(self._command(given), name)
 
-    def _command(self, name: str, given: tuple[Argument, ...], meta: str = META) -> tuple[tuple[Any, ...], bytes]:
-        script = self._scripts[name]
+    def _command(self, given: tuple[Argument, ...], meta: str = META) -> tuple[Any, ...]:
         now = "" if self._clock is None else self._clock.now_ms()
-        return ("EVALSHA", script.sha, 1, meta, now, self._node, random_id(), self._settings, *given), script.text
+        return (1, meta, now, self._node, random_id(), self._settings, *given)
 
     async def read(self, name: str, *given: Argument) -> Any:
-        """Call a script that only reads; raises as `call`."""
-        script = self._scripts[name]
-        return await self._lane.submit(("EVALSHA", script.sha, 1, META, *given), script.text)
+        """Call an operation that only reads; raises as `call`."""
+        return await self._lane.submit((1, META, *given), name)
 
     async def ask(self, *command: Argument) -> Any:
         """Send a command that only reads; raises as `call`."""

@@ -46,6 +46,7 @@ from holon.storage.records import NewerRecord, encode_need
 from holon.storage.redis import answers, arguments
 from holon.storage.redis.arguments import Argument
 from holon.storage.redis.link import META, PREFIX, Link
+from holon.storage.redis.queues import QueuePages
 from holon.storage.redis.quotas import Allowances, Quotas
 from holon.storage.redis.server import Server, Strictness
 from holon.storage.redis.shared import SharedCalls
@@ -57,8 +58,8 @@ PURGE_AT_A_TIME = 50
 class RedisStorage(SharedCalls):
     """A store that many nodes share.
 
-    Every operation is one call of a script, which does all of it or nothing. Calls go over one connection, many at a
-    time, in order. The time is the server's.
+    Every operation is one call of a function there, which does all of it or nothing. Calls go over one connection, many
+    at a time, in order. The time is the server's.
 
     Arguments:
         uri: where the server is: `redis://[USER:PASSWORD@]HOST:PORT/DATABASE`, `rediss://...`, `unix:///PATH`.
@@ -88,6 +89,7 @@ class RedisStorage(SharedCalls):
         self.metrics = StoreMetrics()
         self._open: Link | None = None
         self._of_quotas: Quotas | None = None
+        self._pages: QueuePages | None = None
         # The last stop that was told to this node: the store forgets it when it hears so.
         self._last_stop = b""
         # Where to look on for lines of history that are in no outbox; empty when that is done.
@@ -299,9 +301,9 @@ class RedisStorage(SharedCalls):
         return {key: need for key, (need, _) in answers.needs_of(await self._link.read("backlog")).items()}
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-        found = await self._link.read("queued_tasks", key, after, limit)
-        tasks = (answers.task_of(fields[-1].decode(), fields[:-1]) for fields in found)
-        return [task for task in tasks if task is not None]
+        if self._pages is None:
+            self._pages = QueuePages(self._link)
+        return await self._pages.page(key, after, limit)
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
         given: list[Argument] = [len(moves)]
@@ -356,8 +358,14 @@ class RedisStorage(SharedCalls):
         return [answers.record_of(fields) for fields in found[:limit]], more
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
-        entries = await self._link.ask("XRANGE", f"{PREFIX}h:{job_id}", f"({after}", "+", "COUNT", limit)
-        lines = [line for entry in entries for line in answers.history_of(entry) if line[0] > after]
+        lines: list[tuple[int, HistoryEvent]] = []
+        start = after
+        while len(lines) < limit:
+            page, start = await self._link.read("history", job_id, start, limit)
+            for at in range(0, len(page), 2):
+                lines += (line for line in answers.history_of(page[at], page[at + 1]) if line[0] > after)
+            if not start:
+                break
         return lines[:limit]
 
     async def counts(self) -> Counts:

@@ -1,24 +1,43 @@
-"""The store's rules as Lua scripts: what each is made of, and under which name the server knows it."""
+"""The store's operations in Lua: what a server is given, so that it knows them.
+
+From Redis 7 a server keeps them as one library of functions, whose name tells its text apart from that of any other
+release; before, as scripts, each with no more than it needs. Both are made of the same definitions.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from importlib.resources import files
 
-_WRITING = ("prelude", "rows", "ready", "inbox", "tasks", "endings", "leases", "steps", "done")
-_ABOUT_NODES = ("enter", "look")
-_READING = ("reading",)
-# What only adds work is refused first when memory is short: it is the only one that may not go beyond the limit.
-_ADDS_WORK = ("create_jobs",)
+from holon.storage.redis.scripts.code import Code, Functions, Scripts, load_first
+from holon.storage.redis.scripts.compose import Definition, definitions, lua, lua_of_script, needed
+
+__all__ = ["Code", "code_for", "functions", "load_first", "scripts"]
+
+_SHARED = (
+    "prelude",
+    "rows",
+    "ready",
+    "inbox",
+    "tasks",
+    "endings",
+    "leases",
+    "steps",
+    "done",
+    "nodes",
+    "begin",
+    "shared",
+    "reading",
+)
 _WRITERS = (
-    *_ADDS_WORK,
     "append",
     "claim",
     "close_session",
     "commit",
     "complete",
+    "create_jobs",
     "enlist",
     "enter",
     "fire",
@@ -37,43 +56,79 @@ _WRITERS = (
 )
 # These are about what nodes share beside jobs.
 _SHARING = ("count", "draw", "forget", "put_document", "recall")
-_READERS = ("backlog", "branches", "job", "jobs", "queued_tasks")
+_READERS = ("backlog", "branches", "history", "job", "jobs")
+_BY_THEMSELVES = ("arrive", "start")
+_ALL = (*_WRITERS, *_SHARING, *_READERS, *_BY_THEMSELVES)
+# What only adds work is refused first when memory is short: it is the only one that may not go beyond the limit.
+_ADDS_WORK = ("create_jobs",)
+# Functions came with this version, and so did flags.
+_FUNCTIONS = (7,)
+# What so many operations need is there for all of them.
+_MANY = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """One script: its text, and the digest that the server knows it by."""
-
-    name: str
-    text: bytes
-    sha: bytes
+def code_for(version: tuple[int, ...]) -> Sequence[Code]:
+    """What a server of this version can be given, the best first: one without memory takes scripts only."""
+    return (functions(), scripts(version)) if version >= _FUNCTIONS else (scripts(version),)
 
 
-def load_scripts(version: tuple[int, ...]) -> Mapping[str, Script]:
-    """All scripts by name, as a server of this version reads them."""
-    scripts = {}
-    for name in ("start", "arrive", *_WRITERS, *_SHARING, *_READERS):
-        text = _header(name, version) + "".join(map(_part, (*_parts(name), name)))
-        encoded = text.encode()
-        sha = hashlib.sha1(encoded, usedforsecurity=False).hexdigest().encode()
-        scripts[name] = Script(name, encoded, sha)
-    return scripts
+def functions() -> Functions:
+    """The library: what many operations need is there once, and each has what else it needs beside it."""
+    shared = _shared()
+    needs = {name: needed(shared, _operation(name)) for name in _ALL}
+    uses = Counter(one for some in needs.values() for one in some)
+    common = [one for one in shared if uses[one] >= _MANY]
+    parts = [f"{lua(common)};"]
+    for name, some in needs.items():
+        # A function of its own, as Lua counts the locals of each, and there may not be many.
+        own = lua([*(one for one in some if uses[one] < _MANY), *_operation(name)])
+        flags = ", ".join(f"'{flag}'" for flag in _flags(name))
+        register = (
+            f"redis.register_function{{function_name = LIBRARY .. '_{name}', callback = call, flags = {{{flags}}}}}"
+        )
+        parts.append(f"(function()\n{own}{register}\nend)();\n")
+    text = "local SHRINKS = false\n" + "".join(parts)
+    library = f"holon_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return Functions(library, f"#!lua name={library}\nlocal LIBRARY = '{library}'\n{text}".encode())
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    if name in _WRITERS:
-        return (*_WRITING, "nodes") if name in _ABOUT_NODES else _WRITING
-    if name in _SHARING:
-        return ("shared",)
-    return _READING if name in _READERS else ()
+def scripts(version: tuple[int, ...]) -> Scripts:
+    """A script for each operation, as a server of this version reads it."""
+    texts = {}
+    shared = _shared()
+    for name in _ALL:
+        own = _operation(name)
+        text = lua_of_script([*needed(shared, own), *own], "call(KEYS, ARGV)")
+        texts[name] = f"{_header(name, version)}{text}".encode()
+    return Scripts(texts)
+
+
+def _shared() -> list[Definition]:
+    return [one for name in _SHARED for one in definitions(_source(name))]
+
+
+def _operation(name: str) -> list[Definition]:
+    """What an operation consists of; the last is how it is called."""
+    return [*definitions(_source(name)), *definitions(f"local call = {_begun(name)}")]
+
+
+def _begun(name: str) -> str:
+    if name in _BY_THEMSELVES:
+        return "operation"
+    run = "run" if name in _WRITERS else "run_sharing" if name in _SHARING else "run_reading"
+    return f"function(keys, argv) return {run}(operation, keys, argv) end"
+
+
+def _flags(name: str) -> tuple[str, ...]:
+    return ("no-writes",) if name in _READERS else () if name in _ADDS_WORK else ("allow-oom",)
 
 
 def _header(name: str, version: tuple[int, ...]) -> str:
-    if version >= (7,):
-        flags = " flags=no-writes" if name in _READERS else "" if name in _ADDS_WORK else " flags=allow-oom"
-        return f"#!lua{flags}\nlocal SHRINKS = false\n"
-    return f"local SHRINKS = {'false' if name in _ADDS_WORK else 'true'}\n"
+    if version < _FUNCTIONS:
+        return f"local SHRINKS = {'false' if name in _ADDS_WORK else 'true'}\n"
+    flags = ",".join(_flags(name))
+    return f"#!lua{f' flags={flags}' if flags else ''}\nlocal SHRINKS = false\n"
 
 
-def _part(name: str) -> str:
+def _source(name: str) -> str:
     return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")

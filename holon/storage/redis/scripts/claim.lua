@@ -1,3 +1,5 @@
 -- Claim ready jobs.
 
-return done(told_claims(claim(num())))
+local function operation()
+    return done(told_claims(claim(num())))
+end

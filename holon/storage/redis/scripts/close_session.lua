@@ -1,6 +1,8 @@
 -- A session has ended.
 
-local id, session = arg(), arg()
-local holder = worker(id)
-if holder and holder.session == session and holder.live then end_session(holder) end
-return done({})
+local function operation()
+    local id, session = arg(), arg()
+    local holder = worker(id)
+    if holder and holder.session == session and holder.live then end_session(holder) end
+    return done({})
+end

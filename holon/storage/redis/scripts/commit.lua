@@ -2,42 +2,45 @@
 
 -- What a commit offered, as far as it still stands, and as it was then.
 local function offered_before(row)
-    local offers, known = {}, words(row.reply)
-    for i = 2, #known, 2 do
+    local offers, known = {}, words(large(row, 'reply'))
+    if known[1] ~= large(row, 'commit') then return offers end
+    for i = 3, #known, 2 do
         local one = task(known[i])
         if one and one.lease == known[i + 1] and one.place == 'offered' then
-            offers[#offers + 1] = offer_of(one, tonumber(known[1]))
+            offers[#offers + 1] = offer_of(one, tonumber(known[2]))
         end
     end
     return offers
 end
 
-local step = read_step()
-local want = num()
-read_seats()
-local row = job(step.job)
-if row and row.commit == step.commit then
-    local events = row.claim == step.claim and unread(row) or {}
-    return done({0, row.cancels and 1 or 0, events, {offered_before(row), {}}, {}})
-end
-if not row or not row.claim or row.claim ~= step.claim or step.n ~= row.step + 1 then
-    return done({1, 0, {}, {{}, {}}, {}})
-end
-land(row, step)
-local events = {}
-if step.keep and not step.ends then
-    row['until'] = NOW + CLAIM
-    events = unread(row)
-else
-    unclaim(row)
-end
-local cancel_pending = row.cancels and 1 or 0
-local leased = cancel_pending == 1 and {{}, {}} or lease()
-if leased[1][1] then
-    local reply = {int(NOW)}
-    for _, offer in ipairs(leased[1]) do
-        reply[#reply + 1], reply[#reply + 2] = offer[3], offer[4]
+local function operation()
+    local step = read_step()
+    local want = num()
+    read_seats()
+    local row = job(step.job)
+    if row and large(row, 'commit') == step.commit then
+        local events = row.claim == step.claim and unread(row) or {}
+        return done({0, row.cancels and 1 or 0, events, {offered_before(row), {}}, {}})
     end
-    row.reply = table.concat(reply, ' ')
+    if not row or not row.claim or row.claim ~= step.claim or step.n ~= row.step + 1 then
+        return done({1, 0, {}, {{}, {}}, {}})
+    end
+    land(row, step)
+    local events = {}
+    if step.keep and not step.ends then
+        row['until'] = NOW + CLAIM
+        events = unread(row)
+    else
+        unclaim(row)
+    end
+    local cancel_pending = row.cancels and 1 or 0
+    local leased = cancel_pending == 1 and {{}, {}} or lease()
+    if leased[1][1] then
+        local reply = {step.commit, int(NOW)}
+        for _, offer in ipairs(leased[1]) do
+            reply[#reply + 1], reply[#reply + 2] = offer[3], offer[4]
+        end
+        row.reply = table.concat(reply, ' ')
+    end
+    return done({0, cancel_pending, events, leased, told_claims(claim(want))})
 end
-return done({0, cancel_pending, events, leased, told_claims(claim(want))})

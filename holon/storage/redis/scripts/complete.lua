@@ -1,12 +1,13 @@
 -- Apply results of one worker, each at most once and only under its task's current lease.
 
-local worker_id = arg()
-local landed = {}
+-- Whose results they are, and the leases whose steps were written with them.
+local worker_id, landed
 
 local function read_outcome()
+    at = at + 8
     return {
-        status = arg(), error = flag(), code = arg(), message = arg(), worker = arg(), size = num(),
-        succeeded = flag(), bytes = arg(),
+        status = args[at - 7], error = args[at - 6] ~= '', code = args[at - 5], message = args[at - 4],
+        worker = args[at - 3], size = tonumber(args[at - 2]), succeeded = args[at - 1] ~= '', bytes = args[at],
     }
 end
 
@@ -14,10 +15,10 @@ end
 -- nobody may fill it with what never was, or say the same again and again.
 local function may_tell(row)
     local had, told, others = 0, 0, ''
-    for who in string.gmatch(row.attempts or '', '(%S+) %S+ %S+ %S+;') do
+    for who in gmatch(row.attempts or '', '(%S+) %S+ %S+ %S+;') do
         if who == worker_id then had = had + 1 end
     end
-    for who, times in string.gmatch(row.late or '', '(%S+) (%d+);') do
+    for who, times in gmatch(large(row, 'late'), '(%S+) (%d+);') do
         if who == worker_id then told = tonumber(times) else others = others .. who .. ' ' .. times .. ';' end
     end
     if told >= had then return false end
@@ -29,7 +30,7 @@ local function superseded(row, lease_id, outcome)
     local reason = why_not(row.ID, row, lease_id)
     local owner = job(row.job)
     if owner and may_tell(row) then
-        tell(owner, 1, 'k', 'S', 't', int(NOW), 'w', worker_id, 'i', row.ID, 'r', reason, 's', outcome.status)
+        tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), worker_id, row.ID, reason, outcome.status}))
     end
     return reason
 end
@@ -37,18 +38,19 @@ end
 -- Whether a job still is as it was when a step was decided upon the outcome of its only task.
 local function as_decided_upon(owner, row, step)
     if row.branch or row.step ~= owner.open_step or row.step ~= owner.step - 1 then return false end
-    if over(owner) or DUE[owner.status] or owner.claim or owner.inbox then return false end
+    if over(owner) or RUNS[owner.status] or owner.claim or owner.inbox then return false end
     return step.n == owner.step + 1
 end
 
 local function verdict(task_id, lease_id, retry_after, took, outcome, step)
     local row = task(task_id)
+    local ours = row and row.lease == lease_id and row.worker == worker_id
     give_up(worker_id, lease_id)
     if not row then return why_not(task_id, nil, lease_id) end
-    if row.applied_lease == lease_id and row.applied_worker == worker_id then return '' end
-    local ours = row.lease == lease_id and row.worker == worker_id
+    local result = lease_id .. ' ' .. worker_id
+    if row.applied == result then return '' end
     if not ours or row.place == 'over' or row.place == 'back_off' then return superseded(row, lease_id, outcome) end
-    row.applied_lease, row.applied_worker = lease_id, worker_id
+    row.applied = result
     local owner = step and not retry_after and job(row.job)
     if not owner or not as_decided_upon(owner, row, step) then
         apply(row, outcome, retry_after, took)
@@ -56,22 +58,25 @@ local function verdict(task_id, lease_id, retry_after, took, outcome, step)
     end
     close_attempt(row)
     -- The step was decided upon the outcome before this call, and its lines come after this one.
-    finished_line(row, owner, outcome, took, math.min(step.time or NOW, NOW))
+    finished_line(row, owner, outcome, took, math.min(tonumber(step.time) or NOW, NOW))
     end_task(row, outcome)
     land(owner, step)
-    if DUE[owner.status] then mark_ready(owner) end
+    if RUNS[owner.status] then mark_ready(owner) end
     landed[#landed + 1] = lease_id
     return ''
 end
 
-local verdicts = {}
-for i = 1, num() do
-    local task_id, lease_id, retry_after, took = arg(), arg(), num(), num()
-    local outcome = read_outcome()
-    local step = flag() and read_step()
-    verdicts[i] = verdict(task_id, lease_id, retry_after, took, outcome, step)
+local function operation()
+    worker_id, landed = arg(), {}
+    local verdicts = {}
+    for i = 1, num() do
+        local task_id, lease_id, retry_after, took = arg(), arg(), num(), num()
+        local outcome = read_outcome()
+        local step = flag() and read_step()
+        verdicts[i] = verdict(task_id, lease_id, retry_after, took, outcome, step)
+    end
+    local want = num()
+    read_seats()
+    local leased = lease()
+    return done({verdicts, landed, leased, told_claims(claim(want))})
 end
-local want = num()
-read_seats()
-local leased = lease()
-return done({verdicts, landed, leased, told_claims(claim(want))})

@@ -1,46 +1,50 @@
 -- The end of every script that writes: all writes, in one go, and the answer.
 
-local function shown(status, deliveries)
-    return status == 'pending' and (deliveries or 0) > 0 and 'running' or status
+-- A command with room for all the fields that a row may have.
+local function wide(command, key)
+    return {
+        command, key, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+        nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+    }
 end
 
 -- What a row's fields have become.
 local function write_row(row)
-    local set, gone, names, was = {}, {}, row.NAMES, row.WAS
+    local names, was, lines = row.NAMES, row.WAS, row.LINES
+    local set, n, gone = nil, 2, nil
     for i = 1, #names do
         local name = names[i]
-        local value = row[name]
-        if value ~= was[name] then
-            if value == nil then
+        local value, before = row[name], was[i]
+        if value ~= before then
+            if value ~= nil then
+                set = set or wide('HSET', row.KEY)
+                set[n + 1], set[n + 2] = name, value
+                n = n + 2
+            elseif before then
+                gone = gone or {'HDEL', row.KEY}
                 gone[#gone + 1] = name
-            else
-                set[#set + 1] = name
-                set[#set + 1] = value
             end
         end
     end
-    if set[1] then write('HSET', row.KEY, unpack(set)) end
-    if gone[1] then write('HDEL', row.KEY, unpack(gone)) end
-    return set[1] or gone[1]
-end
-
--- Variadic commands take so many of their arguments at a time.
-local function write_many(command, key, items)
-    for from = 1, #items, 4000 do
-        write(command, key, unpack(items, from, math.min(from + 3999, #items)))
+    if lines and set and #lines <= 2000 then
+        for i = 1, #lines do set[n + i] = lines[i] end
+    elseif lines then
+        write_many('HSET', row.KEY, lines)
     end
+    writes[#writes + 1] = set
+    writes[#writes + 1] = gone
+    return set or gone or lines
 end
 
 local totals, touched, armed, disarmed, earliest = {}, {}, {}, {}, nil
-local function set_timer(row, kind, was, due)
-    if was == due then return end
+local function set_timer(row, kind, due)
+    if row.DUE == due then return end
     local member = place(row.n, kind .. row.ID)
     if not due then
         disarmed[#disarmed + 1] = member
         return
     end
-    armed[#armed + 1] = int(due)
-    armed[#armed + 1] = member
+    armed[#armed + 1], armed[#armed + 2] = due, member
     earliest = sooner(earliest, due)
 end
 
@@ -49,11 +53,10 @@ local function add_up(name, by) totals[name] = (totals[name] or 0) + by end
 local function write_jobs()
     for _, row in pairs(jobs) do
         if row then
-            local was = row.WAS
             if row.FAN then row.fan = fan_text(row.FAN) elseif row.FAN == false then row.fan = nil end
-            set_timer(row, 'j', job_time(was), job_time(row))
+            set_timer(row, 'j', job_time(row))
             if write_row(row) or inboxes[row] then touched[row.ID] = true end
-            local before = was.n and not was.finished and shown(was.status, was.deliveries)
+            local before = row.SHOWN
             local after = not row.finished and shown(row.status, row.deliveries)
             if before ~= after then
                 if before then add_up(before, -1) end
@@ -78,7 +81,7 @@ end
 local function write_tasks()
     for _, row in pairs(tasks) do
         if row then
-            set_timer(row, 't', task_time(row.WAS), task_time(row))
+            set_timer(row, 't', task_time(row))
             if write_row(row) then touched[row.job] = true end
         end
     end
@@ -100,18 +103,15 @@ local function write_workers()
             end
             if gone[1] and not row.FRESH then write_many('HDEL', held_key, gone) end
             if set[1] then write_many('HSET', held_key, set) end
-            if row.COUNT then add_up('held', row.COUNT - row.FIRST) end
+            add_up('held', row.DELTA - (row.DROPPED or 0))
             if row.GONE then
                 write('DEL', row.KEY, held_key)
             else
                 write_row(row)
             end
-            if row.WAS.live and (not row.live or row.WAS.node ~= row.node) then
-                write('SREM', P .. 'sessions:' .. row.WAS.node, row.ID)
-            end
-            if row.live and (not row.WAS.live or row.WAS.node ~= row.node) then
-                write('SADD', P .. 'sessions:' .. row.node, row.ID)
-            end
+            local live, node = row.WAS[2], row.WAS[3]
+            if live and (not row.live or node ~= row.node) then write('SREM', P .. 'sessions:' .. node, row.ID) end
+            if row.live and (not live or node ~= row.node) then write('SADD', P .. 'sessions:' .. row.node, row.ID) end
         end
     end
 end
@@ -150,10 +150,13 @@ local function write_stream(one)
         write('XACK', one.key, GROUP, unpack(one.freed))
         write('XDEL', one.key, unpack(one.freed))
     end
-    for _, added in ipairs(one.added) do write('XADD', one.key, added[2], 'j', added[1].ID) end
+    for _, added in ipairs(one.added) do
+        write('XADD', one.key, added[2], 'j', added[1].ID)
+        if one == READY then NEWEST = added[2] end
+    end
     if one.taken > 0 then
         write('XREADGROUP', 'GROUP', GROUP, NODE, 'COUNT', one.taken, 'STREAMS', one.key, '>')
-        CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = one.name, one.last
+        change(one.name, one.last)
     end
     if one.stale[1] then
         write('XACK', one.key, GROUP, unpack(one.stale))
@@ -167,23 +170,19 @@ local function joined(set)
     return table.concat(found, ' ')
 end
 
--- What others are to know of this; a node that wants jobs is told of those that are left.
-local function note_hints()
-    if earliest then
-        local head = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
-        mine['d' .. int(earliest)] = true
-        if not head or earliest < tonumber(head) then all['d' .. int(earliest)] = true end
+-- An earlier timer than any is told to every node.
+local function note_due()
+    local due = NEXT_DUE
+    mine['d' .. int(earliest)] = true
+    if not due or due <= NOW then due = tonumber(read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]) end
+    if not due or earliest < due then
+        all['d' .. int(earliest)] = true
+        due = earliest
     end
-    if left_for_me then mine.r = true end
-    if left then
-        for _, node in ipairs(read('SRANDMEMBER', P .. 'idle', 2)) do
-            if node ~= NODE then
-                tell_node(node, 'r')
-                write('SREM', P .. 'idle', node)
-                break
-            end
-        end
-    end
+    if due ~= NEXT_DUE then change('due', due) end
+end
+
+local function note_watchers()
     local names = {}
     for id in pairs(touched) do names[#names + 1] = id end
     for from = 1, #names, 4000 do
@@ -194,10 +193,46 @@ local function note_hints()
     end
 end
 
+-- What others are to know of this; a node that wants jobs is told of those that are left.
+local function note_hints()
+    if earliest then note_due() end
+    if left_for_me then mine.r = true end
+    if left then
+        for node in gmatch(IDLE, '%S+') do
+            if node ~= NODE then
+                tell_node(node, 'r')
+                no_longer_idle(node)
+                break
+            end
+        end
+    end
+    if WATCHED and next(touched) then note_watchers() end
+end
+
 local function write_all()
     -- Before Redis 7 a script is refused for want of memory at its first write, if that one grows.
-    if SHRINKS then redis.call('DEL', P .. 'nothing') end
-    for _, one in ipairs(writes) do redis.call(unpack(one)) end
+    if SHRINKS then read('DEL', P .. 'nothing') end
+    for i = 1, #writes do read(unpack(writes[i])) end
+end
+
+-- What has become of the store as a whole. How many there are of some is looked up once they are written.
+local function write_meta()
+    change('number', NUMBER)
+    if IDLE ~= FOUND_IDLE then change('idle', IDLE) end
+    if NEWEST ~= FOUND_NEWEST then change('newest', NEWEST) end
+    if SUSPECTS.added[1] or SUSPECTS.freed[1] or SUSPECTS.stale[1] then
+        change('poisoned', read('XLEN', SUSPECTS.key))
+    end
+    if begun['HSET' .. P .. 'watched'] or begun['HDEL' .. P .. 'watched'] then
+        change('watched', read('HLEN', P .. 'watched'))
+    end
+    read('HSET', META, unpack(CHANGED))
+end
+
+local function publish()
+    local store = read('HGET', META, 'id')
+    if next(all) then read('PUBLISH', store .. ':', NODE .. ' ' .. joined(all)) end
+    for node, set in pairs(theirs) do read('PUBLISH', store .. ':' .. node, NODE .. ' ' .. joined(set)) end
 end
 
 -- Write it all, and answer; `then_read` adds to the answer what is true after that.
@@ -215,11 +250,9 @@ local function done(answer, then_read)
     if disarmed[1] then write_many('ZREM', P .. 'timers', disarmed) end
     if armed[1] then write_many('ZADD', P .. 'timers', armed) end
     note_hints()
-    CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = 'number', int(NUMBER)
-    write('HSET', META, unpack(CHANGED))
     write_all()
-    if next(all) then redis.call('PUBLISH', ID .. ':', NODE .. ' ' .. joined(all)) end
-    for node, set in pairs(theirs) do redis.call('PUBLISH', ID .. ':' .. node, NODE .. ' ' .. joined(set)) end
+    write_meta()
+    if next(all) or next(theirs) then publish() end
     if then_read then then_read(answer) end
     return {NOW, joined(mine), answer}
 end

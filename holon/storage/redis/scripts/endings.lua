@@ -14,9 +14,11 @@ local function finished_line(row, owner, outcome, took, time)
         took = NOW - tonumber(leased == '-' and offered or leased)
     end
     local worker_id = outcome.worker ~= '' and outcome.worker or row.worker or ''
-    tell(owner, 1, 'k', 'F', 't', int(time or NOW), 'd', took and int(took) or '', 'w', worker_id, 'a', int(row.attempt or 0),
-        'i', row.ID, 's', outcome.status, 'n', row.need, 'g', int(row.generation), 'l', row.attempts or '',
-        'c', outcome.error and '1' .. outcome.code or '', 'e', outcome.message)
+    -- Texts, and nothing else: these come back as they were.
+    tell(owner, 1, 'F' .. cmsgpack.pack({
+        int(time or NOW), took and int(took) or '', worker_id, int(row.attempt or 0), row.ID, outcome.status, row.need,
+        int(row.generation), row.attempts or '', outcome.error and '1' .. outcome.code or '', outcome.message,
+    }))
 end
 
 local function end_task(row, outcome)
@@ -30,7 +32,9 @@ end
 local function end_open_tasks(row, reason)
     clear_fan_out(row)
     local count = row.open_count or 0
-    row.open_count = nil
+    row.open_count = row.open_count and 0
+    local fan = fan_of(row)
+    if fan and fan.step == row.open_step and fan.pending == 0 then return end
     for index = 0, count - 1 do
         local one = task(row.ID .. '-' .. int(row.open_step) .. '-' .. int(index))
         if one and one.place ~= 'over' then
@@ -45,7 +49,7 @@ end
 
 local function rounded(x)
     -- Half to even, as everywhere else.
-    return tonumber(string.format('%.1f', x))
+    return tonumber(format('%.1f', x))
 end
 
 local function count_down(owner, row, outcome)
@@ -83,7 +87,7 @@ end
 -- The session of a task's lease ended without an outcome: run it again, or give it up.
 local function lost(row)
     give_up(row.worker, row.lease)
-    row.losses = (row.losses or 0) + 1
+    row.losses = (tonumber(large(row, 'losses')) or 0) + 1
     if row.losses < MAX_LOSSES then
         requeue(row)
         return

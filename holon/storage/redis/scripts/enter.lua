@@ -1,39 +1,41 @@
 -- A node has started: what an earlier process of its name had claimed is ready again, and its sessions have ended.
 
-for _, one in ipairs({READY, SUSPECTS}) do
-    for _, entry in ipairs(read('XPENDING', one.key, GROUP, '-', '+', 100000, NODE)) do
-        local found = read('XRANGE', one.key, entry[1], entry[1])[1]
-        local row = found and job(found[2][2])
-        if row and row.claim and row.entry == string.sub(one.name, 1, 1) .. entry[1] then
-            unclaim(row)
-        else
-            one.stale[#one.stale + 1] = entry[1]
+local function operation()
+    for _, one in ipairs({READY, SUSPECTS}) do
+        for _, entry in ipairs(read('XPENDING', one.key, GROUP, '-', '+', 100000, NODE)) do
+            local found = read('XRANGE', one.key, entry[1], entry[1])[1]
+            local row = found and job(found[2][2])
+            if row and row.claim and row.entry == string.sub(one.name, 1, 1) .. entry[1] then
+                unclaim(row)
+            else
+                one.stale[#one.stale + 1] = entry[1]
+            end
         end
     end
-end
--- Its workers could not speak meanwhile: their leases run from now.
-for _, id in ipairs(sessions_of(NODE)) do
-    local holder = worker(id)
-    local held = holder and holder.node == NODE and all_held(holder) or {}
-    for i = 1, #held, 2 do
-        local row = task(held[i + 1])
-        if row and row.lease == held[i] and (row.place == 'offered' or row.place == 'leased') then
-            row['until'] = NOW + (row.place == 'leased' and LEASE or OFFER)
+    -- Its workers could not speak meanwhile: their leases run from now.
+    for _, id in ipairs(sessions_of(NODE)) do
+        local holder = worker(id)
+        local held = holder and holder.node == NODE and all_held(holder) or {}
+        for i = 1, #held, 2 do
+            local row = task(held[i + 1])
+            if row and row.lease == held[i] and placed(row) then
+                row['until'] = NOW + (row.place == 'leased' and LEASE or OFFER)
+            end
         end
     end
+    -- While a node is here that moves no history, there may be lines that are in no outbox.
+    if MAX_BACKLOG then
+        write('HDEL', META, 'keeps:' .. NODE)
+    else
+        write('HSET', META, 'keeps:' .. NODE, 1)
+        write('HDEL', META, 'enlisted')
+    end
+    end_nodes({[NODE] = true})
+    local taken = read('HGETALL', P .. 'taken')
+    for i = 1, #taken, 2 do
+        if words(taken[i + 1])[2] == NODE then write('HDEL', P .. 'taken', taken[i]) end
+    end
+    write('ZADD', P .. 'nodes', NOW, NODE)
+    claim(0)
+    return done({})
 end
--- While a node is here that moves no history, there may be lines that are in no outbox.
-if MAX_BACKLOG then
-    write('HDEL', META, 'keeps:' .. NODE)
-else
-    write('HSET', META, 'keeps:' .. NODE, 1)
-    write('HDEL', META, 'enlisted')
-end
-end_node(NODE)
-local taken = read('HGETALL', P .. 'taken')
-for i = 1, #taken, 2 do
-    if words(taken[i + 1])[2] == NODE then write('HDEL', P .. 'taken', taken[i]) end
-end
-write('ZADD', P .. 'nodes', NOW, NODE)
-claim(0)
-return done({})

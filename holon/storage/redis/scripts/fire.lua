@@ -1,16 +1,13 @@
 -- Do what is due, at most so many timers.
 
-local limit = num()
-math.randomseed(num())
-local want = num()
-read_seats()
-local spawns = {}
+-- Chunks of fan-outs that are to be turned into tasks now.
+local spawns
 
 local function fire_job(row)
     if row.claim and row['until'] <= NOW then unclaim(row) end
     if row.wake and row.wake <= NOW then
         row.wake = nil
-        deliver(row, 'W ' .. int(row.wake_step))
+        deliver(row, 'W ' .. int(tonumber(large(row, 'wake_step'))))
     end
     if row.spawn and row.spawn <= NOW then
         row.spawn = nil
@@ -32,12 +29,12 @@ end
 local function timed_out(row)
     stop_holder(row, 'deadline')
     row.reason = 'deadline_exceeded'
-    local policy, failures, after = words(row.retry), row.generation - 1, nil
+    local policy, failures, after = words(terms(row).retry), row.generation - 1, nil
     if failures < tonumber(policy[1]) then
         local longest = math.min(tonumber(policy[3]), tonumber(policy[2]) * 2 ^ math.min(failures, 30))
         after = math.floor(longest * math.random() + 0.5)
     end
-    local seconds = string.format('%g', row.execution / 1000)
+    local seconds = format('%g', terms(row).execution / 1000)
     local message = 'Worker task timed out: no result within ' .. seconds .. ' s of its start'
     apply(row, failed('TIMEOUT_ERROR', message, row.worker), after)
 end
@@ -63,7 +60,7 @@ local function fire_task(row)
         enqueue(row)
     elseif row.execution_due and row.execution_due <= NOW then
         timed_out(row)
-    elseif (row.place == 'offered' or row.place == 'leased') and row['until'] <= NOW then
+    elseif placed(row) and row['until'] <= NOW then
         lease_over(row)
     elseif row.place == 'queued' then
         local rest = ''
@@ -78,24 +75,31 @@ local function fire_task(row)
     end
 end
 
-local timers = read('ZRANGEBYSCORE', P .. 'timers', '-inf', int(NOW), 'LIMIT', 0, limit)
-local fired = 0
-for _, member in ipairs(timers) do
-    local kind, id = string.match(member, '^%d+([jt])(.*)$')
-    local row = kind == 'j' and job(id) or kind == 't' and task(id)
-    local time = kind == 'j' and job_time or task_time
-    if not row then
-        disarmed[#disarmed + 1] = member
+local function operation()
+    local limit = num()
+    math.randomseed(num())
+    local want = num()
+    read_seats()
+    spawns = {}
+    local timers = read('ZRANGEBYSCORE', P .. 'timers', '-inf', int(NOW), 'LIMIT', 0, limit)
+    local fired = 0
+    for _, member in ipairs(timers) do
+        local kind, id = match(member, '^%d+([jt])(.*)$')
+        local row = kind == 'j' and job(id) or kind == 't' and task(id)
+        local time = kind == 'j' and job_time or task_time
+        if not row then
+            disarmed[#disarmed + 1] = member
+        end
+        -- What it has become may be due as well.
+        while row and fired < limit do
+            local due = time(row)
+            if not due or due > NOW then break end
+            fired = fired + 1
+            if kind == 'j' then fire_job(row) else fire_task(row) end
+        end
     end
-    -- What it has become may be due as well.
-    while row and fired < limit do
-        local due = time(row)
-        if not due or due > NOW then break end
-        fired = fired + 1
-        if kind == 'j' then fire_job(row) else fire_task(row) end
-    end
+    local leased = lease()
+    return done({'', told_claims(claim(want)), leased, spawns}, function(answer)
+        answer[1] = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2] or ''
+    end)
 end
-local leased = lease()
-return done({'', told_claims(claim(want)), leased, spawns}, function(answer)
-    answer[1] = redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2] or ''
-end)

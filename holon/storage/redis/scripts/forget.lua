@@ -1,4 +1,6 @@
 -- Forget what has expired, at most so much of it; how much was.
 
-local limit = num()
-return done((drop_expired(limit)))
+local function operation()
+    local limit = num()
+    return shared_done((drop_expired(limit)))
+end

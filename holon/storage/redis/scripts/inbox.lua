@@ -29,7 +29,6 @@ local function without(text, gone)
 end
 
 local function consume(row, numbers)
-    if not row.inbox then return end
     local gone, box = {}, inbox(row)
     for _, n in ipairs(numbers) do gone[n], box.gone[n] = true, true end
     row.inbox, row.cancels = without(row.inbox, gone), without(row.cancels, gone)
@@ -37,7 +36,7 @@ end
 
 local function clear_inbox(row)
     row.inbox, row.cancels = nil, nil
-    inbox(row).cleared = true
+    if row.arrived then inbox(row).cleared = true end
 end
 
 -- The unread events of a job: number, event, number, event...
@@ -68,20 +67,30 @@ local function told_claims(claims)
     return answer
 end
 
--- History: lines of a job, each under the number of its last one.
+-- History: fields of its job, each with one or more lines, by the number of the last one.
 local backlog = 0
-local function size_of(fields)
-    local size = 0
-    for _, part in ipairs(fields) do size = size + #part end
-    return size
+local function line_of(last) return 'h' .. last end
+
+-- Go through the lines that are stored of a job, from one number to another: `visit` gets the number of the last of them
+-- and what they are, and may end it by answering true.
+local function visit_lines(key, from, to, visit)
+    for first = from, to, 100 do
+        local names = {}
+        for last = first, math.min(first + 99, to) do names[#names + 1] = line_of(int(last)) end
+        for i, lines in ipairs(read('HMGET', key, unpack(names))) do
+            if lines and visit(first + i - 1, lines) then return end
+        end
+    end
 end
 
-local function tell(row, count, ...)
+local function tell(row, count, lines)
     row.told = (row.told or 0) + count
-    write('XADD', P .. 'h:' .. row.ID, int(row.told), ...)
+    local last = int(row.told)
+    row.LINES = row.LINES or {}
+    row.LINES[#row.LINES + 1], row.LINES[#row.LINES + 2] = line_of(last), lines
     if MAX_BACKLOG then
-        write('ZADD', P .. 'outbox', number(), row.ID .. ':' .. int(row.told))
-        backlog = backlog + size_of({...})
+        put('ZADD', P .. 'outbox', number(), row.ID .. ':' .. last)
+        backlog = backlog + #lines
         mine.n = true
     end
 end

@@ -1,4 +1,6 @@
 -- One job.
 
-local told = record(arg())
-return told or ''
+local function operation()
+    local told = record(arg())
+    return told or ''
+end

@@ -1,4 +1,6 @@
 -- Lease the heads of the backlog.
 
-read_seats()
-return done(lease())
+local function operation()
+    read_seats()
+    return done(lease())
+end

@@ -2,11 +2,12 @@
 
 -- A task under its lease, as its worker gets it, at this time.
 local function offer_of(row, time)
-    local till = row.execution_due or time + row.execution
+    local made = terms(row)
+    local till = row.execution_due or time + made.execution
     if row.result_due then till = math.min(till, row.result_due) end
     return {
-        row.worker, row.session, row.ID, row.lease, row.job, row.need, large(row, 'params'), real(row.priority),
-        row.generation, row.attempt, math.max(0, till - time), till, row.retry, row.trace or '',
+        row.worker, row.session, row.ID, row.lease, row.job, row.need, large(row, 'params'), made.priority,
+        row.generation, row.attempt, math.max(0, till - time), till, made.retry, large(row, 'trace'),
     }
 end
 
@@ -23,31 +24,34 @@ local function granted(row, holder)
 end
 
 -- The seats that a call names: worker, session, room, match keys, and those that nobody else could do.
-local seats
+local NO_SEATS = {}
+local seats = NO_SEATS
 local function read_seats()
+    local count = num()
+    if count == 0 then return end
     seats = {}
-    for i = 1, num() do
-        local seat = {worker = arg(), session = arg(), n = num(), keys = words(arg()), only = {}}
-        for _, key in ipairs(words(arg())) do seat.only[key] = true end
-        seats[i] = seat
+    for i = 1, count do
+        seats[i] = {
+            worker = args[at + 1], session = args[at + 2], n = tonumber(args[at + 3]), keys = words(args[at + 4]),
+            only = ' ' .. args[at + 5] .. ' ',
+        }
+        at = at + 5
     end
-    return seats
 end
+
+local NO_OFFERS = {{}, {}}
 
 -- Lease the heads of the backlog to the seats, in their order; answers with the offers, and the keys that have more.
 local function lease()
+    if not seats[1] then return NO_OFFERS end
     local offers = {}
     for _, seat in ipairs(seats) do
         fetch_counts(seat.keys)
         local holder = worker(seat.worker)
         if holder and holder.live == '1' and holder.session == seat.session then
-            local some = {}
-            for _, key in ipairs(seat.keys) do
-                if counts[key] > 0 then some[#some + 1] = key end
-            end
-            if some[1] then
+            if any_wait(seat.keys) then
                 for _ = 1, math.min(seat.n, holder.credits - held_count(holder)) do
-                    local row = best(some, holder.ID, seat.only)
+                    local row = best(seat.keys, holder.ID, seat.only)
                     if not row then break end
                     offers[#offers + 1] = granted(row, holder)
                 end
@@ -71,14 +75,19 @@ local function hold(row)
     row.place = 'leased'
     row['until'] = NOW + LEASE
     row.accepted = 1
-    row.execution_due = row.execution_due or NOW + row.execution
+    row.execution_due = row.execution_due or NOW + terms(row).execution
     local earlier, who, offered, leased = last_attempt(row)
     if leased == '-' then set_attempt(row, earlier, who, offered, int(NOW), '-') end
 end
 
+-- Whether a result under this lease was applied: the task keeps the last one's lease and worker.
+local function applied(row, lease_id)
+    return row.applied ~= nil and string.sub(row.applied, 1, #lease_id + 1) == lease_id .. ' '
+end
+
 -- Move a lease to its worker's current session, also one that ran out but went to nobody else.
 local function resume(row, holder)
-    if row.applied_lease == row.lease or row.place == 'over' or row.place == 'back_off' then return false end
+    if applied(row, row.lease) or row.place == 'over' or row.place == 'back_off' then return false end
     if row.worker ~= holder.ID then return false end
     if row.place == 'queued' then
         dequeued(row)
@@ -87,18 +96,17 @@ local function resume(row, holder)
         set_attempt(row, earlier, who, offered, leased, '-')
     end
     row.session = holder.session
-    take_hold(holder, row.lease, row.ID)
+    if not holds(holder, row.lease) then take_hold(holder, row.lease, row.ID) end
     hold(row)
     return true
 end
 
-local function job_of(task_id) return string.match(task_id, '^(.*)%-[^-]*%-[^-]*$') or task_id end
-
 -- Why a lease is not, or no longer, its holder's.
 local function why_not(task_id, row, lease_id)
     if not row then return job(job_of(task_id)) and 'stale_task' or 'job_not_found' end
-    if row.applied_lease == lease_id or row.place == 'over' or row.place == 'back_off' then
-        return row.reason or 'stale_task'
+    if applied(row, lease_id) or row.place == 'over' or row.place == 'back_off' then
+        local reason = large(row, 'reason')
+        return reason ~= '' and reason or 'stale_task'
     end
     return row.lease == lease_id and 'worker_mismatch' or 'stale_task'
 end
@@ -109,7 +117,7 @@ local function end_session(holder)
     local held = all_held(holder)
     for i = 1, #held, 2 do
         local row = task(held[i + 1])
-        if not row or row.lease ~= held[i] or (row.place ~= 'offered' and row.place ~= 'leased') then
+        if not row or row.lease ~= held[i] or not placed(row) then
             holder.HELD[held[i]] = held[i + 1]
             lose_hold(holder, held[i])
         end

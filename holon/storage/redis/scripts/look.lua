@@ -1,41 +1,44 @@
 -- A node is here, and looks what waits: ready jobs, the next timer, match keys with tasks, stops for its workers.
 -- One that has been here for a while sees to those that have not.
 
-local watchful = flag()
-local nodes = P .. 'nodes'
-local seen_at = tonumber(read('ZSCORE', nodes, NODE) or NOW)
-if seen_at <= NOW - AWAY then set_away(NODE, false) end
-write('ZADD', nodes, NOW, NODE)
-if watchful then
+local function see_to_others(nodes)
     local late = read('ZRANGEBYSCORE', nodes, '-inf', int(NOW - AWAY), 'WITHSCORES', 'LIMIT', 0, 100)
+    local gone = {}
     for i = 1, #late, 2 do
-        local node, time = late[i], tonumber(late[i + 1])
-        if node ~= NODE then
-            if time <= NOW - GONE then
-                end_node(node)
-                write('ZREM', nodes, node)
-                write('HDEL', META, 'lane:' .. node, 'keeps:' .. node)
-                for _, one in ipairs({READY, SUSPECTS}) do
-                    if not read('XPENDING', one.key, GROUP, '-', '+', 1, node)[1] then
-                        write('XGROUP', 'DELCONSUMER', one.key, GROUP, node)
-                    end
+        local node = late[i]
+        if node ~= NODE and tonumber(late[i + 1]) <= NOW - GONE then
+            gone[node] = true
+            write('ZREM', nodes, node)
+            write('HDEL', META, 'lane:' .. node, 'keeps:' .. node)
+            for _, one in ipairs({READY, SUSPECTS}) do
+                if not read('XPENDING', one.key, GROUP, '-', '+', 1, node)[1] then
+                    write('XGROUP', 'DELCONSUMER', one.key, GROUP, node)
                 end
-            else
-                set_away(node, true)
             end
+        elseif node ~= NODE then
+            set_away(node, true)
         end
     end
+    if next(gone) then end_nodes(gone) end
 end
 
-local function more(name)
-    local newest = read('XREVRANGE', P .. name, '+', '-', 'COUNT', 1)[1]
-    return newest and tonumber(string.match(newest[1], '^%d+')) > tonumber(string.match(LAST[name], '^%d+'))
+local function suspects_wait()
+    local newest = POISONED > 0 and read('XREVRANGE', SUSPECTS.key, '+', '-', 'COUNT', 1)[1]
+    return newest and tonumber(match(newest[1], '^%d+')) > tonumber(match(last_taken(SUSPECTS), '^%d+'))
 end
-local found = read('HKEYS', P .. 'needs')
-for i, key in ipairs(found) do found[i] = 'k' .. key end
-local due = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
-if due then found[#found + 1] = 'd' .. due end
-if more('ready') or more('suspects') then found[#found + 1] = 'r' end
-if read('ZCARD', P .. 'outbox') > 0 then found[#found + 1] = 'n' end
-if read('LLEN', P .. 'stops:' .. NODE) > 0 then found[#found + 1] = 's' end
-return done({table.concat(found, ' '), tonumber(read('HGET', P .. 'totals', 'history') or 0)})
+
+local function operation()
+    local watchful, nodes = flag(), P .. 'nodes'
+    local seen_at = tonumber(read('ZSCORE', nodes, NODE) or NOW)
+    if seen_at <= NOW - AWAY then set_away(NODE, false) end
+    write('ZADD', nodes, NOW, NODE)
+    if watchful then see_to_others(nodes) end
+    local found = read('HKEYS', P .. 'needs')
+    for i, key in ipairs(found) do found[i] = 'k' .. key end
+    local due = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
+    if due then found[#found + 1] = 'd' .. due end
+    if NEWEST ~= last_taken(READY) or suspects_wait() then found[#found + 1] = 'r' end
+    if read('ZCARD', P .. 'outbox') > 0 then found[#found + 1] = 'n' end
+    if read('LLEN', P .. 'stops:' .. NODE) > 0 then found[#found + 1] = 's' end
+    return done({table.concat(found, ' '), tonumber(read('HGET', P .. 'totals', 'history') or 0)})
+end

@@ -5,26 +5,38 @@ local AWAY, GONE = 30000, 86400000
 
 local function sessions_of(node) return read('SMEMBERS', P .. 'sessions:' .. node) end
 
--- A node's sessions have ended; what was there for it to hear is over with them.
-local function end_node(node)
-    for _, id in ipairs(sessions_of(node)) do
-        local holder = worker(id)
-        if holder and holder.live and holder.node == node then end_session(holder) end
+-- Who watches a job besides these nodes.
+local function watchers_without(watchers, gone)
+    local rest = {}
+    for _, node in ipairs(words(watchers)) do
+        if not gone[node] then rest[#rest + 1] = node end
+    end
+    return table.concat(rest, ' ')
+end
+
+local function keep_watchers(id, watchers)
+    if watchers == '' then
+        put('HDEL', P .. 'watched', id)
+    else
+        put('HSET', P .. 'watched', id, watchers)
+    end
+end
+
+-- The sessions of these nodes have ended; what was there for them to hear is over with them.
+local function end_nodes(gone)
+    for node in pairs(gone) do
+        for _, id in ipairs(sessions_of(node)) do
+            local holder = worker(id)
+            if holder and holder.live and holder.node == node then end_session(holder) end
+        end
+        write('DEL', P .. 'stops:' .. node)
+        no_longer_idle(node)
     end
     local watched = read('HGETALL', P .. 'watched')
     for i = 1, #watched, 2 do
-        local rest = {}
-        for _, other in ipairs(words(watched[i + 1])) do
-            if other ~= node then rest[#rest + 1] = other end
-        end
-        if not rest[1] then
-            write('HDEL', P .. 'watched', watched[i])
-        elseif #rest < #words(watched[i + 1]) then
-            write('HSET', P .. 'watched', watched[i], table.concat(rest, ' '))
-        end
+        local rest = watchers_without(watched[i + 1], gone)
+        if #rest < #watched[i + 1] then keep_watchers(watched[i], rest) end
     end
-    write('DEL', P .. 'stops:' .. node)
-    write('SREM', P .. 'idle', node)
 end
 
 local function set_away(node, away)
@@ -32,5 +44,5 @@ local function set_away(node, away)
         local holder = worker(id)
         if holder and holder.live and holder.node == node then holder.live = away and AWAY_SESSION or '1' end
     end
-    if away then write('SREM', P .. 'idle', node) end
+    if away then no_longer_idle(node) end
 end

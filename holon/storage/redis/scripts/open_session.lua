@@ -1,25 +1,27 @@
 -- Make a session its worker's current one. Leases that it does not resume go back to the queue at once.
 
-local id, session, credits = arg(), arg(), num()
-local holder = worker(id)
-local replaced = holder and holder.live and holder.session or ''
-local old = {}
-if holder then old = all_held(holder) else holder = new_worker(id) end
-holder.session, holder.live, holder.credits, holder.node = session, '1', credits, NODE
-holder.FRESH, holder.HELD, holder.CHANGES, holder.COUNT, holder.FIRST = true, {}, {}, 0, #old / 2
-local kept, dropped = {}, {}
-for _ = 1, num() do
-    local task_id, lease_id = arg(), arg()
-    local row = task(task_id)
-    if row and row.lease == lease_id and resume(row, holder) then
-        kept[#kept + 1] = offer_of(row, NOW)
-    else
-        dropped[#dropped + 1] = {task_id, lease_id, why_not(task_id, row, lease_id)}
+local function operation()
+    local id, session, credits = arg(), arg(), num()
+    local holder = worker(id)
+    local replaced = holder and holder.live and holder.session or ''
+    local old = {}
+    if holder then old = all_held(holder) else holder = new_worker(id) end
+    holder.session, holder.live, holder.credits, holder.node = session, '1', credits, NODE
+    holder.FRESH, holder.HELD, holder.CHANGES, holder.BASE, holder.DROPPED = true, {}, {}, 0, #old / 2
+    local kept, dropped = {}, {}
+    for _ = 1, num() do
+        local task_id, lease_id = arg(), arg()
+        local row = task(task_id)
+        if row and row.lease == lease_id and resume(row, holder) then
+            kept[#kept + 1] = offer_of(row, NOW)
+        else
+            dropped[#dropped + 1] = {task_id, lease_id, why_not(task_id, row, lease_id)}
+        end
     end
+    for i = 1, #old, 2 do
+        local row = not holder.HELD[old[i]] and task(old[i + 1])
+        if row and row.lease == old[i] and placed(row) then lost(row) end
+    end
+    claim(0)
+    return done({replaced, kept, dropped})
 end
-for i = 1, #old, 2 do
-    local row = not holder.HELD[old[i]] and task(old[i + 1])
-    if row and row.lease == old[i] and (row.place == 'offered' or row.place == 'leased') then lost(row) end
-end
-claim(0)
-return done({replaced, kept, dropped})

@@ -1,69 +1,88 @@
--- What every script begins with: its arguments, the time, and what it is going to write.
--- All reading comes before all writing, so that a script does all that it decided, or nothing.
+-- What every call has: its arguments, the time, and what it is going to write. `begin` comes first.
+-- All reading comes before all writing, so that a call does all that it decided, or nothing.
+-- A file holds definitions, each begun by `local` in the first column: see `holon.storage.redis.scripts.compose`.
 
-local META = KEYS[1]
-local P = string.match(META, '^(.*)meta$')
-local NODE, TOKEN = ARGV[2], ARGV[3]
--- Which of its node's connections this came on.
-local LANE = ARGV[#ARGV]
-
-local args, at = ARGV, 4
+local META, P, NODE, TOKEN
+local args, at
 local function arg() at = at + 1 return args[at] end
 local function num() return tonumber(arg()) end
 local function flag() return arg() ~= '' end
 
-local function int(x) return string.format('%.0f', x) end
-local function real(x) return string.format('%.17g', x) end
+-- While a library is being loaded there is nothing of this yet.
+local read, format, match, gmatch
+local function bind() read, format, match, gmatch = redis.call, string.format, string.match, string.gmatch end
 
+local function int(x) return format('%.0f', x) end
+local function real(x) return format('%.17g', x) end
+
+-- A table that may have been filled by the call before.
+local function emptied(set) return next(set) == nil and set or {} end
+
+local SETTINGS
 local CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN
 -- How many bytes of history may wait to be moved; nil, where it stays.
 local MAX_BACKLOG
-do
+local function read_settings(text)
     local found = {}
-    for one in string.gmatch(ARGV[4], '%d+') do found[#found + 1] = tonumber(one) end
+    for one in gmatch(text, '%d+') do found[#found + 1] = tonumber(one) end
     CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, MAX_BACKLOG = unpack(found)
+    SETTINGS = text
 end
 
-local read = redis.call
-
-local writes = {}
+-- What is to be written: commands in their order, and those that were begun and take more of the same.
+local writes, begun = {}, {}
 local function write(...) writes[#writes + 1] = {...} end
 
-local ID, NUMBER, BEGAN, NOW
-local LAST = {}
-do
-    local meta = read('HMGET', META, 'id', 'number', 'time', 'ready', 'suspects', 'lane:' .. NODE)
-    if not meta[1] then return redis.error_reply('EMPTYSTORE nothing is left of this store') end
-    if meta[6] ~= LANE then return redis.error_reply('OUTDATED this node has connected again since') end
-    ID, NUMBER, BEGAN = meta[1], tonumber(meta[2]), tonumber(meta[3])
-    LAST.ready, LAST.suspects = meta[4], meta[5]
-    NOW = tonumber(ARGV[1])
-    if not NOW then
-        local time = redis.call('TIME')
-        NOW = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Write one item more, or two, with what else goes to this key by this command.
+local function put(command, key, one, two)
+    local name = command .. key
+    local known = begun[name]
+    if not known or #known > 4000 then
+        known = {command, key}
+        begun[name], writes[#writes + 1] = known, known
     end
-    NOW = math.max(NOW, BEGAN)
+    known[#known + 1] = one
+    known[#known + 1] = two
 end
-local CHANGED = {'time', int(NOW)}
+
+-- Variadic commands take so many of their arguments at a time.
+local function write_many(command, key, items)
+    if #items <= 4000 then
+        write(command, key, unpack(items))
+        return
+    end
+    for from = 1, #items, 4000 do
+        write(command, key, unpack(items, from, math.min(from + 3999, #items)))
+    end
+end
+
+local NUMBER, NOW
+-- The newest entry of the stream of ready jobs.
+local NEWEST, FOUND_NEWEST
+-- How many entries the stream of suspects has.
+local POISONED
+-- The nodes that would take a job, each between blanks; who watches; no timer is due before that time.
+local IDLE, FOUND_IDLE, WATCHED, NEXT_DUE
+local CHANGED
+local function change(name, value) CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = name, value end
 
 local function number()
     NUMBER = NUMBER + 1
     return NUMBER
 end
 
-local tokens = 0
-local function token()
-    tokens = tokens + 1
-    return string.sub(redis.sha1hex(TOKEN .. tokens), 1, 32)
-end
+-- A call whose reply was lost is carried out again, and must not hand out the same.
+local function token() return string.sub(redis.sha1hex(TOKEN .. int(number())), 1, 32) end
 
 -- The place of something among those of the same score: its number, so that what came first is first.
-local function place(n, id) return string.format('%012.0f', n) .. id end
+local function place(n, id) return format('%012.0f', n) .. id end
 local function id_of(member) return string.sub(member, 13) end
 
 local function words(text)
     local found = {}
-    for word in string.gmatch(text or '', '%S+') do found[#found + 1] = word end
+    if text and text ~= '' then
+        for word in gmatch(text, '%S+') do found[#found + 1] = word end
+    end
     return found
 end
 
@@ -75,5 +94,13 @@ local function tell_node(node, word)
     else
         theirs[node] = theirs[node] or {}
         theirs[node][word] = true
+    end
+end
+
+local function no_longer_idle(node)
+    local from, to = string.find(IDLE, ' ' .. node .. ' ', 1, true)
+    if from then
+        IDLE = string.sub(IDLE, 1, from) .. string.sub(IDLE, to + 1)
+        if IDLE == ' ' then IDLE = '' end
     end
 end

@@ -1,40 +1,50 @@
 -- Delete jobs that ended before this time, with all that is theirs; how many were.
 -- The counts of periods that are over go too.
 
-local before_it, limit = num(), num()
-local ended = read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, 1000)
 -- A script stops the server while it runs: a job with many tasks is deleted with fewer others.
 local MOST = 5000
-local keys, count = 0, 0
 
 -- Whether some of a job's history is still to be moved: what was, is gone from here.
-local function is_to_move(id)
-    return MAX_BACKLOG and read('XLEN', P .. 'h:' .. id) > 0
-end
-
-local function purge(id, row)
-    if row then
-        for step, total in string.gmatch(row.made or '', '(%d+):(%d+)') do
-            for index = 0, tonumber(total) - 1 do
-                write('UNLINK', P .. 't:' .. id .. '-' .. step .. '-' .. int(index))
-            end
-            keys = keys + tonumber(total)
-        end
-        for _, kind in ipairs({'i:', 'd:', 'h:'}) do write('UNLINK', P .. kind .. id) end
-        write('UNLINK', row.KEY)
-        write('ZREM', P .. 'o:' .. row.owner, id)
-        if row.request then write('HDEL', P .. 'r:' .. row.owner, row.request) end
+local function is_to_move(row)
+    local found = false
+    if MAX_BACKLOG then
+        visit_lines(row.KEY, 1, row.told or 0, function()
+            found = true
+            return true
+        end)
     end
-    write('ZREM', P .. 'over', id)
-    keys, count = keys + 1, count + 1
+    return found
 end
 
-for _, id in ipairs(ended) do
-    if keys > MOST or count == limit then break end
-    if not is_to_move(id) then purge(id, job(id)) end
+-- Take a job out of what is there; its keys are left to be deleted.
+local function forgotten(id, row, keys)
+    put('ZREM', P .. 'over', id)
+    if not row then return end
+    for step, total in gmatch(large(row, 'made'), '(%d+):(%d+)') do
+        for index = 0, tonumber(total) - 1 do keys[#keys + 1] = P .. 't:' .. id .. '-' .. step .. '-' .. int(index) end
+    end
+    keys[#keys + 1] = row.KEY
+    if row.arrived then keys[#keys + 1] = P .. 'i:' .. id end
+    keys[#keys + 1] = P .. 'd:' .. id
+    put('ZREM', P .. 'o:' .. large(row, 'owner'), id)
+    if large(row, 'request') ~= '' then put('HDEL', P .. 'r:' .. large(row, 'owner'), row.request) end
 end
-for _, name in ipairs(read('ZRANGEBYSCORE', P .. 'quota_ends', '-inf', int(NOW), 'LIMIT', 0, 1000)) do
-    write('HDEL', P .. 'quotas', name)
-    write('ZREM', P .. 'quota_ends', name)
+
+local function operation()
+    local before_it, limit = num(), num()
+    local keys, count = {}, 0
+    for _, id in ipairs(read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, 1000)) do
+        if #keys > MOST or count == limit then break end
+        local row = job(id)
+        if not (row and is_to_move(row)) then
+            forgotten(id, row, keys)
+            count = count + 1
+        end
+    end
+    for from = 1, #keys, 4000 do write('UNLINK', unpack(keys, from, math.min(from + 3999, #keys))) end
+    for _, name in ipairs(read('ZRANGEBYSCORE', P .. 'quota_ends', '-inf', int(NOW), 'LIMIT', 0, 1000)) do
+        put('HDEL', P .. 'quotas', name)
+        put('ZREM', P .. 'quota_ends', name)
+    end
+    return done(count)
 end
-return done(count)

@@ -2,9 +2,20 @@
 -- entry among its pending ones, until it lets the job go.
 
 local GROUP = 'holon'
-local function stream(name) return {name = name, key = P .. name, added = {}, taken = 0, freed = {}, stale = {}} end
+local function stream(name) return {name = name, added = {}, taken = 0, freed = {}, stale = {}} end
 local READY, SUSPECTS = stream('ready'), stream('suspects')
 local STREAMS = {r = READY, s = SUSPECTS}
+local function reset_stream(one)
+    one.key, one.taken, one.last = P .. one.name, 0, nil
+    if one.added[1] or one.freed[1] or one.stale[1] then one.added, one.freed, one.stale = {}, {}, {} end
+end
+
+-- The last entry of a stream that was taken; when it is the newest as well, nothing waits there.
+local function last_taken(queue)
+    queue.known = queue.known or read('HGET', META, queue.name)
+    return queue.known
+end
+
 -- Whether jobs are left for others, and for this node.
 local left, left_for_me = false, false
 
@@ -29,16 +40,18 @@ end
 
 local function unclaim(row)
     let_go(row)
-    if (DUE[row.status] and not over(row)) or row.inbox then mark_ready(row) end
+    if (RUNS[row.status] and not over(row)) or row.inbox then mark_ready(row) end
 end
 
 -- The first jobs of a stream that nobody has, at most so many; whether there are more.
 local function waiting(queue, count)
     local found = {}
-    for _, entry in ipairs(read('XRANGE', queue.key, '(' .. LAST[queue.name], '+', 'COUNT', count + 1)) do
-        local row = job(entry[2][2])
-        local live = row and row.ready and row.entry == string.sub(queue.name, 1, 1) .. entry[1]
-        found[#found + 1] = {live and row, entry[1]}
+    if queue == SUSPECTS or NEWEST ~= last_taken(queue) then
+        for _, entry in ipairs(read('XRANGE', queue.key, '(' .. last_taken(queue), '+', 'COUNT', count + 1)) do
+            local row = job(entry[2][2])
+            local live = row and row.ready and row.entry == string.sub(queue.name, 1, 1) .. entry[1]
+            found[#found + 1] = {live and row, entry[1]}
+        end
     end
     for _, one in ipairs(queue.added) do
         if #found > count then break end
@@ -80,7 +93,7 @@ local function claim(want)
         left_for_me = left
         return claims
     end
-    if #SUSPECTS.added > 0 or read('XLEN', SUSPECTS.key) > 0 then
+    if POISONED > 0 or #SUSPECTS.added > 0 then
         local found, more = waiting(SUSPECTS, 1)
         if found[1] and not found[1][1] then
             -- Its job is gone; the next one is looked at by the next claim.
@@ -103,6 +116,8 @@ local function claim(want)
     local found, more = waiting(READY, want)
     for _, one in ipairs(found) do take(READY, one, claims) end
     left, left_for_me = more, more
-    if not more then write('SADD', P .. 'idle', NODE) end
+    if not more and not string.find(IDLE, ' ' .. NODE .. ' ', 1, true) then
+        IDLE = (IDLE == '' and ' ' or IDLE) .. NODE .. ' '
+    end
     return claims
 end

@@ -1,14 +1,19 @@
 -- Forget notices that were taken: what they tell is kept elsewhere now.
 
-for _ = 1, num() do
-    local member = arg()
-    local id, last = string.match(member, '^(.*):(%d+)$')
-    if id and read('HGET', P .. 'taken', member) then
-        local entry = read('XRANGE', P .. 'h:' .. id, last, last)[1]
-        if entry then backlog = backlog - size_of(entry[2]) end
-        write('XDEL', P .. 'h:' .. id, last)
-        write('ZREM', P .. 'outbox', member)
-        write('HDEL', P .. 'taken', member)
+local function operation()
+    for _ = 1, num() do
+        local member = arg()
+        local id, last = match(member, '^(.*):(%d+)$')
+        if id and read('HGET', P .. 'taken', member) then
+            local key = P .. 'j:' .. id
+            local lines = read('HGET', key, line_of(last))
+            if lines then
+                backlog = backlog - #lines
+                put('HDEL', key, line_of(last))
+            end
+            put('ZREM', P .. 'outbox', member)
+            put('HDEL', P .. 'taken', member)
+        end
     end
+    return done({})
 end
-return done({})

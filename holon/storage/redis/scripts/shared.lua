@@ -1,32 +1,19 @@
--- What every script begins with that is about what nodes share beside jobs, which has a slot of its own. It reads
--- first, and writes at its end. What expires is named in `ends`: d and a document's kind and key, q and a quota's name.
+-- What nodes share beside jobs has a slot of its own, and calls that begin and end more simply. What expires is named
+-- in `ends`: d and a document's kind and key, q and a quota's name.
 
-local META = KEYS[1]
-local P = string.match(META, '^(.*)meta$')
-local NODE, TOKEN = ARGV[2], ARGV[3]
-local at = 4
-local function arg() at = at + 1 return ARGV[at] end
-local function num() return tonumber(arg()) end
-local function flag() return arg() ~= '' end
-
-local function int(x) return string.format('%.0f', x) end
-
-local read = redis.call
-
-local NOW = tonumber(ARGV[1])
-if not NOW then
-    local time = redis.call('TIME')
-    NOW = time[1] * 1000 + math.floor(time[2] / 1000)
+local function run_sharing(operation, keys, argv)
+    if not read then bind() end
+    META, NODE, TOKEN = keys[1], argv[2], argv[3]
+    P = string.sub(META, 1, -5)
+    args, at = argv, 4
+    writes, begun = {}, {}
+    NOW = tonumber(argv[1]) or server_time()
+    return operation()
 end
 
-local writes = {}
-local function write(...) writes[#writes + 1] = {...} end
-
-local function done(answer, words)
-    -- Before Redis 7 a script is refused for want of memory at its first write, if that one grows.
-    if SHRINKS then redis.call('DEL', P .. 'nothing') end
-    for _, one in ipairs(writes) do redis.call(unpack(one)) end
-    return {NOW, words or '', answer}
+local function shared_done(answer, hint)
+    write_all()
+    return {NOW, hint or '', answer}
 end
 
 -- Forget what has expired, at most so much of it; how much was, and how much of that of one kind.
@@ -37,11 +24,11 @@ local function drop_expired(limit, kind)
         if string.sub(member, 1, 1) == 'q' then
             write('UNLINK', P .. 'quota:' .. string.sub(member, 2))
         else
-            local its, key = string.match(member, '^d(%S+) (.*)$')
-            write('HDEL', P .. 'd:' .. its, key)
+            local its, key = match(member, '^d(%S+) (.*)$')
+            put('HDEL', P .. 'd:' .. its, key)
             if its == kind then of_kind = of_kind + 1 end
         end
-        write('ZREM', P .. 'ends', member)
+        put('ZREM', P .. 'ends', member)
     end
     return #members, of_kind
 end

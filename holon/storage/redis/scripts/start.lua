@@ -1,20 +1,21 @@
 -- A node starts: the first of all writes what the store is made for; what is there already is answered.
 
-local META = KEYS[1]
-local P = string.match(META, '^(.*)meta$')
 local names = {'id', 'schema', 'partitions', 'time', 'records'}
-local known = redis.call('HMGET', META, unpack(names))
-if not known[1] then
-    redis.call('HSET', META, 'id', ARGV[1], 'schema', ARGV[2], 'partitions', ARGV[3], 'number', 0, 'time', 0,
-        'ready', '0-0', 'suspects', '0-0')
-    for _, name in ipairs({'ready', 'suspects'}) do
-        redis.call('XGROUP', 'CREATE', P .. name, 'holon', '0-0', 'MKSTREAM')
+local function operation(keys, argv)
+    local key = keys[1]
+    local known = redis.call('HMGET', key, unpack(names))
+    if not known[1] then
+        redis.call('HSET', key, 'id', argv[1], 'schema', argv[2], 'partitions', argv[3], 'number', 0, 'time', 0,
+            'ready', '0-0', 'suspects', '0-0', 'newest', '0-0', 'poisoned', 0, 'idle', '', 'watched', 0)
+        for _, name in ipairs({'ready', 'suspects'}) do
+            redis.call('XGROUP', 'CREATE', string.match(key, '^(.*)meta$') .. name, 'holon', '0-0', 'MKSTREAM')
+        end
+        known = redis.call('HMGET', key, unpack(names))
     end
-    known = redis.call('HMGET', META, unpack(names))
+    -- The newest records that any node writes.
+    if tonumber(known[5] or 0) < tonumber(argv[4]) then
+        redis.call('HSET', key, 'records', argv[4])
+        known[5] = argv[4]
+    end
+    return known
 end
--- The newest records that any node writes.
-if tonumber(known[5] or 0) < tonumber(ARGV[4]) then
-    redis.call('HSET', META, 'records', ARGV[4])
-    known[5] = ARGV[4]
-end
-return known

@@ -1,13 +1,18 @@
 -- Steps: a job's new state and all its effects.
 
+local TASK_ARGUMENTS = 8
+
 -- A step as a call brings it.
 local function read_step()
     local step = {
-        job = arg(), claim = arg(), commit = arg(), n = num(), status = arg(), ends = flag(), state = arg(),
-        consumed = words(arg()), lines = num(), history = arg(), time = num(), wake_after = num(), end_tasks = flag(),
-        keep = flag(), tasks = num(), FROM = at,
+        job = args[at + 1], claim = args[at + 2], commit = args[at + 3], n = tonumber(args[at + 4]),
+        status = args[at + 5], ends = args[at + 6] ~= '', state = args[at + 7], consumed = args[at + 8],
+        lines = tonumber(args[at + 9]), history = args[at + 10], time = args[at + 11],
+        wake_after = tonumber(args[at + 12]), end_tasks = args[at + 13] ~= '', keep = args[at + 14] ~= '',
+        tasks = tonumber(args[at + 15]), FROM = at + 15,
+        fan = nil,
     }
-    at = at + 12 * step.tasks
+    at = at + 15 + TASK_ARGUMENTS * step.tasks
     if flag() then
         step.fan = {total = num(), fail_fast = num(), chunks = {}}
         for i = 1, num() do
@@ -21,18 +26,15 @@ end
 
 -- Make a task out of the next arguments.
 local function create_task(row)
-    local one = new_task(arg())
-    one.n, one.job, one.step, one.place = number(), row.ID, row.open_step, 'queued'
+    local one = new_task(args[at + 1], row.ID, row.open_step)
+    one.n, one.place = number(), 'queued'
     one.branch = fan_of(row) and '1' or nil
-    one.key, one.need, one.params, one.priority = arg(), arg(), arg(), num()
-    one.execution = num()
-    local dispatch, result = num(), num()
-    one.dispatch_due = dispatch and NOW + dispatch
-    one.result_due = result and NOW + result
-    one.retry = arg() .. ' ' .. arg() .. ' ' .. arg()
-    one.generation = 1
-    one.trace = arg()
-    if one.trace == '' then one.trace = nil end
+    one.key, one.need, one.params, one.terms = args[at + 2], args[at + 3], args[at + 4], args[at + 5]
+    local dispatch, result, trace = args[at + 6], args[at + 7], args[at + 8]
+    if dispatch ~= '' then one.dispatch_due = NOW + dispatch end
+    if result ~= '' then one.result_due = NOW + result end
+    if trace ~= '' then one.trace = trace end
+    at = at + TASK_ARGUMENTS
     enqueue(one)
 end
 
@@ -52,11 +54,11 @@ local function create_tasks(row, step)
         for i, chunk in ipairs(step.fan.chunks) do
             local key = P .. 'c:' .. row.ID .. '-' .. int(row.open_step) .. '-' .. int(i)
             for from = chunk[1], chunk[2], 5000 do
-                write('RPUSH', key, unpack(ARGV, from, math.min(from + 4999, chunk[2])))
+                write('RPUSH', key, unpack(args, from, math.min(from + 4999, chunk[2])))
             end
         end
     end
-    row.made = (row.made and row.made .. ' ' or '') .. int(row.open_step) .. ':' .. int(total)
+    row.made = large(row, 'made') .. ' ' .. int(row.open_step) .. ':' .. int(total)
     at = step.FROM
     for _ = 1, step.tasks do create_task(row) end
     want_spawn(row)
@@ -66,16 +68,16 @@ end
 local function land(row, step)
     local after = at
     row.state = step.state
-    row.status, row.step, row.commit, row.reply = step.status, step.n, step.commit, nil
+    row.status, row.step, row.commit = step.status, step.n, step.commit
     row.updated = NOW
     row.deliveries = nil
     row.wake = nil
-    consume(row, step.consumed)
-    if step.lines > 0 then tell(row, step.lines, 'e', step.history) end
+    if row.inbox then consume(row, words(step.consumed)) end
+    if step.lines > 0 then tell(row, step.lines, step.history) end
     if step.ends then
         row.finished = NOW
         clear_inbox(row)
-        write('ZADD', P .. 'over', int(NOW), row.ID)
+        put('ZADD', P .. 'over', NOW, row.ID)
     end
     if step.end_tasks or step.ends then
         local cancelled = step.status == 'cancelled' or not step.ends

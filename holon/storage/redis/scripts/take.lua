@@ -1,44 +1,47 @@
 -- Take notices that nobody has, for as long as a claim: lines of history that are to be moved, with their jobs.
 
 local PAGE = 100
-local limit, room = num(), num()
-local answer, from = {}, 0
 
 local function is_taken(held)
     return held and tonumber(words(held)[1]) > NOW
 end
 
 local function notice(member)
-    local id, last = string.match(member, '^(.*):(%d+)$')
+    local id, last = match(member, '^(.*):(%d+)$')
     local row = job(id)
-    local entry = row and read('XRANGE', P .. 'h:' .. id, last, last)[1]
-    if not entry then
+    local lines = row and read('HGET', row.KEY, line_of(last))
+    if not lines then
         write('ZREM', P .. 'outbox', member)
         return nil
     end
     local record = {
-        large(row, 'state'), int(row.created), int(row.updated), row.finished and int(row.finished) or '',
-        row.progress and real(row.progress) or '', row.message or '', int(row.deliveries or 0), int(row.told), '', row.n,
+        large(row, 'state'), large(row, 'created'), large(row, 'updated'), row.finished and int(row.finished) or '',
+        row.progress and real(row.progress) or '', row.message or '', int(row.deliveries or 0), int(row.told), '',
+        row.n,
     }
-    return {member, record, entry}, #record[1] + size_of(entry[2])
+    return {member, record, last, lines}, #record[1] + #lines
 end
 
-while #answer < limit do
-    local members = read('ZRANGE', P .. 'outbox', from, from + PAGE - 1)
-    if not members[1] then break end
-    local held = read('HMGET', P .. 'taken', unpack(members))
-    for i, member in ipairs(members) do
-        if #answer == limit then break end
-        if not is_taken(held[i]) then
-            local one, size = notice(member)
-            if one then
-                room = room - size
-                if room < 0 and answer[1] then return done(answer) end
-                answer[#answer + 1] = one
-                write('HSET', P .. 'taken', member, int(NOW + CLAIM) .. ' ' .. NODE)
+local function operation()
+    local limit, room = num(), num()
+    local answer, from = {}, 0
+    while #answer < limit do
+        local members = read('ZRANGE', P .. 'outbox', from, from + PAGE - 1)
+        if not members[1] then break end
+        local held = read('HMGET', P .. 'taken', unpack(members))
+        for i, member in ipairs(members) do
+            if #answer == limit then break end
+            if not is_taken(held[i]) then
+                local one, size = notice(member)
+                if one then
+                    room = room - size
+                    if room < 0 and answer[1] then return done(answer) end
+                    answer[#answer + 1] = one
+                    write('HSET', P .. 'taken', member, int(NOW + CLAIM) .. ' ' .. NODE)
+                end
             end
         end
+        from = from + PAGE
     end
-    from = from + PAGE
+    return done(answer)
 end
-return done(answer)

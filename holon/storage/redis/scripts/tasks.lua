@@ -21,38 +21,48 @@ local function fetch_counts(keys)
     end
 end
 
+local NONE = {}
+
 -- Queues: what is stored, a page at a time, without what is taken out and with what is put in.
 local queues = {}
 local function queue(key)
     local one = queues[key]
     if not one then
-        one = {key = P .. 'q:' .. key, pages = {}, first = 1, size = 4, put = {}, gone = {}}
+        fetch_counts({key})
+        local nothing = counted[key] == 0
+        one = {
+            key = P .. 'q:' .. key, pages = NONE, first = 1, size = 4, put = {}, gone = {}, ended = nothing, need = nil,
+        }
         queues[key] = one
     end
     return one
 end
 
+local function member_of(row)
+    row.PLACE = row.PLACE or place(row.n, row.ID)
+    return row.PLACE
+end
+
 -- Match keys with tasks that somebody may be able to take now.
 local wanted_keys = {}
 local function enqueue(row)
-    fetch_counts({row.key})
-    counts[row.key] = counts[row.key] + 1
     local one = queue(row.key)
+    counts[row.key] = counts[row.key] + 1
     one.need = row.need
-    one.put[place(row.n, row.ID)] = -row.priority
+    one.put[member_of(row)] = -tonumber(terms(row).priority)
     wanted_keys[row.key] = true
 end
 
 local function dequeued(row)
-    fetch_counts({row.key})
+    local one, member = queue(row.key), member_of(row)
     counts[row.key] = counts[row.key] - 1
-    local one, member = queue(row.key), place(row.n, row.ID)
     one.put[member] = nil
     one.gone[member] = true
 end
 
 local function stored(one, i)
     while i > #one.pages and not one.ended do
+        if one.pages == NONE then one.pages = {} end
         local n = #one.pages
         local found = read('ZRANGE', one.key, n, n + one.size - 1, 'WITHSCORES')
         for at = 1, #found, 2 do one.pages[#one.pages + 1] = {found[at], tonumber(found[at + 1])} end
@@ -74,50 +84,58 @@ local function head(one, passed)
         entry = stored(one, i)
     end
     for member, score in pairs(one.put) do
-        local other = {member, score}
-        if not passed[member] and (not entry or before(other, entry)) then entry = other end
+        if not passed[member] and (not entry or score < entry[2] or (score == entry[2] and member < entry[1])) then
+            entry = {member, score}
+        end
     end
     return entry
 end
 
+-- Whether a task is not for this worker now. Some is only for want of another: that is not, where it alone could do it.
 local function avoids(row, worker_id, only)
     if not row.avoid then return false end
+    local alone = string.find(only, ' ' .. row.key .. ' ', 1, true)
     for _, entry in ipairs(avoided(row)) do
-        if entry[1] == worker_id and entry[2] > NOW and not (only and entry[3]) then return true end
+        if entry[1] == worker_id and entry[2] > NOW and not (alone and entry[3]) then return true end
     end
     return false
 end
 
--- Take the first task of these queues that does not avoid the worker.
-local function best(keys, worker_id, only)
-    local passed, looked, heads = {}, {}, {}
-    for _, key in ipairs(keys) do
-        if counts[key] > 0 then heads[key] = head(queue(key), passed) end
+local function any_wait(keys)
+    for i = 1, #keys do
+        if counts[keys[i]] > 0 then return true end
     end
+    return false
+end
+
+-- Take the first task of these queues that does not avoid the worker, who alone could do those of some.
+local function best(keys, worker_id, only)
+    local passed, looked = NONE, NONE
     while true do
         local found, first
-        for key, entry in pairs(heads) do
-            if not first or before(entry, first) then found, first = key, entry end
+        for i = 1, #keys do
+            local key = keys[i]
+            if counts[key] > 0 and (looked[key] or 0) <= LOOK_PAST then
+                local entry = head(queue(key), passed)
+                if entry and (not first or before(entry, first)) then found, first = key, entry end
+            end
         end
         if not found then return nil end
         local row = task(id_of(first[1]))
-        if not avoids(row, worker_id, only[found]) then
+        if not avoids(row, worker_id, only) then
             dequeued(row)
             return row
         end
+        if passed == NONE then passed, looked = {}, {} end
         passed[first[1]] = true
         looked[found] = (looked[found] or 0) + 1
-        heads[found] = looked[found] <= LOOK_PAST and head(queue(found), passed) or nil
     end
 end
 
--- Workers and what they hold.
+-- Workers and what they hold: how many as stored, if that was asked for, and how many more or fewer since.
 local function held_count(row)
-    if not row.COUNT then
-        row.COUNT = read('HLEN', P .. 'held:' .. row.ID)
-        row.FIRST = row.COUNT
-    end
-    return row.COUNT
+    row.BASE = row.BASE or read('HLEN', P .. 'held:' .. row.ID)
+    return row.BASE + row.DELTA
 end
 
 local function holds(row, lease_id)
@@ -130,13 +148,12 @@ local function holds(row, lease_id)
 end
 
 local function take_hold(row, lease_id, task_id)
-    if holds(row, lease_id) then return end
-    row.COUNT = held_count(row) + 1
+    row.DELTA = row.DELTA + 1
     row.HELD[lease_id], row.CHANGES[lease_id] = task_id, true
 end
 
 local function lose_hold(row, lease_id)
-    row.COUNT = held_count(row) - 1
+    row.DELTA = row.DELTA - 1
     row.HELD[lease_id], row.CHANGES[lease_id] = false, true
 end
 
@@ -160,12 +177,12 @@ end
 
 -- What workers are to be told to stop: a list for the node of each.
 local function stop_holder(row, reason)
-    if row.place ~= 'offered' and row.place ~= 'leased' then return end
+    if not placed(row) then return end
     local holder = worker(row.worker)
     if not holder then return end
     if holder.live and holder.session == row.session then
         local stop = table.concat({int(number()), reason, row.worker, row.session, row.ID, row.lease}, ' ')
-        write('RPUSH', P .. 'stops:' .. holder.node, stop)
+        put('RPUSH', P .. 'stops:' .. holder.node, stop)
         tell_node(holder.node, 's')
     elseif not holder.live then
         give_up(row.worker, row.lease)
@@ -203,7 +220,7 @@ end
 
 -- Attempts: "worker offered leased ended;", with - for what did not come to pass.
 local function last_attempt(row)
-    return string.match(row.attempts or '', '^(.-)(%S+) (%S+) (%S+) (%S+);$')
+    return match(row.attempts or '', '^(.-)(%S+) (%S+) (%S+) (%S+);$')
 end
 
 local function set_attempt(row, earlier, ...)
@@ -211,8 +228,10 @@ local function set_attempt(row, earlier, ...)
 end
 
 local function close_attempt(row)
-    local earlier, who, offered, leased, ended = last_attempt(row)
-    if who and ended == '-' then set_attempt(row, earlier, who, offered, leased, int(NOW)) end
+    local attempts = row.attempts
+    if attempts and string.sub(attempts, -2) == '-;' then
+        row.attempts = string.sub(attempts, 1, -3) .. int(NOW) .. ';'
+    end
 end
 
 local function avoid(row, till, soft)

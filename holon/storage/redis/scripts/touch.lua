@@ -1,8 +1,6 @@
 -- Take what sessions said, in this order: credits, leases accepted and extended, given back, progress. Before that
 -- comes the last stop that this node was told of.
 
-local told_of = arg()
-
 local function read_ref() return {worker = arg(), session = arg(), task = arg(), lease = arg()} end
 
 local function current(ref)
@@ -14,7 +12,7 @@ end
 local function still_holds(ref)
     local row = current(ref)
     if not row then return false end
-    if row.place == 'offered' or row.place == 'leased' then
+    if placed(row) then
         hold(row)
         return true
     end
@@ -24,13 +22,13 @@ end
 local function hand_back(ref, avoid_it)
     local row = current(ref)
     give_up(ref.worker, ref.lease)
-    if row and (row.place == 'offered' or row.place == 'leased') then requeue(row, avoid_it and NOW + LEASE) end
+    if row and placed(row) then requeue(row, avoid_it and NOW + LEASE) end
 end
 
 local function progressed(ref, percent, message)
     local row = current(ref)
     local owner = row and job(row.job)
-    if not owner or over(owner) or (row.place ~= 'offered' and row.place ~= 'leased') then return end
+    if not owner or over(owner) or not placed(row) then return end
     if message ~= '' then owner.message = message end
     if not percent then return end
     local fan = fan_of(owner)
@@ -45,7 +43,7 @@ end
 
 -- What this node's sessions are to stop; what earlier sessions were to is over with them. A stop stays until the node
 -- says that it was told of it: a reply can be lost, and then this is asked again.
-local function stops_due()
+local function stops_due(told_of)
     local key, last, known, due = P .. 'stops:' .. NODE, told_of, 0, {}
     local found = read('LRANGE', key, 0, -1)
     for i, text in ipairs(found) do
@@ -62,22 +60,25 @@ local function stops_due()
     return {last, due}
 end
 
-for _ = 1, num() do
-    local holder, session, credits = worker(arg()), arg(), num()
-    if holder and holder.session == session then holder.credits = credits end
+local function operation()
+    local told_of = arg()
+    for _ = 1, num() do
+        local holder, session, credits = worker(arg()), arg(), num()
+        if holder and holder.session == session then holder.credits = credits end
+    end
+    local lost_refs = {}
+    for i = 1, num() do
+        if not still_holds(read_ref()) then lost_refs[#lost_refs + 1] = i end
+    end
+    for _ = 1, num() do
+        local ref = read_ref()
+        hand_back(ref, flag())
+    end
+    for _ = 1, num() do
+        local ref = read_ref()
+        progressed(ref, num(), arg())
+    end
+    read_seats()
+    local leased = lease()
+    return done({lost_refs, stops_due(told_of), leased})
 end
-local lost_refs = {}
-for i = 1, num() do
-    if not still_holds(read_ref()) then lost_refs[#lost_refs + 1] = i end
-end
-for _ = 1, num() do
-    local ref = read_ref()
-    hand_back(ref, flag())
-end
-for _ = 1, num() do
-    local ref = read_ref()
-    progressed(ref, num(), arg())
-end
-read_seats()
-local leased = lease()
-return done({lost_refs, stops_due(), leased})

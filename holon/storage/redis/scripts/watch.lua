@@ -1,14 +1,9 @@
 -- Note that a node wants to hear of every change of a job, or no more.
 
-local id, on = arg(), flag()
-local key, rest = P .. 'watched', {}
-for _, node in ipairs(words(read('HGET', key, id) or '')) do
-    if node ~= NODE then rest[#rest + 1] = node end
+local function operation()
+    local id, on = arg(), flag()
+    local watchers = watchers_without(read('HGET', P .. 'watched', id) or '', {[NODE] = true})
+    if on then watchers = watchers == '' and NODE or watchers .. ' ' .. NODE end
+    keep_watchers(id, watchers)
+    return done({})
 end
-if on then rest[#rest + 1] = NODE end
-if rest[1] then
-    write('HSET', key, id, table.concat(rest, ' '))
-else
-    write('HDEL', key, id)
-end
-return done({})

@@ -1,0 +1,71 @@
+"""The tasks of a match key in the order of their ids, a page at a time. A queue keeps them in the order of turns."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Sequence
+from heapq import nsmallest
+
+from holon.ports import TaskRecord
+from holon.storage.redis import answers
+from holon.storage.redis.link import PREFIX, Link
+
+# A member of a queue is the number of its arrival, of so many digits, and then its id.
+_DIGITS = 12
+# So many members are looked at in one call.
+_SCAN = 1_000
+# So many ids are kept for the pages that follow: a queue is gone through once for so many tasks, not for each page.
+KEPT = 10_000
+
+
+class QueuePages:
+    """Reads queues in pages; one after the other.
+
+    Arguments:
+        link: where they are.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._key = ""
+        self._ids: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        return f"QueuePages({self._key}, {len(self._ids)} ids)"
+
+    async def page(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
+        """At most `limit` waiting tasks of a match key, after one; empty when no more wait.
+
+        What came to wait since the pages before were read may be missed. Raises as `Link.ask`.
+        """
+        while True:
+            following = self._following(key, after)[:limit]
+            if not following:
+                self._key, self._ids = key, await self._first(key, after)
+                following = self._ids[:limit]
+            found = [task for task in await asyncio.gather(*map(self._task, following)) if task is not None]
+            waiting = [task for task in found if task.state == "queued" and task.need.key == key]
+            if waiting or not following:
+                return waiting
+            # All of them have gone meanwhile.
+            after = following[-1]
+
+    def _following(self, key: str, after: str) -> Sequence[str]:
+        """What is known of what comes next; nothing, where a first page is asked for."""
+        return self._ids[bisect_right(self._ids, after) :] if after and key == self._key else ()
+
+    async def _first(self, key: str, after: str) -> Sequence[str]:
+        """The first ids after one, in their order."""
+        ids: set[str] = set()
+        cursor = b"0"
+        while True:
+            cursor, found = await self._link.ask("ZSCAN", f"{PREFIX}q:{key}", cursor, "COUNT", _SCAN)
+            ids.update(one for one in (member[_DIGITS:].decode() for member in found[::2]) if one > after)
+            if len(ids) > 2 * KEPT:
+                ids = set(nsmallest(KEPT, ids))
+            if cursor == b"0":
+                return nsmallest(KEPT, ids)
+
+    async def _task(self, task_id: str) -> TaskRecord | None:
+        return answers.task_of(task_id, await self._link.ask("HMGET", f"{PREFIX}t:{task_id}", *answers.TASK_FIELDS))

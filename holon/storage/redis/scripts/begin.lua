@@ -1,0 +1,45 @@
+-- How a call that writes begins.
+
+local function server_time()
+    local time = read('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function read_meta()
+    local meta = read('HMGET', META, 'number', 'time', 'ready', 'newest', 'poisoned', 'idle', 'watched', 'due',
+        'lane:' .. NODE)
+    if not meta[1] then return redis.error_reply('EMPTYSTORE nothing is left of this store') end
+    if meta[9] ~= args[#args] then return redis.error_reply('OUTDATED this node has connected again since') end
+    NUMBER, NEWEST, FOUND_NEWEST, POISONED = tonumber(meta[1]), meta[4], meta[4], tonumber(meta[5])
+    READY.known, SUSPECTS.known = meta[3], nil
+    IDLE, FOUND_IDLE, WATCHED, NEXT_DUE = meta[6], meta[6], meta[7] ~= '0', tonumber(meta[8])
+    NOW = math.max(tonumber(args[1]) or server_time(), tonumber(meta[2]))
+    CHANGED = {'time', NOW}
+end
+
+-- What a library remembers of the call before is nothing to this one.
+local function forget()
+    writes, begun = {}, {}
+    mine, all, theirs = {}, emptied(all), emptied(theirs)
+    jobs, tasks, workers = {}, {}, {}
+    inboxes, backlog = emptied(inboxes), 0
+    counts, counted, queues, wanted_keys = {}, {}, {}, {}
+    left, left_for_me = false, false
+    reset_stream(READY)
+    reset_stream(SUSPECTS)
+    seats = NO_SEATS
+    totals, touched, armed, disarmed, earliest = {}, {}, {}, {}, nil
+end
+
+-- Do an operation for a node, on the newest of its connections.
+local function run(operation, keys, argv)
+    if not read then bind() end
+    META, NODE, TOKEN = keys[1], argv[2], argv[3]
+    P = string.sub(META, 1, -5)
+    args, at = argv, 4
+    if argv[4] ~= SETTINGS then read_settings(argv[4]) end
+    local refused = read_meta()
+    if refused then return refused end
+    forget()
+    return operation()
+end

@@ -1,0 +1,16 @@
+-- Lines of a job's history, after one: number of the last, lines, number of the last, lines...; where to go on, if that
+-- were not all.
+
+local LOOK_AT = 2000
+
+local function operation()
+    local id, after, limit = arg(), num(), num()
+    local key, found = P .. 'j:' .. id, {}
+    local told = tonumber(read('HGET', key, 'told') or 0)
+    local to = math.min(told, after + LOOK_AT)
+    visit_lines(key, after + 1, to, function(last, lines)
+        found[#found + 1], found[#found + 2] = last, lines
+        return #found >= 2 * limit
+    end)
+    return {found, #found < 2 * limit and to < told and to or 0}
+end
