@@ -36,3 +36,10 @@ def test_an_error_ends_a_call_on_both_doors_as_the_table_says(
 @pytest.mark.parametrize("kind", [HolonError, errors.ConfigError, errors.BlueprintError, errors.Unreachable])
 def test_what_is_no_business_of_clients_is_not_told(kind: type[HolonError]) -> None:
     assert refusal(kind("the password is swordfish")) is None
+
+
+def test_a_quota_that_is_used_up_is_told_over_http_with_the_time_of_the_next() -> None:
+    reply = refusal(errors.QuotaExceeded("Quota exceeded or not configured: ann", subject="ann", retry_after=86_399.2))
+    assert reply is not None
+    assert (reply.status, dict(reply.headers)[b"retry-after"]) == (429, b"86400")
+    assert b'"code":"QUOTA_EXCEEDED"' in reply.body
