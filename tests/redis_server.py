@@ -54,6 +54,11 @@ class RedisServer:
     def socket(self) -> Path:
         return self._place / "socket"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def uri(self, database: int = 0) -> str:
         return f"unix://{self.socket}?db={database}"
 

@@ -39,7 +39,7 @@ LAST_WAIT_S = 0.3
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 RETRY_AFTER_S = 1.0
 # The server says these of itself, and may have got over it, or another have taken its place, by the next time.
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "OUTDATED")
+_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "OUTDATED", "MISCONF")
 
 
 class NotSafeYet(RedisError):

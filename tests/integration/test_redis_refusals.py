@@ -1,0 +1,117 @@
+"""A Redis that cannot hold a store, or cannot take any more: what is wrong is told, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from holon.clock import ManualClock
+from holon.errors import ConfigError, StoreUnavailable
+from holon.ports import StoreSettings
+from holon.storage.redis import RedisStorage, lane
+from holon.storage.redis import server as of_server
+from tests.contract.backends import REDIS
+from tests.contract.world import World
+from tests.e2e.processes import until
+from tests.redis_server import RedisServer, binaries
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+async def told(uri: str) -> str:
+    """What is said of a store that does not open."""
+    with pytest.raises(ConfigError) as refused:
+        async with RedisStorage(uri, StoreSettings("a")):
+            pass
+    return refused.value.message
+
+
+async def test_a_wrong_password_is_told_and_not_shown(server: RedisServer) -> None:
+    async with Redis.from_url(server.uri()) as redis:
+        await redis.execute_command("ACL", "SETUSER", "holon", "on", ">s3cr3t", "~*", "&*", "+@all")  # type: ignore[no-untyped-call]
+    said = await told(server.uri().replace("unix://", "unix://holon:wr0ng@"))
+    assert "invalid username-password" in said
+    assert "wr0ng" not in said
+
+
+async def test_a_user_who_may_not_touch_the_stores_keys_is_told_so(server: RedisServer) -> None:
+    async with Redis.from_url(server.uri()) as redis:
+        await redis.execute_command("ACL", "SETUSER", "other", "on", ">s3cr3t", "~other:*", "+@all")  # type: ignore[no-untyped-call]
+    said = await told(server.uri().replace("unix://", "unix://other:s3cr3t@"))
+    assert said.startswith("the Redis of STORAGE_URI cannot hold a store: ")
+    assert "permission" in said
+
+
+async def test_a_server_that_is_too_old_is_told_with_the_version_that_is_needed(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_server, "OLDEST", (999,))
+    said = await told(server.uri(server.database()))
+    assert said.startswith("the Redis of STORAGE_URI is ")
+    assert said.endswith("; the store needs 6.2 or newer")
+
+
+@asynccontextmanager
+async def on_a_disk(place: Path) -> AsyncIterator[tuple[World, RedisServer]]:
+    """A node whose Redis writes to a disk that can be made full."""
+    # It must learn from its write that there is no room, and not be ended by a signal.
+    patient = place / "patient-redis"
+    patient.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec {binaries()[0]} \"$@\"\n")
+    patient.chmod(0o700)
+    server = RedisServer(str(patient), append_only=True, options=("--appendfsync", "everysec"))
+    world = World(REDIS, place, {})
+    world.clock, world.settings = ManualClock(), StoreSettings("a")
+    try:
+        async with RedisStorage(server.uri(), world.settings, world.clock) as world.storage:
+            yield world, server
+    finally:
+        server.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can change another process's limits")
+async def test_with_its_disk_full_calls_are_refused_and_go_on_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "RIDE_OUT_S", 0.3)
+    monkeypatch.setattr(lane, "RIDE_OUT_TO_CREATE_S", 0.3)
+    async with on_a_disk(tmp_path) as (world, server):
+        claim = await world.start()
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+
+        refusals: list[StoreUnavailable] = []
+
+        async def refused() -> bool:
+            try:
+                await world.create()
+            except StoreUnavailable as error:
+                refusals.append(error)
+            return bool(refusals)
+
+        await until(refused, "a new job is refused")
+        assert "MISCONF" in refusals[0].message
+        assert refusals[0].retry_after
+        with pytest.raises(StoreUnavailable, match="MISCONF"):
+            await world.finish(claim)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+        async def taken() -> bool:
+            try:
+                return not (await world.finish(claim)).conflict
+            except StoreUnavailable:
+                return False
+
+        await until(taken, "there is room again")
+        server.kill()
+        server.start()
+        assert (await world.record(claim.job.id)).job.status.terminal
