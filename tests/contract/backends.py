@@ -41,9 +41,9 @@ async def _kept_by_the_ledger(storage: Storage) -> dict[str, int]:
     kept: dict[str, int] = await storage._do(  # type: ignore[attr-defined]
         lambda ledger, _: {
             "workers": len(ledger.workers),
-            "needs": len(ledger.needs),
-            "counts": len(ledger.waiting),
-            "entries": sum(map(len, ledger._backlog.values())),
+            "needs": len(ledger.backlog.needs),
+            "counts": len(ledger.backlog.waiting),
+            "entries": ledger.backlog.entries,
             "timers": len(ledger._timers) if len(ledger._timers) > tables.MOST_STALE + 4 else 0,
             "documents": sum(map(len, ledger.documents.values())),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holon.storage.ledger import tables
+from holon.storage.ledger import backlog, tables
 from tests.contract.test_cancel import cancel
 from tests.contract.world import World
 
@@ -54,12 +54,12 @@ async def test_tasks_that_nobody_took_leave_no_queue_behind(world: World) -> Non
 
 
 async def test_a_queue_is_rid_of_what_does_not_wait_any_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MOST_STALE", 20)
+    monkeypatch.setattr(backlog, "MOST_STALE", 20)
     stays = await world.dispatch()
     for _ in range(30):
         task = await world.dispatch()
         await cancel(world, task.rsplit("-", 2)[0])
-    assert (await world.kept())["entries"] <= tables.MOST_STALE + 2
+    assert (await world.kept())["entries"] <= backlog.MOST_STALE + 2
     [offer] = await world.lease((await world.hand()).seat(5))
     assert offer.task_id == stays
 

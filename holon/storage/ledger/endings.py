@@ -32,7 +32,7 @@ def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEve
 def end_task(tables: Tables, task: TaskRow, outcome: Outcome, now: int) -> None:
     """End an edited task with an outcome, and tell nobody."""
     if task.state is TaskState.QUEUED:
-        tables.dequeued(task)
+        tables.backlog.dequeued(task)
     if task.state in (TaskState.QUEUED, TaskState.BACK_OFF):
         queued_changed(tables, task, -1, now)
     task.state = TaskState.OVER
@@ -72,7 +72,7 @@ def end_open_tasks(tables: Tables, row: JobRow, reason: Superseded) -> None:
             continue
         tables.edit(task)
         if task.state is TaskState.QUEUED:
-            tables.dequeued(task)
+            tables.backlog.dequeued(task)
         stop_holder(tables, task, StopReason.CANCELLED)
         task.state = TaskState.OVER
         task.over_reason = reason

@@ -20,11 +20,11 @@ def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
         if worker is None or worker.session_id != seat.session_id or not worker.live:
             continue
         for _ in range(min(seat.n, worker.credits - len(worker.held))):
-            task = tables.best(seat.keys, worker.id, seat.only, now)
+            task = tables.backlog.best(seat.keys, worker.id, seat.only, now)
             if task is None:
                 break
             offers.append(_granted(tables, task, worker, now))
-    left = frozenset(key for seat in seats for key in seat.keys if tables.waiting.get(key))
+    left = frozenset(key for seat in seats for key in seat.keys if tables.backlog.waiting.get(key))
     return Leased(tuple(offers), left)
 
 
@@ -100,7 +100,7 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
         return False
     tables.edit(task)
     if task.state is TaskState.QUEUED:
-        tables.dequeued(task)
+        tables.backlog.dequeued(task)
         queued_changed(tables, task, -1, now)
         task.attempts = (
             *task.attempts[:-1],

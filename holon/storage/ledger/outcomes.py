@@ -91,7 +91,7 @@ def apply(
         task_over(tables, task, outcome, line, now)
         return
     if task.state is TaskState.QUEUED:
-        tables.dequeued(task)
+        tables.backlog.dequeued(task)
     else:
         queued_changed(tables, task, 1, now)
     task.state = TaskState.BACK_OFF

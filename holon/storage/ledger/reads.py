@@ -34,9 +34,9 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
 def task_counts(tables: Tables) -> tuple[int, int, dict[str, int]]:
     """How many tasks wait for a lease, how many are held by workers, and how many wait of each skill."""
     waiting: dict[str, int] = {}
-    for key, count in tables.waiting.items():
+    for key, count in tables.backlog.waiting.items():
         if count:
-            skill = tables.needs[key].skill
+            skill = tables.backlog.needs[key].skill
             waiting[skill] = waiting.get(skill, 0) + count
     return sum(waiting.values()), sum(len(worker.held) for worker in tables.workers.values()), waiting
 
@@ -59,7 +59,7 @@ def task(tables: Tables, wanted: str) -> TaskRecord | None:
 
 def queued_tasks(tables: Tables, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
     """Waiting tasks of a match key, ordered by id."""
-    waiting = (row for row in tables.queued(key) if row.id > after)
+    waiting = (row for row in tables.backlog.queued(key) if row.id > after)
     return [_task_record(row) for row in nsmallest(limit, waiting, key=attrgetter("id"))]
 
 

@@ -11,12 +11,12 @@ from holon.storage.ledger.tables import Tables
 
 def needs(tables: Tables) -> Mapping[str, Need]:
     """Every match key that has waiting tasks."""
-    return {key: tables.needs[key] for key, waiting in tables.waiting.items() if waiting}
+    return {key: tables.backlog.needs[key] for key, waiting in tables.backlog.waiting.items() if waiting}
 
 
 def queued(tables: Tables, skill: str) -> Mapping[str, tuple[Need, int]]:
     """The match keys of a skill that have waiting tasks."""
-    return {key: (need, tables.waiting[key]) for key, need in needs(tables).items() if need.skill == skill}
+    return {key: (need, tables.backlog.waiting[key]) for key, need in needs(tables).items() if need.skill == skill}
 
 
 def rekey(tables: Tables, moves: Sequence[tuple[str, Need]]) -> None:
@@ -27,7 +27,7 @@ def rekey(tables: Tables, moves: Sequence[tuple[str, Need]]) -> None:
             continue
         tables.edit(task)
         if task.state is TaskState.QUEUED:
-            tables.dequeued(task)
+            tables.backlog.dequeued(task)
         task.need, task.key = need, need.key
         if task.state is TaskState.QUEUED:
-            tables.enqueue(task)
+            tables.backlog.enqueue(task)

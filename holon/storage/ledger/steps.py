@@ -91,7 +91,7 @@ def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
 def _create_task(tables: Tables, row: JobRow, new: NewTask, now: int) -> None:
     task = TaskRow(tables.number(), row.id, row.open_step, new, row.fan is not None, now)
     tables.add_task(task)
-    tables.enqueue(task)
+    tables.backlog.enqueue(task)
     tables.arm(task)
 
 

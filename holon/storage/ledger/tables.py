@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
 
 from holon.domain.events import HistoryEvent
-from holon.domain.matching import Need
 from holon.ports import Hint, StoreSettings
 from holon.randomness import random_id
-from holon.storage.ledger.rows import DocumentRow, JobRow, QuotaRow, Row, TaskRow, TaskState, WorkerRow
+from holon.storage.ledger.backlog import Backlog
+from holon.storage.ledger.rows import DocumentRow, JobRow, QuotaRow, Row, TaskRow, WorkerRow
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 Key = TypeVar("Key")
 
-# A task looks past this many tasks of a queue that avoid the worker at hand, then gives up on the queue.
-LOOK_PAST = 16
-# Queues and timers are rid of their stale entries when there are so many, beside twice those that may count.
+# Timers are rid of their stale entries when there are so many, beside twice those that may count.
 MOST_STALE = 1_000
 
 
@@ -38,8 +36,6 @@ class Tables:
         self.requests: dict[tuple[str, str], str] = {}
         self.documents: dict[str, dict[str, DocumentRow]] = {}
         self.quotas: dict[tuple[str, str], QuotaRow] = {}
-        self.needs: dict[str, Need] = {}
-        self.waiting: dict[str, int] = {}
         self.late: dict[tuple[str, str], int] = {}
         self.claimed: set[str] = set()
         self.alone: str | None = None
@@ -49,7 +45,6 @@ class Tables:
         self.watched: AbstractSet[str] = frozenset()
         self._ready: deque[tuple[str, int]] = deque()
         self._suspects: deque[tuple[str, int]] = deque()
-        self._backlog: dict[str, list[tuple[float, int, str]]] = {}
         self._timers: list[tuple[int, int, bool, str]] = []
         self._number = 0
         self._undo: list[Callable[[], object]] = []
@@ -59,6 +54,7 @@ class Tables:
         self._spawns: set[tuple[str, int]] = set()
         self._kinds: set[str] = set()
         self._stops = False
+        self.backlog = Backlog(self.tasks, self._undo, self.hint_key)
 
     # The transaction -------------------------------------------------------------------------------------------
 
@@ -79,7 +75,7 @@ class Tables:
         self._undo.clear()
         self._before.clear()
         self.notices.clear()
-        keys = frozenset(key for key in self._keys if self.waiting.get(key))
+        keys = frozenset(key for key in self._keys if self.backlog.waiting.get(key))
         spawns, kinds, stops = frozenset(self._spawns), frozenset(self._kinds), self._stops
         self._keys.clear()
         self._spawns.clear()
@@ -252,96 +248,6 @@ class Tables:
         task_id = held.pop(lease_id)
         self._undo.append(lambda: held.__setitem__(lease_id, task_id))
 
-    # The backlog -----------------------------------------------------------------------------------------------
-
-    def enqueue(self, row: TaskRow) -> None:
-        """Put an edited task into the queue of its match key, at the place of its priority and first arrival."""
-        self.needs.setdefault(row.key, row.need)
-        self._count(row.key, 1)
-        self._push(row.key, (-row.priority, row.n, row.id))
-        self.hint_key(row.key)
-
-    def dequeued(self, row: TaskRow) -> None:
-        """A task has left its queue, by whatever way."""
-        self._count(row.key, -1)
-
-    def best(self, keys: Iterable[str], worker_id: str, only: frozenset[str], now: int) -> TaskRow | None:
-        """Take the first task of these queues that does not avoid the worker; it is no longer queued afterwards."""
-        skipped: list[tuple[str, tuple[float, int, str]]] = []
-        found: TaskRow | None = None
-        heads = [(head, key) for key in keys if self.waiting.get(key) and (head := self._head(key)) is not None]
-        while heads and found is None:
-            first = min(heads) if len(heads) > 1 else heads[0]
-            entry, key = first
-            self._pop(key)
-            row = self.tasks[entry[2]]
-            if not row.avoid or not _avoids(row, worker_id, key in only, now):
-                found = row
-                break
-            skipped.append((key, entry))
-            heads.remove(first)
-            passed = sum(1 for other, _ in skipped if other == key)
-            if passed <= LOOK_PAST and (following := self._head(key)) is not None:
-                heads.append((following, key))
-        for key, entry in skipped:
-            self._push(key, entry)
-        if found is not None:
-            self.dequeued(found)
-        return found
-
-    def queued(self, key: str) -> Iterator[TaskRow]:
-        """The tasks that wait in the queue of a match key, in no order."""
-        # One that came back can have left its old entry behind.
-        waiting = {entry[2] for entry in self._backlog.get(key, ()) if self._queued(key, entry)}
-        return (self.tasks[task] for task in waiting)
-
-    def _head(self, key: str) -> tuple[float, int, str] | None:
-        heap = self._backlog.get(key, [])
-        while heap:
-            if self._queued(key, heap[0]):
-                return heap[0]
-            self._pop(key)
-        return None
-
-    def _push(self, key: str, entry: tuple[float, int, str]) -> None:
-        heappush(self._backlog.setdefault(key, []), entry)
-
-    def _pop(self, key: str) -> None:
-        heap = self._backlog[key]
-        entry = heappop(heap)
-        self._undo.append(lambda: self._push(key, entry))
-
-    def _count(self, key: str, by: int) -> None:
-        left = self.waiting.get(key, 0) + by
-        if not left:
-            self._forget_key(key)
-            return
-        self.waiting[key] = left
-        self._undo.append(lambda: self._uncount(key, by))
-        if by < 0 and len(self._backlog[key]) > MOST_STALE + 2 * left:
-            heap = self._backlog[key]
-            self._backlog[key] = [entry for entry in heap if self._queued(key, entry)]
-            heapify(self._backlog[key])
-            self._undo.append(lambda: self._backlog.__setitem__(key, heap))
-
-    def _uncount(self, key: str, by: int) -> None:
-        self.waiting[key] -= by
-        if not self.waiting[key]:
-            del self.waiting[key]
-
-    def _forget_key(self, key: str) -> None:
-        """No task waits behind a match key any more: what is left of its queue is stale."""
-        waiting, need, heap = self.waiting.pop(key), self.needs.pop(key), self._backlog.pop(key, [])
-        self._undo.append(lambda: self._restore_key(key, waiting, need, heap))
-
-    def _restore_key(self, key: str, waiting: int, need: Need, heap: list[tuple[float, int, str]]) -> None:
-        self.waiting[key], self.needs[key], self._backlog[key] = waiting, need, heap
-
-    def _queued(self, key: str, entry: tuple[float, int, str]) -> bool:
-        """Whether an entry of a queue still counts."""
-        row = self.tasks.get(entry[2])
-        return row is not None and row.state is TaskState.QUEUED and row.key == key
-
     # Timers and wake-ups ---------------------------------------------------------------------------------------
 
     def arm(self, row: JobRow | TaskRow) -> None:
@@ -402,7 +308,3 @@ class Tables:
     def hint_documents(self, kind: str) -> None:
         """A document of this kind changed."""
         self._kinds.add(kind)
-
-
-def _avoids(row: TaskRow, worker_id: str, only: bool, now: int) -> bool:
-    return any(who == worker_id and until > now and not (only and soft) for who, until, soft in row.avoid)

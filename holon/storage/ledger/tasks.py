@@ -84,7 +84,7 @@ def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None 
     task.execution_due = None
     if avoid_until is not None:
         avoid(task, avoid_until, now, soft=False)
-    tables.enqueue(task)
+    tables.backlog.enqueue(task)
     queued_changed(tables, task, 1, now)
     tables.arm(task)
 

@@ -59,7 +59,7 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
         _deadline(tables, task, DISPATCH_TIMEOUT, message, now)
     elif task.state is TaskState.BACK_OFF and task.until <= now:
         task.state = TaskState.QUEUED
-        tables.enqueue(task)
+        tables.backlog.enqueue(task)
     elif task.execution_due is not None and task.execution_due <= now:
         _timed_out(tables, task, chance, now)
     elif task.state in (TaskState.OFFERED, TaskState.LEASED) and task.lease_until <= now:

@@ -71,7 +71,7 @@ def _load_shared(db: sqlite3.Connection, tables: Tables) -> None:
 def _take_in(tables: Tables, task: TaskRow, now: int) -> None:
     tables.tasks[task.id] = task
     if task.state is TaskState.QUEUED:
-        tables.enqueue(task)
+        tables.backlog.enqueue(task)
     elif task.state in (TaskState.OFFERED, TaskState.LEASED):
         tables.worker(task.worker_id).held[task.lease_id] = task.id
         if task.state is TaskState.LEASED:
