@@ -8,8 +8,10 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 MAX_BYTES = 1024 * 1024
+Facts: TypeAlias = tuple[int, ...] | None
 # What `O_NOFOLLOW` says of a link: BSD says it otherwise.
 _IS_LINK = (errno.ELOOP, errno.EMLINK)
 
@@ -73,6 +75,15 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def facts_of(path: str) -> Facts:
+    """What tells that a file was written or replaced, also by a link that leads elsewhere now; None: there is none."""
+    try:
+        facts = os.stat(path)  # noqa: PTH116  every second: no object is made for it
+    except (OSError, ValueError):
+        return None
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
 def _read(path: str, flags: int, check: Callable[[os.stat_result], None]) -> bytes:

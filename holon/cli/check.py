@@ -24,9 +24,11 @@ def check(as_json: Json = False) -> None:
     """
     from holon.config import Config
     from holon.node.access import client_entries
+    from holon.node.admitting import read_rules
 
     config = Config()
-    found = [error for check in (config.check, partial(client_entries, config)) if (error := _problem(check))]
+    checks = (config.check, partial(client_entries, config), partial(read_rules, config))
+    found = [error for check in checks if (error := _problem(check))]
     # What only the doors know: that all of them can serve with the files.
     if not found and config.tls and (error := _problem(partial(_load_tls, config))):
         found.append(error)

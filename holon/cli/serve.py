@@ -72,6 +72,8 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
         "workers": f"{scheme}://{_in_url(config.GRPC_HOST)}:{ports.worker}",
         "clients": f"{scheme}://{_in_url(config.CLIENT_GRPC_HOST)}:{ports.client}",
     }
+    if ports.worker_tokens is not None:
+        doors["workers with tokens"] = f"{scheme}://{_in_url(config.GRPC_HOST)}:{ports.worker_tokens}"
     written = None
     if dev:
         from holon.cli.dev import write

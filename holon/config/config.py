@@ -78,7 +78,7 @@ class Config(Settings):
 
     @property
     def tls(self) -> bool:
-        """Whether both gRPC doors speak TLS, and the worker door requires a client certificate."""
+        """Whether both gRPC doors speak TLS."""
         return bool(self.TLS_CERT_PATH and self.TLS_KEY_PATH and self.TLS_CA_PATH)
 
     @property
@@ -90,6 +90,13 @@ class Config(Settings):
     def exposes_clients(self) -> bool:
         """Whether clients may come from outside this machine, so that no token of theirs may be short."""
         return rules.exposes_clients(self)
+
+    @property
+    def worker_auth(self) -> str:
+        """What workers show: "mtls", "token" or "mixed"; what WORKER_AUTH_MODE says or implies."""
+        if self.WORKER_AUTH_MODE != "auto":
+            return self.WORKER_AUTH_MODE
+        return "mtls" if self.tls else "token"
 
     @property
     def moves_history(self) -> bool:

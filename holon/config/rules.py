@@ -16,6 +16,8 @@ from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 
 _DOORS = (("API_HOST", "API_PORT"), ("GRPC_HOST", "GRPC_PORT"), ("CLIENT_GRPC_HOST", "CLIENT_GRPC_PORT"))
+# The worker door's second port.
+_TOKEN_DOOR = ("GRPC_HOST", "WORKER_TOKEN_PORT")
 _TLS_PATHS = ("TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH")
 _TOKENS = ("CLIENT_TOKEN", "GLOBAL_WORKER_TOKEN")
 _HOST = re.compile(r"[A-Za-z0-9.:_%-]{1,253}")
@@ -23,6 +25,10 @@ _INSTANCE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _COLLECTOR = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]+/?")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _EXPOSED_TOKEN_LENGTH = 32
+_TOO_SHORT = (
+    f"has under {_EXPOSED_TOKEN_LENGTH} characters and its door can be reached from outside; "
+    "`holon tokens new` makes one"
+)
 
 
 def is_loopback(host: str) -> bool:
@@ -53,6 +59,7 @@ def problems(settings: Settings) -> Iterator[Violation]:
     yield from _ports(settings)
     yield from _tokens(settings)
     yield from _tls_files(settings)
+    yield from _worker_door(settings)
     yield from _times_and_sizes(settings)
 
 
@@ -104,7 +111,8 @@ def _addresses(settings: Settings) -> Iterator[Violation]:
 
 def _ports(settings: Settings) -> Iterator[Violation]:
     taken: list[tuple[str, str, int]] = []
-    for host_name, port_name in _DOORS:
+    doors = (*_DOORS, _TOKEN_DOOR) if settings.WORKER_AUTH_MODE == "mixed" else _DOORS
+    for host_name, port_name in doors:
         host, port = getattr(settings, host_name), getattr(settings, port_name)
         for other_name, other_host, other_port in taken:
             if port and port == other_port and (host == other_host or {host, other_host} & {"0.0.0.0", "::"}):  # noqa: S104  # compared, not bound
@@ -118,11 +126,20 @@ def _tokens(settings: Settings) -> Iterator[Violation]:
         if token and not _TOKEN.fullmatch(token):
             yield Violation(name, "must be visible ASCII characters without spaces, at most 4096: a header carries it")
     if exposes_clients(settings) and 0 < len(settings.CLIENT_TOKEN) < _EXPOSED_TOKEN_LENGTH:
-        yield Violation(
-            "CLIENT_TOKEN",
-            f"has under {_EXPOSED_TOKEN_LENGTH} characters and its door can be reached from outside; "
-            "`holon tokens new` makes one",
-        )
+        yield Violation("CLIENT_TOKEN", _TOO_SHORT)
+
+
+def _worker_door(settings: Settings) -> Iterator[Violation]:
+    mode, tls = settings.WORKER_AUTH_MODE, any(getattr(settings, path) for path in _TLS_PATHS)
+    if mode in ("mtls", "mixed") and not tls:
+        yield Violation("WORKER_AUTH_MODE", f"{mode} needs certificates: set {', '.join(_TLS_PATHS)}, or use token")
+    if mode == "token" and settings.TLS_CRL_PATH:
+        yield Violation("TLS_CRL_PATH", "is of certificates, and with WORKER_AUTH_MODE=token there are none")
+    elif settings.TLS_CRL_PATH and not tls:
+        yield Violation("TLS_CRL_PATH", f"is of certificates, and TLS is off; set {', '.join(_TLS_PATHS)}")
+    short = 0 < len(settings.GLOBAL_WORKER_TOKEN) < _EXPOSED_TOKEN_LENGTH
+    if mode in ("token", "mixed") and short and not is_loopback(settings.GRPC_HOST):
+        yield Violation("GLOBAL_WORKER_TOKEN", _TOO_SHORT)
 
 
 def _tls_files(settings: Settings) -> Iterator[Violation]:
@@ -204,6 +221,13 @@ def _times_and_sizes(settings: Settings) -> Iterator[Violation]:
             f"{settings.TASK_LEASE_SECONDS:g} s must be more than WORKER_SILENCE_SECONDS "
             f"({settings.WORKER_SILENCE_SECONDS:g} s), or a worker loses its tasks while its stream is still held good",
         )
+    if settings.REFRESH_TOKEN_SECONDS < settings.ACCESS_TOKEN_SECONDS:
+        yield Violation(
+            "REFRESH_TOKEN_SECONDS",
+            "must be at least ACCESS_TOKEN_SECONDS, or nothing could be renewed",
+        )
+    if settings.SIGNING_KEY_SECONDS < 2 * settings.ACCESS_TOKEN_SECONDS:
+        yield Violation("SIGNING_KEY_SECONDS", "must be at least twice ACCESS_TOKEN_SECONDS")
     if settings.RETRY_BACKOFF_MAX_SECONDS < settings.RETRY_BACKOFF_MIN_SECONDS:
         yield Violation("RETRY_BACKOFF_MAX_SECONDS", "must be at least RETRY_BACKOFF_MIN_SECONDS")
     kept = job_retention(settings)

@@ -98,6 +98,26 @@ class Settings:
     )
     GRPC_HOST: str = _host("Address of the worker door")
     GRPC_PORT: int = _port(7700, "Port of the worker door")
+    WORKER_AUTH_MODE: str = _setting(
+        "auto",
+        "What workers show: certificates, tokens, or `mixed`: certificates at `GRPC_PORT` and tokens at "
+        "`WORKER_TOKEN_PORT`. `auto` is `mtls` where TLS is on, else `token`",
+        choices=("auto", "mtls", "token", "mixed"),
+    )
+    WORKER_TOKEN_PORT: int = _port(7702, "Port of the worker door for tokens where it is `mixed`")
+    TOKEN_ISSUER: str = _setting("holon", "Name of this holon in the tokens that it gives to workers", required=True)
+    ACCESS_TOKEN_SECONDS: float = _seconds(
+        900, "How long an access token of a worker lasts", minimum=10, maximum=DAY_SECONDS
+    )
+    REFRESH_TOKEN_SECONDS: float = _seconds(
+        DAY_SECONDS, "How long a worker may stay away and still renew its tokens", minimum=60
+    )
+    SIGNING_KEY_SECONDS: float = _seconds(
+        30 * DAY_SECONDS, "How long a key signs access tokens, before the next one does", minimum=3600
+    )
+    WORKERS_CONFIG_PATH: str = _setting(
+        "", "File (TOML) that says which certificate or token belongs to which worker, and who is revoked"
+    )
     CLIENT_GRPC_HOST: str = _host("Address of the client gRPC door")
     CLIENT_GRPC_PORT: int = _port(7701, "Port of the client gRPC door")
     GRPC_REFLECTION: bool = _setting(False, "Let whoever may call a gRPC door ask what it serves (server reflection)")
@@ -112,12 +132,20 @@ class Settings:
         "", "File of the clients, such as `clients.toml`; beside it CLIENT_TOKEN is one more"
     )
     GLOBAL_WORKER_TOKEN: str = _setting(
-        "", "Token of the workers where there is no TLS; unset, that door refuses every call", secret=True
+        "", "Token of the workers that have none of their own; unset, they come in with certificates only", secret=True
     )
     TLS_ENABLED: bool = _setting(False, "The HTTP door speaks TLS too; the gRPC doors do once they have the files")
     TLS_CERT_PATH: str = _setting("", "Certificate (PEM, with its intermediates) of every door that speaks TLS")
     TLS_KEY_PATH: str = _setting("", "Private key (PEM, without a passphrase) of that certificate")
     TLS_CA_PATH: str = _setting("", "Authorities (PEM) that sign the workers' certificates, and clients'")
+    TLS_CRL_PATH: str = _setting(
+        "", "Lists of revoked certificates (PEM or DER): a file, or a folder of them; unset, none is looked at"
+    )
+    TLS_CRL_EXPIRED: str = _setting(
+        "refuse",
+        "What becomes of an authority's certificates once its list has expired: refuse them, or keep to the old list",
+        choices=("refuse", "keep"),
+    )
     TLS_REQUIRE_CLIENT_CERT: bool = _setting(
         False, "The HTTP door lets in only who has a certificate of those authorities, beside the token"
     )

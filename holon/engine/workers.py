@@ -232,6 +232,15 @@ class Workers:
         self._fleet.leaving(member.session)
         member.session.connection.go_away("ROTATE", "this stream has become old; open another", time_left)
 
+    def expel(self, member: Member) -> None:
+        """A worker is not let in any more: its tasks go back to the queue, and nothing that it says of them counts."""
+        session = member.session
+        self._dispatcher.remove(session)
+        for offer in session.leases.values():
+            self._touches.hand_back(lease_of(offer), avoid=True)
+        session.leases.clear()
+        session.accepted.clear()
+
     async def leave(self, member: Member) -> None:
         """A session has ended, however; its leases wait for a resume until their own deadline."""
         session = member.session

@@ -21,6 +21,8 @@ from holon.engine.reloading import Reloading
 from holon.engine.shared_reloading import SharedReloading
 from holon.errors import HolonError
 from holon.node.access import ClientsFile, client_entries
+from holon.node.admitting import WorkersFile, open_admission
+from holon.node.following import Following
 from holon.node.measuring import Measuring
 from holon.node.settings import (
     client_door_settings,
@@ -28,12 +30,15 @@ from holon.node.settings import (
     http_settings,
     store_settings,
     tls_paths,
+    token_settings,
     worker_door_settings,
 )
 from holon.node.stores import Store, open_store
 from holon.ports import StoreSettings
-from holon.security.access import TokenGate
+from holon.security.admission import Admission
 from holon.security.clients import Clients
+from holon.security.sts.exchange import Exchange
+from holon.security.sts.sealing import Unsealed
 from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
 from holon.telemetry.audit_file import audit_to
@@ -49,11 +54,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the doors of a running node are."""
+    """Where the doors of a running node are; `worker_tokens` where workers with tokens have a port of their own."""
 
     http: int
     worker: int
     client: int
+    worker_tokens: int | None = None
 
 
 class Node:
@@ -103,6 +109,9 @@ class Node:
             self._reloading.add(ClientsFile(config, clients))
         if tls is not None:
             self._reloading.add(tls)
+        admission = open_admission(config, tls, self._clock)
+        if config.WORKERS_CONFIG_PATH:
+            self._reloading.add(WorkersFile(config, admission))
         settings = store_settings(config)
         async with AsyncExitStack() as resources:
             resources.enter_context(audit_to(config.AUDIT_LOG_PATH, config.TZ))
@@ -118,23 +127,30 @@ class Node:
             engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing), history)
             engine.follow_documents(reloading.changed)
             engine.blueprints.register_all(blueprints)
+            exchange = Exchange(store, store.now, admission, token_settings(config), Unsealed())
+            engine.follow_documents(exchange.state.changed)
             refused: HolonError | None = None
             lag = LoopLag()
             async with asyncio.TaskGroup() as loops:
                 running = loops.create_task(engine.run(), name="engine")
                 watching = loops.create_task(lag.run(), name="loop-lag")
                 broken = loops.create_task(store.failure(), name="store")
+                edited = Following(
+                    [path for path in (config.CLIENTS_CONFIG_PATH, config.WORKERS_CONFIG_PATH) if path], self.reload
+                )
                 following = [
                     loops.create_task(self._reloading.run(), name="reloading"),
                     loops.create_task(reloading.run(), name="shared-reloading"),
+                    loops.create_task(edited.run(), name="edited-files"),
+                    loops.create_task(exchange.state.run(), name="tokens"),
                 ]
                 following += [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
                 try:
                     async with AsyncExitStack() as doors:
                         http, worker, client = await self._doors(
-                            doors, engine, store, reloading, lag, tracing, tls, clients
+                            doors, engine, store, reloading, lag, tracing, tls, clients, admission, exchange
                         )
-                        ports = Ports(http.port, worker.port, client.port)
+                        ports = Ports(http.port, worker.port, client.port, worker.token_port)
                         log.info("node %s is ready: %s", config.INSTANCE_ID, ports)
                         ready(ports)
                         await self._stop.wait()
@@ -227,12 +243,15 @@ class Node:
         tracing: Tracing,
         tls: TlsFiles | None,
         clients: Clients,
+        admission: Admission,
+        exchange: Exchange,
     ) -> tuple[HttpDoor, WorkerDoor, ClientDoor]:
         """Open the doors, the workers' first: who submits a job finds somebody to do it."""
         config = self.config
-        workers = TokenGate(config.GLOBAL_WORKER_TOKEN, header="X-Worker-Token", setting="GLOBAL_WORKER_TOKEN")
         worker = await doors.enter_async_context(
-            WorkerDoor(engine.workers, worker_door_settings(config), tls, workers, self._clock, engine.rates)
+            WorkerDoor(
+                engine.workers, worker_door_settings(config), tls, admission, self._clock, engine.rates, exchange
+            )
         )
         client = await doors.enter_async_context(
             ClientDoor(

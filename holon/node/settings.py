@@ -7,6 +7,7 @@ from holon.config import Config
 from holon.engine.core import EngineSettings
 from holon.engine.rates import Rates
 from holon.ports import StoreSettings
+from holon.security.sts.exchange import TokenSettings
 from holon.security.tls import TlsPaths
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.http.door import HttpSettings
@@ -18,7 +19,9 @@ def _ms(seconds: float) -> int:
 
 def tls_paths(config: Config) -> TlsPaths:
     """Where the TLS files are."""
-    return TlsPaths(config.TLS_CERT_PATH, config.TLS_KEY_PATH, config.TLS_CA_PATH, config.SECRETS_MOUNTED)
+    return TlsPaths(
+        config.TLS_CERT_PATH, config.TLS_KEY_PATH, config.TLS_CA_PATH, config.SECRETS_MOUNTED, config.TLS_CRL_PATH
+    )
 
 
 def store_settings(config: Config) -> StoreSettings:
@@ -62,6 +65,8 @@ def worker_door_settings(config: Config) -> WorkerDoorSettings:
         reuse_port=config.REUSE_PORT,
         reflection=config.GRPC_REFLECTION,
         max_message_bytes=config.GRPC_MESSAGE_MAX_BYTES,
+        certificates=config.worker_auth != "token",
+        token_port=config.WORKER_TOKEN_PORT if config.worker_auth == "mixed" else None,
         node_id=config.INSTANCE_ID,
         hello=config.WORKER_HELLO_SECONDS,
         heartbeat=config.HEARTBEAT_INTERVAL_SECONDS,
@@ -69,6 +74,16 @@ def worker_door_settings(config: Config) -> WorkerDoorSettings:
         lease=config.TASK_LEASE_SECONDS,
         offer=config.TASK_OFFER_SECONDS,
         max_payload_bytes=config.INLINE_PAYLOAD_MAX_BYTES,
+    )
+
+
+def token_settings(config: Config) -> TokenSettings:
+    """What the tokens of workers need of the settings."""
+    return TokenSettings(
+        issuer=config.TOKEN_ISSUER,
+        access=_ms(config.ACCESS_TOKEN_SECONDS),
+        refresh=_ms(config.REFRESH_TOKEN_SECONDS),
+        rotation=_ms(config.SIGNING_KEY_SECONDS),
     )
 
 

@@ -7,10 +7,12 @@ and lets certificates pass that are authorities or have no stated use. So everyt
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.errors import Unauthenticated
@@ -18,7 +20,8 @@ from holon.errors import Unauthenticated
 E = TypeVar("E", bound=x509.ExtensionType)
 
 _IDENTITY = re.compile(r"[A-Za-z0-9._:/-]{1,253}")
-_URI_SCHEME_SPIFFE = "spiffe:"
+# A trust domain, and a path whose parts are neither empty nor dots.
+_SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]+(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
 # What cryptography raises for a broken certificate beside ValueError.
 UNREADABLE = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
@@ -28,12 +31,29 @@ class Identity:
     """Who presented a certificate, and until when that is proven.
 
     Attributes:
-        name: the identity, which a worker's id must equal.
+        name: the identity: a common name, or a SPIFFE id as a whole.
         expires_at_ms: epoch milliseconds at which the certificate, and so the session that it opened, ends.
+        spiffe: whether the name is a SPIFFE id.
+        certificate: what was presented.
     """
 
     name: str
     expires_at_ms: int
+    spiffe: bool
+    certificate: x509.Certificate = field(repr=False)
+
+    @property
+    def thumbprint(self) -> bytes:
+        """SHA-256 of the certificate, which tells it from all others."""
+        return self.certificate.fingerprint(SHA256())
+
+    def check(self, now_ms: int) -> None:
+        """Return while the certificate counts: TLS looks when a connection opens, and not even then at a resumed one.
+
+        Raises:
+            Unauthenticated: CERTIFICATE_EXPIRED, or CERTIFICATE_INVALID where it does not count yet.
+        """
+        _check_dates(self.certificate, now_ms)
 
 
 def is_identity(name: str) -> bool:
@@ -41,12 +61,11 @@ def is_identity(name: str) -> bool:
     return _IDENTITY.fullmatch(name) is not None
 
 
-def identify(pem: bytes, now_ms: int) -> Identity:
-    """Read the identity from a leaf certificate whose chain TLS has already verified.
+def identify(pem: bytes) -> Identity:
+    """Read the identity from a leaf certificate whose chain TLS has already verified. It may have expired since.
 
     Arguments:
         pem: the leaf (`x509_pem_cert` of grpc's auth context); empty when the caller presented none.
-        now_ms: the server's time, in epoch milliseconds.
 
     Raises:
         Unauthenticated: NO_CERTIFICATE, or CERTIFICATE_INVALID with what is wrong and how to issue a right one.
@@ -57,10 +76,14 @@ def identify(pem: bytes, now_ms: int) -> Identity:
         )
     try:
         leaf = x509.load_pem_x509_certificate(pem)
-        expires_at_ms = _valid_until(leaf, now_ms)
         _check_use(leaf)
-        _check_alternative_names(leaf)
-        return Identity(_common_name(leaf), expires_at_ms)
+        spiffe = _spiffe_id(leaf)
+        return Identity(
+            _common_name(leaf) if spiffe is None else spiffe,
+            _ms(leaf.not_valid_after_utc),
+            spiffe is not None,
+            leaf,
+        )
     except (ValueError, KeyError, *UNREADABLE) as error:  # KeyError: a name of a type unknown to cryptography < 50
         raise _invalid(f"cannot be read: {error}") from error
 
@@ -74,29 +97,29 @@ def valid_until(der: bytes, now_ms: int) -> int:
     Returns:
         epoch milliseconds at which it ends, and what it opened with it.
     Raises:
-        Unauthenticated: CERTIFICATE_INVALID with what is wrong.
+        Unauthenticated: CERTIFICATE_INVALID, or CERTIFICATE_EXPIRED, with what is wrong.
     """
     try:
         leaf = x509.load_der_x509_certificate(der)
-        expires_at_ms = _valid_until(leaf, now_ms)
+        _check_dates(leaf, now_ms)
         _check_use(leaf)
-        return expires_at_ms
+        return _ms(leaf.not_valid_after_utc)
     except (ValueError, *UNREADABLE) as error:
         raise _invalid(f"cannot be read: {error}") from error
 
 
-def identity_of(pem: bytes, now_ms: int) -> str:
-    """Return the name alone of `identify`, which see."""
-    return identify(pem, now_ms).name
-
-
-def _valid_until(leaf: x509.Certificate, now_ms: int) -> int:
-    expires_at_ms = int(leaf.not_valid_after_utc.timestamp() * 1000)
-    if now_ms >= expires_at_ms:
-        raise _invalid(f"expired at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC; renew it")
-    if now_ms < leaf.not_valid_before_utc.timestamp() * 1000:
+def _check_dates(leaf: x509.Certificate, now_ms: int) -> None:
+    if now_ms >= _ms(leaf.not_valid_after_utc):
+        raise Unauthenticated(
+            f"the client certificate expired at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC; renew it",
+            code="CERTIFICATE_EXPIRED",
+        )
+    if now_ms < _ms(leaf.not_valid_before_utc):
         raise _invalid(f"is valid only from {leaf.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC; compare the clocks")
-    return expires_at_ms
+
+
+def _ms(time: datetime) -> int:
+    return int(time.timestamp() * 1000)
 
 
 def _check_use(leaf: x509.Certificate) -> None:
@@ -108,12 +131,20 @@ def _check_use(leaf: x509.Certificate) -> None:
         raise _invalid("is not for clients; issue it with the extended key usage clientAuth")
 
 
-def _check_alternative_names(leaf: x509.Certificate) -> None:
+def _spiffe_id(leaf: x509.Certificate) -> str | None:
+    """The one URI among the alternative names; None where there is none, and the common name counts."""
     names = _extension(leaf, x509.SubjectAlternativeName)
-    for uri in names.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else ():
-        if uri.lower().startswith(_URI_SCHEME_SPIFFE):
-            raise _invalid("names a SPIFFE id, which this version cannot map to a worker; issue one with a CN alone")
-        raise _invalid("has a URI that is no SPIFFE id as a subject alternative name; issue one with a CN alone")
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else []
+    if not uris:
+        return None
+    if len(uris) > 1:
+        raise _invalid(f"has {len(uris)} URIs as subject alternative names; a worker has one, its SPIFFE id, or none")
+    if not _SPIFFE_ID.fullmatch(uris[0]) or not is_identity(uris[0]):
+        raise _invalid(
+            f"has the URI {ascii(uris[0])[:80]}, which is no SPIFFE id; issue one such as spiffe://example.org/worker, "
+            "or with a CN alone"
+        )
+    return uris[0]
 
 
 def _common_name(leaf: x509.Certificate) -> str:
@@ -125,6 +156,8 @@ def _common_name(leaf: x509.Certificate) -> str:
         raise _invalid(
             f"has the common name {ascii(name)[:80]}; a worker's id is 1 to 253 letters, digits and any of . _ : / -"
         )
+    if name.lower().startswith("spiffe:"):
+        raise _invalid("has a SPIFFE id as its common name; it belongs among the subject alternative names, as a URI")
     return name
 
 

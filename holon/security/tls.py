@@ -16,6 +16,7 @@ from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 from holon.security.context import server_context
 from holon.security.identity import UNREADABLE
+from holon.security.revocation import RevocationList, load_lists
 
 _LEAST_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
@@ -29,6 +30,7 @@ class TlsPaths:
         certificate: the server's certificate and its intermediates (TLS_CERT_PATH).
         key: its private key (TLS_KEY_PATH).
         authorities: what signs the callers' certificates (TLS_CA_PATH).
+        lists: what these have revoked, a file or a folder (TLS_CRL_PATH); empty: nothing is looked at.
         mounted: whether the key may be a link and readable by its group (SECRETS_MOUNTED).
     """
 
@@ -36,6 +38,7 @@ class TlsPaths:
     key: str
     authorities: str
     mounted: bool = False
+    lists: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class ServerCredentials:
         authorities: the certificates that sign the callers', PEM.
         expires_at_ms: epoch milliseconds at which the server's own certificate ends.
         endings: when each of the certificates ends, the server's own first.
+        lists: what the authorities have revoked.
     """
 
     chain: bytes
@@ -70,10 +74,11 @@ class ServerCredentials:
     authorities: bytes
     expires_at_ms: int
     endings: tuple[Ending, ...]
+    lists: tuple[RevocationList, ...] = ()
 
 
 def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
-    """Read and validate the files of TLS_CERT_PATH, TLS_KEY_PATH and TLS_CA_PATH.
+    """Read and validate the files of TLS_CERT_PATH, TLS_KEY_PATH, TLS_CA_PATH and TLS_CRL_PATH.
 
     Blocks for the reads: call it before the loop serves, or in a thread. The files are read once, so what was validated
     is what is served.
@@ -101,7 +106,8 @@ def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
         raise _unusable(wrong)
     _try(paths, served, key, authorities)
     endings = (*(_ending(cert_path, one) for one in own), *(_ending(ca_path, one) for one in trusted))
-    return ServerCredentials(served, key, authorities, endings[0].at_ms, endings)
+    lists = load_lists(paths.lists, trusted, now_ms) if paths.lists else ()
+    return ServerCredentials(served, key, authorities, endings[0].at_ms, endings, lists)
 
 
 def _try(paths: TlsPaths, served: bytes, key: bytes, authorities: bytes) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeAlias
 
 from holon.clock import Clock
 from holon.errors import ConfigError
+from holon.files import Facts, facts_of
+from holon.security.revocation import RevocationList
 from holon.security.tls import Ending, ServerCredentials, TlsPaths, load_server_credentials
 from holon.telemetry.metrics import TlsMetrics
 
@@ -22,7 +24,7 @@ WARN_DAYS = (30, 7, 1, 0)
 _DAY_MS = 86_400_000
 
 # What tells that a file was written or replaced, also by a link that leads elsewhere now.
-_Seen: TypeAlias = tuple[tuple[int, ...] | None, ...]
+_Seen: TypeAlias = tuple[Facts, ...]
 
 
 class TlsFiles:
@@ -47,7 +49,10 @@ class TlsFiles:
         self._seen = self._stat()
         self._refused: tuple[_Seen, str] | None = None
         self._told: dict[Ending, int] = {}
+        self._stale: set[RevocationList] = set()
+        self._listeners: list[Callable[[], None]] = []
         self.current = load_server_credentials(paths, clock.now_ms())
+        self._heard = self.current
 
     def __repr__(self) -> str:
         return f"TlsFiles({self._paths.certificate}, expires_at_ms={self.current.expires_at_ms})"
@@ -61,7 +66,7 @@ class TlsFiles:
         """Read the files as they are now, and say how to put them in force; see `holon.engine.reloading.Part`."""
         seen = self._stat()
         loaded = load_server_credentials(self._paths, self._clock.now_ms())
-        return partial(self._take, seen, loaded)
+        return partial(self._apply, seen, loaded)
 
     def look(self) -> None:
         """Look at the files. Blocks for the reads: `run` does it in a thread."""
@@ -70,6 +75,10 @@ class TlsFiles:
             self._load(seen)
         self._speak_of_ends()
 
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have `run` call this, on its loop, once others are current."""
+        self._listeners.append(listener)
+
     async def run(self) -> None:
         """Follow the files until cancelled."""
         while True:
@@ -77,12 +86,24 @@ class TlsFiles:
                 await asyncio.to_thread(self.look)
             except Exception:
                 log.exception("the TLS files could not be looked at; the certificate of before goes on")
+            self._tell()
             await asyncio.sleep(self._every)
+
+    def _apply(self, seen: _Seen, loaded: ServerCredentials) -> None:
+        self._take(seen, loaded)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._heard is not self.current:
+            self._heard = self.current
+            for listener in self._listeners:
+                listener()
 
     # One look at a time -----------------------------------------------------------------------------------------------
 
     def _stat(self) -> _Seen:
-        return tuple(_facts(path) for path in (self._paths.certificate, self._paths.key, self._paths.authorities))
+        paths = self._paths
+        return tuple(facts_of(path) for path in (paths.certificate, paths.key, paths.authorities, *_files(paths.lists)))
 
     def _load(self, seen: _Seen) -> None:
         try:
@@ -123,14 +144,19 @@ class TlsFiles:
             if self._told.get(ending) != near:
                 _warn(ending, left)
         self._told = told
+        stale = {one for one in self.current.lists if now >= one.expires_at_ms}
+        for one in stale - self._stale:
+            log.error("the revocation list of %s has expired: what was revoked since is not known; renew it", one.name)
+        self._stale = stale
 
 
-def _facts(path: str) -> tuple[int, ...] | None:
+def _files(path: str) -> Iterable[str]:
+    if not os.path.isdir(path):  # noqa: PTH112  every second: no object is made for it
+        return (path,) if path else ()
     try:
-        facts = os.stat(path)  # noqa: PTH116  every second: no object is made for it
-    except (OSError, ValueError):
-        return None
-    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        return sorted(one.path for one in os.scandir(path))
+    except OSError:
+        return ()
 
 
 def _warn(ending: Ending, left_ms: int) -> None:

@@ -28,13 +28,14 @@ from holon.engine.session import Session as EngineSession
 from holon.errors import HolonError
 from holon.ports import JobFilter, JobRecord, StoreSettings
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.security.access import TokenGate
+from holon.security.admission import Admission
 from holon.security.clients import Clients, sole
 from holon.storage.ledger.rows import WorkerRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
 from tests.fuzz.streams import Request, Response, Stream
+from transports.grpc.caller import called_by
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.session import Session
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
@@ -131,9 +132,9 @@ class World:
         await self.store.__aenter__()
         self.engine = Engine(self.store, STORE, ENGINE)
         self.engine.blueprints.register_all([relay("good"), relay("bait")])
-        gate = TokenGate(TOKEN)
         overview = Overview(self.engine, "node-1", "1.2.3", lambda grace, reason: None, Reloading().reload)
-        self.door = WorkerDoor(self.engine.workers, DOOR, None, gate, clock)
+        self.admission = Admission(clock, shared=TOKEN)
+        self.door = WorkerDoor(self.engine.workers, DOOR, None, self.admission, clock)
         self.clients = ClientDoor(
             self.engine.jobs, self.engine.watching, overview, DoorSettings(), None, Clients(sole(TOKEN))
         )
@@ -166,6 +167,7 @@ class World:
         async def serving() -> None:
             call: Any = stream
             with suppress(grpc.aio.AbortError):
+                called_by(self.admission.by_token(TOKEN))
                 await self.door._serve(None, call)
                 stream.ended = grpc.StatusCode.OK
 

@@ -25,9 +25,11 @@ from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
 from holon.ports import StoreSettings
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
-from holon.security.access import TokenGate
+from holon.security.admission import Admission
 from holon.security.certificates import Authority, KeyPair, issue_server, issue_worker, open_authority
 from holon.security.clients import Clients, Entry, sole
+from holon.security.sts.exchange import Exchange, TokenSettings
+from holon.security.sts.sealing import Unsealed
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
@@ -234,10 +236,12 @@ class Node:
     known: Clients
     reloading: Reloading
     numbers: Any = field(default_factory=itertools.count)
+    workers_port: int | None = None
+    exchange: Exchange | None = None
 
     async def worker_channel(self, files: KeyPair | None) -> grpc.aio.Channel:
         options = (("grpc.use_local_subchannel_pool", 1),)
-        target = f"localhost:{self.workers.port}"
+        target = f"localhost:{self.workers_port or self.workers.port}"
         if not self.secure:
             return await self.resources.enter_async_context(grpc.aio.insecure_channel(target, options=options))
         return await self.resources.enter_async_context(grpc.aio.secure_channel(target, trust(files), options=options))
@@ -312,19 +316,23 @@ async def a_node(
     *,
     secure: bool = True,
     clock: Clock | None = None,
-    worker_gate: TokenGate | None = None,
+    admission: Admission | None = None,
     entries: Sequence[Entry] = OPERATOR,
     watch_idle: int = 20_000,
     tls: TlsFiles | None = None,
+    tokens: TokenSettings | None = None,
+    store: MemoryStorage | None = None,
     **settings: Any,
 ) -> AsyncIterator[Node]:
     clock = clock or SystemClock()
     door = replace(SETTINGS, **settings)
     store_settings = StoreSettings(door.node_id, lease=round(door.lease * 1000), offer=round(door.offer * 1000))
-    gate = worker_gate or TokenGate(WORKER_TOKEN, header="X-Worker-Token", setting="GLOBAL_WORKER_TOKEN")
+    door = replace(door, certificates=secure) if "certificates" not in settings else door
+    admission = admission or Admission(clock, shared=WORKER_TOKEN)
     tls = (tls or server_files()) if secure else None
     async with AsyncExitStack() as resources:
-        store = await resources.enter_async_context(MemoryStorage(store_settings, clock))
+        if store is None:
+            store = await resources.enter_async_context(MemoryStorage(store_settings, clock))
         engine = Engine(
             store, store_settings, EngineSettings(max_payload=door.max_payload_bytes, watch_idle=watch_idle)
         )
@@ -336,18 +344,35 @@ async def a_node(
             engine, door.node_id, "1.2.3", lambda grace, reason: drains.append((grace, reason)), reloading.reload
         )
         plain = DoorSettings(bounds=door.bounds)
-        running = asyncio.create_task(engine.run())
+        exchange = Exchange(store, clock.now_ms, admission, tokens, Unsealed()) if tokens is not None else None
+        running = [asyncio.create_task(engine.run())]
+        if exchange is not None:
+            engine.follow_documents(exchange.state.changed)
+            running.append(asyncio.create_task(exchange.state.run()))
+            await exchange.state.look()
         try:
             # The doors close before the callers do: how streams end then is seen from both sides.
             async with (
                 AsyncExitStack() as callers,
-                WorkerDoor(engine.workers, door, tls, gate, clock) as workers,
+                WorkerDoor(engine.workers, door, tls, admission, clock, exchange=exchange) as workers,
                 ClientDoor(engine.jobs, engine.watching, overview, plain, tls, clients) as client_door,
             ):
                 target = f"localhost:{client_door.port}"
                 channel = grpc.aio.secure_channel(target, trust()) if secure else grpc.aio.insecure_channel(target)
                 await callers.enter_async_context(channel)
-                yield Node(engine, workers, client_door, channel, secure, callers, drains, clients, reloading)
+                yield Node(
+                    engine,
+                    workers,
+                    client_door,
+                    channel,
+                    secure,
+                    callers,
+                    drains,
+                    clients,
+                    reloading,
+                    exchange=exchange,
+                )
         finally:
-            running.cancel()
-            await asyncio.wait((running,))
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)

@@ -11,7 +11,7 @@ import pytest
 from holon.clock import ManualClock, SystemClock
 from holon.errors import ConfigError
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.security.access import TokenGate
+from holon.security.admission import Admission
 from tests.integration.grpc_node import (
     ENDED,
     WORKER_TOKEN,
@@ -79,7 +79,7 @@ async def test_a_certificate_that_ends_ends_its_session() -> None:
         end = await worker.end()
         assert (end.code(), reason_of(end)) == (CODE.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
         late = await (await node.stream("w1")).end()
-        assert (late.code(), reason_of(late)) == (CODE.UNAUTHENTICATED, "CERTIFICATE_INVALID")
+        assert (late.code(), reason_of(late)) == (CODE.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,7 @@ async def test_a_missing_wrong_or_doubled_token_is_refused(metadata: tuple[tuple
 
 
 async def test_a_door_without_a_token_refuses_every_call_and_names_the_setting() -> None:
-    gate = TokenGate(None, header="X-Worker-Token", setting="GLOBAL_WORKER_TOKEN")
-    async with a_node(secure=False, worker_gate=gate) as node:
+    async with a_node(secure=False, admission=Admission(SystemClock())) as node:
         end = await (await node.stream(None, (("x-worker-token", ""),))).end()
         assert end.code() is CODE.UNAUTHENTICATED
         assert "GLOBAL_WORKER_TOKEN" in str(end.details())
@@ -277,14 +276,14 @@ async def test_a_message_over_the_limit_ends_its_own_stream_only(node: Node, goo
 
 async def test_a_port_in_use_is_a_clear_error(node: Node) -> None:
     settings = WorkerDoorSettings(port=node.workers.port)
-    second = WorkerDoor(node.engine.workers, settings, None, TokenGate("x"), SystemClock())
+    second = WorkerDoor(node.engine.workers, settings, None, Admission(SystemClock()), SystemClock())
     with pytest.raises(ConfigError, match=r"worker door cannot listen on 127\.0\.0\.1:\d+: the port is in use"):
         await second.__aenter__()
 
 
 async def test_a_wider_address_without_tls_refuses_to_open(node: Node) -> None:
     settings = WorkerDoorSettings(host="0.0.0.0")
-    second = WorkerDoor(node.engine.workers, settings, None, TokenGate("x"), SystemClock())
+    second = WorkerDoor(node.engine.workers, settings, None, Admission(SystemClock()), SystemClock())
     with pytest.raises(ConfigError, match="in plaintext"):
         await second.__aenter__()
 

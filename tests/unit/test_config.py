@@ -335,6 +335,38 @@ def test_history_is_kept_for_as_long_as_its_jobs_at_least() -> None:
     assert set(reasons(Config(short | {"HISTORY_DATABASE_URI": "sqlite:///h.db"}))) == {"HISTORY_RETENTION"}
 
 
+def test_workers_show_certificates_where_there_is_tls_and_tokens_where_there_is_none(tmp_path: Path) -> None:
+    assert Config({}).worker_auth == "token"
+    assert Config(tls(tmp_path)).worker_auth == "mtls"
+    assert Config(tls(tmp_path) | {"WORKER_AUTH_MODE": "mixed"}).worker_auth == "mixed"
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"WORKER_AUTH_MODE": "mtls"}, "WORKER_AUTH_MODE"),
+        ({"WORKER_AUTH_MODE": "mixed"}, "WORKER_AUTH_MODE"),
+        ({"WORKER_AUTH_MODE": "none"}, "WORKER_AUTH_MODE"),
+        ({"TLS_CRL_PATH": "crl.pem"}, "TLS_CRL_PATH"),
+        ({"WORKER_AUTH_MODE": "token", "TLS_CRL_PATH": "crl.pem"}, "TLS_CRL_PATH"),
+    ],
+)
+def test_what_needs_certificates_needs_tls(settings: dict[str, str], wrong: str) -> None:
+    assert set(reasons(Config(settings))) == {wrong}
+
+
+def test_the_port_for_tokens_is_one_of_its_own_where_there_is_one(tmp_path: Path) -> None:
+    same = tls(tmp_path) | {"WORKER_TOKEN_PORT": "7700"}
+    Config(same).check()
+    assert set(reasons(Config(same | {"WORKER_AUTH_MODE": "mixed"}))) == {"WORKER_TOKEN_PORT"}
+
+
+def test_a_short_token_of_workers_is_refused_where_they_come_from_outside(tmp_path: Path) -> None:
+    outside = tls(tmp_path) | {"WORKER_AUTH_MODE": "token", "GRPC_HOST": "0.0.0.0"}
+    Config(outside | {"GLOBAL_WORKER_TOKEN": LONG_TOKEN}).check()
+    assert set(reasons(Config(outside | {"GLOBAL_WORKER_TOKEN": "short"}))) == {"GLOBAL_WORKER_TOKEN"}
+
+
 def test_what_is_shown_of_a_uri_has_no_password_in_it() -> None:
     config = Config({"STORAGE_URI": "redis://holon:s3cr3t@host:6379/0"})
     assert "s3cr3t" not in repr(config)

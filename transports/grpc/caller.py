@@ -1,19 +1,149 @@
-"""The gRPC doors: who calls, by the certificate that TLS accepted."""
+"""The worker door: who calls, found out before anything of a call is read, and kept with the call."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterable, Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, TypeAlias, cast
 
+import grpc
 import grpc.aio
 
-from holon.security.identity import Identity, identify
+from holon.errors import HolonError, InvalidArgument, ResourceExhausted
+from holon.security.admission import Admission, Caller
+from holon.telemetry.metrics import StreamMetrics
+from holon.wire.grpc_status import abort, told
+from transports.grpc.tokens import OPEN, Details, Handler, presented
+
+log = logging.getLogger(__name__)
+
+TOKEN_KEY = "x-worker-token"  # noqa: S105  a name, not a token
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_CALLER: ContextVar[Caller] = ContextVar("caller")
+NOBODY = Caller()
+# What anybody may call where callers show tokens: to ask for health, and for a token to show.
+_OPEN = (OPEN, "/holon.rxon.v1.TokenService/")
+_JWT = re.compile(r"ey[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+# How long a request may take to come in, and how many of nobody's may be on their way: each takes up to a message.
+_REQUEST_S = 10.0
+_MOST_OF_NOBODY = 32
 
 
-def identity_of(context: grpc.aio.ServicerContext[Any, Any], now_ms: int) -> Identity:
-    """Return who presented the certificate of this call's connection.
+def called_by(caller: Caller) -> None:
+    """The call that is being answered is this caller's."""
+    _CALLER.set(caller)
 
-    Raises:
-        Unauthenticated: none was presented, or it is not one to be accepted any more.
+
+def caller() -> Caller:
+    """Who makes the call that is being answered; nobody, where that was not asked."""
+    return _CALLER.get()
+
+
+class CallerCheck(grpc.aio.ServerInterceptor):
+    """Lets calls of known callers through, of every service and kind.
+
+    A caller is looked at at each call: TLS lets those go on whose certificate has ended, or was revoked, since they
+    connected.
+
+    Arguments:
+        certificates: whether callers show certificates, or else tokens.
+        metrics: where those who are refused are counted.
     """
-    presented = context.auth_context().get("x509_pem_cert", ())
-    return identify(next(iter(presented), b""), now_ms)
+
+    def __init__(self, admission: Admission, metrics: StreamMetrics, *, certificates: bool) -> None:
+        self._admission = admission
+        self._metrics = metrics
+        self._certificates = certificates
+        self._of_nobody = 0
+
+    async def intercept_service(
+        self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
+    ) -> Handler:
+        """Put a handler before the call's own, which it hands over to: only there the connection can be asked."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+
+        async def checked(requests: AsyncIterable[Any], context: Context) -> None:
+            try:
+                called_by(await self._caller(method, context))
+            except Exception as error:  # noqa: BLE001  the outermost frame of a call; it is logged
+                problem = told(error, method)
+                self._metrics.refused.add(problem.code)
+                await _abort(context, problem)
+            else:
+                request = requests if handler.request_streaming else await self._request(context)
+                await _answer(handler, request, context)
+
+        # Of whatever kind the call is: a handler of its own kind would be called with its first message read.
+        return grpc.stream_stream_rpc_method_handler(checked, handler.request_deserializer, handler.response_serializer)
+
+    async def _caller(self, method: str, context: Context) -> Caller:
+        metadata = context.invocation_metadata() or ()
+        if self._certificates:
+            shown = context.auth_context()
+            leaf, chain = (b"".join(shown.get(name, ())) for name in ("x509_pem_cert", "x509_pem_cert_chain"))
+            caller = self._admission.by_certificate(leaf, chain)
+            # The certificate says who it is; what is presented beside it must be bound to it.
+            bearer = presented((one for one in metadata if one[0] == "authorization"), TOKEN_KEY)
+            return caller if bearer is None else await self._admission.by_bearer(caller, bearer)
+        if method.startswith(_OPEN):
+            return NOBODY
+        token = presented(metadata, TOKEN_KEY)
+        if token is not None and _JWT.fullmatch(token):
+            return await self._admission.by_bearer(NOBODY, token)
+        return self._admission.by_token(token)
+
+    async def _request(self, context: Context) -> Any:
+        """The one message of a unary call, which may be long, or never come."""
+        nobody = caller() is NOBODY
+        if nobody and self._of_nobody >= _MOST_OF_NOBODY:
+            busy = ResourceExhausted("too many calls at once; try again", code="RATE_LIMITED", retry_after=1.0)
+            await _abort(context, busy)
+        self._of_nobody += nobody
+        request = grpc.aio.EOF
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                request = await context.read()
+        except (TimeoutError, grpc.aio.BaseError):
+            pass
+        finally:
+            self._of_nobody -= nobody
+        if request is grpc.aio.EOF:
+            await _abort(context, InvalidArgument("no request came with the call", code="MALFORMED_FRAME"))
+        return request
+
+
+async def _answer(handler: Any, request: Any, context: Context) -> None:
+    """Do what grpc does for a handler of this kind."""
+    kind = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
+    behaviour = cast("Callable[[Any, Context], Any]", getattr(handler, kind))
+    answers = behaviour(request, context)
+    if isinstance(answers, AsyncIterable):
+        async for answer in answers:
+            await context.write(answer)
+    elif handler.response_streaming:
+        await answers
+    else:
+        await _write(context, await answers)
+
+
+async def _write(context: Context, answer: Any) -> None:
+    try:
+        await context.write(answer)
+    except grpc.aio.BaseError:
+        log.debug("a caller went away before it was answered")
+
+
+async def _abort(context: Context, problem: HolonError) -> None:
+    try:
+        await abort(context, problem)
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError:
+        log.debug("a call was gone before it could be refused: %s", problem.message)

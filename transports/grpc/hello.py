@@ -10,9 +10,9 @@ from holon.domain.fleet import Catalog, Device, Machine, Skill
 from holon.engine.contracts import MAX_SCHEMA_BYTES
 from holon.engine.payloads import decode
 from holon.engine.workers import Joining
-from holon.errors import InvalidArgument, PermissionDenied, Violation
+from holon.errors import InvalidArgument, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.security.identity import Identity
+from holon.security.admission import Admission, Caller
 from holon.wire.values import is_id, json_of
 
 HELLO_INVALID = "HELLO_INVALID"
@@ -32,26 +32,21 @@ MAX_PROPERTIES_BYTES = 64 * 1024
 LEAST_MESSAGE_BYTES = 64 * 1024
 
 
-def worker_of(hello: worker_pb2.Hello, identity: Identity | None) -> str:
-    """The id of the worker: what its certificate proves, or what it claims where there are no certificates.
+def worker_of(hello: worker_pb2.Hello, caller: Caller, admission: Admission) -> str:
+    """The id of the worker: what it claims, if it has proven that; without a claim, what it has proven.
 
     Raises:
-        PermissionDenied: (WORKER_ID_MISMATCH) it claims another id than its certificate's.
-        InvalidArgument: (HELLO_INVALID) nothing proves an id and none, or an impossible one, is claimed.
+        PermissionDenied: (WORKER_ID_MISMATCH, REVOKED) it claims another's id, or one that is not let in.
+        InvalidArgument: (HELLO_INVALID) it claims an impossible id, or none where none alone is proven.
     """
     claimed = hello.worker_id
-    if identity is not None:
-        if claimed and claimed != identity.name:
-            raise PermissionDenied(
-                f"the certificate is {identity.name!r}'s, but Hello claims the id {claimed[:MAX_NAME]!r}; claim the "
-                "certificate's or none",
-                code="WORKER_ID_MISMATCH",
-            )
-        return identity.name
-    if not is_id(claimed):
-        reason = "must be 1 to 128 letters, digits, dots, underscores or dashes, the first a letter or digit"
-        raise hello_invalid(_invalid("worker_id", reason))
-    return claimed
+    try:
+        if claimed and caller.identity is None and not is_id(claimed):
+            reason = "must be 1 to 128 letters, digits, dots, underscores or dashes, the first a letter or digit"
+            raise _invalid("worker_id", reason)
+        return admission.worker_of(caller, claimed)
+    except InvalidArgument as error:
+        raise hello_invalid(error) from error
 
 
 def joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:

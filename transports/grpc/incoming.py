@@ -45,6 +45,7 @@ class Incoming:
         end: ends the stream, with an error, after what is queued (True) or at once.
         catalog_sequence: of the catalog in Hello.
         rates: lets messages pass as far as the worker's limit goes; None: all.
+        renew: takes a new access token, with the ordinal of its message; None where there are none.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Incoming:
         end: Callable[[HolonError, bool], None],
         catalog_sequence: int,
         rates: RateLimits | None,
+        renew: Callable[[int, str], None] | None = None,
     ) -> None:
         self.drained = False
         self._workers = workers
@@ -76,6 +78,9 @@ class Incoming:
             "task_updates": self._task_updates,
             "drain": self._drain,
         }
+        self._renew = renew
+        if renew is not None:
+            self._kinds["reauthenticate"] = self._reauthenticate
         self._updates: dict[str, Callable[[worker_pb2.TaskUpdate], None]] = {
             "accepted": self._accepted,
             "rejected": self._rejected,
@@ -147,6 +152,10 @@ class Incoming:
             held = [one.lease_id for one in leases]
         self._workers.heartbeat(self._member, granted, held)
         self._outgoing.beat(heartbeat.sequence, self._clock.now_ms())
+
+    def _reauthenticate(self, frame: worker_pb2.SessionRequest) -> None:
+        if self._renew is not None:
+            self._renew(self._frame, frame.reauthenticate.access_token)
 
     def _drain(self, _: worker_pb2.SessionRequest) -> None:
         self.drained = True

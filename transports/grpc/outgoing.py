@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 from holon.engine.results import Answer
@@ -124,6 +125,13 @@ class Outgoing:
     def beat(self, sequence: int, now_ms: int) -> None:
         """Answer a heartbeat."""
         self._control(Response(heartbeat_ack=worker_pb2.HeartbeatAck(sequence=sequence, node_time=timestamp(now_ms))))
+
+    def renewed(self, until_ms: float) -> None:
+        """A new access token was taken; the session now ends at this time, in epoch milliseconds."""
+        answer = worker_pb2.Reauthenticated()
+        if until_ms < math.inf:
+            answer.session_expires_at.CopyFrom(timestamp(int(until_ms)))
+        self._control(Response(reauthenticated=answer))
 
     def lost(self, leases: Sequence[types_pb2.LeaseRef]) -> None:
         """Tell the worker that it does not hold these."""

@@ -20,12 +20,12 @@ from holon.errors import (
     FailedPrecondition,
     HolonError,
     InvalidArgument,
+    PermissionDenied,
     ResourceExhausted,
-    Unauthenticated,
     Unavailable,
 )
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.security.identity import Identity
+from holon.security.admission import Admission, Caller
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import told
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
@@ -43,7 +43,7 @@ PROTOCOL_VERSION = "1.0"
 CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
 # How long what is queued may take to be sent, once the stream is to end.
 FAREWELL_S = 5.0
-EXPIRED = "CERTIFICATE_EXPIRED"
+_PAST_S = 0.001
 # A timer this late says that this process stood still, not that the worker did.
 _LATE_S = 1.0
 
@@ -63,9 +63,11 @@ class Session:
 
     Arguments:
         context: the call's.
-        identity: who presented the certificate; None where workers only claim their id.
+        caller: who opened the stream.
+        admission: who says whether it is still let in.
         metrics: where sessions and their messages are counted.
         rates: lets messages pass as far as the worker's limit goes; None: all.
+        renews: whether a new access token is taken while the stream is open.
     """
 
     def __init__(
@@ -74,17 +76,25 @@ class Session:
         workers: Workers,
         settings: WorkerDoorSettings,
         clock: Clock,
-        identity: Identity | None,
+        caller: Caller,
+        admission: Admission,
         metrics: StreamMetrics,
         rates: RateLimits | None,
+        *,
+        renews: bool = False,
     ) -> None:
         self._context = context
         self._workers = workers
         self._settings = settings
         self._clock = clock
-        self._identity = identity
+        self._caller = caller
+        self._admission = admission
         self._metrics = metrics
         self._rates = rates
+        self._renews = renews
+        self._renewal: tuple[int, str] | None = None
+        self._renew = asyncio.Event()
+        self._renewed = asyncio.Event()
         self.opened = False
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
@@ -100,6 +110,13 @@ class Session:
         if not self._ending.done():
             self._ending.set_result(Ending(error, last_words))
 
+    def look_again(self) -> None:
+        """Who is let in has changed: end the stream at once if its worker is not."""
+        try:
+            self._admission.check(self._caller, self._worker_id)
+        except HolonError as error:
+            self.end(error, False)
+
     async def serve(self) -> None:
         """Serve the stream to its end.
 
@@ -107,7 +124,7 @@ class Session:
             HolonError: the status with which the stream is to end; none, when the worker left as it should.
         """
         hello = await self._hello()
-        self._worker_id = worker_of(hello, self._identity)
+        self._worker_id = worker_of(hello, self._caller, self._admission)
         if self._workers.draining:
             raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)
         joining = joining_of(hello, self._worker_id)
@@ -125,6 +142,7 @@ class Session:
         self.opened = True
         self._metrics.opened.add()
         why, how = "LOST", "its connection was lost"
+        reason: HolonError | None = None
         try:
             outgoing.open(member, self._welcome(hello, member))
             reason = await self._run(hello, member, writer, outgoing)
@@ -133,6 +151,9 @@ class Session:
             log.info("worker %s: session %s has ended: %s", self._worker_id, session_id, how, extra=facts)
             self._metrics.ended.add(why)
             outgoing.leave()
+            if isinstance(reason, PermissionDenied):
+                # It does not come back: what it has goes to others now, and not when its leases end.
+                self._workers.expel(member)
             await self._workers.leave(member)
         if reason is not None:
             raise reason
@@ -160,7 +181,7 @@ class Session:
             session_id=member.session.session_id,
             node_id=settings.node_id,
             holon_id=settings.holon_id,
-            capabilities=CAPABILITIES,
+            capabilities=(*CAPABILITIES, types_pb2.CAPABILITY_REAUTHENTICATE) if self._renews else CAPABILITIES,
             heartbeat_interval=duration(round(settings.heartbeat * 1000)),
             silence_timeout=duration(round(settings.silence * 1000)),
             lease_duration=duration(round(settings.lease * 1000)),
@@ -171,8 +192,8 @@ class Session:
             catalog_needed=hello.WhichOneof("offered") == "catalog_hash",
             node_time=timestamp(self._clock.now_ms()),
         )
-        if self._identity is not None:
-            welcome.session_expires_at.CopyFrom(timestamp(self._identity.expires_at_ms))
+        if (until := self._admission.check(self._caller)) < math.inf:
+            welcome.session_expires_at.CopyFrom(timestamp(int(until)))
         return welcome
 
     # The stream --------------------------------------------------------------------------------------------------
@@ -182,21 +203,31 @@ class Session:
     ) -> HolonError | None:
         clerk = Clerk(self._workers, member, outgoing)
         incoming = Incoming(
-            self._workers, member, clerk, outgoing, self._clock, self.end, hello.catalog.sequence, self._rates
+            self._workers,
+            member,
+            clerk,
+            outgoing,
+            self._clock,
+            self.end,
+            hello.catalog.sequence,
+            self._rates,
+            self._take_renewal if self._renews else None,
         )
         reading = self._start(self._read(incoming), "reader")
         writing = self._start(writer.run(), "writer")
         working = self._start(clerk.run(), "clerk")
         watching = self._start(self._watch(member), "watch")
+        renewing = self._start(self._renew_each(outgoing), "renewal")
         try:
             ending = await self._ending
             reading.cancel()
             watching.cancel()
+            renewing.cancel()
             if ending.last_words:
                 await _last_words(clerk, working, writer, writing)
             return ending.error if ending.error is not None else _half_closed(incoming, outgoing, member)
         finally:
-            tasks = (reading, writing, working, watching)
+            tasks = (reading, writing, working, watching, renewing)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -224,8 +255,8 @@ class Session:
         """Send the worker to another stream when this one has become old.
 
         Raises:
-            HolonError: the worker has been silent, has not read, or has not moved for too long, or its certificate has
-                ended.
+            HolonError: the worker has been silent, has not read, or has not moved for too long, or is not let in
+                any more.
         """
         silence = self._settings.silence
         # Spread, for a fleet may have connected at once.
@@ -233,9 +264,7 @@ class Session:
         moving = False
         while True:
             began = self._loop.time()
-            left = self._time_left()
-            if left <= 0:
-                raise Unauthenticated("the certificate that opened this stream has expired; renew it", code=EXPIRED)
+            until = self._admission.check(self._caller, self._worker_id)
             silent_in = self._heard + silence - began
             if silent_in <= 0:
                 raise Unavailable(f"nothing was heard for {silence:g} s", code="SILENT", retry_after=1.0)
@@ -246,17 +275,41 @@ class Session:
                     raise Unavailable("this stream has become old; open another", code="STREAM_OLD", retry_after=1.0)
                 moving, old = True, began + self._settings.moving
                 self._workers.rotate(member, round(self._settings.moving * 1000))
-            wait = min(left, silent_in, old - began)
-            await asyncio.sleep(wait)
+            # Past the end and not short of it: what is asked a moment too early would be asked once more.
+            wait = min((until - self._clock.now_ms()) / 1000 + _PAST_S, silent_in, old - began)
+            try:
+                async with asyncio.timeout(wait):
+                    await self._renewed.wait()
+                self._renewed.clear()
+                continue
+            except TimeoutError:
+                pass
             if self._loop.time() - began - wait > _LATE_S:
                 forgiven = self._loop.time() - silence + _LATE_S
                 self._heard, self._writing = max(self._heard, forgiven), max(self._writing, forgiven)
 
-    def _time_left(self) -> float:
-        """Seconds until the certificate ends."""
-        if self._identity is None:
-            return math.inf
-        return (self._identity.expires_at_ms - self._clock.now_ms()) / 1000
+    def _take_renewal(self, frame: int, token: str) -> None:
+        """A newer token takes the place of one that was not looked at yet."""
+        self._renewal = (frame, token)
+        self._renew.set()
+
+    async def _renew_each(self, outgoing: Outgoing) -> None:
+        """Go on by each new access token that is good for this worker; by the old one, where it is not."""
+        while True:
+            await self._renew.wait()
+            self._renew.clear()
+            if self._renewal is None:
+                continue
+            (frame, token), self._renewal = self._renewal, None
+            try:
+                caller = await self._admission.by_bearer(self._caller, token)
+                until = self._admission.check(caller, self._worker_id)
+            except HolonError as error:
+                outgoing.refuse(frame, error)
+                continue
+            self._caller = caller
+            self._renewed.set()
+            outgoing.renewed(until)
 
     async def _read_frame(self) -> bytes | None:
         """The next message; None when the worker has closed its side, or is gone: here the two look the same."""

@@ -56,6 +56,8 @@ class WorkerDoorSettings(DoorSettings):
     """What workers are told when they connect. Times are seconds.
 
     Attributes:
+        certificates: whether workers show certificates at `port`, or else tokens.
+        token_port: where workers with tokens come as well; 0 takes any free port, None: nowhere else.
         hello: how long a new stream may wait with its first message.
         heartbeat: how often workers send a heartbeat.
         silence: how long a stream may bring nothing before it ends.
@@ -67,6 +69,8 @@ class WorkerDoorSettings(DoorSettings):
         max_payload_bytes: the largest result.
     """
 
+    certificates: bool = False
+    token_port: int | None = None
     node_id: str = "node"
     holon_id: str = ""
     hello: float = 10.0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
 
 from holon.errors import HolonError, Unauthenticated
-from holon.security.access import TokenGate
 from holon.wire.grpc_status import abort
 
 # Whoever looks after the process asks for its health, and has no token.
@@ -18,30 +17,6 @@ _BEARER = "bearer "
 
 Details = grpc.HandlerCallDetails
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
-
-
-class TokenCheck(grpc.aio.ServerInterceptor):
-    """Lets calls through that carry the door's token.
-
-    Arguments:
-        gate: who knows the token.
-        key: the metadata key of the token, beside `authorization: Bearer`.
-    """
-
-    def __init__(self, gate: TokenGate, key: str) -> None:
-        self._gate = gate
-        self._key = key
-
-    async def intercept_service(
-        self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
-    ) -> Handler:
-        """Go on with the call, or put a handler in its place that refuses it without reading a byte of it."""
-        if not handler_call_details.method.startswith(OPEN):
-            try:
-                self._gate.check(presented(handler_call_details.invocation_metadata or (), self._key))
-            except HolonError as error:
-                return refusing(error)
-        return await continuation(handler_call_details)
 
 
 def presented(metadata: Iterable[tuple[str, str | bytes]], key: str) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,31 +16,35 @@ from holon.clock import Clock
 from holon.engine.rates import RateLimits
 from holon.engine.workers import Workers
 from holon.errors import HolonError, Unavailable
-from holon.security.access import TokenGate
+from holon.security.admission import Admission
+from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import abort, told
-from transports.grpc.caller import identity_of
+from transports.grpc.caller import CallerCheck, caller
 from transports.grpc.server import FAREWELL_S, Server
 from transports.grpc.session import Context, Session
 from transports.grpc.settings import WorkerDoorSettings
-from transports.grpc.tokens import TokenCheck
+from transports.grpc.token_service import TokenService
 
 log = logging.getLogger(__name__)
 
 SERVICE = "holon.rxon.v1.WorkerService"
-TOKEN_KEY = "x-worker-token"  # noqa: S105  a name, not a token
 # A session, the one that replaces it, and a health check or two.
 MAX_STREAMS = 8
 
 
 class WorkerDoor:
-    """Serves workers while it is entered; `port` is where it then listens.
+    """Serves workers while it is entered; `port`, and `token_port` if there is one, is where it then listens.
+
+    gRPC cannot leave it to callers whether they show a certificate: where some do and others have tokens, the door has
+    two ports.
 
     Arguments:
-    tls: with it every worker must present a certificate, which says who it is.
-    gate: without it every worker must present this gate's token, and says itself who it is.
-    rates: counts the messages of each worker; None takes any number.
+        tls: what it shows; None: both it and its callers speak plaintext, on loopback.
+        admission: who says who is let in.
+        rates: counts the messages of each worker; None takes any number.
+        exchange: who gives tokens; None: nobody does.
     """
 
     def __init__(
@@ -46,13 +52,14 @@ class WorkerDoor:
         workers: Workers,
         settings: WorkerDoorSettings,
         tls: TlsFiles | None,
-        gate: TokenGate,
+        admission: Admission,
         clock: Clock,
         rates: RateLimits | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         self._workers = workers
         self._settings = settings
-        self._secure = tls is not None
+        self._admission = admission
         self._clock = clock
         self._rates = rates
         self.metrics = StreamMetrics()
@@ -60,15 +67,27 @@ class WorkerDoor:
         self._none = asyncio.Event()
         self._none.set()
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._serve)
-        self._server = Server(
-            "worker door",
-            settings,
-            [grpc.method_handlers_generic_handler(SERVICE, {"Session": handler})],
-            [] if self._secure else [TokenCheck(gate, TOKEN_KEY)],
-            tls,
-            client_certificates=True,
-            max_streams=MAX_STREAMS,
-        )
+        services = [grpc.method_handlers_generic_handler(SERVICE, {"Session": handler})]
+        self._renews = exchange is not None
+        if exchange is not None:
+            services.append(TokenService(exchange).handler())
+
+        def server(name: str, port: int, *, certificates: bool) -> Server:
+            return Server(
+                name,
+                replace(settings, port=port),
+                services,
+                [CallerCheck(admission, self.metrics, certificates=certificates)],
+                tls,
+                client_certificates=certificates,
+                max_streams=MAX_STREAMS,
+            )
+
+        self._server = server("worker door", settings.port, certificates=settings.certificates)
+        self._servers = [self._server]
+        if settings.token_port is not None:
+            self._servers.append(server("worker door for tokens", settings.token_port, certificates=False))
+        admission.on_change(self._look_again)
 
     def __repr__(self) -> str:
         return f"WorkerDoor({self._server!r}, sessions={len(self._sessions)})"
@@ -78,13 +97,21 @@ class WorkerDoor:
         """Where it listens."""
         return self._server.port
 
+    @property
+    def token_port(self) -> int | None:
+        """Where it listens for workers with tokens, if that is another port."""
+        return self._servers[1].port if len(self._servers) > 1 else None
+
     async def __aenter__(self) -> Self:
         """Listen.
 
         Raises:
-            ConfigError: the address cannot be used, or is not loopback and there is no certificate.
+            ConfigError: an address cannot be used, or is not loopback and there is no certificate.
         """
-        await self._server.__aenter__()
+        async with AsyncExitStack() as opened:
+            for server in self._servers:
+                await opened.enter_async_context(server)
+            self._opened = opened.pop_all()
         return self
 
     async def __aexit__(
@@ -93,7 +120,7 @@ class WorkerDoor:
         """End every session, after its last words, and close. What workers still hold, they resume elsewhere."""
         for session in list(self._sessions):
             session.end(Unavailable("this node has shut down", code="DRAINING", retry_after=1.0))
-        await self._server.__aexit__(kind, error, trace)
+        await self._opened.aclose()
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await self._none.wait()
@@ -102,24 +129,36 @@ class WorkerDoor:
 
     def drain(self) -> None:
         """Say in the health service that this door takes nothing new; `Workers.drain_all` moves the sessions."""
-        self._server.drain()
+        for server in self._servers:
+            server.drain()
+
+    def _look_again(self) -> None:
+        for session in list(self._sessions):
+            session.look_again()
 
     async def _serve(self, _: Any, context: Context) -> None:
-        session: Session | None = None
+        session = Session(
+            context,
+            self._workers,
+            self._settings,
+            self._clock,
+            caller(),
+            self._admission,
+            self.metrics,
+            self._rates,
+            renews=self._renews,
+        )
         try:
-            identity = identity_of(context, self._clock.now_ms()) if self._secure else None
-            session = Session(context, self._workers, self._settings, self._clock, identity, self.metrics, self._rates)
             self._sessions.add(session)
             self._none.clear()
             await session.serve()
             return
         except Exception as error:  # noqa: BLE001  the outermost frame of a stream; it is logged
             problem = told(error, "a worker's session")
-            if session is None or not session.opened:
+            if not session.opened:
                 self.metrics.refused.add(problem.code)
         finally:
-            if session is not None:
-                self._sessions.discard(session)
+            self._sessions.discard(session)
             if not self._sessions:
                 self._none.set()
         await _end(context, problem)

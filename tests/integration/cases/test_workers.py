@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.client import Client
+from holon.errors import ConfigError
+from holon.rxon.v1 import token_pb2, types_pb2, worker_pb2
+from holon.testing import RunningNode
 from tests.integration.cases.site import Start, a_wire, create, ended, history, one_task, wired
 from tests.integration.grpc_node import (
     SESSION,
@@ -175,3 +181,89 @@ async def test_a_worker_never_holds_more_than_it_granted(start: Start) -> None:
             for job_id in jobs:
                 assert (await ended(node, job_id)).status == "finished"
         assert peak == 3
+
+
+# What proves a worker, and for how long --------------------------------------------------------------------------
+
+OWN = "the-own-token-of-one-worker-of-this-node"
+
+
+async def comes_in(node: RunningNode, worker_id: str, token: str) -> tuple[grpc.StatusCode, str] | None:
+    """How the door for tokens refuses a worker; None when it does not."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{node.ports.worker}") as channel:
+        opened: Any = channel.stream_stream(SESSION)(metadata=(("authorization", f"Bearer {token}"),))
+        wire = Wire(opened)
+        await wire.send(hello(worker_id=worker_id))
+        try:
+            await wire.expect("welcome")
+        except grpc.aio.AioRpcError as error:
+            return error.code(), reason_of(error)
+        return None
+
+
+def workers_file(folder: Path, text: str) -> str:
+    path = folder / "workers.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return str(path)
+
+
+async def test_f04_without_a_token_or_with_a_wrong_one_nobody_comes_in(start: Start) -> None:
+    async with start(one_task(), **OPEN) as node:
+        for token in ("", "wrong"):
+            assert await comes_in(node, "w1", token) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+
+
+async def test_f05_f06_f12_a_workers_own_token_shuts_out_the_global_one_and_a_changed_one_the_old(
+    start: Start, tmp_path: Path
+) -> None:
+    file = workers_file(tmp_path, f'[w1]\ntoken = "{OWN}"\n[w2]\ntoken = "{OWN}-2"')
+    async with start(one_task(), **OPEN, WORKERS_CONFIG_PATH=file) as node, reloading(node) as operator:
+        assert await comes_in(node, "w1", TOKEN) == (CODE.PERMISSION_DENIED, "WORKER_ID_MISMATCH")
+        assert await comes_in(node, "w1", OWN) is None
+        assert await comes_in(node, "w2", f"{OWN}-2") is None
+        assert await comes_in(node, "another", TOKEN) is None
+        workers_file(tmp_path, f'[w1]\ntoken = "{OWN}-new"')
+        assert await operator.node.reload(["workers"]) == ("workers",)
+        assert await comes_in(node, "w1", f"{OWN}-new") is None
+        for worker_id, old in (("w1", OWN), ("w2", f"{OWN}-2")):
+            assert await comes_in(node, worker_id, old) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+
+
+@asynccontextmanager
+async def reloading(node: RunningNode) -> AsyncIterator[Client]:
+    """The operator's client of a node without TLS."""
+    async with Client(f"grpc://127.0.0.1:{node.ports.client}", node.token) as client:
+        yield client
+
+
+async def test_f09_a_certificate_buys_a_token_of_15_minutes_for_its_worker_alone(start: Start) -> None:
+    async with start(one_task()) as node:
+        pair = node.certificate("w1")
+        trusted, key, chain = (path.read_bytes() for path in (node.folder / "ca.pem", pair.key, pair.certificate))
+        target = node.worker_url.removeprefix("grpcs://")
+        async with grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(trusted, key, chain)) as channel:
+            certificate = token_pb2.CertificateCredential()
+            request = token_pb2.ExchangeTokenRequest(request_id="r1", certificate=certificate)
+            exchange: Any = channel.unary_unary("/holon.rxon.v1.TokenService/ExchangeToken")
+            given = token_pb2.ExchangeTokenResponse.FromString(await exchange(request.SerializeToString()))
+            assert (given.worker_id, given.expires_in.seconds) == ("w1", 900)
+            for claimed, refused in (("", None), ("w2", (CODE.PERMISSION_DENIED, "WORKER_ID_MISMATCH"))):
+                opened: Any = channel.stream_stream(SESSION)(
+                    metadata=(("authorization", f"Bearer {given.access_token}"),)
+                )
+                wire = Wire(opened)
+                await wire.send(hello(worker_id=claimed))
+                if refused is None:
+                    await wire.expect("welcome")
+                else:
+                    end = await wire.end()
+                    assert (end.code(), reason_of(end)) == refused
+
+
+async def test_g17_a_bad_workers_file_keeps_the_node_from_starting_and_says_why(start: Start, tmp_path: Path) -> None:
+    file = workers_file(tmp_path, '[w1]\ntoken = "short"\n[w2]\ncertificate = "x"')
+    with pytest.raises(ConfigError) as caught:
+        async with start(one_task(), WORKERS_CONFIG_PATH=file):
+            pass
+    assert [one.field for one in caught.value.details] == [f"{file} [w1] token", f"{file} [w2] certificate"]

@@ -1,0 +1,53 @@
+"""Who is let in at the worker door, read from the files that the settings name, and read again when these change."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from holon.clock import Clock
+from holon.config import Config
+from holon.engine.reloading import Apply
+from holon.security.admission import Admission
+from holon.security.tls_files import TlsFiles
+from holon.security.trust import Trust
+from holon.security.worker_rules import WorkerRules
+from holon.security.workers_file import load_workers
+
+
+def open_admission(config: Config, tls: TlsFiles | None, clock: Clock) -> Admission:
+    """Read the files; from then on it goes by the newest of `tls`. Blocks for reads.
+
+    Raises:
+        ConfigError: one cannot be used; the details name each place.
+    """
+    admission = Admission(clock, read_rules(config), _trust(config, tls) if tls else None, config.GLOBAL_WORKER_TOKEN)
+    if tls is not None:
+        tls.on_change(lambda: admission.use(trust=_trust(config, tls)))
+    return admission
+
+
+def read_rules(config: Config) -> WorkerRules:
+    """Who may be which worker, by WORKERS_CONFIG_PATH; blocks, and raises as `load_workers`."""
+    path = config.WORKERS_CONFIG_PATH
+    return load_workers(path, config.GLOBAL_WORKER_TOKEN, mounted=config.SECRETS_MOUNTED) if path else WorkerRules()
+
+
+def _trust(config: Config, tls: TlsFiles) -> Trust:
+    return Trust(tls.current.authorities, tls.current.lists, strict=config.TLS_CRL_EXPIRED == "refuse")
+
+
+class WorkersFile:
+    """The workers' file, as a part that can be read again."""
+
+    name = "workers"
+
+    def __init__(self, config: Config, admission: Admission) -> None:
+        self._config = config
+        self._admission = admission
+
+    def __repr__(self) -> str:
+        return f"WorkersFile({self._config.WORKERS_CONFIG_PATH})"
+
+    def read(self) -> Apply:
+        """Read the file again; see `Part`."""
+        return partial(self._admission.use, rules=read_rules(self._config))

@@ -1,0 +1,279 @@
+"""Who is let in at the worker door, as whom, and until when: asked at every call, and again while a session lives."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography import x509
+
+from holon.clock import Clock
+from holon.errors import InvalidArgument, PermissionDenied, Unauthenticated, Violation
+from holon.security.identity import UNREADABLE, Identity, identify
+from holon.security.sts.access_tokens import AccessToken
+from holon.security.tokens import digest_of
+from holon.security.trust import Path, Trust
+from holon.security.worker_rules import Standing, WorkerRules
+
+log = logging.getLogger(__name__)
+
+MISMATCH = "WORKER_ID_MISMATCH"
+# Past so many certificates what was worked out of them is worked out again.
+_REMEMBERED = 4096
+_SHOWN = 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """Who calls, by what was presented with the call; without a certificate, by a token.
+
+    Attributes:
+        identity: what the certificate says.
+        presented: what came with it towards an authority.
+        token: the digest of the token.
+        access: what the access token says; beside a certificate, it is bound to that.
+    """
+
+    identity: Identity | None = None
+    presented: tuple[x509.Certificate, ...] = field(default=(), repr=False)
+    token: bytes | None = field(default=None, repr=False)
+    access: AccessToken | None = field(default=None, repr=False)
+
+
+class Reader(Protocol):
+    """Who reads access tokens."""
+
+    async def read(self, text: str) -> AccessToken:
+        """What a token says, if it is good; raises Unauthenticated."""
+        ...
+
+    def check(self, token: AccessToken) -> None:
+        """Return while a token that was read is still good; raises Unauthenticated or PermissionDenied."""
+        ...
+
+    def credential_of(self, digest: bytes) -> str:
+        """What a static token, of this digest, is known by in access tokens."""
+        ...
+
+
+class Admission:
+    """Says who a caller is and which worker it may be, by the rules and authorities of now.
+
+    Arguments:
+        clock: by which certificates end.
+        rules: who may be which worker.
+        trust: the authorities of certificates; None where there are none.
+        shared: the token of all workers that have none of their own; empty: there is none.
+    """
+
+    def __init__(
+        self, clock: Clock, rules: WorkerRules | None = None, trust: Trust | None = None, shared: str = ""
+    ) -> None:
+        self._clock = clock
+        self._rules = rules or WorkerRules()
+        self._trust = trust
+        self._shared = digest_of(shared) if shared else None
+        self._callers: dict[tuple[bytes, bytes], Caller] = {}
+        self._paths: dict[Caller, Path] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._reader: Reader | None = None
+
+    def __repr__(self) -> str:
+        return f"Admission({self._rules!r}, {self._trust!r}, shared token={self._shared is not None})"
+
+    def use(self, *, rules: WorkerRules | None = None, trust: Trust | None = None) -> None:
+        """Go by other rules or authorities from now on; who listens looks at what it has let in."""
+        self._rules = rules or self._rules
+        if trust is not None:
+            self._trust = trust
+            self._paths.clear()
+        self.changed()
+
+    def take(self, reader: Reader) -> None:
+        """Let access tokens in as well, which this one reads."""
+        self._reader = reader
+
+    def changed(self) -> None:
+        """Who is let in may be others than before: have those who listen look."""
+        for listener in self._listeners:
+            listener()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have this called after each change: whoever is in may be no longer welcome."""
+        self._listeners.append(listener)
+
+    def by_certificate(self, leaf: bytes, chain: bytes) -> Caller:
+        """Who presented a certificate.
+
+        Arguments:
+            leaf: PEM; empty when there was none.
+            chain: the rest of what was presented, PEM; empty when there is none.
+        Raises:
+            Unauthenticated, PermissionDenied: it is not, or no longer, one to be let in.
+        """
+        caller = self._callers.get((leaf, chain))
+        if caller is None:
+            caller = Caller(identify(leaf), _certificates(chain))
+            if len(self._callers) >= _REMEMBERED:
+                self._callers.clear()
+                self._paths.clear()
+            self._callers[leaf, chain] = caller
+        self.check(caller)
+        return caller
+
+    async def by_bearer(self, caller: Caller, token: str) -> Caller:
+        """Who presented an access token, beside what is known of the caller.
+
+        Raises:
+            Unauthenticated, PermissionDenied: it is not, or no longer, taken.
+            StoreUnavailable: this node cannot tell yet.
+        """
+        if self._reader is None:
+            raise _invalid("this node takes no access tokens")
+        bearer = Caller(caller.identity, caller.presented, access=await self._reader.read(token))
+        self.check(bearer, bearer.access.worker_id if bearer.access else "")
+        return bearer
+
+    def by_token(self, token: str | None) -> Caller:
+        """Who presented a token; None when there was none.
+
+        Raises:
+            Unauthenticated: TOKEN_INVALID; it is nobody's.
+        """
+        if self._shared is None and not self._rules.has_tokens:
+            raise _invalid("this door is closed: the node has no GLOBAL_WORKER_TOKEN; its operator must set one")
+        if not token:
+            raise _invalid("Missing X-Worker-Token header")
+        caller = Caller(token=digest_of(token))
+        self.check(caller)
+        return caller
+
+    def worker_of(self, caller: Caller, claimed: str) -> str:
+        """The id of the worker that a caller is.
+
+        Arguments:
+            claimed: what it says; empty takes what it proved.
+        Raises:
+            PermissionDenied: WORKER_ID_MISMATCH, or REVOKED; it is another's id.
+            InvalidArgument: nothing is claimed, and nothing or several ids are proven.
+        """
+        worker_id = claimed or self._proven(caller)
+        self._check_worker(caller, worker_id)
+        return worker_id
+
+    def check(self, caller: Caller, worker_id: str = "") -> float:
+        """Look again at a caller that was let in, perhaps as a worker.
+
+        Returns:
+            until when it counts if nothing changes, in epoch milliseconds.
+        Raises:
+            Unauthenticated, PermissionDenied: it would not be let in any more.
+        """
+        until = math.inf
+        if caller.identity is not None:
+            until = self._check_certificate(caller, caller.identity)
+        if caller.token is not None:
+            self._check_token(caller.token)
+        if caller.access is not None:
+            until = min(until, self._check_access(caller.access, caller.identity))
+        if worker_id:
+            self._check_worker(caller, worker_id)
+        return until
+
+    # What is looked at ------------------------------------------------------------------------------------------------
+
+    def _check_certificate(self, caller: Caller, identity: Identity) -> float:
+        now = self._clock.now_ms()
+        identity.check(now)
+        if self._rules.revoked.names(identity.certificate, identity.thumbprint):
+            raise PermissionDenied("this certificate was revoked by the node's operator", code="REVOKED")
+        if self._trust is None:
+            return identity.expires_at_ms
+        path = self._paths.get(caller)
+        if path is None or now >= path.expires_at_ms:
+            path = self._paths[caller] = self._trust.path(identity, caller.presented, now)
+        return min(path.expires_at_ms, self._trust.check(path, now))
+
+    def _check_token(self, digest: bytes) -> None:
+        shared = self._shared is not None and hmac.compare_digest(self._shared, digest)
+        if not shared and self._rules.of_token(digest) is None:
+            raise _invalid("Unauthorized: Invalid token")
+
+    def _check_access(self, access: AccessToken, identity: Identity | None) -> float:
+        if self._reader is None:
+            raise _invalid("this node takes no access tokens")
+        self._reader.check(access)
+        bound = access.thumbprint
+        if identity is None and bound is not None:
+            raise _invalid("the access token is bound to a certificate, and there is none on this connection")
+        if identity is not None and (bound is None or not hmac.compare_digest(bound, identity.thumbprint)):
+            raise _invalid("the access token is not bound to the certificate of this connection")
+        return access.expires_at * 1000
+
+    def _check_worker(self, caller: Caller, worker_id: str) -> None:
+        standing = self._rules.standing(worker_id)
+        if self._rules.revoked.names_worker((worker_id, *standing.ids)):
+            raise PermissionDenied(f"worker {worker_id[:_SHOWN]!r} was revoked by the node's operator", code="REVOKED")
+        if caller.identity is not None and not standing.allows_certificate(caller.identity):
+            raise PermissionDenied(
+                f"the certificate is {caller.identity.name!r}'s, which is not the worker {worker_id[:_SHOWN]!r}; "
+                "claim what it stands for, or nothing",
+                code=MISMATCH,
+            )
+        if caller.access is not None:
+            self._check_bearer(caller, caller.access, standing, worker_id)
+        elif caller.identity is None and not (caller.token and standing.allows_token(caller.token, self._shared)):
+            raise PermissionDenied(
+                f"this token is not that of the worker {worker_id[:_SHOWN]!r}; what proves it is in the node's "
+                "workers.toml",
+                code=MISMATCH,
+            )
+
+    def _check_bearer(self, caller: Caller, access: AccessToken, standing: Standing, worker_id: str) -> None:
+        if access.worker_id != worker_id:
+            raise PermissionDenied(
+                f"the access token is {access.worker_id!r}'s, not that of the worker {worker_id[:_SHOWN]!r}",
+                code=MISMATCH,
+            )
+        if not access.credential and caller.identity is None:
+            raise _invalid("the tokens were exchanged for a certificate, and there is none on this connection")
+        if access.credential:
+            digest = standing.token(self._shared)
+            if self._reader is None or digest is None or self._reader.credential_of(digest) != access.credential:
+                raise _invalid("the token that this access token was exchanged for is no longer the worker's")
+
+    def _proven(self, caller: Caller) -> str:
+        if caller.access is not None:
+            return caller.access.worker_id
+        if caller.identity is not None:
+            ids = self._rules.of_certificate(caller.identity)
+            if not ids:
+                raise PermissionDenied(
+                    f"the certificate is {caller.identity.name!r}'s, which is no worker of this node", code=MISMATCH
+                )
+            if len(ids) == 1:
+                return ids[0]
+            raise _unclaimed(f"is needed: the certificate stands for {len(ids)} workers")
+        rule = self._rules.of_token(caller.token) if caller.token is not None else None
+        if rule is not None and not rule.is_pattern:
+            return rule.name
+        raise _unclaimed("is needed: the token says of nobody alone who it is")
+
+
+def _certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
+    try:
+        return tuple(x509.load_pem_x509_certificates(pem)) if pem else ()
+    except (ValueError, *UNREADABLE):
+        return ()
+
+
+def _invalid(message: str) -> Unauthenticated:
+    return Unauthenticated(message, code="TOKEN_INVALID")
+
+
+def _unclaimed(reason: str) -> InvalidArgument:
+    return InvalidArgument(f"worker_id {reason}", details=[Violation("worker_id", reason)])

@@ -1,0 +1,243 @@
+"""The application service of tokens: a certificate, a static token or a refresh token buys an access token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from holon.errors import InvalidArgument, PermissionDenied, Unauthenticated, Violation
+from holon.ports import Shared
+from holon.security.admission import Admission, Caller
+from holon.security.sts.access_tokens import AccessToken, AccessTokens, UnknownKey, invalid
+from holon.security.sts.families import Families, Granted
+from holon.security.sts.ring import Schedule
+from holon.security.sts.sealing import Sealer
+from holon.security.sts.state import LOOK_EVERY_S, TokenState
+
+# To open sessions; there is nothing else that a worker does here.
+SESSION = "session"
+SCOPES = (SESSION,)
+MAX_REQUEST_ID = 128
+# How much longer than its last token a key is believed.
+_SLACK_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """How long what lasts, in milliseconds.
+
+    Attributes:
+        issuer: what tokens name as their issuer.
+        access: an access token.
+        refresh: a refresh token.
+        rotation: a signing key, until the next one signs.
+    """
+
+    issuer: str = "holon"
+    access: int = 900_000
+    refresh: int = 86_400_000
+    rotation: int = 30 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What an exchange gives. Times are epoch milliseconds of the store."""
+
+    access_token: str
+    expires_at: int
+    refresh_token: str
+    refresh_expires_at: int
+    worker_id: str
+    scopes: tuple[str, ...]
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A key that checks signatures.
+
+    Attributes:
+        kid: what tokens name it by.
+        der: DER, SubjectPublicKeyInfo.
+        raw: its 32 bytes alone.
+        active_at: from when tokens are signed with it, in epoch milliseconds; None: they already are.
+        ends_at: until when tokens signed with it are taken; None while it is in use.
+    """
+
+    kid: str
+    der: bytes
+    raw: bytes
+    active_at: int | None
+    ends_at: int | None
+
+
+class Exchange:
+    """Gives, reads and ends tokens.
+
+    Arguments:
+        store: where keys and families are.
+        now: the store's clock, in epoch milliseconds.
+        admission: who says which worker a credential stands for.
+        sealer: through which keys go into the store.
+    """
+
+    def __init__(
+        self, store: Shared, now: Callable[[], int], admission: Admission, settings: TokenSettings, sealer: Sealer
+    ) -> None:
+        notice = round(2 * LOOK_EVERY_S * 1000)
+        self._schedule = Schedule(settings.rotation, notice, settings.access + _SLACK_MS)
+        self.state = TokenState(store, now, self._schedule, sealer)
+        self.issuer = settings.issuer
+        self._access = AccessTokens(settings.issuer, lambda: self.state.ring, self._schedule, now)
+        self._families = Families(store, self.state, now, settings.refresh)
+        self._admission = admission
+        self._lifetime = settings.access
+        self._now = now
+        admission.take(self)
+        self.state.on_ended(admission.changed)
+
+    def __repr__(self) -> str:
+        return f"Exchange({self.issuer}, {self.state!r})"
+
+    # What is given ----------------------------------------------------------------------------------------------------
+
+    async def by_certificate(self, caller: Caller, worker_id: str, request_id: str, scopes: Sequence[str]) -> Tokens:
+        """Tokens for the certificate of the caller's own connection.
+
+        Arguments:
+            worker_id: whom they are for; empty takes the one that the credential proves.
+            request_id: new for each exchange.
+            scopes: what they are for; empty takes all.
+        Raises:
+            Unauthenticated, PermissionDenied: the credential does not stand for this worker.
+            InvalidArgument: no request id, or no worker where none alone is proven.
+            AlreadyExists: (REQUEST_ID_REUSED).
+        """
+        if caller.identity is None:
+            raise Unauthenticated("there is no certificate on this connection", code="NO_CERTIFICATE")
+        worker_id = self._admission.worker_of(caller, worker_id)
+        _check_request(request_id)
+        granted = await self._families.begin(worker_id, caller.identity.thumbprint, request_id, _scopes(scopes), "")
+        return self._tokens(caller, granted)
+
+    async def by_worker_token(
+        self, caller: Caller, token: str, worker_id: str, request_id: str, scopes: Sequence[str]
+    ) -> Tokens:
+        """Tokens for a worker's static token; as `by_certificate`."""
+        proven = self._admission.by_token(token)
+        worker_id = self._admission.worker_of(proven, worker_id)
+        _check_request(request_id)
+        digest = proven.token or b""
+        granted = await self._families.begin(worker_id, digest, request_id, _scopes(scopes), self.credential_of(digest))
+        return self._tokens(caller, granted)
+
+    async def by_refresh_token(self, caller: Caller, token: str, worker_id: str, request_id: str) -> Tokens:
+        """Tokens for a refresh token, which is used up by it; as `by_certificate`.
+
+        Raises:
+            Unauthenticated: TOKEN_INVALID; TOKEN_REUSED: it was used before, which has ended its family.
+        """
+        _check_request(request_id)
+        # A token that is not the caller's is not used up by it.
+        proven = self._families.worker_of(token)
+        if worker_id not in ("", proven):
+            raise PermissionDenied("the refresh token is another worker's", code="WORKER_ID_MISMATCH")
+        if caller.identity is not None:
+            self._admission.worker_of(caller, proven)
+        return self._tokens(caller, await self._families.go_on(token, request_id))
+
+    def _tokens(self, caller: Caller, granted: Granted) -> Tokens:
+        family = granted.family
+        access = AccessToken(
+            granted.worker_id,
+            family.scopes,
+            family.family_id,
+            self.state.ring.keyed("token", family.family_id, str(family.generation))[:22],
+            # Rounded apart: nobody finds it too new, and it lasts what it is said to.
+            family.at // 1000,
+            -(-(family.at + self._lifetime) // 1000),
+            caller.identity.thumbprint if caller.identity is not None else None,
+            family.credential,
+        )
+        # Whoever would be refused with it is not given it.
+        self._admission.check(Caller(caller.identity, caller.presented, access=access), granted.worker_id)
+        return Tokens(
+            self._access.sign(access),
+            access.expires_at * 1000,
+            granted.refresh_token,
+            family.expires_at,
+            granted.worker_id,
+            family.scopes,
+            self._now(),
+        )
+
+    async def revoke(self, refresh_token: str) -> None:
+        """End the family of a refresh token, used or not, and all of its access tokens; unknown ones are no matter."""
+        await self._families.revoke(refresh_token)
+
+    def key_set(self) -> list[PublicKey]:
+        """The keys that are, or soon will be, in use.
+
+        Raises:
+            StoreUnavailable: they could not be read yet.
+        """
+        ring = self.state.ring
+        return [
+            PublicKey(
+                key.kid,
+                key.public_der,
+                key.public.public_bytes_raw(),
+                key.active_at if key.active_at > self._now() else None,
+                ring.ends_at(key, self._schedule),
+            )
+            for key in ring.keys
+        ]
+
+    # What is taken ----------------------------------------------------------------------------------------------------
+
+    async def read(self, text: str) -> AccessToken:
+        """What an access token says. A key unknown here may be new: the store is asked, once a second at most.
+
+        Raises:
+            Unauthenticated: TOKEN_INVALID, TOKEN_EXPIRED.
+            StoreUnavailable: there are no keys yet.
+        """
+        try:
+            return self._access.verify(text)
+        except UnknownKey:
+            pass
+        try:
+            await self.state.look()
+            return self._access.verify(text)
+        except (UnknownKey, TimeoutError) as error:
+            raise invalid("the access token is none of this node's") from error
+
+    def check(self, token: AccessToken) -> None:
+        """Return while an access token that was read is still taken.
+
+        Raises:
+            Unauthenticated: TOKEN_EXPIRED.
+            PermissionDenied: REVOKED.
+        """
+        self._access.check(token)
+        if self.state.ended(token.family):
+            raise PermissionDenied("the access token was revoked", code="REVOKED")
+
+    def credential_of(self, digest: bytes) -> str:
+        """What a static token is known by in access tokens: nobody can find it out from there."""
+        return self.state.ring.keyed("credential", digest)[:22]
+
+
+def _check_request(request_id: str) -> None:
+    if not 1 <= len(request_id) <= MAX_REQUEST_ID:
+        raise _wrong("request_id", f"must be 1 to {MAX_REQUEST_ID} characters, new for each exchange")
+
+
+def _scopes(asked: Sequence[str]) -> tuple[str, ...]:
+    if unknown := sorted(set(asked) - set(SCOPES)):
+        raise _wrong("scopes", f"has {unknown[0][:64]!r}; there are {', '.join(SCOPES)}")
+    return tuple(sorted(set(asked))) or SCOPES
+
+
+def _wrong(field: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

@@ -1,0 +1,235 @@
+"""Families of refresh tokens: each buys its successor once; whoever brings one that was used ends the family.
+
+A reply can be lost, and then an honest worker brings a used token: the same request, soon and before the successor was
+used, is answered as it was. Tokens are worked out of the holon's secret, so that they can be, and only their digests
+are stored.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+import msgpack
+
+from holon.errors import AlreadyExists, HolonError, Unauthenticated, Unavailable
+from holon.ports import Shared
+from holon.security.identity import is_identity
+from holon.security.sts.access_tokens import invalid
+from holon.security.sts.state import TokenState
+
+KIND = "token_families"
+# How long the same request is answered with the same tokens.
+REPEAT_MS = 30_000
+# Of one worker; a process that starts anew begins one. The one that was used least recently makes room.
+MOST = 8
+_FORM = 1
+_TRIES = 10
+_TOKEN = re.compile(r"hrt_([A-Za-z0-9_-]{43})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})\.(.{1,253})")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Where a family stands. Times are epoch milliseconds.
+
+    Attributes:
+        family_id: its name.
+        generation: how many tokens it has had, from 1.
+        current: the digest of the token that is good.
+        previous: that of the one before; empty at first.
+        request_id: of the exchange that made the current one.
+        at: when that was.
+        expires_at: when the current one ends.
+        scopes: what its access tokens are for.
+        credential: what the static token is known by that it began with; empty where that was a certificate.
+    """
+
+    family_id: str
+    generation: int
+    current: bytes
+    previous: bytes
+    request_id: str
+    at: int
+    expires_at: int
+    scopes: tuple[str, ...]
+    credential: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A family after an exchange, and the refresh token that is good now."""
+
+    worker_id: str
+    family: Family
+    refresh_token: str
+
+
+class Families:
+    """Begins, follows and ends families. Each exchange is one change of the worker's document.
+
+    Arguments:
+        store: where they are.
+        state: the holon's secret, and what was ended.
+        now: the store's clock, in epoch milliseconds.
+        lifetime_ms: how long a refresh token is good.
+    """
+
+    def __init__(self, store: Shared, state: TokenState, now: Callable[[], int], lifetime_ms: int) -> None:
+        self._store = store
+        self._state = state
+        self._now = now
+        self._lifetime = lifetime_ms
+
+    def __repr__(self) -> str:
+        return f"Families(lifetime_ms={self._lifetime})"
+
+    async def begin(
+        self, worker_id: str, proof: bytes, request_id: str, scopes: tuple[str, ...], credential: str
+    ) -> Granted:
+        """Begin a family; the same request again, soon, is answered with the same.
+
+        Arguments:
+            proof: what proved the worker, by its digest.
+            credential: as in `Family`.
+        Raises:
+            AlreadyExists: (REQUEST_ID_REUSED) the request was made before, and its tokens were used, or it is too late.
+        """
+        family_id = self._state.ring.keyed("family", worker_id, proof, request_id, " ".join(scopes))
+
+        def change(families: dict[str, Family], now: int) -> Family:
+            known = families.get(family_id)
+            if known is not None:
+                if known.generation == 1 and now - known.at <= REPEAT_MS:
+                    return known
+                raise _reused()
+            current = _digest(self._token(worker_id, family_id, 1))
+            return Family(family_id, 1, current, b"", request_id, now, now + self._lifetime, scopes, credential)
+
+        if await self._state.was_ended(family_id):
+            raise _reused()
+        return await self._change(worker_id, change)
+
+    async def go_on(self, refresh_token: str, request_id: str) -> Granted:
+        """Take a refresh token, and make its successor.
+
+        Raises:
+            Unauthenticated: TOKEN_INVALID; TOKEN_REUSED: it was used before, which has ended its family.
+        """
+        worker_id, family_id, generation = self._read(refresh_token)
+        if await self._state.was_ended(family_id):
+            raise invalid("the refresh token's family was ended; present the credential again")
+        presented = _digest(refresh_token)
+
+        def change(families: dict[str, Family], now: int) -> Family:
+            family = families.get(family_id)
+            if family is None:
+                raise invalid("the refresh token has expired; present the credential again")
+            if hmac.compare_digest(family.current, presented):
+                successor = _digest(self._token(worker_id, family_id, generation + 1))
+                return replace(
+                    family,
+                    generation=generation + 1,
+                    current=successor,
+                    previous=presented,
+                    request_id=request_id,
+                    at=now,
+                    expires_at=now + self._lifetime,
+                )
+            same = family.request_id == request_id and now - family.at <= REPEAT_MS
+            if same and hmac.compare_digest(family.previous, presented):
+                return family
+            raise Unauthenticated(
+                "the refresh token was used before, so its family was ended: somebody else may have it; present the "
+                "credential again",
+                code="TOKEN_REUSED",
+            )
+
+        try:
+            return await self._change(worker_id, change)
+        except Unauthenticated as error:
+            if error.code == "TOKEN_REUSED":
+                await self._end(family_id)
+            raise
+
+    def worker_of(self, refresh_token: str) -> str:
+        """The worker of a token that was made here, be it good still or not.
+
+        Raises:
+            Unauthenticated: TOKEN_INVALID.
+        """
+        return self._read(refresh_token)[0]
+
+    async def revoke(self, refresh_token: str) -> None:
+        """End the family of a token; one that is none has no family to end."""
+        try:
+            _, family_id, _ = self._read(refresh_token)
+        except Unauthenticated:
+            return
+        await self._end(family_id)
+
+    async def _end(self, family_id: str) -> None:
+        # For as long as any token of it could still be taken, were it not for this.
+        await self._state.end(family_id, 2 * self._lifetime)
+
+    async def _change(self, worker_id: str, change: Callable[[dict[str, Family], int], Family]) -> Granted:
+        for _ in range(_TRIES):
+            stored = await self._store.document(KIND, worker_id)
+            now = self._now()
+            families = {} if stored is None else _unpacked(stored.value, now)
+            known = dict(families)
+            family = change(families, now)
+            if known.get(family.family_id) != family:
+                families[family.family_id] = family
+                newest = sorted(families.values(), key=lambda one: one.at)[-MOST:]
+                value, version = _packed(newest), 0 if stored is None else stored.version
+                put = self._store.put_document(KIND, worker_id, value, version=version, expires_in=self._lifetime)
+                if await put is None:
+                    # Somebody else was faster: what they made is looked at again.
+                    continue
+            return Granted(worker_id, family, self._token(worker_id, family.family_id, family.generation))
+        raise Unavailable("too many exchanges of this worker at once; try again", retry_after=1.0)
+
+    def _token(self, worker_id: str, family_id: str, generation: int) -> str:
+        mac = self._state.ring.keyed("refresh", worker_id, family_id, str(generation))
+        return f"hrt_{family_id}.{generation}.{mac}.{worker_id}"
+
+    def _read(self, refresh_token: str) -> tuple[str, str, int]:
+        """The worker, family and generation of a token that was made here."""
+        found = _TOKEN.fullmatch(refresh_token)
+        if found is not None and is_identity(found[4]):
+            family_id, generation, worker_id = found[1], int(found[2]), found[4]
+            if hmac.compare_digest(self._token(worker_id, family_id, generation).encode(), refresh_token.encode()):
+                return worker_id, family_id, generation
+        raise invalid("the refresh token is none of this node's")
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode()).digest()
+
+
+def _reused() -> HolonError:
+    return AlreadyExists(
+        "this request_id was used for an earlier exchange, and its answer is not given again; choose a new one",
+        code="REQUEST_ID_REUSED",
+    )
+
+
+def _packed(families: list[Family]) -> bytes:
+    rows = [
+        (one.family_id, one.generation, one.current, one.previous, one.request_id, one.at, one.expires_at,
+         one.scopes, one.credential)
+        for one in families
+    ]  # fmt: skip
+    packed: bytes = msgpack.packb((_FORM, rows))
+    return packed
+
+
+def _unpacked(stored: bytes, now: int) -> dict[str, Family]:
+    form, rows = msgpack.unpackb(stored)
+    if form != _FORM:
+        raise Unavailable(f"the families of tokens in the store are of form {form!r}, which this version cannot read")
+    families = [Family(*(*row[:7], tuple(row[7]), row[8])) for row in rows]
+    return {one.family_id: one for one in families if one.expires_at > now}

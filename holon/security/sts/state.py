@@ -1,0 +1,158 @@
+"""What all nodes share of tokens: the keys that sign them, and which families of them were ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+
+from holon.errors import StoreUnavailable
+from holon.ports import Shared
+from holon.security.sts.ring import Ring, Schedule
+from holon.security.sts.sealing import Sealer
+
+log = logging.getLogger(__name__)
+
+KEYS = "signing_keys"
+ENDED = "ended_tokens"
+KINDS = frozenset({KEYS, ENDED})
+# All keys are one document, so that nodes cannot make two at once.
+RING = "ring"
+# A hint can be lost; this is how long an ended token can then still be taken.
+LOOK_EVERY_S = 10.0
+# Whoever names keys that do not exist makes the store be asked no more often than this.
+_LEAST_S = 1.0
+_RETRY_S = 1.0
+# How long a call waits for a look.
+_PATIENCE_S = 3.0
+
+
+class TokenState:
+    """Follows the store's documents, and makes new keys when it is time.
+
+    Arguments:
+        store: where they are.
+        now: the store's clock, in epoch milliseconds.
+        schedule: when keys come and go.
+        sealer: through which keys go into the store.
+    """
+
+    def __init__(self, store: Shared, now: Callable[[], int], schedule: Schedule, sealer: Sealer) -> None:
+        self._store = store
+        self._now = now
+        self._schedule = schedule
+        self._sealer = sealer
+        self._ring: Ring | None = None
+        self._ended: frozenset[str] = frozenset()
+        self._wake = asyncio.Event()
+        self._looked = asyncio.Condition()
+        # Looks at the store, by number: begun, done, and the one that somebody last asked for, and when.
+        self._begun = 0
+        self._done = 0
+        self._asked = 0
+        self._asked_at = -math.inf
+        self._listeners: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        keys = "not read yet" if self._ring is None else f"keys={len(self._ring.keys)}"
+        return f"TokenState({keys}, ended={len(self._ended)})"
+
+    @property
+    def ring(self) -> Ring:
+        """The keys.
+
+        Raises:
+            StoreUnavailable: they could not be read yet.
+        """
+        if self._ring is None:
+            raise StoreUnavailable("the node has not read its signing keys from the store yet", retry_after=_RETRY_S)
+        return self._ring
+
+    def ended(self, family: str) -> bool:
+        """Whether a family of tokens was ended, as far as is known here."""
+        return family in self._ended
+
+    def on_ended(self, listener: Callable[[], None]) -> None:
+        """Have this called whenever more families were ended."""
+        self._listeners.append(listener)
+
+    def changed(self, kinds: frozenset[str]) -> None:
+        """Documents of these kinds have changed."""
+        if kinds & KINDS:
+            self._wake.set()
+
+    async def end(self, family: str, lasts_ms: int) -> None:
+        """End a family, here at once and at every node within moments.
+
+        Arguments:
+            lasts_ms: for how long any of its tokens could be taken.
+        """
+        await self._store.put_document(ENDED, family, b"", version=0, expires_in=lasts_ms)
+        self._set_ended(self._ended | {family})
+
+    async def was_ended(self, family: str) -> bool:
+        """Whether a family was ended, as the store has it."""
+        return self.ended(family) or await self._store.document(ENDED, family) is not None
+
+    async def look(self) -> None:
+        """Return after a look at the store; who asks again within a second shares it.
+
+        Raises:
+            TimeoutError: the store does not answer.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._asked_at >= _LEAST_S:
+            self._asked, self._asked_at = self._begun + 1, now
+            self._wake.set()
+        async with asyncio.timeout(_PATIENCE_S), self._looked:
+            await self._looked.wait_for(lambda: self._done >= self._asked)
+
+    async def run(self) -> None:
+        """Follow the store until cancelled; while it is away, what was read last counts."""
+        while True:
+            self._wake.clear()
+            self._begun += 1
+            wait = LOOK_EVERY_S
+            try:
+                await self._read()
+            except StoreUnavailable as error:
+                log.warning("cannot look at signing keys and ended tokens: %s", error.message)
+                wait = error.retry_after or _RETRY_S
+            except ValueError:
+                log.exception("the signing keys cannot be read; no token is given or taken")
+            async with self._looked:
+                self._done = self._begun
+                self._looked.notify_all()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _read(self) -> None:
+        await self._read_keys()
+        self._set_ended(frozenset(one.key for one in await self._store.documents(ENDED)))
+
+    async def _read_keys(self) -> None:
+        while True:
+            stored = await self._store.document(KEYS, RING)
+            place = f"{KEYS}:{RING}"
+            ring = None if stored is None else Ring.from_bytes(self._sealer.open(place, stored.value))
+            due = Ring.new(self._now()) if ring is None else ring.due(self._now(), self._schedule)
+            if due is None:
+                self._ring = ring
+                return
+            version = 0 if stored is None else stored.version
+            sealed = self._sealer.seal(place, due.to_bytes())
+            if await self._store.put_document(KEYS, RING, sealed, version=version) is not None:
+                self._ring = due
+                log.info("access tokens: the key %s signs from now on, or soon", due.keys[-1].kid)
+                return
+
+    def _set_ended(self, ended: frozenset[str]) -> None:
+        more = ended - self._ended
+        self._ended = ended
+        if more:
+            for listener in self._listeners:
+                listener()

@@ -1,0 +1,141 @@
+"""Whether a certificate is still trusted: TLS asks once, when a connection opens, and then never again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from holon.errors import PermissionDenied, Unauthenticated
+from holon.security.identity import UNREADABLE, Identity
+from holon.security.revocation import RevocationList, key_of
+
+# The leaf, what signed it, and so on; more than anybody has.
+MAX_CHAIN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way from a certificate to an authority: each is signed by the next.
+
+    Attributes:
+        certificates: the leaf first, the authority last.
+        expires_at_ms: when the first of them ends.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    expires_at_ms: float
+
+
+class Trust:
+    """The authorities of one moment, and what they have revoked.
+
+    Arguments:
+        authorities: PEM, as TLS has them.
+        lists: what they revoked.
+        strict: whether an authority's certificates are refused once its list has expired.
+    """
+
+    def __init__(self, authorities: bytes, lists: Iterable[RevocationList] = (), *, strict: bool = True) -> None:
+        self._authorities = tuple(one for one in read_authorities(authorities) if _is_authority(one))
+        self._lists = {one.authority: one for one in lists}
+        self._strict = strict
+
+    def __repr__(self) -> str:
+        return f"Trust(authorities={len(self._authorities)}, lists={len(self._lists)})"
+
+    def path(self, identity: Identity, presented: Sequence[x509.Certificate], now_ms: int) -> Path:
+        """Find how a certificate leads to one of the authorities.
+
+        Arguments:
+            presented: what the caller sent beside its own certificate.
+        Raises:
+            Unauthenticated: CERTIFICATE_UNTRUSTED; it does not, or no longer.
+        """
+        found = self._towards(identity.certificate, presented, now_ms, MAX_CHAIN)
+        if found is None:
+            raise Unauthenticated(
+                "the client certificate is not, or no longer, of an authority that this node trusts (TLS_CA_PATH)",
+                code="CERTIFICATE_UNTRUSTED",
+            )
+        chain = (identity.certificate, *found)
+        return Path(chain, min(_ends(one) for one in chain))
+
+    def check(self, path: Path, now_ms: int) -> float:
+        """Return until when the lists have nothing against a path, in epoch milliseconds; they are asked anew then.
+
+        Raises:
+            PermissionDenied: REVOKED.
+            Unauthenticated: REVOCATION_UNKNOWN; an authority's list has expired, and it is to be refused then.
+        """
+        until = math.inf
+        for certificate, issuer in zip(path.certificates, path.certificates[1:], strict=False):
+            known = self._lists.get(key_of(issuer))
+            if known is None:
+                continue
+            if certificate.serial_number in known.serials:
+                raise PermissionDenied(
+                    f"the certificate {certificate.serial_number:x} was revoked by its issuer", code="REVOKED"
+                )
+            if self._strict:
+                if now_ms >= known.expires_at_ms:
+                    raise Unauthenticated(
+                        f"the list of what {issuer.subject.rfc4514_string()} revoked has expired; the operator must "
+                        "renew TLS_CRL_PATH",
+                        code="REVOCATION_UNKNOWN",
+                    )
+                until = min(until, known.expires_at_ms)
+        return until
+
+    def stale(self, now_ms: int) -> list[RevocationList]:
+        """The lists that have expired."""
+        return [one for one in self._lists.values() if now_ms >= one.expires_at_ms]
+
+    def _towards(
+        self, certificate: x509.Certificate, presented: Sequence[x509.Certificate], now_ms: int, most: int
+    ) -> tuple[x509.Certificate, ...] | None:
+        for authority in self._authorities:
+            if _counts(authority, now_ms) and _issued(certificate, authority):
+                return (authority,)
+        for between in presented if most > 1 else ():
+            if _counts(between, now_ms) and _is_authority(between) and _issued(certificate, between):
+                rest = [one for one in presented if one is not between]
+                if (found := self._towards(between, rest, now_ms, most - 1)) is not None:
+                    return (between, *found)
+        return None
+
+
+def read_authorities(pem: bytes) -> Sequence[x509.Certificate]:
+    """The certificates of a PEM file; none of a broken one."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except (ValueError, *UNREADABLE):
+        return ()
+
+
+def _ends(certificate: x509.Certificate) -> float:
+    return certificate.not_valid_after_utc.timestamp() * 1000
+
+
+def _counts(certificate: x509.Certificate, now_ms: int) -> bool:
+    return certificate.not_valid_before_utc.timestamp() * 1000 <= now_ms < _ends(certificate)
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError, *UNREADABLE):
+        return False
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    if certificate.issuer != issuer.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True

@@ -1,0 +1,208 @@
+"""`workers.toml`: read strictly. All that is wrong is reported, by table and key, and then nothing of it is used."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+from holon.errors import ConfigError, Violation
+from holon.files import read_private, read_public
+from holon.security.globs import overlap, weight
+from holon.security.identity import is_identity
+from holon.security.tokens import HASHED, digest_of
+from holon.security.worker_rules import Revocation, Rule, WorkerRules
+
+SETTING = "WORKERS_CONFIG_PATH"
+# The one name at the top that is no worker.
+REVOKED = "revoked"
+# Each is compared with each of the others, and tried on whoever has no table of its own.
+MAX_PATTERNS = 256
+LEAST_TOKEN = 32
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
+_THUMBPRINT = re.compile(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31}")
+_SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){0,19}")
+
+
+def load_workers(path: str, shared: str = "", *, mounted: bool = False) -> WorkerRules:
+    """Read the file. Blocks for it.
+
+    Arguments:
+        shared: the token that workers share, which none may have as its own; empty: there is none.
+        mounted: the file is mounted, as by Kubernetes; see `read_private`.
+    Raises:
+        ConfigError: all that is wrong with it; the details name table and key.
+    """
+    try:
+        text = read_public(path)
+        try:
+            text = read_private(path, mounted=mounted)
+            exposed = ""
+        except ValueError as error:
+            # That matters only where it holds a secret.
+            exposed = str(error)
+    except ValueError as error:
+        raise ConfigError(f"{SETTING}: {error}", details=[Violation(SETTING, str(error))]) from error
+    return _Reading(path, shared, exposed).rules(text)
+
+
+class _Reading:
+    """One reading of one file: what is wrong with it collects here."""
+
+    def __init__(self, path: str, shared: str, exposed: str) -> None:
+        self._path = path
+        self._shared = digest_of(shared) if shared else None
+        self._exposed = exposed
+        self._problems: list[Violation] = []
+        self._holders: dict[bytes, str] = {} if self._shared is None else {self._shared: "GLOBAL_WORKER_TOKEN"}
+
+    def rules(self, text: bytes) -> WorkerRules:
+        tables = self._tables(text)
+        rules = [self._rule(name, table) for name, table in tables.items() if name != REVOKED]
+        revoked = self._revoked(tables.get(REVOKED, []))
+        self._compare([rule.name for rule in rules if rule.is_pattern])
+        if self._problems:
+            raise _wrong(self._path, self._problems)
+        return WorkerRules(rules, revoked)
+
+    def _tables(self, text: bytes) -> Mapping[str, Any]:
+        try:
+            return tomllib.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            # What it says of a value shows none of it.
+            reason = f"is no TOML: {'it is nested too deeply' if isinstance(error, RecursionError) else error}"
+            raise _wrong(self._path, [Violation("", reason)]) from error
+
+    def _add(self, where: str, reason: str) -> None:
+        self._problems.append(Violation(where, reason))
+
+    # Workers ----------------------------------------------------------------------------------------------------------
+
+    def _rule(self, name: str, table: object) -> Rule:
+        where = f"[{_quoted(name)}]"
+        before = len(self._problems)
+        if not is_identity(name.replace("*", "a").replace("?", "a")):
+            self._add(where, "is no worker's id: 1 to 253 letters, digits and any of . _ : / - (* and ? in a pattern)")
+        if not isinstance(table, dict):
+            self._add(where, "is no table; only [[revoked]] is something else")
+            return Rule(name)
+        known: dict[str, Callable[[str, Any], None]] = {
+            "token": self._check_token,
+            "token_hash": self._check_hash,
+            "cn": self._check_name,
+            "spiffe": self._check_name,
+            "replicas": self._check_switch,
+        }
+        for key, value in table.items():
+            if key in known:
+                known[key](f"{where} {key}", value)
+            elif isinstance(value, dict):
+                self._add(f"{where} {key}", f'is a table inside a table; an id with a dot is quoted: ["{name}.{key}"]')
+            else:
+                self._add(f"{where} {key}", f"is no key; there are {', '.join(known)}")
+        if "token" in table and "token_hash" in table:
+            self._add(where, "has both token and token_hash; give one")
+        if len(self._problems) > before:
+            return Rule(name)
+        token = self._token(where, table)
+        return Rule(name, token, table.get("cn"), table.get("spiffe"), table.get("replicas", False))
+
+    def _token(self, where: str, table: Mapping[str, Any]) -> bytes | None:
+        given = table.get("token_hash", table.get("token"))
+        if given is None:
+            return None
+        token = bytes.fromhex(given.removeprefix(HASHED)) if given.startswith(HASHED) else digest_of(given)
+        if (holder := self._holders.setdefault(token, where)) != where:
+            self._add(f"{where} token", f"is also that of {holder}; each has its own, or none")
+        return token
+
+    def _check_token(self, where: str, value: object) -> None:
+        if isinstance(value, str) and value.startswith(HASHED):
+            self._check_hash(where, value)
+            return
+        if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+            self._add(where, "must be text of visible ASCII characters without spaces, at most 4096")
+        elif len(value) < LEAST_TOKEN:
+            self._add(where, f"has under {LEAST_TOKEN} characters; `holon tokens new` makes one")
+        if self._exposed:
+            self._add(where, f"is a secret, and {self._exposed}; or give a token_hash")
+
+    def _check_hash(self, where: str, value: object) -> None:
+        if not isinstance(value, str) or not _HASH.fullmatch(value):
+            self._add(where, f"must be {HASHED} and 64 hexadecimal digits, as `holon tokens hash` prints them")
+
+    def _check_name(self, where: str, value: object) -> None:
+        if not isinstance(value, str) or not is_identity(value.replace("*", "a").replace("?", "a")):
+            self._add(where, "must be text of 1 to 253 letters, digits and any of . _ : / - (* and ? in a pattern)")
+        elif where.endswith(" spiffe") and not value.startswith("spiffe://"):
+            self._add(where, "must begin with spiffe://")
+
+    def _check_switch(self, where: str, value: object) -> None:
+        if not isinstance(value, bool):
+            self._add(where, "must be true or false")
+
+    def _compare(self, patterns: list[str]) -> None:
+        if len(patterns) > MAX_PATTERNS:
+            self._add("", f"has {len(patterns)} patterns, over the limit of {MAX_PATTERNS}")
+            return
+        for one, other in combinations(patterns, 2):
+            if weight(one) == weight(other) and overlap(one, other):
+                self._add(
+                    f"[{_quoted(other)}]",
+                    f"is as narrow as [{_quoted(one)}], and there are ids that both stand for; make one narrower",
+                )
+
+    # What is revoked --------------------------------------------------------------------------------------------------
+
+    def _revoked(self, entries: object) -> Revocation:
+        if not isinstance(entries, list):
+            self._add(f"[{REVOKED}]", f"is a list: write [[{REVOKED}]]; a worker of this id cannot have a table")
+            return Revocation()
+        workers, thumbprints, serials = set(), set(), set()
+        for number, entry in enumerate(entries, 1):
+            where = f"[[{REVOKED}]] {number}"
+            if not isinstance(entry, dict):
+                self._add(where, "is no table")
+                continue
+            before = len(self._problems)
+            self._problems += _revocation_problems(where, entry)
+            if len(self._problems) > before:
+                continue
+            if "worker" in entry:
+                workers.add(entry["worker"])
+            elif "thumbprint" in entry:
+                thumbprints.add(bytes.fromhex(entry["thumbprint"].replace(":", "")))
+            else:
+                serials.add((entry["issuer"], int(entry["serial"].replace(":", ""), 16)))
+        return Revocation(frozenset(workers), frozenset(thumbprints), frozenset(serials))
+
+
+def _revocation_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Violation]:
+    kinds = ({"worker"}, {"thumbprint"}, {"issuer", "serial"})
+    if set(entry) - {"reason"} not in kinds:
+        yield Violation(where, "must have worker, or thumbprint, or issuer and serial; and may have a reason")
+        return
+    for key, value in entry.items():
+        if not isinstance(value, str) or not value:
+            yield Violation(f"{where} {key}", "must be text")
+        elif key == "worker" and not is_identity(value.replace("*", "a").replace("?", "a")):
+            yield Violation(f"{where} worker", "is no worker's id, nor a pattern of ids")
+        elif key == "thumbprint" and not _THUMBPRINT.fullmatch(value):
+            yield Violation(f"{where} thumbprint", "must be the certificate's SHA-256, in 64 hexadecimal digits")
+        elif key == "serial" and not _SERIAL.fullmatch(value):
+            yield Violation(f"{where} serial", "must be the certificate's serial number, in hexadecimal")
+
+
+def _quoted(name: str) -> str:
+    """A table's name as the file has it; of a name that is none only the beginning is shown."""
+    shown = name[:64]
+    return shown if re.fullmatch(r"[A-Za-z0-9_-]+", shown) else f'"{ascii(shown)[1:-1]}"'
+
+
+def _wrong(path: str, problems: list[Violation]) -> ConfigError:
+    details = [Violation(f"{path} {one.field}".strip(), one.reason) for one in problems]
+    lines = "\n".join(f"  {one.field}: {one.reason}" for one in details)
+    return ConfigError(f"the file of {SETTING} cannot be used; change what is listed:\n{lines}", details=details)

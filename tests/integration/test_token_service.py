@@ -1,0 +1,354 @@
+"""The worker door: short-lived tokens, from what buys them to how they end, over real TLS."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from holon.clock import ManualClock, SystemClock
+from holon.ports import StoreSettings
+from holon.rxon.v1 import token_pb2, types_pb2, worker_pb2
+from holon.security.admission import Admission
+from holon.security.sts.exchange import TokenSettings
+from holon.security.sts.families import KIND
+from holon.security.worker_rules import WorkerRules
+from holon.security.workers_file import load_workers
+from holon.storage.memory import MemoryStorage
+from tests.integration.grpc_node import (
+    GUARD,
+    WORKER_TOKEN,
+    Wire,
+    a_node,
+    authority,
+    hello,
+    reason_of,
+    worker_files,
+)
+from tests.integration.worker_certificates import issue
+
+CODE = grpc.StatusCode
+SERVICE = "/holon.rxon.v1.TokenService/"
+OWN = "the-own-token-of-a-worker-of-this-node"
+CERTIFICATE = token_pb2.CertificateCredential()
+Given = token_pb2.ExchangeTokenResponse
+TOKENS = TokenSettings()
+
+
+async def exchange(channel: Any, request_id: str = "r1", **more: Any) -> Given:
+    request = token_pb2.ExchangeTokenRequest(request_id=request_id, **more)
+    return Given.FromString(await call(channel, "ExchangeToken", request))
+
+
+async def call(channel: Any, method: str, request: Any) -> bytes:
+    return bytes(await channel.unary_unary(SERVICE + method)(request.SerializeToString(), timeout=GUARD))
+
+
+async def refused(channel: Any, request_id: str = "r1", **more: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await exchange(channel, request_id, **more)
+    return caught.value.code(), reason_of(caught.value)
+
+
+async def session(channel: Any, token: str, claimed: str = "") -> Wire:
+    wire = Wire(channel.stream_stream("/holon.rxon.v1.WorkerService/Session")(metadata=bearer(token)))
+    await wire.send(hello(worker_id=claimed))
+    return wire
+
+
+async def welcomed(channel: Any, token: str) -> Wire:
+    wire = await session(channel, token)
+    wire.welcome = await wire.expect("welcome")
+    return wire
+
+
+async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:
+    end = await wire.end()
+    return end.code(), reason_of(end)
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
+
+
+def rules(folder: Path, text: str) -> WorkerRules:
+    path = folder / "workers.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return load_workers(str(path), WORKER_TOKEN)
+
+
+def renewal(token: str) -> worker_pb2.SessionRequest:
+    return worker_pb2.SessionRequest(reauthenticate=worker_pb2.Reauthenticate(access_token=token))
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
+# What buys a token, and what it opens -------------------------------------
+
+
+async def test_f09_a_certificate_buys_a_token_for_its_worker_alone_and_for_its_connection_alone() -> None:
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        given = await exchange(channel, certificate=CERTIFICATE)
+        assert (given.worker_id, given.expires_in.seconds, list(given.scopes)) == ("w1", 900, ["session"])
+        wire = await welcomed(channel, given.access_token)
+        assert wire.welcome.session_expires_at == given.expires_at
+        assert types_pb2.CAPABILITY_REAUTHENTICATE in wire.welcome.capabilities
+        other = await session(channel, given.access_token, "w2")
+        assert await end_of(other) == (CODE.PERMISSION_DENIED, "WORKER_ID_MISMATCH")
+        theirs = await session(await node.worker_channel(worker_files("w2")), given.access_token)
+        assert await end_of(theirs) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert await refused(channel, "r2", certificate=CERTIFICATE, worker_id="w2") == (
+            CODE.PERMISSION_DENIED,
+            "WORKER_ID_MISMATCH",
+        )
+
+
+async def test_a_static_token_buys_one_where_workers_have_no_certificates(tmp_path: Path) -> None:
+    clock = SystemClock()
+    admission = Admission(clock, rules(tmp_path, f'[w1]\ntoken = "{OWN}"'), shared=WORKER_TOKEN)
+    async with a_node(secure=False, admission=admission, tokens=TOKENS) as node:
+        channel = await node.worker_channel(None)
+        given = await exchange(channel, worker_token=OWN)
+        assert given.worker_id == "w1"
+        await welcomed(channel, given.access_token)
+        shared = await exchange(channel, "r2", worker_token=WORKER_TOKEN, worker_id="w2")
+        assert shared.worker_id == "w2"
+        wrong = await session(channel, shared.access_token, "w3")
+        assert await end_of(wrong) == (CODE.PERMISSION_DENIED, "WORKER_ID_MISMATCH")
+        for more, reason in (
+            ({"worker_token": WORKER_TOKEN, "worker_id": "w1"}, (CODE.PERMISSION_DENIED, "WORKER_ID_MISMATCH")),
+            ({"worker_token": "another", "worker_id": "w2"}, (CODE.UNAUTHENTICATED, "TOKEN_INVALID")),
+            ({"certificate": CERTIFICATE}, (CODE.UNAUTHENTICATED, "NO_CERTIFICATE")),
+            ({"refresh_token": "hrt_x"}, (CODE.UNAUTHENTICATED, "TOKEN_INVALID")),
+            ({}, (CODE.INVALID_ARGUMENT, "INVALID_ARGUMENT")),
+            ({"worker_token": OWN, "scopes": ["all"]}, (CODE.INVALID_ARGUMENT, "INVALID_ARGUMENT")),
+            ({"worker_token": OWN, "request_id": ""}, (CODE.INVALID_ARGUMENT, "INVALID_ARGUMENT")),
+        ):
+            asked: Any = {"request_id": "r3", **more}
+            assert await refused(channel, **asked) == reason
+
+
+async def test_what_a_certificate_bought_is_of_no_use_at_the_port_for_tokens() -> None:
+    async with a_node(tokens=TOKENS, token_port=0) as node:
+        given = await exchange(await node.worker_channel(worker_files("w1")), certificate=CERTIFICATE)
+        node.workers_port = node.workers.token_port
+        channel = await node.worker_channel(None)
+        assert await end_of(await session(channel, given.access_token)) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert await refused(channel, refresh_token=given.refresh_token) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+
+
+async def test_a_token_says_what_the_standards_say_and_its_key_is_published() -> None:
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        token = (await exchange(channel, certificate=CERTIFICATE)).access_token
+        answer = token_pb2.GetKeySetResponse.FromString(await call(channel, "GetKeySet", token_pb2.GetKeySetRequest()))
+        header = jwt.get_unverified_header(token)
+        (key,) = answer.keys
+        assert (header["typ"], header["alg"], header["kid"]) == ("at+jwt", "EdDSA", key.key_id)
+        assert not key.HasField("not_before")
+        public: Any = load_der_public_key(key.public_key)
+        claims = jwt.decode(token, public, algorithms=[key.algorithm], audience="holon-workers", issuer=answer.issuer)
+        assert set(claims) == {"iss", "aud", "sub", "scope", "jti", "iat", "nbf", "exp", "cnf", "fam"}
+        assert claims["exp"] - claims["iat"] in (900, 901)
+
+
+# Refresh ------------------------------------------------------------------
+
+
+async def test_a_refresh_token_buys_the_next_one_once_and_a_used_one_ends_all_of_them() -> None:
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        first = await exchange(channel, "r1", certificate=CERTIFICATE)
+        second = await exchange(channel, "r2", refresh_token=first.refresh_token)
+        third = await exchange(channel, "r3", refresh_token=second.refresh_token)
+        wire = await welcomed(channel, third.access_token)
+        reused = (CODE.UNAUTHENTICATED, "TOKEN_REUSED")
+        assert await refused(channel, "r4", refresh_token=first.refresh_token) == reused
+        assert await end_of(wire) == (CODE.PERMISSION_DENIED, "REVOKED")
+        assert await refused(channel, "r5", refresh_token=third.refresh_token) == (
+            CODE.UNAUTHENTICATED,
+            "TOKEN_INVALID",
+        )
+        assert await end_of(await session(channel, first.access_token)) == (CODE.PERMISSION_DENIED, "REVOKED")
+        await welcomed(channel, (await exchange(channel, "r6", certificate=CERTIFICATE)).access_token)
+
+
+async def test_a_lost_reply_is_given_again_for_30_s_while_its_token_was_not_used() -> None:
+    clock = ManualClock(SystemClock().now_ms())
+    async with a_node(tokens=TOKENS, clock=clock, silence=3600) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        first = await exchange(channel, "r1", certificate=CERTIFICATE)
+        assert same(await exchange(channel, "r1", certificate=CERTIFICATE), first)
+        second = await exchange(channel, "r2", refresh_token=first.refresh_token)
+        clock.advance(30_000)
+        assert same(await exchange(channel, "r2", refresh_token=first.refresh_token), second)
+        assert (await refused(channel, "r1", certificate=CERTIFICATE)) == (CODE.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+        clock.advance(1)
+        reused = (CODE.UNAUTHENTICATED, "TOKEN_REUSED")
+        assert await refused(channel, "r2", refresh_token=first.refresh_token) == reused
+
+
+@pytest.mark.parametrize("change", ["another request", "the successor was used"])
+async def test_a_used_token_with_any_other_request_ends_its_family(change: str) -> None:
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        first = await exchange(channel, "r1", certificate=CERTIFICATE)
+        second = await exchange(channel, "r2", refresh_token=first.refresh_token)
+        if change == "the successor was used":
+            await exchange(channel, "r3", refresh_token=second.refresh_token)
+        request_id = "r2" if change == "the successor was used" else "r9"
+        reused = (CODE.UNAUTHENTICATED, "TOKEN_REUSED")
+        assert await refused(channel, request_id, refresh_token=first.refresh_token) == reused
+
+
+async def test_of_many_at_once_with_one_token_all_with_the_same_request_get_the_same() -> None:
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        first = await exchange(channel, "r1", certificate=CERTIFICATE)
+        both = await asyncio.gather(*(exchange(channel, "r2", refresh_token=first.refresh_token) for _ in range(5)))
+        assert all(same(one, both[0]) for one in both)
+        outcomes = await asyncio.gather(
+            *(exchange(channel, f"r3-{n}", refresh_token=both[0].refresh_token) for n in range(5)),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(one, Given) for one in outcomes) <= 1
+
+
+async def test_a_renewed_certificate_of_the_same_worker_goes_on_with_the_family_and_anothers_does_not(
+    tmp_path: Path,
+) -> None:
+    async with a_node(tokens=TOKENS) as node:
+        first = await exchange(await node.worker_channel(worker_files("w1")), certificate=CERTIFICATE)
+        thief = await node.worker_channel(worker_files("w2"))
+        assert await refused(thief, "r2", refresh_token=first.refresh_token) == (
+            CODE.PERMISSION_DENIED,
+            "WORKER_ID_MISMATCH",
+        )
+        renewed = await node.worker_channel(issue(tmp_path, authority("ours"), "w1"))
+        second = await exchange(renewed, "r3", refresh_token=first.refresh_token)
+        await welcomed(renewed, second.access_token)
+        old = await session(renewed, first.access_token)
+        assert await end_of(old) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+
+
+async def test_refresh_tokens_end_by_themselves() -> None:
+    clock = ManualClock(SystemClock().now_ms())
+    async with a_node(tokens=TOKENS, clock=clock, silence=3600) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        given = await exchange(channel, certificate=CERTIFICATE)
+        assert given.refresh_expires_in.seconds == 86_400
+        clock.advance(86_400_000)
+        assert await refused(channel, "r2", refresh_token=given.refresh_token) == (
+            CODE.UNAUTHENTICATED,
+            "TOKEN_INVALID",
+        )
+
+
+async def test_no_token_is_in_the_store_as_it_is() -> None:
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        given = await exchange(channel, certificate=CERTIFICATE)
+        (stored,) = await node.engine.store.documents(KIND)
+        assert given.refresh_token.split(".")[2].encode() not in stored.value
+        assert given.access_token.encode() not in stored.value
+
+
+def same(one: Given, other: Given) -> bool:
+    return (one.access_token, one.refresh_token, one.expires_at) == (
+        other.access_token,
+        other.refresh_token,
+        other.expires_at,
+    )
+
+
+# How sessions go on, and end ----------------------------------------------
+
+
+async def test_a_session_ends_with_its_token_unless_a_new_one_comes_in_time() -> None:
+    clock = ManualClock(SystemClock().now_ms())
+    async with a_node(tokens=TOKENS, clock=clock, silence=0.5) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        given = await exchange(channel, certificate=CERTIFICATE)
+        wire = await welcomed(channel, given.access_token)
+        clock.advance(600_000)
+        second = await exchange(channel, "r2", refresh_token=given.refresh_token)
+        await wire.send(renewal(second.access_token))
+        assert (await wire.expect("reauthenticated")).session_expires_at == second.expires_at
+        clock.advance(600_000)
+        await wire.beat()
+        clock.advance(600_000)
+        assert await end_of(wire) == (CODE.UNAUTHENTICATED, "TOKEN_EXPIRED")
+        assert await end_of(await session(channel, second.access_token)) == (CODE.UNAUTHENTICATED, "TOKEN_EXPIRED")
+
+
+async def test_a_token_that_is_not_the_workers_is_refused_in_the_stream_and_the_session_goes_on() -> None:
+    async with a_node(secure=False, tokens=TOKENS) as node:
+        channel = await node.worker_channel(None)
+        mine = await exchange(channel, "r1", worker_token=WORKER_TOKEN, worker_id="w1")
+        other = await exchange(channel, "r2", worker_token=WORKER_TOKEN, worker_id="w2")
+        wire = await welcomed(channel, mine.access_token)
+        for token, reason in ((other.access_token, "WORKER_ID_MISMATCH"), ("ey.x.y", "TOKEN_INVALID")):
+            await wire.send(renewal(token))
+            assert (await wire.refused()).error.reason == reason
+        await wire.beat()
+
+
+async def test_revoking_any_token_of_a_family_ends_its_sessions_at_once() -> None:
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        first = await exchange(channel, certificate=CERTIFICATE)
+        second = await exchange(channel, "r2", refresh_token=first.refresh_token)
+        wire = await welcomed(channel, second.access_token)
+        for token in ("noise", first.refresh_token, first.refresh_token):
+            await call(channel, "RevokeToken", token_pb2.RevokeTokenRequest(refresh_token=token))
+        assert await end_of(wire) == (CODE.PERMISSION_DENIED, "REVOKED")
+
+
+async def test_f12_tokens_end_with_the_static_token_that_bought_them(tmp_path: Path) -> None:
+    admission = Admission(SystemClock(), rules(tmp_path, f'[w1]\ntoken = "{OWN}"'), shared=WORKER_TOKEN)
+    async with a_node(secure=False, admission=admission, tokens=TOKENS) as node:
+        channel = await node.worker_channel(None)
+        given = await exchange(channel, worker_token=OWN)
+        wire = await welcomed(channel, given.access_token)
+        admission.use(rules=rules(tmp_path, f'[w1]\ntoken = "{OWN[::-1]}"'))
+        gone = (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert await end_of(wire) == gone
+        assert await end_of(await session(channel, given.access_token)) == gone
+        assert await refused(channel, "r2", refresh_token=given.refresh_token) == gone
+
+
+async def test_two_nodes_share_keys_families_and_what_was_ended() -> None:
+    clock = SystemClock()
+    async with (
+        MemoryStorage(StoreSettings("both", lease=30_000, offer=5_000), clock) as store,
+        a_node(tokens=TOKENS, store=store) as one,
+        a_node(tokens=TOKENS, store=store) as other,
+    ):
+        here, there = [await node.worker_channel(worker_files("w1")) for node in (one, other)]
+        given = await exchange(here, certificate=CERTIFICATE)
+        wire = await welcomed(there, given.access_token)
+        second = await exchange(there, "r2", refresh_token=given.refresh_token)
+        await wire.send(renewal(second.access_token))
+        await wire.expect("reauthenticated")
+        await call(here, "RevokeToken", token_pb2.RevokeTokenRequest(refresh_token=given.refresh_token))
+        assert await end_of(wire) == (CODE.PERMISSION_DENIED, "REVOKED")
+
+
+async def test_whoever_has_no_certificate_or_token_reads_keys_only_where_callers_show_tokens() -> None:
+    request = token_pb2.GetKeySetRequest()
+    async with a_node(secure=False, tokens=TOKENS) as node:
+        await call(await node.worker_channel(None), "GetKeySet", request)
+    async with a_node(tokens=TOKENS) as node:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(await node.worker_channel(None), "GetKeySet", request)
+        assert caught.value.code() is CODE.UNAVAILABLE

@@ -1,0 +1,309 @@
+"""The worker door: who is let in as whom, by certificate and by token, and who no longer, while a session lives."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from holon.clock import ManualClock, SystemClock
+from holon.rxon.v1 import worker_pb2
+from holon.security.admission import Admission
+from holon.security.certificates import KeyPair
+from holon.security.revocation import load_lists
+from holon.security.trust import Trust, read_authorities
+from holon.security.worker_rules import WorkerRules
+from holon.security.workers_file import load_workers
+from tests.integration.grpc_node import (
+    GUARD,
+    WORKER_TOKEN,
+    Node,
+    Wire,
+    a_node,
+    authority,
+    hello,
+    reason_of,
+    result,
+    updates,
+    worker_files,
+)
+from tests.integration.worker_certificates import certificate_of, intermediate, issue, revoke
+
+CODE = grpc.StatusCode
+OWN = "the-own-token-of-a-worker-of-this-node"
+REVOKED = (CODE.PERMISSION_DENIED, "REVOKED")
+MISMATCH = (CODE.PERMISSION_DENIED, "WORKER_ID_MISMATCH")
+
+
+def rules(folder: Path, text: str) -> WorkerRules:
+    path = folder / "workers.toml"
+    path.write_text(text or "# Nobody is special.")
+    path.chmod(0o600)
+    return load_workers(str(path), WORKER_TOKEN)
+
+
+def admission(folder: Path, text: str = "", trust: Trust | None = None, **more: Any) -> Admission:
+    clock = more.pop("clock", None) or SystemClock()
+    return Admission(clock, rules(folder, text), trust or trusting(), WORKER_TOKEN)
+
+
+def trusting(*names: str, lists: Path | None = None, strict: bool = True) -> Trust:
+    pem = b"".join(authority(name).files.certificate.read_bytes() for name in names or ("ours",))
+    found = load_lists(str(lists), read_authorities(pem), SystemClock().now_ms()) if lists else ()
+    return Trust(pem, found, strict=strict)
+
+
+async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:
+    end = await wire.end()
+    return end.code(), reason_of(end)
+
+
+async def who(node: Node, files: KeyPair | str | None, claimed: str = "", metadata: Any = None) -> Any:
+    """Which worker somebody is, or how the door refuses it."""
+    wire = await node.stream(files, metadata)
+    await wire.send(hello(worker_id=claimed))
+    try:
+        await wire.expect("welcome")
+    except grpc.aio.AioRpcError as error:
+        return error.code(), reason_of(error)
+    present = {session.worker_id for session in node.engine.dispatcher.sessions}
+    await wire.close()
+    await node.until(lambda: not list(node.engine.dispatcher.sessions))
+    return present.pop()
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
+
+
+# As whom ------------------------------------------------------------------
+
+
+async def test_a_certificate_is_the_worker_that_the_file_says(tmp_path: Path) -> None:
+    text = '[gpu-1]\ncn = "host-*"\n["cpu-*"]\nspiffe = "spiffe://example.org/cpu/*"\n[both]\ncn = "host-7"'
+    host, other = (issue(tmp_path, authority("ours"), name) for name in ("host-7", "host-8"))
+    named = issue(tmp_path, authority("ours"), "gpu-1", uris=["spiffe://example.org/cpu/7"])
+    async with a_node(admission=admission(tmp_path, text)) as node:
+        assert await who(node, other) == "gpu-1"
+        assert await who(node, other, "gpu-1") == "gpu-1"
+        assert await who(node, other, "both") == MISMATCH
+        assert await who(node, host, "both") == "both"
+        assert await who(node, host) == (CODE.INVALID_ARGUMENT, "HELLO_INVALID")
+        assert await who(node, named, "cpu-9") == "cpu-9"
+        assert await who(node, named) == "spiffe://example.org/cpu/7"
+        assert await who(node, named, "gpu-1") == MISMATCH
+
+
+async def test_the_certificate_of_an_id_that_the_file_gives_to_another_is_not_that_worker(tmp_path: Path) -> None:
+    async with a_node(admission=admission(tmp_path, '[w1]\ncn = "host-7"')) as node:
+        assert await who(node, "w1") == MISMATCH
+        assert await who(node, "w1", "w1") == MISMATCH
+        assert await who(node, "w2") == "w2"
+
+
+async def test_replicas_share_a_certificate_where_the_file_says_so(tmp_path: Path) -> None:
+    async with a_node(admission=admission(tmp_path, "[w1]\nreplicas = true")) as node:
+        first, second = [await node.stream("w1") for _ in range(2)]
+        for wire, worker_id in ((first, "w1.a"), (second, "w1.b")):
+            await wire.send(hello(worker_id=worker_id))
+            await wire.expect("welcome")
+        assert {session.worker_id for session in node.engine.dispatcher.sessions} == {"w1.a", "w1.b"}
+        assert await end_of(await refused(node, "w1", "w2.a")) == MISMATCH
+        assert await end_of(await refused(node, "w2", "w2.a")) == MISMATCH
+
+
+async def refused(node: Node, files: str, claimed: str) -> Wire:
+    wire = await node.stream(files)
+    await wire.send(hello(worker_id=claimed))
+    return wire
+
+
+async def test_f05_f06_a_worker_with_a_token_of_its_own_is_not_let_in_with_the_shared_one(tmp_path: Path) -> None:
+    async with a_node(secure=False, admission=admission(tmp_path, f'[w1]\ntoken = "{OWN}"')) as node:
+        assert await who(node, None, "w1") == MISMATCH
+        assert await who(node, None, "w1", bearer(OWN)) == "w1"
+        assert await who(node, None, "", bearer(OWN)) == "w1"
+        assert await who(node, None, "w2", bearer(OWN)) == MISMATCH
+        assert await who(node, None, "w2") == "w2"
+        assert await who(node, None, "") == (CODE.INVALID_ARGUMENT, "HELLO_INVALID")
+        assert await who(node, None, "w1", bearer("another")) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+
+
+async def test_a_door_for_both_has_a_port_for_each(tmp_path: Path) -> None:
+    text = f'[w1]\ncn = "w1"\n[w2]\ntoken = "{OWN}"'
+    async with a_node(admission=admission(tmp_path, text), token_port=0) as node:
+        assert await who(node, "w1") == "w1"
+        assert await who(node, "w2", "w2") == "w2"
+        node.workers_port = node.workers.token_port
+        assert await who(node, None, "w2", bearer(OWN)) == "w2"
+        assert await who(node, None, "w3", bearer(WORKER_TOKEN)) == "w3"
+        assert await who(node, None, "w1", bearer(WORKER_TOKEN)) == MISMATCH
+        assert await who(node, "w1", "w1", ()) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        node.workers_port = None
+        end = await (await node.stream(None)).end()
+        assert end.code() is CODE.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"uses": []},
+        {"uris": ["https://example.org/w1"]},
+        {"uris": ["spiffe://example.org/a", "spiffe://example.org/b"]},
+        {"extensions": [x509.BasicConstraints(ca=True, path_length=None)]},
+        {"common_name": "w1\0evil"},
+        {"common_name": "spiffe://example.org/w1"},
+    ],
+)
+async def test_a_certificate_that_tls_takes_and_that_names_no_worker_is_refused(
+    tmp_path: Path, what: dict[str, Any]
+) -> None:
+    async with a_node(admission=admission(tmp_path)) as node:
+        assert await end_of(await node.stream(issue(tmp_path, authority("ours"), **what))) == (
+            CODE.UNAUTHENTICATED,
+            "CERTIFICATE_INVALID",
+        )
+
+
+# No longer ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["worker", "thumbprint", "serial", "list"])
+async def test_who_is_revoked_is_out_at_once_and_does_not_come_back(tmp_path: Path, by: str) -> None:
+    files = worker_files("w1")
+    leaf = certificate_of(files)
+    who_lets_in = admission(tmp_path)
+    async with a_node(admission=who_lets_in) as node:
+        channel = await node.worker_channel(files)
+        wire = Wire(channel.stream_stream("/holon.rxon.v1.WorkerService/Session")())
+        await wire.send(hello())
+        await wire.expect("welcome")
+        other = await node.worker("w2")
+        if by == "list":
+            who_lets_in.use(trust=trusting(lists=revoke(tmp_path / "crl.pem", authority("ours"), files)))
+        else:
+            entry = {
+                "worker": 'worker = "w*1"',
+                "thumbprint": f'thumbprint = "{leaf.fingerprint(SHA256()).hex()}"',
+                "serial": f'issuer = "{leaf.issuer.rfc4514_string()}"\nserial = "{leaf.serial_number:X}"',
+            }[by]
+            who_lets_in.use(rules=rules(tmp_path, f'[[revoked]]\n{entry}\nreason = "stolen"'))
+        assert await end_of(wire) == REVOKED
+        again = Wire(channel.stream_stream("/holon.rxon.v1.WorkerService/Session")())
+        await again.send(hello())
+        assert await end_of(again) == REVOKED
+        if by != "worker":
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await health.Check(health_pb2.HealthCheckRequest(), timeout=GUARD)
+            assert (caught.value.code(), reason_of(caught.value)) == REVOKED
+        await other.beat()
+
+
+async def test_the_tasks_of_a_revoked_worker_go_to_another_and_its_results_count_no_more(tmp_path: Path) -> None:
+    who_lets_in = admission(tmp_path)
+    async with a_node(admission=who_lets_in, lease=3600) as node:
+        wire = await node.worker("w1")
+        job_id = await node.create()
+        offer = await wire.offer()
+        await wire.send(
+            updates(
+                worker_pb2.TaskUpdate(
+                    task_id=offer.task_id, lease_id=offer.lease_id, accepted=worker_pb2.TaskAccepted()
+                )
+            )
+        )
+        await wire.beat()
+        other = await node.worker("w2")
+        who_lets_in.use(rules=rules(tmp_path, '[[revoked]]\nworker = "w1"'))
+        assert await end_of(wire) == REVOKED
+        again = await other.offer()
+        assert (again.job_id, again.attempt) == (job_id, 2)
+        await other.send(updates(result(again)))
+        assert (await other.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        assert (await node.ended(job_id)).status == "finished"
+
+
+async def test_a_certificate_whose_authority_left_is_out_at_once(tmp_path: Path) -> None:
+    who_lets_in = admission(tmp_path)
+    async with a_node(admission=who_lets_in) as node:
+        wire = await node.worker("w1")
+        who_lets_in.use(trust=trusting("ours", "theirs"))
+        await wire.beat()
+        who_lets_in.use(trust=trusting("theirs"))
+        assert await end_of(wire) == (CODE.UNAUTHENTICATED, "CERTIFICATE_UNTRUSTED")
+        assert await end_of(await node.stream("w1")) == (CODE.UNAUTHENTICATED, "CERTIFICATE_UNTRUSTED")
+
+
+async def test_f12_whoever_the_new_file_does_not_let_in_is_out_and_the_others_stay(tmp_path: Path) -> None:
+    new = OWN[::-1]
+    text = f'[w1]\ntoken = "{OWN}"\n[w2]\ntoken = "{OWN}2"\n[w3]\ntoken = "{OWN}3"'
+    who_lets_in = admission(tmp_path, text)
+    async with a_node(secure=False, admission=who_lets_in) as node:
+        wires = {}
+        for worker_id, token in {"w1": OWN, "w2": f"{OWN}2", "w3": f"{OWN}3", "w4": WORKER_TOKEN}.items():
+            wires[worker_id] = await node.stream(None, bearer(token))
+            await wires[worker_id].send(hello(worker_id=worker_id))
+            await wires[worker_id].expect("welcome")
+        who_lets_in.use(rules=rules(tmp_path, f'[w1]\ntoken = "{new}"\n[w3]\ntoken = "{OWN}3"\n[w4]\ntoken = "{OWN}4"'))
+        assert await end_of(wires["w1"]) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert await end_of(wires["w2"]) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert await end_of(wires["w4"]) == MISMATCH
+        await wires["w3"].beat()
+        again = await node.stream(None, bearer(new))
+        await again.send(hello(worker_id="w1"))
+        await again.expect("welcome")
+
+
+async def test_a_certificate_that_comes_through_an_intermediate_is_taken_and_with_its_list_refused(
+    tmp_path: Path,
+) -> None:
+    between = intermediate(tmp_path, authority("ours"))
+    files = issue(tmp_path, between, "w1", above=[between.files.certificate])
+    who_lets_in = admission(tmp_path)
+    async with a_node(admission=who_lets_in) as node:
+        assert await who(node, files) == "w1"
+        wire = await node.stream(files)
+        await wire.send(hello())
+        await wire.expect("welcome")
+        who_lets_in.use(trust=trusting(lists=revoke(tmp_path / "crl.pem", authority("ours"), between.files)))
+        assert await end_of(wire) == REVOKED
+
+
+@pytest.mark.parametrize("strict", [True, False])
+async def test_once_a_list_has_expired_its_authoritys_certificates_are_refused_or_kept(
+    tmp_path: Path, strict: bool
+) -> None:
+    clock = ManualClock(SystemClock().now_ms())
+    lists = revoke(tmp_path / "crl.pem", authority("ours"), lasts=timedelta(hours=1))
+    who_lets_in = admission(tmp_path, trust=trusting(lists=lists, strict=strict), clock=clock)
+    async with a_node(admission=who_lets_in, clock=clock, silence=0.2) as node:
+        wire = await node.worker("w1")
+        expires = wire.welcome.session_expires_at.ToMilliseconds()
+        assert (expires <= clock.now_ms() + 3_600_000) is strict
+        clock.advance(3_700_000)
+        if strict:
+            assert await end_of(wire) == (CODE.UNAUTHENTICATED, "REVOCATION_UNKNOWN")
+            assert await end_of(await node.stream("w1")) == (CODE.UNAUTHENTICATED, "REVOCATION_UNKNOWN")
+        else:
+            again = await node.worker("w1")
+            await again.beat()
+
+
+async def test_a_revoked_caller_is_refused_whatever_it_calls(tmp_path: Path) -> None:
+    who_lets_in = admission(tmp_path, '[[revoked]]\nthumbprint = "' + "0" * 64 + '"')
+    async with a_node(admission=who_lets_in, reflection=True) as node:
+        who_lets_in.use(trust=trusting("theirs"))
+        channel = await node.worker_channel(worker_files("w1"))
+        for method in ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch",
+                       "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"):  # fmt: skip
+            call: Any = channel.stream_stream(method)()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+            assert reason_of(caught.value) == "CERTIFICATE_UNTRUSTED"

@@ -1,0 +1,161 @@
+"""Who may be which worker: workers.toml is read strictly, an id's own table counts, then the narrowest pattern."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holon.errors import ConfigError
+from holon.security.globs import matches, overlap
+from holon.security.tokens import digest_of
+from holon.security.worker_rules import WorkerRules
+from holon.security.workers_file import load_workers
+
+A, B, SHARED = "a" * 40, "b" * 40, "s" * 40
+
+
+def load(folder: Path, text: str | bytes, shared: str = SHARED, mode: int = 0o600) -> WorkerRules:
+    path = folder / "workers.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.chmod(mode)
+    return load_workers(str(path), shared)
+
+
+def problems(folder: Path, text: str | bytes, shared: str = SHARED, mode: int = 0o600) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, shared, mode)
+    assert A not in str(caught.value)
+    assert "workers.toml" in caught.value.message
+    return {one.field.partition("workers.toml")[2].strip(): one.reason for one in caught.value.details}
+
+
+def allows(rules: WorkerRules, worker_id: str, token: str) -> bool:
+    return rules.standing(worker_id).allows_token(digest_of(token), digest_of(SHARED))
+
+
+def test_f05_f06_a_worker_with_a_token_of_its_own_takes_that_alone_and_others_the_shared_one(tmp_path: Path) -> None:
+    rules = load(tmp_path, f'[w1]\ntoken = "{A}"\n[w2]\n["gpu-*"]\ntoken = "{B}"')
+    assert [allows(rules, "w1", token) for token in (A, B, SHARED)] == [True, False, False]
+    assert [allows(rules, "gpu-7", token) for token in (A, B, SHARED)] == [False, True, False]
+    for worker_id in ("w2", "another"):
+        assert [allows(rules, worker_id, token) for token in (A, B, SHARED)] == [False, False, True]
+
+
+def test_the_shared_token_does_not_stand_for_a_worker_whose_certificate_is_named(tmp_path: Path) -> None:
+    rules = load(tmp_path, f'[w1]\ncn = "host-7"\n[w2]\ncn = "host-8"\ntoken = "{A}"')
+    assert not allows(rules, "w1", SHARED)
+    assert allows(rules, "w2", A)
+
+
+def test_a_token_may_be_given_as_its_hash(tmp_path: Path) -> None:
+    digest = hashlib.sha256(A.encode()).hexdigest()
+    for key in ("token", "token_hash"):
+        assert allows(load(tmp_path, f'[w1]\n{key} = "sha256:{digest}"', mode=0o644), "w1", A)
+
+
+def test_an_own_table_counts_before_a_pattern_and_a_narrow_pattern_before_a_wide_one(tmp_path: Path) -> None:
+    text = '["*"]\ncn = "any"\n["gpu-*"]\ncn = "gpu"\n["gpu-1*"]\ncn = "one"\n[gpu-12]\ncn = "twelve"'
+    rules = load(tmp_path, text)
+    for worker_id, name in {"gpu-12": "twelve", "gpu-13": "one", "gpu-2": "gpu", "cpu": "any"}.items():
+        rule = rules.standing(worker_id).rule
+        assert rule is not None
+        assert rule.cn == name
+
+
+def test_replicas_have_a_suffix_and_only_where_that_is_said(tmp_path: Path) -> None:
+    rules = load(tmp_path, f'[w1]\nreplicas = true\ntoken = "{A}"\n[w2]\ntoken = "{B}"\n["p-?"]\nreplicas = true')
+    assert allows(rules, "w1.a-1", A)
+    assert rules.standing("w1.a").ids == ("w1",)
+    assert not allows(rules, "w2.a", B)
+    assert rules.standing("p-1.x").ids == ("p-1",)
+    for worker_id in ("w1.", "w1.a.b", "w1." + "a" * 65, ".w1"):
+        assert rules.standing(worker_id).rule is None
+
+
+def test_the_own_table_of_a_replica_counts_before_that_of_all_of_them(tmp_path: Path) -> None:
+    rules = load(tmp_path, f'[w1]\nreplicas = true\ntoken = "{A}"\n["w1.a"]\ntoken = "{B}"')
+    assert [allows(rules, "w1.a", token) for token in (A, B)] == [False, True]
+    assert [allows(rules, "w1.b", token) for token in (A, B)] == [True, False]
+
+
+def test_everything_that_is_wrong_is_reported_at_once_by_table_and_key(tmp_path: Path) -> None:
+    text = f"""
+title = "ours"
+[w1]
+token = "short"
+cn = 7
+extra = true
+[gpu.eu]
+token = "{A}"
+["a b"]
+[w2]
+token = "{A}"
+token_hash = "sha256:12"
+[w3]
+spiffe = "https://example.org/w3"
+replicas = "yes"
+[w4]
+token = "{B}"
+[w5]
+token = "{B}"
+[w6]
+token = "{SHARED}"
+["g-*"]
+["*-g"]
+[[revoked]]
+worker = "w 1"
+[[revoked]]
+serial = "12"
+[[revoked]]
+thumbprint = "00"
+"""
+    found = problems(tmp_path, text)
+    assert set(found) == {
+        "[title]", "[w1] token", "[w1] cn", "[w1] extra", "[gpu] eu", '["a b"]', "[w2]", "[w2] token_hash",
+        "[w3] spiffe", "[w3] replicas", "[w5] token", "[w6] token", '["*-g"]', "[[revoked]] 1 worker", "[[revoked]] 2",
+        "[[revoked]] 3 thumbprint",
+    }  # fmt: skip
+    assert '["gpu.eu"]' in found["[gpu] eu"]
+    assert "[w4]" in found["[w5] token"]
+    assert "GLOBAL_WORKER_TOKEN" in found["[w6] token"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[w1", '[w1]\n[w1]\ntoken = "x"', b"\xff", f'[w1]\ntoken = "{A}', f'[w1]\ntoken = "{A}\0"', "a = nan\n[["],
+)
+def test_what_is_no_toml_is_refused_and_none_of_it_shown(tmp_path: Path, text: str | bytes) -> None:
+    assert list(problems(tmp_path, text)) == [""]
+
+
+def test_the_one_name_that_is_no_worker_is_said_where_it_is_used_as_one(tmp_path: Path) -> None:
+    assert "[[revoked]]" in problems(tmp_path, '[revoked]\nworkers = ["w1"]')["[revoked]"]
+
+
+def test_a_file_with_tokens_that_all_can_read_is_refused_and_one_without_is_not(tmp_path: Path) -> None:
+    assert "chmod 600" in problems(tmp_path, f'[w1]\ntoken = "{A}"', mode=0o644)["[w1] token"]
+    load(tmp_path, '[w1]\ncn = "host-7"', mode=0o644)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+        load_workers(str(tmp_path / "none.toml"))
+
+
+PATTERN = st.text("ab*?", max_size=6)
+
+
+@given(PATTERN, PATTERN, st.text("ab", max_size=6))
+def test_patterns_that_share_a_name_overlap(one: str, other: str, name: str) -> None:
+    if matches(one, name) and matches(other, name):
+        assert overlap(one, other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a*", "b*"), ("a?", "a"), ("*a", "*b"), ("ab", "a?b"), ("", "?")])
+def test_patterns_without_a_common_name_do_not_overlap(one: str, other: str) -> None:
+    assert not overlap(one, other)
+    assert not overlap(other, one)

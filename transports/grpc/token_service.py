@@ -1,0 +1,82 @@
+"""The worker door: TokenService, where workers get and renew their access tokens."""
+
+from __future__ import annotations
+
+import grpc
+
+from holon.rxon.v1 import token_pb2
+from holon.security.sts.access_tokens import ALGORITHM
+from holon.security.sts.exchange import Exchange, Tokens
+from holon.security.sts.state import LOOK_EVERY_S
+from holon.wire.values import duration, timestamp
+from transports.grpc.caller import caller
+from transports.grpc.calls import invalid, unary
+
+SERVICE = "holon.rxon.v1.TokenService"
+# Answers are small, whatever is asked.
+MAX_BYTES = 64 * 1024
+
+
+class TokenService:
+    """Answers the calls of one door.
+
+    Arguments:
+        exchange: who gives tokens.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __repr__(self) -> str:
+        return f"TokenService({self._exchange!r})"
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The service's calls by name."""
+        calls = {
+            "ExchangeToken": unary("ExchangeToken", token_pb2.ExchangeTokenRequest, self._exchange_token, MAX_BYTES),
+            "RevokeToken": unary("RevokeToken", token_pb2.RevokeTokenRequest, self._revoke, MAX_BYTES),
+            "GetKeySet": unary("GetKeySet", token_pb2.GetKeySetRequest, self._keys, MAX_BYTES),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, calls)
+
+    async def _exchange_token(self, request: token_pb2.ExchangeTokenRequest) -> token_pb2.ExchangeTokenResponse:
+        asked = (request.worker_id, request.request_id)
+        kind = request.WhichOneof("credential")
+        if kind == "certificate":
+            return _given(await self._exchange.by_certificate(caller(), *asked, request.scopes))
+        if kind == "worker_token":
+            token = request.worker_token
+            return _given(await self._exchange.by_worker_token(caller(), token, *asked, request.scopes))
+        if kind == "refresh_token":
+            if request.scopes:
+                raise invalid("scopes", "are those of the first exchange; leave them out")
+            return _given(await self._exchange.by_refresh_token(caller(), request.refresh_token, *asked))
+        raise invalid("credential", "is needed: certificate, worker_token or refresh_token")
+
+    async def _revoke(self, request: token_pb2.RevokeTokenRequest) -> token_pb2.RevokeTokenResponse:
+        await self._exchange.revoke(request.refresh_token)
+        return token_pb2.RevokeTokenResponse()
+
+    async def _keys(self, _: token_pb2.GetKeySetRequest) -> token_pb2.GetKeySetResponse:
+        answer = token_pb2.GetKeySetResponse(
+            issuer=self._exchange.issuer, cache_for=duration(round(LOOK_EVERY_S * 1000))
+        )
+        for key in self._exchange.key_set():
+            shown = answer.keys.add(key_id=key.kid, algorithm=ALGORITHM, public_key=key.der)
+            if key.active_at is not None:
+                shown.not_before.CopyFrom(timestamp(key.active_at))
+            if key.ends_at is not None:
+                shown.not_after.CopyFrom(timestamp(key.ends_at))
+        return answer
+
+
+def _given(tokens: Tokens) -> token_pb2.ExchangeTokenResponse:
+    return token_pb2.ExchangeTokenResponse(
+        access_token=tokens.access_token,
+        expires_in=duration(tokens.expires_at - tokens.now),
+        expires_at=timestamp(tokens.expires_at),
+        refresh_token=tokens.refresh_token,
+        refresh_expires_in=duration(tokens.refresh_expires_at - tokens.now),
+        worker_id=tokens.worker_id,
+        scopes=tokens.scopes,
+    )
