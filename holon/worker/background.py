@@ -14,6 +14,7 @@ from holon.worker.settings import Settings
 from holon.worker.skill import Skill
 from holon.worker.threads import Mailbox
 from holon.worker.timing import Timing
+from holon.worker.tokens import Tokens
 from holon.worker.tracing import Tracing
 
 _log = logging.getLogger("holon.worker")
@@ -104,7 +105,8 @@ class Background:
     async def _serve(self, handlers: asyncio.AbstractEventLoop) -> None:
         self._task = asyncio.current_task()
         settings = self._settings
-        link = self._link = Link(settings.urls, settings.credentials, self._hello, self._slots, self._timing)
+        tokens = Tokens(settings.credentials, settings.worker_id, self._timing) if settings.tokens else None
+        link = self._link = Link(settings.urls, settings.credentials, self._hello, self._slots, self._timing, tokens)
         runner = self._runner = Runner(link, self._skills, self._slots, handlers, self._timing, self._tracing)
         announcer = asyncio.create_task(self._announce(link, handlers), name="worker-ready")
         # Last: from here on other threads reach us. A wish that came before is seen below, one that comes now as well.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import grpc.aio
 
@@ -16,6 +16,8 @@ from holon.worker.settings import Credentials
 if TYPE_CHECKING:
     # What is written is encoded already.
     Call = grpc.aio.StreamStreamCall[bytes, worker_pb2.SessionResponse]
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 SESSION = f"/{worker_pb2.DESCRIPTOR.services_by_name['WorkerService'].full_name}/Session"
 
@@ -53,6 +55,7 @@ _TLS_HINT = (
     "by an authority that the node trusts, is in date and meant for client authentication, and that TLS_CA_PATH is "
     "the node's authority and NODE_URL a name in its certificate"
 )
+_NO_TOKENS = "this node gives no access tokens; unset WORKER_STS"
 _PLAINTEXT_HINT = "check that a node listens there, and without TLS; with TLS the address begins with grpcs://"
 
 
@@ -91,12 +94,15 @@ def open_channel(url: NodeUrl, credentials: Credentials) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(url.target, tls, options=options)
 
 
-def open_stream(channel: grpc.aio.Channel, credentials: Credentials) -> Call:
-    """Begin a session's stream; the first write or read says whether it came to be."""
+def open_stream(channel: grpc.aio.Channel, metadata: Metadata) -> Call:
+    """Begin a session's stream; the first write or read says whether it came to be.
+
+    Arguments:
+        metadata: what proves who we are, beside the connection.
+    """
     session: grpc.aio.StreamStreamMultiCallable[bytes, worker_pb2.SessionResponse] = channel.stream_stream(
         SESSION, response_deserializer=worker_pb2.SessionResponse.FromString
     )
-    metadata = (("x-worker-token", credentials.token),) if credentials.token else ()
     return session(metadata=metadata, wait_for_ready=False)
 
 
@@ -131,6 +137,15 @@ async def end_of(call: Call, url: NodeUrl, *, welcomed: bool) -> Ended:
         and "larger than max" in details
         and not details.startswith("CLIENT"),
     )
+
+
+def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl) -> Ended:
+    """What the failure of a call for a token means for the session that needs it."""
+    code = error.code()
+    told = any(key == _DETAILS for key, _ in error.trailing_metadata() or ())
+    hint = _NO_TOKENS if code is grpc.StatusCode.UNIMPLEMENTED else _hint(code, url, told=told)
+    message = f"{url}: no access token: {code.name}: {error.details()}"
+    return Ended(f"{message} ({hint})" if hint else message, refused=code in _REFUSED)
 
 
 def _hint(code: grpc.StatusCode, url: NodeUrl, *, told: bool) -> str:

@@ -8,15 +8,18 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
+import grpc.aio
+
 from holon.errors import FailedPrecondition
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.address import NodeUrl
-from holon.worker.channel import Ended
+from holon.worker.channel import Ended, Metadata, open_channel
 from holon.worker.leases import Lease
 from holon.worker.reports import Reports
 from holon.worker.session import Session, replaced_by
 from holon.worker.settings import Credentials
 from holon.worker.timing import Timing
+from holon.worker.tokens import Tokens
 from holon.worker.urls import Urls
 
 _log = logging.getLogger("holon.worker")
@@ -24,6 +27,8 @@ _log = logging.getLogger("holon.worker")
 _LEAST_UNACKNOWLEDGED = 1_000
 _UNACKNOWLEDGED_PER_CREDIT = 4
 CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
+# Of workers with short-lived tokens.
+REAUTHENTICATE = types_pb2.CAPABILITY_REAUTHENTICATE
 
 
 class Replaced(FailedPrecondition):
@@ -52,6 +57,7 @@ class Link:
     Arguments:
         urls: the node's addresses, tried in turn.
         credentials: what each connection proves.
+        tokens: where short-lived tokens come from, if they are used.
         hello: what every Hello says: identity, catalog and capabilities; credits and resume are filled in here.
         credits: how many tasks may be held in all.
 
@@ -68,7 +74,9 @@ class Link:
         hello: worker_pb2.Hello,
         credits: int,  # noqa: A002  # the protocol's word
         timing: Timing | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
+        self._tokens = tokens
         self._urls = Urls(urls)
         self._credentials = credentials
         self._hello = hello
@@ -197,7 +205,13 @@ class Link:
         hello.credits = self._credits if self._drain_reason is None else 0
         if self._session_id:
             hello.resume.CopyFrom(self.reports.leases.resume(self._session_id))
-        session = Session(url, self._credentials, self, self._timing)
+        channel = open_channel(url, self._credentials)
+        try:
+            metadata = await self._proof(channel, url)
+        except BaseException:
+            await channel.close()
+            raise
+        session = Session(url, channel, metadata, self, self._timing)
         try:
             await session.open(hello)
         except BaseException:
@@ -205,10 +219,42 @@ class Link:
             raise
         return session
 
+    async def _proof(self, channel: grpc.aio.Channel, url: NodeUrl) -> Metadata:
+        """What a stream shows beside the certificate of its connection."""
+        if self._tokens is not None:
+            grant = await self._tokens.fresh(channel, url)
+            return (("authorization", f"Bearer {grant.access_token}"),)
+        return (("x-worker-token", self._credentials.token),) if self._credentials.token else ()
+
+    async def _keep_renewed(self, session: Session, tokens: Tokens) -> None:
+        """Renew the token in time, and tell the session's node; one that does not hear of it ends the session."""
+        losses = 0
+        told = tokens.grant
+        while REAUTHENTICATE in session.welcome.capabilities:
+            ceiling = min(self._timing.reconnect_longest, self._timing.reconnect_first * 2**losses)
+            await asyncio.sleep(random.uniform(0, ceiling) if losses else tokens.due_in)  # noqa: S311  # it spreads a fleet
+            try:
+                grant = await tokens.fresh(session.channel, session.url)
+            except Ended as end:
+                losses += 1
+                _log.warning("the access token could not be renewed, and is tried again: %s", end)
+                continue
+            losses = 0
+            if grant is not told:
+                told = grant
+                renewal = worker_pb2.Reauthenticate(access_token=grant.access_token)
+                session.put_control(worker_pb2.SessionRequest(reauthenticate=renewal))
+
     async def _carry(self, session: Session) -> None:
+        renewing = None
+        if self._tokens is not None:
+            renewing = asyncio.create_task(self._keep_renewed(session, self._tokens), name="link-renewal")
         try:
             await session.run()
         finally:
+            if renewing is not None:
+                renewing.cancel()
+                await asyncio.wait((renewing,))
             del self._carriers[session]
             await session.close()
 

@@ -15,8 +15,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.frames import frames_of
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
-from holon.worker.channel import Ended, end_of, open_channel, open_stream
-from holon.worker.settings import Credentials
+from holon.worker.channel import Ended, Metadata, end_of, open_stream
 from holon.worker.timing import Timing
 
 if TYPE_CHECKING:
@@ -57,6 +56,10 @@ class Listener(Protocol):
 class Session:
     """One stream to a node. `open`, then `run` until it ends, then `close`.
 
+    Arguments:
+        channel: a connection of its own, which is closed with it.
+        metadata: what proves who we are, beside the connection.
+
     Attributes:
         left: set once no more offers come: the node sent GoAway, or the stream ended.
         going: the node's GoAway, when it sent one.
@@ -64,8 +67,11 @@ class Session:
         welcome: the node's terms, once `open` returned.
     """
 
-    def __init__(self, url: NodeUrl, credentials: Credentials, listener: Listener, timing: Timing) -> None:
+    def __init__(
+        self, url: NodeUrl, channel: grpc.aio.Channel, metadata: Metadata, listener: Listener, timing: Timing
+    ) -> None:
         self.url = url
+        self.channel = channel
         self.left = asyncio.Event()
         self.going: worker_pb2.GoAway | None = None
         self.end: Ended | None = None
@@ -73,8 +79,7 @@ class Session:
         self._listener = listener
         self._timing = timing
         self._loop = asyncio.get_running_loop()
-        self._channel = open_channel(url, credentials)
-        self._call: Call = open_stream(self._channel, credentials)
+        self._call: Call = open_stream(channel, metadata)
         self._writer = StreamWriter(self._call.write)
         self._updates = self._writer.lane(worker_pb2.TaskUpdate, _UPDATES)
         self._broken: asyncio.Future[None] = self._loop.create_future()
@@ -159,7 +164,7 @@ class Session:
         if self._broken.done() and not self._broken.cancelled():
             self._broken.exception()
         self._call.cancel()
-        await self._channel.close()
+        await self.channel.close()
 
     def put(self, update: worker_pb2.TaskUpdate) -> None:
         """Queue news of a task. Raises what `Lane.put` raises."""
@@ -285,6 +290,8 @@ class Session:
         elif kind == "go_away":
             self.going = frame.go_away
             self.left.set()
+        elif kind == "reauthenticated":
+            _log.debug("%s: the session goes on with the new token", self.url)
         elif kind == "session_error":
             error = frame.session_error.error
             _log.warning(

@@ -36,11 +36,13 @@ class Settings:
     Attributes:
         urls: the node's addresses, the first to be tried first; never empty.
         worker_id: the id that it claims; empty takes that of its certificate.
+        tokens: whether it shows short-lived tokens, which it gets for its certificate or token.
     """
 
     urls: tuple[NodeUrl, ...]
     worker_id: str
     credentials: Credentials
+    tokens: bool = False
 
 
 def read_settings(
@@ -51,10 +53,11 @@ def read_settings(
     ca_path: str | Path | None = None,
     cert_path: str | Path | None = None,
     key_path: str | Path | None = None,
+    sts: bool | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Take each argument, or where it is None its variable: NODE_URL (several, split by commas, for failover),
-    WORKER_ID, WORKER_TOKEN, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH.
+    WORKER_ID, WORKER_TOKEN, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH, WORKER_STS.
 
     Raises:
         ConfigError: something is missing or wrong; the message lists all of it.
@@ -82,9 +85,19 @@ def read_settings(
     identity = worker_id if worker_id is not None else environ.get("WORKER_ID", "")
     if not identity and urls and not (credentials.certificate and all(url.secure for url in urls)):
         problems.append("WORKER_ID is not set, and there is no certificate to take it from; set it")
+    tokens = sts if sts is not None else _switch("WORKER_STS", environ, problems)
+    if tokens and not (credentials.token or credentials.certificate):
+        problems.append("WORKER_STS needs something to exchange; set WORKER_TOKEN, or a certificate and its key")
     if problems:
         raise ConfigError("the worker cannot start: " + "; ".join(problems))
-    return Settings(tuple(urls), identity, credentials)
+    return Settings(tuple(urls), identity, credentials, tokens)
+
+
+def _switch(name: str, environ: Mapping[str, str], problems: list[str]) -> bool:
+    word = environ.get(name, "").strip().lower()
+    if word not in ("", "true", "1", "yes", "on", "false", "0", "no", "off"):
+        problems.append(f"{name} must be true or false, not {word[:32]!r}")
+    return word in ("true", "1", "yes", "on")
 
 
 def _file(name: str, given: str | Path | None, environ: Mapping[str, str], problems: list[str]) -> Path | None:

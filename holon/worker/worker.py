@@ -17,7 +17,7 @@ from holon.errors import ConfigError, InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.worker.background import Background
-from holon.worker.link import CAPABILITIES
+from holon.worker.link import CAPABILITIES, REAUTHENTICATE
 from holon.worker.settings import read_settings
 from holon.worker.skill import Skill, skill_of
 from holon.worker.timing import Timing
@@ -30,7 +30,7 @@ class Worker:
     """A worker: skills, and the node that it serves.
 
     What is not given here is read from the environment when the worker starts: NODE_URL, WORKER_ID, WORKER_TOKEN,
-    TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH.
+    TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH, WORKER_STS.
 
     Arguments:
         node_url: `grpcs://host:7700`, several split by commas for failover; `grpc://` on the loopback only.
@@ -38,6 +38,7 @@ class Worker:
         token: the worker token, where the node asks for one.
         ca_path: PEM file of the authorities that the node's certificate may come from; the system's by default.
         cert_path, key_path: PEM files of its own certificate and key.
+        sts: whether it shows short-lived tokens, which the node gives for its certificate, or else its token.
         max_concurrent: how many tasks it holds, and so runs, at once.
         drain_grace: seconds for what runs when the worker is told to leave; then it is handed back.
         timing: shorter waits, for tests.
@@ -52,6 +53,7 @@ class Worker:
         ca_path: str | Path | None = None,
         cert_path: str | Path | None = None,
         key_path: str | Path | None = None,
+        sts: bool | None = None,
         max_concurrent: int = 4,
         drain_grace: float = 30.0,
         timing: Timing | None = None,
@@ -65,6 +67,7 @@ class Worker:
             "ca_path": ca_path,
             "cert_path": cert_path,
             "key_path": key_path,
+            "sts": sts,
         }
         self._max_concurrent = max_concurrent
         self._drain_grace = drain_grace
@@ -219,7 +222,7 @@ class Worker:
             sdk=worker_pb2.SdkInfo(
                 name="holon-python", version=_version(), runtime=f"python {platform.python_version()}"
             ),
-            capabilities=CAPABILITIES,
+            capabilities=(*CAPABILITIES, *((REAUTHENTICATE,) if settings.tokens else ())),
             catalog=worker_pb2.Catalog(sequence=1, offerings=[skill.offering() for skill in self.skills]),
         )
         if hello.ByteSize() > MAX_MESSAGE_BYTES // 2:

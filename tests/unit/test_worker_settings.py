@@ -61,3 +61,14 @@ def test_addresses_are_tried_in_turn_and_those_that_a_node_names_first() -> None
     assert [urls.next().host for _ in range(3)] == ["a", "b", "a"]
     urls.prefer(["grpcs://c", "grpc://localhost", "nonsense"])
     assert [urls.next().host for _ in range(3)] == ["c", "b", "a"]
+
+
+def test_short_lived_tokens_are_asked_for_by_a_switch_and_need_something_to_exchange() -> None:
+    environ = {"NODE_URL": "grpcs://a", "WORKER_ID": "w1", "WORKER_TOKEN": "t1"}
+    assert not read_settings(environ=environ).tokens
+    assert read_settings(environ=environ | {"WORKER_STS": "true"}).tokens
+    assert not read_settings(sts=False, environ=environ | {"WORKER_STS": "true"}).tokens
+    with pytest.raises(ConfigError, match="WORKER_STS must be true or false"):
+        read_settings(environ=environ | {"WORKER_STS": "perhaps"})
+    with pytest.raises(ConfigError, match="WORKER_STS needs something"):
+        read_settings(sts=True, environ=environ | {"WORKER_TOKEN": ""})

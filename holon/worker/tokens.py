@@ -1,0 +1,127 @@
+"""The worker SDK: short-lived tokens, exchanged before a session opens and renewed while it is open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass, field
+
+import grpc.aio
+
+from holon.rxon.v1 import token_pb2
+from holon.wire.address import NodeUrl
+from holon.worker.channel import refusal_of
+from holon.worker.settings import Credentials
+from holon.worker.timing import Timing
+
+_log = logging.getLogger("holon.worker")
+
+EXCHANGE = f"/{token_pb2.DESCRIPTOR.services_by_name['TokenService'].full_name}/ExchangeToken"
+# A refused token is not presented again; what else went wrong may pass.
+_REFUSED = frozenset(
+    {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.ALREADY_EXISTS}
+)
+_RENEW_AT = 2 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an exchange gave; times are of the loop's clock.
+
+    Attributes:
+        renew_at: when the next one is due.
+        expires_at: when it is of no use any more.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    renew_at: float
+    expires_at: float
+
+
+class Tokens:
+    """The worker's tokens. One exchange runs at a time, whoever asks; its request is the same until it is answered.
+
+    Arguments:
+        worker_id: whom they are for; empty takes the one that the certificate proves.
+    """
+
+    def __init__(self, credentials: Credentials, worker_id: str, timing: Timing) -> None:
+        self._credentials = credentials
+        self._worker_id = worker_id
+        self._timing = timing
+        self._grant: Grant | None = None
+        # Begins with the first try and ends with an answer: a lost one is then given again.
+        self._request: token_pb2.ExchangeTokenRequest | None = None
+        self._one = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"Tokens({'none' if self._grant is None else 'some'})"
+
+    @property
+    def grant(self) -> Grant | None:
+        """What was exchanged last."""
+        return self._grant
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until the next exchange is due."""
+        return max(0.0, self._grant.renew_at - asyncio.get_running_loop().time()) if self._grant is not None else 0.0
+
+    async def fresh(self, channel: grpc.aio.Channel, url: NodeUrl) -> Grant:
+        """What is not due for renewal; exchanged now, if there is none.
+
+        Arguments:
+            channel: to a node, at this address.
+        Raises:
+            Ended: the node could not be asked, or gives none.
+        """
+        async with self._one:
+            now = asyncio.get_running_loop().time()
+            if self._grant is None or now >= self._grant.renew_at:
+                self._grant = await self._exchange(channel, url)
+            return self._grant
+
+    async def _exchange(self, channel: grpc.aio.Channel, url: NodeUrl) -> Grant:
+        if self._grant is not None and self._grant.refresh_token:
+            try:
+                return await self._ask(channel, token_pb2.ExchangeTokenRequest(refresh_token=self._grant.refresh_token))
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _REFUSED:
+                    raise refusal_of(error, url) from error
+                _log.warning("%s: the refresh token is not taken: %s", url, error.details())
+                self._grant = None
+        try:
+            return await self._ask(channel, self._by_credential(url))
+        except grpc.aio.AioRpcError as error:
+            raise refusal_of(error, url) from error
+
+    def _by_credential(self, url: NodeUrl) -> token_pb2.ExchangeTokenRequest:
+        if url.secure and self._credentials.certificate is not None:
+            return token_pb2.ExchangeTokenRequest(certificate=token_pb2.CertificateCredential())
+        return token_pb2.ExchangeTokenRequest(worker_token=self._credentials.token)
+
+    async def _ask(self, channel: grpc.aio.Channel, request: token_pb2.ExchangeTokenRequest) -> Grant:
+        request.worker_id = self._worker_id
+        if self._request is not None:
+            request.request_id = self._request.request_id
+        if request != self._request:
+            request.request_id = secrets.token_urlsafe(16)
+            self._request = request
+        exchange: grpc.aio.UnaryUnaryMultiCallable[token_pb2.ExchangeTokenRequest, token_pb2.ExchangeTokenResponse] = (
+            channel.unary_unary(
+                EXCHANGE,
+                request_serializer=token_pb2.ExchangeTokenRequest.SerializeToString,
+                response_deserializer=token_pb2.ExchangeTokenResponse.FromString,
+            )
+        )
+        try:
+            given = await exchange(request, timeout=self._timing.welcome)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _REFUSED:
+                self._request = None
+            raise
+        self._request = None
+        now, lasts = asyncio.get_running_loop().time(), given.expires_in.seconds + given.expires_in.nanos / 1e9
+        return Grant(given.access_token, given.refresh_token, now + _RENEW_AT * lasts, now + lasts)
