@@ -135,16 +135,15 @@ class Node:
                 running = loops.create_task(engine.run(), name="engine")
                 watching = loops.create_task(lag.run(), name="loop-lag")
                 broken = loops.create_task(store.failure(), name="store")
-                edited = Following(
-                    [path for path in (config.CLIENTS_CONFIG_PATH, config.WORKERS_CONFIG_PATH) if path], self.reload
-                )
+                edited = [path for path in (config.CLIENTS_CONFIG_PATH, config.WORKERS_CONFIG_PATH) if path]
                 following = [
                     loops.create_task(self._reloading.run(), name="reloading"),
                     loops.create_task(reloading.run(), name="shared-reloading"),
-                    loops.create_task(edited.run(), name="edited-files"),
                     loops.create_task(exchange.state.run(), name="tokens"),
                 ]
                 following += [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
+                if edited:
+                    following.append(loops.create_task(Following(edited, self.reload).run(), name="edited-files"))
                 try:
                     async with AsyncExitStack() as doors:
                         http, worker, client = await self._doors(

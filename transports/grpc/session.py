@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -93,7 +94,7 @@ class Session:
         self._rates = rates
         self._renews = renews
         self._renewal: tuple[int, str] | None = None
-        self._renew = asyncio.Event()
+        self._renewing: asyncio.Task[None] | None = None
         self._renewed = asyncio.Event()
         self.opened = False
         self._loop = asyncio.get_running_loop()
@@ -211,23 +212,23 @@ class Session:
             self.end,
             hello.catalog.sequence,
             self._rates,
-            self._take_renewal if self._renews else None,
+            partial(self._take_renewal, outgoing) if self._renews else None,
         )
         reading = self._start(self._read(incoming), "reader")
         writing = self._start(writer.run(), "writer")
         working = self._start(clerk.run(), "clerk")
         watching = self._start(self._watch(member), "watch")
-        renewing = self._start(self._renew_each(outgoing), "renewal")
         try:
             ending = await self._ending
             reading.cancel()
             watching.cancel()
-            renewing.cancel()
             if ending.last_words:
                 await _last_words(clerk, working, writer, writing)
             return ending.error if ending.error is not None else _half_closed(incoming, outgoing, member)
         finally:
-            tasks = (reading, writing, working, watching, renewing)
+            tasks = [reading, writing, working, watching]
+            if self._renewing is not None:
+                tasks.append(self._renewing)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -288,18 +289,15 @@ class Session:
                 forgiven = self._loop.time() - silence + _LATE_S
                 self._heard, self._writing = max(self._heard, forgiven), max(self._writing, forgiven)
 
-    def _take_renewal(self, frame: int, token: str) -> None:
-        """A newer token takes the place of one that was not looked at yet."""
+    def _take_renewal(self, outgoing: Outgoing, frame: int, token: str) -> None:
+        """A newer token takes the place of one that was not looked at yet. Most sessions never have one."""
         self._renewal = (frame, token)
-        self._renew.set()
+        if self._renewing is None or self._renewing.done():
+            self._renewing = self._start(self._renew(outgoing), "renewal")
 
-    async def _renew_each(self, outgoing: Outgoing) -> None:
-        """Go on by each new access token that is good for this worker; by the old one, where it is not."""
-        while True:
-            await self._renew.wait()
-            self._renew.clear()
-            if self._renewal is None:
-                continue
+    async def _renew(self, outgoing: Outgoing) -> None:
+        """Go on by a new access token if it is good for this worker; by the old one, where it is not."""
+        while self._renewal is not None:
             (frame, token), self._renewal = self._renewal, None
             try:
                 caller = await self._admission.by_bearer(self._caller, token)
