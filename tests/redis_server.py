@@ -99,6 +99,10 @@ class RedisServer:
                 self._log = Thread(target=self._process.stdout.read, name="redis-log", daemon=True)
                 self._log.start()
                 return
+        # It has closed what it says: it is gone.
+        self._process.stdout.close()
+        self._process.wait()
+        self._process = None
         raise RuntimeError(f"{self._binary} did not start: {''.join(said)}")
 
     def kill(self) -> None:
