@@ -1,4 +1,4 @@
-"""The client door: JobService as clients call it, and what it refuses."""
+"""The client door: JobService as clients call it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,20 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from holon.engine.overview import Overview
-from holon.engine.reloading import Reloading
-from holon.errors import ConfigError, HolonError, StoreUnavailable
-from holon.rxon.v1 import job_pb2, types_pb2
-from holon.security.clients import Clients, sole
+from holon.rxon.v1 import job_pb2
+from tests.integration.client_calls import create, creation, refused
 from tests.integration.grpc_node import (
-    CLIENT,
-    CLIENT_TOKEN,
-    ENDED,
-    GUARD,
     Node,
     a_node,
-    details_of,
     fields_of,
     json_payload,
-    offering,
     reason_of,
     result,
     updates,
 )
-from transports.grpc.client_door import ClientDoor
-from transports.grpc.settings import DoorSettings
 
 CODE = grpc.StatusCode
 
@@ -44,27 +31,6 @@ CODE = grpc.StatusCode
 async def node() -> AsyncIterator[Node]:
     async with a_node() as node:
         yield node
-
-
-def creation(**more: Any) -> job_pb2.CreateJobRequest:
-    more.setdefault("blueprint_name", "relay")
-    return job_pb2.CreateJobRequest(**more)
-
-
-async def create(node: Node, **more: Any) -> job_pb2.CreateJobResponse:
-    answer: job_pb2.CreateJobResponse = await node.call(
-        "CreateJob", creation(**more), job_pb2.CreateJobResponse.FromString
-    )
-    return answer
-
-
-async def refused(node: Node, method: str, request: Any, **more: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(ENDED) as error:
-        await node.call(method, request, bytes, **more)
-    return error.value
-
-
-# Jobs ------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_job_is_created_read_and_finished(node: Node) -> None:
@@ -192,184 +158,3 @@ async def test_a_draining_door_takes_no_new_jobs_and_says_so_in_its_health_which
     error = await refused(node, "CreateJob", creation())
     assert (error.code(), reason_of(error)) == (CODE.UNAVAILABLE, "DRAINING")
     assert not (await node.call("ListJobs", job_pb2.ListJobsRequest(), job_pb2.ListJobsResponse.FromString)).jobs
-
-
-# Bad input -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        (),
-        (("x-client-token", "another"),),
-        (("x-worker-token", CLIENT_TOKEN),),
-        (("authorization", CLIENT_TOKEN),),
-        (("x-client-token", CLIENT_TOKEN), ("authorization", f"Bearer {CLIENT_TOKEN}")),
-        (("authorization", f"Bearer {CLIENT_TOKEN}"), ("authorization", f"Bearer {CLIENT_TOKEN}")),
-    ],
-)
-async def test_a_missing_wrong_or_doubled_token_is_refused(node: Node, metadata: tuple[tuple[str, str], ...]) -> None:
-    error = await refused(node, "CreateJob", creation(), metadata=metadata)
-    assert (error.code(), reason_of(error)) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
-    assert CLIENT_TOKEN not in str(error)
-
-
-async def test_a_bearer_token_is_taken_too(node: Node) -> None:
-    metadata = (("authorization", f"bearer {CLIENT_TOKEN}"),)
-    assert await node.call("ListJobs", job_pb2.ListJobsRequest(), bytes, metadata=metadata) == b""
-
-
-@pytest.mark.parametrize("method", ["GetJob", "CancelJob", "GetJobHistory"])
-async def test_an_unknown_job_is_not_found(node: Node, method: str) -> None:
-    error = await refused(node, method, job_pb2.GetJobRequest(job_id="0-nothing"))
-    assert (error.code(), reason_of(error)) == (CODE.NOT_FOUND, "JOB_NOT_FOUND")
-
-
-@pytest.mark.parametrize(
-    ("request_", "field"),
-    [
-        (creation(webhook_url="https://example.org"), "webhook_url"),
-        (creation(priority=0), "priority"),
-        (creation(budget=1), "budget"),
-        (creation(skill_limit=types_pb2.SkillLimit()), "skill_limit"),
-        (creation(trace=types_pb2.TraceContext(traceparent="x")), "trace.traceparent"),
-        (creation(max_transitions=5), "max_transitions"),
-        (creation(dispatch_timeout=Duration(seconds=-1)), "dispatch_timeout"),
-        (creation(result_timeout=Duration()), "result_timeout"),
-        (creation(request_id="x" * 129), "request_id"),
-        (creation(initial_data=types_pb2.Payload(data=b"{}", encoding="zstd")), "initial_data"),
-        (creation(initial_data=types_pb2.Payload(data=b"x", media_type="text/plain")), "initial_data"),
-        (creation(initial_data=types_pb2.Payload(ref=types_pb2.FileRef(uri="x"))), "initial_data"),
-        (creation(initial_data=json_payload([1])), "initial_data"),
-    ],
-)
-async def test_what_a_creation_cannot_have_is_refused_by_name(
-    node: Node, request_: job_pb2.CreateJobRequest, field: str
-) -> None:
-    error = await refused(node, "CreateJob", request_)
-    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, [field])
-    assert field in str(error.details())
-
-
-@pytest.mark.parametrize(
-    "data", [b"{", b'{"a": NaN}', b"\xff", b"[" * 100 + b"]" * 100, b'{"a": 18446744073709551616}']
-)
-async def test_initial_data_that_is_no_json_is_refused(node: Node, data: bytes) -> None:
-    error = await refused(node, "CreateJob", creation(initial_data=types_pb2.Payload(data=data)))
-    assert (error.code(), reason_of(error)) == (CODE.INVALID_ARGUMENT, "INVALID_JSON")
-
-
-async def test_initial_data_over_the_limit_is_refused(node: Node) -> None:
-    error = await refused(node, "CreateJob", creation(initial_data=json_payload({"x": "y" * 2**20})))
-    assert (error.code(), reason_of(error)) == (CODE.INVALID_ARGUMENT, "LIMIT_EXCEEDED")
-
-
-async def test_an_unknown_blueprint_is_not_found(node: Node) -> None:
-    error = await refused(node, "CreateJob", creation(blueprint_name="nothing"))
-    assert (error.code(), reason_of(error)) == (CODE.NOT_FOUND, "BLUEPRINT_NOT_FOUND")
-
-
-@pytest.mark.parametrize(
-    ("more", "field"),
-    [
-        ({"page_size": 1001}, "page_size"),
-        ({"page_size": -1}, "page_size"),
-        ({"page_token": "x"}, "page_token"),
-        ({"statuses": ["nearly"]}, "status"),
-        ({"created_after": Timestamp(seconds=-1)}, "created_after"),
-        ({"created_before": Timestamp(seconds=10**11)}, "created_before"),
-        ({"parent_job_id": "x"}, "parent_job_id"),
-        ({"fields": ["nothing"]}, "fields"),
-    ],
-)
-async def test_a_list_that_cannot_be_is_refused_by_name(node: Node, more: dict[str, Any], field: str) -> None:
-    error = await refused(node, "ListJobs", job_pb2.ListJobsRequest(**more))
-    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, [field])
-
-
-@pytest.mark.parametrize("method", ["CreateJob", "GetJob", "ListJobs", "CancelJob", "GetJobHistory"])
-async def test_a_malformed_request_is_refused_with_a_reason(node: Node, method: str) -> None:
-    error = await refused(node, method, b"\xff\xff\xff")
-    assert (error.code(), reason_of(error)) == (CODE.INVALID_ARGUMENT, "MALFORMED_FRAME")
-
-
-async def test_a_request_over_the_limit_is_refused_and_the_door_goes_on(node: Node) -> None:
-    error = await refused(node, "CreateJob", b"x" * (4 * 2**20 + 1))
-    assert error.code() is CODE.RESOURCE_EXHAUSTED
-    assert await node.create()
-
-
-@pytest.mark.parametrize("method", ["ResolveApproval", "GetJobTree", "Nothing"])
-async def test_what_is_not_there_is_unimplemented(node: Node, method: str) -> None:
-    assert (await refused(node, method, b"")).code() is CODE.UNIMPLEMENTED
-
-
-async def test_a_list_of_large_results_comes_in_pages_that_fit(node: Node) -> None:
-    worker = await node.worker("w1", offering("wide"))
-    for _ in range(12):
-        job_id = await node.create(skill="wide")
-        await worker.send(updates(result(await worker.offer(), {"x": "y" * 400_000})))
-        await worker.verdict()
-        assert (await node.ended(job_id)).status == "finished"
-    asked = job_pb2.ListJobsRequest(fields=["id", "result"])
-    sizes: list[int] = []
-    while not sizes or asked.page_token:
-        page = await node.call("ListJobs", asked, job_pb2.ListJobsResponse.FromString)
-        assert all(len(job.result.data) > 400_000 for job in page.jobs)
-        sizes.append(len(page.jobs))
-        asked.page_token = page.next_page_token
-    assert sum(sizes) == 12
-    assert len(sizes) > 1
-
-
-async def test_an_answer_over_the_limit_is_a_clear_error(node: Node) -> None:
-    # Kept: a stream that nobody holds may be ended.
-    workers = []
-    for number in range(2):
-        wide = [offering(f"s{number}-{n}", description="y" * 60_000) for n in range(45)]
-        workers.append(await node.worker(f"w{number}", *wide))
-    listing: Any = node.channel.unary_unary("/holon.rxon.v1.NodeService/ListSkills")
-    with pytest.raises(ENDED) as error:
-        await listing(b"", metadata=CLIENT, timeout=GUARD)
-    assert (error.value.code(), reason_of(error.value)) == (CODE.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE")
-
-
-# Faults of ours --------------------------------------------------------------------------------------------------
-
-
-async def test_an_unexpected_fault_tells_the_log_and_not_the_client(
-    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def broken(*_: Any) -> None:
-        raise RuntimeError("a secret of the node")
-
-    monkeypatch.setattr(node.engine.jobs, "get", broken)
-    error = await refused(node, "GetJob", job_pb2.GetJobRequest(job_id="x"))
-    assert (error.code(), reason_of(error)) == (CODE.INTERNAL, HolonError.code)
-    assert "secret" not in str(error)
-    assert "a secret of the node" in caplog.text
-
-
-async def test_a_store_that_is_away_says_when_to_try_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away(*_: Any) -> None:
-        raise StoreUnavailable("the store is away", retry_after=1.5)
-
-    monkeypatch.setattr(node.engine.jobs, "get", away)
-    error = await refused(node, "GetJob", job_pb2.GetJobRequest(job_id="x"))
-    assert (error.code(), reason_of(error)) == (CODE.UNAVAILABLE, "STORE_UNAVAILABLE")
-    retry = error_details_pb2.RetryInfo()
-    assert any(detail.Unpack(retry) for detail in details_of(error))
-    assert retry.retry_delay.ToMilliseconds() == 1500
-
-
-async def test_a_port_in_use_is_a_clear_error(node: Node) -> None:
-    second = ClientDoor(
-        node.engine.jobs,
-        node.engine.watching,
-        Overview(node.engine, "second", "1", lambda _grace, _reason: None, Reloading().reload),
-        DoorSettings(port=node.clients.port),
-        None,
-        Clients(sole(CLIENT_TOKEN)),
-    )
-    with pytest.raises(ConfigError, match="the port is in use"):
-        await second.__aenter__()
