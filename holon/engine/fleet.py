@@ -45,6 +45,7 @@ class Fleet:
         self._present: dict[str, _Present] = {}
         self._drained: OrderedDict[str, str] = OrderedDict()
         self._draining = False
+        self._ends = 0
 
     def __repr__(self) -> str:
         return f"Fleet(workers={len(self._present)}, drained={len(self._drained)})"
@@ -63,6 +64,8 @@ class Fleet:
             session.taking = False
         else:
             self._drained.pop(session.worker_id, None)
+        if self._draining:
+            session.taking = False
 
     def offers(self, session: Session, catalog: Catalog) -> None:
         """A worker offers other things than before."""
@@ -85,11 +88,17 @@ class Fleet:
         if self._of(session) is not None:
             del self._present[session.worker_id]
 
-    def all_leaving(self) -> None:
-        """This node goes: nobody gets a task from it any more."""
+    def all_leaving(self, time_left: int) -> None:
+        """This node goes within so many milliseconds: nobody gets a task from it any more."""
         self._draining = True
+        self._ends = self._now() + time_left
         for present in self._present.values():
             present.session.taking = False
+
+    @property
+    def time_left(self) -> int:
+        """How many milliseconds are left to this node; after `all_leaving`."""
+        return max(0, self._ends - self._now())
 
     def _of(self, session: Session) -> _Present | None:
         present = self._present.get(session.worker_id)

@@ -261,9 +261,14 @@ class Workers:
     def drain_all(self, time_left: int) -> None:
         """This node goes: its sessions get no more offers and are asked to move within `time_left` milliseconds."""
         self._draining = True
-        self._fleet.all_leaving()
+        self._fleet.all_leaving(time_left)
         for session in list(self._dispatcher.sessions):
-            session.connection.go_away("DRAINING", "this node is shutting down", time_left)
+            _send_away(session, time_left)
+
+    def welcomed(self, member: Member) -> None:
+        """A session's Welcome has been said; where the node began to drain meanwhile, it is asked to move too."""
+        if self._draining:
+            _send_away(member.session, self._fleet.time_left)
 
     @property
     def draining(self) -> bool:
@@ -277,3 +282,7 @@ class Workers:
     def _held(self, member: Member, task_id: str, lease_id: str) -> LeaseRef | None:
         offer = member.session.leases.get(lease_id)
         return lease_of(offer) if offer is not None and offer.task_id == task_id else None
+
+
+def _send_away(session: Session, time_left: int) -> None:
+    session.connection.go_away("DRAINING", "this node is shutting down", time_left)

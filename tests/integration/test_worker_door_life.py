@@ -197,6 +197,34 @@ async def test_a_draining_node_sends_workers_away_takes_their_results_and_no_new
     assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
 
+async def test_a_worker_that_was_about_to_open_its_stream_when_its_node_drained_is_sent_away_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_node() as node:
+        opening, go_on = asyncio.Event(), asyncio.Event()
+        open_session = node.engine.store.open_session
+
+        async def slowly(*arguments: Any) -> Any:
+            opening.set()
+            await go_on.wait()
+            return await open_session(*arguments)
+
+        monkeypatch.setattr(node.engine.store, "open_session", slowly)
+        worker = await node.stream("w1")
+        await worker.send(hello())
+        await opening.wait()
+        node.workers.drain()
+        node.engine.workers.drain_all(5_000)
+        go_on.set()
+        await worker.expect("welcome")
+        assert (await worker.expect("go_away")).reason == "DRAINING"
+        # Nobody here takes what waits: another node's workers may.
+        job_id = await node.create(n=1)
+        async with asyncio.timeout(10):
+            while "is draining" not in (await node.job(job_id)).progress_message:
+                pass
+
+
 async def test_a_closing_door_leaves_no_task_behind() -> None:
     before = asyncio.all_tasks()
     async with a_node() as node:

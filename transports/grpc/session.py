@@ -146,6 +146,7 @@ class Session:
         reason: HolonError | None = None
         try:
             outgoing.open(member, self._welcome(hello, member))
+            self._workers.welcomed(member)
             reason = await self._run(hello, member, writer, outgoing)
             why, how = ("LEFT", "it left") if reason is None else (reason.code, f"{reason.code}: {reason.message}")
         finally:
