@@ -44,7 +44,8 @@ CLIENT = (("x-client-token", CLIENT_TOKEN),)
 OPERATOR = tuple(sole(CLIENT_TOKEN))
 SESSION = "/holon.rxon.v1.WorkerService/Session"
 JOBS = "/holon.rxon.v1.JobService/"
-SETTINGS = WorkerDoorSettings(node_id="node-1", holon_id="holon-1")
+# Nothing lapses while a busy machine makes others wait; what is to lapse is given its time by its test.
+SETTINGS = WorkerDoorSettings(node_id="node-1", holon_id="holon-1", lease=600.0, offer=600.0, silence=300.0)
 ENDED = grpc.aio.AioRpcError
 
 
