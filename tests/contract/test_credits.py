@@ -183,3 +183,16 @@ async def test_an_execution_timeout_counts_until_its_workers_word(world: World) 
     assert await world.lease(hand.seat()) == []
     assert await world.complete(offer) is not None
     assert len(await world.lease(hand.seat())) == 1
+
+
+async def test_what_an_earlier_session_hands_back_frees_nothing_that_a_later_one_goes_on_with(world: World) -> None:
+    before = await world.hand(credits=1)
+    offer = await world.accepted(before)
+    hand, opened = await world.resume("w1", offer, credits=1)
+    assert [one.lease_id for one in opened.kept] == [offer.lease_id]
+    await world.hand_back(before, offer)
+    await world.dispatch()
+    assert await world.lease(hand.seat(5)) == []
+    assert not (await world.touch(extends=(hand.ref(offer),))).lost
+    await world.hand_back(hand, offer)
+    assert len(await world.lease(hand.seat(5))) == 1

@@ -46,11 +46,24 @@ def _holds(tables: Tables, ref: LeaseRef, now: int) -> bool:
 
 def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
     ref = handback.lease
+    if _moved(tables, ref):
+        return
     task = _current(tables, ref)
     give_up(tables, ref.worker_id, ref.lease_id)
     if task is not None and task.state in (TaskState.OFFERED, TaskState.LEASED):
         avoid_until = now + tables.settings.lease if handback.avoid else None
         requeue(tables, tables.edit(task), now, avoid_until=avoid_until)
+
+
+def _moved(tables: Tables, ref: LeaseRef) -> bool:
+    """Whether a later session of the worker goes on with the lease: what an earlier one still says is of no account."""
+    task = tables.tasks.get(ref.task_id)
+    return (
+        task is not None
+        and task.lease_id == ref.lease_id
+        and task.state in (TaskState.OFFERED, TaskState.LEASED)
+        and task.session_id != ref.session_id
+    )
 
 
 def _progress(tables: Tables, progress: Progress) -> None:

@@ -19,7 +19,14 @@ local function still_holds(ref)
     return row.place == 'queued' and resume(row, worker(row.worker))
 end
 
+-- What an earlier session says of a lease with which a later one goes on is of no account.
+local function moved(ref)
+    local row = task(ref.task)
+    return row and row.lease == ref.lease and placed(row) and row.session ~= ref.session
+end
+
 local function hand_back(ref, avoid_it)
+    if moved(ref) then return end
     local row = current(ref)
     give_up(ref.worker, ref.lease)
     if row and placed(row) then requeue(row, avoid_it and NOW + LEASE) end
