@@ -75,7 +75,7 @@ async def test_a_branch_that_no_worker_takes_in_time_fails_alone(start: Start) -
         async def t() -> None: ...
 
         async with worker:
-            job = await node.run("fan_out", {}, dispatch_timeout=0.3)
+            job = await node.run("fan_out", {}, dispatch_timeout=1.0)
         assert job.status == "finished"
         errors = [one["error"] and one["error"]["code"] for one in job.result["results"]]
         assert errors == [None, "DISPATCH_TIMEOUT", "DISPATCH_TIMEOUT"]

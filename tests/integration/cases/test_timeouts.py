@@ -45,15 +45,15 @@ async def test_c21_a_task_that_no_worker_takes_in_time_fails_its_job_and_says_so
         assert (job.status, job.current_state, code(job)) == ("failed", "start", "DISPATCH_TIMEOUT")
         assert "dispatch timeout" in job.error.message.lower()  # type: ignore[union-attr]  # `code` has looked
         assert job.finished_at is not None
-        assert 0.2 <= job.finished_at - job.created_at < 5
+        assert 0.2 <= job.finished_at - job.created_at < GUARD
 
 
 async def test_c21_it_fails_in_time_where_all_workers_are_busy(start: Start) -> None:
     async with start(one_task()) as node, a_wire(node, "w1", credits=1) as wire:
-        first = await create(node, "one_task", {}, dispatch_timeout=0.2)
+        first = await create(node, "one_task", {}, dispatch_timeout=0.8)
         offer = await wire.offer()
         await wire.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
-        job = await node.run("one_task", {}, dispatch_timeout=0.2)
+        job = await node.run("one_task", {}, dispatch_timeout=0.8)
         assert code(job) == "DISPATCH_TIMEOUT"
         await wire.send(updates(result(offer)))
         assert (await ended(node, first)).status == "finished"
@@ -92,10 +92,10 @@ async def test_a_jobs_dispatch_timeout_is_for_each_of_its_tasks_and_not_for_the_
 
     clock = one_task(name="clock", skill="nobody-has-this")
     async with start(bp, clock) as node, a_wire(node, "w1") as wire:
-        job_id = await create(node, "bp", {}, dispatch_timeout=0.3)
+        job_id = await create(node, "bp", {}, dispatch_timeout=0.8)
         offer = await wire.offer()
         await wire.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
-        assert code(await node.run("clock", {}, dispatch_timeout=0.6)) == "DISPATCH_TIMEOUT"
+        assert code(await node.run("clock", {}, dispatch_timeout=1.2)) == "DISPATCH_TIMEOUT"
         assert (await node.client.get_job(job_id)).status == "waiting_for_worker"
         await wire.send(updates(result(offer)))
         job = await ended(node, job_id)
@@ -122,7 +122,7 @@ async def test_c23_a_silent_worker_is_timed_out_the_task_tried_again_and_in_the_
 
 
 async def test_c23_a_handler_of_the_sdk_is_stopped_at_its_time_and_tried_again(start: Start) -> None:
-    async with start(one_task(timeout_seconds=0.2)) as node:
+    async with start(one_task(timeout_seconds=0.8)) as node:
         worker = node.new_worker("w1")
         reasons = []
 
@@ -171,7 +171,7 @@ async def test_c23_the_nodes_setting_is_the_time_of_a_task_that_names_none(start
 
 async def test_c14_a_result_after_its_time_is_answered_with_the_reason_and_changes_nothing(start: Start) -> None:
     async with start(one_task()) as node, a_wire(node, "w1") as wire:
-        job_id = await create(node, "one_task", {}, result_timeout=0.2)
+        job_id = await create(node, "one_task", {}, result_timeout=1.0)
         offer = await wire.offer()
         await wire.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
         before = await ended(node, job_id)
@@ -189,7 +189,7 @@ async def test_c14_a_result_after_its_time_is_answered_with_the_reason_and_chang
 
 
 async def test_c14_a_result_timeout_follows_its_transition_and_the_late_result_is_still_void(start: Start) -> None:
-    async with start(one_task(TIMED, result_timeout_seconds=0.2)) as node, a_wire(node, "w1") as wire:
+    async with start(one_task(TIMED, result_timeout_seconds=1.0)) as node, a_wire(node, "w1") as wire:
         job_id = await create(node, "one_task", {}, result_timeout=60)
         offer = await wire.offer()
         await wire.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
@@ -209,7 +209,7 @@ async def test_c14_a_result_timeout_counts_from_the_dispatch_wherever_the_task_i
             await wire.close()
             with pytest.raises(EOFError):
                 await wire.frame()
-        job_id = await create(node, "one_task", {}, result_timeout=0.3)
+        job_id = await create(node, "one_task", {}, result_timeout=1.0)
         if where == "in back-off":
             await wire.send(updates(result(await wire.offer(), **failure("TRANSIENT_ERROR"))))
         job = await ended(node, job_id)
@@ -217,7 +217,7 @@ async def test_c14_a_result_timeout_counts_from_the_dispatch_wherever_the_task_i
 
 
 async def test_c14_no_result_timeout_is_tried_again(start: Start) -> None:
-    async with start(one_task(result_timeout_seconds=0.2)) as node:
+    async with start(one_task(result_timeout_seconds=1.0)) as node:
         worker = node.new_worker("w1")
         runs = 0
 
@@ -247,7 +247,7 @@ async def test_a_sync_handler_that_outlives_its_time_keeps_its_slot_and_its_word
 
         try:
             async with worker:
-                late = await create(node, "one_task", {"stubborn": True}, result_timeout=0.3)
+                late = await create(node, "one_task", {"stubborn": True}, result_timeout=1.0)
                 await happened(began)
                 assert code(await ended(node, late)) == "RESULT_TIMEOUT"
                 waiting = await create(node, "one_task", {})
