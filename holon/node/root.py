@@ -143,7 +143,7 @@ class Node:
                 ]
                 following += [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
                 if edited:
-                    following.append(loops.create_task(Following(edited, self.reload).run(), name="edited-files"))
+                    following.append(loops.create_task(Following(edited, self._edited).run(), name="edited-files"))
                 try:
                     async with AsyncExitStack() as doors:
                         http, worker, client = await self._doors(
@@ -193,6 +193,9 @@ class Node:
         Safe to call at any time.
         """
         self._reloading.ask()
+
+    def _edited(self) -> None:
+        self._reloading.ask("file")
 
     async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
         """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `reload`, but from a terminal that goes away."""

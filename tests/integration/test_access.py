@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -359,8 +360,12 @@ async def test_a_bad_file_changes_nothing_and_is_answered_at_both_doors(
             await boss.node.reload(["nothing"])
     assert (await place.ask(LAB, "GET", "/api/v1/jobs")).status_code == 200
     figures = (await place.http.get("/_public/metrics")).text
-    assert 'holon_reloads_total{result="refused"} 2.0' in figures
-    told = [(one["via"], one["who"], one["result"], one.get("on")) for one in audit(caplog, "node_reloaded")]
+    refusals = re.search(r'^holon_reloads_total\{result="refused"\} (\d+)', figures, re.MULTILINE)
+    assert refusals is not None
+    # The node may have looked at the file by itself.
+    assert int(refusals[1]) >= 2
+    asked = [one for one in audit(caplog, "node_reloaded") if one["via"] != "file"]
+    told = [(one["via"], one["who"], one["result"], one.get("on")) for one in asked]
     assert told == [
         ("http", "boss", "CONFIG_INVALID", None),
         ("grpc", "boss", "CONFIG_INVALID", None),

@@ -14,6 +14,7 @@ import grpc.aio
 
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted
 from holon.security.admission import Admission, Caller
+from holon.telemetry.audit import Refusals
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import abort, told
 from transports.grpc.tokens import OPEN, Details, Handler, presented
@@ -59,6 +60,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._certificates = certificates
         self._of_nobody = 0
+        self._refusals = Refusals()
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
@@ -75,6 +77,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):
             except Exception as error:  # noqa: BLE001  the outermost frame of a call; it is logged
                 problem = told(error, method)
                 self._metrics.refused.add(problem.code)
+                self._refusals.note(who="", via="worker", on=method, result=problem.code, peer=context.peer())
                 await _abort(context, problem)
             else:
                 request = requests if handler.request_streaming else await self._request(context)

@@ -80,6 +80,12 @@ def serving(context: grpc.aio.ServicerContext[Any, Any]) -> None:
     _context.set(context)
 
 
+def peer_of_call() -> str:
+    """The address that the call which is being served came from."""
+    context = _context.get()
+    return context.peer() if context is not None else ""
+
+
 @asynccontextmanager
 async def while_admitted() -> AsyncGenerator[None, None]:
     """What is in this block goes on for as long as the token of the call is good; where there is none, to its end.
@@ -122,9 +128,7 @@ def audited(
             result = error.code
             raise
         finally:
-            context = _context.get()
-            peer = context.peer() if context is not None else ""
-            trace = trace_of_call()
-            note(act, who=client().name, via="grpc", on=on(asked), result=result, peer=peer, trace=trace)
+            who, trace = client().name, trace_of_call()
+            note(act, who=who, via="grpc", on=on(asked), result=result, peer=peer_of_call(), trace=trace)
 
     return call

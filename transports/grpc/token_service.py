@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import grpc
 
+from holon.errors import HolonError
 from holon.rxon.v1 import token_pb2
 from holon.security.sts.access_tokens import ALGORITHM
 from holon.security.sts.exchange import Exchange, Tokens
 from holon.security.sts.state import LOOK_EVERY_S
+from holon.telemetry.audit import Refusals, note
 from holon.wire.values import duration, timestamp
 from transports.grpc.caller import caller
 from transports.grpc.calls import invalid, unary
+from transports.grpc.clients import peer_of_call
 
 SERVICE = "holon.rxon.v1.TokenService"
 # Answers are small, whatever is asked.
@@ -26,6 +32,7 @@ class TokenService:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._refusals = Refusals()
 
     def __repr__(self) -> str:
         return f"TokenService({self._exchange!r})"
@@ -33,11 +40,34 @@ class TokenService:
     def handler(self) -> grpc.GenericRpcHandler:
         """The service's calls by name."""
         calls = {
-            "ExchangeToken": unary("ExchangeToken", token_pb2.ExchangeTokenRequest, self._exchange_token, MAX_BYTES),
-            "RevokeToken": unary("RevokeToken", token_pb2.RevokeTokenRequest, self._revoke, MAX_BYTES),
+            "ExchangeToken": unary("ExchangeToken", token_pb2.ExchangeTokenRequest, self._told_exchange, MAX_BYTES),
+            "RevokeToken": unary("RevokeToken", token_pb2.RevokeTokenRequest, self._told_revocation, MAX_BYTES),
             "GetKeySet": unary("GetKeySet", token_pb2.GetKeySetRequest, self._keys, MAX_BYTES),
         }
         return grpc.method_handlers_generic_handler(SERVICE, calls)
+
+    async def _told_exchange(self, request: token_pb2.ExchangeTokenRequest) -> token_pb2.ExchangeTokenResponse:
+        with self._refused("ExchangeToken"):
+            answer = await self._exchange_token(request)
+        kind = request.WhichOneof("credential") or ""
+        note("token_exchanged", who=answer.worker_id, via="worker", on=kind, peer=peer_of_call())
+        return answer
+
+    async def _told_revocation(self, request: token_pb2.RevokeTokenRequest) -> token_pb2.RevokeTokenResponse:
+        with self._refused("RevokeToken"):
+            answer = await self._revoke(request)
+        note("token_revoked", who="", via="worker", peer=peer_of_call())
+        return answer
+
+    @contextmanager
+    def _refused(self, name: str) -> Iterator[None]:
+        """Tell of a call that is refused: whoever reaches the door may make these."""
+        try:
+            yield
+        except HolonError as error:
+            on = f"/{SERVICE}/{name}"
+            self._refusals.note(who="", via="worker", on=on, result=error.code, peer=peer_of_call())
+            raise
 
     async def _exchange_token(self, request: token_pb2.ExchangeTokenRequest) -> token_pb2.ExchangeTokenResponse:
         asked = (request.worker_id, request.request_id)

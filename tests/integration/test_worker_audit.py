@@ -1,0 +1,35 @@
+"""The audit log tells what happened at the worker door: who was refused, and which tokens changed hands."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from holon.rxon.v1 import token_pb2
+from tests.integration.grpc_node import a_node, worker_files
+from tests.integration.test_token_service import CERTIFICATE, TOKENS, call, end_of, exchange, refused, session
+
+
+async def test_tokens_that_change_hands_and_callers_that_are_refused_are_told_without_a_token(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "holon.audit")
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        given = await exchange(channel, certificate=CERTIFICATE)
+        await refused(channel, "r2", refresh_token="none")
+        await call(channel, "RevokeToken", token_pb2.RevokeTokenRequest(refresh_token=given.refresh_token))
+        await end_of(await session(channel, "no-token"))
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "holon.audit"]
+    assert {line.pop("via") for line in lines} == {"worker"}
+    assert all(line.pop("peer").startswith("ipv") for line in lines)
+    assert lines == [
+        {"act": "token_exchanged", "result": "ok", "who": "w1", "on": "certificate"},
+        {"act": "call_refused", "result": "TOKEN_INVALID", "on": "/holon.rxon.v1.TokenService/ExchangeToken"},
+        {"act": "token_revoked", "result": "ok"},
+        {"act": "call_refused", "result": "TOKEN_INVALID", "on": "/holon.rxon.v1.WorkerService/Session"},
+    ]
+    assert given.access_token not in caplog.text
+    assert given.refresh_token not in caplog.text
