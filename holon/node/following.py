@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from holon.files import facts_of
 
@@ -15,11 +15,11 @@ class Following:
 
     Arguments:
         paths: of the files.
-        changed: called on the loop, once what changed has stayed the same for one look: half a file is no change.
+        changed: awaited, once what changed has stayed the same for one look: half a file is no change.
         every: seconds between two looks.
     """
 
-    def __init__(self, paths: Sequence[str], changed: Callable[[], None], *, every: float = EVERY_S) -> None:
+    def __init__(self, paths: Sequence[str], changed: Callable[[], Awaitable[None]], *, every: float = EVERY_S) -> None:
         self._paths = paths
         self._changed = changed
         self._every = every
@@ -36,7 +36,7 @@ class Following:
             now = await asyncio.to_thread(self._look)
             if now == before != self._told:
                 self._told = now
-                self._changed()
+                await self._changed()
             before = now
 
     def _look(self) -> tuple[object, ...]:

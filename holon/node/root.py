@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import holon
 from holon.clock import Clock, SystemClock
@@ -135,15 +136,16 @@ class Node:
                 running = loops.create_task(engine.run(), name="engine")
                 watching = loops.create_task(lag.run(), name="loop-lag")
                 broken = loops.create_task(store.failure(), name="store")
-                edited = [path for path in (config.CLIENTS_CONFIG_PATH, config.WORKERS_CONFIG_PATH) if path]
                 following = [
                     loops.create_task(self._reloading.run(), name="reloading"),
                     loops.create_task(reloading.run(), name="shared-reloading"),
                     loops.create_task(exchange.state.run(), name="tokens"),
                 ]
                 following += [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
-                if edited:
-                    following.append(loops.create_task(Following(edited, self._edited).run(), name="edited-files"))
+                if config.WORKERS_CONFIG_PATH:
+                    edited = partial(self._reloading.reload_unattended, (WorkersFile.name,), "file")
+                    follow = Following((config.WORKERS_CONFIG_PATH,), edited)
+                    following.append(loops.create_task(follow.run(), name="workers-file"))
                 try:
                     async with AsyncExitStack() as doors:
                         http, worker, client = await self._doors(
@@ -193,9 +195,6 @@ class Node:
         Safe to call at any time.
         """
         self._reloading.ask()
-
-    def _edited(self) -> None:
-        self._reloading.ask("file")
 
     async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
         """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `reload`, but from a terminal that goes away."""

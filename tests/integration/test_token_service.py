@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,9 @@ async def refused(channel: Any, request_id: str = "r1", **more: Any) -> tuple[gr
 
 async def session(channel: Any, token: str, claimed: str = "") -> Wire:
     wire = Wire(channel.stream_stream("/holon.rxon.v1.WorkerService/Session")(metadata=bearer(token)))
-    await wire.send(hello(worker_id=claimed))
+    # The node may have refused it before that.
+    with suppress(grpc.aio.AioRpcError):
+        await wire.send(hello(worker_id=claimed))
     return wire
 
 
@@ -352,3 +356,22 @@ async def test_whoever_has_no_certificate_or_token_reads_keys_only_where_callers
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(await node.worker_channel(None), "GetKeySet", request)
         assert caught.value.code() is CODE.UNAVAILABLE
+
+
+async def test_calls_of_nobody_that_bring_no_request_are_bounded() -> None:
+    async with a_node(secure=False, tokens=TOKENS) as node:
+        channels = [await node.worker_channel(None) for _ in range(5)]
+        held: list[Any] = []
+        for channel in channels[:4]:
+            held += [channel.stream_stream(f"{SERVICE}ExchangeToken")() for _ in range(8)]
+        await asyncio.gather(*(call.wait_for_connection() for call in held))
+        end: grpc.aio.AioRpcError | None = None
+        async with asyncio.timeout(GUARD):
+            while end is None:
+                try:
+                    await exchange(channels[4], secrets.token_hex(8), worker_token=WORKER_TOKEN, worker_id="w1")
+                except grpc.aio.AioRpcError as error:
+                    end = error
+        assert (end.code(), reason_of(end)) == (CODE.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+        for call in held:
+            call.cancel()

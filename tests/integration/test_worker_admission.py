@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,8 @@ async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:
 async def who(node: Node, files: KeyPair | str | None, claimed: str = "", metadata: Any = None) -> Any:
     """Which worker somebody is, or how the door refuses it."""
     wire = await node.stream(files, metadata)
-    await wire.send(hello(worker_id=claimed))
     try:
+        await wire.send(hello(worker_id=claimed))
         await wire.expect("welcome")
     except grpc.aio.AioRpcError as error:
         return error.code(), reason_of(error)
@@ -196,7 +197,8 @@ async def test_who_is_revoked_is_out_at_once_and_does_not_come_back(tmp_path: Pa
             who_lets_in.use(rules=rules(tmp_path, f'[[revoked]]\n{entry}\nreason = "stolen"'))
         assert await end_of(wire) == REVOKED
         again = Wire(channel.stream_stream("/holon.rxon.v1.WorkerService/Session")())
-        await again.send(hello())
+        with suppress(grpc.aio.AioRpcError):
+            await again.send(hello())
         assert await end_of(again) == REVOKED
         if by != "worker":
             health: Any = health_pb2_grpc.HealthStub(channel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -40,7 +41,8 @@ async def a_site(folder: Path, workers: str = "# Nobody is special.") -> AsyncIt
     tls = TlsFiles(TlsPaths(str(server.certificate), str(server.key), str(ca), lists=str(lists)), clock, every=SOON)
     admission = open_admission(config, tls, clock)
     reloading = Reloading([WorkersFile(config, admission)])
-    following = Following([str(file)], reloading.ask, every=SOON)
+    edited = partial(reloading.reload_unattended, ("workers",), "file")
+    following = Following([str(file)], edited, every=SOON)
     async with a_node(tls=tls, admission=admission) as node:
         loops = [asyncio.create_task(loop) for loop in (tls.run(), reloading.run(), following.run())]
         try:

@@ -193,8 +193,8 @@ async def comes_in(node: RunningNode, worker_id: str, token: str) -> tuple[grpc.
     async with grpc.aio.insecure_channel(f"127.0.0.1:{node.ports.worker}") as channel:
         opened: Any = channel.stream_stream(SESSION)(metadata=(("authorization", f"Bearer {token}"),))
         wire = Wire(opened)
-        await wire.send(hello(worker_id=worker_id))
         try:
+            await wire.send(hello(worker_id=worker_id))
             await wire.expect("welcome")
         except grpc.aio.AioRpcError as error:
             return error.code(), reason_of(error)
