@@ -52,7 +52,6 @@ class Reloading:
         self._parts: dict[str, Part] = {part.name: part for part in parts}
         self._one = asyncio.Lock()
         self._asked = asyncio.Event()
-        self._via = ""
 
     def __repr__(self) -> str:
         return f"Reloading({', '.join(self._parts)})"
@@ -94,13 +93,8 @@ class Reloading:
         log.info("reloaded: %s", ", ".join(names) or "nothing, for this node reads no such file")
         return names
 
-    def ask(self, via: str = "signal") -> None:
-        """Have `run` reload everything; for the handler of a signal, and who sees that files have changed.
-
-        Arguments:
-            via: which of these it is, as in `audit.note`.
-        """
-        self._via = via
+    def ask(self) -> None:
+        """Have `run` reload everything; for the handler of a signal."""
         self._asked.set()
 
     async def run(self) -> None:
@@ -108,7 +102,7 @@ class Reloading:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            await self.reload_unattended((), self._via)
+            await self.reload_unattended((), "signal")
 
     async def reload_unattended(self, targets: Sequence[str], via: str) -> None:
         """Reload for nobody who waits for an answer: what became of it is logged, counted and in the audit log.
