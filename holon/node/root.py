@@ -142,10 +142,14 @@ class Node:
                     loops.create_task(exchange.state.run(), name="tokens"),
                 ]
                 following += [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
-                if config.WORKERS_CONFIG_PATH:
-                    edited = partial(self._reloading.reload_unattended, (WorkersFile.name,), "file")
-                    follow = Following((config.WORKERS_CONFIG_PATH,), edited)
-                    following.append(loops.create_task(follow.run(), name="workers-file"))
+                following += [
+                    loops.create_task(self._following(path, part).run(), name=f"{part}-file")
+                    for path, part in (
+                        (config.CLIENTS_CONFIG_PATH, ClientsFile.name),
+                        (config.WORKERS_CONFIG_PATH, WorkersFile.name),
+                    )
+                    if path
+                ]
                 try:
                     async with AsyncExitStack() as doors:
                         http, worker, client = await self._doors(
@@ -195,6 +199,10 @@ class Node:
         Safe to call at any time.
         """
         self._reloading.ask()
+
+    def _following(self, path: str, part: str) -> Following:
+        """Each file is followed alone: that one is bad keeps no edit of another from being in force."""
+        return Following(path, partial(self._reloading.reload_unattended, (part,), "file"))
 
     async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
         """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `reload`, but from a terminal that goes away."""

@@ -42,7 +42,7 @@ async def a_site(folder: Path, workers: str = "# Nobody is special.") -> AsyncIt
     admission = open_admission(config, tls, clock)
     reloading = Reloading([WorkersFile(config, admission)])
     edited = partial(reloading.reload_unattended, ("workers",), "file")
-    following = Following([str(file)], edited, every=SOON)
+    following = Following(str(file), edited, every=SOON)
     async with a_node(tls=tls, admission=admission) as node:
         loops = [asyncio.create_task(loop) for loop in (tls.run(), reloading.run(), following.run())]
         try:
