@@ -132,7 +132,7 @@ class Touches:
     def _take(self) -> Touch:
         touch = Touch(
             accepts=tuple(lease for lease in self._accepts.values() if self._matters(lease)),
-            extends=tuple(lease for lease in self._extends.values() if self._matters(lease)),
+            extends=tuple(lease for lease in self._extends.values() if self._is_held(lease)),
             handbacks=tuple(self._handbacks.values()),
             progress=tuple(self._progress.values()),
             credits=tuple(self._credits.values()),
@@ -140,6 +140,11 @@ class Touches:
         for told in (self._accepts, self._extends, self._handbacks, self._progress, self._credits):
             told.clear()
         return touch
+
+    def _is_held(self, lease: LeaseRef) -> bool:
+        """Whether a lease is still its session's. One that has ended is silent: its leases are not made longer."""
+        session = self._dispatcher.session(lease.session_id)
+        return session is not None and lease.lease_id in session.leases
 
     def _matters(self, lease: LeaseRef) -> bool:
         """Whether what was said of a lease is still news: most have ended before their batch is carried."""

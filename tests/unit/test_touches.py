@@ -1,0 +1,55 @@
+"""Touches: what is carried to the store of what sessions said, and what is not any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from holon.domain.matching import Offering
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.session import Session
+from holon.engine.touches import Touches
+from holon.ports import Leased, LeaseRef, Seat, Touch, Touched
+from holon.telemetry.events import Telemetry
+
+LEASE = LeaseRef("w1", "s1", "0-a-0-0", "l1")
+
+
+class Told:
+    """A store that takes what it is told."""
+
+    def __init__(self) -> None:
+        self.touches: list[Touch] = []
+
+    async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
+        self.touches.append(touch)
+        return Touched((), (), Leased())
+
+
+async def carried(*, ended: bool) -> Touch:
+    """What a flush carries of a worker that accepted a task and sent a heartbeat, and whose stream may have ended."""
+    store: Any = Told()
+    nothing: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    session = Session("w1", "s1", 1, (Offering("t"),), nothing)
+    session.leases[LEASE.lease_id] = nothing
+    dispatcher.add(session)
+    touches = Touches(store, dispatcher)
+    touches.accepted(LEASE)
+    touches.extend([LEASE])
+    if ended:
+        dispatcher.remove(session)
+    await touches.flush()
+    [touch] = store.touches
+    assert isinstance(touch, Touch)
+    return touch
+
+
+async def test_what_a_worker_holds_is_extended() -> None:
+    assert (await carried(ended=False)).extends == (LEASE,)
+
+
+async def test_i6_what_a_worker_held_that_is_gone_is_not_extended_and_its_word_of_a_task_is_kept() -> None:
+    touch = await carried(ended=True)
+    assert touch.extends == ()
+    assert touch.accepts == (LEASE,)
