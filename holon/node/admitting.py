@@ -9,7 +9,6 @@ from holon.config import Config
 from holon.engine.reloading import Apply
 from holon.security.admission import Admission
 from holon.security.tls_files import TlsFiles
-from holon.security.trust import Trust
 from holon.security.worker_rules import WorkerRules
 from holon.security.workers_file import load_workers
 
@@ -20,9 +19,10 @@ def open_admission(config: Config, tls: TlsFiles | None, clock: Clock) -> Admiss
     Raises:
         ConfigError: one cannot be used; the details name each place.
     """
-    admission = Admission(clock, read_rules(config), _trust(config, tls) if tls else None, config.GLOBAL_WORKER_TOKEN)
+    trust = tls.current.trust if tls is not None else None
+    admission = Admission(clock, read_rules(config), trust, config.GLOBAL_WORKER_TOKEN)
     if tls is not None:
-        tls.on_change(lambda: admission.use(trust=_trust(config, tls)))
+        tls.on_change(lambda: admission.use(trust=tls.current.trust))
     return admission
 
 
@@ -30,10 +30,6 @@ def read_rules(config: Config) -> WorkerRules:
     """Who may be which worker, by WORKERS_CONFIG_PATH; blocks, and raises as `load_workers`."""
     path = config.WORKERS_CONFIG_PATH
     return load_workers(path, config.GLOBAL_WORKER_TOKEN, mounted=config.SECRETS_MOUNTED) if path else WorkerRules()
-
-
-def _trust(config: Config, tls: TlsFiles) -> Trust:
-    return Trust(tls.current.authorities, tls.current.lists, strict=config.TLS_CRL_EXPIRED == "refuse")
 
 
 class WorkersFile:

@@ -20,7 +20,12 @@ def _ms(seconds: float) -> int:
 def tls_paths(config: Config) -> TlsPaths:
     """Where the TLS files are."""
     return TlsPaths(
-        config.TLS_CERT_PATH, config.TLS_KEY_PATH, config.TLS_CA_PATH, config.SECRETS_MOUNTED, config.TLS_CRL_PATH
+        config.TLS_CERT_PATH,
+        config.TLS_KEY_PATH,
+        config.TLS_CA_PATH,
+        config.SECRETS_MOUNTED,
+        config.TLS_CRL_PATH,
+        config.TLS_CRL_EXPIRED == "refuse",
     )
 
 

@@ -195,7 +195,7 @@ class Admission:
             return identity.expires_at_ms
         path = self._paths.get(caller)
         if path is None or now >= path.expires_at_ms:
-            path = self._paths[caller] = self._trust.path(identity, caller.presented, now)
+            path = self._paths[caller] = self._trust.path(identity.certificate, caller.presented, now)
         return min(path.expires_at_ms, self._trust.check(path, now))
 
     def _check_token(self, digest: bytes) -> None:

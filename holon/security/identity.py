@@ -7,6 +7,7 @@ and lets certificates pass that are authorities or have no stated use. So everyt
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -88,11 +89,25 @@ def identify(pem: bytes) -> Identity:
         raise _invalid(f"cannot be read: {error}") from error
 
 
-def valid_until(der: bytes, now_ms: int) -> int:
+def certificates_of(presented: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
+    """Read what a client has presented, its own certificate first; DER, as Python's TLS shows it.
+
+    Raises:
+        Unauthenticated: NO_CERTIFICATE, or CERTIFICATE_INVALID.
+    """
+    try:
+        found = tuple(x509.load_der_x509_certificate(der) for der in presented)
+    except ValueError as error:
+        raise _invalid(f"cannot be read: {error}") from error
+    if not found:
+        raise Unauthenticated("no client certificate was presented", code="NO_CERTIFICATE")
+    return found
+
+
+def valid_until(leaf: x509.Certificate, now_ms: int) -> int:
     """Check the dates and the use of a client's certificate that TLS has verified, whoever it names.
 
     Arguments:
-        der: the leaf, as Python's TLS shows it.
         now_ms: the server's time, in epoch milliseconds.
     Returns:
         epoch milliseconds at which it ends, and what it opened with it.
@@ -100,7 +115,6 @@ def valid_until(der: bytes, now_ms: int) -> int:
         Unauthenticated: CERTIFICATE_INVALID, or CERTIFICATE_EXPIRED, with what is wrong.
     """
     try:
-        leaf = x509.load_der_x509_certificate(der)
         _check_dates(leaf, now_ms)
         _check_use(leaf)
         return _ms(leaf.not_valid_after_utc)

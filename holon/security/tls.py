@@ -17,6 +17,7 @@ from holon.files import read_private, read_public
 from holon.security.context import server_context
 from holon.security.identity import UNREADABLE
 from holon.security.revocation import RevocationList, load_lists
+from holon.security.trust import Trust
 
 _LEAST_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
@@ -30,8 +31,9 @@ class TlsPaths:
         certificate: the server's certificate and its intermediates (TLS_CERT_PATH).
         key: its private key (TLS_KEY_PATH).
         authorities: what signs the callers' certificates (TLS_CA_PATH).
-        lists: what these have revoked, a file or a folder (TLS_CRL_PATH); empty: nothing is looked at.
         mounted: whether the key may be a link and readable by its group (SECRETS_MOUNTED).
+        lists: what these have revoked, a file or a folder (TLS_CRL_PATH); empty: nothing is looked at.
+        strict: whether an authority's certificates are refused once its list has expired (TLS_CRL_EXPIRED).
     """
 
     certificate: str
@@ -39,6 +41,7 @@ class TlsPaths:
     authorities: str
     mounted: bool = False
     lists: str = ""
+    strict: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class ServerCredentials:
         expires_at_ms: epoch milliseconds at which the server's own certificate ends.
         endings: when each of the certificates ends, the server's own first.
         lists: what the authorities have revoked.
+        trust: says which of the callers' certificates are trusted, by authorities and lists.
     """
 
     chain: bytes
@@ -74,7 +78,8 @@ class ServerCredentials:
     authorities: bytes
     expires_at_ms: int
     endings: tuple[Ending, ...]
-    lists: tuple[RevocationList, ...] = ()
+    lists: tuple[RevocationList, ...]
+    trust: Trust = field(compare=False)
 
 
 def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
@@ -107,7 +112,8 @@ def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
     _try(paths, served, key, authorities)
     endings = (*(_ending(cert_path, one) for one in own), *(_ending(ca_path, one) for one in trusted))
     lists = load_lists(paths.lists, trusted, now_ms) if paths.lists else ()
-    return ServerCredentials(served, key, authorities, endings[0].at_ms, endings, lists)
+    trust = Trust(authorities, lists, strict=paths.strict)
+    return ServerCredentials(served, key, authorities, endings[0].at_ms, endings, lists, trust)
 
 
 def _try(paths: TlsPaths, served: bytes, key: bytes, authorities: bytes) -> None:

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from holon.errors import PermissionDenied, Unauthenticated
-from holon.security.identity import UNREADABLE, Identity
+from holon.security.identity import UNREADABLE
 from holon.security.revocation import RevocationList, key_of
 
 # The leaf, what signed it, and so on; more than anybody has.
@@ -47,21 +47,22 @@ class Trust:
     def __repr__(self) -> str:
         return f"Trust(authorities={len(self._authorities)}, lists={len(self._lists)})"
 
-    def path(self, identity: Identity, presented: Sequence[x509.Certificate], now_ms: int) -> Path:
+    def path(self, leaf: x509.Certificate, presented: Sequence[x509.Certificate], now_ms: int) -> Path:
         """Find how a certificate leads to one of the authorities.
 
         Arguments:
-            presented: what the caller sent beside its own certificate.
+            leaf: the caller's own.
+            presented: what it sent beside that.
         Raises:
             Unauthenticated: CERTIFICATE_UNTRUSTED; it does not, or no longer.
         """
-        found = self._towards(identity.certificate, presented, now_ms, MAX_CHAIN)
+        found = self._towards(leaf, presented, now_ms, MAX_CHAIN)
         if found is None:
             raise Unauthenticated(
                 "the client certificate is not, or no longer, of an authority that this node trusts (TLS_CA_PATH)",
                 code="CERTIFICATE_UNTRUSTED",
             )
-        chain = (identity.certificate, *found)
+        chain = (leaf, *found)
         return Path(chain, min(_ends(one) for one in chain))
 
     def check(self, path: Path, now_ms: int) -> float:

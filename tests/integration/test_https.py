@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -13,12 +14,16 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from holon.clock import SystemClock
 from holon.errors import ConfigError
 from holon.security import certificates
 from holon.security.certificates import open_authority
+from holon.security.tls import TlsPaths
+from holon.security.tls_files import TlsFiles
 from tests.integration.http_node import GUARD, LIMIT, TOKEN, Node, running
 from tests.integration.http_wire import answers
 from tests.integration.tls_site import Site, only, serial_of
+from tests.integration.worker_certificates import intermediate, issue, revoke, root
 from transports.http.door import HttpSettings
 
 STATUS = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -229,6 +234,50 @@ async def test_who_must_have_a_certificate_needs_one_of_the_authorities_of_now(s
         assert not await serves(node, site.trust(own))
         assert await serves(node, site.trust(foreign))
         await until(node, "connections=0 requests=0 handshakes=0")
+
+
+async def test_a_certificate_that_is_trusted_no_longer_is_out_at_once_on_a_connection_that_lives(
+    tmp_path: Path,
+) -> None:
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    revoke(lists / "ours.pem", root(tmp_path / "authority"))
+    async with Site.followed(tmp_path, str(lists)) as site:
+        between = intermediate(tmp_path, site.authority)
+        clients = {
+            "listed": site.worker("c1"),
+            "its authority listed": issue(tmp_path, between, "c2", above=[between.files.certificate]),
+            "its authority gone": site.worker("c3"),
+        }
+        async with running(HttpSettings(port=0, client_certificates=True), tls=site.files) as node:
+            for what, own in clients.items():
+                reader, writer = await dial(node, site.trust(own))
+                assert b'"ok"' in await ask(reader, writer, STATUS)
+                if what == "its authority gone":
+                    (lists / "ours.pem").unlink()
+                    other = open_authority(tmp_path / "other")
+                    revoke(lists / "other.pem", other)
+                    site.ca.write_bytes(other.files.certificate.read_bytes())
+                else:
+                    revoked = own if what == "listed" else between.files
+                    revoke(lists / "ours.pem", site.authority, revoked, age=timedelta(minutes=1))
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.wait_for(reader.read(), GUARD) == b"", what
+                writer.close()
+                assert not await serves(node, site.trust(own)), what
+                if what == "listed":
+                    assert await serves(node, site.trust(clients["its authority gone"]))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+async def test_once_a_list_has_expired_its_authoritys_clients_are_refused_or_kept(tmp_path: Path, strict: bool) -> None:
+    site = Site(tmp_path)
+    own = site.worker("c1")
+    lists = revoke(tmp_path / "crl.pem", site.authority, lasts=timedelta(seconds=-1))
+    paths = TlsPaths(str(site.server.certificate), str(site.server.key), str(site.ca), lists=str(lists), strict=strict)
+    tls = TlsFiles(paths, SystemClock())
+    async with running(HttpSettings(port=0, client_certificates=True), tls=tls) as node:
+        assert await serves(node, site.trust(own)) is not strict
 
 
 async def serves(node: Node, context: ssl.SSLContext) -> bool:

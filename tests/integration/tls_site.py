@@ -23,21 +23,23 @@ LOOK_S = 0.02
 class Site:
     """The files, and those that follow them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lists: str = "") -> None:
         self.folder = folder
         self.authority = open_authority(folder / "authority")
         self.server = issue_server(self.authority, folder)
         self.ca = folder / "ca.pem"
         shutil.copy(self.authority.files.certificate, self.ca)
         self.files = TlsFiles(
-            TlsPaths(str(self.server.certificate), str(self.server.key), str(self.ca)), SystemClock(), every=LOOK_S
+            TlsPaths(str(self.server.certificate), str(self.server.key), str(self.ca), lists=lists),
+            SystemClock(),
+            every=LOOK_S,
         )
 
     @classmethod
     @asynccontextmanager
-    async def followed(cls, folder: Path) -> AsyncIterator[Self]:
-        """The files, followed as a node does."""
-        site = cls(folder)
+    async def followed(cls, folder: Path, lists: str = "") -> AsyncIterator[Self]:
+        """The files, followed as a node does; `lists` is where those of revoked certificates are, if anywhere."""
+        site = cls(folder, lists)
         following = asyncio.create_task(site.files.run())
         try:
             yield site

@@ -57,17 +57,27 @@ def issue(
 def intermediate(folder: Path, authority: Authority) -> Authority:
     """An authority that another one made."""
     made = open_authority(folder / "between")
+    return _signed(made, authority, path_length=0)
+
+
+def root(folder: Path) -> Authority:
+    """An authority that may make others."""
+    made = open_authority(folder)
+    return _signed(made, made, path_length=None)
+
+
+def _signed(made: Authority, by: Authority, path_length: int | None) -> Authority:
     builder = (
         x509.CertificateBuilder()
         .subject_name(made.certificate.subject)
-        .issuer_name(authority.certificate.subject)
+        .issuer_name(by.certificate.subject)
         .public_key(made.key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(made.certificate.not_valid_before_utc)
         .not_valid_after(made.certificate.not_valid_after_utc)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
     )
-    certificate = builder.sign(authority.key, hashes.SHA256())
+    certificate = builder.sign(by.key, hashes.SHA256())
     made.files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return Authority(made.files, certificate, made.key)
 

@@ -101,6 +101,7 @@ class HttpDoor:
         self._tls: Tls | None = None
         if tls is not None:
             self._tls = Tls(tls, clock or SystemClock(), settings.client_certificates, settings.handshake)
+            tls.on_change(self._look_again)
         docs = settings.version if settings.docs else None
         self._app = App(jobs, blueprints, clients, reload, settings.max_body, metrics, docs, rates)
         self._state = ServerState()
@@ -199,6 +200,12 @@ class HttpDoor:
             return secured.listen(host, port, backlog=_BACKLOG, reuse_port=settings.reuse_port)
 
         return listen_secured
+
+    def _look_again(self) -> None:
+        """Other authorities or lists of them are in force: end the connections of those who are let in no more."""
+        for connection in tuple(self._state.connections):
+            if isinstance(connection, SecuredConnection):
+                connection.look_again()
 
     def _check_reach(self, addresses: Sequence[str]) -> None:
         if self._tls is not None or self._settings.behind_proxy:

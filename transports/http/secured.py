@@ -10,17 +10,19 @@ import errno
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
+from cryptography import x509
 from uvicorn import Config
 from uvicorn.server import ServerState
 
 from holon.clock import Clock
 from holon.errors import HolonError
 from holon.security.context import server_context
-from holon.security.identity import valid_until
+from holon.security.identity import certificates_of, valid_until
 from holon.security.tls import ServerCredentials
 from holon.security.tls_files import TlsFiles
 from transports.http.connection import Connection
@@ -53,11 +55,16 @@ class Tls:
 
 
 class SecuredConnection(Connection):
-    """One connection of the door whose handshake has succeeded."""
+    """One connection of the door whose handshake has succeeded.
+
+    TLS looks at a client's certificate once, and at its dates not even then where it takes up an old session. So it is
+    looked at here as well: when the connection opens, whenever the files have changed, and when it ends.
+    """
 
     def __init__(self, config: Config, state: ServerState, silence: float, most: int, tls: Tls) -> None:
         super().__init__(config, state, silence, most)
         self._tls = tls
+        self._presented: tuple[x509.Certificate, ...] = ()
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -66,17 +73,38 @@ class SecuredConnection(Connection):
         transport.set_write_buffer_limits(_WRITE_BUFFER)
         if not self._tls.client_certificates:
             return
+        try:
+            self._presented = certificates_of(_presented(transport))
+        except HolonError as error:
+            self._shut_out(error)
+        else:
+            self.look_again()
+
+    def look_again(self) -> None:
+        """End at once if the client's certificate is none that is let in, or no longer."""
+        if not self._tls.client_certificates:
+            return
         now = self._tls.clock.now_ms()
         try:
-            # TLS itself does not look at the dates where it takes up an old session.
-            until = valid_until(_presented(transport), now)
+            until = self._trusted_until(now)
         except HolonError as error:
-            log.debug("a client of the HTTP door was refused: %s", error.message)
-            self._ending = True
-            transport.abort()
-        else:
-            # Idle it ends then, else after its answer.
-            self._end = self.loop.call_later((until - now) / 1000, self.shutdown)
+            self._shut_out(error)
+            return
+        if self._end is not None:
+            self._end.cancel()
+        # Idle it ends then, else after its answer.
+        self._end = self.loop.call_later((until - now) / 1000, self.shutdown)
+
+    def _trusted_until(self, now: int) -> float:
+        leaf, *above = self._presented
+        trust = self._tls.files.current.trust
+        path = trust.path(leaf, above, now)
+        return min(valid_until(leaf, now), path.expires_at_ms, trust.check(path, now))
+
+    def _shut_out(self, error: HolonError) -> None:
+        log.debug("a client of the HTTP door was refused: %s", error.message)
+        self._ending = True
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more is waited for."""
@@ -169,6 +197,10 @@ class SecuredListener:
         return self._context
 
 
-def _presented(transport: asyncio.Transport) -> bytes:
-    secured = cast("ssl.SSLObject", transport.get_extra_info("ssl_object"))
-    return secured.getpeercert(binary_form=True) or b""
+def _presented(transport: asyncio.Transport) -> list[bytes]:
+    """What the client has sent, its own certificate first; DER."""
+    secured: Any = transport.get_extra_info("ssl_object")
+    if sys.version_info >= (3, 13):
+        return list(secured.get_unverified_chain())
+    chain = secured._sslobj.get_unverified_chain() or ()  # noqa: SLF001  public from 3.13 on
+    return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in chain]
