@@ -242,8 +242,8 @@ class Admission:
         if not access.credential and caller.identity is None:
             raise _invalid("the tokens were exchanged for a certificate, and there is none on this connection")
         if access.credential:
-            digest = standing.token(self._shared)
-            if self._reader is None or digest is None or self._reader.credential_of(digest) != access.credential:
+            known = (self._reader.credential_of(one) for one in standing.tokens(self._shared)) if self._reader else ()
+            if access.credential not in known:
                 raise _invalid("the token that this access token was exchanged for is no longer the worker's")
 
     def _proven(self, caller: Caller) -> str:

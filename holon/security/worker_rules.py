@@ -22,14 +22,14 @@ class Rule:
 
     Attributes:
         name: a worker's id, or a pattern of ids.
-        token: the digest of the token that all of them present; None: they have none of their own.
+        tokens: the digests of the tokens that all of them may present; none: they have none of their own.
         cn: what the common name of a certificate must be, as it is or as a pattern.
         spiffe: what its SPIFFE id must be.
         replicas: whether `<id>.<suffix>` may be claimed with what proves `<id>`.
     """
 
     name: str
-    token: bytes | None = field(default=None, repr=False)
+    tokens: frozenset[bytes] = field(default=frozenset(), repr=False)
     cn: str | None = None
     spiffe: str | None = None
     replicas: bool = False
@@ -95,21 +95,20 @@ class Standing:
         return identity.name in self.ids
 
     def allows_token(self, digest: bytes, shared: bytes | None) -> bool:
-        """Whether the token of this digest proves it; `shared` is as in `token`."""
-        expected = self.token(shared)
-        return expected is not None and hmac.compare_digest(expected, digest)
+        """Whether the token of this digest proves it; `shared` is as in `tokens`."""
+        return any(hmac.compare_digest(expected, digest) for expected in self.tokens(shared))
 
-    def token(self, shared: bytes | None) -> bytes | None:
-        """The digest of the token that proves it: the rule's own, else that of the one that workers share; or None.
+    def tokens(self, shared: bytes | None) -> frozenset[bytes]:
+        """The digests of the tokens that prove it: the rule's own, else that of the one that workers share, if any.
 
         The shared one proves nothing about a worker that has a token or a certificate of its own.
 
         Arguments:
             shared: the digest of the token that workers share; None: there is none.
         """
-        if self.rule is None:
-            return shared
-        return self.rule.token if self.rule.token is not None or self.rule.certified else shared
+        if self.rule is not None and (self.rule.tokens or self.rule.certified):
+            return self.rule.tokens
+        return frozenset() if shared is None else frozenset({shared})
 
 
 class WorkerRules:
@@ -125,7 +124,7 @@ class WorkerRules:
         self.revoked = revoked or Revocation()
         self._exact: Mapping[str, Rule] = {rule.name: rule for rule in every if not rule.is_pattern}
         self._globs = sorted((rule for rule in every if rule.is_pattern), key=lambda rule: -weight(rule.name))
-        self._tokens: Mapping[bytes, Rule] = {rule.token: rule for rule in every if rule.token is not None}
+        self._tokens: Mapping[bytes, Rule] = {token: rule for rule in every for token in rule.tokens}
 
     def __repr__(self) -> str:
         return f"WorkerRules(workers={len(self._exact)}, patterns={len(self._globs)})"

@@ -21,6 +21,8 @@ REVOKED = "revoked"
 # Each is compared with each of the others, and tried on whoever has no table of its own.
 MAX_PATTERNS = 256
 LEAST_TOKEN = 32
+MAX_TOKENS = 10
+_TOKENS = ("token", "token_hash", "tokens")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31}")
@@ -92,6 +94,7 @@ class _Reading:
         known: dict[str, Callable[[str, Any], None]] = {
             "token": self._check_token,
             "token_hash": self._check_hash,
+            "tokens": self._check_tokens,
             "cn": self._check_name,
             "spiffe": self._check_name,
             "replicas": self._check_switch,
@@ -103,21 +106,33 @@ class _Reading:
                 self._add(f"{where} {key}", f'is a table inside a table; an id with a dot is quoted: ["{name}.{key}"]')
             else:
                 self._add(f"{where} {key}", f"is no key; there are {', '.join(known)}")
-        if "token" in table and "token_hash" in table:
-            self._add(where, "has both token and token_hash; give one")
+        if len(table.keys() & _TOKENS) > 1:
+            self._add(where, f"has several of {', '.join(_TOKENS)}; give one")
         if len(self._problems) > before:
             return Rule(name)
-        token = self._token(where, table)
-        return Rule(name, token, table.get("cn"), table.get("spiffe"), table.get("replicas", False))
+        return Rule(
+            name, self._tokens(where, table), table.get("cn"), table.get("spiffe"), table.get("replicas", False)
+        )
 
-    def _token(self, where: str, table: Mapping[str, Any]) -> bytes | None:
-        given = table.get("token_hash", table.get("token"))
-        if given is None:
-            return None
-        token = bytes.fromhex(given.removeprefix(HASHED)) if given.startswith(HASHED) else digest_of(given)
-        if (holder := self._holders.setdefault(token, where)) != where:
-            self._add(f"{where} token", f"is also that of {holder}; each has its own, or none")
-        return token
+    def _tokens(self, where: str, table: Mapping[str, Any]) -> frozenset[bytes]:
+        key = next((one for one in _TOKENS if one in table), None)
+        if key is None:
+            return frozenset()
+        given = table[key] if key == "tokens" else [table[key]]
+        tokens = [
+            bytes.fromhex(one.removeprefix(HASHED)) if one.startswith(HASHED) else digest_of(one) for one in given
+        ]
+        for token in tokens:
+            if (holder := self._holders.setdefault(token, where)) != where:
+                self._add(f"{where} {key}", f"is also that of {holder}; each has its own, or none")
+        return frozenset(tokens)
+
+    def _check_tokens(self, where: str, value: object) -> None:
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_TOKENS:
+            self._add(where, f"must be a list of 1 to {MAX_TOKENS} tokens, as they are or as their hashes")
+            return
+        for number, one in enumerate(value, 1):
+            self._check_token(f"{where} {number}", one)
 
     def _check_token(self, where: str, value: object) -> None:
         if isinstance(value, str) and value.startswith(HASHED):

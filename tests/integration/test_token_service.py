@@ -324,6 +324,8 @@ async def test_f12_tokens_end_with_the_static_token_that_bought_them(tmp_path: P
         channel = await node.worker_channel(None)
         given = await exchange(channel, worker_token=OWN)
         wire = await welcomed(channel, given.access_token)
+        admission.use(rules=rules(tmp_path, f'[w1]\ntokens = ["{OWN[::-1]}", "{OWN}"]'))
+        await wire.beat()
         admission.use(rules=rules(tmp_path, f'[w1]\ntoken = "{OWN[::-1]}"'))
         gone = (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
         assert await end_of(wire) == gone

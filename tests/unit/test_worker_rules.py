@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from holon.errors import ConfigError
 from holon.security.globs import matches, overlap
-from holon.security.tokens import digest_of
+from holon.security.tokens import digest_of, hashed
 from holon.security.worker_rules import WorkerRules
 from holon.security.workers_file import load_workers
 
@@ -55,6 +55,14 @@ def test_a_token_may_be_given_as_its_hash(tmp_path: Path) -> None:
     digest = hashlib.sha256(A.encode()).hexdigest()
     for key in ("token", "token_hash"):
         assert allows(load(tmp_path, f'[w1]\n{key} = "sha256:{digest}"', mode=0o644), "w1", A)
+
+
+def test_a_worker_may_have_several_tokens_while_one_takes_anothers_place(tmp_path: Path) -> None:
+    rules = load(tmp_path, f'[w1]\ntokens = ["{A}", "{hashed(B)}"]')
+    assert [allows(rules, "w1", token) for token in (A, B, SHARED)] == [True, True, False]
+    found = [rules.of_token(digest_of(token)) for token in (A, B)]
+    assert [rule.name for rule in found if rule is not None] == ["w1", "w1"]
+    assert "[w1]" in problems(tmp_path, f'[w1]\ntokens = ["{A}", "{B}"]\n[w2]\ntoken = "{B}"')["[w2] token"]
 
 
 def test_an_own_table_counts_before_a_pattern_and_a_narrow_pattern_before_a_wide_one(tmp_path: Path) -> None:
@@ -104,6 +112,15 @@ token = "{B}"
 token = "{B}"
 [w6]
 token = "{SHARED}"
+[w7]
+tokens = "{A}-7"
+[w8]
+tokens = []
+[w9]
+tokens = ["{A}-9", "short", 7, "{B}"]
+[w10]
+tokens = ["{A}-10"]
+token = "{A}-11"
 ["g-*"]
 ["*-g"]
 [[revoked]]
@@ -116,7 +133,9 @@ thumbprint = "00"
     found = problems(tmp_path, text)
     assert set(found) == {
         "[title]", "[w1] token", "[w1] cn", "[w1] extra", "[gpu] eu", '["a b"]', "[w2]", "[w2] token_hash",
-        "[w3] spiffe", "[w3] replicas", "[w5] token", "[w6] token", '["*-g"]', "[[revoked]] 1 worker", "[[revoked]] 2",
+        "[w3] spiffe", "[w3] replicas", "[w5] token", "[w6] token",
+        "[w7] tokens", "[w8] tokens", "[w9] tokens 2", "[w9] tokens 3", "[w10]",
+        '["*-g"]', "[[revoked]] 1 worker", "[[revoked]] 2",
         "[[revoked]] 3 thumbprint",
     }  # fmt: skip
     assert '["gpu.eu"]' in found["[gpu] eu"]
