@@ -41,11 +41,19 @@ class RedisServer:
     `kill` and `start` again is a crash; with `append_only` nothing that it answered is lost by it.
     """
 
-    def __init__(self, binary: str | None = None, *, append_only: bool = False, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        binary: str | None = None,
+        *,
+        append_only: bool = False,
+        cluster: bool = False,
+        options: Sequence[str] = (),
+    ) -> None:
         self._binary = binary or binaries()[0]
         self._place = Path(tempfile.mkdtemp(prefix="holon-redis-"))
         self._append_only = append_only
-        self._options = tuple(options)
+        # Nodes of a cluster have one database each.
+        self._options = (*(() if cluster else ("--databases", str(DATABASES))), *options)
         self._process: subprocess.Popen[str] | None = None
         self._used = 0
         self.start()
@@ -81,8 +89,6 @@ class RedisServer:
                 str(self._place),
                 "--save",
                 "",
-                "--databases",
-                str(DATABASES),
                 *durable,
                 *self._options,
             ],

@@ -14,6 +14,10 @@ _KINDS = {
     "rediss": "redis",
     "unix": "redis",
     "redis+sentinel": "redis",
+    "redis-partitions": "redis-partitions",
+    "redis-cluster": "redis-cluster",
+    "redis+cluster": "redis-cluster",
+    "rediss+cluster": "redis-cluster",
 }
 # The STORAGE_URI of an empty store, in a folder where it may have files.
 NewStore: TypeAlias = Callable[[Path], str]
@@ -31,7 +35,10 @@ def asked() -> tuple[str, ...]:
     names = [one.partition(":")[0] for one in os.environ.get(VARIABLE, "").split(",") if one]
     wrong = [name for name in names if name not in _KINDS]
     if wrong:
-        raise ValueError(f"{VARIABLE}: {', '.join(wrong)} is no kind of store; there are memory, sqlite and redis")
+        raise ValueError(
+            f"{VARIABLE}: {', '.join(wrong)} is no kind of store; there are memory, sqlite and redis, and "
+            "for the suite of rules redis-partitions and redis-cluster"
+        )
     return tuple(dict.fromkeys(_KINDS[name] for name in names))
 
 

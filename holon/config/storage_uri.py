@@ -9,12 +9,19 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from holon.errors import ConfigError, Violation
 
+# A node has two connections to each.
+MAX_PARTITIONS = 64
 _SYNCHRONOUS = ("FULL", "NORMAL")
-_REDIS = ("redis", "rediss", "unix", "redis+sentinel")
-_SENTINELS = re.compile(r"(?:[^@]*@)?[^,@/]+(?:,[^,@/]+)*")
+_REDIS = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "rediss+cluster")
+_HOSTS = re.compile(r"(?:[^@]*@)?[^,@/]+(?:,[^,@/]+)*")
+_CLUSTERS = ("redis+cluster", "rediss+cluster")
+_TLS = ("rediss", "rediss+cluster")
 _SERVICE = re.compile(r"/[^/]+(?:/[0-9]+)?")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_FORMS = "sqlite:///path/to/file.db, redis://host:6379/0, rediss://host:6379/0, unix:///path/to/socket or memory://"
+_FORMS = (
+    "sqlite:///path/to/file.db, redis://host:6379/0, rediss://host:6379/0, unix:///path/to/socket, "
+    "redis+sentinel://host:26379/service, redis+cluster://host:6379 or memory://"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,7 @@ class StorageURI:
         path: the database file; None for others than SQLite.
         synchronous: "FULL" (a commit survives a power cut) or "NORMAL" (it survives a crash of the process).
         server: the Redis server, as its client library takes it; empty for others. It may hold a password.
+        partitions: in how many partitions it keeps jobs.
         replicas: how many replicas must have a call before it is answered.
         synced: whether it must be on the disk too, there and at the server itself.
     """
@@ -34,13 +42,15 @@ class StorageURI:
     path: Path | None = None
     synchronous: str = "FULL"
     server: str = ""
+    partitions: int = 1
     replicas: int = 0
     synced: bool = False
 
     @classmethod
     def parse(cls, text: str) -> StorageURI:
         """Read a URI: `memory://`; `sqlite:///relative.db`, `sqlite:////absolute.db`, with `?synchronous=FULL|NORMAL`;
-        `redis://`, `rediss://`, `unix://` or `redis+sentinel://`, with `?replicas=N` and `?synced=true`.
+        `redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://` or `rediss+cluster://`, with
+        `?partitions=N`, `?replicas=N` and `?synced=true`.
 
         Raises:
             ConfigError: the text names no store of this version; the message says which forms there are.
@@ -81,30 +91,35 @@ def _redis(parts: SplitResult) -> StorageURI:
     if parts.fragment or not _names_a_server(parts):
         raise _wrong(
             "a Redis is redis://[user:password@]host[:port][/database], where the database is a number, "
-            "unix:///path/to/socket, or redis+sentinel://[user:password@]host:port,.../service[/database]"
+            "unix:///path/to/socket, redis+sentinel://[user:password@]host:port,.../service[/database], or "
+            "redis+cluster://[user:password@]host:port,..., which has no database"
         )
-    replicas, synced, kept = 0, False, []
+    partitions, replicas, synced, kept = 1, 0, False, []
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
-        if key == "replicas" and value.isdecimal():
+        if key == "partitions" and value.isdecimal() and 1 <= int(value) <= MAX_PARTITIONS:
+            partitions = int(value)
+        elif key == "replicas" and value.isdecimal():
             replicas = int(value)
         elif key == "synced" and value in ("true", "false"):
             synced = value == "true"
-        elif (key == "db" and socket and value.isdecimal()) or (key in _TLS_FILES and parts.scheme == "rediss"):
+        elif (key == "db" and socket and value.isdecimal()) or (key in _TLS_FILES and parts.scheme in _TLS):
             kept.append(f"{key}={value}")
         else:
             # Not shown: what is special in a password, and not percent-encoded, makes an option of the rest of it.
             raise _wrong(
                 f"{parts.scheme}:// has an option that is none, or a value that it cannot have; there are "
-                "replicas=NUMBER, synced=true, "
+                f"partitions=1 to {MAX_PARTITIONS}, replicas=NUMBER, synced=true, "
                 f"db=NUMBER for a socket, and for rediss {', '.join(_TLS_FILES)}, each with a file"
             )
     server = f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{'&'.join(kept)}" if kept else "")
-    return StorageURI("redis", server=server, replicas=replicas, synced=synced)
+    return StorageURI("redis", server=server, partitions=partitions, replicas=replicas, synced=synced)
 
 
 def _names_a_server(parts: SplitResult) -> bool:
     if parts.scheme == "redis+sentinel":
-        return bool(_SENTINELS.fullmatch(parts.netloc) and _SERVICE.fullmatch(parts.path))
+        return bool(_HOSTS.fullmatch(parts.netloc) and _SERVICE.fullmatch(parts.path))
+    if parts.scheme in _CLUSTERS:
+        return bool(_HOSTS.fullmatch(parts.netloc)) and parts.path in ("", "/")
     path = parts.path.removeprefix("/")
     return bool(path) if parts.scheme == "unix" else bool(parts.hostname) and (path or "0").isdecimal()
 

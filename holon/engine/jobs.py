@@ -26,7 +26,6 @@ from holon.engine.records import Records
 from holon.engine.slots import Slots, Wanted
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
 from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
-from holon.randomness import random_id
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -129,7 +128,8 @@ class Jobs:
             )
         text = encode(data, self._max_payload, "initial_data")
         now = self._store.now()
-        job_id = f"0-{random_id()}"
+        request_id = _request_id(asked.request_id)
+        job_id = self._store.new_job_id(client.name, request_id)
         span = self._telemetry.tracing.job(job_id, blueprint.name, asked.trace)
         job = Job(
             id=job_id,
@@ -148,7 +148,7 @@ class Jobs:
         created = HistoryEvent("job_created", now, job.current_state, details=details)
         most = client.monthly_attempts
         limited = None if most is None else monthly(client.name, most, now)
-        new = NewJob(job, (created,), _request_id(asked.request_id), _digest(asked, text, job), quota=limited)
+        new = NewJob(job, (created,), request_id, _digest(asked, text, job), quota=limited)
         try:
             job_id, creation = await self._write(new)
         finally:

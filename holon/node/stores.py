@@ -61,4 +61,4 @@ def open_store(uri: StorageURI, settings: StoreSettings, clock: Clock) -> Store:
         raise ConfigError(
             f"a store in Redis needs the package {error.name}: pip install 'holon-node[redis]', or change STORAGE_URI"
         ) from error
-    return RedisStorage(uri.server, settings, replicas=uri.replicas, synced=uri.synced)
+    return RedisStorage(uri.server, settings, partitions=uri.partitions, replicas=uri.replicas, synced=uri.synced)

@@ -77,12 +77,18 @@ class Hint:
 class Steps(Protocol):
     """The part of the store that runs jobs."""
 
+    def new_job_id(self, owner: str, request_id: str | None = None) -> str:
+        """An id for a new job. It says where in the store the job is: for one request always at the same place."""
+        ...
+
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
-        """Create jobs, all or none; a repeat of a request id answers with the job that it made.
+        """Create jobs, all or none of those at one place; a repeat of a request id answers with the job that it made.
 
         What has used up its quota is answered so, and not made; that does not keep the others from being made. A job
         is counted together with its making, and nothing else is.
 
+        Arguments:
+            items: their jobs have ids that `new_job_id` made, for the same owners and request ids.
         Raises:
             ResourceExhausted: (HISTORY_BACKLOG) too much history waits to be moved; nothing was created.
         """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractAsyncContextManager
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,15 +15,21 @@ from holon.clock import Clock
 from holon.ports import Storage, StoreSettings
 from holon.storage.ledger import tables
 from holon.storage.redis import RedisStorage
+from holon.storage.redis.partition import Partition
+from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer
 from tests.stores import chosen
 
 
 class Backend(Protocol):
-    """One kind of store. `durable` ones outlive their process, at a place in the file system."""
+    """One kind of store. `durable` ones outlive their process, at a place in the file system.
+
+    Jobs are in one of its `partitions`; what order is promised is that of each.
+    """
 
     name: str
     durable: bool
+    partitions: int
 
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         """The store at a place that belongs to this test alone."""
@@ -51,19 +59,37 @@ async def _kept_by_the_ledger(storage: Storage) -> dict[str, int]:
     return kept
 
 
+@asynccontextmanager
+async def client_of(partition: Partition, *, decode_responses: bool = False) -> AsyncIterator[Client]:
+    """A client of the server that a partition is on."""
+    connection = await partition.link._server.connect()
+    try:
+        where = {name: getattr(connection, name) for name in ("host", "port") if hasattr(connection, name)}
+        path = {"unix_socket_path": connection.path} if hasattr(connection, "path") else {}
+        async with Client(**where, **path, db=connection.db, decode_responses=decode_responses) as client:
+            yield client
+    finally:
+        await connection.disconnect(nowait=True)
+
+
 async def _kept_in_redis(storage: RedisStorage) -> dict[str, int]:
-    async with Client.from_url(storage._uri, decode_responses=True) as redis:
-        keys = [str(key) for key in await redis.keys("{h:0}:*")]
-        queues = [key for key in keys if key.startswith("{h:0}:q:")]
-        timers = await redis.zcard("{h:0}:timers")
-        return {
-            "workers": len({key.split(":")[3] for key in keys if key.startswith(("{h:0}:w:", "{h:0}:held:"))}),
-            "needs": await redis.hlen("{h:0}:needs"),
-            "counts": await redis.hlen("{h:0}:waiting"),
-            "entries": sum([await redis.zcard(key) for key in queues]),
-            "timers": timers if timers > tables.MOST_STALE + 4 else 0,
-            "documents": sum([await redis.hlen(key) for key in await redis.keys("{h:r}:d:*")]),
-        }
+    kept: Counter[str] = Counter()
+    workers: set[str] = set()
+    for partition in storage._partitions:
+        prefix = partition._keys.prefix
+        async with client_of(partition, decode_responses=True) as redis:
+            keys = [str(key) for key in await redis.keys(f"{prefix}*")]
+            timers = await redis.zcard(f"{prefix}timers")
+            workers |= {key.split(":")[3] for key in keys if key.startswith((f"{prefix}w:", f"{prefix}held:"))}
+            kept["needs"] += await redis.hlen(f"{prefix}needs")
+            kept["counts"] += await redis.hlen(f"{prefix}waiting")
+            kept["entries"] += sum([await redis.zcard(key) for key in keys if key.startswith(f"{prefix}q:")])
+            kept["timers"] += timers if timers > tables.MOST_STALE + 4 else 0
+    documents = 0
+    for server in {repr(one.link._server): one for one in storage._partitions}.values():
+        async with client_of(server, decode_responses=True) as redis:
+            documents += sum([await redis.hlen(key) for key in await redis.keys("{h:r}:d:*")])
+    return {"workers": len(workers), **kept, "documents": documents}
 
 
 class Memory:
@@ -71,6 +97,7 @@ class Memory:
 
     name = "memory"
     durable = False
+    partitions = 1
 
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         from holon.storage.memory import MemoryStorage
@@ -86,6 +113,7 @@ class Sqlite:
 
     name = "sqlite"
     durable = True
+    partitions = 1
 
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         from holon.storage.sqlite import SqliteStorage
@@ -103,18 +131,24 @@ class Sqlite:
 class Redis:
     """The store in Redis: each place is a database of its own, on one server for all tests."""
 
-    name = "redis"
     durable = True
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, partitions: int) -> None:
+        self.name = name
+        self.partitions = partitions
         self._server: RedisServer | None = None
         self._databases: dict[Path, int] = {}
 
-    def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+    @property
+    def server(self) -> RedisServer:
+        """The server, started when it is asked for."""
         if self._server is None:
             self._server = RedisServer()
-        database = self._databases.setdefault(place, self._server.database())
-        return RedisStorage(self._server.uri(database), settings, clock)
+        return self._server
+
+    def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+        database = self._databases.get(place) or self._databases.setdefault(place, self.server.database())
+        return RedisStorage(self.server.uri(database), settings, clock, partitions=self.partitions)
 
     def killed(self, place: Path) -> Path:
         # The server lives on; what is left of the node is what is there.
@@ -125,9 +159,51 @@ class Redis:
         if self._server is not None:
             self._server.close()
             self._server = None
+            self._databases.clear()
 
 
-REDIS = Redis()
-_ALL: dict[str, Backend] = {one.name: one for one in (Memory(), Sqlite(), REDIS)}
-BACKENDS = tuple(_ALL[name] for name in chosen(_ALL))
+class Clustered:
+    """The store in a Redis Cluster of three masters, with a partition at each; every place is all of it."""
+
+    name = "redis-cluster"
+    durable = True
+    partitions = 3
+
+    def __init__(self) -> None:
+        self._cluster: RedisCluster | None = None
+        self._place: Path | None = None
+
+    def use(self, cluster: RedisCluster) -> None:
+        """Take this cluster."""
+        self.close()
+        self._cluster, self._place = cluster, None
+
+    @property
+    def cluster(self) -> RedisCluster:
+        """The cluster, started when it is asked for."""
+        if self._cluster is None:
+            self._cluster = RedisCluster()
+        return self._cluster
+
+    def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+        if self._place != place:
+            self.cluster.flush()
+            self._place = place
+        return RedisStorage(self.cluster.uri, settings, clock, partitions=self.partitions)
+
+    def killed(self, place: Path) -> Path:
+        return place
+
+    def close(self) -> None:
+        """Stop the cluster."""
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
+
+
+REDIS = Redis("redis", 1)
+PARTITIONED = Redis("redis-partitions", 3)
+CLUSTERED = Clustered()
+_ALL: dict[str, Backend] = {one.name: one for one in (Memory(), Sqlite(), REDIS, PARTITIONED, CLUSTERED)}
+BACKENDS = tuple(_ALL[name] for name in chosen(_ALL, ("memory", "sqlite", "redis")))
 DURABLE = tuple(one for one in BACKENDS if one.durable)

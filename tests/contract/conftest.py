@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.backends import BACKENDS, DURABLE, REDIS, Backend
+from tests.contract.backends import BACKENDS, CLUSTERED, DURABLE, PARTITIONED, REDIS, Backend
 from tests.contract.world import Factory, World
 
 
@@ -15,15 +15,19 @@ from tests.contract.world import Factory, World
 def _servers() -> Iterator[None]:
     yield
     REDIS.close()
+    PARTITIONED.close()
+    CLUSTERED.close()
 
 
-async def _factory(backend: Backend, place: Path) -> AsyncIterator[Factory]:
+async def _factory(request: pytest.FixtureRequest, place: Path) -> AsyncIterator[Factory]:
+    backend: Backend = request.param
+    in_order = request.node.get_closest_marker("in_order") is not None
     worlds: list[World] = []
 
     async def build(**settings: int) -> World:
         home = place / f"world-{len(worlds)}"
         home.mkdir()
-        world = World(backend, home, settings)
+        world = World(backend, home, settings, in_order=in_order)
         worlds.append(world)
         await world.open()
         return world
@@ -36,7 +40,7 @@ async def _factory(backend: Backend, place: Path) -> AsyncIterator[Factory]:
 @pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Factory]:
     """Builds stores with settings of the test's own: `world = await store(lease=1_000)`."""
-    async for factory in _factory(request.param, tmp_path):
+    async for factory in _factory(request, tmp_path):
         yield factory
 
 
@@ -49,5 +53,5 @@ async def world(store: Factory) -> World:
 @pytest.fixture(params=DURABLE, ids=lambda backend: backend.name)
 async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Factory]:
     """As `store`, on the backends that outlive their process: what it builds can `restart`."""
-    async for factory in _factory(request.param, tmp_path):
+    async for factory in _factory(request, tmp_path):
         yield factory

@@ -107,7 +107,7 @@ class Model:
         items, programs = [], []
         for _ in range(self.random.randint(1, 2)):
             program = a_program(self.random)
-            job = Job(self.world.unique("0-"), "bp", "ann", {}, "0", state_history={"trace": []})
+            job = Job(self.world.job_id("ann"), "bp", "ann", {}, "0", state_history={"trace": []})
             told = (HistoryEvent("job_created", self.world.now),)
             items.append(NewJob(job, told, job.id, b"digest"))
             programs.append(program)

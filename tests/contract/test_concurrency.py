@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from holon.domain.events import BranchesDone, Woken
 from holon.domain.job import Status
 from holon.ports import Appended, Creation, Result
 from tests.contract.world import OK, World
 
 
+@pytest.mark.in_order
 async def test_jobs_created_at_once_are_all_created(world: World) -> None:
     items = [world.new_job() for _ in range(100)]
     await asyncio.gather(*(world.storage.create_jobs([item], 0) for item in items))

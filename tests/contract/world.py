@@ -68,13 +68,19 @@ class Hand:
 
 
 class World:
-    """One store. `restart` leaves it as SIGKILL would and opens what is left."""
+    """One store. `restart` leaves it as SIGKILL would and opens what is left.
 
-    def __init__(self, backend: Backend, place: Path, settings: dict[str, int]) -> None:
+    Arguments:
+        in_order: whether all jobs are to be in one partition, where the store has several: what came first is first in
+            each of them, and nothing is promised beyond.
+    """
+
+    def __init__(self, backend: Backend, place: Path, settings: dict[str, int], *, in_order: bool = False) -> None:
         self.clock = ManualClock()
         self.settings = StoreSettings("node-1", **settings)
         self.storage: Storage
         self._backend = backend
+        self._in_order = in_order
         self._place = place
         self._opened = AsyncExitStack()
         self._made = 0
@@ -119,8 +125,15 @@ class World:
         digest: bytes = b"",
         data: dict[str, Any] | None = None,
     ) -> NewJob:
-        job = Job(self.unique("0-"), blueprint, owner, data or {}, "start")
+        job = Job(self.job_id(owner, request_id), blueprint, owner, data or {}, "start")
         return NewJob(job, (HistoryEvent("job_created", self.now, "start"),), request_id, digest)
+
+    def job_id(self, owner: str, request_id: str | None = None) -> str:
+        """The id of a new job, in any partition."""
+        name, partitions = self.unique(), self._backend.partitions
+        if request_id is None or self._in_order:
+            return f"{partitions - 1 if self._in_order else int(name, 16) % partitions}-{name}"
+        return f"{self.storage.new_job_id(owner, request_id).partition('-')[0]}-{name}"
 
     async def create(self, **fields: Any) -> str:
         """The id of a new job that waits for a claim."""

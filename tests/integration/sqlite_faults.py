@@ -95,6 +95,7 @@ class FaultyBackend:
 
     name = "sqlite"
     durable = True
+    partitions = 1
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults

@@ -14,6 +14,7 @@ from holon.domain.value import replace
 from holon.ports import Quota
 from holon.storage.redis import RedisStorage
 from holon.storage.redis.arguments import new_jobs_arguments, quota_name
+from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.quotas import Allowances, Quotas
 from tests.contract.world import World
 from tests.integration.test_redis_store import Nodes
@@ -35,9 +36,10 @@ class Place:
     def __init__(self, world: World, partition: int) -> None:
         assert isinstance(world.storage, RedisStorage)
         self._world = world
-        self._meta = METAS[partition]
-        self._link = world.storage._link
-        self._quotas = Quotas(self._link, partition, METAS)
+        link = world.storage._partitions.first.link
+        partitions = [link.about(Keys(number)) for number in range(len(METAS))]
+        self._calls = partitions[partition]
+        self._quotas = Quotas(link.about(SHARED), partition, partitions)
         self.calls: list[str] = []
 
     async def create(self, quota: Quota, n: int = 1) -> int:
@@ -47,7 +49,7 @@ class Place:
         async def call(allowances: Allowances) -> Any:
             self.calls.append("create_jobs")
             given = new_jobs_arguments(items, 2**20, allowances)
-            return await self._link.call_at(self._meta, "create_jobs", *given, 0, 0)
+            return await self._calls.call("create_jobs", *given, 0, 0)
 
         jobs, *_ = await self._quotas.create(items, call)
         return sum(what == b"created" for _, what in jobs)

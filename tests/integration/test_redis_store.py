@@ -80,7 +80,8 @@ async def heard(hints: AsyncIterator[Hint], wanted: Callable[[Hint], object]) ->
 async def look(world: World, *, watchful: bool = False) -> None:
     """A node looks around, as it does once a second; a watchful one has done so for long."""
     assert isinstance(world.storage, RedisStorage)
-    await world.storage._link.call("look", "1" if watchful else "")
+    for partition in world.storage._partitions:
+        await partition.link.call("look", "1" if watchful else "")
 
 
 # Several nodes ------------------------------------------------------------------------------------------------------

@@ -248,6 +248,12 @@ def test_times_that_contradict_each_other_are_refused() -> None:
         ("sqlite:////var/lib/holon.db", StorageURI("sqlite", Path("/var/lib/holon.db"))),
         ("sqlite:///a%20b.db?synchronous=normal", StorageURI("sqlite", Path("a b.db"), "NORMAL")),
         ("redis://localhost", StorageURI("redis", server="redis://localhost")),
+        ("redis+cluster://u:p@a:1,b:2", StorageURI("redis", server="redis+cluster://u:p@a:1,b:2")),
+        (
+            "rediss+cluster://a:1?partitions=6&ssl_ca_certs=/ca.pem",
+            StorageURI("redis", server="rediss+cluster://a:1?ssl_ca_certs=/ca.pem", partitions=6),
+        ),
+        ("redis://localhost?partitions=8", StorageURI("redis", server="redis://localhost", partitions=8)),
         ("redis://a:b@[::1]:7000/3", StorageURI("redis", server="redis://a:b@[::1]:7000/3")),
         ("redis+sentinel://u:p@a:1,b:2/jobs/3", StorageURI("redis", server="redis+sentinel://u:p@a:1,b:2/jobs/3")),
         ("unix:///run/redis.sock?db=2", StorageURI("redis", server="unix:///run/redis.sock?db=2")),
@@ -268,7 +274,9 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
         "holon.db", "memory:///x", "memory://?a=1", "sqlite://", "sqlite:///", "sqlite://host/x.db",
         "sqlite:///x.db?synchronous=OFF", "sqlite:///x.db?mode=ro", "sqlite:///x.db#y", "sqlite:///x%00.db", "http://[",
         "redis://", "redis://h/x", "redis://h?db=1", "redis://h?ssl_keyfile=k", "redis://h?replicas=-1", "unix://",
-        "redis+sentinel://h:1", "redis+sentinel://h:1/jobs/x", "redis+sentinel:///jobs",
+        "redis+sentinel://h:1", "redis+sentinel://h:1/jobs/x", "redis+sentinel:///jobs", "redis+cluster://",
+        "redis+cluster://h:1/1", "redis+cluster://h:1,,h:2", "redis://h?partitions=0", "redis://h?partitions=65",
+        "redis+cluster://h:1?ssl_keyfile=k",
     ],
 )  # fmt: skip
 def test_a_storage_uri_of_no_store_is_refused(text: str) -> None:

@@ -112,14 +112,15 @@ def leased_of(answer: Answer) -> Leased:
     return Leased(tuple(map(offer_of, offers)), frozenset(key.decode() for key in left))
 
 
-def opened_of(answer: Answer) -> Opened:
-    """What became of a worker's leases."""
-    replaced, kept, dropped = answer
-    return Opened(
+def opened_of(answer: Answer) -> tuple[Opened, int | None]:
+    """What became of a worker's leases, and the place of the session in the order of them."""
+    replaced, kept, dropped, order = answer
+    opened = Opened(
         replaced.decode() or None,
         tuple(map(offer_of, kept)),
         tuple((task.decode(), lease.decode(), Superseded(why.decode())) for task, lease, why in dropped),
     )
+    return opened, int(order) if order else None
 
 
 def stop_of(text: bytes) -> Stop:
@@ -189,6 +190,12 @@ def notice_of(answer: Answer) -> Notice:
     member, record, last, told = answer
     lines = history_of(int(last), told)
     return Notice(member.decode(), record_of(record), lines[0][0], tuple(event for _, event in lines))
+
+
+def size_of_notice(answer: Answer) -> int:
+    """About how many bytes that is."""
+    _, record, _, told = answer
+    return len(record[0]) + len(told)
 
 
 def _texts(record: bytes) -> list[bytes]:

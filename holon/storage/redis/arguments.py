@@ -18,8 +18,8 @@ Arguments: TypeAlias = list[Argument]
 _need = lru_cache(maxsize=4096)(encode_need)
 
 
-def settings_text(settings: StoreSettings) -> str:
-    """The durations and limits that operations go by."""
+def settings_text(settings: StoreSettings, partitions: int) -> str:
+    """The durations and limits that operations go by, and how many partitions there are."""
     return " ".join(
         map(
             str,
@@ -30,6 +30,7 @@ def settings_text(settings: StoreSettings) -> str:
                 settings.max_inbox,
                 settings.max_losses,
                 settings.max_fan_in_bytes,
+                partitions,
                 *(() if settings.history_backlog is None else (settings.history_backlog,)),
             ),
         )
@@ -45,11 +46,12 @@ def _flag(value: object) -> str:
     return "1" if value else ""
 
 
-def seats_arguments(seats: Sequence[Seat]) -> Arguments:
-    """Room at workers' sessions."""
-    arguments: Arguments = [len(seats)]
-    for seat in seats:
-        arguments += (seat.worker_id, seat.session_id, seat.n, " ".join(seat.keys), " ".join(seat.only))
+def seats_arguments(seats: Iterable[tuple[Seat, int | None]]) -> Arguments:
+    """Room at workers' sessions: seats, each with how many leases its session may hold in the partition."""
+    arguments: Arguments = [0]
+    for count, (seat, most) in enumerate(seats, 1):
+        arguments[0] = count
+        arguments += (seat.worker_id, seat.session_id, seat.n, " ".join(seat.keys), " ".join(seat.only), maybe(most))
     return arguments
 
 
@@ -171,9 +173,9 @@ def results_arguments(results: Sequence[Result], limit: int) -> Arguments:
     return arguments
 
 
-def opening_arguments(opening: Opening) -> Arguments:
-    """A worker's new session."""
-    arguments: Arguments = [opening.worker_id, opening.session_id, opening.credits, len(opening.resumed)]
+def opening_arguments(opening: Opening, order: int | None) -> Arguments:
+    """A worker's new session, and its place in the order of them, if that is known."""
+    arguments: Arguments = [opening.worker_id, opening.session_id, opening.credits, maybe(order), len(opening.resumed)]
     for pair in opening.resumed:
         arguments += pair
     return arguments

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from holon.errors import StoreUnavailable
 from holon.ports import Hint
-from holon.storage.redis.server import Connection, Server, say
+from holon.storage.redis.server import Connection, Place, say
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
 
     `r` jobs are ready, `s` a stop is due, `d`TIME a timer, `k`KEY a match key has tasks, `f`JOB-STEP a chunk is to be
     spawned, `j`JOB a watched job changed, `n` history waits to be moved, `c`KIND a document of this kind changed.
+    (`x`, a suspect was kept back, is no hint.)
     """
     ready = stops = notices = False
     due: int | None = None
@@ -70,7 +71,7 @@ class Channel:
 
     def __init__(
         self,
-        server: Server,
+        server: Place,
         names: tuple[str, ...],
         heard: Callable[[str], None],
         look: Callable[[bool], Awaitable[None]],

@@ -16,7 +16,17 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from holon.errors import StoreUnavailable
 from holon.storage.promises import Promise, Promises
@@ -39,11 +49,19 @@ LAST_WAIT_S = 0.3
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 RETRY_AFTER_S = 1.0
 # The server says these of itself, and may have got over it, or another have taken its place, by the next time.
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "OUTDATED", "MISCONF")
+_PASSING = ("NOREPLICAS", "BUSY", "OUTDATED", "MISCONF")
+# The same as the client library knows them: another is the master now, or the slot of a partition moves to another. It
+# is not followed there before all of it has moved.
+_PASSING_ERRORS = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
 
 
 class NotSafeYet(RedisError):
     """What was asked for in STORAGE_URI did not come to pass in time."""
+
+
+def passes(error: Exception) -> bool:
+    """Whether a server that says so may have got over it, or another have taken its place, by the next time."""
+    return isinstance(error, _PASSING_ERRORS) or str(error).startswith(_PASSING)
 
 
 class Call:
@@ -97,6 +115,11 @@ class Lane:
 
     def __repr__(self) -> str:
         return f"Lane(waiting={len(self._queue)}, {'away' if self._connection is None else 'connected'})"
+
+    @property
+    def away(self) -> bool:
+        """Whether the last flight did not come back."""
+        return self._wait > FIRST_WAIT_S
 
     @property
     def waiting(self) -> int:
@@ -211,7 +234,7 @@ class Lane:
             if not isinstance(reply, Exception):
                 self._metrics.calls.observe(now - call.handed_over)
                 call.promise.set_result(reply)
-            elif str(reply).startswith(_PASSING):
+            elif passes(reply):
                 passing = reply
                 again.append(call)
             else:
@@ -286,7 +309,7 @@ class Lane:
             return
         if isinstance(error, OutOfMemoryError):
             what = f"the store has no room: {error}"
-        elif isinstance(error, ResponseError):
+        elif isinstance(error, ResponseError) and not passes(error):
             log.error("the store refused %s: %s", call.operation or call.command[0], error)
             what = f"the store refused the call: {error}"
         else:

@@ -1,4 +1,4 @@
-"""A node's link to its store's server: its connections, its calls, what it hears, and the time there."""
+"""A node's link to a partition of its store: its connections, what it hears, and whether it is there."""
 
 from __future__ import annotations
 
@@ -10,70 +10,67 @@ from typing import Any, Self
 from redis.exceptions import RedisError
 
 from holon.clock import Clock
-from holon.errors import ConfigError, StoreUnavailable
-from holon.ports import Hint, StoreSettings
-from holon.randomness import random_id
-from holon.storage import records
+from holon.errors import StoreUnavailable
+from holon.ports import Hint
 from holon.storage.hints import Hints
-from holon.storage.redis.arguments import Argument, settings_text
+from holon.storage.redis.arguments import Argument
+from holon.storage.redis.calls import Calls, Ears
 from holon.storage.redis.channel import Channel, hint_of
+from holon.storage.redis.keys import Keys
 from holon.storage.redis.lane import RETRY_AFTER_S, Lane
+from holon.storage.redis.opening import Found
 from holon.storage.redis.presence import Presence, ServersTime
-from holon.storage.redis.scripts import Code, code_for, load_first
-from holon.storage.redis.server import Connection, Server, Strictness, ask, share_taken, version_of
+from holon.storage.redis.scripts import Code, load_first
+from holon.storage.redis.server import Connection, Place, Strictness, ask, share_taken
 from holon.telemetry.metrics import StoreMetrics
 
-# What the keys of this release look like; another is refused.
-SCHEMA = 2
-PARTITIONS = 1
-PREFIX = "{h:0}:"
-META = f"{PREFIX}meta"
-# What nodes share beside jobs has a slot of its own.
-SHARED_PREFIX = "{h:r}:"
-SHARED_META = f"{SHARED_PREFIX}meta"
 # New jobs are refused when so much of the memory is taken: the rest is for those that are there.
 FULL = 0.9
 
 
-class Link:
-    """The link of one node, while it is entered.
+class Link(Calls):
+    """The link of one node to one partition, while it is entered.
 
     Arguments:
-        server: where the store is.
-        settings: who this node is, and its durations.
+        server: where the partition is.
+        keys: its keys.
+        found: what it was found to be.
+        node: who this node is.
+        settings: the durations and limits that operations go by.
         clock: what says the time, for tests; None: the server's clock.
         strictness: what must have become of a call before it is answered.
-        hints: where what is heard is left.
+        ears: who hears what is said.
+        hints: what is watched.
         metrics: where calls are counted.
 
     Attributes:
-        id: the store's; empty before it is entered.
+        id: the partition's; that of the first is the store's.
         backlog: how many bytes of history waited to be moved, when last looked at.
     """
 
     def __init__(
         self,
-        server: Server,
-        settings: StoreSettings,
+        server: Place,
+        keys: Keys,
+        found: Found,
+        node: str,
+        settings: str,
         clock: Clock | None,
         strictness: Strictness,
+        ears: Ears,
         hints: Hints,
         metrics: StoreMetrics,
     ) -> None:
+        super().__init__(
+            Lane(self._ready_connection, strictness, metrics), keys, node, settings, clock, ServersTime(), ears, hints
+        )
         self._server = server
-        self._node = settings.node_id
-        self._settings = settings_text(settings)
-        self._clock = clock
-        self._strictness = strictness
-        self._hints = hints
-        self._metrics = metrics
-        self._codes: Sequence[Code] = ()
-        self.id = ""
+        self._codes = found.codes
+        self._strictness, self._metrics = strictness, metrics
+        self.id = found.id
         self._taken = 0.0
         self.backlog = 0
         self._presence = Presence()
-        self._time = ServersTime()
-        self._lane = Lane(self._ready_connection, strictness, metrics)
         self._calls: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._given_up: asyncio.Future[StoreUnavailable] = asyncio.get_running_loop().create_future()
@@ -85,9 +82,8 @@ class Link:
         """Connect, and take over from an earlier process of this node.
 
         Raises:
-            ConfigError: the server cannot be reached, is too old or set up to lose data, or holds another store.
+            StoreUnavailable: the partition is away, or is not this store's any more.
         """
-        await self._first_look()
         self._calls = asyncio.create_task(self._lane.run(), name="store-calls")
         channel = Channel(self._server, (f"{self.id}:", f"{self.id}:{self._node}"), self._heard_from_others, self._look)
         try:
@@ -114,6 +110,16 @@ class Link:
             await asyncio.wait(tasks)
 
     @property
+    def away(self) -> bool:
+        """Whether the partition did not answer when it was last asked."""
+        return self._lane.away
+
+    @property
+    def full(self) -> bool:
+        """Whether it has no room for new jobs."""
+        return self._taken >= FULL
+
+    @property
     def waiting(self) -> int:
         """How many calls wait to be sent."""
         return self._lane.waiting
@@ -137,47 +143,11 @@ class Link:
         if not self._given_up.done():
             self._given_up.set_result(error)
 
-    # Connections -----------------------------------------------------------------------------------------------
-
-    async def _first_look(self) -> None:
-        try:
-            connection = await self._server.connect()
-            try:
-                version = await version_of(connection, self._strictness)
-                self._codes = code_for(version)
-                code = await load_first(connection, self._codes)
-                [known] = await ask(
-                    connection, (*code.call("start"), 1, META, random_id(), SCHEMA, PARTITIONS, records.SCHEMA)
-                )
-            finally:
-                await connection.disconnect(nowait=True)
-        except (RedisError, OSError) as error:
-            raise ConfigError(f"the Redis of STORAGE_URI cannot be reached: {error}") from error
-        if isinstance(known, Exception):
-            raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {known}") from known
-        store, schema, partitions, time, newest = known
-        if int(schema) != SCHEMA:
-            raise ConfigError(
-                f"the store in the Redis of STORAGE_URI is of schema {int(schema)}, and this release reads {SCHEMA}"
-            )
-        if int(partitions) != PARTITIONS:
-            raise ConfigError(
-                f"the store in the Redis of STORAGE_URI has {int(partitions)} partitions, and this node {PARTITIONS}"
-            )
-        if int(newest) > records.SCHEMA:
-            raise ConfigError(
-                f"the store in the Redis of STORAGE_URI has records of schema {int(newest)}, and this release reads "
-                f"{records.SCHEMA} at most; start the newer release, of which a node has been here"
-            )
-        self.id = store.decode()
-        if self._clock is not None:
-            self._clock.not_before(int(time))
-
     async def _ready_connection(self) -> tuple[Connection, bytes, Code]:
         connection = await self._server.connect()
         try:
             code = await load_first(connection, self._codes)
-            [arrived] = await ask(connection, (*code.call("arrive"), 1, META, self.id, self._node))
+            [arrived] = await ask(connection, (*code.call("arrive"), *self._keys.declared, self.id, self._node))
             if isinstance(arrived, RedisError):
                 raise arrived
             found, number = arrived
@@ -190,57 +160,29 @@ class Link:
             raise
         return connection, number, code
 
-    # Calls -----------------------------------------------------------------------------------------------------
-
     async def call(self, name: str, *given: Argument, new_work: bool = False) -> Any:
-        """Call an operation that writes; what it says of what waits is left as a hint.
-
-        Arguments:
-            new_work: whether it only adds work, and is the first to be refused.
-        Raises:
-            StoreUnavailable: it did not happen, or its reply was lost.
-        """
-        if new_work and self._taken >= FULL:
+        """As `Calls.call`; what only adds work is refused where there is no room for it."""
+        if new_work and self.full:
             raise StoreUnavailable(
                 f"the Redis of the store has {self._taken:.0%} of its maxmemory taken; new jobs wait for room",
                 retry_after=RETRY_AFTER_S,
             )
-        return await self._called(name, self._command(given), new_work)
+        return await super().call(name, *given, new_work=new_work)
 
-    async def call_shared(self, name: str, *given: Argument) -> Any:
-        """Call an operation about what nodes share beside jobs; otherwise as `call`."""
-        return await self.call_at(SHARED_META, name, *given)
-
-    async def call_at(self, meta: str, name: str, *given: Argument) -> Any:
-        """Call an operation about what is beside this key; otherwise as `call`."""
-        return await self._called(name, self._command(given, meta), False)
-
-    async def _called(self, name: str, command: tuple[Any, ...], new_work: bool) -> Any:
-        time, words, answer = await self._lane.submit(command, name, new_work=new_work)
-        self._time.heard(time)
-        if words:
-            self._heard(words.decode())
-        return answer
-
-    def tell(self, name: str, *given: Argument) -> None:
-        """Call an operation that writes, soon, and hear nothing of it."""
-        self._lane.send(self._command(given), name)
-
-    def _command(self, given: tuple[Argument, ...], meta: str = META) -> tuple[Any, ...]:
-        now = "" if self._clock is None else self._clock.now_ms()
-        return (1, meta, now, self._node, random_id(), self._settings, *given)
-
-    async def read(self, name: str, *given: Argument) -> Any:
-        """Call an operation that only reads; raises as `call`."""
-        return await self._lane.submit((1, META, *given), name)
-
-    async def ask(self, *command: Argument) -> Any:
-        """Send a command that only reads; raises as `call`."""
-        return await self._lane.submit(command)
-
-    def now(self) -> int:
-        """The store's time, epoch milliseconds."""
-        return self._time.now_ms() if self._clock is None else self._clock.now_ms()
+    def beside(self, server: Place, keys: Keys) -> SharedLink:
+        """A link like this to keys that are elsewhere."""
+        return SharedLink(
+            server,
+            self._codes,
+            self._strictness,
+            self._metrics,
+            keys=keys,
+            node=self._node,
+            settings=self._settings,
+            clock=self._clock,
+            ears=self._ears,
+            hints=self._hints,
+        )
 
     def _heard_from_others(self, message: str) -> None:
         sender, _, words = message.partition(" ")
@@ -248,16 +190,57 @@ class Link:
             # A reply that is under way may be older than this, and say that there is nothing.
             self._lane.after_replies(lambda: self._heard(words))
 
-    def _heard(self, words: str) -> None:
-        hint = hint_of(words, self._hints.watched)
-        if hint is not None:
-            self._hints.give(hint)
-
     async def _look(self, first: bool) -> None:
         watchful = self._presence.looked(first)
         words, self.backlog = await self.call("look", "1" if watchful else "")
-        self._heard(words.decode())
+        self._ears.looked(hint_of(words.decode(), self._hints.watched) or Hint())
         if first:
             # What was said while nobody listened is not said again.
-            self._hints.give(Hint(jobs=frozenset(self._hints.watched), documents=frozenset(self._hints.kinds)))
-        self._taken = share_taken(await self.ask("INFO", "memory"))
+            self._ears.heard(Hint(jobs=frozenset(self._hints.watched), documents=frozenset(self._hints.kinds)))
+        self._taken = share_taken(await self._lane.submit(("INFO", "memory")))
+
+
+class SharedLink(Calls):
+    """The link to what nodes share beside jobs, where that is on another server than the partitions.
+
+    Arguments:
+        server: where it is.
+        codes: the operations as its server takes them.
+        strictness, metrics: as those of `Link`.
+        caller: who calls, and who hears what is said: as the rest of those of `Calls`.
+    """
+
+    def __init__(
+        self, server: Place, codes: Sequence[Code], strictness: Strictness, metrics: StoreMetrics, **caller: Any
+    ) -> None:
+        super().__init__(lane=Lane(self._ready_connection, strictness, metrics), time=ServersTime(), **caller)
+        self._server = server
+        self._codes = codes
+        self._calls: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Let calls be made."""
+        self._calls = asyncio.create_task(self._lane.run(), name="store-shared-calls")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish what was asked for, and disconnect."""
+        self._lane.finish()
+        if self._calls is not None:
+            await asyncio.wait([self._calls])
+
+    def hurry(self) -> None:
+        """Refuse soon what a server that is away does not carry out."""
+        self._lane.hurry()
+
+    async def _ready_connection(self) -> tuple[Connection, bytes, Code]:
+        connection = await self._server.connect()
+        try:
+            code = await load_first(connection, self._codes)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        # These calls come in no order that a number would keep.
+        return connection, b"", code

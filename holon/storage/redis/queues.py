@@ -9,10 +9,10 @@ from heapq import nsmallest
 
 from holon.ports import TaskRecord
 from holon.storage.redis import answers
-from holon.storage.redis.link import PREFIX, Link
+from holon.storage.redis.calls import Calls
 
 # A member of a queue is the number of its arrival, of so many digits, and then its id.
-_DIGITS = 12
+_DIGITS, _DIGITS_OF_MANY = 12, 16
 # So many members are looked at in one call.
 _SCAN = 1_000
 # So many ids are kept for the pages that follow: a queue is gone through once for so many tasks, not for each page.
@@ -24,10 +24,12 @@ class QueuePages:
 
     Arguments:
         link: where they are.
+        many: whether the store has several partitions.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Calls, *, many: bool) -> None:
         self._link = link
+        self._digits = _DIGITS_OF_MANY if many else _DIGITS
         self._key = ""
         self._ids: Sequence[str] = ()
 
@@ -37,7 +39,7 @@ class QueuePages:
     async def page(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
         """At most `limit` waiting tasks of a match key, after one; empty when no more wait.
 
-        What came to wait since the pages before were read may be missed. Raises as `Link.ask`.
+        What came to wait since the pages before were read may be missed. Raises as `Calls.ask`.
         """
         while True:
             following = self._following(key, after)[:limit]
@@ -60,12 +62,12 @@ class QueuePages:
         ids: set[str] = set()
         cursor = b"0"
         while True:
-            cursor, found = await self._link.ask("ZSCAN", f"{PREFIX}q:{key}", cursor, "COUNT", _SCAN)
-            ids.update(one for one in (member[_DIGITS:].decode() for member in found[::2]) if one > after)
+            cursor, found = await self._link.ask("ZSCAN", f"q:{key}", cursor, "COUNT", _SCAN)
+            ids.update(one for one in (member[self._digits :].decode() for member in found[::2]) if one > after)
             if len(ids) > 2 * KEPT:
                 ids = set(nsmallest(KEPT, ids))
             if cursor == b"0":
                 return nsmallest(KEPT, ids)
 
     async def _task(self, task_id: str) -> TaskRecord | None:
-        return answers.task_of(task_id, await self._link.ask("HMGET", f"{PREFIX}t:{task_id}", *answers.TASK_FIELDS))
+        return answers.task_of(task_id, await self._link.ask("HMGET", f"t:{task_id}", *answers.TASK_FIELDS))

@@ -15,8 +15,8 @@ from holon.domain.value import value
 from holon.errors import StoreUnavailable
 from holon.ports import NewJob, Quota
 from holon.storage.redis.arguments import Allowance, quota_name
+from holon.storage.redis.calls import Calls
 from holon.storage.redis.lane import RETRY_AFTER_S
-from holon.storage.redis.link import Link
 
 # So many quotas are known at a time; of another one it is asked.
 MAX_KNOWN = 10_000
@@ -38,15 +38,15 @@ class Quotas:
     """The quotas of the jobs of one partition, as one node knows them.
 
     Arguments:
-        link: to where the partition is.
-        partition: which one, by its number among `metas`.
-        metas: the first key of each partition of the store.
+        shared: where quotas are drawn on.
+        partition: which one, by its number among `all_of_them`.
+        all_of_them: where each partition of the store is.
     """
 
-    def __init__(self, link: Link, partition: int, metas: Sequence[str]) -> None:
-        self._link = link
+    def __init__(self, shared: Calls, partition: int, all_of_them: Sequence[Calls]) -> None:
+        self._shared = shared
         self._partition = partition
-        self._metas = tuple(metas)
+        self._all = tuple(all_of_them)
         self._known: dict[tuple[str, int], Allowance] = {}
 
     def __repr__(self) -> str:
@@ -78,7 +78,7 @@ class Quotas:
         """Have it that this partition may make `n` jobs more, or know that the quota has no more."""
         recalled: list[Any] = []
         while True:
-            allowed, generation, others = await self._link.call_shared(
+            allowed, generation, others = await self._shared.call(
                 "draw",
                 quota_name(quota),
                 quota.limit,
@@ -87,7 +87,7 @@ class Quotas:
                 short.made,
                 short.generation,
                 n,
-                len(self._metas),
+                len(self._all),
                 len(recalled) // 3,
                 *recalled,
             )
@@ -104,9 +104,7 @@ class Quotas:
     async def _recalled(self, quota: Quota, others: Iterable[int]) -> list[Any]:
         found: list[Any] = []
         for other in others:
-            made, generation = await self._link.call_at(
-                self._metas[other], "recall", quota_name(quota), quota.expires_at
-            )
+            made, generation = await self._all[other].call("recall", quota_name(quota), quota.expires_at)
             found += (other, made, generation)
         return found
 

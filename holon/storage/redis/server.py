@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
@@ -50,6 +50,19 @@ class Strictness:
         return bool(reply >= self.replicas)
 
 
+class Place(Protocol):
+    """Where a partition is: one server, or whichever of a Redis Cluster has its slot."""
+
+    @property
+    def clustered(self) -> bool:
+        """Whether it is in a Redis Cluster."""
+        ...
+
+    async def connect(self) -> Connection:
+        """A new connection; raises RedisError or OSError when there is none to be had."""
+        ...
+
+
 class Server:
     """Where a server is, and how to get there.
 
@@ -60,19 +73,21 @@ class Server:
         ConfigError: the URI is none of these.
     """
 
+    clustered = False
+
     def __init__(self, uri: str) -> None:
         self._sentinels: list[ConnectionPool] = []
         self._service = ""
         self._uri = uri
         self._pool: ConnectionPool | None = None
         if not uri.startswith(SENTINEL):
-            self._pool = _pool(uri)
+            self._pool = pool_of(uri)
             return
         credentials, at, rest = uri.removeprefix(SENTINEL).rpartition("@")
         hosts, _, path = rest.partition("/")
         self._service, _, database = path.partition("/")
         self._uri = f"redis://{credentials}{at}{{}}/{database or 0}"
-        self._sentinels = [_pool(f"redis://{host}") for host in hosts.split(",")]
+        self._sentinels = [pool_of(f"redis://{host}") for host in hosts.split(",")]
 
     def __repr__(self) -> str:
         if self._pool is None:
@@ -83,8 +98,8 @@ class Server:
     async def connect(self) -> Connection:
         """A new connection; raises RedisError or OSError when there is none to be had."""
         if self._pool is not None:
-            return await _connected(self._pool)
-        connection = await _connected(_pool(self._uri.format(await self._master())))
+            return await connected(self._pool)
+        connection = await connected(pool_of(self._uri.format(await self._master())))
         # A master that was replaced may not know it yet, and its sentinels may.
         [role] = await ask(connection, ("ROLE",))
         if isinstance(role, RedisError) or role[0] != b"master":
@@ -96,7 +111,7 @@ class Server:
         said: object = "nothing"
         for sentinel in self._sentinels:
             try:
-                connection = await _connected(sentinel)
+                connection = await connected(sentinel)
             except (RedisError, OSError) as error:
                 said = error
                 continue
@@ -113,7 +128,8 @@ class Server:
         raise RedisConnectionError(f"no sentinel names a master: {said}")
 
 
-def _pool(uri: str) -> ConnectionPool:
+def pool_of(uri: str) -> ConnectionPool:
+    """What makes connections to a server; raises ConfigError when the URI names none."""
     try:
         # Only the store repeats a call: it knows which may be.
         return ConnectionPool.from_url(
@@ -127,7 +143,8 @@ def _pool(uri: str) -> ConnectionPool:
         raise ConfigError(f"STORAGE_URI names no Redis: {error}") from error
 
 
-async def _connected(pool: ConnectionPool) -> Connection:
+async def connected(pool: ConnectionPool) -> Connection:
+    """A new connection; raises RedisError or OSError when there is none to be had."""
     connection: Connection = pool.make_connection()  # type: ignore[no-untyped-call]
     try:
         with _closed_is_lost():
@@ -167,11 +184,14 @@ async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:
     return replies
 
 
-async def version_of(connection: Connection, strictness: Strictness) -> tuple[int, ...]:
+async def version_of(connection: Connection, strictness: Strictness, clustered: bool) -> tuple[int, ...]:
     """The server's version, when it is one that a store can be kept in.
 
+    Arguments:
+        clustered: whether it is to be a node of a Redis Cluster.
     Raises:
-        ConfigError: it is too old, would drop what it has no room for, or cannot be as strict.
+        ConfigError: it is too old, would drop what it has no room for, cannot be as strict, or is clustered and should
+            not be, or the other way round.
         RedisError: it does not say.
     """
     [info] = await ask(connection, ("INFO",))
@@ -182,6 +202,12 @@ async def version_of(connection: Connection, strictness: Strictness) -> tuple[in
     version = tuple(int(part) for part in text.split(".") if part.isdecimal())
     if version < OLDEST:
         raise ConfigError(f"the Redis of STORAGE_URI is {text}; the store needs 6.2 or newer")
+    if (facts.get("redis_mode") == "cluster") != clustered:
+        raise ConfigError(
+            "the Redis of STORAGE_URI is no Redis Cluster; name it as redis://host:port"
+            if clustered
+            else "the Redis of STORAGE_URI is a Redis Cluster; name it as redis+cluster://host:port,host:port"
+        )
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise ConfigError(

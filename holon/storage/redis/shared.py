@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from holon.ports import MAX_DOCUMENTS, Count, Counted, Document, Quota
+from holon.ports import MAX_DOCUMENTS, Count, Counted, Document
 from holon.storage.documents import check_document, too_many_documents
 from holon.storage.hints import Hints
-from holon.storage.redis.arguments import Argument, maybe, quota_name
-from holon.storage.redis.link import PREFIX, SHARED_PREFIX, Link
+from holon.storage.redis.arguments import Argument, maybe
+from holon.storage.redis.calls import Calls
 
 # A page of a list has so many documents, or a few more.
 PAGE = 100
@@ -23,14 +23,19 @@ class SharedCalls(ABC):
 
     @property
     @abstractmethod
-    def _link(self) -> Link:
-        """The link to the server."""
+    def _shared(self) -> Calls:
+        """Calls about what nodes share beside jobs."""
+
+    @property
+    @abstractmethod
+    def _store_id(self) -> str:
+        """The store's, by which nodes hear of each other."""
 
     async def document(self, kind: str, key: str) -> Document | None:
         check_document(kind, key)
         self._hints.kinds.add(kind)
-        record = await self._link.ask("HGET", f"{SHARED_PREFIX}d:{kind}", key)
-        return _document(kind, key, record, self._link.now()) if record is not None else None
+        record = await self._shared.ask("HGET", f"d:{kind}", key)
+        return _document(kind, key, record, self._shared.now()) if record is not None else None
 
     async def documents(self, kind: str) -> Sequence[Document]:
         check_document(kind)
@@ -38,8 +43,8 @@ class SharedCalls(ABC):
         found: dict[str, Document | None] = {}
         place = b"0"
         while True:
-            place, page = await self._link.ask("HSCAN", f"{SHARED_PREFIX}d:{kind}", place, "COUNT", PAGE)
-            now = self._link.now()
+            place, page = await self._shared.ask("HSCAN", f"d:{kind}", place, "COUNT", PAGE)
+            now = self._shared.now()
             for key, record in zip(page[::2], page[1::2], strict=True):
                 found[key.decode()] = _document(kind, key.decode(), record, now)
             if place == b"0":
@@ -50,8 +55,8 @@ class SharedCalls(ABC):
     ) -> int | None:
         check_document(kind, key, value)
         given = ("",) if value is None else ("1", value)
-        answer = await self._link.call_shared(
-            "put_document", self._link.id, MAX_DOCUMENTS, kind, key, version, *given, maybe(expires_in)
+        answer = await self._shared.call(
+            "put_document", self._store_id, MAX_DOCUMENTS, kind, key, version, *given, maybe(expires_in)
         )
         if answer == b"full":
             raise too_many_documents(kind)
@@ -61,17 +66,13 @@ class SharedCalls(ABC):
         given: list[Argument] = [len(items)]
         for item in items:
             given += (item.key, item.n, item.limit, item.period_ms)
-        answers = await self._link.call_shared("count", *given)
+        answers = await self._shared.call("count", *given)
         return [Counted(bool(granted), remaining, left) for granted, remaining, left in answers]
-
-    async def quota_used(self, key: str, period: str) -> int:
-        made = await self._link.ask("HGET", f"{PREFIX}quotas", quota_name(Quota(key, 0, period, 0)))
-        return int(made.partition(b" ")[0]) if made is not None else 0
 
     async def _forget_expired(self) -> None:
         forgotten = FORGET_AT_A_TIME
         while forgotten == FORGET_AT_A_TIME:
-            forgotten = await self._link.call_shared("forget", FORGET_AT_A_TIME)
+            forgotten = await self._shared.call("forget", FORGET_AT_A_TIME)
 
 
 def _document(kind: str, key: str, record: bytes, now: int) -> Document | None:

@@ -1,17 +1,20 @@
-"""The store in Redis, as the engine sees it."""
+"""The store in Redis, as the engine sees it: its partitions together."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from holon.clock import Clock
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Status
 from holon.domain.matching import Need
-from holon.domain.task import Outcome, task_id
+from holon.domain.task import Outcome
+from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import (
     MAX_PAGE_BYTES,
@@ -31,40 +34,46 @@ from holon.ports import (
     Notice,
     Opened,
     Opening,
+    Quota,
     Result,
     Seat,
     Step,
     StoreSettings,
-    Superseded,
     TaskRecord,
     Touch,
     Touched,
 )
+from holon.randomness import random_id
 from holon.storage.hints import Hints
-from holon.storage.outbox import TAKE_BYTES, too_much_waits
-from holon.storage.records import NewerRecord, encode_need
-from holon.storage.redis import answers, arguments
-from holon.storage.redis.arguments import Argument
-from holon.storage.redis.link import META, PREFIX, Link
-from holon.storage.redis.queues import QueuePages
-from holon.storage.redis.quotas import Allowances, Quotas
-from holon.storage.redis.server import Server, Strictness
+from holon.storage.outbox import TAKE_BYTES
+from holon.storage.redis.calls import Calls
+from holon.storage.redis.claimed import Claimed
+from holon.storage.redis.cluster import CLUSTERS, Cluster, Slot
+from holon.storage.redis.keys import SHARED, Keys
+from holon.storage.redis.link import SharedLink
+from holon.storage.redis.opening import find_store
+from holon.storage.redis.partition import Partition
+from holon.storage.redis.partitions import Partitions, at_once
+from holon.storage.redis.quotas import Quotas
+from holon.storage.redis.server import Place, Server, Strictness
 from holon.storage.redis.shared import SharedCalls
+from holon.storage.redis.shares import Shares
+from holon.storage.redis.visits import Visits
 from holon.telemetry.metrics import StoreMetrics
-
-PURGE_AT_A_TIME = 50
 
 
 class RedisStorage(SharedCalls):
     """A store that many nodes share.
 
-    Every operation is one call of a function there, which does all of it or nothing. Calls go over one connection, many
-    at a time, in order. The time is the server's.
+    It has one partition or more. A job is in one of them, which its id begins with, with all that is its own; what is
+    asked of a job or a task is asked there. What is about all jobs is asked of every partition, in turn or at once.
 
     Arguments:
-        uri: where the server is: `redis://[USER:PASSWORD@]HOST:PORT/DATABASE`, `rediss://...`, `unix:///PATH`.
+        uri: where the server is: `redis://[USER:PASSWORD@]HOST:PORT/DATABASE`, `rediss://...`, `unix:///PATH`, or one
+            that sentinels name, see `Server`; or a cluster, see `Cluster`.
         settings: who this node is, and its durations; the node sets them when it is given a store without.
         clock: what says the time, for tests; None: the server's clock.
+        partitions: how many there are; it stays what the first node says.
         replicas: how many of its replicas must have a call before it is answered.
         synced: whether it must be on the disk too, there and at the server itself.
     Raises:
@@ -77,6 +86,7 @@ class RedisStorage(SharedCalls):
         settings: StoreSettings | None = None,
         clock: Clock | None = None,
         *,
+        partitions: int = 1,
         replicas: int = 0,
         synced: bool = False,
     ) -> None:
@@ -84,16 +94,16 @@ class RedisStorage(SharedCalls):
         self._settings = settings or StoreSettings(node_id="redis")
         self._clock = clock
         self._strictness = Strictness(replicas, synced)
-        self._server = Server(uri)
+        self._server = Cluster(uri) if uri.startswith(CLUSTERS) else Server(uri)
+        self._count = partitions
+        self._shares: Shares | None = None
+        self._visits: Visits | None = None
         self._hints = Hints()
         self.metrics = StoreMetrics()
-        self._open: Link | None = None
-        self._of_quotas: Quotas | None = None
-        self._pages: QueuePages | None = None
-        # The last stop that was told to this node: the store forgets it when it hears so.
-        self._last_stop = b""
-        # Where to look on for lines of history that are in no outbox; empty when that is done.
-        self._unlisted = "0"
+        self._opened = AsyncExitStack()
+        self._open: Partitions | None = None
+        self._beside: Calls | None = None
+        self._link_beside: SharedLink | None = None
 
     def __repr__(self) -> str:
         return f"RedisStorage({self._server}, {self._open})"
@@ -108,286 +118,398 @@ class RedisStorage(SharedCalls):
         Raises:
             ConfigError: the server cannot be reached, is too old or set up to lose data, or holds another store.
         """
-        link = Link(self._server, self._settings, self._clock, self._strictness, self._hints, self.metrics)
-        self._open = await link.__aenter__()
-        self._of_quotas = Quotas(self._open, 0, (META,))
+        places = self._places()
+        found = await find_store(places, self._strictness)
+        if self._clock is not None:
+            self._clock.not_before(max(one.time for one in found))
+        backlog = self._settings.history_backlog
+        settings = replace(self._settings, history_backlog=None if backlog is None else backlog // self._count)
+        claimed: Claimed | None = None
+        if self._count > 1:
+            self._shares = Shares(self._count)
+            claimed = Claimed(settings.claim, self.now, lambda: self._hints.give(Hint(ready=True)))
+        self._open = Partitions(
+            [
+                Partition(
+                    number,
+                    self._count,
+                    place,
+                    one,
+                    settings,
+                    self._clock,
+                    self._strictness,
+                    self._shares,
+                    claimed,
+                    self._told,
+                    self._hints,
+                    self.metrics,
+                )
+                for number, (place, one) in enumerate(zip(places, found, strict=True))
+            ]
+        )
+        self._visits = Visits(self._open, claimed) if claimed is not None else None
+        links = [one.link for one in self._open]
+        async with AsyncExitStack() as opened:
+            self._beside = links[0].about(SHARED)
+            if isinstance(self._server, Cluster):
+                self._beside = self._link_beside = await opened.enter_async_context(
+                    links[0].beside(Slot(self._server, SHARED), SHARED)
+                )
+            for partition in self._open:
+                partition.draw_on(Quotas(self._beside, partition.number, links))
+                await opened.enter_async_context(partition)
+            self._opened = opened.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish what was asked for, and disconnect."""
-        if self._open is not None:
-            await self._open.__aexit__(kind, error, trace)
+        await self._opened.aclose()
+
+    def _places(self) -> list[Place]:
+        """Where each partition is."""
+        server = self._server
+        if isinstance(server, Cluster):
+            return [Slot(server, Keys(number)) for number in range(self._count)]
+        return [server] * self._count
 
     @property
-    def _link(self) -> Link:
+    def _shared(self) -> Calls:
+        if self._beside is None:
+            raise StoreUnavailable("the store is not open")
+        return self._beside
+
+    @property
+    def _store_id(self) -> str:
+        return self._partitions.first.link.id
+
+    @property
+    def _partitions(self) -> Partitions:
         if self._open is None:
             raise StoreUnavailable("the store is not open")
         return self._open
 
     @property
-    def _quotas(self) -> Quotas:
-        if self._of_quotas is None:
-            raise StoreUnavailable("the store is not open")
-        return self._of_quotas
-
-    @property
     def waiting(self) -> int:
         """How many calls wait to be sent."""
-        return self._open.waiting if self._open is not None else 0
+        return sum(one.calls_waiting for one in self._open or ())
 
     def hurry(self) -> None:
-        if self._open is not None:
-            self._open.hurry()
+        for one in self._open or ():
+            one.hurry()
+        if self._link_beside is not None:
+            self._link_beside.hurry()
 
     async def failure(self) -> None:
         """Wait until the store is closed, or broken for good.
 
         Raises:
-            StoreUnavailable: what is at the other end is not this store any more, or holds what only a newer release
-            reads; only a restart helps.
+            StoreUnavailable: what is at the other end is not this store any more; only a restart helps.
         """
-        await self._link.failure()
+        waits = [asyncio.ensure_future(one.failure()) for one in self._partitions]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        finally:
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     def now(self) -> int:
-        return self._link.now()
+        return self._partitions.first.now()
 
     def hints(self) -> AsyncIterator[Hint]:
         return self._hints.listen()
 
-    async def watch(self, job_id: str) -> None:
-        self._hints.watched.add(job_id)
-        await self._link.call("watch", job_id, "1")
-
-    def unwatch(self, job_id: str) -> None:
-        self._hints.watched.discard(job_id)
-        self._link.tell("watch", job_id, "")
+    def _told(self, partition: Partition, hint: Hint) -> None:
+        if hint.due is not None:
+            hint = replace(hint, due=self._partitions.here(partition, hint.due))
+        self._hints.give(hint)
 
     # Steps -----------------------------------------------------------------------------------------------------
 
+    def new_job_id(self, owner: str, request_id: str | None = None) -> str:
+        partitions = self._partitions
+        partition = partitions.for_new() if request_id is None else partitions.for_request(owner, request_id)
+        return f"{partition.number}-{random_id()}"
+
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
-        places = arguments.seats_arguments(seats)
+        parts = self._partitions.split(items, lambda item: item.job.id)
+        if len(parts) == 1:
+            [partition] = parts
+            created = await partition.create_jobs(items, want, seats)
+            if self._visits is None:
+                return created
+            return replace(created, leased=self._visits.with_others(seats, created.leased))
+        return await self._partitions.whole(self._create_in_many(items, parts, want, seats))
 
-        async def call(allowances: Allowances) -> Any:
-            given = arguments.new_jobs_arguments(items, self._settings.max_state_bytes, allowances)
-            return await self._link.call("create_jobs", *given, want, *places, new_work=True)
-
-        jobs, *rest = await self._quotas.create(items, call)
-        if not rest:
-            raise too_much_waits(jobs)
-        claims, leased = rest
-        made = tuple((job.decode(), Creation(what.decode())) for job, what in jobs)
-        return Created(made, self._claims(claims), self._leased(leased))
+    async def _create_in_many(
+        self, items: Sequence[NewJob], parts: Mapping[Partition, Sequence[NewJob]], want: int, seats: Sequence[Seat]
+    ) -> Created:
+        jobs: dict[str, tuple[str, Creation]] = {}
+        claims: list[Claim] = []
+        for partition, some in parts.items():
+            created = await partition.create_jobs(some, want - len(claims))
+            jobs |= zip((item.job.id for item in some), created.jobs, strict=True)
+            claims += created.claims
+        leased = await self._visits.lease_too(seats) if self._visits else Leased()
+        return Created(tuple(jobs[item.job.id] for item in items), tuple(claims), leased)
 
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int
     ) -> tuple[Appended, Sequence[Claim]]:
-        what, claims = await self._link.call("append", job_id, dedup_key, *arguments.event_arguments(event), want)
-        return Appended(what.decode()), self._claims(claims)
+        return await self._partitions.of(job_id).append(job_id, event, dedup_key, want)
 
     async def claim(self, want: int) -> Sequence[Claim]:
-        return self._claims(await self._link.call("claim", want))
+        if self._visits is None:
+            return await self._partitions.first.claim(want)
+        return await self._partitions.whole(self._visits.claim(want))
 
     async def keep(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        return await self._pairs("keep", claims)
+        return await self._pairs(Partition.keep, claims)
 
     async def release(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        return await self._pairs("release", claims)
+        return await self._pairs(Partition.release, claims)
 
-    async def _pairs(self, name: str, claims: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
-        given = [part for pair in claims for part in pair]
-        return tuple(map(bool, await self._link.call(name, len(claims), *given)))
+    async def _pairs(
+        self,
+        call: Callable[[Partition, Sequence[tuple[str, str]]], Awaitable[Sequence[bool]]],
+        claims: Sequence[tuple[str, str]],
+    ) -> Sequence[bool]:
+        parts = self._partitions.split(claims, lambda claim: claim[0])
+        if len(parts) == 1:
+            [partition] = parts
+            return await call(partition, claims)
+        replies = await self._partitions.whole(at_once(call(*part) for part in parts.items()))
+        said: dict[tuple[str, str], bool] = {}
+        for some, answers in zip(parts.values(), replies, strict=True):
+            said |= zip(some, answers, strict=True)
+        return tuple(said[claim] for claim in claims)
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
-        given = arguments.step_arguments(step, self._settings.max_state_bytes)
-        conflict, cancel_pending, events, leased, claims = await self._link.call(
-            "commit", *given, want, *arguments.seats_arguments(seats)
-        )
-        return Committed(
-            bool(conflict),
-            bool(cancel_pending),
-            answers.events_of(events),
-            self._leased(leased),
-            self._claims(claims),
-        )
+        partition = self._partitions.of(step.job.id)
+        committed = await partition.commit(step, want, seats)
+        if self._visits is None:
+            return committed
+        return replace(committed, leased=self._visits.with_others(seats, committed.leased))
 
     async def spawn(self, job_id: str, step: int, seats: Sequence[Seat]) -> Leased:
-        return self._leased(await self._link.call("spawn", job_id, step, *arguments.seats_arguments(seats)))
+        partition = self._partitions.of(job_id)
+        leased = await partition.spawn(job_id, step, seats)
+        return self._visits.with_others(seats, leased) if self._visits else leased
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
-        found: list[tuple[str, Outcome]] = []
-        start = 0
-        while True:
-            page, start = await self._link.read("branches", job_id, step, start)
-            found += [
-                (task_id(job_id, step, page[at]), answers.outcome_of(page[at + 1])) for at in range(0, len(page), 2)
-            ]
-            if not start:
-                return found
-
-    def _claims(self, answer: answers.Answer) -> tuple[Claim, ...]:
-        """Claims that were handed over. What only a newer release reads is given back, and this node gives up."""
-        try:
-            return answers.claims_of(answer)
-        except NewerRecord as error:
-            given = [part for pair in answers.claimed(answer) for part in pair]
-            self._link.tell("release", len(answer), *given)
-            self._link.give_up(error)
-            raise
-
-    def _leased(self, answer: answers.Answer) -> Leased:
-        """Offers that were made. Those that only a newer release reads lapse, and this node gives up."""
-        try:
-            return answers.leased_of(answer)
-        except NewerRecord as error:
-            self._link.give_up(error)
-            raise
+        return await self._partitions.of(job_id).branches(job_id, step)
 
     # Leases ----------------------------------------------------------------------------------------------------
 
     async def open_session(self, opening: Opening) -> Opened:
-        return answers.opened_of(await self._link.call("open_session", *arguments.opening_arguments(opening)))
+        if self._shares is None:
+            return (await self._partitions.first.open_session(opening, None))[0]
+        self._shares.opened(opening.session_id, opening.credits)
+        return await self._partitions.whole(self._open_session(opening))
+
+    async def _open_session(self, opening: Opening) -> Opened:
+        parts = self._partitions.split(opening.resumed, lambda pair: pair[0])
+        first, *others = self._partitions
+        opened, order = await first.open_session(replace(opening, resumed=tuple(parts[first])), order=None)
+        replies = await at_once(one.open_session(replace(opening, resumed=tuple(parts[one])), order) for one in others)
+        every = [opened, *(reply for reply, _ in replies)]
+        place = {pair: at for at, pair in enumerate(opening.resumed)}
+        kept = [offer for one in every for offer in one.kept]
+        dropped = [pair for one in every for pair in one.dropped]
+        return Opened(
+            opened.replaced,
+            tuple(sorted(kept, key=lambda offer: place[offer.task_id, offer.lease_id])),
+            tuple(sorted(dropped, key=lambda pair: place[pair[0], pair[1]])),
+        )
 
     async def close_session(self, worker_id: str, session_id: str) -> None:
-        await self._link.call("close_session", worker_id, session_id)
+        if self._shares is not None:
+            self._shares.closed(session_id)
+        await self._partitions.every(lambda one: one.close_session(worker_id, session_id))
 
     async def lease(self, seats: Sequence[Seat]) -> Leased:
-        return self._leased(await self._link.call("lease", *arguments.seats_arguments(seats)))
+        if self._visits is None:
+            return await self._partitions.first.lease(seats)
+        return await self._partitions.whole(self._visits.lease(seats))
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
-        refs = (*touch.accepts, *touch.extends)
-        given = arguments.touch_arguments(touch)
-        lost, (last, stops), leased = await self._link.call(
-            "touch", self._last_stop, *given, *arguments.seats_arguments(seats)
+        if self._shares is None or self._visits is None:
+            [partition] = self._partitions
+            touched = await partition.touch(touch, seats)
+            partition.stops_taken()
+            return touched
+        for _, session_id, granted in touch.credits:
+            self._shares.granted(session_id, granted)
+        return await self._partitions.whole(self._touch(touch, seats, self._visits))
+
+    async def _touch(self, touch: Touch, seats: Sequence[Seat], visits: Visits) -> Touched:
+        partitions = self._partitions
+        accepts = self._partitions.split(touch.accepts, lambda ref: ref.task_id)
+        extends = self._partitions.split(touch.extends, lambda ref: ref.task_id)
+        handbacks = self._partitions.split(touch.handbacks, lambda one: one.lease.task_id)
+        progress = self._partitions.split(touch.progress, lambda one: one.lease.task_id)
+        replies = await at_once(
+            one.touch(
+                Touch(
+                    tuple(accepts[one]), tuple(extends[one]), tuple(handbacks[one]), tuple(progress[one]), touch.credits
+                ),
+                (),
+            )
+            for one in partitions
         )
-        self._last_stop = last
-        return Touched(tuple(refs[at - 1] for at in lost), tuple(map(answers.stop_of, stops)), self._leased(leased))
+        for one in partitions:
+            one.stops_taken()
+        return Touched(
+            tuple(lease for reply in replies for lease in reply.lost),
+            tuple(stop for reply in replies for stop in reply.stops),
+            await visits.lease_too(seats),
+        )
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
-        given = arguments.results_arguments(results, self._settings.max_state_bytes)
-        verdicts, landed, leased, claims = await self._link.call(
-            "complete", worker_id, *given, want, *arguments.seats_arguments(seats)
-        )
+        if self._visits is None:
+            return await self._partitions.first.complete(results, worker_id, want, seats)
+        parts = self._partitions.split(results, lambda result: result.task_id)
+        if len(parts) > 1:
+            many = self._complete_in_many(results, parts, worker_id, want, seats, self._visits)
+            return await self._partitions.whole(many)
+        [partition] = parts or [self._partitions.first]
+        completed = await partition.complete(results, worker_id, want, self._visits.turn_of(partition, seats))
+        return replace(completed, leased=self._visits.with_others(seats, completed.leased))
+
+    async def _complete_in_many(
+        self,
+        results: Sequence[Result],
+        parts: Mapping[Partition, Sequence[Result]],
+        worker_id: str,
+        want: int,
+        seats: Sequence[Seat],
+        visits: Visits,
+    ) -> Completed:
+        # The tasks that the steps make are leased where they are; what else there is room for by `lease`.
+        calls, left = [], want
+        for partition, some in parts.items():
+            n = min(left, len(some))
+            left -= n
+            calls.append(partition.complete(some, worker_id, n, ()))
+        replies = await at_once(calls)
+        said = {
+            (result.task_id, result.lease_id): verdict
+            for some, reply in zip(parts.values(), replies, strict=True)
+            for result, verdict in zip(some, reply.verdicts, strict=True)
+        }
         return Completed(
-            tuple(Superseded(verdict.decode()) if verdict else None for verdict in verdicts),
-            frozenset(lease.decode() for lease in landed),
-            self._leased(leased),
-            self._claims(claims),
+            tuple(said[result.task_id, result.lease_id] for result in results),
+            frozenset().union(*(reply.landed for reply in replies)),
+            await visits.lease_too(seats),
+            tuple(claim for reply in replies for claim in reply.claims),
         )
 
     async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
-        chance = random.randrange(2**31)  # noqa: S311  the jitter of retries
-        due, claims, leased, spawns = await self._link.call(
-            "fire", limit, chance, want, *arguments.seats_arguments(seats)
-        )
-        pairs = (text.decode().rpartition("-") for text in spawns)
-        return Fired(
-            int(due) if due else None,
-            self._claims(claims),
-            self._leased(leased),
-            tuple((job, int(step)) for job, _, step in pairs),
-        )
+        if self._visits is None:
+            return await self._partitions.first.fire(limit, want, seats)
+        return await self._partitions.whole(self._visits.fire(limit, want, seats))
 
     async def task(self, task_id: str) -> TaskRecord | None:
-        fields = await self._link.ask("HMGET", f"{PREFIX}t:{task_id}", *answers.TASK_FIELDS)
-        return answers.task_of(task_id, fields)
+        return await self._partitions.of(task_id).task(task_id)
 
     async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
-        found = answers.needs_of(await self._link.read("backlog"))
-        return {key: (need, count) for key, (need, count) in found.items() if need.skill == skill}
+        together: dict[str, tuple[Need, int]] = {}
+        for found in await self._partitions.every(lambda one: one.queued(skill)):
+            for key, (need, count) in found.items():
+                together[key] = need, count + (together[key][1] if key in together else 0)
+        return together
 
     async def needs(self) -> Mapping[str, Need]:
-        return {key: need for key, (need, _) in answers.needs_of(await self._link.read("backlog")).items()}
+        return {key: need for found in await self._partitions.every(Partition.needs) for key, need in found.items()}
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-        if self._pages is None:
-            self._pages = QueuePages(self._link)
-        return await self._pages.page(key, after, limit)
+        pages = await self._partitions.every(lambda one: one.queued_tasks(key, after, limit))
+        return sorted((task for page in pages for task in page), key=lambda task: task.id)[:limit]
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
-        given: list[Argument] = [len(moves)]
-        for task, need in moves:
-            given += (task, need.key, encode_need(need))
-        await self._link.call("rekey", *given)
+        parts = self._partitions.split(moves, lambda move: move[0])
+        await self._partitions.whole(at_once([partition.rekey(some) for partition, some in parts.items()]))
 
     # The outbox ------------------------------------------------------------------------------------------------
 
     @property
     def history_backlog(self) -> int:
         """How many bytes of history wait to be moved, as of a second ago or so."""
-        return self._link.backlog
+        return sum(one.history_backlog for one in self._partitions)
 
     async def take(self, limit: int) -> Sequence[Notice]:
-        if self._settings.history_backlog is None:
-            return []
-        found = await self._link.call("take", limit, TAKE_BYTES)
-        # What is older than the moving of history comes when there is nothing else, a little at a time.
-        while not found and self._unlisted:
-            self._unlisted = (await self._link.call("enlist", self._unlisted)).decode()
-            found = await self._link.call("take", limit, TAKE_BYTES)
-        return [answers.notice_of(one) for one in found]
+        if self._visits is None:
+            return (await self._partitions.first.take(limit, TAKE_BYTES))[0]
+        return await self._partitions.whole(self._visits.take(limit))
 
     async def settle(self, notices: Sequence[str]) -> None:
-        await self._link.call("settle", len(notices), *notices)
+        parts = self._partitions.split(notices, str)
+        await self._partitions.whole(at_once([partition.settle(some) for partition, some in parts.items()]))
 
     # Reads -----------------------------------------------------------------------------------------------------
 
+    async def watch(self, job_id: str) -> None:
+        self._hints.watched.add(job_id)
+        await self._partitions.of(job_id).watch(job_id)
+
+    def unwatch(self, job_id: str) -> None:
+        self._hints.watched.discard(job_id)
+        self._partitions.of(job_id).unwatch(job_id)
+
     async def job(self, job_id: str) -> JobRecord | None:
-        fields = await self._link.read("job", job_id)
-        return answers.record_of(fields) if fields else None
+        return await self._partitions.of(job_id).job(job_id)
 
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
-        found: list[Any] = []
-        start: int | str = "" if which.before is None else which.before
-        room, full = MAX_PAGE_BYTES, 0
-        statuses = " ".join(map(str, which.statuses))
-        bounds = ["" if time is None else time for time in (which.created_after, which.created_before)]
-        # One more than asked for says whether there is another page.
-        while len(found) <= limit and not full:
-            wanted = limit + 1 - len(found)
-            empty = "" if found else "1"
-            page, start, full = await self._link.read(
-                "jobs", which.owner, start, wanted, room, which.blueprint or "", empty, *bounds, statuses
-            )
-            found += page
-            room -= sum(len(fields[0]) for fields in page)
-            if not start:
+        pages = await self._partitions.every(lambda one: one.jobs(which, limit))
+        # Below where a page ended, its partition may have more.
+        floor = max((more for _, more in pages if more is not None), default=0)
+        found = sorted((one for page, _ in pages for one in page), key=lambda one: -one[0].number)
+        page: list[JobRecord] = []
+        room = MAX_PAGE_BYTES
+        for record, size in found:
+            room -= size
+            if record.number < floor or len(page) == limit or (page and room < 0):
                 break
-        more = found[:limit][-1][9] if full or len(found) > limit else None
-        return [answers.record_of(fields) for fields in found[:limit]], more
+            page.append(record)
+        return page, page[-1].number if page and (floor or len(page) < len(found)) else None
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
-        lines: list[tuple[int, HistoryEvent]] = []
-        start = after
-        while len(lines) < limit:
-            page, start = await self._link.read("history", job_id, start, limit)
-            for at in range(0, len(page), 2):
-                lines += (line for line in answers.history_of(page[at], page[at + 1]) if line[0] > after)
-            if not start:
-                break
-        return lines[:limit]
+        return await self._partitions.of(job_id).history(job_id, after, limit)
 
     async def counts(self) -> Counts:
-        needs = await self._link.read("backlog")
-        totals = await self._link.ask("HGETALL", f"{PREFIX}totals")
-        of = {name.decode(): int(n) for name, n in zip(totals[::2], totals[1::2], strict=True)}
-        waiting: dict[str, int] = {}
-        for need, count in answers.needs_of(needs).values():
-            waiting[need.skill] = waiting.get(need.skill, 0) + count
-        held, _ = of.pop("held", 0), of.pop("history", 0)
-        return Counts({Status(status): n for status, n in of.items() if n}, sum(waiting.values()), held, waiting)
+        every = await self._partitions.every(Partition.counts)
+        jobs: Counter[Status] = Counter()
+        waiting: Counter[str] = Counter()
+        for one in every:
+            jobs.update(one.jobs)
+            waiting.update(one.waiting)
+        return Counts(jobs, sum(one.queued for one in every), sum(one.leased for one in every), waiting)
 
     async def surplus(self, keep: int) -> int | None:
-        found = await self._link.ask("ZREVRANGE", f"{PREFIX}over", keep, keep, "WITHSCORES")
-        return int(found[1]) if found else None
+        if self._count == 1:
+            return await self._partitions.first.ended(keep)
+        # Those beyond so many in one partition are so in all; what they leave is found by halving the time since.
+        first = max((time for time in await self._partitions.every(lambda one: one.ended(keep)) if time), default=0)
+        after = self.now() + 1
+        while after - first > 1:
+            middle = (first + after) // 2
+            if sum(await self._partitions.every(lambda one, since=middle: one.ended_since(since))) > keep:  # type: ignore[misc]
+                first = middle
+            else:
+                after = middle
+        return first or None
+
+    async def quota_used(self, key: str, period: str) -> int:
+        quota = Quota(key, 0, period, 0)
+        return sum(await self._partitions.every(lambda one: one.quota_made(quota)))
 
     async def purge(self, finished_before: int, limit: int) -> int:
         await self._forget_expired()
         purged = 0
-        while purged < limit:
-            done = int(await self._link.call("purge", finished_before, min(PURGE_AT_A_TIME, limit - purged)))
-            purged += done
-            if not done:
-                break
+        for partition in self._partitions:
+            purged += await partition.purge(finished_before, limit - purged)
         return purged

@@ -15,6 +15,7 @@ local function read_meta()
     IDLE, FOUND_IDLE, WATCHED, NEXT_DUE = meta[6], meta[6], meta[7] ~= '0', tonumber(meta[8])
     NOW = math.max(tonumber(args[1]) or server_time(), tonumber(meta[2]))
     CHANGED = {'time', NOW}
+    if PARTITIONS > 1 then follow_time() end
 end
 
 -- What a library remembers of the call before is nothing to this one.
@@ -24,7 +25,7 @@ local function forget()
     jobs, tasks, workers = {}, {}, {}
     inboxes, backlog = emptied(inboxes), 0
     counts, counted, queues, wanted_keys = {}, {}, {}, {}
-    left, left_for_me = false, false
+    left, left_for_me, ALONE = false, false, false
     reset_stream(READY)
     reset_stream(SUSPECTS)
     seats = NO_SEATS

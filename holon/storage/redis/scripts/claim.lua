@@ -1,5 +1,7 @@
--- Claim ready jobs.
+-- Claim ready jobs. A flag says that the node has claimed nothing else anywhere.
 
 local function operation()
-    return done(told_claims(claim(num())))
+    local want = num()
+    ALONE = flag()
+    return done(told_claims(claim(want)))
 end

@@ -235,6 +235,18 @@ local function publish()
     for node, set in pairs(theirs) do read('PUBLISH', store .. ':' .. node, NODE .. ' ' .. joined(set)) end
 end
 
+-- How many leases the workers hold here that this call was about: worker, session, count...
+local function holdings()
+    local found = {}
+    for _, row in pairs(workers) do
+        if row and (row.BASE or row.DELTA ~= 0) then
+            local n = #found
+            found[n + 1], found[n + 2], found[n + 3] = row.ID, row.session, held_count(row)
+        end
+    end
+    return found
+end
+
 -- Write it all, and answer; `then_read` adds to the answer what is true after that.
 local function done(answer, then_read)
     write_jobs()
@@ -250,9 +262,10 @@ local function done(answer, then_read)
     if disarmed[1] then write_many('ZREM', P .. 'timers', disarmed) end
     if armed[1] then write_many('ZADD', P .. 'timers', armed) end
     note_hints()
+    local held = PARTITIONS > 1 and holdings() or nil
     write_all()
     write_meta()
     if next(all) or next(theirs) then publish() end
     if then_read then then_read(answer) end
-    return {NOW, joined(mine), answer}
+    return {NOW, joined(mine), answer, held}
 end

@@ -23,7 +23,8 @@ local function granted(row, holder)
     return offer_of(row, NOW)
 end
 
--- The seats that a call names: worker, session, room, match keys, and those that nobody else could do.
+-- The seats that a call names: worker, session, room, match keys, those that nobody else could do, and how many leases
+-- the session may hold in this partition: its credits, where there is only one.
 local NO_SEATS = {}
 local seats = NO_SEATS
 local function read_seats()
@@ -33,9 +34,9 @@ local function read_seats()
     for i = 1, count do
         seats[i] = {
             worker = args[at + 1], session = args[at + 2], n = tonumber(args[at + 3]), keys = words(args[at + 4]),
-            only = ' ' .. args[at + 5] .. ' ',
+            only = ' ' .. args[at + 5] .. ' ', most = tonumber(args[at + 6]),
         }
-        at = at + 5
+        at = at + 6
     end
 end
 
@@ -49,8 +50,10 @@ local function lease()
         fetch_counts(seat.keys)
         local holder = worker(seat.worker)
         if holder and holder.live == '1' and holder.session == seat.session then
+            -- Who shares a session's credits out among partitions hears what this one has of them.
+            if seat.most then held_count(holder) end
             if any_wait(seat.keys) then
-                for _ = 1, math.min(seat.n, holder.credits - held_count(holder)) do
+                for _ = 1, math.min(seat.n, (seat.most or holder.credits) - held_count(holder)) do
                     local row = best(seat.keys, holder.ID, seat.only)
                     if not row then break end
                     offers[#offers + 1] = granted(row, holder)

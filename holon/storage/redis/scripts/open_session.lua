@@ -1,12 +1,17 @@
 -- Make a session its worker's current one. Leases that it does not resume go back to the queue at once.
 
 local function operation()
-    local id, session, credits = arg(), arg(), num()
+    local id, session, credits, order = arg(), arg(), num(), num()
     local holder = worker(id)
+    -- Sessions of a worker have an order, which the first partition gives: all partitions end up with the same one.
+    if order and holder and (tonumber(large(holder, 'opened')) or 0) > order then
+        return done({'', {}, {}, int(order)})
+    end
+    if PARTITIONS > 1 then order = order or number() end
     local replaced = holder and holder.live and holder.session or ''
     local old = {}
     if holder then old = all_held(holder) else holder = new_worker(id) end
-    holder.session, holder.live, holder.credits, holder.node = session, '1', credits, NODE
+    holder.session, holder.live, holder.credits, holder.node, holder.opened = session, '1', credits, NODE, order
     holder.FRESH, holder.HELD, holder.CHANGES, holder.BASE, holder.DROPPED = true, {}, {}, 0, #old / 2
     local kept, dropped = {}, {}
     for _ = 1, num() do
@@ -23,5 +28,5 @@ local function operation()
         if row and row.lease == old[i] and placed(row) then lost(row) end
     end
     claim(0)
-    return done({replaced, kept, dropped})
+    return done({replaced, kept, dropped, order and int(order) or ''})
 end

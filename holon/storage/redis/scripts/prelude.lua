@@ -20,12 +20,16 @@ local function emptied(set) return next(set) == nil and set or {} end
 
 local SETTINGS
 local CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN
+-- How many there are, and how many digits the numbers have that they give.
+local PARTITIONS, PLACE, DIGITS
 -- How many bytes of history may wait to be moved; nil, where it stays.
 local MAX_BACKLOG
 local function read_settings(text)
     local found = {}
     for one in gmatch(text, '%d+') do found[#found + 1] = tonumber(one) end
-    CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, MAX_BACKLOG = unpack(found)
+    CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, PARTITIONS, MAX_BACKLOG = unpack(found)
+    DIGITS = PARTITIONS > 1 and 16 or 12
+    PLACE = '%0' .. DIGITS .. '.0f'
     SETTINGS = text
 end
 
@@ -67,16 +71,23 @@ local CHANGED
 local function change(name, value) CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = name, value end
 
 local function number()
-    NUMBER = NUMBER + 1
+    NUMBER = NUMBER + PARTITIONS
     return NUMBER
+end
+
+-- Where there are several partitions, no two of them give the same number, and numbers follow the time: lists of jobs
+-- are put together by them.
+local function follow_time()
+    local own = tonumber(match(P, '%d+'))
+    NUMBER = math.max(NUMBER, math.floor(NOW * 1000 / PARTITIONS) * PARTITIONS + own)
 end
 
 -- A call whose reply was lost is carried out again, and must not hand out the same.
 local function token() return string.sub(redis.sha1hex(TOKEN .. int(number())), 1, 32) end
 
 -- The place of something among those of the same score: its number, so that what came first is first.
-local function place(n, id) return format('%012.0f', n) .. id end
-local function id_of(member) return string.sub(member, 13) end
+local function place(n, id) return format(PLACE, n) .. id end
+local function id_of(member) return string.sub(member, DIGITS + 1) end
 
 local function words(text)
     local found = {}

@@ -16,6 +16,10 @@ local function last_taken(queue)
     return queue.known
 end
 
+-- Whether a suspect may be handed over. Where there are several partitions, a claim says so: no other call knows what
+-- its node has of the others.
+local ALONE
+
 -- Whether jobs are left for others, and for this node.
 local left, left_for_me = false, false
 
@@ -104,10 +108,10 @@ local function claim(want)
         local alone = holds_any(SUSPECTS)
         if found[1] then
             left = more
-            if not alone and not holds_any(READY) then
+            if (ALONE or PARTITIONS == 1) and not alone and not holds_any(READY) then
                 take(SUSPECTS, found[1], claims)
             else
-                left = true
+                left, mine.x = true, true
             end
             return claims
         end

@@ -14,7 +14,7 @@ local TASK = {
     'n', 'until', 'dispatch_due', 'result_due', 'execution_due', 'attempt', 'progress', 'generation',
     'losses', 'reason', 'trace', 'late', 'params', 'outcome', TEXTS = 12, SMALL = 20,
 }
-local WORKER = {'session', 'live', 'node', 'credits', TEXTS = 3, SMALL = 4}
+local WORKER = {'session', 'live', 'node', 'credits', 'opened', TEXTS = 3, SMALL = 4}
 -- What `live` is while the node of a session is away; else it is 1, or nothing once the session has ended.
 local AWAY_SESSION = 'away'
 

@@ -1,0 +1,114 @@
+"""Finding the store at a node's start: what it was made for, and that all of it is there. The first node makes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from holon.domain.value import value
+from holon.errors import ConfigError
+from holon.randomness import random_id
+from holon.storage import records
+from holon.storage.redis.keys import Keys
+from holon.storage.redis.lane import passes
+from holon.storage.redis.scripts import Code, code_for, load_first
+from holon.storage.redis.server import Connection, Place, Strictness, ask, version_of
+
+# What the keys of this release look like; another is refused.
+SCHEMA = 2
+# What passes, as a slot that moves to another server, is waited for.
+PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 1.6)
+
+
+@value
+class Found:
+    """A partition of the store: its id, the operations as its server takes them, and the last time written there."""
+
+    id: str
+    codes: Sequence[Code]
+    time: int
+
+
+async def find_store(servers: Sequence[Place], strictness: Strictness) -> list[Found]:
+    """All partitions of the store.
+
+    Arguments:
+        servers: where each partition is.
+    Raises:
+        ConfigError: a server cannot be reached, is too old or set up to lose data, or holds another store.
+    """
+    count = len(servers)
+    first, whole = await _find(servers[0], 0, count, random_id(), strictness, make=True)
+    found = [first]
+    for at in range(1, count):
+        expected = partition_id(first.id, at)
+        one, _ = await _find(servers[at], at, count, expected, strictness, make=not whole)
+        if one.id != expected:
+            raise ConfigError(
+                f"partition {at} of the store in the Redis of STORAGE_URI is gone, or another store's; restore the "
+                "store from its backup first"
+            )
+        found.append(one)
+    if count > 1 and not whole:
+        await _asked(servers[0], ("HSET", Keys(0).meta, "whole", 1))
+    return found
+
+
+def partition_id(store: str, partition: int) -> str:
+    """The id of a partition of a store."""
+    return f"{store}.{partition}" if partition else store
+
+
+async def _find(
+    server: Place, partition: int, count: int, new_id: str, strictness: Strictness, *, make: bool
+) -> tuple[Found, bool]:
+    """A partition, and whether all of its store is known to have been made."""
+    keys = Keys(partition)
+    try:
+        for pause in (*PAUSES_S, None):
+            connection = await server.connect()
+            try:
+                codes = code_for(await version_of(connection, strictness, server.clustered))
+                code = await load_first(connection, codes)
+                given = (*keys.declared, new_id, SCHEMA, count, records.SCHEMA, "1" if make else "")
+                [known] = await ask(connection, (*code.call("start"), *given))
+            finally:
+                await connection.disconnect(nowait=True)
+            if pause is None or not isinstance(known, Exception) or not passes(known):
+                break
+            await asyncio.sleep(pause)
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"the Redis of STORAGE_URI cannot be reached: {error}") from error
+    if isinstance(known, Exception):
+        raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {known}") from known
+    store, schema, partitions, time, newest, whole = known
+    if store is None:
+        return Found("", codes, 0), False
+    if int(schema) != SCHEMA:
+        raise ConfigError(
+            f"the store in the Redis of STORAGE_URI is of schema {int(schema)}, and this release reads {SCHEMA}"
+        )
+    if int(partitions) != count:
+        raise ConfigError(
+            f"the store in the Redis of STORAGE_URI was made with partitions={int(partitions)}, which stays; "
+            f"STORAGE_URI says partitions={count}"
+        )
+    if int(newest) > records.SCHEMA:
+        raise ConfigError(
+            f"the store in the Redis of STORAGE_URI has records of schema {int(newest)}, and this release reads "
+            f"{records.SCHEMA} at most; start the newer release, of which a node has been here"
+        )
+    return Found(store.decode(), codes, int(time)), whole is not None
+
+
+async def _asked(server: Place, command: tuple[Any, ...]) -> None:
+    connection: Connection = await server.connect()
+    try:
+        [reply] = await ask(connection, command)
+    finally:
+        await connection.disconnect(nowait=True)
+    if isinstance(reply, RedisError):
+        raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {reply}") from reply

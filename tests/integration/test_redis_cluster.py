@@ -1,0 +1,170 @@
+"""A store in a Redis Cluster: its masters have partitions, which move from one to another, and die with one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from holon.clock import ManualClock
+from holon.errors import ConfigError, StoreUnavailable
+from holon.ports import JobFilter, StoreSettings
+from holon.storage.redis import RedisStorage
+from tests.contract.backends import CLUSTERED
+from tests.contract.judgement import judge, settle
+from tests.contract.model import Model
+from tests.contract.world import OK, T, World
+from tests.e2e.processes import free_ports
+from tests.redis_cluster import MASTERS, RedisCluster
+from tests.redis_server import RedisServer, binaries
+
+MOVES = 6
+GUARD = 40  # seconds; reached only by what does not come
+
+
+@pytest.fixture(scope="module", params=binaries())
+def cluster(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
+    """Every server that is here, as a cluster."""
+    cluster = RedisCluster(request.param)
+    CLUSTERED.use(cluster)
+    yield cluster
+    CLUSTERED.close()
+
+
+@pytest.fixture
+async def world(cluster: RedisCluster, tmp_path: Path) -> AsyncIterator[World]:
+    world = World(CLUSTERED, tmp_path, {"max_losses": 1_000})
+    await world.open()
+    yield world
+    await world.close()
+
+
+def meta(partition: int) -> str:
+    return f"{{h:{partition}}}:meta"
+
+
+async def test_each_master_has_a_partition_and_jobs_go_through_all_of_them(cluster: RedisCluster, world: World) -> None:
+    assert {cluster.owner(meta(number)) for number in range(CLUSTERED.partitions)} == set(range(MASTERS))
+    jobs = [await world.create() for _ in range(30)]
+    assert len({job.partition("-")[0] for job in jobs}) == CLUSTERED.partitions
+    hand = await world.hand()
+    for job in jobs:
+        await world.dispatch(claim=await world.claim_of(job))
+    offers = await world.lease(hand.seat(100))
+    assert sorted(offer.job_id for offer in offers) == sorted(jobs)
+    for offer in offers:
+        assert await world.complete(offer, OK) is None
+        await world.finish(await world.claim_of(offer.job_id))
+    records, more = await world.storage.jobs(JobFilter("ann"), 100)
+    assert (len(records), more) == (30, None)
+    assert all(record.job.status.terminal for record in records)
+
+
+async def test_nodes_of_a_cluster_wake_each_other(world: World, tmp_path: Path) -> None:
+    other = World(CLUSTERED, tmp_path, {})
+    other.settings = StoreSettings("another")
+    await other.open()
+    try:
+        assert await other.ready() == []
+        hand, hints = await other.hand(), other.storage.hints()
+        for _ in range(6):
+            task = await world.dispatch()
+            async with asyncio.timeout(GUARD):
+                async for hint in hints:
+                    if T.key in hint.keys:
+                        break
+            assert [offer.task_id for offer in await other.lease(hand.seat())] == [task]
+    finally:
+        await other.close()
+
+
+@pytest.mark.parametrize("seed", [3, 1_002])
+async def test_slots_that_move_under_load_lose_nothing_and_double_nothing(
+    cluster: RedisCluster, world: World, seed: int
+) -> None:
+    random.seed(seed)
+    model = Model(world, seed, restarts=seed > 1_000)
+    moved = 0
+
+    async def keep_moving() -> None:
+        nonlocal moved
+        while True:
+            number = random.randrange(CLUSTERED.partitions)
+            to = (cluster.owner(meta(number)) + 1) % MASTERS
+            await asyncio.to_thread(cluster.move, meta(number), to)
+            moved += 1
+            # A slot that never rests lets nothing through.
+            await asyncio.sleep(0.1)
+
+    moving = asyncio.create_task(keep_moving())
+    try:
+        acts = 0
+        async with asyncio.timeout(GUARD):
+            while acts < 150 or moved < MOVES:
+                await model.act()
+                acts += 1
+    finally:
+        moving.cancel()
+        await asyncio.wait([moving])
+    await settle(model)
+    await judge(model)
+
+
+async def test_i1_when_a_master_dies_its_replica_goes_on_with_its_partition(tmp_path: Path) -> None:
+    cluster = await asyncio.to_thread(RedisCluster, replicas=True)
+    world = World(CLUSTERED, tmp_path, {})
+
+    def storage(replicas: int) -> RedisStorage:
+        return RedisStorage(
+            cluster.uri, StoreSettings("a"), world.clock, partitions=CLUSTERED.partitions, replicas=replicas
+        )
+
+    try:
+        async with storage(replicas=1) as world.storage:
+            jobs = [await world.create() for _ in range(9)]
+        async with storage(replicas=0) as world.storage:
+            cluster.servers[cluster.owner(meta(1))].kill()
+            # New jobs go to the partitions that are there.
+            while len(jobs) < 15:
+                new = world.new_job()
+                object.__setattr__(new.job, "id", f"{world.storage.new_job_id('ann')}")
+                with suppress(StoreUnavailable):
+                    jobs.append((await world.storage.create_jobs([new], 0)).jobs[0][0])
+            found: set[str] = set()
+            async with asyncio.timeout(GUARD):
+                while len(found) < len(jobs):
+                    with suppress(StoreUnavailable):
+                        found.update(claim.job.id for claim in await world.storage.claim(100))
+            assert found == set(jobs)
+    finally:
+        await asyncio.to_thread(cluster.close)
+
+
+async def test_a_cluster_is_not_taken_for_a_server_nor_a_server_for_a_cluster(cluster: RedisCluster) -> None:
+    with pytest.raises(ConfigError, match=r"is a Redis Cluster; name it as redis\+cluster://"):
+        async with RedisStorage(f"redis://127.0.0.1:{cluster.ports[0]}", StoreSettings("a"), ManualClock()):
+            pass
+    [port] = free_ports(1)
+    server = RedisServer(options=("--bind", "127.0.0.1", "--port", str(port)))
+    try:
+        with pytest.raises(ConfigError, match=r"is no Redis Cluster|cluster support disabled"):
+            async with RedisStorage(f"redis+cluster://127.0.0.1:{port}", StoreSettings("a"), ManualClock()):
+                pass
+    finally:
+        server.close()
+
+
+async def test_a_cluster_that_is_not_there_is_told_at_the_start() -> None:
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        async with RedisStorage("redis+cluster://127.0.0.1:1,127.0.0.1:2"):
+            pass
+
+
+async def test_another_number_of_partitions_is_refused(cluster: RedisCluster, world: World) -> None:
+    with pytest.raises(ConfigError, match=r"partitions=3.*partitions=5"):
+        async with RedisStorage(cluster.uri, StoreSettings("b"), ManualClock(), partitions=5):
+            pass
