@@ -156,8 +156,8 @@ class Settings:
     STORAGE_URI: str = _setting(
         "sqlite:///.holon/holon.db",
         "The store: `sqlite:///relative.db` or `sqlite:////absolute.db` (`?synchronous=NORMAL`); "
-        "`redis://host:6379/0`, `rediss://`, `unix:///socket` or `redis+sentinel://host:26379/service` "
-        "(`?replicas=1&synced=true`); or `memory://`",
+        "`redis://host:6379/0`, `rediss://`, `unix:///socket`, `redis+sentinel://host:26379/service`, "
+        "`redis+cluster://host:6379` or `rediss+cluster://` (`?partitions=12&replicas=1&synced=true`); or `memory://`",
         required=True,
     )
     JOB_RETENTION: float = _seconds(

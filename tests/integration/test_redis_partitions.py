@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from holon.clock import ManualClock
 from holon.domain.events import Woken
 from holon.domain.job import Status
-from holon.errors import ConfigError
+from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Creation, JobFilter, Opening, Result, StoreSettings
 from holon.storage.redis import RedisStorage
 from tests.contract.backends import PARTITIONED
@@ -225,6 +225,37 @@ async def test_timers_of_every_partition_fire_and_the_earliest_is_next(world: Wo
     fired = await world.after(2_000, want=5)
     assert sorted(claim.job.id for claim in fired.claims) == sorted(jobs[:2])
     assert all(isinstance(claim.events[0][1], Woken) for claim in fired.claims)
+
+
+async def test_what_a_partition_that_is_away_is_to_be_told_keeps_nobody_else_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = await world.hand()
+    for job in await spread(world, 1):
+        await world.dispatch(claim=await world.claim_of(job))
+    offers = await world.lease(hand.seat(10))
+    away = world.storage._partitions[1]  # type: ignore[attr-defined]
+    touch = away.touch
+
+    async def refuse(*_: object) -> None:
+        raise StoreUnavailable("it is away")
+
+    monkeypatch.setattr(away, "touch", refuse)
+    assert (await world.touch(accepts=tuple(hand.ref(offer) for offer in offers))).lost == ()
+    there = [await world.task_record(offer.task_id) for offer in offers]
+    assert sorted(task.state for task in there) == ["leased", "leased", "offered"]
+    monkeypatch.setattr(away, "touch", touch)
+    await world.touch()
+    assert [(await world.task_record(offer.task_id)).state for offer in offers] == 3 * ["leased"]
+
+
+async def test_the_newest_that_ended_beyond_so_many_is_found_over_all_partitions(world: World) -> None:
+    ended = []
+    for job in await spread(world, 2):
+        world.clock.advance(10)
+        await world.finish(await world.claim_of(job))
+        ended.append(world.now)
+    assert [await world.storage.surplus(keep) for keep in range(7)] == [*ended[::-1], None]
 
 
 async def test_another_number_of_partitions_is_refused(world: World) -> None:

@@ -50,6 +50,7 @@ from holon.storage.redis.calls import Calls
 from holon.storage.redis.claimed import Claimed
 from holon.storage.redis.cluster import CLUSTERS, Cluster, Slot
 from holon.storage.redis.keys import SHARED, Keys
+from holon.storage.redis.lane import RETRY_AFTER_S
 from holon.storage.redis.link import SharedLink
 from holon.storage.redis.opening import find_store
 from holon.storage.redis.partition import Partition
@@ -347,25 +348,26 @@ class RedisStorage(SharedCalls):
         return await self._partitions.whole(self._touch(touch, seats, self._visits))
 
     async def _touch(self, touch: Touch, seats: Sequence[Seat], visits: Visits) -> Touched:
-        partitions = self._partitions
-        accepts = self._partitions.split(touch.accepts, lambda ref: ref.task_id)
-        extends = self._partitions.split(touch.extends, lambda ref: ref.task_id)
-        handbacks = self._partitions.split(touch.handbacks, lambda one: one.lease.task_id)
-        progress = self._partitions.split(touch.progress, lambda one: one.lease.task_id)
-        replies = await at_once(
-            one.touch(
-                Touch(
-                    tuple(accepts[one]), tuple(extends[one]), tuple(handbacks[one]), tuple(progress[one]), touch.credits
-                ),
-                (),
-            )
-            for one in partitions
-        )
-        for one in partitions:
-            one.stops_taken()
+        said = visits.sayings.by_partition(touch)
+        replies = await asyncio.gather(*(one.touch(what, ()) for one, what in said.items()), return_exceptions=True)
+        told: list[Touched] = []
+        failure: BaseException | None = None
+        for (partition, what), reply in zip(said.items(), replies, strict=True):
+            if isinstance(reply, BaseException):
+                failure = reply
+                visits.sayings.untold(partition, what)
+            else:
+                partition.stops_taken()
+                told.append(reply)
+        if failure is not None:
+            if not told or not isinstance(failure, StoreUnavailable):
+                raise failure
+            # Whoever was not told is asked again soon, and nobody else has to wait for it.
+            pause = failure.retry_after or RETRY_AFTER_S
+            asyncio.get_running_loop().call_later(pause, self._hints.give, Hint(stops=True))
         return Touched(
-            tuple(lease for reply in replies for lease in reply.lost),
-            tuple(stop for reply in replies for stop in reply.stops),
+            tuple(lease for reply in told for lease in reply.lost),
+            tuple(stop for reply in told for stop in reply.stops),
             await visits.lease_too(seats),
         )
 

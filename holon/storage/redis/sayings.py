@@ -1,0 +1,59 @@
+"""What sessions said, by the partitions that it is about. One that is away is told when it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from holon.ports import LeaseRef, Touch
+from holon.storage.redis.partition import Partition
+from holon.storage.redis.partitions import Partitions
+
+
+class Sayings:
+    """What partitions are still to be told: of each lease and of each session's credits the newest word only.
+
+    Arguments:
+        partitions: all of them.
+    """
+
+    def __init__(self, partitions: Partitions) -> None:
+        self._partitions = partitions
+        self._untold: dict[Partition, Touch] = {}
+
+    def __repr__(self) -> str:
+        return f"Sayings(untold to {len(self._untold)})"
+
+    def by_partition(self, touch: Touch) -> Mapping[Partition, Touch]:
+        """What each partition is to be told now: what was said, and what it was not told before."""
+        split = self._partitions.split
+        accepts = split(touch.accepts, lambda ref: ref.task_id)
+        extends = split(touch.extends, lambda ref: ref.task_id)
+        handbacks = split(touch.handbacks, lambda one: one.lease.task_id)
+        progress = split(touch.progress, lambda one: one.lease.task_id)
+        said = {
+            one: Touch(
+                tuple(accepts[one]), tuple(extends[one]), tuple(handbacks[one]), tuple(progress[one]), touch.credits
+            )
+            for one in self._partitions
+        }
+        untold, self._untold = self._untold, {}
+        return {one: _together(untold[one], new) if one in untold else new for one, new in said.items()}
+
+    def untold(self, partition: Partition, touch: Touch) -> None:
+        """A partition was not told this: it is with the next."""
+        self._untold[partition] = touch
+
+
+def _together(before: Touch, after: Touch) -> Touch:
+    back = {one.lease.lease_id: one for one in (*before.handbacks, *after.handbacks)}
+
+    def newest(*refs: LeaseRef) -> tuple[LeaseRef, ...]:
+        return tuple({ref.lease_id: ref for ref in refs if ref.lease_id not in back}.values())
+
+    return Touch(
+        accepts=newest(*before.accepts, *after.accepts),
+        extends=newest(*before.extends, *after.extends),
+        handbacks=tuple(back.values()),
+        progress=tuple({one.lease.lease_id: one for one in (*before.progress, *after.progress)}.values()),
+        credits=tuple({one[1]: one for one in (*before.credits, *after.credits)}.values()),
+    )
