@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 from datetime import datetime
 from types import TracebackType
@@ -15,11 +17,15 @@ from holon.telemetry.audit import LOGGER
 from holon.telemetry.behind import LinesBehind
 
 ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 FIELDS = ("job_id", "task_id", "worker_id", "lease_id", "session_id", "match_key")
 
 
 class JsonLines(logging.Formatter):
-    """Records as one JSON object a line. Control characters in messages are escaped, so nobody can forge a line."""
+    """Records as one JSON object a line. What is not printable in messages is escaped, so nobody can forge a line.
+
+    JSON itself lets C1 controls pass, and what some readers take for the end of a line (U+2028).
+    """
 
     def __init__(self, zone: ZoneInfo) -> None:
         super().__init__()
@@ -37,7 +43,8 @@ class JsonLines(logging.Formatter):
             line |= {"message": audit["act"], "audit": audit}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line).decode()
+        text = orjson.dumps(line).decode()
+        return text if text.isprintable() else _UNPRINTABLE.sub(_as_json, text)
 
 
 class TextLines(logging.Formatter):
@@ -58,6 +65,10 @@ class TextLines(logging.Formatter):
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802
         # An exception may say what a stranger sent: its lines stand apart, so that none of them looks like a record.
         return "\n".join(f"    {_escaped(line)}" for line in super().formatException(ei).split("\n"))
+
+
+def _as_json(found: re.Match[str]) -> str:
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in found[0])
 
 
 def _escaped(text: str) -> str:

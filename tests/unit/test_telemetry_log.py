@@ -42,8 +42,13 @@ def test_a_json_line_has_the_zones_offset_and_ids_as_fields() -> None:
 
 
 def test_a_message_with_line_ends_is_still_one_line_in_both_formats() -> None:
+    said = 'a\r\n{"level": "forged"}\x1b[2J\x9b2J\x85\u2028\u202e\U000e0041 ä 猫'
     for formatter in (JsonLines(ZoneInfo("UTC")), TextLines(ZoneInfo("UTC"))):
-        assert len(formatter.format(record('a\r\n{"level": "forged"}\x1b[2J')).splitlines()) == 1
+        line = formatter.format(record(said))
+        assert len(line.splitlines()) == 1
+        assert line.isprintable()
+        assert "ä 猫" in line
+    assert json.loads(JsonLines(ZoneInfo("UTC")).format(record(said)))["message"] == said
 
 
 def test_a_text_line_has_the_ids_as_well() -> None:
