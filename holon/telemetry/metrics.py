@@ -82,7 +82,9 @@ class StreamMetrics:
     """What the worker door counts."""
 
     def __init__(self) -> None:
-        self.refused = Counter("holon_sessions_refused", "Sessions refused as they opened, and why.", "reason")
+        self.refused = Counter(
+            "holon_sessions_refused", "Sessions and other calls of workers that were refused, and why.", "reason"
+        )
         self.opened = Counter("holon_sessions_opened", "Sessions of workers that opened.")
         self.ended = Counter("holon_sessions_ended", "Sessions of workers that ended, and why.", "reason")
         self.received = Counter("holon_stream_frames_received", "Messages that workers sent.")

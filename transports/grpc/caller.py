@@ -14,9 +14,8 @@ import grpc.aio
 
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted
 from holon.security.admission import Admission, Caller
-from holon.telemetry.audit import Refusals
-from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import abort, told
+from transports.grpc.refused import Refused
 from transports.grpc.tokens import OPEN, Details, Handler, presented
 
 log = logging.getLogger(__name__)
@@ -25,6 +24,7 @@ TOKEN_KEY = "x-worker-token"  # noqa: S105  a name, not a token
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _CALLER: ContextVar[Caller] = ContextVar("caller")
+_PEER: ContextVar[str] = ContextVar("peer of the caller", default="")
 NOBODY = Caller()
 # What anybody may call where callers show tokens: to ask for health, and for a token to show.
 _OPEN = (OPEN, "/holon.rxon.v1.TokenService/")
@@ -34,14 +34,20 @@ _REQUEST_S = 10.0
 _MOST_OF_NOBODY = 32
 
 
-def called_by(caller: Caller) -> None:
-    """The call that is being answered is this caller's."""
+def called_by(caller: Caller, peer: str = "") -> None:
+    """The call that is being answered is this caller's, and came from this address."""
     _CALLER.set(caller)
+    _PEER.set(peer)
 
 
 def caller() -> Caller:
     """Who makes the call that is being answered; nobody, where that was not asked."""
     return _CALLER.get()
+
+
+def peer() -> str:
+    """The address that the call came from that is being answered."""
+    return _PEER.get()
 
 
 class CallerCheck(grpc.aio.ServerInterceptor):
@@ -52,15 +58,14 @@ class CallerCheck(grpc.aio.ServerInterceptor):
 
     Arguments:
         certificates: whether callers show certificates, or else tokens.
-        metrics: where those who are refused are counted.
+        refused: hears of those who are refused.
     """
 
-    def __init__(self, admission: Admission, metrics: StreamMetrics, *, certificates: bool) -> None:
+    def __init__(self, admission: Admission, refused: Refused, *, certificates: bool) -> None:
         self._admission = admission
-        self._metrics = metrics
+        self._refused = refused
         self._certificates = certificates
         self._of_nobody = 0
-        self._refusals = Refusals()
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
@@ -73,11 +78,10 @@ class CallerCheck(grpc.aio.ServerInterceptor):
 
         async def checked(requests: AsyncIterable[Any], context: Context) -> None:
             try:
-                called_by(await self._caller(method, context))
+                called_by(await self._caller(method, context), context.peer())
             except Exception as error:  # noqa: BLE001  the outermost frame of a call; it is logged
                 problem = told(error, method)
-                self._metrics.refused.add(problem.code)
-                self._refusals.note(who="", via="worker", on=method, result=problem.code, peer=context.peer())
+                self._refused.call(problem, NOBODY, method, context.peer())
                 await _abort(context, problem)
             else:
                 request = requests if handler.request_streaming else await self._request(context)

@@ -69,6 +69,10 @@ class Session:
         metrics: where sessions and their messages are counted.
         rates: lets messages pass as far as the worker's limit goes; None: all.
         renews: whether a new access token is taken while the stream is open.
+
+    Attributes:
+        opened: whether it has come so far that the worker was welcomed.
+        worker_id: whose it is, once that is proven; empty before.
     """
 
     def __init__(
@@ -101,10 +105,10 @@ class Session:
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
         self._heard = self._loop.time()
         self._writing = math.inf
-        self._worker_id = ""
+        self.worker_id = ""
 
     def __repr__(self) -> str:
-        return f"Session({self._worker_id or 'opening'}, {'ending' if self._ending.done() else 'open'})"
+        return f"Session({self.worker_id or 'opening'}, {'ending' if self._ending.done() else 'open'})"
 
     def end(self, error: HolonError | None, last_words: bool = True) -> None:
         """End the stream; the first word counts. `last_words`: after what is queued, or at once."""
@@ -114,7 +118,7 @@ class Session:
     def look_again(self) -> None:
         """Who is let in has changed: end the stream at once if its worker is not."""
         try:
-            self._admission.check(self._caller, self._worker_id)
+            self._admission.check(self._caller, self.worker_id)
         except HolonError as error:
             self.end(error, False)
 
@@ -125,10 +129,10 @@ class Session:
             HolonError: the status with which the stream is to end; none, when the worker left as it should.
         """
         hello = await self._hello()
-        self._worker_id = worker_of(hello, self._caller, self._admission)
+        self.worker_id = worker_of(hello, self._caller, self._admission)
         if self._workers.draining:
             raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)
-        joining = joining_of(hello, self._worker_id)
+        joining = joining_of(hello, self.worker_id)
         limit = hello.max_message_bytes if hello.HasField("max_message_bytes") else MAX_MESSAGE_BYTES
         writer = StreamWriter(self._send, max_message_bytes=min(limit, self._settings.max_message_bytes))
         can_stop = types_pb2.CAPABILITY_CANCEL in hello.capabilities
@@ -138,8 +142,8 @@ class Session:
         except InvalidArgument as error:
             raise hello_invalid(error) from error
         session_id = member.session.session_id
-        facts = {"worker_id": self._worker_id, "session_id": session_id}
-        log.info("worker %s: session %s has opened", self._worker_id, session_id, extra=facts)
+        facts = {"worker_id": self.worker_id, "session_id": session_id}
+        log.info("worker %s: session %s has opened", self.worker_id, session_id, extra=facts)
         self.opened = True
         self._metrics.opened.add()
         why, how = "LOST", "its connection was lost"
@@ -150,7 +154,7 @@ class Session:
             reason = await self._run(hello, member, writer, outgoing)
             why, how = ("LEFT", "it left") if reason is None else (reason.code, f"{reason.code}: {reason.message}")
         finally:
-            log.info("worker %s: session %s has ended: %s", self._worker_id, session_id, how, extra=facts)
+            log.info("worker %s: session %s has ended: %s", self.worker_id, session_id, how, extra=facts)
             self._metrics.ended.add(why)
             outgoing.leave()
             if isinstance(reason, PermissionDenied):
@@ -239,7 +243,7 @@ class Session:
             try:
                 await part
             except Exception as error:  # noqa: BLE001  the outermost frame: it ends the stream, and is logged
-                self.end(told(error, f"the {name} of worker {self._worker_id}'s session"), False)
+                self.end(told(error, f"the {name} of worker {self.worker_id}'s session"), False)
 
         return self._loop.create_task(run(), name=f"session-{name}")
 
@@ -266,7 +270,7 @@ class Session:
         moving = False
         while True:
             began = self._loop.time()
-            until = self._admission.check(self._caller, self._worker_id)
+            until = self._admission.check(self._caller, self.worker_id)
             silent_in = self._heard + silence - began
             if silent_in <= 0:
                 raise Unavailable(f"nothing was heard for {silence:g} s", code="SILENT", retry_after=1.0)
@@ -302,7 +306,7 @@ class Session:
             (frame, token), self._renewal = self._renewal, None
             try:
                 caller = await self._admission.by_bearer(self._caller, token)
-                until = self._admission.check(caller, self._worker_id)
+                until = self._admission.check(caller, self.worker_id)
             except HolonError as error:
                 outgoing.refuse(frame, error)
                 continue

@@ -12,11 +12,11 @@ from holon.rxon.v1 import token_pb2
 from holon.security.sts.access_tokens import ALGORITHM
 from holon.security.sts.exchange import Exchange, Tokens
 from holon.security.sts.state import LOOK_EVERY_S
-from holon.telemetry.audit import Refusals, note
+from holon.telemetry.audit import note
 from holon.wire.values import duration, timestamp
-from transports.grpc.caller import caller
+from transports.grpc.caller import caller, peer
 from transports.grpc.calls import invalid, unary
-from transports.grpc.clients import peer_of_call
+from transports.grpc.refused import Refused
 
 SERVICE = "holon.rxon.v1.TokenService"
 # Answers are small, whatever is asked.
@@ -28,11 +28,12 @@ class TokenService:
 
     Arguments:
         exchange: who gives tokens.
+        refused: hears of those who are given none.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, refused: Refused) -> None:
         self._exchange = exchange
-        self._refusals = Refusals()
+        self._refused = refused
 
     def __repr__(self) -> str:
         return f"TokenService({self._exchange!r})"
@@ -47,29 +48,28 @@ class TokenService:
         return grpc.method_handlers_generic_handler(SERVICE, calls)
 
     async def _told_exchange(self, request: token_pb2.ExchangeTokenRequest) -> token_pb2.ExchangeTokenResponse:
-        with self._refused("ExchangeToken"):
-            answer = await self._exchange_token(request)
+        with self._telling("ExchangeToken"):
+            answer = await self._exchanged(request)
         kind = request.WhichOneof("credential") or ""
-        note("token_exchanged", who=answer.worker_id, via="worker", on=kind, peer=peer_of_call())
+        note("token_exchanged", who=answer.worker_id, via="worker", on=kind, peer=peer())
         return answer
 
     async def _told_revocation(self, request: token_pb2.RevokeTokenRequest) -> token_pb2.RevokeTokenResponse:
-        with self._refused("RevokeToken"):
+        with self._telling("RevokeToken"):
             answer = await self._revoke(request)
-        note("token_revoked", who="", via="worker", peer=peer_of_call())
+        note("token_revoked", who="", via="worker", peer=peer())
         return answer
 
     @contextmanager
-    def _refused(self, name: str) -> Iterator[None]:
+    def _telling(self, name: str) -> Iterator[None]:
         """Tell of a call that is refused: whoever reaches the door may make these."""
         try:
             yield
         except HolonError as error:
-            on = f"/{SERVICE}/{name}"
-            self._refusals.note(who="", via="worker", on=on, result=error.code, peer=peer_of_call())
+            self._refused.call(error, caller(), f"/{SERVICE}/{name}", peer())
             raise
 
-    async def _exchange_token(self, request: token_pb2.ExchangeTokenRequest) -> token_pb2.ExchangeTokenResponse:
+    async def _exchanged(self, request: token_pb2.ExchangeTokenRequest) -> token_pb2.ExchangeTokenResponse:
         asked = (request.worker_id, request.request_id)
         kind = request.WhichOneof("credential")
         if kind == "certificate":

@@ -22,6 +22,7 @@ from holon.security.tls_files import TlsFiles
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import abort, told
 from transports.grpc.caller import CallerCheck, caller
+from transports.grpc.refused import Refused
 from transports.grpc.server import FAREWELL_S, Server
 from transports.grpc.session import Context, Session
 from transports.grpc.settings import WorkerDoorSettings
@@ -63,6 +64,7 @@ class WorkerDoor:
         self._clock = clock
         self._rates = rates
         self.metrics = StreamMetrics()
+        self._refused = Refused(self.metrics)
         self._sessions: set[Session] = set()
         self._none = asyncio.Event()
         self._none.set()
@@ -70,14 +72,14 @@ class WorkerDoor:
         services = [grpc.method_handlers_generic_handler(SERVICE, {"Session": handler})]
         self._renews = exchange is not None
         if exchange is not None:
-            services.append(TokenService(exchange).handler())
+            services.append(TokenService(exchange, self._refused).handler())
 
         def server(name: str, port: int, *, certificates: bool) -> Server:
             return Server(
                 name,
                 replace(settings, port=port),
                 services,
-                [CallerCheck(admission, self.metrics, certificates=certificates)],
+                [CallerCheck(admission, self._refused, certificates=certificates)],
                 tls,
                 client_certificates=certificates,
                 max_streams=MAX_STREAMS,
@@ -155,8 +157,10 @@ class WorkerDoor:
             return
         except Exception as error:  # noqa: BLE001  the outermost frame of a stream; it is logged
             problem = told(error, "a worker's session")
-            if not session.opened:
-                self.metrics.refused.add(problem.code)
+            if session.opened:
+                self._refused.session(problem, session.worker_id, context.peer())
+            else:
+                self._refused.call(problem, caller(), f"/{SERVICE}/Session", context.peer())
         finally:
             self._sessions.discard(session)
             if not self._sessions:
