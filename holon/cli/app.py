@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from holon.cli import blueprints, certs, check, jobs, reload, serve, tokens, worker, workers
+from holon.cli import blueprints, certs, check, jobs, reload, serve, tokens, uplink, worker, workers
 
 app = typer.Typer(
     help="A durable workflow node: blueprints decide, workers do.",
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.add_typer(worker.app, name="worker")
 app.add_typer(workers.app, name="workers")
+app.add_typer(uplink.app, name="uplink")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(blueprints.app, name="blueprints")
 app.add_typer(certs.app, name="certs")

@@ -137,3 +137,12 @@ class NodeClient:
         """Give a worker no more tasks until it starts again, or take that back; the worker as it is now."""
         request = node_pb2.DrainWorkerRequest(worker_id=worker_id, undo=undo, reason=reason)
         return worker_of((await self._calls.call(self._stub.DrainWorker, request)).worker)
+
+    async def accept_holon(self, worker_id: str = "") -> str:
+        """Let another holon come in the place of a child, by its worker id, or of the parent; the one known so far.
+
+        Raises:
+            NotFound: (HOLON_UNKNOWN) none is known there.
+        """
+        request = node_pb2.AcceptHolonRequest(worker_id=worker_id)
+        return str((await self._calls.call(self._stub.AcceptHolon, request)).holon_id)

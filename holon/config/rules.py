@@ -23,6 +23,7 @@ _TOKENS = ("CLIENT_TOKEN", "GLOBAL_WORKER_TOKEN")
 _HOST = re.compile(r"[A-Za-z0-9.:_%-]{1,253}")
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _COLLECTOR = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]+/?")
+_NODE_URL = re.compile(r"(grpcs?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _EXPOSED_TOKEN_LENGTH = 32
 _TOO_SHORT = (
@@ -60,6 +61,7 @@ def problems(settings: Settings) -> Iterator[Violation]:
     yield from _tokens(settings)
     yield from _tls_files(settings)
     yield from _worker_door(settings)
+    yield from _parent(settings)
     yield from _times_and_sizes(settings)
 
 
@@ -142,6 +144,26 @@ def _worker_door(settings: Settings) -> Iterator[Violation]:
         yield Violation("GLOBAL_WORKER_TOKEN", _TOO_SHORT)
 
 
+def _parent(settings: Settings) -> Iterator[Violation]:
+    for one in filter(None, (part.strip() for part in settings.PARENT_URL.split(","))):
+        found = _NODE_URL.fullmatch(one)
+        if found is None:
+            yield Violation("PARENT_URL", f"{one!r} is no address of a node; write grpcs://host:7700")
+        elif found[1] == "grpc" and not is_loopback(found[2].strip("[]")):
+            yield Violation(
+                "PARENT_URL", f"{one} is not encrypted, which is allowed on the loopback only; use grpcs://"
+            )
+    names = ("PARENT_TLS_CERT_PATH", "PARENT_TLS_KEY_PATH")
+    if bool(settings.PARENT_TLS_CERT_PATH) != bool(settings.PARENT_TLS_KEY_PATH):
+        yield Violation(next(name for name in names if not getattr(settings, name)), f"is unset; {' and '.join(names)}")
+    for name in (*names, "PARENT_TLS_CA_PATH"):
+        path = getattr(settings, name)
+        if path and (reason := _file_problem(name, path, settings)):
+            yield Violation(name, reason)
+    if settings.PARENT_TOKEN and not _TOKEN.fullmatch(settings.PARENT_TOKEN):
+        yield Violation("PARENT_TOKEN", "must be visible ASCII characters without spaces, at most 4096")
+
+
 def _tls_files(settings: Settings) -> Iterator[Violation]:
     paths = {name: getattr(settings, name) for name in _TLS_PATHS}
     if settings.TLS_REQUIRE_CLIENT_CERT and not settings.TLS_ENABLED:
@@ -165,7 +187,7 @@ def _tls_files(settings: Settings) -> Iterator[Violation]:
 
 def _file_problem(name: str, path: str, settings: Settings) -> str | None:
     try:
-        if name == "TLS_KEY_PATH":
+        if name in ("TLS_KEY_PATH", "PARENT_TLS_KEY_PATH"):
             read_private(path, mounted=settings.SECRETS_MOUNTED)
         else:
             read_public(path)

@@ -153,6 +153,31 @@ class Settings:
         False, "Files of secrets are mounted, as by Kubernetes: they may be links, and readable by their group"
     )
 
+    PARENT_URL: str = _setting(
+        "",
+        "Worker door of the parent that this holon serves, such as `grpcs://host:7700`; several addresses of it are "
+        "split by commas. Unset, it has no parent",
+    )
+    PARENT_WORKER_ID: str = _setting("", "Worker id of this holon at its parent; by default that of its certificate")
+    PARENT_TOKEN: str = _setting("", "Worker token of this holon at its parent, where that asks for one", secret=True)
+    PARENT_TLS_CERT_PATH: str = _setting(
+        "", "Certificate (PEM) that the parent is shown; by default the node's own, which must then be for clients too"
+    )
+    PARENT_TLS_KEY_PATH: str = _setting("", "Private key (PEM) of that certificate")
+    PARENT_TLS_CA_PATH: str = _setting(
+        "", "Authorities (PEM) that the parent's certificate comes from; by default those of `TLS_CA_PATH`"
+    )
+    HOLON_LABEL: str = _setting("", "Name of this holon, for the people at its parent")
+    UPLINK_MAX_JOBS: int = _setting(
+        100, "How many of the parent's tasks this holon has under way at most", minimum=1, maximum=10_000
+    )
+    CHILD_RESULT_TIMEOUT: float = _seconds(
+        DAY_SECONDS, "How long the parent's task may take here when the parent sets no limit"
+    )
+    MAX_HOLARCHY_DEPTH: int = _setting(
+        8, "How many holons one line of parents may have down to a child of this one", minimum=1, maximum=64
+    )
+
     STORAGE_URI: str = _setting(
         "sqlite:///.holon/holon.db",
         "The store: `sqlite:///relative.db` or `sqlite:////absolute.db` (`?synchronous=NORMAL`); "

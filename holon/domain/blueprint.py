@@ -51,11 +51,19 @@ class Blueprint:
         name: 1 to 128 of the characters A-Z a-z 0-9 _ -, unique in a node.
         api_endpoint: the path under which clients create jobs, such as `/jobs/my_flow`; None when clients may not.
         api_version: the version in that path, such as `v1`; None for a path without one.
+        internal: whether a parent holon may not start it either; without, it is offered to the parent if there is one.
     Raises:
         BlueprintError: the name or the path is not sound.
     """
 
-    def __init__(self, name: str, api_endpoint: str | None = None, api_version: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        api_endpoint: str | None = None,
+        api_version: str | None = None,
+        *,
+        internal: bool = False,
+    ) -> None:
         if not _matches(_NAME, name):
             raise BlueprintError(f"blueprint name {name!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ -")
         if api_endpoint is not None:
@@ -69,6 +77,7 @@ class Blueprint:
         self.name = name
         self.api_endpoint = api_endpoint
         self.api_version = api_version
+        self.internal = internal
         self._states: dict[str, State] = {}
 
     def __repr__(self) -> str:
@@ -125,6 +134,24 @@ class Blueprint:
             return schema.schema_of(self.input_type)
         except HolonError as error:
             raise BlueprintError(f"{_place(self.start.function)}: initial_data: {error.message}") from error
+
+    @cached_property
+    def output_schema(self) -> dict[str, Any] | None:
+        """The JSON schema of the result: what the handler of its one good end returns, if it says that it is an object.
+
+        None where it has several good ends, or the hint says nothing. Read once, after the last decorator.
+
+        Raises:
+            BlueprintError: a hint that cannot be read, or that JSON cannot hold.
+        """
+        ends = [state for state in self._states.values() if state.outcome == "finished"]
+        if len(ends) != 1:
+            return None
+        try:
+            found = schema.schema_of(schema.hint_of(ends[0].function, "return"))
+        except HolonError as error:
+            raise BlueprintError(f"{_place(ends[0].function)}: returns: {error.message}") from error
+        return found if found is not None and found.get("type") == "object" else None
 
     @overload
     def handler(self, name: F) -> F: ...

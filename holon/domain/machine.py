@@ -113,7 +113,7 @@ def _task_failed(job: Job, waiting: Waiting, event: TaskEnded, error_details: An
     what = verdict(outcome)
     reason = outcome.error
     error = JobError(reason.code if reason else "UNKNOWN_ERROR", _story(event), error_details)
-    transition = {Verdict.QUARANTINE: FAILURE, Verdict.TIME_OUT: "timeout"}.get(what)
+    transition = {Verdict.QUARANTINE: FAILURE, Verdict.END: FAILURE, Verdict.TIME_OUT: "timeout"}.get(what)
     target = waiting.transitions.get(transition) if transition else None
     if target is not None:
         seen = {"code": error.code, "message": error.message, "details": error_details}

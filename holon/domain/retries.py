@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import Enum
 
 from holon.domain.task import (
+    CANCELLED_BY_CHILD,
+    CHILD_FAILED,
+    CHILD_QUARANTINED,
     CONTRACT_VIOLATION,
     DISPATCH_TIMEOUT,
     FAILURE,
@@ -17,10 +20,14 @@ from holon.domain.task import (
 
 
 class Verdict(Enum):
-    """What a final failure does to its job when no transition is declared for it."""
+    """What a final failure does to its job when no transition is declared for it.
+
+    END fails it as FAIL does; but a `failure` transition is followed before that.
+    """
 
     QUARANTINE = "quarantine"
     FAIL = "fail"
+    END = "end"
     TIME_OUT = "time out"
 
 
@@ -34,8 +41,11 @@ PERMANENT = frozenset(
         CONTRACT_VIOLATION,
         LIMIT_EXCEEDED,
         WORKER_LOST,
+        CHILD_QUARANTINED,
     }
 )
+# Whoever owns the work has tried it as often as it may be: not again, and nothing is wrong with the task.
+ENDED = frozenset({CHILD_FAILED, CANCELLED_BY_CHILD})
 INVALID = frozenset({"INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR"})
 TIMED_OUT = frozenset({DISPATCH_TIMEOUT, RESULT_TIMEOUT})
 
@@ -61,7 +71,7 @@ def retry_after(outcome: Outcome, failures: int, policy: RetryPolicy, chance: fl
     if outcome.status != FAILURE:
         return None
     code = outcome.error.code if outcome.error else ""
-    if code in PERMANENT or code in INVALID or code in TIMED_OUT or failures >= policy.max_retries:
+    if code in PERMANENT | ENDED | INVALID | TIMED_OUT or failures >= policy.max_retries:
         return None
     return back_off(policy, failures + 1, chance)
 
@@ -73,4 +83,6 @@ def verdict(outcome: Outcome) -> Verdict:
         return Verdict.FAIL
     if code in TIMED_OUT:
         return Verdict.TIME_OUT
+    if code in ENDED:
+        return Verdict.END
     return Verdict.QUARANTINE

@@ -77,3 +77,14 @@ class Blueprints:
         if entry is None or entry[0].path is None:
             raise NotFound(f"no blueprint named {name!r} can be started by clients", code="BLUEPRINT_NOT_FOUND")
         return entry
+
+    def for_parents(self, name: str) -> tuple[Blueprint, str]:
+        """A blueprint that a parent holon may have done, and the contract of its input.
+
+        Raises:
+            NotFound: (BLUEPRINT_NOT_FOUND) there is none of this name, or it is internal.
+        """
+        entry = self._by_name.get(name)
+        if entry is None or entry[0].internal:
+            raise NotFound(f"no blueprint named {name!r} is offered to a parent", code="BLUEPRINT_NOT_FOUND")
+        return entry

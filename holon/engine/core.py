@@ -70,7 +70,7 @@ class Engine:
         history: HistoryStorage | None = None,
     ) -> None:
         telemetry = telemetry or Telemetry()
-        contracts = Contracts()
+        contracts = self.contracts = Contracts()
         retry = RetryPolicy(settings.max_retries, settings.retry_first, settings.retry_longest)
         limits = Limits(settings.max_transitions, settings.execution_timeout, retry)
         self.store = store

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
@@ -115,7 +116,13 @@ class Jobs:
             InvalidArgument: (INPUT_INVALID) `initial_data` does not fit the blueprint's contract; details name fields.
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
         """
-        blueprint, contract = self._blueprints.for_clients(asked.blueprint)
+        return await self._create(client, asked, *self._blueprints.for_clients(asked.blueprint))
+
+    async def create_for_parent(self, parent: Client, asked: Creating) -> Accepted:
+        """The same for the holon's parent, of any blueprint that is not internal; raises alike."""
+        return await self._create(parent, asked, *self._blueprints.for_parents(asked.blueprint))
+
+    async def _create(self, client: Client, asked: Creating, blueprint: Blueprint, contract: str) -> Accepted:
         data = {} if asked.initial_data is None else asked.initial_data
         _check_input(data)
         violations = self._contracts.violations(contract, data, "initial_data")

@@ -9,6 +9,7 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import SkillView, WorkerView, skill_key
 from holon.engine.blueprints import Blueprints
 from holon.engine.core import Engine
+from holon.engine.holarchy import Holarchy
 from holon.engine.paging import page_of, size_of_page
 from holon.engine.shared_reloading import Reload
 from holon.errors import InvalidArgument, NotFound, Violation
@@ -19,13 +20,18 @@ MAX_GRACE_S = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """Who and how a node is. Times are epoch milliseconds of the store's clock."""
+    """Who and how a node is. Times are epoch milliseconds of the store's clock.
+
+    `holon_id` is its holon's, `above` the holons above that, root first.
+    """
 
     node_id: str
     version: str
     started_at: int
     draining: bool
     now: int
+    holon_id: str = ""
+    above: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class Overview:
         version: of its software.
         drain: begins the end of this node: within so many seconds (None: its own grace), and why. Safe to repeat.
         reload: reads files again, here and on the other nodes.
+        holarchy: the place of the node's holon; None: it has none.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Overview:
         version: str,
         drain: Callable[[float | None, str], None],
         reload: Reload,
+        holarchy: Holarchy | None = None,
     ) -> None:
         self._store = engine.store
         self._blueprints: Blueprints = engine.blueprints
@@ -64,6 +72,7 @@ class Overview:
         self._version = version
         self._drain = drain
         self._reload = reload
+        self._holarchy = holarchy
         self._started_at = engine.store.now()
 
     def __repr__(self) -> str:
@@ -71,7 +80,16 @@ class Overview:
 
     def node(self) -> NodeView:
         """Who and how this node is."""
-        return NodeView(self._node_id, self._version, self._started_at, self._workers.draining, self._store.now())
+        holarchy = self._holarchy
+        return NodeView(
+            self._node_id,
+            self._version,
+            self._started_at,
+            self._workers.draining,
+            self._store.now(),
+            holarchy.own_id if holarchy is not None else "",
+            holarchy.above if holarchy is not None else (),
+        )
 
     def blueprints(self, page_size: int, page_token: str) -> tuple[list[Blueprint], str]:
         """A page of the blueprints, by name, and the token of the next."""
@@ -132,6 +150,18 @@ class Overview:
             why = f"must be between 0 and {MAX_GRACE_S:.0f} seconds"
             raise InvalidArgument(f"grace {why}", details=[Violation("grace", why)])
         self._drain(grace, reason)
+
+    async def accept_holon(self, worker_id: str) -> str:
+        """Let another holon come in the place of a child or, without a worker's id, of the parent.
+
+        Returns:
+            the holon that was known so far.
+        Raises:
+            NotFound: (HOLON_UNKNOWN) none is known there.
+        """
+        if self._holarchy is None:
+            raise NotFound("this node knows no holons", code="HOLON_UNKNOWN")
+        return await self._holarchy.accept(worker_id)
 
     def drain_worker(self, worker_id: str, *, undo: bool, reason: str) -> WorkerView:
         """Give a worker no more tasks, or take that back; see `Fleet.drain`."""

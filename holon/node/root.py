@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import holon
@@ -16,6 +16,7 @@ from holon.clock import Clock, SystemClock
 from holon.config import Config, HistoryURI, StorageURI
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine
+from holon.engine.holarchy import Holarchy, own_id
 from holon.engine.loader import load_directory
 from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
@@ -32,6 +33,7 @@ from holon.node.settings import (
     store_settings,
     tls_paths,
     token_settings,
+    uplink_settings,
     worker_door_settings,
 )
 from holon.node.stores import Store, open_store
@@ -46,6 +48,7 @@ from holon.telemetry.audit_file import audit_to
 from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.tracing import Tracing, tracing_to
+from holon.uplink import Uplink
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.worker_door import WorkerDoor
 from transports.http.door import HttpDoor
@@ -130,6 +133,8 @@ class Node:
             engine.blueprints.register_all(blueprints)
             exchange = Exchange(store, store.now, admission, token_settings(config), Unsealed())
             engine.follow_documents(exchange.state.changed)
+            holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH)
+            uplink = Uplink(engine, holarchy, uplink_settings(config)) if config.PARENT_URL else None
             refused: HolonError | None = None
             lag = LoopLag()
             async with asyncio.TaskGroup() as loops:
@@ -150,15 +155,19 @@ class Node:
                     )
                     if path
                 ]
+                if uplink is not None:
+                    following.append(loops.create_task(uplink.run(), name="uplink"))
                 try:
                     async with AsyncExitStack() as doors:
                         http, worker, client = await self._doors(
-                            doors, engine, store, reloading, lag, tracing, tls, clients, admission, exchange
+                            doors, engine, store, reloading, lag, tracing, tls, clients, admission, exchange, holarchy
                         )
                         ports = Ports(http.port, worker.port, client.port, worker.token_port)
                         log.info("node %s is ready: %s", config.INSTANCE_ID, ports)
                         ready(ports)
                         await self._stop.wait()
+                        if uplink is not None:
+                            uplink.drain()
                         await self._drain(engine, http, worker, client)
                         # Who waits for a store that is away hears of it while there is a door to hear it through.
                         store.hurry()
@@ -168,6 +177,8 @@ class Node:
                 finally:
                     for loop in (running, watching, broken, *following):
                         loop.cancel()
+            if uplink is not None:
+                await uplink.leave()
             if refused is not None:
                 raise refused
 
@@ -254,19 +265,27 @@ class Node:
         clients: Clients,
         admission: Admission,
         exchange: Exchange,
+        holarchy: Holarchy,
     ) -> tuple[HttpDoor, WorkerDoor, ClientDoor]:
         """Open the doors, the workers' first: who submits a job finds somebody to do it."""
         config = self.config
         worker = await doors.enter_async_context(
             WorkerDoor(
-                engine.workers, worker_door_settings(config), tls, admission, self._clock, engine.rates, exchange
+                engine.workers,
+                replace(worker_door_settings(config), holon_id=holarchy.own_id),
+                tls,
+                admission,
+                self._clock,
+                engine.rates,
+                exchange,
+                holarchy,
             )
         )
         client = await doors.enter_async_context(
             ClientDoor(
                 engine.jobs,
                 engine.watching,
-                Overview(engine, config.INSTANCE_ID, holon.__version__, self.drain, reloading.reload),
+                Overview(engine, config.INSTANCE_ID, holon.__version__, self.drain, reloading.reload, holarchy),
                 client_door_settings(config),
                 tls,
                 clients,

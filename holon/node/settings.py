@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import holon
 from holon.config import Config
 from holon.engine.core import EngineSettings
@@ -9,6 +11,8 @@ from holon.engine.rates import Rates
 from holon.ports import StoreSettings
 from holon.security.sts.exchange import TokenSettings
 from holon.security.tls import TlsPaths
+from holon.uplink.settings import UplinkSettings, parent_urls
+from holon.worker.settings import Credentials
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.http.door import HttpSettings
 
@@ -80,6 +84,34 @@ def worker_door_settings(config: Config) -> WorkerDoorSettings:
         offer=config.TASK_OFFER_SECONDS,
         max_payload_bytes=config.INLINE_PAYLOAD_MAX_BYTES,
     )
+
+
+def uplink_settings(config: Config) -> UplinkSettings:
+    """What serving the parent needs of the settings.
+
+    Raises:
+        ConfigError: PARENT_URL names no address.
+    """
+    own = (config.TLS_CERT_PATH, config.TLS_KEY_PATH)
+    certificate, key = (config.PARENT_TLS_CERT_PATH, config.PARENT_TLS_KEY_PATH) if config.PARENT_TLS_CERT_PATH else own
+    return UplinkSettings(
+        parent_urls(config.PARENT_URL),
+        Credentials(
+            config.PARENT_TOKEN,
+            _path(config.PARENT_TLS_CA_PATH or config.TLS_CA_PATH),
+            _path(certificate),
+            _path(key),
+        ),
+        config.PARENT_WORKER_ID,
+        config.UPLINK_MAX_JOBS,
+        _ms(config.CHILD_RESULT_TIMEOUT),
+        config.HOLON_LABEL,
+        holon.__version__,
+    )
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
 
 
 def token_settings(config: Config) -> TokenSettings:

@@ -165,6 +165,11 @@ class Admission:
         self._check_worker(caller, worker_id)
         return worker_id
 
+    def is_holon(self, worker_id: str) -> bool:
+        """Whether the rules say that this worker is a holon; no other may say so of itself."""
+        rule = self._rules.standing(worker_id).rule
+        return rule is not None and rule.holon
+
     def check(self, caller: Caller, worker_id: str = "") -> float:
         """Look again at a caller that was let in, perhaps as a worker.
 

@@ -26,6 +26,7 @@ class Rule:
         cn: what the common name of a certificate must be, as it is or as a pattern.
         spiffe: what its SPIFFE id must be.
         replicas: whether `<id>.<suffix>` may be claimed with what proves `<id>`.
+        holon: whether it is about a holon that serves this one, and not about workers.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Rule:
     cn: str | None = None
     spiffe: str | None = None
     replicas: bool = False
+    holon: bool = False
 
     @property
     def is_pattern(self) -> bool:

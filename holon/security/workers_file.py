@@ -18,6 +18,8 @@ from holon.security.worker_rules import Revocation, Rule, WorkerRules
 SETTING = "WORKERS_CONFIG_PATH"
 # The one name at the top that is no worker.
 REVOKED = "revoked"
+HOLON = "holon"
+KINDS = ("worker", HOLON)
 # Each is compared with each of the others, and tried on whoever has no table of its own.
 MAX_PATTERNS = 256
 LEAST_TOKEN = 32
@@ -98,6 +100,7 @@ class _Reading:
             "cn": self._check_name,
             "spiffe": self._check_name,
             "replicas": self._check_switch,
+            "kind": self._check_kind,
         }
         for key, value in table.items():
             if key in known:
@@ -110,8 +113,15 @@ class _Reading:
             self._add(where, f"has several of {', '.join(_TOKENS)}; give one")
         if len(self._problems) > before:
             return Rule(name)
+        if table.get("kind") == HOLON and table.get("replicas"):
+            self._add(where, "is a holon and has replicas; all nodes of a holon are one worker, so leave out replicas")
         return Rule(
-            name, self._tokens(where, table), table.get("cn"), table.get("spiffe"), table.get("replicas", False)
+            name,
+            self._tokens(where, table),
+            table.get("cn"),
+            table.get("spiffe"),
+            table.get("replicas", False),
+            table.get("kind") == HOLON,
         )
 
     def _tokens(self, where: str, table: Mapping[str, Any]) -> frozenset[bytes]:
@@ -158,6 +168,10 @@ class _Reading:
     def _check_switch(self, where: str, value: object) -> None:
         if not isinstance(value, bool):
             self._add(where, "must be true or false")
+
+    def _check_kind(self, where: str, value: object) -> None:
+        if value not in KINDS:
+            self._add(where, f"must be one of {', '.join(KINDS)}")
 
     def _compare(self, patterns: list[str]) -> None:
         if len(patterns) > MAX_PATTERNS:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import orjson
+
 from holon.domain.task import FAILURE, Outcome, TaskError
 from holon.domain.trace import headers_of
 from holon.errors import InvalidArgument, Violation
@@ -21,6 +23,9 @@ STOP_REASONS = {
 MAX_ERROR_MESSAGE = 8 * 1024
 MAX_ERROR_CODE = 128
 MAX_STATUS = 128
+# Levels of holons whose errors are told, and how much of each.
+MAX_CAUSES = 32
+MAX_CAUSE_MESSAGE = 1024
 
 
 def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
@@ -104,11 +109,27 @@ def took_of(result: worker_pb2.TaskResult) -> int | None:
 
 
 def _task_error(error: types_pb2.TaskError) -> TaskError:
+    details = json_of(error.details, "error.details")
+    if error.causes:
+        details = _with_causes(error.causes[:MAX_CAUSES], details)
     return TaskError(
-        clipped(error.code, MAX_ERROR_CODE) or "TRANSIENT_ERROR",
-        clipped(error.message, MAX_ERROR_MESSAGE),
-        json_of(error.details, "error.details"),
+        clipped(error.code, MAX_ERROR_CODE) or "TRANSIENT_ERROR", clipped(error.message, MAX_ERROR_MESSAGE), details
     )
+
+
+def _with_causes(causes: Sequence[types_pb2.TaskErrorCause], details: bytes) -> bytes:
+    """What happened at the levels below, nearest first, and beside it the details as they were sent."""
+    told = [
+        {
+            "code": clipped(one.code, MAX_ERROR_CODE),
+            "message": clipped(one.message, MAX_CAUSE_MESSAGE),
+            "holon_id": clipped(one.holon_id, MAX_ERROR_CODE),
+            "name": clipped(one.name, MAX_ERROR_CODE),
+        }
+        for one in causes
+    ]
+    text = orjson.dumps({"causes": told})
+    return b'%b,"details":%b}' % (text[:-1], details) if details else text
 
 
 def _invalid(field: str, reason: str, *, code: str = "RESULT_INVALID") -> InvalidArgument:

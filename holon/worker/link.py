@@ -50,6 +50,12 @@ class Tasks(Protocol):
     def resumed(self, lease: Lease, time_left: float | None) -> None:
         """A new session goes on with the task, which may still run for so many seconds; None means no limit."""
 
+    def settled(self, lease: Lease) -> None:
+        """The node has answered the result of this lease for good: nothing is owed for it any more."""
+
+    async def welcomed(self, welcome: worker_pb2.Welcome) -> None:
+        """Take a node's terms, before anything of its session counts; raises Ended to leave it at that."""
+
 
 class Link:
     """A worker's side of the protocol without the work itself. Everything belongs to the loop that calls `run`.
@@ -129,6 +135,19 @@ class Link:
         if self.reports.session and self._drain_reason is None:
             self.reports.session.set_credits(credits)
 
+    def offer(self, catalog: worker_pb2.Catalog) -> None:
+        """Offer this from now on, in the place of all before."""
+        catalog.sequence = self._hello.catalog.sequence + 1
+        self._hello.catalog.CopyFrom(catalog)
+        if self.reports.session:
+            self.reports.session.put_control(worker_pb2.SessionRequest(catalog=self._hello.catalog))
+
+    def introduce(self, identity: worker_pb2.HolonIdentity) -> None:
+        """Say this of the holon from now on: by another stream, as only a Hello can; the old one serves until then."""
+        self._hello.holon_identity.CopyFrom(identity)
+        if self.reports.session:
+            self.reports.session.move()
+
     def drain(self, reason: str) -> None:
         """Take no more tasks, and end once every final word is said and every result acknowledged."""
         if self._drain_reason is None:
@@ -160,7 +179,8 @@ class Link:
 
     def on_acks(self, acks: worker_pb2.UpdateAcks) -> None:
         """Settle results."""
-        self.reports.acknowledge(acks)
+        for lease in self.reports.acknowledge(acks):
+            self._tasks.settled(lease)
 
     def on_stops(self, stops: worker_pb2.StopTasks) -> None:
         """Hand stops on; one for a lease that is not held is ignored, since both sides' last words may cross."""
@@ -203,7 +223,7 @@ class Link:
         hello = worker_pb2.Hello()
         hello.CopyFrom(self._hello)
         hello.credits = self._credits if self._drain_reason is None else 0
-        if self._session_id:
+        if self._session_id or not self.reports.leases.is_empty:
             hello.resume.CopyFrom(self.reports.leases.resume(self._session_id))
         channel = open_channel(url, self._credentials)
         try:
@@ -214,6 +234,7 @@ class Link:
         session = Session(url, channel, metadata, self, self._timing)
         try:
             await session.open(hello)
+            await self._tasks.welcomed(session.welcome)
         except BaseException:
             await session.close()
             raise
@@ -289,8 +310,8 @@ class Link:
         self._check_finished()
 
     async def _sent_away(self, going: worker_pb2.GoAway) -> None:
-        """The node asked for another stream. The old one serves until the new one is there."""
-        _log.info("the node asks for a new stream: %s %s", going.reason, going.message)
+        """There is to be another stream. The old one serves until the new one is there."""
+        _log.info("another stream is opened: %s %s", going.reason, going.message)
         self._urls.prefer(going.try_urls)
         left = going.time_left.seconds + going.time_left.nanos / 1e9
         # Spread, for the node says it to many at once.

@@ -60,8 +60,9 @@ class Reports:
         if self.leases.keep(lease, result):
             self._send_result(lease)
 
-    def acknowledge(self, acks: worker_pb2.UpdateAcks) -> None:
-        """Forget results that are settled, and repeat those that the node could not take."""
+    def acknowledge(self, acks: worker_pb2.UpdateAcks) -> list[Lease]:
+        """Forget results that are settled, and repeat those that the node could not take; which were settled."""
+        settled = []
         for ack in acks.results:
             lease = Lease(ack.task_id, ack.lease_id)
             if ack.verdict == worker_pb2.VERDICT_RETRY:
@@ -69,11 +70,13 @@ class Reports:
                 continue
             if not self.leases.forget(lease):
                 continue
+            settled.append(lease)
             if ack.verdict != worker_pb2.VERDICT_COMMITTED:
                 name, facts = _verdict_name(ack), {"task_id": lease.task_id, "lease_id": lease.lease_id}
                 level = logging.INFO if ack.verdict == worker_pb2.VERDICT_SUPERSEDED else logging.WARNING
                 _log.log(level, "the result of task %s was not used: %s", lease.task_id, name, extra=facts)
         self._settled()
+        return settled
 
     def repeat(self) -> None:
         """Send every unacknowledged result on the current session."""

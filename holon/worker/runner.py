@@ -93,6 +93,12 @@ class Runner:
         if (call := self._calls.get(lease)) and not call.stopping:
             self._limit(call, time_left)
 
+    def settled(self, lease: Lease) -> None:
+        """Nothing here is kept for a result."""
+
+    async def welcomed(self, welcome: worker_pb2.Welcome) -> None:
+        """Any node will do."""
+
     def give_back(self) -> None:
         """Reject everything that still runs, because the worker leaves."""
         for call in tuple(self._calls.values()):

@@ -192,6 +192,12 @@ class Session:
             self._timing.goodbye, self.break_off, f"not ended within {self._timing.goodbye:g} s of our half-close"
         )
 
+    def move(self) -> None:
+        """Have another stream take this one's place, as when the node asks for it."""
+        if self.going is None and self.end is None:
+            self.going = worker_pb2.GoAway(reason="MOVING")
+            self.left.set()
+
     def break_off(self, reason: str) -> None:
         """End the stream from this side, as lost."""
         if not self._broken.done():

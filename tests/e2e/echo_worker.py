@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from holon.worker import TaskError, Worker
+from holon.worker.progress import Progress
 from holon.worker.timing import Timing
 
 # A node that is killed every few seconds is met again soon.
@@ -40,6 +41,15 @@ async def die(task_id: str, attempt: int) -> dict[str, Any]:
 @worker.skill("fail")
 async def fail(code: str = "TRANSIENT_ERROR", message: str = "on purpose") -> dict[str, Any]:
     raise TaskError(code, message)
+
+
+@worker.skill("tell")
+async def tell(upto: float, progress: Progress) -> dict[str, Any]:
+    progress(upto / 2, "half of it")
+    await asyncio.sleep(1.2)
+    progress(upto, "all of it")
+    await asyncio.sleep(1.2)
+    return {}
 
 
 if __name__ == "__main__":

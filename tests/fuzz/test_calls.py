@@ -148,6 +148,7 @@ def right(name: str, job_id: str) -> Message:
         "ListSkills": node_pb2.ListSkillsRequest(page_size=1),
         "DrainNode": node_pb2.DrainNodeRequest(grace=duration(1_000), reason="home"),
         "DrainWorker": node_pb2.DrainWorkerRequest(worker_id="evil-1", reason="home"),
+        "AcceptHolon": node_pb2.AcceptHolonRequest(worker_id="evil-1"),
     }
     return requests.get(name, job_pb2.GetJobRequest())
 

@@ -21,6 +21,7 @@ from holon.clock import Clock, SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine, EngineSettings
+from holon.engine.holarchy import Holarchy
 from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
 from holon.ports import StoreSettings
@@ -239,6 +240,7 @@ class Node:
     numbers: Any = field(default_factory=itertools.count)
     workers_port: int | None = None
     exchange: Exchange | None = None
+    holarchy: Holarchy | None = None
 
     async def worker_channel(self, files: KeyPair | None) -> grpc.aio.Channel:
         options = (("grpc.use_local_subchannel_pool", 1),)
@@ -341,9 +343,9 @@ async def a_node(
         clients = Clients(entries)
         reloading = Reloading()
         drains: list[tuple[float | None, str]] = []
-        overview = Overview(
-            engine, door.node_id, "1.2.3", lambda grace, reason: drains.append((grace, reason)), reloading.reload
-        )
+        holarchy = Holarchy(store, door.holon_id, max_depth=3)
+        drain = lambda grace, reason: drains.append((grace, reason))  # noqa: E731
+        overview = Overview(engine, door.node_id, "1.2.3", drain, reloading.reload, holarchy)
         plain = DoorSettings(bounds=door.bounds)
         exchange = Exchange(store, clock.now_ms, admission, tokens, Unsealed()) if tokens is not None else None
         running = [asyncio.create_task(engine.run())]
@@ -355,7 +357,9 @@ async def a_node(
             # The doors close before the callers do: how streams end then is seen from both sides.
             async with (
                 AsyncExitStack() as callers,
-                WorkerDoor(engine.workers, door, tls, admission, clock, exchange=exchange) as workers,
+                WorkerDoor(
+                    engine.workers, door, tls, admission, clock, exchange=exchange, holarchy=holarchy
+                ) as workers,
                 ClientDoor(engine.jobs, engine.watching, overview, plain, tls, clients) as client_door,
             ):
                 target = f"localhost:{client_door.port}"
@@ -372,6 +376,7 @@ async def a_node(
                     clients,
                     reloading,
                     exchange=exchange,
+                    holarchy=holarchy,
                 )
         finally:
             for task in running:

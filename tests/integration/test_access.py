@@ -267,6 +267,7 @@ async def test_what_is_of_the_node_needs_the_role_of_administrators(
         "ReloadNode": node_pb2.ReloadNodeRequest(),
         "DrainNode": node_pb2.DrainNodeRequest(),
         "DrainWorker": node_pb2.DrainWorkerRequest(worker_id="w1"),
+        "AcceptHolon": node_pb2.AcceptHolonRequest(worker_id="w1"),
     }
     assert requests.keys() == set(OF_ADMINS)
     async with place.client(SHOP) as shop, place.client(BOSS) as boss:

@@ -155,7 +155,6 @@ def _hello_with(**more: object) -> worker_pb2.SessionRequest:
         (_hello_with(credits=10_001), "credits"),
         (_hello_with(max_message_bytes=1000), "max_message_bytes"),
         (_hello_with(labels={str(n): "x" for n in range(65)}), "labels"),
-        (_hello_with(holon_identity=worker_pb2.HolonIdentity(holon_id="child")), "holon_identity"),
         (hello(offering("")), "catalog.offerings.0.skill"),
         (hello(offering("x" * 129)), "catalog.offerings.0.skill"),
         (hello(offering("a"), offering("a")), "catalog.offerings.1"),

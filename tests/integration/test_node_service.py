@@ -33,7 +33,7 @@ CODE = grpc.StatusCode
 NODES = "/holon.rxon.v1.NodeService/"
 METHODS = (
     "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "ListSkills", "GetStats",
-    "DrainNode", "DrainWorker", "ReloadNode",
+    "DrainNode", "DrainWorker", "ReloadNode", "AcceptHolon",
 )  # fmt: skip
 
 

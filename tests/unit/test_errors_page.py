@@ -24,6 +24,7 @@ ROOMS = (
     "holon/storage",
     "holon/wire",
     "holon/node",
+    "holon/uplink",
     "transports",
 )
 # The one answer of HTTP that is no error of the tree.

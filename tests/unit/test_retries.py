@@ -30,6 +30,7 @@ PERMANENT = (
     "CONTRACT_VIOLATION",
     "LIMIT_EXCEEDED",
     "WORKER_LOST",
+    "CHILD_QUARANTINED",
 )
 INVALID = ("INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR")
 TIMED_OUT = ("DISPATCH_TIMEOUT", "RESULT_TIMEOUT")
@@ -104,3 +105,9 @@ def test_the_back_off_is_a_whole_number_between_nothing_and_its_longest(failures
 def test_the_jitter_is_full() -> None:
     assert back_off(POLICY, 3, 0.0) == 0
     assert back_off(POLICY, 3, 0.25) == 1_000
+
+
+@pytest.mark.parametrize("code", ["CHILD_FAILED", "CANCELLED_BY_CHILD"])
+def test_what_a_child_holon_has_tried_is_not_tried_again_and_fails_its_job(code: str) -> None:
+    assert retry_after(failed(code), 0, POLICY, 0.5) is None
+    assert verdict(failed(code)) is Verdict.END

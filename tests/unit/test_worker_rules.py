@@ -178,3 +178,11 @@ def test_patterns_that_share_a_name_overlap(one: str, other: str, name: str) -> 
 def test_patterns_without_a_common_name_do_not_overlap(one: str, other: str) -> None:
     assert not overlap(one, other)
     assert not overlap(other, one)
+
+
+def test_a_holon_is_what_the_file_calls_one_and_has_no_replicas(tmp_path: Path) -> None:
+    rules = load(tmp_path, '[w1]\n[w2]\nkind = "worker"\n["h-*"]\nkind = "holon"')
+    found = {name: rules.standing(name).rule for name in ("w1", "w2", "h-1")}
+    assert [rule is not None and rule.holon for rule in found.values()] == [False, False, True]
+    wrong = problems(tmp_path, '[a]\nkind = "spirit"\n[b]\nkind = "holon"\nreplicas = true')
+    assert wrong.keys() == {"[a] kind", "[b]"}

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from holon.domain.fleet import Catalog, Device, Machine, Skill
+from holon.domain.holarchy import MAX_BELOW, HolonIdentity
 from holon.engine.contracts import MAX_SCHEMA_BYTES
 from holon.engine.payloads import decode
 from holon.engine.workers import Joining
-from holon.errors import InvalidArgument, Violation
+from holon.errors import InvalidArgument, PermissionDenied, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission, Caller
 from holon.wire.values import is_id, json_of
@@ -61,6 +62,47 @@ def joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
         raise hello_invalid(error) from error
 
 
+def holon_of(hello: worker_pb2.Hello, worker_id: str, *, is_holon: bool) -> HolonIdentity | None:
+    """The holon that a worker is; None when it is a plain worker.
+
+    Arguments:
+        is_holon: whether the node's operator says that it is one.
+    Raises:
+        PermissionDenied: (NOT_A_HOLON) it says that it is a holon, and the operator does not.
+        InvalidArgument: (HELLO_INVALID) the field at fault, and why.
+    """
+    says_so = hello.HasField("holon_identity")
+    if not is_holon and not says_so:
+        return None
+    if not is_holon:
+        raise PermissionDenied(
+            f"worker {worker_id[:MAX_NAME]!r} comes as a holon, and the node's workers.toml does not say that it is "
+            f'one: add kind = "holon" to its table',
+            code="NOT_A_HOLON",
+        )
+    try:
+        if not says_so:
+            raise _invalid("holon_identity", 'is needed: this node\'s workers.toml says kind = "holon" of this worker')
+        return _holon_of(hello.holon_identity, hello.instance_id)
+    except InvalidArgument as error:
+        raise hello_invalid(error) from error
+
+
+def _holon_of(said: worker_pb2.HolonIdentity, instance: str) -> HolonIdentity:
+    if not is_id(instance):
+        raise _invalid("instance_id", "is needed of a holon: an id that is new at each start of its process")
+    if len(said.holon_ids_below) > MAX_BELOW:
+        raise _invalid(
+            "holon_identity.holon_ids_below", f"has {len(said.holon_ids_below)}, over the limit of {MAX_BELOW}"
+        )
+    for field, ids in (("holon_id", (said.holon_id,)), ("holon_ids_below", said.holon_ids_below)):
+        if not all(is_id(one) for one in ids):
+            raise _invalid(f"holon_identity.{field}", "has what is no id of a holon")
+    if said.uplink_epoch < 1:
+        raise _invalid("holon_identity.uplink_epoch", f"is {said.uplink_epoch}; it begins with 1")
+    return HolonIdentity(said.holon_id, said.uplink_epoch, instance, tuple(said.holon_ids_below), said.label[:MAX_NAME])
+
+
 def hello_invalid(error: InvalidArgument) -> InvalidArgument:
     """The same error, as what is wrong with a Hello."""
     return InvalidArgument(f"Hello: {error.message}", code=HELLO_INVALID, details=error.details)
@@ -69,8 +111,6 @@ def hello_invalid(error: InvalidArgument) -> InvalidArgument:
 def _joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
     if hello.WhichOneof("offered") is None:
         raise _invalid("catalog", "is needed, or catalog_hash: say what the worker offers")
-    if hello.HasField("holon_identity"):
-        raise _invalid("holon_identity", "is of a child holon, and this node does not list HOLON")
     if len(hello.labels) > MAX_LABELS:
         raise _invalid("labels", f"has {len(hello.labels)} of them, over the limit of {MAX_LABELS}")
     for name, text in hello.labels.items():
@@ -151,7 +191,7 @@ def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
     if offering.price < 0:
         raise _invalid(f"{where}.price", f"is {offering.price}; it must not be below 0")
     if offering.holon_path:
-        raise _invalid(f"{where}.holon_path", "is of a child holon, and this node does not list HOLON")
+        raise _invalid(f"{where}.holon_path", "is of skills that a holon passes on, which this version does not take")
     return Skill(
         offering.skill,
         offering.version,

@@ -17,7 +17,7 @@ from transports.grpc.session import CAPABILITIES
 
 SERVICE = "holon.rxon.v1.NodeService"
 # What shows all of the node, or changes something of it. Everything else is for every client.
-OF_ADMINS = ("ListWorkers", "GetStats", "ReloadNode", "DrainNode", "DrainWorker")
+OF_ADMINS = ("ListWorkers", "GetStats", "ReloadNode", "DrainNode", "DrainWorker", "AcceptHolon")
 NEEDS = {f"/{SERVICE}/{name}": ADMIN for name in OF_ADMINS}
 
 
@@ -57,6 +57,12 @@ class NodeService:
                 audited("worker_drained", self.drain_worker, lambda request: request.worker_id),
                 max_bytes,
             ),
+            "AcceptHolon": unary(
+                "AcceptHolon",
+                node_pb2.AcceptHolonRequest,
+                audited("holon_accepted", self.accept_holon, lambda request: request.worker_id or "the parent"),
+                max_bytes,
+            ),
         }
         return grpc.method_handlers_generic_handler(SERVICE, calls)
 
@@ -70,6 +76,8 @@ class NodeService:
             draining=view.draining,
             capabilities=CAPABILITIES,
             node_time=timestamp(view.now),
+            holon_id=view.holon_id,
+            holon_ids_above=view.above,
         )
         return node_pb2.GetNodeResponse(node=node)
 
@@ -130,3 +138,7 @@ class NodeService:
         """Drain a worker, or take that back."""
         view = self._overview.drain_worker(request.worker_id, undo=request.undo, reason=request.reason)
         return node_pb2.DrainWorkerResponse(worker=worker_message(view, self._overview.node().node_id))
+
+    async def accept_holon(self, request: node_pb2.AcceptHolonRequest) -> node_pb2.AcceptHolonResponse:
+        """Let another holon come in the place of one that is known."""
+        return node_pb2.AcceptHolonResponse(holon_id=await self._overview.accept_holon(request.worker_id))

@@ -7,6 +7,7 @@ import logging
 import math
 import random
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,8 +16,9 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from holon.clock import Clock
+from holon.engine.holarchy import Holarchy
 from holon.engine.rates import RateLimits
-from holon.engine.workers import Member, Workers
+from holon.engine.workers import Joining, Member, Workers
 from holon.errors import (
     FailedPrecondition,
     HolonError,
@@ -32,8 +34,9 @@ from holon.wire.grpc_status import told
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
 from holon.wire.values import duration, timestamp
 from holon.wire.worker import resumed_leases
+from transports.grpc.child_holon import ChildHolon
 from transports.grpc.clerk import Clerk
-from transports.grpc.hello import hello_invalid, joining_of, worker_of
+from transports.grpc.hello import hello_invalid, holon_of, joining_of, worker_of
 from transports.grpc.incoming import Incoming
 from transports.grpc.outgoing import Outgoing
 from transports.grpc.settings import WorkerDoorSettings
@@ -69,6 +72,7 @@ class Session:
         metrics: where sessions and their messages are counted.
         rates: lets messages pass as far as the worker's limit goes; None: all.
         renews: whether a new access token is taken while the stream is open.
+        holarchy: the place of this node's holon, for workers that are holons; None: none is let in.
 
     Attributes:
         opened: whether it has come so far that the worker was welcomed.
@@ -87,6 +91,7 @@ class Session:
         rates: RateLimits | None,
         *,
         renews: bool = False,
+        holarchy: Holarchy | None = None,
     ) -> None:
         self._context = context
         self._workers = workers
@@ -97,6 +102,9 @@ class Session:
         self._metrics = metrics
         self._rates = rates
         self._renews = renews
+        self._holarchy = holarchy
+        self._child: ChildHolon | None = None
+        self._member: Member | None = None
         self._renewal: tuple[int, str] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._renewed = asyncio.Event()
@@ -119,8 +127,16 @@ class Session:
         """Who is let in has changed: end the stream at once if its worker is not."""
         try:
             self._admission.check(self._caller, self.worker_id)
+            if self._child is not None and not self._admission.is_holon(self.worker_id):
+                raise PermissionDenied(f"worker {self.worker_id!r} is no longer a holon here", code="NOT_A_HOLON")
         except HolonError as error:
             self.end(error, False)
+
+    def chain_changed(self) -> None:
+        """The chain of holons above has become another."""
+        if self._child is not None and self._member is not None:
+            move = partial(self._workers.rotate, self._member, round(self._settings.moving * 1000))
+            self._child.chain_changed(self.end, move)
 
     async def serve(self) -> None:
         """Serve the stream to its end.
@@ -133,6 +149,19 @@ class Session:
         if self._workers.draining:
             raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)
         joining = joining_of(hello, self.worker_id)
+        self._child = self._child_of(hello)
+        async with self._child.linked() if self._child is not None else nullcontext():
+            await self._serve(hello, joining)
+
+    def _child_of(self, hello: worker_pb2.Hello) -> ChildHolon | None:
+        identity = holon_of(hello, self.worker_id, is_holon=self._admission.is_holon(self.worker_id))
+        if identity is None:
+            return None
+        if self._holarchy is None:
+            raise PermissionDenied("this node takes no holons as workers", code="NOT_A_HOLON")
+        return ChildHolon(self._holarchy, self.worker_id, identity)
+
+    async def _serve(self, hello: worker_pb2.Hello, joining: Joining) -> None:
         limit = hello.max_message_bytes if hello.HasField("max_message_bytes") else MAX_MESSAGE_BYTES
         writer = StreamWriter(self._send, max_message_bytes=min(limit, self._settings.max_message_bytes))
         can_stop = types_pb2.CAPABILITY_CANCEL in hello.capabilities
@@ -141,6 +170,7 @@ class Session:
             member = await self._workers.join(joining, outgoing)
         except InvalidArgument as error:
             raise hello_invalid(error) from error
+        self._member = member
         session_id = member.session.session_id
         facts = {"worker_id": self.worker_id, "session_id": session_id}
         log.info("worker %s: session %s has opened", self.worker_id, session_id, extra=facts)
@@ -200,6 +230,8 @@ class Session:
         )
         if (until := self._admission.check(self._caller)) < math.inf:
             welcome.session_expires_at.CopyFrom(timestamp(int(until)))
+        if self._child is not None:
+            self._child.tell(welcome)
         return welcome
 
     # The stream --------------------------------------------------------------------------------------------------

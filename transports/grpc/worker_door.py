@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from holon.clock import Clock
+from holon.engine.holarchy import Holarchy
 from holon.engine.rates import RateLimits
 from holon.engine.workers import Workers
 from holon.errors import HolonError, Unavailable
@@ -46,6 +47,7 @@ class WorkerDoor:
         admission: who says who is let in.
         rates: counts the messages of each worker; None takes any number.
         exchange: who gives tokens; None: nobody does.
+        holarchy: the place of this node's holon, for workers that are holons; None: none is let in.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class WorkerDoor:
         clock: Clock,
         rates: RateLimits | None = None,
         exchange: Exchange | None = None,
+        holarchy: Holarchy | None = None,
     ) -> None:
         self._workers = workers
         self._settings = settings
         self._admission = admission
         self._clock = clock
         self._rates = rates
+        self._holarchy = holarchy
         self.metrics = StreamMetrics()
         self._refused = Refused(self.metrics)
         self._sessions: set[Session] = set()
@@ -90,6 +94,8 @@ class WorkerDoor:
         if settings.token_port is not None:
             self._servers.append(server("worker door for tokens", settings.token_port, certificates=False))
         admission.on_change(self._look_again)
+        if holarchy is not None:
+            holarchy.on_change(self._chain_changed)
 
     def __repr__(self) -> str:
         return f"WorkerDoor({self._server!r}, sessions={len(self._sessions)})"
@@ -138,6 +144,10 @@ class WorkerDoor:
         for session in list(self._sessions):
             session.look_again()
 
+    def _chain_changed(self) -> None:
+        for session in list(self._sessions):
+            session.chain_changed()
+
     async def _serve(self, _: Any, context: Context) -> None:
         session = Session(
             context,
@@ -149,6 +159,7 @@ class WorkerDoor:
             self.metrics,
             self._rates,
             renews=self._renews,
+            holarchy=self._holarchy,
         )
         try:
             self._sessions.add(session)

@@ -897,3 +897,39 @@ class DrainWorkerResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["worker", b"worker"]) -> None: ...
 
 global___DrainWorkerResponse = DrainWorkerResponse
+
+@typing.final
+class AcceptHolonRequest(google.protobuf.message.Message):
+    """In whose place another holon may come."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: builtins.int
+    worker_id: builtins.str
+    """The child, by its worker id; empty means the parent."""
+    def __init__(
+        self,
+        *,
+        worker_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["worker_id", b"worker_id"]) -> None: ...
+
+global___AcceptHolonRequest = AcceptHolonRequest
+
+@typing.final
+class AcceptHolonResponse(google.protobuf.message.Message):
+    """The next holon that comes is taken, and known from then on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOLON_ID_FIELD_NUMBER: builtins.int
+    holon_id: builtins.str
+    """The holon that was known so far."""
+    def __init__(
+        self,
+        *,
+        holon_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["holon_id", b"holon_id"]) -> None: ...
+
+global___AcceptHolonResponse = AcceptHolonResponse

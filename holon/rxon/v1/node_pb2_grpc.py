@@ -86,6 +86,11 @@ class NodeServiceStub(object):
                 request_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.DrainWorkerRequest.SerializeToString,
                 response_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.DrainWorkerResponse.FromString,
                 _registered_method=True)
+        self.AcceptHolon = channel.unary_unary(
+                '/holon.rxon.v1.NodeService/AcceptHolon',
+                request_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonRequest.SerializeToString,
+                response_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer(object):
@@ -164,6 +169,13 @@ class NodeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcceptHolon(self, request, context):
+        """Lets another holon come in the place of one that this holon knows: as a worker of it, or as its parent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -216,6 +228,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.DrainWorker,
                     request_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.DrainWorkerRequest.FromString,
                     response_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.DrainWorkerResponse.SerializeToString,
+            ),
+            'AcceptHolon': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptHolon,
+                    request_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonRequest.FromString,
+                    response_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -490,6 +507,33 @@ class NodeService(object):
             '/holon.rxon.v1.NodeService/DrainWorker',
             holon_dot_rxon_dot_v1_dot_node__pb2.DrainWorkerRequest.SerializeToString,
             holon_dot_rxon_dot_v1_dot_node__pb2.DrainWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptHolon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holon.rxon.v1.NodeService/AcceptHolon',
+            holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonRequest.SerializeToString,
+            holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonResponse.FromString,
             options,
             channel_credentials,
             insecure,

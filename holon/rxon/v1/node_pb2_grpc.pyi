@@ -85,6 +85,12 @@ class NodeServiceStub:
     ]
     """Gives a worker no more tasks until it starts again, or until this is taken back."""
 
+    AcceptHolon: grpc.UnaryUnaryMultiCallable[
+        holon.rxon.v1.node_pb2.AcceptHolonRequest,
+        holon.rxon.v1.node_pb2.AcceptHolonResponse,
+    ]
+    """Lets another holon come in the place of one that this holon knows: as a worker of it, or as its parent."""
+
 class NodeServiceAsyncStub:
     """What a node is and does. Blueprints and the catalog are open to every client; workers, statistics and whatever
     changes something need the role `admin`.
@@ -151,6 +157,12 @@ class NodeServiceAsyncStub:
         holon.rxon.v1.node_pb2.DrainWorkerResponse,
     ]
     """Gives a worker no more tasks until it starts again, or until this is taken back."""
+
+    AcceptHolon: grpc.aio.UnaryUnaryMultiCallable[
+        holon.rxon.v1.node_pb2.AcceptHolonRequest,
+        holon.rxon.v1.node_pb2.AcceptHolonResponse,
+    ]
+    """Lets another holon come in the place of one that this holon knows: as a worker of it, or as its parent."""
 
 class NodeServiceServicer(metaclass=abc.ABCMeta):
     """What a node is and does. Blueprints and the catalog are open to every client; workers, statistics and whatever
@@ -238,5 +250,13 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.node_pb2.DrainWorkerResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.DrainWorkerResponse]]:
         """Gives a worker no more tasks until it starts again, or until this is taken back."""
+
+    @abc.abstractmethod
+    def AcceptHolon(
+        self,
+        request: holon.rxon.v1.node_pb2.AcceptHolonRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[holon.rxon.v1.node_pb2.AcceptHolonResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.AcceptHolonResponse]]:
+        """Lets another holon come in the place of one that this holon knows: as a worker of it, or as its parent."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1,0 +1,180 @@
+"""A holon's place among holons: its own id, the chain above it, and the holons that serve it as workers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from uuid import uuid4
+
+import orjson
+
+from holon.domain.holarchy import HolonIdentity, repeated
+from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, Unavailable
+from holon.ports import Document, Shared
+
+log = logging.getLogger(__name__)
+
+KIND = "holons"
+# This holon's own id, and its parent's; a child's stands under the id that it has as a worker.
+OWN = "own"
+PARENT = "parent"
+_AGAIN_S = 5.0
+
+
+def child_key(worker_id: str) -> str:
+    """Where the pin of a child is kept."""
+    return f"worker {worker_id}"
+
+
+def identity_in(document: Document | None) -> str:
+    """The holon id that a pin names; empty when there is none."""
+    return "" if document is None else str(orjson.loads(document.value)["holon_id"])
+
+
+async def own_id(store: Shared) -> str:
+    """The id of the holon that this store is of: written into it once, and the same for all of its nodes."""
+    while (document := await store.document(KIND, OWN)) is None:
+        await store.put_document(KIND, OWN, orjson.dumps({"holon_id": str(uuid4())}), version=0)
+    return identity_in(document)
+
+
+class Holarchy:
+    """Says which holons may serve this one, and tells of each other's chains.
+
+    Arguments:
+        store: where pins are kept: which holon a worker was when it first came.
+        own_id: of this holon.
+        max_depth: how many holons one line of parents may have here, this one and those below it counted.
+    """
+
+    def __init__(self, store: Shared, own_id: str, max_depth: int) -> None:
+        self.own_id = own_id
+        self.max_depth = max_depth
+        self.above: tuple[str, ...] = ()
+        self._store = store
+        self._linked: dict[str, HolonIdentity] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"Holarchy({self.own_id}, above={len(self.above)}, children={len(self._linked)})"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """Every holon below this one, as far as its children here have told."""
+        ids: dict[str, None] = {}
+        for child in self._linked.values():
+            ids.update(dict.fromkeys((child.holon_id, *child.below)))
+        return tuple(ids)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have this called whenever the chain above, or what is below, has become another."""
+        self._listeners.append(listener)
+
+    def check_parent(self, above: tuple[str, ...]) -> None:
+        """Return when this holon may serve the last one of a chain, root first.
+
+        Raises:
+            FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
+        """
+        _check(above, self.own_id, self.below, self.max_depth)
+
+    def serves(self, above: tuple[str, ...]) -> None:
+        """This holon serves the last one of this chain, root first; it has passed `check_parent`."""
+        if above != self.above:
+            self.above = above
+            self._changed()
+
+    async def admit(self, worker_id: str, identity: HolonIdentity) -> None:
+        """Let a holon be this worker, and pin it; `left` is owed once its session is over.
+
+        Raises:
+            FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
+            PermissionDenied: (HOLON_CHANGED) another holon was this worker before.
+            Aborted: (UPLINK_STALE) a newer node of the holon has linked, or another with the same claim.
+            Unavailable: (HOLON_LINKED) another process of the holon is linked here now.
+        """
+        _check((*self.above, self.own_id), identity.holon_id, identity.below, self.max_depth)
+        while True:
+            document = await self._store.document(KIND, child_key(worker_id))
+            if document is not None:
+                _check_pin(worker_id, identity, orjson.loads(document.value))
+            linked = self._linked.get(worker_id)
+            if linked is not None and linked.instance != identity.instance:
+                raise Unavailable(
+                    f"another process of holon {identity.holon_id} is linked as worker {worker_id!r}; if this one "
+                    "belongs to the same store, it takes over once that one is gone; if not, its store was copied",
+                    code="HOLON_LINKED",
+                    retry_after=_AGAIN_S,
+                )
+            pin = orjson.dumps({"holon_id": identity.holon_id, "epoch": identity.epoch, "instance": identity.instance})
+            if document is not None and document.value == pin:
+                break
+            version = 0 if document is None else document.version
+            if await self._store.put_document(KIND, child_key(worker_id), pin, version=version) is not None:
+                break
+        before = self.below
+        self._linked[worker_id] = identity
+        if self.below != before:
+            self._changed()
+
+    def left(self, worker_id: str, identity: HolonIdentity) -> None:
+        """The session of a child is over, unless a newer one has taken its place."""
+        if self._linked.get(worker_id) is identity:
+            del self._linked[worker_id]
+            self._changed()
+
+    def is_cycle(self, identity: HolonIdentity) -> bool:
+        """Whether a child that was let in may stay no longer, because the chain above has become another."""
+        return repeated((*self.above, self.own_id, identity.holon_id, *identity.below)) is not None
+
+    async def accept(self, worker_id: str) -> str:
+        """Let another holon come in the place of a child or, without a worker's id, of the parent.
+
+        Returns:
+            the holon that was known so far.
+        Raises:
+            NotFound: (HOLON_UNKNOWN) none is known there.
+        """
+        key = child_key(worker_id) if worker_id else PARENT
+        while (document := await self._store.document(KIND, key)) is not None:
+            if await self._store.put_document(KIND, key, None, version=document.version) is not None:
+                return identity_in(document)
+        who = f"as worker {worker_id[:128]!r}" if worker_id else "as the parent"
+        raise NotFound(f"no holon is known {who}: the next that comes is taken anyway", code="HOLON_UNKNOWN")
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+def _check(above: tuple[str, ...], holon_id: str, below: tuple[str, ...], max_depth: int) -> None:
+    twice = repeated((*above, holon_id, *below))
+    if twice is not None:
+        raise FailedPrecondition(
+            f"holon {holon_id} cannot serve holon {above[-1]}: {twice} would be above and below itself; "
+            "unset one PARENT_URL of that circle",
+            code="HOLARCHY_CYCLE",
+        )
+    if len(above) + 1 > max_depth:
+        raise FailedPrecondition(
+            f"holon {holon_id} would be the {len(above) + 1}th of its line, over MAX_HOLARCHY_DEPTH of {max_depth}",
+            code="HOLARCHY_DEPTH",
+        )
+
+
+def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, object]) -> None:
+    if pin["holon_id"] != identity.holon_id:
+        raise PermissionDenied(
+            f"worker {worker_id!r} was holon {pin['holon_id']} until now, and is {identity.holon_id}: if its store "
+            f"was replaced on purpose, run `holon uplink accept {worker_id}` at this node",
+            code="HOLON_CHANGED",
+        )
+    epoch, instance = pin["epoch"], pin["instance"]
+    if (identity.epoch, identity.instance) == (epoch, instance):
+        return
+    if not isinstance(epoch, int) or identity.epoch <= epoch:
+        raise Aborted(
+            f"worker {worker_id!r}: a process of its holon has linked with uplink epoch {epoch}, and this one comes "
+            f"with {identity.epoch}: it has lost the link, or its store is a copy or was restored from one",
+            code="UPLINK_STALE",
+        )

@@ -1,0 +1,107 @@
+"""The uplink: one task of the parent's while its job runs: followed to its end, and stopped when it must be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+
+from holon.engine.feeds import Moved, Seen
+from holon.engine.jobs import Jobs
+from holon.engine.watching import Watching
+from holon.errors import FailedPrecondition, HolonError, NotFound
+from holon.ports import JobRecord
+from holon.uplink.books import Delegation
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
+# Only the result says that all is done.
+_MOST_BEFORE_RESULT = 99.0
+DEADLINE = "DEADLINE_EXCEEDED"
+
+
+class Delegated:
+    """A job of the parent's, here.
+
+    Arguments:
+        entry: which task it does.
+        progress: told how far the job is, in percent, and in words.
+
+    Attributes:
+        stopping: why it is being cancelled; empty while it is not.
+        over: set once the job has ended, and what is to be told of it has been.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        watching: Watching,
+        entry: Delegation,
+        progress: Callable[[Delegation, float | None, str], None],
+    ) -> None:
+        self.entry = entry
+        self.stopping = ""
+        self.over = asyncio.Event()
+        self._jobs = jobs
+        self._watching = watching
+        self._progress = progress
+        self._percent: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"Delegated({self.entry.task_id}, job_id={self.entry.job_id}, stopping={self.stopping or 'no'})"
+
+    def limit(self, seconds: float | None, passed: Callable[[], None]) -> None:
+        """Have `passed` called after so many seconds, unless it is over by then; None: never."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else asyncio.get_running_loop().call_later(max(0.0, seconds), passed)
+
+    async def follow(self) -> JobRecord | None:
+        """Return the job once it is over; None when it is gone."""
+        try:
+            while True:
+                try:
+                    return await self._to_end()
+                except NotFound:
+                    return None
+                except HolonError as error:
+                    # The store is away, or this node ends: the job goes on.
+                    await asyncio.sleep(error.retry_after or _RETRY_S)
+        finally:
+            self.limit(None, lambda: None)
+
+    async def _to_end(self) -> JobRecord:
+        while True:
+            updates = self._watching.follow(self.entry.owner.name, self.entry.job_id, None)
+            async with aclosing(updates):
+                async for update in updates:
+                    if isinstance(update, Seen):
+                        if update.record.job.status.terminal:
+                            return update.record
+                        self._tell(update.record.progress, update.message)
+                    elif isinstance(update, Moved):
+                        self._tell(update.percent, update.message)
+
+    def _tell(self, percent: float | None, message: str) -> None:
+        """What goes up never falls, and is not all before the result."""
+        if percent is not None:
+            percent = self._percent = max(min(percent, _MOST_BEFORE_RESULT), self._percent or 0.0)
+        if percent is not None or message:
+            self._progress(self.entry, percent, message)
+
+    async def cancel(self) -> None:
+        """Cancel the job; returns once that is asked for, or it is over anyway."""
+        while True:
+            try:
+                await self._jobs.cancel(self.entry.owner.name, self.entry.job_id)
+            except (NotFound, FailedPrecondition):
+                return
+            except HolonError as error:
+                facts = {"job_id": self.entry.job_id, "task_id": self.entry.task_id}
+                log.warning("job %s is cancelled later: %s", self.entry.job_id, error.message, extra=facts)
+                await asyncio.sleep(error.retry_after or _RETRY_S)
+            else:
+                return

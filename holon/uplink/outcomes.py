@@ -1,0 +1,81 @@
+"""The uplink: how a job ended, as the result of the parent's task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from holon.domain.job import Job, JobError, Status
+from holon.domain.task import CANCELLED_BY_CHILD, CHILD_FAILED, CHILD_QUARANTINED
+from holon.ports import JobRecord
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.uplink.offerings import Offerings
+from holon.wire.grpc_status import clipped
+from holon.wire.worker import MAX_CAUSE_MESSAGE, MAX_CAUSES
+from holon.worker.outcome import failure
+
+_CODES = {
+    Status.FAILED: CHILD_FAILED,
+    Status.QUARANTINED: CHILD_QUARANTINED,
+    Status.CANCELLED: CANCELLED_BY_CHILD,
+}
+_HOW = {Status.FAILED: "failed", Status.QUARANTINED: "was quarantined", Status.CANCELLED: "was cancelled"}
+
+
+def result_of(record: JobRecord, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
+    """What the parent is told of a job that is over.
+
+    Its result is the data, under the key `result` if it is no JSON object.
+    """
+    job = record.job
+    result = _success(job, holon_id, offerings) if job.status is Status.FINISHED else _failure(job, holon_id)
+    if record.finished_at is not None:
+        result.duration.FromMilliseconds(max(0, record.finished_at - record.created_at))
+    return result
+
+
+def _success(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
+    data = job.result if isinstance(job.result, dict) else {"result": job.result}
+    # As it was stored, and so as JSON has it, whatever the handler returned.
+    text = orjson.dumps(data)
+    wrong = offerings.violation(job.blueprint, orjson.loads(text))
+    if wrong:
+        return _told(
+            job, holon_id, CHILD_FAILED, JobError("OUTPUT_INVALID", wrong), "ended with what it does not offer"
+        )
+    return worker_pb2.TaskResult(status="success", data=types_pb2.Payload(data=text))
+
+
+def _failure(job: Job, holon_id: str) -> worker_pb2.TaskResult:
+    error = job.error or JobError(_CODES[job.status], "no reason given")
+    result = _told(job, holon_id, _CODES[job.status], error, _HOW[job.status])
+    if error.code == "ENDED_FAILED" and error.details is not None:
+        # What its author has it say.
+        result.error.details.data = orjson.dumps(error.details)
+    return result
+
+
+def _told(job: Job, holon_id: str, code: str, error: JobError, how: str) -> worker_pb2.TaskResult:
+    result = failure(code, f"job {job.id} of blueprint {job.blueprint} {how}: {error.message}")
+    result.error.causes.extend(_causes(job, holon_id, error))
+    return result
+
+
+def _causes(job: Job, holon_id: str, error: JobError) -> Iterator[types_pb2.TaskErrorCause]:
+    """What went wrong here, then what went wrong below, as that was told."""
+    yield types_pb2.TaskErrorCause(
+        code=error.code,
+        message=clipped(error.message, MAX_CAUSE_MESSAGE),
+        holon_id=holon_id,
+        name=job.blueprint,
+    )
+    below: Any = error.details.get("causes") if isinstance(error.details, dict) else None
+    for one in (below if isinstance(below, list) else [])[: MAX_CAUSES - 1]:
+        if isinstance(one, dict):
+            known = {key: value for key, value in one.items() if key in _CAUSE and isinstance(value, str)}
+            yield types_pb2.TaskErrorCause(**known)
+
+
+_CAUSE = ("code", "message", "holon_id", "name")

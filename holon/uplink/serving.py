@@ -1,0 +1,295 @@
+"""The uplink: the parent's tasks while this node links: each is one job, under the newest lease, until settled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from holon.domain.job import Status
+from holon.domain.trace import trace_of
+from holon.domain.value import value
+from holon.engine.jobs import Creating, Jobs
+from holon.engine.payloads import decode
+from holon.engine.watching import Watching
+from holon.errors import HolonError, InvalidArgument, NotFound
+from holon.ports import JobRecord, Storage
+from holon.rxon.v1 import worker_pb2
+from holon.uplink.books import Books, Delegation, origin_key, owner_of
+from holon.uplink.delegated import DEADLINE, Delegated
+from holon.uplink.offerings import Offerings
+from holon.uplink.outcomes import result_of
+from holon.worker.leases import Lease
+from holon.worker.outcome import INVALID_INPUT_ERROR, cancelled, failure
+from holon.worker.reports import Reports
+
+log = logging.getLogger(__name__)
+
+# What is left of a task's time when its job is stopped here: so that it ends here first, and the parent hears of it.
+_MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
+# How long a task that was taken back may still come again to this holon.
+_REMEMBERED_MS = 86_400_000
+LEASE_LOST = "LEASE_LOST"
+
+
+@value
+class Place:
+    """Where the parent's jobs run. `holon_id` is this holon's; times are milliseconds."""
+
+    store: Storage
+    jobs: Jobs
+    watching: Watching
+    offerings: Offerings
+    holon_id: str
+    max_jobs: int
+    result_timeout: int
+
+
+class Serving:
+    """Takes the parent's offers, and answers each lease with one final word.
+
+    Arguments:
+        group: its tasks are run in it.
+
+    Attributes:
+        answer_in: how many seconds an offer may wait for its answer; the parent says it, as who it is.
+    """
+
+    def __init__(self, place: Place, books: Books, reports: Reports, group: asyncio.TaskGroup) -> None:
+        self.answer_in = 5.0
+        self.parent_id = ""
+        self._place = place
+        self._books = books
+        self._reports = reports
+        self._group = group
+        self._running: dict[str, Delegated] = {}
+        # Said, and not acknowledged; those of which the node has heard nothing yet.
+        self._told: dict[Lease, Delegation] = {}
+        self._starting: dict[Lease, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Serving(running={len(self._running)}, starting={len(self._starting)}, told={len(self._told)})"
+
+    @property
+    def held(self) -> int:
+        """How many of the parent's tasks count against its credits."""
+        return len(self._running) + len(self._starting)
+
+    async def restore(self) -> None:
+        """Take up what the holon did for its parent before; raises StoreUnavailable."""
+        for entry in await self._books.load():
+            if not entry.withdrawn:
+                self._reports.leases.take(entry.lease)
+                self._limit(self._run(entry))
+
+    # What the parent says ------------------------------------------------------------------------------------------
+
+    def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
+        """A task is offered: make it a job, or give it back."""
+        self._starting[lease] = ""
+        self._start(self._take(lease, offer), f"offer-{lease.task_id}")
+
+    def stopped(self, lease: Lease, reason: str) -> None:
+        """The parent wants the work to stop, or has given the task to somebody else."""
+        if lease in self._starting:
+            self._starting[lease] = reason
+        elif (running := self._running.get(lease.task_id)) is not None and running.entry.lease == lease:
+            self._stop(running, reason)
+
+    def resumed(self, lease: Lease, time_left: float | None) -> None:
+        """The lease goes on."""
+        running = self._running.get(lease.task_id)
+        if running is not None and running.entry.lease == lease:
+            running.entry.deadline = self._deadline(None if time_left is None else round(time_left * 1000))
+            self._limit(running)
+
+    def settled(self, lease: Lease) -> None:
+        """The parent has taken a result, or does not need it: nothing has to be known of the task any more."""
+        entry = self._told.pop(lease, None)
+        if entry is not None and entry.lease == lease:
+            self._start(self._forget(entry), f"settled-{lease.task_id}")
+
+    async def _forget(self, entry: Delegation) -> None:
+        try:
+            await self._books.forget(entry)
+        except HolonError as error:
+            # It is found again at the next start, and its result answered as one that is not needed.
+            facts = {"task_id": entry.task_id, "job_id": entry.job_id}
+            log.warning("task %s stays in the books: %s", entry.task_id, error.message, extra=facts)
+
+    # An offer ------------------------------------------------------------------------------------------------------
+
+    async def _take(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
+        try:
+            refusal = await self._begin(lease, offer)
+        except HolonError as error:
+            refusal = ("BUSY", f"the holon cannot take it now: {error.message}")
+        finally:
+            self._starting.pop(lease, None)
+        if refusal is not None:
+            self._reports.reject(lease, *refusal)
+
+    async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
+        """Have a job do the task; else the reason and message with which it is given back."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.answer_in / 2
+        known = await self._known(offer.task_id)
+        if known is not None:
+            if (offer.generation, offer.attempt) <= (known.generation, known.attempt):
+                return "STALE_OFFER", f"this holon has had attempt {known.attempt} of the task"
+            if not await self._made_way(known, offer, until):
+                return "BUSY", "an earlier attempt of the task is still being stopped here"
+        if known is not None and known.generation == offer.generation and not known.withdrawn:
+            self._move(known, offer)
+            await self._books.write(known)
+            self._accept(known, lease)
+            return None
+        if len(self._running) >= self._place.max_jobs:
+            return "BUSY", f"{self._place.max_jobs} tasks are under way, as many as there may be"
+        if loop.time() > until:
+            return "BUSY", "the holon was too slow to take it"
+        return await self._create(known, lease, offer)
+
+    async def _known(self, task_id: str) -> Delegation | None:
+        running = self._running.get(task_id)
+        return running.entry if running is not None else await self._books.find(task_id)
+
+    async def _made_way(self, known: Delegation, offer: worker_pb2.TaskOffer, until: float) -> bool:
+        """Whether nothing is left of what must be over before the offer is taken."""
+        running = self._running.get(known.task_id)
+        if running is None or (known.generation == offer.generation and not known.withdrawn):
+            return True
+        self._stop(running, LEASE_LOST)
+        try:
+            async with asyncio.timeout_at(until):
+                await running.over.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _create(
+        self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer
+    ) -> tuple[str, str] | None:
+        again = known is not None and known.generation == offer.generation
+        run = offer.attempt if again else 0
+        try:
+            asked = self._asked(offer, origin_key(offer.task_id, offer.generation, run))
+            accepted = await self._place.jobs.create_for_parent(owner_of(self.parent_id), asked)
+        except NotFound as error:
+            return "UNKNOWN_SKILL", error.message
+        except InvalidArgument as error:
+            self._reports.finish(lease, failure(INVALID_INPUT_ERROR, error.message))
+            return None
+        entry = Delegation(
+            self.parent_id,
+            offer.task_id,
+            accepted.job_id,
+            offer.generation,
+            offer.attempt,
+            offer.lease_id,
+            run,
+            version=0 if known is None else known.version,
+        )
+        self._move(entry, offer)
+        await self._books.write(entry)
+        self._accept(entry, lease)
+        return None
+
+    def _asked(self, offer: worker_pb2.TaskOffer, key: str) -> Creating:
+        if offer.params.HasField("ref") or offer.params.encoding:
+            raise NotFound("this holon takes params as they are, and inline")
+        params = decode(offer.params.data, "the params")
+        trace = trace_of(offer.trace.traceparent, offer.trace.tracestate)
+        return Creating(offer.skill, params, key, trace=trace)
+
+    def _move(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
+        """The task is under this lease now."""
+        entry.lease_id, entry.attempt = offer.lease_id, offer.attempt
+        left = offer.time_left.ToMilliseconds() if offer.HasField("time_left") else None
+        entry.deadline = self._deadline(left)
+
+    def _deadline(self, left: int | None) -> int:
+        """When a job is to be stopped that may take so many milliseconds."""
+        if left is None:
+            return self._place.store.now() + self._place.result_timeout
+        margin = min(max(round(left * _MARGIN), _LEAST_MARGIN_MS), _MOST_MARGIN_MS)
+        return self._place.store.now() + max(0, left - margin)
+
+    def _accept(self, entry: Delegation, lease: Lease) -> None:
+        """The job is in the store: say so, and see it to its end."""
+        reason = self._starting.pop(lease, "")
+        self._reports.accept(lease)
+        running = self._running.get(entry.task_id)
+        if running is None:
+            running = self._run(entry)
+        self._limit(running)
+        if reason:
+            self._stop(running, reason)
+
+    # A job ---------------------------------------------------------------------------------------------------------
+
+    def _run(self, entry: Delegation) -> Delegated:
+        place = self._place
+        running = Delegated(place.jobs, place.watching, entry, self._progress)
+        self._running[entry.task_id] = running
+        self._start(self._to_end(running), f"delegated-{entry.task_id}")
+        return running
+
+    def _progress(self, entry: Delegation, percent: float | None, message: str) -> None:
+        self._reports.progress(entry.lease, percent, message)
+
+    def _limit(self, running: Delegated) -> None:
+        deadline = running.entry.deadline
+        left = None if deadline is None else (deadline - self._place.store.now()) / 1000
+        running.limit(left, lambda: self._stop(running, DEADLINE))
+
+    def _stop(self, running: Delegated, reason: str) -> None:
+        if not running.stopping:
+            running.stopping = reason
+            self._start(self._cancel(running), f"cancel-{running.entry.task_id}")
+
+    async def _cancel(self, running: Delegated) -> None:
+        if running.stopping == LEASE_LOST:
+            # Before it is done: the next offer of this task is to find that it must begin again.
+            running.entry.withdrawn = True
+            await self._write(running.entry)
+        await running.cancel()
+
+    async def _to_end(self, running: Delegated) -> None:
+        record = await running.follow()
+        entry = running.entry
+        was_cancelled = record is not None and record.job.status is Status.CANCELLED
+        if running.stopping == LEASE_LOST and was_cancelled:
+            self._reports.reject(entry.lease, "STALE_OFFER", "the task was taken back")
+            await self._write(entry, _REMEMBERED_MS)
+        else:
+            entry.withdrawn = False
+            self._tell(entry, self._word(running, record))
+        del self._running[entry.task_id]
+        running.over.set()
+
+    def _word(self, running: Delegated, record: JobRecord | None) -> worker_pb2.TaskResult:
+        if record is None:
+            return failure("TRANSIENT_ERROR", f"job {running.entry.job_id} is gone from the holon that had it")
+        if record.job.status is Status.CANCELLED and running.stopping:
+            if running.stopping == DEADLINE:
+                return failure(DEADLINE, "the time for the task was over, and its job was cancelled")
+            return cancelled()
+        return result_of(record, self._place.holon_id, self._place.offerings)
+
+    def _tell(self, entry: Delegation, result: worker_pb2.TaskResult) -> None:
+        """The final word, kept until it is acknowledged. Where the lease is gone, the next offer asks for it again."""
+        if self._reports.leases.holds(entry.lease):
+            self._told[entry.lease] = entry
+            self._reports.finish(entry.lease, result)
+
+    async def _write(self, entry: Delegation, expires_in: int | None = None) -> None:
+        try:
+            await self._books.write(entry, expires_in)
+        except HolonError as error:
+            facts = {"task_id": entry.task_id, "job_id": entry.job_id}
+            log.warning("task %s could not be noted as taken back: %s", entry.task_id, error.message, extra=facts)
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._group.create_task(work, name=name)

@@ -1,0 +1,46 @@
+"""The uplink: where the parent is, and what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from holon.errors import ConfigError, Violation
+from holon.wire.address import NodeUrl, parse_url
+from holon.worker.settings import DEFAULT_PORT, Credentials
+from holon.worker.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    """What a holon needs to serve its parent. Times are milliseconds.
+
+    Attributes:
+        urls: addresses of one parent holon, tried in turn; never empty.
+        worker_id: the id that it claims there; empty takes that of its certificate.
+        max_jobs: how many of the parent's tasks it holds at most.
+        result_timeout: how long a task may take when the parent sets no limit.
+        label: its name for people.
+        version: of the node's software, for people.
+        timing: shorter waits, for tests.
+    """
+
+    urls: tuple[NodeUrl, ...]
+    credentials: Credentials
+    worker_id: str = ""
+    max_jobs: int = 100
+    result_timeout: int = 86_400_000
+    label: str = ""
+    version: str = ""
+    timing: Timing = field(default_factory=Timing)
+
+
+def parent_urls(text: str) -> tuple[NodeUrl, ...]:
+    """The addresses that PARENT_URL names.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    try:
+        return tuple(parse_url(one, DEFAULT_PORT) for one in filter(None, (part.strip() for part in text.split(","))))
+    except ValueError as error:
+        raise ConfigError(f"PARENT_URL: {error}", details=[Violation("PARENT_URL", str(error))]) from error

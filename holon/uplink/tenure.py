@@ -1,0 +1,119 @@
+"""The uplink: which node of a holon links with the parent: the one that has the lease in the holon's store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import orjson
+
+from holon.errors import StoreUnavailable
+from holon.ports import Shared
+
+log = logging.getLogger(__name__)
+
+KIND = "uplink"
+KEY = "lease"
+LEASE_MS = 10_000
+_RENEW_S = 3.0
+_RETRY_S = 1.0
+
+
+class TenureLost(Exception):
+    """Expected: another node of the holon links with the parent now, or the store is away for too long."""
+
+
+class Tenure:
+    """The lease on the link. Each take raises the epoch, by which the parent knows the newest holder.
+
+    Arguments:
+        store: where the lease is.
+        now: the store's clock, in epoch milliseconds.
+        instance: names this process.
+    """
+
+    def __init__(self, store: Shared, now: Callable[[], int], instance: str) -> None:
+        self.instance = instance
+        self.epoch = 0
+        self._store = store
+        self._now = now
+        self._version = 0
+        self._until = 0.0
+        self._look = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Tenure(epoch={self.epoch}, instance={self.instance})"
+
+    def changed(self, kinds: frozenset[str]) -> None:
+        """Documents of these kinds have changed."""
+        if KIND in kinds:
+            self._look.set()
+
+    async def take(self) -> None:
+        """Return once this node has the lease."""
+        while True:
+            self._look.clear()
+            try:
+                wait = await self._try()
+            except StoreUnavailable as error:
+                wait = error.retry_after or _RETRY_S
+            if wait is None:
+                log.info("this node links with the parent now, epoch %d", self.epoch)
+                return
+            try:
+                async with asyncio.timeout(wait):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+
+    async def keep(self) -> None:
+        """Renew the lease until cancelled.
+
+        Raises:
+            TenureLost: another node has it, or it could not be renewed in time.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            try:
+                async with asyncio.timeout_at(self._until):
+                    kept = await self._write(self.epoch, LEASE_MS)
+            except (StoreUnavailable, TimeoutError) as error:
+                if loop.time() + _RENEW_S >= self._until:
+                    raise TenureLost("the lease on the link could not be renewed; the store is away") from error
+                continue
+            if not kept:
+                raise TenureLost("another node of this holon links with the parent")
+
+    async def give_up(self) -> None:
+        """Let another node have the lease at once; without the store, once it has run out."""
+        try:
+            await self._write(self.epoch, 0)
+        except StoreUnavailable as error:
+            log.warning("the lease on the link is left to run out: %s", error.message)
+
+    async def _try(self) -> float | None:
+        """Take the lease if it is free; else how many seconds to wait."""
+        document = await self._store.document(KIND, KEY)
+        epoch = 0
+        if document is not None:
+            held = orjson.loads(document.value)
+            left = held["until"] - self._now()
+            if left > 0 and held["instance"] != self.instance:
+                return float(left) / 1000 + 0.01
+            epoch = held["epoch"]
+        self._version = 0 if document is None else document.version
+        if not await self._write(epoch + 1, LEASE_MS):
+            return 0.0
+        self.epoch = epoch + 1
+        return None
+
+    async def _write(self, epoch: int, lasts: int) -> bool:
+        began = asyncio.get_running_loop().time()
+        lease = orjson.dumps({"epoch": epoch, "instance": self.instance, "until": self._now() + lasts})
+        version = await self._store.put_document(KIND, KEY, lease, version=self._version)
+        if version is None:
+            return False
+        self._version, self._until = version, began + lasts / 1000
+        return True

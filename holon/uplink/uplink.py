@@ -1,0 +1,109 @@
+"""The uplink: a loop that links with the parent while this node has the lease on that, and serves it as a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+
+from holon.engine.core import Engine
+from holon.engine.holarchy import Holarchy
+from holon.errors import HolonError
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.uplink.books import Books
+from holon.uplink.offerings import Offerings
+from holon.uplink.parent import Parent
+from holon.uplink.serving import Place, Serving
+from holon.uplink.settings import UplinkSettings
+from holon.uplink.tenure import Tenure, TenureLost
+from holon.worker.link import CAPABILITIES, Link, Replaced
+
+log = logging.getLogger(__name__)
+
+# After what repeating at once does not mend.
+_PAUSE_S = 2.0
+
+
+class Uplink:
+    """Serves the parent for as long as it runs.
+
+    Arguments:
+        engine: where the parent's jobs run; all of its blueprints are registered.
+        holarchy: the place of this holon.
+    Raises:
+        BlueprintError: what one of the blueprints returns cannot be offered.
+    """
+
+    def __init__(self, engine: Engine, holarchy: Holarchy, settings: UplinkSettings) -> None:
+        self._settings = settings
+        self._holarchy = holarchy
+        self._store = engine.store
+        self._place = Place(
+            engine.store,
+            engine.jobs,
+            engine.watching,
+            Offerings(engine.blueprints, engine.contracts),
+            holarchy.own_id,
+            settings.max_jobs,
+            settings.result_timeout,
+        )
+        self._tenure = Tenure(engine.store, engine.store.now, secrets.token_hex(8))
+        self._link: Link | None = None
+        self._parent: Parent | None = None
+        self._draining = False
+        engine.follow_documents(self._tenure.changed)
+        holarchy.on_change(self._chain_changed)
+
+    def __repr__(self) -> str:
+        return f"Uplink({self._link or 'another node links'})"
+
+    async def run(self) -> None:
+        """Link whenever this node has the lease on that, until cancelled; the parent's jobs go on without it."""
+        while True:
+            await self._tenure.take()
+            try:
+                await self._serve()
+            except* TenureLost as lost:
+                log.warning("%s", lost.exceptions[0])
+            except* Replaced as replaced:
+                log.error("the parent has another process in the place of this one: %s", replaced.exceptions[0])
+            except* HolonError as failed:
+                log.warning("the link is begun anew: %s", failed.exceptions[0])
+            except* Exception:
+                log.exception("the link ended unexpectedly, and is begun anew")
+            finally:
+                self._link = self._parent = None
+            await asyncio.sleep(_PAUSE_S)
+
+    def drain(self) -> None:
+        """Take no more of the parent's tasks."""
+        self._draining = True
+        if self._link is not None:
+            self._link.set_credits(0)
+
+    async def leave(self) -> None:
+        """Let another node of the holon link at once; once `run` has ended."""
+        await self._tenure.give_up()
+
+    async def _serve(self) -> None:
+        settings = self._settings
+        hello = worker_pb2.Hello(
+            worker_id=settings.worker_id,
+            instance_id=self._tenure.instance,
+            sdk=worker_pb2.SdkInfo(name="holon-node", version=settings.version),
+            capabilities=(*CAPABILITIES, types_pb2.CAPABILITY_HOLON),
+            catalog=self._place.offerings.catalog(),
+        )
+        granted = 0 if self._draining else settings.max_jobs
+        link = self._link = Link(settings.urls, settings.credentials, hello, granted, settings.timing)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tenure.keep(), name="uplink-tenure")
+            serving = Serving(self._place, Books(self._store), link.reports, group)
+            self._parent = Parent(self._store, self._holarchy, serving, link, settings.label, self._tenure.epoch)
+            link.introduce(self._parent.identity())
+            await serving.restore()
+            await link.run(self._parent)
+
+    def _chain_changed(self) -> None:
+        if self._parent is not None:
+            self._parent.chain_changed()

@@ -1,0 +1,64 @@
+"""Holons of real processes: a parent, a child that serves it, and the child's own worker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from holon.security import certificates
+from tests.e2e.processes import HERE, Node, Process, WorkLogs
+
+BLUEPRINTS = HERE / "holarchy"
+
+
+@dataclass
+class Family:
+    """A parent without workers of its own, its child, and the leaf that works for that."""
+
+    parent: Node
+    child: Node
+    leaf: Process
+
+    @property
+    def work(self) -> WorkLogs:
+        """What the leaf has begun and ended."""
+        return WorkLogs(self.child.folder, "leaf")
+
+
+def holon_node(folder: Path, name: str, parent: Node | None = None, **settings: object) -> Node:
+    """A node of a holon of its own, which serves the parent as the worker `child`."""
+    own = folder / name
+    own.mkdir(exist_ok=True)
+    workers = own / "workers.toml"
+    workers.write_text('["child*"]\nkind = "holon"\n')
+    if parent is not None:
+        pair = certificates.issue_worker(parent.authority, parent.certs, name, days=2)
+        settings = {
+            "PARENT_URL": f"grpcs://localhost:{parent.grpc}",
+            "PARENT_TLS_CERT_PATH": pair.certificate,
+            "PARENT_TLS_KEY_PATH": pair.key,
+            "PARENT_TLS_CA_PATH": parent.ca,
+            **settings,
+        }
+    blueprints = BLUEPRINTS / ("root" if parent is None else "below")
+    return Node(own, blueprints, WORKERS_CONFIG_PATH=workers, INSTANCE_ID=name, **settings)
+
+
+@contextlib.asynccontextmanager
+async def a_family(folder: Path, **settings: object) -> AsyncIterator[Family]:
+    """All of it, running; it does not outlive its test. The settings are the child's."""
+    parent = holon_node(folder, "parent")
+    child = holon_node(folder, "child", parent, **settings)
+    leaf = child.worker("leaf", "echo_worker.py")
+    try:
+        await parent.start()
+        await child.start()
+        await leaf.start()
+        yield Family(parent, child, leaf)
+    finally:
+        if leaf.alive:
+            await leaf.end()
+        await child.close()
+        await parent.close()

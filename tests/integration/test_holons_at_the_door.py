@@ -1,0 +1,141 @@
+"""The worker door: a worker that is a holon: who may be one, which one it is, and where it may stand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from holon.engine.holarchy import Holarchy
+from holon.rxon.v1 import node_pb2, types_pb2, worker_pb2
+from tests.integration.grpc_node import CLIENT, GUARD, Node, Wire, a_node, hello, offering, reason_of
+from tests.integration.test_worker_admission import admission
+
+CODE = grpc.StatusCode
+OURS = "holon-1"
+ACCEPT = "/holon.rxon.v1.NodeService/AcceptHolon"
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with a_node(admission=admission(tmp_path, '["child*"]\nkind = "holon"')) as node:
+        yield node
+
+
+def holarchy(node: Node) -> Holarchy:
+    assert node.holarchy is not None
+    return node.holarchy
+
+
+def identity(holon_id: str = "below", epoch: int = 1, *below: str) -> worker_pb2.HolonIdentity:
+    return worker_pb2.HolonIdentity(holon_id=holon_id, uplink_epoch=epoch, holon_ids_below=below)
+
+
+async def comes(node: Node, who: Any, worker_id: str = "child", instance: str = "i1") -> Wire:
+    wire = await node.stream(worker_id)
+    await wire.send(hello(offering("t"), instance_id=instance, holon_identity=who))
+    wire.welcome = await wire.expect("welcome")
+    return wire
+
+
+async def refusal(node: Node, who: Any, worker_id: str = "child", instance: str = "i1") -> tuple[Any, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await comes(node, who, worker_id, instance)
+    return caught.value.code(), reason_of(caught.value)
+
+
+async def gone(node: Node, wire: Wire) -> None:
+    await wire.close()
+    await node.until(lambda: not holarchy(node).below)
+
+
+async def accept(node: Node, worker_id: str) -> str:
+    call: Any = node.channel.unary_unary(ACCEPT)
+    request = node_pb2.AcceptHolonRequest(worker_id=worker_id).SerializeToString()
+    answer = node_pb2.AcceptHolonResponse.FromString(await call(request, metadata=CLIENT, timeout=GUARD))
+    return answer.holon_id
+
+
+async def test_a_holon_is_let_in_where_the_operator_says_that_it_is_one_and_told_who_is_above(node: Node) -> None:
+    holarchy(node).serves(("root",))
+    child = await comes(node, identity("below", 1, "further"))
+    assert child.welcome.holon_id == OURS
+    assert list(child.welcome.holon_ids_above) == ["root"]
+    assert types_pb2.CAPABILITY_HOLON in child.welcome.capabilities
+    assert child.welcome.max_holarchy_depth == 1
+    assert set(holarchy(node).below) == {"below", "further"}
+    await gone(node, child)
+
+
+async def test_no_plain_worker_comes_as_a_holon_and_no_holon_as_a_plain_worker(node: Node) -> None:
+    assert await refusal(node, identity(), "w1") == (CODE.PERMISSION_DENIED, "NOT_A_HOLON")
+    assert await refusal(node, None) == (CODE.INVALID_ARGUMENT, "HELLO_INVALID")
+    async with a_node() as other:
+        assert await refusal(other, identity()) == (CODE.PERMISSION_DENIED, "NOT_A_HOLON")
+
+
+@pytest.mark.parametrize(
+    ("who", "instance"),
+    [
+        (identity(""), "i1"),
+        (identity("no id!"), "i1"),
+        (identity("below", 0), "i1"),
+        (identity("below", 1, "no id!"), "i1"),
+        (identity("below", 1, *(f"h{n}" for n in range(1_001))), "i1"),
+        (identity(), ""),
+    ],
+)
+async def test_a_holon_that_says_nonsense_of_itself_is_refused(node: Node, who: Any, instance: str) -> None:
+    assert await refusal(node, who, instance=instance) == (CODE.INVALID_ARGUMENT, "HELLO_INVALID")
+    assert holarchy(node).below == ()
+
+
+async def test_another_holon_in_the_place_of_a_known_one_is_refused_until_that_is_accepted(node: Node) -> None:
+    await gone(node, await comes(node, identity("first")))
+    assert await refusal(node, identity("second")) == (CODE.PERMISSION_DENIED, "HOLON_CHANGED")
+    assert await accept(node, "child") == "first"
+    await gone(node, await comes(node, identity("second")))
+    assert await refusal(node, identity("first", 9)) == (CODE.PERMISSION_DENIED, "HOLON_CHANGED")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await accept(node, "child.9")
+    assert reason_of(caught.value) == "HOLON_UNKNOWN"
+
+
+async def test_the_highest_epoch_is_the_holon_and_an_older_one_never_comes_back(node: Node) -> None:
+    first = await comes(node, identity("below", 3), instance="a")
+    # Whoever has copied the store cannot push out who is there; nor can one with the same claim.
+    assert await refusal(node, identity("below", 4), instance="b") == (CODE.UNAVAILABLE, "HOLON_LINKED")
+    assert await refusal(node, identity("below", 3), instance="b") == (CODE.ABORTED, "UPLINK_STALE")
+    await gone(node, first)
+    second = await comes(node, identity("below", 4), instance="b")
+    # Its own process may open another stream at any time.
+    again = await comes(node, identity("below", 4), instance="b")
+    await second.close()
+    assert await refusal(node, identity("below", 3), instance="a") == (CODE.ABORTED, "UPLINK_STALE")
+    await gone(node, again)
+
+
+async def test_a_circle_of_holons_is_refused_also_when_it_closes_later(node: Node) -> None:
+    holarchy(node).serves(("root",))
+    for who in (identity(OURS), identity("root"), identity("below", 1, "root"), identity("below", 1, OURS)):
+        assert await refusal(node, who) == (CODE.FAILED_PRECONDITION, "HOLARCHY_CYCLE")
+    child = await comes(node, identity("below", 1, "further"))
+    holarchy(node).serves(("further", "root"))
+    end = await child.end()
+    assert (end.code(), reason_of(end)) == (CODE.FAILED_PRECONDITION, "HOLARCHY_CYCLE")
+
+
+async def test_a_child_is_asked_to_come_again_when_the_chain_above_has_changed(node: Node) -> None:
+    child = await comes(node, identity())
+    holarchy(node).serves(("root",))
+    assert (await child.expect("go_away")).reason == "ROTATE"
+    again = await comes(node, identity())
+    assert list(again.welcome.holon_ids_above) == ["root"]
+
+
+async def test_a_line_of_holons_has_an_end(node: Node) -> None:
+    holarchy(node).serves(("root", "middle"))
+    assert await refusal(node, identity()) == (CODE.FAILED_PRECONDITION, "HOLARCHY_DEPTH")

@@ -1,0 +1,60 @@
+"""The worker door: a session whose worker is a holon: let in by its pin and its chain, and told of the chain above."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from holon.domain.holarchy import HolonIdentity
+from holon.engine.holarchy import Holarchy
+from holon.errors import FailedPrecondition, HolonError
+from holon.rxon.v1 import types_pb2, worker_pb2
+
+
+class ChildHolon:
+    """The holon that a session serves, while it is entered by `linked`.
+
+    Arguments:
+        holarchy: the place of this node's own holon.
+        identity: what the child says of itself.
+    """
+
+    def __init__(self, holarchy: Holarchy, worker_id: str, identity: HolonIdentity) -> None:
+        self._holarchy = holarchy
+        self._worker_id = worker_id
+        self._identity = identity
+        self._told = holarchy.above
+
+    def __repr__(self) -> str:
+        return f"ChildHolon({self._identity.holon_id}, worker_id={self._worker_id})"
+
+    @asynccontextmanager
+    async def linked(self) -> AsyncGenerator[None, None]:
+        """Let it in, until this is left; raises as `Holarchy.admit`."""
+        await self._holarchy.admit(self._worker_id, self._identity)
+        try:
+            yield
+        finally:
+            self._holarchy.left(self._worker_id, self._identity)
+
+    def tell(self, welcome: worker_pb2.Welcome) -> None:
+        """Say in the Welcome who is above, and how deep work may still go."""
+        holarchy = self._holarchy
+        self._told = holarchy.above
+        welcome.holon_ids_above.extend(holarchy.above)
+        welcome.capabilities.append(types_pb2.CAPABILITY_HOLON)
+        welcome.max_holarchy_depth = holarchy.max_depth - len(holarchy.above) - 1
+
+    def chain_changed(self, end: Callable[[HolonError, bool], None], move: Callable[[], None]) -> None:
+        """The chain has become another: a child that would close a circle goes, any other is told by a new Welcome."""
+        if self._holarchy.is_cycle(self._identity):
+            end(
+                FailedPrecondition(
+                    f"holon {self._identity.holon_id} is above and below itself now; unset one PARENT_URL of that "
+                    "circle",
+                    code="HOLARCHY_CYCLE",
+                ),
+                False,
+            )
+        elif self._told != self._holarchy.above:
+            move()
