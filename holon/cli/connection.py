@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAMED = "The node is named by HOLON_URL, HOLON_TOKEN and HOLON_CA, else by .holon/dev.toml."
+NAMED = "The node is named by HOLON_URL, HOLON_TOKEN and HOLON_CA, by ADMIN_SOCKET, or by .holon/dev.toml."
 
 
 def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
@@ -31,13 +31,15 @@ def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
     from holon.client import Client
 
     url = os.environ.get("HOLON_URL")
+    if not url and (socket := os.environ.get("ADMIN_SOCKET")):
+        url = f"unix:{os.path.abspath(socket)}"  # noqa: PTH100  as it stands there
     # The token of the development node is for that node alone.
     found = Found() if url else read()
     url = url or found.url
     if not url:
         raise ConfigError(
-            "no node is named: set HOLON_URL (grpcs://host:7701), HOLON_TOKEN and HOLON_CA, or run `holon serve --dev` "
-            "in this folder"
+            "no node is named: set HOLON_URL (grpcs://host:7701), HOLON_TOKEN and HOLON_CA, or ADMIN_SOCKET, or run "
+            "`holon serve --dev` in this folder"
         )
     token = os.environ.get("HOLON_TOKEN") or found.token
     ca = os.environ.get("HOLON_CA") or found.ca

@@ -50,6 +50,8 @@ def prepare(config: Config) -> None:
     for name in _HOSTS:
         if getattr(config, name) not in ("127.0.0.1", "localhost", "::1"):
             raise ConfigError(f"{name}: a node with --dev is for this machine only; unset it, or serve without --dev")
+    if not config.ENABLE_CLIENT_API:
+        raise ConfigError("ENABLE_CLIENT_API: a node with --dev serves clients; unset it, or serve without --dev")
     authority = open_authority(CERTS)
     server = server_pair(authority, CERTS)
     config.TLS_CA_PATH = str(authority.files.certificate)

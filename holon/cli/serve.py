@@ -70,8 +70,11 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
     doors = {
         "http": f"{'https' if config.TLS_ENABLED else 'http'}://{_in_url(config.API_HOST)}:{ports.http}",
         "workers": f"{scheme}://{_in_url(config.GRPC_HOST)}:{ports.worker}",
-        "clients": f"{scheme}://{_in_url(config.CLIENT_GRPC_HOST)}:{ports.client}",
     }
+    if ports.client is not None:
+        doors["clients"] = f"{scheme}://{_in_url(config.CLIENT_GRPC_HOST)}:{ports.client}"
+    if config.ADMIN_SOCKET:
+        doors["operators"] = f"unix:{config.ADMIN_SOCKET}"
     if ports.worker_tokens is not None:
         doors["workers with tokens"] = f"{scheme}://{_in_url(config.GRPC_HOST)}:{ports.worker_tokens}"
     written = None

@@ -50,6 +50,7 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+_SOCKET = "unix:"
 _APART = (("grpc.use_local_subchannel_pool", 1),)
 # A machine's proxy has no business on its loopback.
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
@@ -57,6 +58,8 @@ _NO_PROXY = (("grpc.enable_http_proxy", 0),)
 
 def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grpc.aio.Channel:
     """Make a channel to `grpcs://host:port`, or on the loopback `grpc://host:port`; without a port it is 7701.
+
+    `unix:/path` is a node's ADMIN_SOCKET on this machine.
 
     It connects with the first call. Blocks for the read of `ca`.
 
@@ -66,6 +69,8 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
     Raises:
         ConfigError: the address is none, would send the token in the clear to another machine, or `ca` cannot be read.
     """
+    if url.startswith(_SOCKET):
+        return grpc.aio.insecure_channel(url, options=_OPTIONS + (_APART if apart else ()))
     try:
         where = parse_url(url, DEFAULT_PORT)
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import ssl
 import zoneinfo
@@ -26,6 +27,7 @@ _COLLECTOR = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]+/?")
 _NODE_URL = re.compile(r"(grpcs?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _EXPOSED_TOKEN_LENGTH = 32
+_SOCKET_PATH_BYTES = 100
 _TOO_SHORT = (
     f"has under {_EXPOSED_TOKEN_LENGTH} characters and its door can be reached from outside; "
     "`holon tokens new` makes one"
@@ -145,6 +147,13 @@ def _worker_door(settings: Settings) -> Iterator[Violation]:
 
 
 def _parent(settings: Settings) -> Iterator[Violation]:
+    if not settings.ENABLE_CLIENT_API and not settings.PARENT_URL:
+        yield Violation("ENABLE_CLIENT_API", "is false and PARENT_URL is unset, so nobody could give this node work")
+    socket = settings.ADMIN_SOCKET
+    if len(os.fsencode(os.path.abspath(socket))) > _SOCKET_PATH_BYTES:  # noqa: PTH100  as bytes, and of no file yet
+        yield Violation("ADMIN_SOCKET", f"has over {_SOCKET_PATH_BYTES} bytes as a whole path, the most for a socket")
+    elif socket and not Path(socket).absolute().parent.is_dir():
+        yield Violation("ADMIN_SOCKET", f"{Path(socket).parent} is no folder; create it")
     for one in filter(None, (part.strip() for part in settings.PARENT_URL.split(","))):
         found = _NODE_URL.fullmatch(one)
         if found is None:

@@ -90,6 +90,15 @@ class Settings:
 
     INSTANCE_ID: str = _setting("", "Name of this node, unique in its holon; by default made of the host's name")
 
+    ENABLE_CLIENT_API: bool = _setting(
+        True,
+        "Serve clients; without, the node works for its parent alone, and has health, figures and the worker door",
+    )
+    ADMIN_SOCKET: str = _setting(
+        "",
+        "Path of a unix socket for the operator on this machine: looking, cancelling and draining, no token; unset, "
+        "there is none",
+    )
     API_HOST: str = _host("Address of the HTTP door")
     API_PORT: int = _port(8080, "Port of the HTTP door")
     API_BEHIND_PROXY: bool = _setting(False, "A proxy in front ends TLS, so the HTTP door may listen off loopback")

@@ -44,19 +44,28 @@ class Holarchy:
     Arguments:
         store: where pins are kept: which holon a worker was when it first came.
         own_id: of this holon.
-        max_depth: how many holons one line of parents may have here, this one and those below it counted.
+        max_depth: how many holons one line of parents may have down to a child of this one.
+
+    Attributes:
+        above: the holons above, root first, as the parent told last.
+        parent_id: the parent that this holon serves, or served last; empty when it never had one.
     """
 
     def __init__(self, store: Shared, own_id: str, max_depth: int) -> None:
         self.own_id = own_id
         self.max_depth = max_depth
         self.above: tuple[str, ...] = ()
+        self.parent_id = ""
         self._store = store
         self._linked: dict[str, HolonIdentity] = {}
         self._listeners: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
         return f"Holarchy({self.own_id}, above={len(self.above)}, children={len(self._linked)})"
+
+    async def recall(self) -> None:
+        """Know the parent of before, while it is not linked yet."""
+        self.parent_id = identity_in(await self._store.document(KIND, PARENT))
 
     @property
     def below(self) -> tuple[str, ...]:
@@ -80,6 +89,7 @@ class Holarchy:
 
     def serves(self, above: tuple[str, ...]) -> None:
         """This holon serves the last one of this chain, root first; it has passed `check_parent`."""
+        self.parent_id = above[-1]
         if above != self.above:
             self.above = above
             self._changed()

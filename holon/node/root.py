@@ -15,6 +15,7 @@ import holon
 from holon.clock import Clock, SystemClock
 from holon.config import Config, HistoryURI, StorageURI
 from holon.domain.blueprint import Blueprint
+from holon.domain.client import DEFAULT
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy, own_id
 from holon.engine.loader import load_directory
@@ -48,7 +49,8 @@ from holon.telemetry.audit_file import audit_to
 from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.tracing import Tracing, tracing_to
-from holon.uplink import Uplink
+from holon.uplink import Uplink, owner_of
+from transports.grpc.admin_door import AdminDoor
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.worker_door import WorkerDoor
 from transports.http.door import HttpDoor
@@ -58,11 +60,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the doors of a running node are; `worker_tokens` where workers with tokens have a port of their own."""
+    """Where the doors of a running node are; `worker_tokens` where workers with tokens have a port of their own.
+
+    `client` is None where clients are not served.
+    """
 
     http: int
     worker: int
-    client: int
+    client: int | None
     worker_tokens: int | None = None
 
 
@@ -134,6 +139,7 @@ class Node:
             exchange = Exchange(store, store.now, admission, token_settings(config), Unsealed())
             engine.follow_documents(exchange.state.changed)
             holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH)
+            await holarchy.recall()
             uplink = Uplink(engine, holarchy, uplink_settings(config)) if config.PARENT_URL else None
             refused: HolonError | None = None
             lag = LoopLag()
@@ -162,7 +168,9 @@ class Node:
                         http, worker, client = await self._doors(
                             doors, engine, store, reloading, lag, tracing, tls, clients, admission, exchange, holarchy
                         )
-                        ports = Ports(http.port, worker.port, client.port, worker.token_port)
+                        ports = Ports(
+                            http.port, worker.port, client.port if client is not None else None, worker.token_port
+                        )
                         log.info("node %s is ready: %s", config.INSTANCE_ID, ports)
                         ready(ports)
                         await self._stop.wait()
@@ -266,7 +274,7 @@ class Node:
         admission: Admission,
         exchange: Exchange,
         holarchy: Holarchy,
-    ) -> tuple[HttpDoor, WorkerDoor, ClientDoor]:
+    ) -> tuple[HttpDoor, WorkerDoor, ClientDoor | None]:
         """Open the doors, the workers' first: who submits a job finds somebody to do it."""
         config = self.config
         worker = await doors.enter_async_context(
@@ -281,22 +289,30 @@ class Node:
                 holarchy,
             )
         )
-        client = await doors.enter_async_context(
-            ClientDoor(
-                engine.jobs,
-                engine.watching,
-                Overview(engine, config.INSTANCE_ID, holon.__version__, self.drain, reloading.reload, holarchy),
-                client_door_settings(config),
-                tls,
-                clients,
-                tracing.interceptors(),
-                engine.rates,
+        overview = Overview(engine, config.INSTANCE_ID, holon.__version__, self.drain, reloading.reload, holarchy)
+        client: ClientDoor | None = None
+        if config.ENABLE_CLIENT_API:
+            client = await doors.enter_async_context(
+                ClientDoor(
+                    engine.jobs,
+                    engine.watching,
+                    overview,
+                    client_door_settings(config),
+                    tls,
+                    clients,
+                    tracing.interceptors(),
+                    engine.rates,
+                )
             )
-        )
+        if config.ADMIN_SOCKET:
+            await doors.enter_async_context(
+                AdminDoor(engine.jobs, engine.watching, overview, config.ADMIN_SOCKET, partial(_operator, holarchy))
+            )
         measuring = Measuring(engine, store, worker, clients, self._reloading, lag)
         secure = tls if config.TLS_ENABLED else None
         if tls is not None:
-            measuring.show_tls(tls, ("worker", "client", "http") if secure else ("worker", "client"))
+            shown = {"worker": True, "client": client is not None, "http": secure is not None}
+            measuring.show_tls(tls, [door for door, there in shown.items() if there])
         http = await doors.enter_async_context(
             HttpDoor(
                 engine.jobs,
@@ -312,12 +328,13 @@ class Node:
         )
         return http, worker, client
 
-    async def _drain(self, engine: Engine, http: HttpDoor, worker: WorkerDoor, client: ClientDoor) -> None:
+    async def _drain(self, engine: Engine, http: HttpDoor, worker: WorkerDoor, client: ClientDoor | None) -> None:
         """Take nothing new, let what runs commit and workers bring their results; within the grace, or until `stop`."""
         grace = self.config.SHUTDOWN_GRACE_SECONDS if self._grace is None else self._grace
         log.info("draining, for at most %g s", grace)
         for door in (http, client, worker):
-            door.drain()
+            if door is not None:
+                door.drain()
         engine.workers.drain_all(round(grace * 1000))
         drained = asyncio.create_task(engine.drain(), name="drain")
         now = asyncio.create_task(self._now.wait(), name="stop-now")
@@ -328,3 +345,8 @@ class Node:
             for task in (drained, now):
                 task.cancel()
             await asyncio.gather(drained, now, return_exceptions=True)
+
+
+def _operator(holarchy: Holarchy) -> str:
+    """Whose jobs the operator sees at the node itself: the parent's, where there is one."""
+    return owner_of(holarchy.parent_id).name if holarchy.parent_id else DEFAULT

@@ -146,4 +146,5 @@ def http_settings(config: Config) -> HttpSettings:
         behind_proxy=config.API_BEHIND_PROXY,
         docs=config.API_DOCS,
         version=holon.__version__,
+        client_api=config.ENABLE_CLIENT_API,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from holon.uplink.books import owner_of
 from holon.uplink.settings import UplinkSettings
 from holon.uplink.uplink import Uplink
 
-__all__ = ["Uplink", "UplinkSettings"]
+__all__ = ["Uplink", "UplinkSettings", "owner_of"]

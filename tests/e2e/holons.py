@@ -30,7 +30,7 @@ class Family:
 def holon_node(folder: Path, name: str, parent: Node | None = None, **settings: object) -> Node:
     """A node of a holon of its own, which serves the parent as the worker `child`."""
     own = folder / name
-    own.mkdir(exist_ok=True)
+    own.mkdir(parents=True, exist_ok=True)
     workers = own / "workers.toml"
     workers.write_text('["child*"]\nkind = "holon"\n')
     if parent is not None:

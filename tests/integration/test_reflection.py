@@ -26,7 +26,7 @@ async def ask(channel: grpc.aio.Channel, question: ASK, token: str | None) -> An
         return await call.read()
 
 
-def channel_to(node: Any, port: int, *, worker: bool = False) -> grpc.aio.Channel:
+def channel_to(node: Any, port: int | None, *, worker: bool = False) -> grpc.aio.Channel:
     own: tuple[bytes | None, bytes | None] = (None, None)
     if worker:
         pair = node.certificate("w1")

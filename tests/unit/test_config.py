@@ -397,3 +397,22 @@ def documented(setting: Setting) -> str:
     elif setting.minimum is not None and setting.maximum is not None:
         values = f"{setting.minimum:.15g} to {setting.maximum:.15g} {setting.unit}".strip()
     return f"| `{setting.name}` | {f'`{default}`' if default else ''} | {values} | {setting.about} |"
+
+
+@pytest.mark.parametrize("text", ["grpcs://root:7700", "grpcs://a:7700, grpcs://[::1]:7701", "grpc://127.0.0.1"])
+def test_a_parent_is_named_by_addresses_of_worker_doors(text: str) -> None:
+    Config({}, PARENT_URL=text).check()
+
+
+@pytest.mark.parametrize("text", ["grpc://root:7700", "root:7700", "https://root", "grpcs://root:7700/path"])
+def test_what_is_no_address_of_a_worker_door_or_not_encrypted_is_refused_as_a_parent(text: str) -> None:
+    assert set(reasons(Config({}, PARENT_URL=text))) == {"PARENT_URL"}
+
+
+def test_a_node_without_clients_needs_a_parent_and_a_socket_a_folder(tmp_path: Path) -> None:
+    assert set(reasons(Config({}, ENABLE_CLIENT_API=False))) == {"ENABLE_CLIENT_API"}
+    parent = "grpcs://root:7700"
+    Config({}, ENABLE_CLIENT_API=False, PARENT_URL=parent, ADMIN_SOCKET=str(tmp_path / "s")).check()
+    for path in (tmp_path / "none" / "s", tmp_path / ("s" * 100)):
+        assert set(reasons(Config({}, ADMIN_SOCKET=str(path)))) == {"ADMIN_SOCKET"}
+    assert set(reasons(Config({}, PARENT_TLS_CERT_PATH=str(tmp_path / "cert")))) >= {"PARENT_TLS_KEY_PATH"}

@@ -40,11 +40,9 @@ class JobService:
         self._watching = watching
         self._updates = Updates()
 
-    def handler(self, max_bytes: int) -> grpc.GenericRpcHandler:
-        """The service's calls by name; no answer is larger than `max_bytes`."""
+    def handler(self, max_bytes: int, *, creates: bool = True) -> grpc.GenericRpcHandler:
+        """The service's calls by name; no answer is larger than `max_bytes`. Without `creates` none makes a job."""
         calls = {
-            "CreateJob": unary("CreateJob", job_pb2.CreateJobRequest, self.create, max_bytes),
-            "BatchCreateJobs": unary("BatchCreateJobs", job_pb2.BatchCreateJobsRequest, self.create_batch, max_bytes),
             "GetJob": unary("GetJob", job_pb2.GetJobRequest, self.get, max_bytes),
             "ListJobs": unary("ListJobs", job_pb2.ListJobsRequest, self.list, max_bytes),
             "CancelJob": unary(
@@ -56,6 +54,11 @@ class JobService:
             "GetJobHistory": unary("GetJobHistory", job_pb2.GetJobHistoryRequest, self.history, max_bytes),
             "WatchJob": streamed("WatchJob", job_pb2.WatchJobRequest, self.watch, max_bytes),
         }
+        if creates:
+            calls["CreateJob"] = unary("CreateJob", job_pb2.CreateJobRequest, self.create, max_bytes)
+            calls["BatchCreateJobs"] = unary(
+                "BatchCreateJobs", job_pb2.BatchCreateJobsRequest, self.create_batch, max_bytes
+            )
         return grpc.method_handlers_generic_handler(SERVICE, {**calls, **{name: missing(name) for name in _NOT_YET}})
 
     async def create(self, request: job_pb2.CreateJobRequest) -> job_pb2.CreateJobResponse:

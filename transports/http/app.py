@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from email.utils import formatdate
 from functools import partial
 from typing import TypeAlias
@@ -51,6 +51,7 @@ class App:
         metrics: what is measured, as text, and its media type; None has no such route.
         docs: the node's version, for the OpenAPI document; None shows neither that nor its page.
         rates: counts the calls of each client; None takes any number.
+        client_api: whether clients are served at all; without, there are health and figures alone.
     Raises:
         BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
@@ -65,8 +66,9 @@ class App:
         metrics: Metrics | None = None,
         docs: str | None = None,
         rates: RateLimits | None = None,
+        *,
+        client_api: bool = True,
     ) -> None:
-        routes = JobRoutes(jobs)
         self.draining = False
         self._clients = clients
         self._rates = rates
@@ -75,13 +77,20 @@ class App:
         # By path; and those of one job by what follows its id.
         self._at: dict[str, _Methods] = {}
         self._of_job: dict[str, _Methods] = {}
-        own = [
-            *operations.of_jobs(routes),
-            *operations.of_admins(AdminRoutes(reload)),
-            operations.status(self._status),
-        ]
+        own = [operations.status(self._status)]
         if metrics is not None:
             own.append(operations.metrics(partial(_measured, metrics)))
+        if client_api:
+            self._add_clients(jobs, blueprints, reload, docs, own)
+        else:
+            for operation in own:
+                self._add(operation)
+
+    def _add_clients(
+        self, jobs: Jobs, blueprints: Blueprints, reload: Reload, docs: str | None, public: Sequence[Operation]
+    ) -> None:
+        routes = JobRoutes(jobs)
+        own = [*operations.of_jobs(routes), *operations.of_admins(AdminRoutes(reload)), *public]
         started = [blueprint for blueprint in blueprints if blueprint.path]
         creations = [operations.creation(routes, blueprint) for blueprint in started]
         if docs is not None:

@@ -49,6 +49,7 @@ class HttpSettings:
         behind_proxy: whether it may listen off loopback in plaintext, as a proxy in front ends TLS.
         docs: show the OpenAPI document and its page.
         version: the node's, for that document.
+        client_api: whether there is any route for clients; without, there are health and figures alone.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +64,7 @@ class HttpSettings:
     behind_proxy: bool = False
     docs: bool = True
     version: str = ""
+    client_api: bool = True
 
 
 class HttpDoor:
@@ -103,7 +105,17 @@ class HttpDoor:
             self._tls = Tls(tls, clock or SystemClock(), settings.client_certificates, settings.handshake)
             tls.on_change(self._look_again)
         docs = settings.version if settings.docs else None
-        self._app = App(jobs, blueprints, clients, reload, settings.max_body, metrics, docs, rates)
+        self._app = App(
+            jobs,
+            blueprints,
+            clients,
+            reload,
+            settings.max_body,
+            metrics,
+            docs,
+            rates,
+            client_api=settings.client_api,
+        )
         self._state = ServerState()
         self._listeners: list[asyncio.Server] = []
         self._port = settings.port

@@ -1,0 +1,92 @@
+"""The admin door: a unix socket for the operator: to look at the node and its jobs, to cancel and to drain."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc.aio
+
+from holon.engine.jobs import Jobs
+from holon.engine.overview import Overview
+from holon.engine.watching import Watching
+from holon.errors import ConfigError, Violation
+from transports.grpc.clients import OperatorCheck
+from transports.grpc.health import Health
+from transports.grpc.job_service import JobService
+from transports.grpc.node_service import NodeService
+from transports.grpc.server import FAREWELL_S, options
+from transports.grpc.settings import DoorSettings
+
+MAX_STREAMS = 100
+_OURS_ALONE = 0o600
+
+
+class AdminDoor:
+    """Serves the operator on a unix socket while it is entered. Whoever can open its file is the operator.
+
+    Arguments:
+        path: of the socket; nobody but this process's user can open it.
+        owner: whose jobs are shown, as of the call.
+    """
+
+    def __init__(self, jobs: Jobs, watching: Watching, overview: Overview, path: str, owner: Callable[[], str]) -> None:
+        self._path = Path(path).absolute()
+        self._jobs = JobService(jobs, watching)
+        self._overview = overview
+        self._owner = owner
+
+    def __repr__(self) -> str:
+        return f"AdminDoor({self._path})"
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            ConfigError: (PORT_UNAVAILABLE) another process listens there, or nothing can.
+        """
+        if _is_served(self._path):
+            raise _unavailable(f"another process listens at {self._path}")
+        settings = DoorSettings()
+        limit = settings.max_message_bytes
+        self._server = grpc.aio.server(
+            interceptors=[OperatorCheck(self._owner)], options=options(settings, MAX_STREAMS)
+        )
+        services = [self._jobs.handler(limit, creates=False), NodeService(self._overview).handler(limit)]
+        self._server.add_generic_rpc_handlers([*services, Health().handler()])
+        # The file is made with these permissions, and never has others.
+        before = os.umask(0o777 & ~_OURS_ALONE)
+        try:
+            self._server.add_insecure_port(f"unix:{self._path}")
+        except RuntimeError as error:
+            raise _unavailable(f"{self._path} cannot be listened at") from error
+        finally:
+            os.umask(before)
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._server.stop(FAREWELL_S)
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _unavailable(reason: str) -> ConfigError:
+    return ConfigError(
+        f"ADMIN_SOCKET: {reason}; choose another path",
+        code="PORT_UNAVAILABLE",
+        details=[Violation("ADMIN_SOCKET", reason)],
+    )
