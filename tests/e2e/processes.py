@@ -26,6 +26,8 @@ ROOT = HERE.parent.parent
 SERVE = "from holon.cli import main; main()"
 # How often something is looked at that nothing here can be told of.
 LOOK_S = 0.03
+# Many clients that ask all the time would take the processor from the node that starts.
+PAUSE_S = 0.2
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
@@ -191,7 +193,9 @@ class Node:
                 if answer.status_code != 503:
                     assert answer.status_code == 202, answer.text
                     made.append(answer.json()["job_id"])
-            return bool(made)
+                    return True
+            await asyncio.sleep(PAUSE_S)
+            return False
 
         await until(accepted, "a job is accepted")
         return made[0]
