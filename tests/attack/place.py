@@ -110,6 +110,12 @@ class Place:
             grpc.aio.secure_channel(f"localhost:{port}", trust, options=OWN_POOL)
         )
 
+    @property
+    def client_port(self) -> int:
+        """Where clients' gRPC is served."""
+        assert self.ports.client is not None
+        return self.ports.client
+
     async def certified(self, files: KeyPair | str) -> Any:
         """A worker's connection at the port for certificates."""
         return await self.channel(self.ports.worker, self.worker_files(files) if isinstance(files, str) else files)

@@ -38,7 +38,7 @@ async def test_every_call_that_names_a_job_is_blind_to_others_jobs(place: Place)
     """Found by what the calls are, so that none is forgotten: those that take a `job_id`, and the routes of a job."""
     async with place.client("shop") as shop, place.http("lab") as lab, place.http("boss") as boss:
         job_id = await a_job(shop)
-        channel = await place.channel(place.ports.client)
+        channel = await place.channel(place.client_port)
         services = (
             job_pb2.DESCRIPTOR.services_by_name["JobService"],
             node_pb2.DESCRIPTOR.services_by_name["NodeService"],
@@ -126,7 +126,7 @@ async def test_no_spelling_of_a_path_or_method_opens_what_is_for_administrators(
 
 
 async def test_the_calls_of_administrators_are_refused_to_every_other_client(place: Place) -> None:
-    channel = await place.channel(place.ports.client)
+    channel = await place.channel(place.client_port)
     for name in OF_ADMINS:
         metadata = (("x-client-token", place.tokens["shop"]), ("x-role", "admin"))
         assert await outcome(channel, f"{NODES}{name}", metadata=metadata) == (

@@ -70,7 +70,7 @@ async def test_no_stranger_writes_a_line_of_the_log(place: Place, logs: tuple[io
     await end_of(
         await said_hello(await place.uncertified(), worker_id=FORGED, metadata=bearer(place.tokens["reporter"]))
     )
-    channel = await place.channel(place.ports.client)
+    channel = await place.channel(place.client_port)
     await outcome(channel, f"{JOBS}{quoted}", metadata=(("x-client-token", "wrong"), ("traceparent", "00-x")))
     text, lines = (one.getvalue().split("\n")[:-1] for one in logs)
     assert len(text) > 10
@@ -140,7 +140,7 @@ async def test_who_is_not_let_in_at_the_worker_door_is_in_the_audit_log(
 
 async def test_a_refusal_tells_a_stranger_nothing_of_who_there_is(place: Place) -> None:
     """A wrong token is answered alike whatever it resembles, and names nobody."""
-    channel = await place.channel(place.ports.client)
+    channel = await place.channel(place.client_port)
     real = place.tokens["shop"]
     told = set()
     for text in (real[:-1], real + "x", real.swapcase(), "shop", "x" * 40, place.tokens["reporter"]):

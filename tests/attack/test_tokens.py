@@ -114,7 +114,7 @@ async def test_a_token_is_of_no_use_where_it_was_not_made_for(place: Place) -> N
     certified, uncertified = await place.certified("w1"), await place.uncertified()
     given = await exchanged(certified, certificate=token_pb2.CertificateCredential())
     loose = await exchanged(uncertified, worker_token=place.tokens["reporter"])
-    jobs = await place.channel(place.ports.client)
+    jobs = await place.channel(place.client_port)
     for text in (given.access_token, given.refresh_token, loose.access_token, place.tokens["reporter"]):
         for metadata in (bearer(text), (("x-client-token", text),)):
             assert await outcome(jobs, f"{JOBS}ListJobs", metadata=metadata) == INVALID
@@ -130,7 +130,7 @@ async def test_a_token_is_of_no_use_where_it_was_not_made_for(place: Place) -> N
 
 
 async def test_what_begins_like_an_open_method_is_not_open(place: Place) -> None:
-    for port in (place.ports.client, place.ports.worker_tokens):
+    for port in (place.client_port, place.ports.worker_tokens):
         channel = await place.channel(port or 0)
         assert (await outcome(channel, HEALTH))[0] is CODE.OK
         for method in (
@@ -165,7 +165,7 @@ async def test_what_begins_like_an_open_method_is_not_open(place: Place) -> None
 async def test_a_token_in_another_place_spelling_or_company_is_none(
     place: Place, metadata: tuple[tuple[str, str], ...]
 ) -> None:
-    one = await Connection.open(place.ports.client, place.ca.read_bytes())
+    one = await Connection.open(place.client_port, place.ca.read_bytes())
     try:
         sent = [(name, text.replace("TOKEN", place.tokens["boss"])) for name, text in metadata]
         one.call(f"{NODES}ListWorkers", sent, message=b"")

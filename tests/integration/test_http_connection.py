@@ -177,7 +177,7 @@ async def test_another_protocol_is_not_spoken_and_its_request_answered_as_it_is(
 
 async def slow(*sent: bytes) -> list[Answer]:
     """The answers of a door of little patience to who sends this and then waits."""
-    async with running(HttpSettings(port=0, max_body=LIMIT, silence=0.05)) as node:
+    async with running(HttpSettings(port=0, max_body=LIMIT, silence=0.3)) as node:
         reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
         try:
             for part in sent:
@@ -204,7 +204,7 @@ async def test_a_connection_on_which_nothing_comes_is_closed_without_a_word(sent
 
 
 async def test_blank_lines_after_an_answer_keep_no_connection_open() -> None:
-    async with running(HttpSettings(port=0, silence=0.05)) as node:
+    async with running(HttpSettings(port=0, silence=0.3)) as node:
         reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
         writer.write(GOOD)
         assert b'"ok"' in await asyncio.wait_for(reader.readuntil(b"}"), GUARD)

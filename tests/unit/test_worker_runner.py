@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import orjson
@@ -59,13 +59,19 @@ class Updates:
 class Bench:
     """A runner with its link, which is never connected; what it tells goes to `updates`."""
 
-    def __init__(self, *handlers: Callable[..., Any], slots: int = 2, statuses: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *handlers: Callable[..., Any],
+        slots: int = 2,
+        statuses: tuple[str, ...] = (),
+        timing: Timing = TIMING,
+    ) -> None:
         self.updates = Updates()
-        self.link = Link([NodeUrl("localhost", 1, secure=True)], Credentials(), worker_pb2.Hello(), slots, TIMING)
+        self.link = Link([NodeUrl("localhost", 1, secure=True)], Credentials(), worker_pb2.Hello(), slots, timing)
         self.link.reports.session = cast("Session", self.updates)
         skills = [skill_of(handler, statuses=statuses) for handler in handlers]
         # Async handlers share this loop: the runner does not care which it is.
-        self.runner = Runner(self.link, skills, slots, asyncio.get_running_loop(), TIMING, Tracing())
+        self.runner = Runner(self.link, skills, slots, asyncio.get_running_loop(), timing, Tracing())
 
     def offer(self, skill: str, params: Any = None, task_id: str = "t1", **more: Any) -> Lease:
         lease = Lease(task_id, f"{task_id}-lease")
@@ -217,14 +223,14 @@ async def test_a_short_task_is_accepted_by_its_result_and_a_longer_one_by_word(b
     def longer() -> None:
         assert go_on.wait(5)
 
-    made = bench(short, longer)
-    made.offer("short", task_id="t1")
-    await made.updates.final()
+    patient, made = bench(short, timing=replace(TIMING, accept_after=60.0)), bench(longer)
+    patient.offer("short", task_id="t1")
+    await patient.updates.final()
     made.offer("longer", task_id="t2")
     assert (await made.updates.next()).WhichOneof("update") == "accepted"
     go_on.set()
     await made.updates.final()
-    told = [(one.task_id, one.WhichOneof("update")) for one in made.updates.all]
+    told = [(one.task_id, one.WhichOneof("update")) for one in (*patient.updates.all, *made.updates.all)]
     assert told == [("t1", "result"), ("t2", "accepted"), ("t2", "result")]
 
 
