@@ -161,7 +161,7 @@ async def test_a_worker_that_answers_pings_and_never_reads_is_cut_too() -> None:
 
 
 async def test_an_old_stream_is_left_for_another_one_and_nothing_is_lost() -> None:
-    async with a_node(rotation=0.2, moving=GUARD) as node:
+    async with a_node(rotation=1.0, moving=GUARD) as node:
         old = await node.worker("w1", offering("good"), instance_id="a")
         job_id = await node.create(skill="good")
         offer = await old.offer()
