@@ -116,7 +116,8 @@ class Touches:
             lost = (Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost)
             for lease in self._dispatcher.stop([*touched.stops, *lost]):
                 self.hand_back(lease, avoid=False)
-            if touch.handbacks:
+            if touch.handbacks or touch.credits:
+                # A call that leased before the store knew of these credits got nothing for them.
                 self._dispatcher.look()
             await self._tell_ends()
 

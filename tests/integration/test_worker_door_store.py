@@ -10,7 +10,17 @@ import pytest
 
 from holon.errors import StoreUnavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
-from tests.integration.grpc_node import GUARD, Node, a_node, hello, offering, reason_of, result, update, updates
+from tests.integration.grpc_node import (
+    GUARD,
+    Node,
+    a_node,
+    hello,
+    offering,
+    reason_of,
+    result,
+    update,
+    updates,
+)
 from transports.grpc import clerk
 
 
@@ -141,3 +151,30 @@ def _held_back(node: Node, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
     monkeypatch.setattr(node.engine.store, "complete", slowly)
     return stored
+
+
+async def test_credits_that_come_while_the_store_leases_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_node() as node:
+        worker = await node.worker(credits=1)
+        await node.create()
+        held = await worker.offer()
+        await node.create()
+        told = asyncio.Event()
+        lease, touch = node.engine.store.lease, node.engine.store.touch
+
+        async def leased_before(seats: Any) -> Any:
+            answer = await lease(seats)
+            await told.wait()
+            return answer
+
+        async def touched(*touches: Any) -> Any:
+            answer = await touch(*touches)
+            told.set()
+            return answer
+
+        monkeypatch.setattr(node.engine.store, "lease", leased_before)
+        monkeypatch.setattr(node.engine.store, "touch", touched)
+        # What is said of a lease is gathered for a while: the credits come meanwhile.
+        await worker.send(updates(update(held, accepted=worker_pb2.TaskAccepted())))
+        await worker.beat(credits=2)
+        assert (await worker.offer()).skill == "t"
