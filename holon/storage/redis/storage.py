@@ -24,7 +24,6 @@ from holon.ports import (
     Completed,
     Counts,
     Created,
-    Creation,
     Fired,
     Hint,
     JobFilter,
@@ -57,6 +56,7 @@ from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions, at_once
 from holon.storage.redis.quotas import Quotas
 from holon.storage.redis.server import Place, Server, Strictness
+from holon.storage.redis.several import Several
 from holon.storage.redis.shared import SharedCalls
 from holon.storage.redis.shares import Shares
 from holon.storage.redis.visits import Visits
@@ -99,6 +99,7 @@ class RedisStorage(SharedCalls):
         self._count = partitions
         self._shares: Shares | None = None
         self._visits: Visits | None = None
+        self._of_several: Several | None = None
         self._hints = Hints()
         self.metrics = StoreMetrics()
         self._opened = AsyncExitStack()
@@ -148,7 +149,9 @@ class RedisStorage(SharedCalls):
                 for number, (place, one) in enumerate(zip(places, found, strict=True))
             ]
         )
-        self._visits = Visits(self._open, claimed) if claimed is not None else None
+        if claimed is not None:
+            self._visits = Visits(self._open, claimed)
+            self._of_several = Several(self._open, self._visits)
         links = [one.link for one in self._open]
         async with AsyncExitStack() as opened:
             self._beside = links[0].about(SHARED)
@@ -184,6 +187,12 @@ class RedisStorage(SharedCalls):
     @property
     def _store_id(self) -> str:
         return self._partitions.first.link.id
+
+    @property
+    def _several(self) -> Several:
+        if self._of_several is None:
+            raise StoreUnavailable("the store is not open")
+        return self._of_several
 
     @property
     def _partitions(self) -> Partitions:
@@ -241,22 +250,10 @@ class RedisStorage(SharedCalls):
         if len(parts) == 1:
             [partition] = parts
             created = await partition.create_jobs(items, want, seats)
-            if self._visits is None:
+            if self._visits is None or not seats:
                 return created
             return replace(created, leased=self._visits.with_others(seats, created.leased))
-        return await self._partitions.whole(self._create_in_many(items, parts, want, seats))
-
-    async def _create_in_many(
-        self, items: Sequence[NewJob], parts: Mapping[Partition, Sequence[NewJob]], want: int, seats: Sequence[Seat]
-    ) -> Created:
-        jobs: dict[str, tuple[str, Creation]] = {}
-        claims: list[Claim] = []
-        for partition, some in parts.items():
-            created = await partition.create_jobs(some, want - len(claims))
-            jobs |= zip((item.job.id for item in some), created.jobs, strict=True)
-            claims += created.claims
-        leased = await self._visits.lease_too(seats) if self._visits else Leased()
-        return Created(tuple(jobs[item.job.id] for item in items), tuple(claims), leased)
+        return await self._partitions.whole(self._several.create_jobs(items, parts, want, seats))
 
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int
@@ -283,7 +280,7 @@ class RedisStorage(SharedCalls):
         if len(parts) == 1:
             [partition] = parts
             return await call(partition, claims)
-        replies = await self._partitions.whole(at_once(call(*part) for part in parts.items()))
+        replies = await self._partitions.whole(at_once([call(*part) for part in parts.items()]))
         said: dict[tuple[str, str], bool] = {}
         for some, answers in zip(parts.values(), replies, strict=True):
             said |= zip(some, answers, strict=True)
@@ -310,22 +307,7 @@ class RedisStorage(SharedCalls):
         if self._shares is None:
             return (await self._partitions.first.open_session(opening, None))[0]
         self._shares.opened(opening.session_id, opening.credits)
-        return await self._partitions.whole(self._open_session(opening))
-
-    async def _open_session(self, opening: Opening) -> Opened:
-        parts = self._partitions.split(opening.resumed, lambda pair: pair[0])
-        first, *others = self._partitions
-        opened, order = await first.open_session(replace(opening, resumed=tuple(parts[first])), order=None)
-        replies = await at_once(one.open_session(replace(opening, resumed=tuple(parts[one])), order) for one in others)
-        every = [opened, *(reply for reply, _ in replies)]
-        place = {pair: at for at, pair in enumerate(opening.resumed)}
-        kept = [offer for one in every for offer in one.kept]
-        dropped = [pair for one in every for pair in one.dropped]
-        return Opened(
-            opened.replaced,
-            tuple(sorted(kept, key=lambda offer: place[offer.task_id, offer.lease_id])),
-            tuple(sorted(dropped, key=lambda pair: place[pair[0], pair[1]])),
-        )
+        return await self._partitions.whole(self._several.open_session(opening))
 
     async def close_session(self, worker_id: str, session_id: str) -> None:
         if self._shares is not None:
@@ -338,77 +320,30 @@ class RedisStorage(SharedCalls):
         return await self._partitions.whole(self._visits.lease(seats))
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
-        if self._shares is None or self._visits is None:
+        if self._shares is None:
             [partition] = self._partitions
             touched = await partition.touch(touch, seats)
             partition.stops_taken()
             return touched
         for _, session_id, granted in touch.credits:
             self._shares.granted(session_id, granted)
-        return await self._partitions.whole(self._touch(touch, seats, self._visits))
-
-    async def _touch(self, touch: Touch, seats: Sequence[Seat], visits: Visits) -> Touched:
-        said = visits.sayings.by_partition(touch)
-        replies = await asyncio.gather(*(one.touch(what, ()) for one, what in said.items()), return_exceptions=True)
-        told: list[Touched] = []
-        failure: BaseException | None = None
-        for (partition, what), reply in zip(said.items(), replies, strict=True):
-            if isinstance(reply, BaseException):
-                failure = reply
-                visits.sayings.untold(partition, what)
-            else:
-                partition.stops_taken()
-                told.append(reply)
+        touched, failure = await self._partitions.whole(self._several.touch(touch, seats))
         if failure is not None:
-            if not told or not isinstance(failure, StoreUnavailable):
-                raise failure
             # Whoever was not told is asked again soon, and nobody else has to wait for it.
-            pause = failure.retry_after or RETRY_AFTER_S
-            asyncio.get_running_loop().call_later(pause, self._hints.give, Hint(stops=True))
-        return Touched(
-            tuple(lease for reply in told for lease in reply.lost),
-            tuple(stop for reply in told for stop in reply.stops),
-            await visits.lease_too(seats),
-        )
+            soon = failure.retry_after or RETRY_AFTER_S
+            asyncio.get_running_loop().call_later(soon, self._hints.give, Hint(stops=True))
+        return touched
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
         if self._visits is None:
             return await self._partitions.first.complete(results, worker_id, want, seats)
         parts = self._partitions.split(results, lambda result: result.task_id)
         if len(parts) > 1:
-            many = self._complete_in_many(results, parts, worker_id, want, seats, self._visits)
-            return await self._partitions.whole(many)
+            several = self._several.complete(results, parts, worker_id, want, seats)
+            return await self._partitions.whole(several)
         [partition] = parts or [self._partitions.first]
         completed = await partition.complete(results, worker_id, want, self._visits.turn_of(partition, seats))
         return replace(completed, leased=self._visits.with_others(seats, completed.leased))
-
-    async def _complete_in_many(
-        self,
-        results: Sequence[Result],
-        parts: Mapping[Partition, Sequence[Result]],
-        worker_id: str,
-        want: int,
-        seats: Sequence[Seat],
-        visits: Visits,
-    ) -> Completed:
-        # The tasks that the steps make are leased where they are; what else there is room for by `lease`.
-        calls, left = [], want
-        for partition, some in parts.items():
-            n = min(left, len(some))
-            left -= n
-            calls.append(partition.complete(some, worker_id, n, ()))
-        replies = await at_once(calls)
-        said = {
-            (result.task_id, result.lease_id): verdict
-            for some, reply in zip(parts.values(), replies, strict=True)
-            for result, verdict in zip(some, reply.verdicts, strict=True)
-        }
-        return Completed(
-            tuple(said[result.task_id, result.lease_id] for result in results),
-            frozenset().union(*(reply.landed for reply in replies)),
-            await visits.lease_too(seats),
-            tuple(claim for reply in replies for claim in reply.claims),
-        )
 
     async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
         if self._visits is None:

@@ -19,7 +19,6 @@ from holon.storage.outbox import TAKE_BYTES
 from holon.storage.redis.claimed import Claimed
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions
-from holon.storage.redis.sayings import Sayings
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +32,11 @@ class Visits:
     Arguments:
         partitions: all of them.
         claimed: what this node has claimed in them.
-    Attributes:
-        sayings: what sessions said that is still to be told.
     """
 
     def __init__(self, partitions: Partitions, claimed: Claimed) -> None:
         self._partitions = partitions
         self._claimed = claimed
-        self.sayings = Sayings(partitions)
 
     def __repr__(self) -> str:
         return f"Visits({self._partitions}, {self._claimed})"

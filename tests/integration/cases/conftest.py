@@ -29,10 +29,16 @@ def redis() -> Iterator[RedisServer]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "start" in metafunc.fixturenames:
-        stores = chosen(("memory", "sqlite", "redis"))
+        stores = chosen(("memory", "sqlite", "redis", "redis-partitions"), ("memory", "sqlite", "redis"))
+        if "redis-partitions" in stores and _APART.match(metafunc.function.__name__):
+            stores.append("two nodes, partitions")
         if "redis" in stores and _APART.match(metafunc.function.__name__):
             # Asked for Redis, a run has the time for both.
-            stores[-1:] = ["redis", "two nodes"] if asked() else ["two nodes"]
+            stores.append("two nodes")
+            if not asked():
+                stores.remove("redis")
+        if metafunc.definition.get_closest_marker("in_order"):
+            stores = [one for one in stores if not one.endswith("partitions")]
         metafunc.parametrize("start", stores, indirect=True)
 
 
@@ -42,10 +48,11 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
 
     With two nodes, clients are at one of them and workers at the other.
     """
-    if request.param in ("redis", "two nodes"):
+    if request.param in ("redis", "two nodes", "redis-partitions", "two nodes, partitions"):
         server: RedisServer = request.getfixturevalue("redis")
-        one_or_two = running_node if request.param == "redis" else two_nodes
-        return partial(one_or_two, STORAGE_URI=server.uri(server.database()))
+        one_or_two = two_nodes if request.param.startswith("two nodes") else running_node
+        partitions = "&partitions=3" if request.param.endswith("partitions") else ""
+        return partial(one_or_two, STORAGE_URI=f"{server.uri(server.database())}{partitions}")
     # A killed process loses nothing of NORMAL either, and nothing here cuts the power.
     stores = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'holon.db'}?synchronous=NORMAL"}
     return partial(running_node, STORAGE_URI=stores[request.param])

@@ -187,6 +187,7 @@ async def test_a_workers_own_cancelled_follows_its_transition_or_cancels_the_job
 # Order and time --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_order
 async def test_what_waits_goes_by_priority_and_then_by_arrival(start: Start) -> None:
     bp = Blueprint("bp", api_endpoint="/jobs/bp")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from holon import Blueprint
 from holon.context import ActionFactory
 from holon.testing import RunningNode
@@ -57,6 +59,7 @@ async def test_c19_many_that_wait_are_all_delivered(start: Start) -> None:
         assert statuses == ["finished"] * 100
 
 
+@pytest.mark.in_order
 async def test_c20_a_task_waits_for_a_busy_worker_to_become_idle(start: Start) -> None:
     async with start(one_task()) as node:
         worker = node.new_worker("w1", max_concurrent=1)

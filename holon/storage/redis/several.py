@@ -1,0 +1,140 @@
+"""Calls about jobs, tasks or sessions of several partitions: each is told its part, and the replies are one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from holon.domain.value import replace
+from holon.errors import StoreUnavailable
+from holon.ports import (
+    Claim,
+    Completed,
+    Created,
+    Creation,
+    NewJob,
+    Opened,
+    Opening,
+    Result,
+    Seat,
+    Touch,
+    Touched,
+)
+from holon.storage.redis.partition import Partition
+from holon.storage.redis.partitions import Partitions, at_once
+from holon.storage.redis.sayings import Sayings
+from holon.storage.redis.visits import Visits
+
+
+class Several:
+    """Calls to several partitions of a store.
+
+    Arguments:
+        partitions: all of them.
+        visits: what leases in all of them what a call has room for.
+    """
+
+    def __init__(self, partitions: Partitions, visits: Visits) -> None:
+        self._partitions = partitions
+        self._visits = visits
+        self._sayings = Sayings(partitions)
+
+    def __repr__(self) -> str:
+        return f"Several({self._partitions}, {self._sayings})"
+
+    async def create_jobs(
+        self, items: Sequence[NewJob], parts: Mapping[Partition, Sequence[NewJob]], want: int, seats: Sequence[Seat]
+    ) -> Created:
+        """Create jobs, in each partition all of its own or none."""
+        jobs: dict[str, tuple[str, Creation]] = {}
+        claims: list[Claim] = []
+        for partition, some in parts.items():
+            created = await partition.create_jobs(some, want - len(claims))
+            jobs |= zip((item.job.id for item in some), created.jobs, strict=True)
+            claims += created.claims
+        leased = await self._visits.lease_too(seats)
+        return Created(tuple(jobs[item.job.id] for item in items), tuple(claims), leased)
+
+    async def open_session(self, opening: Opening) -> Opened:
+        """Open a session in the first partition, which gives it its place, and then in all others."""
+        parts = self._partitions.split(opening.resumed, lambda pair: pair[0])
+        first, *others = self._partitions
+        opened, order = await first.open_session(replace(opening, resumed=tuple(parts[first])), order=None)
+        replies = await at_once(one.open_session(replace(opening, resumed=tuple(parts[one])), order) for one in others)
+        every = [opened, *(reply for reply, _ in replies)]
+        place = {pair: at for at, pair in enumerate(opening.resumed)}
+        kept = [offer for one in every for offer in one.kept]
+        dropped = [pair for one in every for pair in one.dropped]
+        return Opened(
+            opened.replaced,
+            tuple(sorted(kept, key=lambda offer: place[offer.task_id, offer.lease_id])),
+            tuple(sorted(dropped, key=lambda pair: place[pair[0], pair[1]])),
+        )
+
+    async def touch(self, touch: Touch, seats: Sequence[Seat]) -> tuple[Touched, StoreUnavailable | None]:
+        """Tell each partition its part; answers with the failure too, where one was not told: it is with the next call."""
+        said = self._sayings.by_partition(touch)
+        replies = await asyncio.gather(*(one.touch(what, ()) for one, what in said.items()), return_exceptions=True)
+        told: list[Touched] = []
+        failure: StoreUnavailable | None = None
+        for (partition, what), reply in zip(said.items(), replies, strict=True):
+            if isinstance(reply, StoreUnavailable):
+                failure = reply
+                self._sayings.untold(partition, what)
+            elif isinstance(reply, BaseException):
+                raise reply
+            else:
+                partition.stops_taken()
+                told.append(reply)
+        if failure is not None and not told:
+            raise failure
+        touched = Touched(
+            tuple(lease for reply in told for lease in reply.lost),
+            tuple(stop for reply in told for stop in reply.stops),
+            await self._visits.lease_too(seats),
+        )
+        return touched, failure
+
+    async def complete(
+        self,
+        results: Sequence[Result],
+        parts: Mapping[Partition, Sequence[Result]],
+        worker_id: str,
+        want: int,
+        seats: Sequence[Seat],
+    ) -> Completed:
+        """Apply results. The tasks that their steps make are leased with what else waits, once all are applied."""
+        calls, left = [], want
+        for partition, some in parts.items():
+            n = min(left, len(some))
+            left -= n
+            calls.append(partition.complete(some, worker_id, n, ()))
+        replies: list[Completed] = []
+        failure: BaseException | None = None
+        for reply in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(reply, BaseException):
+                failure = reply
+            else:
+                replies.append(reply)
+        claims = tuple(claim for reply in replies for claim in reply.claims)
+        if failure is not None:
+            # All results are sent again; nobody would run what was claimed meanwhile.
+            await self._give_back(claims)
+            raise failure
+        said = {
+            (result.task_id, result.lease_id): verdict
+            for some, reply in zip(parts.values(), replies, strict=True)
+            for result, verdict in zip(some, reply.verdicts, strict=True)
+        }
+        return Completed(
+            tuple(said[result.task_id, result.lease_id] for result in results),
+            frozenset().union(*(reply.landed for reply in replies)),
+            await self._visits.lease_too(seats),
+            claims,
+        )
+
+    async def _give_back(self, claims: Sequence[Claim]) -> None:
+        pairs = self._partitions.split(((claim.job.id, claim.claim_id) for claim in claims), lambda pair: pair[0])
+        with suppress(StoreUnavailable):
+            await at_once([partition.release(some) for partition, some in pairs.items()])
