@@ -75,23 +75,22 @@ class Ended(Exception):
         self.too_large = too_large
 
 
-def open_channel(url: NodeUrl, credentials: Credentials) -> grpc.aio.Channel:
+def open_channel(url: NodeUrl, credentials: Credentials) -> tuple[grpc.aio.Channel, bytes]:
     """Make a channel of its own to a node; the files are read now, so that renewed certificates are used.
 
     Blocks for the reads.
 
+    Returns:
+        the channel, and the certificate that it shows; empty where it shows none.
     Raises:
         OSError: a file cannot be read.
     """
     options = _OPTIONS + (_NO_PROXY if url.is_loopback else ())
     if not url.secure:
-        return grpc.aio.insecure_channel(url.target, options=options)
-    tls = grpc.ssl_channel_credentials(
-        _read(credentials.ca),
-        _read(credentials.key),
-        _read(credentials.certificate),
-    )
-    return grpc.aio.secure_channel(url.target, tls, options=options)
+        return grpc.aio.insecure_channel(url.target, options=options), b""
+    certificate = _read(credentials.certificate)
+    tls = grpc.ssl_channel_credentials(_read(credentials.ca), _read(credentials.key), certificate)
+    return grpc.aio.secure_channel(url.target, tls, options=options), certificate or b""
 
 
 def open_stream(channel: grpc.aio.Channel, metadata: Metadata) -> Call:

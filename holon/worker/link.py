@@ -225,13 +225,13 @@ class Link:
         hello.credits = self._credits if self._drain_reason is None else 0
         if self._session_id or not self.reports.leases.is_empty:
             hello.resume.CopyFrom(self.reports.leases.resume(self._session_id))
-        channel = open_channel(url, self._credentials)
+        channel, certificate = open_channel(url, self._credentials)
         try:
-            metadata = await self._proof(channel, url)
+            metadata = await self._proof(channel, url, certificate)
         except BaseException:
             await channel.close()
             raise
-        session = Session(url, channel, metadata, self, self._timing)
+        session = Session(url, channel, certificate, metadata, self, self._timing)
         try:
             await session.open(hello)
             await self._tasks.welcomed(session.welcome)
@@ -240,10 +240,10 @@ class Link:
             raise
         return session
 
-    async def _proof(self, channel: grpc.aio.Channel, url: NodeUrl) -> Metadata:
+    async def _proof(self, channel: grpc.aio.Channel, url: NodeUrl, certificate: bytes) -> Metadata:
         """What a stream shows beside the certificate of its connection."""
         if self._tokens is not None:
-            grant = await self._tokens.fresh(channel, url)
+            grant = await self._tokens.fresh(channel, url, certificate)
             return (("authorization", f"Bearer {grant.access_token}"),)
         return (("x-worker-token", self._credentials.token),) if self._credentials.token else ()
 
@@ -255,7 +255,7 @@ class Link:
             ceiling = min(self._timing.reconnect_longest, self._timing.reconnect_first * 2**losses)
             await asyncio.sleep(random.uniform(0, ceiling) if losses else tokens.due_in)  # noqa: S311  # it spreads a fleet
             try:
-                grant = await tokens.fresh(session.channel, session.url)
+                grant = await tokens.fresh(session.channel, session.url, session.certificate)
             except Ended as end:
                 losses += 1
                 _log.warning("the access token could not be renewed, and is tried again: %s", end)
@@ -335,6 +335,8 @@ class Link:
         ceiling = min(timing.reconnect_longest, timing.reconnect_first * 2 ** min(losses - 1, 30))
         wait = random.uniform(0, ceiling)  # noqa: S311  # no secret: it spreads a fleet
         if isinstance(error, Ended) and error.refused:
+            if self._tokens is not None:
+                self._tokens.distrust()
             wait = timing.reconnect_refused * random.uniform(1, 1.5)  # noqa: S311
             _log.error("%s; trying again in %.0f s", error, wait)
         else:

@@ -58,6 +58,7 @@ class Session:
 
     Arguments:
         channel: a connection of its own, which is closed with it.
+        certificate: what that shows; empty where it shows none.
         metadata: what proves who we are, beside the connection.
 
     Attributes:
@@ -68,10 +69,17 @@ class Session:
     """
 
     def __init__(
-        self, url: NodeUrl, channel: grpc.aio.Channel, metadata: Metadata, listener: Listener, timing: Timing
+        self,
+        url: NodeUrl,
+        channel: grpc.aio.Channel,
+        certificate: bytes,
+        metadata: Metadata,
+        listener: Listener,
+        timing: Timing,
     ) -> None:
         self.url = url
         self.channel = channel
+        self.certificate = certificate
         self.left = asyncio.Event()
         self.going: worker_pb2.GoAway | None = None
         self.end: Ended | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc.aio
 
@@ -30,12 +30,14 @@ class Grant:
     """What an exchange gave; times are of the loop's clock.
 
     Attributes:
+        certificate: what the connection showed that it was exchanged on; it is good there alone.
         renew_at: when the next one is due.
         expires_at: when it is of no use any more.
     """
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
+    certificate: bytes = field(repr=False)
     renew_at: float
     expires_at: float
 
@@ -69,31 +71,38 @@ class Tokens:
         """Seconds until the next exchange is due."""
         return max(0.0, self._grant.renew_at - asyncio.get_running_loop().time()) if self._grant is not None else 0.0
 
-    async def fresh(self, channel: grpc.aio.Channel, url: NodeUrl) -> Grant:
-        """What is not due for renewal; exchanged now, if there is none.
+    async def fresh(self, channel: grpc.aio.Channel, url: NodeUrl, certificate: bytes) -> Grant:
+        """What is not due for renewal, and good on this connection; exchanged now, if there is none.
 
         Arguments:
             channel: to a node, at this address.
+            certificate: what the channel shows; another one than before when it was renewed.
         Raises:
             Ended: the node could not be asked, or gives none.
         """
         async with self._one:
             now = asyncio.get_running_loop().time()
-            if self._grant is None or now >= self._grant.renew_at:
-                self._grant = await self._exchange(channel, url)
+            if self._grant is None or now >= self._grant.renew_at or certificate != self._grant.certificate:
+                self._grant = await self._exchange(channel, url, certificate)
             return self._grant
 
-    async def _exchange(self, channel: grpc.aio.Channel, url: NodeUrl) -> Grant:
+    def distrust(self) -> None:
+        """A session was refused, perhaps for its token: show another one next."""
+        if self._grant is not None:
+            self._grant = replace(self._grant, renew_at=0.0)
+
+    async def _exchange(self, channel: grpc.aio.Channel, url: NodeUrl, certificate: bytes) -> Grant:
         if self._grant is not None and self._grant.refresh_token:
             try:
-                return await self._ask(channel, token_pb2.ExchangeTokenRequest(refresh_token=self._grant.refresh_token))
+                request = token_pb2.ExchangeTokenRequest(refresh_token=self._grant.refresh_token)
+                return await self._ask(channel, certificate, request)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _REFUSED:
                     raise refusal_of(error, url) from error
                 _log.warning("%s: the refresh token is not taken: %s", url, error.details())
                 self._grant = None
         try:
-            return await self._ask(channel, self._by_credential(url))
+            return await self._ask(channel, certificate, self._by_credential(url))
         except grpc.aio.AioRpcError as error:
             raise refusal_of(error, url) from error
 
@@ -102,7 +111,9 @@ class Tokens:
             return token_pb2.ExchangeTokenRequest(certificate=token_pb2.CertificateCredential())
         return token_pb2.ExchangeTokenRequest(worker_token=self._credentials.token)
 
-    async def _ask(self, channel: grpc.aio.Channel, request: token_pb2.ExchangeTokenRequest) -> Grant:
+    async def _ask(
+        self, channel: grpc.aio.Channel, certificate: bytes, request: token_pb2.ExchangeTokenRequest
+    ) -> Grant:
         request.worker_id = self._worker_id
         if self._request is not None:
             request.request_id = self._request.request_id
@@ -124,4 +135,4 @@ class Tokens:
             raise
         self._request = None
         now, lasts = asyncio.get_running_loop().time(), given.expires_in.seconds + given.expires_in.nanos / 1e9
-        return Grant(given.access_token, given.refresh_token, now + _RENEW_AT * lasts, now + lasts)
+        return Grant(given.access_token, given.refresh_token, certificate, now + _RENEW_AT * lasts, now + lasts)

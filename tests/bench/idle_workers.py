@@ -105,7 +105,8 @@ class Idle:
     async def _session(self, name: str) -> None:
         await self._connecting.acquire()
         credentials = self._papers.credentials(name)
-        async with open_channel(self._node, credentials) as channel:
+        channel, _ = open_channel(self._node, credentials)
+        async with channel:
             call = open_stream(channel, ())
             await call.write(worker_pb2.SessionRequest(hello=_hello(name)).SerializeToString())
             welcome = _expected("welcome", await call.read()).welcome

@@ -125,11 +125,11 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_request() -> None:
     node = TokenNode(given(1), grpc.StatusCode.UNAVAILABLE, given(2), given(3))
     ours = tokens()
     async with serving(node) as channel:
-        await ours.fresh(channel, URL)
+        await ours.fresh(channel, URL, b"")
         with pytest.raises(Ended):
-            await ours.fresh(channel, URL)
-        await ours.fresh(channel, URL)
-        await ours.fresh(channel, URL)
+            await ours.fresh(channel, URL, b"")
+        await ours.fresh(channel, URL, b"")
+        await ours.fresh(channel, URL, b"")
     first, lost, again, later = node.asked
     assert (first.worker_token, first.worker_id) == ("the static token", "w1")
     assert lost == again
@@ -141,7 +141,7 @@ async def test_one_exchange_runs_whoever_asks() -> None:
     node = TokenNode(given(1, 900))
     ours = tokens()
     async with serving(node) as channel:
-        grants = await asyncio.gather(*(ours.fresh(channel, URL) for _ in range(5)))
+        grants = await asyncio.gather(*(ours.fresh(channel, URL, b"") for _ in range(5)))
     assert {grant.access_token for grant in grants} == {"a1"}
     assert 599 < ours.due_in <= 600
 
@@ -150,8 +150,26 @@ async def test_where_the_refresh_token_is_refused_the_credential_is_shown_again(
     node = TokenNode(given(1), grpc.StatusCode.UNAUTHENTICATED, given(2, 900))
     ours = tokens()
     async with serving(node) as channel:
-        await ours.fresh(channel, URL)
-        assert (await ours.fresh(channel, URL)).access_token == "a2"
+        await ours.fresh(channel, URL, b"")
+        assert (await ours.fresh(channel, URL, b"")).access_token == "a2"
     assert node.asked[2].worker_token == "the static token"
     assert node.asked[1].request_id != node.asked[2].request_id
     assert "the static token" not in repr(ours)
+
+
+async def test_a_renewed_certificate_gets_a_token_of_its_own_from_the_same_family() -> None:
+    node = TokenNode(given(1, 900), given(2, 900), given(3, 900))
+    async with serving(node) as channel:
+        ours = tokens()
+        shown = [(await ours.fresh(channel, URL, one)).access_token for one in (b"old", b"old", b"new", b"new", b"old")]
+        assert shown == ["a1", "a1", "a2", "a2", "a3"]
+    assert [one.refresh_token for one in node.asked] == ["", "r1", "r2"]
+
+
+async def test_after_a_refusal_another_token_is_shown() -> None:
+    node = TokenNode(given(1, 900), given(2, 900))
+    async with serving(node) as channel:
+        ours = tokens()
+        await ours.fresh(channel, URL, b"")
+        ours.distrust()
+        assert (await ours.fresh(channel, URL, b"")).access_token == "a2"
