@@ -98,6 +98,12 @@ class Place:
 
     @property
     def ca(self) -> Path:
+        """Whom callers trust to sign the node's certificate."""
+        return self.folder / "trusted.pem"
+
+    @property
+    def authorities(self) -> Path:
+        """Whom the node trusts to sign its callers' (TLS_CA_PATH)."""
         return self.folder / "ca.pem"
 
     # gRPC -------------------------------------------------------------------------------------------------------------
@@ -178,7 +184,8 @@ async def a_place(folder: Path, **settings: str | float | bool) -> AsyncIterator
     """A node that runs, with TLS at every door, workers by certificate and by token, two clients and an operator."""
     authority = root(folder / "authority")
     server = issue_server(authority, folder, days=2)
-    (folder / "ca.pem").write_bytes(authority.files.certificate.read_bytes())
+    for name in ("ca.pem", "trusted.pem"):
+        (folder / name).write_bytes(authority.files.certificate.read_bytes())
     (folder / "lists").mkdir()
     revoke(folder / "lists/ours.pem", authority)
     names = ("shop", "lab", "boss", "reporter")

@@ -1,0 +1,246 @@
+"""The drill: everything that proves somebody is replaced while jobs go on, and no job, worker or client notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from holon.client import Client
+from holon.errors import FailedPrecondition, Unauthenticated
+from holon.node.settings import worker_door_settings
+from holon.rxon.v1 import token_pb2
+from holon.security.certificates import issue_server, issue_worker
+from holon.security.sts.ring import Ring, SigningKey
+from holon.security.sts.state import KEYS, RING
+from holon.worker import Worker
+from tests.attack.place import GUARD, LOOPBACK, Place, a_place, bearer, end_of, exchanged, said_hello, token
+from tests.integration.tls_site import serial_of
+from tests.integration.worker_certificates import certificate_of, revoke, root
+
+# How often workers move to another connection; else it is an hour until the last has shown its new certificate.
+ROTATION_S = 0.4
+CERTIFIED = ("w1", "w2")
+BY_TOKEN = "reporter"
+ONCE_MORE = 2
+CERTIFICATE = token_pb2.CertificateCredential()
+
+
+class Load:
+    """Clients at both doors that create jobs and see them finished, each with a new connection for every job."""
+
+    def __init__(self, place: Place) -> None:
+        self.done: Counter[str] = Counter()
+        self._place = place
+        self._more = asyncio.Condition()
+
+    async def grpc(self, name: str) -> None:
+        """A client of the gRPC door, until it is cancelled."""
+        while True:
+            async with self._place.client(name) as client:
+                made = await client.create_job("relay", {"skill": "t", "n": self.done[name]})
+                job = await client.wait_for(made.job_id, timeout=GUARD)
+                await self._finished(name, job.status, job.result)
+
+    async def http(self, name: str) -> None:
+        """A client of the HTTP door, until it is cancelled."""
+        while True:
+            async with self._place.http(name) as http:
+                body = {"initial_data": {"skill": "t", "n": self.done[name]}}
+                reply = await http.post("/api/v1/jobs/relay", json=body)
+                assert reply.status_code == 202, reply.text
+                job: dict[str, Any] = {"status": ""}
+                while job["status"] not in ("finished", "failed", "cancelled", "quarantined"):
+                    job = (await http.get(f"/api/v1/jobs/{reply.json()['job_id']}")).json()
+                await self._finished(name, job["status"], job["result"])
+
+    async def _finished(self, name: str, status: str, result: Any) -> None:
+        assert (status, result["got"]) == ("finished", self.done[name])
+        self.done[name] += 1
+        async with self._more:
+            self._more.notify_all()
+
+    async def goes_on(self) -> None:
+        """Return once every client has seen some more jobs finished, the first of which began after this call."""
+        least = {name: count + ONCE_MORE for name, count in self.done.items()}
+        async with asyncio.timeout(GUARD), self._more:
+            await self._more.wait_for(lambda: all(self.done[name] >= count for name, count in least.items()))
+
+
+def a_worker(place: Place, worker_id: str, **options: Any) -> Worker:
+    worker = place.sdk_worker(worker_id, max_concurrent=4, **options)
+
+    @worker.skill("t")
+    async def t(n: int) -> dict[str, int]:
+        return {"got": n}
+
+    return worker
+
+
+@asynccontextmanager
+async def under_load(place: Place) -> AsyncIterator[tuple[Load, Client, AsyncExitStack]]:
+    """Workers by certificate, by short-lived token and by static token, and clients; `stack` holds the last worker."""
+    load = Load(place)
+    async with AsyncExitStack() as workers, AsyncExitStack() as by_token, place.client("boss") as boss:
+        for worker_id in CERTIFIED:
+            worker = await workers.enter_async_context(a_worker(place, worker_id, sts=worker_id == "w2"))
+            await worker.ready()
+        await by_token.enter_async_context(a_worker(place, BY_TOKEN, token=place.tokens[BY_TOKEN]))
+        async with asyncio.TaskGroup() as loops:
+            load.done.update(shop=0, lab=0)
+            running = [loops.create_task(load.grpc("shop")), loops.create_task(load.http("lab"))]
+            await load.goes_on()
+            yield load, boss, by_token
+            await load.goes_on()
+            for loop in running:
+                loop.cancel()
+
+
+async def moved(boss: Client, *worker_ids: str) -> None:
+    """Return once the workers have connected anew since this call."""
+    since = time.time()
+    async with asyncio.timeout(GUARD):
+        while True:
+            workers = {one.worker_id: one.connected_at or 0.0 async for one in boss.node.list_workers()}
+            if all(workers.get(one, 0.0) > since for one in worker_ids):
+                return
+
+
+async def refused(boss: Client, load: Load, path: Path, target: str, *bad: bytes) -> None:
+    """A file that is bad, empty, or half of what it was, is refused, and changes nothing."""
+    good = path.read_bytes()  # noqa: ASYNC240
+    for content in (b"", good[: len(good) // 2], b"\x00\xff", *bad):
+        path.write_bytes(content)  # noqa: ASYNC240
+        with pytest.raises(FailedPrecondition) as caught:
+            await boss.node.reload([target])
+        assert caught.value.code == "CONFIG_INVALID"
+    await load.goes_on()
+    path.write_bytes(good)  # noqa: ASYNC240
+    await boss.node.reload([target])
+
+
+async def serial_at(place: Place, port: int) -> str:
+    trust = place.trust()
+    _, writer = await asyncio.open_connection(LOOPBACK, port, ssl=trust, server_hostname="localhost")
+    try:
+        return serial_of(writer)
+    finally:
+        writer.close()
+
+
+def key_of(access_token: str) -> str:
+    """Which key has signed it."""
+    return str(jwt.get_unverified_header(access_token)["kid"])
+
+
+def audit(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
+
+
+@pytest.mark.slow
+async def test_everything_that_proves_somebody_is_replaced_under_load_and_nothing_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "holon.audit")
+    monkeypatch.setattr(
+        "holon.node.root.worker_door_settings",
+        lambda config: replace(worker_door_settings(config), rotation=ROTATION_S),
+    )
+    async with a_place(tmp_path) as place, under_load(place) as (load, boss, by_token):
+        old = place.authority
+        new = root(tmp_path / "new authority")
+
+        # The authority: both are trusted for a while.
+        await refused(boss, load, place.authorities, "tls")
+        revoke(tmp_path / "lists/new.pem", new)
+        for path in (place.ca, place.authorities):
+            path.write_bytes(old.files.certificate.read_bytes() + new.files.certificate.read_bytes())
+        await boss.node.reload(["tls"])
+        await load.goes_on()
+
+        # The server's certificate, by the new one.
+        await refused(boss, load, tmp_path / "server.pem", "tls", place.worker_files("w9").certificate.read_bytes())
+        await refused(boss, load, tmp_path / "server.key", "tls")
+        server = issue_server(new, tmp_path, days=2)
+        await boss.node.reload(["tls"])
+        serial = f"{certificate_of(server).serial_number:x}"
+        assert await serial_at(place, place.ports.http) == serial
+        assert await serial_at(place, place.ports.client or 0) == serial
+        await load.goes_on()
+
+        # The workers' certificates; then nothing hangs on the old authority any more.
+        for worker_id in CERTIFIED:
+            issue_worker(new, tmp_path, worker_id, days=2)
+        await moved(boss, *CERTIFIED)
+        (tmp_path / "lists/ours.pem").unlink()
+        for path in (place.ca, place.authorities):
+            path.write_bytes(new.files.certificate.read_bytes())
+        place.authority = new
+        await boss.node.reload(["tls"])
+        await moved(boss, *CERTIFIED)
+        await load.goes_on()
+
+        # The key that signs access tokens, as another node of the store would.
+        channel = await place.certified("w3")
+        before = await exchanged(channel, certificate=CERTIFICATE)
+        stored = await place.storage.document(KEYS, RING)
+        assert stored is not None
+        ring = Ring.from_bytes(stored.value)
+        next_key = SigningKey("the-next-key", Ed25519PrivateKey.generate(), place.storage.now())
+        newer = replace(ring, keys=(*ring.keys, next_key))
+        assert await place.storage.put_document(KEYS, RING, newer.to_bytes(), version=stored.version) is not None
+        given = before
+        async with asyncio.timeout(GUARD):
+            while key_of(given.access_token) != next_key.kid:
+                given = await exchanged(channel, certificate=CERTIFICATE)
+        assert key_of(before.access_token) != next_key.kid
+        for text in (before.access_token, given.access_token):
+            await (await said_hello(channel, metadata=bearer(text))).expect("welcome")
+        await moved(boss, *CERTIFIED)
+        await load.goes_on()
+
+        # The token of a client.
+        file, gone = tmp_path / "clients.toml", place.tokens["shop"]
+        await refused(boss, load, file, "clients", b"[shop]\n", b'[shop]\ntoken = "short"\n')
+        place.tokens["shop"] = token("shop")
+        text = file.read_text()
+        file.write_text(text.replace(f'token = "{gone}"', f'tokens = ["{gone}", "{place.tokens["shop"]}"]'))
+        await boss.node.reload(["clients"])
+        await load.goes_on()
+        place.write_clients()
+        await boss.node.reload(["clients"])
+        async with place.client(gone) as late:
+            with pytest.raises(Unauthenticated):
+                await late.get_job("0-none")
+        await load.goes_on()
+
+        # The token of a worker.
+        file, gone = tmp_path / "workers.toml", place.tokens[BY_TOKEN]
+        await refused(boss, load, file, "workers", b'[reporter]\ntoken = "short"\n')
+        place.tokens[BY_TOKEN] = token(BY_TOKEN)
+        place.write_workers(f'[{BY_TOKEN}]\ntokens = ["{gone}", "{place.tokens[BY_TOKEN]}"]\n')
+        await boss.node.reload(["workers"])
+        await by_token.aclose()
+        await by_token.enter_async_context(a_worker(place, BY_TOKEN, token=place.tokens[BY_TOKEN]))
+        await moved(boss, BY_TOKEN)
+        place.write_workers()
+        await boss.node.reload(["workers"])
+        assert (await end_of(await said_hello(await place.uncertified(), metadata=bearer(gone))))[1] == "TOKEN_INVALID"
+        await load.goes_on()
+
+    acts = Counter(line["act"] for line in audit(caplog))
+    # Those of the test itself with what is gone; and nobody was shut out.
+    assert (acts["call_refused"], acts["client_tokens_revoked"], acts["worker_shut_out"]) == (2, 1, 0)
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert {record.name for record in errors} == {"holon.engine.reloading"}
