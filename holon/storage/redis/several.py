@@ -73,7 +73,7 @@ class Several:
         )
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> tuple[Touched, StoreUnavailable | None]:
-        """Tell each partition its part; answers with the failure too, where one was not told: it is with the next call."""
+        """Tell each partition its part; answers with the failure too, where one was not told: that is with the next."""
         said = self._sayings.by_partition(touch)
         replies = await asyncio.gather(*(one.touch(what, ()) for one, what in said.items()), return_exceptions=True)
         told: list[Touched] = []
