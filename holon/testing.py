@@ -57,7 +57,7 @@ class RunningNode:
         ports: where its doors are.
         token: the token of its clients.
         folder: where its certificates are.
-        client: a client of its gRPC door.
+        client: a client of its gRPC door; where there is none (`ENABLE_CLIENT_API=false`), nobody answers it.
     """
 
     def __init__(self, node: Node, ports: Ports, token: str, folder: Path, authority: certificates.Authority) -> None:
@@ -66,7 +66,7 @@ class RunningNode:
         self.token = token
         self.folder = folder
         self._authority = authority
-        self.client = Client(f"grpcs://localhost:{ports.client}", token, folder / "ca.pem")
+        self.client = Client(f"grpcs://localhost:{ports.client or 1}", token, folder / "ca.pem")
 
     def __repr__(self) -> str:
         return f"RunningNode({self.ports})"
