@@ -252,6 +252,8 @@ def _times_and_sizes(settings: Settings) -> Iterator[Violation]:
             f"{settings.TASK_LEASE_SECONDS:g} s must be more than WORKER_SILENCE_SECONDS "
             f"({settings.WORKER_SILENCE_SECONDS:g} s), or a worker loses its tasks while its stream is still held good",
         )
+    if settings.CHILD_LEASE < settings.TASK_LEASE_SECONDS:
+        yield Violation("CHILD_LEASE", "must be at least TASK_LEASE_SECONDS: a holon has further to go than a worker")
     if settings.REFRESH_TOKEN_SECONDS < settings.ACCESS_TOKEN_SECONDS:
         yield Violation(
             "REFRESH_TOKEN_SECONDS",

@@ -180,8 +180,9 @@ class Settings:
     UPLINK_MAX_JOBS: int = _setting(
         100, "How many of the parent's tasks this holon has under way at most", minimum=1, maximum=10_000
     )
+    CHILD_LEASE: float = _seconds(300, "How long a child holon keeps a task after its last heartbeat")
     CHILD_RESULT_TIMEOUT: float = _seconds(
-        DAY_SECONDS, "How long the parent's task may take here when the parent sets no limit"
+        DAY_SECONDS, "How long a child holon may execute a task when it names no time of its own"
     )
     MAX_HOLARCHY_DEPTH: int = _setting(
         8, "How many holons one line of parents may have down to a child of this one", minimum=1, maximum=64

@@ -19,7 +19,6 @@ class Limits:
     """What bounds a job: changes of state, and how its handlers and tasks are tried again (milliseconds)."""
 
     max_transitions: int
-    execution_timeout: int
     retry: RetryPolicy
 
 
@@ -232,7 +231,7 @@ def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, *,
         skill=asked.skill,
         params=asked.params,
         priority=asked.priority,
-        execution_timeout=_ms(asked.timeout_seconds) or limits.execution_timeout,
+        execution_timeout=_ms(asked.timeout_seconds) or 0,
         dispatch_timeout=_ms(asked.dispatch_timeout_seconds) or job.dispatch_timeout,
         result_timeout=_ms(asked.result_timeout_seconds) or job.result_timeout,
         retry=limits.retry,

@@ -61,7 +61,8 @@ class Outcome:
 class TaskSpec:
     """What a step asks for: the work itself, without any trace of who will do it.
 
-    Timeouts are milliseconds, None means no limit. `index` counts the tasks of one step from 0.
+    Timeouts are milliseconds, None means no limit; an execution timeout of 0 leaves it to the worker that takes the
+    task. `index` counts the tasks of one step from 0.
     """
 
     id: str

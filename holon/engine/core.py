@@ -43,7 +43,6 @@ class EngineSettings:
     max_retries: int = 3
     retry_first: int = 1_000
     retry_longest: int = 60_000
-    execution_timeout: int = 300_000
     max_payload: int = 2**20
     job_retention: int = 7 * 86_400_000
     job_retention_count: int = 10_000_000
@@ -72,7 +71,7 @@ class Engine:
         telemetry = telemetry or Telemetry()
         contracts = self.contracts = Contracts()
         retry = RetryPolicy(settings.max_retries, settings.retry_first, settings.retry_longest)
-        limits = Limits(settings.max_transitions, settings.execution_timeout, retry)
+        limits = Limits(settings.max_transitions, retry)
         self.store = store
         self.metrics = telemetry.metrics
         self.blueprints = Blueprints(contracts)

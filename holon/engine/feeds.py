@@ -37,21 +37,23 @@ class Happened:
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """How far the job is; only the newest is ever told."""
+    """How far the job is; only the newest is ever told. `queued`: its one task waits for a worker."""
 
     sequence: int
     percent: float | None
     message: str
     status: str
     state: str
+    queued: bool = False
 
     def same(self, other: Moved) -> bool:
         """Whether another says the same."""
-        return (self.percent, self.message, self.status, self.state) == (
+        return (self.percent, self.message, self.status, self.state, self.queued) == (
             other.percent,
             other.message,
             other.status,
             other.state,
+            other.queued,
         )
 
 
@@ -108,7 +110,8 @@ class Feed:
         elif self.seen is None:
             self.sequence = record.sequence
         self.seen = Seen(self.sequence, record, message)
-        moved = Moved(self.sequence, record.progress, message, job.status.value, job.current_state)
+        queued = record.queued_need is not None
+        moved = Moved(self.sequence, record.progress, message, job.status.value, job.current_state, queued)
         if self.moved is None or not moved.same(self.moved):
             self.moves += 1
         self.moved = moved

@@ -36,6 +36,7 @@ class Joining:
 
     `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
     that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
+    `lease` and `execution` are as in `Opening`.
     """
 
     worker_id: str
@@ -45,6 +46,8 @@ class Joining:
     instance_id: str = ""
     sdk: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    lease: int | None = None
+    execution: int | None = None
 
 
 @dataclass(slots=True)
@@ -108,7 +111,14 @@ class Workers:
             offerings, outputs = await self._learn(joining.catalog.skills, held)
             session_id = secrets.token_hex(12)
             opened = await self._store.open_session(
-                Opening(joining.worker_id, session_id, joining.credits, tuple(joining.resumed))
+                Opening(
+                    joining.worker_id,
+                    session_id,
+                    joining.credits,
+                    tuple(joining.resumed),
+                    joining.lease,
+                    joining.execution,
+                )
             )
             kept = held.pop_all()
         session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)

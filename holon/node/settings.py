@@ -40,6 +40,7 @@ def store_settings(config: Config) -> StoreSettings:
         claim=_ms(config.JOB_CLAIM_SECONDS),
         lease=_ms(config.TASK_LEASE_SECONDS),
         offer=_ms(config.TASK_OFFER_SECONDS),
+        execution=_ms(config.WORKER_TIMEOUT_SECONDS),
         max_state_bytes=config.STATE_MAX_BYTES,
         history_backlog=config.HISTORY_BACKLOG if config.moves_history else None,
     )
@@ -53,7 +54,6 @@ def engine_settings(config: Config) -> EngineSettings:
         max_retries=config.JOB_MAX_RETRIES,
         retry_first=_ms(config.RETRY_BACKOFF_MIN_SECONDS),
         retry_longest=_ms(config.RETRY_BACKOFF_MAX_SECONDS),
-        execution_timeout=_ms(config.WORKER_TIMEOUT_SECONDS),
         max_payload=config.INLINE_PAYLOAD_MAX_BYTES,
         job_retention=_ms(config.job_retention),
         job_retention_count=config.JOB_RETENTION_COUNT,
@@ -81,6 +81,8 @@ def worker_door_settings(config: Config) -> WorkerDoorSettings:
         heartbeat=config.HEARTBEAT_INTERVAL_SECONDS,
         silence=config.WORKER_SILENCE_SECONDS,
         lease=config.TASK_LEASE_SECONDS,
+        child_lease=config.CHILD_LEASE,
+        child_execution=config.CHILD_RESULT_TIMEOUT,
         offer=config.TASK_OFFER_SECONDS,
         max_payload_bytes=config.INLINE_PAYLOAD_MAX_BYTES,
     )

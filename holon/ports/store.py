@@ -36,6 +36,7 @@ from holon.ports.tasks import (
 class StoreSettings:
     """What every backend is built with: who this node is, and its durations (milliseconds) and limits.
 
+    `execution` is how long a worker may execute a task that names no time of its own.
     `claim` is how long a node may be silent before its jobs are taken over, `lease` the same for a worker's tasks,
     `offer` how long a worker may leave an offer unanswered. A job is quarantined at its delivery after
     `max_deliveries`; a task after `max_losses` sessions that ended under it. `history_backlog` is how many bytes of
@@ -46,6 +47,7 @@ class StoreSettings:
     claim: int = 10_000
     lease: int = 30_000
     offer: int = 5_000
+    execution: int = 300_000
     max_deliveries: int = 5
     max_losses: int = 10
     max_inbox: int = 1_000

@@ -13,6 +13,8 @@ from holon.domain.value import value
 class NewTask:
     """A task that a step creates. `params` is JSON text; `need` is computed by the caller.
 
+    `execution_timeout` is how long its worker may execute it; 0: as long as that worker may without a word.
+
     `trace` is the trace that its attempts belong to, see `holon.domain.trace`.
     """
 
@@ -153,12 +155,18 @@ class Touched:
 
 @value
 class Opening:
-    """A worker's new session. `resumed` are the (task, lease) pairs that it still holds."""
+    """A worker's new session. `resumed` are the (task, lease) pairs that it still holds.
+
+    `lease` is how long its leases last, and `execution` how long it may execute a task that names no time of its own,
+    in milliseconds; None: as for everybody.
+    """
 
     worker_id: str
     session_id: str
     credits: int
     resumed: tuple[tuple[str, str], ...] = ()
+    lease: int | None = None
+    execution: int | None = None
 
 
 @value

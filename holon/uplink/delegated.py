@@ -28,8 +28,10 @@ class Delegated:
     Arguments:
         entry: which task it does.
         progress: told how far the job is, in percent, and in words.
+        placed: called when `unplaced` changes.
 
     Attributes:
+        unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
         stopping: why it is being cancelled; empty while it is not.
         over: set once the job has ended, and what is to be told of it has been.
     """
@@ -40,13 +42,16 @@ class Delegated:
         watching: Watching,
         entry: Delegation,
         progress: Callable[[Delegation, float | None, str], None],
+        placed: Callable[[], None],
     ) -> None:
         self.entry = entry
         self.stopping = ""
         self.over = asyncio.Event()
         self._jobs = jobs
         self._watching = watching
+        self.unplaced = True
         self._progress = progress
+        self._placed = placed
         self._percent: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -81,9 +86,12 @@ class Delegated:
                     if isinstance(update, Seen):
                         if update.record.job.status.terminal:
                             return update.record
-                        self._tell(update.record.progress, update.message)
+                        record = update.record
+                        self._tell(record.progress, update.message)
+                        self._place(record.queued_need is not None)
                     elif isinstance(update, Moved):
                         self._tell(update.percent, update.message)
+                        self._place(update.queued)
 
     def _tell(self, percent: float | None, message: str) -> None:
         """What goes up never falls, and is not all before the result."""
@@ -91,6 +99,11 @@ class Delegated:
             percent = self._percent = max(min(percent, _MOST_BEFORE_RESULT), self._percent or 0.0)
         if percent is not None or message:
             self._progress(self.entry, percent, message)
+
+    def _place(self, queued: bool) -> None:
+        if queued != self.unplaced:
+            self.unplaced = queued
+            self._placed()
 
     async def cancel(self) -> None:
         """Cancel the job; returns once that is asked for, or it is over anyway."""

@@ -54,11 +54,13 @@ class Serving:
 
     Attributes:
         answer_in: how many seconds an offer may wait for its answer; the parent says it, as who it is.
+        changed: set whenever there are more or fewer tasks, or one has found its place.
     """
 
     def __init__(self, place: Place, books: Books, reports: Reports, group: asyncio.TaskGroup) -> None:
         self.answer_in = 5.0
         self.parent_id = ""
+        self.changed = asyncio.Event()
         self._place = place
         self._books = books
         self._reports = reports
@@ -76,6 +78,11 @@ class Serving:
         """How many of the parent's tasks count against its credits."""
         return len(self._running) + len(self._starting)
 
+    @property
+    def unplaced(self) -> int:
+        """How many of them have yet to find a place at a worker, or in a handler."""
+        return len(self._starting) + sum(running.unplaced for running in self._running.values())
+
     async def restore(self) -> None:
         """Take up what the holon did for its parent before; raises StoreUnavailable."""
         for entry in await self._books.load():
@@ -88,6 +95,7 @@ class Serving:
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """A task is offered: make it a job, or give it back."""
         self._starting[lease] = ""
+        self.changed.set()
         self._start(self._take(lease, offer), f"offer-{lease.task_id}")
 
     def stopped(self, lease: Lease, reason: str) -> None:
@@ -127,6 +135,7 @@ class Serving:
             refusal = ("BUSY", f"the holon cannot take it now: {error.message}")
         finally:
             self._starting.pop(lease, None)
+            self.changed.set()
         if refusal is not None:
             self._reports.reject(lease, *refusal)
 
@@ -231,7 +240,7 @@ class Serving:
 
     def _run(self, entry: Delegation) -> Delegated:
         place = self._place
-        running = Delegated(place.jobs, place.watching, entry, self._progress)
+        running = Delegated(place.jobs, place.watching, entry, self._progress, self.changed.set)
         self._running[entry.task_id] = running
         self._start(self._to_end(running), f"delegated-{entry.task_id}")
         return running
@@ -267,6 +276,7 @@ class Serving:
             entry.withdrawn = False
             self._tell(entry, self._word(running, record))
         del self._running[entry.task_id]
+        self.changed.set()
         running.over.set()
 
     def _word(self, running: Delegated, record: JobRecord | None) -> worker_pb2.TaskResult:

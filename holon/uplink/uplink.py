@@ -11,6 +11,7 @@ from holon.engine.holarchy import Holarchy
 from holon.errors import HolonError
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.books import Books
+from holon.uplink.credits import Credits
 from holon.uplink.offerings import Offerings
 from holon.uplink.parent import Parent
 from holon.uplink.serving import Place, Serving
@@ -37,7 +38,7 @@ class Uplink:
     def __init__(self, engine: Engine, holarchy: Holarchy, settings: UplinkSettings) -> None:
         self._settings = settings
         self._holarchy = holarchy
-        self._store = engine.store
+        self._engine = engine
         self._place = Place(
             engine.store,
             engine.jobs,
@@ -50,6 +51,7 @@ class Uplink:
         self._tenure = Tenure(engine.store, engine.store.now, secrets.token_hex(8))
         self._link: Link | None = None
         self._parent: Parent | None = None
+        self._credits: Credits | None = None
         self._draining = False
         engine.follow_documents(self._tenure.changed)
         holarchy.on_change(self._chain_changed)
@@ -72,14 +74,14 @@ class Uplink:
             except* Exception:
                 log.exception("the link ended unexpectedly, and is begun anew")
             finally:
-                self._link = self._parent = None
+                self._link = self._parent = self._credits = None
             await asyncio.sleep(_PAUSE_S)
 
     def drain(self) -> None:
         """Take no more of the parent's tasks."""
         self._draining = True
-        if self._link is not None:
-            self._link.set_credits(0)
+        if self._credits is not None:
+            self._credits.close()
 
     async def leave(self) -> None:
         """Let another node of the holon link at once; once `run` has ended."""
@@ -94,14 +96,23 @@ class Uplink:
             capabilities=(*CAPABILITIES, types_pb2.CAPABILITY_HOLON),
             catalog=self._place.offerings.catalog(),
         )
-        granted = 0 if self._draining else settings.max_jobs
-        link = self._link = Link(settings.urls, settings.credentials, hello, granted, settings.timing)
+        link = self._link = Link(settings.urls, settings.credentials, hello, 0, settings.timing)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tenure.keep(), name="uplink-tenure")
-            serving = Serving(self._place, Books(self._store), link.reports, group)
-            self._parent = Parent(self._store, self._holarchy, serving, link, settings.label, self._tenure.epoch)
+            serving = Serving(self._place, Books(self._engine.store), link.reports, group)
+            self._parent = Parent(self._engine.store, self._holarchy, serving, link, settings.label, self._tenure.epoch)
             link.introduce(self._parent.identity())
             await serving.restore()
+            self._credits = Credits(
+                serving,
+                self._engine.slots,
+                lambda: self._engine.dispatcher.sessions,
+                settings.max_jobs,
+                link.set_credits,
+            )
+            if self._draining:
+                self._credits.close()
+            group.create_task(self._credits.run(), name="uplink-credits")
             await link.run(self._parent)
 
     def _chain_changed(self) -> None:

@@ -135,13 +135,6 @@ class Link:
         if self.reports.session and self._drain_reason is None:
             self.reports.session.set_credits(credits)
 
-    def offer(self, catalog: worker_pb2.Catalog) -> None:
-        """Offer this from now on, in the place of all before."""
-        catalog.sequence = self._hello.catalog.sequence + 1
-        self._hello.catalog.CopyFrom(catalog)
-        if self.reports.session:
-            self.reports.session.put_control(worker_pb2.SessionRequest(catalog=self._hello.catalog))
-
     def introduce(self, identity: worker_pb2.HolonIdentity) -> None:
         """Say this of the holon from now on: by another stream, as only a Hello can; the old one serves until then."""
         self._hello.holon_identity.CopyFrom(identity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holon.domain.job import Status
+from holon.domain.task import RetryPolicy
 from holon.ports import Opening, Superseded
 from tests.contract.world import OK, Hand, World
 
@@ -175,3 +176,39 @@ async def test_the_store_keeps_running_jobs_apart_from_their_workers_sessions(wo
         await world.hand("w2")
     assert (await world.record(offer.job_id)).job.status is Status.WAITING_FOR_WORKER
     assert await world.complete(offer) is None
+
+
+async def test_a_session_may_keep_its_leases_for_longer_than_others(world: World) -> None:
+    hand = await world.hand(lease=100_000)
+    offer = await world.accepted(hand)
+    await world.storage.close_session(hand.worker_id, hand.session_id)
+    await world.after(world.settings.lease + 1)
+    assert await world.waiting() == 0
+    hand, opened = await world.resume("w1", offer, lease=100_000)
+    assert [one.lease_id for one in opened.kept] == [offer.lease_id]
+    await world.touch(extends=(hand.ref(offer),))
+    await world.storage.close_session(hand.worker_id, hand.session_id)
+    await world.after(99_999)
+    assert await world.waiting() == 0
+    await world.after(1)
+    assert await world.waiting() == 1
+
+
+async def test_a_task_that_names_no_time_may_be_executed_as_long_as_its_worker_may(world: World) -> None:
+    usual, slow = await world.hand("w1"), await world.hand("w2", execution=1_000_000)
+    left = [
+        (await world.offered(hand, execution_timeout=named)).time_left
+        for hand in (usual, slow)
+        for named in (0, 60_000)
+    ]
+    assert left == [world.settings.execution, 60_000, 1_000_000, 60_000]
+
+
+async def test_a_task_that_names_no_time_times_out_all_the_same(world: World) -> None:
+    hand = await world.hand(execution=20_000)
+    offer = await world.accepted(hand, execution_timeout=0, retry=RetryPolicy(0))
+    await world.after(20_000)
+    record = await world.record(offer.job_id)
+    (told,) = [event for event in await world.told(offer.job_id) if event.type == "task_finished"]
+    assert "no result within 20 s" in str(told.details)
+    assert record.job.status is Status.WAITING_FOR_WORKER

@@ -253,20 +253,22 @@ class World:
 
     # Workers ------------------------------------------------------------------------------------------------------
 
-    async def hand(self, worker_id: str = "w1", credits: int = 1_000) -> Hand:  # noqa: A002
+    async def hand(self, worker_id: str = "w1", credits: int = 1_000, **more: int) -> Hand:  # noqa: A002
         """A worker's new session, which resumes nothing."""
-        return (await self.resume(worker_id, credits=credits))[0]
+        return (await self.resume(worker_id, credits=credits, **more))[0]
 
     async def resume(
         self,
         worker_id: str,
         *offers: Offer,
         credits: int = 1_000,  # noqa: A002
+        **more: int,
     ) -> tuple[Hand, Opened]:
         """A worker's new session, which still holds these leases."""
         session = self.unique("session-")
         held = tuple((offer.task_id, offer.lease_id) for offer in offers)
-        return Hand(worker_id, session), await self.storage.open_session(Opening(worker_id, session, credits, held))
+        opening = Opening(worker_id, session, credits, held, **more)
+        return Hand(worker_id, session), await self.storage.open_session(opening)
 
     async def lease(self, *seats: Seat) -> list[Offer]:
         return list((await self.storage.lease(seats)).offers)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from holon.security import certificates
 from tests.e2e.processes import HERE, Node, Process, WorkLogs
@@ -47,18 +48,20 @@ def holon_node(folder: Path, name: str, parent: Node | None = None, **settings: 
 
 
 @contextlib.asynccontextmanager
-async def a_family(folder: Path, **settings: object) -> AsyncIterator[Family]:
-    """All of it, running; it does not outlive its test. The settings are the child's."""
+async def a_family(
+    folder: Path, *, leaf: Mapping[str, object] = MappingProxyType({}), **settings: object
+) -> AsyncIterator[Family]:
+    """All of it, running; it does not outlive its test. The settings are the child's, and those of its leaf."""
     parent = holon_node(folder, "parent")
     child = holon_node(folder, "child", parent, **settings)
-    leaf = child.worker("leaf", "echo_worker.py")
+    worker = child.worker("leaf", "echo_worker.py", **leaf)
     try:
         await parent.start()
         await child.start()
-        await leaf.start()
-        yield Family(parent, child, leaf)
+        await worker.start()
+        yield Family(parent, child, worker)
     finally:
-        if leaf.alive:
-            await leaf.end()
+        if worker.alive:
+            await worker.end()
         await child.close()
         await parent.close()

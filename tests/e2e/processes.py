@@ -152,6 +152,11 @@ class Node:
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
         )
 
+    @property
+    def client_url(self) -> str:
+        """Its client gRPC door."""
+        return f"grpcs://localhost:{self.client}"
+
     async def start(self) -> None:
         """Start the process and wait until its doors are open."""
         await self.process.start()

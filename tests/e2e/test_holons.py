@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from holon.client import Client
 from tests.e2e.holons import Family, a_family
 from tests.e2e.processes import until
 
@@ -95,3 +96,21 @@ async def test_work_goes_on_while_its_child_is_away_and_is_done_once(tmp_path: P
         ended = [await family.parent.ended(job) for job in jobs]
         assert [job["result"] for job in ended] == [{"echo": n} for n in range(5)]
         assert (family.work.begun, family.work.ended) == (5, 5)
+
+
+async def test_a_child_is_given_what_its_workers_have_room_for_and_no_heap_of_jobs(tmp_path: Path) -> None:
+    async with a_family(tmp_path, leaf={"MAX_CONCURRENT": 3}) as family:
+        jobs = [
+            await family.parent.create("/jobs/ask", {"skill": "work", "params": {"n": n, "seconds": 0.7}})
+            for n in range(20)
+        ]
+        most_held = most_running = 0
+        async with Client(family.parent.client_url, family.parent.token, family.parent.ca) as operator:
+            while family.work.ended < 20:
+                (child,) = [one async for one in operator.node.list_workers()]
+                most_held = max(most_held, child.held)
+                most_running = max(most_running, family.work.begun - family.work.ended)
+        # All of its places were taken, and at most a few jobs waited for one.
+        assert most_running == 3
+        assert most_held <= 5
+        assert {(await family.parent.ended(job))["status"] for job in jobs} == {"finished"}

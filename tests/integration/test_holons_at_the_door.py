@@ -136,6 +136,20 @@ async def test_a_child_is_asked_to_come_again_when_the_chain_above_has_changed(n
     assert list(again.welcome.holon_ids_above) == ["root"]
 
 
+async def test_a_holon_keeps_its_tasks_for_longer_than_a_worker_and_may_take_longer(tmp_path: Path) -> None:
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"')
+    async with a_node(admission=rules, lease=30.0, child_lease=300.0, child_execution=5_000.0) as node:
+        times = []
+        for is_holon in (True, False):
+            worker = await (comes(node, identity()) if is_holon else node.worker("w1", offering("t")))
+            await node.create()
+            left = (await worker.offer()).time_left.seconds
+            times.append((worker.welcome.lease_duration.seconds, round(left, -2)))
+            await worker.close()
+            await node.until(lambda: not list(node.engine.dispatcher.sessions))
+        assert times == [(300, 5_000), (30, 300)]
+
+
 async def test_a_line_of_holons_has_an_end(node: Node) -> None:
     holarchy(node).serves(("root", "middle"))
     assert await refusal(node, identity()) == (CODE.FAILED_PRECONDITION, "HOLARCHY_DEPTH")

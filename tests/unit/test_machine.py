@@ -15,7 +15,7 @@ from holon.domain.machine import Change, Limits, branch_result, decide, end, han
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 
 NOW = 1_700_000_000_000
-LIMITS = Limits(max_transitions=10, execution_timeout=300_000, retry=RetryPolicy(3, 1_000, 60_000))
+LIMITS = Limits(max_transitions=10, retry=RetryPolicy(3, 1_000, 60_000))
 ANN = CancelRequested("ann")
 
 
@@ -136,7 +136,7 @@ def test_a_dispatch_makes_one_task_and_waits_for_it() -> None:
     change = decided(asked)
     [task] = change.tasks
     assert (task.id, task.index, task.skill, task.params, task.priority) == ("0-a-4-0", 0, "resize", {"x": 1}, 2.0)
-    assert (task.execution_timeout, task.dispatch_timeout, task.result_timeout) == (300_000, None, None)
+    assert (task.execution_timeout, task.dispatch_timeout, task.result_timeout) == (0, None, None)
     assert (task.retry, task.branch) == (LIMITS.retry, False)
     assert change.job.status is Status.WAITING_FOR_WORKER
     assert change.job.waiting == Waiting(4, {"success": "next", "failure": "sorry"})

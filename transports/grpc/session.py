@@ -16,6 +16,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from holon.clock import Clock
+from holon.domain.value import replace
 from holon.engine.holarchy import Holarchy
 from holon.engine.rates import RateLimits
 from holon.engine.workers import Joining, Member, Workers
@@ -150,6 +151,9 @@ class Session:
             raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)
         joining = joining_of(hello, self.worker_id)
         self._child = self._child_of(hello)
+        if self._child is not None:
+            lease, execution = (round(s * 1000) for s in (self._settings.child_lease, self._settings.child_execution))
+            joining = replace(joining, lease=lease, execution=execution)
         async with self._child.linked() if self._child is not None else nullcontext():
             await self._serve(hello, joining)
 
@@ -220,7 +224,7 @@ class Session:
             capabilities=(*CAPABILITIES, types_pb2.CAPABILITY_REAUTHENTICATE) if self._renews else CAPABILITIES,
             heartbeat_interval=duration(round(settings.heartbeat * 1000)),
             silence_timeout=duration(round(settings.silence * 1000)),
-            lease_duration=duration(round(settings.lease * 1000)),
+            lease_duration=duration(round((settings.child_lease if self._child else settings.lease) * 1000)),
             accept_timeout=duration(round(settings.offer * 1000)),
             max_message_bytes=settings.max_message_bytes,
             max_payload_bytes=settings.max_payload_bytes,

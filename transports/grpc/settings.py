@@ -62,6 +62,8 @@ class WorkerDoorSettings(DoorSettings):
         heartbeat: how often workers send a heartbeat.
         silence: how long a stream may bring nothing before it ends.
         lease: how long a task is a worker's without a heartbeat.
+        child_lease: the same, where the worker is a holon.
+        child_execution: how long a holon may take for a task that names no time of its own.
         offer: how long an offer may wait for its answer.
         rotation: how old a stream becomes, or up to a tenth less, before its worker is asked to open another: young
             enough that it has moved before its connection, at the end of its age and grace, is cut.
@@ -77,6 +79,8 @@ class WorkerDoorSettings(DoorSettings):
     heartbeat: float = 10.0
     silence: float = 25.0
     lease: float = 30.0
+    child_lease: float = 300.0
+    child_execution: float = 86_400.0
     offer: float = 5.0
     rotation: float = 2_700.0
     moving: float = 120.0

@@ -39,12 +39,19 @@ def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offe
     tables.take_hold(worker, task.lease_id, task.id)
     queued_changed(tables, task, -1, now)
     tables.arm(task)
-    return offer_of(task, now)
+    return offer_of(tables, task, now)
 
 
-def offer_of(task: TaskRow, now: int) -> Offer:
+def execution(tables: Tables, task: TaskRow) -> int:
+    """How long a task's worker may execute it, in milliseconds."""
+    worker = tables.workers.get(task.worker_id)
+    own = worker.execution if worker is not None else None
+    return task.execution_timeout or own or tables.settings.execution
+
+
+def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
     """A task under its lease, as its worker gets it."""
-    until = now + task.execution_timeout if task.execution_due is None else task.execution_due
+    until = now + execution(tables, task) if task.execution_due is None else task.execution_due
     if task.result_due is not None:
         until = min(until, task.result_due)
     return Offer(
@@ -74,13 +81,14 @@ def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
     old = worker.held
     tables.edit(worker)
     worker.session_id, worker.live, worker.credits = opening.session_id, True, opening.credits
+    worker.lease, worker.execution = opening.lease, opening.execution
     worker.held, worker.stops = {}, ()
     kept: list[Offer] = []
     dropped: list[tuple[str, str, Superseded]] = []
     for task_id, lease_id in opening.resumed:
         task = tables.task(task_id)
         if task is not None and task.lease_id == lease_id and resume(tables, task, worker, now):
-            kept.append(offer_of(task, now))
+            kept.append(offer_of(tables, task, now))
         else:
             dropped.append((task_id, lease_id, why_not(tables, task_id, task, lease_id)))
     for lease_id, task_id in old.items():
@@ -115,10 +123,11 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
 def hold(tables: Tables, task: TaskRow, now: int) -> None:
     """An edited task's worker has it: its lease runs from now, its execution from the first time."""
     task.state = TaskState.LEASED
-    task.lease_until = now + tables.settings.lease
+    worker = tables.workers.get(task.worker_id)
+    task.lease_until = now + ((worker.lease if worker is not None else None) or tables.settings.lease)
     task.accepted = True
     if task.execution_due is None:
-        task.execution_due = now + task.execution_timeout
+        task.execution_due = now + execution(tables, task)
     last = task.attempts[-1]
     if last.leased is None:
         task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, now, None))

@@ -304,15 +304,19 @@ class QuotaRow(Row):
 class WorkerRow(Row):
     """A worker's session: how many tasks it may hold, which leases count against that, and what it is to stop.
 
+    `lease` and `execution` are as in `Opening`.
+
     `held` alone is changed in place, by the tables, which take that back themselves: a worker may hold thousands.
     """
 
-    __slots__ = ("credits", "held", "id", "live", "session_id", "stops")
+    __slots__ = ("credits", "execution", "held", "id", "lease", "live", "session_id", "stops")
 
     def __init__(self, worker_id: str) -> None:
         self.id = worker_id
         self.session_id = ""
         self.live = False
         self.credits = 0
+        self.lease: int | None = None
+        self.execution: int | None = None
         self.held: dict[str, str] = {}
         self.stops: tuple[Stop, ...] = ()

@@ -10,7 +10,7 @@ from holon.domain.task import DISPATCH_TIMEOUT, RESULT_TIMEOUT, TIMEOUT_ERROR, O
 from holon.ports import Fired, Seat, StopReason, Superseded
 from holon.storage.ledger.endings import finished_line, lost, task_over
 from holon.storage.ledger.jobs import claim, deliver, unclaim
-from holon.storage.ledger.leases import lease
+from holon.storage.ledger.leases import execution, lease
 from holon.storage.ledger.outcomes import apply
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
@@ -80,7 +80,7 @@ def _deadline(tables: Tables, task: TaskRow, code: str, message: str, now: int) 
 
 def _timed_out(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
     stop_holder(tables, task, StopReason.DEADLINE)
-    message = f"Worker task timed out: no result within {task.execution_timeout / 1000:g} s of its start"
+    message = f"Worker task timed out: no result within {execution(tables, task) / 1000:g} s of its start"
     outcome = Outcome.failed(TIMEOUT_ERROR, message, task.worker_id)
     task.over_reason = Superseded.DEADLINE_EXCEEDED
     apply(tables, task, outcome, retry_after(outcome, task.generation - 1, task.retry, chance()), now)

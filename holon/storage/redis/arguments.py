@@ -31,6 +31,7 @@ def settings_text(settings: StoreSettings, partitions: int) -> str:
                 settings.max_losses,
                 settings.max_fan_in_bytes,
                 partitions,
+                settings.execution,
                 *(() if settings.history_backlog is None else (settings.history_backlog,)),
             ),
         )
@@ -175,7 +176,8 @@ def results_arguments(results: Sequence[Result], limit: int) -> Arguments:
 
 def opening_arguments(opening: Opening, order: int | None) -> Arguments:
     """A worker's new session, and its place in the order of them, if that is known."""
-    arguments: Arguments = [opening.worker_id, opening.session_id, opening.credits, maybe(order), len(opening.resumed)]
+    arguments: Arguments = [opening.worker_id, opening.session_id, opening.credits, maybe(order)]
+    arguments += (maybe(opening.lease), maybe(opening.execution), len(opening.resumed))
     for pair in opening.resumed:
         arguments += pair
     return arguments

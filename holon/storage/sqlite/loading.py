@@ -78,16 +78,17 @@ def _take_in(tables: Tables, task: TaskRow, now: int) -> None:
             task.lease_until = now + tables.settings.lease
         else:
             task.lease_until = now + tables.settings.offer
-            _repeat_offer(tables.jobs[task.job_id], task)
+            _repeat_offer(tables, task)
     tables.arm(task)
 
 
-def _repeat_offer(row: JobRow, task: TaskRow) -> None:
+def _repeat_offer(tables: Tables, task: TaskRow) -> None:
     """A commit that is repeated offers again what it offered; that is told from the tasks, and not written."""
+    row = tables.jobs[task.job_id]
     offered = task.attempts[-1].offered
     if offered == row.updated_at and task.step == row.open_step:
         before = row.reply.leased.offers if row.reply else ()
-        row.reply = Committed(leased=Leased((*before, offer_of(task, offered))))
+        row.reply = Committed(leased=Leased((*before, offer_of(tables, task, offered))))
 
 
 class Visitors:

@@ -19,7 +19,7 @@ local function operation()
         for i = 1, #held, 2 do
             local row = task(held[i + 1])
             if row and row.lease == held[i] and placed(row) then
-                row['until'] = NOW + (row.place == 'leased' and LEASE or OFFER)
+                row['until'] = NOW + (row.place == 'leased' and keeps_for(row) or OFFER)
             end
         end
     end

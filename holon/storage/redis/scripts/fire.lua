@@ -34,7 +34,7 @@ local function timed_out(row)
         local longest = math.min(tonumber(policy[3]), tonumber(policy[2]) * 2 ^ math.min(failures, 30))
         after = math.floor(longest * math.random() + 0.5)
     end
-    local seconds = format('%g', terms(row).execution / 1000)
+    local seconds = format('%g', may_take(row) / 1000)
     local message = 'Worker task timed out: no result within ' .. seconds .. ' s of its start'
     apply(row, failed('TIMEOUT_ERROR', message, row.worker), after)
 end

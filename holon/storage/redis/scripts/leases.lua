@@ -1,9 +1,22 @@
 -- Sessions, and the leases that they get within their credits.
 
+-- How long a task's worker may execute it, and keeps its lease without a word.
+local function may_take(row)
+    local named = terms(row).execution
+    if named > 0 then return named end
+    local holder = worker(row.worker)
+    return holder and holder.takes or EXECUTION
+end
+
+local function keeps_for(row)
+    local holder = worker(row.worker)
+    return holder and holder.keeps or LEASE
+end
+
 -- A task under its lease, as its worker gets it, at this time.
 local function offer_of(row, time)
     local made = terms(row)
-    local till = row.execution_due or time + made.execution
+    local till = row.execution_due or time + may_take(row)
     if row.result_due then till = math.min(till, row.result_due) end
     return {
         row.worker, row.session, row.ID, row.lease, row.job, row.need, large(row, 'params'), made.priority,
@@ -76,9 +89,9 @@ end
 -- A task's worker has it: its lease runs from now, its execution from the first time.
 local function hold(row)
     row.place = 'leased'
-    row['until'] = NOW + LEASE
+    row['until'] = NOW + keeps_for(row)
     row.accepted = 1
-    row.execution_due = row.execution_due or NOW + terms(row).execution
+    row.execution_due = row.execution_due or NOW + may_take(row)
     local earlier, who, offered, leased = last_attempt(row)
     if leased == '-' then set_attempt(row, earlier, who, offered, int(NOW), '-') end
 end

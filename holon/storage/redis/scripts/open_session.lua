@@ -1,7 +1,7 @@
 -- Make a session its worker's current one. Leases that it does not resume go back to the queue at once.
 
 local function operation()
-    local id, session, credits, order = arg(), arg(), num(), num()
+    local id, session, credits, order, keeps, takes = arg(), arg(), num(), num(), num(), num()
     local holder = worker(id)
     -- Sessions of a worker have an order, which the first partition gives: all partitions end up with the same one.
     if order and holder and (tonumber(large(holder, 'opened')) or 0) > order then
@@ -12,6 +12,7 @@ local function operation()
     local old = {}
     if holder then old = all_held(holder) else holder = new_worker(id) end
     holder.session, holder.live, holder.credits, holder.node, holder.opened = session, '1', credits, NODE, order
+    holder.keeps, holder.takes = keeps, takes
     holder.FRESH, holder.HELD, holder.CHANGES, holder.BASE, holder.DROPPED = true, {}, {}, 0, #old / 2
     local kept, dropped = {}, {}
     for _ = 1, num() do

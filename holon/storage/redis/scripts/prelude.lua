@@ -19,7 +19,7 @@ local function real(x) return format('%.17g', x) end
 local function emptied(set) return next(set) == nil and set or {} end
 
 local SETTINGS
-local CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN
+local CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, EXECUTION
 -- How many there are, and how many digits the numbers have that they give.
 local PARTITIONS, PLACE, DIGITS
 -- How many bytes of history may wait to be moved; nil, where it stays.
@@ -27,7 +27,7 @@ local MAX_BACKLOG
 local function read_settings(text)
     local found = {}
     for one in gmatch(text, '%d+') do found[#found + 1] = tonumber(one) end
-    CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, PARTITIONS, MAX_BACKLOG = unpack(found)
+    CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, PARTITIONS, EXECUTION, MAX_BACKLOG = unpack(found)
     DIGITS = PARTITIONS > 1 and 16 or 12
     PLACE = '%0' .. DIGITS .. '.0f'
     SETTINGS = text

@@ -14,7 +14,8 @@ local TASK = {
     'n', 'until', 'dispatch_due', 'result_due', 'execution_due', 'attempt', 'progress', 'generation',
     'losses', 'reason', 'trace', 'late', 'params', 'outcome', TEXTS = 12, SMALL = 20,
 }
-local WORKER = {'session', 'live', 'node', 'credits', 'opened', TEXTS = 3, SMALL = 4}
+-- `keeps` is how long its leases last, and `takes` how long its tasks may execute that name no time, if it says so.
+local WORKER = {'session', 'live', 'node', 'credits', 'keeps', 'takes', 'opened', TEXTS = 3, SMALL = 6}
 -- What `live` is while the node of a session is away; else it is 1, or nothing once the session has ended.
 local AWAY_SESSION = 'away'
 
@@ -61,7 +62,8 @@ end
 local function worker_row(id, key, was)
     return {
         ID = id, KEY = key, NAMES = WORKER, WAS = was, HELD = {}, CHANGES = {}, DELTA = 0, BASE = nil, GONE = nil,
-        session = was[1], live = was[2] or nil, node = was[3], credits = was[4],
+        session = was[1], live = was[2] or nil, node = was[3], credits = was[4], keeps = was[5] or nil,
+        takes = was[6] or nil,
     }
 end
 
