@@ -109,6 +109,7 @@ class StreamWriter:
         self._waiting_bytes = 0
         self._sent = 0
         self._closed = False
+        self._stopped = False
         self._wake = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -162,6 +163,11 @@ class StreamWriter:
         self._closed = True
         self._wake.set()
 
+    def stop(self) -> None:
+        """Take and send nothing more; `run` returns as soon as no frame is on its way."""
+        self._stopped = True
+        self.close()
+
     async def run(self) -> None:
         """Send what is put, until `close` and the last frame. When `send` raises, or on cancel, what waits is lost."""
         try:
@@ -170,7 +176,7 @@ class StreamWriter:
                 self._wake.clear()
                 # One turn of the loop, so that what it brings shares a frame.
                 await asyncio.sleep(0)
-                while (frame := self._next()) is not None:
+                while not self._stopped and (frame := self._next()) is not None:
                     await self._send(frame)
                     self._sent += 1
                 if self._closed:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from holon.errors import PermissionDenied
 from holon.rxon.v1 import types_pb2, worker_pb2
 from tests.integration.grpc_node import (
     DRAIN,
@@ -22,6 +23,7 @@ from tests.integration.grpc_node import (
     updates,
     worker_files,
 )
+from transports.grpc.session import Session
 
 
 async def test_a_resumed_lease_is_kept_and_one_that_went_elsewhere_is_dropped() -> None:
@@ -295,3 +297,21 @@ async def test_a_worker_without_certificates_may_end_its_stream_at_any_time() ->
         with pytest.raises((ENDED, asyncio.CancelledError)):
             await worker.next()
         await node.until(lambda: not list(node.engine.dispatcher.sessions))
+
+
+async def test_a_stream_that_ends_while_its_welcome_is_on_its_way_has_its_status(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send = Session._send
+
+    async def ended_meanwhile(session: Session, frame: bytes) -> None:
+        session.end(PermissionDenied("out", code="OUT"), last_words=False)
+        await send(session, frame)
+
+    monkeypatch.setattr(Session, "_send", ended_meanwhile)
+    async with a_node() as node:
+        for _ in range(20):
+            worker = await node.stream("w1")
+            await worker.send(hello())
+            end = await worker.end()
+            assert (end.code(), reason_of(end)) == (grpc.StatusCode.PERMISSION_DENIED, "OUT")

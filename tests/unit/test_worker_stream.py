@@ -93,6 +93,20 @@ async def test_control_that_comes_while_data_is_stuck_goes_next() -> None:
     assert wire.kinds() == ["task_offers", "heartbeat_ack", "task_offers"]
 
 
+async def test_a_writer_that_is_stopped_sends_the_frame_that_is_on_its_way_and_no_other() -> None:
+    wire = Wire()
+    wire.free.clear()
+    writer = StreamWriter(wire.send)
+    writer.put_control(control(1))
+    writer.put_control(control(2))
+    running = asyncio.create_task(writer.run())
+    await wire.used.wait()
+    writer.stop()
+    wire.free.set()
+    await running
+    assert wire.kinds() == ["heartbeat_ack"]
+
+
 async def test_a_batch_stops_at_256_items_and_at_one_mebibyte_but_one_item_may_be_alone() -> None:
     wire = Wire()
     writer = StreamWriter(wire.send)

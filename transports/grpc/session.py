@@ -48,6 +48,8 @@ PROTOCOL_VERSION = "1.0"
 CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
 # How long what is queued may take to be sent, once the stream is to end.
 FAREWELL_S = 5.0
+# How long the end of a stream waits for the frame that is on its way, seconds.
+LAST_WRITE_S = 1.0
 _PAST_S = 0.001
 # A timer this late says that this process stood still, not that the worker did.
 _LATE_S = 1.0
@@ -265,6 +267,9 @@ class Session:
             watching.cancel()
             if ending.last_words:
                 await _last_words(clerk, working, writer, writing)
+            # The library takes no status of a call whose first write was cut off: its client would wait for ever.
+            writer.stop()
+            await asyncio.wait((writing,), timeout=LAST_WRITE_S)
             return ending.error if ending.error is not None else _half_closed(incoming, outgoing, member)
         finally:
             tasks = [reading, writing, working, watching]
