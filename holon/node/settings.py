@@ -104,6 +104,7 @@ def uplink_settings(config: Config) -> UplinkSettings:
             _path(certificate),
             _path(key),
         ),
+        config.INSTANCE_ID,
         config.PARENT_WORKER_ID,
         config.UPLINK_MAX_JOBS,
         _ms(config.CHILD_RESULT_TIMEOUT),

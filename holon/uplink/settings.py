@@ -16,6 +16,7 @@ class UplinkSettings:
 
     Attributes:
         urls: addresses of one parent holon, tried in turn; never empty.
+        node: names this node, unique in its holon.
         worker_id: the id that it claims there; empty takes that of its certificate.
         max_jobs: how many of the parent's tasks it holds at most.
         result_timeout: how long a task may take when the parent sets no limit.
@@ -26,6 +27,7 @@ class UplinkSettings:
 
     urls: tuple[NodeUrl, ...]
     credentials: Credentials
+    node: str
     worker_id: str = ""
     max_jobs: int = 100
     result_timeout: int = 86_400_000

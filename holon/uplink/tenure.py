@@ -30,12 +30,14 @@ class Tenure:
     Arguments:
         store: where the lease is.
         now: the store's clock, in epoch milliseconds.
+        node: names this node, also when it has started again: what it had is its own at once.
         instance: names this process.
     """
 
-    def __init__(self, store: Shared, now: Callable[[], int], instance: str) -> None:
+    def __init__(self, store: Shared, now: Callable[[], int], node: str, instance: str) -> None:
         self.instance = instance
         self.epoch = 0
+        self._node = node
         self._store = store
         self._now = now
         self._version = 0
@@ -100,7 +102,7 @@ class Tenure:
         if document is not None:
             held = orjson.loads(document.value)
             left = held["until"] - self._now()
-            if left > 0 and held["instance"] != self.instance:
+            if left > 0 and held["node"] != self._node:
                 return float(left) / 1000 + 0.01
             epoch = held["epoch"]
         self._version = 0 if document is None else document.version
@@ -111,7 +113,7 @@ class Tenure:
 
     async def _write(self, epoch: int, lasts: int) -> bool:
         began = asyncio.get_running_loop().time()
-        lease = orjson.dumps({"epoch": epoch, "instance": self.instance, "until": self._now() + lasts})
+        lease = orjson.dumps({"epoch": epoch, "node": self._node, "until": self._now() + lasts})
         version = await self._store.put_document(KIND, KEY, lease, version=self._version)
         if version is None:
             return False

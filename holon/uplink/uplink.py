@@ -48,7 +48,7 @@ class Uplink:
             settings.max_jobs,
             settings.result_timeout,
         )
-        self._tenure = Tenure(engine.store, engine.store.now, secrets.token_hex(8))
+        self._tenure = Tenure(engine.store, engine.store.now, settings.node, secrets.token_hex(8))
         self._link: Link | None = None
         self._parent: Parent | None = None
         self._credits: Credits | None = None

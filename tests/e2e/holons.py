@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from holon.client import Client
 from holon.security import certificates
 from tests.e2e.processes import HERE, Node, Process, WorkLogs
 
@@ -28,7 +29,15 @@ class Family:
         return WorkLogs(self.child.folder, "leaf")
 
 
-def holon_node(folder: Path, name: str, parent: Node | None = None, **settings: object) -> Node:
+async def children(parent: Node) -> list[str]:
+    """The workers that are linked with a parent."""
+    async with Client(parent.client_url, parent.token, parent.ca) as operator:
+        return [one.worker_id async for one in operator.node.list_workers()]
+
+
+def holon_node(
+    folder: Path, name: str, parent: Node | None = None, kind: type[Node] = Node, **settings: object
+) -> Node:
     """A node of a holon of its own, which serves the parent as the worker `child`."""
     own = folder / name
     own.mkdir(parents=True, exist_ok=True)
@@ -44,16 +53,30 @@ def holon_node(folder: Path, name: str, parent: Node | None = None, **settings: 
             **settings,
         }
     blueprints = BLUEPRINTS / ("root" if parent is None else "below")
-    return Node(own, blueprints, WORKERS_CONFIG_PATH=workers, INSTANCE_ID=name, **settings)
+    return kind(own, blueprints, WORKERS_CONFIG_PATH=workers, INSTANCE_ID=name, **settings)
 
 
 @contextlib.asynccontextmanager
 async def a_family(
-    folder: Path, *, leaf: Mapping[str, object] = MappingProxyType({}), **settings: object
+    folder: Path,
+    *,
+    leaf: Mapping[str, object] = MappingProxyType({}),
+    above: Mapping[str, object] = MappingProxyType({}),
+    kind: type[Node] = Node,
+    port: int | None = None,
+    **settings: object,
 ) -> AsyncIterator[Family]:
-    """All of it, running; it does not outlive its test. The settings are the child's, and those of its leaf."""
-    parent = holon_node(folder, "parent")
-    child = holon_node(folder, "child", parent, **settings)
+    """All of it, running; it does not outlive its test.
+
+    Arguments:
+        leaf, above, settings: settings of the leaf, the parent and the child.
+        kind: of each node.
+        port: where the child finds its parent, if not at its door.
+    """
+    parent = holon_node(folder, "parent", None, kind, **above)
+    if port is not None:
+        settings["PARENT_URL"] = f"grpcs://localhost:{port}"
+    child = holon_node(folder, "child", parent, kind, **settings)
     worker = child.worker("leaf", "echo_worker.py", **leaf)
     try:
         await parent.start()

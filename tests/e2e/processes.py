@@ -121,6 +121,8 @@ class Process:
 class Node:
     """A node process over SQLite with mTLS, which can be killed and started again on the same ports and file."""
 
+    program = SERVE
+
     def __init__(self, folder: Path, blueprints: Path, **settings: object) -> None:
         self.folder = folder
         self.http, self.grpc, self.client = free_ports(3)
@@ -143,7 +145,7 @@ class Node:
             "LOG_FORMAT": "text",
             **settings,
         }
-        command = [sys.executable, "-c", SERVE, "serve"]
+        command = [sys.executable, "-c", self.program, "serve"]
         self.process = Process("node", command, {name: str(value) for name, value in env.items()}, folder)
         self.api = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.http}",

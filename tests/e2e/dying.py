@@ -1,0 +1,71 @@
+"""A node that is killed at one moment of a delegation, once: `serve()` instead of `holon`.
+
+DIE_AT names the moment, DIE_COUNT the how many-th time, DIE_ONCE the file that says that it has died already.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from holon.cli import main
+from holon.engine.jobs import Jobs
+from holon.uplink.books import Books
+from holon.uplink.parent import Parent
+from holon.worker.reports import Reports
+from transports.grpc.clerk import Clerk
+from transports.grpc.outgoing import Outgoing
+
+PROGRAM = "from tests.e2e.dying import serve; serve()"
+# By moment: whose method, and whether it dies after it.
+MOMENTS: dict[str, tuple[Any, str, bool]] = {
+    # In the child.
+    "offered": (Parent, "offered", False),
+    "created": (Jobs, "create_for_parent", True),
+    "accepted": (Reports, "accept", True),
+    "ended": (Reports, "finish", False),
+    "told": (Reports, "finish", True),
+    "acknowledged": (Parent, "settled", False),
+    "forgotten": (Books, "forget", True),
+    # In the parent.
+    "reported": (Clerk, "report", False),
+    "answered": (Outgoing, "answer", False),
+}
+
+
+def serve() -> None:
+    """Serve, and die at the moment."""
+    marker = Path(os.environ["DIE_ONCE"])
+    if not marker.exists():
+        owner, name, after = MOMENTS[os.environ["DIE_AT"]]
+        setattr(owner, name, _dying(getattr(owner, name), after, marker))
+    main()
+
+
+def _dying(method: Callable[..., Any], after: bool, marker: Path) -> Callable[..., Any]:
+    times = itertools.count(1)
+
+    def die() -> None:
+        if next(times) == int(os.environ["DIE_COUNT"]):
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def call(*arguments: Any) -> Any:
+        if not after:
+            die()
+        result = method(*arguments)
+        if after and not hasattr(result, "__await__"):
+            die()
+        return _then(result, die) if after and hasattr(result, "__await__") else result
+
+    return call
+
+
+async def _then(result: Any, die: Callable[[], None]) -> Any:
+    done = await result
+    die()
+    return done

@@ -1,0 +1,103 @@
+"""Compound holons under SIGKILL at each moment of a delegation, and with a link that is cut: nothing lost or twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.link import Link
+from tests.e2e.dying import MOMENTS, PROGRAM
+from tests.e2e.holons import a_family, children, holon_node
+from tests.e2e.processes import Node, WorkLogs, until
+
+JOBS = 6
+OF_PARENT = ("reported", "answered")
+
+
+class Mortal(Node):
+    """A node that dies once, at a moment that its settings name."""
+
+    program = PROGRAM
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_node_that_is_killed_at_any_moment_of_a_delegation_loses_and_doubles_nothing(
+    tmp_path: Path, moment: str
+) -> None:
+    # In the first half, so that there is more to come; the same each time.
+    count = random.Random(moment).randint(1, JOBS // 2)
+    dying = {"DIE_AT": moment, "DIE_COUNT": count, "DIE_ONCE": tmp_path / "died"}
+    alive = {"DIE_ONCE": tmp_path}
+    settings = (alive, dying) if moment in OF_PARENT else (dying, alive)
+    async with a_family(tmp_path, kind=Mortal, above=settings[1], **settings[0]) as family:
+        victim = family.parent if moment in OF_PARENT else family.child
+        restarting = asyncio.create_task(victim.process.restarted())
+        try:
+            jobs = [
+                await family.parent.create("/jobs/ask", {"skill": "work", "params": {"n": n, "seconds": 0.3}})
+                for n in range(JOBS)
+            ]
+            ended = [await family.parent.ended(job) for job in jobs]
+        finally:
+            restarting.cancel()
+        assert victim.process.starts == 2
+        assert [job["result"] for job in ended] == [{"echo": n} for n in range(JOBS)]
+        assert (family.work.begun, family.work.ended) == (JOBS, JOBS)
+
+
+async def test_a_link_that_is_cut_for_a_while_lets_the_work_go_on_and_nobody_else_begin_it(tmp_path: Path) -> None:
+    async with Link("child to parent", lambda: ports[0]) as link:
+        ports: list[int | None] = [None]
+        # A worker's lease would be over long before the link is back.
+        short = {"HEARTBEAT_INTERVAL_SECONDS": 1, "WORKER_SILENCE_SECONDS": 3, "TASK_LEASE_SECONDS": 4}
+        async with a_family(tmp_path, above=short, port=link.port) as family:
+            ports[0] = family.parent.grpc
+            job = await family.parent.create("/jobs/ask", {"skill": "work", "params": {"n": 1, "seconds": 7}})
+            await until(lambda: family.work.begun == 1, "the leaf has begun")
+            ports[0] = None
+            link.cut()
+            await until(lambda: family.work.ended == 1, "the leaf has ended")
+            assert (await family.parent.job(job))["finished_at"] is None
+            ports[0] = family.parent.grpc
+            assert (await family.parent.ended(job))["result"] == {"echo": 1}
+            assert (family.work.begun, family.work.ended) == (1, 1)
+
+
+async def test_what_another_holon_has_taken_over_meanwhile_is_stopped_when_the_link_is_back(tmp_path: Path) -> None:
+    async with Link("child to parent", lambda: ports[0]) as link:
+        ports: list[int | None] = [None]
+        short = {
+            "HEARTBEAT_INTERVAL_SECONDS": 1,
+            "WORKER_SILENCE_SECONDS": 3,
+            "TASK_LEASE_SECONDS": 4,
+            "CHILD_LEASE": 4,
+        }
+        async with a_family(tmp_path, above=short, port=link.port) as family:
+            ports[0] = family.parent.grpc
+            task = {"skill": "work", "params": {"n": 1, "seconds": 12}}
+            job = await family.parent.create("/jobs/ask", task)
+            await until(lambda: family.work.begun == 1, "the first leaf has begun")
+            sibling = holon_node(tmp_path, "child-2", family.parent)
+            other = sibling.worker("leaf", "echo_worker.py")
+            try:
+                await sibling.start()
+                await other.start()
+                link.freeze()
+                theirs = WorkLogs(sibling.folder, "leaf")
+                await until(lambda: theirs.begun == 1, "the sibling has taken it over")
+                link.heal()
+
+                # Its clean-up is told by a task of its own; what it had begun never ends.
+                await until(lambda: family.work.ended == 1, "the first has cleaned up")
+                assert (await family.parent.ended(job))["result"] == {"echo": 1}
+                assert (family.work.begun, family.work.ended) == (2, 1)
+                assert (theirs.begun, theirs.ended) == (1, 1)
+                assert set(await children(family.parent)) == {"child", "child-2"}
+            finally:
+                if other.alive:
+                    await other.end()
+                await sibling.close()
