@@ -29,6 +29,7 @@ from tests.attack.place import (
     outcome,
     said_hello,
 )
+from tests.integration.grpc_node import SESSION
 from tests.integration.raw_http2 import GOAWAY, HEADERS, RST_STREAM, Connection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -114,6 +115,7 @@ async def test_a_token_is_of_no_use_where_it_was_not_made_for(place: Place) -> N
     certified, uncertified = await place.certified("w1"), await place.uncertified()
     given = await exchanged(certified, certificate=token_pb2.CertificateCredential())
     loose = await exchanged(uncertified, worker_token=place.tokens["reporter"])
+    both = await exchanged(await place.certified("reporter"), worker_token=place.tokens["reporter"])
     jobs = await place.channel(place.client_port)
     for text in (given.access_token, given.refresh_token, loose.access_token, place.tokens["reporter"]):
         for metadata in (bearer(text), (("x-client-token", text),)):
@@ -124,7 +126,8 @@ async def test_a_token_is_of_no_use_where_it_was_not_made_for(place: Place) -> N
         for metadata in (bearer(text), (("x-worker-token", text),)):
             assert await end_of(await said_hello(uncertified, metadata=metadata, worker_id="w1")) == INVALID
     # Bound to a certificate, and shown without; not bound to one, and shown beside one.
-    assert await end_of(await said_hello(uncertified, metadata=bearer(given.access_token))) == INVALID
+    for text in (given.access_token, both.access_token):
+        assert await end_of(await said_hello(uncertified, metadata=bearer(text))) == INVALID
     for text in (loose.access_token, place.tokens["reporter"], place.tokens["shop"]):
         assert await end_of(await said_hello(certified, metadata=bearer(text))) == INVALID
 
@@ -133,6 +136,9 @@ async def test_what_begins_like_an_open_method_is_not_open(place: Place) -> None
     for port in (place.client_port, place.ports.worker_tokens):
         channel = await place.channel(port or 0)
         assert (await outcome(channel, HEALTH))[0] is CODE.OK
+        assert (await outcome(channel, "/grpc.health.v1.Health/../Check"))[0] is CODE.UNIMPLEMENTED
+        closed = f"{NODES}ListWorkers" if port == place.ports.client else SESSION
+        assert (await outcome(channel, closed))[0] is CODE.UNAUTHENTICATED
         for method in (
             f"/grpc.health.v1.Health/..{NODES}ListWorkers",
             f"/grpc.health.v1.Health/Check{JOBS}ListJobs",
@@ -155,6 +161,7 @@ async def test_what_begins_like_an_open_method_is_not_open(place: Place) -> None
         (("x-client-token", "TOKEN"), ("authorization", "Bearer TOKEN")),
         (("authorization", "Basic TOKEN"),),
         (("authorization", "TOKEN"),),
+        (("authorization", "Token: TOKEN"),),
         (("x-client-token-bin", "VE9LRU4"),),
         (("x-worker-token", "TOKEN"),),
         (("cookie", "x-client-token=TOKEN"),),

@@ -36,7 +36,15 @@ def main() -> int:
         storage = arguments.storage or (OWN_REDIS if nodes > 1 else f"sqlite:///{folder}/bench.db")
         try:
             outcome = uvloop.run(
-                run(arguments.scenario, storage, seconds, Path(folder), arguments.workers or WORKERS, nodes)
+                run(
+                    arguments.scenario,
+                    storage,
+                    seconds,
+                    Path(folder),
+                    arguments.workers or WORKERS,
+                    nodes,
+                    plaintext=arguments.plaintext,
+                )
             )
         except ConfigError as error:
             print(f"bench: {error}", file=sys.stderr)  # noqa: T201  # a command
@@ -76,12 +84,19 @@ def _arguments() -> argparse.Namespace:
         "--seconds", type=_seconds, metavar="N", help="how long to measure; 5 by default, 10 with idle-workers"
     )
     parser.add_argument("--workers", type=_workers, metavar="N", help="how many idle-workers; 1000 by default")
+    parser.add_argument(
+        "--plaintext",
+        action="store_true",
+        help="measure the node beside itself in plaintext, with workers that show a token, instead of the limit",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
     if arguments.workers and arguments.scenario != IDLE_WORKERS:
         parser.error("--workers is for idle-workers")
-    if arguments.nodes > 1 and SCENARIOS[arguments.scenario].jobs is None:
-        parser.error("--nodes is for scenarios with jobs")
+    if (arguments.nodes > 1 or arguments.plaintext) and SCENARIOS[arguments.scenario].jobs is None:
+        parser.error("--nodes and --plaintext are for scenarios with jobs")
+    if arguments.nodes > 1 and arguments.plaintext:
+        parser.error("--plaintext is for one node")
     return arguments
 
 

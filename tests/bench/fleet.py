@@ -16,7 +16,7 @@ from typing import Self
 from holon.security.certificates import KeyPair, issue_server, issue_worker, open_authority
 from tests.bench.http_client import Connection
 from tests.bench.load import Reports
-from tests.bench.process import Child
+from tests.bench.process import BenchError, Child
 
 WORKERS = 2
 
@@ -44,6 +44,7 @@ class Fleet:
         module: what runs as a node.
         storage: the nodes' STORAGE_URI.
         folder: where logs go.
+        certificates: None: nodes and workers speak plaintext, and workers show a token.
         hear: is told the numbers that workers echo, and nodes where a job has no task.
 
     Attributes:
@@ -55,7 +56,7 @@ class Fleet:
         module: str,
         storage: str,
         folder: Path,
-        certificates: Certificates,
+        certificates: Certificates | None,
         hear: Callable[[array.array[int]], None],
     ) -> None:
         self.nodes: list[Child] = []
@@ -93,31 +94,34 @@ class Fleet:
             CLIENT_GRPC_PORT="0",
             CLIENT_TOKEN=self._token,
             STORAGE_URI=self._storage,
-            TLS_CA_PATH=str(certificates.authority),
-            TLS_CERT_PATH=str(certificates.server.certificate),
-            TLS_KEY_PATH=str(certificates.server.key),
             INSTANCE_ID=f"bench-{number}",
+            **(
+                {"GLOBAL_WORKER_TOKEN": self._token}
+                if certificates is None
+                else _tls(certificates.authority, certificates.server)
+            ),
         )
         arguments = () if core is None else (str(core),)
         return await self._reporting(
             self._module,
             arguments,
             environment | dict(settings),
-            self._folder / f"{self._module}-{number}.log",
+            self._log(str(number)),
             self.nodes,
         )
 
     async def add_worker(self, node: Child, settings: Mapping[str, str] = {}) -> Child:
         """Start a worker of a node; raises as `add_node`."""
         index = len(self.workers)
-        pair = self._certificates.workers[index]
-        environment = _environment(
-            NODE_URL=f"grpcs://127.0.0.1:{node.facts['worker']}",
-            TLS_CA_PATH=str(self._certificates.authority),
-            TLS_CERT_PATH=str(pair.certificate),
-            TLS_KEY_PATH=str(pair.key),
+        certificates, address = self._certificates, f"127.0.0.1:{node.facts['worker']}"
+        environment = (
+            _environment(NODE_URL=f"grpc://{address}", WORKER_TOKEN=self._token, WORKER_ID=f"bench-{index}")
+            if certificates is None
+            else _environment(
+                NODE_URL=f"grpcs://{address}", **_tls(certificates.authority, certificates.workers[index])
+            )
         )
-        log = self._folder / f"{self._module}-worker-{index}.log"
+        log = self._log(f"worker-{index}")
         return await self._reporting("tests.bench.worker", (), environment | dict(settings), log, self.workers)
 
     async def add_idle(self, node: Child, first: int, count: int) -> None:
@@ -126,9 +130,11 @@ class Fleet:
         Raises:
             BenchError: one could not connect.
         """
+        if self._certificates is None:
+            raise BenchError("idle workers are told from one another by their certificates")
         folder = self._certificates.authority.parent
         environment = _environment(NODE_URL=f"grpcs://127.0.0.1:{node.facts['worker']}")
-        log = self._folder / f"{self._module}-idle-{first}.log"
+        log = self._log(f"idle-{first}")
         child = Child("tests.bench.idle_workers", (str(folder), str(first), str(count)), environment, log)
         self.workers.append(child)
         await self._stack.enter_async_context(child)
@@ -147,6 +153,9 @@ class Fleet:
         """Return the ends of all logs."""
         return "\n".join(filter(None, (child.tail() for child in (*self.nodes, *self.workers))))
 
+    def _log(self, of: str) -> Path:
+        return self._folder / f"{self._module}{'-plaintext' if self._certificates is None else ''}-{of}.log"
+
     async def _reporting(
         self, module: str, arguments: tuple[str, ...], environment: dict[str, str], log: Path, among: list[Child]
     ) -> Child:
@@ -162,6 +171,10 @@ class Fleet:
             return await self._stack.enter_async_context(child)
         finally:
             os.close(writing)
+
+
+def _tls(authority: Path, own: KeyPair) -> dict[str, str]:
+    return {"TLS_CA_PATH": str(authority), "TLS_CERT_PATH": str(own.certificate), "TLS_KEY_PATH": str(own.key)}
 
 
 def _environment(**settings: str) -> dict[str, str]:

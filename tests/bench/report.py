@@ -40,6 +40,7 @@ def facts(outcome: Outcome) -> dict[str, Any]:
         "storage": shown(outcome.storage),
         "synchronous": outcome.synchronous,
         "nodes": outcome.nodes,
+        "limit": "plaintext" if outcome.plaintext else "stripped",
         **_of_jobs(outcome),
         **_busy(outcome),
         **_of_the_store(outcome),
@@ -61,7 +62,7 @@ def show(found: dict[str, Any], console: Console) -> None:
     rows, notes = _shown(found)
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    for column in ("from SIGKILL, s", "promised, s") if "lease_s" in found else ("node", "limit"):
+    for column in ("from SIGKILL, s", "promised, s") if "lease_s" in found else ("node", _beside(found)):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*row)
@@ -178,9 +179,13 @@ def _jobs_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]
     rows.append(("node's core busy", f"{found['node_busy']:.0%}", f"{found['limit_busy']:.0%}"))
     return rows, (
         f"{found['jobs']:,} jobs in {found['seconds']:g} s, each\n"
-        f"finished with its own echo; {found['ratio_to_limit']:.0%} of the limit's rate\n"
+        f"finished with its own echo; {found['ratio_to_limit']:.0%} of {_beside(found)}'s rate\n"
         f"workers' CPU {found['workers_cpu_ms_per_job']:.3f} ms a job, load's {found['load_cpu_ms_per_job']:.3f} ms"
     )
+
+
+def _beside(found: dict[str, Any]) -> str:
+    return "plaintext" if found["limit"] == "plaintext" else "limit"
 
 
 def _idle_workers_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]:

@@ -35,6 +35,7 @@ class Outcome:
 
     Attributes:
         nodes: how many there were.
+        plaintext: whether the limit is the same node in plaintext.
         node, limit: their figures, of all turns together; both of one kind. Recovery has no limit.
         fsyncs, paced_fsyncs: seconds that the disk took, back to back and at 20 a second; empty without a disk.
         synchronous: SQLite's setting; None for another store.
@@ -44,6 +45,7 @@ class Outcome:
     scenario: str
     storage: str
     nodes: int
+    plaintext: bool
     node: Figures | Quiet | Recovery
     limit: Figures | Quiet | None
     fsyncs: list[float]
@@ -61,6 +63,8 @@ async def run(
     idle: int = WORKERS,
     nodes: int = 1,
     settings: Mapping[str, str] = {},
+    *,
+    plaintext: bool = False,
 ) -> Outcome:
     """Measure one scenario.
 
@@ -72,6 +76,8 @@ async def run(
         idle: how many workers, where they are all there is.
         nodes: how many nodes share the store; the limit is one process always.
         settings: the nodes', where they are not the defaults; with recovery alone.
+        plaintext: what the node is measured beside is no limit, but itself in plaintext, with a store of its own and
+            workers with tokens.
     Raises:
         BenchError: it cannot be run, a job did not end as it must, or a process logged an error.
         ConfigError: `storage` is no store.
@@ -85,7 +91,7 @@ async def run(
             own.callback(os.sched_setaffinity, 0, all_cores)
         given, storage = storage, _own_server(own) if storage == OWN_REDIS else storage
         uri = StorageURI.parse(storage)
-        _check(uri, name, nodes)
+        _check(uri, name, nodes, plaintext=plaintext)
         fsyncs: list[float] = []
         paced: list[float] = []
         if uri.path:
@@ -101,9 +107,12 @@ async def run(
         if name == RECOVERY:
             node = await recovery(absolute, folder, certificates, settings)
         else:
-            each = ((cores[0],), cores)
+            echo, real = _NODES
+            beside = real if plaintext else echo
+            other = f"sqlite:///{folder}/plaintext.db?synchronous={uri.synchronous}" if uri.path else storage
             sites = [
-                Site(module, jobs, absolute, folder, certificates, on) for module, on in zip(_NODES, each, strict=True)
+                Site(beside, jobs, other, folder, None if plaintext else certificates, (cores[0],)),
+                Site(real, jobs, absolute, folder, certificates, cores),
             ]
             if jobs is None:
                 allow_files(idle)
@@ -112,7 +121,7 @@ async def run(
                 limit, node = await _loaded(sites, jobs, seconds)
         synchronous = uri.synchronous if uri.path else None
         where = (len(all_cores) or os.cpu_count() or 1, cores[0])
-        return Outcome(name, given, nodes, node, limit, fsyncs, paced, synchronous, where)
+        return Outcome(name, given, nodes, plaintext, node, limit, fsyncs, paced, synchronous, where)
 
 
 def _cores(all_cores: list[int], nodes: int) -> tuple[int | None, ...]:
@@ -130,9 +139,11 @@ def _own_server(stack: AsyncExitStack) -> str:
     return server.uri()
 
 
-def _check(uri: StorageURI, name: str, nodes: int) -> None:
+def _check(uri: StorageURI, name: str, nodes: int, *, plaintext: bool) -> None:
     if uri.path and uri.path.exists():
         raise BenchError(f"{uri.path} is there already, and only a new store tells what a run did; name another file")
+    if plaintext and uri.scheme == "redis":
+        raise BenchError("a node and itself in plaintext share no store; leave --storage out, or give memory://")
     if uri.scheme != "redis" and (nodes > 1 or name == RECOVERY):
         raise BenchError(f"several nodes share no {uri.scheme} store; give --storage redis://, or {OWN_REDIS}host:port")
 

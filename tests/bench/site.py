@@ -25,6 +25,7 @@ class Site:
         jobs: what the load makes; None for no load and no workers.
         storage: the nodes' STORAGE_URI.
         folder: where logs go.
+        certificates: as in `Fleet`.
         cores: each node's core; None lets it run anywhere.
     """
 
@@ -34,7 +35,7 @@ class Site:
         jobs: Jobs | None,
         storage: str,
         folder: Path,
-        certificates: Certificates,
+        certificates: Certificates | None,
         cores: Sequence[int | None],
     ) -> None:
         self._jobs = jobs

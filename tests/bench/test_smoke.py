@@ -72,6 +72,14 @@ def test_a_scenario_ends_by_itself_and_its_last_line_has_the_promised_figures(
     assert list((tmp_path / ".holon").iterdir()) == []
 
 
+def test_a_node_is_measured_beside_itself_in_plaintext(tmp_path: Path) -> None:
+    found = figures(bench(tmp_path, "one-task", "--plaintext", "--seconds", "0.5", "--json"))
+    assert found.keys() >= PROMISED
+    assert found["limit"] == "plaintext"
+    assert found["limit_cpu_ms_per_job"] > 0
+    assert list((tmp_path / ".holon").iterdir()) == []
+
+
 def test_on_redis_it_tells_what_the_server_had_to_do_whether_one_node_asked_it_or_two(tmp_path: Path) -> None:
     for nodes in (1, 2):
         found = figures(

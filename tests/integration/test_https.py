@@ -249,7 +249,9 @@ async def test_a_certificate_that_is_trusted_no_longer_is_out_at_once_on_a_conne
             "its authority listed": issue(tmp_path, between, "c2", above=[between.files.certificate]),
             "its authority gone": site.worker("c3"),
         }
-        async with running(HttpSettings(port=0, client_certificates=True), tls=site.files) as node:
+        # Nothing else ends an idle connection meanwhile.
+        settings = HttpSettings(port=0, client_certificates=True, silence=3600, keep_alive=3600)
+        async with running(settings, tls=site.files) as node:
             for what, own in clients.items():
                 reader, writer = await dial(node, site.trust(own))
                 assert b'"ok"' in await ask(reader, writer, STATUS)
