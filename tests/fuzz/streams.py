@@ -91,5 +91,8 @@ class Stream:
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return ()
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
     def auth_context(self) -> dict[str, list[bytes]]:
         return {}

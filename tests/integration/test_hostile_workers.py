@@ -160,7 +160,7 @@ async def test_a_worker_that_does_not_read_is_ended_and_its_tasks_go_to_another(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with a_node(silence=1.0, offer=0.2) as node:
+    async with a_node(silence=3.0, offer=0.2) as node:
         # Its own end of the connection takes in little of what it does not read.
         options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 64 * 1024))
         target = f"localhost:{node.workers.port}"
