@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 
+from holon.config.encryption_keys import read_keys
 from holon.config.history_uri import HistoryURI
 from holon.config.settings import DAY_SECONDS, Settings
 from holon.config.storage_uri import StorageURI, is_redis
@@ -64,6 +65,7 @@ def problems(settings: Settings) -> Iterator[Violation]:
     yield from _tls_files(settings)
     yield from _worker_door(settings)
     yield from _parent(settings)
+    yield from _encryption(settings)
     yield from _times_and_sizes(settings)
 
 
@@ -192,6 +194,13 @@ def _tls_files(settings: Settings) -> Iterator[Violation]:
     yield from unreadable
     if not missing and not unreadable:
         yield from _tls_trial(settings)
+
+
+def _encryption(settings: Settings) -> Iterator[Violation]:
+    try:
+        read_keys(settings)
+    except ConfigError as error:
+        yield from error.details
 
 
 def _file_problem(name: str, path: str, settings: Settings) -> str | None:

@@ -195,6 +195,15 @@ class Settings:
         "`redis+cluster://host:6379` or `rediss+cluster://` (`?partitions=12&replicas=1&synced=true`); or `memory://`",
         required=True,
     )
+    ENCRYPTION_KEY: str = _setting(
+        "",
+        "Key (base64 of 32 random bytes) that what jobs carry is encrypted with where it is stored; unset, with "
+        "`ENCRYPTION_KEY_FILE`, it is stored as it is",
+        secret=True,
+    )
+    ENCRYPTION_KEY_FILE: str = _setting(
+        "", "File of such keys, one a line: the first encrypts, and all of them decrypt; read again on a reload"
+    )
     JOB_RETENTION: float = _seconds(
         0,
         "How long ended jobs and their request keys are kept; 0 is 7 days, and 1 day on Redis",

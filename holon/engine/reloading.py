@@ -14,7 +14,12 @@ from holon.telemetry.metrics import ReloadMetrics
 log = logging.getLogger(__name__)
 
 # What can be read again, and what names its files.
-TARGETS = {"clients": "CLIENTS_CONFIG_PATH", "workers": "WORKERS_CONFIG_PATH", "tls": "TLS_CERT_PATH"}
+TARGETS = {
+    "clients": "CLIENTS_CONFIG_PATH",
+    "workers": "WORKERS_CONFIG_PATH",
+    "tls": "TLS_CERT_PATH",
+    "keys": "ENCRYPTION_KEY_FILE",
+}
 # Puts what was read in force: at once, without waiting or failing.
 Apply: TypeAlias = Callable[[], None]
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import holon
 from holon.clock import Clock, SystemClock
-from holon.config import Config, HistoryURI, StorageURI
+from holon.config import Config, HistoryURI, StorageURI, read_keys
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import DEFAULT
 from holon.engine.core import Engine
@@ -25,6 +25,7 @@ from holon.engine.shared_reloading import SharedReloading
 from holon.errors import HolonError
 from holon.node.access import ClientsFile, client_entries
 from holon.node.admitting import WorkersFile, open_admission
+from holon.node.encrypting import KeysFile, marks_of
 from holon.node.following import Following
 from holon.node.measuring import Measuring
 from holon.node.settings import (
@@ -42,9 +43,9 @@ from holon.ports import StoreSettings
 from holon.security.admission import Admission
 from holon.security.clients import Clients
 from holon.security.sts.exchange import Exchange
-from holon.security.sts.sealing import Unsealed
 from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
+from holon.storage.sealing import Seal
 from holon.telemetry.audit_file import audit_to
 from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
@@ -124,19 +125,25 @@ class Node:
         settings = store_settings(config)
         async with AsyncExitStack() as resources:
             resources.enter_context(audit_to(config.AUDIT_LOG_PATH, config.TZ))
-            store = self._open(settings)
+            seal = Seal(read_keys(config), self._clock)
+            store = self._open(settings, seal)
             await resources.enter_async_context(store)
+            marks = marks_of(config, store, seal)
+            await marks.begin()
+            if config.ENCRYPTION_KEY_FILE:
+                self._reloading.add(KeysFile(config, marks))
             tracing = await resources.enter_async_context(
                 tracing_to(config.OTEL_EXPORTER_OTLP_ENDPOINT, self._resource())
             )
-            history = self._history()
+            history = self._history(seal)
             if history is not None:
                 await resources.enter_async_context(history)
             reloading = SharedReloading(self._reloading, store, store.now, config.INSTANCE_ID)
             engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing), history)
             engine.follow_documents(reloading.changed)
             engine.blueprints.register_all(blueprints)
-            exchange = Exchange(store, store.now, admission, token_settings(config), Unsealed())
+            engine.follow_documents(marks.changed)
+            exchange = Exchange(store, store.now, admission, token_settings(config), seal)
             engine.follow_documents(exchange.state.changed)
             holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH)
             await holarchy.recall()
@@ -151,6 +158,7 @@ class Node:
                     loops.create_task(self._reloading.run(), name="reloading"),
                     loops.create_task(reloading.run(), name="shared-reloading"),
                     loops.create_task(exchange.state.run(), name="tokens"),
+                    loops.create_task(marks.run(), name="encryption-keys"),
                 ]
                 following += [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
                 following += [
@@ -158,6 +166,7 @@ class Node:
                     for path, part in (
                         (config.CLIENTS_CONFIG_PATH, ClientsFile.name),
                         (config.WORKERS_CONFIG_PATH, WorkersFile.name),
+                        (config.ENCRYPTION_KEY_FILE, KeysFile.name),
                     )
                     if path
                 ]
@@ -239,17 +248,17 @@ class Node:
 
     # How it is built -------------------------------------------------------------------------------------------------
 
-    def _open(self, settings: StoreSettings) -> Store:
+    def _open(self, settings: StoreSettings, seal: Seal) -> Store:
         if self._storage is not None:
-            self._storage.configure(settings)
+            self._storage.configure(settings, seal)
             return self._storage
-        return open_store(StorageURI.parse(self.config.STORAGE_URI), settings, self._clock)
+        return open_store(StorageURI.parse(self.config.STORAGE_URI), settings, self._clock, seal)
 
-    def _history(self) -> PostgresHistory | SqliteHistory | None:
+    def _history(self, seal: Seal) -> PostgresHistory | SqliteHistory | None:
         uri = HistoryURI.parse(self.config.HISTORY_DATABASE_URI)
         if not self.config.moves_history:
             return None
-        return SqliteHistory(uri.path) if uri.path is not None else PostgresHistory(uri.postgres)
+        return SqliteHistory(uri.path, seal) if uri.path is not None else PostgresHistory(uri.postgres, seal)
 
     def _resource(self) -> dict[str, str]:
         return {

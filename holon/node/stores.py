@@ -10,6 +10,7 @@ from holon.config import StorageURI
 from holon.errors import ConfigError
 from holon.ports import Storage, StoreSettings
 from holon.storage.memory import MemoryStorage
+from holon.storage.sealing import Seal
 from holon.storage.sqlite import SqliteStorage
 from holon.telemetry.metrics import StoreMetrics
 
@@ -17,8 +18,8 @@ from holon.telemetry.metrics import StoreMetrics
 class Store(Storage, AbstractAsyncContextManager[Any], Protocol):
     """A store as a node has it: it is told who runs it, and then opened."""
 
-    def configure(self, settings: StoreSettings) -> None:
-        """Take the node's settings; before the store is opened."""
+    def configure(self, settings: StoreSettings, seal: Seal) -> None:
+        """Take the node's settings, and what it seals with; before the store is opened."""
         ...
 
     def hurry(self) -> None:
@@ -43,22 +44,25 @@ class Measured(Protocol):
         ...
 
 
-def open_store(uri: StorageURI, settings: StoreSettings, clock: Clock) -> Store:
+def open_store(uri: StorageURI, settings: StoreSettings, clock: Clock, seal: Seal) -> Store:
     """The store that a URI names, not entered yet.
 
     Arguments:
         clock: what says the time where the store has no clock of its own.
+        seal: what is secret is sealed with it where it is stored.
     Raises:
         ConfigError: what it needs is not installed.
     """
     if uri.scheme == "memory":
         return MemoryStorage(settings, clock)
     if uri.path is not None:
-        return SqliteStorage(uri.path, settings, clock, synchronous=uri.synchronous)
+        return SqliteStorage(uri.path, settings, clock, synchronous=uri.synchronous, seal=seal)
     try:
         from holon.storage.redis import RedisStorage
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"a store in Redis needs the package {error.name}: pip install 'holon-node[redis]', or change STORAGE_URI"
         ) from error
-    return RedisStorage(uri.server, settings, partitions=uri.partitions, replicas=uri.replicas, synced=uri.synced)
+    return RedisStorage(
+        uri.server, settings, partitions=uri.partitions, replicas=uri.replicas, synced=uri.synced, seal=seal
+    )

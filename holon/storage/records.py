@@ -23,7 +23,6 @@ from holon.ports import NewJob, NewTask, Result
 
 SCHEMA = 2
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
-# A job's id is the first field of its record in every schema.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
 }
@@ -84,12 +83,6 @@ def unpack(kind: str, record: bytes) -> list[Any]:
         if (upgrade := UPGRADES.get((kind, older))) is not None:
             fields = upgrade(fields)
     return fields
-
-
-def job_named_by(record: bytes) -> str:
-    """The id of the job whose state it is, whichever release wrote it."""
-    _, job_id, *_ = msgpack.unpackb(record)
-    return str(job_id)
 
 
 def encode_state(job: Job, limit: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,9 +17,14 @@ from holon.ports import Storage, StoreSettings
 from holon.storage.ledger import tables
 from holon.storage.redis import RedisStorage
 from holon.storage.redis.partition import Partition
+from holon.storage.sealing import Seal
 from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer
 from tests.stores import chosen
+
+# Set, the whole suite runs on stores that are sealed.
+ALL_SEALED = "HOLON_TEST_SEALED"
+KEYS = (bytes(range(32)),)
 
 
 class Backend(Protocol):
@@ -111,15 +117,18 @@ class Memory:
 class Sqlite:
     """The store in one SQLite file."""
 
-    name = "sqlite"
     durable = True
     partitions = 1
+
+    def __init__(self, *, sealed: bool) -> None:
+        self.name = "sqlite-sealed" if sealed else "sqlite"
+        self._keys = KEYS if sealed else ()
 
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         from holon.storage.sqlite import SqliteStorage
 
         # A killed process loses nothing of NORMAL either; only a power cut would tell the two apart.
-        return SqliteStorage(place / "holon.db", settings, clock, synchronous="NORMAL")
+        return SqliteStorage(place / "holon.db", settings, clock, synchronous="NORMAL", seal=Seal(self._keys))
 
     def killed(self, place: Path) -> Path:
         # No call is in flight, so the file and its log are what a killed process leaves; its lock dies with it.
@@ -133,9 +142,10 @@ class Redis:
 
     durable = True
 
-    def __init__(self, name: str, partitions: int) -> None:
+    def __init__(self, name: str, partitions: int, *, sealed: bool = False) -> None:
         self.name = name
         self.partitions = partitions
+        self._keys = KEYS if sealed else ()
         self._server: RedisServer | None = None
         self._databases: dict[Path, int] = {}
 
@@ -148,7 +158,8 @@ class Redis:
 
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         database = self._databases.get(place) or self._databases.setdefault(place, self.server.database())
-        return RedisStorage(self.server.uri(database), settings, clock, partitions=self.partitions)
+        uri, seal = self.server.uri(database), Seal(self._keys)
+        return RedisStorage(uri, settings, clock, partitions=self.partitions, seal=seal)
 
     def killed(self, place: Path) -> Path:
         # The server lives on; what is left of the node is what is there.
@@ -204,6 +215,11 @@ class Clustered:
 REDIS = Redis("redis", 1)
 PARTITIONED = Redis("redis-partitions", 3)
 CLUSTERED = Clustered()
-_ALL: dict[str, Backend] = {one.name: one for one in (Memory(), Sqlite(), REDIS, PARTITIONED, CLUSTERED)}
-BACKENDS = tuple(_ALL[name] for name in chosen(_ALL, ("memory", "sqlite", "redis")))
-DURABLE = tuple(one for one in BACKENDS if one.durable)
+SEALED_REDIS = Redis("redis-sealed", 1, sealed=True)
+_PLAIN: dict[str, Backend] = {one.name: one for one in (Memory(), Sqlite(sealed=False), REDIS, PARTITIONED, CLUSTERED)}
+_SEALED: dict[str, Backend] = {"sqlite": Sqlite(sealed=True), "redis": SEALED_REDIS}
+# What is sealed is what restarts find, so those are tested with both, and all the rest where that is asked for.
+_EVERYWHERE = _PLAIN | _SEALED if os.environ.get(ALL_SEALED) else _PLAIN
+BACKENDS = tuple(_EVERYWHERE[name] for name in chosen(_EVERYWHERE, ("memory", "sqlite", "redis")))
+UNSEALED = tuple(one for one in BACKENDS if one.durable)
+DURABLE = tuple(dict.fromkeys((*UNSEALED, *(_SEALED[name] for name in chosen(_SEALED)))))

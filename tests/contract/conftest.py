@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.backends import BACKENDS, CLUSTERED, DURABLE, PARTITIONED, REDIS, Backend
+from tests.contract.backends import BACKENDS, CLUSTERED, DURABLE, PARTITIONED, REDIS, SEALED_REDIS, UNSEALED, Backend
 from tests.contract.world import Factory, World
 
 
@@ -17,6 +17,7 @@ def _servers() -> Iterator[None]:
     REDIS.close()
     PARTITIONED.close()
     CLUSTERED.close()
+    SEALED_REDIS.close()
 
 
 async def _factory(request: pytest.FixtureRequest, place: Path) -> AsyncIterator[Factory]:
@@ -53,5 +54,12 @@ async def world(store: Factory) -> World:
 @pytest.fixture(params=DURABLE, ids=lambda backend: backend.name)
 async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Factory]:
     """As `store`, on the backends that outlive their process: what it builds can `restart`."""
+    async for factory in _factory(request, tmp_path):
+        yield factory
+
+
+@pytest.fixture(params=UNSEALED, ids=lambda backend: backend.name)
+async def unsealed(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Factory]:
+    """As `durable`, for tests that take long: not on sealed stores as well."""
     async for factory in _factory(request, tmp_path):
         yield factory

@@ -33,5 +33,5 @@ async def test_whatever_happens_every_job_ends_once_and_every_result_counts_once
 
 
 @pytest.mark.parametrize("seed", range(1_000, 1_000 + RUNS))
-async def test_the_same_holds_when_the_node_is_killed_again_and_again(durable: Factory, seed: int) -> None:
-    await run(durable, seed, restarts=True)
+async def test_the_same_holds_when_the_node_is_killed_again_and_again(unsealed: Factory, seed: int) -> None:
+    await run(unsealed, seed, restarts=True)

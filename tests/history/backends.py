@@ -8,7 +8,10 @@ from typing import Protocol
 
 from holon.ports import HistoryStorage
 from holon.storage.history import PostgresHistory, SqliteHistory
+from holon.storage.sealing import Seal
 from tests.history.postgres import Server
+
+KEYS = (bytes(range(32)),)
 
 
 class Database(Protocol):
@@ -22,18 +25,20 @@ class Database(Protocol):
 class SqliteDatabase:
     """A file."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, keys: tuple[bytes, ...] = ()) -> None:
         self.path = place / "history.db"
+        self._keys = keys
 
     def open(self) -> AbstractAsyncContextManager[HistoryStorage]:
-        return SqliteHistory(self.path)
+        return SqliteHistory(self.path, Seal(self._keys))
 
 
 class PostgresDatabase:
     """A database of a server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, keys: tuple[bytes, ...] = ()) -> None:
         self.uri = server.database()
+        self._keys = keys
 
     def open(self) -> AbstractAsyncContextManager[HistoryStorage]:
-        return PostgresHistory(self.uri)
+        return PostgresHistory(self.uri, Seal(self._keys))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from holon.ports import HistoryStorage
-from tests.history.backends import Database, PostgresDatabase, SqliteDatabase
+from tests.history.backends import KEYS, Database, PostgresDatabase, SqliteDatabase
 from tests.history.postgres import Server, serving
 from tests.history.site import StoreOf
 from tests.redis_server import RedisServer
@@ -44,16 +44,22 @@ def store_of(request: pytest.FixtureRequest, tmp_path: Path) -> StoreOf:
     return uri
 
 
+def _database(request: pytest.FixtureRequest, place: Path) -> Database:
+    kind, _, sealed = request.param.partition("-")
+    keys = KEYS if sealed else ()
+    if kind == "sqlite":
+        return SqliteDatabase(place, keys)
+    return PostgresDatabase(request.getfixturevalue("postgres"), keys)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """An empty database, of either kind."""
-    if request.param == "sqlite":
-        return SqliteDatabase(tmp_path)
-    return PostgresDatabase(request.getfixturevalue("postgres"))
+    return _database(request, tmp_path)
 
 
-@pytest.fixture
-async def history(database: Database) -> AsyncIterator[HistoryStorage]:
-    """An open history with nothing in it."""
-    async with database.open() as opened:
+@pytest.fixture(params=["sqlite", "postgres", "sqlite-sealed", "postgres-sealed"])
+async def history(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HistoryStorage]:
+    """An open history with nothing in it, of either kind, sealed or not."""
+    async with _database(request, tmp_path).open() as opened:
         yield opened

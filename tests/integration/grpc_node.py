@@ -30,10 +30,10 @@ from holon.security.admission import Admission
 from holon.security.certificates import Authority, KeyPair, issue_server, issue_worker, open_authority
 from holon.security.clients import Clients, Entry, sole
 from holon.security.sts.exchange import Exchange, TokenSettings
-from holon.security.sts.sealing import Unsealed
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
+from holon.storage.sealing import Seal
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.grpc.worker_door import WorkerDoor
@@ -347,7 +347,7 @@ async def a_node(
         drain = lambda grace, reason: drains.append((grace, reason))  # noqa: E731
         overview = Overview(engine, door.node_id, "1.2.3", drain, reloading.reload, holarchy)
         plain = DoorSettings(bounds=door.bounds)
-        exchange = Exchange(store, clock.now_ms, admission, tokens, Unsealed()) if tokens is not None else None
+        exchange = Exchange(store, clock.now_ms, admission, tokens, Seal()) if tokens is not None else None
         running = [asyncio.create_task(engine.run())]
         if exchange is not None:
             engine.follow_documents(exchange.state.changed)

@@ -16,6 +16,7 @@ from holon.storage.redis import RedisStorage
 from holon.storage.redis.arguments import new_jobs_arguments, quota_name
 from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.quotas import Allowances, Quotas
+from holon.storage.sealing import Seal
 from tests.contract.world import World
 from tests.integration.test_redis_store import Nodes
 from tests.redis_server import RedisServer
@@ -48,7 +49,7 @@ class Place:
 
         async def call(allowances: Allowances) -> Any:
             self.calls.append("create_jobs")
-            given = new_jobs_arguments(items, 2**20, allowances)
+            given = new_jobs_arguments(items, 2**20, Seal(), allowances)
             return await self._calls.call("create_jobs", *given, 0, 0)
 
         jobs, *_ = await self._quotas.create(items, call)

@@ -13,6 +13,7 @@ from holon.errors import StoreUnavailable
 from holon.ports import JobFilter, Storage
 from holon.storage.ledger.rows import Row
 from holon.storage.ledger.tables import Tables
+from holon.storage.sealing import Seal
 from holon.storage.sqlite import SqliteStorage
 from holon.storage.sqlite.loading import load
 from holon.storage.sqlite.writer import Ledger
@@ -77,7 +78,7 @@ def everything(tables: Tables) -> dict[str, Any]:
 def compare(ledger: Ledger) -> None:
     """What would be loaded from the file now is what is in memory."""
     loaded = Tables(ledger.tables.settings)
-    load(ledger._db, loaded, 0)
+    load(ledger._db, loaded, Seal(), 0)
     assert everything(loaded) == everything(ledger.tables)
     ready = {row.id for row in ledger.tables.jobs.values() if row.ready_seq or row.claim_id}
     assert {row.id for row in loaded.jobs.values() if row.ready_seq} == ready

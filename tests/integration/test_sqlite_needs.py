@@ -18,7 +18,7 @@ def needs(place: Path) -> int:
 
 
 async def test_what_the_tasks_of_deleted_jobs_needed_is_deleted_too(tmp_path: Path) -> None:
-    world = World(Sqlite(), tmp_path, {})
+    world = World(Sqlite(sealed=False), tmp_path, {})
     await world.open()
     for number in range(5):
         hand = await world.hand()

@@ -18,7 +18,7 @@ from tests.contract.world import T, World
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(Sqlite(), tmp_path, {})
+    world = World(Sqlite(sealed=False), tmp_path, {})
     await world.open()
     yield world
     await world.close()

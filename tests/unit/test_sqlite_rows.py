@@ -16,7 +16,8 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
-from holon.storage.records import decode_chunk, encode_job, encode_need
+from holon.storage.records import encode_job, encode_need
+from holon.storage.sealing import Seal
 from holon.storage.sqlite import fan_rows, job_rows, task_rows
 from holon.storage.sqlite.schema import upgrade
 
@@ -28,6 +29,11 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 vendor=x"
 # A claim, readiness and timers end with the process; a fan-out is a row of its own.
 MEMORY_OF_JOB = {"claim_id", "claim_until", "fan", "ready_seq", "reply", "spawn_at", "timer_at"}
 MEMORY_OF_TASK = {"lease_until", "timer_at"}
+
+
+@pytest.fixture(params=[(), (bytes(range(32)),)], ids=["plain", "sealed"])
+def seal(request: pytest.FixtureRequest) -> Seal:
+    return Seal(request.param)
 
 
 @pytest.fixture
@@ -93,18 +99,18 @@ def slots(row: Row, but: set[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("row", [job(), full_job(), over_job()], ids=["new", "full", "over"])
 @pytest.mark.parametrize("how", ["inserted", "updated"])
-def test_a_jobs_row_comes_back_as_it_was(db: sqlite3.Connection, row: JobRow, how: str) -> None:
+def test_a_jobs_row_comes_back_as_it_was(db: sqlite3.Connection, seal: Seal, row: JobRow, how: str) -> None:
     if how == "inserted":
-        db.execute(job_rows.INSERT, job_rows.inserted(row))
-        db.execute(job_rows.INSERT_STATE, (row.n, row.state))
+        db.execute(job_rows.INSERT, job_rows.inserted(row, seal))
+        db.execute(job_rows.INSERT_STATE, job_rows.inserted_state(row, seal))
     else:
         first = job()
         first.request_id, first.request_digest = row.request_id, row.request_digest
-        db.execute(job_rows.INSERT, job_rows.inserted(first))
+        db.execute(job_rows.INSERT, job_rows.inserted(first, seal))
         db.execute(job_rows.INSERT_STATE, (row.n, b"before"))
-        db.execute(job_rows.UPDATE, job_rows.updated(row))
-        db.execute(job_rows.UPDATE_STATE, (row.state, row.n))
-    again = job_rows.job_row(db.execute(job_rows.SELECT_ONE, (row.id,)).fetchone())
+        db.execute(job_rows.UPDATE, job_rows.updated(row, seal))
+        db.execute(job_rows.UPDATE_STATE, job_rows.updated_state(row, seal))
+    again = job_rows.job_row(db.execute(job_rows.SELECT_ONE, (row.id,)).fetchone(), seal)
     assert slots(again, MEMORY_OF_JOB) == slots(row, MEMORY_OF_JOB)
     live = db.execute(job_rows.SELECT_LIVE).fetchall()
     assert len(live) == (not row.over)
@@ -112,33 +118,34 @@ def test_a_jobs_row_comes_back_as_it_was(db: sqlite3.Connection, row: JobRow, ho
 
 @pytest.mark.parametrize("row", [task(), full_task(), over_task()], ids=["new", "full", "over"])
 @pytest.mark.parametrize("how", ["inserted", "updated"])
-def test_a_tasks_row_comes_back_as_it_was(db: sqlite3.Connection, row: TaskRow, how: str) -> None:
-    db.execute(job_rows.INSERT, job_rows.inserted(job(3)))
+def test_a_tasks_row_comes_back_as_it_was(db: sqlite3.Connection, seal: Seal, row: TaskRow, how: str) -> None:
+    db.execute(job_rows.INSERT, job_rows.inserted(job(3), seal))
     db.execute(task_rows.INSERT_NEED, (NEED.key, encode_need(NEED), 3))
     if how == "inserted":
-        db.execute(task_rows.INSERT, task_rows.inserted(row, 3))
+        db.execute(task_rows.INSERT, task_rows.inserted(row, 3, seal))
     else:
         first = task()
         first.dispatch_due, first.result_due = row.dispatch_due, row.result_due
-        db.execute(task_rows.INSERT, task_rows.inserted(first, 3))
+        db.execute(task_rows.INSERT, task_rows.inserted(first, 3, seal))
         if row.state is TaskState.OVER:
-            db.execute(task_rows.END, task_rows.ended(row))
+            db.execute(task_rows.END, task_rows.ended(row, seal))
         else:
             db.execute(task_rows.UPDATE, task_rows.updated(row))
-    again = task_rows.task_row(db.execute(task_rows.SELECT_ONE, ("0-a", 2, 1)).fetchone())
+    again = task_rows.task_row(db.execute(task_rows.SELECT_ONE, ("0-a", 2, 1)).fetchone(), seal)
     assert slots(again, MEMORY_OF_TASK) == slots(row, MEMORY_OF_TASK)
     assert len(db.execute(task_rows.SELECT_LIVE).fetchall()) == (row.state is not TaskState.OVER)
 
 
-def test_a_fan_out_comes_back_with_the_chunks_that_are_left(db: sqlite3.Connection) -> None:
+def test_a_fan_out_comes_back_with_the_chunks_that_are_left(db: sqlite3.Connection, seal: Seal) -> None:
     one, two, three = ((NewTask(f"t{n}", n, NEED, b"{}", 0.0, 1, 2, 3, RetryPolicy(), TRACE),) for n in range(3))
     fan = FanOut("0-a", 2, 5, True, (one, two, three))
     fan.pending, fan.spawned, fan.queued, fan.failed, fan.progress, fan.bytes, fan.over = 4, 2, 1, 1, 12.5, 99, True
-    db.executemany(fan_rows.INSERT_CHUNK, fan_rows.chunks(fan, 3))
+    db.executemany(fan_rows.INSERT_CHUNK, fan_rows.chunks(fan, 3, seal))
     fan.chunks = (two, three)
     db.execute(fan_rows.DELETE_CHUNKS, (3, len(fan.chunks)))
     db.execute(fan_rows.REPLACE, fan_rows.replaced(fan, 3))
-    left = tuple(decode_chunk(chunk) for _, chunk in db.execute(fan_rows.SELECT_CHUNKS))
+    stored = db.execute(fan_rows.SELECT_CHUNKS).fetchall()
+    left = tuple(fan_rows.opened_chunk("0-a", place, chunk, seal) for _, place, chunk in stored)
     again = fan_rows.fan_row(db.execute(fan_rows.SELECT_LIVE).fetchone(), "0-a", left)
     assert slots(again, set()) == slots(fan, set())
 

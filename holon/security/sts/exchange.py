@@ -78,7 +78,7 @@ class Exchange:
         store: where keys and families are.
         now: the store's clock, in epoch milliseconds.
         admission: who says which worker a credential stands for.
-        sealer: through which keys go into the store.
+        sealer: through which keys and families go into the store.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Exchange:
         self.state = TokenState(store, now, self._schedule, sealer)
         self.issuer = settings.issuer
         self._access = AccessTokens(settings.issuer, lambda: self.state.ring, self._schedule, now)
-        self._families = Families(store, self.state, now, settings.refresh)
+        self._families = Families(store, self.state, now, settings.refresh, sealer)
         self._admission = admission
         self._lifetime = settings.access
         self._now = now

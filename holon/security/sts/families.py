@@ -19,6 +19,7 @@ from holon.errors import AlreadyExists, HolonError, Unauthenticated, Unavailable
 from holon.ports import Shared
 from holon.security.identity import is_identity
 from holon.security.sts.access_tokens import invalid
+from holon.security.sts.sealing import Sealer
 from holon.security.sts.state import TokenState
 
 KIND = "token_families"
@@ -75,13 +76,17 @@ class Families:
         state: the holon's secret, and what was ended.
         now: the store's clock, in epoch milliseconds.
         lifetime_ms: how long a refresh token is good.
+        sealer: through which families go into the store.
     """
 
-    def __init__(self, store: Shared, state: TokenState, now: Callable[[], int], lifetime_ms: int) -> None:
+    def __init__(
+        self, store: Shared, state: TokenState, now: Callable[[], int], lifetime_ms: int, sealer: Sealer
+    ) -> None:
         self._store = store
         self._state = state
         self._now = now
         self._lifetime = lifetime_ms
+        self._sealer = sealer
 
     def __repr__(self) -> str:
         return f"Families(lifetime_ms={self._lifetime})"
@@ -178,13 +183,16 @@ class Families:
         for _ in range(_TRIES):
             stored = await self._store.document(KIND, worker_id)
             now = self._now()
-            families = {} if stored is None else _unpacked(stored.value, now)
+            families = {}
+            if stored is not None:
+                families = _unpacked(self._sealer.open("documents", f"{KIND}/{worker_id}", "value", stored.value), now)
             known = dict(families)
             family = change(families, now)
             if known.get(family.family_id) != family:
                 families[family.family_id] = family
                 newest = sorted(families.values(), key=lambda one: one.at)[-MOST:]
-                value, version = _packed(newest), 0 if stored is None else stored.version
+                value = self._sealer.seal("documents", f"{KIND}/{worker_id}", "value", _packed(newest))
+                version = 0 if stored is None else stored.version
                 put = self._store.put_document(KIND, worker_id, value, version=version, expires_in=self._lifetime)
                 if await put is None:
                     # Somebody else was faster: what they made is looked at again.

@@ -137,14 +137,14 @@ class TokenState:
     async def _read_keys(self) -> None:
         while True:
             stored = await self._store.document(KEYS, RING)
-            place = f"{KEYS}:{RING}"
-            ring = None if stored is None else Ring.from_bytes(self._sealer.open(place, stored.value))
+            place = "documents", f"{KEYS}/{RING}", "value"
+            ring = None if stored is None else Ring.from_bytes(self._sealer.open(*place, stored.value))
             due = Ring.new(self._now()) if ring is None else ring.due(self._now(), self._schedule)
             if due is None:
                 self._ring = ring
                 return
             version = 0 if stored is None else stored.version
-            sealed = self._sealer.seal(place, due.to_bytes())
+            sealed = self._sealer.seal(*place, due.to_bytes())
             if await self._store.put_document(KEYS, RING, sealed, version=version) is not None:
                 self._ring = due
                 log.info("access tokens: the key %s signs from now on, or soon", due.keys[-1].kid)

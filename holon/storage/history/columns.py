@@ -1,11 +1,13 @@
 """History as columns: what a batch of notices writes, and jobs and lines from what is read; the same in each database.
 
-Text that a database cannot hold must not keep all that follows it from being moved: it is mended, not refused.
+Text that a database cannot hold must not keep all that follows it from being moved: it is mended, not refused. Where
+history is sealed, the columns of what is secret are empty, and `sealed` has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -13,7 +15,8 @@ from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status
 from holon.errors import StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice, WorkerEvent
-from holon.storage.records import from_json, to_json
+from holon.storage.records import from_json, pack, to_json, unpack
+from holon.storage.sealing import Seal, SealBroken
 
 Columns: TypeAlias = tuple[Any, ...]
 
@@ -28,6 +31,7 @@ LINE = (
     "attempt_number",
     "task_id",
     "details",
+    "sealed",
 )
 JOB = (
     "id",
@@ -45,18 +49,20 @@ JOB = (
     "error_code",
     "error_message",
     "error_details",
+    "sealed",
 )
 # How often whoever was refused may try again, in seconds.
 RETRY_AFTER_S = 2.0
 # Jobs with their results are read so many at a time.
 AT_ONCE = 100
-_RESULT = JOB.index("result")
+_ID, _CREATED = JOB.index("id"), JOB.index("created_at")
+_LARGE = (JOB.index("result"), JOB.index("sealed"))
 
 _LARGEST = 2**63 - 1
 END_OF_TIME = (_LARGEST, "", 0)
 
 
-def written(notices: Sequence[Notice]) -> tuple[list[Columns], list[Columns]]:
+def written(notices: Sequence[Notice], seal: Seal) -> tuple[list[Columns], list[Columns]]:
     """The rows of a batch, sorted by their keys: its jobs, each once, and its lines as job, number, and `LINE`."""
     jobs: dict[str, JobRecord] = {}
     lines: list[Columns] = []
@@ -65,14 +71,17 @@ def written(notices: Sequence[Notice]) -> tuple[list[Columns], list[Columns]]:
         known = jobs.get(record.job.id)
         if known is None or known.sequence <= record.sequence:
             jobs[record.job.id] = record
-        lines += [(record.job.id, number, *_line(event)) for number, event in enumerate(notice.events, notice.first)]
+        lines += [_line(record.job.id, number, event, seal) for number, event in enumerate(notice.events, notice.first)]
     # Two who write the same rows do it in the same order, and never wait for each other in a circle.
     lines.sort(key=lambda line: line[:2])
-    return [_job(jobs[job_id]) for job_id in sorted(jobs)], lines
+    return [_job(jobs[job_id], seal) for job_id in sorted(jobs)], lines
 
 
-def _line(event: HistoryEvent) -> Columns:
+def _line(job_id: str, number: int, event: HistoryEvent, seal: Seal) -> Columns:
+    details = to_json(event.details) if event.details else None
     return (
+        job_id,
+        number,
         event.time,
         _text(event.type),
         _text_or_none(event.state),
@@ -82,12 +91,24 @@ def _line(event: HistoryEvent) -> Columns:
         _text_or_none(event.worker_id),
         event.attempt_number,
         _text_or_none(event.task_id),
-        to_json(event.details).decode() if event.details else None,
+        None if details is None or seal.on else details.decode(),
+        None if details is None or not seal.on else seal.seal("history", job_id, number, details),
     )
 
 
-def _job(record: JobRecord) -> Columns:
+def _job(record: JobRecord, seal: Seal) -> Columns:
     job, error = record.job, record.job.error
+    message = _text(record.progress_message)
+    secret: Columns = (
+        to_json(job.result).decode() if job.status is Status.FINISHED else None,
+        None if error is None else _text(error.message),
+        None if error is None or error.details is None else to_json(error.details).decode(),
+    )
+    sealed = None
+    if seal.on:
+        sealed = seal.seal("history", job.id, "job", pack(message, *secret))
+        message, secret = "", (None, None, None)
+    result, reason, details = secret
     return (
         job.id,
         _text(job.owner),
@@ -99,11 +120,12 @@ def _job(record: JobRecord) -> Columns:
         record.finished_at,
         record.sequence,
         record.progress,
-        _text(record.progress_message),
-        to_json(job.result).decode() if job.status is Status.FINISHED else None,
+        message,
+        result,
         None if error is None else _text(error.code),
-        None if error is None else _text(error.message),
-        None if error is None or error.details is None else to_json(error.details).decode(),
+        reason,
+        details,
+        sealed,
     )
 
 
@@ -117,26 +139,37 @@ def _text_or_none(text: str | None) -> str | None:
     return None if text is None else _text(text)
 
 
-def job_record(columns: Sequence[Any]) -> JobRecord:
-    """A job from the columns of `JOB`."""
+def job_record(columns: Sequence[Any], seal: Seal) -> JobRecord:
+    """A job from the columns of `JOB`; raises as `Seal.open`."""
     job_id, owner, blueprint, status, state, created_at, updated_at, finished_at, sequence, *rest = columns
-    progress, message, result, code, reason, details = rest
+    progress, message, result, code, reason, details, sealed = rest
+    if sealed is not None:
+        message, result, reason, details = unpack("history", seal.open("history", job_id, "job", sealed))
     error = None if code is None else JobError(code, reason, from_json(details))
     job = Job(job_id, blueprint, owner, {}, state, Status(status), error=error, created_at=created_at)
     job = replace(job, result=from_json(result))
     return JobRecord(job, created_at, updated_at, finished_at, progress, message, sequence=sequence)
 
 
-def history_event(columns: Sequence[Any]) -> HistoryEvent:
-    """A line of history from the columns of `LINE`."""
-    time, kind, state, previous, following, took, worker, attempt, task, details = columns
+def history_event(job_id: str, number: int, columns: Sequence[Any], seal: Seal) -> HistoryEvent:
+    """A line of a job's history from its number and the columns of `LINE`; raises as `Seal.open`."""
+    time, kind, state, previous, following, took, worker, attempt, task, details, sealed = columns
+    if sealed is not None:
+        details = seal.open("history", job_id, number, sealed)
     told = from_json(details) or {}
     return HistoryEvent(kind, time, state, previous, following, took, worker, attempt, task, told)
 
 
-def worker_event(columns: Sequence[Any]) -> WorkerEvent:
-    """A line that a worker had part in, from its job, its number and the columns of `LINE`."""
-    return WorkerEvent(columns[0], columns[1], history_event(columns[2:]))
+def worker_events(rows: Sequence[Columns], seal: Seal) -> list[WorkerEvent]:
+    """Lines that a worker had part in, each from its job, its number and the columns of `LINE`.
+
+    What cannot be opened is left out.
+    """
+    events: list[WorkerEvent] = []
+    for job_id, number, *columns in rows:
+        with suppress(SealBroken):
+            events.append(WorkerEvent(job_id, number, history_event(job_id, number, columns, seal)))
+    return events
 
 
 def bounds(which: JobFilter, before: tuple[int, str] | None) -> tuple[int, str, int]:
@@ -149,8 +182,9 @@ async def page_of(
     fetch: Callable[[tuple[int, str] | None, int], Awaitable[Sequence[Columns]]],
     before: tuple[int, str] | None,
     limit: int,
+    seal: Seal,
 ) -> list[JobRecord]:
-    """A page of jobs, bounded in number and in bytes.
+    """A page of jobs, bounded in number and in bytes; what cannot be opened is left out.
 
     Arguments:
         fetch: reads the columns of so many jobs, from this (creation, id) on.
@@ -161,13 +195,14 @@ async def page_of(
         asked = min(AT_ONCE, limit - len(records))
         rows = await fetch(before, asked)
         for row in rows:
-            size += len(row[_RESULT] or "")
+            size += sum(len(row[at] or b"") for at in _LARGE)
             if records and size > MAX_PAGE_BYTES:
                 return records
-            records.append(job_record(row))
+            with suppress(SealBroken):
+                records.append(job_record(row, seal))
         if len(rows) < asked:
             break
-        before = (records[-1].created_at, records[-1].job.id)
+        before = (rows[-1][_CREATED], rows[-1][_ID])
     return records
 
 

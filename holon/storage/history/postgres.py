@@ -21,10 +21,11 @@ from holon.storage.history.columns import (
     history_event,
     job_record,
     page_of,
-    worker_event,
+    worker_events,
     written,
 )
 from holon.storage.history.postgres_schema import upgrade
+from holon.storage.sealing import Seal
 
 if TYPE_CHECKING:
     from asyncpg.pool import Pool, PoolConnectionProxy
@@ -38,7 +39,7 @@ CLOSE_S = 5.0
 CONNECTIONS = 4
 
 _TYPES = {"progress": "float8", "sequence": "int8", "time": "int8", "duration_ms": "int8", "attempt_number": "int8"}
-_TYPES |= {"created_at": "int8", "updated_at": "int8", "finished_at": "int8"}
+_TYPES |= {"created_at": "int8", "updated_at": "int8", "finished_at": "int8", "sealed": "bytea"}
 _JSON = ("result", "details", "error_details")
 _LINE_OF_JOB = ("job", "sequence", *LINE)
 
@@ -90,10 +91,12 @@ class PostgresHistory:
 
     Arguments:
         uri: `postgresql://user:password@host:port/database`, with libpq's options.
+        seal: what is secret is sealed with it.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, seal: Seal | None = None) -> None:
         self._uri = uri
+        self._seal = seal or Seal()
         self._pool: Pool[Any] | None = None
         self._upgraded = False
         self._upgrading = asyncio.Lock()
@@ -157,14 +160,14 @@ class PostgresHistory:
         if not notices:
             return
         # Whatever the loop has to do for jobs comes in between.
-        jobs, lines = await asyncio.to_thread(written, notices)
+        jobs, lines = await asyncio.to_thread(written, notices, self._seal)
         async with self._connection() as db, db.transaction():
             await db.execute(_ADD_JOBS, *zip(*jobs, strict=True))
             await db.execute(_ADD_LINES, *zip(*lines, strict=True))
 
     async def job(self, job_id: str) -> JobRecord | None:
         found = await self._fetch(_ONE, job_id)
-        return job_record(found[0]) if found else None
+        return job_record(found[0], self._seal) if found else None
 
     async def jobs(self, which: JobFilter, before: tuple[int, str] | None, limit: int) -> Sequence[JobRecord]:
         statuses = [str(status) for status in which.statuses]
@@ -172,17 +175,17 @@ class PostgresHistory:
         async def fetch(since: tuple[int, str] | None, count: int) -> list[tuple[Any, ...]]:
             return await self._fetch(_LIST, which.owner, *bounds(which, since), which.blueprint, statuses, count)
 
-        return await page_of(fetch, before, limit)
+        return await page_of(fetch, before, limit, self._seal)
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         found = await self._fetch(_HISTORY, job_id, after, limit)
-        return [(sequence, history_event(columns)) for sequence, *columns in found]
+        return [(n, history_event(job_id, n, columns, self._seal)) for n, *columns in found]
 
     async def of_worker(
         self, owner: str, worker_id: str, before: tuple[int, str, int] | None, limit: int
     ) -> Sequence[WorkerEvent]:
         found = await self._fetch(_OF_WORKER, worker_id, owner, *(before or END_OF_TIME), limit)
-        return [worker_event(columns) for columns in found]
+        return worker_events(found, self._seal)
 
     async def purge(self, finished_before: int, limit: int) -> int:
         [(purged,)] = await self._fetch(_PURGE, finished_before, limit)

@@ -60,7 +60,10 @@ _FIRST = (
 )
 
 # Each brings a database from the version before to its own; a new release appends, and changes none of these.
-VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+VERSIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    ("ALTER TABLE holon_jobs ADD COLUMN sealed bytea", "ALTER TABLE holon_history ADD COLUMN sealed bytea"),
+)
 
 
 async def upgrade(db: PoolConnectionProxy[Any]) -> None:

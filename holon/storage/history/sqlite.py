@@ -25,10 +25,11 @@ from holon.storage.history.columns import (
     history_event,
     job_record,
     page_of,
-    worker_event,
+    worker_events,
     written,
 )
 from holon.storage.history.sqlite_schema import upgrade
+from holon.storage.sealing import Seal
 from holon.storage.sqlite.opening import make_private
 
 # How long a write waits for another process that writes.
@@ -67,10 +68,12 @@ class SqliteHistory:
 
     Arguments:
         path: the file; it and its directory are made when there is none, for this user alone.
+        seal: what is secret is sealed with it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seal: Seal | None = None) -> None:
         self._path = path
+        self._seal = seal or Seal()
         self._open = AsyncExitStack()
         self._reader: aiosqlite.Connection | None = None
         self._writer: aiosqlite.Connection | None = None
@@ -114,14 +117,14 @@ class SqliteHistory:
 
     async def add(self, notices: Sequence[Notice]) -> None:
         # Whatever the loop has to do for jobs comes in between.
-        jobs, lines = await asyncio.to_thread(written, notices)
+        jobs, lines = await asyncio.to_thread(written, notices, self._seal)
         async with self._transaction() as db:
             await db.executemany(_ADD_JOB, jobs)
             await db.executemany(_ADD_LINE, lines)
 
     async def job(self, job_id: str) -> JobRecord | None:
         found = await self._fetch(_ONE, (job_id,))
-        return job_record(found[0]) if found else None
+        return job_record(found[0], self._seal) if found else None
 
     async def jobs(self, which: JobFilter, before: tuple[int, str] | None, limit: int) -> Sequence[JobRecord]:
         statuses = orjson.dumps(list(map(str, which.statuses))).decode()
@@ -129,17 +132,17 @@ class SqliteHistory:
         async def fetch(since: tuple[int, str] | None, count: int) -> list[Any]:
             return await self._fetch(_LIST, (which.owner, *bounds(which, since), which.blueprint, statuses, count))
 
-        return await page_of(fetch, before, limit)
+        return await page_of(fetch, before, limit, self._seal)
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         found = await self._fetch(_HISTORY, (job_id, after, limit))
-        return [(sequence, history_event(columns)) for sequence, *columns in found]
+        return [(n, history_event(job_id, n, columns, self._seal)) for n, *columns in found]
 
     async def of_worker(
         self, owner: str, worker_id: str, before: tuple[int, str, int] | None, limit: int
     ) -> Sequence[WorkerEvent]:
         found = await self._fetch(_OF_WORKER, (worker_id, owner, *(before or END_OF_TIME), limit))
-        return [worker_event(columns) for columns in found]
+        return worker_events(found, self._seal)
 
     async def purge(self, finished_before: int, limit: int) -> int:
         async with self._transaction() as db:

@@ -56,7 +56,10 @@ _FIRST = (
 )
 
 # Each brings a file from the version before to its own; a new release appends, and changes none of these.
-VERSIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+VERSIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    ("ALTER TABLE jobs ADD COLUMN sealed BLOB", "ALTER TABLE history ADD COLUMN sealed BLOB"),
+)
 
 
 async def upgrade(db: aiosqlite.Connection, path: Path) -> None:

@@ -40,6 +40,7 @@ from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekey
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import Outbox, too_much_waits
 from holon.storage.records import encode_state, with_states, with_step_states
+from holon.storage.sealing import Seal
 from holon.storage.windows import Windows
 
 T = TypeVar("T")
@@ -51,11 +52,13 @@ class LedgerCalls(ABC):
     Arguments:
         settings: who this node is, and its durations.
         clock: what says the time.
+        seal: for what leaves memory; None leaves that as it is.
     """
 
-    def __init__(self, settings: StoreSettings, clock: Clock) -> None:
+    def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         self._settings = settings
         self._clock = clock
+        self._seal = seal or Seal()
         self._hints = Hints()
         self._outbox = Outbox(settings)
         self._windows = Windows()
@@ -68,9 +71,10 @@ class LedgerCalls(ABC):
             new_work: whether it only adds work, and is the first to be refused.
         """
 
-    def configure(self, settings: StoreSettings) -> None:
-        """Take the node's settings; before the store is opened."""
+    def configure(self, settings: StoreSettings, seal: Seal | None = None) -> None:
+        """Take the node's settings, and its seal if there is one; before the store is opened."""
         self._settings = settings
+        self._seal = seal or self._seal
         self._outbox = Outbox(settings)
 
     @property

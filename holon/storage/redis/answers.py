@@ -1,8 +1,9 @@
-"""What operations answer, as the records of the ports."""
+"""What operations answer, as the records of the ports. What cannot be opened raises SealBroken, but in a list."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -24,7 +25,8 @@ from holon.ports import (
     Superseded,
     TaskRecord,
 )
-from holon.storage.records import decode_event, decode_history, decode_job, decode_need, decode_outcome, job_named_by
+from holon.storage.records import decode_event, decode_history, decode_job, decode_need, decode_outcome
+from holon.storage.sealing import Seal, SealBroken
 
 # As the client library reads it: bytes, integers, and lists of these.
 Answer: TypeAlias = Any
@@ -32,23 +34,24 @@ Answer: TypeAlias = Any
 need_of = lru_cache(maxsize=4096)(decode_need)
 
 
-def outcome_of(record: bytes) -> Outcome:
-    """An outcome: a worker's, or one that a script wrote in the place of it."""
+def outcome_of(task: str, record: bytes, seal: Seal) -> Outcome:
+    """An outcome of a task: a worker's, or one that a script wrote in the place of it."""
     if record.startswith(b"!\n"):
         _, code, message, worker = record.decode().split("\n", 3)
         return Outcome.failed(code, message, worker)
-    return decode_outcome(record)
+    return decode_outcome(seal.open("tasks", task, "outcome", record))
 
 
-def event_of(record: bytes) -> InboxEvent:
-    """An inbox event: one that was appended, or one that a script wrote."""
+def event_of(job_id: str, record: bytes, seal: Seal) -> InboxEvent:
+    """An event of a job's inbox: one that was appended, or one that a script wrote."""
     kind, rest = record[:1], record[1:]
     match kind:
         case b"E":
-            return decode_event(rest)
+            return decode_event(seal.open("inbox", job_id, "event", rest))
         case b"T":
-            _, step, tries, task, outcome = record.split(b" ", 4)
-            return TaskEnded(int(step), task.decode(), outcome_of(outcome), int(tries))
+            _, step, tries, name, outcome = record.split(b" ", 4)
+            task = name.decode()
+            return TaskEnded(int(step), task, outcome_of(task, outcome, seal), int(tries))
         case b"B":
             step, failed, fail_fast, too_large = rest.split()
             return BranchesDone(int(step), int(failed), fail_fast == b"1", too_large == b"1")
@@ -58,40 +61,43 @@ def event_of(record: bytes) -> InboxEvent:
             raise ValueError(f"an inbox event of kind {kind!r}, which this release does not know")
 
 
-def events_of(answer: Sequence[bytes]) -> tuple[tuple[int, InboxEvent], ...]:
-    """Unread events: number, event, number, event..."""
-    return tuple((int(answer[at]), event_of(answer[at + 1])) for at in range(0, len(answer), 2))
+def events_of(job_id: str, answer: Sequence[bytes], seal: Seal) -> tuple[tuple[int, InboxEvent], ...]:
+    """Unread events of a job: number, event, number, event..."""
+    return tuple((int(answer[at]), event_of(job_id, answer[at + 1], seal)) for at in range(0, len(answer), 2))
 
 
-def claims_of(answer: Answer) -> tuple[Claim, ...]:
-    """Claims that were handed over."""
-    return tuple(
-        Claim(decode_job(state), claim_id.decode(), events_of(events), deliveries)
-        for state, claim_id, deliveries, events in answer
-    )
+def claims_of(answer: Answer, seal: Seal) -> tuple[Claim, ...]:
+    """Claims that were handed over, but those that cannot be opened."""
+    claims: list[Claim] = []
+    for name, state, claim_id, deliveries, events in answer:
+        job_id = name.decode()
+        with suppress(SealBroken):
+            job = decode_job(seal.open("jobs", job_id, "state", state))
+            claims.append(Claim(job, claim_id.decode(), events_of(job_id, events, seal), deliveries))
+    return tuple(claims)
 
 
 def claimed(answer: Answer) -> list[tuple[str, str]]:
-    """The jobs and claim ids of claims that were handed over, whichever release wrote their records."""
-    return [(job_named_by(state), claim_id.decode()) for state, claim_id, *_ in answer]
+    """The jobs and claim ids of claims that were handed over, whether they can be read or not."""
+    return [(job_id.decode(), claim_id.decode()) for job_id, _, claim_id, *_ in answer]
 
 
-def offer_of(fields: Answer) -> Offer:
+def offer_of(fields: Answer, seal: Seal) -> Offer:
     """An offer that was made."""
     worker, session, task, lease, job, need, params, priority, generation, attempt, left, deadline, retry, trace = (
         fields
     )
-    needed = need_of(need)
+    needed, name = need_of(need), task.decode()
     return Offer(
         worker_id=worker.decode(),
         session_id=session.decode(),
-        task_id=task.decode(),
+        task_id=name,
         lease_id=lease.decode(),
         job_id=job.decode(),
         skill=needed.skill,
         version=needed.version,
         type=needed.type,
-        params=params,
+        params=seal.open("tasks", name, "params", params),
         priority=float(priority),
         generation=generation,
         attempt=attempt,
@@ -106,18 +112,33 @@ def _retry(text: bytes) -> RetryPolicy:
     return RetryPolicy(*map(int, text.split()))
 
 
-def leased_of(answer: Answer) -> Leased:
-    """Offers, and the match keys that still have tasks waiting."""
-    offers, left = answer
-    return Leased(tuple(map(offer_of, offers)), frozenset(key.decode() for key in left))
+def leased_of(answer: Answer, seal: Seal) -> Leased:
+    """Offers, but those that cannot be opened, which lapse; and the match keys that still have tasks waiting."""
+    made, left = answer
+    offers: list[Offer] = []
+    for fields in made:
+        with suppress(SealBroken):
+            offers.append(offer_of(fields, seal))
+    return Leased(tuple(offers), frozenset(key.decode() for key in left))
 
 
-def opened_of(answer: Answer) -> tuple[Opened, int | None]:
+_PARAMS = 6
+
+
+def _kept(fields: Answer, seal: Seal) -> Offer:
+    """An offer whose worker has the params already."""
+    try:
+        return offer_of(fields, seal)
+    except SealBroken:
+        return offer_of([*fields[:_PARAMS], b"", *fields[_PARAMS + 1 :]], seal)
+
+
+def opened_of(answer: Answer, seal: Seal) -> tuple[Opened, int | None]:
     """What became of a worker's leases, and the place of the session in the order of them."""
     replaced, kept, dropped, order = answer
     opened = Opened(
         replaced.decode() or None,
-        tuple(map(offer_of, kept)),
+        tuple(_kept(fields, seal) for fields in kept),
         tuple((task.decode(), lease.decode(), Superseded(why.decode())) for task, lease, why in dropped),
     )
     return opened, int(order) if order else None
@@ -129,26 +150,36 @@ def stop_of(text: bytes) -> Stop:
     return Stop(LeaseRef(worker, session, task, lease), StopReason(reason.replace("_", " ")))
 
 
-def record_of(fields: Answer) -> JobRecord:
+def record_of(fields: Answer, seal: Seal) -> JobRecord:
     """A job as clients see it."""
-    state, created, updated, finished, progress, message, deliveries, told, need, number = fields
+    state, created, updated, finished, progress, message, deliveries, told, need, number, name = fields
+    job_id = name.decode()
     return JobRecord(
-        job=decode_job(state).seen(int(deliveries or 0)),
+        job=decode_job(seal.open("jobs", job_id, "state", state)).seen(int(deliveries or 0)),
         created_at=int(created),
         updated_at=int(updated),
         finished_at=int(finished) if finished else None,
         progress=float(progress) if progress else None,
-        progress_message=message.decode(),
+        progress_message=seal.open_text("jobs", job_id, "message", message),
         queued_need=need_of(need) if need else None,
         sequence=int(told or 0),
         number=number,
     )
 
 
+def records_of(answer: Answer, seal: Seal) -> list[tuple[JobRecord, int]]:
+    """Jobs as clients see them, each with the bytes of its state, but those that cannot be opened."""
+    records: list[tuple[JobRecord, int]] = []
+    for fields in answer:
+        with suppress(SealBroken):
+            records.append((record_of(fields, seal), len(fields[0])))
+    return records
+
+
 TASK_FIELDS = ("n", "place", "need", "lease", "worker", "generation", "attempt", "terms", "params")
 
 
-def task_of(task_id: str, fields: Answer) -> TaskRecord | None:
+def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord | None:
     """A task from its `TASK_FIELDS`; None when there is none."""
     number, place, need, lease, worker, generation, attempt, terms, params = (one or b"" for one in fields)
     if not number:
@@ -164,7 +195,7 @@ def task_of(task_id: str, fields: Answer) -> TaskRecord | None:
         generation=int(generation or 1),
         attempt=int(attempt or 0),
         retry=_retry(retry),
-        params=params,
+        params=seal.open("tasks", task_id, "params", params),
     )
 
 
@@ -173,23 +204,27 @@ def needs_of(answer: Answer) -> dict[str, tuple[Need, int]]:
     return {key.decode(): (need_of(need), int(count)) for key, need, count in answer}
 
 
-def history_of(last: int, record: bytes) -> list[tuple[int, HistoryEvent]]:
-    """The lines of history of one record, with their numbers; that of the last is known."""
+def history_of(job_id: str, last: int, record: bytes, seal: Seal) -> list[tuple[int, HistoryEvent]]:
+    """The lines of a job's history in one record, with their numbers; that of the last is known."""
     match record[:1]:
         case b"F":
-            return [(last, _finished(record[1:]))]
+            return [(last, _finished(record[1:], seal))]
         case b"S":
             return [(last, _superseded(record[1:]))]
         case _:
-            events = decode_history(record)
+            events = decode_history(seal.open("history", job_id, "lines", record))
             return list(enumerate(events, start=last - len(events) + 1))
 
 
-def notice_of(answer: Answer) -> Notice:
-    """What is to be moved of a job's history."""
-    member, record, last, told = answer
-    lines = history_of(int(last), told)
-    return Notice(member.decode(), record_of(record), lines[0][0], tuple(event for _, event in lines))
+def notices_of(answer: Answer, seal: Seal) -> list[Notice]:
+    """What is to be moved of jobs' histories, but what cannot be opened."""
+    notices: list[Notice] = []
+    for member, fields, last, told in answer:
+        with suppress(SealBroken):
+            record = record_of(fields, seal)
+            lines = history_of(record.job.id, int(last), told, seal)
+            notices.append(Notice(member.decode(), record, lines[0][0], tuple(event for _, event in lines)))
+    return notices
 
 
 def size_of_notice(answer: Answer) -> int:
@@ -215,8 +250,9 @@ def _superseded(record: bytes) -> HistoryEvent:
     )
 
 
-def _finished(record: bytes) -> HistoryEvent:
-    time, took, worker, attempt, task, status, need, generation, attempts, code, message = _texts(record)
+def _finished(record: bytes, seal: Seal) -> HistoryEvent:
+    time, took, worker, attempt, name, status, need, generation, attempts, code, message = _texts(record)
+    task = name.decode()
     details: dict[str, Any] = {
         "status": status.decode(),
         "skill": need_of(need).skill,
@@ -224,14 +260,14 @@ def _finished(record: bytes) -> HistoryEvent:
         "attempts": [_attempt(text) for text in attempts.decode().split(";") if text],
     }
     if code:
-        details |= {"code": code[1:].decode(), "error": message.decode()}
+        details |= {"code": code[1:].decode(), "error": seal.open_text("tasks", task, "error", message)}
     return HistoryEvent(
         "task_finished",
         int(time),
         duration_ms=int(took) if took else None,
         worker_id=worker.decode() or None,
         attempt_number=int(attempt),
-        task_id=task.decode(),
+        task_id=task,
         details=details,
     )
 

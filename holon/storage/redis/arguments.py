@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from holon.domain.events import CancelRequested, InboxEvent
+from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent
 from holon.domain.machine import succeeded
+from holon.domain.task import job_of
 from holon.domain.value import value
 from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Quota, Result, Seat, Step, StoreSettings, Touch
 from holon.storage.records import encode_event, encode_history, encode_need, encode_outcome, encode_state
+from holon.storage.sealing import Seal
 
 Argument: TypeAlias = str | bytes | int | float
 Arguments: TypeAlias = list[Argument]
@@ -56,13 +58,13 @@ def seats_arguments(seats: Iterable[tuple[Seat, int | None]]) -> Arguments:
     return arguments
 
 
-def _task(task: NewTask) -> Arguments:
+def _task(task: NewTask, seal: Seal) -> Arguments:
     retry = task.retry
     return [
         task.id,
         task.need.key,
         _need(task.need),
-        task.params,
+        seal.seal("tasks", task.id, "params", task.params),
         f"{task.priority} {task.execution_timeout} {retry.max_retries} {retry.first_ms} {retry.longest_ms}",
         maybe(task.dispatch_timeout),
         maybe(task.result_timeout),
@@ -70,22 +72,26 @@ def _task(task: NewTask) -> Arguments:
     ]
 
 
-def _tasks(tasks: Iterable[NewTask]) -> Arguments:
+def _tasks(tasks: Iterable[NewTask], seal: Seal) -> Arguments:
     arguments: Arguments = []
     for task in tasks:
-        arguments += _task(task)
+        arguments += _task(task, seal)
     return arguments
 
 
-def _fan_out(fan: NewFanOut) -> Arguments:
+def _fan_out(fan: NewFanOut, seal: Seal) -> Arguments:
     arguments: Arguments = [fan.total, int(fan.fail_fast), len(fan.rest)]
     for chunk in fan.rest:
-        tasks = _tasks(chunk)
+        tasks = _tasks(chunk, seal)
         arguments += (len(tasks), *tasks)
     return arguments
 
 
-def step_arguments(step: Step, limit: int, before: NewJob | None = None) -> Arguments:
+def _history(job_id: str, events: Sequence[HistoryEvent], seal: Seal) -> Argument:
+    return seal.seal("history", job_id, "lines", encode_history(events)) if events else ""
+
+
+def step_arguments(step: Step, limit: int, seal: Seal, before: NewJob | None = None) -> Arguments:
     """A step; `before` is the new job whose history its own goes after. Raises as `encode_state`."""
     job = step.job
     history = step.history if before is None else (*before.history, *step.history)
@@ -96,17 +102,17 @@ def step_arguments(step: Step, limit: int, before: NewJob | None = None) -> Argu
         job.step,
         str(job.status),
         _flag(job.status.terminal),
-        encode_state(job, limit),
+        seal.seal("jobs", job.id, "state", encode_state(job, limit)),
         " ".join(map(str, step.consumed)),
         len(history),
-        encode_history(history) if history else "",
+        _history(job.id, history, seal),
         maybe(min((event.time for event in step.history), default=None)),
         maybe(step.wake_after),
         _flag(step.end_tasks),
         _flag(step.keep),
         len(step.tasks),
-        *_tasks(step.tasks),
-        *(("1", *_fan_out(step.fan_out)) if step.fan_out is not None else ("",)),
+        *_tasks(step.tasks, seal),
+        *(("1", *_fan_out(step.fan_out, seal)) if step.fan_out is not None else ("",)),
     ]
 
 
@@ -131,7 +137,9 @@ def _quota(quota: Quota | None, allowances: Mapping[Quota, Allowance]) -> Argume
     return ["1", quota_name(quota), quota.expires_at, what.allowed, what.generation, _flag(what.last)]
 
 
-def new_jobs_arguments(items: Sequence[NewJob], limit: int, allowances: Mapping[Quota, Allowance]) -> Arguments:
+def new_jobs_arguments(
+    items: Sequence[NewJob], limit: int, seal: Seal, allowances: Mapping[Quota, Allowance]
+) -> Arguments:
     """Jobs to create, and how many may be made of their quotas; raises as `encode_state`."""
     arguments: Arguments = [len(items)]
     for item in items:
@@ -141,19 +149,19 @@ def new_jobs_arguments(items: Sequence[NewJob], limit: int, allowances: Mapping[
         arguments.append(item.request_digest)
         arguments += _quota(item.quota, allowances)
         if item.step is not None:
-            arguments += ("1", *step_arguments(item.step, limit, item))
+            arguments += ("1", *step_arguments(item.step, limit, seal, item))
         else:
-            history = encode_history(item.history) if item.history else ""
-            arguments += ("", encode_state(job, limit), len(item.history), history)
+            state = seal.seal("jobs", job.id, "state", encode_state(job, limit))
+            arguments += ("", state, len(item.history), _history(job.id, item.history, seal))
     return arguments
 
 
-def event_arguments(event: InboxEvent) -> Arguments:
+def event_arguments(job_id: str, event: InboxEvent, seal: Seal) -> Arguments:
     """An event for an inbox."""
-    return [_flag(isinstance(event, CancelRequested)), encode_event(event)]
+    return [_flag(isinstance(event, CancelRequested)), seal.seal("inbox", job_id, "event", encode_event(event))]
 
 
-def results_arguments(results: Sequence[Result], limit: int) -> Arguments:
+def results_arguments(results: Sequence[Result], limit: int, seal: Seal) -> Arguments:
     """Results of a worker; raises as `encode_state`."""
     arguments: Arguments = [len(results)]
     for result in results:
@@ -164,13 +172,13 @@ def results_arguments(results: Sequence[Result], limit: int) -> Arguments:
             outcome.status,
             _flag(error),
             error.code if error else "",
-            error.message if error else "",
+            seal.seal_text("tasks", result.task_id, "error", error.message) if error else "",
             outcome.worker_id,
             len(outcome.data),
             _flag(succeeded(outcome)),
-            encode_outcome(outcome),
+            seal.seal("tasks", result.task_id, "outcome", encode_outcome(outcome)),
         )
-        arguments += ("1", *step_arguments(result.step, limit)) if result.step is not None else ("",)
+        arguments += ("1", *step_arguments(result.step, limit, seal)) if result.step is not None else ("",)
     return arguments
 
 
@@ -187,7 +195,7 @@ def _ref(ref: LeaseRef) -> tuple[str, str, str, str]:
     return ref.worker_id, ref.session_id, ref.task_id, ref.lease_id
 
 
-def touch_arguments(touch: Touch) -> Arguments:
+def touch_arguments(touch: Touch, seal: Seal) -> Arguments:
     """What sessions said."""
     arguments: Arguments = [len(touch.credits)]
     for granted in touch.credits:
@@ -200,5 +208,6 @@ def touch_arguments(touch: Touch) -> Arguments:
         arguments += (*_ref(handback.lease), _flag(handback.avoid))
     arguments.append(len(touch.progress))
     for progress in touch.progress:
-        arguments += (*_ref(progress.lease), maybe(progress.percent), progress.message)
+        message = seal.seal_text("jobs", job_of(progress.lease.task_id), "message", progress.message)
+        arguments += (*_ref(progress.lease), maybe(progress.percent), message)
     return arguments

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -54,6 +55,7 @@ from holon.storage.redis.queues import QueuePages
 from holon.storage.redis.quotas import Allowances, Quotas
 from holon.storage.redis.server import Place, Strictness
 from holon.storage.redis.shares import Shares
+from holon.storage.sealing import Seal
 from holon.telemetry.metrics import StoreMetrics
 
 PURGE_AT_A_TIME = 50
@@ -71,6 +73,7 @@ class Partition:
         server: where it is.
         found: what it was found to be.
         settings: who this node is, and its durations.
+        seal: what jobs carry is sealed with it.
         clock: what says the time, for tests; None: the server's clock.
         strictness: what must have become of a call before it is answered.
         shares: what of its credits a session may use here; None: all, since there is no other partition.
@@ -91,6 +94,7 @@ class Partition:
         server: Place,
         found: Found,
         settings: StoreSettings,
+        seal: Seal,
         clock: Clock | None,
         strictness: Strictness,
         shares: Shares | None,
@@ -102,12 +106,13 @@ class Partition:
         self.number = number
         self._keys = Keys(number)
         self._settings = settings
+        self._seal = seal
         self._shares = shares
         self._claimed = claimed
         self._told = told
         text = settings_text(settings, partitions)
         self.link = Link(server, self._keys, found, settings.node_id, text, clock, strictness, self, hints, metrics)
-        self._pages = QueuePages(self.link, many=partitions > 1)
+        self._pages = QueuePages(self.link, seal, many=partitions > 1)
         # Where to look on for lines of history that are in no outbox; empty when that is done.
         self._unlisted = "0"
         self._quotas: Quotas | None = None
@@ -221,7 +226,7 @@ class Partition:
         with self._asking(want) as n, self._places(seats) as places:
 
             async def call(allowances: Allowances) -> Any:
-                given = arguments.new_jobs_arguments(items, self._settings.max_state_bytes, allowances)
+                given = arguments.new_jobs_arguments(items, self._settings.max_state_bytes, self._seal, allowances)
                 return await self.link.call("create_jobs", *given, n, *places, new_work=True)
 
             jobs, *rest = await self._quotas.create(items, call)
@@ -234,7 +239,7 @@ class Partition:
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int
     ) -> tuple[Appended, Sequence[Claim]]:
-        given = arguments.event_arguments(event)
+        given = arguments.event_arguments(job_id, event, self._seal)
         with self._asking(want) as n:
             what, claims = await self.link.call("append", job_id, dedup_key, *given, n)
             return Appended(what.decode()), self._claims(claims)
@@ -258,14 +263,14 @@ class Partition:
         return ours
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
-        given = arguments.step_arguments(step, self._settings.max_state_bytes)
+        given = arguments.step_arguments(step, self._settings.max_state_bytes, self._seal)
         with self._asking(want) as n, self._places(seats) as places:
             conflict, cancel_pending, events, leased, claims = await self.link.call("commit", *given, n, *places)
             self._held(step.job.id, still=not conflict and step.keep and not step.job.status.terminal)
             return Committed(
                 bool(conflict),
                 bool(cancel_pending),
-                answers.events_of(events),
+                answers.events_of(step.job.id, events, self._seal),
                 self._leased(leased, seats),
                 self._claims(claims),
             )
@@ -279,29 +284,37 @@ class Partition:
         start = 0
         while True:
             page, start = await self.link.read("branches", job_id, step, start)
-            found += [
-                (task_id(job_id, step, page[at]), answers.outcome_of(page[at + 1])) for at in range(0, len(page), 2)
-            ]
+            for at in range(0, len(page), 2):
+                name = task_id(job_id, step, page[at])
+                found.append((name, answers.outcome_of(name, page[at + 1], self._seal)))
             if not start:
                 return found
 
     def _claims(self, answer: answers.Answer) -> tuple[Claim, ...]:
-        """Claims that were handed over. What only a newer release reads is given back, and this node gives up."""
+        """Claims that were handed over. What only a newer release reads is given back, and this node gives up.
+
+        What cannot be opened is given back after a while, and this node goes on: perhaps another one has the key.
+        """
         try:
-            claims = answers.claims_of(answer)
+            claims = answers.claims_of(answer, self._seal)
         except NewerRecord as error:
-            given = [part for pair in answers.claimed(answer) for part in pair]
-            self.link.tell("release", len(answer), *given)
+            self._give_back(answers.claimed(answer))
             self.link.give_up(error)
             raise
+        if len(claims) < len(answer):
+            closed = set(answers.claimed(answer)) - {(claim.job.id, claim.claim_id) for claim in claims}
+            asyncio.get_running_loop().call_later(self._settings.claim / 2_000, self._give_back, closed)
         if self._claimed is not None:
             self._claimed.took(claims)
         return claims
 
+    def _give_back(self, claims: Collection[tuple[str, str]]) -> None:
+        self.link.tell("release", len(claims), *(part for pair in claims for part in pair))
+
     def _leased(self, answer: answers.Answer, seats: Sequence[Seat]) -> Leased:
         """Offers that were made. Those that only a newer release reads lapse, and this node gives up."""
         try:
-            leased = answers.leased_of(answer)
+            leased = answers.leased_of(answer, self._seal)
         except NewerRecord as error:
             self.link.give_up(error)
             raise
@@ -314,7 +327,7 @@ class Partition:
     async def open_session(self, opening: Opening, order: int | None) -> tuple[Opened, int | None]:
         """As `Storage.open_session`, in the order that another partition gave; answers with the order too."""
         given = arguments.opening_arguments(opening, order)
-        return answers.opened_of(await self.link.call("open_session", *given))
+        return answers.opened_of(await self.link.call("open_session", *given), self._seal)
 
     async def close_session(self, worker_id: str, session_id: str) -> None:
         await self.link.call("close_session", worker_id, session_id)
@@ -326,7 +339,7 @@ class Partition:
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
         """As `Storage.touch`; the stops are answered again until `stops_taken`."""
         refs = (*touch.accepts, *touch.extends)
-        given = arguments.touch_arguments(touch)
+        given = arguments.touch_arguments(touch, self._seal)
         with self._places(seats) as places:
             lost, (last, stops), leased = await self.link.call("touch", self._last_stop, *given, *places)
         self._newest_stop = last
@@ -339,7 +352,7 @@ class Partition:
         self._last_stop = self._newest_stop
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
-        given = arguments.results_arguments(results, self._settings.max_state_bytes)
+        given = arguments.results_arguments(results, self._settings.max_state_bytes, self._seal)
         with self._asking(want) as n, self._places(seats) as places:
             verdicts, landed, leased, claims = await self.link.call("complete", worker_id, *given, n, *places)
             return Completed(
@@ -363,7 +376,7 @@ class Partition:
 
     async def task(self, task_id: str) -> TaskRecord | None:
         fields = await self.link.ask("HMGET", f"t:{task_id}", *answers.TASK_FIELDS)
-        return answers.task_of(task_id, fields)
+        return answers.task_of(task_id, fields, self._seal)
 
     async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
         found = answers.needs_of(await self.link.read("backlog"))
@@ -397,7 +410,7 @@ class Partition:
         while not found and self._unlisted:
             self._unlisted = (await self.link.call("enlist", self._unlisted)).decode()
             found = await self.link.call("take", limit, room)
-        return [answers.notice_of(one) for one in found], sum(map(answers.size_of_notice, found))
+        return answers.notices_of(found, self._seal), sum(map(answers.size_of_notice, found))
 
     async def settle(self, notices: Sequence[str]) -> None:
         await self.link.call("settle", len(notices), *notices)
@@ -406,7 +419,7 @@ class Partition:
 
     async def job(self, job_id: str) -> JobRecord | None:
         fields = await self.link.read("job", job_id)
-        return answers.record_of(fields) if fields else None
+        return answers.record_of(fields, self._seal) if fields else None
 
     async def jobs(self, which: JobFilter, limit: int) -> tuple[list[tuple[JobRecord, int]], int | None]:
         """As `Storage.jobs`, each job with the bytes of its state."""
@@ -427,7 +440,7 @@ class Partition:
             if not start:
                 break
         more = found[:limit][-1][9] if full or len(found) > limit else None
-        return [(answers.record_of(fields), len(fields[0])) for fields in found[:limit]], more
+        return answers.records_of(found[:limit], self._seal), more
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         lines: list[tuple[int, HistoryEvent]] = []
@@ -435,7 +448,8 @@ class Partition:
         while len(lines) < limit:
             page, start = await self.link.read("history", job_id, start, limit)
             for at in range(0, len(page), 2):
-                lines += (line for line in answers.history_of(page[at], page[at + 1]) if line[0] > after)
+                some = answers.history_of(job_id, page[at], page[at + 1], self._seal)
+                lines += (line for line in some if line[0] > after)
             if not start:
                 break
         return lines[:limit]

@@ -10,6 +10,7 @@ from heapq import nsmallest
 from holon.ports import TaskRecord
 from holon.storage.redis import answers
 from holon.storage.redis.calls import Calls
+from holon.storage.sealing import Seal, SealBroken
 
 # A member of a queue is the number of its arrival, of so many digits, and then its id.
 _DIGITS, _DIGITS_OF_MANY = 12, 16
@@ -24,11 +25,13 @@ class QueuePages:
 
     Arguments:
         link: where they are.
+        seal: what tasks are sealed with; those that cannot be opened are left out.
         many: whether the store has several partitions.
     """
 
-    def __init__(self, link: Calls, *, many: bool) -> None:
+    def __init__(self, link: Calls, seal: Seal, *, many: bool) -> None:
         self._link = link
+        self._seal = seal
         self._digits = _DIGITS_OF_MANY if many else _DIGITS
         self._key = ""
         self._ids: Sequence[str] = ()
@@ -70,4 +73,8 @@ class QueuePages:
                 return nsmallest(KEPT, ids)
 
     async def _task(self, task_id: str) -> TaskRecord | None:
-        return answers.task_of(task_id, await self._link.ask("HMGET", f"t:{task_id}", *answers.TASK_FIELDS))
+        fields = await self._link.ask("HMGET", f"t:{task_id}", *answers.TASK_FIELDS)
+        try:
+            return answers.task_of(task_id, fields, self._seal)
+        except SealBroken:
+            return None

@@ -60,6 +60,7 @@ from holon.storage.redis.several import Several
 from holon.storage.redis.shared import SharedCalls
 from holon.storage.redis.shares import Shares
 from holon.storage.redis.visits import Visits
+from holon.storage.sealing import Seal
 from holon.telemetry.metrics import StoreMetrics
 
 
@@ -77,6 +78,7 @@ class RedisStorage(SharedCalls):
         partitions: how many there are; it stays what the first node says.
         replicas: how many of its replicas must have a call before it is answered.
         synced: whether it must be on the disk too, there and at the server itself.
+        seal: what jobs carry is sealed with it; the node sets it when it is given a store without.
     Raises:
         ConfigError: the URI is none of these.
     """
@@ -90,10 +92,12 @@ class RedisStorage(SharedCalls):
         partitions: int = 1,
         replicas: int = 0,
         synced: bool = False,
+        seal: Seal | None = None,
     ) -> None:
         self._uri = uri
         self._settings = settings or StoreSettings(node_id="redis")
         self._clock = clock
+        self._seal = seal or Seal()
         self._strictness = Strictness(replicas, synced)
         self._server = Cluster(uri) if uri.startswith(CLUSTERS) else Server(uri)
         self._count = partitions
@@ -110,9 +114,10 @@ class RedisStorage(SharedCalls):
     def __repr__(self) -> str:
         return f"RedisStorage({self._server}, {self._open})"
 
-    def configure(self, settings: StoreSettings) -> None:
-        """Take the node's settings; before the store is opened."""
+    def configure(self, settings: StoreSettings, seal: Seal | None = None) -> None:
+        """Take the node's settings, and its seal if there is one; before the store is opened."""
         self._settings = settings
+        self._seal = seal or self._seal
 
     async def __aenter__(self) -> Self:
         """Connect, and take over from an earlier process of this node.
@@ -138,6 +143,7 @@ class RedisStorage(SharedCalls):
                     place,
                     one,
                     settings,
+                    self._seal,
                     self._clock,
                     self._strictness,
                     self._shares,

@@ -11,6 +11,7 @@ from holon.domain.matching import Need
 from holon.storage.ledger.rows import DocumentRow, FanOut, JobRow, QuotaRow, Row, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
+from holon.storage.sealing import Seal
 from holon.storage.sqlite import fan_rows, job_rows, shared_rows, task_rows
 
 PAGE = 4096
@@ -53,11 +54,15 @@ class Changes:
 
     Arguments:
         tables: the ledger, whose transaction is not done yet.
+        seal: what rows are sealed with.
         purged: the numbers of the jobs to delete.
         settled: what history to delete, as (job, last number).
     """
 
-    def __init__(self, tables: Tables, purged: Iterable[int] = (), settled: Iterable[tuple[int, int]] = ()) -> None:
+    def __init__(
+        self, tables: Tables, seal: Seal, purged: Iterable[int] = (), settled: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        self._seal = seal
         self.over: list[Row] = []
         self._rows: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in _ORDER}
         self._jobs = tables.jobs
@@ -81,7 +86,10 @@ class Changes:
         told: dict[JobRow, list[HistoryEvent]] = {}
         for job, _, lines in tables.notices:
             told.setdefault(job, []).extend(lines)
-        self._rows[INSERT_HISTORY] += [(job.n, job.history_seq, encode_history(lines)) for job, lines in told.items()]
+        self._rows[INSERT_HISTORY] += [
+            (job.n, job.history_seq, seal.seal("history", job.id, job.history_seq, encode_history(lines)))
+            for job, lines in told.items()
+        ]
         self._rows[SETTLE] += settled
         doomed = [(n,) for n in purged]
         for statement in PURGE:
@@ -112,14 +120,14 @@ class Changes:
     def _job(self, row: JobRow, before: tuple[Any, ...] | None) -> None:
         rows = self._rows
         if before is None:
-            rows[job_rows.INSERT].append(job_rows.inserted(row))
-            rows[job_rows.INSERT_STATE].append((row.n, row.state))
+            rows[job_rows.INSERT].append(job_rows.inserted(row, self._seal))
+            rows[job_rows.INSERT_STATE].append(job_rows.inserted_state(row, self._seal))
             self._large += len(row.state)
         else:
             if job_rows.changed(row, before):
-                rows[job_rows.UPDATE].append(job_rows.updated(row))
+                rows[job_rows.UPDATE].append(job_rows.updated(row, self._seal))
             if row.state is not job_rows.state_then(before):
-                rows[job_rows.UPDATE_STATE].append((row.state, row.n))
+                rows[job_rows.UPDATE_STATE].append(job_rows.updated_state(row, self._seal))
                 self._large += len(row.state)
         if row.over:
             self.over.append(row)
@@ -128,14 +136,14 @@ class Changes:
             rows[fan_rows.DELETE].append((row.n,))
             rows[fan_rows.DELETE_CHUNKS].append((row.n, 0))
         if row.fan is not None and row.fan is not fan_before and not row.over:
-            rows[fan_rows.INSERT_CHUNK] += fan_rows.chunks(row.fan, row.n)
+            rows[fan_rows.INSERT_CHUNK] += fan_rows.chunks(row.fan, row.n, self._seal)
 
     def _task(self, row: TaskRow, before: tuple[Any, ...] | None) -> None:
         if before is None:
-            self._rows[task_rows.INSERT].append(task_rows.inserted(row, self._jobs[row.job_id].n))
+            self._rows[task_rows.INSERT].append(task_rows.inserted(row, self._jobs[row.job_id].n, self._seal))
         elif task_rows.changed(row, before):
             if row.state is TaskState.OVER:
-                self._rows[task_rows.END].append(task_rows.ended(row))
+                self._rows[task_rows.END].append(task_rows.ended(row, self._seal))
             else:
                 self._rows[task_rows.UPDATE].append(task_rows.updated(row))
         if before is None or row.key != task_rows.key_then(before):

@@ -10,7 +10,8 @@ from typing import Any
 
 from holon.ports import NewTask
 from holon.storage.ledger.rows import FanOut
-from holon.storage.records import encode_chunk
+from holon.storage.records import decode_chunk, encode_chunk
+from holon.storage.sealing import Seal
 
 REPLACE = """
     INSERT OR REPLACE INTO fan_outs (
@@ -24,7 +25,7 @@ SELECT_LIVE = """
 
 INSERT_CHUNK = "INSERT INTO chunks (n, place, chunk) VALUES (?, ?, ?)"
 DELETE_CHUNKS = "DELETE FROM chunks WHERE n = ? AND place > ?"
-SELECT_CHUNKS = "SELECT n, chunk FROM chunks ORDER BY n, place DESC"
+SELECT_CHUNKS = "SELECT n, place, chunk FROM chunks ORDER BY n, place DESC"
 
 chunks_then = itemgetter(FanOut.__slots__.index("chunks"))
 
@@ -46,10 +47,18 @@ def replaced(fan: FanOut, n: int) -> tuple[Any, ...]:
     )
 
 
-def chunks(fan: FanOut, n: int) -> list[tuple[Any, ...]]:
+def chunks(fan: FanOut, n: int, seal: Seal) -> list[tuple[Any, ...]]:
     """What `INSERT_CHUNK` takes, for each chunk of a fan-out."""
     last = len(fan.chunks)
-    return [(n, last - index, encode_chunk(chunk)) for index, chunk in enumerate(fan.chunks)]
+    return [
+        (n, place, seal.seal("chunks", fan.job_id, place, encode_chunk(chunk)))
+        for place, chunk in zip(range(last, 0, -1), fan.chunks, strict=True)
+    ]
+
+
+def opened_chunk(job_id: str, place: int, chunk: bytes, seal: Seal) -> tuple[NewTask, ...]:
+    """A chunk from its columns; raises as `Seal.open`."""
+    return decode_chunk(seal.open("chunks", job_id, place, chunk))
 
 
 def fan_row(columns: tuple[Any, ...], job_id: str, rest: tuple[tuple[NewTask, ...], ...]) -> FanOut:

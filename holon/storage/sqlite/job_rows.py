@@ -9,6 +9,7 @@ from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.storage.ledger.rows import JobRow
 from holon.storage.records import decode_inbox, encode_inbox, from_json, to_json
+from holon.storage.sealing import Seal
 
 INSERT = """
     INSERT INTO jobs (
@@ -66,18 +67,28 @@ def changed(row: JobRow, before: tuple[Any, ...]) -> bool:
     return bool(_now(row) != _then(before))
 
 
-def inserted(row: JobRow) -> tuple[Any, ...]:
+def inserted(row: JobRow, seal: Seal) -> tuple[Any, ...]:
     """What `INSERT` takes."""
     first = (row.n, row.id, row.owner, row.blueprint, row.request_id, row.request_digest, row.created_at)
-    return first + _changing(row)
+    return first + _changing(row, seal)
 
 
-def updated(row: JobRow) -> tuple[Any, ...]:
+def updated(row: JobRow, seal: Seal) -> tuple[Any, ...]:
     """What `UPDATE` takes."""
-    return (*_changing(row), row.n)
+    return (*_changing(row, seal), row.n)
 
 
-def _changing(row: JobRow) -> tuple[Any, ...]:
+def inserted_state(row: JobRow, seal: Seal) -> tuple[Any, ...]:
+    """What `INSERT_STATE` takes."""
+    return row.n, seal.seal("jobs", row.id, "state", row.state)
+
+
+def updated_state(row: JobRow, seal: Seal) -> tuple[Any, ...]:
+    """What `UPDATE_STATE` takes."""
+    return seal.seal("jobs", row.id, "state", row.state), row.n
+
+
+def _changing(row: JobRow, seal: Seal) -> tuple[Any, ...]:
     return (
         str(row.status),
         row.step,
@@ -85,7 +96,7 @@ def _changing(row: JobRow) -> tuple[Any, ...]:
         row.updated_at,
         row.finished_at or 0,
         row.progress,
-        row.message,
+        seal.seal_text("jobs", row.id, "message", row.message),
         row.history_seq,
         row.deliveries,
         row.wake_at or 0,
@@ -93,25 +104,26 @@ def _changing(row: JobRow) -> tuple[Any, ...]:
         row.open_step,
         row.open_count,
         row.inbox_seq,
-        encode_inbox(row.inbox) if row.inbox else "",
+        seal.seal("jobs", row.id, "inbox", encode_inbox(row.inbox)) if row.inbox else "",
         to_json(row.dedups) if row.dedups else "",
     )
 
 
-def job_row(columns: tuple[Any, ...]) -> JobRow:
-    """A job's row from its columns, without its fan-out."""
+def job_row(columns: tuple[Any, ...], seal: Seal) -> JobRow:
+    """A job's row from its columns, without its fan-out; raises as `Seal.open`."""
     n, job_id, owner, blueprint, request_id, request_digest, created_at, *changing, state = columns
     status = Status(changing[0])
-    row = JobRow(n, job_id, owner, blueprint, status, state, created_at)
+    row = JobRow(n, job_id, owner, blueprint, status, seal.open("jobs", job_id, "state", state), created_at)
     row.request_id, row.request_digest = request_id, request_digest or b""
-    _, row.step, row.commit_id, row.updated_at, finished_at, row.progress, row.message = changing[:7]
+    _, row.step, row.commit_id, row.updated_at, finished_at, row.progress, message = changing[:7]
+    row.message = seal.open_text("jobs", job_id, "message", message)
     row.finished_at = finished_at or None
     row.over = status.terminal
     row.due = status.due
     row.history_seq, row.deliveries, wake_at, row.wake_step, row.open_step, row.open_count = changing[7:13]
     row.wake_at = wake_at or None
     row.inbox_seq, inbox, dedups = changing[13:]
-    row.inbox = decode_inbox(inbox) if inbox else ()
+    row.inbox = decode_inbox(seal.open("jobs", job_id, "inbox", inbox)) if inbox else ()
     row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
     row.dedups = tuple(from_json(dedups)) if dedups else ()
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections import defaultdict
 
@@ -9,10 +10,13 @@ from holon.domain.task import job_of, task_id
 from holon.ports import Committed, Leased, NewTask
 from holon.storage.ledger.leases import offer_of
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.shared import documents
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import want_spawn
-from holon.storage.records import decode_chunk
+from holon.storage.sealing import Seal, SealBroken, marks
 from holon.storage.sqlite import fan_rows, job_rows, shared_rows, task_rows
+
+log = logging.getLogger(__name__)
 
 # A commit is repeated at once or never, so few of the replies that were lost have to be known.
 MAX_REPLIES = 1_000
@@ -27,36 +31,79 @@ _NUMBERS = """
 _BY_REQUEST = "SELECT id FROM jobs WHERE owner = ? AND request_id = ?"
 
 
-def load(db: sqlite3.Connection, tables: Tables, now: int) -> None:
+def load(db: sqlite3.Connection, tables: Tables, seal: Seal, now: int) -> set[str]:
     """Fill empty tables with all that lives: as it was, but that nobody has a claim or a session.
 
     Jobs with something to do are ready, in the order of their arrival. Leases and offers run from now.
+
+    Returns:
+        the jobs that are left out, since something of theirs cannot be opened; they stay in the file as they are.
+    Raises:
+        ConfigError: there are records of a key that is not here.
     """
     (last,) = db.execute(_NUMBERS).fetchone()
     tables.number_from(last)
-    by_n: dict[int, JobRow] = {}
-    for columns in db.execute(job_rows.SELECT_LIVE):
-        row = job_rows.job_row(columns)
-        by_n[row.n] = tables.jobs[row.id] = row
-    _load_fan_outs(db, by_n)
-    for columns in db.execute(task_rows.SELECT_LIVE):
-        _take_in(tables, task_rows.task_row(columns), now)
-    for row in by_n.values():
+    _load_shared(db, tables)
+    marks.check(documents(tables, marks.KIND, now), seal)
+    left_out: set[str] = set()
+    jobs, names = _load_jobs(db, seal, left_out)
+    _load_fan_outs(db, jobs, names, seal, left_out)
+    tasks = _load_tasks(db, seal, left_out)
+    if left_out:
+        log.error(
+            "%d jobs cannot be opened and are left as they are: %s", len(left_out), ", ".join(sorted(left_out)[:9])
+        )
+    sound = [row for row in jobs.values() if row.id not in left_out]
+    tables.jobs.update((row.id, row) for row in sound)
+    for task in tasks:
+        if task.job_id not in left_out:
+            _take_in(tables, task, now)
+    for row in sound:
         if row.due or row.inbox:
             tables.mark_ready(row)
         tables.arm(row)
         want_spawn(tables, row, now)
-    _load_shared(db, tables)
     tables.done()
+    return left_out
 
 
-def _load_fan_outs(db: sqlite3.Connection, jobs: dict[int, JobRow]) -> None:
+def _load_jobs(db: sqlite3.Connection, seal: Seal, left_out: set[str]) -> tuple[dict[int, JobRow], dict[int, str]]:
+    """The live jobs by their numbers, and the names of all of these."""
+    jobs: dict[int, JobRow] = {}
+    names: dict[int, str] = {}
+    for columns in db.execute(job_rows.SELECT_LIVE):
+        n, job_id = columns[:2]
+        names[n] = job_id
+        try:
+            jobs[n] = job_rows.job_row(columns, seal)
+        except SealBroken:
+            left_out.add(job_id)
+    return jobs, names
+
+
+def _load_fan_outs(
+    db: sqlite3.Connection, jobs: dict[int, JobRow], names: dict[int, str], seal: Seal, left_out: set[str]
+) -> None:
     rest: dict[int, tuple[tuple[NewTask, ...], ...]] = defaultdict(tuple)
-    for n, chunk in db.execute(fan_rows.SELECT_CHUNKS):
-        rest[n] = (*rest[n], decode_chunk(chunk))
+    for n, place, chunk in db.execute(fan_rows.SELECT_CHUNKS):
+        try:
+            rest[n] = (*rest[n], fan_rows.opened_chunk(names[n], place, chunk, seal))
+        except SealBroken:
+            left_out.add(names[n])
     for columns in db.execute(fan_rows.SELECT_LIVE):
-        row = jobs[columns[0]]
-        row.fan = fan_rows.fan_row(columns, row.id, rest[row.n])
+        row = jobs.get(columns[0])
+        if row is not None:
+            row.fan = fan_rows.fan_row(columns, row.id, rest[row.n])
+
+
+def _load_tasks(db: sqlite3.Connection, seal: Seal, left_out: set[str]) -> list[TaskRow]:
+    tasks: list[TaskRow] = []
+    for columns in db.execute(task_rows.SELECT_LIVE):
+        try:
+            tasks.append(task_rows.task_row(columns, seal))
+        except SealBroken:
+            left_out.add(columns[-1])
+    return tasks
 
 
 def _load_shared(db: sqlite3.Connection, tables: Tables) -> None:
@@ -92,22 +139,34 @@ def _repeat_offer(tables: Tables, task: TaskRow) -> None:
 
 
 class Visitors:
-    """Rows that are not in memory, fetched by id for one group of operations; the same id gives the same row."""
+    """Rows that are not in memory, fetched by id for one group of operations; the same id gives the same row.
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    What cannot be opened is not there, for the operations of the ledger.
+    """
+
+    def __init__(self, db: sqlite3.Connection, seal: Seal) -> None:
         self._db = db
+        self._seal = seal
+        self._left_out: set[str] = set()
         self._jobs: dict[str, JobRow] = {}
         self._tasks: dict[str, TaskRow] = {}
         self._replies: dict[str, Committed] = {}
 
+    def leave_out(self, jobs: set[str]) -> None:
+        """Something of these jobs, which live, cannot be opened: they and their tasks are not to be touched."""
+        self._left_out = jobs
+
     def job(self, job_id: str) -> JobRow | None:
         """A job's row."""
         row = self._jobs.get(job_id)
-        if row is None:
+        if row is None and job_id not in self._left_out:
             columns = self._db.execute(job_rows.SELECT_ONE, (job_id,)).fetchone()
             if columns is None:
                 return None
-            row = self._jobs[job_id] = job_rows.job_row(columns)
+            try:
+                row = self._jobs[job_id] = job_rows.job_row(columns, self._seal)
+            except SealBroken:
+                return None
             row.reply = self._replies.get(job_id)
         return row
 
@@ -117,15 +176,26 @@ class Visitors:
         if row is None:
             at = _place_of(wanted)
             columns = self._db.execute(task_rows.SELECT_ONE, at).fetchone() if at is not None else None
-            if columns is None:
+            if columns is None or at is None or at[0] in self._left_out:
                 return None
-            row = self._tasks[wanted] = task_rows.task_row(columns)
+            try:
+                row = self._tasks[wanted] = task_rows.task_row(columns, self._seal)
+            except SealBroken:
+                return None
         return row
 
     def request(self, owner: str, request_id: str) -> str | None:
-        """The job that a request id of an owner made."""
+        """The job that a request id of an owner made.
+
+        Raises:
+            SealBroken: it cannot be opened, and another one of that request must not be made.
+        """
         found = self._db.execute(_BY_REQUEST, (owner, request_id)).fetchone()
-        return found[0] if found else None
+        if found is None:
+            return None
+        if self.job(found[0]) is None:
+            raise SealBroken(f"job {found[0]}, which was made for this request, cannot be opened: see the node's log")
+        return str(found[0])
 
     def remember(self, row: JobRow) -> None:
         """Keep what a job's last commit offered, for its repeat, though the job leaves memory."""

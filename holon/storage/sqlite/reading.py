@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -21,9 +22,11 @@ from holon.domain.job import Status
 from holon.domain.task import Outcome, task_id
 from holon.errors import StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice
-from holon.storage.records import decode_history, decode_job, decode_need, decode_outcome
+from holon.storage.records import decode_history, decode_job, decode_need
+from holon.storage.sealing import Seal, SealBroken
 from holon.storage.sqlite.lane import RETRY_AFTER_S
 from holon.storage.sqlite.opening import BUSY_SECONDS
+from holon.storage.sqlite.task_rows import opened_outcome
 from holon.telemetry.metrics import StoreMetrics
 
 # A list looks at so many jobs at a time for those that it shows, so that other reads come in between.
@@ -36,7 +39,7 @@ STATES_AT_ONCE = 50
 _JOB = """
     SELECT
         j.n, states.state, j.created_at, j.updated_at, j.finished_at, j.progress, j.message, j.deliveries,
-        j.history_seq, needs.need
+        j.history_seq, needs.need, j.id
     FROM jobs j JOIN states ON states.n = j.n
     LEFT JOIN tasks t ON j.open_count > 0 AND t.job = j.n AND t.step = j.open_step AND t.place = 0
         AND t.branch = 0 AND t.state = 'queued'
@@ -70,15 +73,18 @@ _BRANCHES = """
 class Reader:
     """A connection that sees what is committed, and writes nothing. Open while it is entered.
 
-    Every method raises StoreUnavailable when the file cannot be read, or the connection is closed.
+    Every method raises StoreUnavailable when the file cannot be read, or the connection is closed. What cannot be
+    opened raises SealBroken where it alone was asked for, and is left out of lists.
 
     Arguments:
         path: the file, which is there.
+        seal: what rows are sealed with.
         metrics: where reads are counted.
     """
 
-    def __init__(self, path: Path, metrics: StoreMetrics) -> None:
+    def __init__(self, path: Path, seal: Seal, metrics: StoreMetrics) -> None:
         self._path = path
+        self._seal = seal
         self._metrics = metrics
         self._db: aiosqlite.Connection | None = None
 
@@ -112,7 +118,7 @@ class Reader:
     async def job(self, job_id: str) -> tuple[JobRecord | None, int]:
         """One job, and how many bytes its state has."""
         found = await self._fetch(_JOB_BY_ID, (job_id,))
-        return (_job_record(found[0]), len(found[0][1])) if found else (None, 0)
+        return (_job_record(found[0], self._seal), len(found[0][1])) if found else (None, 0)
 
     async def surplus(self, keep: int) -> int | None:
         """When the newest of those ended jobs ended that are beyond so many; None when there are no more."""
@@ -158,7 +164,7 @@ class Reader:
                 size += len(columns[1])
                 if records and size > MAX_PAGE_BYTES:
                     return records, last
-                records.append(_job_record(columns))
+                records += _sound_records([columns], self._seal).values()
                 last = columns[0]
         return records, None
 
@@ -166,7 +172,7 @@ class Reader:
         """A page of a job's history."""
         lines: list[tuple[int, HistoryEvent]] = []
         for last, events in await self._fetch(_HISTORY, (job_id, after, limit)):
-            told = decode_history(events)
+            told = decode_history(self._seal.open("history", job_id, last, events))
             lines += [(n, event) for n, event in enumerate(told, start=last - len(told) + 1) if n > after]
             if len(lines) >= limit:
                 break
@@ -193,14 +199,16 @@ class Reader:
         jobs = orjson.dumps(list({job for job, _ in sizes})).decode()
         rows = await self._fetch(_JOBS_BY_N, (jobs,))
         # Whatever the loop has to do for jobs comes in between.
-        return await asyncio.to_thread(_notices, told, rows, sizes)
+        return await asyncio.to_thread(_notices, told, rows, sizes, self._seal)
 
     async def branches(self, job_id: str, step: int) -> list[tuple[str, Outcome]]:
         """The outcomes of a fan-out's branches, in order of their places."""
         outcomes: list[tuple[str, Outcome]] = []
         after = -1
         while found := await self._fetch(_BRANCHES, (job_id, step, after, BRANCHES_PAGE)):
-            outcomes += [(task_id(job_id, step, place), decode_outcome(outcome)) for place, outcome in found]
+            for place, outcome in found:
+                name = task_id(job_id, step, place)
+                outcomes.append((name, opened_outcome(name, outcome, self._seal)))
             after = found[-1][0]
         return outcomes
 
@@ -212,30 +220,42 @@ def notice_key(notice_id: str) -> tuple[int, int]:
 
 
 def _notices(
-    told: Sequence[tuple[int, int, bytes]], jobs: Sequence[tuple[Any, ...]], sizes: Mapping[tuple[int, int], int]
+    told: Sequence[tuple[int, int, bytes]],
+    jobs: Sequence[tuple[Any, ...]],
+    sizes: Mapping[tuple[int, int], int],
+    seal: Seal,
 ) -> list[tuple[Notice, int]]:
-    records = {columns[0]: _job_record(columns) for columns in jobs}
-    return [
-        (_notice(job, last, events, records[job]), sizes[job, last])
-        for job, last, events in told
-        if (job, last) in sizes and job in records
-    ]
+    records = _sound_records(jobs, seal)
+    notices: list[tuple[Notice, int]] = []
+    for job, last, events in told:
+        if (job, last) in sizes and job in records:
+            with suppress(SealBroken):
+                notices.append((_notice(job, last, events, records[job], seal), sizes[job, last]))
+    return notices
 
 
-def _notice(job: int, last: int, events: bytes, record: JobRecord) -> Notice:
-    lines = tuple(decode_history(events))
+def _notice(job: int, last: int, events: bytes, record: JobRecord, seal: Seal) -> Notice:
+    lines = tuple(decode_history(seal.open("history", record.job.id, last, events)))
     return Notice(f"{job}:{last}", record, last - len(lines) + 1, lines)
 
 
-def _job_record(columns: tuple[Any, ...]) -> JobRecord:
-    number, state, created_at, updated_at, finished_at, progress, message, deliveries, sequence, need = columns
+def _sound_records(rows: Iterable[tuple[Any, ...]], seal: Seal) -> dict[int, JobRecord]:
+    records: dict[int, JobRecord] = {}
+    for columns in rows:
+        with suppress(SealBroken):
+            records[columns[0]] = _job_record(columns, seal)
+    return records
+
+
+def _job_record(columns: tuple[Any, ...], seal: Seal) -> JobRecord:
+    number, state, created_at, updated_at, finished_at, progress, message, deliveries, sequence, need, job_id = columns
     return JobRecord(
-        job=decode_job(state).seen(deliveries),
+        job=decode_job(seal.open("jobs", job_id, "state", state)).seen(deliveries),
         created_at=created_at,
         updated_at=updated_at,
         finished_at=finished_at or None,
         progress=progress,
-        progress_message=message,
+        progress_message=seal.open_text("jobs", job_id, "message", message),
         queued_need=decode_need(need) if need is not None else None,
         sequence=sequence,
         number=number,

@@ -24,6 +24,7 @@ from holon.storage.ledger.reads import task_counts
 from holon.storage.ledger.shared import forget_expired
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import TAKE_BYTES
+from holon.storage.sealing import Seal
 from holon.storage.sqlite.known import Known, Reading
 from holon.storage.sqlite.lane import MAX_WAITING, Lane
 from holon.storage.sqlite.reading import Reader, notice_key
@@ -49,6 +50,7 @@ class SqliteStorage(LedgerCalls):
         settings: who this node is, and its durations; the node sets them when it is given a store without.
         clock: what says the time.
         synchronous: "FULL" (a commit survives a power cut) or "NORMAL" (it survives a crash of the process).
+        seal: what is secret of the rows is sealed with it; the node sets it when it is given a store without.
     """
 
     connection_class: ClassVar[type[sqlite3.Connection]] = sqlite3.Connection
@@ -60,25 +62,31 @@ class SqliteStorage(LedgerCalls):
         clock: Clock | None = None,
         *,
         synchronous: str = "FULL",
+        seal: Seal | None = None,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise ValueError(f"synchronous is FULL or NORMAL, not {synchronous!r}")
-        super().__init__(settings or StoreSettings(node_id="sqlite"), clock or SystemClock())
+        super().__init__(settings or StoreSettings(node_id="sqlite"), clock or SystemClock(), seal)
         self._path = Path(path)
         self._synchronous = synchronous
         self.metrics = StoreMetrics()
         self._writer: Lane[Ledger] | None = None
-        self._reader = Reader(self._path, self.metrics)
+        self._reader = Reader(self._path, self._seal, self.metrics)
         self._known = Known()
 
     def __repr__(self) -> str:
         return f"SqliteStorage({self._path}, {self._writer})"
 
+    def configure(self, settings: StoreSettings, seal: Seal | None = None) -> None:
+        super().configure(settings, seal)
+        self._reader = Reader(self._path, self._seal, self.metrics)
+
     async def __aenter__(self) -> Self:
         """Open the file.
 
         Raises:
-            ConfigError: it cannot be opened, is not ours or of a later release, or belongs to another node.
+            ConfigError: it cannot be opened, is not ours or of a later release, belongs to another node, or was sealed
+                with a key that is not here.
         """
         writer = Writer(
             self._path,
@@ -89,6 +97,7 @@ class SqliteStorage(LedgerCalls):
             self._hints,
             self._outbox,
             self._known,
+            self._seal,
             self.metrics,
         )
         lane: Lane[Ledger] = Lane("holon-sqlite-writer", writer.run, self.metrics)

@@ -9,10 +9,11 @@ from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from holon.domain.task import RetryPolicy, task_id
+from holon.domain.task import Outcome, RetryPolicy, task_id
 from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.rows import TaskRow, TaskState
 from holon.storage.records import decode_need, decode_outcome, encode_outcome, pack, unpack
+from holon.storage.sealing import Seal
 
 INSERT = """
     INSERT INTO tasks (n, job, step, place, branch, key, state, facts, params, outcome)
@@ -75,9 +76,8 @@ def changed(row: TaskRow, before: tuple[Any, ...]) -> bool:
     return row.state is not _state_then(before) or bool(_now(row) != _then(before))
 
 
-def inserted(row: TaskRow, job: int) -> tuple[Any, ...]:
+def inserted(row: TaskRow, job: int, seal: Seal) -> tuple[Any, ...]:
     """What `INSERT` takes. `job` is the number of the task's job."""
-    outcome = encode_outcome(row.outcome) if row.outcome else b""
     return (
         row.n,
         job,
@@ -87,8 +87,7 @@ def inserted(row: TaskRow, job: int) -> tuple[Any, ...]:
         row.key,
         str(row.state),
         _packed(row),
-        row.params,
-        outcome,
+        *_sealed(row, seal),
     )
 
 
@@ -97,10 +96,14 @@ def updated(row: TaskRow) -> tuple[Any, ...]:
     return row.key, str(row.state), _packed(row), row.n
 
 
-def ended(row: TaskRow) -> tuple[Any, ...]:
+def ended(row: TaskRow, seal: Seal) -> tuple[Any, ...]:
     """What `END` takes."""
-    outcome = encode_outcome(row.outcome) if row.outcome else b""
-    return row.key, str(row.state), _packed(row), row.params, outcome, row.n
+    return row.key, str(row.state), _packed(row), *_sealed(row, seal), row.n
+
+
+def _sealed(row: TaskRow, seal: Seal) -> tuple[bytes, bytes]:
+    outcome = seal.seal("tasks", row.id, "outcome", encode_outcome(row.outcome)) if row.outcome else b""
+    return seal.seal("tasks", row.id, "params", row.params), outcome
 
 
 def _packed(row: TaskRow) -> bytes:
@@ -113,16 +116,22 @@ def _packed(row: TaskRow) -> bytes:
 _need = lru_cache(maxsize=1024)(decode_need)
 
 
-def task_row(columns: tuple[Any, ...]) -> TaskRow:
-    """A task's row from its columns; what a live one has only in memory is still to be set."""
+def opened_outcome(task: str, outcome: bytes, seal: Seal) -> Outcome:
+    """What the column of an outcome holds; raises as `Seal.open`."""
+    return decode_outcome(seal.open("tasks", task, "outcome", outcome))
+
+
+def task_row(columns: tuple[Any, ...], seal: Seal) -> TaskRow:
+    """A task's row from its columns; what a live one has only in memory is still to be set. Raises as `Seal.open`."""
     n, step, place, branch, state, packed, params, outcome, need, job_id = columns
     max_retries, first_ms, longest_ms, attempts, *values = unpack("task", packed)
     facts = dict(zip(_FACTS, values, strict=True))
+    name = task_id(job_id, step, place)
     new = NewTask(
-        id=task_id(job_id, step, place),
+        id=name,
         index=place,
         need=_need(need),
-        params=params,
+        params=seal.open("tasks", name, "params", params),
         priority=facts["priority"],
         execution_timeout=facts["execution_timeout"],
         dispatch_timeout=None,
@@ -130,11 +139,11 @@ def task_row(columns: tuple[Any, ...]) -> TaskRow:
         retry=RetryPolicy(max_retries, first_ms, longest_ms),
     )
     row = TaskRow(n, job_id, step, new, bool(branch), facts["created_at"])
-    for name, fact in facts.items():
-        setattr(row, name, fact)
+    for fact, value in facts.items():
+        setattr(row, fact, value)
     row.state = TaskState(state)
     row.attempts = tuple(Attempt(*fields) for fields in attempts)
-    row.outcome = decode_outcome(outcome) if outcome else None
+    row.outcome = opened_outcome(name, outcome, seal) if outcome else None
     row.over_reason = Superseded(row.over_reason) if row.over_reason else None
     row.avoid = tuple((who, until, soft) for who, until, soft in row.avoid)
     return row

@@ -20,6 +20,7 @@ from holon.storage.hints import Hints
 from holon.storage.ledger.rows import JobRow, Row
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import Outbox
+from holon.storage.sealing import Seal
 from holon.storage.sqlite.changes import Changes
 from holon.storage.sqlite.checkpoints import Checkpointer, move_log
 from holon.storage.sqlite.known import Known, Told
@@ -57,9 +58,9 @@ _WRITTEN = "SELECT written FROM clock"
 class Ledger:
     """What operations work on: the ledger's tables, and the jobs and the history that this transaction deletes."""
 
-    def __init__(self, db: sqlite3.Connection, settings: StoreSettings, outbox: Outbox) -> None:
+    def __init__(self, db: sqlite3.Connection, settings: StoreSettings, outbox: Outbox, seal: Seal) -> None:
         self.tables = Tables(settings)
-        self.visitors = Visitors(db)
+        self.visitors = Visitors(db, seal)
         self.tables.load_job = self.visitors.job
         self.tables.load_task = self.visitors.task
         self.tables.load_request = self.visitors.request
@@ -95,6 +96,7 @@ class Writer:
         hints: where the ledger's hints are left, on the event loop.
         outbox: where it is counted how much history waits to be moved.
         known: the jobs that are told, on the event loop, as they are committed.
+        seal: what rows are sealed with.
         metrics: where transactions are counted, by the writer's thread.
     """
 
@@ -108,6 +110,7 @@ class Writer:
         hints: Hints,
         outbox: Outbox,
         known: Known,
+        seal: Seal,
         metrics: StoreMetrics,
     ) -> None:
         self._path = path
@@ -118,6 +121,7 @@ class Writer:
         self._hints = hints
         self._outbox = outbox
         self._known = known
+        self._seal = seal
         self._metrics = metrics
         self._log = path.with_name(f"{path.name}-wal")
         self._log_bytes = 0
@@ -156,11 +160,11 @@ class Writer:
     def _loaded(self, db: sqlite3.Connection) -> Ledger:
         try:
             self._clock.not_before(db.execute(_WRITTEN).fetchone()[0])
-            ledger = Ledger(db, self._settings, self._outbox)
+            ledger = Ledger(db, self._settings, self._outbox, self._seal)
             if self._outbox.moving:
                 (self._outbox.bytes,) = db.execute(_UNMOVED).fetchone()
             ledger.tables.watched = self._hints.watched
-            load(db, ledger.tables, self._clock.now_ms())
+            ledger.visitors.leave_out(load(db, ledger.tables, self._seal, self._clock.now_ms()))
         except sqlite3.Error as error:
             raise ConfigError(f"the store's file {self._path} cannot be read: {error}") from error
         return ledger
@@ -176,7 +180,7 @@ class Writer:
                 replies.append(call.operation(ledger))
                 if len(tables.changed()) >= MAX_ROWS:
                     break
-            changes = Changes(tables, ledger.purged, ledger.settled)
+            changes = Changes(tables, self._seal, ledger.purged, ledger.settled)
             if changes:
                 self._write(changes, db, sum(len(events) for _, _, events in tables.notices), len(replies))
         except Exception as error:  # noqa: BLE001 -- whatever it is, nothing of the group may stay

@@ -62,7 +62,7 @@ end
 local function told_claims(claims)
     local answer = {}
     for i, row in ipairs(claims) do
-        answer[i] = {large(row, 'state'), row.claim, row.deliveries, unread(row)}
+        answer[i] = {row.ID, large(row, 'state'), row.claim, row.deliveries, unread(row)}
     end
     return answer
 end

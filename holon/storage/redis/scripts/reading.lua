@@ -20,6 +20,6 @@ local function record(id)
     end
     local told = {}
     for i = 2, 9 do told[i - 1] = fields[i] or '' end
-    told[9], told[10] = need, tonumber(fields[1])
+    told[9], told[10], told[11] = need, tonumber(fields[1]), id
     return told, fields[13], fields[14]
 end

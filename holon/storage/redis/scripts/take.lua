@@ -17,7 +17,7 @@ local function notice(member)
     local record = {
         large(row, 'state'), large(row, 'created'), large(row, 'updated'), row.finished and int(row.finished) or '',
         row.progress and real(row.progress) or '', row.message or '', int(row.deliveries or 0), int(row.told), '',
-        row.n,
+        row.n, id,
     }
     return {member, record, last, lines}, #record[1] + #lines
 end

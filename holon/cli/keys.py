@@ -1,0 +1,31 @@
+"""The command line: `holon keys` makes keys that what is stored is encrypted with."""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+
+import typer
+
+from holon.cli.output import Json, show_json
+
+app = typer.Typer(help="Keys that what is stored is encrypted with.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def new(as_json: Json = False) -> None:
+    """Make a random key, for ENCRYPTION_KEY or ENCRYPTION_KEY_FILE; with --json also what the log knows it by."""
+    from holon.config.encryption_keys import KEY_BYTES
+    from holon.storage.sealing import key_id
+
+    key = secrets.token_bytes(KEY_BYTES)
+    text = b64encode(key).decode()
+    if as_json:
+        show_json({"key": text, "id": key_id(key)})
+    else:
+        print(text)

@@ -1,0 +1,57 @@
+"""What is stored is encrypted with the keys that the settings name, and their file is read again."""
+
+from __future__ import annotations
+
+import logging
+
+from holon.config import Config, read_keys
+from holon.config.settings import DAY_SECONDS
+from holon.engine.reloading import Apply
+from holon.errors import ConfigError, Violation
+from holon.node.stores import Store
+from holon.storage.memory import MemoryStorage
+from holon.storage.sealing import Seal
+from holon.storage.sealing.marks import Marks
+
+log = logging.getLogger(__name__)
+
+
+def marks_of(config: Config, store: Store, seal: Seal) -> Marks:
+    """The marks of an open store; blocks for the read of the keys.
+
+    Raises:
+        ConfigError: the keys cannot be read.
+    """
+    if not seal.on and not isinstance(store, MemoryStorage):
+        log.warning(
+            "ENCRYPTION_KEY is unset: what jobs carry, and the keys that sign workers' tokens, are stored as they are; "
+            "`holon keys new` makes a key"
+        )
+    return Marks(store, seal, read_keys(config), round(_kept(config) * 1000))
+
+
+def _kept(config: Config) -> float:
+    """How long, in seconds, something may be stored after its job has ended; a day more, until it is really gone."""
+    kept = max(config.job_retention, config.HISTORY_RETENTION if config.moves_history else 0)
+    return kept + DAY_SECONDS
+
+
+class KeysFile:
+    """The file of keys, as a part that can be read again."""
+
+    name = "keys"
+
+    def __init__(self, config: Config, marks: Marks) -> None:
+        self._config = config
+        self._marks = marks
+
+    def __repr__(self) -> str:
+        return f"KeysFile({self._config.ENCRYPTION_KEY_FILE})"
+
+    def read(self) -> Apply:
+        """Read the file again; see `Part`."""
+        keys = read_keys(self._config)
+        if reason := self._marks.missing(keys):
+            reason = f"{self._config.ENCRYPTION_KEY_FILE}: {reason}"
+            raise ConfigError(f"ENCRYPTION_KEY_FILE: {reason}", details=[Violation("ENCRYPTION_KEY_FILE", reason)])
+        return lambda: self._marks.use(keys)

@@ -1,0 +1,7 @@
+"""What is secret is sealed before it is stored: encrypted, and bound to its place."""
+
+from __future__ import annotations
+
+from holon.storage.sealing.seal import KeyUnknown, Seal, SealBroken, key_id
+
+__all__ = ["KeyUnknown", "Seal", "SealBroken", "key_id"]
