@@ -20,6 +20,7 @@ from holon.ports import Count, Creation, Document, Hint, JobFilter, Quota, Resul
 from holon.security import certificates
 from holon.storage.redis import RedisStorage, queues
 from holon.storage.redis.lane import RIDE_OUT_TO_CREATE_S
+from holon.storage.sealing import Seal
 from tests.contract.backends import REDIS
 from tests.contract.test_fused import unclaimed, with_step
 from tests.contract.world import OK, Hand, T, U, World
@@ -46,10 +47,10 @@ class Nodes:
         self.clock = ManualClock()
         self._opened = opened
 
-    async def add(self, name: str, **options: Any) -> World:
+    async def add(self, name: str, settings: StoreSettings | None = None, **options: Any) -> World:
         """One more node, under the same clock."""
         world = World(REDIS, self.server.socket, {})
-        world.clock, world.settings = self.clock, StoreSettings(name)
+        world.clock, world.settings = self.clock, settings or StoreSettings(name)
         world.storage = await self._opened.enter_async_context(
             RedisStorage(self.uri, world.settings, self.clock, **options)
         )
@@ -437,3 +438,31 @@ async def test_a_store_is_reached_over_tls_and_the_servers_certificate_is_checke
                 pass
     finally:
         server.close()
+
+
+async def test_a_job_that_a_node_has_no_key_for_is_given_back_to_those_that_have_it(nodes: Nodes) -> None:
+    old, new = bytes(range(32)), bytes(range(1, 33))
+    able = await nodes.add("a", seal=Seal([new, old]))
+    unable = await nodes.add("b", StoreSettings("b", claim=100), seal=Seal([old]))
+    job = await able.create(data={"n": 1})
+    hints = able.storage.hints()
+    assert await able.storage.claim(0) == ()
+    assert await unable.storage.claim(1) == ()
+    assert await able.storage.claim(1) == ()
+    await heard(hints, lambda hint: hint.ready)
+    [claim] = await able.storage.claim(1)
+    assert (claim.job.id, claim.job.initial_data, claim.deliveries) == (job, {"n": 1}, 1)
+    with pytest.raises(StoreUnavailable, match="ENCRYPTION_KEY_FILE") as unknown:
+        await unable.storage.job(job)
+    assert unknown.value.code == "ENCRYPTION_KEY_UNKNOWN"
+
+
+async def test_a_task_that_a_node_has_no_key_for_is_not_offered_by_it(nodes: Nodes) -> None:
+    able, unable = await nodes.add("a", seal=Seal([bytes(range(32))])), await nodes.add("b", seal=Seal())
+    task = await able.dispatch()
+    assert await unable.storage.queued_tasks(T.key, "", 5) == []
+    hand = await unable.hand("w1", 5)
+    assert await unable.lease(hand.seat(5)) == []
+    assert await able.waiting() == 0
+    await able.after(unable.settings.offer + 1)
+    assert [one.id for one in await able.storage.queued_tasks(T.key, "", 5)] == [task]

@@ -1,0 +1,364 @@
+"""Whole nodes with keys: nothing secret is at rest, keys change under load, what does not open stops nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, closing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from holon.errors import ConfigError, FailedPrecondition
+from holon.storage.sealing import key_id
+from holon.storage.sealing.seal import MARK
+from holon.testing import RunningNode, running_node
+from holon.worker import Progress, TaskError, Worker
+from tests.redis_server import RedisServer
+
+GUARD = 60.0
+OLD, NEW = bytes(range(32)), bytes(range(1, 33))
+KINDS = ("data", "params", "result", "error", "progress", "answer", "later", "chunk")
+SECRET = {kind: f"s3cr3t-{kind}" for kind in KINDS}
+
+
+def text(key: bytes) -> str:
+    return b64encode(key).decode()
+
+
+def blueprints() -> list[Blueprint]:
+    working = Blueprint("working", api_version="v1", api_endpoint="/jobs/working")
+
+    @working.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.dispatch_task("work", {"it": SECRET["params"]}, transitions={"success": "then"})
+
+    @working.handler
+    async def then(actions: ActionFactory) -> None:
+        actions.dispatch_task("fail", {}, transitions={"failure": "end"})
+
+    @working.handler(is_end=True)
+    async def end() -> dict[str, Any]:
+        return {"answer": SECRET["answer"]}
+
+    waiting = Blueprint("waiting", api_version="v1", api_endpoint="/jobs/waiting")
+
+    @waiting.handler(is_start=True)
+    async def wait(actions: ActionFactory) -> None:
+        actions.dispatch_task("later", {"it": SECRET["later"]}, transitions={"success": "done"})
+
+    @waiting.handler(is_end=True)
+    async def done(initial_data: dict[str, Any]) -> dict[str, Any]:
+        return initial_data
+
+    spreading = Blueprint("spreading", api_version="v1", api_endpoint="/jobs/spreading")
+
+    @spreading.handler(is_start=True)
+    async def spread(actions: ActionFactory) -> None:
+        tasks = [{"task_type": "nobody-has-it", "params": {"it": SECRET["chunk"]}} for _ in range(250)]
+        actions.dispatch_parallel(tasks, aggregate_into="gathered")
+
+    @spreading.aggregator
+    async def gathered(actions: ActionFactory) -> None:
+        actions.go_to("spent")
+
+    @spreading.handler(is_end=True)
+    async def spent() -> None: ...
+
+    return [working, waiting, spreading]
+
+
+def hand(node: RunningNode, name: str = "w1", seen: asyncio.Event | None = None) -> Worker:
+    """A worker that can do all but what nobody can; `work` ends when `seen` is set."""
+    worker = node.new_worker(name)
+
+    @worker.skill
+    async def work(it: str, progress: Progress) -> dict[str, str]:
+        progress(50, SECRET["progress"])
+        if seen is not None:
+            await seen.wait()
+        return {"found": SECRET["result"]}
+
+    @worker.skill
+    async def fail() -> None:
+        raise TaskError("PERMANENT_ERROR", SECRET["error"])
+
+    return worker
+
+
+def late_hand(node: RunningNode, **options: bool) -> Worker:
+    """A worker that does what waits."""
+    worker = node.new_worker("late", **options)
+
+    @worker.skill
+    async def later(it: str) -> dict[str, str]:
+        return {"found": it}
+
+    return worker
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+class Place:
+    """Where a test's store is, and all that can be found there."""
+
+    def __init__(self, kind: str, folder: Path, server: RedisServer) -> None:
+        self.folder = folder
+        self.file = folder / "holon.db"
+        self.keys = folder / "keys"
+        self.uri = server.uri(server.database()) if kind == "redis" else f"sqlite:///{self.file}?synchronous=NORMAL"
+        self._redis = kind == "redis"
+
+    def write(self, *keys: bytes) -> str:
+        """The file of keys, with these."""
+        self.keys.touch(0o600)
+        self.keys.write_text("".join(f"{text(key)}\n" for key in keys))
+        return str(self.keys)
+
+    async def content(self) -> bytes:
+        """All bytes that are at rest."""
+        files = [file.read_bytes() for file in self.folder.iterdir() if file.is_file() and file != self.keys]
+        return b"\n".join([*files, *([await self._of_redis()] if self._redis else [])])
+
+    async def _of_redis(self) -> bytes:
+        def flat(value: Any) -> bytes:
+            if isinstance(value, list | tuple | set):
+                return b"\n".join(map(flat, value))
+            if isinstance(value, dict):
+                return flat([part for pair in value.items() for part in pair])
+            return value if isinstance(value, bytes) else str(value).encode()
+
+        async with Redis.from_url(self.uri) as redis:
+            readers: dict[str, Any] = {
+                "string": redis.get,
+                "hash": redis.hgetall,
+                "list": lambda key: redis.lrange(key, 0, -1),
+                "zset": lambda key: redis.zrange(key, 0, -1),
+                "set": redis.smembers,
+                "stream": redis.xrange,
+            }
+            kinds: list[tuple[Any, Any]] = [(key, await redis.type(key)) for key in await redis.keys("*")]
+            # Some are gone by now, while there is work.
+            return flat([(key, await readers[kind.decode()](key)) for key, kind in kinds if kind != b"none"])
+
+    async def secrets(self) -> set[str]:
+        """Which of the secrets can be found there."""
+        content = await self.content()
+        return {kind for kind, secret in SECRET.items() if secret.encode() in content}
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, server: RedisServer) -> Place:
+    return Place(request.param, tmp_path, server)
+
+
+@pytest.fixture
+def file(tmp_path: Path, server: RedisServer) -> Place:
+    return Place("sqlite", tmp_path, server)
+
+
+@cache
+def all_blueprints() -> list[Blueprint]:
+    return blueprints()
+
+
+def node_at(place: Place, **settings: str | float | bool) -> AbstractAsyncContextManager[RunningNode]:
+    return running_node(*all_blueprints(), storage=None, STORAGE_URI=place.uri, INSTANCE_ID="a", **settings)
+
+
+async def progressed(node: RunningNode, job_id: str) -> None:
+    async with asyncio.timeout(GUARD), aclosing(node.client.watch(job_id)) as updates:
+        async for update in updates:
+            if update.progress is not None and update.progress.message == SECRET["progress"]:
+                return
+
+
+async def work(node: RunningNode, place: Place) -> set[str]:
+    """Do a round of all that can be done; the secrets that were at rest meanwhile, or are in the end."""
+    seen = asyncio.Event()
+    async with hand(node, seen=seen):
+        waiting = await node.client.create_job("waiting", {"it": SECRET["data"]})
+        await node.client.create_job("spreading", {})
+        job = await node.client.create_job("working", {"it": SECRET["data"]})
+        await progressed(node, job.job_id)
+        meanwhile = await place.secrets()
+        seen.set()
+        ended = await node.client.wait_for(job.job_id, timeout=GUARD)
+        lines = [event async for event in node.client.history(job.job_id)]
+    assert ended.result == {"answer": SECRET["answer"]}
+    assert SECRET["error"] in str(lines)
+    assert (await node.client.get_job(waiting.job_id)).status == "waiting_for_worker"
+    return meanwhile | await place.secrets()
+
+
+@pytest.mark.parametrize("key", ["", text(OLD)], ids=["plain", "sealed"])
+async def test_what_jobs_carry_is_at_rest_only_where_there_is_no_key(place: Place, key: str) -> None:
+    async with node_at(place, ENCRYPTION_KEY=key) as node:
+        found = await work(node, place)
+    assert found == (set() if key else set(KINDS))
+
+
+@pytest.mark.parametrize("key", ["", text(OLD)], ids=["plain", "sealed"])
+async def test_so_it_is_in_a_database_of_history(file: Place, key: str) -> None:
+    history = file.folder / "history.db"
+    settings = {"HISTORY_DATABASE_URI": f"sqlite:///{history}", "ENCRYPTION_KEY": key}
+    async with node_at(file, **settings) as node:
+        await work(node, file)
+    with closing(sqlite3.connect(history)) as db:
+        told = db.execute("SELECT details, sealed FROM history WHERE type = 'task_finished'").fetchall()
+        jobs = db.execute("SELECT result, message, sealed FROM jobs").fetchall()
+    assert len(told) == 2
+    assert len(jobs) == 3
+    assert {(details is None, sealed is not None) for details, sealed in told} == {(bool(key), bool(key))}
+    assert (SECRET["answer"] in str(jobs)) is not bool(key)
+    assert (SECRET["error"] in str(told)) is not bool(key)
+
+
+async def test_what_makes_tokens_is_sealed_and_without_a_key_the_log_says_that_it_is_not(
+    file: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = []
+    for settings in ({}, {"ENCRYPTION_KEY": text(OLD)}):
+        caplog.clear()
+        file.file.unlink(missing_ok=True)
+        async with node_at(file, **settings) as node:
+            # Whoever opens a session with a token has been given it.
+            async with late_hand(node, sts=True):
+                await node.run("waiting", {})
+            with closing(sqlite3.connect(file.file)) as db:
+                stored = db.execute("SELECT kind, value FROM documents ORDER BY kind").fetchall()
+        sealed = {kind: value[:1] == MARK for kind, value in stored if kind in ("signing_keys", "token_families")}
+        found.append((sealed, caplog.text.count("are stored as they are")))
+    assert found == [
+        ({"signing_keys": False, "token_families": False}, 1),
+        ({"signing_keys": True, "token_families": True}, 0),
+    ]
+
+
+async def test_a_store_of_before_there_was_a_key_goes_on_with_one_and_not_without_it_any_more(place: Place) -> None:
+    async with node_at(place) as node:
+        waiting = await node.client.create_job("waiting", {"it": SECRET["data"]})
+    async with node_at(place, ENCRYPTION_KEY=text(OLD)) as node, late_hand(node):
+        assert (await node.client.wait_for(waiting.job_id, timeout=GUARD)).result["it"] == SECRET["data"]
+    for settings in ({}, {"ENCRYPTION_KEY": text(NEW)}):
+        with pytest.raises(ConfigError, match=f"ENCRYPTION_KEY_FILE: .*{key_id(OLD)}"):
+            async with node_at(place, **settings):
+                raise AssertionError("it has started")
+    async with node_at(place, ENCRYPTION_KEY=text(OLD)) as node:
+        assert (await node.client.get_job(waiting.job_id)).result["it"] == SECRET["data"]
+
+
+async def test_keys_change_while_jobs_run_and_none_of_them_fails(place: Place) -> None:
+    async with node_at(place, ENCRYPTION_KEY_FILE=place.write(OLD)) as node, hand(node):
+        first = await node.run("working", {})
+        assert bytes.fromhex(key_id(NEW)) not in await place.content()
+        enough = asyncio.Event()
+        load = [asyncio.create_task(_jobs(node, enough)) for _ in range(4)]
+        place.write(NEW, OLD)
+        assert "keys" in await node.client.node.reload()
+        while bytes.fromhex(key_id(NEW)) not in await place.content():
+            await node.run("working", {})
+        last = await node.run("working", {})
+        enough.set()
+        jobs = [first, last, *(job for some in await asyncio.gather(*load) for job in some)]
+        assert {job.status for job in jobs} == {"finished"}
+        assert (await node.client.get_job(first.id)).result == {"answer": SECRET["answer"]}
+
+        place.write(NEW)
+        with pytest.raises(FailedPrecondition, match=key_id(OLD)) as refused:
+            await node.client.node.reload(["keys"])
+        assert refused.value.code == "CONFIG_INVALID"
+        assert (await node.client.get_job(first.id)).result == {"answer": SECRET["answer"]}
+    with pytest.raises(ConfigError, match=key_id(OLD)):
+        async with node_at(place, ENCRYPTION_KEY_FILE=str(place.keys)):
+            raise AssertionError("it has started")
+
+
+async def _jobs(node: RunningNode, enough: asyncio.Event) -> list[Any]:
+    jobs = []
+    while not enough.is_set():
+        jobs.append(await node.run("working", {}))
+    return jobs
+
+
+async def broken(node: RunningNode, path: str, where: str, data: dict[str, str] | None = None, key: str = "") -> bool:
+    """Whether a call over HTTP is answered with the error of something that does not open, and it says where."""
+    headers = {"X-Client-Token": node.token} | ({"Idempotency-Key": key} if key else {})
+    async with httpx.AsyncClient(base_url=node.url, headers=headers) as http:
+        answer = await (http.get(path) if data is None else http.post(path, json={"initial_data": data}))
+    return (answer.status_code, answer.json()["code"]) == (503, "SEAL_BROKEN") and where in answer.json()["error"]
+
+
+def _states(file: Place) -> dict[str, bytes]:
+    with closing(sqlite3.connect(file.file)) as db:
+        return dict(db.execute("SELECT id, state FROM jobs JOIN states USING (n)").fetchall())
+
+
+def _put(file: Place, states: dict[str, bytes]) -> None:
+    with closing(sqlite3.connect(file.file, isolation_level=None)) as db:
+        for job_id, state in states.items():
+            db.execute("UPDATE states SET state = ? WHERE n = (SELECT n FROM jobs WHERE id = ?)", (state, job_id))
+
+
+async def test_what_was_changed_or_moved_in_the_file_stops_only_its_job_which_is_not_lost(
+    file: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node_at(file, ENCRYPTION_KEY=text(OLD)) as node:
+        changed, moved, sound = [
+            (await node.client.create_job("waiting", {"it": name}, request_id=name)).job_id for name in ("1", "2", "3")
+        ]
+    before = _states(file)
+    _put(file, {changed: before[changed][:-1] + b"\0", moved: before[sound]})
+
+    with caplog.at_level(logging.ERROR):
+        async with node_at(file, ENCRYPTION_KEY=text(OLD)) as node, late_hand(node):
+            assert (await node.client.wait_for(sound, timeout=GUARD)).result["it"] == "3"
+            for number, job_id in (("1", changed), ("2", moved)):
+                assert await broken(node, f"/api/v1/jobs/{job_id}", f"jobs:{job_id}:state")
+                assert await broken(node, "/api/v1/jobs/waiting", job_id, {"it": number}, key=number)
+            assert [job.id async for job in node.client.list_jobs()] == [sound]
+            assert (await node.run("waiting", {"it": "4"})).result["it"] == "4"
+    assert f"jobs:{changed}:state" in caplog.text
+    assert f"jobs:{moved}:state" in caplog.text
+
+    _put(file, {changed: before[changed], moved: before[moved]})
+    async with node_at(file, ENCRYPTION_KEY=text(OLD)) as node, late_hand(node):
+        ended = [await node.client.wait_for(job_id, timeout=GUARD) for job_id in (changed, moved)]
+    assert [job.result["it"] for job in ended] == ["1", "2"]
+
+
+async def test_so_it_is_in_redis_where_the_job_goes_on_by_itself(
+    tmp_path: Path, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place("redis", tmp_path, server)
+    at = node_at(place, ENCRYPTION_KEY=text(OLD), JOB_CLAIM_SECONDS=0.4)
+    async with Redis.from_url(place.uri) as redis, at as node:
+        jobs = [(await node.client.create_job("waiting", {"it": name})).job_id for name in ("1", "2", "3")]
+        keys = [f"{{h:0}}:j:{job_id}" for job_id in jobs]
+        states: list[Any] = [await redis.hget(key, "state") for key in keys]
+        await redis.hset(keys[0], "state", states[0][:-1] + b"\0")
+        await redis.hset(keys[1], "state", states[2])
+        async with late_hand(node):
+            assert (await node.client.wait_for(jobs[2], timeout=GUARD)).result["it"] == "3"
+            for job_id in jobs[:2]:
+                assert await broken(node, f"/api/v1/jobs/{job_id}", f"jobs:{job_id}:state")
+            assert [job.id async for job in node.client.list_jobs()] == [jobs[2]]
+            for key, state in zip(keys[:2], states[:2], strict=True):
+                await redis.hset(key, "state", state)
+            ended = [await node.client.wait_for(job_id, timeout=GUARD) for job_id in jobs[:2]]
+    assert [job.result["it"] for job in ended] == ["1", "2"]
+    assert [job.status for job in ended] == ["finished", "finished"]

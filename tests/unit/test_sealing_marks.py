@@ -1,0 +1,128 @@
+"""Marks: a store knows which keys have sealed, before they do; who lacks one finds out at the start, or is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from holon.clock import ManualClock
+from holon.errors import ConfigError
+from holon.ports import Document, StoreSettings
+from holon.storage.memory import MemoryStorage
+from holon.storage.sealing import Seal, key_id
+from holon.storage.sealing.marks import KIND, Marks
+
+OLD, NEW = bytes(range(32)), bytes(range(1, 33))
+KEPT = 3_600_000
+GUARD = 10.0
+
+
+class Store(MemoryStorage):
+    """Tells when a look at the marks is over, and what sealed when one was written."""
+
+    def __init__(self) -> None:
+        self.manual = ManualClock()
+        super().__init__(StoreSettings("a"), self.manual)
+        self.looked = asyncio.Event()
+
+    async def documents(self, kind: str) -> list[Document]:
+        found = list(await super().documents(kind))
+        self.looked.set()
+        return found
+
+    async def marks(self) -> dict[str, int | None]:
+        return {mark.key: mark.expires_at for mark in await super().documents(KIND)}
+
+
+async def begun(store: Store, *keys: bytes) -> tuple[Marks, Seal]:
+    seal = Seal(keys)
+    marks = Marks(store, seal, keys, KEPT)
+    await marks.begin()
+    return marks, seal
+
+
+@asynccontextmanager
+async def running(marks: Marks) -> AsyncIterator[None]:
+    task = asyncio.create_task(marks.run())
+    yield
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+async def looked(store: Store) -> None:
+    store.looked.clear()
+    async with asyncio.timeout(GUARD):
+        await store.looked.wait()
+
+
+def sealed_by(seal: Seal) -> str:
+    return seal.seal("t", "r", "f", b"x")[2:10].hex()
+
+
+async def test_the_key_that_seals_is_marked_and_others_are_not_until_they_do() -> None:
+    store = Store()
+    await begun(store, OLD, NEW)
+    assert await store.marks() == {key_id(OLD): None}
+
+
+@pytest.mark.parametrize("keys", [(), (NEW,)])
+async def test_who_lacks_a_key_does_not_begin(keys: tuple[bytes, ...]) -> None:
+    store = Store()
+    await begun(store, OLD)
+    with pytest.raises(ConfigError, match=f"{key_id(OLD)}.*ENCRYPTION_KEY_FILE"):
+        await begun(store, *keys)
+    await begun(store, NEW, OLD)
+
+
+async def test_a_mark_that_was_changed_is_refused() -> None:
+    store = Store()
+    await begun(store, OLD)
+    [mark] = await store.documents(KIND)
+    await store.put_document(KIND, mark.key, mark.value[:-1] + b"\0", version=mark.version)
+    with pytest.raises(ConfigError, match="mark"):
+        await begun(store, OLD)
+
+
+async def test_a_new_key_seals_once_it_is_marked_and_the_old_ones_mark_ends_after_a_while() -> None:
+    store = Store()
+    marks, seal = await begun(store, OLD)
+    marks.use((NEW, OLD))
+    assert sealed_by(seal) == key_id(OLD)
+    async with running(marks):
+        await looked(store)
+    assert sealed_by(seal) == key_id(NEW)
+    assert await store.marks() == {key_id(NEW): None, key_id(OLD): store.manual.now_ms() + KEPT}
+    assert key_id(OLD) in marks.missing((NEW,))
+    store.manual.advance(KEPT)
+    await begun(store, NEW)
+
+
+async def test_a_key_that_seals_again_keeps_its_mark() -> None:
+    store = Store()
+    await begun(store, OLD)
+    await begun(store, NEW, OLD)
+    await begun(store, OLD, NEW)
+    assert await store.marks() == {key_id(OLD): None, key_id(NEW): store.manual.now_ms() + KEPT}
+
+
+async def test_a_node_is_told_of_a_key_that_another_seals_with_and_it_has_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Store()
+    marks, _ = await begun(store, OLD)
+    with caplog.at_level(logging.ERROR):
+        async with running(marks):
+            await looked(store)
+            assert caplog.records == []
+            await begun(store, NEW, OLD)
+            for _ in range(2):
+                marks.changed(frozenset({KIND}))
+                await looked(store)
+    assert len(caplog.records) == 1
+    assert key_id(NEW) in caplog.text
+    # That is no reason not to read its own file again.
+    assert marks.missing((OLD,)) == ""
