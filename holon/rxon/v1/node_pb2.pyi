@@ -783,7 +783,7 @@ class ReloadNodeRequest(google.protobuf.message.Message):
     TARGETS_FIELD_NUMBER: builtins.int
     @property
     def targets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Which files: clients, workers, schedules, tls, blueprints; empty means all but blueprints."""
+        """Which files: clients, workers, schedules, tls, keys, blueprints; empty means all but blueprints."""
 
     def __init__(
         self,
