@@ -17,7 +17,7 @@ log = logging.getLogger(LOGGER)
 OK = "ok"
 # What strangers say is told no further than this.
 MOST = 512
-# So many refused calls a second are told one by one, after as many at once; the others are counted in the next line.
+# So many refused calls of a kind a second are told one by one, after as many at once; the next line counts the others.
 REFUSALS_PER_S = 5.0
 REFUSALS_AT_ONCE = 20
 
@@ -57,8 +57,22 @@ def _plain(fact: str | int) -> str | int:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in fact[:MOST])
 
 
+class _Room:
+    """How much may be told of one kind of refusal, as of when, and how many were not since the last that was."""
+
+    __slots__ = ("at", "left", "untold")
+
+    def __init__(self, now: float) -> None:
+        self.left = float(REFUSALS_AT_ONCE)
+        self.at = now
+        self.untold = 0
+
+
 class Refusals:
     """Calls that were refused: told, but not so often that who is refused could fill the log.
+
+    Each kind by itself: strangers with wrong tokens must not be able to keep from the log that a refresh token was used
+    twice, or what somebody known has tried.
 
     Arguments:
         now: seconds of a clock that never goes back.
@@ -66,22 +80,22 @@ class Refusals:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._room = float(REFUSALS_AT_ONCE)
-        self._at = now()
-        self._untold = 0
+        # By whether it is somebody known, and the code, of which there are a few.
+        self._rooms: dict[tuple[bool, str], _Room] = {}
 
     def __repr__(self) -> str:
-        return f"Refusals(untold={self._untold})"
+        return f"Refusals(untold={sum(room.untold for room in self._rooms.values())})"
 
     def note(self, *, who: str, via: str, on: str, result: str, peer: str, trace: str = "") -> None:
-        """Write a line, as `note`, or count it for the next one."""
+        """Write a line, as `note`, or count it for the next one of its kind."""
         now = self._now()
-        self._room = min(REFUSALS_AT_ONCE, self._room + (now - self._at) * REFUSALS_PER_S)
-        self._at = now
-        if self._room < 1:
-            self._untold += 1
+        room = self._rooms.setdefault((bool(who), result), _Room(now))
+        room.left = min(REFUSALS_AT_ONCE, room.left + (now - room.at) * REFUSALS_PER_S)
+        room.at = now
+        if room.left < 1:
+            room.untold += 1
             return
-        self._room -= 1
-        more = {"untold": self._untold} if self._untold else {}
-        self._untold = 0
+        room.left -= 1
+        more = {"untold": room.untold} if room.untold else {}
+        room.untold = 0
         note("call_refused", who=who, via=via, on=on, result=result, peer=peer, trace=trace, **more)

@@ -64,6 +64,16 @@ def test_refusals_are_bounded_and_what_was_left_out_is_told_with_the_next(caplog
     assert "untold" not in json.loads(caplog.records[-1].getMessage())
 
 
+def test_a_flood_of_refusals_of_one_kind_hides_none_of_another(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Refusals(lambda: 100.0)
+    for _ in range(REFUSALS_AT_ONCE + 30):
+        refusals.note(who="", via="worker", on="/x", result="TOKEN_INVALID", peer="")
+    refusals.note(who="", via="worker", on="/x", result="TOKEN_REUSED", peer="")
+    refusals.note(who="w1", via="worker", on="/x", result="TOKEN_INVALID", peer="")
+    last = [json.loads(record.getMessage()) for record in caplog.records[-2:]]
+    assert [(line["result"], line.get("who")) for line in last] == [("TOKEN_REUSED", None), ("TOKEN_INVALID", "w1")]
+
+
 def test_a_file_of_its_own_is_its_owners_alone_and_is_made_anew_when_it_was_moved_away(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
