@@ -77,7 +77,12 @@ def _signed(made: Authority, by: Authority, path_length: int | None) -> Authorit
         .not_valid_after(made.certificate.not_valid_after_utc)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
     )
-    certificate = builder.sign(by.key, hashes.SHA256())
+    # What Python's TLS asks of an authority from 3.13 on; all of it is as `open_authority` made it.
+    for kind in (x509.KeyUsage, x509.SubjectKeyIdentifier):
+        extension = made.certificate.extensions.get_extension_for_class(kind)
+        builder = builder.add_extension(extension.value, extension.critical)
+    key = x509.AuthorityKeyIdentifier.from_issuer_public_key(by.key.public_key())
+    certificate = builder.add_extension(key, critical=False).sign(by.key, hashes.SHA256())
     made.files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return Authority(made.files, certificate, made.key)
 
