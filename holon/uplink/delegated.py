@@ -54,6 +54,7 @@ class Delegated:
         self._placed = placed
         self._percent: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"Delegated({self.entry.task_id}, job_id={self.entry.job_id}, stopping={self.stopping or 'no'})"
@@ -63,6 +64,12 @@ class Delegated:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if seconds is None else asyncio.get_running_loop().call_later(max(0.0, seconds), passed)
+
+    def soon(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have something else done after so many seconds, unless it is over by then; the newest counts."""
+        if self._soon is not None:
+            self._soon.cancel()
+        self._soon = asyncio.get_running_loop().call_later(seconds, call)
 
     async def follow(self) -> JobRecord | None:
         """Return the job once it is over; None when it is gone."""
@@ -76,7 +83,9 @@ class Delegated:
                     # The store is away, or this node ends: the job goes on.
                     await asyncio.sleep(error.retry_after or _RETRY_S)
         finally:
-            self.limit(None, lambda: None)
+            for timer in (self._timer, self._soon):
+                if timer is not None:
+                    timer.cancel()
 
     async def _to_end(self) -> JobRecord:
         while True:

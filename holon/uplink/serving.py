@@ -31,6 +31,8 @@ _MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
 # How long a task that was taken back may still come again to this holon.
 _REMEMBERED_MS = 86_400_000
 LEASE_LOST = "LEASE_LOST"
+# What was offered while its stream was being replaced is lost with that, and offered again at once.
+_COMES_BACK_S = 0.5
 
 
 @value
@@ -103,7 +105,20 @@ class Serving:
         if lease in self._starting:
             self._starting[lease] = reason
         elif (running := self._running.get(lease.task_id)) is not None and running.entry.lease == lease:
+            self._stop_soon(running, reason)
+
+    def _stop_soon(self, running: Delegated, reason: str) -> None:
+        """Stop a job; but one whose lease alone was lost goes on if the task comes back here within a moment."""
+        if reason != LEASE_LOST:
             self._stop(running, reason)
+            return
+        lease = running.entry.lease
+
+        def withdraw() -> None:
+            if running.entry.lease == lease:
+                self._stop(running, LEASE_LOST)
+
+        running.soon(_COMES_BACK_S, withdraw)
 
     def resumed(self, lease: Lease, time_left: float | None) -> None:
         """The lease goes on."""
@@ -150,8 +165,10 @@ class Serving:
             if not await self._made_way(known, offer, until):
                 return "BUSY", "an earlier attempt of the task is still being stopped here"
         if known is not None and known.generation == offer.generation and not known.withdrawn:
+            before = known.lease
             self._move(known, offer)
             await self._books.write(known)
+            self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
             self._accept(known, lease)
             return None
         if len(self._running) >= self._place.max_jobs:
@@ -234,7 +251,7 @@ class Serving:
             running = self._run(entry)
         self._limit(running)
         if reason:
-            self._stop(running, reason)
+            self._stop_soon(running, reason)
 
     # A job ---------------------------------------------------------------------------------------------------------
 

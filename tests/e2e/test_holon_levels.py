@@ -1,0 +1,109 @@
+"""Holons of three levels, in real processes: what goes down and what comes up, and how long it may take."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from holon.client import Client
+from tests.e2e.holons import a_family, children, holon_node
+from tests.e2e.processes import Node, until
+
+
+async def says(node: Node, what: str) -> None:
+    """Wait until a node says something in its log."""
+    await until(lambda: what in node.process.tail(100_000), f"{node.process.name} says {what}")
+
+
+async def test_work_errors_and_cancels_pass_three_levels_and_a_circle_is_refused(tmp_path: Path) -> None:
+    async with a_family(tmp_path, above={"JOB_MAX_RETRIES": 3}, JOB_MAX_RETRIES=1) as family:
+        root, middle = family.parent, family.child
+        last = holon_node(tmp_path, "child-3", middle, JOB_MAX_RETRIES=1, RETRY_BACKOFF_MAX_SECONDS=1)
+        leaf = last.worker("leaf", "echo_worker.py")
+        # Only the last one has somebody who does it.
+        await family.leaf.end()
+        try:
+            await last.start()
+            await leaf.start()
+            down = {"skill": "pass_on", "params": {"skill": "work", "params": {"n": 3}}}
+            done = await root.ended(await root.create("/jobs/ask", down))
+            assert (done["status"], done["result"]) == ("finished", {"echo": 3})
+
+            wrong = await root.ended(await root.create("/jobs/ask", down | {"params": {"skill": "break_down"}}))
+            assert (wrong["status"], wrong["error"]["code"]) == ("quarantined", "CHILD_QUARANTINED")
+            causes = wrong["error"]["details"]["causes"]
+            assert [(one["code"], one["name"]) for one in causes] == [
+                ("CHILD_QUARANTINED", "pass_on"),
+                ("PERMANENT_ERROR", "break_down"),
+            ]
+            assert len({one["holon_id"] for one in causes}) == 2
+
+            slow = {"skill": "pass_on", "params": {"skill": "work", "params": {"n": 4, "seconds": 60}}}
+            job = await root.create("/jobs/ask", slow)
+            work = last.folder / "leaf.work"
+            await until(lambda: work.read_bytes().count(b"begin") == 2, "the leaf has begun")
+            assert (await root.api.post(f"/api/v1/jobs/{job}/cancel")).status_code == 200
+            # The clean-up of the last one, whose first task never ended.
+            await until(lambda: work.read_bytes().count(b"end") == 2, "the cancel has come to the leaf")
+            assert work.read_bytes().count(b"begin") == 3
+
+            # The last one knows who is above; the root cannot serve it.
+            async with Client(last.client_url, last.token, last.ca) as operator:
+                own = (await operator.node.info()).holon_id
+            circle = holon_node(tmp_path, "child-0", last, STORAGE_URI=f"sqlite:///{root.folder / 'holon.db'}")
+            await root.process.end()
+            await circle.start()
+            try:
+                await says(circle, "would be above and below itself")
+                assert own in circle.process.tail(100_000)
+                assert await children(last) == ["leaf"]
+            finally:
+                await circle.close()
+        finally:
+            if leaf.alive:
+                await leaf.end()
+            await last.close()
+
+
+async def test_progress_goes_up_and_never_falls_and_time_that_is_over_stops_the_work(tmp_path: Path) -> None:
+    async with a_family(tmp_path, above={"JOB_MAX_RETRIES": 0}) as family:
+        job = await family.parent.create("/jobs/ask", {"skill": "steps", "params": {"first": 80, "second": 40}})
+        async with Client(family.parent.client_url, family.parent.token, family.parent.ca) as client:
+            updates = [update async for update in client.watch(job)]
+            told = [update.progress.percent for update in updates if update.progress is not None]
+            seen = [percent for percent in told if percent is not None]
+        assert seen
+        assert seen == sorted(seen)
+        assert 80 <= seen[-1] <= 99
+
+        # A limit of the parent's: the child stops first, cleans up, and says so.
+        limited = {"skill": "work", "params": {"n": 1, "seconds": 60}, "timeout": 3}
+        ended = await family.parent.ended(await family.parent.create("/jobs/ask", limited))
+        assert ended["error"]["code"] in ("DEADLINE_EXCEEDED", "TIMEOUT_ERROR")
+        await until(lambda: family.work.ended == 1, "it was stopped, and its clean-up is done")
+        assert family.work.begun == 2
+
+
+async def test_a_copy_of_a_holon_is_refused_and_another_holon_in_its_place_too(tmp_path: Path) -> None:
+    async with a_family(tmp_path) as family:
+        await until(lambda: (family.child.folder / "holon.db").exists(), "the child has a store")
+        await family.child.process.end()
+        copied = tmp_path / "copied.db"
+        shutil.copy(family.child.folder / "holon.db", copied)
+        await family.child.start()
+
+        async def linked() -> bool:
+            return await children(family.parent) == ["child"]
+
+        await until(linked, "the child is linked")
+        before = family.parent.process.tail(100_000).count("session")
+        for store, code in ((copied, "HOLON_LINKED"), (tmp_path / "new.db", "HOLON_CHANGED")):
+            again = holon_node(tmp_path / code, "child", family.parent, STORAGE_URI=f"sqlite:///{store}")
+            await again.start()
+            try:
+                await says(again, code)
+            finally:
+                await again.close()
+        assert family.parent.process.tail(100_000).count("session") == before
+        job = await family.parent.create("/jobs/ask", {"skill": "work", "params": {"n": 9}})
+        assert (await family.parent.ended(job))["result"] == {"echo": 9}
