@@ -90,6 +90,8 @@ class Tenure:
 
     async def give_up(self) -> None:
         """Let another node have the lease at once; without the store, once it has run out."""
+        if not self.epoch:
+            return
         try:
             await self._write(self.epoch, 0)
         except StoreUnavailable as error:

@@ -53,7 +53,7 @@ def holon_node(
             **settings,
         }
     blueprints = BLUEPRINTS / ("root" if parent is None else "below")
-    return kind(own, blueprints, WORKERS_CONFIG_PATH=workers, INSTANCE_ID=name, **settings)
+    return kind(own, blueprints, **{"WORKERS_CONFIG_PATH": workers, "INSTANCE_ID": name, **settings})
 
 
 @contextlib.asynccontextmanager

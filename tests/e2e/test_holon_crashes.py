@@ -12,6 +12,7 @@ from tests.chaos.link import Link
 from tests.e2e.dying import MOMENTS, PROGRAM
 from tests.e2e.holons import a_family, children, holon_node
 from tests.e2e.processes import Node, WorkLogs, until
+from tests.redis_server import RedisServer
 
 JOBS = 6
 OF_PARENT = ("reported", "answered")
@@ -101,3 +102,40 @@ async def test_what_another_holon_has_taken_over_meanwhile_is_stopped_when_the_l
                 if other.alive:
                     await other.end()
                 await sibling.close()
+
+
+@pytest.mark.slow
+@pytest.mark.own_store("two nodes of one holon need a Redis")
+async def test_another_node_of_a_holon_links_when_the_one_that_did_is_gone_and_goes_on_with_all_of_it(
+    tmp_path: Path,
+) -> None:
+    server = RedisServer(append_only=True)
+    parent = holon_node(tmp_path, "parent")
+    first, second = (
+        holon_node(tmp_path / one, "child", parent, INSTANCE_ID=one, STORAGE_URI=server.uri()) for one in "ab"
+    )
+    leaf = second.worker("leaf", "echo_worker.py")
+    work = WorkLogs(second.folder, "leaf")
+    try:
+        await parent.start()
+        await first.start()
+
+        async def linked() -> bool:
+            return await children(parent) == ["child"]
+
+        await until(linked, "the first node is linked")
+        await second.start()
+        await leaf.start()
+        jobs = [await parent.create("/jobs/ask", {"skill": "work", "params": {"n": n, "seconds": 4}}) for n in range(5)]
+        await until(lambda: work.begun == 5, "the leaf has begun all of it")
+        await first.process.end()
+        ended = [await parent.ended(job) for job in jobs]
+        assert [job["result"] for job in ended] == [{"echo": n} for n in range(5)]
+        assert (work.begun, work.ended) == (5, 5)
+        assert "this node links with the parent now, epoch 2" in second.process.tail(100_000)
+    finally:
+        if leaf.alive:
+            await leaf.end()
+        for node in (first, second, parent):
+            await node.close()
+        server.close()
