@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from holon.config import Config, read_keys
 from holon.config.settings import DAY_SECONDS
@@ -16,18 +17,14 @@ from holon.storage.sealing.marks import Marks
 log = logging.getLogger(__name__)
 
 
-def marks_of(config: Config, store: Store, seal: Seal) -> Marks:
-    """The marks of an open store; blocks for the read of the keys.
-
-    Raises:
-        ConfigError: the keys cannot be read.
-    """
+def marks_of(config: Config, store: Store, seal: Seal, keys: Sequence[bytes]) -> Marks:
+    """The marks of an open store, which a seal with these keys is for."""
     if not seal.on and not isinstance(store, MemoryStorage):
         log.warning(
             "ENCRYPTION_KEY is unset: what jobs carry, and the keys that sign workers' tokens, are stored as they are; "
             "`holon keys new` makes a key"
         )
-    return Marks(store, seal, read_keys(config), round(_kept(config) * 1000))
+    return Marks(store, seal, keys, round(_kept(config) * 1000))
 
 
 def _kept(config: Config) -> float:

@@ -125,10 +125,11 @@ class Node:
         settings = store_settings(config)
         async with AsyncExitStack() as resources:
             resources.enter_context(audit_to(config.AUDIT_LOG_PATH, config.TZ))
-            seal = Seal(read_keys(config), self._clock)
+            keys = read_keys(config)
+            seal = Seal(keys, self._clock)
             store = self._open(settings, seal)
             await resources.enter_async_context(store)
-            marks = marks_of(config, store, seal)
+            marks = marks_of(config, store, seal, keys)
             await marks.begin()
             if config.ENCRYPTION_KEY_FILE:
                 self._reloading.add(KeysFile(config, marks))
