@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from uuid import uuid4
@@ -9,7 +10,7 @@ from uuid import uuid4
 import orjson
 
 from holon.domain.holarchy import HolonIdentity, repeated
-from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, Unavailable
+from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
 from holon.ports import Document, Shared
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,10 @@ KIND = "holons"
 # This holon's own id, and its parent's; a child's stands under the id that it has as a worker.
 OWN = "own"
 PARENT = "parent"
+# Which process of a child is linked, at whichever node of this holon: it is forgotten with the node that had it.
+LINKS = "holon_links"
+LINK_MS = 10_000
+_RENEW_S = 3.0
 _AGAIN_S = 5.0
 
 
@@ -58,6 +63,7 @@ class Holarchy:
         self.parent_id = ""
         self._store = store
         self._linked: dict[str, HolonIdentity] = {}
+        self._versions: dict[str, int] = {}
         self._listeners: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -108,14 +114,8 @@ class Holarchy:
             document = await self._store.document(KIND, child_key(worker_id))
             if document is not None:
                 _check_pin(worker_id, identity, orjson.loads(document.value))
-            linked = self._linked.get(worker_id)
-            if linked is not None and linked.instance != identity.instance:
-                raise Unavailable(
-                    f"another process of holon {identity.holon_id} is linked as worker {worker_id!r}; if this one "
-                    "belongs to the same store, it takes over once that one is gone; if not, its store was copied",
-                    code="HOLON_LINKED",
-                    retry_after=_AGAIN_S,
-                )
+            if not await self._link(worker_id, identity):
+                continue
             pin = orjson.dumps({"holon_id": identity.holon_id, "epoch": identity.epoch, "instance": identity.instance})
             if document is not None and document.value == pin:
                 break
@@ -127,11 +127,55 @@ class Holarchy:
         if self.below != before:
             self._changed()
 
-    def left(self, worker_id: str, identity: HolonIdentity) -> None:
+    async def _link(self, worker_id: str, identity: HolonIdentity) -> bool:
+        """Note that this process of a child is linked; False when somebody else has written meanwhile."""
+        mark = identity.instance.encode()
+        link = await self._store.document(LINKS, worker_id)
+        if link is not None and link.value != mark:
+            raise Unavailable(
+                f"another process of holon {identity.holon_id} is linked as worker {worker_id!r}; if this one "
+                "belongs to the same store, it takes over once that one is gone; if not, its store was copied",
+                code="HOLON_LINKED",
+                retry_after=_AGAIN_S,
+            )
+        before = 0 if link is None else link.version
+        version = await self._store.put_document(LINKS, worker_id, mark, version=before, expires_in=LINK_MS)
+        if version is not None:
+            self._versions[worker_id] = version
+        return version is not None
+
+    async def left(self, worker_id: str, identity: HolonIdentity) -> None:
         """The session of a child is over, unless a newer one has taken its place."""
-        if self._linked.get(worker_id) is identity:
-            del self._linked[worker_id]
-            self._changed()
+        if self._linked.get(worker_id) is not identity:
+            return
+        try:
+            await self._store.put_document(LINKS, worker_id, None, version=self._versions.pop(worker_id, 0))
+        except StoreUnavailable as error:
+            facts = {"worker_id": worker_id}
+            log.warning("worker %s counts as linked for some seconds more: %s", worker_id, error.message, extra=facts)
+        finally:
+            if self._linked.get(worker_id) is identity:
+                del self._linked[worker_id]
+                self._changed()
+
+    async def run(self) -> None:
+        """Keep it known which children are linked here, until cancelled."""
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            for worker_id, identity in tuple(self._linked.items()):
+                try:
+                    await self._renew(worker_id, identity)
+                except StoreUnavailable as error:
+                    log.warning("links of children are not renewed now: %s", error.message)
+
+    async def _renew(self, worker_id: str, identity: HolonIdentity) -> None:
+        mark, version = identity.instance.encode(), self._versions.get(worker_id, 0)
+        renewed = await self._store.put_document(LINKS, worker_id, mark, version=version, expires_in=LINK_MS)
+        if renewed is None and await self._store.document(LINKS, worker_id) is None:
+            # This node stood still for so long that it ran out.
+            renewed = 0
+        if renewed is not None and self._linked.get(worker_id) is identity:
+            self._versions[worker_id] = renewed
 
     def is_cycle(self, identity: HolonIdentity) -> bool:
         """Whether a child that was let in may stay no longer, because the chain above has become another."""

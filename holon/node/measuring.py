@@ -9,6 +9,7 @@ from heapq import nlargest
 
 import holon
 from holon.engine.core import Engine
+from holon.engine.holarchy import Holarchy
 from holon.engine.reloading import Reloading
 from holon.errors import StoreUnavailable
 from holon.node.stores import Measured, Store
@@ -18,6 +19,7 @@ from holon.security.tls_files import TlsFiles
 from holon.telemetry.exposition import CONTENT_TYPE, Exposition
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.series import OTHER, Labels
+from holon.uplink import Uplink
 from transports.grpc.worker_door import WorkerDoor
 
 # A store that does not answer within this is shown as down, and the rest without it.
@@ -88,6 +90,13 @@ class Measuring:
             lambda: {(door,): tls.current.expires_at_ms / 1000 for door in doors},
             "door",
         )
+
+    def show_uplink(self, uplink: Uplink, holarchy: Holarchy) -> None:
+        """Show the link with the parent as well."""
+        shown = self._shown
+        shown.gauge("holon_uplink_linked", "Whether this node is linked with the parent.", lambda: uplink.linked)
+        shown.gauge("holon_uplink_jobs", "The parent's tasks that are under way here.", lambda: uplink.held)
+        shown.gauge("holon_holarchy_depth", "How many holons are above this one.", lambda: len(holarchy.above))
 
     async def text(self) -> tuple[bytes, str]:
         """All of it as of now, and its media type; without the store's figures while that does not answer."""

@@ -171,12 +171,24 @@ class Node:
                     )
                     if path
                 ]
+                following.append(loops.create_task(holarchy.run(), name="holarchy"))
                 if uplink is not None:
                     following.append(loops.create_task(uplink.run(), name="uplink"))
                 try:
                     async with AsyncExitStack() as doors:
                         http, worker, client = await self._doors(
-                            doors, engine, store, reloading, lag, tracing, tls, clients, admission, exchange, holarchy
+                            doors,
+                            engine,
+                            store,
+                            reloading,
+                            lag,
+                            tracing,
+                            tls,
+                            clients,
+                            admission,
+                            exchange,
+                            holarchy,
+                            uplink,
                         )
                         ports = Ports(
                             http.port, worker.port, client.port if client is not None else None, worker.token_port
@@ -284,6 +296,7 @@ class Node:
         admission: Admission,
         exchange: Exchange,
         holarchy: Holarchy,
+        uplink: Uplink | None,
     ) -> tuple[HttpDoor, WorkerDoor, ClientDoor | None]:
         """Open the doors, the workers' first: who submits a job finds somebody to do it."""
         config = self.config
@@ -319,6 +332,8 @@ class Node:
                 AdminDoor(engine.jobs, engine.watching, overview, config.ADMIN_SOCKET, partial(_operator, holarchy))
             )
         measuring = Measuring(engine, store, worker, clients, self._reloading, lag)
+        if uplink is not None:
+            measuring.show_uplink(uplink, holarchy)
         secure = tls if config.TLS_ENABLED else None
         if tls is not None:
             shown = {"worker": True, "client": client is not None, "http": secure is not None}

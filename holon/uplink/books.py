@@ -70,8 +70,8 @@ class Books:
         self._store = store
 
     async def load(self) -> list[Delegation]:
-        """All of them, those that were withdrawn included."""
-        return [_read(document) for document in await self._store.documents(KIND)]
+        """All that are under way, or not settled; those that are being withdrawn included."""
+        return [_read(one) for one in await self._store.documents(KIND) if one.expires_at is None]
 
     async def find(self, task_id: str) -> Delegation | None:
         """The one of a task."""

@@ -99,6 +99,6 @@ class Parent:
         """A lease goes on."""
         self._serving.resumed(lease, time_left)
 
-    def settled(self, lease: Lease) -> None:
+    def settled(self, lease: Lease, committed: bool) -> None:
         """A result was answered for good."""
-        self._serving.settled(lease)
+        self._serving.settled(lease, committed)

@@ -88,9 +88,12 @@ class Serving:
     async def restore(self) -> None:
         """Take up what the holon did for its parent before; raises StoreUnavailable."""
         for entry in await self._books.load():
-            if not entry.withdrawn:
+            running = self._run(entry)
+            if entry.withdrawn:
+                self._stop(running, LEASE_LOST)
+            else:
                 self._reports.leases.take(entry.lease)
-                self._limit(self._run(entry))
+                self._limit(running)
 
     # What the parent says ------------------------------------------------------------------------------------------
 
@@ -127,11 +130,15 @@ class Serving:
             running.entry.deadline = self._deadline(None if time_left is None else round(time_left * 1000))
             self._limit(running)
 
-    def settled(self, lease: Lease) -> None:
-        """The parent has taken a result, or does not need it: nothing has to be known of the task any more."""
+    def settled(self, lease: Lease, committed: bool) -> None:
+        """The parent has used a result, or does not need it: nothing has to be known of the task any more.
+
+        But where its job is not the first of this generation, and the task may come again, that has to be.
+        """
         entry = self._told.pop(lease, None)
         if entry is not None and entry.lease == lease:
-            self._start(self._forget(entry), f"settled-{lease.task_id}")
+            done = self._forget(entry) if committed or not entry.run else self._write(entry, _REMEMBERED_MS)
+            self._start(done, f"settled-{lease.task_id}")
 
     async def _forget(self, entry: Delegation) -> None:
         try:
@@ -245,7 +252,8 @@ class Serving:
     def _accept(self, entry: Delegation, lease: Lease) -> None:
         """The job is in the store: say so, and see it to its end."""
         reason = self._starting.pop(lease, "")
-        self._reports.accept(lease)
+        if self._reports.leases.holds(lease):
+            self._reports.accept(lease)
         running = self._running.get(entry.task_id)
         if running is None:
             running = self._run(entry)
@@ -291,7 +299,8 @@ class Serving:
             await self._write(entry, _REMEMBERED_MS)
         else:
             entry.withdrawn = False
-            self._tell(entry, self._word(running, record))
+            if not self._tell(entry, self._word(running, record)):
+                await self._write(entry, _REMEMBERED_MS)
         del self._running[entry.task_id]
         self.changed.set()
         running.over.set()
@@ -305,18 +314,20 @@ class Serving:
             return cancelled()
         return result_of(record, self._place.holon_id, self._place.offerings)
 
-    def _tell(self, entry: Delegation, result: worker_pb2.TaskResult) -> None:
-        """The final word, kept until it is acknowledged. Where the lease is gone, the next offer asks for it again."""
-        if self._reports.leases.holds(entry.lease):
-            self._told[entry.lease] = entry
-            self._reports.finish(entry.lease, result)
+    def _tell(self, entry: Delegation, result: worker_pb2.TaskResult) -> bool:
+        """The final word, kept until it is acknowledged. False where the lease is gone: the next offer asks for it."""
+        if not self._reports.leases.holds(entry.lease):
+            return False
+        self._told[entry.lease] = entry
+        self._reports.finish(entry.lease, result)
+        return True
 
     async def _write(self, entry: Delegation, expires_in: int | None = None) -> None:
         try:
             await self._books.write(entry, expires_in)
         except HolonError as error:
             facts = {"task_id": entry.task_id, "job_id": entry.job_id}
-            log.warning("task %s could not be noted as taken back: %s", entry.task_id, error.message, extra=facts)
+            log.warning("what became of task %s could not be noted: %s", entry.task_id, error.message, extra=facts)
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._group.create_task(work, name=name)

@@ -52,12 +52,23 @@ class Uplink:
         self._link: Link | None = None
         self._parent: Parent | None = None
         self._credits: Credits | None = None
+        self._serving: Serving | None = None
         self._draining = False
         engine.follow_documents(self._tenure.changed)
         holarchy.on_change(self._chain_changed)
 
     def __repr__(self) -> str:
         return f"Uplink({self._link or 'another node links'})"
+
+    @property
+    def linked(self) -> bool:
+        """Whether this node has a session with the parent; of several nodes one has it."""
+        return self._link is not None and self._link.linked
+
+    @property
+    def held(self) -> int:
+        """How many of the parent's tasks are under way here, as the node knows that links; elsewhere 0."""
+        return self._serving.held if self._serving is not None else 0
 
     async def run(self) -> None:
         """Link whenever this node has the lease on that, until cancelled; the parent's jobs go on without it."""
@@ -74,7 +85,7 @@ class Uplink:
             except* Exception:
                 log.exception("the link ended unexpectedly, and is begun anew")
             finally:
-                self._link = self._parent = self._credits = None
+                self._link = self._parent = self._credits = self._serving = None
             await asyncio.sleep(_PAUSE_S)
 
     def drain(self) -> None:
@@ -99,7 +110,7 @@ class Uplink:
         link = self._link = Link(settings.urls, settings.credentials, hello, 0, settings.timing)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tenure.keep(), name="uplink-tenure")
-            serving = Serving(self._place, Books(self._engine.store), link.reports, group)
+            serving = self._serving = Serving(self._place, Books(self._engine.store), link.reports, group)
             self._parent = Parent(self._engine.store, self._holarchy, serving, link, settings.label, self._tenure.epoch)
             link.introduce(self._parent.identity())
             await serving.restore()

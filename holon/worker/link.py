@@ -50,8 +50,8 @@ class Tasks(Protocol):
     def resumed(self, lease: Lease, time_left: float | None) -> None:
         """A new session goes on with the task, which may still run for so many seconds; None means no limit."""
 
-    def settled(self, lease: Lease) -> None:
-        """The node has answered the result of this lease for good: nothing is owed for it any more."""
+    def settled(self, lease: Lease, committed: bool) -> None:
+        """The node has answered the result of this lease for good, and used it or not: nothing is owed for it."""
 
     async def welcomed(self, welcome: worker_pb2.Welcome) -> None:
         """Take a node's terms, before anything of its session counts; raises Ended to leave it at that."""
@@ -125,6 +125,11 @@ class Link:
         if replaced:
             raise Replaced(f"{replaced}; this one stops, and does not reconnect by itself")
 
+    @property
+    def linked(self) -> bool:
+        """Whether there is a session now."""
+        return self.reports.session is not None
+
     async def ready(self) -> None:
         """Return once a session is open."""
         await self._ready.wait()
@@ -172,8 +177,8 @@ class Link:
 
     def on_acks(self, acks: worker_pb2.UpdateAcks) -> None:
         """Settle results."""
-        for lease in self.reports.acknowledge(acks):
-            self._tasks.settled(lease)
+        for lease, committed in self.reports.acknowledge(acks):
+            self._tasks.settled(lease, committed)
 
     def on_stops(self, stops: worker_pb2.StopTasks) -> None:
         """Hand stops on; one for a lease that is not held is ignored, since both sides' last words may cross."""

@@ -60,8 +60,12 @@ class Reports:
         if self.leases.keep(lease, result):
             self._send_result(lease)
 
-    def acknowledge(self, acks: worker_pb2.UpdateAcks) -> list[Lease]:
-        """Forget results that are settled, and repeat those that the node could not take; which were settled."""
+    def acknowledge(self, acks: worker_pb2.UpdateAcks) -> list[tuple[Lease, bool]]:
+        """Forget results that are settled, and repeat those that the node could not take.
+
+        Returns:
+            whose were settled, and whether the node used them.
+        """
         settled = []
         for ack in acks.results:
             lease = Lease(ack.task_id, ack.lease_id)
@@ -70,7 +74,7 @@ class Reports:
                 continue
             if not self.leases.forget(lease):
                 continue
-            settled.append(lease)
+            settled.append((lease, ack.verdict == worker_pb2.VERDICT_COMMITTED))
             if ack.verdict != worker_pb2.VERDICT_COMMITTED:
                 name, facts = _verdict_name(ack), {"task_id": lease.task_id, "lease_id": lease.lease_id}
                 level = logging.INFO if ack.verdict == worker_pb2.VERDICT_SUPERSEDED else logging.WARNING

@@ -93,7 +93,7 @@ class Runner:
         if (call := self._calls.get(lease)) and not call.stopping:
             self._limit(call, time_left)
 
-    def settled(self, lease: Lease) -> None:
+    def settled(self, lease: Lease, committed: bool) -> None:
         """Nothing here is kept for a result."""
 
     async def welcomed(self, welcome: worker_pb2.Welcome) -> None:

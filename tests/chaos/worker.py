@@ -81,7 +81,7 @@ class Witness:
                 again.resent = dice.random() < 0.5
                 _later(dice, lambda: put(session, again))
 
-        def acknowledge(reports: Reports, acks: worker_pb2.UpdateAcks) -> list[Lease]:
+        def acknowledge(reports: Reports, acks: worker_pb2.UpdateAcks) -> list[tuple[Lease, bool]]:
             for ack in acks.results:
                 verdict = worker_pb2.Verdict.Name(ack.verdict).removeprefix("VERDICT_")
                 note("acknowledged", task=ack.task_id, lease=ack.lease_id, verdict=verdict, reason=ack.reason)

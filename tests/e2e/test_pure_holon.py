@@ -47,6 +47,10 @@ async def test_a_pure_holon_has_no_way_in_for_clients_and_does_its_parents_work(
                 assert (answer.status_code, answer.json()["code"]) == (404, "ROUTE_NOT_FOUND"), path
         for path in ("/_public/status", "/_public/metrics"):
             assert (await child.api.get(path)).status_code == 200
+        figures = (await child.api.get("/_public/metrics")).text
+        assert {"holon_uplink_linked 1.0", "holon_uplink_jobs 0.0", "holon_holarchy_depth 1.0"} <= set(
+            figures.splitlines()
+        )
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", child.client)) != 0
         with calls(family) as channel:

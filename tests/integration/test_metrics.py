@@ -206,7 +206,14 @@ async def test_the_store_shows_its_calls_transactions_and_history(tmp_path: Path
 
 async def test_the_documentation_lists_every_figure_as_it_is(tmp_path: Path) -> None:
     store, history = (f"sqlite:///{tmp_path / name}" for name in ("holon.db", "history.db"))
-    async with running_node(work, STORAGE_URI=store, HISTORY_DATABASE_URI=history, RATE_LIMITING_ENABLED=True) as node:
+    async with running_node(
+        work,
+        STORAGE_URI=store,
+        HISTORY_DATABASE_URI=history,
+        RATE_LIMITING_ENABLED=True,
+        # Nobody is there.
+        PARENT_URL="grpcs://127.0.0.1:1",
+    ) as node:
         text = await text_of(node)
     page = (REPOSITORY / "docs/observability.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `((?:orchestrator|holon)_\w+)` \| (\w+) \|", page, re.MULTILINE)

@@ -35,7 +35,7 @@ class ChildHolon:
         try:
             yield
         finally:
-            self._holarchy.left(self._worker_id, self._identity)
+            await self._holarchy.left(self._worker_id, self._identity)
 
     def tell(self, welcome: worker_pb2.Welcome) -> None:
         """Say in the Welcome who is above, and how deep work may still go."""

@@ -1,0 +1,104 @@
+"""A holon's place among holons, as all of its nodes see it; and which node of a child links with the parent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from holon.clock import ManualClock
+from holon.domain.holarchy import HolonIdentity, repeated
+from holon.engine.holarchy import LINK_MS, Holarchy, own_id
+from holon.errors import Unavailable
+from holon.ports import StoreSettings
+from holon.storage.memory import MemoryStorage
+from holon.uplink.books import Books, Delegation, origin_key
+from holon.uplink.tenure import LEASE_MS, Tenure, TenureLost
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def store(clock: ManualClock) -> AsyncIterator[MemoryStorage]:
+    async with MemoryStorage(StoreSettings("n1"), clock) as store:
+        yield store
+
+
+def child(epoch: int, instance: str) -> HolonIdentity:
+    return HolonIdentity("below", epoch, instance)
+
+
+async def test_all_nodes_of_a_holon_have_its_one_id(store: MemoryStorage) -> None:
+    ids = await asyncio.gather(*(own_id(store) for _ in range(5)))
+    assert len(set(ids)) == 1
+
+
+def test_a_chain_that_comes_round_is_found() -> None:
+    assert repeated(("a", "b", "c")) is None
+    assert repeated(("a", "b", "a")) == "a"
+
+
+async def test_a_child_that_is_linked_at_one_node_is_linked_for_all_until_that_node_is_gone(
+    store: MemoryStorage, clock: ManualClock
+) -> None:
+    one, other = Holarchy(store, "us", 8), Holarchy(store, "us", 8)
+    await one.admit("w", child(1, "a"))
+    with pytest.raises(Unavailable, match="another process"):
+        await other.admit("w", child(2, "b"))
+    # Its own process may come to either.
+    await other.admit("w", child(1, "a"))
+    clock.advance(LINK_MS)
+    await other.admit("w", child(2, "b"))
+
+
+async def test_a_child_that_has_left_makes_way_at_once(store: MemoryStorage) -> None:
+    one, other = Holarchy(store, "us", 8), Holarchy(store, "us", 8)
+    first = child(1, "a")
+    await one.admit("w", first)
+    await one.left("w", first)
+    await other.admit("w", child(2, "b"))
+    assert (one.below, other.below) == ((), ("below",))
+
+
+async def test_one_node_links_and_each_taking_raises_the_epoch(store: MemoryStorage, clock: ManualClock) -> None:
+    first, second = (Tenure(store, clock.now_ms, name, name) for name in ("n1", "n2"))
+    await first.take()
+    waiting = asyncio.create_task(second.take())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await first.give_up()
+    second.changed(frozenset({"uplink"}))
+    await asyncio.wait_for(waiting, 10)
+    assert (first.epoch, second.epoch) == (1, 2)
+    # The same node, started again, needs not wait; another, until the lease has run out.
+    again = Tenure(store, clock.now_ms, "n2", "another process")
+    await again.take()
+    assert again.epoch == 3
+    clock.advance(LEASE_MS)
+    await first.take()
+    assert first.epoch == 4
+
+
+async def test_who_has_lost_the_link_cannot_write_into_the_books_of_who_has_it(store: MemoryStorage) -> None:
+    old, new = Books(store), Books(store)
+    await old.write(Delegation("above", "t1", "j1", 1, 1, "l1"))
+    (entry,) = await new.load()
+    stale = await old.find("t1")
+    assert stale is not None
+    entry.attempt, entry.lease_id = 2, "l2"
+    await new.write(entry)
+    with pytest.raises(TenureLost):
+        await old.write(stale)
+    assert await old.find("t1") == entry
+    await new.forget(entry)
+    assert await old.find("t1") is None
+
+
+def test_the_origin_of_a_job_is_its_task_and_generation_and_the_run_after_a_withdrawal() -> None:
+    keys = {origin_key(*origin) for origin in (("t", 1, 0), ("t", 2, 0), ("t", 1, 3), ("u", 1, 0))}
+    assert len(keys) == 4
+    assert origin_key("t", 1, 0) == origin_key("t", 1, 0)
