@@ -27,7 +27,12 @@ async def test_tokens_that_change_hands_and_callers_that_are_refused_are_told_wi
     assert all(line.pop("peer").startswith("ipv") for line in lines)
     assert lines == [
         {"act": "token_exchanged", "result": "ok", "who": "w1", "on": "certificate"},
-        {"act": "call_refused", "result": "TOKEN_INVALID", "on": "/holon.rxon.v1.TokenService/ExchangeToken"},
+        {
+            "act": "call_refused",
+            "result": "TOKEN_INVALID",
+            "who": "w1",
+            "on": "/holon.rxon.v1.TokenService/ExchangeToken",
+        },
         {"act": "token_revoked", "result": "ok"},
         {"act": "call_refused", "result": "TOKEN_INVALID", "on": "/holon.rxon.v1.WorkerService/Session"},
     ]
