@@ -230,10 +230,15 @@ async def a_place(folder: Path, **settings: str | float | bool) -> AsyncIterator
 
 async def said_hello(channel: Any, *offerings: worker_pb2.Offering, metadata: Any = None, **more: Any) -> Wire:
     """A worker's stream after its first message; it may have been refused before that, and tells it when it is read."""
-    wire = Wire(channel.stream_stream(SESSION)(metadata=metadata))
+    wire = opened(channel, metadata)
     with contextlib.suppress(grpc.aio.AioRpcError):
         await wire.send(hello(*offerings, **more))
     return wire
+
+
+def opened(channel: Any, metadata: Any = None) -> Wire:
+    """A worker's stream on which nothing is said: who is refused for what it shows is refused before that."""
+    return Wire(channel.stream_stream(SESSION)(metadata=metadata))
 
 
 async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:

@@ -25,7 +25,7 @@ from holon.security.certificates import issue_server, issue_worker
 from holon.security.sts.ring import Ring, SigningKey
 from holon.security.sts.state import KEYS, RING
 from holon.worker import Worker
-from tests.attack.place import GUARD, LOOPBACK, Place, a_place, bearer, end_of, exchanged, said_hello, token
+from tests.attack.place import GUARD, LOOPBACK, Place, a_place, bearer, end_of, exchanged, opened, said_hello, token
 from tests.integration.tls_site import serial_of
 from tests.integration.worker_certificates import certificate_of, revoke, root
 
@@ -236,7 +236,7 @@ async def test_everything_that_proves_somebody_is_replaced_under_load_and_nothin
         await moved(boss, BY_TOKEN)
         place.write_workers()
         await boss.node.reload(["workers"])
-        assert (await end_of(await said_hello(await place.uncertified(), metadata=bearer(gone))))[1] == "TOKEN_INVALID"
+        assert (await end_of(opened(await place.uncertified(), bearer(gone))))[1] == "TOKEN_INVALID"
         await load.goes_on()
 
     acts = Counter(line["act"] for line in audit(caplog))

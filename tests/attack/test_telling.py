@@ -13,7 +13,7 @@ import pytest
 
 from holon.rxon.v1 import token_pb2, types_pb2, worker_pb2
 from holon.telemetry.log import JsonLines, TextLines
-from tests.attack.place import CODE, JOBS, TOKENS, Place, bearer, end_of, exchanged, outcome, said_hello
+from tests.attack.place import CODE, JOBS, TOKENS, Place, bearer, end_of, exchanged, opened, outcome, said_hello
 from tests.integration.grpc_node import offering, result, updates
 from tests.integration.worker_certificates import revoke
 
@@ -118,7 +118,7 @@ async def test_who_is_not_let_in_at_the_worker_door_is_in_the_audit_log(
     session = "/holon.rxon.v1.WorkerService/Session"
     channel = await place.certified("w7")
     await end_of(await said_hello(channel, worker_id="w8"))
-    await end_of(await said_hello(await place.uncertified(), metadata=bearer("no-such-token")))
+    await end_of(opened(await place.uncertified(), bearer("no-such-token")))
     first = await exchanged(channel, certificate=token_pb2.CertificateCredential())
     await exchanged(channel, refresh_token=first.refresh_token)
     again = token_pb2.ExchangeTokenRequest(request_id="again", refresh_token=first.refresh_token)

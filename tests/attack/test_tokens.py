@@ -26,6 +26,7 @@ from tests.attack.place import (
     bearer,
     end_of,
     exchanged,
+    opened,
     outcome,
     said_hello,
 )
@@ -105,7 +106,7 @@ async def test_no_forged_access_token_is_taken_at_either_port(place: Place) -> N
         first = good.split(".")[0]
         forged["header and another payload"] = f"{first}.{part(claims)}.{good.split('.')[2][:-2]}AA"
         for name, text in forged.items():
-            assert await end_of(await said_hello(where, metadata=bearer(text))) == INVALID, name
+            assert await end_of(opened(where, bearer(text))) == INVALID, name
         wire = await said_hello(where, metadata=bearer(good))
         await wire.expect("welcome")
 
@@ -124,12 +125,12 @@ async def test_a_token_is_of_no_use_where_it_was_not_made_for(place: Place) -> N
             assert (await http.get("/api/v1/jobs", headers={"x-client-token": text})).status_code == 401
     for text in (*(place.tokens[name] for name in ("shop", "boss")), given.refresh_token, loose.refresh_token):
         for metadata in (bearer(text), (("x-worker-token", text),)):
-            assert await end_of(await said_hello(uncertified, metadata=metadata, worker_id="w1")) == INVALID
+            assert await end_of(opened(uncertified, metadata)) == INVALID
     # Bound to a certificate, and shown without; not bound to one, and shown beside one.
     for text in (given.access_token, both.access_token):
-        assert await end_of(await said_hello(uncertified, metadata=bearer(text))) == INVALID
+        assert await end_of(opened(uncertified, bearer(text))) == INVALID
     for text in (loose.access_token, place.tokens["reporter"], place.tokens["shop"]):
-        assert await end_of(await said_hello(certified, metadata=bearer(text))) == INVALID
+        assert await end_of(opened(certified, bearer(text))) == INVALID
 
 
 async def test_what_begins_like_an_open_method_is_not_open(place: Place) -> None:

@@ -112,16 +112,16 @@ async def test_a_key_that_seals_again_keeps_its_mark() -> None:
 async def test_a_node_is_told_of_a_key_that_another_seals_with_and_it_has_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.ERROR, "holon.storage.sealing")
     store = Store()
     marks, _ = await begun(store, OLD)
-    with caplog.at_level(logging.ERROR):
-        async with running(marks):
+    async with running(marks):
+        await looked(store)
+        assert caplog.records == []
+        await begun(store, NEW, OLD)
+        for _ in range(2):
+            marks.changed(frozenset({KIND}))
             await looked(store)
-            assert caplog.records == []
-            await begun(store, NEW, OLD)
-            for _ in range(2):
-                marks.changed(frozenset({KIND}))
-                await looked(store)
     assert len(caplog.records) == 1
     assert key_id(NEW) in caplog.text
     # That is no reason not to read its own file again.
