@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
@@ -11,6 +12,8 @@ from hypothesis import settings
 
 from tests.stores import VARIABLE, asked
 
+# Tests start servers as another user, which forks; gRPC's own handlers of that can take the child down.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 # Limits in time are not asserted: a busy machine is no failure.
 settings.register_profile("holon", deadline=None)
 settings.load_profile("holon")

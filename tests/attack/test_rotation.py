@@ -213,10 +213,10 @@ async def test_everything_that_proves_somebody_is_replaced_under_load_and_nothin
         # The token of a client.
         file, gone = tmp_path / "clients.toml", place.tokens["shop"]
         await refused(boss, load, file, "clients", b"[shop]\n", b'[shop]\ntoken = "short"\n')
-        place.tokens["shop"] = token("shop")
-        text = file.read_text()
-        file.write_text(text.replace(f'token = "{gone}"', f'tokens = ["{gone}", "{place.tokens["shop"]}"]'))
+        text, coming = file.read_text(), token("shop")
+        file.write_text(text.replace(f'token = "{gone}"', f'tokens = ["{gone}", "{coming}"]'))
         await boss.node.reload(["clients"])
+        place.tokens["shop"] = coming
         await load.goes_on()
         place.write_clients()
         await boss.node.reload(["clients"])
