@@ -29,7 +29,9 @@ def hold(seconds: float) -> dict[str, bool]:
 
 @worker.skill
 async def block(seconds: float) -> None:
-    time.sleep(seconds)
+    # A signal that comes just before a sleep begins is told after it.
+    for _ in range(int(seconds * 10)):
+        time.sleep(0.1)
 
 worker.run()
 print("left", flush=True)
