@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hmac
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 
 from holon.clock import Clock
 from holon.errors import InvalidArgument, PermissionDenied, Unauthenticated, Violation
-from holon.security.identity import UNREADABLE, Identity, identify
+from holon.security.identity import UNREADABLE, Identity, check_length, identify, is_identity
 from holon.security.sts.access_tokens import AccessToken
 from holon.security.tokens import digest_of
 from holon.security.trust import Path, Trust
 from holon.security.worker_rules import Standing, WorkerRules
-
-log = logging.getLogger(__name__)
 
 MISMATCH = "WORKER_ID_MISMATCH"
 # Past so many certificates what was worked out of them is worked out again.
@@ -77,8 +75,9 @@ class Admission:
         self._rules = rules or WorkerRules()
         self._trust = trust
         self._shared = digest_of(shared) if shared else None
-        self._callers: dict[tuple[bytes, bytes], Caller] = {}
-        self._paths: dict[Caller, Path] = {}
+        # By the certificate, with what came with it last.
+        self._callers: dict[bytes, tuple[bytes, Caller]] = {}
+        self._paths: WeakKeyDictionary[Identity, Path] = WeakKeyDictionary()
         self._listeners: list[Callable[[], None]] = []
         self._reader: Reader | None = None
 
@@ -115,13 +114,12 @@ class Admission:
         Raises:
             Unauthenticated, PermissionDenied: it is not, or no longer, one to be let in.
         """
-        caller = self._callers.get((leaf, chain))
-        if caller is None:
+        before, caller = self._callers.get(leaf, (b"", None))
+        if caller is None or before != chain:
             caller = Caller(identify(leaf), _certificates(chain))
             if len(self._callers) >= _REMEMBERED:
                 self._callers.clear()
-                self._paths.clear()
-            self._callers[leaf, chain] = caller
+            self._callers[leaf] = chain, caller
         self.check(caller)
         return caller
 
@@ -159,8 +157,13 @@ class Admission:
             claimed: what it says; empty takes what it proved.
         Raises:
             PermissionDenied: WORKER_ID_MISMATCH, or REVOKED; it is another's id.
-            InvalidArgument: nothing is claimed, and nothing or several ids are proven.
+            InvalidArgument: nothing is claimed, and nothing or several ids are proven; or what is claimed is no id.
         """
+        if claimed and not is_identity(claimed):
+            # Before any rule is asked about it, which may take longer the longer it is.
+            if caller.identity is None:
+                raise _unclaimed("must be 1 to 253 letters, digits and any of . _ : / -")
+            raise PermissionDenied(f"the certificate is {caller.identity.name!r}'s, of no such worker", code=MISMATCH)
         worker_id = claimed or self._proven(caller)
         self._check_worker(caller, worker_id)
         return worker_id
@@ -198,9 +201,9 @@ class Admission:
             raise PermissionDenied("this certificate was revoked by the node's operator", code="REVOKED")
         if self._trust is None:
             return identity.expires_at_ms
-        path = self._paths.get(caller)
+        path = self._paths.get(identity)
         if path is None or now >= path.expires_at_ms:
-            path = self._paths[caller] = self._trust.path(identity.certificate, caller.presented, now)
+            path = self._paths[identity] = self._trust.path(identity.certificate, caller.presented, now)
         return min(path.expires_at_ms, self._trust.check(path, now))
 
     def _check_token(self, digest: bytes) -> None:
@@ -270,6 +273,7 @@ class Admission:
 
 
 def _certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
+    check_length(pem.count(b"-----BEGIN"))
     try:
         return tuple(x509.load_pem_x509_certificates(pem)) if pem else ()
     except (ValueError, *UNREADABLE):

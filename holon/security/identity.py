@@ -23,11 +23,13 @@ E = TypeVar("E", bound=x509.ExtensionType)
 _IDENTITY = re.compile(r"[A-Za-z0-9._:/-]{1,253}")
 # A trust domain, and a path whose parts are neither empty nor dots.
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]+(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
+# How many certificates somebody may present above his own: more than anybody has.
+MAX_CHAIN = 8
 # What cryptography raises for a broken certificate beside ValueError.
 UNREADABLE = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Identity:
     """Who presented a certificate, and until when that is proven.
 
@@ -36,17 +38,14 @@ class Identity:
         expires_at_ms: epoch milliseconds at which the certificate, and so the session that it opened, ends.
         spiffe: whether the name is a SPIFFE id.
         certificate: what was presented.
+        thumbprint: SHA-256 of the certificate, which tells it from all others.
     """
 
     name: str
     expires_at_ms: int
     spiffe: bool
     certificate: x509.Certificate = field(repr=False)
-
-    @property
-    def thumbprint(self) -> bytes:
-        """SHA-256 of the certificate, which tells it from all others."""
-        return self.certificate.fingerprint(SHA256())
+    thumbprint: bytes = field(repr=False)
 
     def check(self, now_ms: int) -> None:
         """Return while the certificate counts: TLS looks when a connection opens, and not even then at a resumed one.
@@ -84,6 +83,7 @@ def identify(pem: bytes) -> Identity:
             _ms(leaf.not_valid_after_utc),
             spiffe is not None,
             leaf,
+            leaf.fingerprint(SHA256()),
         )
     except (ValueError, KeyError, *UNREADABLE) as error:  # KeyError: a name of a type unknown to cryptography < 50
         raise _invalid(f"cannot be read: {error}") from error
@@ -101,7 +101,18 @@ def certificates_of(presented: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
         raise _invalid(f"cannot be read: {error}") from error
     if not found:
         raise Unauthenticated("no client certificate was presented", code="NO_CERTIFICATE")
+    check_length(len(found) - 1)
     return found
+
+
+def check_length(above: int) -> None:
+    """Return when no more certificates were presented above a client's own than are looked at.
+
+    Raises:
+        Unauthenticated: CERTIFICATE_INVALID.
+    """
+    if above > MAX_CHAIN:
+        raise _invalid(f"comes with {above} others; present the intermediates alone, at most {MAX_CHAIN}")
 
 
 def valid_until(leaf: x509.Certificate, now_ms: int) -> int:

@@ -13,9 +13,6 @@ from holon.errors import PermissionDenied, Unauthenticated
 from holon.security.identity import UNREADABLE
 from holon.security.revocation import RevocationList, key_of
 
-# The leaf, what signed it, and so on; more than anybody has.
-MAX_CHAIN = 8
-
 
 @dataclass(frozen=True, slots=True)
 class Path:
@@ -56,7 +53,7 @@ class Trust:
         Raises:
             Unauthenticated: CERTIFICATE_UNTRUSTED; it does not, or no longer.
         """
-        found = self._towards(leaf, presented, now_ms, MAX_CHAIN)
+        found = self._towards(leaf, presented, now_ms, set())
         if found is None:
             raise Unauthenticated(
                 "the client certificate is not, or no longer, of an authority that this node trusts (TLS_CA_PATH)",
@@ -91,20 +88,23 @@ class Trust:
                 until = min(until, known.expires_at_ms)
         return until
 
-    def stale(self, now_ms: int) -> list[RevocationList]:
-        """The lists that have expired."""
-        return [one for one in self._lists.values() if now_ms >= one.expires_at_ms]
-
     def _towards(
-        self, certificate: x509.Certificate, presented: Sequence[x509.Certificate], now_ms: int, most: int
+        self,
+        certificate: x509.Certificate,
+        presented: Sequence[x509.Certificate],
+        now_ms: int,
+        tried: set[x509.Certificate],
     ) -> tuple[x509.Certificate, ...] | None:
+        """The way from a certificate; each that was presented is gone through once, however often it was."""
         for authority in self._authorities:
             if _counts(authority, now_ms) and _issued(certificate, authority):
                 return (authority,)
-        for between in presented if most > 1 else ():
-            if _counts(between, now_ms) and _is_authority(between) and _issued(certificate, between):
-                rest = [one for one in presented if one is not between]
-                if (found := self._towards(between, rest, now_ms, most - 1)) is not None:
+        for between in presented:
+            if between in tried or not (_counts(between, now_ms) and _is_authority(between)):
+                continue
+            if _issued(certificate, between):
+                tried.add(between)
+                if (found := self._towards(between, presented, now_ms, tried)) is not None:
                     return (between, *found)
         return None
 

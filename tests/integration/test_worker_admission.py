@@ -119,6 +119,17 @@ async def test_replicas_share_a_certificate_where_the_file_says_so(tmp_path: Pat
         assert await end_of(await refused(node, "w2", "w2.a")) == MISMATCH
 
 
+async def test_what_is_no_id_is_no_workers_whatever_a_pattern_stands_for(tmp_path: Path) -> None:
+    text = f'["gpu-*"]\ncn = "gpu-*"\n["cpu-*"]\ntoken = "{OWN}"'
+    async with a_node(admission=admission(tmp_path, text), token_port=0) as node:
+        assert await who(node, "gpu-1", "gpu-2") == "gpu-2"
+        for claimed in ("gpu-\n\x1b[31m", "gpu-\u00e9", "gpu-" + "x" * 250, "gpu-" + "x" * 500_000):
+            assert await who(node, "gpu-1", claimed) == MISMATCH
+        node.workers_port = node.workers.token_port
+        for claimed in ("cpu-\n", "cpu-" + "x" * 500_000, "@x"):
+            assert await who(node, None, claimed, bearer(OWN)) == (CODE.INVALID_ARGUMENT, "HELLO_INVALID")
+
+
 async def refused(node: Node, files: str, claimed: str) -> Wire:
     wire = await node.stream(files)
     await wire.send(hello(worker_id=claimed))
