@@ -14,7 +14,7 @@ from cryptography import x509
 from holon.clock import Clock
 from holon.errors import InvalidArgument, PermissionDenied, Unauthenticated, Violation
 from holon.security.identity import UNREADABLE, Identity, check_length, identify, is_identity
-from holon.security.sts.access_tokens import AccessToken
+from holon.security.sts.access_tokens import SESSION, AccessToken
 from holon.security.tokens import digest_of
 from holon.security.trust import Path, Trust
 from holon.security.worker_rules import Standing, WorkerRules
@@ -168,6 +168,13 @@ class Admission:
         self._check_worker(caller, worker_id)
         return worker_id
 
+    def is_own(self, caller: Caller, worker_id: str) -> bool:
+        """Whether what a caller proves is this worker's alone, and not any id's that the caller may choose."""
+        rule = self._rules.standing(worker_id).rule
+        if rule is not None and rule.name == worker_id and (rule.tokens or rule.certified):
+            return True
+        return caller.identity is not None and caller.identity.name == worker_id
+
     def is_holon(self, worker_id: str) -> bool:
         """Whether the rules say that this worker is a holon; no other may say so of itself."""
         rule = self._rules.standing(worker_id).rule
@@ -215,6 +222,8 @@ class Admission:
         if self._reader is None:
             raise _invalid("this node takes no access tokens")
         self._reader.check(access)
+        if SESSION not in access.scopes:
+            raise _invalid(f"the access token is not for {SESSION}s")
         bound = access.thumbprint
         if identity is None and bound is not None:
             raise _invalid("the access token is bound to a certificate, and there is none on this connection")

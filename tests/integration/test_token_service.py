@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from holon.clock import ManualClock, SystemClock
+from holon.errors import ResourceExhausted
 from holon.ports import StoreSettings
 from holon.rxon.v1 import token_pb2, types_pb2, worker_pb2
 from holon.security.admission import Admission
 from holon.security.sts.exchange import TokenSettings
 from holon.security.sts.families import KIND
+from holon.security.sts.state import ENDED
 from holon.security.worker_rules import WorkerRules
 from holon.security.workers_file import load_workers
 from holon.storage.memory import MemoryStorage
@@ -275,6 +276,57 @@ def same(one: Given, other: Given) -> bool:
     )
 
 
+async def test_a_credential_that_proves_whatever_id_is_named_buys_a_token_and_no_family(tmp_path: Path) -> None:
+    admission = Admission(
+        SystemClock(), rules(tmp_path, f'["gpu-*"]\ntoken = "{OWN}"\n[cpu]\nreplicas = true'), shared=WORKER_TOKEN
+    )
+    async with a_node(secure=False, admission=admission, tokens=TOKENS) as node:
+        channel = await node.worker_channel(None)
+        for n, (token, worker_id) in enumerate(((OWN, "gpu-1"), (WORKER_TOKEN, "w1"), (WORKER_TOKEN, "cpu.7"))):
+            given = await exchange(channel, f"r{n}", worker_token=token, worker_id=worker_id)
+            assert (given.refresh_token, given.HasField("refresh_expires_in")) == ("", False)
+            await welcomed(channel, given.access_token)
+        assert await node.engine.store.documents(KIND) == []
+
+
+async def test_a_worker_that_ends_one_family_after_the_other_takes_no_more_room_than_one() -> None:
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        for n in range(70):
+            given = await exchange(channel, f"r{n}", certificate=CERTIFICATE)
+            await call(channel, "RevokeToken", token_pb2.RevokeTokenRequest(refresh_token=given.refresh_token))
+        kinds = [await node.engine.store.documents(kind) for kind in (KIND, ENDED)]
+        assert [len(documents) for documents in kinds] == [1, 1]
+        assert all(len(document.value) < 8_192 for documents in kinds for document in documents)
+        assert await end_of(await session(channel, given.access_token)) == (CODE.PERMISSION_DENIED, "REVOKED")
+
+
+async def test_a_used_token_ends_its_family_also_where_the_store_has_no_room_to_tell_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_node(tokens=TOKENS) as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        first = await exchange(channel, "r1", certificate=CERTIFICATE)
+        second = await exchange(channel, "r2", refresh_token=first.refresh_token)
+        put = node.engine.store.put_document
+
+        async def full(kind: str, *rest: Any, **more: Any) -> int | None:
+            if kind == ENDED:
+                raise ResourceExhausted("there are as many as there may be", code="TOO_MANY_DOCUMENTS")
+            return await put(kind, *rest, **more)
+
+        monkeypatch.setattr(node.engine.store, "put_document", full)
+        reused = (CODE.UNAUTHENTICATED, "TOKEN_REUSED")
+        assert await refused(channel, "r3", refresh_token=first.refresh_token) == reused
+        gone = (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert await refused(channel, "r4", refresh_token=second.refresh_token) == gone
+        monkeypatch.undo()
+        # Who comes with one of it later has its access tokens end as well.
+        wire = await welcomed(channel, second.access_token)
+        assert await refused(channel, "r5", refresh_token=second.refresh_token) == gone
+        assert await end_of(wire) == (CODE.PERMISSION_DENIED, "REVOKED")
+
+
 # How sessions go on, and end ----------------------------------------------
 
 
@@ -360,20 +412,19 @@ async def test_whoever_has_no_certificate_or_token_reads_keys_only_where_callers
         assert caught.value.code() is CODE.UNAVAILABLE
 
 
-async def test_calls_of_nobody_that_bring_no_request_are_bounded() -> None:
+async def test_calls_of_nobody_that_bring_no_request_are_bounded_and_shut_nobody_out() -> None:
     async with a_node(secure=False, tokens=TOKENS) as node:
-        channels = [await node.worker_channel(None) for _ in range(5)]
+        channels = [await node.worker_channel(None) for _ in range(6)]
         held: list[Any] = []
-        for channel in channels[:4]:
+        for channel in channels[:5]:
             held += [channel.stream_stream(f"{SERVICE}ExchangeToken")() for _ in range(8)]
-        await asyncio.gather(*(call.wait_for_connection() for call in held))
-        end: grpc.aio.AioRpcError | None = None
-        async with asyncio.timeout(GUARD):
-            while end is None:
-                try:
-                    await exchange(channels[4], secrets.token_hex(8), worker_token=WORKER_TOKEN, worker_id="w1")
-                except grpc.aio.AioRpcError as error:
-                    end = error
-        assert (end.code(), reason_of(end)) == (CODE.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+            await asyncio.gather(*(call.wait_for_connection() for call in held[-8:]))
+        # As many as there may be wait; those that came before them have been ended.
+        ended = await asyncio.gather(*(asyncio.wait_for(call.code(), GUARD) for call in held[:8]))
+        assert set(ended) == {CODE.INVALID_ARGUMENT}
+        assert not any(call.done() for call in held[8:])
+        await exchange(channels[5], worker_token=WORKER_TOKEN, worker_id="w1")
+        health: Any = channels[5].unary_unary
+        await health("/grpc.health.v1.Health/Check")(b"", timeout=GUARD)
         for call in held:
             call.cancel()

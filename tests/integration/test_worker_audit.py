@@ -20,7 +20,8 @@ async def test_tokens_that_change_hands_and_callers_that_are_refused_are_told_wi
         channel = await node.worker_channel(worker_files("w1"))
         given = await exchange(channel, certificate=CERTIFICATE)
         await refused(channel, "r2", refresh_token="none")
-        await call(channel, "RevokeToken", token_pb2.RevokeTokenRequest(refresh_token=given.refresh_token))
+        for token in ("noise", given.refresh_token, given.refresh_token):
+            await call(channel, "RevokeToken", token_pb2.RevokeTokenRequest(refresh_token=token))
         await end_of(await session(channel, "no-token"))
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "holon.audit"]
     assert {line.pop("via") for line in lines} == {"worker"}
@@ -33,7 +34,7 @@ async def test_tokens_that_change_hands_and_callers_that_are_refused_are_told_wi
             "who": "w1",
             "on": "/holon.rxon.v1.TokenService/ExchangeToken",
         },
-        {"act": "token_revoked", "result": "ok"},
+        {"act": "token_revoked", "result": "ok", "who": "w1"},
         {"act": "call_refused", "result": "TOKEN_INVALID", "on": "/holon.rxon.v1.WorkerService/Session"},
     ]
     assert given.access_token not in caplog.text

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 import grpc
 import grpc.aio
 
-from holon.errors import HolonError, InvalidArgument, ResourceExhausted
+from holon.errors import HolonError, InvalidArgument
 from holon.security.admission import Admission, Caller
 from holon.wire.grpc_status import abort, told
 from transports.grpc.refused import Refused
@@ -29,7 +29,8 @@ NOBODY = Caller()
 # What anybody may call where callers show tokens: to ask for health, and for a token to show.
 _OPEN = (OPEN, "/holon.rxon.v1.TokenService/")
 _JWT = re.compile(r"ey[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-# How long a request may take to come in, and how many of nobody's may be on their way: each takes up to a message.
+# How long a request may take to come in, and how many of nobody's may be on their way at once: each takes up to a
+# message. For one more, that is ended which has been on its way for longest.
 _REQUEST_S = 10.0
 _MOST_OF_NOBODY = 32
 
@@ -65,7 +66,8 @@ class CallerCheck(grpc.aio.ServerInterceptor):
         self._admission = admission
         self._refused = refused
         self._certificates = certificates
-        self._of_nobody = 0
+        # By whether they ask for health, which must not depend on who asks for tokens.
+        self._of_nobody: dict[bool, dict[asyncio.Timeout, None]] = {True: {}, False: {}}
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
@@ -84,7 +86,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):
                 self._refused.call(problem, NOBODY, method, context.peer())
                 await _abort(context, problem)
             else:
-                request = requests if handler.request_streaming else await self._request(context)
+                request = requests if handler.request_streaming else await self._request(method, context)
                 await _answer(handler, request, context)
 
         # Of whatever kind the call is: a handler of its own kind would be called with its first message read.
@@ -106,23 +108,25 @@ class CallerCheck(grpc.aio.ServerInterceptor):
             return await self._admission.by_bearer(NOBODY, token)
         return self._admission.by_token(token)
 
-    async def _request(self, context: Context) -> Any:
+    async def _request(self, method: str, context: Context) -> Any:
         """The one message of a unary call, which may be long, or never come."""
-        nobody = caller() is NOBODY
-        if nobody and self._of_nobody >= _MOST_OF_NOBODY:
-            busy = ResourceExhausted("too many calls at once; try again", code="RATE_LIMITED", retry_after=1.0)
-            await _abort(context, busy)
-        self._of_nobody += nobody
         request = grpc.aio.EOF
+        others = self._of_nobody[method.startswith(OPEN)] if caller() is NOBODY else {}
+        if len(others) >= _MOST_OF_NOBODY:
+            oldest = next(iter(others))
+            del others[oldest]
+            oldest.reschedule(asyncio.get_running_loop().time())
+        scope = asyncio.timeout(_REQUEST_S)
         try:
-            async with asyncio.timeout(_REQUEST_S):
+            async with scope:
+                others[scope] = None
                 request = await context.read()
         except (TimeoutError, grpc.aio.BaseError):
             pass
         finally:
-            self._of_nobody -= nobody
+            others.pop(scope, None)
         if request is grpc.aio.EOF:
-            await _abort(context, InvalidArgument("no request came with the call", code="MALFORMED_FRAME"))
+            await _abort(context, InvalidArgument("no request came with the call in time", code="MALFORMED_FRAME"))
         return request
 
 

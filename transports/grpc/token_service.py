@@ -56,9 +56,10 @@ class TokenService:
 
     async def _told_revocation(self, request: token_pb2.RevokeTokenRequest) -> token_pb2.RevokeTokenResponse:
         with self._telling("RevokeToken"):
-            answer = await self._revoke(request)
-        note("token_revoked", who="", via="worker", peer=peer())
-        return answer
+            worker_id = await self._exchange.revoke(request.refresh_token)
+        if worker_id:
+            note("token_revoked", who=worker_id, via="worker", peer=peer())
+        return token_pb2.RevokeTokenResponse()
 
     @contextmanager
     def _telling(self, name: str) -> Iterator[None]:
@@ -83,10 +84,6 @@ class TokenService:
             return _given(await self._exchange.by_refresh_token(caller(), request.refresh_token, *asked))
         raise invalid("credential", "is needed: certificate, worker_token or refresh_token")
 
-    async def _revoke(self, request: token_pb2.RevokeTokenRequest) -> token_pb2.RevokeTokenResponse:
-        await self._exchange.revoke(request.refresh_token)
-        return token_pb2.RevokeTokenResponse()
-
     async def _keys(self, _: token_pb2.GetKeySetRequest) -> token_pb2.GetKeySetResponse:
         answer = token_pb2.GetKeySetResponse(
             issuer=self._exchange.issuer, cache_for=duration(round(LOOK_EVERY_S * 1000))
@@ -106,7 +103,7 @@ def _given(tokens: Tokens) -> token_pb2.ExchangeTokenResponse:
         expires_in=duration(tokens.expires_at - tokens.now),
         expires_at=timestamp(tokens.expires_at),
         refresh_token=tokens.refresh_token,
-        refresh_expires_in=duration(tokens.refresh_expires_at - tokens.now),
+        refresh_expires_in=duration(tokens.refresh_expires_at - tokens.now) if tokens.refresh_token else None,
         worker_id=tokens.worker_id,
         scopes=tokens.scopes,
     )

@@ -28,7 +28,8 @@ class ExchangeTokenRequest(google.protobuf.message.Message):
     SCOPES_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Chosen by the caller, new for each exchange: should the reply be lost, the same request within 30 s is answered
-    with the same tokens, as long as they were not used. Never empty.
+    with the same tokens, as long as they were not used (and where there is no refresh token, with another one). Never
+    empty.
     """
     worker_id: builtins.str
     """The worker that the token is for; empty takes the one that the credential proves."""

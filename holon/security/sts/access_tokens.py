@@ -24,6 +24,8 @@ LEEWAY_S = 30
 # No setting allows more, but for the rounding.
 _LONGEST_S = 86_401
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+# What a token is for. To open sessions; there is nothing else that a worker does with one.
+SESSION = "session"
 _REQUIRED = ["exp", "iat", "nbf", "iss", "aud", "sub", "jti"]
 # Ours, beside the registered ones: the family of refresh tokens, and the static token that it began with.
 _FAMILY, _CREDENTIAL = "fam", "crd"
@@ -38,7 +40,7 @@ class AccessToken:
     Attributes:
         worker_id: whose it is.
         scopes: what it is for.
-        family: of which refresh tokens it came; it ends with them.
+        family: of which refresh tokens it came, and with which it ends; empty where there are none.
         token_id: its own name.
         issued_at: epoch seconds.
         expires_at: epoch seconds.

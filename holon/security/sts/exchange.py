@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from holon.errors import InvalidArgument, PermissionDenied, Unauthenticated, Violation
 from holon.ports import Shared
+from holon.randomness import random_id
 from holon.security.admission import Admission, Caller
-from holon.security.sts.access_tokens import AccessToken, AccessTokens, UnknownKey, invalid
+from holon.security.sts.access_tokens import SESSION, AccessToken, AccessTokens, UnknownKey, invalid
 from holon.security.sts.families import Families, Granted
 from holon.security.sts.ring import Schedule
 from holon.security.sts.sealing import Sealer
 from holon.security.sts.state import LOOK_EVERY_S, TokenState
 
-# To open sessions; there is nothing else that a worker does here.
-SESSION = "session"
 SCOPES = (SESSION,)
 MAX_REQUEST_ID = 128
 # How much longer than its last token a key is believed.
@@ -41,15 +40,15 @@ class TokenSettings:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What an exchange gives. Times are epoch milliseconds of the store."""
+    """What an exchange gives. Times are epoch milliseconds of the store. Without a family there is no refresh token."""
 
     access_token: str
     expires_at: int
-    refresh_token: str
-    refresh_expires_at: int
     worker_id: str
     scopes: tuple[str, ...]
     now: int
+    refresh_token: str = ""
+    refresh_expires_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Exchange:
         self.state = TokenState(store, now, self._schedule, sealer)
         self.issuer = settings.issuer
         self._access = AccessTokens(settings.issuer, lambda: self.state.ring, self._schedule, now)
-        self._families = Families(store, self.state, now, settings.refresh, sealer)
+        self._families = Families(store, self.state, now, settings.refresh, settings.access + _SLACK_MS, sealer)
         self._admission = admission
         self._lifetime = settings.access
         self._now = now
@@ -116,9 +115,7 @@ class Exchange:
         if caller.identity is None:
             raise Unauthenticated("there is no certificate on this connection", code="NO_CERTIFICATE")
         worker_id = self._admission.worker_of(caller, worker_id)
-        _check_request(request_id)
-        granted = await self._families.begin(worker_id, caller.identity.thumbprint, request_id, _scopes(scopes), "")
-        return self._tokens(caller, granted)
+        return await self._first(caller, caller, worker_id, caller.identity.thumbprint, request_id, scopes, "")
 
     async def by_worker_token(
         self, caller: Caller, token: str, worker_id: str, request_id: str, scopes: Sequence[str]
@@ -126,10 +123,30 @@ class Exchange:
         """Tokens for a worker's static token; as `by_certificate`."""
         proven = self._admission.by_token(token)
         worker_id = self._admission.worker_of(proven, worker_id)
-        _check_request(request_id)
         digest = proven.token or b""
-        granted = await self._families.begin(worker_id, digest, request_id, _scopes(scopes), self.credential_of(digest))
-        return self._tokens(caller, granted)
+        known_by = self.credential_of(digest)
+        return await self._first(caller, proven, worker_id, digest, request_id, scopes, known_by)
+
+    async def _first(
+        self,
+        caller: Caller,
+        proven: Caller,
+        worker_id: str,
+        proof: bytes,
+        request_id: str,
+        scopes: Sequence[str],
+        credential: str,
+    ) -> Tokens:
+        """What a credential buys: a family of tokens; or where it does for whatever id is named, one token alone.
+
+        Families are stored by worker, so whoever can name any could fill the store with them.
+        """
+        _check_request(request_id)
+        granted_for = _scopes(scopes)
+        if self._admission.is_own(proven, worker_id):
+            granted = await self._families.begin(worker_id, proof, request_id, granted_for, credential)
+            return self._of_family(caller, granted)
+        return self._tokens(caller, worker_id, granted_for, credential, self._now(), token_id=random_id()[:22])
 
     async def by_refresh_token(self, caller: Caller, token: str, worker_id: str, request_id: str) -> Tokens:
         """Tokens for a refresh token, which is used up by it; as `by_certificate`.
@@ -144,36 +161,56 @@ class Exchange:
             raise PermissionDenied("the refresh token is another worker's", code="WORKER_ID_MISMATCH")
         if caller.identity is not None:
             self._admission.worker_of(caller, proven)
-        return self._tokens(caller, await self._families.go_on(token, request_id))
+        return self._of_family(caller, await self._families.go_on(token, request_id))
 
-    def _tokens(self, caller: Caller, granted: Granted) -> Tokens:
+    def _of_family(self, caller: Caller, granted: Granted) -> Tokens:
         family = granted.family
-        access = AccessToken(
+        # The same each time that this exchange is repeated.
+        token_id = self.state.ring.keyed("token", family.family_id, str(family.generation))[:22]
+        given = self._tokens(
+            caller,
             granted.worker_id,
             family.scopes,
-            family.family_id,
-            self.state.ring.keyed("token", family.family_id, str(family.generation))[:22],
-            # Rounded apart: nobody finds it too new, and it lasts what it is said to.
-            family.at // 1000,
-            -(-(family.at + self._lifetime) // 1000),
-            caller.identity.thumbprint if caller.identity is not None else None,
             family.credential,
+            family.at,
+            token_id=token_id,
+            family=family.family_id,
+        )
+        return replace(given, refresh_token=granted.refresh_token, refresh_expires_at=family.expires_at)
+
+    def _tokens(
+        self,
+        caller: Caller,
+        worker_id: str,
+        scopes: tuple[str, ...],
+        credential: str,
+        at: int,
+        *,
+        token_id: str,
+        family: str = "",
+    ) -> Tokens:
+        access = AccessToken(
+            worker_id,
+            scopes,
+            family,
+            token_id,
+            # Rounded apart: nobody finds it too new, and it lasts what it is said to.
+            at // 1000,
+            -(-(at + self._lifetime) // 1000),
+            caller.identity.thumbprint if caller.identity is not None else None,
+            credential,
         )
         # Whoever would be refused with it is not given it.
-        self._admission.check(Caller(caller.identity, caller.presented, access=access), granted.worker_id)
-        return Tokens(
-            self._access.sign(access),
-            access.expires_at * 1000,
-            granted.refresh_token,
-            family.expires_at,
-            granted.worker_id,
-            family.scopes,
-            self._now(),
-        )
+        self._admission.check(Caller(caller.identity, caller.presented, access=access), worker_id)
+        return Tokens(self._access.sign(access), access.expires_at * 1000, worker_id, scopes, self._now())
 
-    async def revoke(self, refresh_token: str) -> None:
-        """End the family of a refresh token, used or not, and all of its access tokens; unknown ones are no matter."""
-        await self._families.revoke(refresh_token)
+    async def revoke(self, refresh_token: str) -> str:
+        """End the family of a refresh token, used or not, and all of its access tokens; unknown ones are no matter.
+
+        Returns:
+            the worker whose family has ended by this; empty where none has.
+        """
+        return await self._families.revoke(refresh_token)
 
     def key_set(self) -> list[PublicKey]:
         """The keys that are, or soon will be, in use.

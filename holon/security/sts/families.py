@@ -8,6 +8,7 @@ are stored.
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,19 +16,21 @@ from hashlib import sha256
 
 import msgpack
 
-from holon.errors import AlreadyExists, HolonError, Unauthenticated, Unavailable
+from holon.errors import AlreadyExists, HolonError, ResourceExhausted, Unauthenticated, Unavailable
 from holon.ports import Shared
 from holon.security.identity import is_identity
 from holon.security.sts.access_tokens import invalid
 from holon.security.sts.sealing import Sealer
 from holon.security.sts.state import TokenState
 
+log = logging.getLogger(__name__)
+
 KIND = "token_families"
 # How long the same request is answered with the same tokens.
 REPEAT_MS = 30_000
 # Of one worker; a process that starts anew begins one. The one that was used least recently makes room.
 MOST = 8
-_FORM = 1
+_FORM = 2
 _TRIES = 10
 _TOKEN = re.compile(r"hrt_([A-Za-z0-9_-]{43})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})\.(.{1,253})")
 
@@ -46,6 +49,7 @@ class Family:
         expires_at: when the current one ends.
         scopes: what its access tokens are for.
         credential: what the static token is known by that it began with; empty where that was a certificate.
+        ended: whether none of its refresh tokens is good any more.
     """
 
     family_id: str
@@ -57,6 +61,7 @@ class Family:
     expires_at: int
     scopes: tuple[str, ...]
     credential: str
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +81,24 @@ class Families:
         state: the holon's secret, and what was ended.
         now: the store's clock, in epoch milliseconds.
         lifetime_ms: how long a refresh token is good.
+        access_ms: how long an access token may still be taken after that it was given.
         sealer: through which families go into the store.
     """
 
     def __init__(
-        self, store: Shared, state: TokenState, now: Callable[[], int], lifetime_ms: int, sealer: Sealer
+        self,
+        store: Shared,
+        state: TokenState,
+        now: Callable[[], int],
+        lifetime_ms: int,
+        access_ms: int,
+        sealer: Sealer,
     ) -> None:
         self._store = store
         self._state = state
         self._now = now
         self._lifetime = lifetime_ms
+        self._access = access_ms
         self._sealer = sealer
 
     def __repr__(self) -> str:
@@ -107,14 +120,12 @@ class Families:
         def change(families: dict[str, Family], now: int) -> Family:
             known = families.get(family_id)
             if known is not None:
-                if known.generation == 1 and now - known.at <= REPEAT_MS:
+                if not known.ended and known.generation == 1 and now - known.at <= REPEAT_MS:
                     return known
                 raise _reused()
             current = _digest(self._token(worker_id, family_id, 1))
             return Family(family_id, 1, current, b"", request_id, now, now + self._lifetime, scopes, credential)
 
-        if await self._state.was_ended(family_id):
-            raise _reused()
         return await self._change(worker_id, change)
 
     async def go_on(self, refresh_token: str, request_id: str) -> Granted:
@@ -124,14 +135,15 @@ class Families:
             Unauthenticated: TOKEN_INVALID; TOKEN_REUSED: it was used before, which has ended its family.
         """
         worker_id, family_id, generation = self._read(refresh_token)
-        if await self._state.was_ended(family_id):
-            raise invalid("the refresh token's family was ended; present the credential again")
         presented = _digest(refresh_token)
+        reused = False
 
         def change(families: dict[str, Family], now: int) -> Family:
             family = families.get(family_id)
             if family is None:
                 raise invalid("the refresh token has expired; present the credential again")
+            if family.ended:
+                return family
             if hmac.compare_digest(family.current, presented):
                 successor = _digest(self._token(worker_id, family_id, generation + 1))
                 return replace(
@@ -146,18 +158,22 @@ class Families:
             same = family.request_id == request_id and now - family.at <= REPEAT_MS
             if same and hmac.compare_digest(family.previous, presented):
                 return family
+            nonlocal reused
+            reused = True
+            return replace(family, ended=True)
+
+        granted = await self._change(worker_id, change)
+        if granted.family.ended:
+            # Also where it was before: who ended it may not have come so far.
+            await self._end_access(worker_id, family_id)
+            if not reused:
+                raise invalid("the refresh token's family was ended; present the credential again")
             raise Unauthenticated(
                 "the refresh token was used before, so its family was ended: somebody else may have it; present the "
                 "credential again",
                 code="TOKEN_REUSED",
             )
-
-        try:
-            return await self._change(worker_id, change)
-        except Unauthenticated as error:
-            if error.code == "TOKEN_REUSED":
-                await self._end(family_id)
-            raise
+        return granted
 
     def worker_of(self, refresh_token: str) -> str:
         """The worker of a token that was made here, be it good still or not.
@@ -167,17 +183,39 @@ class Families:
         """
         return self._read(refresh_token)[0]
 
-    async def revoke(self, refresh_token: str) -> None:
-        """End the family of a token; one that is none has no family to end."""
-        try:
-            _, family_id, _ = self._read(refresh_token)
-        except Unauthenticated:
-            return
-        await self._end(family_id)
+    async def revoke(self, refresh_token: str) -> str:
+        """End the family of a token; one that is none has no family to end.
 
-    async def _end(self, family_id: str) -> None:
-        # For as long as any token of it could still be taken, were it not for this.
-        await self._state.end(family_id, 2 * self._lifetime)
+        Returns:
+            the worker whose family that was; empty where nothing has ended that had not before.
+        """
+        try:
+            worker_id, family_id, _ = self._read(refresh_token)
+        except Unauthenticated:
+            return ""
+
+        def change(families: dict[str, Family], _: int) -> Family:
+            family = families.get(family_id)
+            if family is None or family.ended:
+                raise _Over
+            return replace(family, ended=True)
+
+        try:
+            await self._change(worker_id, change)
+        except _Over:
+            # Its access tokens may be good for a while all the same, if that was by its age or for others' sake.
+            return worker_id if await self._end_access(worker_id, family_id) else ""
+        await self._end_access(worker_id, family_id)
+        return worker_id
+
+    async def _end_access(self, worker_id: str, family_id: str) -> bool:
+        """End what its access tokens are good for as well; where the store takes it: they do not last long."""
+        try:
+            return await self._state.end(worker_id, family_id, self._access)
+        except ResourceExhausted as error:
+            facts = {"worker_id": worker_id}
+            log.error("access tokens of worker %s last until they end: %s", worker_id, error.message, extra=facts)
+            return False
 
     async def _change(self, worker_id: str, change: Callable[[dict[str, Family], int], Family]) -> Granted:
         for _ in range(_TRIES):
@@ -214,6 +252,10 @@ class Families:
         raise invalid("the refresh token is none of this node's")
 
 
+class _Over(Exception):
+    """Expected: there is no family any more that could be ended."""
+
+
 def _digest(token: str) -> bytes:
     return sha256(token.encode()).digest()
 
@@ -228,7 +270,7 @@ def _reused() -> HolonError:
 def _packed(families: list[Family]) -> bytes:
     rows = [
         (one.family_id, one.generation, one.current, one.previous, one.request_id, one.at, one.expires_at,
-         one.scopes, one.credential)
+         one.scopes, one.credential, one.ended)
         for one in families
     ]  # fmt: skip
     packed: bytes = msgpack.packb((_FORM, rows))
@@ -239,5 +281,5 @@ def _unpacked(stored: bytes, now: int) -> dict[str, Family]:
     form, rows = msgpack.unpackb(stored)
     if form != _FORM:
         raise Unavailable(f"the families of tokens in the store are of form {form!r}, which this version cannot read")
-    families = [Family(*(*row[:7], tuple(row[7]), row[8])) for row in rows]
+    families = [Family(*(*row[:7], tuple(row[7]), *row[8:])) for row in rows]
     return {one.family_id: one for one in families if one.expires_at > now}

@@ -7,14 +7,17 @@ import logging
 import math
 from collections.abc import Callable
 
-from holon.errors import StoreUnavailable
-from holon.ports import Shared
+import msgpack
+
+from holon.errors import StoreUnavailable, Unavailable
+from holon.ports import Document, Shared
 from holon.security.sts.ring import Ring, Schedule
 from holon.security.sts.sealing import Sealer
 
 log = logging.getLogger(__name__)
 
 KEYS = "signing_keys"
+# By worker, so that none fills it for the others: its families that were ended, and until when that matters.
 ENDED = "ended_tokens"
 KINDS = frozenset({KEYS, ENDED})
 # All keys are one document, so that nodes cannot make two at once.
@@ -24,6 +27,9 @@ LOOK_EVERY_S = 10.0
 # Whoever names keys that do not exist makes the store be asked no more often than this.
 _LEAST_S = 1.0
 _RETRY_S = 1.0
+# Of one worker; past it the first go, whose access tokens then last as long as they would have.
+_MOST_ENDED = 64
+_TRIES = 10
 # How long a call waits for a look.
 _PATIENCE_S = 3.0
 
@@ -82,18 +88,27 @@ class TokenState:
         if kinds & KINDS:
             self._wake.set()
 
-    async def end(self, family: str, lasts_ms: int) -> None:
-        """End a family, here at once and at every node within moments.
+    async def end(self, worker_id: str, family: str, lasts_ms: int) -> bool:
+        """End what a family's access tokens are good for, here at once and at every node within moments.
 
         Arguments:
-            lasts_ms: for how long any of its tokens could be taken.
+            worker_id: whose family it is.
+            lasts_ms: for how long any of them could be taken.
+        Returns:
+            whether that is news.
         """
-        await self._store.put_document(ENDED, family, b"", version=0, expires_in=lasts_ms)
-        self._set_ended(self._ended | {family})
-
-    async def was_ended(self, family: str) -> bool:
-        """Whether a family was ended, as the store has it."""
-        return self.ended(family) or await self._store.document(ENDED, family) is not None
+        for _ in range(_TRIES):
+            stored, now = await self._store.document(ENDED, worker_id), self._now()
+            known = {} if stored is None else _ended_in(stored, now)
+            if family in known:
+                return False
+            rows = [*known.items(), (family, now + lasts_ms)][-_MOST_ENDED:]
+            version = 0 if stored is None else stored.version
+            put = self._store.put_document(ENDED, worker_id, msgpack.packb(rows), version=version, expires_in=lasts_ms)
+            if await put is not None:
+                self._set_ended(self._ended | {family})
+                return True
+        raise Unavailable("too many families of this worker end at once; try again", retry_after=_RETRY_S)
 
     async def look(self) -> None:
         """Return after a look at the store; who asks again within a second shares it.
@@ -132,7 +147,10 @@ class TokenState:
 
     async def _read(self) -> None:
         await self._read_keys()
-        self._set_ended(frozenset(one.key for one in await self._store.documents(ENDED)))
+        before, now = self._ended, self._now()
+        ended = [family for one in await self._store.documents(ENDED) for family in _ended_in(one, now)]
+        # What was ended here meanwhile is perhaps not among them.
+        self._set_ended(frozenset(ended) | (self._ended - before))
 
     async def _read_keys(self) -> None:
         while True:
@@ -156,3 +174,8 @@ class TokenState:
         if more:
             for listener in self._listeners:
                 listener()
+
+
+def _ended_in(document: Document, now: int) -> dict[str, int]:
+    """The families that a worker's document says were ended, each with when that is of no matter any more."""
+    return {family: until for family, until in msgpack.unpackb(document.value) if until > now}
