@@ -28,7 +28,6 @@ _LEAST_UNACKNOWLEDGED = 1_000
 _UNACKNOWLEDGED_PER_CREDIT = 4
 CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
 # Of workers with short-lived tokens.
-REAUTHENTICATE = types_pb2.CAPABILITY_REAUTHENTICATE
 
 
 class Replaced(FailedPrecondition):
@@ -245,29 +244,10 @@ class Link:
             return (("authorization", f"Bearer {grant.access_token}"),)
         return (("x-worker-token", self._credentials.token),) if self._credentials.token else ()
 
-    async def _keep_renewed(self, session: Session, tokens: Tokens) -> None:
-        """Renew the token in time, and tell the session's node; one that does not hear of it ends the session."""
-        losses = 0
-        told = tokens.grant
-        while REAUTHENTICATE in session.welcome.capabilities:
-            ceiling = min(self._timing.reconnect_longest, self._timing.reconnect_first * 2**losses)
-            await asyncio.sleep(random.uniform(0, ceiling) if losses else tokens.due_in)  # noqa: S311  # it spreads a fleet
-            try:
-                grant = await tokens.fresh(session.channel, session.url, session.certificate)
-            except Ended as end:
-                losses += 1
-                _log.warning("the access token could not be renewed, and is tried again: %s", end)
-                continue
-            losses = 0
-            if grant is not told:
-                told = grant
-                renewal = worker_pb2.Reauthenticate(access_token=grant.access_token)
-                session.put_control(worker_pb2.SessionRequest(reauthenticate=renewal))
-
     async def _carry(self, session: Session) -> None:
         renewing = None
         if self._tokens is not None:
-            renewing = asyncio.create_task(self._keep_renewed(session, self._tokens), name="link-renewal")
+            renewing = asyncio.create_task(self._tokens.keep_renewed(session), name="link-renewal")
         try:
             await session.run()
         finally:
@@ -321,7 +301,6 @@ class Link:
         Raises:
             Ended: there must be none.
         """
-        timing = self._timing
         if isinstance(error, Ended):
             if error.replaced:
                 raise error
@@ -330,12 +309,11 @@ class Link:
                 _log.error(
                     "the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id, extra=facts
                 )
-        ceiling = min(timing.reconnect_longest, timing.reconnect_first * 2 ** min(losses - 1, 30))
-        wait = random.uniform(0, ceiling)  # noqa: S311  # no secret: it spreads a fleet
+        wait = self._timing.pause(losses)
         if isinstance(error, Ended) and error.refused:
             if self._tokens is not None:
                 self._tokens.distrust()
-            wait = timing.reconnect_refused * random.uniform(1, 1.5)  # noqa: S311
+            wait = self._timing.reconnect_refused * random.uniform(1, 1.5)  # noqa: S311
             _log.error("%s; trying again in %.0f s", error, wait)
         else:
             _log.warning("%s; trying again in %.1f s", error, wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 
@@ -34,3 +35,8 @@ class Timing:
     progress_every: float = 0.5
     retry_result: float = 1.0
     goodbye: float = 10.0
+
+    def pause(self, losses: int) -> float:
+        """Seconds to wait after so many losses in a row, from 1: at random, so that a fleet does not come at once."""
+        ceiling = min(self.reconnect_longest, self.reconnect_first * 2 ** min(losses - 1, 30))
+        return random.uniform(0, ceiling)  # noqa: S311  no secret

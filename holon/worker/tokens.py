@@ -6,14 +6,18 @@ import asyncio
 import logging
 import secrets
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from holon.rxon.v1 import token_pb2
+from holon.rxon.v1 import token_pb2, types_pb2, worker_pb2
 from holon.wire.address import NodeUrl
-from holon.worker.channel import refusal_of
+from holon.worker.channel import Ended, refusal_of
 from holon.worker.settings import Credentials
 from holon.worker.timing import Timing
+
+if TYPE_CHECKING:
+    from holon.worker.session import Session
 
 _log = logging.getLogger("holon.worker")
 
@@ -23,6 +27,7 @@ _REFUSED = frozenset(
     {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.ALREADY_EXISTS}
 )
 _RENEW_AT = 2 / 3
+REAUTHENTICATE = types_pb2.CAPABILITY_REAUTHENTICATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +37,12 @@ class Grant:
     Attributes:
         certificate: what the connection showed that it was exchanged on; it is good there alone.
         renew_at: when the next one is due.
-        expires_at: when it is of no use any more.
     """
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
     certificate: bytes = field(repr=False)
     renew_at: float
-    expires_at: float
 
 
 class Tokens:
@@ -62,11 +65,6 @@ class Tokens:
         return f"Tokens({'none' if self._grant is None else 'some'})"
 
     @property
-    def grant(self) -> Grant | None:
-        """What was exchanged last."""
-        return self._grant
-
-    @property
     def due_in(self) -> float:
         """Seconds until the next exchange is due."""
         return max(0.0, self._grant.renew_at - asyncio.get_running_loop().time()) if self._grant is not None else 0.0
@@ -85,6 +83,24 @@ class Tokens:
             if self._grant is None or now >= self._grant.renew_at or certificate != self._grant.certificate:
                 self._grant = await self._exchange(channel, url, certificate)
             return self._grant
+
+    async def keep_renewed(self, session: Session) -> None:
+        """Renew the token in time while a session lives, and tell its node; one that does not hear of it ends it."""
+        losses = 0
+        told = self._grant
+        while REAUTHENTICATE in session.welcome.capabilities:
+            await asyncio.sleep(self._timing.pause(losses) if losses else self.due_in)
+            try:
+                grant = await self.fresh(session.channel, session.url, session.certificate)
+            except Ended as end:
+                losses += 1
+                _log.warning("the access token could not be renewed, and is tried again: %s", end)
+                continue
+            losses = 0
+            if grant is not told:
+                told = grant
+                renewal = worker_pb2.Reauthenticate(access_token=grant.access_token)
+                session.put_control(worker_pb2.SessionRequest(reauthenticate=renewal))
 
     def distrust(self) -> None:
         """A session was refused, perhaps for its token: show another one next."""
@@ -135,4 +151,4 @@ class Tokens:
             raise
         self._request = None
         now, lasts = asyncio.get_running_loop().time(), given.expires_in.seconds + given.expires_in.nanos / 1e9
-        return Grant(given.access_token, given.refresh_token, certificate, now + _RENEW_AT * lasts, now + lasts)
+        return Grant(given.access_token, given.refresh_token, certificate, now + _RENEW_AT * lasts)

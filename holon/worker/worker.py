@@ -17,10 +17,11 @@ from holon.errors import ConfigError, InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.worker.background import Background
-from holon.worker.link import CAPABILITIES, REAUTHENTICATE
+from holon.worker.link import CAPABILITIES
 from holon.worker.settings import read_settings
 from holon.worker.skill import Skill, skill_of
 from holon.worker.timing import Timing
+from holon.worker.tokens import REAUTHENTICATE
 from holon.worker.tracing import tracing_here
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
