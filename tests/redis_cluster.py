@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from redis import Redis
 from redis.crc import key_slot
 
+from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
 SLOTS = 16_384
@@ -18,22 +17,6 @@ MASTERS = 3
 GUARD_S = 30.0
 # A node's peers are where its clients are, and this much higher.
 BUS = 10_000
-
-
-def cluster_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, whose buses are below what the system gives to clients too."""
-    ports: list[int] = []
-    for port in range(10_000 + secrets.randbelow(8_000), 22_000):
-        try:
-            for one in (port, port + BUS):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", one))
-        except OSError:
-            continue
-        ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise RuntimeError("no free ports for a Redis Cluster")
 
 
 class RedisCluster:
@@ -44,7 +27,7 @@ class RedisCluster:
     """
 
     def __init__(self, binary: str | None = None, *, replicas: bool = False, options: Sequence[str] = ()) -> None:
-        self.ports = cluster_ports(2 * MASTERS if replicas else MASTERS)
+        self.ports = [port - BUS for port in free_ports(2 * MASTERS if replicas else MASTERS, bus=BUS)]
         self.servers = [
             RedisServer(
                 binary,

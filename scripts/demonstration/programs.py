@@ -20,7 +20,7 @@ from holon.config.settings import table
 from scripts.demonstration.failure import Failed, Interruptions
 
 ROOT = Path(__file__).resolve().parents[2]
-PORTS = range(20_000, 32_000)  # below where systems take the ports of outgoing connections from
+PORTS = range(30_000, 32_000)  # below where systems take the ports of outgoing connections from
 STOP_SECONDS = 8.0
 
 # What a user has set for a node or a worker of their own is not for ours.

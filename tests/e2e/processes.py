@@ -7,7 +7,6 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ import httpx
 import orjson
 
 from holon.security import certificates
+from tests.ports import free_ports
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -45,27 +45,6 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 60) ->
         if time.monotonic() > ends:
             raise AssertionError(f"not so within {seconds:g} s: {what}")
         await asyncio.sleep(LOOK_S)
-
-
-_given: set[int] = set()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, below those that the system gives to clients; no port is given twice."""
-    ports: list[int] = []
-    for port in range(20_000 + secrets.randbelow(8_000), 32_000):
-        if port in _given:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        ports.append(port)
-        if len(ports) == count:
-            _given.update(ports)
-            return ports
-    raise RuntimeError("no free ports between 20000 and 32000")
 
 
 class Process:

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.demonstration.programs import free_ports
 from tests.e2e.cli_node import GUARD, environment, until
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.own_store("its code names the store in memory")
 TOKEN = "my-secret-client-token"

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.demonstration.programs import free_ports
 from tests.e2e.cli_node import COMMAND, ROOT, Started, environment, serve, until
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.own_store("it sets nothing but what the pages say")
 TOKEN = "my-secret-client-token"

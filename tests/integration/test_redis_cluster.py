@@ -18,7 +18,7 @@ from tests.contract.backends import CLUSTERED
 from tests.contract.judgement import judge, settle
 from tests.contract.model import Model
 from tests.contract.world import OK, T, World
-from tests.e2e.processes import free_ports
+from tests.ports import free_ports
 from tests.redis_cluster import MASTERS, RedisCluster
 from tests.redis_server import RedisServer, binaries
 

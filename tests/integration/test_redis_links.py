@@ -27,7 +27,7 @@ from holon.telemetry.events import Telemetry
 from tests.chaos.link import Link
 from tests.contract.backends import REDIS
 from tests.contract.world import Hand, World
-from tests.e2e.processes import free_ports
+from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
 T = TypeVar("T")

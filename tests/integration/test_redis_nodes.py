@@ -16,8 +16,8 @@ from holon.client import Job
 from holon.testing import RunningNode, running_node
 from tests.chaos.link import Link
 from tests.conftest import Measured
-from tests.e2e.processes import free_ports
 from tests.integration.cases.site import fan_out, one_task
+from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
 GUARD = 60.0

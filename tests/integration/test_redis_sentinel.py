@@ -15,7 +15,8 @@ from holon.ports import StoreSettings
 from holon.storage.redis import RedisStorage
 from tests.contract.backends import REDIS
 from tests.contract.world import World
-from tests.e2e.processes import free_ports, until
+from tests.e2e.processes import until
+from tests.ports import free_ports
 from tests.redis_server import RedisServer, binaries
 
 FAST = ("--repl-diskless-sync-delay", "0")

@@ -24,7 +24,7 @@ from holon.storage.sealing import Seal
 from tests.contract.backends import REDIS
 from tests.contract.test_fused import unclaimed, with_step
 from tests.contract.world import OK, Hand, T, U, World
-from tests.e2e.processes import free_ports
+from tests.ports import free_ports
 from tests.redis_server import RedisServer, binaries
 
 GUARD = 60.0  # seconds; reached only by what does not come

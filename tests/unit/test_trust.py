@@ -16,7 +16,10 @@ from holon.security.identity import MAX_CHAIN
 from holon.security.trust import Trust
 from tests.integration.worker_certificates import certificate_of, intermediate, issue, root
 
-NOW = SystemClock().now_ms()
+
+def now_ms() -> int:
+    # Asked anew by each test: certificates are made as it runs.
+    return SystemClock().now_ms()
 
 
 def pem(*certificates: x509.Certificate) -> bytes:
@@ -28,7 +31,7 @@ def test_a_certificate_leads_over_an_intermediate_in_whatever_order_they_come(tm
     between = intermediate(tmp_path / "between", above)
     leaf = certificate_of(issue(tmp_path, between))
     stranger = root(tmp_path / "stranger").certificate
-    path = Trust(pem(above.certificate)).path(leaf, (stranger, between.certificate, between.certificate), NOW)
+    path = Trust(pem(above.certificate)).path(leaf, (stranger, between.certificate, between.certificate), now_ms())
     assert path.certificates == (leaf, between.certificate, above.certificate)
 
 
@@ -48,7 +51,7 @@ def test_copies_of_an_authority_that_left_cost_no_more_than_one(
     # As they are read: each an object of its own.
     copies = x509.load_pem_x509_certificates(pem(above.certificate) * MAX_CHAIN)
     with pytest.raises(Unauthenticated):
-        Trust(pem(other.certificate)).path(leaf, copies, NOW)
+        Trust(pem(other.certificate)).path(leaf, copies, now_ms())
     assert len(looked) < 2 * MAX_CHAIN
 
 
