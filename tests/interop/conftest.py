@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,18 @@ def buf() -> str:
     found = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert found, "buf is missing: install the development dependencies (buf-bin)"
     return found
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The examples, ready to run."""
+
+    node: Path
+    go: Path
+
+    def command(self, language: str, program: str) -> list[str]:
+        """What runs the `worker` or the `client` of a language."""
+        return [str(self.go / program)] if language == "go" else ["node", str(self.node / f"{program}.js")]
 
 
 def built(folders: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Path:
@@ -39,9 +52,15 @@ def node_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def go_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The client in Go, built."""
-    return built(tmp_path_factory, toolchains.go_client)
+def go_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the examples in Go, built."""
+    return built(tmp_path_factory, toolchains.go_examples)
+
+
+@pytest.fixture(scope="session")
+def programs(node_examples: Path, go_examples: Path) -> Programs:
+    """All of them."""
+    return Programs(node_examples, go_examples)
 
 
 @pytest.fixture

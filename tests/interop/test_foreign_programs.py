@@ -14,22 +14,26 @@ import pytest
 
 from holon.security import certificates
 from tests.e2e.processes import Node, Process, ended_with_test, until
+from tests.interop.conftest import Programs
 from tests.interop.toolchains import EXAMPLES
 
 LEASE = 4
 QUICK = {"HEARTBEAT_INTERVAL_SECONDS": 1, "WORKER_SILENCE_SECONDS": 3, "TASK_LEASE_SECONDS": LEASE}
 LANGUAGES = ["go", "node"]
+# Each is once the client, once the worker.
+PAIRS = pytest.mark.parametrize(("client", "worker"), [LANGUAGES, LANGUAGES[::-1]])
+WORKERS = pytest.mark.parametrize("language", LANGUAGES)
 FURTHER = re.compile(r"^\w+ [1-9][\d.]*%$", re.MULTILINE)
 
 
 class Site:
     """A node, and programs in other languages beside it."""
 
-    def __init__(self, folder: Path, blueprints: Path, examples: Path) -> None:
+    def __init__(self, folder: Path, blueprints: Path, programs: Programs) -> None:
         self.node = Node(folder, blueprints, **QUICK)
         self.started: list[Process] = []
         self._folder = folder
-        self._examples = examples
+        self._programs = programs
 
     async def start(self, name: str, command: list[str], env: dict[str, str]) -> Process:
         process = Process(name, command, env, self._folder)
@@ -37,8 +41,8 @@ class Site:
         await process.start()
         return process
 
-    async def worker(self, name: str) -> Process:
-        """The worker in Node.js, with a certificate of its own."""
+    async def worker(self, language: str, name: str = "w-1") -> Process:
+        """The worker of a language, with a certificate of its own."""
         pair = certificates.issue_worker(self.node.authority, self.node.certs, name, days=2)
         env = {
             "NODE_URL": f"grpcs://localhost:{self.node.grpc}",
@@ -46,17 +50,16 @@ class Site:
             "TLS_CERT_PATH": str(pair.certificate),
             "TLS_KEY_PATH": str(pair.key),
         }
-        return await self.start(name, ["node", str(self._examples / "worker.js")], env)
+        return await self.start(name, self._programs.command(language, "worker"), env)
 
-    async def client(self, language: str, program: Path, data: str) -> Process:
+    async def client(self, language: str, data: str) -> Process:
         """A client that creates a job of `counting` and follows it."""
         env = {
             "HOLON_URL": f"grpcs://localhost:{self.node.client}",
             "HOLON_CA": self.node.ca,
             "HOLON_TOKEN": self.node.token,
         }
-        command = [str(program)] if language == "go" else ["node", str(program)]
-        return await self.start(f"{language}-client", [*command, "counting", data], env)
+        return await self.start("client", [*self._programs.command(language, "client"), "counting", data], env)
 
     async def says(self, process: Process, words: str) -> None:
         await until(lambda: words in process.tail(), f"{process.name} says {words!r}")
@@ -68,8 +71,8 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path, blueprints: Path, node_examples: Path) -> AsyncIterator[Site]:
-    site = Site(tmp_path, blueprints, node_examples)
+async def site(tmp_path: Path, blueprints: Path, programs: Programs) -> AsyncIterator[Site]:
+    site = Site(tmp_path, blueprints, programs)
     async with contextlib.AsyncExitStack() as ending:
         await ending.enter_async_context(ended_with_test(site.node))
         await site.node.start()
@@ -78,19 +81,12 @@ async def site(tmp_path: Path, blueprints: Path, node_examples: Path) -> AsyncIt
             await process.end()
 
 
-@pytest.fixture(params=LANGUAGES)
-def client(request: pytest.FixtureRequest, node_examples: Path) -> tuple[str, Path]:
-    """A client's language and program."""
-    if request.param == "node":
-        return "node", node_examples / "client.js"
-    return "go", request.getfixturevalue("go_client")
-
-
-async def test_a_client_creates_a_job_and_watches_it_to_its_end(site: Site, client: tuple[str, Path]) -> None:
-    watching = await site.client(*client, '{"to": 15, "seconds": 0.1}')
+@PAIRS
+async def test_a_client_creates_a_job_and_watches_it_to_its_end(site: Site, client: str, worker: str) -> None:
+    watching = await site.client(client, '{"to": 15, "seconds": 0.1}')
     await site.says(watching, "task_dispatched")
-    worker = await site.worker("js-1")
-    assert await watching.wait() == 0, watching.tail() + worker.tail()
+    serving = await site.worker(worker)
+    assert await watching.wait() == 0, watching.tail() + serving.tail()
     said = watching.tail()
     assert "job_created" in said
     assert "task_finished" in said
@@ -98,30 +94,33 @@ async def test_a_client_creates_a_job_and_watches_it_to_its_end(site: Site, clie
     assert said.splitlines()[-1].replace(" ", "") == 'finished{"counted":15}'
 
 
+@PAIRS
 async def test_a_cancel_by_a_client_reaches_a_worker_which_goes_on_with_the_next(
-    site: Site, client: tuple[str, Path]
+    site: Site, client: str, worker: str
 ) -> None:
-    worker = await site.worker("js-1")
-    watching = await site.client(*client, '{"to": 1000, "seconds": 0.01}')
+    serving = await site.worker(worker)
+    watching = await site.client(client, '{"to": 1000, "seconds": 0.01}')
     await until(lambda: FURTHER.search(watching.tail()), "the client shows progress")
     os.kill(watching.pid, signal.SIGINT)
     assert await watching.wait() == 1, watching.tail()
-    assert watching.tail().splitlines()[-1].startswith("cancelled"), watching.tail() + worker.tail()
+    assert watching.tail().splitlines()[-1].startswith("cancelled"), watching.tail() + serving.tail()
     await site.finishes(2)
-    assert worker.alive
+    assert serving.alive
 
 
-async def test_a_worker_keeps_its_session_and_a_task_for_longer_than_a_lease(site: Site) -> None:
-    worker = await site.worker("js-1")
+@WORKERS
+async def test_a_worker_keeps_its_session_and_a_task_for_longer_than_a_lease(site: Site, language: str) -> None:
+    worker = await site.worker(language)
     job_id = await site.node.create("/jobs/counting", {"to": 2, "seconds": LEASE * 0.75})
     assert (await site.node.ended(job_id))["result"] == {"counted": 2}
     assert await attempts(site.node, job_id) == [1]
     assert worker.tail() == ""
 
 
-async def test_a_worker_that_drains_ends_what_it_holds_and_takes_nothing_new(site: Site) -> None:
+@WORKERS
+async def test_a_worker_that_drains_ends_what_it_holds_and_takes_nothing_new(site: Site, language: str) -> None:
     node = site.node
-    leaving = await site.worker("js-1")
+    leaving = await site.worker(language)
     held = await node.create("/jobs/counting", {"to": 20, "seconds": 0.1})
     await until(lambda: has_progress(node, held), "the worker has begun")
     os.kill(leaving.pid, signal.SIGTERM)
@@ -129,24 +128,26 @@ async def test_a_worker_that_drains_ends_what_it_holds_and_takes_nothing_new(sit
     assert await leaving.wait() == 0, leaving.tail()
     assert (await node.ended(held))["result"] == {"counted": 20}
     assert (await node.job(later))["status"] == "waiting_for_worker"
-    await site.worker("js-2")
+    await site.worker(language, "w-2")
     assert (await node.ended(later))["result"] == {"counted": 1}
 
 
-async def test_a_worker_and_a_client_live_through_a_node_that_is_killed(site: Site, client: tuple[str, Path]) -> None:
-    worker = await site.worker("js-1")
-    watching = await site.client(*client, '{"to": 30, "seconds": 0.1}')
+@PAIRS
+async def test_a_worker_and_a_client_live_through_a_node_that_is_killed(site: Site, client: str, worker: str) -> None:
+    serving = await site.worker(worker)
+    watching = await site.client(client, '{"to": 30, "seconds": 0.1}')
     await until(lambda: FURTHER.search(watching.tail()), "the client shows progress")
     await site.node.process.end()
     await site.node.start()
-    assert await watching.wait() == 0, watching.tail() + worker.tail()
+    assert await watching.wait() == 0, watching.tail() + serving.tail()
     job_id = watching.tail().splitlines()[0].removeprefix("job ")
     # The worker went on with what it had begun.
     assert await attempts(site.node, job_id) == [1]
 
 
-async def test_a_worker_that_a_node_sends_away_comes_back(site: Site) -> None:
-    worker = await site.worker("js-1")
+@WORKERS
+async def test_a_worker_that_a_node_sends_away_comes_back(site: Site, language: str) -> None:
+    worker = await site.worker(language)
     await site.finishes(1)
     assert await site.node.process.end(signal.SIGTERM) == 0
     await site.node.start()
@@ -164,7 +165,7 @@ async def has_progress(node: Node, job_id: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(EXAMPLES.glob("*/*.js")) + sorted(EXAMPLES.glob("*/*.go")), ids=lambda path: path.name
+    "path", sorted((*EXAMPLES.glob("*/*.js"), *EXAMPLES.rglob("*.go"))), ids=lambda path: path.name
 )
 def test_an_example_is_short(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -42,14 +42,14 @@ def node_examples(folder: Path) -> Path:
     return examples
 
 
-def go_client(folder: Path) -> Path:
-    """Generate code from the protos and build the client in Go, as the page says.
+def go_examples(folder: Path) -> Path:
+    """Generate code from the protos and build the examples in Go, as the page says.
 
     Arguments:
         folder: an empty one.
 
     Returns:
-        The program.
+        The folder with the programs `worker` and `client`.
 
     Raises:
         Missing: there is no go or an older one, no protoc or generator for Go, or none of the sources of gRPC.
@@ -62,9 +62,9 @@ def go_client(folder: Path) -> Path:
         (folder / name).symlink_to(ROOT / name)
     # What makes the program smaller and faster makes the build slower.
     quick = {"GOFLAGS": "'-gcflags=all=-N -l' '-ldflags=-s -w'", "CGO_ENABLED": "0"}
-    *build, _ = next(block for block in blocks("sh") if "go build" in block).splitlines()
-    _run("bash", "-euc", "\n".join(build), cwd=folder, env=quick)
-    return folder / "build/client"
+    build = next(block for block in blocks("sh") if "go build" in block)
+    _run("bash", "-euc", build, cwd=folder, env=quick)
+    return folder / "build"
 
 
 def blocks(language: str) -> list[str]:
