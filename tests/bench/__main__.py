@@ -16,12 +16,13 @@ from tests.bench.process import BenchError
 from tests.bench.quiet import WORKERS
 from tests.bench.report import facts, show
 from tests.bench.run import OWN_REDIS, run
-from tests.bench.scenarios import IDLE_WORKERS, RECOVERY, SCENARIOS
+from tests.bench.scenarios import DELEGATE, IDLE_WORKERS, RECOVERY, SCENARIOS
 
 _EXAMPLE = "sqlite:///bench.db"
 _LONGEST = 60.0
 _MOST_WORKERS = 9_000
 _MOST_NODES = 8
+_DEEPEST = 7
 
 
 def main() -> int:
@@ -44,6 +45,7 @@ def main() -> int:
                     arguments.workers or WORKERS,
                     nodes,
                     plaintext=arguments.plaintext,
+                    depth=arguments.depth or int(arguments.scenario == DELEGATE),
                 )
             )
         except ConfigError as error:
@@ -85,6 +87,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=_workers, metavar="N", help="how many idle-workers; 1000 by default")
     parser.add_argument(
+        "--depth", type=_depth, metavar="N", help="how many holons are below the node, with delegate; 1 by default"
+    )
+    parser.add_argument(
         "--plaintext",
         action="store_true",
         help="measure the node beside itself in plaintext, with workers that show a token, instead of the limit",
@@ -93,6 +98,10 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.workers and arguments.scenario != IDLE_WORKERS:
         parser.error("--workers is for idle-workers")
+    if arguments.depth and arguments.scenario != DELEGATE:
+        parser.error("--depth is for delegate")
+    if arguments.scenario == DELEGATE and (arguments.nodes > 1 or arguments.plaintext):
+        parser.error("delegate is of one node and what is below it")
     if (arguments.nodes > 1 or arguments.plaintext) and SCENARIOS[arguments.scenario].jobs is None:
         parser.error("--nodes and --plaintext are for scenarios with jobs")
     if arguments.nodes > 1 and arguments.plaintext:
@@ -111,6 +120,13 @@ def _nodes(text: str) -> int:
     value = int(text)
     if not 1 <= value <= _MOST_NODES:
         raise argparse.ArgumentTypeError(f"give 1 to {_MOST_NODES} nodes, not {text}")
+    return value
+
+
+def _depth(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= _DEEPEST:
+        raise argparse.ArgumentTypeError(f"give 1 to {_DEEPEST} holons below, not {text}")
     return value
 
 

@@ -19,22 +19,25 @@ from tests.bench.load import Reports
 from tests.bench.process import BenchError, Child
 
 WORKERS = 2
+_CHILD = "bench-child"
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What the doors and the workers prove themselves with."""
+    """What the doors and the workers prove themselves with, and each holon to its parent."""
 
     authority: Path
     server: KeyPair
     workers: tuple[KeyPair, ...]
+    child: KeyPair
 
     @classmethod
     def make(cls, folder: Path) -> Certificates:
         """Make them all."""
         authority = open_authority(folder)
         workers = tuple(issue_worker(authority, folder, f"bench-{index}") for index in range(WORKERS))
-        return cls(authority.files.certificate, issue_server(authority, folder), workers)
+        child = issue_worker(authority, folder, _CHILD)
+        return cls(authority.files.certificate, issue_server(authority, folder), workers, child)
 
 
 class Fleet:
@@ -109,6 +112,27 @@ class Fleet:
             self._log(str(number)),
             self.nodes,
         )
+
+    async def add_child(self, parent: Child) -> Child:
+        """Start a holon that serves the one of `parent`, with a SQLite store of its own; raises as `add_node`."""
+        assert self._certificates is not None
+        own, number = self._certificates.child, len(self.nodes)
+        return await self.add_node(
+            settings={
+                "STORAGE_URI": f"sqlite:///{self._folder}/below-{number}.db",
+                "PARENT_URL": f"grpcs://127.0.0.1:{parent.facts['worker']}",
+                "PARENT_TLS_CERT_PATH": str(own.certificate),
+                "PARENT_TLS_KEY_PATH": str(own.key),
+                "PARENT_TLS_CA_PATH": str(self._certificates.authority),
+                **self.takes_children(),
+            }
+        )
+
+    def takes_children(self) -> dict[str, str]:
+        """The settings of a node that takes holons as workers."""
+        path = self._folder / "workers.toml"
+        path.write_text(f'[{_CHILD}]\nkind = "holon"\n')
+        return {"WORKERS_CONFIG_PATH": str(path)}
 
     async def add_worker(self, node: Child, settings: Mapping[str, str] = {}) -> Child:
         """Start a worker of a node; raises as `add_node`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,8 +41,9 @@ def facts(outcome: Outcome) -> dict[str, Any]:
         "storage": shown(outcome.storage),
         "synchronous": outcome.synchronous,
         "nodes": outcome.nodes,
-        "limit": "plaintext" if outcome.plaintext else "stripped",
+        "limit": "plaintext" if outcome.plaintext else "alone" if outcome.depth else "stripped",
         **_of_jobs(outcome),
+        **_of_levels(outcome),
         **_busy(outcome),
         **_of_the_store(outcome),
         **_of_idle_workers(outcome),
@@ -92,6 +94,20 @@ def _busy(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(node.seconds, 2),
         "node_busy": round(node.node_cpu / node.seconds / outcome.nodes, 4),
         "limit_busy": round(limit.node_cpu / limit.seconds, 4),
+    }
+
+
+def _of_levels(outcome: Outcome) -> dict[str, Any]:
+    """What each holon below adds to a job, in milliseconds and as a share of what it costs without them."""
+    node, alone, depth = outcome.node, outcome.limit, outcome.depth
+    if not depth or not isinstance(node, Figures) or not isinstance(alone, Figures):
+        return {}
+    cpu, cpu_alone = node.node_cpu / node.jobs, alone.node_cpu / alone.jobs
+    median = statistics.median
+    return {
+        "depth": depth,
+        "level_p50_ms": round((median(node.latencies) - median(alone.latencies)) * 1000 / depth, 3),
+        "level_cpu_ratio": round((cpu - cpu_alone) / cpu_alone / depth, 3),
     }
 
 
@@ -177,15 +193,20 @@ def _jobs_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]
     cpu = "node CPU, ms a job"
     rows.append((cpu, f"{found['node_cpu_ms_per_job']:.3f}", f"{found['limit_cpu_ms_per_job']:.3f}"))
     rows.append(("node's core busy", f"{found['node_busy']:.0%}", f"{found['limit_busy']:.0%}"))
+    if "depth" in found:
+        levels = f"{found['level_p50_ms']:.2f} ms of p50 and {found['level_cpu_ratio']:.0%} of its CPU"
+        notes = f"each of {found['depth']} holons below adds {levels} to a job\n"
+    else:
+        notes = ""
     return rows, (
-        f"{found['jobs']:,} jobs in {found['seconds']:g} s, each\n"
+        f"{notes}{found['jobs']:,} jobs in {found['seconds']:g} s, each\n"
         f"finished with its own echo; {found['ratio_to_limit']:.0%} of {_beside(found)}'s rate\n"
         f"workers' CPU {found['workers_cpu_ms_per_job']:.3f} ms a job, load's {found['load_cpu_ms_per_job']:.3f} ms"
     )
 
 
 def _beside(found: dict[str, Any]) -> str:
-    return "plaintext" if found["limit"] == "plaintext" else "limit"
+    return "limit" if found["limit"] == "stripped" else found["limit"]
 
 
 def _idle_workers_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]:

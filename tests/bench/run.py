@@ -36,6 +36,7 @@ class Outcome:
     Attributes:
         nodes: how many there were.
         plaintext: whether the limit is the same node in plaintext.
+        depth: how many holons are below the node, in one line; with any, the limit is the same node without them.
         node, limit: their figures, of all turns together; both of one kind. Recovery has no limit.
         fsyncs, paced_fsyncs: seconds that the disk took, back to back and at 20 a second; empty without a disk.
         synchronous: SQLite's setting; None for another store.
@@ -46,6 +47,7 @@ class Outcome:
     storage: str
     nodes: int
     plaintext: bool
+    depth: int
     node: Figures | Quiet | Recovery
     limit: Figures | Quiet | None
     fsyncs: list[float]
@@ -65,6 +67,7 @@ async def run(
     settings: Mapping[str, str] = {},
     *,
     plaintext: bool = False,
+    depth: int = 0,
 ) -> Outcome:
     """Measure one scenario.
 
@@ -78,20 +81,22 @@ async def run(
         settings: the nodes', where they are not the defaults; with recovery alone.
         plaintext: what the node is measured beside is no limit, but itself in plaintext, with a store of its own and
             workers with tokens.
+        depth: how many holons are below it; then what it is measured beside is itself without them, and both run on
+            any core.
     Raises:
         BenchError: it cannot be run, a job did not end as it must, or a process logged an error.
         ConfigError: `storage` is no store.
     """
     async with AsyncExitStack() as own:
         all_cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
-        cores = _cores(all_cores, nodes)
+        cores = (None,) if depth else _cores(all_cores, nodes)
         if taken := {core for core in cores if core is not None}:
             # Workers inherit it, and a server of our own.
             os.sched_setaffinity(0, set(all_cores) - taken)
             own.callback(os.sched_setaffinity, 0, all_cores)
         given, storage = storage, _own_server(own) if storage == OWN_REDIS else storage
         uri = StorageURI.parse(storage)
-        _check(uri, name, nodes, plaintext=plaintext)
+        _check(uri, name, nodes, itself=plaintext or bool(depth))
         fsyncs: list[float] = []
         paced: list[float] = []
         if uri.path:
@@ -108,11 +113,11 @@ async def run(
             node = await recovery(absolute, folder, certificates, settings)
         else:
             echo, real = _NODES
-            beside = real if plaintext else echo
-            other = f"sqlite:///{folder}/plaintext.db?synchronous={uri.synchronous}" if uri.path else storage
+            beside = real if plaintext or depth else echo
+            other = f"sqlite:///{folder}/beside.db?synchronous={uri.synchronous}" if uri.path else storage
             sites = [
                 Site(beside, jobs, other, folder, None if plaintext else certificates, (cores[0],)),
-                Site(real, jobs, absolute, folder, certificates, cores),
+                Site(real, jobs, absolute, folder, certificates, cores, depth),
             ]
             if jobs is None:
                 allow_files(idle)
@@ -121,7 +126,7 @@ async def run(
                 limit, node = await _loaded(sites, jobs, seconds)
         synchronous = uri.synchronous if uri.path else None
         where = (len(all_cores) or os.cpu_count() or 1, cores[0])
-        return Outcome(name, given, nodes, plaintext, node, limit, fsyncs, paced, synchronous, where)
+        return Outcome(name, given, nodes, plaintext, depth, node, limit, fsyncs, paced, synchronous, where)
 
 
 def _cores(all_cores: list[int], nodes: int) -> tuple[int | None, ...]:
@@ -139,11 +144,11 @@ def _own_server(stack: AsyncExitStack) -> str:
     return server.uri()
 
 
-def _check(uri: StorageURI, name: str, nodes: int, *, plaintext: bool) -> None:
+def _check(uri: StorageURI, name: str, nodes: int, *, itself: bool) -> None:
     if uri.path and uri.path.exists():
         raise BenchError(f"{uri.path} is there already, and only a new store tells what a run did; name another file")
-    if plaintext and uri.scheme == "redis":
-        raise BenchError("a node and itself in plaintext share no store; leave --storage out, or give memory://")
+    if itself and uri.scheme == "redis":
+        raise BenchError("a node and what it is beside share no store; leave --storage out, or give memory://")
     if uri.scheme != "redis" and (nodes > 1 or name == RECOVERY):
         raise BenchError(f"several nodes share no {uri.scheme} store; give --storage redis://, or {OWN_REDIS}host:port")
 

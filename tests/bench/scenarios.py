@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tests.bench.blueprints import BRANCHES, echo, fan_out, straight
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 IDLE_WORKERS = "idle-workers"
 RECOVERY = "recovery"
+DELEGATE = "delegate"
 _WARM_UP_SECONDS = 0.5
 _RATE = 20.0
 
@@ -161,6 +162,17 @@ async def _paced(site: Site, seconds: float) -> Figures:
     )
 
 
+def _steady_and_full(outstanding: int) -> Drive:
+    """Latencies at a steady few jobs a second; rate and CPU as fast as it goes."""
+    full = _closed(outstanding)
+
+    async def drive(site: Site, seconds: float) -> Figures:
+        steady = await _paced(site, seconds / 2)
+        return replace(await full(site, seconds / 2), latencies=steady.latencies)
+
+    return drive
+
+
 def _between(before: StoreUse | None, after: StoreUse | None) -> StoreUse | None:
     return None if before is None or after is None else after - before
 
@@ -191,6 +203,11 @@ SCENARIOS = {
         Jobs(str(fan_out.path), BRANCHES, lambda number: {"echo": number, "branches": BRANCHES}, _closed(10)),
     ),
     "latency": Scenario(f"one task a job, {_RATE:g} jobs a second", 5.0, Jobs(str(echo.path), 1, _echoed, _paced)),
+    DELEGATE: Scenario(
+        f"one task a job, done by a holon below: {_RATE:g} jobs a second, then as fast as it goes",
+        10.0,
+        Jobs(str(echo.path), 1, _echoed, _steady_and_full(200)),
+    ),
     RECOVERY: Scenario(
         "a node, and then a worker, gets a SIGKILL: how soon what it had goes on at another; several nodes on Redis",
         0.0,

@@ -27,6 +27,7 @@ class Site:
         folder: where logs go.
         certificates: as in `Fleet`.
         cores: each node's core; None lets it run anywhere.
+        depth: how many holons are below the one of these nodes, in one line; the workers are the lowest one's.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class Site:
         folder: Path,
         certificates: Certificates | None,
         cores: Sequence[int | None],
+        depth: int = 0,
     ) -> None:
         self._jobs = jobs
         self._cores = cores
+        self._depth = depth
         self._server = StorageURI.parse(storage).server
         self._fleet = Fleet(module, storage, folder, certificates, lambda numbers: self.load.hear(numbers))
         self.connections: list[Connection] = []
@@ -94,11 +97,14 @@ class Site:
         return self._fleet.tails()
 
     async def _start(self) -> None:
-        nodes = [await self._fleet.add_node(core) for core in self._cores]
+        settings = self._fleet.takes_children() if self._depth else {}
+        nodes = [await self._fleet.add_node(core, settings) for core in self._cores]
         if self._jobs is None:
             return
         self.connections += [await self._fleet.connect(nodes[one % len(nodes)]) for one in range(CONNECTIONS)]
         self.load = Load(self.connections, self._jobs.path, self._jobs.tasks, self._jobs.result)
+        for _ in range(self._depth):
+            nodes = [await self._fleet.add_child(nodes[0])]
         # One after the other: starting is most of their work, on cores that they share.
         for index in range(WORKERS if self._jobs.tasks else 0):
             await self._fleet.add_worker(nodes[index % len(nodes)])
