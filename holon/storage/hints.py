@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from holon.domain.value import replace
 from holon.ports import Hint
+
+_NOTHING = Hint()
 
 
 class Hints:
     """Where a store leaves its hints, and where listeners pick them up. For one event loop.
 
     Attributes:
-        watched: the jobs whose every change is to be hinted at; other threads only look whether one is in it.
+        watched: the jobs whose every change is to be hinted at.
         kinds: the kinds of documents that somebody has asked for, where hints from other nodes can be lost.
     """
 
@@ -22,9 +25,13 @@ class Hints:
         self._listeners: set[_Listener] = set()
 
     def give(self, hint: Hint) -> None:
-        """Leave a hint for every listener."""
-        for listener in self._listeners:
-            listener.fold(hint)
+        """Leave a hint for every listener; of jobs, those that are watched now."""
+        jobs = hint.jobs & self.watched
+        if jobs != hint.jobs:
+            hint = replace(hint, jobs=jobs)
+        if hint != _NOTHING:
+            for listener in self._listeners:
+                listener.fold(hint)
 
     def listen(self) -> AsyncIterator[Hint]:
         """Hints from now on; one that was not picked up yet takes up the next."""

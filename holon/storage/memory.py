@@ -44,7 +44,6 @@ class MemoryStorage(LedgerCalls):
         super().__init__(settings or StoreSettings(node_id="memory"), clock or SystemClock())
         self._tables = Tables(self._settings)
         self._history: dict[str, list[_Told]] = {}
-        self._tables.watched = self._hints.watched
 
     def __repr__(self) -> str:
         return f"MemoryStorage(jobs={len(self._tables.jobs)}, tasks={len(self._tables.tasks)})"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from holon.domain.job import Status
+from holon.ports import Hint
+from holon.storage.ledger.tables import Tables
 from holon.storage.sqlite import SqliteStorage, known
 from tests.contract.backends import Sqlite
 from tests.contract.world import T, World
@@ -103,3 +105,32 @@ async def test_what_was_answered_is_seen_by_every_read_after_it_however_many_rea
     await asyncio.gather(*readers)
     for job_id in steps:
         assert (await world.record(job_id)).job.status is Status.FINISHED
+
+
+async def test_what_is_watched_and_read_between_a_commit_and_its_word_is_hinted_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = await world.start()
+    job_id = claim.job.id
+    await world.record(job_id)
+    hints = world.storage.hints()
+    seen: list[Status] = []
+    done, loop = Tables.done, asyncio.get_running_loop()
+
+    async def look() -> None:
+        await world.storage.watch(job_id)
+        seen.append((await world.record(job_id)).job.status)
+
+    def committed(tables: Tables) -> Hint | None:
+        hint = done(tables)
+        if not seen:
+            asyncio.run_coroutine_threadsafe(look(), loop).result()
+        return hint
+
+    with monkeypatch.context() as patching:
+        patching.setattr(Tables, "done", committed)
+        await world.finish(claim)
+    assert seen == [Status.RUNNING]
+    async with asyncio.timeout(60):
+        while job_id not in (await anext(hints)).jobs:
+            pass

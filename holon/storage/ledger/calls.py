@@ -89,7 +89,7 @@ class LedgerCalls(ABC):
         return self._hints.listen()
 
     async def watch(self, job_id: str) -> None:
-        # Whoever changes the job looks here after its commit: what was changed before this, a read shows.
+        # Hints are told together with what a read answers from: what was told before this, a read shows.
         self._hints.watched.add(job_id)
 
     def unwatch(self, job_id: str) -> None:

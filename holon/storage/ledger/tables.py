@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
 
@@ -42,7 +41,6 @@ class Tables:
         self.load_job: Callable[[str], JobRow | None] = lambda _: None
         self.load_task: Callable[[str], TaskRow | None] = lambda _: None
         self.load_request: Callable[[str, str], str | None] = lambda _owner, _request: None
-        self.watched: AbstractSet[str] = frozenset()
         self._ready: deque[tuple[str, int]] = deque()
         self._suspects: deque[tuple[str, int]] = deque()
         self._timers: list[tuple[int, int, bool, str]] = []
@@ -70,7 +68,7 @@ class Tables:
 
     def done(self) -> Hint | None:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
-        jobs = self._watched_jobs() if self.watched else frozenset()
+        jobs = frozenset(row.id if isinstance(row, JobRow) else getattr(row, "job_id", "") for row in self._before)
         told = bool(self.notices) and self.settings.history_backlog is not None
         self._undo.clear()
         self._before.clear()
@@ -88,10 +86,6 @@ class Tables:
         if not (keys or spawns or kinds or stops or jobs or told or self._ready or self._suspects or due):
             return None
         return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns, jobs, told, kinds)
-
-    def _watched_jobs(self) -> frozenset[str]:
-        jobs = (row.id if isinstance(row, JobRow) else getattr(row, "job_id", "") for row in self._before)
-        return frozenset(job for job in jobs if job in self.watched)
 
     def take_back(self) -> None:
         """The transaction failed: every row and index is as it was before."""

@@ -163,7 +163,6 @@ class Writer:
             ledger = Ledger(db, self._settings, self._outbox, self._seal)
             if self._outbox.moving:
                 (self._outbox.bytes,) = db.execute(_UNMOVED).fetchone()
-            ledger.tables.watched = self._hints.watched
             ledger.visitors.leave_out(load(db, ledger.tables, self._seal, self._clock.now_ms()))
         except sqlite3.Error as error:
             raise ConfigError(f"the store's file {self._path} cannot be read: {error}") from error
