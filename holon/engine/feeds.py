@@ -71,7 +71,7 @@ class Feed:
     """The newest reading of one job, and the last lines of its history.
 
     Attributes:
-        watchers: one event for each who follows; it is set when there is something new.
+        watchers: one event for each who follows, and whether lines are told; it is set when there is something new.
         opening: held while the feed is read for the first time.
         sequence: the newest line of history that was read.
         moves: counts the changes of `moved`.
@@ -80,7 +80,7 @@ class Feed:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.watchers: set[asyncio.Event] = set()
+        self.watchers: dict[asyncio.Event, bool] = {}
         self.opening = asyncio.Lock()
         self.seen: Seen | None = None
         self.moved: Moved | None = None
@@ -97,18 +97,23 @@ class Feed:
         """Whether the job is."""
         return self.seen is not None and self.seen.record.job.status.terminal
 
-    def take(self, record: JobRecord, message: str, lines: Sequence[tuple[int, HistoryEvent]]) -> None:
-        """A new reading: the job, and the lines that came since the last one, as far as the tail is long."""
+    def take(self, record: JobRecord, message: str, lines: Sequence[tuple[int, HistoryEvent]] | None) -> None:
+        """A new reading: the job, and the lines that came since the last one, as far as the tail is long.
+
+        None: they were not read; whoever wants them reads them himself.
+        """
         job = record.job
         # What handlers work on is large, and no watcher sees it.
         record = replace(record, job=replace(job, initial_data={}, state_history={}))
-        if lines and lines[0][0] != self.sequence + 1:
-            self._tail.clear()
-        self._tail.extend(Happened(number, event) for number, event in lines)
-        if lines:
+        if lines is None:
+            if record.sequence != self.sequence:
+                self._tail.clear()
+                self.sequence = record.sequence
+        elif lines:
+            if lines[0][0] != self.sequence + 1:
+                self._tail.clear()
+            self._tail.extend(Happened(number, event) for number, event in lines)
             self.sequence = lines[-1][0]
-        elif self.seen is None:
-            self.sequence = record.sequence
         self.seen = Seen(self.sequence, record, message)
         queued = record.queued_need is not None
         moved = Moved(self.sequence, record.progress, message, job.status.value, job.current_state, queued)

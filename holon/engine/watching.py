@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
+from holon.domain.events import HistoryEvent
 from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
@@ -64,7 +65,9 @@ class Watching:
 
     # Who follows -------------------------------------------------------------------------------------------------
 
-    async def follow(self, owner: str, job_id: str, after: int | None) -> AsyncGenerator[Update, None]:
+    async def follow(
+        self, owner: str, job_id: str, after: int | None, *, lines: bool = True
+    ) -> AsyncGenerator[Update, None]:
         """Follow a job to its end: as it is, then what happens, at last as it ended.
 
         Progress is told as it is when the caller comes for it, so one who is slow is told less of it, and nothing
@@ -72,6 +75,7 @@ class Watching:
 
         Arguments:
             after: the line of history to go on after; 0 is the beginning, None from now on.
+            lines: whether each line of history is told; without, how far the job is and how it ended, which costs less.
         Raises:
             NotFound: (JOB_NOT_FOUND) there is no such job, or none any more.
             InvalidArgument: `after` is past the newest line of history.
@@ -88,7 +92,7 @@ class Watching:
         feed = self._feeds.get(job_id)
         if feed is None:
             feed = self._feeds[job_id] = Feed(job_id)
-        feed.watchers.add(wake)
+        feed.watchers[wake] = lines
         self._watchers += 1
         try:
             first = await self._first(feed, owner, after)
@@ -99,7 +103,7 @@ class Watching:
                     yield update
         finally:
             self._watchers -= 1
-            feed.watchers.discard(wake)
+            del feed.watchers[wake]
             if not feed.watchers and self._feeds.get(job_id) is feed:
                 del self._feeds[job_id]
                 self._store.unwatch(job_id)
@@ -132,7 +136,7 @@ class Watching:
                 )
             if feed.failure is not None:
                 raise feed.failure.with_traceback(None)
-            while position < feed.sequence:
+            while feed.watchers[wake] and position < feed.sequence:
                 for line in await self._lines(feed, position):
                     yield line
                     position = line.sequence
@@ -212,12 +216,12 @@ class Watching:
         if record is None:
             feed.fail(_not_found(feed.job_id))
             return
-        lines = []
+        lines: Sequence[tuple[int, HistoryEvent]] | None = None
         # A first reading needs no lines, and one who is behind the tail reads them himself.
-        if feed.seen is not None and record.sequence > feed.sequence:
+        if feed.seen is not None and record.sequence > feed.sequence and any(feed.watchers.values()):
             start = max(feed.sequence, record.sequence - TAIL)
             limit = record.sequence - start
-            lines = list(await self._records.history(feed.job_id, start, limit, record.sequence))
+            lines = await self._records.history(feed.job_id, start, limit, record.sequence)
         feed.take(record, self._jobs.progress_message(record), lines)
 
 

@@ -89,7 +89,7 @@ class Delegated:
 
     async def _to_end(self) -> JobRecord:
         while True:
-            updates = self._watching.follow(self.entry.owner.name, self.entry.job_id, None)
+            updates = self._watching.follow(self.entry.owner.name, self.entry.job_id, None, lines=False)
             async with aclosing(updates):
                 async for update in updates:
                     if isinstance(update, Seen):

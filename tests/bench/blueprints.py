@@ -16,7 +16,8 @@ SKILL = "echo"
 HOLDS = "BENCH_HOLDS"
 
 echo = Blueprint("echo", api_version="v1", api_endpoint="/jobs/echo")
-fan_out = Blueprint("fan-out", api_version="v1", api_endpoint="/jobs/fan-out")
+# A parent of the node has no use for it, and would have to reckon with how much one job takes.
+fan_out = Blueprint("fan-out", api_version="v1", api_endpoint="/jobs/fan-out", internal=True)
 
 
 class Numbered(TypedDict):

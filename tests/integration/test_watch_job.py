@@ -14,7 +14,7 @@ import pytest
 from holon.domain.client import DEFAULT
 from holon.domain.events import CancelRequested
 from holon.engine import watching
-from holon.engine.feeds import TAIL, Moved
+from holon.engine.feeds import TAIL, Moved, Seen, Update
 from holon.errors import StoreUnavailable
 from holon.rxon.v1 import job_pb2, worker_pb2
 from tests.integration.grpc_node import (
@@ -454,3 +454,37 @@ async def test_a_malformed_request_is_refused_with_a_reason(node: Node) -> None:
     stream.call.cancel()
     stream.call = method(JOBS + "WatchJob")(b"\xff\xff\xff", metadata=CLIENT)
     assert reason_of(await stream.refused()) == "MALFORMED_FRAME"
+
+
+async def test_who_wants_no_lines_is_told_none_and_has_none_read_and_others_miss_none(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = node.engine
+    history, read = engine.records.history, []
+
+    async def reading(*page: Any) -> Any:
+        read.append(page)
+        return await history(*page)
+
+    monkeypatch.setattr(engine.records, "history", reading)
+    job_id = await node.create()
+    record = await engine.store.job(job_id)
+    assert record is not None
+    told: list[Update] = []
+    async with aclosing(engine.watching.follow(record.job.owner, job_id, None, lines=False)) as short:
+        told.append(await anext(short))
+        worker = await node.worker()
+        offer = await worker.offer()
+        await says(node, worker, offer, 40)
+        while not (isinstance(told[-1], Moved) and told[-1].percent == 40):
+            told.append(await anext(short))
+        assert read == []
+        stream = watch(node, job_id, after=0)
+        first = await stream.next()
+        await worker.send(updates(result(offer, {"n": 1})))
+        rest = await stream.rest()
+        told += [update async for update in short]
+    assert events_of([first, *rest]) == await node.history(job_id)
+    assert {type(one) for one in told} == {Seen, Moved}
+    assert isinstance(told[-1], Seen)
+    assert told[-1].record.job.status.terminal
