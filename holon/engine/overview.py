@@ -14,6 +14,7 @@ from holon.engine.paging import page_of, size_of_page
 from holon.engine.shared_reloading import Reload
 from holon.errors import InvalidArgument, NotFound, Violation
 from holon.ports import Counts, WorkerEvent
+from holon.telemetry.audit import By
 
 MAX_GRACE_S = 3_600.0
 
@@ -134,9 +135,9 @@ class Overview:
         now = self._store.now()
         return Stats(counts, len(self._fleet), now - self._started_at, now)
 
-    async def reload(self, targets: Sequence[str] = ()) -> tuple[str, ...]:
+    async def reload(self, targets: Sequence[str], by: By) -> tuple[str, ...]:
         """Read files again on every node; see `SharedReloading.reload`."""
-        return await self._reload(targets)
+        return await self._reload(targets, by)
 
     def drain_node(self, grace: float | None, reason: str) -> None:
         """Begin to drain this node, as SIGTERM does; a repeat changes nothing.

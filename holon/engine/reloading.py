@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 from holon.errors import ConfigError, FailedPrecondition, HolonError, InvalidArgument, Violation
-from holon.telemetry.audit import OK, note
+from holon.telemetry.audit import By, audited, note
 from holon.telemetry.metrics import ReloadMetrics
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,10 @@ TARGETS = {
     "tls": "TLS_CERT_PATH",
     "keys": "ENCRYPTION_KEY_FILE",
 }
+# What a reload changed, for the audit log: acts, each with whom it concerns.
+Changes: TypeAlias = Iterable[tuple[str, str]]
 # Puts what was read in force: at once, without waiting or failing.
-Apply: TypeAlias = Callable[[], None]
+Apply: TypeAlias = Callable[[], Changes]
 
 
 class Part(Protocol):
@@ -70,11 +72,14 @@ class Reloading:
         """What this node can read again, by name."""
         return tuple(self._parts)
 
-    async def reload(self, targets: Sequence[str] = ()) -> tuple[str, ...]:
+    async def reload(self, targets: Sequence[str], by: By) -> tuple[str, ...]:
         """Read parts again, and put them in force together. One reload runs at a time; a cancel changes nothing.
+
+        What came of it is logged, counted and in the audit log.
 
         Arguments:
             targets: their names; empty means all that this node has.
+            by: who asks for it.
         Returns:
             the names of what is in force now.
         Raises:
@@ -82,17 +87,19 @@ class Reloading:
             FailedPrecondition: (CONFIG_INVALID) files are bad; the details name them, and nothing has changed.
                 (NOT_CONFIGURED) this node has no such file.
         """
-        parts = self._named(targets)
-        async with self._one:
-            try:
-                # In one thread, one after the other: what is reported first does not depend on chance.
-                ready = await asyncio.to_thread(_read, parts)
-            except HolonError as error:
-                self.metrics.reloads.add("refused")
-                log.error("nothing was reloaded: %s", error.message)
-                raise
-            for apply in ready:
-                apply()
+        with audited("node_reloaded", by, lambda: ", ".join(targets)):
+            parts = self._named(targets)
+            async with self._one:
+                try:
+                    # In one thread, one after the other: what is reported first does not depend on chance.
+                    ready = await asyncio.to_thread(_read, parts)
+                except HolonError as error:
+                    self.metrics.reloads.add("refused")
+                    log.error("nothing was reloaded: %s", error.message)
+                    raise
+                changes = [change for apply in ready for change in apply()]
+        for act, on in changes:
+            note(act, by, on=on)
         names = tuple(part.name for part in parts)
         self.metrics.reloads.add("done")
         log.info("reloaded: %s", ", ".join(names) or "nothing, for this node reads no such file")
@@ -107,23 +114,17 @@ class Reloading:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            await self.reload_unattended((), "signal")
+            await self.reload_unattended((), By("signal"))
 
-    async def reload_unattended(self, targets: Sequence[str], via: str) -> None:
-        """Reload for nobody who waits for an answer: what became of it is logged, counted and in the audit log.
-
-        Arguments:
-            via: how it was asked for, as in `audit.note`.
-        """
-        result = OK
+    async def reload_unattended(self, targets: Sequence[str], by: By) -> None:
+        """Reload for nobody who waits for an answer."""
         try:
-            await self.reload(targets)
-        except HolonError as error:
-            result = error.code
+            await self.reload(targets, by)
+        except HolonError:
+            # It is told by now.
+            return
         except Exception:
             log.exception("the reload failed unexpectedly")
-            result = HolonError.code
-        note("node_reloaded", who="", via=via, on=", ".join(targets), result=result)
 
     def _named(self, targets: Sequence[str]) -> list[Part]:
         for name in targets:

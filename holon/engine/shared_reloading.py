@@ -12,11 +12,12 @@ import orjson
 from holon.engine.reloading import Reloading
 from holon.errors import StoreUnavailable
 from holon.ports import Document, Shared
+from holon.telemetry.audit import By
 
 log = logging.getLogger(__name__)
 
 # What reads parts again, by their names, and answers with the names of what is in force.
-Reload: TypeAlias = Callable[[Sequence[str]], Awaitable[tuple[str, ...]]]
+Reload: TypeAlias = Callable[[Sequence[str], By], Awaitable[tuple[str, ...]]]
 
 KIND = "reload"
 # Hints can be lost: this is how long another node's mark can then go unseen.
@@ -49,13 +50,13 @@ class SharedReloading:
     def __repr__(self) -> str:
         return f"SharedReloading({self._reloading!r}, seen={self._seen})"
 
-    async def reload(self, targets: Sequence[str] = ()) -> tuple[str, ...]:
+    async def reload(self, targets: Sequence[str], by: By) -> tuple[str, ...]:
         """Read parts again here, and once they are in force have every other node do so; as `Reloading.reload`.
 
         Raises:
             StoreUnavailable: this node has read its files again, and could not tell the others; repeat it.
         """
-        names = await self._reloading.reload(targets)
+        names = await self._reloading.reload(targets, by)
         try:
             for name in names:
                 await self._mark(name)
@@ -112,4 +113,4 @@ class SharedReloading:
         names = [mark.key for mark in marks if mark.key in self._reloading.targets]
         # Each by itself: what is wrong with one file here is nothing that its nodes were told of another.
         for name in names:
-            await self._reloading.reload_unattended([name], "node")
+            await self._reloading.reload_unattended([name], By("node"))

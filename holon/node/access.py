@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from holon.config import Config
-from holon.engine.reloading import Apply
+from holon.engine.reloading import Apply, Changes
 from holon.security.clients import Clients, Entry, sole
 from holon.security.clients_file import Wanted, read_clients
 from holon.security.tokens import digest_of
-from holon.telemetry.audit import note
 
 
 def client_entries(config: Config) -> list[Entry]:
@@ -45,12 +44,10 @@ class ClientsFile:
         entries = client_entries(self._config)
         return lambda: self._take(entries)
 
-    def _take(self, entries: list[Entry]) -> None:
+    def _take(self, entries: list[Entry]) -> Changes:
         changed = self._clients.replace(entries)
-        for act, names in (
-            ("client_added", changed.added),
-            ("client_removed", changed.removed),
-            ("client_tokens_revoked", changed.narrowed),
-        ):
-            for name in names:
-                note(act, who="", via="file", on=name)
+        return [
+            *(("client_added", name) for name in changed.added),
+            *(("client_removed", name) for name in changed.removed),
+            *(("client_tokens_revoked", name) for name in changed.narrowed),
+        ]

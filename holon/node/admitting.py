@@ -6,7 +6,7 @@ from functools import partial
 
 from holon.clock import Clock
 from holon.config import Config
-from holon.engine.reloading import Apply
+from holon.engine.reloading import Apply, Changes
 from holon.security.admission import Admission
 from holon.security.tls_files import TlsFiles
 from holon.security.worker_rules import WorkerRules
@@ -46,4 +46,8 @@ class WorkersFile:
 
     def read(self) -> Apply:
         """Read the file again; see `Part`."""
-        return partial(self._admission.use, rules=read_rules(self._config))
+        return partial(self._take, read_rules(self._config))
+
+    def _take(self, rules: WorkerRules) -> Changes:
+        self._admission.use(rules=rules)
+        return ()

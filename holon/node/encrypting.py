@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from holon.config import Config, read_keys
 from holon.config.settings import DAY_SECONDS
-from holon.engine.reloading import Apply
+from holon.engine.reloading import Apply, Changes
 from holon.errors import ConfigError, Violation
 from holon.node.stores import Store
 from holon.storage.memory import MemoryStorage
@@ -51,4 +52,8 @@ class KeysFile:
         if reason := self._marks.missing(keys):
             reason = f"{self._config.ENCRYPTION_KEY_FILE}: {reason}"
             raise ConfigError(f"ENCRYPTION_KEY_FILE: {reason}", details=[Violation("ENCRYPTION_KEY_FILE", reason)])
-        return lambda: self._marks.use(keys)
+        return partial(self._take, keys)
+
+    def _take(self, keys: Sequence[bytes]) -> Changes:
+        self._marks.use(keys)
+        return ()

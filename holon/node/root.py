@@ -46,6 +46,7 @@ from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
 from holon.storage.sealing import Seal
+from holon.telemetry.audit import By
 from holon.telemetry.audit_file import audit_to
 from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
@@ -243,7 +244,7 @@ class Node:
 
     def _following(self, path: str, part: str) -> Following:
         """Each file is followed alone: that one is bad keeps no edit of another from being in force."""
-        return Following(path, partial(self._reloading.reload_unattended, (part,), "file"))
+        return Following(path, partial(self._reloading.reload_unattended, (part,), By("file")))
 
     async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
         """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `reload`, but from a terminal that goes away."""

@@ -41,6 +41,13 @@ class Caller:
     token: bytes | None = field(default=None, repr=False)
     access: AccessToken | None = field(default=None, repr=False)
 
+    @property
+    def name(self) -> str:
+        """What it has proven to be called; empty where that is nothing of its own."""
+        if self.access is not None:
+            return self.access.worker_id
+        return self.identity.name if self.identity is not None else ""
+
 
 class Reader(Protocol):
     """Who reads access tokens."""

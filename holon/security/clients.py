@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from holon.domain.client import ADMIN, DEFAULT, Client
-from holon.errors import HolonError, PermissionDenied, Unauthenticated
+from holon.errors import PermissionDenied, Unauthenticated
+from holon.security.refused import Refused
 from holon.security.tokens import digest_of
-from holon.telemetry.audit import Refusals
 from holon.telemetry.metrics import AccessMetrics
 
 _INVALID = "TOKEN_INVALID"
@@ -75,11 +75,14 @@ class Clients:
 
     Arguments:
         entries: the first table; no token is in it twice. An empty one refuses every call.
+
+    Attributes:
+        refused: hears of every call that a door refused because of who makes it.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.metrics = AccessMetrics()
-        self._refusals = Refusals()
+        self.refused = Refused(self.metrics.refused.add)
         self._by_digest: dict[bytes, Credential] = {}
         self.replace(entries)
 
@@ -111,11 +114,6 @@ class Clients:
         if found is None or not hmac.compare_digest(found.digest, digest):
             raise Unauthenticated("Unauthorized: Invalid token", code=_INVALID)
         return found
-
-    def refused(self, error: HolonError, *, who: str, via: str, on: str, peer: str, trace: str = "") -> None:
-        """Count a call that a door refused because of who makes it, and tell it in the audit log; see `audit.note`."""
-        self.metrics.refused.add(via, error.code)
-        self._refusals.note(who=who, via=via, on=on, result=error.code, peer=peer, trace=trace)
 
     def replace(self, entries: Iterable[Entry]) -> Replaced:
         """Take a new table; what is not in it is revoked before this returns, and new tokens are good from then on."""

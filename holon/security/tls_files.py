@@ -62,7 +62,7 @@ class TlsFiles:
         """What they are called where a reload names its targets."""
         return "tls"
 
-    def read(self) -> Callable[[], None]:
+    def read(self) -> Callable[[], Iterable[tuple[str, str]]]:
         """Read the files as they are now, and say how to put them in force; see `holon.engine.reloading.Part`."""
         seen = self._stat()
         loaded = load_server_credentials(self._paths, self._clock.now_ms())
@@ -89,9 +89,10 @@ class TlsFiles:
             self._tell()
             await asyncio.sleep(self._every)
 
-    def _apply(self, seen: _Seen, loaded: ServerCredentials) -> None:
+    def _apply(self, seen: _Seen, loaded: ServerCredentials) -> Iterable[tuple[str, str]]:
         self._take(seen, loaded)
         self._tell()
+        return ()
 
     def _tell(self) -> None:
         if self._heard is not self.current:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from holon.errors import HolonError
 
 LOGGER = "holon.audit"
 log = logging.getLogger(LOGGER)
@@ -22,32 +26,56 @@ REFUSALS_PER_S = 5.0
 REFUSALS_AT_ONCE = 20
 
 
-def note(
-    act: str,
-    *,
-    who: str,
-    via: str,
-    on: str = "",
-    result: str = OK,
-    peer: str = "",
-    trace: str = "",
-    **more: str | int,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who does something, and how that came.
+
+    Attributes:
+        via: `http`, `grpc`, `admin`, `worker`; `signal`, `file` or `node` where nobody called.
+        who: the client, the worker, or `operator`; empty when it is not known.
+        peer: the address that the call came from.
+        trace: the trace that the call belongs to, as `traceparent`.
+    """
+
+    via: str
+    who: str = ""
+    peer: str = ""
+    trace: str = ""
+
+
+def note(act: str, by: By, *, on: str = "", result: str = OK, **more: str | int) -> None:
     """Write one line.
 
     Arguments:
         act: a word for what was done or tried, such as `job_cancelled`.
-        who: the client or worker; empty when it is not known.
-        via: the way it came: `http`, `grpc`, `signal`, `node`, `worker`.
         on: what it was done to: a job, a worker, targets, a route.
         result: `ok`, or the code of the error.
-        peer: the address that the call came from.
-        trace: the trace that the call belongs to, as `traceparent`.
         more: what else belongs to this act; none of it a secret.
     """
-    facts = {"act": act, "result": result, "who": who, "via": via, "on": on, "peer": peer, "trace": trace, **more}
+    facts = {
+        "act": act, "result": result, "who": by.who, "via": by.via, "on": on, "peer": by.peer, "trace": by.trace, **more
+    }  # fmt: skip
     line = {name: _plain(fact) for name, fact in facts.items() if fact != ""}
     log.info("%s", json.dumps(line), extra={"audit": line})
+
+
+@contextmanager
+def audited(act: str, by: By, on: Callable[[], str]) -> Iterator[None]:
+    """Write one line of what is done in this block, once it is over, whatever came of it.
+
+    Arguments:
+        act, by: as `note` has them.
+        on: what it was done to, as far as that is known by then.
+    """
+    result = HolonError.code
+    try:
+        yield
+        result = OK
+    except HolonError as error:
+        result = error.code
+        raise
+    finally:
+        note(act, by, on=on(), result=result)
 
 
 def _plain(fact: str | int) -> str | int:
@@ -86,10 +114,10 @@ class Refusals:
     def __repr__(self) -> str:
         return f"Refusals(untold={sum(room.untold for room in self._rooms.values())})"
 
-    def note(self, *, who: str, via: str, on: str, result: str, peer: str, trace: str = "") -> None:
+    def note(self, by: By, on: str, result: str) -> None:
         """Write a line, as `note`, or count it for the next one of its kind."""
         now = self._now()
-        room = self._rooms.setdefault((bool(who), result), _Room(now))
+        room = self._rooms.setdefault((bool(by.who), result), _Room(now))
         room.left = min(REFUSALS_AT_ONCE, room.left + (now - room.at) * REFUSALS_PER_S)
         room.at = now
         if room.left < 1:
@@ -98,4 +126,4 @@ class Refusals:
         room.left -= 1
         more = {"untold": room.untold} if room.untold else {}
         room.untold = 0
-        note("call_refused", who=who, via=via, on=on, result=result, peer=peer, trace=trace, **more)
+        note("call_refused", by, on=on, result=result, **more)

@@ -437,5 +437,29 @@ async def test_cancels_refusals_and_changed_clients_are_told_in_the_audit_log(
     assert 'holon_calls_refused_total{door="http",reason="TOKEN_INVALID"} 1.0' in figures
     place.file.write_text(FILE.replace("[lab]", "[inn]"))
     await place.ask(BOSS, "POST", "/api/v1/admin/reload")
-    changed = [(act, audit(caplog, act)[0]["on"]) for act in ("client_added", "client_removed")]
-    assert changed == [("client_added", "inn"), ("client_removed", "lab")]
+    changed = [audit(caplog, act)[0] for act in ("client_added", "client_removed")]
+    assert [(one["act"], one["on"]) for one in changed] == [("client_added", "inn"), ("client_removed", "lab")]
+    # As who asked, or as an edit, if the node has seen it by itself.
+    assert {(one["via"], one.get("who")) for one in changed} <= {("http", "boss"), ("file", None)}
+
+
+async def test_what_the_operator_does_at_the_node_itself_is_told_as_the_operators(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "holon.audit")
+    socket = tmp_path / "admin"
+    async with a_place(tmp_path, ADMIN_SOCKET=str(socket)) as place, place.client(place.node.token) as default:
+        made = await default.create_job("waiting", {})
+        async with Client(f"unix:{socket}") as operator:
+            await operator.cancel_job(made.job_id)
+            await operator.node.reload(["clients"])
+            with pytest.raises(NotFound):
+                await operator.node.accept_holon("w1")
+    acts = ("job_cancelled", "node_reloaded", "holon_accepted")
+    told = [
+        {name: line[name] for name in ("who", "via", "on", "result")} for act in acts for line in audit(caplog, act)
+    ]
+    assert told == [
+        {"who": "operator", "via": "admin", "on": on, "result": result}
+        for on, result in ((made.job_id, "ok"), ("clients", "ok"), ("w1", "HOLON_UNKNOWN"))
+    ]

@@ -20,6 +20,7 @@ from holon.node.following import Following
 from holon.security.certificates import issue_server
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
+from holon.telemetry.audit import By
 from tests.integration.grpc_node import Node, Wire, a_node, authority, hello, reason_of, worker_files
 from tests.integration.worker_certificates import revoke
 
@@ -41,7 +42,7 @@ async def a_site(folder: Path, workers: str = "# Nobody is special.") -> AsyncIt
     tls = TlsFiles(TlsPaths(str(server.certificate), str(server.key), str(ca), lists=str(lists)), clock, every=SOON)
     admission = open_admission(config, tls, clock)
     reloading = Reloading([WorkersFile(config, admission)])
-    edited = partial(reloading.reload_unattended, ("workers",), "file")
+    edited = partial(reloading.reload_unattended, ("workers",), By("file"))
     following = Following(str(file), edited, every=SOON)
     async with a_node(tls=tls, admission=admission) as node:
         loops = [asyncio.create_task(loop) for loop in (tls.run(), reloading.run(), following.run())]
@@ -97,14 +98,14 @@ async def test_f12_a_workers_file_that_was_changed_is_read_again(tmp_path: Path)
         assert await end_of(wires[0]) == (grpc.StatusCode.PERMISSION_DENIED, "WORKER_ID_MISMATCH")
         write(tmp_path / "workers.toml", "[w2")
         with pytest.raises(FailedPrecondition) as caught:
-            await reloading.reload(["workers"])
+            await reloading.reload(["workers"], By("grpc"))
         assert "workers.toml" in caught.value.message
         await wires[1].beat()
         again = await node.stream("w1")
         await again.send(hello())
         assert await end_of(again) == (grpc.StatusCode.PERMISSION_DENIED, "WORKER_ID_MISMATCH")
         write(tmp_path / "workers.toml", '[[revoked]]\nworker = "w2"')
-        assert await reloading.reload(["workers"]) == ("workers",)
+        assert await reloading.reload(["workers"], By("grpc")) == ("workers",)
         assert await end_of(wires[1]) == REVOKED
         await wires[2].beat()
 

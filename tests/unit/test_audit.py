@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from holon.errors import ConfigError
-from holon.telemetry.audit import REFUSALS_AT_ONCE, Refusals, note
+from holon.telemetry.audit import REFUSALS_AT_ONCE, By, Refusals, note
 from holon.telemetry.audit_file import audit_to
 from holon.telemetry.log import JsonLines, TextLines
 
@@ -24,7 +24,7 @@ def _all_of_it(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_line_says_who_did_what_on_what_from_where_and_what_came_of_it(caplog: pytest.LogCaptureFixture) -> None:
-    note("job_cancelled", who="shop", via="http", on="0-a", peer="10.0.0.1:7", trace="00-aa-bb-01")
+    note("job_cancelled", By("http", "shop", "10.0.0.1:7", "00-aa-bb-01"), on="0-a")
     [record] = caplog.records
     told = {
         "act": "job_cancelled",
@@ -44,7 +44,7 @@ def test_a_line_says_who_did_what_on_what_from_where_and_what_came_of_it(caplog:
 def test_whatever_a_stranger_says_stays_one_line_without_control_characters(
     form: logging.Formatter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    note("call_refused", who=EVIL, via="http", on=EVIL * 1000, result="TOKEN_INVALID")
+    note("call_refused", By("http", EVIL), on=EVIL * 1000, result="TOKEN_INVALID")
     line = form.format(caplog.records[0])
     assert len(line.splitlines()) == 1
     assert line.isprintable()
@@ -55,21 +55,21 @@ def test_refusals_are_bounded_and_what_was_left_out_is_told_with_the_next(caplog
     now = 100.0
     refusals = Refusals(lambda: now)
     for _ in range(REFUSALS_AT_ONCE + 30):
-        refusals.note(who="", via="grpc", on="/x", result="TOKEN_INVALID", peer="")
+        refusals.note(By("grpc"), "/x", "TOKEN_INVALID")
     assert len(caplog.records) == REFUSALS_AT_ONCE
     now += 1
-    refusals.note(who="", via="grpc", on="/x", result="TOKEN_INVALID", peer="")
+    refusals.note(By("grpc"), "/x", "TOKEN_INVALID")
     assert json.loads(caplog.records[-1].getMessage())["untold"] == 30
-    refusals.note(who="", via="grpc", on="/x", result="TOKEN_INVALID", peer="")
+    refusals.note(By("grpc"), "/x", "TOKEN_INVALID")
     assert "untold" not in json.loads(caplog.records[-1].getMessage())
 
 
 def test_a_flood_of_refusals_of_one_kind_hides_none_of_another(caplog: pytest.LogCaptureFixture) -> None:
     refusals = Refusals(lambda: 100.0)
     for _ in range(REFUSALS_AT_ONCE + 30):
-        refusals.note(who="", via="worker", on="/x", result="TOKEN_INVALID", peer="")
-    refusals.note(who="", via="worker", on="/x", result="TOKEN_REUSED", peer="")
-    refusals.note(who="w1", via="worker", on="/x", result="TOKEN_INVALID", peer="")
+        refusals.note(By("worker"), "/x", "TOKEN_INVALID")
+    refusals.note(By("worker"), "/x", "TOKEN_REUSED")
+    refusals.note(By("worker", "w1"), "/x", "TOKEN_INVALID")
     last = [json.loads(record.getMessage()) for record in caplog.records[-2:]]
     assert [(line["result"], line.get("who")) for line in last] == [("TOKEN_REUSED", None), ("TOKEN_INVALID", "w1")]
 
@@ -79,11 +79,11 @@ def test_a_file_of_its_own_is_its_owners_alone_and_is_made_anew_when_it_was_move
 ) -> None:
     file, moved = tmp_path / "audit.log", tmp_path / "audit.log.1"
     with audit_to(str(file), "Europe/Moscow"):
-        note("job_cancelled", who="shop", via="http", on="0-a")
+        note("job_cancelled", By("http", "shop"), on="0-a")
         for handler in logging.getLogger("holon.audit").handlers:
             handler.flush()
         file.rename(moved)
-        note("job_cancelled", who="lab", via="http", on="0-b")
+        note("job_cancelled", By("http", "lab"), on="0-b")
     lines = [json.loads(one.read_text()) for one in (moved, file)]
     assert [line.pop("time")[-6:] for line in lines] == ["+03:00", "+03:00"]
     assert lines == [
@@ -92,7 +92,7 @@ def test_a_file_of_its_own_is_its_owners_alone_and_is_made_anew_when_it_was_move
     ]
     assert {one.stat().st_mode & 0o777 for one in (moved, file)} == {0o600}
     assert not caplog.records
-    note("job_cancelled", who="shop", via="http", on="0-c")
+    note("job_cancelled", By("http", "shop"), on="0-c")
     assert len(caplog.records) == 1
 
 
@@ -106,6 +106,6 @@ def test_what_the_file_does_not_take_is_in_the_log(tmp_path: Path, caplog: pytes
     folder.mkdir()
     with audit_to(str(folder / "audit.log"), "UTC"):
         folder.rename(tmp_path / "gone")
-        note("job_cancelled", who="shop", via="http", on="0-a")
+        note("job_cancelled", By("http", "shop"), on="0-a")
     [record] = caplog.records
     assert "0-a" in record.getMessage()

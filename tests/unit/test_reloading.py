@@ -6,12 +6,14 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable
 
 import pytest
 
-from holon.engine.reloading import Reloading
+from holon.engine.reloading import Apply, Changes, Reloading
 from holon.errors import ConfigError, FailedPrecondition, InvalidArgument, Violation
+from holon.telemetry.audit import By
+
+ME = By("grpc", "boss", "10.0.0.1:7", "00-aa-bb-01")
 
 
 class File:
@@ -25,7 +27,7 @@ class File:
         self.put = asyncio.Event()
         self.was_read = threading.Event()
 
-    def read(self) -> Callable[[], None]:
+    def read(self) -> Apply:
         said, fault = self.next, self.fault
         self.was_read.set()
         if fault is not None:
@@ -34,9 +36,10 @@ class File:
             raise ConfigError(f"{self.name}.toml is bad", details=[Violation(f"{self.name}.toml", "is bad")])
         return lambda: self._take(said)
 
-    def _take(self, said: str) -> None:
+    def _take(self, said: str) -> Changes:
         self.inforce = said
         self.put.set()
+        return [("client_added", self.name)]
 
 
 def two() -> tuple[Reloading, File, File]:
@@ -47,9 +50,9 @@ def two() -> tuple[Reloading, File, File]:
 
 async def test_everything_is_read_again_unless_targets_are_named() -> None:
     reloading, clients, workers = two()
-    assert await reloading.reload(["workers"]) == ("workers",)
+    assert await reloading.reload(["workers"], ME) == ("workers",)
     assert (clients.inforce, workers.inforce) == ("old", "new")
-    assert await reloading.reload() == ("clients", "workers")
+    assert await reloading.reload((), ME) == ("clients", "workers")
     assert clients.inforce == "new"
 
 
@@ -57,13 +60,13 @@ async def test_a_bad_file_changes_nothing_of_any_part_and_every_bad_one_is_named
     reloading, clients, workers = two()
     workers.next = None
     with pytest.raises(FailedPrecondition) as caught:
-        await reloading.reload()
+        await reloading.reload((), ME)
     assert clients.inforce == "old"
     assert caught.value.code == "CONFIG_INVALID"
     assert [one.field for one in caught.value.details] == ["workers.toml"]
     clients.next = None
     with pytest.raises(FailedPrecondition) as caught:
-        await reloading.reload()
+        await reloading.reload((), ME)
     assert [one.field for one in caught.value.details] == ["clients.toml", "workers.toml"]
     assert reloading.metrics.reloads.values == {("refused",): 2}
 
@@ -71,9 +74,9 @@ async def test_a_bad_file_changes_nothing_of_any_part_and_every_bad_one_is_named
 async def test_what_the_node_does_not_read_cannot_be_reloaded() -> None:
     reloading, clients, _ = two()
     with pytest.raises(InvalidArgument, match=r"'x' is nothing.*clients, workers, tls"):
-        await reloading.reload(["clients", "x"])
+        await reloading.reload(["clients", "x"], ME)
     with pytest.raises(FailedPrecondition, match="TLS_CERT_PATH") as caught:
-        await reloading.reload(["clients", "tls"])
+        await reloading.reload(["clients", "tls"], ME)
     assert caught.value.code == "NOT_CONFIGURED"
     assert clients.inforce == "old"
 
@@ -83,7 +86,7 @@ async def test_files_are_read_beside_the_loop_and_one_reload_at_a_time() -> None
     at_once = 0
 
     class Slow(File):
-        def read(self) -> Callable[[], None]:
+        def read(self) -> Apply:
             nonlocal at_once
             at_once += 1
             reading.set()
@@ -94,7 +97,7 @@ async def test_files_are_read_beside_the_loop_and_one_reload_at_a_time() -> None
 
     part = Slow("clients")
     reloading = Reloading([part])
-    first, second = (asyncio.create_task(reloading.reload()) for _ in range(2))
+    first, second = (asyncio.create_task(reloading.reload((), ME)) for _ in range(2))
     await asyncio.to_thread(reading.wait, 10)
     go_on.set()
     assert {await first, await second} == {("clients",)}
@@ -124,3 +127,12 @@ async def test_a_signal_reloads_everything_also_after_one_that_failed(
         "result": "INTERNAL" if unexpected else "CONFIG_INVALID",
         "via": "signal",
     }
+
+
+async def test_who_asked_is_told_with_the_reload_and_with_all_that_it_changed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "holon.audit")
+    reloading, _, _ = two()
+    await reloading.reload(["clients"], ME)
+    told = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
+    by = {"who": "boss", "via": "grpc", "peer": "10.0.0.1:7", "trace": "00-aa-bb-01", "result": "ok", "on": "clients"}
+    assert told == [{"act": act, **by} for act in ("node_reloaded", "client_added")]

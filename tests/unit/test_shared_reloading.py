@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from holon.clock import ManualClock
-from holon.engine.reloading import Reloading
+from holon.engine.reloading import Apply, Changes, Reloading
 from holon.engine.shared_reloading import FRESH_MS, KIND, SharedReloading
 from holon.errors import ConfigError, FailedPrecondition, StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage.memory import MemoryStorage
+from holon.telemetry.audit import By
 
 GUARD = 10.0
+ME = By("grpc", "boss")
 
 
 class File:
@@ -29,10 +31,14 @@ class File:
         self.bad = False
         self.times: asyncio.Queue[str] = asyncio.Queue()
 
-    def read(self) -> Callable[[], None]:
+    def read(self) -> Apply:
         if self.bad:
             raise ConfigError(f"{self.name} is bad")
-        return lambda: self.times.put_nowait(self.name)
+        return self._take
+
+    def _take(self) -> Changes:
+        self.times.put_nowait(self.name)
+        return ()
 
 
 class Member:
@@ -73,11 +79,11 @@ async def store(clock: ManualClock) -> AsyncIterator[MemoryStorage]:
 async def test_what_one_node_reloads_the_others_reload_too_and_it_does_so_once(store: MemoryStorage) -> None:
     one, other = Member(store, "one"), Member(store, "other")
     async with following(one), following(other):
-        assert await one.shared.reload(["clients"]) == ("clients",)
+        assert await one.shared.reload(["clients"], ME) == ("clients",)
         for member in (one, other):
             member.shared.changed(frozenset({KIND}))
             await member.reloads(member.clients)
-        await other.shared.reload()
+        await other.shared.reload((), ME)
         for member in (one, other):
             member.shared.changed(frozenset({KIND}))
             await member.reloads(member.clients)
@@ -92,11 +98,12 @@ async def test_a_bad_file_at_one_node_is_told_there_and_holds_up_nothing(
     one, other = Member(store, "one"), Member(store, "other")
     other.clients.bad = True
     async with following(other):
-        await one.shared.reload()
+        await one.shared.reload((), ME)
         other.shared.changed(frozenset({KIND}))
         await other.reloads(other.workers)
     told: list[dict[str, Any]] = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
-    assert [(line["via"], line["on"], line["result"]) for line in told] == [
+    assert [(line["via"], line.get("on", ""), line["result"]) for line in told] == [
+        ("grpc", "", "ok"),
         ("node", "clients", "CONFIG_INVALID"),
         ("node", "workers", "ok"),
     ]
@@ -107,7 +114,7 @@ async def test_a_bad_file_at_the_node_that_was_asked_is_marked_nowhere(store: Me
     one = Member(store, "one")
     one.workers.bad = True
     with pytest.raises(FailedPrecondition):
-        await one.shared.reload()
+        await one.shared.reload((), ME)
     assert not await store.documents(KIND)
 
 
@@ -115,14 +122,14 @@ async def test_a_node_that_starts_follows_what_was_marked_just_now_and_nothing_o
     store: MemoryStorage, clock: ManualClock
 ) -> None:
     one, other, late = (Member(store, name) for name in ("one", "other", "late"))
-    await one.shared.reload(["workers"])
+    await one.shared.reload(["workers"], ME)
     clock.advance(FRESH_MS)
-    await one.shared.reload(["clients"])
+    await one.shared.reload(["clients"], ME)
     async with following(other):
         await other.reloads(other.clients)
     clock.advance(FRESH_MS)
     async with following(late):
-        await one.shared.reload(["workers"])
+        await one.shared.reload(["workers"], ME)
         late.shared.changed(frozenset({KIND}))
         await late.reloads(late.workers)
     assert (other.workers.times.qsize(), late.clients.times.qsize()) == (0, 0)
@@ -137,6 +144,6 @@ async def test_who_could_not_tell_the_others_says_so_and_has_reloaded(
     one = Member(store, "one")
     monkeypatch.setattr(store, "put_document", away)
     with pytest.raises(StoreUnavailable, match="could not tell the other nodes: the store is away") as caught:
-        await one.shared.reload(["clients"])
+        await one.shared.reload(["clients"], ME)
     assert caught.value.retry_after == 1.5
     assert one.clients.times.qsize() == 1

@@ -14,8 +14,9 @@ import grpc.aio
 
 from holon.errors import HolonError, InvalidArgument
 from holon.security.admission import Admission, Caller
+from holon.security.refused import Refused
+from holon.telemetry.audit import By
 from holon.wire.grpc_status import abort, told
-from transports.grpc.refused import Refused
 from transports.grpc.tokens import OPEN, Details, Handler, presented
 
 log = logging.getLogger(__name__)
@@ -46,9 +47,9 @@ def caller() -> Caller:
     return _CALLER.get()
 
 
-def peer() -> str:
-    """The address that the call came from that is being answered."""
-    return _PEER.get()
+def acting(worker_id: str = "") -> By:
+    """Who makes the call that is being answered, for the audit log; what it has proven, where that names no worker."""
+    return By("worker", worker_id or caller().name, _PEER.get())
 
 
 class CallerCheck(grpc.aio.ServerInterceptor):
@@ -83,7 +84,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):
                 called_by(await self._caller(method, context), context.peer())
             except Exception as error:  # noqa: BLE001  the outermost frame of a call; it is logged
                 problem = told(error, method)
-                self._refused.call(problem, NOBODY, method, context.peer())
+                self._refused.call(problem, By("worker", peer=context.peer()), method)
                 await _abort(context, problem)
             else:
                 request = requests if handler.request_streaming else await self._request(method, context)

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -14,18 +15,17 @@ import grpc.aio
 from holon.domain.client import ADMIN, Client
 from holon.errors import HolonError, Unauthenticated
 from holon.security.clients import Clients, Credential, check_role
-from holon.telemetry.audit import OK, note
+from holon.telemetry.audit import By
 from holon.wire.grpc_status import abort
 from transports.grpc.tokens import OPEN, Details, Handler, presented
 from transports.grpc.trace import trace_of_call
 
 TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
 
-Asked = TypeVar("Asked")
-Answered = TypeVar("Answered")
-
 # A call is served in a task of its own, so nothing has to take these back.
 _credential: ContextVar[Credential | None] = ContextVar("credential of the call", default=None)
+_by: ContextVar[By] = ContextVar("who makes the call")
+_OPERATOR = By("admin", "operator")
 _context: ContextVar[grpc.aio.ServicerContext[Any, Any] | None] = ContextVar("context of the call", default=None)
 
 
@@ -50,19 +50,20 @@ class ClientCheck(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if method.startswith(OPEN):
             return await continuation(handler_call_details)
-        who = ""
+        by = By("grpc")
         try:
             credential = self._clients.admit(presented(handler_call_details.invocation_metadata or (), TOKEN_KEY))
-            who = credential.client.name
+            by = By("grpc", credential.client.name)
             check_role(credential.client, self._needs.get(method, ""), method)
         except HolonError as error:
-            return self._refusing(method, who, error)
+            return self._refusing(method, by, error)
         _credential.set(credential)
+        _by.set(by)
         return await continuation(handler_call_details)
 
-    def _refusing(self, method: str, who: str, error: HolonError) -> grpc.RpcMethodHandler[Any, Any]:
+    def _refusing(self, method: str, by: By, error: HolonError) -> grpc.RpcMethodHandler[Any, Any]:
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            self._clients.refused(error, who=who, via="grpc", on=method, peer=context.peer())
+            self._clients.refused.call(error, replace(by, peer=context.peer()), method)
             await abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
@@ -83,6 +84,7 @@ class OperatorCheck(grpc.aio.ServerInterceptor):
     ) -> Handler:
         """Go on with the call."""
         _credential.set(Credential(b"", Client(self._owner(), roles=frozenset({ADMIN}))))
+        _by.set(_OPERATOR)
         return await continuation(handler_call_details)
 
 
@@ -98,10 +100,10 @@ def serving(context: grpc.aio.ServicerContext[Any, Any]) -> None:
     _context.set(context)
 
 
-def peer_of_call() -> str:
-    """The address that the call which is being served came from."""
+def acting() -> By:
+    """Who makes the call that is being served, for the audit log."""
     context = _context.get()
-    return context.peer() if context is not None else ""
+    return replace(_by.get(), peer=context.peer() if context is not None else "", trace=trace_of_call())
 
 
 @asynccontextmanager
@@ -124,29 +126,3 @@ async def while_admitted() -> AsyncGenerator[None, None]:
         if not credential.revoked:
             raise
         raise Unauthenticated("Unauthorized: this token was taken back", code="TOKEN_INVALID") from None
-
-
-def audited(
-    act: str, method: Callable[[Asked], Awaitable[Answered]], on: Callable[[Asked], str]
-) -> Callable[[Asked], Awaitable[Answered]]:
-    """A method whose every call is a line in the audit log.
-
-    Arguments:
-        act: what it does, as `note` has it.
-        on: what a request wants it done to.
-    """
-
-    async def call(asked: Asked) -> Answered:
-        result = "INTERNAL"
-        try:
-            answer = await method(asked)
-            result = OK
-            return answer
-        except HolonError as error:
-            result = error.code
-            raise
-        finally:
-            who, trace = client().name, trace_of_call()
-            note(act, who=who, via="grpc", on=on(asked), result=result, peer=peer_of_call(), trace=trace)
-
-    return call

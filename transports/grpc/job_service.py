@@ -14,11 +14,12 @@ from holon.engine.watching import Watching
 from holon.errors import HolonError, Unavailable
 from holon.rxon.v1 import job_pb2
 from holon.security.clients import check_role
+from holon.telemetry.audit import audited
 from holon.wire.grpc_status import error_of
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, job_message
 from holon.wire.values import time_of
 from transports.grpc.calls import invalid, missing, refuse, streamed, unary
-from transports.grpc.clients import audited, client
+from transports.grpc.clients import acting, client
 from transports.grpc.creation import creating_of
 from transports.grpc.updates import Updates
 
@@ -45,12 +46,7 @@ class JobService:
         calls = {
             "GetJob": unary("GetJob", job_pb2.GetJobRequest, self.get, max_bytes),
             "ListJobs": unary("ListJobs", job_pb2.ListJobsRequest, self.list, max_bytes),
-            "CancelJob": unary(
-                "CancelJob",
-                job_pb2.CancelJobRequest,
-                audited("job_cancelled", self.cancel, lambda request: request.job_id),
-                max_bytes,
-            ),
+            "CancelJob": unary("CancelJob", job_pb2.CancelJobRequest, self.cancel, max_bytes),
             "GetJobHistory": unary("GetJobHistory", job_pb2.GetJobHistoryRequest, self.history, max_bytes),
             "WatchJob": streamed("WatchJob", job_pb2.WatchJobRequest, self.watch, max_bytes),
         }
@@ -113,8 +109,9 @@ class JobService:
 
     async def cancel(self, request: job_pb2.CancelJobRequest) -> job_pb2.CancelJobResponse:
         """Ask a job to stop."""
-        refuse({"reason": bool(request.reason)})
-        record = await self._jobs.cancel(client().name, request.job_id)
+        with audited("job_cancelled", acting(), lambda: request.job_id):
+            refuse({"reason": bool(request.reason)})
+            record = await self._jobs.cancel(client().name, request.job_id)
         return job_pb2.CancelJobResponse(job=job_message(record, self._jobs.progress_message(record)))
 
     async def history(self, request: job_pb2.GetJobHistoryRequest) -> job_pb2.GetJobHistoryResponse:

@@ -8,11 +8,12 @@ from holon.domain.client import ADMIN
 from holon.domain.graph import graph_of
 from holon.engine.overview import Overview
 from holon.rxon.v1 import node_pb2
+from holon.telemetry.audit import audited
 from holon.wire.jobs import event_message
 from holon.wire.nodes import blueprint_message, counts_message, skill_message, worker_message
 from holon.wire.values import duration, seconds, timestamp
 from transports.grpc.calls import unary
-from transports.grpc.clients import audited, client
+from transports.grpc.clients import acting, client
 from transports.grpc.session import CAPABILITIES
 
 SERVICE = "holon.rxon.v1.NodeService"
@@ -39,30 +40,10 @@ class NodeService:
             ),
             "ListSkills": unary("ListSkills", node_pb2.ListSkillsRequest, self.skills, max_bytes),
             "GetStats": unary("GetStats", node_pb2.GetStatsRequest, self.stats, max_bytes),
-            "ReloadNode": unary(
-                "ReloadNode",
-                node_pb2.ReloadNodeRequest,
-                audited("node_reloaded", self.reload, lambda request: ", ".join(request.targets)),
-                max_bytes,
-            ),
-            "DrainNode": unary(
-                "DrainNode",
-                node_pb2.DrainNodeRequest,
-                audited("node_drained", self.drain_node, lambda _: self._overview.node().node_id),
-                max_bytes,
-            ),
-            "DrainWorker": unary(
-                "DrainWorker",
-                node_pb2.DrainWorkerRequest,
-                audited("worker_drained", self.drain_worker, lambda request: request.worker_id),
-                max_bytes,
-            ),
-            "AcceptHolon": unary(
-                "AcceptHolon",
-                node_pb2.AcceptHolonRequest,
-                audited("holon_accepted", self.accept_holon, lambda request: request.worker_id or "the parent"),
-                max_bytes,
-            ),
+            "ReloadNode": unary("ReloadNode", node_pb2.ReloadNodeRequest, self.reload, max_bytes),
+            "DrainNode": unary("DrainNode", node_pb2.DrainNodeRequest, self.drain_node, max_bytes),
+            "DrainWorker": unary("DrainWorker", node_pb2.DrainWorkerRequest, self.drain_worker, max_bytes),
+            "AcceptHolon": unary("AcceptHolon", node_pb2.AcceptHolonRequest, self.accept_holon, max_bytes),
         }
         return grpc.method_handlers_generic_handler(SERVICE, calls)
 
@@ -127,18 +108,21 @@ class NodeService:
 
     async def reload(self, request: node_pb2.ReloadNodeRequest) -> node_pb2.ReloadNodeResponse:
         """Read files again."""
-        return node_pb2.ReloadNodeResponse(reloaded=await self._overview.reload(request.targets))
+        return node_pb2.ReloadNodeResponse(reloaded=await self._overview.reload(request.targets, acting()))
 
     async def drain_node(self, request: node_pb2.DrainNodeRequest) -> node_pb2.DrainNodeResponse:
         """Begin to drain this node."""
-        self._overview.drain_node(seconds(request.grace) if request.HasField("grace") else None, request.reason)
+        with audited("node_drained", acting(), lambda: self._overview.node().node_id):
+            self._overview.drain_node(seconds(request.grace) if request.HasField("grace") else None, request.reason)
         return node_pb2.DrainNodeResponse()
 
     async def drain_worker(self, request: node_pb2.DrainWorkerRequest) -> node_pb2.DrainWorkerResponse:
         """Drain a worker, or take that back."""
-        view = self._overview.drain_worker(request.worker_id, undo=request.undo, reason=request.reason)
+        with audited("worker_drained", acting(), lambda: request.worker_id):
+            view = self._overview.drain_worker(request.worker_id, undo=request.undo, reason=request.reason)
         return node_pb2.DrainWorkerResponse(worker=worker_message(view, self._overview.node().node_id))
 
     async def accept_holon(self, request: node_pb2.AcceptHolonRequest) -> node_pb2.AcceptHolonResponse:
         """Let another holon come in the place of one that is known."""
-        return node_pb2.AcceptHolonResponse(holon_id=await self._overview.accept_holon(request.worker_id))
+        with audited("holon_accepted", acting(), lambda: request.worker_id or "the parent"):
+            return node_pb2.AcceptHolonResponse(holon_id=await self._overview.accept_holon(request.worker_id))

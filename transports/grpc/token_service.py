@@ -9,14 +9,14 @@ import grpc
 
 from holon.errors import HolonError
 from holon.rxon.v1 import token_pb2
+from holon.security.refused import Refused
 from holon.security.sts.access_tokens import ALGORITHM
 from holon.security.sts.exchange import Exchange, Tokens
 from holon.security.sts.state import LOOK_EVERY_S
 from holon.telemetry.audit import note
 from holon.wire.values import duration, timestamp
-from transports.grpc.caller import caller, peer
+from transports.grpc.caller import acting, caller
 from transports.grpc.calls import invalid, unary
-from transports.grpc.refused import Refused
 
 SERVICE = "holon.rxon.v1.TokenService"
 # Answers are small, whatever is asked.
@@ -51,14 +51,14 @@ class TokenService:
         with self._telling("ExchangeToken"):
             answer = await self._exchanged(request)
         kind = request.WhichOneof("credential") or ""
-        note("token_exchanged", who=answer.worker_id, via="worker", on=kind, peer=peer())
+        note("token_exchanged", acting(answer.worker_id), on=kind)
         return answer
 
     async def _told_revocation(self, request: token_pb2.RevokeTokenRequest) -> token_pb2.RevokeTokenResponse:
         with self._telling("RevokeToken"):
             worker_id = await self._exchange.revoke(request.refresh_token)
         if worker_id:
-            note("token_revoked", who=worker_id, via="worker", peer=peer())
+            note("token_revoked", acting(worker_id))
         return token_pb2.RevokeTokenResponse()
 
     @contextmanager
@@ -67,7 +67,7 @@ class TokenService:
         try:
             yield
         except HolonError as error:
-            self._refused.call(error, caller(), f"/{SERVICE}/{name}", peer())
+            self._refused.call(error, acting(), f"/{SERVICE}/{name}")
             raise
 
     async def _exchanged(self, request: token_pb2.ExchangeTokenRequest) -> token_pb2.ExchangeTokenResponse:

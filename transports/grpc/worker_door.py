@@ -18,12 +18,12 @@ from holon.engine.rates import RateLimits
 from holon.engine.workers import Workers
 from holon.errors import HolonError, Unavailable
 from holon.security.admission import Admission
+from holon.security.refused import Refused
 from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import abort, told
-from transports.grpc.caller import CallerCheck, caller
-from transports.grpc.refused import Refused
+from transports.grpc.caller import CallerCheck, acting, caller
 from transports.grpc.server import FAREWELL_S, Server
 from transports.grpc.session import Context, Session
 from transports.grpc.settings import WorkerDoorSettings
@@ -68,7 +68,7 @@ class WorkerDoor:
         self._rates = rates
         self._holarchy = holarchy
         self.metrics = StreamMetrics()
-        self._refused = Refused(self.metrics)
+        self._refused = Refused(lambda _, code: self.metrics.refused.add(code))
         self._sessions: set[Session] = set()
         self._none = asyncio.Event()
         self._none.set()
@@ -169,9 +169,9 @@ class WorkerDoor:
         except Exception as error:  # noqa: BLE001  the outermost frame of a stream; it is logged
             problem = told(error, "a worker's session")
             if session.opened:
-                self._refused.session(problem, session.worker_id, context.peer())
+                self._refused.session(problem, acting(session.worker_id))
             else:
-                self._refused.call(problem, caller(), f"/{SERVICE}/Session", context.peer())
+                self._refused.call(problem, acting(), f"/{SERVICE}/Session")
         finally:
             self._sessions.discard(session)
             if not self._sessions:

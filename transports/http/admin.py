@@ -27,16 +27,14 @@ class AdminRoutes:
         request.parameters(_NONE)
         body = await request.body()
         targets = _targets(read_object(body, _BODY_OF_RELOAD).get("targets", [])) if body else ()
-        request.subject = ", ".join(targets)
-        return Reply.of(200, {"status": "reloaded", "reloaded": await self._reload(targets)})
+        return Reply.of(200, {"status": "reloaded", "reloaded": await self._reload(targets, request.by)})
 
     async def reload_workers(self, request: Request) -> Reply:
         """Read the workers' file again."""
         request.parameters(_NONE)
         if body := await request.body():
             read_object(body, _NONE)
-        request.subject = ", ".join(_WORKERS)
-        await self._reload(_WORKERS)
+        await self._reload(_WORKERS, request.by)
         return Reply.of(200, {"status": "worker_configs_reloaded"})
 
 

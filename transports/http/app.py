@@ -20,7 +20,6 @@ from holon.engine.rates import Call, RateLimits
 from holon.engine.shared_reloading import Reload
 from holon.errors import BlueprintError, HolonError, NotFound, Unavailable
 from holon.security.clients import Clients, check_role
-from holon.telemetry.audit import OK, note
 from transports.http import operations
 from transports.http.admin import AdminRoutes
 from transports.http.asgi import Receive, Reply, Scope, Send
@@ -136,37 +135,15 @@ class App:
                 code="DRAINING",
                 retry_after=_RETRY_SECONDS,
             )
-        return await (self._audited(operation, request) if operation.act else operation.serve(request))
+        return await operation.serve(request)
 
     def _admit(self, request: Request, operation: Operation) -> None:
         try:
             request.client = self._clients.admit(request.token()).client
             check_role(request.client, operation.role, f"{operation.method} {operation.path}")
         except HolonError as error:
-            who, on = request.client.name, f"{request.method} {request.path}"
-            self._clients.refused(error, who=who, via="http", on=on, peer=_peer(request), trace=request.trace())
+            self._clients.refused.call(error, request.by, f"{request.method} {request.path}")
             raise
-
-    async def _audited(self, operation: Operation, request: Request) -> Reply:
-        result = "INTERNAL"
-        try:
-            reply = await operation.serve(request)
-            result = OK
-            return reply
-        except HolonError as error:
-            result = error.code
-            raise
-        finally:
-            on = request.job_id or request.subject
-            note(
-                operation.act,
-                who=request.client.name,
-                via="http",
-                on=on,
-                result=result,
-                peer=_peer(request),
-                trace=request.trace(),
-            )
 
     def _of_one_job(self, path: str, request: Request) -> _Methods | None:
         if not path.startswith(_UNDER_JOBS):
@@ -234,10 +211,6 @@ class App:
 async def _measured(metrics: Metrics, _: Request) -> Reply:
     text, media_type = await metrics()
     return Reply(200, text, media_type=media_type.encode("latin-1"))
-
-
-def _peer(request: Request) -> str:
-    return "{}:{}".format(*request.peer) if request.peer else ""
 
 
 def _unexpected(request: Request, error: Exception) -> Reply:

@@ -56,7 +56,6 @@ class Operation:
         refusals: the codes of what can be the matter, beside those that every call has.
         public: needs no token.
         role: what a client must have, to call it; empty: nothing.
-        act: what it does, where every call is a line in the audit log.
         creates: what a draining node refuses.
         blueprint: the one that it creates jobs of.
         takes_body: whether its body is read.
@@ -74,7 +73,6 @@ class Operation:
     refusals: tuple[str, ...] = ()
     public: bool = False
     role: str = ""
-    act: str = ""
     creates: bool = False
     blueprint: Blueprint | None = None
     takes_body: bool = False
@@ -169,7 +167,6 @@ def of_jobs(routes: JobRoutes) -> list[Operation]:
                 "STORE_UNAVAILABLE",
                 "HISTORY_UNAVAILABLE",
             ),
-            act="job_cancelled",
             takes_body=True,
         ),
     ]
@@ -190,7 +187,6 @@ def of_admins(routes: AdminRoutes) -> list[Operation]:
             (),
             refusals,
             role=ADMIN,
-            act="node_reloaded",
             takes_body=True,
             fields=RELOAD_FIELDS,
         ),
@@ -205,7 +201,6 @@ def of_admins(routes: AdminRoutes) -> list[Operation]:
             (),
             refusals,
             role=ADMIN,
-            act="node_reloaded",
             takes_body=True,
         ),
     ]

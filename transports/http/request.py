@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from holon.domain.client import Client
 from holon.domain.trace import trace_of
 from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
+from holon.telemetry.audit import By
 from transports.http.asgi import Receive, Scope
 
 _MAX_PARAMETERS = 100
@@ -32,8 +33,6 @@ class Request:
     Attributes:
         client: who makes it, once that is known.
         job_id: the job that its path names; empty when it names none.
-        peer: the address that it came from.
-        subject: what it is done to, for the audit log, where the path does not name it.
         unread: whether something of its body may still come in.
     """
 
@@ -44,6 +43,7 @@ class Request:
         "_keys",
         "_length",
         "_max_body",
+        "_peer",
         "_query",
         "_receive",
         "_tokens",
@@ -54,8 +54,6 @@ class Request:
         "job_id",
         "method",
         "path",
-        "peer",
-        "subject",
         "unread",
     )
 
@@ -63,8 +61,8 @@ class Request:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.client = NOBODY
-        self.job_id = self.subject = ""
-        self.peer: tuple[str, int] | None = scope.get("client")
+        self.job_id = ""
+        self._peer: tuple[str, int] | None = scope.get("client")
         self.unread = False
         self._query: bytes = scope["query_string"]
         self._version: str = scope["http_version"]
@@ -96,6 +94,11 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path}>"
+
+    @property
+    def by(self) -> By:
+        """Who makes it, for the audit log."""
+        return By("http", self.client.name, "{}:{}".format(*self._peer) if self._peer else "", self.trace())
 
     def check(self) -> None:
         """Check what the parser lets pass, and another server on the way may read otherwise.

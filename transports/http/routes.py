@@ -7,6 +7,7 @@ import re
 from holon.engine.jobs import Creating, Jobs, Listing
 from holon.engine.paging import DEFAULT_PAGE
 from holon.errors import InvalidArgument, Violation
+from holon.telemetry.audit import audited
 from transports.http.asgi import Reply
 from transports.http.inputs import CREATE_FIELDS, OF_GET, OF_LIST, OF_PAGES, names, repeatable
 from transports.http.request import Request
@@ -76,7 +77,8 @@ class JobRoutes:
         request.parameters(_NONE)
         if body := await request.body():
             read_object(body, _NONE)
-        await self._jobs.cancel(request.client.name, request.job_id)
+        with audited("job_cancelled", request.by, lambda: request.job_id):
+            await self._jobs.cancel(request.client.name, request.job_id)
         return _CANCELLED
 
     async def history(self, request: Request) -> Reply:
