@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from holon.errors import ConfigError, FailedPrecondition, HolonError, InvalidArgument, Violation
+from holon.files import Facts, facts_of
 from holon.telemetry.audit import By, audited, note
 from holon.telemetry.metrics import ReloadMetrics
 
@@ -24,31 +26,35 @@ TARGETS = {
 Changes: TypeAlias = Iterable[tuple[str, str]]
 # Puts what was read in force: at once, without waiting or failing.
 Apply: TypeAlias = Callable[[], Changes]
+# What tells of a part's files that one was written, replaced or taken away.
+Seen: TypeAlias = tuple[tuple[str, Facts], ...]
 
 
-class Part(Protocol):
-    """Something that a node reads from files of its own.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that a node reads from files of its own. Both functions are called in a thread, so they may block.
 
     Attributes:
         name: what it is called where a reload names its targets; one of `TARGETS`.
+        paths: where its files are, as of now.
+        read: reads the files and checks all of them, without changing anything; returns what puts them in force, which
+            is called on the loop, once every other part was found good too. It raises ConfigError for a bad file; the
+            details name each file and place.
     """
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    paths: Callable[[], Iterable[str]]
+    read: Callable[[], Apply]
 
-    def read(self) -> Apply:
-        """Read the files and check all of them, without changing anything; called in a thread, so it may block.
-
-        Returns:
-            what puts them in force; called on the loop, once every other part was found good too.
-        Raises:
-            ConfigError: a file is bad; the details name each file and place.
-        """
-        ...
+    def look(self) -> Seen:
+        """What its files are like now."""
+        return tuple((path, facts_of(path)) for path in self.paths())
 
 
 class Reloading:
-    """Reads parts again: on a call, and on a signal. A bad file changes nothing, of any part.
+    """Reads parts again: on a call, on a signal, and when somebody has seen that they changed.
+
+    A bad file changes nothing, of any part.
 
     Arguments:
         parts: in the order in which they are put in force.
@@ -56,7 +62,11 @@ class Reloading:
 
     def __init__(self, parts: Iterable[Part] = ()) -> None:
         self.metrics = ReloadMetrics()
-        self._parts: dict[str, Part] = {part.name: part for part in parts}
+        self._parts: dict[str, Part] = {}
+        # What the files of each part were like when they were read last, be they good or bad.
+        self._read: dict[str, Seen] = {}
+        for part in parts:
+            self.add(part)
         self._one = asyncio.Lock()
         self._asked = asyncio.Event()
 
@@ -64,13 +74,30 @@ class Reloading:
         return f"Reloading({', '.join(self._parts)})"
 
     def add(self, part: Part) -> None:
-        """Let one more part be read again."""
+        """Let one more part, whose files have just been read, be read again."""
         self._parts[part.name] = part
+        self._read[part.name] = part.look()
 
     @property
     def targets(self) -> tuple[str, ...]:
         """What this node can read again, by name."""
         return tuple(self._parts)
+
+    def look(self) -> Mapping[str, Seen]:
+        """What the files of each part are like now, by its name; blocks."""
+        return {part.name: part.look() for part in self._parts.values()}
+
+    def has_read(self, name: str, seen: Seen) -> bool:
+        """Whether a part was read, for good or bad, when its files were like this."""
+        return self._read[name] == seen
+
+    async def is_good(self, name: str) -> bool:
+        """Whether the files of a part could be put in force as they are; nothing changes, and nothing is told."""
+        try:
+            await asyncio.to_thread(self._parts[name].read)
+        except HolonError:
+            return False
+        return True
 
     async def reload(self, targets: Sequence[str], by: By) -> tuple[str, ...]:
         """Read parts again, and put them in force together. One reload runs at a time; a cancel changes nothing.
@@ -92,7 +119,7 @@ class Reloading:
             async with self._one:
                 try:
                     # In one thread, one after the other: what is reported first does not depend on chance.
-                    ready = await asyncio.to_thread(_read, parts)
+                    ready = await asyncio.to_thread(self._ready, parts)
                 except HolonError as error:
                     self.metrics.reloads.add("refused")
                     log.error("nothing was reloaded: %s", error.message)
@@ -116,15 +143,17 @@ class Reloading:
             self._asked.clear()
             await self.reload_unattended((), By("signal"))
 
-    async def reload_unattended(self, targets: Sequence[str], by: By) -> None:
-        """Reload for nobody who waits for an answer."""
+    async def reload_unattended(self, targets: Sequence[str], by: By) -> bool:
+        """Reload for nobody who waits for an answer; return whether all was good."""
         try:
             await self.reload(targets, by)
+            return True
         except HolonError:
             # It is told by now.
-            return
+            return False
         except Exception:
             log.exception("the reload failed unexpectedly")
+            return False
 
     def _named(self, targets: Sequence[str]) -> list[Part]:
         for name in targets:
@@ -138,19 +167,20 @@ class Reloading:
                 )
         return [part for name, part in self._parts.items() if not targets or name in targets]
 
-
-def _read(parts: Sequence[Part]) -> list[Apply]:
-    ready: list[Apply] = []
-    wrong: list[ConfigError] = []
-    for part in parts:
-        try:
-            ready.append(part.read())
-        except ConfigError as error:
-            wrong.append(error)
-    if wrong:
-        raise FailedPrecondition(
-            "\n".join(error.message for error in wrong),
-            code="CONFIG_INVALID",
-            details=[violation for error in wrong for violation in error.details],
-        )
-    return ready
+    def _ready(self, parts: Sequence[Part]) -> list[Apply]:
+        ready: list[Apply] = []
+        wrong: list[ConfigError] = []
+        for part in parts:
+            # What is written after this look is seen by the next.
+            self._read[part.name] = part.look()
+            try:
+                ready.append(part.read())
+            except ConfigError as error:
+                wrong.append(error)
+        if wrong:
+            raise FailedPrecondition(
+                "\n".join(error.message for error in wrong),
+                code="CONFIG_INVALID",
+                details=[violation for error in wrong for violation in error.details],
+            )
+        return ready

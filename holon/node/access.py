@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from holon.config import Config
-from holon.engine.reloading import Apply, Changes
+from holon.engine.reloading import Changes, Part
 from holon.security.clients import Clients, Entry, sole
 from holon.security.clients_file import Wanted, read_clients
 from holon.security.tokens import digest_of
@@ -27,27 +29,15 @@ def client_entries(config: Config) -> list[Entry]:
     return [*own, *read_clients(config.CLIENTS_CONFIG_PATH, wanted)]
 
 
-class ClientsFile:
+def clients_part(config: Config, clients: Clients) -> Part:
     """The clients' file, as a part that can be read again."""
 
-    name = "clients"
-
-    def __init__(self, config: Config, clients: Clients) -> None:
-        self._config = config
-        self._clients = clients
-
-    def __repr__(self) -> str:
-        return f"ClientsFile({self._config.CLIENTS_CONFIG_PATH})"
-
-    def read(self) -> Apply:
-        """Read the file again; see `Part`."""
-        entries = client_entries(self._config)
-        return lambda: self._take(entries)
-
-    def _take(self, entries: list[Entry]) -> Changes:
-        changed = self._clients.replace(entries)
+    def take(entries: list[Entry]) -> Changes:
+        changed = clients.replace(entries)
         return [
             *(("client_added", name) for name in changed.added),
             *(("client_removed", name) for name in changed.removed),
             *(("client_tokens_revoked", name) for name in changed.narrowed),
         ]
+
+    return Part("clients", lambda: (config.CLIENTS_CONFIG_PATH,), lambda: partial(take, client_entries(config)))

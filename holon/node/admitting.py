@@ -6,8 +6,9 @@ from functools import partial
 
 from holon.clock import Clock
 from holon.config import Config
-from holon.engine.reloading import Apply, Changes
+from holon.engine.reloading import Changes, Part
 from holon.security.admission import Admission
+from holon.security.tls import ServerCredentials
 from holon.security.tls_files import TlsFiles
 from holon.security.worker_rules import WorkerRules
 from holon.security.workers_file import load_workers
@@ -32,22 +33,21 @@ def read_rules(config: Config) -> WorkerRules:
     return load_workers(path, config.GLOBAL_WORKER_TOKEN, mounted=config.SECRETS_MOUNTED) if path else WorkerRules()
 
 
-class WorkersFile:
+def workers_part(config: Config, admission: Admission) -> Part:
     """The workers' file, as a part that can be read again."""
 
-    name = "workers"
-
-    def __init__(self, config: Config, admission: Admission) -> None:
-        self._config = config
-        self._admission = admission
-
-    def __repr__(self) -> str:
-        return f"WorkersFile({self._config.WORKERS_CONFIG_PATH})"
-
-    def read(self) -> Apply:
-        """Read the file again; see `Part`."""
-        return partial(self._take, read_rules(self._config))
-
-    def _take(self, rules: WorkerRules) -> Changes:
-        self._admission.use(rules=rules)
+    def take(rules: WorkerRules) -> Changes:
+        admission.use(rules=rules)
         return ()
+
+    return Part("workers", lambda: (config.WORKERS_CONFIG_PATH,), lambda: partial(take, read_rules(config)))
+
+
+def tls_part(tls: TlsFiles) -> Part:
+    """The TLS files, as a part that can be read again."""
+
+    def take(loaded: ServerCredentials) -> Changes:
+        tls.use(loaded)
+        return ()
+
+    return Part("tls", tls.paths, lambda: partial(take, tls.read()))

@@ -8,7 +8,7 @@ from functools import partial
 
 from holon.config import Config, read_keys
 from holon.config.settings import DAY_SECONDS
-from holon.engine.reloading import Apply, Changes
+from holon.engine.reloading import Apply, Changes, Part
 from holon.errors import ConfigError, Violation
 from holon.node.stores import Store
 from holon.storage.memory import MemoryStorage
@@ -34,26 +34,18 @@ def _kept(config: Config) -> float:
     return kept + DAY_SECONDS
 
 
-class KeysFile:
+def keys_part(config: Config, marks: Marks) -> Part:
     """The file of keys, as a part that can be read again."""
 
-    name = "keys"
-
-    def __init__(self, config: Config, marks: Marks) -> None:
-        self._config = config
-        self._marks = marks
-
-    def __repr__(self) -> str:
-        return f"KeysFile({self._config.ENCRYPTION_KEY_FILE})"
-
-    def read(self) -> Apply:
-        """Read the file again; see `Part`."""
-        keys = read_keys(self._config)
-        if reason := self._marks.missing(keys):
-            reason = f"{self._config.ENCRYPTION_KEY_FILE}: {reason}"
+    def read() -> Apply:
+        keys = read_keys(config)
+        if reason := marks.missing(keys):
+            reason = f"{config.ENCRYPTION_KEY_FILE}: {reason}"
             raise ConfigError(f"ENCRYPTION_KEY_FILE: {reason}", details=[Violation("ENCRYPTION_KEY_FILE", reason)])
-        return partial(self._take, keys)
+        return partial(take, keys)
 
-    def _take(self, keys: Sequence[bytes]) -> Changes:
-        self._marks.use(keys)
+    def take(keys: Sequence[bytes]) -> Changes:
+        marks.use(keys)
         return ()
+
+    return Part("keys", lambda: (config.ENCRYPTION_KEY_FILE,), read)

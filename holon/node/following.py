@@ -1,43 +1,65 @@
-"""A file that people edit while the node runs: a change is seen, and it is read again."""
+"""Files that people edit while the node runs: a change is seen, and the part that they are of is read again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
-from holon.files import facts_of
+from holon.engine.reloading import Reloading, Seen
+from holon.telemetry.audit import By
 
 EVERY_S = 1.0
+# What was bad may have become good by itself, such as a certificate that counts only from now on.
+AGAIN_S = 60.0
 
 
 class Following:
-    """Looks at a file every second, and tells when it was written or replaced.
+    """Looks at the files of every part, and has those read again that were written or replaced.
+
+    Each part by itself: that one is bad keeps no edit of another from being in force. A bad one is told once, and again
+    only when it has changed; whether it has become good is looked at without a word.
 
     Arguments:
-        path: of the file.
-        changed: awaited, once what changed has stayed the same for one look: half a file is no change.
-        every: seconds between two looks.
+        every: seconds between two looks. A file is read once it has stayed the same for one: half a file is no change.
+        again: seconds after which a bad one is looked at again.
     """
 
-    def __init__(self, path: str, changed: Callable[[], Awaitable[None]], *, every: float = EVERY_S) -> None:
-        self._path = path
-        self._changed = changed
+    def __init__(self, reloading: Reloading, *, every: float = EVERY_S, again: float = AGAIN_S) -> None:
+        self._reloading = reloading
         self._every = every
-        self._told = self._look()
+        self._again = again
+        # When to look again, by the loop's clock.
+        self._bad: dict[str, float] = {}
+        self._before: Mapping[str, Seen] = {}
 
     def __repr__(self) -> str:
-        return f"Following({self._path})"
+        return f"Following({self._reloading!r}, bad={sorted(self._bad)})"
 
     async def run(self) -> None:
-        """Follow it until cancelled."""
-        before = self._told
+        """Follow them until cancelled."""
         while True:
             await asyncio.sleep(self._every)
-            now = await asyncio.to_thread(self._look)
-            if now == before != self._told:
-                self._told = now
-                await self._changed()
-            before = now
+            await self.look()
 
-    def _look(self) -> object:
-        return facts_of(self._path)
+    async def look(self) -> None:
+        """Look at them once."""
+        now = await asyncio.to_thread(self._reloading.look)
+        for name, seen in now.items():
+            if self._before.get(name) == seen and await self._is_due(name, seen):
+                self._note(name, good=await self._reloading.reload_unattended((name,), By("file")))
+        self._before = now
+
+    async def _is_due(self, name: str, seen: Seen) -> bool:
+        if not self._reloading.has_read(name, seen):
+            return True
+        if name not in self._bad or asyncio.get_running_loop().time() < self._bad[name]:
+            return False
+        good = await self._reloading.is_good(name)
+        self._note(name, good=good)
+        return good
+
+    def _note(self, name: str, *, good: bool) -> None:
+        if good:
+            self._bad.pop(name, None)
+        else:
+            self._bad[name] = asyncio.get_running_loop().time() + self._again

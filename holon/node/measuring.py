@@ -82,8 +82,7 @@ class Measuring:
         return f"Measuring({self._shown!r})"
 
     def show_tls(self, tls: TlsFiles, doors: Sequence[str]) -> None:
-        """Show the certificate of these doors as well, and what became of its changes."""
-        self._shown.add(tls.metrics)
+        """Show the certificate of these doors as well."""
         self._shown.gauge(
             "holon_certificate_expiry_timestamp_seconds",
             "When the certificate of a door ends.",

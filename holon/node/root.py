@@ -23,9 +23,9 @@ from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
 from holon.engine.shared_reloading import SharedReloading
 from holon.errors import HolonError
-from holon.node.access import ClientsFile, client_entries
-from holon.node.admitting import WorkersFile, open_admission
-from holon.node.encrypting import KeysFile, marks_of
+from holon.node.access import client_entries, clients_part
+from holon.node.admitting import open_admission, tls_part, workers_part
+from holon.node.encrypting import keys_part, marks_of
 from holon.node.following import Following
 from holon.node.measuring import Measuring
 from holon.node.settings import (
@@ -46,7 +46,6 @@ from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
 from holon.storage.sealing import Seal
-from holon.telemetry.audit import By
 from holon.telemetry.audit_file import audit_to
 from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
@@ -117,12 +116,12 @@ class Node:
         tls = self._tls_files()
         clients = Clients(client_entries(config))
         if config.CLIENTS_CONFIG_PATH:
-            self._reloading.add(ClientsFile(config, clients))
+            self._reloading.add(clients_part(config, clients))
         if tls is not None:
-            self._reloading.add(tls)
+            self._reloading.add(tls_part(tls))
         admission = open_admission(config, tls, self._clock)
         if config.WORKERS_CONFIG_PATH:
-            self._reloading.add(WorkersFile(config, admission))
+            self._reloading.add(workers_part(config, admission))
         settings = store_settings(config)
         async with AsyncExitStack() as resources:
             resources.enter_context(audit_to(config.AUDIT_LOG_PATH, config.TZ))
@@ -133,7 +132,7 @@ class Node:
             marks = marks_of(config, store, seal, keys)
             await marks.begin()
             if config.ENCRYPTION_KEY_FILE:
-                self._reloading.add(KeysFile(config, marks))
+                self._reloading.add(keys_part(config, marks))
             tracing = await resources.enter_async_context(
                 tracing_to(config.OTEL_EXPORTER_OTLP_ENDPOINT, self._resource())
             )
@@ -158,20 +157,12 @@ class Node:
                 broken = loops.create_task(store.failure(), name="store")
                 following = [
                     loops.create_task(self._reloading.run(), name="reloading"),
+                    loops.create_task(Following(self._reloading).run(), name="edited-files"),
                     loops.create_task(reloading.run(), name="shared-reloading"),
                     loops.create_task(exchange.state.run(), name="tokens"),
                     loops.create_task(marks.run(), name="encryption-keys"),
                 ]
-                following += [loops.create_task(tls.run(), name="tls-files")] if tls is not None else []
-                following += [
-                    loops.create_task(self._following(path, part).run(), name=f"{part}-file")
-                    for path, part in (
-                        (config.CLIENTS_CONFIG_PATH, ClientsFile.name),
-                        (config.WORKERS_CONFIG_PATH, WorkersFile.name),
-                        (config.ENCRYPTION_KEY_FILE, KeysFile.name),
-                    )
-                    if path
-                ]
+                following += [loops.create_task(tls.run(), name="certificates")] if tls is not None else []
                 following.append(loops.create_task(holarchy.run(), name="holarchy"))
                 if uplink is not None:
                     following.append(loops.create_task(uplink.run(), name="uplink"))
@@ -241,10 +232,6 @@ class Node:
         Safe to call at any time.
         """
         self._reloading.ask()
-
-    def _following(self, path: str, part: str) -> Following:
-        """Each file is followed alone: that one is bad keeps no edit of another from being in force."""
-        return Following(path, partial(self._reloading.reload_unattended, (part,), By("file")))
 
     async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
         """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `reload`, but from a terminal that goes away."""

@@ -1,4 +1,4 @@
-"""The server's TLS files, followed while the node runs: every door takes the newest ones that can serve."""
+"""The server's TLS files: every door serves with the newest that were found good."""
 
 from __future__ import annotations
 
@@ -6,134 +6,69 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TypeAlias
 
 from holon.clock import Clock
-from holon.errors import ConfigError
-from holon.files import Facts, facts_of
 from holon.security.revocation import RevocationList
 from holon.security.tls import Ending, ServerCredentials, TlsPaths, load_server_credentials
-from holon.telemetry.metrics import TlsMetrics
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 1.0
-# How many days before its end a certificate is spoken of, once each.
+# How many days before its end a certificate is spoken of, once each; and how often that is looked at.
 WARN_DAYS = (30, 7, 1, 0)
+EVERY_S = 60.0
 _DAY_MS = 86_400_000
-
-# What tells that a file was written or replaced, also by a link that leads elsewhere now.
-_Seen: TypeAlias = tuple[Facts, ...]
 
 
 class TlsFiles:
     """The newest credentials that could serve. Doors read `current` at each handshake: it is one snapshot, whole.
 
-    While `run` runs, the files are looked at every second, in a thread. Files that cannot serve change nothing: the old
-    ones go on, and it is logged and counted once the same files are still there at the next look, as a pair is
-    sometimes replaced in two steps.
-
     Arguments:
         clock: by which certificates are valid, or end soon.
-        every: seconds between two looks.
     Raises:
         ConfigError: as `load_server_credentials`; this blocks for reads.
     """
 
-    def __init__(self, paths: TlsPaths, clock: Clock, *, every: float = EVERY_S) -> None:
-        self.metrics = TlsMetrics()
+    def __init__(self, paths: TlsPaths, clock: Clock) -> None:
         self._paths = paths
         self._clock = clock
-        self._every = every
-        self._seen = self._stat()
-        self._refused: tuple[_Seen, str] | None = None
         self._told: dict[Ending, int] = {}
         self._stale: set[RevocationList] = set()
         self._listeners: list[Callable[[], None]] = []
         self.current = load_server_credentials(paths, clock.now_ms())
-        self._heard = self.current
 
     def __repr__(self) -> str:
         return f"TlsFiles({self._paths.certificate}, expires_at_ms={self.current.expires_at_ms})"
 
-    @property
-    def name(self) -> str:
-        """What they are called where a reload names its targets."""
-        return "tls"
-
-    def read(self) -> Callable[[], Iterable[tuple[str, str]]]:
-        """Read the files as they are now, and say how to put them in force; see `holon.engine.reloading.Part`."""
-        seen = self._stat()
-        loaded = load_server_credentials(self._paths, self._clock.now_ms())
-        return partial(self._apply, seen, loaded)
-
-    def look(self) -> None:
-        """Look at the files. Blocks for the reads: `run` does it in a thread."""
-        seen = self._stat()
-        if seen != self._seen:
-            self._load(seen)
-        self._speak_of_ends()
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Have `run` call this, on its loop, once others are current."""
-        self._listeners.append(listener)
-
-    async def run(self) -> None:
-        """Follow the files until cancelled."""
-        while True:
-            try:
-                await asyncio.to_thread(self.look)
-            except Exception:
-                log.exception("the TLS files could not be looked at; the certificate of before goes on")
-            self._tell()
-            await asyncio.sleep(self._every)
-
-    def _apply(self, seen: _Seen, loaded: ServerCredentials) -> Iterable[tuple[str, str]]:
-        self._take(seen, loaded)
-        self._tell()
-        return ()
-
-    def _tell(self) -> None:
-        if self._heard is not self.current:
-            self._heard = self.current
-            for listener in self._listeners:
-                listener()
-
-    # One look at a time -----------------------------------------------------------------------------------------------
-
-    def _stat(self) -> _Seen:
+    def paths(self) -> Iterable[str]:
+        """Where the files are; of a folder of revocation lists, those that are in it now. Blocks."""
         paths = self._paths
-        return tuple(facts_of(path) for path in (paths.certificate, paths.key, paths.authorities, *_files(paths.lists)))
+        return filter(None, (paths.certificate, paths.key, paths.authorities, *_files(paths.lists)))
 
-    def _load(self, seen: _Seen) -> None:
-        try:
-            loaded = load_server_credentials(self._paths, self._clock.now_ms())
-        except ConfigError as error:
-            self._refuse(seen, error.message)
-            return
-        self._take(seen, loaded)
+    def read(self) -> ServerCredentials:
+        """Read the files as they are now, and check them; blocks, and raises as `load_server_credentials`."""
+        return load_server_credentials(self._paths, self._clock.now_ms())
 
-    def _take(self, seen: _Seen, loaded: ServerCredentials) -> None:
-        self._seen, self._refused = seen, None
+    def use(self, loaded: ServerCredentials) -> None:
+        """Serve with these from now on, and tell those who listen, if they are others than before."""
         if loaded == self.current:
             return
         self.current = loaded
-        self.metrics.reloads.add("success")
         log.info("new TLS files are in use: %s", loaded.endings[0].name)
+        for listener in self._listeners:
+            listener()
 
-    def _refuse(self, seen: _Seen, reason: str) -> None:
-        if self._refused == (seen, reason):
-            return
-        if self._refused is None or self._refused[0] != seen:
-            # Perhaps half of it is written only: what is still so at the next look is said.
-            self._refused = (seen, "")
-            return
-        self._refused = (seen, reason)
-        self.metrics.reloads.add("failure")
-        log.warning("the TLS files have changed and cannot be used; the certificate of before goes on: %s", reason)
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have this called whenever others are current."""
+        self._listeners.append(listener)
 
-    def _speak_of_ends(self) -> None:
+    async def run(self) -> None:
+        """Speak of what ends soon, until cancelled."""
+        while True:
+            self.speak_of_ends()
+            await asyncio.sleep(EVERY_S)
+
+    def speak_of_ends(self) -> None:
+        """Say which certificates end soon, and which lists have, if that was not said yet."""
         now = self._clock.now_ms()
         told: dict[Ending, int] = {}
         for ending in self.current.endings:
@@ -153,7 +88,7 @@ class TlsFiles:
 
 def _files(path: str) -> Iterable[str]:
     if not os.path.isdir(path):  # noqa: PTH112  every second: no object is made for it
-        return (path,) if path else ()
+        return (path,)
     try:
         return sorted(one.path for one in os.scandir(path))
     except OSError:

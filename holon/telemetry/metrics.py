@@ -116,12 +116,3 @@ class ReloadMetrics:
 
     def __init__(self) -> None:
         self.reloads = Counter("holon_reloads", "Reloads of files, by what became of them: done or refused.", "result")
-
-
-class TlsMetrics:
-    """What is counted where the TLS files are followed."""
-
-    def __init__(self) -> None:
-        self.reloads = Counter("holon_certificate_reloads", "Changes of the TLS files, by what came of them.", "result")
-        for result in ("success", "failure"):
-            self.reloads.add(result, by=0)

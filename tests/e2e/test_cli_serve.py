@@ -101,7 +101,7 @@ def test_a_node_with_https_takes_a_renewed_certificate_and_says_so(folder: Path,
         assert holon(folder, "certs", "dev", "--host", "node.example").code == 0
         node.process.send_signal(signal.SIGHUP)
         until(
-            lambda: 'holon_certificate_reloads_total{result="success"} 1.0' in client.get("/_public/metrics").text,
+            lambda: 'holon_reloads_total{result="done"}' in client.get("/_public/metrics").text,
             "it has the new certificate",
         )
     assert node.end(signal.SIGTERM) == 0

@@ -463,3 +463,19 @@ async def test_what_the_operator_does_at_the_node_itself_is_told_as_the_operator
         {"who": "operator", "via": "admin", "on": on, "result": result}
         for on, result in ((made.job_id, "ok"), ("clients", "ok"), ("w1", "HOLON_UNKNOWN"))
     ]
+
+
+async def test_an_edit_of_the_tls_files_is_counted_and_in_the_audit_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "holon.audit")
+    async with a_place(tmp_path) as place:
+        (place.node.folder / "ca.pem").chmod(0o666)
+        async with asyncio.timeout(GUARD):
+            while not audit(caplog, "node_reloaded"):  # noqa: ASYNC110  an edit is seen by looking
+                await asyncio.sleep(0.05)
+        figures = (await place.http.get("/_public/metrics")).text
+    assert 'holon_reloads_total{result="refused"} 1.0' in figures
+    assert audit(caplog, "node_reloaded") == [
+        {"act": "node_reloaded", "result": "CONFIG_INVALID", "via": "file", "on": "tls"}
+    ]

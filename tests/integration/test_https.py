@@ -213,7 +213,7 @@ async def test_a_new_certificate_is_shown_from_the_next_handshake_on_and_nobody_
         other.close()
     assert len(set(shown)) == 3
     site.server.certificate.write_bytes(b"junk")
-    await site.until(lambda: site.counted("failure") == 1)
+    await site.until(lambda: site.counted("refused") == 1)
     _, other = await dial(node, site.trust())
     assert serial_of(other) == shown[-1]
     for one in (writer, other):

@@ -78,7 +78,7 @@ async def test_both_doors_show_the_new_certificate_and_streams_go_on(node: Node,
             await site.renewed()
         assert len(set(seen)) == 3
         site.server.key.write_bytes(b"")
-        await site.until(lambda: site.counted("failure") == 1)
+        await site.until(lambda: site.counted("refused") == 1)
         assert await serial_at(node.workers.port, site.trust(own)) == site.serial
         await stream.beat(99)
         await stream.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -15,7 +14,7 @@ from holon.clock import SystemClock
 from holon.config import Config
 from holon.engine.reloading import Reloading
 from holon.errors import ConfigError, FailedPrecondition
-from holon.node.admitting import WorkersFile, open_admission
+from holon.node.admitting import open_admission, tls_part, workers_part
 from holon.node.following import Following
 from holon.security.certificates import issue_server
 from holon.security.tls import TlsPaths
@@ -39,13 +38,12 @@ async def a_site(folder: Path, workers: str = "# Nobody is special.") -> AsyncIt
     write(file, workers)
     config = Config({"WORKERS_CONFIG_PATH": str(file)})
     clock = SystemClock()
-    tls = TlsFiles(TlsPaths(str(server.certificate), str(server.key), str(ca), lists=str(lists)), clock, every=SOON)
+    tls = TlsFiles(TlsPaths(str(server.certificate), str(server.key), str(ca), lists=str(lists)), clock)
     admission = open_admission(config, tls, clock)
-    reloading = Reloading([WorkersFile(config, admission)])
-    edited = partial(reloading.reload_unattended, ("workers",), By("file"))
-    following = Following(str(file), edited, every=SOON)
+    reloading = Reloading([workers_part(config, admission), tls_part(tls)])
+    following = Following(reloading, every=SOON)
     async with a_node(tls=tls, admission=admission) as node:
-        loops = [asyncio.create_task(loop) for loop in (tls.run(), reloading.run(), following.run())]
+        loops = [asyncio.create_task(loop) for loop in (reloading.run(), following.run())]
         try:
             yield node, reloading
         finally:

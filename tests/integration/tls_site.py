@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from holon.clock import SystemClock
+from holon.engine.reloading import Reloading
+from holon.node.admitting import tls_part
+from holon.node.following import Following
 from holon.security.certificates import Authority, KeyPair, describe, issue_server, issue_worker, open_authority
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
@@ -32,15 +35,16 @@ class Site:
         self.files = TlsFiles(
             TlsPaths(str(self.server.certificate), str(self.server.key), str(self.ca), lists=lists),
             SystemClock(),
-            every=LOOK_S,
         )
+        self.reloading = Reloading([tls_part(self.files)])
+        self.following = Following(self.reloading, every=LOOK_S)
 
     @classmethod
     @asynccontextmanager
     async def followed(cls, folder: Path, lists: str = "") -> AsyncIterator[Self]:
         """The files, followed as a node does; `lists` is where those of revoked certificates are, if anywhere."""
         site = cls(folder, lists)
-        following = asyncio.create_task(site.files.run())
+        following = asyncio.create_task(site.following.run())
         try:
             yield site
         finally:
@@ -63,7 +67,7 @@ class Site:
         return self.serial
 
     def counted(self, result: str) -> float:
-        return self.files.metrics.reloads.values[result,]
+        return self.reloading.metrics.reloads.values.get((result,), 0)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(GUARD):

@@ -197,21 +197,6 @@ def test_every_tls_file_that_cannot_be_read_is_named_with_its_variable(tmp_path:
     }
 
 
-def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
-    paths = tls(tmp_path) | {"TLS_KEY_PATH": tls(tmp_path / "other")["TLS_KEY_PATH"]}
-    assert "is not the key of the certificate" in reasons(Config(paths))["TLS_KEY_PATH"]
-
-
-@pytest.mark.parametrize("name", ["TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH"])
-def test_a_tls_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
-    garbage = tmp_path / "garbage"
-    garbage.write_text("-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n")
-    garbage.chmod(0o600)
-    found = reasons(Config(tls(tmp_path) | {name: str(garbage)}))
-    assert set(found) == {name}
-    assert str(garbage) in found[name]
-
-
 def test_a_key_that_every_user_can_read_is_refused(tmp_path: Path) -> None:
     paths = tls(tmp_path)
     Path(paths["TLS_KEY_PATH"]).chmod(0o644)

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from holon.engine.reloading import Apply, Changes, Reloading
+from holon.engine.reloading import Apply, Changes, Part, Reloading
 from holon.errors import ConfigError, FailedPrecondition, InvalidArgument, Violation
 from holon.telemetry.audit import By
 
@@ -26,6 +26,9 @@ class File:
         self.inforce = "old"
         self.put = asyncio.Event()
         self.was_read = threading.Event()
+
+    def part(self) -> Part:
+        return Part(self.name, lambda: (), self.read)
 
     def read(self) -> Apply:
         said, fault = self.next, self.fault
@@ -45,7 +48,7 @@ class File:
 def two() -> tuple[Reloading, File, File]:
     clients, workers = File("clients"), File("workers")
     clients.next = workers.next = "new"
-    return Reloading([clients, workers]), clients, workers
+    return Reloading([clients.part(), workers.part()]), clients, workers
 
 
 async def test_everything_is_read_again_unless_targets_are_named() -> None:
@@ -96,7 +99,7 @@ async def test_files_are_read_beside_the_loop_and_one_reload_at_a_time() -> None
             return super().read()
 
     part = Slow("clients")
-    reloading = Reloading([part])
+    reloading = Reloading([part.part()])
     first, second = (asyncio.create_task(reloading.reload((), ME)) for _ in range(2))
     await asyncio.to_thread(reading.wait, 10)
     go_on.set()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from holon.clock import ManualClock
-from holon.engine.reloading import Apply, Changes, Reloading
+from holon.engine.reloading import Apply, Changes, Part, Reloading
 from holon.engine.shared_reloading import FRESH_MS, KIND, SharedReloading
 from holon.errors import ConfigError, FailedPrecondition, StoreUnavailable
 from holon.ports import StoreSettings
@@ -31,6 +31,9 @@ class File:
         self.bad = False
         self.times: asyncio.Queue[str] = asyncio.Queue()
 
+    def part(self) -> Part:
+        return Part(self.name, lambda: (), self.read)
+
     def read(self) -> Apply:
         if self.bad:
             raise ConfigError(f"{self.name} is bad")
@@ -46,7 +49,7 @@ class Member:
 
     def __init__(self, store: MemoryStorage, name: str) -> None:
         self.clients, self.workers = File("clients"), File("workers")
-        self.reloading = Reloading([self.clients, self.workers])
+        self.reloading = Reloading([self.clients.part(), self.workers.part()])
         self.shared = SharedReloading(self.reloading, store, store.now, name)
 
     async def reloads(self, file: File) -> None:

@@ -14,7 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from holon.clock import ManualClock, SystemClock
+from holon.engine.reloading import Reloading
 from holon.errors import ConfigError
+from holon.node.admitting import tls_part
+from holon.node.following import Following
 from holon.security import certificates
 from holon.security.certificates import KeyPair, issue_server, issue_worker, open_authority
 from holon.security.tls import TlsPaths
@@ -35,7 +38,7 @@ async def test_a_new_pair_is_taken_and_counted_and_the_next_one_too(site: Site) 
     assert len(set(serials)) == 3
     assert site.files.current.chain == site.server.certificate.read_bytes()
     assert site.files.current.key == site.server.key.read_bytes()
-    assert (site.counted("success"), site.counted("failure")) == (2, 0)
+    assert (site.counted("done"), site.counted("refused")) == (2, 0)
 
 
 def _empty(site: Site) -> None:
@@ -76,31 +79,32 @@ async def test_files_that_cannot_serve_change_nothing_and_are_logged_and_counted
 ) -> None:
     before = site.files.current
     spoil(site)
-    await site.until(lambda: site.counted("failure") == 1)
+    await site.until(lambda: site.counted("refused") == 1)
     for _ in range(5):
-        site.files.look()
+        await site.following.look()
     assert site.files.current is before
-    assert (site.counted("success"), site.counted("failure")) == (0, 1)
+    assert (site.counted("done"), site.counted("refused")) == (0, 1)
     (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert str(site.folder) in told.getMessage()
     assert "PRIVATE" not in caplog.text
     site.ca.write_bytes(site.authority.files.certificate.read_bytes())
     await site.renewed()
-    assert site.counted("success") == 1
+    assert site.counted("done") == 1
 
 
-def test_a_pair_that_is_replaced_in_two_steps_is_taken_without_a_complaint(
+async def test_a_pair_that_is_replaced_in_two_steps_is_taken_without_a_complaint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    authority = open_authority(tmp_path)
-    pair, other = issue_server(authority, tmp_path), issue_server(authority, tmp_path / "other")
-    files = TlsFiles(_paths(pair, authority.files), ManualClock(_now_ms()))
-    pair.certificate.write_bytes(other.certificate.read_bytes())
-    files.look()
-    pair.key.write_bytes(other.key.read_bytes())
-    files.look()
-    assert files.current.key == other.key.read_bytes()
-    assert files.metrics.reloads.values == {("success",): 1, ("failure",): 0}
+    site = Site(tmp_path)
+    other = issue_server(site.authority, tmp_path / "other")
+    await site.following.look()
+    site.server.certificate.write_bytes(other.certificate.read_bytes())
+    await site.following.look()
+    site.server.key.write_bytes(other.key.read_bytes())
+    for _ in range(3):
+        await site.following.look()
+    assert site.files.current.key == other.key.read_bytes()
+    assert (site.counted("done"), site.counted("refused")) == (1, 0)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -122,11 +126,13 @@ def test_files_that_come_by_a_link_which_leads_elsewhere_are_taken(tmp_path: Pat
     files = TlsFiles(replace(paths, mounted=True), now)
     (tmp_path / "next").symlink_to(folders[1])
     (tmp_path / "next").replace(data)
-    files.look()
+    files.use(files.read())
     assert files.current.chain == pairs[1].certificate.read_bytes()
 
 
-def test_a_certificate_that_begins_later_is_taken_when_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_certificate_that_begins_later_is_told_of_once_and_taken_when_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     authority = open_authority(tmp_path)
     pair = issue_server(authority, tmp_path)
     monkeypatch.setattr(certificates, "_BACKDATE", -timedelta(minutes=10))
@@ -134,13 +140,17 @@ def test_a_certificate_that_begins_later_is_taken_when_it_does(tmp_path: Path, m
     clock = ManualClock(_now_ms())
     files = TlsFiles(_paths(pair, authority.files), clock)
     before = files.current
+    reloading = Reloading([tls_part(files)])
+    following = Following(reloading, again=0)
     for old, new in ((pair.certificate, later.certificate), (pair.key, later.key)):
         old.write_bytes(new.read_bytes())
-    for _ in range(3):
-        files.look()
+    for _ in range(4):
+        await following.look()
     assert files.current is before
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
     clock.advance(660_000)
-    files.look()
+    await following.look()
+    assert reloading.metrics.reloads.values == {("refused",): 1, ("done",): 1}
     assert files.current.chain == later.certificate.read_bytes()
 
 
@@ -155,7 +165,7 @@ def test_a_certificate_is_spoken_of_30_7_and_1_days_before_its_end_once_each(
     for day in range(102):
         caplog.clear()
         for _ in range(3):
-            files.look()
+            files.speak_of_ends()
         said += [(100 - day, record.levelno) for record in caplog.records]
         clock.advance(DAY_MS)
     assert said == [(30, logging.WARNING), (7, logging.WARNING), (1, logging.WARNING), (0, logging.ERROR)]
@@ -176,6 +186,21 @@ def test_a_key_that_not_every_door_can_serve_is_refused(tmp_path: Path, kind: st
     certificates._write_pair(pair, certificate, key)
     with pytest.raises(ConfigError, match="P-256"):
         TlsFiles(_paths(pair, authority.files), ManualClock(_now_ms()))
+
+
+@pytest.mark.parametrize("name", ["certificate", "key", "authorities"])
+def test_a_file_of_something_else_is_named_with_its_variable(tmp_path: Path, name: str) -> None:
+    authority = open_authority(tmp_path)
+    garbage = tmp_path / "garbage"
+    garbage.write_text("-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n")
+    garbage.chmod(0o600)
+    spoilt: Any = {name: str(garbage)}
+    paths = replace(_paths(issue_server(authority, tmp_path), authority.files), **spoilt)
+    with pytest.raises(ConfigError) as caught:
+        TlsFiles(paths, ManualClock(_now_ms()))
+    variables = {"certificate": "TLS_CERT_PATH", "key": "TLS_KEY_PATH", "authorities": "TLS_CA_PATH"}
+    [wrong] = caught.value.details
+    assert (wrong.field, str(garbage) in wrong.reason) == (variables[name], True)
 
 
 def _paths(pair: KeyPair, authority: KeyPair) -> TlsPaths:
