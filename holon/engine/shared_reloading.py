@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
@@ -11,10 +10,8 @@ import orjson
 
 from holon.engine.reloading import Reloading
 from holon.errors import StoreUnavailable
-from holon.ports import Document, Shared
+from holon.ports import Change, Document, DocumentHints, Shared, change_document
 from holon.telemetry.audit import By
-
-log = logging.getLogger(__name__)
 
 # What reads parts again, by their names, and answers with the names of what is in force.
 Reload: TypeAlias = Callable[[Sequence[str], By], Awaitable[tuple[str, ...]]]
@@ -26,7 +23,6 @@ RETRY_S = 1.0
 # A node that was starting while others reloaded may have read its files just before.
 FRESH_MS = 60_000
 KEPT_MS = 86_400_000
-_TRIES = 10
 
 
 class SharedReloading:
@@ -37,6 +33,9 @@ class SharedReloading:
     Arguments:
         now: the store's clock, in epoch milliseconds.
         node_id: this node's.
+
+    Attributes:
+        hints: is to be told when documents change; perhaps it is a mark.
     """
 
     def __init__(self, reloading: Reloading, store: Shared, now: Callable[[], int], node_id: str) -> None:
@@ -45,7 +44,7 @@ class SharedReloading:
         self._now = now
         self._node_id = node_id
         self._seen: dict[str, int] = {}
-        self._changed = asyncio.Event()
+        self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
         return f"SharedReloading({self._reloading!r}, seen={self._seen})"
@@ -68,11 +67,6 @@ class SharedReloading:
             ) from error
         return names
 
-    def changed(self, kinds: frozenset[str]) -> None:
-        """Documents of these kinds have changed; perhaps a mark."""
-        if KIND in kinds:
-            self._changed.set()
-
     async def run(self) -> None:
         """Follow the marks of other nodes, until cancelled."""
         first = True
@@ -84,22 +78,11 @@ class SharedReloading:
                 continue
             await self._follow([mark for mark in marks if self._is_news(mark, first=first)])
             first = False
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-            self._changed.clear()
+            await self.hints.wait(LOOK_EVERY_S)
 
     async def _mark(self, name: str) -> None:
-        value = orjson.dumps({"node": self._node_id, "at": self._now()})
-        for _ in range(_TRIES):
-            mark = await self._store.document(KIND, name)
-            version = mark.version if mark is not None else 0
-            if await self._store.put_document(KIND, name, value, version=version, expires_in=KEPT_MS) is not None:
-                return
-        # So many others have marked it meanwhile that every node has something to follow.
-        log.info("the reload of %s is marked by other nodes", name)
+        mark = Change(orjson.dumps({"node": self._node_id, "at": self._now()}), KEPT_MS)
+        await change_document(self._store, KIND, name, lambda _: (None, mark))
 
     def _is_news(self, mark: Document, *, first: bool) -> bool:
         known = self._seen.get(mark.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holon.ports.documents import Change, DocumentHints, change_document, place_of
 from holon.ports.history import HistoryStorage, Notice, WorkerEvent
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Result, Step
 from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
@@ -33,6 +34,7 @@ __all__ = [
     "MAX_PAGE_BYTES",
     "Appended",
     "Attempt",
+    "Change",
     "Claim",
     "Committed",
     "Completed",
@@ -42,6 +44,7 @@ __all__ = [
     "Created",
     "Creation",
     "Document",
+    "DocumentHints",
     "Fired",
     "Handback",
     "Hint",
@@ -77,4 +80,6 @@ __all__ = [
     "Touched",
     "WorkerConnection",
     "WorkerEvent",
+    "change_document",
+    "place_of",
 ]

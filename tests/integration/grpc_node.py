@@ -350,7 +350,7 @@ async def a_node(
         exchange = Exchange(store, clock.now_ms, admission, tokens, Seal()) if tokens is not None else None
         running = [asyncio.create_task(engine.run())]
         if exchange is not None:
-            engine.follow_documents(exchange.state.changed)
+            engine.follow_documents(exchange.state.hints.changed)
             running.append(asyncio.create_task(exchange.state.run()))
             await exchange.state.look()
         try:

@@ -120,7 +120,7 @@ async def test_a_node_is_told_of_a_key_that_another_seals_with_and_it_has_not(
         assert caplog.records == []
         await begun(store, NEW, OLD)
         for _ in range(2):
-            marks.changed(frozenset({KIND}))
+            marks.hints.changed(frozenset({KIND}))
             await looked(store)
     assert len(caplog.records) == 1
     assert key_id(NEW) in caplog.text

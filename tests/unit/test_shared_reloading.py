@@ -84,11 +84,11 @@ async def test_what_one_node_reloads_the_others_reload_too_and_it_does_so_once(s
     async with following(one), following(other):
         assert await one.shared.reload(["clients"], ME) == ("clients",)
         for member in (one, other):
-            member.shared.changed(frozenset({KIND}))
+            member.shared.hints.changed(frozenset({KIND}))
             await member.reloads(member.clients)
         await other.shared.reload((), ME)
         for member in (one, other):
-            member.shared.changed(frozenset({KIND}))
+            member.shared.hints.changed(frozenset({KIND}))
             await member.reloads(member.clients)
             await member.reloads(member.workers)
         assert [file.times.qsize() for member in (one, other) for file in (member.clients, member.workers)] == [0] * 4
@@ -102,7 +102,7 @@ async def test_a_bad_file_at_one_node_is_told_there_and_holds_up_nothing(
     other.clients.bad = True
     async with following(other):
         await one.shared.reload((), ME)
-        other.shared.changed(frozenset({KIND}))
+        other.shared.hints.changed(frozenset({KIND}))
         await other.reloads(other.workers)
     told: list[dict[str, Any]] = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
     assert [(line["via"], line.get("on", ""), line["result"]) for line in told] == [
@@ -133,7 +133,7 @@ async def test_a_node_that_starts_follows_what_was_marked_just_now_and_nothing_o
     clock.advance(FRESH_MS)
     async with following(late):
         await one.shared.reload(["workers"], ME)
-        late.shared.changed(frozenset({KIND}))
+        late.shared.hints.changed(frozenset({KIND}))
         await late.reloads(late.workers)
     assert (other.workers.times.qsize(), late.clients.times.qsize()) == (0, 0)
 

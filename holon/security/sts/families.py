@@ -17,7 +17,7 @@ from hashlib import sha256
 import msgpack
 
 from holon.errors import AlreadyExists, HolonError, ResourceExhausted, Unauthenticated, Unavailable
-from holon.ports import Shared
+from holon.ports import Change, Document, Shared, change_document, place_of
 from holon.security.identity import is_identity
 from holon.security.sts.access_tokens import invalid
 from holon.security.sts.sealing import Sealer
@@ -31,7 +31,6 @@ REPEAT_MS = 30_000
 # Of one worker; a process that starts anew begins one. The one that was used least recently makes room.
 MOST = 8
 _FORM = 2
-_TRIES = 10
 _TOKEN = re.compile(r"hrt_([A-Za-z0-9_-]{43})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})\.(.{1,253})")
 
 
@@ -218,25 +217,20 @@ class Families:
             return False
 
     async def _change(self, worker_id: str, change: Callable[[dict[str, Family], int], Family]) -> Granted:
-        for _ in range(_TRIES):
-            stored = await self._store.document(KIND, worker_id)
+        place = place_of(KIND, worker_id)
+
+        def changed(stored: Document | None) -> tuple[Family, Change | None]:
             now = self._now()
-            families = {}
-            if stored is not None:
-                families = _unpacked(self._sealer.open("documents", f"{KIND}/{worker_id}", "value", stored.value), now)
-            known = dict(families)
+            families = {} if stored is None else _unpacked(self._sealer.open(*place, stored.value), now)
             family = change(families, now)
-            if known.get(family.family_id) != family:
-                families[family.family_id] = family
-                newest = sorted(families.values(), key=lambda one: one.at)[-MOST:]
-                value = self._sealer.seal("documents", f"{KIND}/{worker_id}", "value", _packed(newest))
-                version = 0 if stored is None else stored.version
-                put = self._store.put_document(KIND, worker_id, value, version=version, expires_in=self._lifetime)
-                if await put is None:
-                    # Somebody else was faster: what they made is looked at again.
-                    continue
-            return Granted(worker_id, family, self._token(worker_id, family.family_id, family.generation))
-        raise Unavailable("too many exchanges of this worker at once; try again", retry_after=1.0)
+            if families.get(family.family_id) == family:
+                return family, None
+            families[family.family_id] = family
+            newest = sorted(families.values(), key=lambda one: one.at)[-MOST:]
+            return family, Change(self._sealer.seal(*place, _packed(newest)), self._lifetime)
+
+        family = await change_document(self._store, KIND, worker_id, changed)
+        return Granted(worker_id, family, self._token(worker_id, family.family_id, family.generation))
 
     def _token(self, worker_id: str, family_id: str, generation: int) -> str:
         mac = self._state.ring.keyed("refresh", worker_id, family_id, str(generation))

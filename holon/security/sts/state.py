@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import msgpack
 
-from holon.errors import StoreUnavailable, Unavailable
-from holon.ports import Document, Shared
+from holon.errors import StoreUnavailable
+from holon.ports import Change, Document, DocumentHints, Shared, change_document, place_of
 from holon.security.sts.ring import Ring, Schedule
 from holon.security.sts.sealing import Sealer
 
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 KEYS = "signing_keys"
 # By worker, so that none fills it for the others: its families that were ended, and until when that matters.
 ENDED = "ended_tokens"
-KINDS = frozenset({KEYS, ENDED})
 # All keys are one document, so that nodes cannot make two at once.
 RING = "ring"
 # A hint can be lost; this is how long an ended token can then still be taken.
@@ -29,7 +28,6 @@ _LEAST_S = 1.0
 _RETRY_S = 1.0
 # Of one worker; past it the first go, whose access tokens then last as long as they would have.
 _MOST_ENDED = 64
-_TRIES = 10
 # How long a call waits for a look.
 _PATIENCE_S = 3.0
 
@@ -42,6 +40,9 @@ class TokenState:
         now: the store's clock, in epoch milliseconds.
         schedule: when keys come and go.
         sealer: through which keys go into the store.
+
+    Attributes:
+        hints: is to be told when documents change.
     """
 
     def __init__(self, store: Shared, now: Callable[[], int], schedule: Schedule, sealer: Sealer) -> None:
@@ -51,7 +52,7 @@ class TokenState:
         self._sealer = sealer
         self._ring: Ring | None = None
         self._ended: frozenset[str] = frozenset()
-        self._wake = asyncio.Event()
+        self.hints = DocumentHints(KEYS, ENDED)
         self._looked = asyncio.Condition()
         # Looks at the store, by number: begun, done, and the one that somebody last asked for, and when.
         self._begun = 0
@@ -83,11 +84,6 @@ class TokenState:
         """Have this called whenever more families were ended."""
         self._listeners.append(listener)
 
-    def changed(self, kinds: frozenset[str]) -> None:
-        """Documents of these kinds have changed."""
-        if kinds & KINDS:
-            self._wake.set()
-
     async def end(self, worker_id: str, family: str, lasts_ms: int) -> bool:
         """End what a family's access tokens are good for, here at once and at every node within moments.
 
@@ -97,18 +93,19 @@ class TokenState:
         Returns:
             whether that is news.
         """
-        for _ in range(_TRIES):
-            stored, now = await self._store.document(ENDED, worker_id), self._now()
+
+        def change(stored: Document | None) -> tuple[bool, Change | None]:
+            now = self._now()
             known = {} if stored is None else _ended_in(stored, now)
             if family in known:
-                return False
+                return False, None
             rows = [*known.items(), (family, now + lasts_ms)][-_MOST_ENDED:]
-            version = 0 if stored is None else stored.version
-            put = self._store.put_document(ENDED, worker_id, msgpack.packb(rows), version=version, expires_in=lasts_ms)
-            if await put is not None:
-                self._set_ended(self._ended | {family})
-                return True
-        raise Unavailable("too many families of this worker end at once; try again", retry_after=_RETRY_S)
+            return True, Change(msgpack.packb(rows), lasts_ms)
+
+        news = await change_document(self._store, ENDED, worker_id, change)
+        if news:
+            self._set_ended(self._ended | {family})
+        return news
 
     async def look(self) -> None:
         """Return after a look at the store; who asks again within a second shares it.
@@ -119,14 +116,13 @@ class TokenState:
         now = asyncio.get_running_loop().time()
         if now - self._asked_at >= _LEAST_S:
             self._asked, self._asked_at = self._begun + 1, now
-            self._wake.set()
+            self.hints.wake()
         async with asyncio.timeout(_PATIENCE_S), self._looked:
             await self._looked.wait_for(lambda: self._done >= self._asked)
 
     async def run(self) -> None:
         """Follow the store until cancelled; while it is away, what was read last counts."""
         while True:
-            self._wake.clear()
             self._begun += 1
             wait = LOOK_EVERY_S
             try:
@@ -139,11 +135,7 @@ class TokenState:
             async with self._looked:
                 self._done = self._begun
                 self._looked.notify_all()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await self.hints.wait(wait)
 
     async def _read(self) -> None:
         await self._read_keys()
@@ -153,20 +145,19 @@ class TokenState:
         self._set_ended(frozenset(ended) | (self._ended - before))
 
     async def _read_keys(self) -> None:
-        while True:
-            stored = await self._store.document(KEYS, RING)
-            place = "documents", f"{KEYS}/{RING}", "value"
+        place = place_of(KEYS, RING)
+
+        def change(stored: Document | None) -> tuple[Ring, Change | None]:
             ring = None if stored is None else Ring.from_bytes(self._sealer.open(*place, stored.value))
             due = Ring.new(self._now()) if ring is None else ring.due(self._now(), self._schedule)
-            if due is None:
-                self._ring = ring
-                return
-            version = 0 if stored is None else stored.version
-            sealed = self._sealer.seal(*place, due.to_bytes())
-            if await self._store.put_document(KEYS, RING, sealed, version=version) is not None:
-                self._ring = due
-                log.info("access tokens: the key %s signs from now on, or soon", due.keys[-1].kid)
-                return
+            if ring is not None and due is None:
+                return ring, None
+            due = due or Ring.new(self._now())
+            return due, Change(self._sealer.seal(*place, due.to_bytes()))
+
+        before, self._ring = self._ring, await change_document(self._store, KEYS, RING, change)
+        if before is None or before.keys[-1].kid != self._ring.keys[-1].kid:
+            log.info("access tokens: the key %s signs from now on, or soon", self._ring.keys[-1].kid)
 
     def _set_ended(self, ended: frozenset[str]) -> None:
         more = ended - self._ended

@@ -5,12 +5,11 @@ So a node that lacks a key finds out at its start, and not at some record.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
 from holon.errors import ConfigError, StoreUnavailable, Violation
-from holon.ports import Document, Shared
+from holon.ports import Change, Document, DocumentHints, Shared, change_document, place_of
 from holon.storage.sealing.seal import Seal, SealBroken, key_id
 
 log = logging.getLogger(__name__)
@@ -31,6 +30,9 @@ class Marks:
         seal: what this node seals with.
         keys: those of the settings; the first is the one to seal with.
         kept: how long a mark stays whose key seals no more, in milliseconds: as long as its records may.
+
+    Attributes:
+        hints: is to be told when documents change; perhaps it is a mark.
     """
 
     def __init__(self, store: Shared, seal: Seal, keys: Sequence[bytes], kept: int) -> None:
@@ -41,7 +43,7 @@ class Marks:
         self._marked: frozenset[str] = frozenset()
         self._missed: frozenset[str] = frozenset()
         self._due = True
-        self._wake = asyncio.Event()
+        self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
         return f"Marks({', '.join(sorted(self._marked))})"
@@ -66,17 +68,11 @@ class Marks:
         self._keys = tuple(keys)
         self._seal.open_with(self._keys)
         self._due = True
-        self._wake.set()
-
-    def changed(self, kinds: frozenset[str]) -> None:
-        """Documents of these kinds have changed."""
-        if KIND in kinds:
-            self._wake.set()
+        self.hints.wake()
 
     async def run(self) -> None:
         """Mark the keys that `use` brought, and follow those of other nodes, until cancelled."""
         while True:
-            self._wake.clear()
             wait = LOOK_EVERY_S
             try:
                 if self._due:
@@ -84,11 +80,7 @@ class Marks:
                 self._tell(await self._look())
             except StoreUnavailable as error:
                 wait = error.retry_after or _RETRY_S
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await self.hints.wait(wait)
 
     async def _look(self) -> Sequence[Document]:
         marks = await self._store.documents(KIND)
@@ -108,16 +100,15 @@ class Marks:
     async def _put(self, key: bytes, *, lasting: bool) -> None:
         """Have the mark of a key as it is to be; a key that never sealed has none until it does."""
         name = key_id(key)
-        while True:
-            mark = await self._store.document(KIND, name)
+
+        def change(mark: Document | None) -> tuple[bool, Change | None]:
             if lasting == (mark is not None and mark.expires_at is None):
-                return
-            word = Seal((key,)).seal("documents", f"{KIND}/{name}", "value", _WORD)
-            version = 0 if mark is None else mark.version
-            ends = None if lasting else self._kept
-            if await self._store.put_document(KIND, name, word, version=version, expires_in=ends) is not None:
-                self._marked |= {name}
-                return
+                return False, None
+            word = Seal((key,)).seal(*place_of(KIND, name), _WORD)
+            return True, Change(word, None if lasting else self._kept)
+
+        if await change_document(self._store, KIND, name, change):
+            self._marked |= {name}
 
     def _tell(self, marks: Iterable[Document]) -> None:
         missed = frozenset(mark.key for mark in marks) - set(self._seal.key_ids)
@@ -139,7 +130,7 @@ def check(marks: Iterable[Document], seal: Seal) -> None:
         raise ConfigError(f"ENCRYPTION_KEY_FILE: {reason}", details=[Violation("ENCRYPTION_KEY_FILE", reason)])
     for mark in stored:
         try:
-            seal.open("documents", f"{KIND}/{mark.key}", "value", mark.value)
+            seal.open(*place_of(KIND, mark.key), mark.value)
         except SealBroken as error:
             raise ConfigError(f"the store's mark of an encryption key cannot be opened: {error.message}") from error
 

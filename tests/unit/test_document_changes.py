@@ -1,0 +1,67 @@
+"""Changes of a document by what it holds: none is lost, and none is tried without end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from holon.clock import ManualClock
+from holon.errors import StoreUnavailable
+from holon.ports import Change, Document, DocumentHints, StoreSettings, change_document
+from holon.ports.documents import TRIES
+from holon.storage.memory import MemoryStorage
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[MemoryStorage]:
+    async with MemoryStorage(StoreSettings("n"), ManualClock()) as opened:
+        yield opened
+
+
+def one_more(document: Document | None) -> tuple[int, Change | None]:
+    number = 1 if document is None else int(document.value) + 1
+    return number, Change(b"%d" % number)
+
+
+async def test_changes_at_once_are_all_there(store: MemoryStorage) -> None:
+    numbers = await asyncio.gather(*(change_document(store, "keys", "a", one_more) for _ in range(TRIES)))
+    assert sorted(numbers) == list(range(1, TRIES + 1))
+
+
+async def test_what_needs_no_change_writes_nothing_and_none_deletes(store: MemoryStorage) -> None:
+    await change_document(store, "keys", "a", one_more)
+    before = await store.document("keys", "a")
+    assert await change_document(store, "keys", "a", lambda found: (found, None)) == before
+    assert await store.document("keys", "a") == before
+    await change_document(store, "keys", "a", lambda _: (None, Change(None)))
+    assert await store.document("keys", "a") is None
+
+
+async def test_who_is_never_fast_enough_is_told_to_come_again(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def faster(*_: object, **__: object) -> None:
+        nonlocal tries
+        tries += 1
+
+    monkeypatch.setattr(store, "put_document", faster)
+    with pytest.raises(StoreUnavailable, match="try again") as caught:
+        await change_document(store, "keys", "a", one_more)
+    assert (tries, caught.value.retry_after) == (TRIES, 1.0)
+
+
+async def test_a_hint_of_before_or_of_now_ends_the_wait_and_one_of_another_kind_does_not() -> None:
+    hints = DocumentHints("keys", "marks")
+    hints.changed(frozenset({"marks", "jobs"}))
+    await hints.wait(60)
+    hints.changed(frozenset({"jobs"}))
+    await hints.wait(0)
+    waiting = asyncio.create_task(hints.wait(60))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    hints.wake()
+    await waiting
