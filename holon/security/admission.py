@@ -99,6 +99,11 @@ class Admission:
             self._paths.clear()
         self.changed()
 
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether access tokens are let in, and so newer ones in the streams that they have opened."""
+        return self._reader is not None
+
     def take(self, reader: Reader) -> None:
         """Let access tokens in as well, which this one reads."""
         self._reader = reader

@@ -85,7 +85,12 @@ async def finish(worker: Wire, offer: worker_pb2.TaskOffer) -> None:
 async def test_a_node_says_who_it_is(node: Node) -> None:
     told = (await ask(node, "GetNode", b"", node_pb2.GetNodeResponse.FromString)).node
     assert (told.node_id, told.version, told.draining) == ("node-1", "1.2.3", False)
-    assert types_pb2.CAPABILITY_RESUME in told.capabilities
+    assert set(told.capabilities) == {
+        types_pb2.CAPABILITY_RESUME,
+        types_pb2.CAPABILITY_CANCEL,
+        types_pb2.CAPABILITY_REAUTHENTICATE,
+        types_pb2.CAPABILITY_HOLON,
+    }
     assert told.started_at.ToMilliseconds() <= told.node_time.ToMilliseconds()
     node.engine.workers.drain_all(0)
     assert (await ask(node, "GetNode", b"", node_pb2.GetNodeResponse.FromString)).node.draining

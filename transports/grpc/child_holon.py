@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from holon.domain.holarchy import HolonIdentity
 from holon.engine.holarchy import Holarchy
 from holon.errors import FailedPrecondition, HolonError
-from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.rxon.v1 import worker_pb2
 
 
 class ChildHolon:
@@ -42,7 +42,6 @@ class ChildHolon:
         holarchy = self._holarchy
         self._told = holarchy.above
         welcome.holon_ids_above.extend(holarchy.above)
-        welcome.capabilities.append(types_pb2.CAPABILITY_HOLON)
         welcome.max_holarchy_depth = holarchy.max_depth - len(holarchy.above) - 1
 
     def chain_changed(self, end: Callable[[HolonError, bool], None], move: Callable[[], None]) -> None:

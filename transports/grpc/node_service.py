@@ -13,8 +13,8 @@ from holon.wire.jobs import event_message
 from holon.wire.nodes import blueprint_message, counts_message, skill_message, worker_message
 from holon.wire.values import duration, seconds, timestamp
 from transports.grpc.calls import unary
+from transports.grpc.capabilities import capabilities
 from transports.grpc.clients import acting, client
-from transports.grpc.session import CAPABILITIES
 
 SERVICE = "holon.rxon.v1.NodeService"
 # What shows all of the node, or changes something of it. Everything else is for every client.
@@ -55,7 +55,7 @@ class NodeService:
             version=view.version,
             started_at=timestamp(view.started_at),
             draining=view.draining,
-            capabilities=CAPABILITIES,
+            capabilities=capabilities(),
             node_time=timestamp(view.now),
             holon_id=view.holon_id,
             holon_ids_above=view.above,

@@ -35,6 +35,7 @@ from holon.wire.grpc_status import told
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
 from holon.wire.values import duration, timestamp
 from holon.wire.worker import resumed_leases
+from transports.grpc.capabilities import capabilities
 from transports.grpc.child_holon import ChildHolon
 from transports.grpc.clerk import Clerk
 from transports.grpc.hello import hello_invalid, holon_of, joining_of, worker_of
@@ -45,7 +46,6 @@ from transports.grpc.settings import WorkerDoorSettings
 log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = "1.0"
-CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
 # How long what is queued may take to be sent, once the stream is to end.
 FAREWELL_S = 5.0
 # How long the end of a stream waits for the frame that is on its way, seconds.
@@ -74,7 +74,6 @@ class Session:
         admission: who says whether it is still let in.
         metrics: where sessions and their messages are counted.
         rates: lets messages pass as far as the worker's limit goes; None: all.
-        renews: whether a new access token is taken while the stream is open.
         holarchy: the place of this node's holon, for workers that are holons; None: none is let in.
 
     Attributes:
@@ -93,7 +92,6 @@ class Session:
         metrics: StreamMetrics,
         rates: RateLimits | None,
         *,
-        renews: bool = False,
         holarchy: Holarchy | None = None,
     ) -> None:
         self._context = context
@@ -104,7 +102,6 @@ class Session:
         self._admission = admission
         self._metrics = metrics
         self._rates = rates
-        self._renews = renews
         self._holarchy = holarchy
         self._child: ChildHolon | None = None
         self._member: Member | None = None
@@ -223,7 +220,7 @@ class Session:
             session_id=member.session.session_id,
             node_id=settings.node_id,
             holon_id=settings.holon_id,
-            capabilities=(*CAPABILITIES, types_pb2.CAPABILITY_REAUTHENTICATE) if self._renews else CAPABILITIES,
+            capabilities=capabilities(renews=self._admission.takes_tokens, holons=self._child is not None),
             heartbeat_interval=duration(round(settings.heartbeat * 1000)),
             silence_timeout=duration(round(settings.silence * 1000)),
             lease_duration=duration(round((settings.child_lease if self._child else settings.lease) * 1000)),
@@ -255,7 +252,7 @@ class Session:
             self.end,
             hello.catalog.sequence,
             self._rates,
-            partial(self._take_renewal, outgoing) if self._renews else None,
+            partial(self._take_renewal, outgoing) if self._admission.takes_tokens else None,
         )
         reading = self._start(self._read(incoming), "reader")
         writing = self._start(writer.run(), "writer")

@@ -74,7 +74,6 @@ class WorkerDoor:
         self._none.set()
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._serve)
         services = [grpc.method_handlers_generic_handler(SERVICE, {"Session": handler})]
-        self._renews = exchange is not None
         if exchange is not None:
             services.append(TokenService(exchange, self._refused).handler())
 
@@ -158,7 +157,6 @@ class WorkerDoor:
             self._admission,
             self.metrics,
             self._rates,
-            renews=self._renews,
             holarchy=self._holarchy,
         )
         try:
