@@ -114,7 +114,6 @@ class Settings:
         choices=("auto", "mtls", "token", "mixed"),
     )
     WORKER_TOKEN_PORT: int = _port(7702, "Port of the worker door for tokens where it is `mixed`")
-    TOKEN_ISSUER: str = _setting("holon", "Name of this holon in the tokens that it gives to workers", required=True)
     ACCESS_TOKEN_SECONDS: float = _seconds(
         900, "How long an access token of a worker lasts", minimum=10, maximum=DAY_SECONDS
     )

@@ -144,9 +144,9 @@ class Node:
             engine.follow_documents(reloading.hints.changed)
             engine.blueprints.register_all(blueprints)
             engine.follow_documents(marks.hints.changed)
-            exchange = Exchange(store, store.now, admission, token_settings(config), seal)
-            engine.follow_documents(exchange.state.hints.changed)
             holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH)
+            exchange = Exchange(store, store.now, admission, token_settings(config, holarchy.own_id), seal)
+            engine.follow_documents(exchange.state.hints.changed)
             await holarchy.recall()
             uplink = Uplink(engine, holarchy, uplink_settings(config)) if config.PARENT_URL else None
             refused: HolonError | None = None
@@ -337,6 +337,7 @@ class Node:
                 secure,
                 self._clock,
                 engine.rates,
+                exchange.key_set,
             )
         )
         return http, worker, client

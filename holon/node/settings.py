@@ -117,10 +117,10 @@ def _path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
-def token_settings(config: Config) -> TokenSettings:
-    """What the tokens of workers need of the settings."""
+def token_settings(config: Config, holon_id: str) -> TokenSettings:
+    """What the tokens of workers need of the settings, and who gives them."""
     return TokenSettings(
-        issuer=config.TOKEN_ISSUER,
+        issuer=holon_id,
         access=_ms(config.ACCESS_TOKEN_SECONDS),
         refresh=_ms(config.REFRESH_TOKEN_SECONDS),
         rotation=_ms(config.SIGNING_KEY_SECONDS),

@@ -211,6 +211,6 @@ async def test_what_is_public_names_no_client_worker_or_job(place: Place) -> Non
     async with place.client("shop") as shop, place.http() as http:
         await place.worker("worker-of-a-secret-name", offering("t"))
         job_id = await a_job(shop)
-        for path in ("/_public/status", "/_public/metrics", "/_public/openapi.json"):
+        for path in ("/_public/status", "/_public/metrics", "/_public/openapi.json", "/_public/jwks.json"):
             text = (await http.get(path)).text
             assert not [one for one in ("worker-of-a-secret-name", job_id, "shop", "boss", "gold") if one in text], path

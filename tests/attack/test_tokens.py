@@ -205,3 +205,19 @@ async def test_no_refresh_token_can_be_worked_out_from_another(place: Place) -> 
         assert await outcome(channel, f"{TOKENS}ExchangeToken", request) == INVALID, guess
     # None of that was taken for a use of the real one.
     await exchanged(channel, refresh_token=given.refresh_token)
+
+
+async def test_who_checks_tokens_elsewhere_has_all_that_is_needed_and_nothing_that_signs(place: Place) -> None:
+    given = await exchanged(await place.certified("w1"), certificate=token_pb2.CertificateCredential())
+    async with place.http() as http:
+        reply = await http.get("/_public/jwks.json")
+    assert (reply.status_code, reply.headers["cache-control"]) == (200, "public, max-age=10")
+    for key in reply.json()["keys"]:
+        assert set(key) == {"kty", "crv", "use", "alg", "kid", "x"}
+    named = jwt.PyJWKSet.from_dict(reply.json())[jwt.get_unverified_header(given.access_token)["kid"]]
+    answer = await (await place.certified("w1")).unary_unary(f"{TOKENS}GetKeySet")(b"", timeout=GUARD)
+    issuer = token_pb2.GetKeySetResponse.FromString(answer).issuer
+    claims = jwt.decode(given.access_token, named, algorithms=["EdDSA"], audience="holon-workers", issuer=issuer)
+    async with place.client("boss") as boss:
+        assert issuer == (await boss.node.info()).holon_id
+    assert claims["sub"] == "w1"

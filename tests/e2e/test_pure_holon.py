@@ -45,7 +45,7 @@ async def test_a_pure_holon_has_no_way_in_for_clients_and_does_its_parents_work(
             for method in ("GET", "POST"):
                 answer = await child.api.request(method, path, json={})
                 assert (answer.status_code, answer.json()["code"]) == (404, "ROUTE_NOT_FOUND"), path
-        for path in ("/_public/status", "/_public/metrics"):
+        for path in ("/_public/status", "/_public/metrics", "/_public/jwks.json"):
             assert (await child.api.get(path)).status_code == 200
         figures = (await child.api.get("/_public/metrics")).text
         assert {"holon_uplink_linked 1.0", "holon_uplink_jobs 0.0", "holon_holarchy_depth 1.0"} <= set(

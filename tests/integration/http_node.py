@@ -20,6 +20,7 @@ from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
 from transports.http.app import Metrics
 from transports.http.door import HttpDoor, HttpSettings
+from transports.http.keys import Keys
 
 TOKEN = "the-token-of-the-clients"
 AUTH = {"X-Client-Token": TOKEN}
@@ -95,6 +96,7 @@ async def running(
     metrics: Metrics | None = None,
     more: Iterable[Blueprint] = (),
     tls: TlsFiles | None = None,
+    keys: Keys | None = None,
 ) -> AsyncIterator[Node]:
     store_settings = StoreSettings(node_id="n1")
     engine = Engine(MemoryStorage(store_settings), store_settings, EngineSettings())
@@ -104,7 +106,9 @@ async def running(
     clients, reloading = Clients(sole(token)), Reloading()
     try:
         async with (
-            HttpDoor(engine.jobs, engine.blueprints, settings, clients, reloading.reload, metrics, tls) as door,
+            HttpDoor(
+                engine.jobs, engine.blueprints, settings, clients, reloading.reload, metrics, tls, keys=keys
+            ) as door,
             httpx.AsyncClient(
                 base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}", trust_env=False, timeout=GUARD
             ) as client,

@@ -11,15 +11,18 @@ from typing import Any, Literal, TypedDict
 import jsonschema_rs
 import pydantic
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from holon.domain.blueprint import Blueprint
 from holon.engine.contracts import Contracts
 from holon.errors import BlueprintError
+from holon.security.sts.exchange import PublicKey
 from tests.integration.http_node import AUTH, LIMIT, Node, running
 from transports.http.contracts import as_component
 from transports.http.door import HttpSettings
 from transports.http.refusals import CODES, STATUSES, status_of
 
+KEY = Ed25519PrivateKey.generate().public_key()
 PAGE = (Path(__file__).parents[2] / "docs/http.md").read_text(encoding="utf-8")
 
 
@@ -28,7 +31,7 @@ async def node() -> AsyncIterator[Node]:
     async def metrics() -> tuple[bytes, str]:
         return b"jobs 1\n", "text/plain; version=0.0.4; charset=utf-8"
 
-    async with running(metrics=metrics) as it:
+    async with running(metrics=metrics, keys=lambda: [PublicKey("k", KEY, None, None)]) as it:
         yield it
 
 
@@ -58,6 +61,7 @@ async def test_every_route_is_in_it_and_nothing_else(node: Node) -> None:
         ("POST", "/api/v1/admin/reload-workers"),
         ("GET", "/_public/status"),
         ("GET", "/_public/metrics"),
+        ("GET", "/_public/jwks.json"),
         ("GET", "/_public/openapi.json"),
         ("GET", "/_public/docs"),
         ("GET", "/_public/docs/page.js"),

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from holon.errors import HolonError
 from holon.rxon.v1 import token_pb2
 from holon.security.refused import Refused
 from holon.security.sts.access_tokens import ALGORITHM
-from holon.security.sts.exchange import Exchange, Tokens
-from holon.security.sts.state import LOOK_EVERY_S
+from holon.security.sts.exchange import KEPT_S, Exchange, Tokens
 from holon.telemetry.audit import note
 from holon.wire.values import duration, timestamp
 from transports.grpc.caller import acting, caller
@@ -21,6 +21,7 @@ from transports.grpc.calls import invalid, unary
 SERVICE = "holon.rxon.v1.TokenService"
 # Answers are small, whatever is asked.
 MAX_BYTES = 64 * 1024
+_DER = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 class TokenService:
@@ -85,11 +86,9 @@ class TokenService:
         raise invalid("credential", "is needed: certificate, worker_token or refresh_token")
 
     async def _keys(self, _: token_pb2.GetKeySetRequest) -> token_pb2.GetKeySetResponse:
-        answer = token_pb2.GetKeySetResponse(
-            issuer=self._exchange.issuer, cache_for=duration(round(LOOK_EVERY_S * 1000))
-        )
+        answer = token_pb2.GetKeySetResponse(issuer=self._exchange.issuer, cache_for=duration(round(KEPT_S * 1000)))
         for key in self._exchange.key_set():
-            shown = answer.keys.add(key_id=key.kid, algorithm=ALGORITHM, public_key=key.der)
+            shown = answer.keys.add(key_id=key.kid, algorithm=ALGORITHM, public_key=key.public.public_bytes(*_DER))
             if key.active_at is not None:
                 shown.not_before.CopyFrom(timestamp(key.active_at))
             if key.ends_at is not None:

@@ -23,6 +23,7 @@ from holon.security.clients import Clients, check_role
 from transports.http import operations
 from transports.http.admin import AdminRoutes
 from transports.http.asgi import Receive, Reply, Scope, Send
+from transports.http.keys import KeyRoutes, Keys
 from transports.http.operations import JOBS_PATH, OF_JOB, Operation
 from transports.http.pages import pages
 from transports.http.refusals import no_such_method, refusal, unexpected
@@ -50,7 +51,8 @@ class App:
         metrics: what is measured, as text, and its media type; None has no such route.
         docs: the node's version, for the OpenAPI document; None shows neither that nor its page.
         rates: counts the calls of each client; None takes any number.
-        client_api: whether clients are served at all; without, there are health and figures alone.
+        keys: what workers' access tokens are signed with; None has no such route.
+        client_api: whether clients are served at all; without, there is only what is public.
     Raises:
         BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
@@ -65,6 +67,7 @@ class App:
         metrics: Metrics | None = None,
         docs: str | None = None,
         rates: RateLimits | None = None,
+        keys: Keys | None = None,
         *,
         client_api: bool = True,
     ) -> None:
@@ -79,6 +82,8 @@ class App:
         own = [operations.status(self._status)]
         if metrics is not None:
             own.append(operations.metrics(partial(_measured, metrics)))
+        if keys is not None:
+            own.append(operations.keys(KeyRoutes(keys)))
         if client_api:
             self._add_clients(jobs, blueprints, reload, docs, own)
         else:

@@ -25,6 +25,7 @@ from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
 from transports.http.app import App, Metrics
 from transports.http.connection import Connection
+from transports.http.keys import Keys
 from transports.http.secured import SecuredConnection, SecuredListener, Tls
 
 _BACKLOG = 1024
@@ -82,6 +83,7 @@ class HttpDoor:
         tls: what it shows as HTTPS; None is HTTP.
         clock: by which clients' certificates are valid.
         rates: counts the calls of each client; None takes any number.
+        keys: what workers' access tokens are signed with, to show it; None: there are no such tokens.
     Raises:
         BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
@@ -97,6 +99,7 @@ class HttpDoor:
         tls: TlsFiles | None = None,
         clock: Clock | None = None,
         rates: RateLimits | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self._settings = settings
         self._secured: SecuredListener | None = None
@@ -114,6 +117,7 @@ class HttpDoor:
             metrics,
             docs,
             rates,
+            keys,
             client_api=settings.client_api,
         )
         self._state = ServerState()

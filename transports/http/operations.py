@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import ADMIN
+from holon.security.sts.access_tokens import ALGORITHM
 from transports.http.admin import AdminRoutes
 from transports.http.asgi import Reply
 from transports.http.inputs import (
@@ -24,6 +25,7 @@ from transports.http.inputs import (
     TRACEPARENT,
     Parameter,
 )
+from transports.http.keys import KeyRoutes
 from transports.http.request import Request
 from transports.http.routes import JobRoutes
 from transports.http.shapes import EVENT, JOB, Schema
@@ -258,6 +260,24 @@ def metrics(serve: Serve) -> Operation:
         "Show what the node measures",
         "For Prometheus.",
         (Answer(200, "Figures, in Prometheus' text format", {"type": "string"}, ("text/plain",)),),
+        public=True,
+    )
+
+
+def keys(routes: KeyRoutes) -> Operation:
+    """The call by which others learn to check workers' access tokens."""
+    members = {name: _constant(word) for name, word in (("kty", "OKP"), ("crv", "Ed25519"), ("use", "sig"))}
+    key = _object(**members, alg=_constant(ALGORITHM), kid={"type": "string"}, x={"type": "string"})
+    return Operation(
+        "get_jwks",
+        "GET",
+        f"{PUBLIC}/jwks.json",
+        routes.show,
+        "Show the keys of workers' access tokens",
+        "For whoever checks these tokens elsewhere: a JWK set of public keys, which may be kept for as long as "
+        "`Cache-Control` says. A token names its key by `kid`; ask again for one that is not there.",
+        (Answer(200, "The keys", _object(keys={"type": "array", "items": key})),),
+        refusals=("STORE_UNAVAILABLE",),
         public=True,
     )
 

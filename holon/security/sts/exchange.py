@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from holon.errors import InvalidArgument, PermissionDenied, Unauthenticated, Violation
 from holon.ports import Shared
 from holon.randomness import random_id
@@ -17,6 +19,8 @@ from holon.security.sts.state import LOOK_EVERY_S, TokenState
 
 SCOPES = (SESSION,)
 MAX_REQUEST_ID = 128
+# How long somebody elsewhere may keep the public keys: a new one is told for twice that before it signs.
+KEPT_S = LOOK_EVERY_S
 # How much longer than its last token a key is believed.
 _SLACK_MS = 60_000
 
@@ -26,7 +30,7 @@ class TokenSettings:
     """How long what lasts, in milliseconds.
 
     Attributes:
-        issuer: what tokens name as their issuer.
+        issuer: what tokens name as their issuer: the holon's id.
         access: an access token.
         refresh: a refresh token.
         rotation: a signing key, until the next one signs.
@@ -57,15 +61,12 @@ class PublicKey:
 
     Attributes:
         kid: what tokens name it by.
-        der: DER, SubjectPublicKeyInfo.
-        raw: its 32 bytes alone.
         active_at: from when tokens are signed with it, in epoch milliseconds; None: they already are.
         ends_at: until when tokens signed with it are taken; None while it is in use.
     """
 
     kid: str
-    der: bytes
-    raw: bytes
+    public: Ed25519PublicKey
     active_at: int | None
     ends_at: int | None
 
@@ -83,7 +84,7 @@ class Exchange:
     def __init__(
         self, store: Shared, now: Callable[[], int], admission: Admission, settings: TokenSettings, sealer: Sealer
     ) -> None:
-        notice = round(2 * LOOK_EVERY_S * 1000)
+        notice = round(2 * KEPT_S * 1000)
         self._schedule = Schedule(settings.rotation, notice, settings.access + _SLACK_MS)
         self.state = TokenState(store, now, self._schedule, sealer)
         self.issuer = settings.issuer
@@ -222,8 +223,7 @@ class Exchange:
         return [
             PublicKey(
                 key.kid,
-                key.public_der,
-                key.public.public_bytes_raw(),
+                key.public,
                 key.active_at if key.active_at > self._now() else None,
                 ring.ends_at(key, self._schedule),
             )

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import msgpack
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 _FORM = 1
 _RAW = (Encoding.Raw, PrivateFormat.Raw, NoEncryption())
@@ -33,11 +33,6 @@ class SigningKey:
     def public(self) -> Ed25519PublicKey:
         """What checks its signatures."""
         return self.private.public_key()
-
-    @property
-    def public_der(self) -> bytes:
-        """The same as DER, SubjectPublicKeyInfo."""
-        return self.public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @dataclass(frozen=True, slots=True)
