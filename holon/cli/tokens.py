@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import secrets
 import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holon.cli.output import Json, show_json, show_lines
+from holon.cli.connection import with_client
+from holon.cli.output import Json, safe, show_json, show_lines
 from holon.errors import InvalidArgument
 
-app = typer.Typer(help="Tokens of clients, and what is kept of them in clients.toml.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holon.client import Client
+    from holon.client.node_shapes import Rotation
+
+app = typer.Typer(help="Tokens of clients and workers, and what they are made with.", no_args_is_help=True)
 _LEAST = 32
+
+
+class Secret(StrEnum):
+    """What workers' tokens are made with."""
+
+    SIGNING_KEY = "signing-key"
+    REFRESH = "refresh-secret"
 
 
 @app.command()
@@ -43,3 +59,32 @@ def hash_(as_json: Json = False) -> None:
         show_json({"hash": hashed(token)})
     else:
         print(hashed(token))
+
+
+@app.command()
+def rotate(
+    secret: Annotated[Secret, typer.Argument(help="The key that signs access tokens, or what refresh tokens are of.")],
+    revoke: Annotated[
+        bool,
+        typer.Option("--revoke", help="Somebody may have it: take nothing any more that was made with the old one."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make anew, at every node, what workers' tokens are made with. Needs an administrator's token, or ADMIN_SOCKET.
+
+    What was made with the old one is good for as long as it would have been, unless it is revoked.
+    """
+
+    async def call(client: Client) -> Rotation:
+        if secret is Secret.SIGNING_KEY:
+            return await client.node.rotate_signing_key(revoke=revoke)
+        return await client.node.rotate_refresh_secret(revoke=revoke)
+
+    rotation = with_client(call)
+    if as_json:
+        show_json(asdict(rotation))
+        return
+    since = datetime.fromtimestamp(rotation.in_force_at, UTC)
+    name = f" {safe(rotation.key_id)}" if rotation.key_id else ""
+    old = "is not taken any more" if revoke else "is taken until it ends"
+    print(f"the new {secret}{name} is in force from {since:%Y-%m-%d %H:%M:%S} UTC on; what the old one made {old}")

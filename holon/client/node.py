@@ -12,10 +12,12 @@ from holon.client.node_shapes import (
     BlueprintInfo,
     NodeInfo,
     NodeStats,
+    Rotation,
     SkillInfo,
     WorkerInfo,
     blueprint_of,
     node_of,
+    rotation_of,
     skill_of,
     stats_of,
     worker_of,
@@ -146,3 +148,24 @@ class NodeClient:
         """
         request = node_pb2.AcceptHolonRequest(worker_id=worker_id)
         return str((await self._calls.call(self._stub.AcceptHolon, request)).holon_id)
+
+    async def rotate_signing_key(self, *, revoke: bool = False) -> Rotation:
+        """Have workers' access tokens signed with another key, at every node, once all of them can know it.
+
+        Arguments:
+            revoke: take none any more that an earlier key has signed. Then the new one signs at once, and sessions that
+                such tokens have opened end; their workers get new ones by themselves.
+        """
+        return await self._rotate(node_pb2.TOKEN_SECRET_SIGNING_KEY, revoke=revoke)
+
+    async def rotate_refresh_secret(self, *, revoke: bool = False) -> Rotation:
+        """Have workers' refresh tokens made of another secret, at every node, from now on.
+
+        Arguments:
+            revoke: take none any more that was made before; whoever has one is to present its credential again.
+        """
+        return await self._rotate(node_pb2.TOKEN_SECRET_REFRESH, revoke=revoke)
+
+    async def _rotate(self, secret: node_pb2.TokenSecret.ValueType, *, revoke: bool) -> Rotation:
+        request = node_pb2.RotateTokensRequest(secret=secret, revoke=revoke)
+        return rotation_of(await self._calls.call(self._stub.RotateTokens, request))

@@ -29,6 +29,14 @@ class NodeInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Rotation:
+    """What workers' tokens are made with from `in_force_at` on; `key_id` is of a signing key alone."""
+
+    key_id: str
+    in_force_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class StateInfo:
     """A state: `kind` is start, end, aggregator or ordinary; `outcome` says how a job ends there, if it does."""
 
@@ -124,6 +132,11 @@ def node_of(message: node_pb2.Node) -> NodeInfo:
         message.draining,
         seconds_of(message.node_time),
     )
+
+
+def rotation_of(message: node_pb2.RotateTokensResponse) -> Rotation:
+    """Read what was rotated off the wire."""
+    return Rotation(message.key_id, seconds_of(message.in_force_at))
 
 
 def blueprint_of(message: node_pb2.Blueprint) -> BlueprintInfo:

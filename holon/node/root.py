@@ -313,11 +313,14 @@ class Node:
                     clients,
                     tracing.interceptors(),
                     engine.rates,
+                    exchange,
                 )
             )
         if config.ADMIN_SOCKET:
             await doors.enter_async_context(
-                AdminDoor(engine.jobs, engine.watching, overview, config.ADMIN_SOCKET, partial(_operator, holarchy))
+                AdminDoor(
+                    engine.jobs, engine.watching, overview, config.ADMIN_SOCKET, partial(_operator, holarchy), exchange
+                )
             )
         measuring = Measuring(engine, store, worker, clients, self._reloading, lag)
         if uplink is not None:

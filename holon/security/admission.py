@@ -85,7 +85,7 @@ class Admission:
         # By the certificate, with what came with it last.
         self._callers: dict[bytes, tuple[bytes, Caller]] = {}
         self._paths: WeakKeyDictionary[Identity, Path] = WeakKeyDictionary()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[frozenset[str] | None], None]] = []
         self._reader: Reader | None = None
 
     def __repr__(self) -> str:
@@ -108,13 +108,13 @@ class Admission:
         """Let access tokens in as well, which this one reads."""
         self._reader = reader
 
-    def changed(self) -> None:
-        """Who is let in may be others than before: have those who listen look."""
+    def changed(self, workers: frozenset[str] | None = None) -> None:
+        """Who is let in may be others than before, of these workers, or None: of all; have those who listen look."""
         for listener in self._listeners:
-            listener()
+            listener(workers)
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Have this called after each change: whoever is in may be no longer welcome."""
+    def on_change(self, listener: Callable[[frozenset[str] | None], None]) -> None:
+        """Have this called after each change: whoever is in, of these workers or of all, may be no longer welcome."""
         self._listeners.append(listener)
 
     def by_certificate(self, leaf: bytes, chain: bytes) -> Caller:

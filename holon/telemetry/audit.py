@@ -60,11 +60,11 @@ def note(act: str, by: By, *, on: str = "", result: str = OK, **more: str | int)
 
 
 @contextmanager
-def audited(act: str, by: By, on: Callable[[], str]) -> Iterator[None]:
+def audited(act: str, by: By, on: Callable[[], str], **more: str | int) -> Iterator[None]:
     """Write one line of what is done in this block, once it is over, whatever came of it.
 
     Arguments:
-        act, by: as `note` has them.
+        act, by, more: as `note` has them.
         on: what it was done to, as far as that is known by then.
     """
     result = HolonError.code
@@ -75,7 +75,7 @@ def audited(act: str, by: By, on: Callable[[], str]) -> Iterator[None]:
         result = error.code
         raise
     finally:
-        note(act, by, on=on(), result=result)
+        note(act, by, on=on(), result=result, **more)
 
 
 def _plain(fact: str | int) -> str | int:

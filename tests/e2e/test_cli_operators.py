@@ -183,3 +183,13 @@ def test_the_shell_can_complete_commands(dev: Dev) -> None:
     assert "holon" in shown.out
     asked = {"_HOLON_COMPLETE": "complete_bash", "COMP_WORDS": "holon workers ", "COMP_CWORD": "2"}
     assert set(holon(dev.folder, env=asked).out.split()) >= {"list", "catalog", "drain"}
+
+
+def test_what_tokens_are_made_with_is_rotated_by_command(dev: Dev) -> None:
+    ran = dev("tokens", "rotate", "signing-key", "--json")
+    assert (ran.code, set(ran.json)) == (0, {"key_id", "in_force_at"})
+    assert ran.json["key_id"]
+    ran = dev("tokens", "rotate", "refresh-secret", "--revoke")
+    assert ran.code == 0
+    assert "is not taken any more" in ran.out
+    assert dev("tokens", "rotate", "everything").code == 2

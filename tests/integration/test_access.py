@@ -268,6 +268,7 @@ async def test_what_is_of_the_node_needs_the_role_of_administrators(
         "DrainNode": node_pb2.DrainNodeRequest(),
         "DrainWorker": node_pb2.DrainWorkerRequest(worker_id="w1"),
         "AcceptHolon": node_pb2.AcceptHolonRequest(worker_id="w1"),
+        "RotateTokens": node_pb2.RotateTokensRequest(secret=node_pb2.TOKEN_SECRET_SIGNING_KEY),
     }
     assert requests.keys() == set(OF_ADMINS)
     async with place.client(SHOP) as shop, place.client(BOSS) as boss:
@@ -455,6 +456,11 @@ async def test_what_the_operator_does_at_the_node_itself_is_told_as_the_operator
             await operator.node.reload(["clients"])
             with pytest.raises(NotFound):
                 await operator.node.accept_holon("w1")
+            await operator.node.rotate_signing_key(revoke=True)
+    [rotated] = audit(caplog, "tokens_rotated")
+    assert (rotated["who"], rotated["via"], rotated["on"], rotated["revoked"]) == (
+        "operator", "admin", "signing-key", True
+    )  # fmt: skip
     acts = ("job_cancelled", "node_reloaded", "holon_accepted")
     told = [
         {name: line[name] for name in ("who", "via", "on", "result")} for act in acts for line in audit(caplog, act)

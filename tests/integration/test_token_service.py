@@ -25,6 +25,7 @@ from holon.security.workers_file import load_workers
 from holon.storage.memory import MemoryStorage
 from tests.integration.grpc_node import (
     GUARD,
+    SESSION,
     WORKER_TOKEN,
     Wire,
     a_node,
@@ -34,6 +35,7 @@ from tests.integration.grpc_node import (
     worker_files,
 )
 from tests.integration.worker_certificates import issue
+from transports.grpc.session import Session
 
 CODE = grpc.StatusCode
 SERVICE = "/holon.rxon.v1.TokenService/"
@@ -90,6 +92,10 @@ def rules(folder: Path, text: str) -> WorkerRules:
 
 def renewal(token: str) -> worker_pb2.SessionRequest:
     return worker_pb2.SessionRequest(reauthenticate=worker_pb2.Reauthenticate(access_token=token))
+
+
+def key_of(given: Given) -> str:
+    return str(jwt.get_unverified_header(given.access_token)["kid"])
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -383,6 +389,118 @@ async def test_f12_tokens_end_with_the_static_token_that_bought_them(tmp_path: P
         assert await end_of(wire) == gone
         assert await end_of(await session(channel, given.access_token)) == gone
         assert await refused(channel, "r2", refresh_token=given.refresh_token) == gone
+
+
+async def test_after_a_key_is_rotated_by_command_what_the_old_one_signed_is_good_until_it_ends() -> None:
+    clock = ManualClock(SystemClock().now_ms())
+    async with a_node(tokens=TOKENS, clock=clock, silence=3600) as node:
+        assert node.exchange is not None
+        channel = await node.worker_channel(worker_files("w1"))
+        before = await exchange(channel, "r1", certificate=CERTIFICATE)
+        wire = await welcomed(channel, before.access_token)
+        key = await node.exchange.rotate_signing_key(revoke=False)
+        soon = await exchange(channel, "r2", certificate=CERTIFICATE)
+        assert (key_of(soon), key.active_at) == (key_of(before), clock.now_ms() + 20_000)
+        # A token's times are whole seconds.
+        clock.advance(21_000)
+        after = await exchange(channel, "r3", certificate=CERTIFICATE)
+        assert key_of(after) == key.kid
+        await wire.beat()
+        for given in (before, soon, after):
+            await welcomed(channel, given.access_token)
+
+
+async def test_tokens_of_a_key_that_is_revoked_are_taken_at_no_node_and_their_sessions_end_at_once() -> None:
+    clock = SystemClock()
+    async with (
+        MemoryStorage(StoreSettings("both", lease=30_000, offer=5_000), clock) as store,
+        a_node(tokens=TOKENS, store=store) as one,
+        a_node(tokens=TOKENS, store=store) as other,
+    ):
+        assert one.exchange is not None
+        here, there = [await node.worker_channel(worker_files("w1")) for node in (one, other)]
+        before = await exchange(here, "r1", certificate=CERTIFICATE)
+        wire = await welcomed(there, before.access_token)
+        plain = Wire((await other.worker_channel(worker_files("w2"))).stream_stream(SESSION)())
+        await plain.send(hello())
+        await plain.expect("welcome")
+        key = await one.exchange.rotate_signing_key(revoke=True)
+        gone = (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert await end_of(wire) == gone
+        for channel in (here, there):
+            assert await end_of(await session(channel, before.access_token)) == gone
+        # The family was not revoked, and buys what the new key signs, also at the other node.
+        after = await exchange(there, "r2", refresh_token=before.refresh_token)
+        assert key_of(after) == key.kid
+        await welcomed(here, after.access_token)
+        await plain.beat()
+
+
+async def test_after_their_secret_is_rotated_refresh_tokens_of_before_go_on_and_lost_replies_are_given_again() -> None:
+    clock = SystemClock()
+    async with (
+        MemoryStorage(StoreSettings("both", lease=30_000, offer=5_000), clock) as store,
+        a_node(tokens=TOKENS, store=store) as one,
+        a_node(tokens=TOKENS, store=store) as other,
+    ):
+        assert one.exchange is not None
+        here, there = [await node.worker_channel(worker_files("w1")) for node in (one, other)]
+        first = await exchange(here, "r1", certificate=CERTIFICATE)
+        second = await exchange(here, "r2", refresh_token=first.refresh_token)
+        await one.exchange.rotate_refresh_secret(revoke=False)
+        assert same(await exchange(here, "r2", refresh_token=first.refresh_token), second)
+        third = await exchange(here, "r3", refresh_token=second.refresh_token)
+        # The other node may not have heard of it yet.
+        fourth = await exchange(there, "r4", refresh_token=third.refresh_token)
+        reused = (CODE.UNAUTHENTICATED, "TOKEN_REUSED")
+        assert await refused(there, "r5", refresh_token=second.refresh_token) == reused
+        assert await refused(there, "r6", refresh_token=fourth.refresh_token) == (
+            CODE.UNAUTHENTICATED,
+            "TOKEN_INVALID",
+        )
+
+
+async def test_refresh_tokens_of_a_secret_that_is_revoked_are_of_no_use_and_access_tokens_last() -> None:
+    async with a_node(tokens=TOKENS) as node:
+        assert node.exchange is not None
+        channel = await node.worker_channel(worker_files("w1"))
+        first = await exchange(channel, "r1", certificate=CERTIFICATE)
+        wire = await welcomed(channel, first.access_token)
+        await node.exchange.rotate_refresh_secret(revoke=True)
+        assert await refused(channel, "r2", refresh_token=first.refresh_token) == (
+            CODE.UNAUTHENTICATED,
+            "TOKEN_INVALID",
+        )
+        # What was answered before is not answered with what nobody could use.
+        assert await refused(channel, "r1", certificate=CERTIFICATE) == (CODE.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+        second = await exchange(channel, "r3", certificate=CERTIFICATE)
+        await exchange(channel, "r4", refresh_token=second.refresh_token)
+        await wire.beat()
+
+
+async def test_when_a_family_ends_the_sessions_of_its_worker_alone_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+    look = Session.look_again
+
+    def noted(session: Session) -> None:
+        looked.append(session.worker_id)
+        look(session)
+
+    monkeypatch.setattr(Session, "look_again", noted)
+    async with a_node(tokens=TOKENS) as node:
+        given = {}
+        for worker_id in ("w1", "w2", "w3"):
+            channel = await node.worker_channel(worker_files(worker_id))
+            given[worker_id] = channel, await exchange(channel, certificate=CERTIFICATE)
+            await welcomed(channel, given[worker_id][1].access_token)
+        looked.clear()
+        channel, first = given["w1"]
+        await call(channel, "RevokeToken", token_pb2.RevokeTokenRequest(refresh_token=first.refresh_token))
+        assert node.exchange is not None
+        await node.exchange.state.look()
+        assert looked == ["w1"]
 
 
 async def test_two_nodes_share_keys_families_and_what_was_ended() -> None:

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holon.clock import ManualClock
-from holon.errors import Unauthenticated
+from holon.errors import ResourceExhausted, Unauthenticated
+from holon.ports import MAX_DOCUMENT_BYTES
 from holon.security.sts.access_tokens import AccessToken, AccessTokens, UnknownKey
-from holon.security.sts.ring import Ring, Schedule
+from holon.security.sts.ring import MOST, Ring, Schedule
 
 NOW = 1_800_000_000
 SCHEDULE = Schedule(rotation=86_400_000, notice=20_000, lifetime=960_000)
@@ -184,6 +185,47 @@ def test_after_a_long_sleep_the_old_key_signs_until_the_new_one_is_known() -> No
     assert ring is not None
     assert ring.signing(late) == RING.keys[0]
     assert ring.signing(late + SCHEDULE.notice) == ring.keys[1]
+
+
+def test_a_key_that_is_asked_for_signs_once_all_can_know_it_and_is_made_once() -> None:
+    start = NOW * 1000
+    ring = RING.with_new_key(start, SCHEDULE, revoke=False)
+    assert ring.keys[:1] == RING.keys
+    assert ring.with_new_key(start + SCHEDULE.notice - 1, SCHEDULE, revoke=False) is ring
+    assert ring.signing(start + SCHEDULE.notice - 1) == RING.keys[0]
+    assert ring.signing(start + SCHEDULE.notice) == ring.keys[1]
+    alone = ring.with_new_key(start, SCHEDULE, revoke=True)
+    assert alone.find(RING.keys[0].kid) is None
+    assert [alone.signing(at) for at in (start - 1, start)] == [alone.keys[0]] * 2
+
+
+def test_what_was_made_of_an_earlier_secret_is_known_until_it_ends_or_is_revoked() -> None:
+    start = NOW * 1000
+    (first,) = RING.refreshing("a")
+    ring = RING.with_new_secret(start, 1_000, revoke=False)
+    assert ring.refreshing("a")[1:] == [first]
+    ring = ring.with_new_secret(start + 500, 1_000, revoke=False)
+    assert len(set(ring.refreshing("a"))) == 3
+    assert ring.keyed("a") == RING.keyed("a")
+    later = ring.due(start + 1_000, SCHEDULE)
+    assert later is not None
+    assert later.refreshing("a") == ring.refreshing("a")[:2]
+    assert len(ring.with_new_secret(start, 1_000, revoke=True).refreshing("a")) == 1
+    assert Ring.from_bytes(ring.to_bytes()).refreshing("a") == ring.refreshing("a")
+    assert str(ring.refresh[0].secret) not in repr(ring)
+
+
+def test_there_are_so_many_keys_and_secrets_and_no_more() -> None:
+    ring, at = RING, NOW * 1000
+    for _ in range(MOST - 1):
+        at += SCHEDULE.notice
+        ring = ring.with_new_key(at, SCHEDULE, revoke=False).with_new_secret(at, 1_000_000_000, revoke=False)
+    assert len(ring.to_bytes()) < MAX_DOCUMENT_BYTES / 2
+    with pytest.raises(ResourceExhausted, match="or revoke them"):
+        ring.with_new_key(at + SCHEDULE.notice, SCHEDULE, revoke=False)
+    with pytest.raises(ResourceExhausted, match="or revoke them"):
+        ring.with_new_secret(at, 1_000, revoke=False)
+    assert len(ring.with_new_key(at, SCHEDULE, revoke=True).keys) == 1
 
 
 def test_a_ring_is_stored_and_read_and_shows_nothing_secret() -> None:

@@ -15,6 +15,7 @@ from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
 from holon.engine.watching import Watching
 from holon.errors import ConfigError, Violation
+from holon.security.sts.exchange import Exchange
 from transports.grpc.clients import OperatorCheck
 from transports.grpc.health import Health
 from transports.grpc.job_service import JobService
@@ -32,12 +33,21 @@ class AdminDoor:
     Arguments:
         path: of the socket; nobody but this process's user can open it.
         owner: whose jobs are shown, as of the call.
+        exchange: who gives workers tokens.
     """
 
-    def __init__(self, jobs: Jobs, watching: Watching, overview: Overview, path: str, owner: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        watching: Watching,
+        overview: Overview,
+        path: str,
+        owner: Callable[[], str],
+        exchange: Exchange,
+    ) -> None:
         self._path = Path(path).absolute()
         self._jobs = JobService(jobs, watching)
-        self._overview = overview
+        self._node = NodeService(overview, exchange)
         self._owner = owner
 
     def __repr__(self) -> str:
@@ -56,7 +66,7 @@ class AdminDoor:
         self._server = grpc.aio.server(
             interceptors=[OperatorCheck(self._owner)], options=options(settings, MAX_STREAMS)
         )
-        services = [self._jobs.handler(limit, creates=False), NodeService(self._overview).handler(limit)]
+        services = [self._jobs.handler(limit, creates=False), self._node.handler(limit)]
         self._server.add_generic_rpc_handlers([*services, Health().handler()])
         # The file is made with these permissions, and never has others.
         before = os.umask(0o777 & ~_OURS_ALONE)

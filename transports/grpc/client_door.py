@@ -13,6 +13,7 @@ from holon.engine.overview import Overview
 from holon.engine.rates import RateLimits
 from holon.engine.watching import Watching
 from holon.security.clients import Clients
+from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
 from transports.grpc.clients import ClientCheck
 from transports.grpc.job_service import JobService
@@ -32,6 +33,7 @@ class ClientDoor:
         clients: who they are.
         interceptors: more that see each call, once its token was found good.
         rates: counts the calls of each client; None takes any number.
+        exchange: who gives workers tokens; None: nobody does.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class ClientDoor:
         clients: Clients,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         rates: RateLimits | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         self._watching = watching
         self._service = JobService(jobs, watching)
@@ -51,7 +54,7 @@ class ClientDoor:
         self._server = Server(
             "client door",
             settings,
-            [self._service.handler(limit), NodeService(overview).handler(limit)],
+            [self._service.handler(limit), NodeService(overview, exchange).handler(limit)],
             [ClientCheck(clients, NEEDS), *([RateCheck(rates)] if rates is not None else []), *interceptors],
             tls,
             client_certificates=False,

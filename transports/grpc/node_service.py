@@ -7,26 +7,34 @@ import grpc
 from holon.domain.client import ADMIN
 from holon.domain.graph import graph_of
 from holon.engine.overview import Overview
+from holon.errors import FailedPrecondition
 from holon.rxon.v1 import node_pb2
+from holon.security.sts.exchange import Exchange
 from holon.telemetry.audit import audited
 from holon.wire.jobs import event_message
 from holon.wire.nodes import blueprint_message, counts_message, skill_message, worker_message
 from holon.wire.values import duration, seconds, timestamp
-from transports.grpc.calls import unary
+from transports.grpc.calls import invalid, unary
 from transports.grpc.capabilities import capabilities
 from transports.grpc.clients import acting, client
 
 SERVICE = "holon.rxon.v1.NodeService"
 # What shows all of the node, or changes something of it. Everything else is for every client.
-OF_ADMINS = ("ListWorkers", "GetStats", "ReloadNode", "DrainNode", "DrainWorker", "AcceptHolon")
+OF_ADMINS = ("ListWorkers", "GetStats", "ReloadNode", "DrainNode", "DrainWorker", "AcceptHolon", "RotateTokens")
+_SECRETS = {node_pb2.TOKEN_SECRET_SIGNING_KEY: "signing-key", node_pb2.TOKEN_SECRET_REFRESH: "refresh-secret"}
 NEEDS = {f"/{SERVICE}/{name}": ADMIN for name in OF_ADMINS}
 
 
 class NodeService:
-    """Translates, as `JobService` does. `NEEDS` says which calls need a role."""
+    """Translates, as `JobService` does. `NEEDS` says which calls need a role.
 
-    def __init__(self, overview: Overview) -> None:
+    Arguments:
+        exchange: who gives workers tokens; None: nobody does.
+    """
+
+    def __init__(self, overview: Overview, exchange: Exchange | None = None) -> None:
         self._overview = overview
+        self._exchange = exchange
 
     def handler(self, max_bytes: int) -> grpc.GenericRpcHandler:
         """The service's calls by name; no answer is larger than `max_bytes`."""
@@ -44,6 +52,7 @@ class NodeService:
             "DrainNode": unary("DrainNode", node_pb2.DrainNodeRequest, self.drain_node, max_bytes),
             "DrainWorker": unary("DrainWorker", node_pb2.DrainWorkerRequest, self.drain_worker, max_bytes),
             "AcceptHolon": unary("AcceptHolon", node_pb2.AcceptHolonRequest, self.accept_holon, max_bytes),
+            "RotateTokens": unary("RotateTokens", node_pb2.RotateTokensRequest, self.rotate_tokens, max_bytes),
         }
         return grpc.method_handlers_generic_handler(SERVICE, calls)
 
@@ -126,3 +135,18 @@ class NodeService:
         """Let another holon come in the place of one that is known."""
         with audited("holon_accepted", acting(), lambda: request.worker_id or "the parent"):
             return node_pb2.AcceptHolonResponse(holon_id=await self._overview.accept_holon(request.worker_id))
+
+    async def rotate_tokens(self, request: node_pb2.RotateTokensRequest) -> node_pb2.RotateTokensResponse:
+        """Make anew what workers' tokens are made with."""
+        what = _SECRETS.get(request.secret)
+        if what is None:
+            raise invalid("secret", f"is {request.secret}; there are {', '.join(map(str, _SECRETS))}")
+        if self._exchange is None:
+            raise FailedPrecondition("this node gives no tokens", code="NOT_CONFIGURED")
+        with audited("tokens_rotated", acting(), lambda: what, revoked=request.revoke):
+            at = self._overview.node().now
+            if request.secret == node_pb2.TOKEN_SECRET_REFRESH:
+                await self._exchange.rotate_refresh_secret(revoke=request.revoke)
+                return node_pb2.RotateTokensResponse(in_force_at=timestamp(at))
+            key = await self._exchange.rotate_signing_key(revoke=request.revoke)
+            return node_pb2.RotateTokensResponse(key_id=key.kid, in_force_at=timestamp(key.active_at or at))

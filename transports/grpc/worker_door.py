@@ -139,9 +139,10 @@ class WorkerDoor:
         for server in self._servers:
             server.drain()
 
-    def _look_again(self) -> None:
+    def _look_again(self, workers: frozenset[str] | None) -> None:
         for session in list(self._sessions):
-            session.look_again()
+            if workers is None or session.worker_id in workers:
+                session.look_again()
 
     def _chain_changed(self) -> None:
         for session in list(self._sessions):

@@ -75,6 +75,30 @@ WORKER_KIND_HOLON: WorkerKind.ValueType  # 2
 """A child holon."""
 global___WorkerKind = WorkerKind
 
+class _TokenSecret:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TokenSecretEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TokenSecret.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TOKEN_SECRET_UNSPECIFIED: _TokenSecret.ValueType  # 0
+    """None; refused."""
+    TOKEN_SECRET_SIGNING_KEY: _TokenSecret.ValueType  # 1
+    """The key that signs access tokens."""
+    TOKEN_SECRET_REFRESH: _TokenSecret.ValueType  # 2
+    """What refresh tokens are made of."""
+
+class TokenSecret(_TokenSecret, metaclass=_TokenSecretEnumTypeWrapper):
+    """What workers' tokens are made with."""
+
+TOKEN_SECRET_UNSPECIFIED: TokenSecret.ValueType  # 0
+"""None; refused."""
+TOKEN_SECRET_SIGNING_KEY: TokenSecret.ValueType  # 1
+"""The key that signs access tokens."""
+TOKEN_SECRET_REFRESH: TokenSecret.ValueType  # 2
+"""What refresh tokens are made of."""
+global___TokenSecret = TokenSecret
+
 @typing.final
 class GetNodeRequest(google.protobuf.message.Message):
     """Asks who this node is."""
@@ -933,3 +957,50 @@ class AcceptHolonResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["holon_id", b"holon_id"]) -> None: ...
 
 global___AcceptHolonResponse = AcceptHolonResponse
+
+@typing.final
+class RotateTokensRequest(google.protobuf.message.Message):
+    """What to make anew."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SECRET_FIELD_NUMBER: builtins.int
+    REVOKE_FIELD_NUMBER: builtins.int
+    secret: global___TokenSecret.ValueType
+    """Which of them."""
+    revoke: builtins.bool
+    """Takes what was made with the old one no longer; else it is good for as long as it would have been."""
+    def __init__(
+        self,
+        *,
+        secret: global___TokenSecret.ValueType = ...,
+        revoke: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["revoke", b"revoke", "secret", b"secret"]) -> None: ...
+
+global___RotateTokensRequest = RotateTokensRequest
+
+@typing.final
+class RotateTokensResponse(google.protobuf.message.Message):
+    """It is made, and stored."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: builtins.int
+    IN_FORCE_AT_FIELD_NUMBER: builtins.int
+    key_id: builtins.str
+    """The new signing key, as tokens name it; empty for another secret."""
+    @property
+    def in_force_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """From when tokens are made with it."""
+
+    def __init__(
+        self,
+        *,
+        key_id: builtins.str = ...,
+        in_force_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["in_force_at", b"in_force_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["in_force_at", b"in_force_at", "key_id", b"key_id"]) -> None: ...
+
+global___RotateTokensResponse = RotateTokensResponse

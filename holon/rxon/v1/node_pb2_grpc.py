@@ -91,6 +91,11 @@ class NodeServiceStub(object):
                 request_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonRequest.SerializeToString,
                 response_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonResponse.FromString,
                 _registered_method=True)
+        self.RotateTokens = channel.unary_unary(
+                '/holon.rxon.v1.NodeService/RotateTokens',
+                request_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensRequest.SerializeToString,
+                response_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer(object):
@@ -176,6 +181,13 @@ class NodeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateTokens(self, request, context):
+        """Makes anew what workers' tokens are made with, for every node of this holon within seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -233,6 +245,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.AcceptHolon,
                     request_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonRequest.FromString,
                     response_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonResponse.SerializeToString,
+            ),
+            'RotateTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateTokens,
+                    request_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensRequest.FromString,
+                    response_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -534,6 +551,33 @@ class NodeService(object):
             '/holon.rxon.v1.NodeService/AcceptHolon',
             holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonRequest.SerializeToString,
             holon_dot_rxon_dot_v1_dot_node__pb2.AcceptHolonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holon.rxon.v1.NodeService/RotateTokens',
+            holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensRequest.SerializeToString,
+            holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

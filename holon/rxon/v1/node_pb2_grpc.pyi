@@ -91,6 +91,12 @@ class NodeServiceStub:
     ]
     """Lets another holon come in the place of one that this holon knows: as a worker of it, or as its parent."""
 
+    RotateTokens: grpc.UnaryUnaryMultiCallable[
+        holon.rxon.v1.node_pb2.RotateTokensRequest,
+        holon.rxon.v1.node_pb2.RotateTokensResponse,
+    ]
+    """Makes anew what workers' tokens are made with, for every node of this holon within seconds."""
+
 class NodeServiceAsyncStub:
     """What a node is and does. Blueprints and the catalog are open to every client; workers, statistics and whatever
     changes something need the role `admin`.
@@ -163,6 +169,12 @@ class NodeServiceAsyncStub:
         holon.rxon.v1.node_pb2.AcceptHolonResponse,
     ]
     """Lets another holon come in the place of one that this holon knows: as a worker of it, or as its parent."""
+
+    RotateTokens: grpc.aio.UnaryUnaryMultiCallable[
+        holon.rxon.v1.node_pb2.RotateTokensRequest,
+        holon.rxon.v1.node_pb2.RotateTokensResponse,
+    ]
+    """Makes anew what workers' tokens are made with, for every node of this holon within seconds."""
 
 class NodeServiceServicer(metaclass=abc.ABCMeta):
     """What a node is and does. Blueprints and the catalog are open to every client; workers, statistics and whatever
@@ -258,5 +270,13 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.node_pb2.AcceptHolonResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.AcceptHolonResponse]]:
         """Lets another holon come in the place of one that this holon knows: as a worker of it, or as its parent."""
+
+    @abc.abstractmethod
+    def RotateTokens(
+        self,
+        request: holon.rxon.v1.node_pb2.RotateTokensRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[holon.rxon.v1.node_pb2.RotateTokensResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.RotateTokensResponse]]:
+        """Makes anew what workers' tokens are made with, for every node of this holon within seconds."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -46,6 +46,7 @@ class AccessToken:
         expires_at: epoch seconds.
         thumbprint: SHA-256 of the certificate that it is bound to; None where there was none.
         credential: what the static token is known by that it began with; empty where that was a certificate.
+        key_id: the key that has signed it, and with which it is taken back.
     """
 
     worker_id: str
@@ -56,6 +57,7 @@ class AccessToken:
     expires_at: int
     thumbprint: bytes | None = None
     credential: str = ""
+    key_id: str = field(default="", compare=False)
 
 
 class UnknownKey(HolonError):
@@ -104,6 +106,10 @@ class AccessTokens:
         key = self._ring().signing(token.issued_at * 1000)
         return jwt.encode(claims, key.private, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": key.kid})
 
+    def signed_now(self, token: AccessToken) -> AccessToken:
+        """The token as it will be once it is signed."""
+        return replace(token, key_id=self._ring().signing(token.issued_at * 1000).kid)
+
     def verify(self, text: str) -> AccessToken:
         """What a token says, if it is one of ours and of now.
 
@@ -124,11 +130,13 @@ class AccessTokens:
         return token
 
     def check(self, token: AccessToken) -> None:
-        """Return while a token that was verified has not ended.
+        """Return while a token that was verified has not ended, and its key was not taken back.
 
         Raises:
-            Unauthenticated: TOKEN_EXPIRED.
+            Unauthenticated: TOKEN_EXPIRED, or TOKEN_INVALID.
         """
+        if self._ring().find(token.key_id) is None:
+            raise invalid("the key that signed the access token was taken back; exchange a new one")
         if self._now() >= token.expires_at * 1000:
             raise Unauthenticated("the access token has expired; exchange a new one", code="TOKEN_EXPIRED")
 
@@ -144,7 +152,7 @@ class AccessTokens:
                 # Of times it takes text and fractions as well: they are looked at below.
                 options={"require": _REQUIRED, "verify_exp": False, "verify_nbf": False, "verify_iat": False},
             )
-            return self._token(claims)
+            return replace(self._token(claims), key_id=key.kid)
         except (jwt.PyJWTError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise invalid("the access token is none of this node's") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -92,6 +93,7 @@ class Exchange:
         self._families = Families(store, self.state, now, settings.refresh, settings.access + _SLACK_MS, sealer)
         self._admission = admission
         self._lifetime = settings.access
+        self._refresh = settings.refresh + _SLACK_MS
         self._now = now
         admission.take(self)
         self.state.on_ended(admission.changed)
@@ -157,12 +159,20 @@ class Exchange:
         """
         _check_request(request_id)
         # A token that is not the caller's is not used up by it.
-        proven = self._families.worker_of(token)
+        proven = await self._owner_of(token)
         if worker_id not in ("", proven):
             raise PermissionDenied("the refresh token is another worker's", code="WORKER_ID_MISMATCH")
         if caller.identity is not None:
             self._admission.worker_of(caller, proven)
         return self._of_family(caller, await self._families.go_on(token, request_id))
+
+    async def _owner_of(self, refresh_token: str) -> str:
+        """The worker of a refresh token. One that is none of ours may be of a new secret: the store is asked then."""
+        try:
+            return self._families.worker_of(refresh_token)
+        except Unauthenticated:
+            await self._look()
+        return self._families.worker_of(refresh_token)
 
     def _of_family(self, caller: Caller, granted: Granted) -> Tokens:
         family = granted.family
@@ -201,6 +211,7 @@ class Exchange:
             caller.identity.thumbprint if caller.identity is not None else None,
             credential,
         )
+        access = self._access.signed_now(access)
         # Whoever would be refused with it is not given it.
         self._admission.check(Caller(caller.identity, caller.presented, access=access), worker_id)
         return Tokens(self._access.sign(access), access.expires_at * 1000, worker_id, scopes, self._now())
@@ -230,6 +241,30 @@ class Exchange:
             for key in ring.keys
         ]
 
+    # What it is made with ---------------------------------------------------------------------------------------------
+
+    async def rotate_signing_key(self, *, revoke: bool) -> PublicKey:
+        """Make another key that signs access tokens, at every node once it can be known to all.
+
+        Arguments:
+            revoke: take no token any more that another key has signed; then the new one signs at once. Sessions that
+                were opened by such tokens end.
+        Raises:
+            ResourceExhausted: (TOO_MANY_KEYS) so many are in use still.
+            StoreUnavailable: nothing has changed, or it is not known.
+        """
+        ring = await self.state.rotate(lambda ring, now: ring.with_new_key(now, self._schedule, revoke=revoke))
+        newest = ring.keys[-1].kid
+        return next(key for key in self.key_set() if key.kid == newest)
+
+    async def rotate_refresh_secret(self, *, revoke: bool) -> None:
+        """Make refresh tokens of another secret from now on; raises as `rotate_signing_key`.
+
+        Arguments:
+            revoke: take none any more that was made before: whoever has one is to present its credential again.
+        """
+        await self.state.rotate(lambda ring, now: ring.with_new_secret(now, self._refresh, revoke=revoke))
+
     # What is taken ----------------------------------------------------------------------------------------------------
 
     async def read(self, text: str) -> AccessToken:
@@ -244,16 +279,21 @@ class Exchange:
         except UnknownKey:
             pass
         try:
-            await self.state.look()
+            await self._look()
             return self._access.verify(text)
-        except (UnknownKey, TimeoutError) as error:
+        except UnknownKey as error:
             raise invalid("the access token is none of this node's") from error
+
+    async def _look(self) -> None:
+        """Look at what other nodes have made meanwhile, if the store answers."""
+        with suppress(TimeoutError):
+            await self.state.look()
 
     def check(self, token: AccessToken) -> None:
         """Return while an access token that was read is still taken.
 
         Raises:
-            Unauthenticated: TOKEN_EXPIRED.
+            Unauthenticated: TOKEN_EXPIRED, or TOKEN_INVALID.
             PermissionDenied: REVOKED.
         """
         self._access.check(token)

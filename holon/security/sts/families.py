@@ -122,10 +122,10 @@ class Families:
                 if not known.ended and known.generation == 1 and now - known.at <= REPEAT_MS:
                     return known
                 raise _reused()
-            current = _digest(self._token(worker_id, family_id, 1))
+            current = _digest(self._tokens(worker_id, family_id, 1)[0])
             return Family(family_id, 1, current, b"", request_id, now, now + self._lifetime, scopes, credential)
 
-        return await self._change(worker_id, change)
+        return self._granted(worker_id, await self._change(worker_id, change))
 
     async def go_on(self, refresh_token: str, request_id: str) -> Granted:
         """Take a refresh token, and make its successor.
@@ -144,7 +144,7 @@ class Families:
             if family.ended:
                 return family
             if hmac.compare_digest(family.current, presented):
-                successor = _digest(self._token(worker_id, family_id, generation + 1))
+                successor = _digest(self._tokens(worker_id, family_id, generation + 1)[0])
                 return replace(
                     family,
                     generation=generation + 1,
@@ -161,8 +161,8 @@ class Families:
             reused = True
             return replace(family, ended=True)
 
-        granted = await self._change(worker_id, change)
-        if granted.family.ended:
+        family = await self._change(worker_id, change)
+        if family.ended:
             # Also where it was before: who ended it may not have come so far.
             await self._end_access(worker_id, family_id)
             if not reused:
@@ -172,7 +172,7 @@ class Families:
                 "credential again",
                 code="TOKEN_REUSED",
             )
-        return granted
+        return self._granted(worker_id, family)
 
     def worker_of(self, refresh_token: str) -> str:
         """The worker of a token that was made here, be it good still or not.
@@ -216,7 +216,7 @@ class Families:
             log.error("access tokens of worker %s last until they end: %s", worker_id, error.message, extra=facts)
             return False
 
-    async def _change(self, worker_id: str, change: Callable[[dict[str, Family], int], Family]) -> Granted:
+    async def _change(self, worker_id: str, change: Callable[[dict[str, Family], int], Family]) -> Family:
         place = place_of(KIND, worker_id)
 
         def changed(stored: Document | None) -> tuple[Family, Change | None]:
@@ -229,19 +229,27 @@ class Families:
             newest = sorted(families.values(), key=lambda one: one.at)[-MOST:]
             return family, Change(self._sealer.seal(*place, _packed(newest)), self._lifetime)
 
-        family = await change_document(self._store, KIND, worker_id, changed)
-        return Granted(worker_id, family, self._token(worker_id, family.family_id, family.generation))
+        return await change_document(self._store, KIND, worker_id, changed)
 
-    def _token(self, worker_id: str, family_id: str, generation: int) -> str:
-        mac = self._state.ring.keyed("refresh", worker_id, family_id, str(generation))
-        return f"hrt_{family_id}.{generation}.{mac}.{worker_id}"
+    def _granted(self, worker_id: str, family: Family) -> Granted:
+        """What is given of a family; it may have been asked for before there was another secret."""
+        for token in self._tokens(worker_id, family.family_id, family.generation):
+            if hmac.compare_digest(_digest(token), family.current):
+                return Granted(worker_id, family, token)
+        raise _reused()
+
+    def _tokens(self, worker_id: str, family_id: str, generation: int) -> list[str]:
+        """One refresh token as each secret makes it, the one of now first."""
+        macs = self._state.ring.refreshing("refresh", worker_id, family_id, str(generation))
+        return [f"hrt_{family_id}.{generation}.{mac}.{worker_id}" for mac in macs]
 
     def _read(self, refresh_token: str) -> tuple[str, str, int]:
         """The worker, family and generation of a token that was made here."""
         found = _TOKEN.fullmatch(refresh_token)
         if found is not None and is_identity(found[4]):
             family_id, generation, worker_id = found[1], int(found[2]), found[4]
-            if hmac.compare_digest(self._token(worker_id, family_id, generation).encode(), refresh_token.encode()):
+            ours = self._tokens(worker_id, family_id, generation)
+            if any(hmac.compare_digest(one.encode(), refresh_token.encode()) for one in ours):
                 return worker_id, family_id, generation
         raise invalid("the refresh token is none of this node's")
 

@@ -51,7 +51,8 @@ class TokenState:
         self._schedule = schedule
         self._sealer = sealer
         self._ring: Ring | None = None
-        self._ended: frozenset[str] = frozenset()
+        # By family, whose it was.
+        self._ended: dict[str, str] = {}
         self.hints = DocumentHints(KEYS, ENDED)
         self._looked = asyncio.Condition()
         # Looks at the store, by number: begun, done, and the one that somebody last asked for, and when.
@@ -59,7 +60,7 @@ class TokenState:
         self._done = 0
         self._asked = 0
         self._asked_at = -math.inf
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[frozenset[str] | None], None]] = []
 
     def __repr__(self) -> str:
         keys = "not read yet" if self._ring is None else f"keys={len(self._ring.keys)}"
@@ -80,8 +81,8 @@ class TokenState:
         """Whether a family of tokens was ended, as far as is known here."""
         return family in self._ended
 
-    def on_ended(self, listener: Callable[[], None]) -> None:
-        """Have this called whenever more families were ended."""
+    def on_ended(self, listener: Callable[[frozenset[str] | None], None]) -> None:
+        """Have this called whenever more families were ended, with the workers whose they were; None: a key was."""
         self._listeners.append(listener)
 
     async def end(self, worker_id: str, family: str, lasts_ms: int) -> bool:
@@ -104,8 +105,23 @@ class TokenState:
 
         news = await change_document(self._store, ENDED, worker_id, change)
         if news:
-            self._set_ended(self._ended | {family})
+            self._set_ended(self._ended | {family: worker_id})
         return news
+
+    async def rotate(self, change: Callable[[Ring, int], Ring]) -> Ring:
+        """Have another ring from now on, here at once and at every node within moments.
+
+        Arguments:
+            change: makes it of the newest one, and the time; what it raises ends this.
+        Returns:
+            the ring that is in force.
+        """
+
+        def changed(ring: Ring | None, now: int) -> Ring:
+            return change(ring or Ring.new(now), now)
+
+        self._use(await self._change_ring(changed))
+        return self.ring
 
     async def look(self) -> None:
         """Return after a look at the store; who asks again within a second shares it.
@@ -138,33 +154,41 @@ class TokenState:
             await self.hints.wait(wait)
 
     async def _read(self) -> None:
-        await self._read_keys()
-        before, now = self._ended, self._now()
-        ended = [family for one in await self._store.documents(ENDED) for family in _ended_in(one, now)]
-        # What was ended here meanwhile is perhaps not among them.
-        self._set_ended(frozenset(ended) | (self._ended - before))
+        def due(ring: Ring | None, now: int) -> Ring:
+            return Ring.new(now) if ring is None else ring.due(now, self._schedule) or ring
 
-    async def _read_keys(self) -> None:
+        self._use(await self._change_ring(due))
+        before, now = self._ended, self._now()
+        ended = {family: one.key for one in await self._store.documents(ENDED) for family in _ended_in(one, now)}
+        # What was ended here meanwhile is perhaps not among them.
+        self._set_ended(ended | {family: whose for family, whose in self._ended.items() if family not in before})
+
+    async def _change_ring(self, wanted: Callable[[Ring | None, int], Ring]) -> Ring:
         place = place_of(KEYS, RING)
 
         def change(stored: Document | None) -> tuple[Ring, Change | None]:
             ring = None if stored is None else Ring.from_bytes(self._sealer.open(*place, stored.value))
-            due = Ring.new(self._now()) if ring is None else ring.due(self._now(), self._schedule)
-            if ring is not None and due is None:
-                return ring, None
-            due = due or Ring.new(self._now())
-            return due, Change(self._sealer.seal(*place, due.to_bytes()))
+            made = wanted(ring, self._now())
+            return made, None if made == ring else Change(self._sealer.seal(*place, made.to_bytes()))
 
-        before, self._ring = self._ring, await change_document(self._store, KEYS, RING, change)
-        if before is None or before.keys[-1].kid != self._ring.keys[-1].kid:
-            log.info("access tokens: the key %s signs from now on, or soon", self._ring.keys[-1].kid)
+        return await change_document(self._store, KEYS, RING, change)
 
-    def _set_ended(self, ended: frozenset[str]) -> None:
-        more = ended - self._ended
+    def _use(self, ring: Ring) -> None:
+        before, self._ring = self._ring, ring
+        if before is None or before.keys[-1].kid != ring.keys[-1].kid:
+            log.info("access tokens: the key %s signs from now on, or soon", ring.keys[-1].kid)
+        if before is not None and any(ring.find(key.kid) is None for key in before.keys):
+            self._tell(None)
+
+    def _set_ended(self, ended: dict[str, str]) -> None:
+        more = frozenset(whose for family, whose in ended.items() if family not in self._ended)
         self._ended = ended
         if more:
-            for listener in self._listeners:
-                listener()
+            self._tell(more)
+
+    def _tell(self, workers: frozenset[str] | None) -> None:
+        for listener in self._listeners:
+            listener(workers)
 
 
 def _ended_in(document: Document, now: int) -> dict[str, int]:
