@@ -261,6 +261,8 @@ class Link:
         """Make a session that has its Welcome the one that all is sent on."""
         previous, self.reports.session = self.reports.session, session
         self._session_id = session.welcome.session_id
+        if self._tokens is not None:
+            self._tokens.trust()
         self._ready.set()
         node, facts = session.welcome.node_id or "a node", {"session_id": self._session_id}
         _log.info("session %s with %s at %s", self._session_id, node, session.url, extra=facts)
@@ -310,9 +312,7 @@ class Link:
                     "the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id, extra=facts
                 )
         wait = self._timing.pause(losses)
-        if isinstance(error, Ended) and error.refused:
-            if self._tokens is not None:
-                self._tokens.distrust()
+        if isinstance(error, Ended) and error.refused and not (self._tokens and self._tokens.distrust()):
             wait = self._timing.reconnect_refused * random.uniform(1, 1.5)  # noqa: S311
             _log.error("%s; trying again in %.0f s", error, wait)
         else:

@@ -57,6 +57,7 @@ class Tokens:
         self._worker_id = worker_id
         self._timing = timing
         self._grant: Grant | None = None
+        self._doubted = False
         # Begins with the first try and ends with an answer: a lost one is then given again.
         self._request: token_pb2.ExchangeTokenRequest | None = None
         self._one = asyncio.Lock()
@@ -102,10 +103,21 @@ class Tokens:
                 renewal = worker_pb2.Reauthenticate(access_token=grant.access_token)
                 session.put_control(worker_pb2.SessionRequest(reauthenticate=renewal))
 
-    def distrust(self) -> None:
-        """A session was refused, perhaps for its token: show another one next."""
-        if self._grant is not None:
-            self._grant = replace(self._grant, renew_at=0.0)
+    def distrust(self) -> bool:
+        """A session was refused, perhaps for its token: show another one next.
+
+        Returns:
+            whether that may help soon: the one that was refused was not itself shown for that reason.
+        """
+        doubted, self._doubted = self._doubted, True
+        if self._grant is None:
+            return False
+        self._grant = replace(self._grant, renew_at=0.0)
+        return not doubted
+
+    def trust(self) -> None:
+        """A session has opened with what is there."""
+        self._doubted = False
 
     async def _exchange(self, channel: grpc.aio.Channel, url: NodeUrl, certificate: bytes) -> Grant:
         if self._grant is not None and self._grant.refresh_token:

@@ -24,6 +24,7 @@ from holon.node import Node, Ports
 from holon.rxon.v1 import token_pb2, worker_pb2
 from holon.security.certificates import Authority, KeyPair, issue_server, issue_worker
 from holon.storage.memory import MemoryStorage
+from holon.storage.sqlite import SqliteStorage
 from holon.testing import WAITS
 from holon.worker import Worker
 from holon.worker.timing import Timing
@@ -68,13 +69,15 @@ class Place:
 
     Attributes:
         tokens: of the clients `shop` and `lab`, of the administrator `boss`, and of the worker `reporter`.
+        children: workers that are holons.
     """
 
     folder: Path
     authority: Authority
     tokens: dict[str, str]
-    storage: MemoryStorage
+    storage: MemoryStorage | SqliteStorage
     config: Config
+    children: tuple[str, ...] = ()
     ports: Ports = field(default_factory=lambda: Ports(0, 0, 0))
     resources: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -86,7 +89,8 @@ class Place:
         self.write("clients.toml", text or "".join(tables))
 
     def write_workers(self, text: str = "") -> None:
-        self.write("workers.toml", text or f'[reporter]\ntoken = "{self.tokens["reporter"]}"\n')
+        children = "".join(f'[{name}]\nkind = "holon"\n' for name in self.children)
+        self.write("workers.toml", (text or f'[reporter]\ntoken = "{self.tokens["reporter"]}"\n') + children)
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -180,7 +184,12 @@ class Place:
 
 
 @asynccontextmanager
-async def a_place(folder: Path, **settings: str | float | bool) -> AsyncIterator[Place]:
+async def a_place(
+    folder: Path,
+    storage: MemoryStorage | SqliteStorage | None = None,
+    children: tuple[str, ...] = (),
+    **settings: str | float | bool,
+) -> AsyncIterator[Place]:
     """A node that runs, with TLS at every door, workers by certificate and by token, two clients and an operator."""
     authority = root(folder / "authority")
     server = issue_server(authority, folder, days=2)
@@ -209,20 +218,24 @@ async def a_place(folder: Path, **settings: str | float | bool) -> AsyncIterator
             **settings,
         },
     )
-    storage = MemoryStorage()
-    place = Place(folder, authority, {name: token(name) for name in names}, storage, config)
+    storage = storage or MemoryStorage()
+    place = Place(folder, authority, {name: token(name) for name in names}, storage, config, children)
     place.write_clients()
     place.write_workers()
-    node = Node(config, blueprints(), storage)
+    async with a_running(Node(config, blueprints(), storage)) as place.ports, place.resources:
+        yield place
+
+
+@asynccontextmanager
+async def a_running(node: Node) -> AsyncIterator[Ports]:
+    """A node, from when its doors are open until this is left, drained."""
     opened: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
     running = asyncio.create_task(node.run(opened.set_result))
     try:
         await asyncio.wait((opened, running), return_when=asyncio.FIRST_COMPLETED)
         if not opened.done():
             await running
-        place.ports = opened.result()
-        async with place.resources:
-            yield place
+        yield opened.result()
     finally:
         node.stop()
         await running

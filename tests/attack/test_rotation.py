@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 import time
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,17 +17,37 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from holon.client import Client
+from holon.config import Config
+from holon.domain.blueprint import Blueprint
 from holon.errors import FailedPrecondition, Unauthenticated
-from holon.node.settings import worker_door_settings
+from holon.node import Node
+from holon.node.settings import uplink_settings, worker_door_settings
 from holon.rxon.v1 import token_pb2
 from holon.security.certificates import issue_server, issue_worker
-from holon.security.sts.ring import Ring, SigningKey
-from holon.security.sts.state import KEYS, RING
+from holon.storage.memory import MemoryStorage
+from holon.storage.sealing import key_id
+from holon.storage.sealing.marks import KIND as MARKS
+from holon.storage.sqlite import SqliteStorage
+from holon.testing import WAITS
 from holon.worker import Worker
-from tests.attack.place import GUARD, LOOPBACK, Place, a_place, bearer, end_of, exchanged, opened, said_hello, token
+from holon.worker.timing import Timing
+from tests.attack.place import (
+    GUARD,
+    LOOPBACK,
+    TOKENS,
+    Place,
+    a_place,
+    a_running,
+    bearer,
+    end_of,
+    exchanged,
+    opened,
+    outcome,
+    said_hello,
+    token,
+)
 from tests.integration.tls_site import serial_of
 from tests.integration.worker_certificates import certificate_of, revoke, root
 
@@ -33,6 +55,7 @@ from tests.integration.worker_certificates import certificate_of, revoke, root
 ROTATION_S = 0.4
 CERTIFIED = ("w1", "w2")
 BY_TOKEN = "reporter"
+CHILD = "child"
 ONCE_MORE = 2
 CERTIFICATE = token_pb2.CertificateCredential()
 
@@ -45,11 +68,11 @@ class Load:
         self._place = place
         self._more = asyncio.Condition()
 
-    async def grpc(self, name: str) -> None:
+    async def grpc(self, name: str, skill: str = "t") -> None:
         """A client of the gRPC door, until it is cancelled."""
         while True:
             async with self._place.client(name) as client:
-                made = await client.create_job("relay", {"skill": "t", "n": self.done[name]})
+                made = await client.create_job("relay", {"skill": skill, "n": self.done[name]})
                 job = await client.wait_for(made.job_id, timeout=GUARD)
                 await self._finished(name, job.status, job.result)
 
@@ -88,20 +111,53 @@ def a_worker(place: Place, worker_id: str, **options: Any) -> Worker:
     return worker
 
 
+def a_child(place: Place) -> Node:
+    """A holon with a store of its own, which does `below` for the place."""
+    below = Blueprint("below")
+
+    @below.handler(is_start=True, is_end=True)
+    async def got(initial_data: dict[str, Any]) -> dict[str, Any]:
+        return {"got": initial_data["n"]}
+
+    files = place.worker_files(CHILD)
+    config = Config(
+        {},
+        **WAITS,
+        API_PORT=0,
+        GRPC_PORT=0,
+        CLIENT_GRPC_PORT=0,
+        ENABLE_CLIENT_API=False,
+        PARENT_URL=f"grpcs://localhost:{place.ports.worker}",
+        PARENT_TLS_CERT_PATH=str(files.certificate),
+        PARENT_TLS_KEY_PATH=str(files.key),
+        PARENT_TLS_CA_PATH=str(place.ca),
+    )
+    return Node(config, [below], MemoryStorage())
+
+
 @asynccontextmanager
-async def under_load(place: Place) -> AsyncIterator[tuple[Load, Client, AsyncExitStack]]:
-    """Workers by certificate, by short-lived token and by static token, and clients; `stack` holds the last worker."""
+async def under_load(place: Place) -> AsyncIterator[tuple[Load, Client, AsyncExitStack, AsyncExitStack]]:
+    """Workers by certificate, by short-lived token and by static token, a holon below, and clients.
+
+    The two stacks hold the worker with the static token, and the holon.
+    """
     load = Load(place)
-    async with AsyncExitStack() as workers, AsyncExitStack() as by_token, place.client("boss") as boss:
+    async with AsyncExitStack() as workers, place.client("boss") as boss:
+        by_token, child = [await workers.enter_async_context(AsyncExitStack()) for _ in range(2)]
+        await child.enter_async_context(a_running(a_child(place)))
         for worker_id in CERTIFIED:
             worker = await workers.enter_async_context(a_worker(place, worker_id, sts=worker_id == "w2"))
             await worker.ready()
         await by_token.enter_async_context(a_worker(place, BY_TOKEN, token=place.tokens[BY_TOKEN]))
         async with asyncio.TaskGroup() as loops:
-            load.done.update(shop=0, lab=0)
-            running = [loops.create_task(load.grpc("shop")), loops.create_task(load.http("lab"))]
+            load.done.update(shop=0, lab=0, boss=0)
+            running = [
+                loops.create_task(load.grpc("shop")),
+                loops.create_task(load.http("lab")),
+                loops.create_task(load.grpc("boss", "below")),
+            ]
             await load.goes_on()
-            yield load, boss, by_token
+            yield load, boss, by_token, child
             await load.goes_on()
             for loop in running:
                 loop.cancel()
@@ -148,6 +204,15 @@ def audit(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
 
 
+def refusals(caplog: pytest.LogCaptureFixture) -> Counter[str]:
+    """Of calls, by their codes."""
+    return Counter(line["result"] for line in audit(caplog) if line["act"] == "call_refused")
+
+
+def encryption_key() -> str:
+    return b64encode(secrets.token_bytes(32)).decode()
+
+
 @pytest.mark.slow
 async def test_everything_that_proves_somebody_is_replaced_under_load_and_nothing_fails(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -157,7 +222,17 @@ async def test_everything_that_proves_somebody_is_replaced_under_load_and_nothin
         "holon.node.root.worker_door_settings",
         lambda config: replace(worker_door_settings(config), rotation=ROTATION_S),
     )
-    async with a_place(tmp_path) as place, under_load(place) as (load, boss, by_token):
+    monkeypatch.setattr(
+        "holon.node.root.uplink_settings",
+        lambda config: replace(uplink_settings(config), timing=Timing(reconnect_refused=ROTATION_S)),
+    )
+    keys = tmp_path / "keys"
+    keys.touch(0o600)
+    keys.write_text(encryption_key())
+    async with (
+        a_place(tmp_path, SqliteStorage(tmp_path / "store.db"), (CHILD,), ENCRYPTION_KEY_FILE=str(keys)) as place,
+        under_load(place) as (load, boss, by_token, child),
+    ):
         old = place.authority
         new = root(tmp_path / "new authority")
 
@@ -179,36 +254,60 @@ async def test_everything_that_proves_somebody_is_replaced_under_load_and_nothin
         assert await serial_at(place, place.ports.client or 0) == serial
         await load.goes_on()
 
-        # The workers' certificates; then nothing hangs on the old authority any more.
-        for worker_id in CERTIFIED:
+        # The certificates of workers and of the holon below; then nothing hangs on the old authority any more.
+        for worker_id in (*CERTIFIED, CHILD):
             issue_worker(new, tmp_path, worker_id, days=2)
-        await moved(boss, *CERTIFIED)
+        await moved(boss, *CERTIFIED, CHILD)
         (tmp_path / "lists/ours.pem").unlink()
         for path in (place.ca, place.authorities):
             path.write_bytes(new.files.certificate.read_bytes())
         place.authority = new
         await boss.node.reload(["tls"])
+        await moved(boss, *CERTIFIED, CHILD)
+        await load.goes_on()
+
+        # Another holon in the place of the one below: a new store, say, after a theft of the old one.
+        await child.aclose()
+        await child.enter_async_context(a_running(a_child(place)))
+        async with asyncio.timeout(GUARD):
+            while not refusals(caplog)["HOLON_CHANGED"]:  # noqa: ASYNC110  nothing tells it
+                await asyncio.sleep(0.05)
+        await boss.node.accept_holon(CHILD)
+        await moved(boss, CHILD)
+        await load.goes_on()
+
+        # The key that signs access tokens: what the old one has signed is good still, until it is revoked.
+        channel = await place.certified("w3")
+        before = await exchanged(channel, certificate=CERTIFICATE)
+        waiting = await boss.node.rotate_signing_key()
+        given = await exchanged(channel, certificate=CERTIFICATE)
+        assert key_of(given.access_token) == key_of(before.access_token) != waiting.key_id
+        await load.goes_on()
+        newest = await boss.node.rotate_signing_key(revoke=True)
+        given = await exchanged(channel, refresh_token=given.refresh_token)
+        assert key_of(given.access_token) == newest.key_id
+        await (await said_hello(channel, metadata=bearer(given.access_token))).expect("welcome")
+        assert (await end_of(opened(channel, bearer(before.access_token))))[1] == "TOKEN_INVALID"
         await moved(boss, *CERTIFIED)
         await load.goes_on()
 
-        # The key that signs access tokens, as another node of the store would.
-        channel = await place.certified("w3")
-        before = await exchanged(channel, certificate=CERTIFICATE)
-        stored = await place.storage.document(KEYS, RING)
-        assert stored is not None
-        ring = Ring.from_bytes(stored.value)
-        next_key = SigningKey("the-next-key", Ed25519PrivateKey.generate(), place.storage.now())
-        newer = replace(ring, keys=(*ring.keys, next_key))
-        assert await place.storage.put_document(KEYS, RING, newer.to_bytes(), version=stored.version) is not None
-        given = before
-        async with asyncio.timeout(GUARD):
-            while key_of(given.access_token) != next_key.kid:
-                given = await exchanged(channel, certificate=CERTIFICATE)
-        assert key_of(before.access_token) != next_key.kid
-        for text in (before.access_token, given.access_token):
-            await (await said_hello(channel, metadata=bearer(text))).expect("welcome")
-        await moved(boss, *CERTIFIED)
+        # The secret of refresh tokens.
+        await boss.node.rotate_refresh_secret()
+        given = await exchanged(channel, refresh_token=given.refresh_token)
+        await boss.node.rotate_refresh_secret(revoke=True)
+        late_one = token_pb2.ExchangeTokenRequest(request_id="late", refresh_token=given.refresh_token)
+        assert (await outcome(channel, f"{TOKENS}ExchangeToken", late_one))[1] == "TOKEN_INVALID"
         await load.goes_on()
+
+        # The key that the store is encrypted with.
+        first, second = keys.read_text().strip(), encryption_key()
+        await refused(boss, load, keys, "keys", second.encode())
+        for text in (f"{first}\n{second}", f"{second}\n{first}"):
+            keys.write_text(text)
+            await boss.node.reload(["keys"])
+            await load.goes_on()
+        marks = {mark.key: mark.expires_at for mark in await place.storage.documents(MARKS)}
+        assert marks[key_id(b64decode(second))] is None
 
         # The token of a client.
         file, gone = tmp_path / "clients.toml", place.tokens["shop"]
@@ -240,7 +339,15 @@ async def test_everything_that_proves_somebody_is_replaced_under_load_and_nothin
         await load.goes_on()
 
     acts = Counter(line["act"] for line in audit(caplog))
-    # Those of the test itself with what is gone; and nobody was shut out.
-    assert (acts["call_refused"], acts["client_tokens_revoked"], acts["worker_shut_out"]) == (2, 1, 0)
+    assert (acts["client_tokens_revoked"], acts["tokens_rotated"]) == (1, 4)
+    # Those of the test itself with what is gone; and nobody was shut out but who had what the revoked key signed.
+    told = refusals(caplog)
+    assert told.pop("HOLON_CHANGED") >= 1
+    # w2 or another may have shown such a token once more.
+    assert told.pop("TOKEN_INVALID") >= 4
+    assert not told
+    out = {(line["who"], line["result"]) for line in audit(caplog) if line["act"] == "worker_shut_out"}
+    assert out <= {("w2", "TOKEN_INVALID"), ("w3", "TOKEN_INVALID")}
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert {record.name for record in errors} == {"holon.engine.reloading"}
+    # The holon that was not accepted yet, and files.
+    assert {record.name for record in errors} == {"holon.engine.reloading", "holon.worker"}

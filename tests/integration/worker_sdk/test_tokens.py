@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from holon.wire.address import parse_url
 from holon.worker import Worker
 from holon.worker.channel import Ended
 from holon.worker.settings import Credentials
+from holon.worker.timing import Timing
 from holon.worker.tokens import Tokens
 from tests.integration.grpc_node import GUARD, WORKER_TOKEN, Node, a_node, authority, worker_files
 from tests.integration.scripted_node import FAST
@@ -30,14 +32,14 @@ URL = parse_url("grpc://127.0.0.1:1", 7700)
 SHORT = TokenSettings(access=1_000)
 
 
-def worker_of(node: Node, *, secure: bool) -> Worker:
+def worker_of(node: Node, *, secure: bool, timing: Timing = FAST) -> Worker:
     files = worker_files("w1")
     proof: dict[str, Any] = {"token": WORKER_TOKEN, "worker_id": "w1"}
     if secure:
         proof = {"token": "", "worker_id": "", "ca_path": authority("ours").files.certificate}
         proof |= {"cert_path": files.certificate, "key_path": files.key}
     scheme = "grpcs" if secure else "grpc"
-    worker = Worker(f"{scheme}://localhost:{node.workers.port}", sts=True, timing=FAST, **proof)
+    worker = Worker(f"{scheme}://localhost:{node.workers.port}", sts=True, timing=timing, **proof)
 
     @worker.skill("t")
     async def do(n: int = 0) -> dict[str, int]:
@@ -171,5 +173,36 @@ async def test_after_a_refusal_another_token_is_shown() -> None:
     async with serving(node) as channel:
         ours = tokens()
         await ours.fresh(channel, URL, b"")
-        ours.distrust()
+        assert ours.distrust()
         assert (await ours.fresh(channel, URL, b"")).access_token == "a2"
+
+
+async def test_a_worker_whose_token_was_taken_back_is_soon_there_again_with_another_one() -> None:
+    slow = replace(FAST, reconnect_refused=GUARD)
+    async with a_node(tokens=TokenSettings()) as node, worker_of(node, secure=True, timing=slow) as worker:
+        await worker.ready()
+        assert node.exchange is not None
+        for _ in range(2):
+            (session,) = node.workers._sessions
+            await node.exchange.rotate_signing_key(revoke=True)
+            await eventually(partial(another, node, session))
+            assert (await node.ended(await node.create(n=1))).status == "finished"
+
+
+def another(node: Node, gone: object) -> bool:
+    """Whether there is a session, and it is not this one."""
+    return bool(node.workers._sessions) and gone not in node.workers._sessions
+
+
+async def test_what_is_refused_again_with_a_new_token_is_not_mended_by_yet_another_one() -> None:
+    node = TokenNode(given(1, 900), given(2, 900))
+    async with serving(node) as channel:
+        ours = tokens()
+        assert not ours.distrust()
+        ours.trust()
+        await ours.fresh(channel, URL, b"")
+        assert ours.distrust()
+        await ours.fresh(channel, URL, b"")
+        assert not ours.distrust()
+        ours.trust()
+        assert ours.distrust()
