@@ -79,7 +79,7 @@ class Config(Settings):
     @property
     def tls(self) -> bool:
         """Whether both gRPC doors speak TLS."""
-        return bool(self.TLS_CERT_PATH and self.TLS_KEY_PATH and self.TLS_CA_PATH)
+        return bool(self.TLS_CERT_PATH and self.TLS_KEY_PATH)
 
     @property
     def job_retention(self) -> float:

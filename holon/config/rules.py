@@ -55,6 +55,11 @@ def exposes_clients(settings: Settings) -> bool:
     return settings.API_BEHIND_PROXY or not all(is_loopback(host) for host in hosts)
 
 
+def asks_for_certificates(settings: Settings) -> bool:
+    """Whether there is a door where callers show certificates, if there is TLS: workers, or clients over HTTP."""
+    return settings.WORKER_AUTH_MODE != "token" or settings.TLS_REQUIRE_CLIENT_CERT
+
+
 def problems(settings: Settings) -> Iterator[Violation]:
     """Yield everything that is wrong between settings that are each of the right kind and within their bounds."""
     yield from _names(settings)
@@ -138,8 +143,8 @@ def _worker_door(settings: Settings) -> Iterator[Violation]:
     mode, tls = settings.WORKER_AUTH_MODE, any(getattr(settings, path) for path in _TLS_PATHS)
     if mode in ("mtls", "mixed") and not tls:
         yield Violation("WORKER_AUTH_MODE", f"{mode} needs certificates: set {', '.join(_TLS_PATHS)}, or use token")
-    if mode == "token" and settings.TLS_CRL_PATH:
-        yield Violation("TLS_CRL_PATH", "is of certificates, and with WORKER_AUTH_MODE=token there are none")
+    if settings.TLS_CRL_PATH and not asks_for_certificates(settings):
+        yield Violation("TLS_CRL_PATH", "is of certificates, and with WORKER_AUTH_MODE=token nobody shows one")
     elif settings.TLS_CRL_PATH and not tls:
         yield Violation("TLS_CRL_PATH", f"is of certificates, and TLS is off; set {', '.join(_TLS_PATHS)}")
     short = 0 < len(settings.GLOBAL_WORKER_TOKEN) < _EXPOSED_TOKEN_LENGTH
@@ -182,8 +187,9 @@ def _tls_files(settings: Settings) -> Iterator[Violation]:
         )
     if not (settings.TLS_ENABLED or any(paths.values())):
         return
-    for name in (name for name, path in paths.items() if not path):
-        yield Violation(name, f"is unset; TLS needs all of {', '.join(_TLS_PATHS)}, plaintext none of them")
+    needed = _TLS_PATHS if asks_for_certificates(settings) else _TLS_PATHS[:2]
+    for name in (name for name in needed if not paths[name]):
+        yield Violation(name, f"is unset; TLS needs all of {', '.join(needed)} here, plaintext none of them")
     # What is in them, the doors find out.
     for name, path in paths.items():
         if path and (reason := _file_problem(name, path, settings)):

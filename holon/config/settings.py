@@ -145,7 +145,9 @@ class Settings:
     TLS_ENABLED: bool = _setting(False, "The HTTP door speaks TLS too; the gRPC doors do once they have the files")
     TLS_CERT_PATH: str = _setting("", "Certificate (PEM, with its intermediates) of every door that speaks TLS")
     TLS_KEY_PATH: str = _setting("", "Private key (PEM, without a passphrase) of that certificate")
-    TLS_CA_PATH: str = _setting("", "Authorities (PEM) that sign the workers' certificates, and clients'")
+    TLS_CA_PATH: str = _setting(
+        "", "Authorities (PEM) that sign the workers' certificates, and clients'; not needed where nobody shows one"
+    )
     TLS_CRL_PATH: str = _setting(
         "", "Lists of revoked certificates (PEM or DER): a file, or a folder of them; unset, none is looked at"
     )

@@ -30,7 +30,7 @@ class TlsPaths:
     Attributes:
         certificate: the server's certificate and its intermediates (TLS_CERT_PATH).
         key: its private key (TLS_KEY_PATH).
-        authorities: what signs the callers' certificates (TLS_CA_PATH).
+        authorities: what signs the callers' certificates (TLS_CA_PATH); empty: callers show none.
         mounted: whether the key may be a link and readable by its group (SECRETS_MOUNTED).
         lists: what these have revoked, a file or a folder (TLS_CRL_PATH); empty: nothing is looked at.
         strict: whether an authority's certificates are refused once its list has expired (TLS_CRL_EXPIRED).
@@ -66,7 +66,7 @@ class ServerCredentials:
     Attributes:
         chain: the certificate and its intermediates, PEM.
         key: the private key, PEM.
-        authorities: the certificates that sign the callers', PEM.
+        authorities: the certificates that sign the callers', PEM; empty: callers show none.
         expires_at_ms: epoch milliseconds at which the server's own certificate ends.
         endings: when each of the certificates ends, the server's own first.
         lists: what the authorities have revoked.
@@ -98,15 +98,15 @@ def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
     cert_path, ca_path = paths.certificate, paths.authorities
     served = _read("TLS_CERT_PATH", paths, wrong)
     key = _read("TLS_KEY_PATH", paths, wrong)
-    authorities = _read("TLS_CA_PATH", paths, wrong)
+    authorities = _read("TLS_CA_PATH", paths, wrong) if ca_path else b""
     own = _certificates("TLS_CERT_PATH", cert_path, served, wrong)
-    trusted = _certificates("TLS_CA_PATH", ca_path, authorities, wrong)
+    trusted = _certificates("TLS_CA_PATH", ca_path, authorities, wrong) if ca_path else ()
     leaf = next(iter(own), None)
     if leaf is not None:
         wrong += _date_problems("TLS_CERT_PATH", cert_path, leaf, now_ms)
         wrong += _kind_problems(cert_path, leaf)
         wrong += _key_problems(paths.key, key, leaf, cert_path)
-    wrong += _authority_problems(ca_path, trusted, now_ms)
+    wrong += _authority_problems(ca_path, trusted, now_ms) if ca_path else []
     if wrong or leaf is None:
         raise _unusable(wrong)
     _try(paths, served, key, authorities)
@@ -118,7 +118,7 @@ def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
 
 def _try(paths: TlsPaths, served: bytes, key: bytes, authorities: bytes) -> None:
     try:
-        server_context(served, key, authorities)
+        server_context(served, key, authorities or None)
     except ssl.SSLError as error:
         reason = f"{paths.certificate}, with its key and authorities, is not taken by OpenSSL: {error.reason or error}"
         raise _unusable([Violation("TLS_CERT_PATH", reason)]) from error

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -23,6 +24,7 @@ from tests.attack.place import (
     NODES,
     TOKENS,
     Place,
+    a_place,
     bearer,
     end_of,
     exchanged,
@@ -221,3 +223,17 @@ async def test_who_checks_tokens_elsewhere_has_all_that_is_needed_and_nothing_th
     async with place.client("boss") as boss:
         assert issuer == (await boss.node.info()).holon_id
     assert claims["sub"] == "w1"
+
+
+async def test_a_node_whose_workers_have_tokens_alone_serves_tls_without_an_authority(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"WORKER_AUTH_MODE": "token", "TLS_CA_PATH": "", "TLS_CRL_PATH": ""}
+    async with a_place(tmp_path, **settings) as alone, alone.client("boss") as boss:
+        channel = await alone.channel(alone.ports.worker)
+        wire = await said_hello(channel, metadata=bearer(alone.tokens["reporter"]))
+        await wire.expect("welcome")
+        # A certificate is not asked for, and proves nothing.
+        other = await alone.channel(alone.ports.worker, alone.worker_files("w1"))
+        assert await end_of(opened(other)) == INVALID
+        assert await boss.node.reload(["tls"]) == ("tls",)
+        async with alone.http("shop") as http:
+            assert (await http.get("/api/v1/jobs")).status_code == 200

@@ -181,8 +181,21 @@ def test_with_tls_the_grpc_doors_may_open_to_the_outside(tmp_path: Path) -> None
 
 def test_tls_needs_all_of_its_paths(tmp_path: Path) -> None:
     paths = tls(tmp_path)
+    for name in paths:
+        assert set(reasons(Config({one: path for one, path in paths.items() if one != name}))) == {name}
+
+
+def test_authorities_are_needed_where_somebody_shows_a_certificate_alone(tmp_path: Path) -> None:
+    paths = tls(tmp_path) | {"WORKER_AUTH_MODE": "token"}
     del paths["TLS_CA_PATH"]
-    assert set(reasons(Config(paths))) == {"TLS_CA_PATH"}
+    config = Config(paths)
+    config.check()
+    assert (config.tls, config.worker_auth) == (True, "token")
+    for more in ({"WORKER_AUTH_MODE": "mixed"}, {"TLS_ENABLED": "true", "TLS_REQUIRE_CLIENT_CERT": "true"}):
+        assert set(reasons(Config(paths | more))) == {"TLS_CA_PATH"}
+    assert set(reasons(Config(paths | {"TLS_CRL_PATH": str(tmp_path)}))) == {"TLS_CRL_PATH"}
+    asks = {"TLS_ENABLED": "true", "TLS_REQUIRE_CLIENT_CERT": "true", "TLS_CRL_PATH": str(tmp_path)}
+    Config(tls(tmp_path) | asks | {"WORKER_AUTH_MODE": "token"}).check()
 
 
 def test_every_tls_file_that_cannot_be_read_is_named_with_its_variable(tmp_path: Path) -> None:

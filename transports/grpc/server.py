@@ -140,6 +140,8 @@ class Server:
 
     def _credentials(self, tls: TlsFiles) -> grpc.ServerCredentials:
         shown = tls.current
+        if self._client_certificates and not shown.authorities:
+            raise ConfigError(f"the {self._name} asks for certificates, and no authority is known; set TLS_CA_PATH")
 
         def configuration() -> grpc.ServerCertificateConfiguration:
             authorities = shown.authorities if self._client_certificates else None
