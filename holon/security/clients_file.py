@@ -25,13 +25,10 @@ from holon.domain.client import DEFAULT, NO_PLAN, ROLES, Client
 from holon.errors import ConfigError, Violation
 from holon.files import read_private
 from holon.security.clients import Entry
-from holon.security.tokens import HASHED, digest_of
+from holon.security.token_tables import KEYS, SAFE_LENGTH, kind_of, read_tokens
 
-# Its digest is all that is kept of a token, and whoever reads one could try short ones until one fits.
-SAFE_LENGTH = 32
 LEAST_LENGTH = 8
 MOST_CLIENTS = 10_000
-MOST_TOKENS = 10
 MOST_ATTEMPTS = 10**15
 # What handlers are given of a client is stored with each of its jobs.
 MOST_PARAMS_BYTES = 16 * 1024
@@ -39,9 +36,7 @@ MOST_DEPTH = 16
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PLAN = re.compile(r"[ -~]{1,64}")
-_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
-_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
-_OWN_KEYS = ("token", "token_hash", "tokens", "plan", "monthly_attempts", "roles", "params")
+_OWN_KEYS = (*KEYS, "plan", "monthly_attempts", "roles", "params")
 _NEAR = 0.8
 _INT64 = 2**63
 
@@ -143,37 +138,11 @@ class _Reader:
         return Entry(client, digests)
 
     def _digests(self) -> Iterator[bytes]:
-        given = [(key, self._table[key]) for key in ("token", "token_hash") if key in self._table]
-        several = self._table.get("tokens", [])
-        if not isinstance(several, list) or len(several) > MOST_TOKENS:
-            self.refuse("tokens", f"must be a list of at most {MOST_TOKENS} texts")
-        else:
-            given += [("tokens", one) for one in several]
-            if not given:
-                self.refuse("token", "is missing; `holon tokens new` makes one")
-        for key, token in given:
-            if reason := self._token_problem(key, token):
-                self.refuse(key, reason)
-            elif token.startswith(HASHED):
-                yield bytes.fromhex(token.removeprefix(HASHED))
-            else:
-                yield digest_of(token)
-
-    def _token_problem(self, key: str, token: Any) -> str | None:
-        if not isinstance(token, str):
-            return f"must be text, not {_kind(token)}"
-        if token.startswith(HASHED):
-            good = _DIGEST.fullmatch(token.removeprefix(HASHED))
-            return None if good else f"must be 64 hexadecimal digits after {HASHED}, as `holon tokens hash` prints them"
-        if key == "token_hash":
-            return f"must be {HASHED} and 64 hexadecimal digits, as `holon tokens hash` prints them"
-        if not _TOKEN.fullmatch(token):
-            return "must be 1 to 4096 visible ASCII characters without spaces: a header carries it"
-        least = SAFE_LENGTH if self._exposed else LEAST_LENGTH
-        if len(token) >= least:
-            return None
-        why = " where clients may come from outside" if self._exposed else ""
-        return f"has under {least} characters, too few{why}; `holon tokens new` makes one"
+        if not self._table.keys() & KEYS:
+            self.refuse("token", "is missing; `holon tokens new` makes one")
+        least, why = (SAFE_LENGTH, " where clients may come from outside") if self._exposed else (LEAST_LENGTH, "")
+        for given in read_tokens(self._table, self.refuse, least=least, why=why):
+            yield given.digest
 
     def _plan(self) -> str:
         plan = self._table.get("plan", NO_PLAN)
@@ -200,7 +169,7 @@ class _Reader:
         params = dict(self._others())
         table = self._table.get("params", {})
         if not isinstance(table, dict):
-            self.refuse("params", f"must be a table, not {_kind(table)}")
+            self.refuse("params", f"must be a table, not {kind_of(table)}")
             table = {}
         for key in table.keys() & params.keys():
             self.refuse(key, "is in the table `params` as well; leave one of them out")
@@ -253,11 +222,6 @@ def _problems(value: Any, where: str, depth: int = 1) -> Iterator[tuple[str, str
 def _of_all(parts: Iterable[tuple[str, Any]], depth: int) -> Iterator[tuple[str, str]]:
     for where, one in parts:
         yield from _problems(one, where, depth + 1)
-
-
-def _kind(value: Any) -> str:
-    names = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"}
-    return names.get(type(value), "a date or a time")
 
 
 def _shown(name: str) -> str:

@@ -12,7 +12,8 @@ from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 from holon.security.globs import overlap, weight
 from holon.security.identity import is_identity
-from holon.security.tokens import HASHED, digest_of
+from holon.security.token_tables import KEYS, read_tokens
+from holon.security.tokens import digest_of
 from holon.security.worker_rules import Revocation, Rule, WorkerRules
 
 SETTING = "WORKERS_CONFIG_PATH"
@@ -22,11 +23,6 @@ HOLON = "holon"
 KINDS = ("worker", HOLON)
 # Each is compared with each of the others, and tried on whoever has no table of its own.
 MAX_PATTERNS = 256
-LEAST_TOKEN = 32
-MAX_TOKENS = 10
-_TOKENS = ("token", "token_hash", "tokens")
-_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
-_HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31}")
 _SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){0,19}")
 
@@ -94,9 +90,6 @@ class _Reading:
             self._add(where, "is no table; only [[revoked]] is something else")
             return Rule(name)
         known: dict[str, Callable[[str, Any], None]] = {
-            "token": self._check_token,
-            "token_hash": self._check_hash,
-            "tokens": self._check_tokens,
             "cn": self._check_name,
             "spiffe": self._check_name,
             "replicas": self._check_switch,
@@ -105,19 +98,20 @@ class _Reading:
         for key, value in table.items():
             if key in known:
                 known[key](f"{where} {key}", value)
+            elif key in KEYS:
+                continue
             elif isinstance(value, dict):
                 self._add(f"{where} {key}", f'is a table inside a table; an id with a dot is quoted: ["{name}.{key}"]')
             else:
-                self._add(f"{where} {key}", f"is no key; there are {', '.join(known)}")
-        if len(table.keys() & _TOKENS) > 1:
-            self._add(where, f"has several of {', '.join(_TOKENS)}; give one")
+                self._add(f"{where} {key}", f"is no key; there are {', '.join((*KEYS, *known))}")
+        tokens = self._tokens(where, table)
         if len(self._problems) > before:
             return Rule(name)
         if table.get("kind") == HOLON and table.get("replicas"):
             self._add(where, "is a holon and has replicas; all nodes of a holon are one worker, so leave out replicas")
         return Rule(
             name,
-            self._tokens(where, table),
+            tokens,
             table.get("cn"),
             table.get("spiffe"),
             table.get("replicas", False),
@@ -125,39 +119,19 @@ class _Reading:
         )
 
     def _tokens(self, where: str, table: Mapping[str, Any]) -> frozenset[bytes]:
-        key = next((one for one in _TOKENS if one in table), None)
-        if key is None:
-            return frozenset()
-        given = table[key] if key == "tokens" else [table[key]]
-        tokens = [
-            bytes.fromhex(one.removeprefix(HASHED)) if one.startswith(HASHED) else digest_of(one) for one in given
-        ]
-        for token in tokens:
-            if (holder := self._holders.setdefault(token, where)) != where:
-                self._add(f"{where} {key}", f"is also that of {holder}; each has its own, or none")
-        return frozenset(tokens)
+        def refuse(key: str, reason: str) -> None:
+            self._add(f"{where} {key}".strip(), reason)
 
-    def _check_tokens(self, where: str, value: object) -> None:
-        if not isinstance(value, list) or not 1 <= len(value) <= MAX_TOKENS:
-            self._add(where, f"must be a list of 1 to {MAX_TOKENS} tokens, as they are or as their hashes")
-            return
-        for number, one in enumerate(value, 1):
-            self._check_token(f"{where} {number}", one)
-
-    def _check_token(self, where: str, value: object) -> None:
-        if isinstance(value, str) and value.startswith(HASHED):
-            self._check_hash(where, value)
-            return
-        if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-            self._add(where, "must be text of visible ASCII characters without spaces, at most 4096")
-        elif len(value) < LEAST_TOKEN:
-            self._add(where, f"has under {LEAST_TOKEN} characters; `holon tokens new` makes one")
-        if self._exposed:
-            self._add(where, f"is a secret, and {self._exposed}; or give a token_hash")
-
-    def _check_hash(self, where: str, value: object) -> None:
-        if not isinstance(value, str) or not _HASH.fullmatch(value):
-            self._add(where, f"must be {HASHED} and 64 hexadecimal digits, as `holon tokens hash` prints them")
+        if len(table.keys() & KEYS) > 1:
+            refuse("", f"has several of {', '.join(KEYS)}; give one")
+        digests = set()
+        for given in read_tokens(table, refuse):
+            if given.plain and self._exposed:
+                refuse(given.key, f"is a secret, and {self._exposed}; or give a token_hash")
+            if (holder := self._holders.setdefault(given.digest, where)) != where:
+                refuse(given.key, f"is also that of {holder}; each has its own, or none")
+            digests.add(given.digest)
+        return frozenset(digests)
 
     def _check_name(self, where: str, value: object) -> None:
         if not isinstance(value, str) or not is_identity(value.replace("*", "a").replace("?", "a")):

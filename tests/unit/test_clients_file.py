@@ -104,7 +104,7 @@ def test_everything_wrong_is_told_at_once_by_table_and_key(file: Path) -> None:
         "[short] roles": "must be a list of roles, and there are: ",
         "[hash] token": "must be 64 hexadecimal digits after sha2",
         "[hash] token_hash": "must be sha256: and 64 hexadecimal digit",
-        "[hash] tokens": "must be a list of at most 10 texts",
+        "[hash] tokens": "must be a list of 1 to 10 tokens, as the",
         "[hash] params": "must be a table, not a number",
         "[spaced] token": "must be 1 to 4096 visible ASCII characte",
         "[spaced] monthly_attempts": "must be a whole number of jobs a month, ",

@@ -134,7 +134,7 @@ thumbprint = "00"
     assert set(found) == {
         "[title]", "[w1] token", "[w1] cn", "[w1] extra", "[gpu] eu", '["a b"]', "[w2]", "[w2] token_hash",
         "[w3] spiffe", "[w3] replicas", "[w5] token", "[w6] token",
-        "[w7] tokens", "[w8] tokens", "[w9] tokens 2", "[w9] tokens 3", "[w10]",
+        "[w7] tokens", "[w8] tokens", "[w9] tokens 2", "[w9] tokens 3", "[w9] tokens 4", "[w10]",
         '["*-g"]', "[[revoked]] 1 worker", "[[revoked]] 2",
         "[[revoked]] 3 thumbprint",
     }  # fmt: skip
