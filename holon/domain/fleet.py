@@ -58,6 +58,7 @@ class WorkerView:
     Attributes:
         draining: whether it gets no more tasks because it, its node, or an operator said so.
         held: how many tasks it holds, offered and accepted.
+        holon_id, holon_label: of the holon that it is; empty of a plain worker.
     """
 
     worker_id: str
@@ -70,6 +71,8 @@ class WorkerView:
     catalog: Catalog = Catalog()
     connected_at: int | None = None
     last_seen_at: int | None = None
+    holon_id: str = ""
+    holon_label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from holon.domain.fleet import Catalog, SkillView, WorkerView, skill_views
+from holon.domain.holarchy import HolonIdentity
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
 from holon.errors import NotFound
@@ -29,6 +30,7 @@ class _Present:
     catalog: Catalog
     since: int
     heard: int
+    holon: HolonIdentity | None = None
     leaving: bool = False
 
 
@@ -55,10 +57,17 @@ class Fleet:
 
     # What sessions say -------------------------------------------------------------------------------------------
 
-    def joined(self, session: Session, sdk: str, labels: Mapping[str, str], catalog: Catalog) -> None:
+    def joined(
+        self,
+        session: Session,
+        sdk: str,
+        labels: Mapping[str, str],
+        catalog: Catalog,
+        holon: HolonIdentity | None = None,
+    ) -> None:
         """A session has opened; it replaces an older one of the same worker."""
         now = self._now()
-        self._present[session.worker_id] = _Present(session, sdk, labels, catalog, now, now)
+        self._present[session.worker_id] = _Present(session, sdk, labels, catalog, now, now, holon)
         drained = self._drained.get(session.worker_id)
         if drained is not None and drained == session.instance_id:
             session.taking = False
@@ -167,6 +176,8 @@ def _view(present: _Present) -> WorkerView:
         present.catalog,
         present.since,
         present.heard,
+        present.holon.holon_id if present.holon is not None else "",
+        present.holon.label if present.holon is not None else "",
     )
 
 

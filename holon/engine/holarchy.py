@@ -10,6 +10,7 @@ from uuid import uuid4
 import orjson
 
 from holon.domain.holarchy import HolonIdentity, repeated
+from holon.domain.value import value
 from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
 from holon.ports import Document, Shared
 
@@ -36,6 +37,17 @@ def identity_in(document: Document | None) -> str:
     return "" if document is None else str(orjson.loads(document.value)["holon_id"])
 
 
+@value
+class Chain:
+    """The line of holons above one: `ids`, root first, with its parent last.
+
+    `most` is how many holons the line may have in all, further down too; None: nobody above has a limit.
+    """
+
+    ids: tuple[str, ...] = ()
+    most: int | None = None
+
+
 async def own_id(store: Shared) -> str:
     """The id of the holon that this store is of: written into it once, and the same for all of its nodes."""
     while (document := await store.document(KIND, OWN)) is None:
@@ -49,29 +61,53 @@ class Holarchy:
     Arguments:
         store: where pins are kept: which holon a worker was when it first came.
         own_id: of this holon.
-        max_depth: how many holons one line of parents may have down to a child of this one.
+        max_depth: how many holons one line of parents may have down to a child of this one; a lower limit of a
+            holon above wins.
 
     Attributes:
-        above: the holons above, root first, as the parent told last.
-        parent_id: the parent that this holon serves, or served last; empty when it never had one.
+        above: the holons above, root first, as the parent told last, be it to a process before this one.
     """
 
     def __init__(self, store: Shared, own_id: str, max_depth: int) -> None:
         self.own_id = own_id
-        self.max_depth = max_depth
-        self.above: tuple[str, ...] = ()
-        self.parent_id = ""
+        self._own_depth = max_depth
+        self._chain = Chain()
         self._store = store
         self._linked: dict[str, HolonIdentity] = {}
         self._versions: dict[str, int] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._look = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Holarchy({self.own_id}, above={len(self.above)}, children={len(self._linked)})"
 
     async def recall(self) -> None:
-        """Know the parent of before, while it is not linked yet."""
-        self.parent_id = identity_in(await self._store.document(KIND, PARENT))
+        """Know the chain above as it was, while the parent is not linked yet: nobody who is in it may come as a child.
+
+        Also what another node of this holon, which links, was told of it.
+        """
+        document = await self._store.document(KIND, PARENT)
+        if document is None:
+            return
+        try:
+            self._stands(_chain_in(document))
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("the pin of the parent cannot be read: %r; `holon uplink accept` at this node forgets it", error)
+
+    @property
+    def above(self) -> tuple[str, ...]:
+        return self._chain.ids
+
+    @property
+    def parent_id(self) -> str:
+        """The parent that this holon serves, or served last; empty when it never had one."""
+        return self._chain.ids[-1] if self._chain.ids else ""
+
+    @property
+    def max_depth(self) -> int:
+        """How many holons the line may have that this one is in."""
+        most = self._chain.most
+        return self._own_depth if most is None else min(self._own_depth, most)
 
     @property
     def below(self) -> tuple[str, ...]:
@@ -85,20 +121,35 @@ class Holarchy:
         """Have this called whenever the chain above, or what is below, has become another."""
         self._listeners.append(listener)
 
-    def check_parent(self, above: tuple[str, ...]) -> None:
-        """Return when this holon may serve the last one of a chain, root first.
+    async def serve(self, chain: Chain) -> None:
+        """Serve the last one of a chain from now on, and pin it. Children for whom that has no room are told to go.
+
+        What children say of holons below them is no reason to leave a parent: whoever says so goes, if it is true or
+        not.
 
         Raises:
             FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
+            PermissionDenied: (HOLON_CHANGED) another holon was the parent before.
         """
-        _check(above, self.own_id, self.below, self.max_depth)
+        most = self._own_depth if chain.most is None else min(self._own_depth, chain.most)
+        _check(chain.ids, self.own_id, (), most)
+        pin = orjson.dumps({"holon_id": chain.ids[-1], "above": chain.ids, "most": chain.most})
+        while (document := await self._store.document(KIND, PARENT)) is None or document.value != pin:
+            known = identity_in(document)
+            if known and known != chain.ids[-1]:
+                raise PermissionDenied(
+                    f"the parent was holon {known} until now, and is {chain.ids[-1]}; if that is on purpose, run "
+                    "`holon uplink accept` at this node",
+                    code="HOLON_CHANGED",
+                )
+            version = 0 if document is None else document.version
+            await self._store.put_document(KIND, PARENT, pin, version=version)
+        self._stands(chain)
 
-    def serves(self, above: tuple[str, ...]) -> None:
-        """This holon serves the last one of this chain, root first; it has passed `check_parent`."""
-        self.parent_id = above[-1]
-        if above != self.above:
-            self.above = above
-            self._changed()
+    def changed(self, kinds: frozenset[str]) -> None:
+        """Documents of these kinds have changed; perhaps the chain above, by another node."""
+        if KIND in kinds:
+            self._look.set()
 
     async def admit(self, worker_id: str, identity: HolonIdentity) -> None:
         """Let a holon be this worker, and pin it; `left` is owed once its session is over.
@@ -109,7 +160,7 @@ class Holarchy:
             Aborted: (UPLINK_STALE) a newer node of the holon has linked, or another with the same claim.
             Unavailable: (HOLON_LINKED) another process of the holon is linked here now.
         """
-        _check((*self.above, self.own_id), identity.holon_id, identity.below, self.max_depth)
+        self.check_child(identity)
         while True:
             document = await self._store.document(KIND, child_key(worker_id))
             if document is not None:
@@ -126,6 +177,14 @@ class Holarchy:
         self._linked[worker_id] = identity
         if self.below != before:
             self._changed()
+
+    def check_child(self, identity: HolonIdentity) -> None:
+        """Return when this holon may stand where it wants to; the chain above may have changed since it was let in.
+
+        Raises:
+            FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
+        """
+        _check((*self.above, self.own_id), identity.holon_id, identity.below, self.max_depth)
 
     async def _link(self, worker_id: str, identity: HolonIdentity) -> bool:
         """Note that this process of a child is linked; False when somebody else has written meanwhile."""
@@ -159,14 +218,18 @@ class Holarchy:
                 self._changed()
 
     async def run(self) -> None:
-        """Keep it known which children are linked here, until cancelled."""
+        """Keep it known which children are linked here, and know the chain above, until cancelled."""
         while True:
             await asyncio.sleep(_RENEW_S)
-            for worker_id, identity in tuple(self._linked.items()):
-                try:
+            try:
+                if self._look.is_set():
+                    self._look.clear()
+                    await self.recall()
+                for worker_id, identity in tuple(self._linked.items()):
                     await self._renew(worker_id, identity)
-                except StoreUnavailable as error:
-                    log.warning("links of children are not renewed now: %s", error.message)
+            except StoreUnavailable as error:
+                self._look.set()
+                log.warning("the links of holons are looked after later: %s", error.message)
 
     async def _renew(self, worker_id: str, identity: HolonIdentity) -> None:
         mark, version = identity.instance.encode(), self._versions.get(worker_id, 0)
@@ -176,10 +239,6 @@ class Holarchy:
             renewed = 0
         if renewed is not None and self._linked.get(worker_id) is identity:
             self._versions[worker_id] = renewed
-
-    def is_cycle(self, identity: HolonIdentity) -> bool:
-        """Whether a child that was let in may stay no longer, because the chain above has become another."""
-        return repeated((*self.above, self.own_id, identity.holon_id, *identity.below)) is not None
 
     async def accept(self, worker_id: str) -> str:
         """Let another holon come in the place of a child or, without a worker's id, of the parent.
@@ -196,9 +255,19 @@ class Holarchy:
         who = f"as worker {worker_id[:128]!r}" if worker_id else "as the parent"
         raise NotFound(f"no holon is known {who}: the next that comes is taken anyway", code="HOLON_UNKNOWN")
 
+    def _stands(self, chain: Chain) -> None:
+        if chain != self._chain:
+            self._chain = chain
+            self._changed()
+
     def _changed(self) -> None:
         for listener in self._listeners:
             listener()
+
+
+def _chain_in(document: Document) -> Chain:
+    pin = orjson.loads(document.value)
+    return Chain(tuple(pin.get("above", (pin["holon_id"],))), pin.get("most"))
 
 
 def _check(above: tuple[str, ...], holon_id: str, below: tuple[str, ...], max_depth: int) -> None:

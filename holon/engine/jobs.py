@@ -42,7 +42,8 @@ MAX_TIMEOUT_S = 10 * 366 * 86_400.0
 class Creating:
     """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks.
 
-    `trace` is the trace that it belongs to, see `holon.domain.trace`.
+    `trace` is the trace that it belongs to, see `holon.domain.trace`. `job_id` is the id that it is to have, from
+    `new_job_id` of the store for the same owner and request id; empty: a new one.
     """
 
     blueprint: str
@@ -51,6 +52,7 @@ class Creating:
     dispatch_timeout: float | None = None
     result_timeout: float | None = None
     trace: str = ""
+    job_id: str = ""
 
 
 @value
@@ -136,7 +138,7 @@ class Jobs:
         text = encode(data, self._max_payload, "initial_data")
         now = self._store.now()
         request_id = _request_id(asked.request_id)
-        job_id = self._store.new_job_id(client.name, request_id)
+        job_id = asked.job_id or self._store.new_job_id(client.name, request_id)
         span = self._telemetry.tracing.job(job_id, blueprint.name, asked.trace)
         job = Job(
             id=job_id,

@@ -87,10 +87,15 @@ class SharedReloading:
     def _is_news(self, mark: Document, *, first: bool) -> bool:
         known = self._seen.get(mark.key)
         self._seen[mark.key] = mark.version
-        said = orjson.loads(mark.value)
-        if known == mark.version or said.get("node") == self._node_id:
+        if known == mark.version:
             return False
-        return not first or said.get("at", 0) > self._now() - FRESH_MS
+        try:
+            said = orjson.loads(mark.value)
+            node, at = said["node"], int(said["at"])
+        except (ValueError, TypeError, KeyError) as error:
+            log.error("the mark of a reload of %s cannot be read, and is not followed: %r", mark.key[:64], error)
+            return False
+        return node != self._node_id and (not first or at > self._now() - FRESH_MS)
 
     async def _follow(self, marks: Sequence[Document]) -> None:
         names = [mark.key for mark in marks if mark.key in self._reloading.targets]

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from holon.domain.fleet import Catalog, Skill
+from holon.domain.holarchy import HolonIdentity
 from holon.domain.matching import Offering
 from holon.domain.value import value
 from holon.engine.contracts import Contracts
@@ -36,7 +37,7 @@ class Joining:
 
     `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
     that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
-    `lease` and `execution` are as in `Opening`.
+    `lease` and `execution` are as in `Opening`. `holon` is the holon that it is; None: a plain worker.
     """
 
     worker_id: str
@@ -48,6 +49,7 @@ class Joining:
     labels: Mapping[str, str] = field(default_factory=dict)
     lease: int | None = None
     execution: int | None = None
+    holon: HolonIdentity | None = None
 
 
 @dataclass(slots=True)
@@ -127,7 +129,7 @@ class Workers:
         session.accepted = set(session.leases)
         if opened.replaced is not None:
             self._replace(opened.replaced, session)
-        self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog)
+        self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog, joining.holon)
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:
             self._dispatcher.look()

@@ -148,6 +148,7 @@ class Node:
             exchange = Exchange(store, store.now, admission, token_settings(config, holarchy.own_id), seal)
             engine.follow_documents(exchange.state.hints.changed)
             await holarchy.recall()
+            engine.follow_documents(holarchy.changed)
             uplink = Uplink(engine, holarchy, uplink_settings(config)) if config.PARENT_URL else None
             refused: HolonError | None = None
             lag = LoopLag()

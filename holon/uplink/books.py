@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import asyncio
+import logging
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -12,7 +16,12 @@ from holon.ports import Document, Shared
 from holon.uplink.tenure import TenureLost
 from holon.worker.leases import Lease
 
+log = logging.getLogger(__name__)
+
 KIND = "delegations"
+# How long a task that was taken back may still come again to this holon, and of how many that is remembered.
+REMEMBERED_MS = 86_400_000
+MAX_REMEMBERED = 1_000
 
 
 @dataclass(slots=True)
@@ -25,7 +34,6 @@ class Delegation:
         run: the attempt with which the job began, where an earlier one of this generation was withdrawn; else 0.
         deadline: when the job is to be stopped, in epoch milliseconds of this holon's store; None: not at all.
         withdrawn: whether the job is cancelled because the lease was taken back.
-        version: of its document; 0: not written yet.
     """
 
     parent: str
@@ -37,7 +45,6 @@ class Delegation:
     run: int = 0
     deadline: int | None = None
     withdrawn: bool = False
-    version: int = field(default=0, compare=False)
 
     @property
     def lease(self) -> Lease:
@@ -64,43 +71,85 @@ def origin_key(task_id: str, generation: int, run: int) -> str:
 
 
 class Books:
-    """The delegations of this holon, as documents: one for each task that is not settled."""
+    """The delegations of this holon, as documents: one for each task that is not settled.
+
+    Beside them those that were taken back, for a while; of too many the oldest are forgotten.
+    """
 
     def __init__(self, store: Shared) -> None:
         self._store = store
+        # Of the documents that were read or written here; whose document has another has lost the link.
+        self._versions: dict[str, int] = {}
+        self._remembered: OrderedDict[str, None] = OrderedDict()
+        self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def __repr__(self) -> str:
+        return f"Books(known={len(self._versions)}, remembered={len(self._remembered)})"
 
     async def load(self) -> list[Delegation]:
         """All that are under way, or not settled; those that are being withdrawn included."""
-        return [_read(one) for one in await self._store.documents(KIND) if one.expires_at is None]
+        documents = await self._store.documents(KIND)
+        self._versions = {one.key: one.version for one in documents}
+        old = sorted((one for one in documents if one.expires_at is not None), key=lambda one: one.expires_at or 0)
+        self._remembered = OrderedDict((one.key, None) for one in old)
+        entries = [_read(one) for one in documents if one.expires_at is None]
+        return [entry for entry in entries if entry is not None]
 
     async def find(self, task_id: str) -> Delegation | None:
         """The one of a task."""
-        document = await self._store.document(KIND, task_id)
-        return None if document is None else _read(document)
+        async with self._alone(task_id):
+            document = await self._store.document(KIND, task_id)
+            if document is None:
+                self._versions.pop(task_id, None)
+                return None
+            self._versions[task_id] = document.version
+        return _read(document)
 
-    async def write(self, entry: Delegation, expires_in: int | None = None) -> None:
-        """Keep an entry as it is now.
+    async def write(self, entry: Delegation) -> None:
+        """Keep an entry as it is now, until its task is settled.
 
-        Arguments:
-            expires_in: after how many milliseconds it is of no use any more; None: it is settled some day.
         Raises:
             TenureLost: another node has written it meanwhile: the link is that one's.
             ResourceExhausted: (TOO_MANY_DOCUMENTS) there are as many as there may be.
         """
-        fields = asdict(entry)
-        del fields["version"]
-        text = orjson.dumps(fields)
-        version = await self._store.put_document(
-            KIND, entry.task_id, text, version=entry.version, expires_in=expires_in
-        )
-        if version is None:
-            raise TenureLost(f"another node has taken up task {entry.task_id}")
-        entry.version = version
+        await self._put(entry, None)
+        self._remembered.pop(entry.task_id, None)
+
+    async def remember(self, entry: Delegation) -> None:
+        """Nothing is owed for the task any more; but it may come again. Raises as `write`."""
+        await self._put(entry, REMEMBERED_MS)
+        self._remembered[entry.task_id] = None
+        self._remembered.move_to_end(entry.task_id)
+        while len(self._remembered) > MAX_REMEMBERED:
+            await self._delete(self._remembered.popitem(last=False)[0])
 
     async def forget(self, entry: Delegation) -> None:
         """The task is settled."""
-        await self._store.put_document(KIND, entry.task_id, None, version=entry.version)
+        self._remembered.pop(entry.task_id, None)
+        await self._delete(entry.task_id)
+
+    async def _put(self, entry: Delegation, expires_in: int | None) -> None:
+        task_id = entry.task_id
+        async with self._alone(task_id):
+            text = orjson.dumps(asdict(entry))
+            seen = self._versions.get(task_id, 0)
+            version = await self._store.put_document(KIND, task_id, text, version=seen, expires_in=expires_in)
+            if version is None:
+                raise TenureLost(f"another node has taken up task {task_id}")
+            self._versions[task_id] = version
+
+    async def _delete(self, task_id: str) -> None:
+        async with self._alone(task_id):
+            await self._store.put_document(KIND, task_id, None, version=self._versions.pop(task_id, 0))
+
+    def _alone(self, task_id: str) -> asyncio.Lock:
+        """Held while a task's document is read or written; it is gone once nobody has it."""
+        return self._writing.setdefault(task_id, asyncio.Lock())
 
 
-def _read(document: Document) -> Delegation:
-    return Delegation(**orjson.loads(document.value), version=document.version)
+def _read(document: Document) -> Delegation | None:
+    try:
+        return Delegation(**orjson.loads(document.value))
+    except (ValueError, TypeError) as error:
+        log.error("what is stored of task %s of the parent cannot be read, and is passed over: %r", document.key, error)
+        return None

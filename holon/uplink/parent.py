@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 
-import orjson
-
-from holon.domain.holarchy import MAX_BELOW
-from holon.engine.holarchy import KIND, PARENT, Holarchy, identity_in
+from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
+from holon.engine.holarchy import Chain, Holarchy
 from holon.errors import HolonError
-from holon.ports import Shared
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.serving import Serving
-from holon.wire.values import seconds
+from holon.wire.values import is_id, seconds
 from holon.worker.channel import Ended
 from holon.worker.leases import Lease
 from holon.worker.link import Link
 
-log = logging.getLogger(__name__)
+# Another stream says who is below, and so do those of all who are above: not each time that a child comes and goes.
+INTRODUCE_EVERY_S = 3.0
 
 
 class Parent:
     """Hears what the parent says, while one node of this holon links with it: the link's `Tasks`.
 
     Arguments:
-        store: where the parent's id is kept since it was first seen.
         serving: who does what it asks for.
     """
 
-    def __init__(self, store: Shared, holarchy: Holarchy, serving: Serving, link: Link, label: str, epoch: int) -> None:
-        self._store = store
+    def __init__(self, holarchy: Holarchy, serving: Serving, link: Link, label: str, epoch: int) -> None:
         self._holarchy = holarchy
         self._serving = serving
         self._link = link
         self._label = label
         self._epoch = epoch
         self._told_below: tuple[str, ...] = ()
+        self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Parent({self._link})"
@@ -51,9 +48,17 @@ class Parent:
         )
 
     def chain_changed(self) -> None:
-        """There are others below this holon than before, perhaps; the parent is told."""
-        if self._holarchy.below != self._told_below:
-            self._link.introduce(self.identity())
+        """There are others below this holon than before, perhaps; the parent is told by `run`."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Tell the parent who is below, when that has changed, until cancelled; at once, but not often."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._holarchy.below != self._told_below:
+                self._link.introduce(self.identity())
+                await asyncio.sleep(INTRODUCE_EVERY_S)
 
     async def welcomed(self, welcome: worker_pb2.Welcome) -> None:
         """Go on with this parent if it is the one of before, and serving it closes no circle.
@@ -63,29 +68,14 @@ class Parent:
         """
         if types_pb2.CAPABILITY_HOLON not in welcome.capabilities or not welcome.holon_id:
             raise Ended("the parent takes no holons; its version may be too old", refused=True)
-        above = (*welcome.holon_ids_above, welcome.holon_id)
+        chain = _chain_of(welcome)
         try:
-            self._holarchy.check_parent(above)
-            await self._pin(welcome.holon_id)
+            await self._holarchy.serve(chain)
         except HolonError as error:
             raise Ended(f"{error.code}: {error.message}", refused=error.retry_after is None) from error
         if welcome.HasField("accept_timeout"):
             self._serving.answer_in = seconds(welcome.accept_timeout)
         self._serving.parent_id = welcome.holon_id
-        self._holarchy.serves(above)
-
-    async def _pin(self, parent_id: str) -> None:
-        while True:
-            known = identity_in(await self._store.document(KIND, PARENT))
-            if known == parent_id:
-                return
-            if known:
-                raise Ended(
-                    f"HOLON_CHANGED: the parent was holon {known} until now, and is {parent_id}; if that is on "
-                    "purpose, run `holon uplink accept` at this node",
-                    refused=True,
-                )
-            await self._store.put_document(KIND, PARENT, orjson.dumps({"holon_id": parent_id}), version=0)
 
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """A task is offered."""
@@ -102,3 +92,16 @@ class Parent:
     def settled(self, lease: Lease, committed: bool) -> None:
         """A result was answered for good."""
         self._serving.settled(lease, committed)
+
+
+def _chain_of(welcome: worker_pb2.Welcome) -> Chain:
+    """The chain that ends with the parent.
+
+    Raises:
+        Ended: it has what is no id of a holon, or more of them than any chain may have.
+    """
+    ids = (*welcome.holon_ids_above, welcome.holon_id)
+    if len(ids) > MAX_DEPTH or not all(is_id(one) for one in ids):
+        raise Ended(f"the parent names {len(ids)} holons above this one, or one that has no id", refused=True)
+    most = len(ids) + welcome.max_holarchy_depth if welcome.HasField("max_holarchy_depth") else None
+    return Chain(ids, most)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from holon.domain.job import Status
 from holon.domain.trace import trace_of
-from holon.domain.value import value
-from holon.engine.jobs import Creating, Jobs
+from holon.domain.value import replace, value
+from holon.engine.jobs import MAX_TIMEOUT_S, Creating, Jobs
 from holon.engine.payloads import decode
 from holon.engine.watching import Watching
 from holon.errors import HolonError, InvalidArgument, NotFound
@@ -20,6 +21,8 @@ from holon.uplink.books import Books, Delegation, origin_key, owner_of
 from holon.uplink.delegated import DEADLINE, Delegated
 from holon.uplink.offerings import Offerings
 from holon.uplink.outcomes import result_of
+from holon.uplink.tenure import TenureLost
+from holon.wire.values import MAX_ID, is_id, seconds
 from holon.worker.leases import Lease
 from holon.worker.outcome import INVALID_INPUT_ERROR, cancelled, failure
 from holon.worker.reports import Reports
@@ -28,8 +31,8 @@ log = logging.getLogger(__name__)
 
 # What is left of a task's time when its job is stopped here: so that it ends here first, and the parent hears of it.
 _MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
-# How long a task that was taken back may still come again to this holon.
-_REMEMBERED_MS = 86_400_000
+# No parent may have a job wait for longer: ten years, so that no sum of times overflows anywhere.
+_LONGEST_MS = round(MAX_TIMEOUT_S * 1000)
 LEASE_LOST = "LEASE_LOST"
 # What was offered while its stream was being replaced is lost with that, and offered again at once.
 _COMES_BACK_S = 0.5
@@ -71,6 +74,8 @@ class Serving:
         # Said, and not acknowledged; those of which the node has heard nothing yet.
         self._told: dict[Lease, Delegation] = {}
         self._starting: dict[Lease, str] = {}
+        # Those of them that are to be jobs of their own.
+        self._creating = 0
 
     def __repr__(self) -> str:
         return f"Serving(running={len(self._running)}, starting={len(self._starting)}, told={len(self._told)})"
@@ -88,6 +93,10 @@ class Serving:
     async def restore(self) -> None:
         """Take up what the holon did for its parent before; raises StoreUnavailable."""
         for entry in await self._books.load():
+            if not await self._has_job(entry):
+                # It ended before the job was made: nothing of it is known to anybody.
+                await self._forget(entry)
+                continue
             running = self._run(entry)
             if entry.withdrawn:
                 self._stop(running, LEASE_LOST)
@@ -95,10 +104,20 @@ class Serving:
                 self._reports.leases.take(entry.lease)
                 self._limit(running)
 
+    async def _has_job(self, entry: Delegation) -> bool:
+        try:
+            await self._place.jobs.get(entry.owner.name, entry.job_id)
+        except NotFound:
+            return False
+        return True
+
     # What the parent says ------------------------------------------------------------------------------------------
 
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """A task is offered: make it a job, or give it back."""
+        if any(lease.task_id == other.task_id for other in self._starting):
+            self._reports.reject(lease, "BUSY", "another offer of the task is being looked at")
+            return
         self._starting[lease] = ""
         self.changed.set()
         self._start(self._take(lease, offer), f"offer-{lease.task_id}")
@@ -127,7 +146,7 @@ class Serving:
         """The lease goes on."""
         running = self._running.get(lease.task_id)
         if running is not None and running.entry.lease == lease:
-            running.entry.deadline = self._deadline(None if time_left is None else round(time_left * 1000))
+            running.entry.deadline = self._deadline(time_left)
             self._limit(running)
 
     def settled(self, lease: Lease, committed: bool) -> None:
@@ -137,7 +156,7 @@ class Serving:
         """
         entry = self._told.pop(lease, None)
         if entry is not None and entry.lease == lease:
-            done = self._forget(entry) if committed or not entry.run else self._write(entry, _REMEMBERED_MS)
+            done = self._forget(entry) if committed or not entry.run else self._remember(entry)
             self._start(done, f"settled-{lease.task_id}")
 
     async def _forget(self, entry: Delegation) -> None:
@@ -155,6 +174,12 @@ class Serving:
             refusal = await self._begin(lease, offer)
         except HolonError as error:
             refusal = ("BUSY", f"the holon cannot take it now: {error.message}")
+        except TenureLost:
+            raise
+        except Exception:
+            # The outermost frame of what a parent asks for: one offer is no reason to lose the others.
+            log.exception("an offer of the parent could not be read", extra={"task_id": lease.task_id[:MAX_ID]})
+            refusal = ("UNSUITABLE", "the holon failed to read the offer; its log says why")
         finally:
             self._starting.pop(lease, None)
             self.changed.set()
@@ -163,6 +188,8 @@ class Serving:
 
     async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
         """Have a job do the task; else the reason and message with which it is given back."""
+        if wrong := _wrong(offer):
+            return "UNSUITABLE", wrong
         loop = asyncio.get_running_loop()
         until = loop.time() + self.answer_in / 2
         known = await self._known(offer.task_id)
@@ -171,18 +198,22 @@ class Serving:
                 return "STALE_OFFER", f"this holon has had attempt {known.attempt} of the task"
             if not await self._made_way(known, offer, until):
                 return "BUSY", "an earlier attempt of the task is still being stopped here"
-        if known is not None and known.generation == offer.generation and not known.withdrawn:
+        if known is not None and await self._goes_on(known, offer):
             before = known.lease
             self._move(known, offer)
             await self._books.write(known)
             self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
             self._accept(known, lease)
             return None
-        if len(self._running) >= self._place.max_jobs:
+        if len(self._running) + self._creating >= self._place.max_jobs:
             return "BUSY", f"{self._place.max_jobs} tasks are under way, as many as there may be"
         if loop.time() > until:
             return "BUSY", "the holon was too slow to take it"
-        return await self._create(known, lease, offer)
+        self._creating += 1
+        try:
+            return await self._create(known, lease, offer)
+        finally:
+            self._creating -= 1
 
     async def _known(self, task_id: str) -> Delegation | None:
         running = self._running.get(task_id)
@@ -201,33 +232,64 @@ class Serving:
             return False
         return True
 
+    async def _goes_on(self, known: Delegation, offer: worker_pb2.TaskOffer) -> bool:
+        """Whether the job that did the task before does it still, or again tells what came of it."""
+        if known.generation != offer.generation or known.withdrawn:
+            return False
+        return known.task_id in self._running or await self._has_job(known)
+
     async def _create(
         self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer
     ) -> tuple[str, str] | None:
         again = known is not None and known.generation == offer.generation
-        run = offer.attempt if again else 0
+        entry = self._entry(offer, offer.attempt if again else 0)
+        # Before the job: whenever this process ends, a job of the parent's is one that the books know.
+        await self._books.write(entry)
         try:
-            asked = self._asked(offer, origin_key(offer.task_id, offer.generation, run))
-            accepted = await self._place.jobs.create_for_parent(owner_of(self.parent_id), asked)
+            record = await self._job_of(entry, offer)
+            if record is not None and record.job.status is Status.CANCELLED:
+                # An earlier one, withdrawn so long ago that it is not remembered: the task begins anew.
+                entry = self._entry(offer, offer.attempt)
+                await self._books.write(entry)
+                await self._job_of(entry, offer)
         except NotFound as error:
+            await self._forget(entry)
             return "UNKNOWN_SKILL", error.message
         except InvalidArgument as error:
+            await self._forget(entry)
             self._reports.finish(lease, failure(INVALID_INPUT_ERROR, error.message))
             return None
+        except HolonError:
+            # The store may have made the job all the same: it is looked for, and stopped.
+            self._stop(self._run(entry), LEASE_LOST)
+            raise
+        self._accept(entry, lease)
+        return None
+
+    def _entry(self, offer: worker_pb2.TaskOffer, run: int) -> Delegation:
+        key = origin_key(offer.task_id, offer.generation, run)
         entry = Delegation(
             self.parent_id,
             offer.task_id,
-            accepted.job_id,
+            self._place.store.new_job_id(owner_of(self.parent_id).name, key),
             offer.generation,
             offer.attempt,
             offer.lease_id,
             run,
-            version=0 if known is None else known.version,
         )
         self._move(entry, offer)
-        await self._books.write(entry)
-        self._accept(entry, lease)
-        return None
+        return entry
+
+    async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
+        """Have the job that an entry names; answers with the one that was there already, which it names then."""
+        asked = self._asked(offer, origin_key(entry.task_id, entry.generation, entry.run))
+        accepted = await self._place.jobs.create_for_parent(entry.owner, replace(asked, job_id=entry.job_id))
+        if not accepted.existing:
+            return None
+        if accepted.job_id != entry.job_id:
+            entry.job_id = accepted.job_id
+            await self._books.write(entry)
+        return await self._place.jobs.get(entry.owner.name, entry.job_id)
 
     def _asked(self, offer: worker_pb2.TaskOffer, key: str) -> Creating:
         if offer.params.HasField("ref") or offer.params.encoding:
@@ -239,13 +301,13 @@ class Serving:
     def _move(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
         """The task is under this lease now."""
         entry.lease_id, entry.attempt = offer.lease_id, offer.attempt
-        left = offer.time_left.ToMilliseconds() if offer.HasField("time_left") else None
-        entry.deadline = self._deadline(left)
+        entry.deadline = self._deadline(seconds(offer.time_left) if offer.HasField("time_left") else None)
 
-    def _deadline(self, left: int | None) -> int:
-        """When a job is to be stopped that may take so many milliseconds."""
-        if left is None:
+    def _deadline(self, seconds_left: float | None) -> int:
+        """When a job is to be stopped that may take so many seconds."""
+        if seconds_left is None:
             return self._place.store.now() + self._place.result_timeout
+        left = round(min(max(seconds_left, 0.0) * 1000, _LONGEST_MS))
         margin = min(max(round(left * _MARGIN), _LEAST_MARGIN_MS), _MOST_MARGIN_MS)
         return self._place.store.now() + max(0, left - margin)
 
@@ -293,14 +355,14 @@ class Serving:
     async def _to_end(self, running: Delegated) -> None:
         record = await running.follow()
         entry = running.entry
-        was_cancelled = record is not None and record.job.status is Status.CANCELLED
+        was_cancelled = record is None or record.job.status is Status.CANCELLED
         if running.stopping == LEASE_LOST and was_cancelled:
             self._reports.reject(entry.lease, "STALE_OFFER", "the task was taken back")
-            await self._write(entry, _REMEMBERED_MS)
+            await self._remember(entry)
         else:
             entry.withdrawn = False
             if not self._tell(entry, self._word(running, record)):
-                await self._write(entry, _REMEMBERED_MS)
+                await self._remember(entry)
         del self._running[entry.task_id]
         self.changed.set()
         running.over.set()
@@ -322,12 +384,32 @@ class Serving:
         self._reports.finish(entry.lease, result)
         return True
 
-    async def _write(self, entry: Delegation, expires_in: int | None = None) -> None:
-        try:
-            await self._books.write(entry, expires_in)
-        except HolonError as error:
-            facts = {"task_id": entry.task_id, "job_id": entry.job_id}
-            log.warning("what became of task %s could not be noted: %s", entry.task_id, error.message, extra=facts)
+    async def _write(self, entry: Delegation) -> None:
+        with _noted(entry):
+            await self._books.write(entry)
+
+    async def _remember(self, entry: Delegation) -> None:
+        with _noted(entry):
+            await self._books.remember(entry)
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._group.create_task(work, name=name)
+
+
+@contextmanager
+def _noted(entry: Delegation) -> Iterator[None]:
+    try:
+        yield
+    except HolonError as error:
+        facts = {"task_id": entry.task_id, "job_id": entry.job_id}
+        log.warning("what became of task %s could not be noted: %s", entry.task_id, error.message, extra=facts)
+
+
+def _wrong(offer: worker_pb2.TaskOffer) -> str:
+    """Why no task can be what a parent offers; empty when one can."""
+    for field in ("task_id", "lease_id"):
+        if not is_id(getattr(offer, field)):
+            return f"its {field} is no id"
+    if offer.generation < 1 or offer.attempt < 1:
+        return f"it is attempt {offer.attempt} of generation {offer.generation}; both begin with 1"
+    return ""

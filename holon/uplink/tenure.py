@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import orjson
 
+from holon.domain.value import value
 from holon.errors import StoreUnavailable
-from holon.ports import Shared
+from holon.ports import Document, Shared
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,15 @@ _RETRY_S = 1.0
 
 class TenureLost(Exception):
     """Expected: another node of the holon links with the parent now, or the store is away for too long."""
+
+
+@value
+class _Held:
+    """Who has the lease, and until when, in epoch milliseconds."""
+
+    epoch: int = 0
+    node: str = ""
+    until: int = 0
 
 
 class Tenure:
@@ -100,13 +110,11 @@ class Tenure:
     async def _try(self) -> float | None:
         """Take the lease if it is free; else how many seconds to wait."""
         document = await self._store.document(KIND, KEY)
-        epoch = 0
-        if document is not None:
-            held = orjson.loads(document.value)
-            left = held["until"] - self._now()
-            if left > 0 and held["node"] != self._node:
-                return float(left) / 1000 + 0.01
-            epoch = held["epoch"]
+        held = _held(document) if document is not None else _Held()
+        left = held.until - self._now()
+        if left > 0 and held.node != self._node:
+            return left / 1000 + 0.01
+        epoch = held.epoch
         self._version = 0 if document is None else document.version
         if not await self._write(epoch + 1, LEASE_MS):
             return 0.0
@@ -121,3 +129,14 @@ class Tenure:
             return False
         self._version, self._until = version, began + lasts / 1000
         return True
+
+
+def _held(document: Document) -> _Held:
+    try:
+        said = orjson.loads(document.value)
+        return _Held(int(said["epoch"]), str(said["node"]), int(said["until"]))
+    except (ValueError, TypeError, KeyError):
+        pass
+    # Each take has written it once: no epoch so far is above its version, which never falls.
+    log.error("what is stored of the lease on the link cannot be read, and is written anew")
+    return _Held(document.version)

@@ -111,8 +111,9 @@ class Uplink:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tenure.keep(), name="uplink-tenure")
             serving = self._serving = Serving(self._place, Books(self._engine.store), link.reports, group)
-            self._parent = Parent(self._engine.store, self._holarchy, serving, link, settings.label, self._tenure.epoch)
+            self._parent = Parent(self._holarchy, serving, link, settings.label, self._tenure.epoch)
             link.introduce(self._parent.identity())
+            group.create_task(self._parent.run(), name="uplink-introduction")
             await serving.restore()
             self._credits = Credits(
                 serving,

@@ -41,10 +41,12 @@ def _graph(graph: Graph) -> node_pb2.BlueprintGraph:
 
 
 def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
-    """A worker; with a live session it is at this node."""
+    """A worker; with a live session it is at this node. The label of a holon is shown among its labels, as `holon`."""
+    labels = {**worker.labels, "holon": worker.holon_label} if worker.holon_label else dict(worker.labels)
     message = node_pb2.WorkerInfo(
         worker_id=worker.worker_id,
-        kind=node_pb2.WORKER_KIND_WORKER,
+        kind=node_pb2.WORKER_KIND_HOLON if worker.holon_id else node_pb2.WORKER_KIND_WORKER,
+        holon_id=worker.holon_id,
         connected=worker.connected_at is not None,
         draining=worker.draining,
         instance_id=worker.instance_id,
@@ -54,7 +56,7 @@ def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
         skills=sorted({skill.name for skill in worker.catalog.skills}),
         resources=[_resources(machine) for machine in worker.catalog.machines],
         sdk=worker.sdk,
-        labels=dict(worker.labels),
+        labels=labels,
     )
     if worker.connected_at is not None:
         message.connected_at.CopyFrom(timestamp(worker.connected_at))

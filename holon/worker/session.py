@@ -250,6 +250,8 @@ class Session:
         except _FAILURES as error:
             await self._translate(error)
             raise
+        if frame is None:
+            raise Ended(f"{self.url}: the node sent what is no message")
         if not isinstance(frame, worker_pb2.SessionResponse):
             raise await end_of(self._call, self.url, welcomed=self._welcomed)
         return frame

@@ -25,6 +25,7 @@ PROGRAM = "from tests.e2e.dying import serve; serve()"
 MOMENTS: dict[str, tuple[Any, str, bool]] = {
     # In the child.
     "offered": (Parent, "offered", False),
+    "noted": (Books, "write", True),
     "created": (Jobs, "create_for_parent", True),
     "accepted": (Reports, "accept", True),
     "ended": (Reports, "finish", False),

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from holon.engine.holarchy import Holarchy
+from holon.engine.holarchy import Chain, Holarchy
 from holon.rxon.v1 import node_pb2, types_pb2, worker_pb2
 from tests.integration.grpc_node import CLIENT, GUARD, Node, Wire, a_node, hello, offering, reason_of
 from tests.integration.test_worker_admission import admission
@@ -60,7 +60,7 @@ async def accept(node: Node, worker_id: str) -> str:
 
 
 async def test_a_holon_is_let_in_where_the_operator_says_that_it_is_one_and_told_who_is_above(node: Node) -> None:
-    holarchy(node).serves(("root",))
+    await holarchy(node).serve(Chain(("root",)))
     child = await comes(node, identity("below", 1, "further"))
     assert child.welcome.holon_id == OURS
     assert list(child.welcome.holon_ids_above) == ["root"]
@@ -119,18 +119,18 @@ async def test_the_highest_epoch_is_the_holon_and_an_older_one_never_comes_back(
 
 
 async def test_a_circle_of_holons_is_refused_also_when_it_closes_later(node: Node) -> None:
-    holarchy(node).serves(("root",))
+    await holarchy(node).serve(Chain(("root",)))
     for who in (identity(OURS), identity("root"), identity("below", 1, "root"), identity("below", 1, OURS)):
         assert await refusal(node, who) == (CODE.FAILED_PRECONDITION, "HOLARCHY_CYCLE")
     child = await comes(node, identity("below", 1, "further"))
-    holarchy(node).serves(("further", "root"))
+    await holarchy(node).serve(Chain(("further", "root")))
     end = await child.end()
     assert (end.code(), reason_of(end)) == (CODE.FAILED_PRECONDITION, "HOLARCHY_CYCLE")
 
 
 async def test_a_child_is_asked_to_come_again_when_the_chain_above_has_changed(node: Node) -> None:
     child = await comes(node, identity())
-    holarchy(node).serves(("root",))
+    await holarchy(node).serve(Chain(("root",)))
     assert (await child.expect("go_away")).reason == "ROTATE"
     again = await comes(node, identity())
     assert list(again.welcome.holon_ids_above) == ["root"]
@@ -150,6 +150,24 @@ async def test_a_holon_keeps_its_tasks_for_longer_than_a_worker_and_may_take_lon
         assert times == [(300, 5_000), (30, 300)]
 
 
+async def test_a_holon_is_shown_as_one_with_the_label_that_it_gave_itself(node: Node) -> None:
+    who = identity()
+    who.label = "Harbour"
+    await comes(node, who)
+    call: Any = node.channel.unary_unary("/holon.rxon.v1.NodeService/ListWorkers")
+    raw = await call(node_pb2.ListWorkersRequest().SerializeToString(), metadata=CLIENT, timeout=GUARD)
+    (shown,) = node_pb2.ListWorkersResponse.FromString(raw).workers
+    assert (shown.kind, shown.holon_id) == (node_pb2.WORKER_KIND_HOLON, "below")
+    assert dict(shown.labels) == {"holon": "Harbour"}
+
+
+async def test_a_child_for_which_the_line_has_become_too_long_is_sent_away(node: Node) -> None:
+    child = await comes(node, identity())
+    await holarchy(node).serve(Chain(("root",), 2))
+    end = await child.end()
+    assert (end.code(), reason_of(end)) == (CODE.FAILED_PRECONDITION, "HOLARCHY_DEPTH")
+
+
 async def test_a_line_of_holons_has_an_end(node: Node) -> None:
-    holarchy(node).serves(("root", "middle"))
+    await holarchy(node).serve(Chain(("root", "middle")))
     assert await refusal(node, identity()) == (CODE.FAILED_PRECONDITION, "HOLARCHY_DEPTH")

@@ -9,8 +9,9 @@ import pytest
 
 from holon.clock import ManualClock
 from holon.domain.holarchy import HolonIdentity, repeated
-from holon.engine.holarchy import LINK_MS, Holarchy, own_id
-from holon.errors import Unavailable
+from holon.engine import holarchy
+from holon.engine.holarchy import LINK_MS, Chain, Holarchy, own_id
+from holon.errors import FailedPrecondition, PermissionDenied, Unavailable
 from holon.ports import StoreSettings
 from holon.storage.memory import MemoryStorage
 from holon.uplink.books import Books, Delegation, origin_key
@@ -81,6 +82,48 @@ async def test_one_node_links_and_each_taking_raises_the_epoch(store: MemoryStor
     clock.advance(LEASE_MS)
     await first.take()
     assert first.epoch == 4
+
+
+async def test_a_lease_on_the_link_that_cannot_be_read_is_taken_with_a_higher_epoch(store: MemoryStorage) -> None:
+    for _ in range(3):
+        tenure = Tenure(store, store.now, "n1", "i")
+        await tenure.take()
+    (lease,) = await store.documents("uplink")
+    for nonsense in (b"\xff", b"[]", b'{"epoch":null,"node":1,"until":[]}'):
+        (lease,) = await store.documents("uplink")
+        await store.put_document("uplink", "lease", nonsense, version=lease.version)
+        before, tenure = tenure.epoch, Tenure(store, store.now, "n2", "j")
+        await tenure.take()
+        assert tenure.epoch > before
+
+
+async def test_who_is_above_is_known_before_the_parent_has_come_back(store: MemoryStorage) -> None:
+    await Holarchy(store, "us", 8).serve(Chain(("root", "parent"), 4))
+    again = Holarchy(store, "us", 8)
+    await again.recall()
+    assert (again.above, again.parent_id, again.max_depth) == (("root", "parent"), "parent", 4)
+    for below in ("root", "parent", "us"):
+        with pytest.raises(FailedPrecondition, match=below):
+            await again.admit("w", HolonIdentity("below", 1, "i", (below,)))
+    with pytest.raises(PermissionDenied, match="accept"):
+        await again.serve(Chain(("another",)))
+    assert await again.accept("") == "parent"
+    await again.serve(Chain(("another",)))
+    assert again.above == ("another",)
+
+
+async def test_every_node_of_a_holon_knows_who_is_above(store: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holarchy, "_RENEW_S", 0.01)
+    one, other = Holarchy(store, "us", 8), Holarchy(store, "us", 8)
+    heard = asyncio.Event()
+    other.on_change(heard.set)
+    running = asyncio.create_task(other.run())
+    await one.serve(Chain(("root",)))
+    other.changed(frozenset({"holons"}))
+    await asyncio.wait_for(heard.wait(), 10)
+    assert other.above == ("root",)
+    running.cancel()
+    await asyncio.wait((running,))
 
 
 async def test_who_has_lost_the_link_cannot_write_into_the_books_of_who_has_it(store: MemoryStorage) -> None:

@@ -113,6 +113,16 @@ async def test_a_bad_file_at_one_node_is_told_there_and_holds_up_nothing(
     assert other.reloading.metrics.reloads.values == {("refused",): 1, ("done",): 1}
 
 
+async def test_a_mark_that_cannot_be_read_is_passed_over_and_the_next_one_is_followed(store: MemoryStorage) -> None:
+    one, other = Member(store, "one"), Member(store, "other")
+    for key, nonsense in (("clients", b"\xff"), ("keys", b"[]"), ("tls", b'{"node":"one","at":"soon"}')):
+        await store.put_document(KIND, key, nonsense, version=0)
+    async with following(other):
+        await one.shared.reload(["clients"])
+        other.shared.changed(frozenset({KIND}))
+        await other.reloads(other.clients)
+
+
 async def test_a_bad_file_at_the_node_that_was_asked_is_marked_nowhere(store: MemoryStorage) -> None:
     one = Member(store, "one")
     one.workers.bad = True

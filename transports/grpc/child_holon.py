@@ -22,38 +22,38 @@ class ChildHolon:
     def __init__(self, holarchy: Holarchy, worker_id: str, identity: HolonIdentity) -> None:
         self._holarchy = holarchy
         self._worker_id = worker_id
-        self._identity = identity
-        self._told = holarchy.above
+        self.identity = identity
+        self._told = _place(holarchy)
 
     def __repr__(self) -> str:
-        return f"ChildHolon({self._identity.holon_id}, worker_id={self._worker_id})"
+        return f"ChildHolon({self.identity.holon_id}, worker_id={self._worker_id})"
 
     @asynccontextmanager
     async def linked(self) -> AsyncGenerator[None, None]:
         """Let it in, until this is left; raises as `Holarchy.admit`."""
-        await self._holarchy.admit(self._worker_id, self._identity)
+        await self._holarchy.admit(self._worker_id, self.identity)
         try:
             yield
         finally:
-            await self._holarchy.left(self._worker_id, self._identity)
+            await self._holarchy.left(self._worker_id, self.identity)
 
     def tell(self, welcome: worker_pb2.Welcome) -> None:
         """Say in the Welcome who is above, and how deep work may still go."""
         holarchy = self._holarchy
-        self._told = holarchy.above
+        self._told = _place(holarchy)
         welcome.holon_ids_above.extend(holarchy.above)
         welcome.max_holarchy_depth = holarchy.max_depth - len(holarchy.above) - 1
 
     def chain_changed(self, end: Callable[[HolonError, bool], None], move: Callable[[], None]) -> None:
-        """The chain has become another: a child that would close a circle goes, any other is told by a new Welcome."""
-        if self._holarchy.is_cycle(self._identity):
-            end(
-                FailedPrecondition(
-                    f"holon {self._identity.holon_id} is above and below itself now; unset one PARENT_URL of that "
-                    "circle",
-                    code="HOLARCHY_CYCLE",
-                ),
-                False,
-            )
-        elif self._told != self._holarchy.above:
+        """The chain has become another: a child that has no place in it goes, others get a new Welcome."""
+        try:
+            self._holarchy.check_child(self.identity)
+        except FailedPrecondition as error:
+            end(error, False)
+            return
+        if self._told != _place(self._holarchy):
             move()
+
+
+def _place(holarchy: Holarchy) -> tuple[tuple[str, ...], int]:
+    return holarchy.above, holarchy.max_depth

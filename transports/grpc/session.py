@@ -152,7 +152,7 @@ class Session:
         self._child = self._child_of(hello)
         if self._child is not None:
             lease, execution = (round(s * 1000) for s in (self._settings.child_lease, self._settings.child_execution))
-            joining = replace(joining, lease=lease, execution=execution)
+            joining = replace(joining, lease=lease, execution=execution, holon=self._child.identity)
         async with self._child.linked() if self._child is not None else nullcontext():
             await self._serve(hello, joining)
 

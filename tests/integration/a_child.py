@@ -1,0 +1,102 @@
+"""A child holon in this process, which serves a parent that does only what its test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from holon.clock import SystemClock
+from holon.domain.blueprint import Blueprint
+from holon.engine.core import Engine, EngineSettings
+from holon.engine.holarchy import Holarchy
+from holon.ports import JobFilter, JobRecord, StoreSettings
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.storage.memory import MemoryStorage
+from holon.uplink import Uplink, UplinkSettings, owner_of
+from holon.uplink.settings import parent_urls
+from holon.worker.settings import Credentials
+from tests.integration.scripted_node import FAST, GUARD, Certificates, ScriptedNode, Stream
+
+PARENT = "the-parent"
+STORE = StoreSettings("n1")
+
+
+@dataclass
+class Child:
+    """The child, and its parent's end of the link."""
+
+    parent: ScriptedNode
+    engine: Engine
+    store: MemoryStorage
+    holarchy: Holarchy
+    uplink: Uplink
+
+    async def linked(self, **terms: Any) -> Stream:
+        """The next stream, welcomed by the parent."""
+        return await welcomed(self.parent, **terms)
+
+    async def jobs(self) -> Sequence[JobRecord]:
+        """The parent's jobs here."""
+        return (await self.store.jobs(JobFilter(owner_of(PARENT).name), 1_000))[0]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(GUARD):
+            while not condition():  # noqa: ASYNC110  it looks from outside, and nothing tells it
+                await asyncio.sleep(0.001)
+
+
+async def welcomed(parent: ScriptedNode, **terms: Any) -> Stream:
+    """The next stream of a child, welcomed."""
+    terms = {"holon_id": PARENT, "capabilities": [types_pb2.CAPABILITY_HOLON], **terms}
+    return await parent.welcomed(**terms)
+
+
+async def offered(stream: Stream, task_id: str, skill: str, params: Any = None, **more: Any) -> None:
+    """Offer a task as a parent does."""
+    more = {"lease_id": f"{task_id}-lease", "generation": 1, "attempt": 1, **more}
+    offer = worker_pb2.TaskOffer(task_id=task_id, skill=skill, **more)
+    if params is not None:
+        offer.params.data = orjson.dumps(params)
+    await stream.send(task_offers=worker_pb2.TaskOffers(offers=[offer]))
+
+
+async def answer(stream: Stream, *, passing: Sequence[str] = ("progress",)) -> worker_pb2.TaskUpdate:
+    """The next update that is not only progress."""
+    while (update := await stream.update()).WhichOneof("update") in passing:
+        pass
+    return update
+
+
+@asynccontextmanager
+async def a_child(
+    certificates: Certificates,
+    blueprints: Sequence[Blueprint],
+    *,
+    store: MemoryStorage | None = None,
+    parent: ScriptedNode | None = None,
+    **settings: Any,
+) -> AsyncIterator[Child]:
+    """The child, running; its parent too, unless that is given."""
+    async with (
+        ScriptedNode(certificates) if parent is None else nullcontext(parent) as node,
+        MemoryStorage(STORE, SystemClock()) if store is None else nullcontext(store) as kept,
+    ):
+        engine = Engine(kept, STORE, EngineSettings())
+        engine.blueprints.register_all(blueprints)
+        holarchy = Holarchy(kept, "the-child", 8)
+        await holarchy.recall()
+        own = Credentials("", certificates.ca, certificates.worker.certificate, certificates.worker.key)
+        link = UplinkSettings(parent_urls(node.url), own, "n1", timing=FAST, **settings)
+        uplink = Uplink(engine, holarchy, link)
+        running = [asyncio.create_task(part.run()) for part in (engine, uplink)]
+        try:
+            yield Child(node, engine, kept, holarchy, uplink)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)

@@ -1,0 +1,249 @@
+"""A child holon and parents that are broken, hostile or merely busy: nothing that they send costs more than itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from holon.domain.holarchy import HolonIdentity
+from holon.domain.job import Status
+from holon.errors import FailedPrecondition, StoreUnavailable
+from holon.rxon.v1 import worker_pb2
+from holon.uplink import books, parent
+from holon.uplink.books import KIND
+from tests.integration.a_child import PARENT, Child, a_child, answer, offered, welcomed
+from tests.integration.scripted_node import GUARD, Certificates, make_certificates
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def blueprints() -> list[Blueprint]:
+    echo = Blueprint("echo")
+
+    @echo.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.go_to("end")
+
+    @echo.handler(is_end=True)
+    async def end(initial_data: dict[str, Any]) -> dict[str, Any]:
+        return {"echo": initial_data.get("n")}
+
+    waits = Blueprint("waits")
+
+    @waits.handler("start", is_start=True)
+    async def wait(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task("nobody", {}, transitions={"success": "end"})
+
+    @waits.handler("end", is_end=True)
+    async def waited() -> None: ...
+
+    return [echo, waits]
+
+
+async def finishes(child: Child, stream: Any, task_id: str) -> None:
+    """The child does what it is asked for."""
+    await offered(stream, task_id, "echo", {"n": 1})
+    update = await stream.result()
+    while update.task_id != task_id:
+        update = await stream.result()
+    assert update.result.data.data == b'{"echo":1}'
+    await stream.ack(task_id)
+
+
+async def test_a_burst_of_offers_goes_no_further_than_the_limit(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints(), max_jobs=3) as child:
+        stream = await child.linked()
+        offers = [
+            worker_pb2.TaskOffer(task_id=f"t{n}", lease_id=f"l{n}", generation=1, attempt=1, skill="waits")
+            for n in range(10)
+        ]
+        await stream.send(task_offers=worker_pb2.TaskOffers(offers=offers))
+        said = [(await answer(stream)).WhichOneof("update") for _ in offers]
+        assert (said.count("accepted"), said.count("rejected")) == (3, 7)
+        assert len(await child.jobs()) == 3
+
+
+async def test_what_no_task_can_be_is_given_back_and_the_link_stands(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        for more in ({"generation": 0}, {"attempt": -1}):
+            offer: dict[str, Any] = {"task_id": "t", "lease_id": "l", "generation": 1, "attempt": 1, **more}
+            await stream.send(task_offers=worker_pb2.TaskOffers(offers=[worker_pb2.TaskOffer(skill="echo", **offer)]))
+            assert (await answer(stream)).rejected.reason == "UNSUITABLE"
+        await offered(stream, "x" * 600, "echo")
+        assert (await answer(stream)).rejected.reason == "UNSUITABLE"
+        for n, seconds in enumerate((2**63 - 1, -(2**63))):
+            await offered(stream, f"long-{n}", "waits", time_left=Duration(seconds=seconds, nanos=2**31 - 1))
+        assert (await answer(stream)).HasField("accepted")
+        await finishes(child, stream, "good")
+        assert child.parent.waiting == 0
+
+
+async def test_an_offer_of_a_task_whose_other_offer_is_not_answered_yet_is_given_back(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        offers = [
+            worker_pb2.TaskOffer(task_id="t", lease_id=f"l{n}", generation=1, attempt=n, skill="waits") for n in (1, 2)
+        ]
+        await stream.send(task_offers=worker_pb2.TaskOffers(offers=offers))
+        said = {(update := await answer(stream)).lease_id: update.WhichOneof("update") for _ in offers}
+        assert said == {"l1": "accepted", "l2": "rejected"}
+        assert len(await child.jobs()) == 1
+
+
+async def test_a_job_of_the_parent_is_in_the_books_before_it_is_made(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, bool]] = []
+    async with a_child(certificates, blueprints()) as child:
+        create = child.engine.jobs.create_for_parent
+
+        async def creating(*arguments: Any) -> Any:
+            (entry,) = [orjson.loads(one.value) for one in await child.store.documents(KIND)]
+            accepted = await create(*arguments)
+            made.append((entry["task_id"], entry["job_id"] == accepted.job_id))
+            return accepted
+
+        monkeypatch.setattr(child.engine.jobs, "create_for_parent", creating)
+        await finishes(child, await child.linked(), "t1")
+    assert made == [("t1", True)]
+
+
+async def test_a_job_that_may_have_been_made_all_the_same_is_stopped_and_the_task_begins_anew(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        create = child.engine.jobs.create_for_parent
+
+        async def failing(*arguments: Any) -> Any:
+            await create(*arguments)
+            raise StoreUnavailable("the store is away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(child.engine.jobs, "create_for_parent", failing)
+            await offered(stream, "t1", "waits")
+            assert (await answer(stream)).rejected.reason == "BUSY"
+        await offered(stream, "t1", "waits", lease_id="second", attempt=2)
+        assert (await answer(stream)).HasField("accepted")
+        assert sorted(one.job.status for one in await child.jobs()) == [Status.CANCELLED, Status.WAITING_FOR_WORKER]
+
+
+async def test_a_delegation_whose_job_was_never_made_is_dropped_at_the_next_start(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        entry = {
+            "parent": PARENT,
+            "task_id": "t1",
+            "job_id": "0-none",
+            "generation": 1,
+            "attempt": 1,
+            "lease_id": "l1",
+            "run": 0,
+            "deadline": None,
+            "withdrawn": False,
+        }
+        await child.store.put_document(KIND, "t1", orjson.dumps(entry), version=0)
+        # What is no entry harms nobody.
+        await child.store.put_document(KIND, "t2", b"\xff", version=0)
+        async with a_child(certificates, blueprints(), store=child.store, parent=child.parent) as again:
+            stream = await again.linked()
+            assert not stream.hello.HasField("resume")
+            assert [one.key for one in await child.store.documents(KIND)] == ["t2"]
+
+
+async def test_of_the_tasks_that_were_taken_back_the_oldest_are_forgotten(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "MAX_REMEMBERED", 2)
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        for n in range(4):
+            await offered(stream, f"t{n}", "waits")
+            assert (await answer(stream)).HasField("accepted")
+        for n in range(4):
+            await stream.stop(f"t{n}", "LEASE_LOST")
+        for _ in range(4):
+            assert (await answer(stream)).rejected.reason == "STALE_OFFER"
+
+        left: list[str] = []
+        async with asyncio.timeout(GUARD):
+            while len(left) != 2:
+                await asyncio.sleep(0.001)
+                left = [one.key for one in await child.store.documents(KIND)]
+        # One of them that comes again, as nobody knows it: its job is found to be over, and another does it.
+        forgotten = next(one for one in ("t0", "t1", "t2", "t3") if one not in left)
+        await offered(stream, forgotten, "waits", lease_id="again", attempt=2)
+        assert (await answer(stream)).HasField("accepted")
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"holon_id": "no id!"},
+        {"holon_id": "x" * 129},
+        {"holon_ids_above": ["root", ""]},
+        {"holon_ids_above": [f"h{n}" for n in range(70)]},
+        {"holon_ids_above": ["the-child"]},
+        {"max_holarchy_depth": -1},
+    ],
+)
+async def test_a_parent_that_says_nonsense_of_the_chain_is_not_served(
+    certificates: Certificates, terms: dict[str, Any]
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        refused = await child.linked(**terms)
+        again = await child.linked()
+        await refused.wait(refused.gone)
+        await finishes(child, again, "t1")
+
+
+async def test_children_that_come_and_go_are_told_upwards_at_once_but_not_each_time(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parent, "INTRODUCE_EVERY_S", 0.5)
+    async with a_child(certificates, blueprints()) as child:
+        await child.linked()
+        await child.until(lambda: child.uplink.linked)
+        await child.holarchy.admit("w", HolonIdentity("first", 1, "i"))
+        assert list((await child.linked()).hello.holon_identity.holon_ids_below) == ["first"]
+        for n in range(20):
+            await child.holarchy.admit("w", HolonIdentity("first", 1, "i", (f"below-{n}",)))
+            await asyncio.sleep(0)
+        assert child.parent.waiting == 0
+        stream = await child.linked()
+        assert list(stream.hello.holon_identity.holon_ids_below) == ["first", "below-19"]
+        assert child.parent.waiting == 0
+
+
+async def test_a_false_claim_of_a_child_cuts_no_parent_off_before_nor_after_a_restart(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        await child.holarchy.admit("hostile", HolonIdentity("hostile", 1, "i", ("root",)))
+        await child.linked(holon_ids_above=["root"])
+        await child.until(lambda: child.holarchy.above == ("root", PARENT))
+        async with a_child(certificates, blueprints(), store=child.store, parent=child.parent) as again:
+            # Its parent has not answered yet.
+            assert again.holarchy.above == ("root", PARENT)
+            await welcomed(child.parent, holon_ids_above=["root"])
+            await again.until(lambda: again.uplink.linked)
+
+
+async def test_the_lower_of_two_limits_of_depth_wins(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        await child.linked(holon_ids_above=["root"], max_holarchy_depth=1)
+        await child.until(lambda: child.uplink.linked)
+        with pytest.raises(FailedPrecondition) as refused:
+            await child.holarchy.admit("w", HolonIdentity("below", 1, "i"))
+        assert refused.value.code == "HOLARCHY_DEPTH"
