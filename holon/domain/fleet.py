@@ -13,6 +13,7 @@ class Skill:
     """One skill that a worker offers, with its schemas as JSON schema.
 
     `statuses` are those that it may end with besides the common ones; `price` is in millionths of the cost unit.
+    `credits` is how many tasks of it may be held; None: no fewer than of all.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Skill:
     description: str = ""
     statuses: tuple[str, ...] = ()
     price: int | None = None
+    credits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,8 +73,13 @@ def targets_at(state: State) -> Targets:
     if plain is not state.function:
         inner = targets_of(plain.__code__)
         # What stands between may go anywhere.
-        return Targets(found.constants | inner.constants, True, found.texts | inner.texts)
+        return Targets(found.constants | inner.constants, True, found.texts | inner.texts, found.skills | inner.skills)
     return found
+
+
+def skills_of(blueprint: Blueprint) -> frozenset[str]:
+    """The skills that a blueprint's handlers ask for by constants, each by `dispatch_task`; others cannot be known."""
+    return frozenset(skill for state in blueprint.states.values() for skill in targets_at(state).skills)
 
 
 def _dangling(blueprint: Blueprint, state: State, targets: Targets) -> list[Problem]:

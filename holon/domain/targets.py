@@ -41,11 +41,13 @@ class Targets:
         constants: every constant target.
         open: some target is no constant, or `actions` goes where it cannot be followed.
         texts: every string constant in the code.
+        skills: every constant skill of a single task.
     """
 
     constants: set[Target] = field(default_factory=set)
     open: bool = False
     texts: set[str] = field(default_factory=set)
+    skills: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class _Receiver:
     origin: int
 
 
+_ABSENT = object()
 _Stack = tuple[Any, ...]
 
 
@@ -206,14 +209,20 @@ class _Walk:
         return self.code.co_consts[one.arg or 0] if one.opname == "KW_NAMES" else ()
 
     def _note(self, action: str, arguments: _Stack, keywords: tuple[str, ...], line: int | None) -> None:
-        name, position = _ARGUMENTS[action]
         named = dict(zip(reversed(keywords), reversed(arguments), strict=False))
         positional = arguments[: len(arguments) - len(keywords)]
-        if name in named:
-            given = named[name]
-        elif position < len(positional):
-            given = positional[position]
-        else:
+
+        def argument(name: str, position: int) -> Any:
+            if name in named:
+                return named[name]
+            return positional[position] if position < len(positional) else _ABSENT
+
+        if action == "dispatch_task":
+            skill = argument("task_type", 0)
+            if isinstance(skill, _Constant) and isinstance(skill.value, str):
+                self.found.skills.add(skill.value)
+        given = argument(*_ARGUMENTS[action])
+        if given is _ABSENT:
             return
         if action != "dispatch_task":
             ways: tuple[tuple[Any, Any], ...] = ((None, given),)

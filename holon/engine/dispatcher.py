@@ -157,18 +157,18 @@ class Dispatcher:
         for need, left in needs.items():
             key = self.learn(need)
             while left and (session := self._least_busy(key)) is not None:
-                n = min(session.free, max(1, left // len(self._open[key])))
+                n = min(session.room(need.skill), max(1, left // len(self._open[key])))
                 seats.append(self._seat(session, n, (key,)))
                 left -= n
         return seats
 
     def _least_busy(self, key: str) -> Session | None:
         """The least busy of the next few sessions with room for a match key; it goes to the end of the turn."""
-        turn = self._open[key]
+        turn, skill = self._open[key], self._needs[key].skill
         found: Session | None = None
         while turn and found is None:
             for session in list(islice(turn.values(), LOOK_AT)):
-                if session.free <= 0:
+                if session.room(skill) <= 0:
                     del turn[session.session_id]
                 elif found is None or business(session) < business(found):
                     found = session
@@ -179,22 +179,39 @@ class Dispatcher:
     def seats_at(self, session: Session, n: int) -> list[Seat]:
         """Room for what waits at a session that is about to have room for `n` more."""
         keys = session.fits & self._waiting
-        return [self._seat(session, n, keys)] if keys and session.taking and n > 0 else []
+        return self._seats(session, n, keys) if keys and session.taking and n > 0 else []
 
     def _all_seats(self) -> list[Seat]:
         sessions = {one.session_id: one for key in self._waiting for one in self._open[key].values() if one.free > 0}
         return [
-            self._seat(session, session.free, session.fits & self._waiting)
+            seat
             for session in sorted(sessions.values(), key=business)
+            for seat in self._seats(session, session.free, session.fits & self._waiting)
         ]
+
+    def _seats(self, session: Session, n: int, keys: Collection[str]) -> list[Seat]:
+        """Room for `n` at a session; one seat for each skill with a limit of its own, and one for the others.
+
+        Together they may be more than `n`: the store knows how much there is in all.
+        """
+        if not session.limits:
+            return [self._seat(session, n, keys)]
+        by_skill: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            skill = self._needs[key].skill
+            by_skill[skill if skill in session.limits else ""].append(key)
+        rooms = {skill: n if (left := session.left(skill)) is None else min(n, left) for skill in by_skill}
+        return [self._seat(session, rooms[skill], of_skill) for skill, of_skill in by_skill.items() if rooms[skill] > 0]
 
     def _only(self, key: str) -> bool:
         taking = (session for session in self._fitting[key].values() if session.taking)
         return len(list(islice(taking, 2))) < 2
 
     def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
-        session.promised += n
         keys = tuple(keys)
+        session.promised += n
+        if session.limits:
+            session.promised_of[self._needs[keys[0]].skill] += n
         self._named.update(keys)
         only = frozenset(key for key in keys if self._only(key))
         return Seat(session.worker_id, session.session_id, n, keys, only)
@@ -205,6 +222,8 @@ class Dispatcher:
             session = self._sessions.get(seat.session_id)
             if session is not None:
                 session.promised -= seat.n
+                if session.promised_of:
+                    session.promised_of -= Counter({self._needs[seat.keys[0]].skill: seat.n})
                 self._reopen(session)
         if leased is not None:
             self._waiting.difference_update(key for seat in seats for key in seat.keys if key not in leased.left)

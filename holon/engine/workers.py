@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from holon.domain.fleet import Catalog, Skill
 from holon.domain.holarchy import HolonIdentity
@@ -19,7 +20,7 @@ from holon.engine.fleet import Fleet
 from holon.engine.needs import Needs
 from holon.engine.results import Answer, Reported, Results
 from holon.engine.schema_work import unusable
-from holon.engine.session import Session
+from holon.engine.session import Offered, Session
 from holon.engine.touches import Touches, lease_of
 from holon.errors import StoreUnavailable
 from holon.ports import LeaseRef, Leases, Offer, Opened, Opening, Progress, Superseded, WorkerConnection
@@ -124,6 +125,7 @@ class Workers:
             )
             kept = held.pop_all()
         session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
+        session.grant(_granted(joining.catalog), anew=True)
         session.instance_id = joining.instance_id
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
@@ -179,16 +181,24 @@ class Workers:
             if self._dispatcher.session(member.session.session_id) is None:
                 return
             self._fleet.offers(member.session, catalog)
+            member.session.grant(_granted(catalog), anew=True)
             self._dispatcher.offers_changed(member.session, offerings)
             member.held.close()
             member.output_contracts, member.held = outputs, held.pop_all()
 
-    def heartbeat(self, member: Member, granted: int | None, held: Sequence[str] | None) -> Sequence[LeaseRef]:
+    def heartbeat(
+        self,
+        member: Member,
+        granted: int | None,
+        held: Sequence[str] | None,
+        of_offerings: Mapping[Offered, int] = MappingProxyType({}),
+    ) -> Sequence[LeaseRef]:
         """A worker lives: its leases are extended, and its credits may change.
 
         Arguments:
             granted: how many tasks it may hold in all; None: as before.
             held: lease ids that it still holds, which accepts them; None: all that it accepted.
+            of_offerings: how many tasks of single offerings; of others as before.
         """
         session = member.session
         self._fleet.heard(session)
@@ -197,6 +207,8 @@ class Workers:
         listed = session.accepted if held is None else session.accepted.intersection(held)
         leases = [lease_of(session.leases[lease_id]) for lease_id in listed]
         self._touches.extend(leases)
+        if of_offerings and session.grant(of_offerings):
+            self._dispatcher.has_room(session)
         if granted is not None and granted != session.credits:
             session.credits = granted
             self._dispatcher.has_room(session)
@@ -294,6 +306,10 @@ class Workers:
     def _held(self, member: Member, task_id: str, lease_id: str) -> LeaseRef | None:
         offer = member.session.leases.get(lease_id)
         return lease_of(offer) if offer is not None and offer.task_id == task_id else None
+
+
+def _granted(catalog: Catalog) -> dict[Offered, int | None]:
+    return {(skill.name, skill.version, skill.type): skill.credits for skill in catalog.skills}
 
 
 def _send_away(session: Session, time_left: int) -> None:

@@ -1,13 +1,16 @@
-"""The uplink: how many of the parent's tasks this holon may hold: what it has, and one that would start at once."""
+"""The uplink: what the parent may give: what this holon can do now, and how much of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from holon.engine.session import Session
 from holon.engine.slots import Slots
+from holon.uplink.offerings import Offerings
+from holon.uplink.providers import Providers
 from holon.uplink.serving import Serving
+from holon.worker.link import Link
 
 # Workers come, go and get other work without a word to the uplink; how soon that counts.
 LOOK_S = 1.0
@@ -16,13 +19,15 @@ LOOK_S = 1.0
 class Credits:
     """Grants the parent credits: absolute, and never the free places alone, for those are gone once they are granted.
 
-    One more at a time, while a place would be idle: jobs that are not placed yet will take one each.
+    One more at a time, while a place would be idle: jobs that are not placed yet will take one each. None of what
+    nobody can do; and that is not offered any more after a while.
 
     Arguments:
         slots: where handlers run.
-        sessions: of this holon's own workers.
+        sessions: of this node's own workers.
+        providers: who knows whether there is somebody.
         most: how many tasks it holds at most.
-        grant: tells the parent.
+        link: where the parent is told.
     """
 
     def __init__(
@@ -30,19 +35,23 @@ class Credits:
         serving: Serving,
         slots: Slots,
         sessions: Callable[[], Collection[Session]],
+        offerings: Offerings,
+        providers: Providers,
         most: int,
-        grant: Callable[[int], None],
+        link: Link,
     ) -> None:
         self._serving = serving
         self._slots = slots
         self._sessions = sessions
+        self._offerings = offerings
+        self._providers = providers
         self._most = most
-        self._grant = grant
-        self._granted = -1
+        self._link = link
+        self._granted: tuple[int, Mapping[str, int]] = (-1, {})
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"Credits(granted={self._granted}, closed={self._closed})"
+        return f"Credits(granted={self._granted[0]}, closed={self._closed})"
 
     @property
     def due(self) -> int:
@@ -65,9 +74,12 @@ class Credits:
         """Grant what is due, whenever that may have changed, until cancelled."""
         while True:
             self._serving.changed.clear()
-            if (due := self.due) != self._granted:
-                self._granted = due
-                self._grant(due)
+            if self._offerings.look(self._providers.have, asyncio.get_running_loop().time()):
+                self._link.set_catalog(self._offerings.catalog())
+            granted = (self.due, self._offerings.credits())
+            if granted != self._granted:
+                self._granted = granted
+                self._link.set_credits(*granted)
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._serving.changed.wait()

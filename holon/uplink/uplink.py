@@ -14,6 +14,7 @@ from holon.uplink.books import Books
 from holon.uplink.credits import Credits
 from holon.uplink.offerings import Offerings
 from holon.uplink.parent import Parent
+from holon.uplink.providers import Providers
 from holon.uplink.serving import Place, Serving
 from holon.uplink.settings import UplinkSettings
 from holon.uplink.tenure import Tenure, TenureLost
@@ -43,11 +44,12 @@ class Uplink:
             engine.store,
             engine.jobs,
             engine.watching,
-            Offerings(engine.blueprints, engine.contracts),
+            Offerings(engine.blueprints, engine.contracts, settings.max_jobs),
             holarchy.own_id,
             settings.max_jobs,
             settings.result_timeout,
         )
+        self._providers = Providers(engine.store, lambda: engine.dispatcher.sessions, settings.node)
         self._tenure = Tenure(engine.store, engine.store.now, settings.node, secrets.token_hex(8))
         self._link: Link | None = None
         self._parent: Parent | None = None
@@ -55,6 +57,7 @@ class Uplink:
         self._serving: Serving | None = None
         self._draining = False
         engine.follow_documents(self._tenure.changed)
+        engine.follow_documents(self._providers.changed)
         holarchy.on_change(self._chain_changed)
 
     def __repr__(self) -> str:
@@ -72,6 +75,11 @@ class Uplink:
 
     async def run(self) -> None:
         """Link whenever this node has the lease on that, until cancelled; the parent's jobs go on without it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._providers.run(), name="uplink-providers")
+            group.create_task(self._link_again(), name="uplink-link")
+
+    async def _link_again(self) -> None:
         while True:
             await self._tenure.take()
             try:
@@ -119,8 +127,10 @@ class Uplink:
                 serving,
                 self._engine.slots,
                 lambda: self._engine.dispatcher.sessions,
+                self._place.offerings,
+                self._providers,
                 settings.max_jobs,
-                link.set_credits,
+                link,
             )
             if self._draining:
                 self._credits.close()

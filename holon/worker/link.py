@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import grpc.aio
@@ -133,11 +134,24 @@ class Link:
         """Return once a session is open."""
         await self._ready.wait()
 
-    def set_credits(self, credits: int) -> None:  # noqa: A002  # the protocol's word
-        """Say how many tasks may be held in all; before any final word that is sent after it."""
+    def set_credits(
+        self,
+        credits: int,  # noqa: A002  # the protocol's word
+        by_skill: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """Say how many tasks may be held in all, and of single skills; before any final word that is sent after it."""
         self._credits = credits
+        for offering in self._hello.catalog.offerings:
+            if offering.skill in by_skill:
+                offering.credits = by_skill[offering.skill]
         if self.reports.session and self._drain_reason is None:
-            self.reports.session.set_credits(credits)
+            self.reports.session.set_credits(credits, by_skill)
+
+    def set_catalog(self, catalog: worker_pb2.Catalog) -> None:
+        """Offer this from now on; its sequence is above that of every one before."""
+        self._hello.catalog.CopyFrom(catalog)
+        if self.reports.session:
+            self.reports.session.put_control(worker_pb2.SessionRequest(catalog=catalog))
 
     def introduce(self, identity: worker_pb2.HolonIdentity) -> None:
         """Say this of the holon from now on: by another stream, as only a Hello can; the old one serves until then."""

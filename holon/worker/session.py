@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
@@ -185,10 +185,10 @@ class Session:
         except HolonError as error:
             self.break_off(error.message)
 
-    def set_credits(self, credits: int) -> None:  # noqa: A002  # the protocol's word
-        """Tell the node at once how many tasks it may give in all."""
+    def set_credits(self, credits: int, by_skill: Mapping[str, int]) -> None:  # noqa: A002  # the protocol's word
+        """Tell the node at once how many tasks it may give in all, and of single skills."""
         self._credits = credits
-        self._beat()
+        self._beat([worker_pb2.OfferingCredits(skill=name, credits=by_skill[name]) for name in by_skill])
 
     def leave(self) -> None:
         """Half-close once all that waits is sent, beat no more, and give the node a while to end the stream."""
@@ -277,12 +277,14 @@ class Session:
                 # This process stood still, not the node: what it sent meanwhile is about to be read.
                 self._heard = max(self._heard, self._loop.time() - self._silence + _LATE)
 
-    def _beat(self) -> None:
+    def _beat(self, offering_credits: Sequence[worker_pb2.OfferingCredits] = ()) -> None:
         self._stop_beating()
         if self._writer.closed:
             return
         self._sequence += 1
-        heartbeat = worker_pb2.Heartbeat(sequence=self._sequence, credits=self._credits)
+        heartbeat = worker_pb2.Heartbeat(
+            sequence=self._sequence, credits=self._credits, offering_credits=offering_credits
+        )
         self.put_control(worker_pb2.SessionRequest(heartbeat=heartbeat))
         wait = self._interval * random.uniform(0.9, 1.1)  # noqa: S311  # no secret: it spreads a fleet
         self._beats = self._loop.call_later(wait, self._beat)

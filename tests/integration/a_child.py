@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
 from holon.clock import SystemClock
 from holon.domain.blueprint import Blueprint
+from holon.domain.fleet import Catalog, Skill
+from holon.domain.task import Outcome
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Holarchy
-from holon.ports import JobFilter, JobRecord, StoreSettings
+from holon.engine.results import Reported
+from holon.engine.workers import Joining
+from holon.ports import JobFilter, JobRecord, Offer, Stop, StoreSettings
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.uplink import Uplink, UplinkSettings, owner_of
@@ -48,6 +52,44 @@ class Child:
         async with asyncio.timeout(GUARD):
             while not condition():  # noqa: ASYNC110  it looks from outside, and nothing tells it
                 await asyncio.sleep(0.001)
+
+
+class Leaf:
+    """A worker of the child's, without a wire: what it is given waits in `offers`."""
+
+    def __init__(self, engine: Engine, worker_id: str, *skills: Skill, credits: int = 10) -> None:  # noqa: A002
+        self.offers: asyncio.Queue[Offer] = asyncio.Queue()
+        self.stops: asyncio.Queue[Stop] = asyncio.Queue()
+        self._engine = engine
+        self._joining = Joining(worker_id, credits, Catalog(skills))
+
+    async def __aenter__(self) -> Self:
+        self.member = await self._engine.workers.join(self._joining, self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._engine.workers.leave(self.member)
+
+    def offer(self, offers: Sequence[Offer]) -> None:
+        for one in offers:
+            self.offers.put_nowait(one)
+
+    def stop(self, stops: Sequence[Stop]) -> None:
+        for one in stops:
+            self.stops.put_nowait(one)
+
+    def go_away(self, reason: str, message: str, time_left: int) -> None: ...
+
+    async def given(self) -> Offer:
+        """The next task, accepted."""
+        async with asyncio.timeout(GUARD):
+            offer = await self.offers.get()
+        assert self._engine.workers.accepted(self.member, offer.task_id, offer.lease_id)
+        return offer
+
+    async def ends(self, offer: Offer, outcome: Outcome) -> None:
+        """A task ends so."""
+        await self._engine.workers.complete(self.member, [Reported(offer.task_id, offer.lease_id, outcome)])
 
 
 async def welcomed(parent: ScriptedNode, **terms: Any) -> Stream:

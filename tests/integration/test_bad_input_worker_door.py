@@ -158,7 +158,7 @@ def _hello_with(**more: object) -> worker_pb2.SessionRequest:
         (hello(offering("")), "catalog.offerings.0.skill"),
         (hello(offering("x" * 129)), "catalog.offerings.0.skill"),
         (hello(offering("a"), offering("a")), "catalog.offerings.1"),
-        (hello(offering("a", credits=2)), "catalog.offerings.0.credits"),
+        (hello(offering("a", credits=-2)), "catalog.offerings.0.credits"),
         (hello(offering("a", input_schema=types_pb2.Payload(data=b"[1]"))), "catalog.offerings.0.input_schema"),
         (
             hello(offering("a", input_schema=types_pb2.Payload(media_type="application/xml", data=b"{}"))),
@@ -201,7 +201,7 @@ LEASE = types_pb2.LeaseRef(task_id="0-abc-0-0", lease_id="never-given")
         (worker_pb2.SessionRequest(tree_page=worker_pb2.TreePage()), "UNKNOWN_MESSAGE"),
         (hello(), "HELLO_REPEATED"),
         (heartbeat(credits=-1), "INVALID_ARGUMENT"),
-        (heartbeat(offering_credits=[worker_pb2.OfferingCredits(skill="t")]), "INVALID_ARGUMENT"),
+        (heartbeat(offering_credits=[worker_pb2.OfferingCredits(skill="t", credits=-1)]), "INVALID_ARGUMENT"),
         (worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(offerings=[offering("")])), "INVALID_ARGUMENT"),
         (
             worker_pb2.SessionRequest(

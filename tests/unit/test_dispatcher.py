@@ -11,7 +11,7 @@ from holon.domain.matching import Need, Offering
 from holon.engine.dispatcher import MOST_NEEDS, Dispatcher
 from holon.engine.session import Session
 from holon.errors import StoreUnavailable
-from holon.ports import LeaseRef, Stop, StopReason
+from holon.ports import LeaseRef, Offer, Stop, StopReason
 from holon.ports.tasks import Leased, Seat
 from holon.telemetry.events import Telemetry
 
@@ -142,3 +142,51 @@ def test_a_stop_of_a_lease_that_no_session_has_is_brought_to_nobody_and_told() -
     )
     assert dispatcher.stop([held, lost, other]) == [lost.lease, other.lease]
     assert connection.stops == [held]
+
+
+def offers(session: Session, **held: str) -> None:
+    """A session holds these leases of these skills."""
+    nothing: Any = None
+    session.leases.update(
+        {
+            lease: Offer("w", "s", "t", lease, "j", skill, "", "", b"", 0.0, 1, 1, None, None, nothing)
+            for lease, skill in held.items()
+        }
+    )
+
+
+def test_a_skill_with_credits_of_its_own_gets_no_more_than_those_and_the_others_the_rest() -> None:
+    nothing: Any = None
+    dispatcher = Dispatcher(nothing, Telemetry())
+    session = Session("w", "s", 10, (Offering("limited"), Offering("free")), nothing)
+    session.grant({("limited", "", ""): 3, ("free", "", ""): None}, anew=True)
+    dispatcher.add(session)
+    offers(session, first="limited", second="free")
+    limited, free = Need("limited"), Need("free")
+    (seat,) = dispatcher.seats_for({limited: 9})
+    assert (seat.n, dispatcher.seats_for({limited: 1})) == (2, [])
+    assert [one.n for one in dispatcher.seats_for({free: 9})] == [6]
+    dispatcher.settle([seat], None)
+
+    # Nothing is left at 0; the other skill is not held up by that.
+    assert session.grant({("limited", "", ""): 0, ("unknown", "", ""): 7})
+    dispatcher.has_room(session)
+    assert dispatcher.seats_for({limited: 1}) == []
+    session.grant({("limited", "", ""): 2})
+    dispatcher.has_room(session)
+    assert [one.n for one in dispatcher.seats_for({limited: 9})] == [1]
+
+
+async def test_what_waits_for_a_limited_skill_has_a_seat_of_its_own() -> None:
+    store: Any = Asked()
+    nothing: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    session = Session("w", "s", 10, (Offering("limited"), Offering("free")), nothing)
+    session.grant({("limited", "", ""): 2, ("free", "", ""): None}, anew=True)
+    dispatcher.add(session)
+    limited, free = Need("limited"), Need("free")
+    for need in (limited, free):
+        dispatcher.learn(need)
+    await dispatcher.wait_without([], [limited, free])
+    seats = {seat.keys: seat.n for seat in dispatcher.seats_at(session, 5)}
+    assert seats == {(limited.key,): 2, (free.key,): 5}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holon.domain.fleet import Catalog, Device, Machine, Skill
 from holon.domain.holarchy import MAX_BELOW, HolonIdentity
 from holon.engine.contracts import MAX_SCHEMA_BYTES
 from holon.engine.payloads import decode
+from holon.engine.session import Offered
 from holon.engine.workers import Joining
 from holon.errors import InvalidArgument, PermissionDenied, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
@@ -131,15 +132,26 @@ def _joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
     )
 
 
-def credits_of(granted: int) -> int:
-    """How many tasks a worker may hold in all.
+def credits_of(granted: int, where: str = "credits") -> int:
+    """How many tasks a worker may hold, in all or of one offering.
 
     Raises:
         InvalidArgument: it is none of 0 to 10,000.
     """
     if not 0 <= granted <= MAX_CREDITS:
-        raise _invalid("credits", f"is {granted}; it must be 0 to {MAX_CREDITS}")
+        raise _invalid(where, f"is {granted}; it must be 0 to {MAX_CREDITS}")
     return granted
+
+
+def offering_credits_of(granted: Sequence[worker_pb2.OfferingCredits]) -> dict[Offered, int]:
+    """How many tasks of single offerings a worker may hold, by name, version and type.
+
+    Raises:
+        InvalidArgument: there are more than any worker offers, or one is none of 0 to 10,000.
+    """
+    if len(granted) > MAX_OFFERINGS:
+        raise _invalid("offering_credits", f"has {len(granted)}, over the limit of {MAX_OFFERINGS}")
+    return {(one.skill, one.version, one.type): credits_of(one.credits, "offering_credits.credits") for one in granted}
 
 
 def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
@@ -186,8 +198,6 @@ def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
         name = getattr(offering, field)
         if len(name) > MAX_NAME or not name.isprintable():
             raise _invalid(f"{where}.{field}", f"must be at most {MAX_NAME} printable characters")
-    if offering.HasField("credits"):
-        raise _invalid(f"{where}.credits", "is not counted by this version; grant credits for the worker as a whole")
     if offering.price < 0:
         raise _invalid(f"{where}.price", f"is {offering.price}; it must not be below 0")
     if offering.holon_path:
@@ -201,6 +211,7 @@ def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
         offering.description,
         tuple(offering.statuses),
         offering.price if offering.HasField("price") else None,
+        credits_of(offering.credits, f"{where}.credits") if offering.HasField("credits") else None,
     )
 
 

@@ -21,7 +21,7 @@ from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
 from holon.wire.values import MAX_ID
 from holon.wire.worker import outcome_of, took_of
 from transports.grpc.clerk import RETRY_S, Clerk
-from transports.grpc.hello import MAX_CREDITS, catalog_of, credits_of
+from transports.grpc.hello import MAX_CREDITS, catalog_of, credits_of, offering_credits_of
 from transports.grpc.outgoing import Outgoing
 
 MAX_REFUSALS = 100
@@ -135,8 +135,7 @@ class Incoming:
 
     def _heartbeat(self, frame: worker_pb2.SessionRequest) -> None:
         heartbeat = frame.heartbeat
-        if heartbeat.offering_credits:
-            raise _invalid("offering_credits", "are not counted by this version; grant credits for the whole worker")
+        of_offerings = offering_credits_of(heartbeat.offering_credits)
         granted = credits_of(heartbeat.credits) if heartbeat.HasField("credits") else None
         held = None
         if heartbeat.HasField("held"):
@@ -150,7 +149,7 @@ class Incoming:
             lost = (one for one in leases if one.lease_id not in known)
             self._outgoing.lost(list(islice(lost, BATCH_ITEMS)))
             held = [one.lease_id for one in leases]
-        self._workers.heartbeat(self._member, granted, held)
+        self._workers.heartbeat(self._member, granted, held, of_offerings)
         self._outgoing.beat(heartbeat.sequence, self._clock.now_ms())
 
     def _reauthenticate(self, frame: worker_pb2.SessionRequest) -> None:

@@ -1,0 +1,116 @@
+"""The uplink: which skills somebody provides now, at whichever node of this holon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+
+import orjson
+
+from holon.engine.session import Session
+from holon.errors import HolonError
+from holon.ports import MAX_DOCUMENT_BYTES, Document, Shared
+
+log = logging.getLogger(__name__)
+
+KIND = "providers"
+# What a node says of its workers' skills is good for so long; it says it again before, and at once when it changes.
+GOOD_MS = 30_000
+REPEAT_S = 10.0
+LOOK_S = 1.0
+
+
+class Providers:
+    """Each node says in the store which skills its workers have; all nodes know all of them.
+
+    Arguments:
+        sessions: of this node's workers.
+        node: names this node, unique in its holon.
+    """
+
+    def __init__(self, store: Shared, sessions: Callable[[], Collection[Session]], node: str) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._node = node
+        self._elsewhere: frozenset[str] = frozenset()
+        self._told: frozenset[str] | None = None
+        self._version = 0
+        self._look = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Providers(here={len(self.here)}, elsewhere={len(self._elsewhere)})"
+
+    @property
+    def here(self) -> frozenset[str]:
+        """The skills of this node's own workers."""
+        return frozenset(one.skill for session in self._sessions() for one in session.offerings)
+
+    def have(self, skills: Iterable[str]) -> bool:
+        """Whether each of these skills has somebody."""
+        here = self.here
+        return all(skill in here or skill in self._elsewhere for skill in skills)
+
+    def elsewhere(self, skill: str) -> bool:
+        """Whether a worker of another node has a skill."""
+        return skill in self._elsewhere
+
+    def changed(self, kinds: frozenset[str]) -> None:
+        """Documents of these kinds have changed."""
+        if KIND in kinds:
+            self._look.set()
+
+    async def run(self) -> None:
+        """Tell the other nodes, and hear them, until cancelled; what they said last is forgotten with time."""
+        loop = asyncio.get_running_loop()
+        told_at = read_at = -REPEAT_S
+        while True:
+            now = loop.time()
+            try:
+                if self.here != self._told or now - told_at >= REPEAT_S:
+                    await self._tell()
+                    told_at = now
+                if self._look.is_set() or now - read_at >= REPEAT_S:
+                    self._look.clear()
+                    await self._read()
+                    read_at = now
+            except HolonError as error:
+                log.warning("what workers of other nodes can do is as of before: %s", error.message)
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+
+    async def _tell(self) -> None:
+        here = self.here
+        known = await self._store.put_document(KIND, self._node, _text(here), version=self._version, expires_in=GOOD_MS)
+        if known is None:
+            # It ran out, or is of the process before this one.
+            document = await self._store.document(KIND, self._node)
+            self._version = 0 if document is None else document.version
+            self._told = None
+        else:
+            self._version, self._told = known, here
+
+    async def _read(self) -> None:
+        others = [one for one in await self._store.documents(KIND) if one.key != self._node]
+        self._elsewhere = frozenset(skill for document in others for skill in _skills(document))
+
+
+def _text(skills: Iterable[str]) -> bytes:
+    names = sorted(skills)
+    while len(text := orjson.dumps(names)) > MAX_DOCUMENT_BYTES:
+        names = names[: len(names) * MAX_DOCUMENT_BYTES // (len(text) + 1)]
+    return text
+
+
+def _skills(document: Document) -> list[str]:
+    try:
+        said = orjson.loads(document.value)
+    except ValueError:
+        said = None
+    if not isinstance(said, list):
+        log.error("what node %s said of its workers cannot be read, and is passed over", document.key[:128])
+        return []
+    return [one for one in said if isinstance(one, str)]
