@@ -181,6 +181,25 @@ class Settings:
     UPLINK_MAX_JOBS: int = _setting(
         100, "How many of the parent's tasks this holon has under way at most", minimum=1, maximum=10_000
     )
+    UPLINK_SHARE: float = _setting(
+        0.0,
+        "Part of the places at workers that the parent's tasks may have while jobs of clients have some; what is idle "
+        "is lent. 0 is 0.5 where there is a client API, else 1",
+        minimum=0,
+        maximum=1,
+    )
+    UPLINK_MAX_PRIORITY: float = _setting(
+        100.0,
+        "Highest priority that a parent's task has here; its opposite is the lowest",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    ESCALATE_AFTER: float = _seconds(
+        10, "How long a task of a parent's job may wait here without anybody who could do it before it is given back"
+    )
+    CLEANUP_TIMEOUT: float = _seconds(
+        30, "How long a parent's job may clean up here after it was cancelled, before it is ended"
+    )
     CHILD_LEASE: float = _seconds(300, "How long a child holon keeps a task after its last heartbeat")
     CHILD_RESULT_TIMEOUT: float = _seconds(
         DAY_SECONDS, "How long a child holon may execute a task when it names no time of its own"

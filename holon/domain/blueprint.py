@@ -33,7 +33,10 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One state: what runs in it, and what its end means (`outcome` is None unless `is_end`)."""
+    """One state: what runs in it, and what its end means (`outcome` is None unless `is_end`).
+
+    `retry` says that a parent holon may have the job done again after this end.
+    """
 
     name: str
     function: Function
@@ -42,6 +45,7 @@ class State:
     outcome: Outcome | None
     is_aggregator: bool
     wants: tuple[Want, ...]
+    retry: bool = False
 
 
 class Blueprint:
@@ -158,11 +162,23 @@ class Blueprint:
 
     @overload
     def handler(
-        self, name: str | None = None, *, is_start: bool = False, is_end: bool = False, outcome: Outcome | None = None
+        self,
+        name: str | None = None,
+        *,
+        is_start: bool = False,
+        is_end: bool = False,
+        outcome: Outcome | None = None,
+        retry: bool = False,
     ) -> Callable[[F], F]: ...
 
     def handler(
-        self, name: Any = None, *, is_start: bool = False, is_end: bool = False, outcome: Outcome | None = None
+        self,
+        name: Any = None,
+        *,
+        is_start: bool = False,
+        is_end: bool = False,
+        outcome: Outcome | None = None,
+        retry: bool = False,
     ) -> Any:
         """Make an async function the handler of a state: `@bp.handler`, `@bp.handler()` or `@bp.handler("name")`.
 
@@ -172,12 +188,16 @@ class Blueprint:
             is_end: a run that decides nothing ends the job here.
             outcome: what this end means, `finished` or `failed`. By default an end is a success whatever its name, but
                 one named `failed`.
+            retry: of an end that is a failure: where a parent holon asked for the job, it may try again, as after a
+                worker's transient error. By default that failure is its last word.
         Raises:
             BlueprintError: the function is not `async def`, or its state, start or outcome contradicts another.
         """
         if callable(name):
             return self._add(name, None)
-        return lambda function: self._add(function, name, is_start=is_start, is_end=is_end, outcome=outcome)
+        return lambda function: self._add(
+            function, name, is_start=is_start, is_end=is_end, outcome=outcome, retry=retry
+        )
 
     @overload
     def aggregator(self, name: F) -> F: ...
@@ -206,6 +226,7 @@ class Blueprint:
         is_end: bool = False,
         outcome: Outcome | None = None,
         is_aggregator: bool = False,
+        retry: bool = False,
     ) -> F:
         place = _place(function)
         if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
@@ -226,7 +247,10 @@ class Blueprint:
             )
         if is_end and outcome is None:
             outcome = "failed" if name == "failed" else "finished"
-        self._states[name] = State(name, function, is_start, is_end, outcome, is_aggregator, _wants(function, place))
+        if retry and outcome != "failed":
+            raise BlueprintError(f"{place}: retry=True says what may follow a failure; it needs outcome='failed'")
+        wants = _wants(function, place)
+        self._states[name] = State(name, function, is_start, is_end, outcome, is_aggregator, wants, retry)
         return function
 
 

@@ -68,7 +68,8 @@ class Job:
     `failures` the failed runs of the current handler. `cancelling` is set while clean-up runs after a cancel.
     `aggregates` is the step of the fan-out whose results the current handler gets. `trace` is the trace that it belongs
     to, see `holon.domain.trace`. `created_at` is when a node took it; 0: not noted. `plan` and `client_params` are its
-    owner's when it was created, as in `holon.domain.client`.
+    owner's when it was created, as in `holon.domain.client`. `priority` is the highest that its tasks may have, and
+    what theirs count from; None: they have their own.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Job:
     created_at: int = 0
     plan: str = NO_PLAN
     client_params: bytes = b""
+    priority: float | None = None
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

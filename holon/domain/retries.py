@@ -71,7 +71,10 @@ def retry_after(outcome: Outcome, failures: int, policy: RetryPolicy, chance: fl
     if outcome.status != FAILURE:
         return None
     code = outcome.error.code if outcome.error else ""
-    if code in PERMANENT | ENDED | INVALID | TIMED_OUT or failures >= policy.max_retries:
+    again = outcome.error.retryable if outcome.error else None
+    if again is None:
+        again = code not in PERMANENT | ENDED
+    if not again or code in INVALID | TIMED_OUT or failures >= policy.max_retries:
         return None
     return back_off(policy, failures + 1, chance)
 

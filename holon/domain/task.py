@@ -35,11 +35,15 @@ class RetryPolicy:
 
 @value
 class TaskError:
-    """What a worker says of a failure. `details` is JSON text, opaque here."""
+    """What a worker says of a failure. `details` is JSON text, opaque here.
+
+    `retryable` is a holon's own word on whether another try may help; None: the code says so.
+    """
 
     code: str
     message: str
     details: bytes = b""
+    retryable: bool | None = None
 
 
 @value

@@ -135,6 +135,10 @@ class Dispatcher:
         self.look()
         return [self._needs[key] for key in known]
 
+    def can_do(self, need: Need) -> bool:
+        """Whether a worker of this node that takes tasks could do one with this need, now or once it has room."""
+        return any(session.taking for session in self._fitting.get(self.learn(need), {}).values())
+
     def why(self, need: Need) -> str:
         """Why a task with this need waits, in a sentence."""
         fitting = self._fitting.get(self.learn(need), {})

@@ -42,7 +42,8 @@ MAX_TIMEOUT_S = 10 * 366 * 86_400.0
 class Creating:
     """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks.
 
-    `trace` is the trace that it belongs to, see `holon.domain.trace`. `job_id` is the id that it is to have, from
+    `trace` is the trace that it belongs to, see `holon.domain.trace`. `priority` is the highest that its tasks may
+    have; None: they have their own. `job_id` is the id that it is to have, from
     `new_job_id` of the store for the same owner and request id; empty: a new one.
     """
 
@@ -52,6 +53,7 @@ class Creating:
     dispatch_timeout: float | None = None
     result_timeout: float | None = None
     trace: str = ""
+    priority: float | None = None
     job_id: str = ""
 
 
@@ -152,6 +154,7 @@ class Jobs:
             created_at=now,
             plan=client.plan,
             client_params=client.params,
+            priority=asked.priority,
         )
         details = {"blueprint": job.blueprint}
         created = HistoryEvent("job_created", now, job.current_state, details=details)

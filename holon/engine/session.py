@@ -37,6 +37,7 @@ class Session:
         self.accepted: set[str] = set()
         self.instance_id = ""
         self.moved_to = ""
+        self.is_holon = False
         self.promised = 0
         self.taking = True
         self.fits: set[str] = set()

@@ -127,6 +127,7 @@ class Workers:
         session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
         session.grant(_granted(joining.catalog), anew=True)
         session.instance_id = joining.instance_id
+        session.is_holon = joining.holon is not None
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:

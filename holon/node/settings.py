@@ -110,6 +110,10 @@ def uplink_settings(config: Config) -> UplinkSettings:
         _ms(config.CHILD_RESULT_TIMEOUT),
         config.HOLON_LABEL,
         holon.__version__,
+        share=config.UPLINK_SHARE or (0.5 if config.ENABLE_CLIENT_API else 1.0),
+        max_priority=config.UPLINK_MAX_PRIORITY,
+        escalate_after=config.ESCALATE_AFTER,
+        cleanup=config.CLEANUP_TIMEOUT,
     )
 
 

@@ -21,10 +21,11 @@ from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
 
-SCHEMA = 2
+SCHEMA = 3
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
+    ("job", 2): lambda fields: [*fields, None],
 }
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
@@ -140,6 +141,7 @@ def encode_job(job: Job) -> bytes:
         job.created_at,
         job.plan,
         job.client_params,
+        job.priority,
     )
 
 
@@ -167,6 +169,7 @@ def decode_job(record: bytes) -> Job:
         created_at,
         plan,
         client_params,
+        priority,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -191,6 +194,7 @@ def decode_job(record: bytes) -> Job:
         created_at=created_at,
         plan=plan,
         client_params=client_params,
+        priority=priority,
     )
 
 

@@ -27,6 +27,7 @@ class Credits:
         sessions: of this node's own workers.
         providers: who knows whether there is somebody.
         most: how many tasks it holds at most.
+        share: which part of the places they may have while others have some.
         link: where the parent is told.
     """
 
@@ -38,6 +39,7 @@ class Credits:
         offerings: Offerings,
         providers: Providers,
         most: int,
+        share: float,
         link: Link,
     ) -> None:
         self._serving = serving
@@ -46,6 +48,7 @@ class Credits:
         self._offerings = offerings
         self._providers = providers
         self._most = most
+        self._share = share
         self._link = link
         self._granted: tuple[int, Mapping[str, int]] = (-1, {})
         self._closed = False
@@ -62,8 +65,14 @@ class Credits:
         sessions = self._sessions()
         idle = sum(max(0, session.free) for session in sessions) if sessions else 1
         idle = min(idle, self._slots.limit - self._slots.taken)
-        more = idle > self._serving.unplaced
+        more = idle > self._serving.unplaced and not self._is_share_full(sessions)
         return min(self._most, self._serving.held + more)
+
+    def _is_share_full(self, sessions: Collection[Session]) -> bool:
+        """Whether others have some of the places, and the parent's tasks all that are meant for them."""
+        held = self._serving.held
+        others = sum(len(session.leases) for session in sessions) - (held - self._serving.unplaced)
+        return others > 0 and held >= max(1, int(self._share * sum(session.credits for session in sessions)))
 
     def close(self) -> None:
         """Grant no more."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import aclosing
 
+from holon.domain.job import Status
 from holon.engine.feeds import Moved, Seen
 from holon.engine.jobs import Jobs
 from holon.engine.watching import Watching
@@ -20,6 +21,7 @@ _RETRY_S = 1.0
 # Only the result says that all is done.
 _MOST_BEFORE_RESULT = 99.0
 DEADLINE = "DEADLINE_EXCEEDED"
+_WAITS = (Status.WAITING_FOR_WORKER, Status.WAITING_FOR_PARALLEL)
 
 
 class Delegated:
@@ -32,7 +34,9 @@ class Delegated:
 
     Attributes:
         unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
+        was_placed: whether a task of it has been with a worker, as far as was seen.
         stopping: why it is being cancelled; empty while it is not.
+        why: the same, in words, where there are some.
         over: set once the job has ended, and what is to be told of it has been.
     """
 
@@ -46,10 +50,12 @@ class Delegated:
     ) -> None:
         self.entry = entry
         self.stopping = ""
+        self.why = ""
         self.over = asyncio.Event()
         self._jobs = jobs
         self._watching = watching
         self.unplaced = True
+        self.was_placed = False
         self._progress = progress
         self._placed = placed
         self._percent: float | None = None
@@ -97,10 +103,10 @@ class Delegated:
                             return update.record
                         record = update.record
                         self._tell(record.progress, update.message)
-                        self._place(record.queued_need is not None)
+                        self._place(record.queued_need is not None, record.job.status)
                     elif isinstance(update, Moved):
                         self._tell(update.percent, update.message)
-                        self._place(update.queued)
+                        self._place(update.queued, update.status)
 
     def _tell(self, percent: float | None, message: str) -> None:
         """What goes up never falls, and is not all before the result."""
@@ -109,10 +115,20 @@ class Delegated:
         if percent is not None or message:
             self._progress(self.entry, percent, message)
 
-    def _place(self, queued: bool) -> None:
+    def _place(self, queued: bool, status: str) -> None:
+        self.was_placed |= not queued and status in _WAITS
         if queued != self.unplaced:
             self.unplaced = queued
             self._placed()
+
+    async def ended(self, seconds: float) -> bool:
+        """Wait so long for the end; whether it has come."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def cancel(self) -> None:
         """Cancel the job; returns once that is asked for, or it is over anyway."""

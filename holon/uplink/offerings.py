@@ -39,6 +39,7 @@ class Offerings:
 
     def __init__(self, blueprints: Blueprints, contracts: Contracts, most: int) -> None:
         self._outputs: dict[str, str] = {}
+        self._blueprints = blueprints
         self._contracts = contracts
         self._most = most
         self._offered: dict[str, _Offered] = {}
@@ -99,6 +100,11 @@ class Offerings:
 
     def _shown(self) -> list[tuple[str, _Offered]]:
         return [(name, one) for name, one in self._offered.items() if not one.withdrawn]
+
+    def may_repeat(self, blueprint: str, state: str) -> bool:
+        """Whether a job that failed in this state may be tried again by the parent, as its blueprint says."""
+        found = self._blueprints.get(blueprint)
+        return found is not None and state in found.states and found.states[state].retry
 
     def violation(self, blueprint: str, result: object) -> str:
         """What a result breaks of what its blueprint says that it returns; empty when it keeps it."""

@@ -30,7 +30,7 @@ def result_of(record: JobRecord, holon_id: str, offerings: Offerings) -> worker_
     Its result is the data, under the key `result` if it is no JSON object.
     """
     job = record.job
-    result = _success(job, holon_id, offerings) if job.status is Status.FINISHED else _failure(job, holon_id)
+    result = _success(job, holon_id, offerings) if job.status is Status.FINISHED else _failure(job, holon_id, offerings)
     if record.finished_at is not None:
         result.duration.FromMilliseconds(max(0, record.finished_at - record.created_at))
     return result
@@ -48,12 +48,15 @@ def _success(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskRe
     return worker_pb2.TaskResult(status="success", data=types_pb2.Payload(data=text))
 
 
-def _failure(job: Job, holon_id: str) -> worker_pb2.TaskResult:
+def _failure(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
     error = job.error or JobError(_CODES[job.status], "no reason given")
     result = _told(job, holon_id, _CODES[job.status], error, _HOW[job.status])
-    if error.code == "ENDED_FAILED" and error.details is not None:
+    if error.code == "ENDED_FAILED":
         # What its author has it say.
-        result.error.details.data = orjson.dumps(error.details)
+        if error.details is not None:
+            result.error.details.data = orjson.dumps(error.details)
+        if offerings.may_repeat(job.blueprint, job.current_state):
+            result.error.retryable = True
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,13 +35,16 @@ _MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
 # No parent may have a job wait for longer: ten years, so that no sum of times overflows anywhere.
 _LONGEST_MS = round(MAX_TIMEOUT_S * 1000)
 LEASE_LOST = "LEASE_LOST"
+UNSERVABLE = "UNSERVABLE"
+# Why a job is stopped of which nobody hears any result: the parent has the task again.
+_GIVEN_BACK = (LEASE_LOST, UNSERVABLE)
 # What was offered while its stream was being replaced is lost with that, and offered again at once.
 _COMES_BACK_S = 0.5
 
 
 @value
 class Place:
-    """Where the parent's jobs run. `holon_id` is this holon's; times are milliseconds."""
+    """Where the parent's jobs run. `holon_id` is this holon's; times are milliseconds, but `cleanup`: seconds."""
 
     store: Storage
     jobs: Jobs
@@ -49,6 +53,8 @@ class Place:
     holon_id: str
     max_jobs: int
     result_timeout: int
+    max_priority: float = 100.0
+    cleanup: float = 30.0
 
 
 class Serving:
@@ -89,6 +95,17 @@ class Serving:
     def unplaced(self) -> int:
         """How many of them have yet to find a place at a worker, or in a handler."""
         return len(self._starting) + sum(running.unplaced for running in self._running.values())
+
+    @property
+    def waiting(self) -> list[Delegated]:
+        """Those whose job has yet to find a place, and is not being stopped."""
+        return [running for running in self._running.values() if running.unplaced and not running.stopping]
+
+    def give_back(self, running: Delegated, why: str) -> None:
+        """Nobody here can do what a job waits for: the parent may find another."""
+        log.info("task %s is given back: %s", running.entry.task_id, why, extra={"job_id": running.entry.job_id})
+        running.why = why
+        self._stop(running, UNSERVABLE)
 
     async def restore(self) -> None:
         """Take up what the holon did for its parent before; raises StoreUnavailable."""
@@ -225,12 +242,7 @@ class Serving:
         if running is None or (known.generation == offer.generation and not known.withdrawn):
             return True
         self._stop(running, LEASE_LOST)
-        try:
-            async with asyncio.timeout_at(until):
-                await running.over.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await running.ended(until - asyncio.get_running_loop().time())
 
     async def _goes_on(self, known: Delegation, offer: worker_pb2.TaskOffer) -> bool:
         """Whether the job that did the task before does it still, or again tells what came of it."""
@@ -296,7 +308,11 @@ class Serving:
             raise NotFound("this holon takes params as they are, and inline")
         params = decode(offer.params.data, "the params")
         trace = trace_of(offer.trace.traceparent, offer.trace.tracestate)
-        return Creating(offer.skill, params, key, trace=trace)
+        return Creating(offer.skill, params, key, trace=trace, priority=self._priority(offer.priority))
+
+    def _priority(self, asked: float) -> float:
+        most = self._place.max_priority
+        return 0.0 if math.isnan(asked) else max(-most, min(asked, most))
 
     def _move(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
         """The task is under this lease now."""
@@ -346,18 +362,22 @@ class Serving:
             self._start(self._cancel(running), f"cancel-{running.entry.task_id}")
 
     async def _cancel(self, running: Delegated) -> None:
-        if running.stopping == LEASE_LOST:
+        if running.stopping in _GIVEN_BACK:
             # Before it is done: the next offer of this task is to find that it must begin again.
             running.entry.withdrawn = True
             await self._write(running.entry)
         await running.cancel()
+        while not await running.ended(self._place.cleanup):
+            log.warning("job %s has cleaned up for too long, and is ended", running.entry.job_id)
+            await running.cancel()
 
     async def _to_end(self, running: Delegated) -> None:
         record = await running.follow()
         entry = running.entry
         was_cancelled = record is None or record.job.status is Status.CANCELLED
-        if running.stopping == LEASE_LOST and was_cancelled:
-            self._reports.reject(entry.lease, "STALE_OFFER", "the task was taken back")
+        if running.stopping in _GIVEN_BACK and was_cancelled:
+            reason = UNSERVABLE if running.stopping == UNSERVABLE else "STALE_OFFER"
+            self._reports.reject(entry.lease, reason, running.why or "the task was taken back")
             await self._remember(entry)
         else:
             entry.withdrawn = False

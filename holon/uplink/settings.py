@@ -12,7 +12,7 @@ from holon.worker.timing import Timing
 
 @dataclass(frozen=True, slots=True)
 class UplinkSettings:
-    """What a holon needs to serve its parent. Times are milliseconds.
+    """What a holon needs to serve its parent. Times are milliseconds, but where they are said to be seconds.
 
     Attributes:
         urls: addresses of one parent holon, tried in turn; never empty.
@@ -22,6 +22,10 @@ class UplinkSettings:
         result_timeout: how long a task may take when the parent sets no limit.
         label: its name for people.
         version: of the node's software, for people.
+        share: which part of the places here its tasks may have, while others have some; above 0, at most 1.
+        max_priority: the highest that its tasks have here; its opposite is the lowest.
+        escalate_after: how long one may wait for a worker that is not there, in seconds.
+        cleanup: how long a cancelled one may clean up, in seconds.
         timing: shorter waits, for tests.
     """
 
@@ -33,6 +37,10 @@ class UplinkSettings:
     result_timeout: int = 86_400_000
     label: str = ""
     version: str = ""
+    share: float = 1.0
+    max_priority: float = 100.0
+    escalate_after: float = 10.0
+    cleanup: float = 30.0
     timing: Timing = field(default_factory=Timing)
 
 

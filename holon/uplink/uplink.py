@@ -12,6 +12,7 @@ from holon.errors import HolonError
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.books import Books
 from holon.uplink.credits import Credits
+from holon.uplink.escalation import Escalation
 from holon.uplink.offerings import Offerings
 from holon.uplink.parent import Parent
 from holon.uplink.providers import Providers
@@ -48,6 +49,8 @@ class Uplink:
             holarchy.own_id,
             settings.max_jobs,
             settings.result_timeout,
+            settings.max_priority,
+            settings.cleanup,
         )
         self._providers = Providers(engine.store, lambda: engine.dispatcher.sessions, settings.node)
         self._tenure = Tenure(engine.store, engine.store.now, settings.node, secrets.token_hex(8))
@@ -130,11 +133,16 @@ class Uplink:
                 self._place.offerings,
                 self._providers,
                 settings.max_jobs,
+                settings.share,
                 link,
             )
             if self._draining:
                 self._credits.close()
             group.create_task(self._credits.run(), name="uplink-credits")
+            escalation = Escalation(
+                serving, self._engine.jobs, self._engine.dispatcher, self._providers, settings.escalate_after
+            )
+            group.create_task(escalation.run(), name="uplink-escalation")
             await link.run(self._parent)
 
     def _chain_changed(self) -> None:

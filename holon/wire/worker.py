@@ -113,7 +113,10 @@ def _task_error(error: types_pb2.TaskError) -> TaskError:
     if error.causes:
         details = _with_causes(error.causes[:MAX_CAUSES], details)
     return TaskError(
-        clipped(error.code, MAX_ERROR_CODE) or "TRANSIENT_ERROR", clipped(error.message, MAX_ERROR_MESSAGE), details
+        clipped(error.code, MAX_ERROR_CODE) or "TRANSIENT_ERROR",
+        clipped(error.message, MAX_ERROR_MESSAGE),
+        details,
+        error.retryable if error.HasField("retryable") else None,
     )
 
 

@@ -1,0 +1,89 @@
+"""The uplink: tasks that nobody here can do are given back, so that the parent may have another do them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from holon.domain.matching import Need
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.jobs import Jobs
+from holon.errors import HolonError
+from holon.uplink.delegated import Delegated
+from holon.uplink.providers import Providers
+from holon.uplink.serving import Serving
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+_LINES = 1_000
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What a job waits for, and since when nobody could do it, on the loop's clock; None: somebody can."""
+
+    need: Need
+    since: float | None = None
+
+
+class Escalation:
+    """Looks after the parent's jobs whose task waits for a worker. That all are busy is no reason to give one back.
+
+    Arguments:
+        after: for how many seconds there must have been nobody.
+    """
+
+    def __init__(
+        self, serving: Serving, jobs: Jobs, dispatcher: Dispatcher, providers: Providers, after: float
+    ) -> None:
+        self._serving = serving
+        self._jobs = jobs
+        self._dispatcher = dispatcher
+        self._providers = providers
+        self._after = after
+        self._waiting: dict[str, _Waiting] = {}
+
+    def __repr__(self) -> str:
+        return f"Escalation(waiting={len(self._waiting)})"
+
+    async def run(self) -> None:
+        """Give back what nobody can do, until cancelled."""
+        while True:
+            await asyncio.sleep(min(LOOK_S, self._after / 2))
+            waiting = {one.entry.job_id: one for one in self._serving.waiting}
+            self._waiting = {job_id: known for job_id, known in self._waiting.items() if job_id in waiting}
+            for job_id, running in waiting.items():
+                try:
+                    await self._look(job_id, running)
+                except HolonError as error:
+                    log.debug("job %s is looked after later: %s", job_id, error.message)
+
+    async def _look(self, job_id: str, running: Delegated) -> None:
+        waiting = self._waiting.get(job_id)
+        if waiting is None:
+            need = await self._need(running)
+            if need is None:
+                return
+            waiting = self._waiting[job_id] = _Waiting(need)
+        now = asyncio.get_running_loop().time()
+        if self._dispatcher.can_do(waiting.need) or self._providers.elsewhere(waiting.need.skill):
+            waiting.since = None
+        elif waiting.since is None:
+            waiting.since = now
+        elif now - waiting.since >= self._after:
+            del self._waiting[job_id]
+            if await self._need(running) == waiting.need and not await self._was_leased(running):
+                self._serving.give_back(running, self._dispatcher.why(waiting.need))
+
+    async def _need(self, running: Delegated) -> Need | None:
+        record = await self._jobs.get(running.entry.owner.name, running.entry.job_id)
+        return record.queued_need
+
+    async def _was_leased(self, running: Delegated) -> bool:
+        """Whether a worker had any task of the job: then what it did would be lost."""
+        if running.was_placed:
+            return True
+        lines, _ = await self._jobs.history(running.entry.owner.name, running.entry.job_id, _LINES)
+        return any(line.details.get("attempts") for _, line in lines)

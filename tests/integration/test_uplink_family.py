@@ -1,0 +1,115 @@
+"""A parent and its children in one process, over real streams: what one child cannot do, another does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holon.clock import SystemClock
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from holon.domain.fleet import Skill
+from holon.domain.task import SUCCESS, Outcome
+from holon.engine.core import Engine, EngineSettings
+from holon.engine.holarchy import Holarchy
+from holon.ports import StoreSettings
+from holon.storage.memory import MemoryStorage
+from holon.uplink import Uplink, UplinkSettings
+from holon.uplink.settings import parent_urls
+from holon.worker.settings import Credentials
+from tests.integration.a_child import Leaf
+from tests.integration.grpc_node import Node, a_node, authority, worker_files
+from tests.integration.scripted_node import FAST
+from tests.integration.test_worker_admission import admission
+
+DONE = Outcome(SUCCESS, b'{"done":true}')
+
+
+@pytest.fixture
+async def parent(tmp_path: Path) -> AsyncIterator[Node]:
+    async with a_node(admission=admission(tmp_path, '["child*"]\nkind = "holon"')) as node:
+        yield node
+
+
+@asynccontextmanager
+async def child_of(
+    parent: Node, worker_id: str, blueprints: Sequence[Blueprint], **settings: Any
+) -> AsyncIterator[Engine]:
+    """A child, linked."""
+    store_settings = StoreSettings(worker_id)
+    async with MemoryStorage(store_settings, SystemClock()) as store:
+        engine = Engine(store, store_settings, EngineSettings())
+        engine.blueprints.register_all(blueprints)
+        files = worker_files(worker_id)
+        own = Credentials("", authority("ours").files.certificate, files.certificate, files.key)
+        urls = parent_urls(f"grpcs://localhost:{parent.workers.port}")
+        uplink = Uplink(engine, Holarchy(store, worker_id, 8), UplinkSettings(urls, own, "n1", timing=FAST, **settings))
+        running = [asyncio.create_task(part.run()) for part in (engine, uplink)]
+        try:
+            await parent.until(lambda: uplink.linked)
+            yield engine
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+
+
+def asking() -> Blueprint:
+    """Has whatever skill the task names do it."""
+    blueprint = Blueprint("t")
+
+    @blueprint.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(initial_data.get("of", "leaf"), {}, transitions={"success": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end(done: bool) -> dict[str, bool]:
+        return {"done": done}
+
+    return blueprint
+
+
+async def test_what_nobody_below_one_child_can_do_is_done_by_another_and_no_attempt_is_used(parent: Node) -> None:
+    async with child_of(parent, "child-1", [asking()], escalate_after=0.3):
+        job_id = await parent.create()
+        await parent.until(lambda: any(one.leases for one in parent.engine.dispatcher.sessions))
+        async with (
+            child_of(parent, "child-2", [asking()], escalate_after=60.0) as second,
+            Leaf(second, "leaf", Skill("leaf")) as leaf,
+        ):
+            await leaf.ends(await leaf.given(), DONE)
+            assert (await parent.ended(job_id)).status == "finished"
+            (line,) = [one for one in await parent.history(job_id) if one.event_type == "task_finished"]
+            assert line.worker_id == "child-2"
+            assert b'"generation":1' in line.context_snapshot.data
+
+
+async def test_a_job_that_ends_for_now_is_done_again_and_one_that_ends_for_good_is_not(parent: Node) -> None:
+    runs: list[str] = []
+    blueprint = Blueprint("t")
+
+    @blueprint.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        runs.append(initial_data["way"])
+        actions.go_to("end" if initial_data["way"] == "for_now" and len(runs) > 1 else initial_data["way"])
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    @blueprint.handler(is_end=True, outcome="failed", retry=True)
+    async def for_now() -> None: ...
+
+    @blueprint.handler(is_end=True, outcome="failed")
+    async def for_good() -> None: ...
+
+    async with child_of(parent, "child-1", [blueprint]):
+        assert (await parent.ended(await parent.create(way="for_now"))).status == "finished"
+        assert runs == ["for_now", "for_now"]
+        runs.clear()
+        assert (await parent.ended(await parent.create(way="for_good"))).status == "failed"
+        assert runs == ["for_good"]

@@ -1,0 +1,166 @@
+"""What goes down from a parent to its child's work, and comes up again: priority, limits, repeats, places."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from holon.domain.client import DEFAULT, Client
+from holon.domain.fleet import Skill
+from holon.domain.task import SUCCESS, Outcome
+from holon.engine.jobs import Creating
+from holon.errors import BlueprintError
+from tests.integration.a_child import Child, Leaf, a_child, answer, offered
+from tests.integration.scripted_node import GUARD, Certificates, Stream, make_certificates
+
+DONE = Outcome(SUCCESS, b"{}")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holon.uplink.credits.LOOK_S", 0.02)
+
+
+def blueprints() -> list[Blueprint]:
+    work = Blueprint("work", "/work")
+
+    @work.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(
+            "leaf", {}, transitions={"success": "end", "cancelled": "tidy"}, priority=initial_data.get("priority", 0)
+        )
+
+    @work.handler
+    async def tidy(actions: ActionFactory) -> None:
+        actions.dispatch_task("nobody", {}, transitions={"success": "end"})
+
+    @work.handler(is_end=True)
+    async def end() -> None: ...
+
+    fails = Blueprint("fails")
+
+    @fails.handler(is_start=True)
+    async def choose(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.go_to(initial_data["end"])
+
+    @fails.handler("for_now", is_end=True, outcome="failed", retry=True)
+    async def for_now() -> dict[str, str]:
+        return {"why": "the tide"}
+
+    @fails.handler("for_good", is_end=True, outcome="failed")
+    async def for_good() -> None: ...
+
+    return [work, fails]
+
+
+async def test_no_task_of_a_parents_job_goes_before_what_its_parent_said(certificates: Certificates) -> None:
+    async with (
+        a_child(certificates, blueprints(), max_priority=50.0) as child,
+        Leaf(child.engine, "leaf", Skill("leaf")) as leaf,
+    ):
+        stream = await child.linked()
+        seen = []
+        for n, (above, own) in enumerate(((5.0, 3), (5.0, -1), (1e9, 0), (float("nan"), 0), (-7.0, 0))):
+            await offered(stream, f"t{n}", "work", {"priority": own}, priority=above)
+            seen.append((await leaf.given()).priority)
+        assert seen == [5.0, 4.0, 50.0, 0.0, -7.0]
+        # Those of clients have their own.
+        await child.engine.jobs.create(Client(DEFAULT), Creating("work", {"priority": 9}))
+        assert (await leaf.given()).priority == 9.0
+
+
+async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any_is_given_back(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints(), escalate_after=0.2, cleanup=0.1) as child:
+        stream = await child.linked()
+        async with Leaf(child.engine, "leaf", Skill("leaf"), credits=1) as leaf:
+            await offered(stream, "t1", "work", {})
+            first = await leaf.given()
+            await offered(stream, "t2", "work", {})
+            assert {(await answer(stream)).WhichOneof("update") for _ in range(2)} == {"accepted"}
+            await asyncio.sleep(0.5)
+            await leaf.ends(first, DONE)
+            assert (await leaf.given()).attempt == 1
+            assert (await answer(stream)).HasField("result")
+        # Nobody is left, but what a worker had once is not begun elsewhere.
+        await offered(stream, "t3", "work", {})
+        assert (await answer(stream)).HasField("accepted")
+        given_back = await answer(stream)
+        assert (given_back.task_id, given_back.rejected.reason) == ("t3", "UNSERVABLE")
+        assert "no worker connected to this node offers skill 'leaf'" in given_back.rejected.message
+
+
+async def test_a_clean_up_that_does_not_end_is_ended(certificates: Certificates) -> None:
+    async with (
+        a_child(certificates, blueprints(), cleanup=0.3) as child,
+        Leaf(child.engine, "leaf", Skill("leaf")) as leaf,
+    ):
+        stream = await child.linked()
+        await offered(stream, "t1", "work", {})
+        await leaf.given()
+        await stream.stop("t1")
+        assert (await stream.result()).result.status == "cancelled"
+        (job,) = await child.jobs()
+        assert job.job.current_state == "tidy"
+
+
+async def test_only_an_end_that_says_so_may_be_tried_again(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        for end, again in (("for_now", True), ("for_good", False)):
+            await offered(stream, end, "fails", {"end": end})
+            error = (await stream.result()).result.error
+            assert (error.code, error.retryable, error.HasField("retryable")) == ("CHILD_FAILED", again, again)
+    with pytest.raises(BlueprintError, match="outcome='failed'"):
+        Blueprint("x").handler("good", is_end=True, retry=True)(for_nothing)
+
+
+async def for_nothing() -> None: ...
+
+
+async def credits_of(stream: Stream) -> int:
+    """How many tasks the child says that it may hold, once it says nothing else for a while."""
+    granted = -1
+    while True:
+        try:
+            async with asyncio.timeout(0.3):
+                said = (await stream.message("heartbeat")).heartbeat
+        except TimeoutError:
+            return granted
+        granted = said.credits
+
+
+async def hold(child: Child, stream: Stream, leaf: Leaf, number: int) -> None:
+    """The parent gives so many tasks, and the leaf has them."""
+    for _ in range(number):
+        n = len(await child.jobs())
+        await offered(stream, f"t{n}", "work", {})
+        assert (await answer(stream)).HasField("accepted")
+        await leaf.given()
+
+
+async def test_the_parent_has_its_share_of_the_places_and_what_is_idle(certificates: Certificates) -> None:
+    async with (
+        a_child(certificates, blueprints(), share=0.5) as child,
+        Leaf(child.engine, "leaf", Skill("leaf"), credits=4) as leaf,
+    ):
+        stream = await child.linked()
+        await child.engine.jobs.create(Client(DEFAULT), Creating("work", {}))
+        own = await leaf.given()
+        await hold(child, stream, leaf, 2)
+        # One place is idle, and for clients.
+        assert await credits_of(stream) == 2
+        await leaf.ends(own, DONE)
+        async with asyncio.timeout(GUARD):
+            while await credits_of(stream) != 3:
+                pass
