@@ -54,6 +54,7 @@ class ActionFactory:
         timeout_seconds: float | None = None,
         dispatch_timeout_seconds: float | None = None,
         result_timeout_seconds: float | None = None,
+        max_retries: int | None = None,
     ) -> None:
         """Give one task to a worker, and go on by the status it answers.
 
@@ -65,6 +66,8 @@ class ActionFactory:
             timeout_seconds: the longest the task may run once a worker has it; None for the node's setting.
             dispatch_timeout_seconds: the longest it may wait for a worker; None for the job's value.
             result_timeout_seconds: the longest from now to its result; None for the job's value.
+            max_retries: how often it is tried again after a failure that may pass, 0 or more; None for the node's
+                setting. A task whose worker was lost runs again in any case.
         """
         where = "dispatch_task"
         if transitions is not None and not isinstance(transitions, Mapping):
@@ -74,7 +77,10 @@ class ActionFactory:
             for status, state in (transitions or {}).items()
         }
         timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
-        self._decide(DispatchTask(transitions=ways, **_task(where, task_type, params, priority, timeouts)))
+        if max_retries is not None and (type(max_retries) is not int or max_retries < 0):
+            raise _wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0, or None")
+        task = _task(where, task_type, params, priority, timeouts)
+        self._decide(DispatchTask(transitions=ways, max_retries=max_retries, **task))
 
     def dispatch_parallel(
         self, tasks: Iterable[Mapping[str, Any]], aggregate_into: str, *, fail_fast: bool = False

@@ -181,6 +181,10 @@ class Settings:
     UPLINK_MAX_JOBS: int = _setting(
         100, "How many of the parent's tasks this holon has under way at most", minimum=1, maximum=10_000
     )
+    UPLINK_SKILLS: str = _setting(
+        "",
+        "Skills of this holon's workers that its parent is offered as they are, split by commas, such as `ocr,resize`",
+    )
     UPLINK_SHARE: float = _setting(
         0.0,
         "Part of the places at workers that the parent's tasks may have while jobs of clients have some; what is idle "

@@ -26,6 +26,7 @@ class DispatchTask:
         timeout_seconds: the longest the task may run, once accepted; None for the node's setting.
         dispatch_timeout_seconds: the longest it may wait for a worker; None for the job's value.
         result_timeout_seconds: the longest from now to its result; None for the job's value.
+        max_retries: how often it is tried again after it failed; None for the node's setting.
     """
 
     skill: str
@@ -35,6 +36,7 @@ class DispatchTask:
     timeout_seconds: float | None = None
     dispatch_timeout_seconds: float | None = None
     result_timeout_seconds: float | None = None
+    max_retries: int | None = None
 
 
 @value

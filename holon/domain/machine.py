@@ -202,6 +202,8 @@ def _dispatch(
     went_on: dict[str, Any],
     told: tuple[HistoryEvent, ...],
 ) -> Change:
+    if decision.max_retries is not None:
+        limits = replace(limits, retry=replace(limits.retry, max_retries=decision.max_retries))
     spec = _spec(job, 0, decision, limits, branch=False)
     waits = {"status": Status.WAITING_FOR_WORKER, "waiting": Waiting(job.step, dict(decision.transitions))}
     sent = HistoryEvent("task_dispatched", now, job.current_state, task_id=spec.id, details={"skill": spec.skill})

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from holon.domain.fleet import Catalog, SkillView, WorkerView, skill_views
+from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView, skill_views
 from holon.domain.holarchy import HolonIdentity
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
@@ -126,6 +126,18 @@ class Fleet:
     def skills(self) -> list[SkillView]:
         """What they offer."""
         return skill_views([one.catalog for one in self._present.values()])
+
+    def offers_of(self, skill: str) -> list[Skill]:
+        """A skill as each worker offers it, by name."""
+        return [one for present in self._present.values() for one in present.catalog.skills if one.name == skill]
+
+    def machines(self) -> list[Machine]:
+        """The machines behind all workers, each kind once."""
+        found: dict[str, Machine] = {}
+        for present in self._present.values():
+            for machine in present.catalog.machines:
+                found.setdefault(repr(machine), machine)
+        return list(found.values())
 
     def drain(self, worker_id: str, reason: str) -> WorkerView:
         """Give a worker no more tasks until it starts again, or `undrain`; what it holds it goes on with.

@@ -114,6 +114,7 @@ def uplink_settings(config: Config) -> UplinkSettings:
         max_priority=config.UPLINK_MAX_PRIORITY,
         escalate_after=config.ESCALATE_AFTER,
         cleanup=config.CLEANUP_TIMEOUT,
+        skills=tuple(dict.fromkeys(filter(None, (one.strip() for one in config.UPLINK_SKILLS.split(","))))),
     )
 
 

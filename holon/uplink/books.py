@@ -34,6 +34,7 @@ class Delegation:
         run: the attempt with which the job began, where an earlier one of this generation was withdrawn; else 0.
         deadline: when the job is to be stopped, in epoch milliseconds of this holon's store; None: not at all.
         withdrawn: whether the job is cancelled because the lease was taken back.
+        skill: what the parent asked for: the name of the job's blueprint.
     """
 
     parent: str
@@ -45,6 +46,7 @@ class Delegation:
     run: int = 0
     deadline: int | None = None
     withdrawn: bool = False
+    skill: str = ""
 
     @property
     def lease(self) -> Lease:

@@ -57,16 +57,36 @@ class Credits:
         return f"Credits(granted={self._granted[0]}, closed={self._closed})"
 
     @property
-    def due(self) -> int:
-        """How many there may be now."""
+    def due(self) -> tuple[int, Mapping[str, int]]:
+        """How many tasks there may be now, in all and of each offering."""
+        able = self._offerings.able()
         if self._closed:
-            return 0
-        # Without any worker it is not known whether there is a place: then no job may wait for one.
+            return 0, dict.fromkeys(able, 0)
         sessions = self._sessions()
+        full = self._is_share_full(sessions)
+        more = 0 if full else int(self._idle(sessions) > self._serving.unplaced)
+        passed = {} if full else {skill: self._free_for(skill, sessions) for skill in self._offerings.passed}
+        at_once = max((more, *passed.values()))
+        of_offerings = {}
+        for name, can in able.items():
+            held, _ = self._serving.held_of(name)
+            of_offerings[name] = min(self._most, held + passed.get(name, more)) if can else 0
+        return min(self._most, self._serving.held + at_once), of_offerings
+
+    def _idle(self, sessions: Collection[Session]) -> int:
+        """How many places there are, at workers and for handlers, that a job could take."""
+        # Without any worker it is not known whether there is a place: then no job may wait for one.
         idle = sum(max(0, session.free) for session in sessions) if sessions else 1
-        idle = min(idle, self._slots.limit - self._slots.taken)
-        more = idle > self._serving.unplaced and not self._is_share_full(sessions)
-        return min(self._most, self._serving.held + more)
+        return min(idle, self._slots.limit - self._slots.taken)
+
+    def _free_for(self, skill: str, sessions: Collection[Session]) -> int:
+        """How many tasks of a skill that is passed on could begin now."""
+        free = sum(
+            max(0, session.room(skill))
+            for session in sessions
+            if any(offering.skill == skill for offering in session.offerings)
+        )
+        return max(0, free - self._serving.held_of(skill)[1])
 
     def _is_share_full(self, sessions: Collection[Session]) -> bool:
         """Whether others have some of the places, and the parent's tasks all that are meant for them."""
@@ -83,9 +103,10 @@ class Credits:
         """Grant what is due, whenever that may have changed, until cancelled."""
         while True:
             self._serving.changed.clear()
-            if self._offerings.look(self._providers.have, asyncio.get_running_loop().time()):
-                self._link.set_catalog(self._offerings.catalog())
-            granted = (self.due, self._offerings.credits())
+            changed = self._offerings.look(self._providers.have, asyncio.get_running_loop().time())
+            granted = self.due
+            if changed:
+                self._link.set_catalog(self._offerings.catalog(granted[1]))
             if granted != self._granted:
                 self._granted = granted
                 self._link.set_credits(*granted)

@@ -1,51 +1,72 @@
-"""The uplink: what a holon offers its parent: its blueprints as skills, while somebody can do their work."""
+"""The uplink: what a holon offers its parent: blueprints, and skills of workers, while somebody can do the work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import orjson
 
+from holon.domain.fleet import Machine
 from holon.domain.integrity import skills_of
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
+from holon.engine.fleet import Fleet
 from holon.errors import BlueprintError, InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.uplink.passing import offering_of
+from holon.wire.nodes import resources_message
 
+# Of the machines of its workers a holon tells so many; more than that says nothing more.
+MAX_PROFILES = 32
 # What nobody has been able to do for so long is offered no more.
 WITHDRAWN_AFTER_S = 30.0
 
 
 @dataclass(slots=True)
 class _Offered:
-    """One offering. `since` is when somebody whom it needs was found missing, on the loop's clock; None: nobody is."""
+    """One offering, as it was found last; None: it was not yet.
 
-    message: worker_pb2.Offering
+    `since` is when somebody whom it needs was found missing, on the loop's clock; None: nobody is.
+    """
+
+    message: worker_pb2.Offering | None
     needs: frozenset[str]
+    passed: bool = False
     since: float | None = None
     withdrawn: bool = False
 
 
 class Offerings:
-    """The blueprints that a parent may have done. `look` finds which of them can be done now.
+    """The blueprints that a parent may have done, and the skills of workers that are passed on to it as they are.
+
+    `look` finds which of them can be done now.
 
     Arguments:
+        blueprints: those of the skills that are passed on among them.
         contracts: where their outputs are checked before they leave.
-        most: how many tasks of one may be held.
+        fleet: who has the skills that are passed on.
+        passed: their names.
     Raises:
         BlueprintError: what one says that it returns cannot be used.
     """
 
-    def __init__(self, blueprints: Blueprints, contracts: Contracts, most: int) -> None:
+    def __init__(
+        self, blueprints: Blueprints, contracts: Contracts, fleet: Fleet, passed: Collection[str] = ()
+    ) -> None:
         self._outputs: dict[str, str] = {}
         self._blueprints = blueprints
         self._contracts = contracts
-        self._most = most
+        self._fleet = fleet
+        self._machines: list[Machine] = []
         self._offered: dict[str, _Offered] = {}
         self._sequence = 1
         for blueprint in sorted(blueprints, key=lambda one: one.name):
             if blueprint.internal:
+                continue
+            if blueprint.name in passed:
+                self._offered[blueprint.name] = _Offered(None, frozenset((blueprint.name,)), passed=True)
                 continue
             try:
                 output = contracts.add(blueprint.output_schema)
@@ -72,8 +93,10 @@ class Offerings:
         Returns:
             whether the catalog has become another.
         """
-        changed = False
-        for one in self._offered.values():
+        changed = self._look_at_machines()
+        for name, one in self._offered.items():
+            if one.passed:
+                changed |= self._look_at_workers(name, one)
             if have(one.needs):
                 one.since = None
             elif one.since is None:
@@ -85,21 +108,47 @@ class Offerings:
             self._sequence += 1
         return changed
 
-    def credits(self) -> Mapping[str, int]:
-        """How many tasks of each offering may be held; none of what nobody can do."""
-        return {name: self._most if one.since is None else 0 for name, one in self._shown()}
+    def _look_at_workers(self, name: str, one: _Offered) -> bool:
+        found = offering_of(name, self._fleet)
+        if found is None or found == one.message:
+            return False
+        one.message = found
+        return True
 
-    def catalog(self) -> worker_pb2.Catalog:
-        """All of it, as the parent is told."""
+    def _look_at_machines(self) -> bool:
+        found = self._fleet.machines()[:MAX_PROFILES]
+        changed = found != self._machines
+        self._machines = found
+        return changed
+
+    def able(self) -> Mapping[str, bool]:
+        """Each offering that is not withdrawn, and whether it can be done now."""
+        return {name: one.since is None for name, one in self._offered.items() if one.message and not one.withdrawn}
+
+    def passes(self, name: str) -> bool:
+        """Whether this is a skill of workers, and passed on as it is."""
+        return name in self._offered and self._offered[name].passed
+
+    @property
+    def passed(self) -> list[str]:
+        """Such skills, whether somebody has them or not."""
+        return [name for name, one in self._offered.items() if one.passed]
+
+    def catalog(self, granted: Mapping[str, int] = MappingProxyType({})) -> worker_pb2.Catalog:
+        """All of it, as the parent is told.
+
+        Arguments:
+            granted: how many tasks of each offering may be held.
+        """
         catalog = worker_pb2.Catalog(sequence=self._sequence)
-        granted = self.credits()
-        for name, one in self._shown():
-            catalog.offerings.add().CopyFrom(one.message)
-            catalog.offerings[-1].credits = granted[name]
+        for n, machine in enumerate(self._machines):
+            catalog.profiles.add(profile_id=f"m{n}", resources=resources_message(machine))
+        for name in self.able():
+            message = self._offered[name].message
+            if message is not None:
+                catalog.offerings.add().CopyFrom(message)
+                catalog.offerings[-1].credits = granted.get(name, 0)
         return catalog
-
-    def _shown(self) -> list[tuple[str, _Offered]]:
-        return [(name, one) for name, one in self._offered.items() if not one.withdrawn]
 
     def may_repeat(self, blueprint: str, state: str) -> bool:
         """Whether a job that failed in this state may be tried again by the parent, as its blueprint says."""

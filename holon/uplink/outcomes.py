@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
 
+from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status
 from holon.domain.task import CANCELLED_BY_CHILD, CHILD_FAILED, CHILD_QUARANTINED
 from holon.ports import JobRecord
@@ -33,6 +35,30 @@ def result_of(record: JobRecord, holon_id: str, offerings: Offerings) -> worker_
     result = _success(job, holon_id, offerings) if job.status is Status.FINISHED else _failure(job, holon_id, offerings)
     if record.finished_at is not None:
         result.duration.FromMilliseconds(max(0, record.finished_at - record.created_at))
+    return result
+
+
+def passed_on(job: Job, lines: Sequence[HistoryEvent]) -> worker_pb2.TaskResult | None:
+    """What a worker said that did the one task of a job, as it said it; None: none has said anything.
+
+    Arguments:
+        lines: of the job's history.
+    """
+    said = [line.details for line in lines if line.type == "task_finished"]
+    if not said:
+        return None
+    status = str(said[-1].get("status", ""))
+    if job.status is Status.FINISHED:
+        return worker_pb2.TaskResult(status=status, data=types_pb2.Payload(data=orjson.dumps(job.result)))
+    if job.error is None or status != "failure":
+        return None
+    result = failure(str(said[-1].get("code", job.error.code)), str(said[-1].get("error", job.error.message)))
+    details = job.error.details
+    result.error.causes.extend(causes_in(details))
+    if result.error.causes:
+        details = details.get("details")
+    if details is not None:
+        result.error.details.data = orjson.dumps(details)
     return result
 
 
@@ -74,8 +100,13 @@ def _causes(job: Job, holon_id: str, error: JobError) -> Iterator[types_pb2.Task
         holon_id=holon_id,
         name=job.blueprint,
     )
-    below: Any = error.details.get("causes") if isinstance(error.details, dict) else None
-    for one in (below if isinstance(below, list) else [])[: MAX_CAUSES - 1]:
+    yield from islice(causes_in(error.details), MAX_CAUSES - 1)
+
+
+def causes_in(details: Any) -> Iterator[types_pb2.TaskErrorCause]:
+    """What went wrong below, as the details of an error tell it, nearest first."""
+    below = details.get("causes") if isinstance(details, dict) else None
+    for one in (below if isinstance(below, list) else [])[:MAX_CAUSES]:
         if isinstance(one, dict):
             known = {key: value for key, value in one.items() if key in _CAUSE and isinstance(value, str)}
             yield types_pb2.TaskErrorCause(**known)

@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.trace import trace_of
 from holon.domain.value import replace, value
@@ -21,7 +22,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.uplink.books import Books, Delegation, origin_key, owner_of
 from holon.uplink.delegated import DEADLINE, Delegated
 from holon.uplink.offerings import Offerings
-from holon.uplink.outcomes import result_of
+from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.tenure import TenureLost
 from holon.wire.values import MAX_ID, is_id, seconds
 from holon.worker.leases import Lease
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 _MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
 # No parent may have a job wait for longer: ten years, so that no sum of times overflows anywhere.
 _LONGEST_MS = round(MAX_TIMEOUT_S * 1000)
+# Of the history of a job of one task.
+_LINES = 1_000
+_RETRY_S = 1.0
 LEASE_LOST = "LEASE_LOST"
 UNSERVABLE = "UNSERVABLE"
 # Why a job is stopped of which nobody hears any result: the parent has the task again.
@@ -95,6 +99,11 @@ class Serving:
     def unplaced(self) -> int:
         """How many of them have yet to find a place at a worker, or in a handler."""
         return len(self._starting) + sum(running.unplaced for running in self._running.values())
+
+    def held_of(self, skill: str) -> tuple[int, int]:
+        """How many of them are of a skill, and how many of those have yet to find a place."""
+        mine = [running for running in self._running.values() if running.entry.skill == skill]
+        return len(mine), sum(running.unplaced for running in mine)
 
     @property
     def waiting(self) -> list[Delegated]:
@@ -288,6 +297,7 @@ class Serving:
             offer.attempt,
             offer.lease_id,
             run,
+            skill=offer.skill,
         )
         self._move(entry, offer)
         return entry
@@ -381,20 +391,35 @@ class Serving:
             await self._remember(entry)
         else:
             entry.withdrawn = False
-            if not self._tell(entry, self._word(running, record)):
+            if not self._tell(entry, await self._word(running, record)):
                 await self._remember(entry)
         del self._running[entry.task_id]
         self.changed.set()
         running.over.set()
 
-    def _word(self, running: Delegated, record: JobRecord | None) -> worker_pb2.TaskResult:
+    async def _word(self, running: Delegated, record: JobRecord | None) -> worker_pb2.TaskResult:
         if record is None:
             return failure("TRANSIENT_ERROR", f"job {running.entry.job_id} is gone from the holon that had it")
         if record.job.status is Status.CANCELLED and running.stopping:
             if running.stopping == DEADLINE:
                 return failure(DEADLINE, "the time for the task was over, and its job was cancelled")
             return cancelled()
+        if self._place.offerings.passes(record.job.blueprint):
+            result = passed_on(record.job, await self._lines(running.entry))
+            if result is not None:
+                return result
         return result_of(record, self._place.holon_id, self._place.offerings)
+
+    async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
+        while True:
+            try:
+                lines, _ = await self._place.jobs.history(entry.owner.name, entry.job_id, _LINES)
+            except NotFound:
+                return []
+            except HolonError as error:
+                await asyncio.sleep(error.retry_after or _RETRY_S)
+            else:
+                return [line for _, line in lines]
 
     def _tell(self, entry: Delegation, result: worker_pb2.TaskResult) -> bool:
         """The final word, kept until it is acknowledged. False where the lease is gone: the next offer asks for it."""

@@ -19,6 +19,7 @@ class UplinkSettings:
         node: names this node, unique in its holon.
         worker_id: the id that it claims there; empty takes that of its certificate.
         max_jobs: how many of the parent's tasks it holds at most.
+        skills: those of the workers here that the parent is offered as they are.
         result_timeout: how long a task may take when the parent sets no limit.
         label: its name for people.
         version: of the node's software, for people.
@@ -41,6 +42,7 @@ class UplinkSettings:
     max_priority: float = 100.0
     escalate_after: float = 10.0
     cleanup: float = 30.0
+    skills: tuple[str, ...] = ()
     timing: Timing = field(default_factory=Timing)
 
 

@@ -15,6 +15,7 @@ from holon.uplink.credits import Credits
 from holon.uplink.escalation import Escalation
 from holon.uplink.offerings import Offerings
 from holon.uplink.parent import Parent
+from holon.uplink.passing import passing
 from holon.uplink.providers import Providers
 from holon.uplink.serving import Place, Serving
 from holon.uplink.settings import UplinkSettings
@@ -34,18 +35,20 @@ class Uplink:
         engine: where the parent's jobs run; all of its blueprints are registered.
         holarchy: the place of this holon.
     Raises:
-        BlueprintError: what one of the blueprints returns cannot be offered.
+        BlueprintError: what one of the blueprints returns cannot be offered, or a skill that is to be passed on has the
+            name of a blueprint, or none that one could have.
     """
 
     def __init__(self, engine: Engine, holarchy: Holarchy, settings: UplinkSettings) -> None:
         self._settings = settings
         self._holarchy = holarchy
         self._engine = engine
+        engine.blueprints.register_all(passing(skill, engine.fleet) for skill in settings.skills)
         self._place = Place(
             engine.store,
             engine.jobs,
             engine.watching,
-            Offerings(engine.blueprints, engine.contracts, settings.max_jobs),
+            Offerings(engine.blueprints, engine.contracts, engine.fleet, settings.skills),
             holarchy.own_id,
             settings.max_jobs,
             settings.result_timeout,

@@ -54,7 +54,7 @@ def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
         credits=worker.credits,
         held=worker.held,
         skills=sorted({skill.name for skill in worker.catalog.skills}),
-        resources=[_resources(machine) for machine in worker.catalog.machines],
+        resources=[resources_message(machine) for machine in worker.catalog.machines],
         sdk=worker.sdk,
         labels=labels,
     )
@@ -65,7 +65,8 @@ def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
     return message
 
 
-def _resources(machine: Machine) -> types_pb2.Resources:
+def resources_message(machine: Machine) -> types_pb2.Resources:
+    """What a machine has."""
     message = types_pb2.Resources()
     for device in machine.devices:
         added = message.devices.add(type=device.type, model=device.model, id=device.id)

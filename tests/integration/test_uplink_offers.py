@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
-from holon.domain.fleet import Skill
+from holon.domain.fleet import Catalog, Machine, Skill
+from holon.domain.task import Outcome, TaskError
+from holon.errors import BlueprintError
 from holon.rxon.v1 import worker_pb2
 from holon.uplink import offerings, providers
 from holon.uplink.providers import Providers
-from tests.integration.a_child import Leaf, a_child
+from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates, Stream, make_certificates
 
 
@@ -70,19 +73,26 @@ class Offered:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self.credits = {one.skill: one.credits for one in stream.hello.catalog.offerings}
         self.catalogs = 0
+        self._take(stream.hello.catalog)
 
     async def until(self, **wanted: int) -> None:
         """Hear what the child says until this is offered, and nothing else."""
         async with asyncio.timeout(GUARD):
             while self.credits != wanted:
-                self._hear(await self._stream._others.get())
+                await self.hear()
 
-    def _hear(self, said: worker_pb2.SessionRequest) -> None:
+    def _take(self, catalog: worker_pb2.Catalog) -> None:
+        self.offerings, self.profiles = list(catalog.offerings), list(catalog.profiles)
+        self.credits = {one.skill: one.credits for one in catalog.offerings}
+
+    async def hear(self) -> None:
+        """Hear one thing that the child says."""
+        async with asyncio.timeout(GUARD):
+            said = await self._stream._others.get()
         if said.HasField("catalog"):
             self.catalogs += 1
-            self.credits = {one.skill: one.credits for one in said.catalog.offerings}
+            self._take(said.catalog)
         for one in said.heartbeat.offering_credits:
             assert one.skill in self.credits
             self.credits[one.skill] = one.credits
@@ -94,33 +104,118 @@ async def test_what_nobody_can_do_has_no_credits_at_once_is_withdrawn_after_a_wh
     async with a_child(certificates, blueprints(), max_jobs=7) as child:
         async with Leaf(child.engine, "crawler", Skill("crawl")), Leaf(child.engine, "both", Skill("count")):
             parent = Offered(await child.linked())
-            await parent.until(crawling=7, counting=7, asking=7)
+            await parent.until(crawling=1, counting=1, asking=1)
             assert parent.catalogs == 0
         async with Leaf(child.engine, "counter", Skill("count")):
-            await parent.until(crawling=0, counting=7, asking=7)
+            await parent.until(crawling=0, counting=1, asking=1)
             assert parent.catalogs == 0
-            await parent.until(counting=7, asking=7)
+            await parent.until(counting=1, asking=1)
             assert parent.catalogs == 1
             async with Leaf(child.engine, "crawler", Skill("crawl")):
-                await parent.until(crawling=7, counting=7, asking=7)
+                await parent.until(crawling=1, counting=1, asking=1)
                 # Whoever links anew says the same in its Hello.
                 child.uplink._link.introduce(worker_pb2.HolonIdentity(holon_id="the-child", uplink_epoch=1))  # type: ignore[union-attr]
-                assert Offered(await child.linked()).credits == {"crawling": 7, "counting": 7, "asking": 7}
+                assert Offered(await child.linked()).credits == {"crawling": 1, "counting": 1, "asking": 1}
 
 
 async def test_workers_of_other_nodes_of_the_holon_count(certificates: Certificates) -> None:
     async with a_child(certificates, blueprints(), max_jobs=7) as child:
         parent = Offered(await child.linked())
-        await parent.until(asking=7)
+        await parent.until(asking=1)
         there = Providers(child.store, lambda: [leaf.member.session], "n2")
         async with Leaf(child.engine, "elsewhere", Skill("count")) as leaf:
             child.engine.dispatcher.remove(leaf.member.session)
             running = asyncio.create_task(there.run())
-            await parent.until(counting=7, asking=7)
+            await parent.until(counting=1, asking=1)
             running.cancel()
             await asyncio.wait((running,))
         # What is no word of a node says nothing.
         await child.store.put_document("providers", "n3", b"{", version=0)
         (known,) = [one for one in await child.store.documents("providers") if one.key == "n2"]
         await child.store.put_document("providers", "n2", None, version=known.version)
-        await parent.until(asking=7)
+        await parent.until(asking=1)
+
+
+PHOTO = {"type": "object", "required": ["photo"]}
+TEXT = {"type": "object", "required": ["text"]}
+OCR = Skill("ocr", "2", "reading", PHOTO, TEXT, "Reads.", ("unsure",), 7)
+
+
+async def test_a_skill_is_passed_on_as_the_workers_offer_it_as_often_as_they_have_room(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, [], skills=("ocr", "nobodys")) as child:
+        async with Leaf(child.engine, "w1", OCR, credits=2) as leaf, Leaf(child.engine, "w2", OCR, credits=1) as other:
+            stream = await child.linked()
+            parent = Offered(stream)
+            await parent.until(ocr=3)
+            (told,) = parent.offerings
+            assert (told.type, told.version, told.description, told.price) == ("reading", "2", "Reads.", 7)
+            assert (list(told.statuses), told.input_schema.data, told.output_schema.data) == (
+                ["unsure"],
+                orjson.dumps(PHOTO, option=orjson.OPT_SORT_KEYS),
+                orjson.dumps(TEXT, option=orjson.OPT_SORT_KEYS),
+            )
+            for n in range(3):
+                await offered(stream, f"t{n}", "ocr", {"photo": n})
+            for worker in (leaf, leaf, other):
+                await worker.given()
+            # No more than it has, until there is room again.
+            await parent.until(ocr=3)
+        async with Leaf(child.engine, "w3", OCR) as leaf:
+            # A worker of another contract joins: what they do not agree upon is not promised.
+            async with Leaf(child.engine, "w4", Skill("ocr", "3", "reading")):
+                while parent.offerings[0].HasField("input_schema"):
+                    await parent.hear()
+            await child.engine.workers.offers(
+                leaf.member, Catalog((Skill("ocr", "4"),), (Machine(properties={"g": 1}),))
+            )
+            while parent.offerings[0].version != "4" or not parent.profiles:
+                await parent.hear()
+            assert [one.resources.properties.data for one in parent.profiles] == [b'{"g":1}']
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "data", "error"),
+    [
+        (Outcome("success", b'{"text":"a"}'), "success", b'{"text":"a"}', None),
+        (Outcome("unsure", b'{"perhaps":"b"}'), "unsure", b'{"perhaps":"b"}', None),
+        (
+            Outcome("failure", error=TaskError("TRANSIENT_ERROR", "the ink ran", b'{"page":3}')),
+            "failure",
+            b"",
+            ("TRANSIENT_ERROR", "the ink ran", b'{"page":3}'),
+        ),
+        (
+            Outcome("failure", error=TaskError("BLURRED", "no", b'{"causes":[{"code":"C","name":"b"}],"details":[1]}')),
+            "failure",
+            b"",
+            ("BLURRED", "no", b"[1]"),
+        ),
+        (Outcome("cancelled"), "cancelled", b"", None),
+    ],
+)
+async def test_what_a_worker_says_is_what_the_parent_hears_after_one_try(
+    certificates: Certificates, outcome: Outcome, status: str, data: bytes, error: tuple[str, str, bytes] | None
+) -> None:
+    async with a_child(certificates, [], skills=("ocr",)) as child, Leaf(child.engine, "w1", OCR) as leaf:
+        stream = await child.linked()
+        await offered(stream, "t1", "ocr", {"photo": 1})
+        assert (await answer(stream)).HasField("accepted")
+        await leaf.ends(await leaf.given(), outcome)
+        result = (await stream.result()).result
+        assert leaf.offers.empty()
+        if status == "cancelled":
+            # Nobody below may cancel a task of the parent's.
+            assert (result.status, result.error.code) == ("failure", "CANCELLED_BY_CHILD")
+            return
+        assert (result.status, result.data.data) == (status, data)
+        if error is not None:
+            assert (result.error.code, result.error.message, result.error.details.data) == error
+            assert [one.code for one in result.error.causes] == (["C"] if error[0] == "BLURRED" else [])
+
+
+async def test_a_skill_that_is_passed_on_may_not_have_the_name_of_a_blueprint(certificates: Certificates) -> None:
+    with pytest.raises(BlueprintError, match="counting"):
+        async with a_child(certificates, blueprints(), skills=("counting",)):
+            pass

@@ -100,6 +100,8 @@ def test_a_second_decision_is_refused_and_the_first_stands() -> None:
         ("dispatch_task", {"task_type": "t", "timeout_seconds": 0}, "timeout_seconds is 0"),
         ("dispatch_task", {"task_type": "t", "dispatch_timeout_seconds": True}, "dispatch_timeout_seconds is True"),
         ("dispatch_task", {"task_type": "t", "result_timeout_seconds": -1}, "result_timeout_seconds is -1"),
+        ("dispatch_task", {"task_type": "t", "max_retries": -1}, "max_retries is -1"),
+        ("dispatch_task", {"task_type": "t", "max_retries": True}, "max_retries is True"),
         ("dispatch_parallel", {"tasks": "abc", "aggregate_into": "x"}, "tasks is a str"),
         ("dispatch_parallel", {"tasks": 5, "aggregate_into": "x"}, "tasks is a int"),
         ("dispatch_parallel", {"tasks": ["t"], "aggregate_into": "x"}, "task 0 is a str"),

@@ -1,0 +1,64 @@
+"""The uplink: skills of this holon's workers that the parent is offered as they are: each a blueprint of one task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from holon.engine.fleet import Fleet
+from holon.rxon.v1 import worker_pb2
+from holon.wire.values import json_payload
+
+STATE = "asked"
+
+
+def passing(skill: str, fleet: Fleet) -> Blueprint:
+    """The blueprint that has one worker do a task of this skill, once: who asks for it tries again.
+
+    Arguments:
+        fleet: who knows what statuses it may end with.
+    Raises:
+        BlueprintError: no blueprint can have this name.
+    """
+    blueprint = Blueprint(skill)
+
+    @blueprint.handler(STATE, is_start=True)
+    async def ask(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        statuses = {status for one in fleet.offers_of(skill) for status in one.statuses}
+        ways = dict.fromkeys(("success", *sorted(statuses - {"failure", "cancelled"})), "answered")
+        actions.dispatch_task(skill, initial_data, ways, max_retries=0)
+
+    @blueprint.handler("answered", is_end=True)
+    async def answered() -> None: ...
+
+    return blueprint
+
+
+def offering_of(skill: str, fleet: Fleet) -> worker_pb2.Offering | None:
+    """How the parent is offered a skill; what its workers do not agree upon is left out. None: nobody has it."""
+    offers = fleet.offers_of(skill)
+    if not offers:
+        return None
+    offering = worker_pb2.Offering(skill=skill, statuses=sorted({status for one in offers for status in one.statuses}))
+    for field in ("type", "version", "description"):
+        texts = {getattr(one, field) for one in offers}
+        if len(texts) == 1:
+            setattr(offering, field, texts.pop())
+    for field in ("input_schema", "output_schema"):
+        schema = _agreed([getattr(one, field) for one in offers])
+        if schema is not None:
+            getattr(offering, field).CopyFrom(json_payload(schema))
+    prices = [one.price for one in offers]
+    if None not in prices:
+        # What it may cost: the parent does not choose who does it.
+        offering.price = max(price or 0 for price in prices)
+    return offering
+
+
+def _agreed(schemas: Sequence[Mapping[str, Any] | None]) -> bytes | None:
+    texts = {b"" if one is None else orjson.dumps(one, option=orjson.OPT_SORT_KEYS) for one in schemas}
+    return (texts.pop() or None) if len(texts) == 1 else None
