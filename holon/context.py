@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from holon.domain import schema
 from holon.domain.blueprint import State
@@ -16,7 +16,9 @@ from holon.domain.plain import obstacle
 from holon.errors import BlueprintError
 
 _TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
-_BRANCH_KEYS = frozenset({"task_type", "type", "params", "priority", *_TIMEOUTS})
+_BRANCH_KEYS = frozenset({"task_type", "type", "params", "priority", "on_lost", *_TIMEOUTS})
+# That a task is never given to another: longer than any may take.
+_WAIT_S = 10 * 366 * 86_400.0
 _ABSENT = object()
 _NAMES_SHOWN = 20
 _LARGEST_NUMBER = sys.float_info.max
@@ -55,6 +57,7 @@ class ActionFactory:
         dispatch_timeout_seconds: float | None = None,
         result_timeout_seconds: float | None = None,
         max_retries: int | None = None,
+        on_lost: float | Literal["wait"] | None = None,
     ) -> None:
         """Give one task to a worker, and go on by the status it answers.
 
@@ -68,6 +71,10 @@ class ActionFactory:
             result_timeout_seconds: the longest from now to its result; None for the job's value.
             max_retries: how often it is tried again after a failure that may pass, 0 or more; None for the node's
                 setting. A task whose worker was lost runs again in any case.
+            on_lost: what becomes of it when nothing is heard of who has it: so many seconds after the last word
+                another does it; with `"wait"` nobody else ever does, until one of its times is over, of which
+                `timeout_seconds` or `result_timeout_seconds` must be given. None for the node's setting:
+                `TASK_LEASE_SECONDS`, below which it cannot be, and `CHILD_LEASE` for holons.
         """
         where = "dispatch_task"
         if transitions is not None and not isinstance(transitions, Mapping):
@@ -79,7 +86,7 @@ class ActionFactory:
         timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
         if max_retries is not None and (type(max_retries) is not int or max_retries < 0):
             raise _wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0, or None")
-        task = _task(where, task_type, params, priority, timeouts)
+        task = _task(where, task_type, params, priority, timeouts, on_lost)
         self._decide(DispatchTask(transitions=ways, max_retries=max_retries, **task))
 
     def dispatch_parallel(
@@ -213,10 +220,12 @@ def _branch(where: str, task: Any) -> Branch:
     if task.get("type", skill) != skill:
         raise _wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
     timeouts = tuple(task.get(name) for name in _TIMEOUTS)
-    return Branch(**_task(where, skill, task.get("params"), task.get("priority", 0.0), timeouts))
+    return Branch(**_task(where, skill, task.get("params"), task.get("priority", 0.0), timeouts, task.get("on_lost")))
 
 
-def _task(where: str, skill: Any, params: Any, priority: Any, timeouts: tuple[Any, ...]) -> dict[str, Any]:
+def _task(
+    where: str, skill: Any, params: Any, priority: Any, timeouts: tuple[Any, ...], on_lost: Any
+) -> dict[str, Any]:
     """The fields that one task and a branch share, checked."""
     _text(where, "task_type", skill)
     if params is not None and not isinstance(params, Mapping):
@@ -230,7 +239,28 @@ def _task(where: str, skill: Any, params: Any, priority: Any, timeouts: tuple[An
         if value is not None and not (_is_number(value) and value > 0):
             raise _wrong(f"{where}: {name} is {value!r}; give a finite number of seconds above 0, or None")
     seconds = {name: None if value is None else float(value) for name, value in zip(_TIMEOUTS, timeouts, strict=True)}
-    return {"skill": skill, "params": plain, "priority": float(priority), **seconds}
+    lost_after = _lost_after(where, on_lost, seconds)
+    return {
+        "skill": skill,
+        "params": plain,
+        "priority": float(priority),
+        "lost_after_seconds": lost_after,
+        **seconds,
+    }
+
+
+def _lost_after(where: str, on_lost: Any, timeouts: Mapping[str, float | None]) -> float | None:
+    if on_lost is None:
+        return None
+    if on_lost == "wait":
+        if timeouts["timeout_seconds"] is None and timeouts["result_timeout_seconds"] is None:
+            raise _wrong(
+                f"{where}: on_lost is 'wait'; give timeout_seconds or result_timeout_seconds too, for it may never end"
+            )
+        return _WAIT_S
+    if not (_is_number(on_lost) and 0 < on_lost <= _WAIT_S):
+        raise _wrong(f"{where}: on_lost is {on_lost!r}; give a number of seconds above 0, 'wait', or None")
+    return float(on_lost)
 
 
 def _text(where: str, what: str, value: Any) -> str:

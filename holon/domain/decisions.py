@@ -27,6 +27,7 @@ class DispatchTask:
         dispatch_timeout_seconds: the longest it may wait for a worker; None for the job's value.
         result_timeout_seconds: the longest from now to its result; None for the job's value.
         max_retries: how often it is tried again after it failed; None for the node's setting.
+        lost_after_seconds: how long after its worker's last word another does it; None for the node's setting.
     """
 
     skill: str
@@ -37,6 +38,7 @@ class DispatchTask:
     dispatch_timeout_seconds: float | None = None
     result_timeout_seconds: float | None = None
     max_retries: int | None = None
+    lost_after_seconds: float | None = None
 
 
 @value
@@ -49,6 +51,7 @@ class Branch:
     timeout_seconds: float | None = None
     dispatch_timeout_seconds: float | None = None
     result_timeout_seconds: float | None = None
+    lost_after_seconds: float | None = None
 
 
 @value

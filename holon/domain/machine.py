@@ -238,6 +238,7 @@ def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, *,
         result_timeout=_ms(asked.result_timeout_seconds) or job.result_timeout,
         retry=limits.retry,
         branch=branch,
+        lost_after=_ms(asked.lost_after_seconds) or 0,
     )
 
 

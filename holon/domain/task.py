@@ -66,7 +66,7 @@ class TaskSpec:
     """What a step asks for: the work itself, without any trace of who will do it.
 
     Timeouts are milliseconds, None means no limit; an execution timeout of 0 leaves it to the worker that takes the
-    task. `index` counts the tasks of one step from 0.
+    task. `index` counts the tasks of one step from 0. `lost_after` is as in `NewTask` of the ports.
     """
 
     id: str
@@ -79,6 +79,7 @@ class TaskSpec:
     result_timeout: int | None
     retry: RetryPolicy
     branch: bool
+    lost_after: int = 0
 
 
 def task_id(job_id: str, step: int, index: int) -> str:

@@ -92,6 +92,7 @@ class Planner:
             params=encode(spec.params, self._max_payload, what),
             priority=spec.priority,
             execution_timeout=spec.execution_timeout,
+            lost_after=spec.lost_after,
             dispatch_timeout=spec.dispatch_timeout,
             result_timeout=spec.result_timeout,
             retry=spec.retry,

@@ -16,6 +16,9 @@ class NewTask:
     `execution_timeout` is how long its worker may execute it; 0: as long as that worker may without a word.
 
     `trace` is the trace that its attempts belong to, see `holon.domain.trace`.
+
+    `lost_after` is how long after its worker's last word it goes to another, but no sooner than any task of a worker
+    does (milliseconds); 0: as that worker's session says.
     """
 
     id: str
@@ -28,6 +31,7 @@ class NewTask:
     result_timeout: int | None
     retry: RetryPolicy
     trace: str = ""
+    lost_after: int = 0
 
 
 @value

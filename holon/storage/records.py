@@ -26,6 +26,8 @@ SCHEMA = 3
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
     ("job", 2): lambda fields: [*fields, None],
+    ("task", 2): lambda fields: [*fields, 0],
+    ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],
 }
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
@@ -323,6 +325,7 @@ def _new_task_fields(task: NewTask) -> tuple[Any, ...]:
         task.result_timeout,
         (retry.max_retries, retry.first_ms, retry.longest_ms),
         task.trace,
+        task.lost_after,
     )
 
 
@@ -340,6 +343,7 @@ def decode_chunk(record: bytes) -> tuple[NewTask, ...]:
             result_timeout=fields[7],
             retry=RetryPolicy(*fields[8]),
             trace=fields[9],
+            lost_after=fields[10],
         )
         for fields in unpack("chunk", record)[0]
     )

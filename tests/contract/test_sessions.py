@@ -194,6 +194,22 @@ async def test_a_session_may_keep_its_leases_for_longer_than_others(world: World
     assert await world.waiting() == 1
 
 
+@pytest.mark.parametrize("beyond", [None, 5_000, 900_000])
+async def test_a_task_may_be_its_workers_for_longer_or_shorter_than_others_but_not_below_the_least(
+    world: World, beyond: int | None
+) -> None:
+    hand, lasts = await world.hand(lease=100_000), world.settings.lease + (beyond or 0)
+    offer = await world.accepted(
+        hand, lost_after=1 if beyond is None else lasts, execution_timeout=10_000_000, result_timeout=None
+    )
+    await world.after(lasts - 1)
+    assert await world.waiting() == 0
+    await world.after(1)
+    [again] = await world.lease((await world.hand("w2")).seat())
+    assert (again.task_id, again.attempt) == (offer.task_id, 2)
+    assert (await world.task_record(offer.task_id)).retry == offer.retry
+
+
 async def test_a_task_that_names_no_time_may_be_executed_as_long_as_its_worker_may(world: World) -> None:
     usual, slow = await world.hand("w1"), await world.hand("w2", execution=1_000_000)
     left = [

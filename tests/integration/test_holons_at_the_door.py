@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import grpc
 import pytest
 
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
 from holon.engine.holarchy import Chain, Holarchy
 from holon.rxon.v1 import node_pb2, types_pb2, worker_pb2
-from tests.integration.grpc_node import CLIENT, GUARD, Node, Wire, a_node, hello, offering, reason_of
+from tests.integration.grpc_node import CLIENT, GUARD, Node, Wire, a_node, hello, offering, reason_of, update, updates
 from tests.integration.test_worker_admission import admission
 
 CODE = grpc.StatusCode
@@ -171,3 +174,50 @@ async def test_a_child_for_which_the_line_has_become_too_long_is_sent_away(node:
 async def test_a_line_of_holons_has_an_end(node: Node) -> None:
     await holarchy(node).serve(Chain(("root", "middle")))
     assert await refusal(node, identity()) == (CODE.FAILED_PRECONDITION, "HOLARCHY_DEPTH")
+
+
+def patient() -> Blueprint:
+    """Its task says what becomes of it when nothing is heard of who has it."""
+    blueprint = Blueprint("patient", "/patient")
+
+    @blueprint.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(
+            "t", {}, transitions={"success": "end"}, on_lost=initial_data["on_lost"], timeout_seconds=600
+        )
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
+
+
+@pytest.mark.parametrize(("on_lost", "replaced"), [(0.5, True), ("wait", False), (None, True)])
+async def test_a_task_says_how_long_it_stays_with_a_holon_that_is_cut_off(
+    tmp_path: Path, on_lost: float | str | None, replaced: bool
+) -> None:
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"')
+    async with a_node(admission=rules, lease=0.3, child_lease=0.6) as node:
+        node.engine.blueprints.register(patient())
+        child = await comes(node, identity())
+        job_id = await node.create("patient", on_lost=on_lost)
+        offer = await child.offer()
+        await child.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        await child.beat()
+        child.call.cancel()
+        await node.until(lambda: not list(node.engine.dispatcher.sessions))
+        if replaced:
+            other = await node.worker("w1", offering("t"))
+            again = await other.offer()
+            assert (again.task_id, again.attempt) == (offer.task_id, 2)
+            return
+        # However long nothing is heard, nobody else gets it; and who had it goes on.
+        await asyncio.sleep(1.0)
+        assert (await node.engine.store.counts()).leased == 1
+        wire = await node.stream("child")
+        held = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        resume = worker_pb2.Resume(leases=[held])
+        await wire.send(hello(offering("t"), instance_id="i1", holon_identity=identity(), resume=resume))
+        (kept,) = (await wire.expect("welcome")).leases
+        assert kept.decision == worker_pb2.LEASE_DECISION_KEEP
+        assert (await node.job(job_id)).status == "waiting_for_worker"

@@ -49,6 +49,14 @@ def execution(tables: Tables, task: TaskRow) -> int:
     return task.execution_timeout or own or tables.settings.execution
 
 
+def keeps_for(tables: Tables, task: TaskRow) -> int:
+    """How long a task stays its worker's after the last word of it, in milliseconds."""
+    if task.lost_after:
+        return max(task.lost_after, tables.settings.lease)
+    worker = tables.workers.get(task.worker_id)
+    return (worker.lease if worker is not None else None) or tables.settings.lease
+
+
 def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
     """A task under its lease, as its worker gets it."""
     until = now + execution(tables, task) if task.execution_due is None else task.execution_due
@@ -123,8 +131,7 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
 def hold(tables: Tables, task: TaskRow, now: int) -> None:
     """An edited task's worker has it: its lease runs from now, its execution from the first time."""
     task.state = TaskState.LEASED
-    worker = tables.workers.get(task.worker_id)
-    task.lease_until = now + ((worker.lease if worker is not None else None) or tables.settings.lease)
+    task.lease_until = now + keeps_for(tables, task)
     task.accepted = True
     if task.execution_due is None:
         task.execution_due = now + execution(tables, task)

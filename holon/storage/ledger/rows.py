@@ -190,6 +190,7 @@ class TaskRow(Row):
         "lease_id",
         "lease_until",
         "losses",
+        "lost_after",
         "n",
         "need",
         "outcome",
@@ -223,6 +224,7 @@ class TaskRow(Row):
         self.trace = new.trace
         self.created_at = now
         self.execution_timeout = new.execution_timeout
+        self.lost_after = new.lost_after
         self.dispatch_due = None if new.dispatch_timeout is None else now + new.dispatch_timeout
         self.result_due = None if new.result_timeout is None else now + new.result_timeout
         self.execution_due: int | None = None

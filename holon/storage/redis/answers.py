@@ -184,7 +184,7 @@ def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord | None:
     number, place, need, lease, worker, generation, attempt, terms, params = (one or b"" for one in fields)
     if not number:
         return None
-    _, _, retry = terms.split(b" ", 2)
+    _, _, *policy = terms.split(b" ")
     return TaskRecord(
         id=task_id,
         job_id=job_of(task_id),
@@ -194,7 +194,7 @@ def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord | None:
         worker_id=worker.decode(),
         generation=int(generation or 1),
         attempt=int(attempt or 0),
-        retry=_retry(retry),
+        retry=_retry(b" ".join(policy[:3])),
         params=seal.open("tasks", task_id, "params", params),
     )
 

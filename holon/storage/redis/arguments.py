@@ -60,12 +60,15 @@ def seats_arguments(seats: Iterable[tuple[Seat, int | None]]) -> Arguments:
 
 def _task(task: NewTask, seal: Seal) -> Arguments:
     retry = task.retry
+    policy = f"{retry.max_retries} {retry.first_ms} {retry.longest_ms}"
+    # Said only where it is something: nodes of an earlier release do not know it.
+    lost = f" {task.lost_after}" if task.lost_after else ""
     return [
         task.id,
         task.need.key,
         _need(task.need),
         seal.seal("tasks", task.id, "params", task.params),
-        f"{task.priority} {task.execution_timeout} {retry.max_retries} {retry.first_ms} {retry.longest_ms}",
+        f"{task.priority} {task.execution_timeout} {policy}{lost}",
         maybe(task.dispatch_timeout),
         maybe(task.result_timeout),
         task.trace,

@@ -8,7 +8,7 @@ from collections import defaultdict
 
 from holon.domain.task import job_of, task_id
 from holon.ports import Committed, Leased, NewTask
-from holon.storage.ledger.leases import offer_of
+from holon.storage.ledger.leases import keeps_for, offer_of
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.shared import documents
 from holon.storage.ledger.tables import Tables
@@ -122,7 +122,7 @@ def _take_in(tables: Tables, task: TaskRow, now: int) -> None:
     elif task.state in (TaskState.OFFERED, TaskState.LEASED):
         tables.worker(task.worker_id).held[task.lease_id] = task.id
         if task.state is TaskState.LEASED:
-            task.lease_until = now + tables.settings.lease
+            task.lease_until = now + keeps_for(tables, task)
         else:
             task.lease_until = now + tables.settings.offer
             _repeat_offer(tables, task)

@@ -62,6 +62,7 @@ _FACTS = (
     "progress",
     "over_reason",
     "avoid",
+    "lost_after",
 )
 _facts = attrgetter(*_FACTS)
 _CHANGING = ("key", "state", "attempts", "outcome", "params", *_FACTS)

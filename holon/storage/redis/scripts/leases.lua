@@ -9,6 +9,8 @@ local function may_take(row)
 end
 
 local function keeps_for(row)
+    local lost = terms(row).lost
+    if lost > 0 then return math.max(lost, LEASE) end
     local holder = worker(row.worker)
     return holder and holder.keeps or LEASE
 end

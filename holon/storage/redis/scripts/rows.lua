@@ -154,11 +154,12 @@ local function new_task(id, owner_id, step)
     return row
 end
 
--- What a task was made with: priority, execution timeout, and the policy of its retries.
+-- What a task was made with: priority, execution timeout, the policy of its retries, and, if it says so, how long it
+-- stays its worker's without a word.
 local function terms(row)
     if not row.TERMS then
-        local priority, execution, retry = match(row.terms, '^(%S+) (%S+) (.*)$')
-        row.TERMS = {priority = priority, execution = tonumber(execution), retry = retry}
+        local priority, execution, retry, lost = match(row.terms, '^(%S+) (%S+) (%S+ %S+ %S+) ?(%d*)$')
+        row.TERMS = {priority = priority, execution = tonumber(execution), retry = retry, lost = tonumber(lost) or 0}
     end
     return row.TERMS
 end
