@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
@@ -12,6 +13,8 @@ from holon.engine.reloading import Reloading
 from holon.errors import StoreUnavailable
 from holon.ports import Change, Document, DocumentHints, Shared, change_document
 from holon.telemetry.audit import By
+
+log = logging.getLogger(__name__)
 
 # What reads parts again, by their names, and answers with the names of what is in force.
 Reload: TypeAlias = Callable[[Sequence[str], By], Awaitable[tuple[str, ...]]]

@@ -153,5 +153,6 @@ def _read(document: Document) -> Delegation | None:
     try:
         return Delegation(**orjson.loads(document.value))
     except (ValueError, TypeError) as error:
-        log.error("what is stored of task %s of the parent cannot be read, and is passed over: %r", document.key, error)
+        said = "what is stored of task %s of the parent cannot be read, and is passed over: %r"
+        log.error(said, document.key, error, extra={"task_id": document.key})
         return None

@@ -58,7 +58,7 @@ class Escalation:
                 try:
                     await self._look(job_id, running)
                 except HolonError as error:
-                    log.debug("job %s is looked after later: %s", job_id, error.message)
+                    log.debug("job %s is looked after later: %s", job_id, error.message, extra={"job_id": job_id})
 
     async def _look(self, job_id: str, running: Delegated) -> None:
         waiting = self._waiting.get(job_id)

@@ -112,7 +112,8 @@ class Serving:
 
     def give_back(self, running: Delegated, why: str) -> None:
         """Nobody here can do what a job waits for: the parent may find another."""
-        log.info("task %s is given back: %s", running.entry.task_id, why, extra={"job_id": running.entry.job_id})
+        task_id, job_id = running.entry.task_id, running.entry.job_id
+        log.info("task %s is given back: %s", task_id, why, extra={"task_id": task_id, "job_id": job_id})
         running.why = why
         self._stop(running, UNSERVABLE)
 
@@ -378,7 +379,8 @@ class Serving:
             await self._write(running.entry)
         await running.cancel()
         while not await running.ended(self._place.cleanup):
-            log.warning("job %s has cleaned up for too long, and is ended", running.entry.job_id)
+            job_id = running.entry.job_id
+            log.warning("job %s has cleaned up for too long, and is ended", job_id, extra={"job_id": job_id})
             await running.cancel()
 
     async def _to_end(self, running: Delegated) -> None:

@@ -118,8 +118,8 @@ async def test_a_mark_that_cannot_be_read_is_passed_over_and_the_next_one_is_fol
     for key, nonsense in (("clients", b"\xff"), ("keys", b"[]"), ("tls", b'{"node":"one","at":"soon"}')):
         await store.put_document(KIND, key, nonsense, version=0)
     async with following(other):
-        await one.shared.reload(["clients"])
-        other.shared.changed(frozenset({KIND}))
+        await one.shared.reload(["clients"], ME)
+        other.shared.hints.changed(frozenset({KIND}))
         await other.reloads(other.clients)
 
 

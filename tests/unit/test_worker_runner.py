@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -41,7 +41,7 @@ class Updates:
         self.all.append(update)
         self._news.put_nowait(update)
 
-    def set_credits(self, number: int) -> None:
+    def set_credits(self, number: int, by_skill: Mapping[str, int]) -> None:
         self.credits.append(number)
         self.changed.release()
 
@@ -221,7 +221,7 @@ async def test_a_short_task_is_accepted_by_its_result_and_a_longer_one_by_word(b
     def short() -> None: ...
 
     def longer() -> None:
-        assert go_on.wait(5)
+        assert go_on.wait(60)
 
     patient, made = bench(short, timing=replace(TIMING, accept_after=60.0)), bench(longer)
     patient.offer("short", task_id="t1")
@@ -238,7 +238,7 @@ async def test_an_offer_that_it_cannot_run_is_rejected_with_the_reason(bench: Ma
     go_on = threading.Event()
 
     def wait() -> None:
-        assert go_on.wait(5)
+        assert go_on.wait(60)
 
     made = bench(wait, slots=1)
     made.offer("fly", task_id="t1")
@@ -272,7 +272,7 @@ async def test_every_offer_gets_exactly_one_final_word_whatever_crosses(bench: M
     gates = {f"t{number}": threading.Event() for number in range(1, 5)}
 
     def outlive(task_id: str) -> None:
-        assert gates[task_id].wait(5)
+        assert gates[task_id].wait(60)
 
     async def endless() -> None:
         await asyncio.Event().wait()
@@ -382,7 +382,7 @@ async def test_progress_is_cut_to_a_hundred_and_the_newest_wins(bench: Make) -> 
         for percent in (-5, 50, 250):
             progress(percent, "on")
         progress(float("nan"), "last")
-        assert go_on.wait(5)
+        assert go_on.wait(60)
 
     made = bench(work)
     made.offer("work")
