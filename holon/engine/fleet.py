@@ -48,6 +48,9 @@ class Fleet:
         self._drained: OrderedDict[str, str] = OrderedDict()
         self._draining = False
         self._ends = 0
+        # What is told of all workers together, until one of them comes, goes, or offers other things.
+        self._names: frozenset[str] | None = None
+        self._machines: list[Machine] | None = None
 
     def __repr__(self) -> str:
         return f"Fleet(workers={len(self._present)}, drained={len(self._drained)})"
@@ -67,6 +70,7 @@ class Fleet:
     ) -> None:
         """A session has opened; it replaces an older one of the same worker."""
         now = self._now()
+        self._changed()
         self._present[session.worker_id] = _Present(session, sdk, labels, catalog, now, now, holon)
         drained = self._drained.get(session.worker_id)
         if drained is not None and drained == session.instance_id:
@@ -80,6 +84,7 @@ class Fleet:
         """A worker offers other things than before."""
         if (present := self._of(session)) is not None:
             present.catalog = catalog
+            self._changed()
 
     def heard(self, session: Session) -> None:
         """A worker gave a sign of life."""
@@ -96,6 +101,7 @@ class Fleet:
         """A session has ended."""
         if self._of(session) is not None:
             del self._present[session.worker_id]
+            self._changed()
 
     def all_leaving(self, time_left: int) -> None:
         """This node goes within so many milliseconds: nobody gets a task from it any more."""
@@ -127,17 +133,29 @@ class Fleet:
         """What they offer."""
         return skill_views([one.catalog for one in self._present.values()])
 
+    def _changed(self) -> None:
+        self._names = self._machines = None
+
+    def names(self) -> frozenset[str]:
+        """The skills that some worker offers."""
+        if self._names is None:
+            catalogs = [present.catalog for present in self._present.values()]
+            self._names = frozenset(skill.name for catalog in catalogs for skill in catalog.skills)
+        return self._names
+
     def offers_of(self, skill: str) -> list[Skill]:
         """A skill as each worker offers it, by name."""
         return [one for present in self._present.values() for one in present.catalog.skills if one.name == skill]
 
     def machines(self) -> list[Machine]:
         """The machines behind all workers, each kind once."""
-        found: dict[str, Machine] = {}
-        for present in self._present.values():
-            for machine in present.catalog.machines:
-                found.setdefault(repr(machine), machine)
-        return list(found.values())
+        if self._machines is None:
+            found: dict[str, Machine] = {}
+            for present in self._present.values():
+                for machine in present.catalog.machines:
+                    found.setdefault(repr(machine), machine)
+            self._machines = list(found.values())
+        return self._machines
 
     def drain(self, worker_id: str, reason: str) -> WorkerView:
         """Give a worker no more tasks until it starts again, or `undrain`; what it holds it goes on with.

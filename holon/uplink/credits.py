@@ -65,7 +65,7 @@ class Credits:
         sessions = self._sessions()
         full = self._is_share_full(sessions)
         more = 0 if full else int(self._idle(sessions) > self._serving.unplaced)
-        passed = {} if full else {skill: self._free_for(skill, sessions) for skill in self._offerings.passed}
+        passed = {} if full else {skill: self._free_for(skill, sessions, more) for skill in self._offerings.passed}
         at_once = max((more, *passed.values()))
         of_offerings = {}
         for name, can in able.items():
@@ -79,8 +79,10 @@ class Credits:
         idle = sum(max(0, session.free) for session in sessions) if sessions else 1
         return min(idle, self._slots.limit - self._slots.taken)
 
-    def _free_for(self, skill: str, sessions: Collection[Session]) -> int:
-        """How many tasks of a skill that is passed on could begin now."""
+    def _free_for(self, skill: str, sessions: Collection[Session], more: int) -> int:
+        """How many tasks of a skill that is passed on could begin now; of other nodes' workers that is not known."""
+        if self._providers.elsewhere(skill):
+            return more
         free = sum(
             max(0, session.room(skill))
             for session in sessions
@@ -101,9 +103,13 @@ class Credits:
 
     async def run(self) -> None:
         """Grant what is due, whenever that may have changed, until cancelled."""
+        loop, look_at = asyncio.get_running_loop(), 0.0
         while True:
             self._serving.changed.clear()
-            changed = self._offerings.look(self._providers.have, asyncio.get_running_loop().time())
+            changed = False
+            if (now := loop.time()) >= look_at:
+                # Not with each job that comes or goes.
+                changed, look_at = self._offerings.look(now), now + LOOK_S
             granted = self.due
             if changed:
                 self._link.set_catalog(self._offerings.catalog(granted[1]))

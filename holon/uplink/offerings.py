@@ -47,18 +47,25 @@ class Offerings:
         blueprints: those of the skills that are passed on among them.
         contracts: where their outputs are checked before they leave.
         fleet: who has the skills that are passed on.
-        passed: their names.
+        have: whether there is somebody for each of these skills.
+        passed: the names of those that are passed on.
     Raises:
         BlueprintError: what one says that it returns cannot be used.
     """
 
     def __init__(
-        self, blueprints: Blueprints, contracts: Contracts, fleet: Fleet, passed: Collection[str] = ()
+        self,
+        blueprints: Blueprints,
+        contracts: Contracts,
+        fleet: Fleet,
+        have: Callable[[Iterable[str]], bool],
+        passed: Collection[str] = (),
     ) -> None:
         self._outputs: dict[str, str] = {}
         self._blueprints = blueprints
         self._contracts = contracts
         self._fleet = fleet
+        self._have = have
         self._machines: list[Machine] = []
         self._offered: dict[str, _Offered] = {}
         self._sequence = 1
@@ -84,11 +91,10 @@ class Offerings:
     def __repr__(self) -> str:
         return f"Offerings({', '.join(self._offered)})"
 
-    def look(self, have: Callable[[Iterable[str]], bool], now: float) -> bool:
+    def look(self, now: float) -> bool:
         """Find out whose work can be done.
 
         Arguments:
-            have: whether there is somebody for each of these skills.
             now: on the loop's clock.
         Returns:
             whether the catalog has become another.
@@ -97,7 +103,7 @@ class Offerings:
         for name, one in self._offered.items():
             if one.passed:
                 changed |= self._look_at_workers(name, one)
-            if have(one.needs):
+            if self._have(one.needs):
                 one.since = None
             elif one.since is None:
                 one.since = now
@@ -124,6 +130,10 @@ class Offerings:
     def able(self) -> Mapping[str, bool]:
         """Each offering that is not withdrawn, and whether it can be done now."""
         return {name: one.since is None for name, one in self._offered.items() if one.message and not one.withdrawn}
+
+    def lacks(self, name: str) -> bool:
+        """Whether this is offered, and somebody whom it needs is missing now."""
+        return name in self._offered and not self._have(self._offered[name].needs)
 
     def passes(self, name: str) -> bool:
         """Whether this is a skill of workers, and passed on as it is."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 import orjson
 
-from holon.engine.session import Session
 from holon.errors import HolonError
 from holon.ports import MAX_DOCUMENT_BYTES, Document, Shared
 
@@ -25,13 +24,13 @@ class Providers:
     """Each node says in the store which skills its workers have; all nodes know all of them.
 
     Arguments:
-        sessions: of this node's workers.
+        here: tells the skills of this node's own workers.
         node: names this node, unique in its holon.
     """
 
-    def __init__(self, store: Shared, sessions: Callable[[], Collection[Session]], node: str) -> None:
+    def __init__(self, store: Shared, here: Callable[[], frozenset[str]], node: str) -> None:
         self._store = store
-        self._sessions = sessions
+        self._here = here
         self._node = node
         self._elsewhere: frozenset[str] = frozenset()
         self._told: frozenset[str] | None = None
@@ -39,16 +38,11 @@ class Providers:
         self._look = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Providers(here={len(self.here)}, elsewhere={len(self._elsewhere)})"
-
-    @property
-    def here(self) -> frozenset[str]:
-        """The skills of this node's own workers."""
-        return frozenset(one.skill for session in self._sessions() for one in session.offerings)
+        return f"Providers(here={len(self._here())}, elsewhere={len(self._elsewhere)})"
 
     def have(self, skills: Iterable[str]) -> bool:
         """Whether each of these skills has somebody."""
-        here = self.here
+        here = self._here()
         return all(skill in here or skill in self._elsewhere for skill in skills)
 
     def elsewhere(self, skill: str) -> bool:
@@ -67,7 +61,7 @@ class Providers:
         while True:
             now = loop.time()
             try:
-                if self.here != self._told or now - told_at >= REPEAT_S:
+                if self._here() != self._told or now - told_at >= REPEAT_S:
                     await self._tell()
                     told_at = now
                 if self._look.is_set() or now - read_at >= REPEAT_S:
@@ -83,7 +77,7 @@ class Providers:
                 pass
 
     async def _tell(self) -> None:
-        here = self.here
+        here = self._here()
         known = await self._store.put_document(KIND, self._node, _text(here), version=self._version, expires_in=GOOD_MS)
         if known is None:
             # It ran out, or is of the process before this one.

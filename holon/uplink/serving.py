@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
-from holon.domain.trace import trace_of
-from holon.domain.value import replace, value
-from holon.engine.jobs import MAX_TIMEOUT_S, Creating, Jobs
-from holon.engine.payloads import decode
+from holon.domain.value import value
+from holon.engine.jobs import Jobs
 from holon.engine.watching import Watching
 from holon.errors import HolonError, InvalidArgument, NotFound
 from holon.ports import JobRecord, Storage
 from holon.rxon.v1 import worker_pb2
+from holon.uplink.asked import creating_of, time_for, wrong
 from holon.uplink.books import Books, Delegation, origin_key, owner_of
 from holon.uplink.delegated import DEADLINE, Delegated
 from holon.uplink.offerings import Offerings
 from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.tenure import TenureLost
-from holon.wire.values import MAX_ID, is_id, seconds
+from holon.wire.values import MAX_ID, seconds
 from holon.worker.leases import Lease
 from holon.worker.outcome import INVALID_INPUT_ERROR, cancelled, failure
 from holon.worker.reports import Reports
 
 log = logging.getLogger(__name__)
 
-# What is left of a task's time when its job is stopped here: so that it ends here first, and the parent hears of it.
-_MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
-# No parent may have a job wait for longer: ten years, so that no sum of times overflows anywhere.
-_LONGEST_MS = round(MAX_TIMEOUT_S * 1000)
 # Of the history of a job of one task.
 _LINES = 1_000
 _RETRY_S = 1.0
@@ -215,8 +209,8 @@ class Serving:
 
     async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
         """Have a job do the task; else the reason and message with which it is given back."""
-        if wrong := _wrong(offer):
-            return "UNSUITABLE", wrong
+        if why := wrong(offer):
+            return "UNSUITABLE", why
         loop = asyncio.get_running_loop()
         until = loop.time() + self.answer_in / 2
         known = await self._known(offer.task_id)
@@ -234,6 +228,8 @@ class Serving:
             return None
         if len(self._running) + self._creating >= self._place.max_jobs:
             return "BUSY", f"{self._place.max_jobs} tasks are under way, as many as there may be"
+        if self._place.offerings.lacks(offer.skill):
+            return UNSERVABLE, "no worker here has a skill that it needs"
         if loop.time() > until:
             return "BUSY", "the holon was too slow to take it"
         self._creating += 1
@@ -305,25 +301,15 @@ class Serving:
 
     async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
         """Have the job that an entry names; answers with the one that was there already, which it names then."""
-        asked = self._asked(offer, origin_key(entry.task_id, entry.generation, entry.run))
-        accepted = await self._place.jobs.create_for_parent(entry.owner, replace(asked, job_id=entry.job_id))
+        key = origin_key(entry.task_id, entry.generation, entry.run)
+        asked = creating_of(offer, key, entry.job_id, self._place.max_priority)
+        accepted = await self._place.jobs.create_for_parent(entry.owner, asked)
         if not accepted.existing:
             return None
         if accepted.job_id != entry.job_id:
             entry.job_id = accepted.job_id
             await self._books.write(entry)
         return await self._place.jobs.get(entry.owner.name, entry.job_id)
-
-    def _asked(self, offer: worker_pb2.TaskOffer, key: str) -> Creating:
-        if offer.params.HasField("ref") or offer.params.encoding:
-            raise NotFound("this holon takes params as they are, and inline")
-        params = decode(offer.params.data, "the params")
-        trace = trace_of(offer.trace.traceparent, offer.trace.tracestate)
-        return Creating(offer.skill, params, key, trace=trace, priority=self._priority(offer.priority))
-
-    def _priority(self, asked: float) -> float:
-        most = self._place.max_priority
-        return 0.0 if math.isnan(asked) else max(-most, min(asked, most))
 
     def _move(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
         """The task is under this lease now."""
@@ -332,11 +318,8 @@ class Serving:
 
     def _deadline(self, seconds_left: float | None) -> int:
         """When a job is to be stopped that may take so many seconds."""
-        if seconds_left is None:
-            return self._place.store.now() + self._place.result_timeout
-        left = round(min(max(seconds_left, 0.0) * 1000, _LONGEST_MS))
-        margin = min(max(round(left * _MARGIN), _LEAST_MARGIN_MS), _MOST_MARGIN_MS)
-        return self._place.store.now() + max(0, left - margin)
+        lasts = self._place.result_timeout if seconds_left is None else time_for(seconds_left)
+        return self._place.store.now() + lasts
 
     def _accept(self, entry: Delegation, lease: Lease) -> None:
         """The job is in the store: say so, and see it to its end."""
@@ -450,13 +433,3 @@ def _noted(entry: Delegation) -> Iterator[None]:
     except HolonError as error:
         facts = {"task_id": entry.task_id, "job_id": entry.job_id}
         log.warning("what became of task %s could not be noted: %s", entry.task_id, error.message, extra=facts)
-
-
-def _wrong(offer: worker_pb2.TaskOffer) -> str:
-    """Why no task can be what a parent offers; empty when one can."""
-    for field in ("task_id", "lease_id"):
-        if not is_id(getattr(offer, field)):
-            return f"its {field} is no id"
-    if offer.generation < 1 or offer.attempt < 1:
-        return f"it is attempt {offer.attempt} of generation {offer.generation}; both begin with 1"
-    return ""

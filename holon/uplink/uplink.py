@@ -43,19 +43,19 @@ class Uplink:
         self._settings = settings
         self._holarchy = holarchy
         self._engine = engine
+        self._providers = Providers(engine.store, engine.fleet.names, settings.node)
         engine.blueprints.register_all(passing(skill, engine.fleet) for skill in settings.skills)
         self._place = Place(
             engine.store,
             engine.jobs,
             engine.watching,
-            Offerings(engine.blueprints, engine.contracts, engine.fleet, settings.skills),
+            Offerings(engine.blueprints, engine.contracts, engine.fleet, self._providers.have, settings.skills),
             holarchy.own_id,
             settings.max_jobs,
             settings.result_timeout,
             settings.max_priority,
             settings.cleanup,
         )
-        self._providers = Providers(engine.store, lambda: engine.dispatcher.sessions, settings.node)
         self._tenure = Tenure(engine.store, engine.store.now, settings.node, secrets.token_hex(8))
         self._link: Link | None = None
         self._parent: Parent | None = None

@@ -32,7 +32,7 @@ def echo() -> Blueprint:
     @blueprint.handler(is_start=True)
     async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
         if "skill" in initial_data:
-            actions.dispatch_task("nobody", initial_data, transitions={"success": "end"})
+            actions.dispatch_task(f"no {initial_data['skill']}", initial_data, transitions={"success": "end"})
         else:
             actions.go_to("end")
 

@@ -41,7 +41,8 @@ def blueprints() -> list[Blueprint]:
 
     @waits.handler("start", is_start=True)
     async def wait(initial_data: dict[str, Any], actions: ActionFactory) -> None:
-        actions.dispatch_task("nobody", {}, transitions={"success": "end"})
+        # By no constant: else it would be known beforehand that nobody can do it.
+        actions.dispatch_task(initial_data.get("of", "nobody"), {}, transitions={"success": "end"})
 
     @waits.handler("end", is_end=True)
     async def waited() -> None: ...

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holon.context import ActionFactory
+from holon.context import ActionFactory, JobContext
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import DEFAULT, Client
 from holon.domain.fleet import Skill
@@ -40,11 +40,20 @@ def blueprints() -> list[Blueprint]:
         )
 
     @work.handler
-    async def tidy(actions: ActionFactory) -> None:
-        actions.dispatch_task("nobody", {}, transitions={"success": "end"})
+    async def tidy(context: JobContext, actions: ActionFactory) -> None:
+        actions.dispatch_task(context.initial_data.get("tidies", "nobody"), {}, transitions={"success": "end"})
 
     @work.handler(is_end=True)
     async def end() -> None: ...
+
+    named = Blueprint("named")
+
+    @named.handler(is_start=True)
+    async def ask(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(initial_data["of"], {}, transitions={"success": "done"})
+
+    @named.handler(is_end=True)
+    async def done() -> None: ...
 
     fails = Blueprint("fails")
 
@@ -59,7 +68,7 @@ def blueprints() -> list[Blueprint]:
     @fails.handler("for_good", is_end=True, outcome="failed")
     async def for_good() -> None: ...
 
-    return [work, fails]
+    return [work, named, fails]
 
 
 async def test_no_task_of_a_parents_job_goes_before_what_its_parent_said(certificates: Certificates) -> None:
@@ -92,12 +101,16 @@ async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any
             await leaf.ends(first, DONE)
             assert (await leaf.given()).attempt == 1
             assert (await answer(stream)).HasField("result")
-        # Nobody is left, but what a worker had once is not begun elsewhere.
-        await offered(stream, "t3", "work", {})
+        # Nobody is left: what names the skill is not begun, and what finds that out only then is given back; but not
+        # what a worker had once.
+        await offered(stream, "t3", "named", {"of": "leaf"})
         assert (await answer(stream)).HasField("accepted")
         given_back = await answer(stream)
         assert (given_back.task_id, given_back.rejected.reason) == ("t3", "UNSERVABLE")
         assert "no worker connected to this node offers skill 'leaf'" in given_back.rejected.message
+        await offered(stream, "t4", "work", {})
+        given_back = await answer(stream)
+        assert (given_back.task_id, given_back.rejected.reason) == ("t4", "UNSERVABLE")
 
 
 async def test_a_clean_up_that_does_not_end_is_ended(certificates: Certificates) -> None:

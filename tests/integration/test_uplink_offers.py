@@ -122,13 +122,11 @@ async def test_workers_of_other_nodes_of_the_holon_count(certificates: Certifica
     async with a_child(certificates, blueprints(), max_jobs=7) as child:
         parent = Offered(await child.linked())
         await parent.until(asking=1)
-        there = Providers(child.store, lambda: [leaf.member.session], "n2")
-        async with Leaf(child.engine, "elsewhere", Skill("count")) as leaf:
-            child.engine.dispatcher.remove(leaf.member.session)
-            running = asyncio.create_task(there.run())
-            await parent.until(counting=1, asking=1)
-            running.cancel()
-            await asyncio.wait((running,))
+        there = Providers(child.store, lambda: frozenset({"count"}), "n2")
+        running = asyncio.create_task(there.run())
+        await parent.until(counting=1, asking=1)
+        running.cancel()
+        await asyncio.wait((running,))
         # What is no word of a node says nothing.
         await child.store.put_document("providers", "n3", b"{", version=0)
         (known,) = [one for one in await child.store.documents("providers") if one.key == "n2"]

@@ -1,0 +1,57 @@
+"""The uplink: what a parent asks for with an offer: whether that can be a task, as what job, and until when."""
+
+from __future__ import annotations
+
+import math
+
+from holon.domain.trace import trace_of
+from holon.engine.jobs import MAX_TIMEOUT_S, Creating
+from holon.engine.payloads import decode
+from holon.errors import NotFound
+from holon.rxon.v1 import worker_pb2
+from holon.wire.values import is_id
+
+# What is left of a task's time when its job is stopped here: so that it ends here first, and the parent hears of it.
+_MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
+# No parent may have a job wait for longer: ten years, so that no sum of times overflows anywhere.
+_LONGEST_MS = round(MAX_TIMEOUT_S * 1000)
+
+
+def wrong(offer: worker_pb2.TaskOffer) -> str:
+    """Why no task can be what a parent offers; empty when one can."""
+    for field in ("task_id", "lease_id"):
+        if not is_id(getattr(offer, field)):
+            return f"its {field} is no id"
+    if offer.generation < 1 or offer.attempt < 1:
+        return f"it is attempt {offer.attempt} of generation {offer.generation}; both begin with 1"
+    return ""
+
+
+def creating_of(offer: worker_pb2.TaskOffer, key: str, job_id: str, max_priority: float) -> Creating:
+    """The job that does it.
+
+    Arguments:
+        key: makes its creation repeatable.
+        max_priority: the highest that it may have; its opposite is the lowest.
+    Raises:
+        NotFound: it comes in a way that this holon does not take.
+        InvalidArgument: its params are no JSON.
+    """
+    if offer.params.HasField("ref") or offer.params.encoding:
+        raise NotFound("this holon takes params as they are, and inline")
+    priority = 0.0 if math.isnan(offer.priority) else max(-max_priority, min(offer.priority, max_priority))
+    return Creating(
+        offer.skill,
+        decode(offer.params.data, "the params"),
+        key,
+        trace=trace_of(offer.trace.traceparent, offer.trace.tracestate),
+        priority=priority,
+        job_id=job_id,
+    )
+
+
+def time_for(seconds_left: float) -> int:
+    """How many milliseconds a job may take, where its task may take so many seconds, whatever a parent calls them."""
+    left = round(min(max(seconds_left, 0.0) * 1000, _LONGEST_MS))
+    margin = min(max(round(left * _MARGIN), _LEAST_MARGIN_MS), _MOST_MARGIN_MS)
+    return max(0, left - margin)
