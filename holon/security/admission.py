@@ -13,7 +13,7 @@ from cryptography import x509
 
 from holon.clock import Clock
 from holon.errors import InvalidArgument, PermissionDenied, Unauthenticated, Violation
-from holon.security.identity import UNREADABLE, Identity, check_length, identify, is_identity
+from holon.security.identity import Identity, certificates_in, check_length, identify, is_identity
 from holon.security.sts.access_tokens import SESSION, AccessToken
 from holon.security.tokens import digest_of
 from holon.security.trust import Path, Trust
@@ -128,7 +128,8 @@ class Admission:
         """
         before, caller = self._callers.get(leaf, (b"", None))
         if caller is None or before != chain:
-            caller = Caller(identify(leaf), _certificates(chain))
+            check_length(chain.count(b"-----BEGIN"))
+            caller = Caller(identify(leaf), certificates_in(chain))
             if len(self._callers) >= _REMEMBERED:
                 self._callers.clear()
             self._callers[leaf] = chain, caller
@@ -291,14 +292,6 @@ class Admission:
         if rule is not None and not rule.is_pattern:
             return rule.name
         raise _unclaimed("is needed: the token says of nobody alone who it is")
-
-
-def _certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
-    check_length(pem.count(b"-----BEGIN"))
-    try:
-        return tuple(x509.load_pem_x509_certificates(pem)) if pem else ()
-    except (ValueError, *UNREADABLE):
-        return ()
 
 
 def _invalid(message: str) -> Unauthenticated:

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.errors import ConfigError, InvalidArgument
 from holon.files import read_private, write_atomically
-from holon.security.identity import UNREADABLE, is_identity
+from holon.security.identity import UNREADABLE, certificates_in, is_identity
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 _AUTHORITY_DAYS = 3650
@@ -140,11 +140,12 @@ def describe(path: Path) -> list[CertificateFacts]:
         ConfigError: the file cannot be read, or holds no certificate.
     """
     try:
-        return [_facts(certificate) for certificate in x509.load_pem_x509_certificates(path.read_bytes())]
+        found = certificates_in(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, *UNREADABLE) as error:
-        raise ConfigError(f"{path} holds no readable certificate (PEM); a key or another file was given?") from error
+    if not found:
+        raise ConfigError(f"{path} holds no readable certificate (PEM); a key or another file was given?")
+    return [_facts(certificate) for certificate in found]
 
 
 def _make_authority(files: KeyPair) -> Authority:

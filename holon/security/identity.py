@@ -89,6 +89,22 @@ def identify(pem: bytes) -> Identity:
         raise _invalid(f"cannot be read: {error}") from error
 
 
+def certificates_in(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates of a PEM text, in its order; none of one that cannot be read as a whole."""
+    try:
+        return tuple(x509.load_pem_x509_certificates(pem))
+    except (ValueError, *UNREADABLE):
+        return ()
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether a certificate says of itself that it may sign others."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError, *UNREADABLE):
+        return False
+
+
 def certificates_of(presented: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
     """Read what a client has presented, its own certificate first; DER, as Python's TLS shows it.
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 from holon.security.context import server_context
-from holon.security.identity import UNREADABLE
+from holon.security.identity import certificates_in, is_authority
 from holon.security.revocation import RevocationList, load_lists
 from holon.security.trust import Trust
 
@@ -147,11 +147,10 @@ def _ending(path: str, certificate: x509.Certificate) -> Ending:
 def _certificates(name: str, path: str, pem: bytes, wrong: list[Violation]) -> Sequence[x509.Certificate]:
     if any(violation.field == name for violation in wrong):
         return ()
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except (ValueError, *UNREADABLE):
+    found = certificates_in(pem)
+    if not found:
         wrong.append(Violation(name, f"{path} holds no readable certificate (PEM)"))
-        return ()
+    return found
 
 
 def _kind_problems(path: str, leaf: x509.Certificate) -> list[Violation]:
@@ -187,11 +186,8 @@ def _authority_problems(path: str, trusted: Sequence[x509.Certificate], now_ms: 
 
 
 def _not_authority(path: str, certificate: x509.Certificate) -> list[Violation]:
-    try:
-        if certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            return []
-    except (x509.ExtensionNotFound, ValueError, *UNREADABLE):
-        pass
+    if is_authority(certificate):
+        return []
     subject = certificate.subject.rfc4514_string()
     return [Violation("TLS_CA_PATH", f"{path}: {subject} is no authority; give what signs the workers' certificates")]
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from holon.errors import PermissionDenied, Unauthenticated
-from holon.security.identity import UNREADABLE
+from holon.security.identity import certificates_in, is_authority
 from holon.security.revocation import RevocationList, key_of
 
 
@@ -37,7 +37,7 @@ class Trust:
     """
 
     def __init__(self, authorities: bytes, lists: Iterable[RevocationList] = (), *, strict: bool = True) -> None:
-        self._authorities = tuple(one for one in read_authorities(authorities) if _is_authority(one))
+        self._authorities = tuple(one for one in certificates_in(authorities) if is_authority(one))
         self._lists = {one.authority: one for one in lists}
         self._strict = strict
 
@@ -100,7 +100,7 @@ class Trust:
             if _counts(authority, now_ms) and _issued(certificate, authority):
                 return (authority,)
         for between in presented:
-            if between in tried or not (_counts(between, now_ms) and _is_authority(between)):
+            if between in tried or not (_counts(between, now_ms) and is_authority(between)):
                 continue
             if _issued(certificate, between):
                 tried.add(between)
@@ -109,27 +109,12 @@ class Trust:
         return None
 
 
-def read_authorities(pem: bytes) -> Sequence[x509.Certificate]:
-    """The certificates of a PEM file; none of a broken one."""
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except (ValueError, *UNREADABLE):
-        return ()
-
-
 def _ends(certificate: x509.Certificate) -> float:
     return certificate.not_valid_after_utc.timestamp() * 1000
 
 
 def _counts(certificate: x509.Certificate, now_ms: int) -> bool:
     return certificate.not_valid_before_utc.timestamp() * 1000 <= now_ms < _ends(certificate)
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError, *UNREADABLE):
-        return False
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -17,8 +17,9 @@ from holon.clock import ManualClock, SystemClock
 from holon.rxon.v1 import worker_pb2
 from holon.security.admission import Admission
 from holon.security.certificates import KeyPair
+from holon.security.identity import certificates_in
 from holon.security.revocation import load_lists
-from holon.security.trust import Trust, read_authorities
+from holon.security.trust import Trust
 from holon.security.worker_rules import WorkerRules
 from holon.security.workers_file import load_workers
 from tests.integration.grpc_node import (
@@ -56,7 +57,7 @@ def admission(folder: Path, text: str = "", trust: Trust | None = None, **more: 
 
 def trusting(*names: str, lists: Path | None = None, strict: bool = True) -> Trust:
     pem = b"".join(authority(name).files.certificate.read_bytes() for name in names or ("ours",))
-    found = load_lists(str(lists), read_authorities(pem), SystemClock().now_ms()) if lists else ()
+    found = load_lists(str(lists), certificates_in(pem), SystemClock().now_ms()) if lists else ()
     return Trust(pem, found, strict=strict)
 
 
