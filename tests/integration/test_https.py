@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +24,7 @@ from holon.security.tls_files import TlsFiles
 from tests.integration.http_node import GUARD, LIMIT, TOKEN, Node, running
 from tests.integration.http_wire import answers
 from tests.integration.tls_site import Site, only, serial_of
-from tests.integration.worker_certificates import intermediate, issue, revoke, root
+from tests.integration.worker_certificates import certificate_of, intermediate, issue, revoke, root
 from transports.http.door import HttpSettings
 
 STATUS = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -237,8 +238,9 @@ async def test_who_must_have_a_certificate_needs_one_of_the_authorities_of_now(s
 
 
 async def test_a_certificate_that_is_trusted_no_longer_is_out_at_once_on_a_connection_that_lives(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "holon.audit")
     lists = tmp_path / "lists"
     lists.mkdir()
     revoke(lists / "ours.pem", root(tmp_path / "authority"))
@@ -269,6 +271,13 @@ async def test_a_certificate_that_is_trusted_no_longer_is_out_at_once_on_a_conne
                 assert not await serves(node, site.trust(own)), what
                 if what == "listed":
                     assert await serves(node, site.trust(clients["its authority gone"]))
+    told = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
+    refused = [one for one in told if one["act"] == "call_refused"]
+    # When that became so, and again when it came back; who has no authority at all is refused in the handshake then.
+    assert [one["result"] for one in refused] == ["REVOKED"] * 4 + ["CERTIFICATE_UNTRUSTED"]
+    serial = f"{certificate_of(clients['listed']).serial_number:x}"
+    assert (refused[0]["via"], refused[0]["on"]) == ("http", f"certificate {serial}")
+    assert refused[0]["peer"].startswith("127.0.0.1:")
 
 
 @pytest.mark.parametrize("strict", [True, False])

@@ -105,7 +105,9 @@ class HttpDoor:
         self._secured: SecuredListener | None = None
         self._tls: Tls | None = None
         if tls is not None:
-            self._tls = Tls(tls, clock or SystemClock(), settings.client_certificates, settings.handshake)
+            self._tls = Tls(
+                tls, clock or SystemClock(), settings.client_certificates, settings.handshake, clients.refused
+            )
             tls.on_change(self._look_again)
         docs = settings.version if settings.docs else None
         self._app = App(

@@ -23,8 +23,10 @@ from holon.clock import Clock
 from holon.errors import HolonError
 from holon.security.context import server_context
 from holon.security.identity import certificates_of, valid_until
+from holon.security.refused import Refused
 from holon.security.tls import ServerCredentials
 from holon.security.tls_files import TlsFiles
+from holon.telemetry.audit import By
 from transports.http.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -46,12 +48,14 @@ class Tls:
         clock: by which clients' certificates are valid.
         client_certificates: whether a client must present one; its connection ends when that does.
         handshake: seconds that a handshake may take.
+        refused: hears of those whose certificate is not, or no longer, let in.
     """
 
     files: TlsFiles
     clock: Clock
     client_certificates: bool
     handshake: float
+    refused: Refused
 
 
 class SecuredConnection(Connection):
@@ -103,6 +107,9 @@ class SecuredConnection(Connection):
 
     def _shut_out(self, error: HolonError) -> None:
         log.debug("a client of the HTTP door was refused: %s", error.message)
+        peer = self.transport.get_extra_info("peername")
+        shown = f"certificate {self._presented[0].serial_number:x}" if self._presented else "certificate"
+        self._tls.refused.call(error, By("http", peer="{}:{}".format(*peer) if peer else ""), shown)
         self._ending = True
         self.transport.abort()
 
