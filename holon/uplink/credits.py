@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from typing import TypeAlias
 
 from holon.engine.session import Session
 from holon.engine.slots import Slots
 from holon.uplink.offerings import Offerings
 from holon.uplink.providers import Providers
-from holon.uplink.serving import Serving
+from holon.uplink.serving import Held, Serving
 from holon.worker.link import Link
 
 # Workers come, go and get other work without a word to the uplink; how soon that counts.
 LOOK_S = 1.0
+# Jobs come and go many at a time: how long it waits for more of that before it looks again.
+LINGER_S = 0.002
+# And how long where there are many workers: so many times as long as it took to look.
+_LINGER_SHARE = 20
+# A change by less than this share is not told before it would be anyway.
+_SLIGHT = 1 / 8
+
+
+# In all, and of each offering.
+Granted: TypeAlias = tuple[int, Mapping[str, int]]
 
 
 class Credits:
     """Grants the parent credits: absolute, and never the free places alone, for those are gone once they are granted.
 
-    One more at a time, while a place would be idle: jobs that are not placed yet will take one each. None of what
-    nobody can do; and that is not offered any more after a while.
+    More only while places would be idle: jobs that are not placed yet will take one each. Of work that takes one place
+    at a time there may be as many more as there are such places. Of other work one more at first, and then as many as
+    leave no place idle if they are like the jobs that are here, never more at once than have found theirs: what a job
+    will take, its first task does not tell. None of what nobody can do; and that is not offered any more after a while.
 
     Arguments:
         slots: where handlers run.
@@ -50,51 +63,64 @@ class Credits:
         self._most = most
         self._share = share
         self._link = link
-        self._granted: tuple[int, Mapping[str, int]] = (-1, {})
+        self._granted: Granted = (-1, {})
         self._closed = False
 
     def __repr__(self) -> str:
         return f"Credits(granted={self._granted[0]}, closed={self._closed})"
 
     @property
-    def due(self) -> tuple[int, Mapping[str, int]]:
-        """How many tasks there may be now, in all and of each offering."""
+    def due(self) -> Granted:
+        """How many tasks there may be now."""
         able = self._offerings.able()
         if self._closed:
             return 0, dict.fromkeys(able, 0)
-        sessions = self._sessions()
-        full = self._is_share_full(sessions)
-        more = 0 if full else int(self._idle(sessions) > self._serving.unplaced)
-        passed = {} if full else {skill: self._free_for(skill, sessions, more) for skill in self._offerings.passed}
-        at_once = max((more, *passed.values()))
-        of_offerings = {}
+        sessions, mine = self._sessions(), self._serving.by_skill()
+        held, unplaced = sum(one.held for one in mine.values()), sum(one.unplaced for one in mine.values())
+        meant = self._meant(sessions, held, unplaced)
+        nothing, at_once, of_offerings = Held(), 0, dict.fromkeys(able, 0)
         for name, can in able.items():
-            held, _ = self._serving.held_of(name)
-            of_offerings[name] = min(self._most, held + passed.get(name, more)) if can else 0
-        return min(self._most, self._serving.held + at_once), of_offerings
+            if not can:
+                continue
+            waiting = sum(one.unplaced for other, one in mine.items() if self._offerings.share(name, other))
+            more = min(meant, max(0, self._places(sessions, self._offerings.needs(name)) - waiting))
+            if more and self._offerings.is_wide(name):
+                more = min(more, self._wide(sessions, more, held - unplaced))
+            of_offerings[name] = min(self._most, mine.get(name, nothing).held + more)
+            at_once = max(at_once, more)
+        return min(self._most, held + at_once), of_offerings
 
-    def _idle(self, sessions: Collection[Session]) -> int:
-        """How many places there are, at workers and for handlers, that a job could take."""
-        # Without any worker it is not known whether there is a place: then no job may wait for one.
-        idle = sum(max(0, session.free) for session in sessions) if sessions else 1
-        return min(idle, self._slots.limit - self._slots.taken)
+    def _places(self, sessions: Collection[Session], needs: frozenset[str]) -> int:
+        """How many idle places there are, for a handler and at workers with such skills; with any where none is named.
 
-    def _free_for(self, skill: str, sessions: Collection[Session], more: int) -> int:
-        """How many tasks of a skill that is passed on could begin now; of other nodes' workers that is not known."""
-        if self._providers.elsewhere(skill):
-            return more
-        free = sum(
-            max(0, session.room(skill))
-            for session in sessions
-            if any(offering.skill == skill for offering in session.offerings)
-        )
-        return max(0, free - self._serving.held_of(skill)[1])
+        Where it is not known, one: without any worker, or where those who have the skills are at another node.
+        """
+        places = sum(_room(session, needs) for session in sessions)
+        if not sessions or (not places and any(map(self._providers.elsewhere, needs))):
+            places = 1
+        return min(places, self._slots.limit - self._slots.taken)
 
-    def _is_share_full(self, sessions: Collection[Session]) -> bool:
-        """Whether others have some of the places, and the parent's tasks all that are meant for them."""
-        held = self._serving.held
-        others = sum(len(session.leases) for session in sessions) - (held - self._serving.unplaced)
-        return others > 0 and held >= max(1, int(self._share * sum(session.credits for session in sessions)))
+    def _wide(self, sessions: Collection[Session], free: int, placed: int) -> int:
+        """How many jobs more of those that may take several places."""
+        # Nothing waits for a place while one is idle: what is in use is all that the jobs ask for now.
+        used = sum(len(session.leases) + session.promised for session in sessions)
+        return max(1, min(placed, free * placed // max(1, placed, used)))
+
+    def _meant(self, sessions: Collection[Session], held: int, unplaced: int) -> int:
+        """How many more there may be, so that others have their share of the places if they have any."""
+        others = sum(len(session.leases) for session in sessions) - (held - unplaced)
+        if others <= 0:
+            return self._most
+        return max(0, max(1, int(self._share * sum(session.credits for session in sessions))) - held)
+
+    def _is_slight(self, granted: Granted) -> bool:
+        """Whether a change may wait: not if it begins or ends that there is room for anything."""
+        mine = self._serving.by_skill()
+        (before, of_before), (now, of_now) = self._granted, granted
+        held = sum(one.held for one in mine.values())
+        if of_before.keys() != of_now.keys() or not _is_alike(before, now, held):
+            return False
+        return all(_is_alike(of_before[name], of_now[name], mine[name].held if name in mine else 0) for name in of_now)
 
     def close(self) -> None:
         """Grant no more."""
@@ -106,18 +132,28 @@ class Credits:
         loop, look_at = asyncio.get_running_loop(), 0.0
         while True:
             self._serving.changed.clear()
-            changed = False
-            if (now := loop.time()) >= look_at:
-                # Not with each job that comes or goes.
-                changed, look_at = self._offerings.look(now), now + LOOK_S
+            looks = (now := loop.time()) >= look_at
+            # Not with each job that comes or goes.
+            changed = looks and self._offerings.look(now)
+            look_at = now + LOOK_S if looks else look_at
             granted = self.due
             if changed:
                 self._link.set_catalog(self._offerings.catalog(granted[1]))
-            if granted != self._granted:
+            if granted != self._granted and (looks or not self._is_slight(granted)):
                 self._granted = granted
                 self._link.set_credits(*granted)
+            await asyncio.sleep(max(LINGER_S, _LINGER_SHARE * (loop.time() - now)))
             try:
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout_at(look_at):
                     await self._serving.changed.wait()
             except TimeoutError:
                 pass
+
+
+def _room(session: Session, needs: frozenset[str]) -> int:
+    rooms = (session.room(one.skill) for one in session.offerings if one.skill in needs)
+    return max(0, max(rooms, default=0) if needs else session.free)
+
+
+def _is_alike(before: int, now: int, held: int) -> bool:
+    return (before > held) == (now > held) and abs(now - before) < _SLIGHT * before

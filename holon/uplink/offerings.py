@@ -34,6 +34,7 @@ class _Offered:
     message: worker_pb2.Offering | None
     needs: frozenset[str]
     passed: bool = False
+    wide: bool = False
     since: float | None = None
     withdrawn: bool = False
 
@@ -86,7 +87,8 @@ class Offerings:
                 offering.input_schema.CopyFrom(_payload(blueprint.input_schema))
             if blueprint.output_schema is not None:
                 offering.output_schema.CopyFrom(_payload(blueprint.output_schema))
-            self._offered[blueprint.name] = _Offered(offering, skills_of(blueprint))
+            wide = any(state.is_aggregator for state in blueprint.states.values())
+            self._offered[blueprint.name] = _Offered(offering, skills_of(blueprint), wide=wide)
 
     def __repr__(self) -> str:
         return f"Offerings({', '.join(self._offered)})"
@@ -134,6 +136,19 @@ class Offerings:
     def lacks(self, name: str) -> bool:
         """Whether this is offered, and somebody whom it needs is missing now."""
         return name in self._offered and not self._have(self._offered[name].needs)
+
+    def is_wide(self, name: str) -> bool:
+        """Whether a job of it may have several tasks at a time: for that it needs an aggregator."""
+        return name in self._offered and self._offered[name].wide
+
+    def needs(self, name: str) -> frozenset[str]:
+        """The skills of workers that it names; none where it does not say."""
+        return self._offered[name].needs if name in self._offered else frozenset()
+
+    def share(self, name: str, other: str) -> bool:
+        """Whether two may take each other's places."""
+        one, two = self.needs(name), self.needs(other)
+        return not one or not two or not one.isdisjoint(two)
 
     def passes(self, name: str) -> bool:
         """Whether this is a skill of workers, and passed on as it is."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from holon.domain.events import HistoryEvent
@@ -55,6 +56,27 @@ class Place:
     cleanup: float = 30.0
 
 
+@dataclass(slots=True)
+class Held:
+    """How many tasks count against credits, and how many of them have yet to find a place."""
+
+    held: int = 0
+    unplaced: int = 0
+
+    def add(self, *, unplaced: bool) -> None:
+        """There is one more."""
+        self.held += 1
+        self.unplaced += unplaced
+
+
+@dataclass(slots=True)
+class _Starting:
+    """An offer that is being looked at; `reason` is why it is to stop already."""
+
+    skill: str
+    reason: str = ""
+
+
 class Serving:
     """Takes the parent's offers, and answers each lease with one final word.
 
@@ -77,7 +99,7 @@ class Serving:
         self._running: dict[str, Delegated] = {}
         # Said, and not acknowledged; those of which the node has heard nothing yet.
         self._told: dict[Lease, Delegation] = {}
-        self._starting: dict[Lease, str] = {}
+        self._starting: dict[Lease, _Starting] = {}
         # Those of them that are to be jobs of their own.
         self._creating = 0
 
@@ -89,15 +111,14 @@ class Serving:
         """How many of the parent's tasks count against its credits."""
         return len(self._running) + len(self._starting)
 
-    @property
-    def unplaced(self) -> int:
-        """How many of them have yet to find a place at a worker, or in a handler."""
-        return len(self._starting) + sum(running.unplaced for running in self._running.values())
-
-    def held_of(self, skill: str) -> tuple[int, int]:
-        """How many of them are of a skill, and how many of those have yet to find a place."""
-        mine = [running for running in self._running.values() if running.entry.skill == skill]
-        return len(mine), sum(running.unplaced for running in mine)
+    def by_skill(self) -> dict[str, Held]:
+        """How many of them are of each skill."""
+        found: dict[str, Held] = {}
+        for running in self._running.values():
+            found.setdefault(running.entry.skill, Held()).add(unplaced=running.unplaced)
+        for starting in self._starting.values():
+            found.setdefault(starting.skill, Held()).add(unplaced=True)
+        return found
 
     @property
     def waiting(self) -> list[Delegated]:
@@ -139,14 +160,14 @@ class Serving:
         if any(lease.task_id == other.task_id for other in self._starting):
             self._reports.reject(lease, "BUSY", "another offer of the task is being looked at")
             return
-        self._starting[lease] = ""
+        self._starting[lease] = _Starting(offer.skill)
         self.changed.set()
         self._start(self._take(lease, offer), f"offer-{lease.task_id}")
 
     def stopped(self, lease: Lease, reason: str) -> None:
         """The parent wants the work to stop, or has given the task to somebody else."""
         if lease in self._starting:
-            self._starting[lease] = reason
+            self._starting[lease].reason = reason
         elif (running := self._running.get(lease.task_id)) is not None and running.entry.lease == lease:
             self._stop_soon(running, reason)
 
@@ -323,15 +344,15 @@ class Serving:
 
     def _accept(self, entry: Delegation, lease: Lease) -> None:
         """The job is in the store: say so, and see it to its end."""
-        reason = self._starting.pop(lease, "")
+        starting = self._starting.pop(lease, None)
         if self._reports.leases.holds(lease):
             self._reports.accept(lease)
         running = self._running.get(entry.task_id)
         if running is None:
             running = self._run(entry)
         self._limit(running)
-        if reason:
-            self._stop_soon(running, reason)
+        if starting is not None and starting.reason:
+            self._stop_soon(running, starting.reason)
 
     # A job ---------------------------------------------------------------------------------------------------------
 

@@ -175,5 +175,5 @@ async def test_the_parent_has_its_share_of_the_places_and_what_is_idle(certifica
         assert await credits_of(stream) == 2
         await leaf.ends(own, DONE)
         async with asyncio.timeout(GUARD):
-            while await credits_of(stream) != 3:
+            while await credits_of(stream) != 4:
                 pass

@@ -104,18 +104,18 @@ async def test_what_nobody_can_do_has_no_credits_at_once_is_withdrawn_after_a_wh
     async with a_child(certificates, blueprints(), max_jobs=7) as child:
         async with Leaf(child.engine, "crawler", Skill("crawl")), Leaf(child.engine, "both", Skill("count")):
             parent = Offered(await child.linked())
-            await parent.until(crawling=1, counting=1, asking=1)
+            await parent.until(crawling=7, counting=7, asking=7)
             assert parent.catalogs == 0
         async with Leaf(child.engine, "counter", Skill("count")):
-            await parent.until(crawling=0, counting=1, asking=1)
+            await parent.until(crawling=0, counting=7, asking=7)
             assert parent.catalogs == 0
-            await parent.until(counting=1, asking=1)
+            await parent.until(counting=7, asking=7)
             assert parent.catalogs == 1
             async with Leaf(child.engine, "crawler", Skill("crawl")):
-                await parent.until(crawling=1, counting=1, asking=1)
+                await parent.until(crawling=7, counting=7, asking=7)
                 # Whoever links anew says the same in its Hello.
                 child.uplink._link.introduce(worker_pb2.HolonIdentity(holon_id="the-child", uplink_epoch=1))  # type: ignore[union-attr]
-                assert Offered(await child.linked()).credits == {"crawling": 1, "counting": 1, "asking": 1}
+                assert Offered(await child.linked()).credits == {"crawling": 7, "counting": 7, "asking": 7}
 
 
 async def test_workers_of_other_nodes_of_the_holon_count(certificates: Certificates) -> None:
