@@ -150,7 +150,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileParent]:
 
 
 @given(entropy=ENTROPY)
-@settings(EXAMPLES, max_examples=400)
+@settings(EXAMPLES, max_examples=200)
 def test_whatever_a_parent_says_the_uplink_stands(parent: HostileParent, entropy: bytes) -> None:
     with UplinkErrors() as errors:
         parent.run(parent.example(Choices(entropy)))

@@ -60,9 +60,18 @@ async def finishes(child: Child, stream: Any, task_id: str) -> None:
     await stream.ack(task_id)
 
 
-async def test_a_burst_of_offers_goes_no_further_than_the_limit(certificates: Certificates) -> None:
+async def test_a_burst_of_offers_goes_no_further_than_the_limit(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with a_child(certificates, blueprints(), max_jobs=3) as child:
         stream = await child.linked()
+        create = child.engine.jobs.create_for_parent
+
+        async def slowly(*arguments: Any) -> Any:
+            await asyncio.sleep(0.1)
+            return await create(*arguments)
+
+        monkeypatch.setattr(child.engine.jobs, "create_for_parent", slowly)
         offers = [
             worker_pb2.TaskOffer(task_id=f"t{n}", lease_id=f"l{n}", generation=1, attempt=1, skill="waits")
             for n in range(10)

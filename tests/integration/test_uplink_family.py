@@ -18,12 +18,13 @@ from holon.domain.task import SUCCESS, Outcome
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Holarchy
 from holon.ports import StoreSettings
+from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.uplink import Uplink, UplinkSettings
 from holon.uplink.settings import parent_urls
 from holon.worker.settings import Credentials
 from tests.integration.a_child import Leaf
-from tests.integration.grpc_node import Node, a_node, authority, worker_files
+from tests.integration.grpc_node import Node, a_node, authority, offering, result, updates, worker_files
 from tests.integration.scripted_node import FAST
 from tests.integration.test_worker_admission import admission
 
@@ -113,3 +114,12 @@ async def test_a_job_that_ends_for_now_is_done_again_and_one_that_ends_for_good_
         runs.clear()
         assert (await parent.ended(await parent.create(way="for_good"))).status == "failed"
         assert runs == ["for_good"]
+
+
+async def test_a_plain_worker_has_no_word_on_whether_another_try_may_help(parent: Node) -> None:
+    worker = await parent.worker("w1", offering("t"))
+    job_id = await parent.create()
+    error = types_pb2.TaskError(code="PERMANENT_ERROR", message="no", retryable=True)
+    await worker.send(updates(result(await worker.offer(), status="failure", error=error)))
+    assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+    assert (await parent.ended(job_id)).status == "failed"
