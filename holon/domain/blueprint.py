@@ -20,6 +20,8 @@ F = TypeVar("F", bound=Function)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _ENDPOINT = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _VERSION = re.compile(r"[A-Za-z0-9._~-]+")
+# What every task may end with.
+_TAKEN = ("success", "failure", "cancelled")
 _STATE = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 
@@ -35,7 +37,8 @@ class Want:
 class State:
     """One state: what runs in it, and what its end means (`outcome` is None unless `is_end`).
 
-    `retry` says that a parent holon may have the job done again after this end.
+    `retry` says that a parent holon may have the job done again after this end; `status` is what it is told of a good
+    one, empty for a success.
     """
 
     name: str
@@ -46,6 +49,7 @@ class State:
     is_aggregator: bool
     wants: tuple[Want, ...]
     retry: bool = False
+    status: str = ""
 
 
 class Blueprint:
@@ -169,6 +173,7 @@ class Blueprint:
         is_end: bool = False,
         outcome: Outcome | None = None,
         retry: bool = False,
+        status: str = "",
     ) -> Callable[[F], F]: ...
 
     def handler(
@@ -179,6 +184,7 @@ class Blueprint:
         is_end: bool = False,
         outcome: Outcome | None = None,
         retry: bool = False,
+        status: str = "",
     ) -> Any:
         """Make an async function the handler of a state: `@bp.handler`, `@bp.handler()` or `@bp.handler("name")`.
 
@@ -190,13 +196,15 @@ class Blueprint:
                 one named `failed`.
             retry: of an end that is a failure: where a parent holon asked for the job, it may try again, as after a
                 worker's transient error. By default that failure is its last word.
+            status: of an end that is a success: what a parent holon is answered, so that its transitions may branch
+                by it; by default `success`.
         Raises:
             BlueprintError: the function is not `async def`, or its state, start or outcome contradicts another.
         """
         if callable(name):
             return self._add(name, None)
         return lambda function: self._add(
-            function, name, is_start=is_start, is_end=is_end, outcome=outcome, retry=retry
+            function, name, is_start=is_start, is_end=is_end, outcome=outcome, retry=retry, status=status
         )
 
     @overload
@@ -227,6 +235,7 @@ class Blueprint:
         outcome: Outcome | None = None,
         is_aggregator: bool = False,
         retry: bool = False,
+        status: str = "",
     ) -> F:
         place = _place(function)
         if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
@@ -249,8 +258,13 @@ class Blueprint:
             outcome = "failed" if name == "failed" else "finished"
         if retry and outcome != "failed":
             raise BlueprintError(f"{place}: retry=True says what may follow a failure; it needs outcome='failed'")
+        if status and (outcome != "finished" or status in _TAKEN or not _matches(_STATE, status)):
+            raise BlueprintError(
+                f"{place}: status={status!r}; it is a word of your own for an end that is a success, none of "
+                f"{', '.join(_TAKEN)}"
+            )
         wants = _wants(function, place)
-        self._states[name] = State(name, function, is_start, is_end, outcome, is_aggregator, wants, retry)
+        self._states[name] = State(name, function, is_start, is_end, outcome, is_aggregator, wants, retry, status)
         return function
 
 

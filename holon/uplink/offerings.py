@@ -8,8 +8,10 @@ from types import MappingProxyType
 
 import orjson
 
+from holon.domain.blueprint import State
 from holon.domain.fleet import Machine
 from holon.domain.integrity import skills_of
+from holon.domain.task import SUCCESS
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.fleet import Fleet
@@ -82,7 +84,8 @@ class Offerings:
                 raise BlueprintError(f"blueprint {blueprint.name!r}: output: {error.message}") from error
             contracts.hold(output)
             self._outputs[blueprint.name] = output
-            offering = worker_pb2.Offering(skill=blueprint.name)
+            statuses = sorted({state.status for state in blueprint.states.values() if state.status})
+            offering = worker_pb2.Offering(skill=blueprint.name, statuses=statuses)
             if blueprint.input_schema is not None:
                 offering.input_schema.CopyFrom(_payload(blueprint.input_schema))
             if blueprint.output_schema is not None:
@@ -177,8 +180,17 @@ class Offerings:
 
     def may_repeat(self, blueprint: str, state: str) -> bool:
         """Whether a job that failed in this state may be tried again by the parent, as its blueprint says."""
+        found = self._state(blueprint, state)
+        return found is not None and found.retry
+
+    def status_of(self, blueprint: str, state: str) -> str:
+        """What the parent is answered of a job that ended well in this state."""
+        found = self._state(blueprint, state)
+        return found.status or SUCCESS if found is not None else SUCCESS
+
+    def _state(self, blueprint: str, state: str) -> State | None:
         found = self._blueprints.get(blueprint)
-        return found is not None and state in found.states and found.states[state].retry
+        return found.states.get(state) if found is not None else None
 
     def violation(self, blueprint: str, result: object) -> str:
         """What a result breaks of what its blueprint says that it returns; empty when it keeps it."""

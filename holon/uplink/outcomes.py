@@ -10,7 +10,7 @@ import orjson
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status
-from holon.domain.task import CANCELLED_BY_CHILD, CHILD_FAILED, CHILD_QUARANTINED
+from holon.domain.task import CANCELLED_BY_CHILD, CHILD_FAILED, CHILD_QUARANTINED, SUCCESS
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.offerings import Offerings
@@ -66,12 +66,14 @@ def _success(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskRe
     data = job.result if isinstance(job.result, dict) else {"result": job.result}
     # As it was stored, and so as JSON has it, whatever the handler returned.
     text = orjson.dumps(data)
-    wrong = offerings.violation(job.blueprint, orjson.loads(text))
+    status = offerings.status_of(job.blueprint, job.current_state)
+    # The contract is that of a success.
+    wrong = offerings.violation(job.blueprint, orjson.loads(text)) if status == SUCCESS else ""
     if wrong:
         return _told(
             job, holon_id, CHILD_FAILED, JobError("OUTPUT_INVALID", wrong), "ended with what it does not offer"
         )
-    return worker_pb2.TaskResult(status="success", data=types_pb2.Payload(data=text))
+    return worker_pb2.TaskResult(status=status, data=types_pb2.Payload(data=text))
 
 
 def _failure(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:

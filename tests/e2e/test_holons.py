@@ -18,7 +18,7 @@ async def asked(family: Family, skill: str, **more: Any) -> dict[str, Any]:
 
 
 async def test_a_parents_task_is_a_job_of_its_childs_and_its_result_comes_back(tmp_path: Path) -> None:
-    async with a_family(tmp_path) as family:
+    async with a_family(tmp_path, UPLINK_SKILLS="tell, echo,fail", HOLON_LABEL="Harbour") as family:
         done = await asyncio.gather(*(asked(family, "work", params={"n": n}) for n in range(20)))
         assert [(job["status"], job["result"]) for job in done] == [("finished", {"echo": n}) for n in range(20)]
         assert (family.work.begun, family.work.ended) == (20, 20)
@@ -27,6 +27,15 @@ async def test_a_parents_task_is_a_job_of_its_childs_and_its_result_comes_back(t
 
         listed = await asked(family, "steps", params={"first": 40, "second": 20})
         assert listed["result"] == {"result": [1, 2, 3]}
+
+        # Its worker's skills as they are, and what that worker says.
+        assert (await asked(family, "echo", params={"n": 21}))["result"] == {"echo": 21}
+        failed = await asked(family, "fail", params={"code": "PERMANENT_ERROR", "message": "the tide"})
+        assert (failed["status"], failed["error"]["code"]) == ("quarantined", "PERMANENT_ERROR")
+        assert failed["error"]["message"] == "Task failed: PERMANENT_ERROR: the tide"
+        async with Client(family.parent.client_url, family.parent.token, family.parent.ca) as operator:
+            (child,) = [one async for one in operator.node.list_workers()]
+        assert (child.labels, {"echo", "fail", "tell", "work"} <= set(child.skills)) == ({"holon": "Harbour"}, True)
 
 
 async def test_what_goes_wrong_in_a_child_is_told_by_what_became_of_its_job(tmp_path: Path) -> None:

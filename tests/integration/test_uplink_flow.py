@@ -65,6 +65,10 @@ def blueprints() -> list[Blueprint]:
     async def for_now() -> dict[str, str]:
         return {"why": "the tide"}
 
+    @fails.handler("partly", is_end=True, status="partial")
+    async def partly() -> dict[str, int]:
+        return {"pages": 3}
+
     @fails.handler("for_good", is_end=True, outcome="failed")
     async def for_good() -> None: ...
 
@@ -134,11 +138,25 @@ async def test_only_an_end_that_says_so_may_be_tried_again(certificates: Certifi
             await offered(stream, end, "fails", {"end": end})
             error = (await stream.result()).result.error
             assert (error.code, error.retryable, error.HasField("retryable")) == ("CHILD_FAILED", again, again)
+    with pytest.raises(BlueprintError, match="word of your own"):
+        Blueprint("x").handler("good", is_end=True, status="failure")(for_nothing)
+    with pytest.raises(BlueprintError, match="word of your own"):
+        Blueprint("x").handler("bad", is_end=True, outcome="failed", status="odd")(for_nothing)
     with pytest.raises(BlueprintError, match="outcome='failed'"):
         Blueprint("x").handler("good", is_end=True, retry=True)(for_nothing)
 
 
 async def for_nothing() -> None: ...
+
+
+async def test_a_good_end_answers_with_the_status_that_it_says(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        statuses = {one.skill: list(one.statuses) for one in stream.hello.catalog.offerings}
+        assert statuses == {"fails": ["partial"], "named": [], "work": []}
+        await offered(stream, "t1", "fails", {"end": "partly"})
+        result = (await stream.result()).result
+        assert (result.status, result.data.data) == ("partial", b'{"pages":3}')
 
 
 async def credits_of(stream: Stream) -> int:
