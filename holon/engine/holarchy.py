@@ -12,7 +12,7 @@ import orjson
 from holon.domain.holarchy import HolonIdentity, repeated
 from holon.domain.value import value
 from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
-from holon.ports import Document, Shared
+from holon.ports import Change, Document, Shared, change_document
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,14 @@ class Chain:
 
 async def own_id(store: Shared) -> str:
     """The id of the holon that this store is of: written into it once, and the same for all of its nodes."""
-    while (document := await store.document(KIND, OWN)) is None:
-        await store.put_document(KIND, OWN, orjson.dumps({"holon_id": str(uuid4())}), version=0)
-    return identity_in(document)
+
+    def change(document: Document | None) -> tuple[str, Change | None]:
+        if document is not None:
+            return identity_in(document), None
+        own = str(uuid4())
+        return own, Change(orjson.dumps({"holon_id": own}))
+
+    return await change_document(store, KIND, OWN, change)
 
 
 class Holarchy:
@@ -249,9 +254,12 @@ class Holarchy:
             NotFound: (HOLON_UNKNOWN) none is known there.
         """
         key = child_key(worker_id) if worker_id else PARENT
-        while (document := await self._store.document(KIND, key)) is not None:
-            if await self._store.put_document(KIND, key, None, version=document.version) is not None:
-                return identity_in(document)
+
+        def forget(document: Document | None) -> tuple[str, Change | None]:
+            return identity_in(document), None if document is None else Change(None)
+
+        if known := await change_document(self._store, KIND, key, forget):
+            return known
         who = f"as worker {worker_id[:128]!r}" if worker_id else "as the parent"
         raise NotFound(f"no holon is known {who}: the next that comes is taken anyway", code="HOLON_UNKNOWN")
 
