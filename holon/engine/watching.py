@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
@@ -53,6 +54,7 @@ class Watching:
         self._dirty: set[str] = set()
         self._some = asyncio.Event()
         self._watchers = 0
+        self._of: Counter[str] = Counter()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -79,12 +81,14 @@ class Watching:
         Raises:
             NotFound: (JOB_NOT_FOUND) there is no such job, or none any more.
             InvalidArgument: `after` is past the newest line of history.
-            ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node.
+            ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
             Unavailable: the node shuts down, or the store is away; resume after the last sequence.
         """
-        if self._watchers >= MAX_WATCHERS:
+        # As many as are left to others: one client alone can have half of them, and never all.
+        if self._of[owner] >= MAX_WATCHERS - self._watchers:
             raise ResourceExhausted(
-                f"{self._watchers} clients watch jobs of this node, the most allowed; try again later",
+                f"{self._watchers} jobs are watched at this node, {self._of[owner]} of them by this client, the most "
+                "allowed; try again later",
                 code="WATCHES_FULL",
                 retry_after=RETRY_S,
             )
@@ -94,6 +98,7 @@ class Watching:
             feed = self._feeds[job_id] = Feed(job_id)
         feed.watchers[wake] = lines
         self._watchers += 1
+        self._of[owner] += 1
         try:
             first = await self._first(feed, owner, after)
             going_on = self._go_on(feed, first, feed.moves, wake)
@@ -103,6 +108,9 @@ class Watching:
                     yield update
         finally:
             self._watchers -= 1
+            self._of[owner] -= 1
+            if not self._of[owner]:
+                del self._of[owner]
             del feed.watchers[wake]
             if not feed.watchers and self._feeds.get(job_id) is feed:
                 del self._feeds[job_id]

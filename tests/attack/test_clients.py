@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import re
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from holon.client import Client
+from holon.engine import watching
+from holon.errors import ResourceExhausted
 from holon.rxon.v1 import job_pb2, node_pb2
 from tests.attack.place import CODE, GUARD, NODES, Place, a_place, outcome
 from tests.integration.grpc_node import offering, result, updates
@@ -214,3 +217,24 @@ async def test_what_is_public_names_no_client_worker_or_job(place: Place) -> Non
         for path in ("/_public/status", "/_public/metrics", "/_public/openapi.json", "/_public/jwks.json"):
             text = (await http.get(path)).text
             assert not [one for one in ("worker-of-a-secret-name", job_id, "shop", "boss", "gold") if one in text], path
+
+
+async def test_a_client_that_watches_all_it_can_leaves_as_much_to_the_others(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "MAX_WATCHERS", 8)
+    async with AsyncExitStack() as open_still, place.client("shop") as shop, place.client("lab") as lab:
+        jobs = {client: await a_job(client) for client in (shop, lab)}
+
+        async def watched(client: Client) -> None:
+            watch = await open_still.enter_async_context(aclosing(client.watch(jobs[client])))
+            await anext(watch)
+
+        for client, most in ((shop, 4), (lab, 2)):
+            for _ in range(most):
+                await watched(client)
+            with pytest.raises(ResourceExhausted) as caught:
+                await watched(client)
+            assert caught.value.code == "WATCHES_FULL"
+        await open_still.aclose()
+        await watched(lab)
