@@ -46,6 +46,10 @@ class Measuring:
     ) -> None:
         self._store = store
         self._counts: Counts | None = None
+        self._one = asyncio.Lock()
+        # Looks, by number: the last that began, and the last that came to its end.
+        self._begun = self._done = 0
+        self._text = b""
         parts: list[object] = [engine.metrics, workers.metrics, clients.metrics, reloading.metrics, lag]
         if isinstance(store, Measured):
             parts.append(store.metrics)
@@ -98,14 +102,27 @@ class Measuring:
         shown.gauge("holon_holarchy_depth", "How many holons are above this one.", lambda: len(holarchy.above))
 
     async def text(self) -> tuple[bytes, str]:
-        """All of it as of now, and its media type; without the store's figures while that does not answer."""
+        """All of it as of now, and its media type; without the store's figures while that does not answer.
+
+        Anybody may ask, and it has the store look at all live jobs: who asks meanwhile is told of the next look with
+        all others.
+        """
+        wanted = self._begun + 1
+        async with self._one:
+            if self._done < wanted:
+                self._begun += 1
+                self._text = await self._looked()
+                self._done = self._begun
+            return self._text, CONTENT_TYPE
+
+    async def _looked(self) -> bytes:
         self._counts = None
         try:
             async with asyncio.timeout(PATIENCE_S):
                 self._counts = await self._store.counts()
         except (StoreUnavailable, TimeoutError):
             pass
-        return self._shown.text(), CONTENT_TYPE
+        return self._shown.text()
 
     def _queued(self) -> dict[Labels, float]:
         return {(): self._counts.queued} if self._counts is not None else {}

@@ -238,3 +238,29 @@ async def test_a_client_that_watches_all_it_can_leaves_as_much_to_the_others(
             assert caught.value.code == "WATCHES_FULL"
         await open_still.aclose()
         await watched(lab)
+
+
+async def test_figures_that_strangers_ask_for_by_the_hundred_are_looked_up_for_all_of_them_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, go_on, counts = 0, asyncio.Event(), place.storage.counts
+
+    async def slow() -> Any:
+        nonlocal looks
+        looks += 1
+        await go_on.wait()
+        return await counts()
+
+    monkeypatch.setattr(place.storage, "counts", slow)
+    async with place.http() as http:
+        asking = [asyncio.create_task(http.get("/_public/metrics")) for _ in range(50)]
+        # Others are answered meanwhile; by then those that have a connection wait for the first look.
+        while looks == 0:
+            assert (await http.get("/_public/status")).status_code == 200
+        for _ in range(10):
+            await http.get("/_public/status")
+        go_on.set()
+        answers = await asyncio.gather(*asking)
+    assert {reply.status_code for reply in answers} == {200}
+    assert all("holon_store_up 1.0" in reply.text for reply in answers)
+    assert looks < len(asking) / 2
