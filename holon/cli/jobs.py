@@ -12,6 +12,7 @@ import typer
 from holon.cli.connection import NAMED, with_client
 from holon.cli.exits import ExitCode
 from holon.cli.output import Json, json_text, local_time, safe, show_json, show_lines, show_table
+from holon.cli.tree import tree, verify
 from holon.cli.watching import Bar, follow
 from holon.errors import InvalidArgument
 
@@ -175,6 +176,10 @@ def history(job: _JobId, as_json: Json = False) -> None:
             for event in events
         ),
     )
+
+
+app.command("tree")(tree)
+app.command("verify")(verify)
 
 
 def _end(job_id: str, job: Job | None, *, as_json: bool) -> NoReturn:

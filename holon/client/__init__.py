@@ -25,13 +25,24 @@ from holon.client.shapes import (
     JobRequest,
     Update,
 )
+from holon.client.tree_shapes import (
+    ChildDigest,
+    HistoryDigest,
+    JobSummary,
+    StateVisit,
+    TreeError,
+    TreeNode,
+    TreePage,
+)
 
 __all__ = [
     "BlueprintInfo",
+    "ChildDigest",
     "Client",
     "CreatedJob",
     "EdgeInfo",
     "GraphInfo",
+    "HistoryDigest",
     "HistoryEvent",
     "HistoryPage",
     "Job",
@@ -39,11 +50,16 @@ __all__ = [
     "JobPage",
     "JobProgress",
     "JobRequest",
+    "JobSummary",
     "NodeClient",
     "NodeInfo",
     "NodeStats",
     "SkillInfo",
     "StateInfo",
+    "StateVisit",
+    "TreeError",
+    "TreeNode",
+    "TreePage",
     "Update",
     "WorkerInfo",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from holon.domain import events as domain
 from holon.rxon.v1 import job_pb2, types_pb2
 
 
@@ -161,6 +162,22 @@ def event_of(message: job_pb2.HistoryEvent) -> HistoryEvent:
         attempt_number=message.attempt_number if message.HasField("attempt_number") else None,
         task_id=message.task_id or None,
         context_snapshot=value_of(message.context_snapshot) if message.HasField("context_snapshot") else None,
+    )
+
+
+def line_of(event: HistoryEvent) -> domain.HistoryEvent:
+    """A line of a job's history, as its node has it."""
+    return domain.HistoryEvent(
+        event.event_type,
+        round(event.timestamp * 1000),
+        event.state,
+        event.previous_state,
+        event.next_state,
+        event.duration_ms,
+        event.worker_id,
+        event.attempt_number,
+        event.task_id,
+        event.context_snapshot or {},
     )
 
 

@@ -204,6 +204,12 @@ class Settings:
     CLEANUP_TIMEOUT: float = _seconds(
         30, "How long a parent's job may clean up here after it was cancelled, before it is ended"
     )
+    DISCLOSE: str = _setting(
+        "summary",
+        "What the parent is told of how its jobs are done: `none`; `summary`, which is all but params, results and the "
+        "names of workers; or `full`, which has those names too",
+        choices=("none", "summary", "full"),
+    )
     CHILD_LEASE: float = _seconds(300, "How long a child holon keeps a task after its last heartbeat")
     CHILD_RESULT_TIMEOUT: float = _seconds(
         DAY_SECONDS, "How long a child holon may execute a task when it names no time of its own"

@@ -222,7 +222,7 @@ def _fan_out(
         return Change(replace(job, **went_on | {"current_state": decision.aggregate_into}), told)
     specs = tuple(_spec(job, index, branch, limits, branch=True) for index, branch in enumerate(decision.branches))
     waits = {"status": Status.WAITING_FOR_PARALLEL, "waiting": Waiting(job.step, {}, decision.aggregate_into)}
-    sent = HistoryEvent("task_dispatched", now, job.current_state, details={"branches": len(specs)})
+    sent = HistoryEvent("task_dispatched", now, job.current_state, details={"branches": len(specs), "step": job.step})
     return Change(replace(job, **went_on | waits), (*told, sent), specs, fan_out=True, fail_fast=decision.fail_fast)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from holon.domain.machine import Limits
 from holon.domain.task import RetryPolicy
 from holon.domain.value import value
+from holon.engine.below import Below
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
@@ -27,6 +28,7 @@ from holon.engine.retention import Retention
 from holon.engine.run import Tools
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
+from holon.engine.trees import Trees
 from holon.engine.wakeups import Wakeups
 from holon.engine.watching import Watching
 from holon.engine.workers import Workers
@@ -52,7 +54,7 @@ class EngineSettings:
 
 
 class Engine:
-    """All of the engine over one store. `run` is its loops; `jobs`, `watching` and `workers` are what doors call.
+    """All of the engine over one store. `run` is its loops; `jobs`, `trees`, `watching`, `workers` are what doors call.
 
     Arguments:
         store: an open store, with these settings.
@@ -111,6 +113,8 @@ class Engine:
         )
         self._executor = Executor(tools, store_settings.claim)
         self.watching = Watching(store, self.jobs, self.records, settings.watch_idle / 1000)
+        self.below = Below(store, store.now, settings.job_retention)
+        self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs, self.watching, told)
         surplus = partial(store.surplus, settings.job_retention_count)
@@ -133,6 +137,7 @@ class Engine:
             loops.create_task(self.touches.run(), name="touches")
             loops.create_task(self._wakeups.run(), name="wakeups")
             loops.create_task(self.watching.run(), name="watching")
+            loops.create_task(self.below.run(), name="below")
             for name, retention in self._retentions.items():
                 loops.create_task(retention.run(), name=name)
             if self.mover is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from holon.domain.matching import Need
 from holon.domain.retries import retry_after
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy, job_of
+from holon.domain.tree import Summary
 from holon.domain.value import replace, value
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
@@ -32,7 +33,8 @@ RETRY_S = 1.0
 class Reported:
     """A result as a worker sent it; with `broken` it cannot be used, and `outcome` is the failure in its place.
 
-    `resent` says that it was sent before, perhaps to a process that did not survive it.
+    `resent` says that it was sent before, perhaps to a process that did not survive it. `summary` is what a holon tells
+    of the job that did it.
     """
 
     task_id: str
@@ -41,6 +43,7 @@ class Reported:
     took: int | None = None
     broken: InvalidArgument | None = None
     resent: bool = False
+    summary: Summary | None = None
 
 
 @value

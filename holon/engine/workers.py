@@ -231,6 +231,10 @@ class Workers:
             self._touches.progress(Progress(lease, percent, message))
         return lease is not None
 
+    def holds(self, member: Member, task_id: str, lease_id: str) -> bool:
+        """Whether the worker holds this lease."""
+        return self._held(member, task_id, lease_id) is not None
+
     def rejected(self, member: Member, task_id: str, lease_id: str, *, avoid: bool) -> bool:
         """A worker gives a task back without an outcome; False when it holds no such lease."""
         lease = self._held(member, task_id, lease_id)

@@ -299,6 +299,7 @@ class Node:
                 engine.rates,
                 exchange,
                 holarchy,
+                engine.trees,
             )
         )
         overview = Overview(engine, config.INSTANCE_ID, holon.__version__, self.drain, reloading.reload, holarchy)
@@ -308,6 +309,7 @@ class Node:
                 ClientDoor(
                     engine.jobs,
                     engine.watching,
+                    engine.trees,
                     overview,
                     client_door_settings(config),
                     tls,
@@ -320,7 +322,13 @@ class Node:
         if config.ADMIN_SOCKET:
             await doors.enter_async_context(
                 AdminDoor(
-                    engine.jobs, engine.watching, overview, config.ADMIN_SOCKET, partial(_operator, holarchy), exchange
+                    engine.jobs,
+                    engine.watching,
+                    engine.trees,
+                    overview,
+                    config.ADMIN_SOCKET,
+                    partial(_operator, holarchy),
+                    exchange,
                 )
             )
         measuring = Measuring(engine, store, worker, clients, self._reloading, lag)
@@ -333,6 +341,7 @@ class Node:
         http = await doors.enter_async_context(
             HttpDoor(
                 engine.jobs,
+                engine.trees,
                 engine.blueprints,
                 http_settings(config),
                 clients,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import holon
 from holon.config import Config
+from holon.domain.tree import Disclose
 from holon.engine.core import EngineSettings
 from holon.engine.rates import Rates
 from holon.ports import StoreSettings
@@ -115,6 +116,7 @@ def uplink_settings(config: Config) -> UplinkSettings:
         escalate_after=config.ESCALATE_AFTER,
         cleanup=config.CLEANUP_TIMEOUT,
         skills=tuple(dict.fromkeys(filter(None, (one.strip() for one in config.UPLINK_SKILLS.split(","))))),
+        disclose=Disclose(config.DISCLOSE),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from holon.domain.job import Status
-from holon.engine.feeds import Moved, Seen
+from holon.engine.feeds import Idle, Moved, Seen
 from holon.engine.jobs import Jobs
 from holon.engine.watching import Watching
 from holon.errors import FailedPrecondition, HolonError, NotFound
@@ -31,6 +31,7 @@ class Delegated:
         entry: which task it does.
         progress: told how far the job is, in percent, and in words.
         placed: called when `unplaced` changes.
+        happened: called when anything of the job may have changed.
 
     Attributes:
         unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
@@ -47,6 +48,7 @@ class Delegated:
         entry: Delegation,
         progress: Callable[[Delegation, float | None, str], None],
         placed: Callable[[], None],
+        happened: Callable[[Delegation], None],
     ) -> None:
         self.entry = entry
         self.stopping = ""
@@ -58,6 +60,7 @@ class Delegated:
         self.was_placed = False
         self._progress = progress
         self._placed = placed
+        self._happened = happened
         self._percent: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.TimerHandle | None = None
@@ -98,6 +101,8 @@ class Delegated:
             updates = self._watching.follow(self.entry.owner.name, self.entry.job_id, None, lines=False)
             async with aclosing(updates):
                 async for update in updates:
+                    if not isinstance(update, Idle):
+                        self._happened(self.entry)
                     if isinstance(update, Seen):
                         if update.record.job.status.terminal:
                             return update.record

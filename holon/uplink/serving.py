@@ -22,6 +22,7 @@ from holon.uplink.books import Books, Delegation, origin_key, owner_of
 from holon.uplink.delegated import DEADLINE, Delegated
 from holon.uplink.offerings import Offerings
 from holon.uplink.outcomes import passed_on, result_of
+from holon.uplink.summaries import Summaries
 from holon.uplink.tenure import TenureLost
 from holon.wire.values import MAX_ID, seconds
 from holon.worker.leases import Lease
@@ -81,6 +82,7 @@ class Serving:
     """Takes the parent's offers, and answers each lease with one final word.
 
     Arguments:
+        summaries: who tells how the jobs are done.
         group: its tasks are run in it.
 
     Attributes:
@@ -88,13 +90,16 @@ class Serving:
         changed: set whenever there are more or fewer tasks, or one has found its place.
     """
 
-    def __init__(self, place: Place, books: Books, reports: Reports, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, place: Place, books: Books, reports: Reports, summaries: Summaries, group: asyncio.TaskGroup
+    ) -> None:
         self.answer_in = 5.0
         self.parent_id = ""
         self.changed = asyncio.Event()
         self._place = place
         self._books = books
         self._reports = reports
+        self._summaries = summaries
         self._group = group
         self._running: dict[str, Delegated] = {}
         # Said, and not acknowledged; those of which the node has heard nothing yet.
@@ -190,6 +195,7 @@ class Serving:
         if running is not None and running.entry.lease == lease:
             running.entry.deadline = self._deadline(time_left)
             self._limit(running)
+            self._summaries.changed(running.entry)
 
     def settled(self, lease: Lease, committed: bool) -> None:
         """The parent has used a result, or does not need it: nothing has to be known of the task any more.
@@ -258,6 +264,11 @@ class Serving:
             return await self._create(known, lease, offer)
         finally:
             self._creating -= 1
+
+    async def job_of(self, task_id: str) -> str:
+        """The job that does a task, or did, while that is not settled; empty when none is known to."""
+        known = await self._known(task_id)
+        return "" if known is None else known.job_id
 
     async def _known(self, task_id: str) -> Delegation | None:
         running = self._running.get(task_id)
@@ -358,7 +369,8 @@ class Serving:
 
     def _run(self, entry: Delegation) -> Delegated:
         place = self._place
-        running = Delegated(place.jobs, place.watching, entry, self._progress, self.changed.set)
+        told = self._summaries.changed
+        running = Delegated(place.jobs, place.watching, entry, self._progress, self.changed.set, told)
         self._running[entry.task_id] = running
         self._start(self._to_end(running), f"delegated-{entry.task_id}")
         return running
@@ -397,9 +409,13 @@ class Serving:
             await self._remember(entry)
         else:
             entry.withdrawn = False
-            if not self._tell(entry, await self._word(running, record)):
+            word = await self._word(running, record)
+            if record is not None:
+                await self._summaries.add(entry, record, word)
+            if not self._tell(entry, word):
                 await self._remember(entry)
         del self._running[entry.task_id]
+        self._summaries.forget(entry)
         self.changed.set()
         running.over.set()
 

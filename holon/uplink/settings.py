@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from holon.domain.tree import Disclose
 from holon.errors import ConfigError, Violation
 from holon.wire.address import NodeUrl, parse_url
 from holon.worker.settings import DEFAULT_PORT, Credentials
@@ -22,6 +23,7 @@ class UplinkSettings:
         skills: those of the workers here that the parent is offered as they are.
         result_timeout: how long a task may take when the parent sets no limit.
         label: its name for people.
+        disclose: what the parent is told of how its tasks are done.
         version: of the node's software, for people.
         share: which part of the places here its tasks may have, while others have some; above 0, at most 1.
         max_priority: the highest that its tasks have here; its opposite is the lowest.
@@ -43,6 +45,7 @@ class UplinkSettings:
     escalate_after: float = 10.0
     cleanup: float = 30.0
     skills: tuple[str, ...] = ()
+    disclose: Disclose = Disclose.SUMMARY
     timing: Timing = field(default_factory=Timing)
 
 

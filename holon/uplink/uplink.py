@@ -10,6 +10,7 @@ from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
 from holon.errors import HolonError
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.uplink.answering import Answering
 from holon.uplink.books import Books
 from holon.uplink.credits import Credits
 from holon.uplink.escalation import Escalation
@@ -19,6 +20,7 @@ from holon.uplink.passing import passing
 from holon.uplink.providers import Providers
 from holon.uplink.serving import Place, Serving
 from holon.uplink.settings import UplinkSettings
+from holon.uplink.summaries import Summaries
 from holon.uplink.tenure import Tenure, TenureLost
 from holon.worker.link import CAPABILITIES, Link, Replaced
 
@@ -124,7 +126,19 @@ class Uplink:
         link = self._link = Link(settings.urls, settings.credentials, hello, 0, settings.timing)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tenure.keep(), name="uplink-tenure")
-            serving = self._serving = Serving(self._place, Books(self._engine.store), link.reports, group)
+            engine, disclose = self._engine, settings.disclose
+            summaries = Summaries(engine.trees, engine.jobs, disclose, link.reports)
+            serving = self._serving = Serving(self._place, Books(engine.store), link.reports, summaries, group)
+            link.tree = Answering(
+                engine.trees,
+                serving.job_of,
+                lambda: serving.parent_id,
+                engine.store.now,
+                disclose,
+                link.reports,
+                group,
+            ).asked
+            group.create_task(summaries.run(), name="uplink-summaries")
             self._parent = Parent(self._holarchy, serving, link, settings.label, self._tenure.epoch)
             link.introduce(self._parent.identity())
             group.create_task(self._parent.run(), name="uplink-introduction")

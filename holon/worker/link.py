@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -69,6 +69,7 @@ class Link:
 
     Attributes:
         reports: what is told of tasks: accepted, progress, and final words.
+        tree: answers what the node asks about the job behind a task, which it does only of a holon; None: nobody does.
     """
 
     _tasks: Tasks
@@ -89,6 +90,7 @@ class Link:
         self._credits = credits
         self._timing = timing or Timing()
         self.reports = Reports(self._timing, self._check_finished)
+        self.tree: Callable[[worker_pb2.TreeRequest], None] | None = None
         self._session_id = ""
         self._drain_reason: str | None = None
         self._finished = asyncio.Event()
@@ -199,6 +201,12 @@ class Link:
             lease = Lease(stop.task_id, stop.lease_id)
             if self.reports.leases.holds(lease):
                 self._tasks.stopped(lease, stop.reason, stop.grace.seconds + stop.grace.nanos / 1e9)
+
+    def on_tree(self, request: worker_pb2.TreeRequest) -> bool:
+        """Hand a question on, if somebody answers it."""
+        if self.tree is not None:
+            self.tree(request)
+        return self.tree is not None
 
     def on_unknown(self, kind: str) -> None:
         """Ignore what this version does not know, and say so once."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from holon.errors import HolonError, ResourceExhausted, TooLarge
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.worker.leases import Lease, Leases
 from holon.worker.outcome import LIMIT_EXCEEDED, failure
 from holon.worker.session import Session
@@ -48,6 +49,21 @@ class Reports:
         """Tell the node how far a task is; lost when there is no session."""
         if self.leases.holds(lease):
             self._tell(_update(lease, progress=worker_pb2.TaskProgress(percent=percent, message=message)))
+
+    def summary(self, lease: Lease, summary: types_pb2.JobSummary) -> None:
+        """Tell the node of the job behind a task that runs, from a holon; lost when there is no session."""
+        if self.leases.holds(lease):
+            self._tell(_update(lease, progress=worker_pb2.TaskProgress(summary=summary)))
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest message that the node reads."""
+        return self.session.max_message_bytes if self.session is not None else MAX_MESSAGE_BYTES
+
+    def tree(self, page: worker_pb2.TreePage) -> None:
+        """Answer a question about the job behind a task, from a holon; lost when there is no session."""
+        if self.session is not None:
+            self.session.put_control(worker_pb2.SessionRequest(tree_page=page))
 
     def reject(self, lease: Lease, reason: str, message: str) -> None:
         """Give a task back: the final word on its lease."""

@@ -49,6 +49,9 @@ class Listener(Protocol):
     def on_stops(self, stops: worker_pb2.StopTasks) -> None:
         """The node wants work to stop."""
 
+    def on_tree(self, request: worker_pb2.TreeRequest) -> bool:
+        """The node asks about the job behind a task; False when nobody answers that."""
+
     def on_unknown(self, kind: str) -> None:
         """The node said something that this version does not know, or did not ask for."""
 
@@ -319,7 +322,7 @@ class Session:
                 error.message,
                 extra={"task_id": frame.session_error.task_id, "lease_id": frame.session_error.lease_id},
             )
-        else:
+        elif kind != "tree_request" or not self._listener.on_tree(frame.tree_request):
             self._listener.on_unknown(kind or "a newer kind")
 
 

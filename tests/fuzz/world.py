@@ -141,7 +141,13 @@ class World:
         self.admission = Admission(clock, shared=TOKEN)
         self.door = WorkerDoor(self.engine.workers, DOOR, None, self.admission, clock)
         self.clients = ClientDoor(
-            self.engine.jobs, self.engine.watching, overview, DoorSettings(), None, Clients(sole(TOKEN))
+            self.engine.jobs,
+            self.engine.watching,
+            self.engine.trees,
+            overview,
+            DoorSettings(),
+            None,
+            Clients(sole(TOKEN)),
         )
         self._running = asyncio.create_task(self.engine.run())
         await self.turns()

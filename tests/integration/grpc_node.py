@@ -358,9 +358,16 @@ async def a_node(
             async with (
                 AsyncExitStack() as callers,
                 WorkerDoor(
-                    engine.workers, door, tls, admission, clock, exchange=exchange, holarchy=holarchy
+                    engine.workers,
+                    door,
+                    tls,
+                    admission,
+                    clock,
+                    exchange=exchange,
+                    holarchy=holarchy,
+                    trees=engine.trees,
                 ) as workers,
-                ClientDoor(engine.jobs, engine.watching, overview, plain, tls, clients) as client_door,
+                ClientDoor(engine.jobs, engine.watching, engine.trees, overview, plain, tls, clients) as client_door,
             ):
                 target = f"localhost:{client_door.port}"
                 channel = grpc.aio.secure_channel(target, trust()) if secure else grpc.aio.insecure_channel(target)

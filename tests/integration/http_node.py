@@ -107,7 +107,15 @@ async def running(
     try:
         async with (
             HttpDoor(
-                engine.jobs, engine.blueprints, settings, clients, reloading.reload, metrics, tls, keys=keys
+                engine.jobs,
+                engine.trees,
+                engine.blueprints,
+                settings,
+                clients,
+                reloading.reload,
+                metrics,
+                tls,
+                keys=keys,
             ) as door,
             httpx.AsyncClient(
                 base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}", trust_env=False, timeout=GUARD

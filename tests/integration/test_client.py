@@ -41,7 +41,7 @@ from transports.grpc.settings import DoorSettings
 
 def client_door(engine: Engine, tls: TlsFiles | None, token: str) -> ClientDoor:
     overview = Overview(engine, "node-1", "1", lambda _grace, _reason: None, Reloading().reload)
-    return ClientDoor(engine.jobs, engine.watching, overview, DoorSettings(), tls, Clients(sole(token)))
+    return ClientDoor(engine.jobs, engine.watching, engine.trees, overview, DoorSettings(), tls, Clients(sole(token)))
 
 
 @asynccontextmanager

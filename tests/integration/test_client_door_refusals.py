@@ -149,7 +149,7 @@ async def test_a_request_over_the_limit_is_refused_and_the_door_goes_on(node: No
     assert await node.create()
 
 
-@pytest.mark.parametrize("method", ["ResolveApproval", "GetJobTree", "Nothing"])
+@pytest.mark.parametrize("method", ["ResolveApproval", "Nothing"])
 async def test_what_is_not_there_is_unimplemented(node: Node, method: str) -> None:
     assert (await refused(node, method, b"")).code() is CODE.UNIMPLEMENTED
 
@@ -216,6 +216,7 @@ async def test_a_port_in_use_is_a_clear_error(node: Node) -> None:
     second = ClientDoor(
         node.engine.jobs,
         node.engine.watching,
+        node.engine.trees,
         Overview(node.engine, "second", "1", lambda _grace, _reason: None, Reloading().reload),
         DoorSettings(port=node.clients.port),
         None,

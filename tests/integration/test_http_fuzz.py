@@ -38,7 +38,14 @@ class Door:
     def __init__(self, runner: asyncio.Runner, node: Node) -> None:
         self._runner = runner
         self.node = node
-        self.app = App(node.engine.jobs, node.engine.blueprints, Clients(sole(TOKEN)), Reloading().reload, LIMIT)
+        self.app = App(
+            node.engine.jobs,
+            node.engine.trees,
+            node.engine.blueprints,
+            Clients(sole(TOKEN)),
+            Reloading().reload,
+            LIMIT,
+        )
         self._turns = itertools.count(1)
 
     def run(self, what: Coroutine[Any, Any, T]) -> T:

@@ -13,6 +13,7 @@ import grpc.aio
 
 from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
+from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import ConfigError, Violation
 from holon.security.sts.exchange import Exchange
@@ -40,13 +41,14 @@ class AdminDoor:
         self,
         jobs: Jobs,
         watching: Watching,
+        trees: Trees,
         overview: Overview,
         path: str,
         owner: Callable[[], str],
         exchange: Exchange,
     ) -> None:
         self._path = Path(path).absolute()
-        self._jobs = JobService(jobs, watching)
+        self._jobs = JobService(jobs, watching, trees)
         self._node = NodeService(overview, exchange)
         self._owner = owner
 

@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from holon.domain.holarchy import HolonIdentity
+from holon.engine.below import Below
 from holon.engine.holarchy import Holarchy
 from holon.errors import FailedPrecondition, HolonError
 from holon.rxon.v1 import worker_pb2
+from transports.grpc.child_tree import ChildTree
 
 
 class ChildHolon:
@@ -43,6 +45,17 @@ class ChildHolon:
         self._told = _place(holarchy)
         welcome.holon_ids_above.extend(holarchy.above)
         welcome.max_holarchy_depth = holarchy.max_depth - len(holarchy.above) - 1
+
+    def tree(self, below: Below, ask: Callable[[worker_pb2.TreeRequest], None], *, answers: bool) -> ChildTree:
+        """What it is to those who ask about its jobs.
+
+        Arguments:
+            answers: whether it says that it answers.
+        """
+        holarchy = self._holarchy
+        return ChildTree(
+            below, self.identity, lambda: frozenset((*holarchy.above, holarchy.own_id)), ask, answers=answers
+        )
 
     def chain_changed(self, end: Callable[[HolonError, bool], None], move: Callable[[], None]) -> None:
         """The chain has become another: a child that has no place in it goes, others get a new Welcome."""

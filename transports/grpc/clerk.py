@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 from holon.domain.fleet import Catalog
 from holon.engine.results import Answer, Reported
 from holon.engine.workers import Member, Workers
 from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
 from holon.wire.stream import BATCH_ITEMS
+from transports.grpc.child_tree import ChildTree
 from transports.grpc.outgoing import Outgoing
 
 MAX_RESULTS = 10_000
@@ -22,12 +24,14 @@ class Clerk:
 
     Arguments:
         outgoing: where the answers go.
+        tree: where what it tells of its jobs is kept, when the worker is a holon.
     """
 
-    def __init__(self, workers: Workers, member: Member, outgoing: Outgoing) -> None:
+    def __init__(self, workers: Workers, member: Member, outgoing: Outgoing, tree: ChildTree | None = None) -> None:
         self._workers = workers
         self._member = member
         self._outgoing = outgoing
+        self._tree = tree
         self._results: deque[Reported] = deque()
         self._bytes = 0
         self._catalog: tuple[int, Catalog] | None = None
@@ -89,10 +93,23 @@ class Clerk:
         if batch:
             try:
                 answers = await self._workers.complete(self._member, batch)
+                if self._tree is not None:
+                    # Before it is acknowledged: it comes again with the result, if this node ends here.
+                    await self._keep(self._tree, batch, answers)
             except StoreUnavailable:
                 answers = [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in batch]
             self._bytes -= sum(map(_size, batch))
             self._outgoing.answer(answers)
+
+    async def _keep(self, tree: ChildTree, batch: Sequence[Reported], answers: Sequence[Answer]) -> None:
+        """Keep what was told with results that were used."""
+        used = {(one.task_id, one.lease_id) for one in answers if one.superseded is None and one.again_after is None}
+        keeping = (
+            tree.ended(one.task_id, one.lease_id, one.summary)
+            for one in batch
+            if one.summary is not None and (one.task_id, one.lease_id) in used
+        )
+        await asyncio.gather(*keeping)
 
 
 def _size(reported: Reported) -> int:

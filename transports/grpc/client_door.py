@@ -11,6 +11,7 @@ import grpc.aio
 from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
 from holon.engine.rates import RateLimits
+from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.security.clients import Clients
 from holon.security.sts.exchange import Exchange
@@ -40,6 +41,7 @@ class ClientDoor:
         self,
         jobs: Jobs,
         watching: Watching,
+        trees: Trees,
         overview: Overview,
         settings: DoorSettings,
         tls: TlsFiles | None,
@@ -49,7 +51,7 @@ class ClientDoor:
         exchange: Exchange | None = None,
     ) -> None:
         self._watching = watching
-        self._service = JobService(jobs, watching)
+        self._service = JobService(jobs, watching, trees)
         limit = settings.max_message_bytes
         self._server = Server(
             "client door",

@@ -20,6 +20,7 @@ from holon.wire.grpc_status import clipped
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
 from holon.wire.values import MAX_ID
 from holon.wire.worker import outcome_of, took_of
+from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
 from transports.grpc.hello import MAX_CREDITS, catalog_of, credits_of, offering_credits_of
 from transports.grpc.outgoing import Outgoing
@@ -46,6 +47,7 @@ class Incoming:
         catalog_sequence: of the catalog in Hello.
         rates: lets messages pass as far as the worker's limit goes; None: all.
         renew: takes a new access token, with the ordinal of its message; None where there are none.
+        tree: takes what the worker tells of its jobs, when it is a holon.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Incoming:
         catalog_sequence: int,
         rates: RateLimits | None,
         renew: Callable[[int, str], None] | None = None,
+        tree: ChildTree | None = None,
     ) -> None:
         self.drained = False
         self._workers = workers
@@ -81,6 +84,9 @@ class Incoming:
         self._renew = renew
         if renew is not None:
             self._kinds["reauthenticate"] = self._reauthenticate
+        self._tree = tree
+        if tree is not None:
+            self._kinds["tree_page"] = lambda frame: tree.answered(frame.tree_page)
         self._updates: dict[str, Callable[[worker_pb2.TaskUpdate], None]] = {
             "accepted": self._accepted,
             "rejected": self._rejected,
@@ -216,6 +222,11 @@ class Incoming:
         if percent is not None and not (math.isfinite(percent) and 0 <= percent <= 100):
             raise _invalid("progress.percent", f"is {percent}; it must be 0 to 100")
         message = clipped(progress.message, MAX_PROGRESS_MESSAGE)
+        if progress.HasField("summary") and self._tree is not None:
+            _check_held(self._workers.holds(self._member, update.task_id, update.lease_id), update)
+            self._tree.told(update.task_id, update.lease_id, progress.summary)
+            if percent is None and not message:
+                return
         _check_held(self._workers.progress(self._member, update.task_id, update.lease_id, percent, message), update)
 
     def _logs(self, update: worker_pb2.TaskUpdate) -> None:
@@ -231,7 +242,10 @@ class Incoming:
             code = LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION
             outcome = Outcome.failed(code, error.message, worker_id)
         took = took_of(update.result)
-        self._clerk.report(Reported(update.task_id, update.lease_id, outcome, took, broken, update.resent))
+        told = None
+        if update.result.HasField("summary") and self._tree is not None:
+            told = self._tree.summary(update.result.summary)
+        self._clerk.report(Reported(update.task_id, update.lease_id, outcome, took, broken, update.resent, told))
 
     # Refusals ----------------------------------------------------------------------------------------------------
 

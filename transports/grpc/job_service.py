@@ -8,8 +8,10 @@ from contextlib import aclosing
 import grpc
 
 from holon.domain.client import ADMIN
+from holon.domain.tree import Asked
 from holon.engine.batches import create_all
 from holon.engine.jobs import Accepted, Creating, Jobs, Listing
+from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import HolonError, Unavailable
 from holon.rxon.v1 import job_pb2
@@ -17,6 +19,7 @@ from holon.security.clients import check_role
 from holon.telemetry.audit import audited
 from holon.wire.grpc_status import error_of
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, job_message
+from holon.wire.trees import node_message
 from holon.wire.values import time_of
 from transports.grpc.calls import invalid, missing, refuse, streamed, unary
 from transports.grpc.clients import acting, client
@@ -25,7 +28,7 @@ from transports.grpc.updates import Updates
 
 SERVICE = "holon.rxon.v1.JobService"
 MAX_BATCH = 256
-_NOT_YET = ("ResolveApproval", "GetJobTree")
+_NOT_YET = ("ResolveApproval",)
 
 
 class JobService:
@@ -35,10 +38,11 @@ class JobService:
         draining: whether no new job is taken.
     """
 
-    def __init__(self, jobs: Jobs, watching: Watching) -> None:
+    def __init__(self, jobs: Jobs, watching: Watching, trees: Trees) -> None:
         self.draining = False
         self._jobs = jobs
         self._watching = watching
+        self._trees = trees
         self._updates = Updates()
 
     def handler(self, max_bytes: int, *, creates: bool = True) -> grpc.GenericRpcHandler:
@@ -48,6 +52,7 @@ class JobService:
             "ListJobs": unary("ListJobs", job_pb2.ListJobsRequest, self.list, max_bytes),
             "CancelJob": unary("CancelJob", job_pb2.CancelJobRequest, self.cancel, max_bytes),
             "GetJobHistory": unary("GetJobHistory", job_pb2.GetJobHistoryRequest, self.history, max_bytes),
+            "GetJobTree": unary("GetJobTree", job_pb2.GetJobTreeRequest, self.tree, max_bytes),
             "WatchJob": streamed("WatchJob", job_pb2.WatchJobRequest, self.watch, max_bytes),
         }
         if creates:
@@ -125,6 +130,17 @@ class JobService:
         return job_pb2.GetJobHistoryResponse(
             events=[event_message(request.job_id, number, event) for number, event in events], next_page_token=more
         )
+
+    async def tree(self, request: job_pb2.GetJobTreeRequest) -> job_pb2.GetJobTreeResponse:
+        """Read a page of the jobs and tasks below a job, across holons."""
+        asked = Asked(
+            request.max_depth if request.HasField("max_depth") else None,
+            request.page_size,
+            request.page_token,
+            request.digests_wanted,
+        )
+        page = await self._trees.page(client().name, request.job_id, asked)
+        return job_pb2.GetJobTreeResponse(nodes=map(node_message, page.nodes), next_page_token=page.token)
 
     async def watch(self, request: job_pb2.WatchJobRequest) -> AsyncGenerator[bytes, None]:
         """Follow a job to its end."""

@@ -146,6 +146,10 @@ class Outgoing:
         refusal = worker_pb2.SessionError(frame=frame, error=error_of(error), task_id=task_id, lease_id=lease_id)
         self._control(Response(session_error=refusal))
 
+    def ask(self, request: worker_pb2.TreeRequest) -> None:
+        """Ask a holon for a tree."""
+        self._control(Response(tree_request=request))
+
     def answer(self, answers: Sequence[Answer]) -> None:
         """Send verdicts."""
         for answer in answers:

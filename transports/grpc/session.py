@@ -19,6 +19,7 @@ from holon.clock import Clock
 from holon.domain.value import replace
 from holon.engine.holarchy import Holarchy
 from holon.engine.rates import RateLimits
+from holon.engine.trees import Trees
 from holon.engine.workers import Joining, Member, Workers
 from holon.errors import (
     FailedPrecondition,
@@ -37,6 +38,7 @@ from holon.wire.values import duration, timestamp
 from holon.wire.worker import resumed_leases
 from transports.grpc.capabilities import capabilities
 from transports.grpc.child_holon import ChildHolon
+from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import Clerk
 from transports.grpc.hello import hello_invalid, holon_of, joining_of, worker_of
 from transports.grpc.incoming import Incoming
@@ -75,6 +77,7 @@ class Session:
         metrics: where sessions and their messages are counted.
         rates: lets messages pass as far as the worker's limit goes; None: all.
         holarchy: the place of this node's holon, for workers that are holons; None: none is let in.
+        trees: who asks such workers about their jobs.
 
     Attributes:
         opened: whether it has come so far that the worker was welcomed.
@@ -93,6 +96,7 @@ class Session:
         rates: RateLimits | None,
         *,
         holarchy: Holarchy | None = None,
+        trees: Trees | None = None,
     ) -> None:
         self._context = context
         self._workers = workers
@@ -103,7 +107,9 @@ class Session:
         self._metrics = metrics
         self._rates = rates
         self._holarchy = holarchy
+        self._trees = trees
         self._child: ChildHolon | None = None
+        self._tree: ChildTree | None = None
         self._member: Member | None = None
         self._renewal: tuple[int, str] | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -184,11 +190,17 @@ class Session:
         try:
             outgoing.open(member, self._welcome(hello, member))
             self._workers.welcomed(member)
+            if self._child is not None and self._trees is not None:
+                answers = types_pb2.CAPABILITY_HOLON in hello.capabilities
+                self._tree = self._child.tree(self._trees.below, outgoing.ask, answers=answers)
+                self._trees.join(self.worker_id, self._tree)
             reason = await self._run(hello, member, writer, outgoing)
             why, how = ("LEFT", "it left") if reason is None else (reason.code, f"{reason.code}: {reason.message}")
         finally:
             log.info("worker %s: session %s has ended: %s", self.worker_id, session_id, how, extra=facts)
             self._metrics.ended.add(why)
+            if self._tree is not None and self._trees is not None:
+                self._trees.leave(self.worker_id, self._tree)
             outgoing.leave()
             if isinstance(reason, PermissionDenied):
                 # It does not come back: what it has goes to others now, and not when its leases end.
@@ -242,7 +254,7 @@ class Session:
     async def _run(
         self, hello: worker_pb2.Hello, member: Member, writer: StreamWriter, outgoing: Outgoing
     ) -> HolonError | None:
-        clerk = Clerk(self._workers, member, outgoing)
+        clerk = Clerk(self._workers, member, outgoing, self._tree)
         incoming = Incoming(
             self._workers,
             member,
@@ -253,6 +265,7 @@ class Session:
             hello.catalog.sequence,
             self._rates,
             partial(self._take_renewal, outgoing) if self._admission.takes_tokens else None,
+            self._tree,
         )
         reading = self._start(self._read(incoming), "reader")
         writing = self._start(writer.run(), "writer")

@@ -15,6 +15,7 @@ import grpc.aio
 from holon.clock import Clock
 from holon.engine.holarchy import Holarchy
 from holon.engine.rates import RateLimits
+from holon.engine.trees import Trees
 from holon.engine.workers import Workers
 from holon.errors import HolonError, Unavailable
 from holon.security.admission import Admission
@@ -48,6 +49,7 @@ class WorkerDoor:
         rates: counts the messages of each worker; None takes any number.
         exchange: who gives tokens; None: nobody does.
         holarchy: the place of this node's holon, for workers that are holons; None: none is let in.
+        trees: who asks those about their jobs, and keeps what they tell; None: nobody does.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class WorkerDoor:
         rates: RateLimits | None = None,
         exchange: Exchange | None = None,
         holarchy: Holarchy | None = None,
+        trees: Trees | None = None,
     ) -> None:
         self._workers = workers
         self._settings = settings
@@ -67,6 +70,7 @@ class WorkerDoor:
         self._clock = clock
         self._rates = rates
         self._holarchy = holarchy
+        self._trees = trees
         self.metrics = StreamMetrics()
         self._refused = Refused(lambda _, code: self.metrics.refused.add(code))
         self._sessions: set[Session] = set()
@@ -159,6 +163,7 @@ class WorkerDoor:
             self.metrics,
             self._rates,
             holarchy=self._holarchy,
+            trees=self._trees,
         )
         try:
             self._sessions.add(session)

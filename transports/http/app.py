@@ -18,6 +18,7 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
 from holon.engine.rates import Call, RateLimits
 from holon.engine.shared_reloading import Reload
+from holon.engine.trees import Trees
 from holon.errors import BlueprintError, HolonError, NotFound, Unavailable
 from holon.security.clients import Clients, check_role
 from transports.http import operations
@@ -29,6 +30,7 @@ from transports.http.pages import pages
 from transports.http.refusals import no_such_method, refusal, unexpected
 from transports.http.request import Disconnected, Request
 from transports.http.routes import JobRoutes
+from transports.http.tree import TreeRoutes
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class App:
     def __init__(
         self,
         jobs: Jobs,
+        trees: Trees,
         blueprints: Blueprints,
         clients: Clients,
         reload: Reload,
@@ -85,16 +88,22 @@ class App:
         if keys is not None:
             own.append(operations.keys(KeyRoutes(keys)))
         if client_api:
-            self._add_clients(jobs, blueprints, reload, docs, own)
+            self._add_clients(jobs, trees, blueprints, reload, docs, own)
         else:
             for operation in own:
                 self._add(operation)
 
     def _add_clients(
-        self, jobs: Jobs, blueprints: Blueprints, reload: Reload, docs: str | None, public: Sequence[Operation]
+        self,
+        jobs: Jobs,
+        trees: Trees,
+        blueprints: Blueprints,
+        reload: Reload,
+        docs: str | None,
+        public: Sequence[Operation],
     ) -> None:
         routes = JobRoutes(jobs)
-        own = [*operations.of_jobs(routes), *operations.of_admins(AdminRoutes(reload)), *public]
+        own = [*operations.of_jobs(routes, TreeRoutes(trees)), *operations.of_admins(AdminRoutes(reload)), *public]
         started = [blueprint for blueprint in blueprints if blueprint.path]
         creations = [operations.creation(routes, blueprint) for blueprint in started]
         if docs is not None:

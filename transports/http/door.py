@@ -20,6 +20,7 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
 from holon.engine.rates import RateLimits
 from holon.engine.shared_reloading import Reload
+from holon.engine.trees import Trees
 from holon.errors import ConfigError, Violation
 from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
@@ -91,6 +92,7 @@ class HttpDoor:
     def __init__(
         self,
         jobs: Jobs,
+        trees: Trees,
         blueprints: Blueprints,
         settings: HttpSettings,
         clients: Clients,
@@ -112,6 +114,7 @@ class HttpDoor:
         docs = settings.version if settings.docs else None
         self._app = App(
             jobs,
+            trees,
             blueprints,
             clients,
             reload,

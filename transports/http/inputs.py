@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from holon.domain.tree import MAX_NODES
 from holon.engine.jobs import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
 from holon.engine.reloading import TARGETS
@@ -76,7 +77,33 @@ CREATED_BEFORE = Parameter(
     "created_before", "query", "Only jobs created before this time; seconds since the epoch.", _TIME
 )
 
+MAX_DEPTH = Parameter(
+    "max_depth",
+    "query",
+    "How many levels below the job to show; all by default.",
+    {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+)
+TREE_SIZE = Parameter(
+    "page_size",
+    "query",
+    "How many nodes to answer with at most.",
+    {"type": "integer", "minimum": 1, "maximum": MAX_NODES, "default": MAX_NODES},
+)
+TREE_TOKEN = Parameter(
+    "page_token",
+    "query",
+    "The `next_page_token` of the page before, with the same parameters; the first page has none.",
+    {"type": "string", "pattern": "^([0-9]{1,9}(:[0-9]{1,9}:[!-~]{0,900})?)?$"},
+)
+DIGESTS = Parameter(
+    "digests",
+    "query",
+    "Whether the fingerprint of each job's history is wanted.",
+    {"type": "boolean", "default": False},
+)
+
 OF_GET = (FIELDS,)
+OF_TREE = (MAX_DEPTH, TREE_SIZE, TREE_TOKEN, DIGESTS)
 OF_PAGES = (PAGE_SIZE, PAGE_TOKEN)
 OF_LIST = (PAGE_SIZE, JOBS_TOKEN, STATUS, BLUEPRINT, CREATED_AFTER, CREATED_BEFORE, FIELDS)
 

@@ -21,6 +21,7 @@ from transports.http.inputs import (
     OF_GET,
     OF_LIST,
     OF_PAGES,
+    OF_TREE,
     RELOAD_FIELDS,
     TRACEPARENT,
     Parameter,
@@ -29,6 +30,8 @@ from transports.http.keys import KeyRoutes
 from transports.http.request import Request
 from transports.http.routes import JobRoutes
 from transports.http.shapes import EVENT, JOB, Schema
+from transports.http.tree import TreeRoutes
+from transports.http.tree_shapes import NODE
 
 Serve: TypeAlias = Callable[[Request], Awaitable[Reply]]
 
@@ -104,6 +107,11 @@ SHAPES: dict[str, Schema] = {
         events={"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
         next_page_token=_TOKEN,
     ),
+    "Node": NODE,
+    "Tree": _object(
+        nodes={"type": "array", "items": {"$ref": "#/components/schemas/Node"}},
+        next_page_token=_TOKEN,
+    ),
     "Reloaded": _object(
         status=_constant("reloaded"),
         reloaded={"type": "array", "items": {"type": "string"}, "description": "what was read again"},
@@ -114,7 +122,7 @@ SHAPES: dict[str, Schema] = {
 _OF_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT")
 
 
-def of_jobs(routes: JobRoutes) -> list[Operation]:
+def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
     """The calls that look at jobs, and end them."""
     return [
         Operation(
@@ -149,6 +157,18 @@ def of_jobs(routes: JobRoutes) -> list[Operation]:
             "The oldest event first.",
             (Answer(200, "A page of events", "History"),),
             (JOB_ID, *OF_PAGES),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE"),
+        ),
+        Operation(
+            "get_job_tree",
+            "GET",
+            f"{OF_JOB}/tree",
+            trees.get,
+            "Show the tasks of a job, and the jobs below it",
+            "Across holons: those that are linked are asked, within two seconds; others are shown as they told last, "
+            "with `offline` and `as_of`. Each node after the one above it, which may be on a page before.",
+            (Answer(200, "A page of the tree", "Tree"),),
+            (JOB_ID, *OF_TREE),
             ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE"),
         ),
         Operation(

@@ -797,6 +797,7 @@ class TreeNode(google.protobuf.message.Message):
     AS_OF_FIELD_NUMBER: builtins.int
     REPORTED_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
+    SUMMARY_FIELD_NUMBER: builtins.int
     node_id: builtins.str
     """Names this node within the tree."""
     parent_node_id: builtins.str
@@ -845,6 +846,10 @@ class TreeNode(google.protobuf.message.Message):
     def digest(self) -> global___HistoryDigest:
         """The fingerprint of a job's history; unset when not asked for or not known."""
 
+    @property
+    def summary(self) -> global___JobSummary:
+        """What its holon told last of a job and all below it, where it could not be asked now; unset otherwise."""
+
     def __init__(
         self,
         *,
@@ -867,9 +872,10 @@ class TreeNode(google.protobuf.message.Message):
         as_of: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         reported: builtins.bool = ...,
         digest: global___HistoryDigest | None = ...,
+        summary: global___JobSummary | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_progress", b"_progress", "as_of", b"as_of", "created_at", b"created_at", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "progress", b"progress"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_progress", b"_progress", "as_of", b"as_of", "attempt", b"attempt", "created_at", b"created_at", "current_state", b"current_state", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "holon_id", b"holon_id", "job_id", b"job_id", "kind", b"kind", "name", b"name", "node_id", b"node_id", "offline", b"offline", "parent_node_id", b"parent_node_id", "progress", b"progress", "reported", b"reported", "status", b"status", "task_id", b"task_id", "worker_id", b"worker_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_progress", b"_progress", "as_of", b"as_of", "created_at", b"created_at", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "summary", b"summary"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_progress", b"_progress", "as_of", b"as_of", "attempt", b"attempt", "created_at", b"created_at", "current_state", b"current_state", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "holon_id", b"holon_id", "job_id", b"job_id", "kind", b"kind", "name", b"name", "node_id", b"node_id", "offline", b"offline", "parent_node_id", b"parent_node_id", "progress", b"progress", "reported", b"reported", "status", b"status", "summary", b"summary", "task_id", b"task_id", "worker_id", b"worker_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_progress", b"_progress"]) -> typing.Literal["progress"] | None: ...
 
 global___TreeNode = TreeNode

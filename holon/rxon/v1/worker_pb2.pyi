@@ -1962,6 +1962,7 @@ class TreeRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     DIGESTS_WANTED_FIELD_NUMBER: builtins.int
+    TIME_LEFT_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Names it; the page repeats it."""
     task_id: builtins.str
@@ -1978,6 +1979,10 @@ class TreeRequest(google.protobuf.message.Message):
     """TreePage.next_page_token of the page before; empty for the first."""
     digests_wanted: builtins.bool
     """Whether each job's digest is wanted."""
+    @property
+    def time_left(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the answer is waited for; who asks further down does so within what is left of it. Unset means 2 s."""
+
     def __init__(
         self,
         *,
@@ -1989,9 +1994,10 @@ class TreeRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         digests_wanted: builtins.bool = ...,
+        time_left: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_depth", b"_max_depth", "max_depth", b"max_depth"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_depth", b"_max_depth", "digests_wanted", b"digests_wanted", "job_id", b"job_id", "lease_id", b"lease_id", "max_depth", b"max_depth", "page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id", "task_id", b"task_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_depth", b"_max_depth", "max_depth", b"max_depth", "time_left", b"time_left"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_depth", b"_max_depth", "digests_wanted", b"digests_wanted", "job_id", b"job_id", "lease_id", b"lease_id", "max_depth", b"max_depth", "page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id", "task_id", b"task_id", "time_left", b"time_left"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_max_depth", b"_max_depth"]) -> typing.Literal["max_depth"] | None: ...
 
 global___TreeRequest = TreeRequest

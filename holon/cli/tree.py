@@ -1,0 +1,154 @@
+"""The command line: the tree of a job, drawn for people, and its history checked against what was told of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holon.cli.connection import with_client
+from holon.cli.exits import ExitCode
+from holon.cli.output import Json, local_time, safe, show_json
+from holon.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from holon.client import Client, HistoryDigest, TreeNode
+
+MAX_SHOWN = 10_000
+_DIGEST = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
+
+
+def tree(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
+    depth: Annotated[int | None, typer.Option(min=0, help="How many levels below the job; all by default.")] = None,
+    digests: Annotated[
+        bool, typer.Option("--digests", help="Show the fingerprint of each job's history, for `jobs verify`.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_SHOWN, help="How many nodes at most.")] = 1_000,
+    as_json: Json = False,
+) -> None:
+    """Show the tasks of a job, and the jobs by which other holons do them: where each runs, and how far it is.
+
+    What its holon could not be asked is shown as that told last, with the time.
+    """
+
+    async def go(client: Client) -> tuple[list[TreeNode], bool]:
+        nodes: list[TreeNode] = []
+        token = ""
+        while True:
+            size = min(1_000, limit - len(nodes))
+            page = await client.tree_page(job, max_depth=depth, digests=digests, page_size=size, page_token=token)
+            nodes += page.nodes
+            token = page.next_page_token
+            if not token or len(nodes) >= limit:
+                return nodes, bool(token)
+
+    nodes, more = with_client(go)
+    if as_json:
+        show_json({"nodes": [_json(node) for node in nodes], "truncated": more})
+        return
+    for line in drawn(nodes):
+        print(line)
+    if more:
+        print(f"… and more: these are the first {len(nodes)}; --limit shows others too")
+
+
+def verify(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="The job's id, here.")],
+    digest: Annotated[str, typer.Argument(metavar="LINES:SHA256", help="As `jobs tree --digests` shows it above.")],
+    as_json: Json = False,
+) -> None:
+    """Check a job's history against the fingerprint that was told of it above; exits 1 when it is another.
+
+    Run it where the job ran.
+    """
+    found = _DIGEST.fullmatch(digest.lower())
+    if found is None:
+        raise InvalidArgument(f"{digest[:80]!r} is no fingerprint: it is LINES:SHA256, as `jobs tree --digests` shows")
+    events, sha256 = int(found[1]), found[2]
+    own = with_client(lambda client: client.fingerprint(job, events))
+    same = (own.event_count, own.sha256) == (events, sha256)
+    if as_json:
+        show_json({"same": same, "event_count": own.event_count, "sha256": own.sha256})
+    elif same:
+        print(f"job {safe(job)}: its first {events} lines of history are those that were told of")
+    else:
+        print(f"job {safe(job)}: its history is NOT the one that was told of; here it is {_digest(own)}")
+    if not same:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def drawn(nodes: Sequence[TreeNode]) -> Iterator[str]:
+    """The lines of a tree: each node behind the branch that it hangs on."""
+    below: dict[str, list[TreeNode]] = {}
+    known: set[str] = set()
+    roots: list[TreeNode] = []
+    for node in nodes:
+        if node.node_id in known:
+            continue
+        # One above that was not shown leaves its own below without a branch.
+        (below.setdefault(node.parent_node_id, []) if node.parent_node_id in known else roots).append(node)
+        known.add(node.node_id)
+    own = nodes[0].holon_id if nodes else ""
+    waiting = [(node, "", "", own) for node in reversed(roots)]
+    while waiting:
+        node, branch, trunk, holon = waiting.pop()
+        first, *more = _lines(node, holon)
+        yield branch + first
+        children = below.get(node.node_id, [])
+        for line in more:
+            yield trunk + ("│  " if children else "   ") + line
+        last = len(children) - 1
+        waiting += [
+            (child, trunk + ("└─ " if at == last else "├─ "), trunk + ("   " if at == last else "│  "), node.holon_id)
+            for at, child in reversed(list(enumerate(children)))
+        ]
+
+
+def _lines(node: TreeNode, holon: str) -> Iterator[str]:
+    """What is said of a node; the first line says all but what went wrong."""
+    parts = [f"{node.kind} {node.name or '?'}", node.job_id if node.kind == "job" else f"#{_number(node)}", node.status]
+    if node.current_state:
+        parts.append(f"in {node.current_state}")
+    if node.progress is not None:
+        parts.append(f"{node.progress:g}%")
+    if node.attempt > 1:
+        parts.append(f"attempt {node.attempt}")
+    if node.worker_id:
+        parts.append(f"by {node.worker_id}")
+    if node.kind == "job" and node.holon_id != holon:
+        parts.append(f"at holon {node.holon_id}")
+    if node.offline:
+        parts.append(f"(offline, as of {local_time(node.as_of)})")
+    yield "  ".join(safe(part) for part in parts).replace("\n", " ")
+    if node.summary is not None:
+        told = [f"{count} {status}" for status, count in node.summary.task_counts.items()]
+        jobs = [f"{count} {status}" for status, count in node.summary.job_counts.items()]
+        if told:
+            yield _line(f"tasks: {', '.join(told)}" + (f"; jobs below: {', '.join(jobs)}" if jobs else ""))
+    if node.error is not None:
+        yield _line(f"{node.error.code}: {node.error.message}")
+    if node.digest is not None:
+        yield _line(f"history {_digest(node.digest)}")
+
+
+def _line(text: str) -> str:
+    return safe(text).replace("\n", " ")
+
+
+def _number(node: TreeNode) -> str:
+    """What tells a task from others of its job."""
+    return "-".join(node.task_id.rsplit("-", 2)[1:]) or node.task_id
+
+
+def _digest(digest: HistoryDigest) -> str:
+    return f"{digest.event_count}:{digest.sha256}"
+
+
+def _json(node: TreeNode) -> dict[str, Any]:
+    """A node in the shape that it has over HTTP."""
+    from dataclasses import asdict
+
+    return asdict(node)

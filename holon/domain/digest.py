@@ -1,0 +1,79 @@
+"""The domain: the fingerprint of a job's history, by which what was told of it can be checked against it later.
+
+Each line is one line of JSON: an array of its number, type, time, state, previous state, next state, duration, worker,
+attempt, task and details, the keys of objects sorted, without spaces, and in ASCII; times are whole milliseconds, what
+does not apply is null. The fingerprint is the SHA-256 of those lines in order, each with its line end. It says the
+same wherever history is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from holon.domain.events import HistoryEvent
+from holon.domain.value import value
+
+SHA256_BYTES = 32
+
+
+@value
+class ChildDigest:
+    """The fingerprint that another holon told of a job of its own."""
+
+    holon_id: str
+    job_id: str
+    sha256: bytes
+
+
+@value
+class Digest:
+    """A fingerprint of so many lines of a job's history, of which `first` and `last` are the numbers.
+
+    `children` are what was told of the jobs below.
+    """
+
+    events: int
+    first: int
+    last: int
+    sha256: bytes
+    children: tuple[ChildDigest, ...] = ()
+
+
+class Fingerprint:
+    """Takes a job's history line by line, the oldest first."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.events = self.first = self.last = 0
+
+    def __repr__(self) -> str:
+        return f"Fingerprint(events={self.events}, last={self.last})"
+
+    def take(self, number: int, event: HistoryEvent) -> None:
+        """The next line."""
+        self._hash.update(_line(number, event))
+        self.first = self.first or number
+        self.last = number
+        self.events += 1
+
+    def digest(self, children: tuple[ChildDigest, ...] = ()) -> Digest:
+        """What it is so far."""
+        return Digest(self.events, self.first, self.last, self._hash.digest(), children)
+
+
+def _line(number: int, event: HistoryEvent) -> bytes:
+    fields = (
+        number,
+        event.type,
+        event.time,
+        event.state or None,
+        event.previous_state or None,
+        event.next_state or None,
+        event.duration_ms,
+        event.worker_id or None,
+        event.attempt_number,
+        event.task_id or None,
+        event.details or None,
+    )
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n"

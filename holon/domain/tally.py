@@ -1,0 +1,160 @@
+"""The domain: what a job's history amounts to: its tasks, its states, and what went wrong, read line by line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from holon.domain.digest import Fingerprint
+from holon.domain.events import HistoryEvent
+from holon.domain.task import FAILURE, task_id
+from holon.domain.tree import MAX_ERRORS, Trouble, Visit
+
+# Of so many of its last states it is known when it was in them.
+MAX_VISITS = 200
+
+
+@dataclass(slots=True)
+class Told:
+    """The newest that history tells of a task: how its last attempt ended, or that it was sent.
+
+    `status` is empty while no attempt has ended.
+    """
+
+    id: str
+    skill: str
+    sent: int
+    status: str = ""
+    worker_id: str = ""
+    attempt: int = 0
+    ended: int | None = None
+    error: Trouble | None = None
+
+
+@dataclass(slots=True)
+class _Sent:
+    """Tasks that one step asked for: `total` of them, and those that history tells more of, by their index."""
+
+    step: int
+    total: int
+    time: int
+    skill: str
+
+
+class Tally:
+    """Takes a job's history line by line, the oldest first."""
+
+    def __init__(self, job_id: str) -> None:
+        self.fingerprint = Fingerprint()
+        self._job_id = job_id
+        self._sent: list[_Sent] = []
+        self._told: dict[str, Told] = {}
+        self._visits: list[Visit] = []
+        # By task, how it failed last, as long as it has not done better.
+        self._errors: dict[str, Trouble] = {}
+        self._counts: Counter[str] = Counter()
+        self.truncated = False
+
+    def __repr__(self) -> str:
+        return f"Tally({self._job_id}, lines={self.fingerprint.events}, tasks={len(self)})"
+
+    def __len__(self) -> int:
+        return sum(sent.total for sent in self._sent)
+
+    def take(self, number: int, event: HistoryEvent) -> None:
+        """The next line."""
+        self.fingerprint.take(number, event)
+        match event.type:
+            case "task_dispatched":
+                self._dispatched(event)
+            case "task_finished":
+                self._finished(event)
+            case "state_started":
+                self._entered(event)
+
+    def _dispatched(self, event: HistoryEvent) -> None:
+        details = event.details
+        if event.task_id:
+            step = int(event.task_id.rsplit("-", 2)[1])
+            self._sent.append(_Sent(step, 1, event.time, str(details.get("skill", ""))))
+        elif isinstance(details.get("step"), int):
+            self._sent.append(_Sent(details["step"], details["branches"], event.time, ""))
+
+    def _finished(self, event: HistoryEvent) -> None:
+        details, name = event.details, event.task_id or ""
+        status, skill = str(details.get("status", "")), str(details.get("skill", ""))
+        before = self._told.get(name)
+        if before is not None:
+            self._counts[before.status] -= 1
+        error = None
+        self._errors.pop(name, None)
+        if status == FAILURE:
+            error = Trouble(str(details.get("code", "")), str(details.get("error", "")), name=skill)
+            self._errors[name] = error
+            if len(self._errors) > MAX_ERRORS:
+                del self._errors[next(iter(self._errors))]
+        self._counts[status] += 1
+        self._told[name] = Told(
+            name, skill, event.time, status, event.worker_id or "", event.attempt_number or 0, event.time, error
+        )
+
+    def _entered(self, event: HistoryEvent) -> None:
+        if self._visits:
+            last = self._visits[-1]
+            if last.state == event.state:
+                # Its handler is tried again.
+                return
+            self._visits[-1] = Visit(last.state, last.entered, event.time)
+        self._visits.append(Visit(event.state or "", event.time))
+        if len(self._visits) > MAX_VISITS:
+            del self._visits[0]
+            self.truncated = True
+
+    def tasks(self, start: int = 0) -> Iterator[Told]:
+        """Every task that was sent, from the one at this place on; their order never changes."""
+        for sent in self._sent:
+            if start >= sent.total:
+                start -= sent.total
+                continue
+            for index in range(start, sent.total):
+                name = task_id(self._job_id, sent.step, index)
+                known = self._told.get(name)
+                if known is None:
+                    yield Told(name, sent.skill, sent.time)
+                else:
+                    known.sent = sent.time
+                    yield known
+            start = 0
+
+    def counts(self) -> Counter[str]:
+        """How many tasks have ended with each status; the rest is `open`."""
+        counts = Counter({status: count for status, count in self._counts.items() if count})
+        left = len(self) - counts.total()
+        if left > 0:
+            counts["open"] = left
+        return counts
+
+    def finished_by(self) -> Iterator[Told]:
+        """The tasks of which an attempt has ended, as they did."""
+        return iter(self._told.values())
+
+    def visits(self, until: int | None) -> tuple[Visit, ...]:
+        """The states that the job was in, the oldest first.
+
+        Arguments:
+            until: when it ended; None while it has not.
+        """
+        if until is None or not self._visits:
+            return tuple(self._visits)
+        last = self._visits[-1]
+        return (*self._visits[:-1], Visit(last.state, last.entered, until))
+
+    def errors(self) -> tuple[Trouble, ...]:
+        """How tasks failed that have not done better since, the newest first."""
+        return tuple(reversed(self._errors.values()))
+
+
+def final(told: Told, *, job_is_over: bool) -> bool:
+    """Whether a task is known to have ended for good: a failure may be tried again."""
+    return told.status not in ("", FAILURE) or job_is_over

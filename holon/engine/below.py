@@ -1,0 +1,214 @@
+"""What the holons below told last of the jobs that do this holon's tasks: kept in the store, for when they are away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from holon.domain.digest import ChildDigest, Digest
+from holon.domain.tree import MAX_SUMMARY_BYTES, Summary, Trouble, Visit
+from holon.domain.value import replace, value
+from holon.errors import HolonError, ResourceExhausted
+from holon.ports import Document, Shared
+
+log = logging.getLogger(__name__)
+
+KIND = "summaries"
+# Of so many tasks it is kept, and so many bytes; the oldest make room.
+MOST = 2_000
+MOST_BYTES = 16 * 2**20
+# What is told of tasks that run is written so often at most; so many wait for that.
+PAUSE_S = 1.0
+MOST_WAITING = 1_000
+
+
+@value
+class Kept:
+    """What a holon told last of the job of a task; `final`: with the task's result, after which nothing changes it."""
+
+    lease_id: str
+    summary: Summary
+    final: bool
+
+
+class Below:
+    """Keeps the newest summary of each task that a holon does.
+
+    Arguments:
+        store: where they are, as documents.
+        now: the store's clock.
+        keep_ms: for how long after the last word.
+    """
+
+    def __init__(self, store: Shared, now: Callable[[], int], keep_ms: int) -> None:
+        self._store = store
+        self._now = now
+        self._keep_ms = keep_ms
+        # By task, how many bytes it has; the one written longest ago first.
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._bytes = 0
+        self._waiting: OrderedDict[str, Kept] = OrderedDict()
+        self._some = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Below(kept={len(self._sizes)}, bytes={self._bytes}, waiting={len(self._waiting)})"
+
+    @property
+    def any(self) -> bool:
+        """Whether a holon below has told anything, as far as this node knows."""
+        return bool(self._sizes or self._waiting)
+
+    async def find(self, task_id: str) -> Kept | None:
+        """What was told last of the job of a task."""
+        waiting = self._waiting.get(task_id)
+        if waiting is not None:
+            return waiting
+        document = await self._store.document(KIND, task_id)
+        return None if document is None else _read(document.value)
+
+    def later(self, task_id: str, lease_id: str, summary: Summary) -> None:
+        """Keep what is told of a task that runs, soon; only the newest is."""
+        if task_id not in self._waiting and len(self._waiting) >= MOST_WAITING:
+            return
+        self._waiting[task_id] = Kept(lease_id, self._in_time(summary), final=False)
+        self._some.set()
+
+    async def ended(self, task_id: str, lease_id: str, summary: Summary) -> None:
+        """Keep what was told with the result of a task, for good: it is durable when this returns.
+
+        Failures of the store are logged: the result counts all the same.
+        """
+        self._waiting.pop(task_id, None)
+        await self._keep(task_id, Kept(lease_id, self._in_time(summary), final=True))
+
+    async def run(self) -> None:
+        """Keep what comes in between, and let the oldest make room, until cancelled."""
+        await self._recall()
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            while self._waiting:
+                task_id, kept = next(iter(self._waiting.items()))
+                await self._keep(task_id, kept)
+                if self._waiting.get(task_id) is kept:
+                    del self._waiting[task_id]
+            await asyncio.sleep(PAUSE_S)
+
+    async def _recall(self) -> None:
+        try:
+            documents = await self._store.documents(KIND)
+        except HolonError as error:
+            log.warning("what holons below told before is not counted: %s", error.message)
+            return
+        written = self._sizes
+        self._sizes = OrderedDict()
+        for one in sorted(documents, key=lambda one: one.version):
+            self._count(one.key, len(one.value))
+        for task_id, size in written.items():
+            self._count(task_id, size)
+
+    def _in_time(self, summary: Summary) -> Summary:
+        """A clock below that is ahead does not tell of what is still to come."""
+        return replace(summary, as_of=min(summary.as_of, self._now()))
+
+    async def _keep(self, task_id: str, kept: Kept) -> None:
+        text = _written(kept)
+        try:
+            while True:
+                document = await self._store.document(KIND, task_id)
+                if document is not None and _stays(_read(document.value), kept):
+                    return
+                if await self._put(task_id, text, document):
+                    break
+            self._count(task_id, len(text))
+            await self._make_room()
+        except HolonError as error:
+            facts = {"task_id": task_id}
+            log.warning("what a holon told of task %s is not kept: %s", task_id, error.message, extra=facts)
+
+    async def _put(self, task_id: str, text: bytes, before: Document | None) -> bool:
+        version = 0 if before is None else before.version
+        try:
+            written = await self._store.put_document(KIND, task_id, text, version=version, expires_in=self._keep_ms)
+        except ResourceExhausted:
+            if not await self._drop_oldest():
+                raise
+            return False
+        return written is not None
+
+    def _count(self, task_id: str, size: int) -> None:
+        self._bytes += size - self._sizes.pop(task_id, 0)
+        self._sizes[task_id] = size
+
+    async def _make_room(self) -> None:
+        while len(self._sizes) > MOST or self._bytes > MOST_BYTES:
+            await self._drop_oldest()
+
+    async def _drop_oldest(self) -> bool:
+        if not self._sizes:
+            return False
+        task_id, size = self._sizes.popitem(last=False)
+        self._bytes -= size
+        document = await self._store.document(KIND, task_id)
+        if document is not None:
+            await self._store.put_document(KIND, task_id, None, version=document.version)
+        return True
+
+
+def _stays(before: Kept, new: Kept) -> bool:
+    """Whether what is kept is not to be changed: what was told at the end, or later than this."""
+    if before.lease_id != new.lease_id:
+        return False
+    return before.final or (not new.final and before.summary.as_of > new.summary.as_of)
+
+
+def _written(kept: Kept) -> bytes:
+    summary = kept.summary
+    while True:
+        text = orjson.dumps({"lease_id": kept.lease_id, "final": kept.final, **asdict(summary)}, default=bytes.hex)
+        if len(text) <= MAX_SUMMARY_BYTES:
+            return text
+        summary = shorter(summary)
+
+
+def shorter(summary: Summary) -> Summary:
+    """The same with less in it: half of the states, and where there are none, without the digests and errors below."""
+    if summary.states:
+        return replace(summary, states=summary.states[len(summary.states) // 2 + 1 :], truncated=True)
+    if summary.digest is not None and summary.digest.children:
+        return replace(summary, digest=replace(summary.digest, children=()), truncated=True)
+    if summary.errors:
+        return replace(summary, errors=summary.errors[:-1], truncated=True)
+    return replace(summary, tasks=summary.tasks[:-1], jobs=summary.jobs[:-1], truncated=True)
+
+
+def _read(text: bytes) -> Kept:
+    fields = orjson.loads(text)
+    lease_id, final, digest = fields.pop("lease_id"), fields.pop("final"), fields["digest"]
+    return Kept(
+        lease_id,
+        Summary(
+            **fields
+            | {
+                "tasks": tuple((status, count) for status, count in fields["tasks"]),
+                "jobs": tuple((status, count) for status, count in fields["jobs"]),
+                "errors": tuple(Trouble(**one) for one in fields["errors"]),
+                "states": tuple(Visit(**one) for one in fields["states"]),
+                "digest": None if digest is None else _digest(digest),
+            }
+        ),
+        final,
+    )
+
+
+def _digest(fields: dict[str, Any]) -> Digest:
+    children = tuple(
+        ChildDigest(one["holon_id"], one["job_id"], bytes.fromhex(one["sha256"])) for one in fields["children"]
+    )
+    return Digest(fields["events"], fields["first"], fields["last"], bytes.fromhex(fields["sha256"]), children)

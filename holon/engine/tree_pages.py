@@ -1,0 +1,104 @@
+"""Pages of a tree: where one begins, how much it takes, and how the tree that another holon told is hung into it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from holon.domain.tree import MAX_TREE_BYTES, TreeNode, TreePage, weight
+from holon.domain.value import replace, value
+from holon.errors import InvalidArgument, Violation
+
+MAX_TOKEN = 1_024
+# How many nodes, and pages, one task may have below it: a holon below may have no end.
+MOST_OF_ONE = 100_000
+# A page is to fit into its limit also where it is passed on.
+_PAGE_BYTES = MAX_TREE_BYTES - 128 * 1024
+_TOKEN = re.compile(r"(\d{1,9})(?::(\d{1,9}):([!-~]*))?", re.ASCII)
+
+
+@value
+class Place:
+    """Where a page begins: at the task of this number, or behind that in the tree below it.
+
+    `inner` is where in that one, None before the task itself; `seen` is how much of it was told.
+    """
+
+    task: int = 0
+    inner: str | None = None
+    seen: int = 0
+
+    @property
+    def token(self) -> str:
+        """What says it to a client."""
+        return str(self.task) if self.inner is None else f"{self.task}:{self.seen}:{self.inner}"
+
+    def below(self, under: TreePage) -> Place | None:
+        """Where it goes on behind a page of the tree below its task; None: with the next task."""
+        seen = self.seen + max(1, len(under.nodes))
+        return Place(self.task, under.token, seen) if under.token and seen < MOST_OF_ONE else None
+
+
+def place_of(token: str) -> Place:
+    """The place that a token says; the beginning for none.
+
+    Raises:
+        InvalidArgument: it says none.
+    """
+    if not token:
+        return Place()
+    found = _TOKEN.fullmatch(token)
+    if found is None or len(token) > MAX_TOKEN:
+        reason = "is not one that a page ended with; start without it"
+        raise InvalidArgument(f"page_token {reason}", details=[Violation("page_token", reason)])
+    return Place(int(found[1]), found[3], int(found[2] or 0))
+
+
+class Page:
+    """Nodes of one page, as many as it may have."""
+
+    def __init__(self, size: int) -> None:
+        self._nodes: list[TreeNode] = []
+        self._size = size
+        self._bytes = 0
+
+    @property
+    def left(self) -> int:
+        """How many more it takes."""
+        return self._size - len(self._nodes) if self._bytes < _PAGE_BYTES else 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return not self._nodes
+
+    def add(self, nodes: Sequence[TreeNode]) -> bool:
+        """Take these, or none of them where they are too many; an empty page takes what came as one page."""
+        size = sum(map(weight, nodes))
+        if self._nodes and nodes and (len(nodes) > self.left or self._bytes + size > _PAGE_BYTES):
+            return False
+        self._nodes += nodes
+        self._bytes += size
+        return True
+
+    def done(self, place: Place | None = None) -> TreePage:
+        """All of it, and where the next one begins; None: there is none."""
+        return TreePage(tuple(self._nodes), "" if place is None else place.token)
+
+
+def grafted(task_id: str, under: TreePage) -> list[TreeNode]:
+    """The tree below a task, as a part of this one: names are unique here too, and no longer at any depth."""
+    return [
+        replace(
+            node,
+            id=_name(task_id, node.id),
+            parent=_name(task_id, node.parent) if node.parent else task_id,
+            reported=True,
+        )
+        for node in under.nodes
+    ]
+
+
+def _name(task_id: str, node_id: str) -> str:
+    return blake2b(f"{task_id} {node_id}".encode(), digest_size=12).hexdigest()

@@ -1,0 +1,352 @@
+"""The application service of trees: a job with its tasks, and what the holons below tell of those that they do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
+from typing import Protocol
+
+from holon.domain.digest import ChildDigest
+from holon.domain.job import Status
+from holon.domain.tally import Tally, Told, final
+from holon.domain.tree import (
+    MAX_ERRORS,
+    MAX_NODES,
+    TREE_S,
+    Asked,
+    Kind,
+    Summary,
+    TreeNode,
+    TreePage,
+    Trouble,
+)
+from holon.domain.value import replace, value
+from holon.engine.below import Below, Kept
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.holarchy import own_id
+from holon.engine.jobs import Jobs
+from holon.engine.records import Records
+from holon.engine.session import Session
+from holon.engine.tree_pages import Page, Place, grafted, place_of
+from holon.errors import HolonError, InvalidArgument, PermissionDenied, Violation
+from holon.ports import JobRecord, Storage, TaskRecord
+
+log = logging.getLogger(__name__)
+
+LINES_AT_ONCE = 1_000
+# So many tasks are looked up, and asked about below, at the same time.
+TASKS_AT_ONCE = 32
+# Of the jobs below, so many are counted in what is told of a job, and so many tasks looked at to find them.
+MOST_BELOW = 200
+MOST_LOOKED_UP = 1_000
+MAX_MESSAGE = 1_024
+_LEAST_S = 0.02
+# What a task's place in the store is called for people.
+_WORDS = {"leased": "running", "back_off": "waiting_for_retry"}
+
+
+class Subtree(Protocol):
+    """A linked holon below, which can be asked for the tree of a job that does a task of ours."""
+
+    async def ask(self, task_id: str, lease_id: str, job_id: str, asked: Asked, seconds: float) -> TreePage:
+        """A page of that tree, its root first.
+
+        Arguments:
+            job_id: the job, as far as it was told before; else empty.
+            seconds: how long it may take.
+        Raises:
+            PermissionDenied: (NOT_DISCLOSED) the holon does not tell.
+            HolonError: it does not know the job, gives no answer in time, or one that cannot be used.
+        """
+        ...
+
+
+@value
+class _Walk:
+    """What one page is made from: the job, what its history says, what is asked, who is here, and until when."""
+
+    record: JobRecord
+    tally: Tally
+    asked: Asked
+    sessions: Mapping[str, Session]
+    until: float
+
+    @property
+    def below(self) -> Asked | None:
+        """What is asked of the jobs below its tasks; None: nothing."""
+        depth = self.asked.depth
+        if depth is None:
+            return self.asked
+        return replace(self.asked, depth=depth - 2) if depth >= 2 else None
+
+
+class Trees:
+    """Shows the trees of jobs. Holons below that are linked with this node are asked; others are shown as told last.
+
+    Attributes:
+        below: what was told last.
+    """
+
+    def __init__(self, store: Storage, jobs: Jobs, records: Records, dispatcher: Dispatcher, below: Below) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._records = records
+        self._dispatcher = dispatcher
+        self.below = below
+        self._links: dict[str, Subtree] = {}
+        self._own_id = ""
+
+    def __repr__(self) -> str:
+        return f"Trees(links={len(self._links)}, {self.below!r})"
+
+    def join(self, worker_id: str, link: Subtree) -> None:
+        """A holon is linked here as this worker; the newest counts."""
+        self._links[worker_id] = link
+
+    def leave(self, worker_id: str, link: Subtree) -> None:
+        """A link has ended."""
+        if self._links.get(worker_id) is link:
+            del self._links[worker_id]
+
+    async def page(self, owner: str, job_id: str, asked: Asked, seconds: float = TREE_S) -> TreePage:
+        """A page of the tree of a job.
+
+        Arguments:
+            seconds: how long the holons below may take, all of them together.
+        Raises:
+            NotFound: (JOB_NOT_FOUND) there is no such job of this owner's.
+            InvalidArgument: a depth, a page size or a page token that is none.
+        """
+        until = asyncio.get_running_loop().time() + seconds
+        _check(asked)
+        place = place_of(asked.token)
+        record = await self._jobs.get(owner, job_id)
+        tally = Tally(job_id)
+        await self.read_on(tally, record)
+        page = Page(asked.size or MAX_NODES)
+        if not asked.token:
+            page.add([await self._job_node(record, tally, digests=asked.digests)])
+        if asked.depth == 0:
+            return page.done()
+        sessions = {one.worker_id: one for one in self._dispatcher.sessions}
+        return await self._tasks(_Walk(record, tally, asked, sessions, until), place, page)
+
+    async def read_on(self, tally: Tally, record: JobRecord) -> None:
+        """Have a tally take what was written since, up to what the record says."""
+        while (last := tally.fingerprint.last) < record.sequence:
+            lines = await self._records.history(record.job.id, last, LINES_AT_ONCE, record.sequence)
+            for number, event in lines:
+                if number <= record.sequence:
+                    tally.take(number, event)
+            if tally.fingerprint.last == last:
+                return
+            await asyncio.sleep(0)
+
+    async def summary(self, record: JobRecord, tally: Tally) -> Summary:
+        """What is told above of a job, with all below it; the tally is as new as the record."""
+        job = record.job
+        below = await self._told_below(tally)
+        tasks, jobs = tally.counts(), Counter(one.status for one in below)
+        for one in below:
+            tasks.update(dict(one.tasks))
+            jobs.update(dict(one.jobs))
+        errors = chain(
+            () if (own := _error(record)) is None else (own,),
+            tally.errors(),
+            chain.from_iterable(one.errors for one in below),
+        )
+        return Summary(
+            await self._holon_id(),
+            job.id,
+            job.status.value,
+            job.current_state,
+            self._store.now(),
+            record.created_at,
+            record.finished_at,
+            tuple(sorted(tasks.items())),
+            tuple(sorted(jobs.items())),
+            tuple(_short(one) for one in islice(errors, MAX_ERRORS)),
+            tally.visits(record.finished_at),
+            tally.fingerprint.digest(_digests(below)),
+            tally.truncated or len(below) == MOST_BELOW,
+        )
+
+    # Nodes ---------------------------------------------------------------------------------------------------------
+
+    async def _holon_id(self) -> str:
+        if not self._own_id:
+            self._own_id = await own_id(self._store)
+        return self._own_id
+
+    async def _job_node(self, record: JobRecord, tally: Tally, *, digests: bool) -> TreeNode:
+        job = record.job
+        error = _error(record)
+        return TreeNode(
+            job.id,
+            "",
+            Kind.JOB,
+            await self._holon_id(),
+            job.id,
+            job.blueprint,
+            job.status.value,
+            state=job.current_state,
+            progress=record.progress,
+            error=None if error is None else _short(error),
+            created_at=record.created_at,
+            finished_at=record.finished_at,
+            digest=tally.fingerprint.digest(_digests(await self._told_below(tally))) if digests else None,
+        )
+
+    async def _tasks(self, walk: _Walk, place: Place, page: Page) -> TreePage:
+        loop = asyncio.get_running_loop()
+        every = walk.tally.tasks(place.task)
+        while batch := list(islice(every, TASKS_AT_ONCE)):
+            if not page.is_empty and (page.left <= 0 or loop.time() >= walk.until):
+                return page.done(place)
+            rows = await asyncio.gather(*(self._store.task(told.id) for told in batch))
+            behind = await self._all_behind(walk, batch, rows, place, page.left)
+            for told, row, under in zip(batch, rows, behind, strict=True):
+                if place.inner is None and not page.add([await self._task_node(walk, told, row)]):
+                    return page.done(place)
+                if under is not None:
+                    if not page.add(grafted(told.id, under)):
+                        return page.done(Place(place.task, place.inner or "", place.seen))
+                    if (more := place.below(under)) is not None:
+                        return page.done(more)
+                place = Place(place.task + 1)
+        return page.done()
+
+    async def _all_behind(
+        self, walk: _Walk, batch: Sequence[Told], rows: Sequence[TaskRecord | None], place: Place, room: int
+    ) -> Sequence[TreePage | None]:
+        """What is below each of these tasks; the first of them is the one of the place."""
+        asked = walk.below
+        if asked is None:
+            return [None] * len(batch)
+        asked = replace(asked, token="", size=max(1, room - (place.inner is None)))
+        first = replace(asked, token=place.inner or "")
+        each = zip(batch, rows, (first, *[asked] * (len(batch) - 1)), strict=True)
+        return await asyncio.gather(*(self._behind(walk, told, row, wanted) for told, row, wanted in each))
+
+    async def _task_node(self, walk: _Walk, told: Told, row: TaskRecord | None) -> TreeNode:
+        record = walk.record
+        over = final(told, job_is_over=record.job.status.terminal) or (row is not None and row.state == "over")
+        if over:
+            # One of which nobody was heard was ended with what it was for.
+            status = told.status or "cancelled"
+        else:
+            # A branch of a large fan-out may have no place in the store yet.
+            status = "queued" if row is None else _word(row, walk.sessions)
+        alone = not over and record.job.status is Status.WAITING_FOR_WORKER
+        return TreeNode(
+            told.id,
+            record.job.id,
+            Kind.TASK,
+            await self._holon_id(),
+            record.job.id,
+            told.skill or (row.need.skill if row is not None else ""),
+            status,
+            task_id=told.id,
+            progress=record.progress if alone else None,
+            attempt=max(told.attempt, row.attempt if row is not None else 0),
+            worker_id=(row.worker_id if row is not None and not over else told.worker_id),
+            error=None if told.error is None else _short(told.error),
+            created_at=told.sent,
+            finished_at=told.ended if over else None,
+        )
+
+    # Below ---------------------------------------------------------------------------------------------------------
+
+    async def _behind(self, walk: _Walk, told: Told, row: TaskRecord | None, asked: Asked) -> TreePage | None:
+        """The tree below a task that a holon does, or did: as it says now, or as it told last; None: there is none."""
+        worker_id = row.worker_id if row is not None else told.worker_id
+        link = self._links.get(worker_id)
+        if not worker_id or (link is None and worker_id in walk.sessions):
+            return None
+        kept = await self.below.find(told.id)
+        lease_id = row.lease_id if row is not None else kept.lease_id if kept is not None else ""
+        if kept is not None and kept.lease_id != lease_id:
+            # Of an attempt before, perhaps somebody else's.
+            kept = None
+        left = walk.until - asyncio.get_running_loop().time()
+        if link is not None and left > _LEAST_S and (row is None or row.state != "queued"):
+            try:
+                return await link.ask(told.id, lease_id, kept.summary.job_id if kept is not None else "", asked, left)
+            except PermissionDenied:
+                return None
+            except HolonError as error:
+                facts = {"task_id": told.id, "worker_id": worker_id}
+                log.info("the tree below task %s is shown as it was: %s", told.id, error.message, extra=facts)
+        return None if kept is None or asked.token else TreePage((_as_of(kept, told),))
+
+    async def _told_below(self, tally: Tally) -> Sequence[Summary]:
+        """What holons told last of the jobs of a job's tasks, as far as there are not too many."""
+        if not self.below.any:
+            return ()
+        found: list[Summary] = []
+        plain = {one.worker_id for one in self._dispatcher.sessions} - self._links.keys()
+        every = islice((told for told in tally.tasks() if told.worker_id not in plain), MOST_LOOKED_UP)
+        while len(found) < MOST_BELOW and (batch := list(islice(every, TASKS_AT_ONCE))):
+            kept = await asyncio.gather(*(self.below.find(told.id) for told in batch))
+            found += [one.summary for one in kept if one is not None]
+        return found[:MOST_BELOW]
+
+
+def _as_of(kept: Kept, told: Told) -> TreeNode:
+    """A job below, as its holon told last."""
+    summary = kept.summary
+    error = summary.errors[0] if summary.errors and summary.status not in (Status.FINISHED, Status.RUNNING) else None
+    return TreeNode(
+        summary.job_id,
+        "",
+        Kind.JOB,
+        summary.holon_id,
+        summary.job_id,
+        told.skill,
+        summary.status,
+        state=summary.state,
+        error=error,
+        created_at=summary.created_at,
+        finished_at=summary.finished_at,
+        offline=True,
+        as_of=summary.as_of,
+        reported=True,
+        digest=summary.digest,
+        summary=summary,
+    )
+
+
+def _word(row: TaskRecord, sessions: Mapping[str, Session]) -> str:
+    """Where a task stands that is not over."""
+    session = sessions.get(row.worker_id)
+    if session is not None and row.state == "offered" and row.lease_id in session.accepted:
+        # The store hears of it within the second.
+        return "running"
+    return _WORDS.get(row.state, row.state)
+
+
+def _digests(below: Iterable[Summary]) -> tuple[ChildDigest, ...]:
+    return tuple(ChildDigest(one.holon_id, one.job_id, one.digest.sha256) for one in below if one.digest is not None)
+
+
+def _error(record: JobRecord) -> Trouble | None:
+    error = record.job.error
+    return None if error is None else Trouble(error.code, error.message, name=record.job.blueprint)
+
+
+def _short(one: Trouble) -> Trouble:
+    return replace(one, message=one.message[:MAX_MESSAGE])
+
+
+def _check(asked: Asked) -> None:
+    if not 0 <= asked.size <= MAX_NODES:
+        raise _invalid("page_size", f"must be between 1 and {MAX_NODES}, or 0 for {MAX_NODES}")
+    if asked.depth is not None and asked.depth < 0:
+        raise _invalid("max_depth", f"is {asked.depth}; it must not be below 0")
+
+
+def _invalid(field: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

@@ -1,0 +1,124 @@
+"""The uplink: what the parent is told of how its jobs are done: with each result, and now and then while they run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from holon.domain.tally import Tally
+from holon.domain.tree import MAX_SUMMARY_BYTES, Disclose, Summary
+from holon.engine.below import shorter
+from holon.engine.jobs import Jobs
+from holon.engine.trees import Trees
+from holon.errors import HolonError
+from holon.ports import JobRecord
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.uplink.books import Delegation
+from holon.wire.trees import summary_message
+from holon.worker.reports import Reports
+
+log = logging.getLogger(__name__)
+
+# A job that runs is told of so often at most, and not before it has run for a moment.
+EVERY_S = 10.0
+_FIRST_S = 0.5
+_PAUSE_S = 0.25
+
+
+@dataclass(slots=True)
+class _Job:
+    """A job that runs: its history as far as it was read, whether there is something new, and when that is told."""
+
+    entry: Delegation
+    tally: Tally
+    due: float
+    changed: bool = False
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Summaries:
+    """Tells the parent of its jobs, as far as this holon discloses how they are done.
+
+    Arguments:
+        trees: who knows what a job is made of.
+        jobs: who knows where it stands.
+        reports: where the parent is told.
+    """
+
+    def __init__(self, trees: Trees, jobs: Jobs, disclose: Disclose, reports: Reports) -> None:
+        self._trees = trees
+        self._jobs = jobs
+        self._silent = disclose is Disclose.NONE
+        self._reports = reports
+        self._running: dict[str, _Job] = {}
+        self._some = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Summaries(running={len(self._running)})"
+
+    def changed(self, entry: Delegation) -> None:
+        """Something has happened to a job, or its parent may not know what did."""
+        if not self._silent:
+            self._of(entry).changed = True
+            self._some.set()
+
+    async def add(self, entry: Delegation, record: JobRecord, result: worker_pb2.TaskResult) -> None:
+        """Have a result say how its job was done; without the store it says nothing of that."""
+        if self._silent:
+            return
+        job = self._of(entry)
+        try:
+            result.summary.CopyFrom(await self._message(job, record))
+        except HolonError as error:
+            facts = {"task_id": entry.task_id, "job_id": entry.job_id}
+            log.warning("how job %s was done is not told: %s", entry.job_id, error.message, extra=facts)
+
+    def forget(self, entry: Delegation) -> None:
+        """A job is over, and its end was told."""
+        self._running.pop(entry.task_id, None)
+
+    async def run(self) -> None:
+        """Tell what is new of jobs that run, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = min((job.due for job in self._running.values() if job.changed), default=None)
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._some.wait()
+            except TimeoutError:
+                pass
+            self._some.clear()
+            for job in [job for job in self._running.values() if job.changed and job.due <= loop.time()]:
+                job.changed, job.due = False, loop.time() + EVERY_S
+                await self._tell(job)
+            await asyncio.sleep(_PAUSE_S)
+
+    def _of(self, entry: Delegation) -> _Job:
+        job = self._running.get(entry.task_id)
+        if job is None or job.entry is not entry:
+            due = asyncio.get_running_loop().time() + _FIRST_S
+            job = self._running[entry.task_id] = _Job(entry, Tally(entry.job_id), due)
+        return job
+
+    async def _tell(self, job: _Job) -> None:
+        entry = job.entry
+        try:
+            record = await self._jobs.get(entry.owner.name, entry.job_id)
+            if not record.job.status.terminal:
+                self._reports.summary(entry.lease, await self._message(job, record))
+        except HolonError as error:
+            log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message)
+
+    async def _message(self, job: _Job, record: JobRecord) -> types_pb2.JobSummary:
+        async with job.reading:
+            await self._trees.read_on(job.tally, record)
+            return _bounded(await self._trees.summary(record, job.tally))
+
+
+def _bounded(summary: Summary) -> types_pb2.JobSummary:
+    message = summary_message(summary)
+    while message.ByteSize() > MAX_SUMMARY_BYTES:
+        summary = shorter(summary)
+        message = summary_message(summary)
+    return message

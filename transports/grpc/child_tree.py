@@ -1,0 +1,112 @@
+"""The worker door: a holon below is asked for trees, and what it tells of its jobs is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from holon.domain.holarchy import HolonIdentity
+from holon.domain.tree import MAX_NODES, Asked, Summary, TreePage
+from holon.engine.below import Below
+from holon.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.wire.trees import page_of, summary_of
+from holon.wire.values import duration
+
+log = logging.getLogger(__name__)
+
+# A holon is asked so many things at a time.
+MAX_QUESTIONS = 200
+_ERRORS = {"NOT_DISCLOSED": PermissionDenied, "JOB_NOT_FOUND": NotFound}
+
+
+class ChildTree:
+    """A linked holon, as trees know it: `Subtree`. Nothing that it says ends its session.
+
+    Arguments:
+        identity: what it says of itself.
+        above: the holons that cannot be below it: this node's own, and those above that.
+        send: queues a question for it.
+        answers: whether it says that it answers questions.
+    """
+
+    def __init__(
+        self,
+        below: Below,
+        identity: HolonIdentity,
+        above: Callable[[], frozenset[str]],
+        send: Callable[[worker_pb2.TreeRequest], None],
+        *,
+        answers: bool,
+    ) -> None:
+        self._below = below
+        self._identity = identity
+        self._above = above
+        self._send = send
+        self._answers = answers
+        self._asked: dict[str, asyncio.Future[worker_pb2.TreePage]] = {}
+
+    def __repr__(self) -> str:
+        return f"ChildTree({self._identity.holon_id}, asked={len(self._asked)})"
+
+    async def ask(self, task_id: str, lease_id: str, job_id: str, asked: Asked, seconds: float) -> TreePage:
+        """As `Subtree.ask`; on cancel an answer that still comes is passed over."""
+        if not self._answers or len(self._asked) >= MAX_QUESTIONS:
+            raise Unavailable(f"holon {self._identity.holon_id} is not asked now", code="NOT_ASKED")
+        size = asked.size or MAX_NODES
+        request = worker_pb2.TreeRequest(
+            request_id=secrets.token_hex(12),
+            task_id=task_id,
+            lease_id=lease_id,
+            job_id=job_id,
+            max_depth=asked.depth,
+            page_size=size,
+            page_token=asked.token,
+            digests_wanted=asked.digests,
+            time_left=duration(round(seconds * 1000)),
+        )
+        answer = self._asked[request.request_id] = asyncio.get_running_loop().create_future()
+        try:
+            self._send(request)
+            async with asyncio.timeout(seconds):
+                page = await answer
+        except TimeoutError:
+            raise Unavailable(
+                f"holon {self._identity.holon_id} has not answered within {seconds:.1f} s", code="SILENT"
+            ) from None
+        finally:
+            del self._asked[request.request_id]
+        if page.HasField("error"):
+            refused = _ERRORS.get(page.error.reason, Unavailable)
+            raise refused(f"holon {self._identity.holon_id} does not tell: {page.error.message[:512]}")
+        told = page_of(page, Asked(asked.depth, size, asked.token), self._identity.holon_id, self._above())
+        if job_id and told.nodes and not asked.token and told.nodes[0].job_id != job_id:
+            raise InvalidArgument(f"holon {self._identity.holon_id} tells of another job", code="TREE_INVALID")
+        return told
+
+    def answered(self, page: worker_pb2.TreePage) -> None:
+        """An answer has come; one that nobody waits for, perhaps any more, is passed over."""
+        answer = self._asked.get(page.request_id)
+        if answer is not None and not answer.done():
+            answer.set_result(page)
+
+    def told(self, task_id: str, lease_id: str, message: types_pb2.JobSummary) -> None:
+        """Something was told of the job of a task that runs."""
+        summary = self.summary(message)
+        if summary is not None:
+            self._below.later(task_id, lease_id, summary)
+
+    def summary(self, message: types_pb2.JobSummary) -> Summary | None:
+        """What was told of a job; None where it cannot be used, which harms nothing else."""
+        try:
+            summary = summary_of(message)
+        except InvalidArgument as error:
+            log.info("holon %s: %s", self._identity.holon_id, error.message)
+            return None
+        return summary if summary.holon_id == self._identity.holon_id else None
+
+    async def ended(self, task_id: str, lease_id: str, summary: Summary) -> None:
+        """Something was told with the result of a task, which was used."""
+        await self._below.ended(task_id, lease_id, summary)

@@ -1,0 +1,158 @@
+"""The HTTP door: the tree of a job as JSON: each field as it is read and as it is described."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holon.domain.digest import Digest
+from holon.domain.tree import Kind, Summary, TreeNode, Trouble, Visit
+from transports.http.shapes import Schema
+
+_COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}
+
+
+def _text(about: str, **more: Any) -> Schema:
+    return {"type": "string", "description": about, **more}
+
+
+def _or_null(kind: str, about: str, **more: Any) -> Schema:
+    return {"type": [kind, "null"], "description": about, **more}
+
+
+def _time(about: str) -> Schema:
+    return _or_null("number", f"{about}; seconds since the epoch")
+
+
+def _object(about: str, properties: dict[str, Schema], kind: str | list[str] = "object") -> Schema:
+    return {"type": kind, "description": about, "properties": properties, "required": list(properties)}
+
+
+_TROUBLE = {
+    "code": _text("a stable name, for programs"),
+    "message": _text("a sentence, for people"),
+    "holon_id": _text("the holon in which it happened; empty where that is not told"),
+    "name": _text("the skill or blueprint that failed"),
+}
+_DIGEST = _object(
+    "the fingerprint of its history: SHA-256 of its lines in order",
+    {
+        "event_count": {"type": "integer", "minimum": 0},
+        "first_sequence": {"type": "integer", "minimum": 0},
+        "last_sequence": {"type": "integer", "minimum": 0},
+        "sha256": _text("in hexadecimal"),
+        "children": {
+            "type": "array",
+            "items": _object(
+                "what was told of a job below",
+                {"holon_id": _text("its holon"), "job_id": _text("its id there"), "sha256": _text("in hexadecimal")},
+            ),
+        },
+    },
+    ["object", "null"],
+)
+_SUMMARY = _object(
+    "what its holon told last of it, where that could not be asked now",
+    {
+        "task_counts": {**_COUNTS, "description": "how many tasks of it and below it are in each status"},
+        "job_counts": {**_COUNTS, "description": "how many jobs below it are in each status"},
+        "errors": {"type": "array", "items": _object("what went wrong", _TROUBLE)},
+        "states": {
+            "type": "array",
+            "items": _object(
+                "a stay in a state",
+                {
+                    "state": _text("which"),
+                    "entered_at": _time("when it began"),
+                    "left_at": _time("when it ended; null while it lasts"),
+                },
+            ),
+        },
+        "truncated": {"type": "boolean", "description": "whether something was left out"},
+    },
+    ["object", "null"],
+)
+NODE: Schema = _object(
+    "A job or a task of a tree; what does not apply is null, or empty",
+    {
+        "node_id": _text("what it is known by within the tree"),
+        "parent_node_id": _text("the one above it; empty at the root"),
+        "kind": _text("what it is", enum=[kind.value for kind in Kind]),
+        "holon_id": _text("the holon where it is"),
+        "job_id": _text("the job, or that which the task belongs to"),
+        "task_id": _text("the task; empty for a job"),
+        "name": _text("the blueprint or the skill"),
+        "status": _text("where it stands, as its own holon says"),
+        "current_state": _text("the state that a job is in"),
+        "progress": _or_null("number", "in percent; null where it is not known", minimum=0, maximum=100),
+        "attempt": {"type": "integer", "minimum": 0, "description": "which attempt of a task this is; 0 for a job"},
+        "worker_id": _text("who runs a task, or did; empty where that is not disclosed"),
+        "error": _object("why it failed", _TROUBLE, ["object", "null"]),
+        "created_at": _time("when it was accepted, or sent"),
+        "finished_at": _time("when it ended; null until then"),
+        "offline": {"type": "boolean", "description": "whether its holon could not be asked now"},
+        "as_of": _time("when this was true; null: now"),
+        "reported": {"type": "boolean", "description": "whether another holon told it"},
+        "digest": _DIGEST,
+        "summary": _SUMMARY,
+    },
+)
+
+
+def node_json(node: TreeNode) -> dict[str, Any]:
+    """Return a node as clients see it."""
+    return {
+        "node_id": node.id,
+        "parent_node_id": node.parent,
+        "kind": node.kind.value,
+        "holon_id": node.holon_id,
+        "job_id": node.job_id,
+        "task_id": node.task_id,
+        "name": node.name,
+        "status": node.status,
+        "current_state": node.state,
+        "progress": node.progress,
+        "attempt": node.attempt,
+        "worker_id": node.worker_id,
+        "error": None if node.error is None else _trouble_json(node.error),
+        "created_at": _seconds(node.created_at),
+        "finished_at": _seconds(node.finished_at),
+        "offline": node.offline,
+        "as_of": _seconds(node.as_of),
+        "reported": node.reported,
+        "digest": None if node.digest is None else _digest_json(node.digest),
+        "summary": None if node.summary is None else _summary_json(node.summary),
+    }
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
+
+
+def _trouble_json(one: Trouble) -> dict[str, str]:
+    return {"code": one.code, "message": one.message, "holon_id": one.holon_id, "name": one.name}
+
+
+def _digest_json(digest: Digest) -> dict[str, Any]:
+    return {
+        "event_count": digest.events,
+        "first_sequence": digest.first,
+        "last_sequence": digest.last,
+        "sha256": digest.sha256.hex(),
+        "children": [
+            {"holon_id": one.holon_id, "job_id": one.job_id, "sha256": one.sha256.hex()} for one in digest.children
+        ],
+    }
+
+
+def _summary_json(summary: Summary) -> dict[str, Any]:
+    return {
+        "task_counts": dict(summary.tasks),
+        "job_counts": dict(summary.jobs),
+        "errors": [_trouble_json(one) for one in summary.errors],
+        "states": [_visit_json(one) for one in summary.states],
+        "truncated": summary.truncated,
+    }
+
+
+def _visit_json(one: Visit) -> dict[str, Any]:
+    return {"state": one.state, "entered_at": _seconds(one.entered), "left_at": _seconds(one.left)}
