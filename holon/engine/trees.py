@@ -26,7 +26,7 @@ from holon.domain.tree import (
 from holon.domain.value import replace, value
 from holon.engine.below import Below, Kept
 from holon.engine.dispatcher import Dispatcher
-from holon.engine.holarchy import own_id
+from holon.engine.holarchy import own_id as id_of
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
 from holon.engine.session import Session
@@ -111,6 +111,10 @@ class Trees:
         if self._links.get(worker_id) is link:
             del self._links[worker_id]
 
+    def link(self, worker_id: str) -> Subtree | None:
+        """The holon that is linked here as this worker."""
+        return self._links.get(worker_id)
+
     async def page(self, owner: str, job_id: str, asked: Asked, seconds: float = TREE_S) -> TreePage:
         """A page of the tree of a job.
 
@@ -147,19 +151,17 @@ class Trees:
 
     async def summary(self, record: JobRecord, tally: Tally) -> Summary:
         """What is told above of a job, with all below it; the tally is as new as the record."""
-        job = record.job
+        job, own_id = record.job, await self._holon_id()
         below = await self._told_below(tally)
         tasks, jobs = tally.counts(), Counter(one.status for one in below)
         for one in below:
             tasks.update(dict(one.tasks))
             jobs.update(dict(one.jobs))
-        errors = chain(
-            () if (own := _error(record)) is None else (own,),
-            tally.errors(),
-            chain.from_iterable(one.errors for one in below),
-        )
+        error = _error(record)
+        own = chain(() if error is None else (error,), tally.errors())
+        errors = chain((replace(one, holon_id=own_id) for one in own), chain.from_iterable(one.errors for one in below))
         return Summary(
-            await self._holon_id(),
+            own_id,
             job.id,
             job.status.value,
             job.current_state,
@@ -178,7 +180,7 @@ class Trees:
 
     async def _holon_id(self) -> str:
         if not self._own_id:
-            self._own_id = await own_id(self._store)
+            self._own_id = await id_of(self._store)
         return self._own_id
 
     async def _job_node(self, record: JobRecord, tally: Tally, *, digests: bool) -> TreeNode:

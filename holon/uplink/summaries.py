@@ -108,7 +108,8 @@ class Summaries:
             if not record.job.status.terminal:
                 self._reports.summary(entry.lease, await self._message(job, record))
         except HolonError as error:
-            log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message)
+            facts = {"task_id": entry.task_id, "job_id": entry.job_id}
+            log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message, extra=facts)
 
     async def _message(self, job: _Job, record: JobRecord) -> types_pb2.JobSummary:
         async with job.reading:

@@ -258,4 +258,4 @@ def _digest_of(message: types_pb2.HistoryDigest) -> Digest:
 
 
 def _wrong(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"what was told of a tree cannot be used: its {field} {reason}", code="TREE_INVALID")
+    return InvalidArgument(f"what was told of a tree cannot be used: its {field} {reason}")

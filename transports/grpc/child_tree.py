@@ -54,7 +54,7 @@ class ChildTree:
     async def ask(self, task_id: str, lease_id: str, job_id: str, asked: Asked, seconds: float) -> TreePage:
         """As `Subtree.ask`; on cancel an answer that still comes is passed over."""
         if not self._answers or len(self._asked) >= MAX_QUESTIONS:
-            raise Unavailable(f"holon {self._identity.holon_id} is not asked now", code="NOT_ASKED")
+            raise Unavailable(f"holon {self._identity.holon_id} is not asked now")
         size = asked.size or MAX_NODES
         request = worker_pb2.TreeRequest(
             request_id=secrets.token_hex(12),
@@ -83,7 +83,7 @@ class ChildTree:
             raise refused(f"holon {self._identity.holon_id} does not tell: {page.error.message[:512]}")
         told = page_of(page, Asked(asked.depth, size, asked.token), self._identity.holon_id, self._above())
         if job_id and told.nodes and not asked.token and told.nodes[0].job_id != job_id:
-            raise InvalidArgument(f"holon {self._identity.holon_id} tells of another job", code="TREE_INVALID")
+            raise InvalidArgument(f"holon {self._identity.holon_id} tells of another job")
         return told
 
     def answered(self, page: worker_pb2.TreePage) -> None:
