@@ -102,6 +102,9 @@ class Uplink:
                 log.exception("the link ended unexpectedly, and is begun anew")
             finally:
                 self._link = self._parent = self._credits = self._serving = None
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                # A part that failed while all of it was to end would hide that.
+                raise asyncio.CancelledError
             await asyncio.sleep(_PAUSE_S)
 
     def drain(self) -> None:

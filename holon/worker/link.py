@@ -254,6 +254,8 @@ class Link:
         try:
             await session.open(hello)
             await self._tasks.welcomed(session.welcome)
+            # A store lets a cancel wait for its reply: then it comes here, where the session is still ours to close.
+            await asyncio.sleep(0)
         except BaseException:
             await session.close()
             raise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 
 from holon.client import Client, TreeNode
 from holon.testing import RunningNode
+from holon.worker import TaskError
 from tests.integration.holon_line import a_holon, passing, spreading, tree_of, until
+from tests.redis_server import RedisServer
 
 
 class Gate:
@@ -91,62 +95,101 @@ async def test_a_tree_shows_three_levels_while_they_work_and_when_they_have(tmp_
                 assert (left["name"], left["parent_node_id"]) == ("work", page["nodes"][4]["node_id"])
 
 
+@pytest.fixture(params=["sqlite", "moved", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Where the child has its jobs, and their history."""
+    if request.param == "redis":
+        with closing(RedisServer()) as server:
+            yield {"STORAGE_URI": server.uri()}
+    else:
+        history = {"HISTORY_DATABASE_URI": f"sqlite:///{tmp_path}/moved.db"} if request.param == "moved" else {}
+        yield {"STORAGE_URI": f"sqlite:///{tmp_path}/middle.db", **history}
+
+
 async def test_p3_the_tree_outlives_the_child_and_its_digest_verifies_later_against_the_childs_own_history(
-    tmp_path: Path,
+    tmp_path: Path, store: dict[str, Any]
 ) -> None:
-    gate = Gate()
     admin = tmp_path / "admin.sock"
-    pure: dict[str, Any] = {"ENABLE_CLIENT_API": False, "ADMIN_SOCKET": str(admin)}
+    below = passing("middle", "work", first="fail")
+    pure: dict[str, Any] = {"ENABLE_CLIENT_API": False, "ADMIN_SOCKET": str(admin), **store}
     async with a_holon(tmp_path, "root", passing("top", "middle")) as root:
-        async with a_holon(tmp_path, "middle", passing("middle", "work", first="fail"), above=root, **pure) as middle:
+        async with a_holon(tmp_path, "middle", below, above=root, **pure) as middle:
             worker = middle.new_worker("leaf")
-            worker.skill("work")(gate.work(asyncio.get_running_loop()))
+            worker.skill("work")(lambda: {"n": 1})
 
             @worker.skill("fail")
             def fail() -> dict[str, Any]:
-                raise LookupError("a secret of the params")
+                raise TaskError("PERMANENT_ERROR", "on purpose")
 
             async with worker:
                 job = (await root.client.create_job("top", {"n": 1})).job_id
-                await gate.begun.wait()
-
-                gate.open.set()
                 await ended(root, job)
                 live = await tree_of(root.client, job, digests=True)
-        # The child is off, for good or not.
+        assert [node.offline for node in live] == [False] * 5
+    # The child is off, for good or not; and the parent has begun anew.
+    async with a_holon(tmp_path, "root", passing("top", "middle")) as root:
         nodes = await tree_of(root.client, job, digests=True)
         assert shape(nodes) == [
             ("job", "top", "finished"),
             ("task", "middle", "success"),
             ("job", "middle", "finished"),
         ]
-        below = nodes[2]
-        assert below.offline
-        assert below.as_of is not None
-        assert below.as_of >= (below.finished_at or 0) > 0
-        assert below.digest == live[2].digest
-        assert below.summary is not None
-        assert below.summary.task_counts == {"success": 1, "failure": 1}
-        assert [(one.code, one.name) for one in below.summary.errors] == [("TRANSIENT_ERROR", "fail")]
-        assert [one.state for one in below.summary.states] == ["start", "second", "end"]
+        told = nodes[2]
+        assert (told.offline, told.reported, told.holon_id) == (True, True, live[2].holon_id)
+        assert (told.as_of or 0) >= (told.finished_at or 0) > 0
+        assert told.digest is not None
+        assert told.digest == live[2].digest
+        assert told.summary is not None
+        assert told.summary.task_counts == {"success": 1, "failure": 1}
+        assert [(one.code, one.name, one.holon_id) for one in told.summary.errors] == [
+            ("PERMANENT_ERROR", "fail", told.holon_id)
+        ]
+        assert [one.state for one in told.summary.states] == ["start", "second", "end"]
         # The parent's own fingerprint covers what it was told.
         assert nodes[0].digest is not None
-        assert below.digest is not None
-        assert [one.sha256 for one in nodes[0].digest.children] == [below.digest.sha256]
+        assert [one.sha256 for one in nodes[0].digest.children] == [told.digest.sha256]
 
-        file = tmp_path / "middle.db"
-        for rewritten in (False, True):
-            if rewritten:
-                with sqlite3.connect(file) as database:
-                    database.execute(
-                        "UPDATE history SET events = CAST(replace(CAST(events AS TEXT), 'leaf', 'leap') AS BLOB)"
-                    )
-            async with (
-                a_holon(tmp_path, "middle", passing("middle", "work", first="fail"), above=root, **pure),
-                Client(f"unix:{admin}", "") as operator,
-            ):
-                own = await operator.fingerprint(below.job_id, below.digest.event_count)
-                assert (own.sha256 == below.digest.sha256) is not rewritten
+        async def own() -> str:
+            async with a_holon(tmp_path, "middle", below, above=root, **pure), Client(f"unix:{admin}", "") as operator:
+                assert told.digest is not None
+                return (await operator.fingerprint(told.job_id, told.digest.event_count)).sha256
+
+        assert await own() == told.digest.sha256
+        if len(pure) == 3 and pure["STORAGE_URI"].startswith("sqlite"):
+            # Whoever rewrites what was told of is found out.
+            with closing(sqlite3.connect(tmp_path / "middle.db")) as database, database:
+                changed = "CAST(replace(CAST(events AS TEXT), 'on purpose', 'by chance_') AS BLOB)"
+                database.execute(f"UPDATE history SET events = {changed}")
+            assert await own() != told.digest.sha256
+
+
+async def test_a_child_that_goes_while_it_works_is_shown_as_of_then_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    below = passing("middle", "work")
+    async with a_holon(tmp_path, "root", passing("top", "middle")) as root:
+        async with a_holon(tmp_path, "middle", below, above=root):
+            job = (await root.client.create_job("top", {"n": 1})).job_id
+            await until(lambda: summaries(tmp_path / "root.db") == 1, "the child has told of its job")
+        *_, told = await tree_of(root.client, job)
+        assert (told.kind, told.status, told.current_state, told.offline) == (
+            "job", "waiting_for_worker", "second", True,
+        )  # fmt: skip
+        assert told.summary is not None
+        assert told.summary.task_counts == {"open": 1}
+        assert [(one.state, one.left_at is None) for one in told.summary.states] == [("start", False), ("second", True)]
+
+        async with a_holon(tmp_path, "middle", below, above=root) as middle:
+            worker = middle.new_worker("leaf")
+            worker.skill("work")(lambda: {"n": 1})
+            async with worker:
+                await ended(root, job)
+                assert not any(node.offline for node in await tree_of(root.client, job))
+
+
+def summaries(file: Path) -> int:
+    """Of how many tasks below a holon knows what was told."""
+    with closing(sqlite3.connect(file)) as database:
+        (count,) = database.execute("SELECT count(*) FROM documents WHERE kind = 'summaries'").fetchone()
+        return int(count)
 
 
 @pytest.mark.parametrize("disclose", ["none", "summary"])

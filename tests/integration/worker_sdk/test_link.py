@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from holon.rxon.v1 import worker_pb2
+from holon.wire.address import parse_url
 from holon.worker import Replaced, Worker
+from holon.worker.link import Link, Tasks
+from holon.worker.settings import Credentials
 from tests.integration.scripted_node import (
     FAST,
     GUARD,
@@ -250,3 +254,39 @@ async def test_a_node_that_asks_for_the_catalog_gets_it_again(node: ScriptedNode
 
 def _nothing() -> None:
     """A skill that does nothing."""
+
+
+class Slow:
+    """Who does the work, and takes the node's terms by a call that lets a cancel wait for its end."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def welcomed(self, _: worker_pb2.Welcome) -> None:
+        self.asked.set()
+        try:
+            await self.answer.wait()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            task.cancel()
+
+
+async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_ends(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    own = certificates.worker
+    credentials = Credentials("", certificates.ca, own.certificate, own.key)
+    link = Link([parse_url(node.url, 0)], credentials, worker_pb2.Hello(catalog=worker_pb2.Catalog()), 1, FAST)
+    tasks = Slow()
+    running = asyncio.create_task(link.run(cast("Tasks", tasks)))
+    stream = await node.session()
+    await stream.welcome()
+    await tasks.asked.wait()
+    running.cancel()
+    async with asyncio.timeout(GUARD):
+        await asyncio.wait((running,))
+    assert running.cancelled()
+    assert not link.linked
