@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import stat
 from pathlib import Path
@@ -71,6 +72,16 @@ async def test_a_pure_holon_has_no_way_in_for_clients_and_does_its_parents_work(
         env = {"ADMIN_SOCKET": str(admin)}
         (done,) = (await asyncio.to_thread(holon, tmp_path, "jobs", "list", "--json", env=env)).json["jobs"]
         assert (done["status"], done["blueprint_name"]) == ("finished", "work")
+
+        # What it did is seen from above, and here it can be checked that it has not changed since.
+        parent = family.parent
+        above = {"HOLON_URL": parent.client_url, "HOLON_TOKEN": parent.token, "HOLON_CA": parent.ca}
+        tree = await asyncio.to_thread(holon, tmp_path, "jobs", "tree", job, "--digests", env=above)
+        assert re.search(rf"^   └─ job work  {done['id']}  finished  in worked  at holon \S+$", tree.out, re.MULTILINE)
+        digest = re.findall(r"history (\d+:[0-9a-f]{64})$", tree.out, re.MULTILINE)[1]
+        for told, code in ((digest, 0), (digest[:-4] + "0000", 1)):
+            assert (await asyncio.to_thread(holon, tmp_path, "jobs", "verify", done["id"], told, env=env)).code == code
+
         slow = await family.parent.create("/jobs/ask", {"skill": "work", "params": {"n": 8, "seconds": 60}})
         await until(lambda: family.work.begun == 2, "the leaf has begun")
         async with Client(f"unix:{admin}", "") as operator:

@@ -1,0 +1,211 @@
+"""The tree of a job without any node: what its history amounts to, its fingerprint, its pages, and how it is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from holon.cli.tree import drawn
+from holon.client import HistoryDigest, HistoryEvent, JobSummary, TreeError, TreeNode
+from holon.client.shapes import line_of
+from holon.domain import events
+from holon.domain.digest import Digest, Fingerprint
+from holon.domain.tally import Tally, final
+from holon.domain.tree import Asked, Kind, Summary, TreePage, Trouble, Visit
+from holon.domain.tree import TreeNode as Node
+from holon.engine.below import shorter
+from holon.engine.tree_pages import MOST_OF_ONE, Page, Place, grafted, place_of
+from holon.errors import InvalidArgument
+from holon.rxon.v1 import worker_pb2
+from holon.wire.trees import node_message, page_of, summary_message, summary_of
+
+JOB = "0-job"
+LINE = events.HistoryEvent("state_started", 1_000, "start", attempt_number=1, details={"b": 2.5, "a": "\N{SNOWMAN}"})
+
+
+def tally(*lines: events.HistoryEvent) -> Tally:
+    made = Tally(JOB)
+    for number, line in enumerate(lines, 1):
+        made.take(number, line)
+    return made
+
+
+def sent(step: int, time: int, branches: int = 0) -> events.HistoryEvent:
+    if branches:
+        return events.HistoryEvent("task_dispatched", time, "s", details={"branches": branches, "step": step})
+    return events.HistoryEvent("task_dispatched", time, "s", task_id=f"{JOB}-{step}-0", details={"skill": "work"})
+
+
+def over(name: str, status: str, time: int, **details: Any) -> events.HistoryEvent:
+    told = {"status": status, "skill": "work", **details}
+    return events.HistoryEvent(
+        "task_finished", time, worker_id="w", attempt_number=1, task_id=f"{JOB}-{name}", details=told
+    )
+
+
+def test_a_fingerprint_is_what_it_says_and_the_same_from_what_a_client_reads() -> None:
+    fingerprint = Fingerprint()
+    fingerprint.take(7, LINE)
+    text = json.dumps(
+        [7, "state_started", 1000, "start", None, None, None, None, 1, None, {"a": "\N{SNOWMAN}", "b": 2.5}],
+        separators=(",", ":"),
+    )
+    digest = fingerprint.digest()
+    assert digest == Digest(1, 7, 7, hashlib.sha256(text.encode() + b"\n").digest())
+
+    told = HistoryEvent(
+        "id", JOB, 7, 1.0, "state_started", "start", None, None, None, None, 1, None, {"b": 2.5, "a": "\N{SNOWMAN}"}
+    )
+    again = Fingerprint()
+    again.take(7, line_of(told))
+    assert again.digest() == digest
+    other = Fingerprint()
+    other.take(7, line_of(replace(told, timestamp=1.001)))
+    assert other.digest() != digest
+
+
+def test_tasks_are_in_the_order_in_which_they_were_sent_from_any_place_on() -> None:
+    made = tally(
+        sent(0, 10),
+        over("0-0", "failure", 11, code="TRANSIENT_ERROR", error="once"),
+        over("0-0", "success", 12),
+        sent(1, 20, branches=3),
+        over("1-2", "failure", 21, code="PERMANENT_ERROR", error="for good"),
+        sent(2, 30),
+    )
+    names = [f"{JOB}-{name}" for name in ("0-0", "1-0", "1-1", "1-2", "2-0")]
+    assert [told.id for told in made.tasks()] == names
+    for start in range(7):
+        assert [told.id for told in made.tasks(start)] == names[start:]
+    first, *_, failed, last = made.tasks()
+    assert (first.status, first.sent, first.ended, first.error) == ("success", 10, 12, None)
+    assert (failed.status, failed.sent, failed.error) == (
+        "failure",
+        20,
+        Trouble("PERMANENT_ERROR", "for good", name="work"),
+    )
+    assert (last.status, last.skill) == ("", "work")
+    assert made.counts() == {"success": 1, "failure": 1, "open": 3}
+    # One that has done better since is not among what went wrong.
+    assert made.errors() == (Trouble("PERMANENT_ERROR", "for good", name="work"),)
+    assert [final(told, job_is_over=False) for told in (first, failed, last)] == [True, False, False]
+    assert all(final(told, job_is_over=True) for told in (first, failed, last))
+
+
+def test_states_are_told_with_their_times_and_a_handler_that_is_tried_again_is_one_stay() -> None:
+    stays = [("a", 1), ("a", 2), ("b", 5)]
+    made = tally(*(events.HistoryEvent("state_started", time, state) for state, time in stays))
+    assert made.visits(None) == (Visit("a", 1, 5), Visit("b", 5))
+    assert made.visits(9) == (Visit("a", 1, 5), Visit("b", 5, 9))
+
+
+@pytest.mark.parametrize("place", [Place(), Place(7), Place(7, "", 3), Place(7, "8:1:x", 3)])
+def test_a_place_is_said_by_its_token(place: Place) -> None:
+    assert place_of(place.token) == place
+
+
+@pytest.mark.parametrize("token", ["x", "-1", "1:", "1:2", "1:2:\N{SNOWMAN}", "1:2: ", "9" * 10, "1:1:" + "x" * 2_000])
+def test_a_token_that_says_none_is_refused(token: str) -> None:
+    with pytest.raises(InvalidArgument, match="page_token"):
+        place_of(token)
+
+
+def node(name: str, parent: str = "", **more: Any) -> Node:
+    return replace(Node(name, parent, Kind.JOB, "h", "j", "n", "running"), **more)
+
+
+def test_a_page_takes_what_fits_and_a_tree_below_has_an_end() -> None:
+    page = Page(3)
+    assert page.add([node("a")])
+    assert not page.add([node("b"), node("c"), node("d")])
+    assert page.add([node("b"), node("c")])
+    assert (page.left, page.done().token) == (0, "")
+    heavy = [node(str(number), state="x" * 1_000) for number in range(990)]
+    page = Page(1_000)
+    assert page.add(heavy[:1])
+    assert not page.add(heavy[1:])
+    more = TreePage((node("x"),), "on")
+    assert Place(1, "", 5).below(more) == Place(1, "on", 6)
+    assert Place(1, "", 5).below(TreePage((), "on")) == Place(1, "on", 6)
+    assert Place(1, "", MOST_OF_ONE).below(more) is None
+    assert Place(1, "", 5).below(TreePage((node("x"),))) is None
+
+
+def test_names_below_are_unique_at_any_depth_and_no_longer() -> None:
+    below = TreePage((node("a"), node("b", "a")))
+    one, two = grafted("t1", below), grafted("t2", below)
+    assert len({each.id for each in one + two}) == 4
+    assert [each.parent for each in one] == ["t1", one[0].id]
+    for _ in range(10):
+        one = grafted("t1", TreePage(tuple(one)))
+    assert len(one[0].id) == 24
+
+
+FULL = Summary(
+    "h", "j", "failed", "s", 5, 1, 4, (("success", 2),), (("finished", 1),), (Trouble("C", "m", "h", "n"),),
+    (Visit("s", 1, 4),), Digest(3, 1, 3, b"x" * 32), truncated=True,
+)  # fmt: skip
+
+
+def test_what_is_told_comes_over_the_wire_as_it_was() -> None:
+    assert summary_of(summary_message(FULL)) == FULL
+    sent = node(
+        "a", worker_id="w", error=Trouble("C", "m", "h", "n"), created_at=1, finished_at=2, offline=True, as_of=3,
+        reported=True, digest=FULL.digest, summary=FULL, progress=0.0, attempt=2, state="s",
+    )  # fmt: skip
+    page = worker_pb2.TreePage(nodes=[node_message(sent)], next_page_token="on")
+    assert page_of(page, Asked(size=5), "h", frozenset()) == TreePage((sent,), "on")
+
+
+def test_what_is_too_long_to_be_told_loses_its_oldest_first_and_says_so() -> None:
+    told = replace(FULL, truncated=False)
+    steps = []
+    while (told.states, told.errors, told.tasks) != ((), (), ()):
+        told = shorter(told)
+        steps.append((len(told.states), len(told.errors), len(told.tasks)))
+        assert told.truncated
+    assert steps == [(0, 1, 1), (0, 0, 1), (0, 0, 0)]
+
+
+def shown(name: str, parent: str = "", kind: str = "job", **more: Any) -> TreeNode:
+    plain = TreeNode(
+        name, parent, kind, "here", "j1", "", name, "running", "", None, 0, "", None, None, None, False, None, False,
+        None, None,
+    )  # fmt: skip
+    return replace(plain, **more)
+
+
+def test_a_tree_is_drawn_with_where_each_part_runs() -> None:
+    nodes = [
+        shown("top", current_state="start", progress=40.0),
+        shown("work", "top", "task", task_id="j1-0-0", worker_id="w1", attempt=2),
+        shown("census", "top", "task", task_id="j1-0-1", worker_id="child"),
+        shown(
+            "below", "census", holon_id="there", offline=True, as_of=0.0, status="failed",
+            error=TreeError("C", "line\nbreak", "there", "n"), digest=HistoryDigest(3, 1, 3, "ab", ()),
+            summary=JobSummary({"open": 2}, {"finished": 1}, (), (), False),
+        ),
+        shown("leaf", "below", "task", task_id="j2-0-0", holon_id="there"),
+        # Of a circle, or of what was not shown.
+        shown("lost", "nowhere", "task", task_id="x"),
+        shown("top", "leaf"),
+    ]  # fmt: skip
+    lines = list(drawn(nodes))
+    as_of = lines[3].partition("as of ")[2]
+    assert lines == [
+        "job top  j1  running  in start  40%",
+        "├─ task work  #0-0  running  attempt 2  by w1",
+        "└─ task census  #0-1  running  by child",
+        f"   └─ job below  j1  failed  at holon there  (offline, as of {as_of}",
+        "      │  tasks: 2 open; jobs below: 1 finished",
+        "      │  C: line break",
+        "      │  history 3:ab",
+        "      └─ task leaf  #0-0  running",
+        "task lost  #x  running",
+    ]
+    assert list(drawn([])) == []
+    assert asdict(nodes[0])["node_id"] == "top"
