@@ -112,7 +112,7 @@ def _lines(node: TreeNode, holon: str) -> Iterator[str]:
     parts = [f"{node.kind} {node.name or '?'}", node.job_id if node.kind == "job" else f"#{_number(node)}", node.status]
     if node.current_state:
         parts.append(f"in {node.current_state}")
-    if node.progress is not None:
+    if node.progress is not None and node.finished_at is None:
         parts.append(f"{node.progress:g}%")
     if node.attempt > 1:
         parts.append(f"attempt {node.attempt}")

@@ -6,6 +6,7 @@ import http.client
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from scripts.demonstration.failure import Failed
 
@@ -40,30 +41,36 @@ class Client:
         """Read a job: all of it, or only some fields, with commas between them."""
         return self._ask("GET", f"/api/v1/jobs/{job_id}" + (f"?fields={fields}" if fields else ""))
 
-    def history(self, job_id: str) -> list[dict[str, Any]]:
-        """Read every line of a job's history."""
-        events: list[dict[str, Any]] = []
+    def tree(self, job_id: str) -> list[dict[str, Any]]:
+        """Read a job's tree, with what holons below tell of it."""
+        nodes: list[dict[str, Any]] = []
         token = ""
         while True:
-            page = self._ask(
-                "GET", f"/api/v1/jobs/{job_id}/history?page_size=1000" + (token and f"&page_token={token}")
-            )
-            events += page["events"]
+            page = self._ask("GET", f"/api/v1/jobs/{job_id}/tree" + (token and f"?page_token={quote(token)}"))
+            nodes += page["nodes"]
             token = page["next_page_token"]
             if not token:
-                return events
+                return nodes
+
+    def figure(self, name: str) -> float:
+        """Read what the node measures under a name; 0 where it tells nothing of that."""
+        lines = (line.split() for line in self._text("GET", "/_public/metrics").splitlines())
+        return next((float(line[1]) for line in lines if len(line) == 2 and line[0] == name), 0.0)
 
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._text(method, path, body))
+        return answer
+
+    def _text(self, method: str, path: str, body: Any = None) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), self._headers)
             reply = connection.getresponse()
-            text = reply.read()
+            text = reply.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
             raise Failed(f"the node does not answer {method} {path}: {error!r}", self._log) from error
         finally:
             connection.close()
         if reply.status >= 300:
-            raise Failed(f"{method} {path} was answered {reply.status}: {text.decode(errors='replace')}", self._log)
-        answer: dict[str, Any] = json.loads(text)
-        return answer
+            raise Failed(f"{method} {path} was answered {reply.status}: {text}", self._log)
+        return text

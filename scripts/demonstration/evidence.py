@@ -1,4 +1,4 @@
-"""The demo: what shows that nothing was lost and nothing counted twice, from the workers' logs and the history."""
+"""The demo: what shows that nothing was lost and nothing counted twice, from the workers' logs and the job's tree."""
 
 from __future__ import annotations
 
@@ -41,40 +41,35 @@ def stage(log: Path, task_id: str, attempt: int) -> Stage:
     return (Stage.OFFERED, Stage.BEGUN, Stage.ENDED)[len(told)]
 
 
-def reruns(history: Sequence[Mapping[str, Any]]) -> list[Rerun]:
-    """The tasks that needed more than one attempt, from a job's history."""
-    found = []
-    for event in history:
-        if event["event_type"] == "task_finished" and event["attempt_number"] > 1:
-            first = event["context_snapshot"]["attempts"][0][0]
-            found.append(Rerun(event["task_id"], first, event["worker_id"], event["attempt_number"]))
+def reruns(tasks: Sequence[Mapping[str, Any]], victim: str) -> list[Rerun]:
+    """The tasks that needed more than one attempt, from a tree; only who was killed has lost any."""
+    found = [Rerun(one["task_id"], victim, one["worker_id"], one["attempt"]) for one in tasks if one["attempt"] > 1]
     return sorted(found, key=lambda one: number(one.task_id))
 
 
-def share(history: Sequence[Mapping[str, Any]]) -> Counter[str]:
+def share(tasks: Sequence[Mapping[str, Any]]) -> Counter[str]:
     """How many tasks each worker ended."""
-    return Counter(event["worker_id"] for event in history if event["event_type"] == "task_finished")
+    return Counter(one["worker_id"] for one in tasks if one["status"] == "success")
 
 
-def doubts(
-    history: Sequence[Mapping[str, Any]], held: Sequence[str], logs: Mapping[str, Path], victim: str
-) -> list[str]:
+def doubts(tasks: Sequence[Mapping[str, Any]], held: Sequence[str], logs: Mapping[str, Path], victim: str) -> list[str]:
     """What is not as it should be after a worker was killed; nothing at all is what is hoped for.
 
     Arguments:
+        tasks: all of them, from the job's tree.
         held: the tasks that the killed worker held.
         logs: each worker's log.
         victim: the killed worker.
     """
-    found = []
-    ended = Counter(event["task_id"] for event in history if event["event_type"] == "task_finished")
-    found += [f"task {number(task)} ended {times} times" for task, times in ended.items() if times != 1]
-    again = {one.task_id: one for one in reruns(history)}
+    times = Counter(one["task_id"] for one in tasks)
+    found = [f"task {number(task)} is there {count} times" for task, count in times.items() if count != 1]
+    found += [f"task {number(one['task_id'])} is {one['status']}" for one in tasks if one["status"] != "success"]
+    again = {one.task_id: one for one in reruns(tasks, victim)}
     for task in held:
         one = again.get(task)
         if one is None:
             found.append(f"task {number(task)} was held by {victim} and did not run again")
-        elif (one.first, one.attempt) != (victim, 2) or one.then == victim:
+        elif one.attempt != 2 or one.then == victim:
             found.append(f"task {number(task)} ran again as attempt {one.attempt}, by {one.then} after {one.first}")
         elif stage(logs[one.then], task, 2) is not Stage.ENDED:
             found.append(f"task {number(task)} is not in the log of {one.then}")

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from scripts.demonstration.evidence import Rerun, Stage, number
 
@@ -21,8 +23,8 @@ _HEADINGS = {"modules": "modules imported", "broken": "not parsed"}
 class Meter(Protocol):
     """Shows how far a job is."""
 
-    def __call__(self, percent: float, note: str) -> None:
-        """Show it, with a few words of what it is doing."""
+    def __call__(self, percent: float, note: str, tree: Sequence[str] = ()) -> None:
+        """Show it, with a few words of what it is doing, and the job's tree as it is."""
 
 
 class Screen:
@@ -63,9 +65,21 @@ class Screen:
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[note]}"),
         )
-        with Progress(*columns, console=self._console) as progress:
-            task = progress.add_task("counting", total=100.0, note="")
-            yield lambda percent, note: progress.update(task, completed=percent, note=escape(note))
+        progress, below = Progress(*columns, console=self._console), Text(no_wrap=True, overflow="ellipsis")
+        task = progress.add_task("counting", total=100.0, note="")
+
+        def show(percent: float, note: str, tree: Sequence[str] = ()) -> None:
+            progress.update(task, completed=percent, note=escape(note))
+            below.plain = "\n".join(tree)
+
+        with Live(Group(progress, below), console=self._console):
+            yield show
+
+    def tree(self, lines: Sequence[str]) -> None:
+        """Show the tree of a job."""
+        self.step("tree", "the job, as the node sees it, down to the workers of its child")
+        for line in lines:
+            self.more(line)
 
     def report(self, report: Mapping[str, Any]) -> None:
         """Show a census."""
@@ -108,7 +122,7 @@ class Screen:
     def _plain_meter(self) -> Meter:
         shown = (-_PLAIN_EVERY, "")
 
-        def show(percent: float, note: str) -> None:
+        def show(percent: float, note: str, tree: Sequence[str] = ()) -> None:  # noqa: ARG001  lines cannot be redrawn
             nonlocal shown
             if percent - shown[0] >= _PLAIN_EVERY or (note != shown[1] and note) or percent == 100.0 != shown[0]:
                 shown = (percent, note)

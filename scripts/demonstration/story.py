@@ -12,8 +12,8 @@ from shlex import quote
 from typing import Any
 
 from holon.config.config import shown
-from scripts.demonstration import evidence
-from scripts.demonstration.cluster import LEASE_SECONDS, WORKERS, Cluster, Member, start_cluster
+from scripts.demonstration import evidence, tree
+from scripts.demonstration.cluster import CHILD, LEASE_SECONDS, WORKERS, Cluster, Member, start_cluster
 from scripts.demonstration.failure import Failed
 from scripts.demonstration.programs import Program, Programs
 from scripts.demonstration.screen import Meter, Screen
@@ -67,15 +67,17 @@ class Story:
         store = shown(self._wishes.storage) or "SQLite, thrown away at the end"
         screen.step("node", f"pid {cluster.node.pid}, store {store}")
         screen.more(f"clients: http://127.0.0.1:{cluster.http_port}   workers: mutual TLS on {cluster.worker_port}")
+        screen.step(CHILD, f"pid {cluster.child.pid}, a holon that serves the node as a worker; no client reaches it")
         for worker in cluster.workers.values():
-            screen.step(worker.name, f"pid {worker.program.pid}, certificate of its own")
-        job_id = cluster.client.create("/api/v1/jobs/census", {"folder": str(folder)})
+            screen.step(worker.name, f"pid {worker.program.pid}, certificate of its own, works for {CHILD}")
+        job_id = cluster.client.create("/api/v1/jobs/survey", {"folder": str(folder)})
         screen.step("job", f"{job_id}, accepted: from here on it survives any crash")
         kill = self._watch(cluster, job_id)
         report = self._result(cluster, job_id)
         screen.report(report)
-        history = cluster.client.history(job_id)
-        self._check_attempts(cluster, history, kill)
+        nodes = cluster.client.tree(job_id)
+        screen.tree(tree.lines(nodes))
+        self._check_attempts(cluster, tree.counted(nodes), kill)
         self._check_report(report)
         self._write(report)
         self._tell_how_to_look(cluster, job_id)
@@ -89,25 +91,26 @@ class Story:
         newest, at = -1.0, time.monotonic()
         with self._screen.meter() as meter:
             while True:
-                job = cluster.client.job(job_id, "status,progress,progress_message,finished_at")
-                percent = job["progress"] or 0.0
-                if job["finished_at"] is not None:
+                nodes = cluster.client.tree(job_id)
+                census = tree.census_of(nodes)
+                percent = (census["progress"] or 0.0) if census is not None else 0.0
+                if nodes[0]["finished_at"] is not None:
                     meter(100.0, "")
                     return kill
                 cluster.check_alive(besides=victim.name if kill else "")
                 if percent != newest:
                     newest, at = percent, time.monotonic()
                 elif time.monotonic() - at > STALL_SECONDS:
-                    why = job["progress_message"] or job["status"]
-                    raise Failed(f"the job made no progress for {STALL_SECONDS:.0f} s: {why}", cluster.node.output)
-                self._show(meter, percent, kill, idle=time.monotonic() - at)
+                    why = f"the job made no progress for {STALL_SECONDS:.0f} s: {nodes[-1]['status']}"
+                    raise Failed(why, cluster.child.output)
+                self._show(meter, percent, kill, tree.lines(nodes), idle=time.monotonic() - at)
                 if kill is None and percent >= KILL_FROM_PERCENT:
                     kill = self._kill(victim, percent)
                 time.sleep(LOOK_EVERY_SECONDS)
 
-    def _show(self, meter: Meter, percent: float, kill: Kill | None, idle: float) -> None:
+    def _show(self, meter: Meter, percent: float, kill: Kill | None, lines: list[str], idle: float) -> None:
         waits = kill is not None and idle > 1.0
-        meter(percent, f"waiting for the leases of {kill.victim.name} to end" if waits and kill else "")
+        meter(percent, f"waiting for the leases of {kill.victim.name} to end" if waits and kill else "", lines)
 
     def _kill(self, victim: Member, percent: float) -> Kill | None:
         """Kill a worker if it holds a task just now."""
@@ -143,13 +146,14 @@ class Story:
             report: dict[str, Any] = job["result"]
             return report
         error = job["error"] or {}
-        details = error.get("details")
+        # What the child's blueprint said.
+        details = (error.get("details") or {}).get("details")
         reason = details["reason"] if isinstance(details, dict) and "reason" in details else error.get("message")
         # What the blueprint itself says is all there is to know.
         raise Failed(f"the job ended {job['status']}: {reason}", None if details else cluster.node.output)
 
-    def _check_attempts(self, cluster: Cluster, history: list[dict[str, Any]], kill: Kill | None) -> None:
-        share = evidence.share(history)
+    def _check_attempts(self, cluster: Cluster, tasks: list[Mapping[str, Any]], kill: Kill | None) -> None:
+        share = evidence.share(tasks)
         ended = ", ".join(f"{count} by {worker}" for worker, count in sorted(share.items()))
         if kill is None:
             self._screen.alarm("not shown", "the work was over before a worker held enough to be killed for it;")
@@ -157,10 +161,10 @@ class Story:
             self._screen.step("tasks", f"{share.total()}, each ended once: {ended}")
             return
         logs = {name: worker.log for name, worker in cluster.workers.items()}
-        doubts = evidence.doubts(history, kill.held, logs, kill.victim.name)
+        doubts = evidence.doubts(tasks, kill.held, logs, kill.victim.name)
         if doubts:
-            raise Failed("the history of the job is not as it should be: " + "; ".join(doubts), cluster.node.output)
-        again = evidence.reruns(history)
+            raise Failed("the tree of the job is not as it should be: " + "; ".join(doubts), cluster.child.output)
+        again = evidence.reruns(tasks, kill.victim.name)
         self._screen.reruns([(one, evidence.stage(logs[one.first], one.task_id, 1)) for one in again])
         self._screen.step("tasks", f"{share.total()}, each ended once: {ended}")
 
@@ -193,6 +197,7 @@ class Story:
         say(f"  . {quote(str(cluster.settings))}")
         say(f"  {quote(str(holon))} jobs get {job_id}")
         say(f"  {quote(str(holon))} jobs history {job_id}")
+        say(f"  {quote(str(holon))} jobs tree {job_id} --digests")
         say(f'  curl -H "X-Client-Token: $HOLON_TOKEN" http://127.0.0.1:{cluster.http_port}/api/v1/jobs/{job_id}')
 
     def _tell_how_to_stop(self) -> None:

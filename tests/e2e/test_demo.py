@@ -85,6 +85,8 @@ def test_the_demo_counts_right_though_a_worker_is_killed_and_leaves_nothing_runn
     (held,) = re.findall(r"SIGKILL  worker-2, .*, in tasks ([\d, ]+)$", out, re.MULTILINE)
     again = re.findall(r"│ +(\d+) │ worker-2 +│ in the middle +│ worker-1 +│ +2 │", out)
     assert sorted(held.split(", ")) == sorted(again)
+    levels = (r"job survey  \S+  finished .*", r" +└─ task census .* by child", r" +└─ job census .* at holon \S+$")
+    assert re.search("\n".join(levels), out, re.MULTILINE)
     assert "equal  to the count by one process alone, in every number" in out
     report = json.loads((tmp_path / ".holon/census.json").read_text(encoding="utf-8"))
     assert report["totals"]["files"] == 61
@@ -114,11 +116,12 @@ def test_a_demo_that_is_kept_can_be_looked_at_and_stopped_as_it_says(tmp_path: P
         out, err = process.communicate(timeout=GUARD_SECONDS)
         assert process.returncode == 0, out + err
         said = out[out.index("ask it with") :].splitlines()[1:]
-        look = "\n".join(line for line in said[:4])
+        look = "\n".join(line for line in said[:5])
         shown = subprocess.run(["sh", "-ec", look], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         (job,) = re.findall(r"job  (\S+), accepted", out)
         assert shown.count(job) >= 2
         assert "task_finished" in shown
+        assert "─ task count_source" in shown
         assert '"status":"finished"' in shown
         (stop,) = re.findall(r"stop  (kill .*)$", out, re.MULTILINE)
         subprocess.run(["sh", "-ec", stop], check=True)

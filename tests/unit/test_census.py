@@ -178,31 +178,28 @@ def test_what_a_killed_worker_held_is_what_it_began_and_did_not_end(
     assert evidence.tasks_held(log) == ["j-1-1", "j-1-0"]
 
 
-def finished(task: str, worker_id: str, attempt: int, *before: str) -> dict[str, Any]:
-    attempts = [[name, 1, 2, 3] for name in (*before, worker_id)]
-    return {
-        "event_type": "task_finished", "task_id": task, "worker_id": worker_id, "attempt_number": attempt,
-        "context_snapshot": {"attempts": attempts},
-    }  # fmt: skip
+def finished(task: str, worker_id: str, attempt: int, status: str = "success") -> dict[str, Any]:
+    return {"task_id": task, "worker_id": worker_id, "attempt": attempt, "status": status}
 
 
 def test_what_does_not_add_up_after_a_kill_is_told(tmp_path: Path) -> None:
     logs = {"one": tmp_path / "one", "two": tmp_path / "two"}
     logs["one"].write_text("began j-1-0 1\nended j-1-0 1\nbegan j-1-1 2\nended j-1-1 2\n")
     logs["two"].write_text("began j-1-1 1\n")
-    history = [finished("j-1-0", "one", 1), finished("j-1-1", "one", 2, "two")]
-    assert evidence.doubts(history, ["j-1-1"], logs, "two") == []
-    assert [one.task_id for one in evidence.reruns(history)] == ["j-1-1"]
-    assert evidence.share(history) == {"one": 2}
+    tasks = [finished("j-1-0", "one", 1), finished("j-1-1", "one", 2)]
+    assert evidence.doubts(tasks, ["j-1-1"], logs, "two") == []
+    assert [one.task_id for one in evidence.reruns(tasks, "two")] == ["j-1-1"]
+    assert evidence.share(tasks) == {"one": 2}
     assert evidence.stage(logs["two"], "j-1-1", 1) is evidence.Stage.BEGUN
     assert evidence.stage(logs["one"], "j-1-1", 2) is evidence.Stage.ENDED
     assert evidence.stage(logs["two"], "j-1-2", 1) is evidence.Stage.OFFERED
     for wrong in (
-        [*history, history[0]],
-        history[:1],
-        [history[0], finished("j-1-1", "two", 2, "two")],
-        [history[0], finished("j-1-1", "one", 3, "two", "two")],
+        [*tasks, tasks[0]],
+        [finished("j-1-0", "one", 1, "running"), tasks[1]],
+        tasks[:1],
+        [tasks[0], finished("j-1-1", "two", 2)],
+        [tasks[0], finished("j-1-1", "one", 3)],
     ):
         assert len(evidence.doubts(wrong, ["j-1-1"], logs, "two")) == 1
     logs["one"].write_text("")
-    assert evidence.doubts(history, ["j-1-1"], logs, "two") == ["task 1 is not in the log of one"]
+    assert evidence.doubts(tasks, ["j-1-1"], logs, "two") == ["task 1 is not in the log of one"]
