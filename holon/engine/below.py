@@ -7,7 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -15,7 +15,7 @@ from holon.domain.digest import ChildDigest, Digest
 from holon.domain.tree import MAX_SUMMARY_BYTES, Summary, Trouble, Visit
 from holon.domain.value import replace, value
 from holon.errors import HolonError, ResourceExhausted
-from holon.ports import Document, Shared
+from holon.ports import Change, Document, Shared, change_document, place_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,18 @@ class Kept:
     final: bool
 
 
+class Sealing(Protocol):
+    """Encrypts what is stored, where there is a key."""
+
+    def seal(self, table: str, row: str, what: str, record: bytes) -> bytes:
+        """A record for this place."""
+        ...
+
+    def open(self, table: str, row: str, what: str, stored: bytes) -> bytes:
+        """The record that was sealed for this place; raises StoreUnavailable when it cannot be opened."""
+        ...
+
+
 class Below:
     """Keeps the newest summary of each task that a holon does.
 
@@ -44,10 +56,12 @@ class Below:
         store: where they are, as documents.
         now: the store's clock.
         keep_ms: for how long after the last word.
+        seal: for what is stored; None leaves that as it is.
     """
 
-    def __init__(self, store: Shared, now: Callable[[], int], keep_ms: int) -> None:
+    def __init__(self, store: Shared, now: Callable[[], int], keep_ms: int, seal: Sealing | None = None) -> None:
         self._store = store
+        self._seal = seal
         self._now = now
         self._keep_ms = keep_ms
         # By task, how many bytes it has; the one written longest ago first.
@@ -70,7 +84,7 @@ class Below:
         if waiting is not None:
             return waiting
         document = await self._store.document(KIND, task_id)
-        return None if document is None else _read(document.value)
+        return None if document is None else self._read(document)
 
     def later(self, task_id: str, lease_id: str, summary: Summary) -> None:
         """Keep what is told of a task that runs, soon; only the newest is."""
@@ -119,28 +133,39 @@ class Below:
 
     async def _keep(self, task_id: str, kept: Kept) -> None:
         text = _written(kept)
+        if self._seal is not None:
+            text = self._seal.seal(*place_of(KIND, task_id), text)
+
+        def changed(document: Document | None) -> tuple[bool, Change | None]:
+            before = None if document is None else self._read(document)
+            stays = before is not None and _stays(before, kept)
+            return not stays, None if stays else Change(text, self._keep_ms)
+
         try:
-            while True:
-                document = await self._store.document(KIND, task_id)
-                if document is not None and _stays(_read(document.value), kept):
-                    return
-                if await self._put(task_id, text, document):
-                    break
-            self._count(task_id, len(text))
-            await self._make_room()
+            if await self._change(task_id, changed):
+                self._count(task_id, len(text))
+                await self._make_room()
         except HolonError as error:
             facts = {"task_id": task_id}
             log.warning("what a holon told of task %s is not kept: %s", task_id, error.message, extra=facts)
 
-    async def _put(self, task_id: str, text: bytes, before: Document | None) -> bool:
-        version = 0 if before is None else before.version
+    async def _change(self, task_id: str, changed: Callable[[Document | None], tuple[bool, Change | None]]) -> bool:
+        while True:
+            try:
+                return await change_document(self._store, KIND, task_id, changed)
+            except ResourceExhausted:
+                # The other nodes of this holon have some too.
+                if not await self._drop_oldest():
+                    raise
+
+    def _read(self, document: Document) -> Kept | None:
         try:
-            written = await self._store.put_document(KIND, task_id, text, version=version, expires_in=self._keep_ms)
-        except ResourceExhausted:
-            if not await self._drop_oldest():
-                raise
-            return False
-        return written is not None
+            text = document.value
+            return _read(text if self._seal is None else self._seal.open(*place_of(KIND, document.key), text))
+        except (HolonError, ValueError, TypeError, KeyError, AttributeError) as error:
+            facts = {"task_id": document.key}
+            log.warning("what a holon told of task %s cannot be read: %r", document.key, error, extra=facts)
+            return None
 
     def _count(self, task_id: str, size: int) -> None:
         self._bytes += size - self._sizes.pop(task_id, 0)
@@ -155,9 +180,7 @@ class Below:
             return False
         task_id, size = self._sizes.popitem(last=False)
         self._bytes -= size
-        document = await self._store.document(KIND, task_id)
-        if document is not None:
-            await self._store.put_document(KIND, task_id, None, version=document.version)
+        await change_document(self._store, KIND, task_id, lambda _: (None, Change(None)))
         return True
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from holon.domain.machine import Limits
 from holon.domain.task import RetryPolicy
 from holon.domain.value import value
-from holon.engine.below import Below
+from holon.engine.below import Below, Sealing
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
@@ -60,6 +60,7 @@ class Engine:
         store: an open store, with these settings.
         telemetry: where it counts what it does, and traces it.
         history: where history is moved, open; None leaves it in the store, whose settings then say so too.
+        seal: for what holons below tell, where it is stored; None leaves that as it is.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Engine:
         settings: EngineSettings,
         telemetry: Telemetry | None = None,
         history: HistoryStorage | None = None,
+        seal: Sealing | None = None,
     ) -> None:
         telemetry = telemetry or Telemetry()
         contracts = self.contracts = Contracts()
@@ -113,7 +115,7 @@ class Engine:
         )
         self._executor = Executor(tools, store_settings.claim)
         self.watching = Watching(store, self.jobs, self.records, settings.watch_idle / 1000)
-        self.below = Below(store, store.now, settings.job_retention)
+        self.below = Below(store, store.now, settings.job_retention, seal)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs, self.watching, told)

@@ -140,7 +140,7 @@ class Node:
             if history is not None:
                 await resources.enter_async_context(history)
             reloading = SharedReloading(self._reloading, store, store.now, config.INSTANCE_ID)
-            engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing), history)
+            engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing), history, seal)
             engine.follow_documents(reloading.hints.changed)
             engine.blueprints.register_all(blueprints)
             engine.follow_documents(marks.hints.changed)

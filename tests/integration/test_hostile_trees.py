@@ -12,13 +12,14 @@ import grpc
 import pytest
 
 from holon.domain.client import Client
-from holon.domain.tree import Asked, Summary
+from holon.domain.tree import Asked, Summary, Trouble
 from holon.engine import below
 from holon.errors import HolonError, NotFound
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.security.clients import Entry, sole
 from holon.security.tokens import digest_of
 from holon.storage.memory import MemoryStorage
+from holon.storage.sealing import Seal
 from holon.testing import running_node
 from tests.integration.grpc_node import (
     CLIENT_TOKEN,
@@ -352,3 +353,24 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
     assert await after.find("t2") is None
     running.cancel()
     await asyncio.wait((running,))
+
+
+async def test_what_holons_told_is_sealed_where_it_is_stored_and_what_cannot_be_read_is_as_if_untold(
+    node: Node,
+) -> None:
+    store = node.engine.store
+    seal = Seal([b"k" * 32])
+    told = Summary(BELOW, ANY, "failed", "", 1, 0, errors=(Trouble("C", "a secret"),))
+    kept = below.Below(store, store.now, 60_000, seal)
+    await kept.ended("t1", "lease", told)
+    (document,) = await store.documents(below.KIND)
+    assert b"secret" not in document.value
+    found = await below.Below(store, store.now, 60_000, Seal([b"k" * 32])).find("t1")
+    assert found is not None
+    assert found.summary == told
+    # Another key, or another release.
+    assert await below.Below(store, store.now, 60_000, Seal([b"x" * 32])).find("t1") is None
+    await store.put_document(below.KIND, "t2", b'{"from": "another release"}', version=0)
+    assert await kept.find("t2") is None
+    await kept.ended("t2", "lease", told)
+    assert (await kept.find("t2")) == found
