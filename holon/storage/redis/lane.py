@@ -30,8 +30,9 @@ from redis.exceptions import (
 
 from holon.errors import StoreUnavailable
 from holon.storage.promises import Promise, Promises
+from holon.storage.redis.flight import Call, there_and_back
 from holon.storage.redis.scripts import Code
-from holon.storage.redis.server import Connection, Strictness, ask
+from holon.storage.redis.server import Connection, Strictness
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
@@ -55,26 +56,9 @@ _PASSING = ("NOREPLICAS", "BUSY", "OUTDATED", "MISCONF")
 _PASSING_ERRORS = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
 
 
-class NotSafeYet(RedisError):
-    """What was asked for in STORAGE_URI did not come to pass in time."""
-
-
 def passes(error: Exception) -> bool:
     """Whether a server that says so may have got over it, or another have taken its place, by the next time."""
     return isinstance(error, _PASSING_ERRORS) or str(error).startswith(_PASSING)
-
-
-class Call:
-    """A command that waits for its turn."""
-
-    __slots__ = ("command", "deadline", "handed_over", "operation", "promise")
-
-    def __init__(self, command: tuple[Any, ...], operation: str, promise: Promise[Any], deadline: float) -> None:
-        self.command = command
-        self.operation = operation
-        self.promise = promise
-        self.deadline = deadline
-        self.handed_over = perf_counter()
 
 
 class Lane:
@@ -230,7 +214,7 @@ class Lane:
         self._metrics.groups.observe(len(flight))
         again: list[Call] = []
         passing: Exception | None = None
-        for call, reply in zip(flight, replies, strict=True):
+        for call, reply in replies:
             if not isinstance(reply, Exception):
                 self._metrics.calls.observe(now - call.handed_over)
                 call.promise.set_result(reply)
@@ -242,38 +226,15 @@ class Lane:
         if passing is not None:
             await self._lost(again, passing)
 
-    async def _there_and_back(self, flight: Sequence[Call]) -> list[Any]:
+    async def _there_and_back(self, flight: Sequence[Call]) -> list[tuple[Call, Any]]:
         limit = max(call.deadline for call in flight) if self._hurried.is_set() else None
         async with asyncio.timeout_at(limit) as self._limit:
             try:
                 if self._connection is None or self._code is None:
                     self._connection, self._number, self._code = await self._connect()
-                return await self._replies(self._connection, self._code, flight)
+                return await there_and_back(self._connection, self._number, self._code, self._strictness, flight)
             finally:
                 self._limit = None
-
-    async def _replies(self, connection: Connection, code: Code, flight: Sequence[Call]) -> list[Any]:
-        replies = await ask(connection, *(self._words(code, call) for call in flight))
-        unknown = [at for at, reply in enumerate(replies) if code.unknown(reply)]
-        if unknown:
-            # The server was told to forget its code. None of these calls were carried out.
-            await code.load(connection)
-            again = (self._words(code, flight[at]) for at in unknown)
-            for at, reply in zip(unknown, await ask(connection, *again), strict=True):
-                replies[at] = reply
-        if (question := self._strictness.question()) is not None:
-            [kept] = await ask(connection, question)
-            if isinstance(kept, RedisError):
-                raise kept
-            if not self._strictness.met(kept):
-                # They were carried out, and are asked again: nobody may hear of them before they are safe.
-                raise NotSafeYet(f"not as many replicas or disks as asked for have the calls: {kept}")
-        return replies
-
-    def _words(self, code: Code, call: Call) -> tuple[Any, ...]:
-        if not call.operation:
-            return call.command
-        return (*code.call(call.operation), *call.command, self._number)
 
     async def _lost(self, flight: Sequence[Call], error: Exception) -> None:
         """The server is away: keep what may still wait, and give it a moment."""

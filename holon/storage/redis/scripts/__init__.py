@@ -24,6 +24,7 @@ _SHARED = (
     "tasks",
     "endings",
     "leases",
+    "allowed",
     "steps",
     "done",
     "nodes",

@@ -1,4 +1,4 @@
--- Create jobs, all or none; a repeat of a request id answers with the job that it made.
+-- Create jobs for one caller or several, all or none of each. A repeat of a request id answers with the job that it made.
 
 local function read_item()
     local item = {
@@ -40,48 +40,6 @@ local function any_is_there(items)
     return read('EXISTS', unpack(keys)) > 0
 end
 
--- What has been counted against a quota by now, here.
-local function counted_of(quota, quotas)
-    local known = quotas[quota.name]
-    if not known then
-        local made, generation = match(read('HGET', P .. 'quotas', quota.name) or '0 0', '^(%d+) (%d+)$')
-        known = {made = tonumber(made), before = tonumber(made), generation = generation}
-        quotas[quota.name] = known
-    end
-    return known
-end
-
--- Count one more job against a quota: false, when it is used up. Where this partition has to draw on it first, nothing
--- is created.
-local function count_job(quota, quotas)
-    local known = counted_of(quota, quotas)
-    if known.generation ~= quota.generation or (known.made >= quota.allowed and not quota.last) then
-        known.short = true
-    elseif known.made >= quota.allowed then
-        return false
-    end
-    known.made, known.ends = known.made + 1, quota.ends
-    return true
-end
-
--- The quotas that have to be drawn on first: name, how many jobs were made, and under which generation.
-local function short_of(quotas)
-    local found = {}
-    for name, known in pairs(quotas) do
-        if known.short then found[#found + 1] = {name, known.before, tonumber(known.generation)} end
-    end
-    return found
-end
-
-local function write_quotas(quotas)
-    for name, known in pairs(quotas) do
-        if known.made > known.before then
-            put('HSET', P .. 'quotas', name, int(known.made) .. ' ' .. known.generation)
-            put('ZADD', P .. 'quota_ends', int(known.ends), name)
-        end
-    end
-end
-
 local function create(item)
     local row = new_job(item.id)
     row.n, row.owner, row.blueprint, row.status = number(), item.owner, item.blueprint, item.status
@@ -100,34 +58,86 @@ local function create(item)
     if RUNS[row.status] then mark_ready(row) end
 end
 
-local function operation()
-    -- While too much history waits to be moved, only repeats are answered.
-    local waits = MAX_BACKLOG and tonumber(read('HGET', P .. 'totals', 'history') or 0)
-    local full = waits and waits >= MAX_BACKLOG
-    local items, quotas, answer = {}, {}, {}
-    for i = 1, num() do items[i] = read_item() end
-    local made, some = made_before(items), any_is_there(items)
+-- What becomes of a caller's items, and which of them are new; nil, when so much history waits that none may be.
+local function decided(items, made, some, full)
+    local answers, new, digests = {}, {}, {}
     for i, item in ipairs(items) do
         local known = item.request and made[item.owner][item.request]
-        local row = known and job(known)
-        if row then
-            answer[i] = {row.ID, large(row, 'digest') == item.digest and 'existing' or 'conflict'}
+        local row = known and not digests[known] and job(known)
+        local digest = known and (digests[known] or row and large(row, 'digest'))
+        if digest then
+            answers[i] = {known, digest == item.digest and 'existing' or 'conflict'}
         else
-            local new = not (some and job(item.id))
-            if new and full then return done({waits}) end
-            local over_quota = new and item.quota and not count_job(item.quota, quotas)
-            if new and not over_quota then
-                create(item)
-                if item.request then made[item.owner][item.request] = item.id end
+            local is_new = not (some and job(item.id))
+            if is_new and full then return nil end
+            local over_quota = is_new and item.quota and not count_job(item.quota)
+            if is_new and not over_quota then
+                new[#new + 1] = item
+                if item.request then made[item.owner][item.request], digests[item.id] = item.id, item.digest end
             end
-            answer[i] = {item.id, over_quota and 'over_quota' or 'created'}
+            answers[i] = {item.id, over_quota and 'over_quota' or 'created'}
         end
     end
-    local short = short_of(quotas)
-    if short[1] then return {NOW, '', {'short', short}} end
-    write_quotas(quotas)
-    local want = num()
-    read_seats()
-    local leased = lease()
-    return done({answer, told_claims(claim(want)), leased})
+    return answers, new
+end
+
+-- Create a caller's jobs: what it is answered, and whether they were. Else that is how much history waits to be moved,
+-- or the quotas that are to be drawn on first.
+local function create_for(items, made, some, waited)
+    local waits = waited and waited + backlog
+    local answers, new = decided(items, made, some, waits and waits >= MAX_BACKLOG)
+    local short = short_quotas()
+    local created = answers and not short[1]
+    count_all(created)
+    if created then
+        for _, item in ipairs(new) do create(item) end
+        return {answers}, true
+    end
+    for _, item in ipairs(items) do
+        local known = item.request and made[item.owner]
+        if known and not jobs[known[item.request]] then known[item.request] = nil end
+    end
+    return answers and {'short', short} or {waits}, false
+end
+
+local function read_callers()
+    local callers, items = {}, {}
+    for i = 1, num() do
+        local own = {}
+        for n = 1, num() do
+            own[n] = read_item()
+            items[#items + 1] = own[n]
+        end
+        seats = NO_SEATS
+        local want = num()
+        read_seats()
+        callers[i] = {items = own, want = want, seats = seats, served = nil}
+    end
+    return callers, items
+end
+
+local function operation()
+    quotas = {}
+    local waited = MAX_BACKLOG and tonumber(read('HGET', P .. 'totals', 'history') or 0)
+    local callers, items = read_callers()
+    local made, some = made_before(items), any_is_there(items)
+    local answers, want = {}, 0
+    for i, caller in ipairs(callers) do
+        answers[i], caller.served = create_for(caller.items, made, some, waited)
+        if caller.served then want = want + caller.want end
+    end
+    write_quotas()
+    for i, caller in ipairs(callers) do
+        seats = caller.seats
+        if caller.served then answers[i][3] = lease() end
+    end
+    local claims, first = told_claims(claim(want)), 1
+    for i, caller in ipairs(callers) do
+        if caller.served then
+            local last = math.min(#claims, first + caller.want - 1)
+            answers[i][2] = {unpack(claims, first, last)}
+            first = last + 1
+        end
+    end
+    return done(answers)
 end

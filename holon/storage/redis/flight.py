@@ -1,0 +1,128 @@
+"""Calls that go to the server together, and come back together.
+
+Those of one operation that many ask for at the same moment are one run of it: a run begins and ends with work of its
+own, and that is most of what a small one costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from time import perf_counter
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from holon.storage.promises import Promise
+from holon.storage.redis.scripts import Code
+from holon.storage.redis.server import Connection, Strictness, ask
+
+# Operations that do what several callers ask for; how many they are is the first of what such a call gives.
+JOINED = frozenset({"create_jobs"})
+# The words before that: keys, time, node, token and settings.
+_HEADER = 7
+# One run is given so much at most: the server does nothing else meanwhile.
+_MOST_WORDS, _MOST_BYTES = 4_000, 1_000_000
+
+
+class NotSafeYet(RedisError):
+    """What was asked for in STORAGE_URI did not come to pass in time."""
+
+
+class Call:
+    """A command that waits for its turn.
+
+    Arguments:
+        command: its words; those after the name of its operation, if it has one.
+        operation: the operation that it calls, if any.
+        promise: its reply to come.
+        deadline: how long it may wait, by the loop's clock.
+    """
+
+    __slots__ = ("command", "deadline", "handed_over", "operation", "promise")
+
+    def __init__(self, command: tuple[Any, ...], operation: str, promise: Promise[Any], deadline: float) -> None:
+        self.command = command
+        self.operation = operation
+        self.promise = promise
+        self.deadline = deadline
+        self.handed_over = perf_counter()
+
+
+class _Run:
+    """One command, for one call or for several that are joined."""
+
+    def __init__(self, calls: list[Call]) -> None:
+        self.calls = calls
+
+    def words(self, code: Code, number: bytes) -> tuple[Any, ...]:
+        first = self.calls[0]
+        if not first.operation:
+            return first.command
+        if len(self.calls) == 1:
+            return (*code.call(first.operation), *first.command, number)
+        given = chain.from_iterable(call.command[_HEADER + 1 :] for call in self.calls)
+        return (*code.call(first.operation), *first.command[:_HEADER], len(self.calls), *given, number)
+
+    def replies(self, reply: Any) -> Iterator[tuple[Call, Any]]:
+        """What each of its calls is answered: its own part, and the first of them all that is said to everybody."""
+        if isinstance(reply, Exception) or self.calls[0].operation not in JOINED:
+            yield from ((call, reply) for call in self.calls)
+            return
+        time, hint, answers, *rest = reply
+        for call, answer in zip(self.calls, answers, strict=True):
+            yield call, [time, hint, answer, *rest]
+            hint, rest = b"", []
+
+
+def _runs(calls: Sequence[Call]) -> list[_Run]:
+    """The calls as few commands, in their order; those that are joined go with the first of them."""
+    runs: list[_Run] = []
+    joining: _Run | None = None
+    room_for_words, room_for_bytes = 0, 0
+    for call in calls:
+        if call.operation not in JOINED:
+            runs.append(_Run([call]))
+            continue
+        words, size = len(call.command), sum(len(word) for word in call.command if isinstance(word, bytes))
+        if joining is None or words > room_for_words or size > room_for_bytes:
+            room_for_words, room_for_bytes = _MOST_WORDS, _MOST_BYTES
+            joining = _Run([])
+            runs.append(joining)
+        joining.calls.append(call)
+        room_for_words -= words
+        room_for_bytes -= size
+    return runs
+
+
+async def there_and_back(
+    connection: Connection, number: bytes, code: Code, strictness: Strictness, calls: Sequence[Call]
+) -> list[tuple[Call, Any]]:
+    """The calls' replies; an error of one of them is its reply.
+
+    Arguments:
+        connection, number: the connection, and which of this node's it is.
+        code: the operations, as the server takes them.
+        strictness: what must have become of the calls before they are answered.
+        calls: in the order in which they are to be carried out.
+    Raises:
+        NotSafeYet: they were carried out, and are not safe; to be asked again.
+        RedisError, OSError: the connection is lost.
+    """
+    runs = _runs(calls)
+    replies = await ask(connection, *(run.words(code, number) for run in runs))
+    unknown = [at for at, reply in enumerate(replies) if code.unknown(reply)]
+    if unknown:
+        # The server was told to forget its code. None of these calls were carried out.
+        await code.load(connection)
+        again = (runs[at].words(code, number) for at in unknown)
+        for at, reply in zip(unknown, await ask(connection, *again), strict=True):
+            replies[at] = reply
+    if (question := strictness.question()) is not None:
+        [kept] = await ask(connection, question)
+        if isinstance(kept, RedisError):
+            raise kept
+        if not strictness.met(kept):
+            # Nobody may hear of them before they are safe.
+            raise NotSafeYet(f"not as many replicas or disks as asked for have the calls: {kept}")
+    return [pair for run, reply in zip(runs, replies, strict=True) for pair in run.replies(reply)]
