@@ -143,8 +143,8 @@ def _quota(quota: Quota | None, allowances: Mapping[Quota, Allowance]) -> Argume
 def new_jobs_arguments(
     items: Sequence[NewJob], limit: int, seal: Seal, allowances: Mapping[Quota, Allowance]
 ) -> Arguments:
-    """Jobs to create, and how many may be made of their quotas; raises as `encode_state`."""
-    arguments: Arguments = [len(items)]
+    """Jobs to create for one caller, and how many may be made of their quotas; raises as `encode_state`."""
+    arguments: Arguments = [1, len(items)]
     for item in items:
         job = item.job
         arguments += (job.id, job.owner, job.blueprint, str(job.status))

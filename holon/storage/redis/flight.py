@@ -50,10 +50,20 @@ class Call:
 
 
 class _Run:
-    """One command, for one call or for several that are joined."""
+    """One command: for one call, or for several of the same operation about the same keys."""
 
-    def __init__(self, calls: list[Call]) -> None:
-        self.calls = calls
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._words, self._bytes = _MOST_WORDS, _MOST_BYTES
+
+    def takes(self, call: Call) -> bool:
+        """Whether there is room for one more call, which is then one of its calls."""
+        self._words -= len(call.command)
+        self._bytes -= sum(len(word) for word in call.command if isinstance(word, bytes))
+        if self.calls and (self._words < 0 or self._bytes < 0):
+            return False
+        self.calls.append(call)
+        return True
 
     def words(self, code: Code, number: bytes) -> tuple[Any, ...]:
         first = self.calls[0]
@@ -65,7 +75,7 @@ class _Run:
         return (*code.call(first.operation), *first.command[:_HEADER], len(self.calls), *given, number)
 
     def replies(self, reply: Any) -> Iterator[tuple[Call, Any]]:
-        """What each of its calls is answered: its own part, and the first of them all that is said to everybody."""
+        """What each of its calls is answered: its own part, and the first of them what is said to all."""
         if isinstance(reply, Exception) or self.calls[0].operation not in JOINED:
             yield from ((call, reply) for call in self.calls)
             return
@@ -78,20 +88,15 @@ class _Run:
 def _runs(calls: Sequence[Call]) -> list[_Run]:
     """The calls as few commands, in their order; those that are joined go with the first of them."""
     runs: list[_Run] = []
-    joining: _Run | None = None
-    room_for_words, room_for_bytes = 0, 0
+    joining: dict[tuple[Any, ...], _Run] = {}
     for call in calls:
-        if call.operation not in JOINED:
-            runs.append(_Run([call]))
-            continue
-        words, size = len(call.command), sum(len(word) for word in call.command if isinstance(word, bytes))
-        if joining is None or words > room_for_words or size > room_for_bytes:
-            room_for_words, room_for_bytes = _MOST_WORDS, _MOST_BYTES
-            joining = _Run([])
-            runs.append(joining)
-        joining.calls.append(call)
-        room_for_words -= words
-        room_for_bytes -= size
+        about = (call.operation, call.command[1]) if call.operation in JOINED else None
+        if about is None or about not in joining or not joining[about].takes(call):
+            run = _Run()
+            run.takes(call)
+            runs.append(run)
+            if about is not None:
+                joining[about] = run
     return runs
 
 

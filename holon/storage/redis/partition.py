@@ -227,7 +227,7 @@ class Partition:
 
             async def call(allowances: Allowances) -> Any:
                 given = arguments.new_jobs_arguments(items, self._settings.max_state_bytes, self._seal, allowances)
-                return await self.link.call("create_jobs", 1, *given, n, *places, new_work=True)
+                return await self.link.call("create_jobs", *given, n, *places, new_work=True)
 
             jobs, *rest = await self._quotas.create(items, call)
             if not rest:
