@@ -348,17 +348,17 @@ async def test_so_it_is_in_redis_where_the_job_goes_on_by_itself(
     at = node_at(place, ENCRYPTION_KEY=text(OLD), JOB_CLAIM_SECONDS=0.4)
     async with Redis.from_url(place.uri) as redis, at as node:
         jobs = [(await node.client.create_job("waiting", {"it": name})).job_id for name in ("1", "2", "3")]
-        keys = [f"{{h:0}}:j:{job_id}" for job_id in jobs]
-        states: list[Any] = [await redis.hget(key, "state") for key in keys]
-        await redis.hset(keys[0], "state", states[0][:-1] + b"\0")
-        await redis.hset(keys[1], "state", states[2])
+        keys = [f"{{h:0}}:s:{job_id}" for job_id in jobs]
+        states: list[Any] = [await redis.get(key) for key in keys]
+        await redis.set(keys[0], states[0][:-1] + b"\0")
+        await redis.set(keys[1], states[2])
         async with late_hand(node):
             assert (await node.client.wait_for(jobs[2], timeout=GUARD)).result["it"] == "3"
             for job_id in jobs[:2]:
                 assert await broken(node, f"/api/v1/jobs/{job_id}", f"jobs:{job_id}:state")
             assert [job.id async for job in node.client.list_jobs()] == [jobs[2]]
             for key, state in zip(keys[:2], states[:2], strict=True):
-                await redis.hset(key, "state", state)
+                await redis.set(key, state)
             ended = [await node.client.wait_for(job_id, timeout=GUARD) for job_id in jobs[:2]]
     assert [job.result["it"] for job in ended] == ["1", "2"]
     assert [job.status for job in ended] == ["finished", "finished"]

@@ -176,14 +176,9 @@ def records_of(answer: Answer, seal: Seal) -> list[tuple[JobRecord, int]]:
     return records
 
 
-TASK_FIELDS = ("n", "place", "need", "lease", "worker", "generation", "attempt", "terms", "params")
-
-
-def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord | None:
-    """A task from its `TASK_FIELDS`; None when there is none."""
-    number, place, need, lease, worker, generation, attempt, terms, params = (one or b"" for one in fields)
-    if not number:
-        return None
+def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord:
+    """A task as it is."""
+    place, need, lease, worker, generation, attempt, terms, params = fields
     _, _, *policy = terms.split(b" ")
     return TaskRecord(
         id=task_id,
@@ -192,8 +187,8 @@ def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord | None:
         need=need_of(need),
         lease_id=lease.decode(),
         worker_id=worker.decode(),
-        generation=int(generation or 1),
-        attempt=int(attempt or 0),
+        generation=generation,
+        attempt=attempt,
         retry=_retry(b" ".join(policy[:3])),
         params=seal.open("tasks", task_id, "params", params),
     )

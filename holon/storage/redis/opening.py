@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,10 @@ from holon.storage.redis.lane import passes
 from holon.storage.redis.scripts import Code, code_for, load_first
 from holon.storage.redis.server import Connection, Place, Strictness, ask, version_of
 
-# What the keys of this release look like; another is refused.
-SCHEMA = 2
+log = logging.getLogger(__name__)
+
+# What the keys of this release look like. Those of the one before are written anew at the start; others are refused.
+SCHEMA, SCHEMA_BEFORE = 3, 2
 # What passes, as a slot that moves to another server, is waited for.
 PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 1.6)
 
@@ -75,6 +78,8 @@ async def _find(
                 code = await load_first(connection, codes)
                 given = (*keys.declared, new_id, SCHEMA, count, records.SCHEMA, "1" if make else "")
                 [known] = await ask(connection, (*code.call("start"), *given))
+                if not isinstance(known, Exception) and _is_older(known, count):
+                    known = await _upgraded(known, connection, code, keys)
             finally:
                 await connection.disconnect(nowait=True)
             if pause is None or not isinstance(known, Exception) or not passes(known):
@@ -102,6 +107,29 @@ async def _find(
             f"{records.SCHEMA} at most; start the newer release, of which a node has been here"
         )
     return Found(store.decode(), codes, int(time)), whole is not None
+
+
+def _is_older(known: Sequence[Any], count: int) -> bool:
+    """Whether what `start` answered is of the schema before, and may be upgraded."""
+    store, schema, partitions, _, newest, _ = known
+    fits = store is not None and int(partitions) == count and int(newest) <= records.SCHEMA
+    return fits and int(schema) == SCHEMA_BEFORE
+
+
+async def _upgraded(known: Sequence[Any], connection: Connection, code: Code, keys: Keys) -> Any:
+    """Write the keys of a partition as this release does, where it was left off; what `start` would answer then."""
+    store, _, partitions, *rest = known
+    log.warning("the store in the Redis of STORAGE_URI is upgraded from schema %d to %d", SCHEMA_BEFORE, SCHEMA)
+    cursor: Any = "0"
+    while True:
+        # As any call of an operation: the time, node, token and settings are nothing to this one.
+        given = (*keys.declared, "", "", "", "", SCHEMA, partitions, cursor)
+        [reply] = await ask(connection, (*code.call("upgrade"), *given))
+        if isinstance(reply, Exception):
+            return reply
+        _, _, cursor = reply
+        if cursor == b"0":
+            return [store, SCHEMA, partitions, *rest]
 
 
 async def _asked(server: Place, command: tuple[Any, ...]) -> None:

@@ -375,8 +375,8 @@ class Partition:
             )
 
     async def task(self, task_id: str) -> TaskRecord | None:
-        fields = await self.link.ask("HMGET", f"t:{task_id}", *answers.TASK_FIELDS)
-        return answers.task_of(task_id, fields, self._seal)
+        fields = await self.link.read("task", task_id)
+        return answers.task_of(task_id, fields, self._seal) if fields else None
 
     async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
         found = answers.needs_of(await self.link.read("backlog"))

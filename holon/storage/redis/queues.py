@@ -73,8 +73,8 @@ class QueuePages:
                 return nsmallest(KEPT, ids)
 
     async def _task(self, task_id: str) -> TaskRecord | None:
-        fields = await self._link.ask("HMGET", f"t:{task_id}", *answers.TASK_FIELDS)
+        fields = await self._link.read("task", task_id)
         try:
-            return answers.task_of(task_id, fields, self._seal)
+            return answers.task_of(task_id, fields, self._seal) if fields else None
         except SealBroken:
             return None

@@ -56,8 +56,8 @@ _WRITERS = (
     "watch",
 )
 # These are about what nodes share beside jobs.
-_SHARING = ("count", "draw", "forget", "put_document", "recall")
-_READERS = ("backlog", "branches", "history", "job", "jobs")
+_SHARING = ("count", "draw", "forget", "put_document", "recall", "upgrade")
+_READERS = ("backlog", "branches", "history", "job", "jobs", "task")
 _BY_THEMSELVES = ("arrive", "start")
 _ALL = (*_WRITERS, *_SHARING, *_READERS, *_BY_THEMSELVES)
 # What only adds work is refused first when memory is short: it is the only one that may not go beyond the limit.
@@ -65,7 +65,7 @@ _ADDS_WORK = ("create_jobs",)
 # Functions came with this version, and so did flags.
 _FUNCTIONS = (7,)
 # What so many operations need is there for all of them.
-_MANY = 4
+_MANY = 8
 
 
 def code_for(version: tuple[int, ...]) -> Sequence[Code]:

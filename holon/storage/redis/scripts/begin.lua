@@ -6,21 +6,23 @@ local function server_time()
 end
 
 local function read_meta()
-    local meta = read('HMGET', META, 'number', 'time', 'ready', 'newest', 'poisoned', 'idle', 'watched', 'due',
-        'lane:' .. NODE)
+    local meta = read('HMGET', META, 'last', 'time', 'ready', 'newest', 'poisoned', 'idle', 'watched', 'due',
+        'lane:' .. NODE, 'id')
     if not meta[1] then return redis.error_reply('EMPTYSTORE nothing is left of this store') end
     if meta[9] ~= args[#args] then return redis.error_reply('OUTDATED this node has connected again since') end
     NUMBER, NEWEST, FOUND_NEWEST, POISONED = tonumber(meta[1]), meta[4], meta[4], tonumber(meta[5])
     READY.known, SUSPECTS.known = meta[3], nil
+    STORE = meta[10]
     IDLE, FOUND_IDLE, WATCHED, NEXT_DUE = meta[6], meta[6], meta[7] ~= '0', tonumber(meta[8])
     NOW = math.max(tonumber(args[1]) or server_time(), tonumber(meta[2]))
+    NOW_TEXT = int(NOW)
     CHANGED = {'time', NOW}
     if PARTITIONS > 1 then follow_time() end
 end
 
 -- What a library remembers of the call before is nothing to this one.
 local function forget()
-    writes, begun = {}, {}
+    writes, begun, texts, known = {}, {}, {}, {}
     mine, all, theirs = {}, emptied(all), emptied(theirs)
     jobs, tasks, workers = {}, {}, {}
     inboxes, backlog = emptied(inboxes), 0

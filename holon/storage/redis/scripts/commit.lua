@@ -2,8 +2,8 @@
 
 -- What a commit offered, as far as it still stands, and as it was then.
 local function offered_before(row)
-    local offers, known = {}, words(large(row, 'reply'))
-    if known[1] ~= large(row, 'commit') then return offers end
+    local offers, known = {}, words(row.reply)
+    if known[1] ~= row.commit then return offers end
     for i = 3, #known, 2 do
         local one = task(known[i])
         if one and one.lease == known[i + 1] and one.place == 'offered' then
@@ -18,7 +18,7 @@ local function operation()
     local want = num()
     read_seats()
     local row = job(step.job)
-    if row and large(row, 'commit') == step.commit then
+    if row and row.commit == step.commit then
         local events = row.claim == step.claim and unread(row) or {}
         return done({0, row.cancels and 1 or 0, events, {offered_before(row), {}}, {}})
     end
@@ -40,7 +40,7 @@ local function operation()
         for _, offer in ipairs(leased[1]) do
             reply[#reply + 1], reply[#reply + 2] = offer[3], offer[4]
         end
-        row.reply = table.concat(reply, ' ')
+        row.reply = concat(reply, ' ')
     end
     return done({0, cancel_pending, events, leased, told_claims(claim(want))})
 end

@@ -18,7 +18,7 @@ local function may_tell(row)
     for who in gmatch(row.attempts or '', '(%S+) %S+ %S+ %S+;') do
         if who == worker_id then had = had + 1 end
     end
-    for who, times in gmatch(large(row, 'late'), '(%S+) (%d+);') do
+    for who, times in gmatch(row.late or '', '(%S+) (%d+);') do
         if who == worker_id then told = tonumber(times) else others = others .. who .. ' ' .. times .. ';' end
     end
     if told >= had then return false end
@@ -68,12 +68,18 @@ end
 
 local function operation()
     worker_id, landed = arg(), {}
-    local verdicts = {}
+    local results, keys, leases, verdicts = {}, {}, {}, {}
     for i = 1, num() do
-        local task_id, lease_id, retry_after, took = arg(), arg(), num(), num()
-        local outcome = read_outcome()
-        local step = flag() and read_step()
-        verdicts[i] = verdict(task_id, lease_id, retry_after, took, outcome, step)
+        local one = {task = arg(), lease = arg(), retry_after = num(), took = num(), outcome = nil, step = nil}
+        one.outcome = read_outcome()
+        one.step = flag() and read_step()
+        results[i], leases[i] = one, one.lease
+        keys[2 * i - 1], keys[2 * i] = P .. 't:' .. one.task, P .. 'j:' .. job_of(one.task)
+    end
+    fetch(keys)
+    look_up_held(worker_id, leases)
+    for i, one in ipairs(results) do
+        verdicts[i] = verdict(one.task, one.lease, one.retry_after, one.took, one.outcome, one.step)
     end
     local want = num()
     read_seats()

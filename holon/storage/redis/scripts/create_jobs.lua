@@ -42,7 +42,7 @@ end
 
 local function create(item)
     local row = new_job(item.id)
-    row.n, row.owner, row.blueprint, row.status = number(), item.owner, item.blueprint, item.status
+    row.owner, row.blueprint, row.status = item.owner, item.blueprint, item.status
     row.created, row.updated, row.step = NOW, NOW, 0
     put('ZADD', P .. 'o:' .. item.owner, row.n, item.id)
     if item.request then
@@ -52,7 +52,7 @@ local function create(item)
     if item.step then
         land(row, item.step)
     else
-        row.state = item.state
+        set_state(row, item.state)
         if item.lines > 0 then tell(row, item.lines, item.history) end
     end
     if RUNS[row.status] then mark_ready(row) end
@@ -64,7 +64,7 @@ local function decided(items, made, some, full)
     for i, item in ipairs(items) do
         local known = item.request and made[item.owner][item.request]
         local row = known and not digests[known] and job(known)
-        local digest = known and (digests[known] or row and large(row, 'digest'))
+        local digest = known and (digests[known] or row and row.digest)
         if digest then
             answers[i] = {known, digest == item.digest and 'existing' or 'conflict'}
         else

@@ -1,45 +1,16 @@
 -- The end of every script that writes: all writes, in one go, and the answer.
 
--- A command with room for all the fields that a row may have.
-local function wide(command, key)
-    return {
-        command, key, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-        nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
-    }
-end
-
--- What a row's fields have become.
-local function write_row(row)
-    local names, was, lines = row.NAMES, row.WAS, row.LINES
-    local set, n, gone = nil, 2, nil
-    for i = 1, #names do
-        local name = names[i]
-        local value, before = row[name], was[i]
-        if value ~= before then
-            if value ~= nil then
-                set = set or wide('HSET', row.KEY)
-                set[n + 1], set[n + 2] = name, value
-                n = n + 2
-            elseif before then
-                gone = gone or {'HDEL', row.KEY}
-                gone[#gone + 1] = name
-            end
-        end
-    end
-    if lines and set and #lines <= 2000 then
-        for i = 1, #lines do set[n + i] = lines[i] end
-    elseif lines then
-        write_many('HSET', row.KEY, lines)
-    end
-    writes[#writes + 1] = set
-    writes[#writes + 1] = gone
-    return set or gone or lines
+-- What a row has become; whether that is anything else than it was.
+local function write_row(row, text)
+    if text == row.TEXT then return false end
+    keep(row.KEY, text)
+    return true
 end
 
 local totals, touched, armed, disarmed, earliest = {}, {}, {}, {}, nil
 local function set_timer(row, kind, due)
     if row.DUE == due then return end
-    local member = place(row.n, kind .. row.ID)
+    local member = row.N .. kind .. row.ID
     if not due then
         disarmed[#disarmed + 1] = member
         return
@@ -55,7 +26,7 @@ local function write_jobs()
         if row then
             if row.FAN then row.fan = fan_text(row.FAN) elseif row.FAN == false then row.fan = nil end
             set_timer(row, 'j', job_time(row))
-            if write_row(row) or inboxes[row] then touched[row.ID] = true end
+            if write_row(row, job_text(row)) or inboxes[row] then touched[row.ID] = true end
             local before = row.SHOWN
             local after = not row.finished and shown(row.status, row.deliveries)
             if before ~= after then
@@ -82,7 +53,7 @@ local function write_tasks()
     for _, row in pairs(tasks) do
         if row then
             set_timer(row, 't', task_time(row))
-            if write_row(row) then touched[row.job] = true end
+            if write_row(row, task_text(row)) then touched[row.job] = true end
         end
     end
 end
@@ -107,9 +78,9 @@ local function write_workers()
             if row.GONE then
                 write('DEL', row.KEY, held_key)
             else
-                write_row(row)
+                write_row(row, worker_text(row))
             end
-            local live, node = row.WAS[2], row.WAS[3]
+            local live, node = row.WAS_LIVE, row.WAS_NODE
             if live and (not row.live or node ~= row.node) then write('SREM', P .. 'sessions:' .. node, row.ID) end
             if row.live and (not live or node ~= row.node) then write('SADD', P .. 'sessions:' .. row.node, row.ID) end
         end
@@ -213,11 +184,12 @@ local function write_all()
     -- Before Redis 7 a script is refused for want of memory at its first write, if that one grows.
     if SHRINKS then read('DEL', P .. 'nothing') end
     for i = 1, #writes do read(unpack(writes[i])) end
+    for from = 1, #texts, 4000 do read('MSET', unpack(texts, from, math.min(from + 3999, #texts))) end
 end
 
 -- What has become of the store as a whole. How many there are of some is looked up once they are written.
 local function write_meta()
-    change('number', NUMBER)
+    change('last', NUMBER)
     if IDLE ~= FOUND_IDLE then change('idle', IDLE) end
     if NEWEST ~= FOUND_NEWEST then change('newest', NEWEST) end
     if SUSPECTS.added[1] or SUSPECTS.freed[1] or SUSPECTS.stale[1] then
@@ -230,9 +202,8 @@ local function write_meta()
 end
 
 local function publish()
-    local store = read('HGET', META, 'id')
-    if next(all) then read('PUBLISH', store .. ':', NODE .. ' ' .. joined(all)) end
-    for node, set in pairs(theirs) do read('PUBLISH', store .. ':' .. node, NODE .. ' ' .. joined(set)) end
+    if next(all) then read('PUBLISH', STORE .. ':', NODE .. ' ' .. joined(all)) end
+    for node, set in pairs(theirs) do read('PUBLISH', STORE .. ':' .. node, NODE .. ' ' .. joined(set)) end
 end
 
 -- How many leases the workers hold here that this call was about: worker, session, count...

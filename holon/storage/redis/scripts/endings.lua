@@ -16,7 +16,7 @@ local function finished_line(row, owner, outcome, took, time)
     local worker_id = outcome.worker ~= '' and outcome.worker or row.worker or ''
     -- Texts, and nothing else: these come back as they were.
     tell(owner, 1, 'F' .. cmsgpack.pack({
-        int(time or NOW), took and int(took) or '', worker_id, int(row.attempt or 0), row.ID, outcome.status, row.need,
+        time and int(time) or NOW_TEXT, took and int(took) or '', worker_id, int(row.attempt or 0), row.ID, outcome.status, row.need,
         int(row.generation), row.attempts or '', outcome.error and '1' .. outcome.code or '', outcome.message,
     }))
 end
@@ -25,8 +25,7 @@ local function end_task(row, outcome)
     if row.place == 'queued' then dequeued(row) end
     if row.place == 'queued' or row.place == 'back_off' then queued_changed(row, -1) end
     row.place = 'over'
-    row.outcome = outcome.bytes
-    row.params = ''
+    keep(P .. 'x:' .. row.ID, outcome.bytes)
 end
 
 local function end_open_tasks(row, reason)
@@ -42,7 +41,7 @@ local function end_open_tasks(row, reason)
             stop_holder(one, 'cancelled')
             one.place = 'over'
             one.reason = reason
-            one.params = ''
+            write('DEL', P .. 'x:' .. one.ID)
         end
     end
 end
@@ -87,7 +86,7 @@ end
 -- The session of a task's lease ended without an outcome: run it again, or give it up.
 local function lost(row)
     give_up(row.worker, row.lease)
-    row.losses = (tonumber(large(row, 'losses')) or 0) + 1
+    row.losses = (row.losses or 0) + 1
     if row.losses < MAX_LOSSES then
         requeue(row)
         return

@@ -7,7 +7,7 @@ local function fire_job(row)
     if row.claim and row['until'] <= NOW then unclaim(row) end
     if row.wake and row.wake <= NOW then
         row.wake = nil
-        deliver(row, 'W ' .. int(tonumber(large(row, 'wake_step'))))
+        deliver(row, 'W ' .. int(row.wake_step))
     end
     if row.spawn and row.spawn <= NOW then
         row.spawn = nil

@@ -5,10 +5,10 @@ local LOOK_AT = 2000
 
 local function operation()
     local id, after, limit = arg(), num(), num()
-    local key, found = P .. 'j:' .. id, {}
-    local told = tonumber(read('HGET', key, 'told') or 0)
+    local row, found = job(id), {}
+    local told = row and row.told or 0
     local to = math.min(told, after + LOOK_AT)
-    visit_lines(key, after + 1, to, function(last, lines)
+    visit_lines(id, after + 1, to, function(last, lines)
         found[#found + 1], found[#found + 2] = last, lines
         return #found >= 2 * limit
     end)

@@ -62,22 +62,22 @@ end
 local function told_claims(claims)
     local answer = {}
     for i, row in ipairs(claims) do
-        answer[i] = {row.ID, large(row, 'state'), row.claim, row.deliveries, unread(row)}
+        answer[i] = {row.ID, state_of(row), row.claim, row.deliveries, unread(row)}
     end
     return answer
 end
 
--- History: fields of its job, each with one or more lines, by the number of the last one.
+-- History: texts of one or more lines each, by the number of the last one.
 local backlog = 0
-local function line_of(last) return 'h' .. last end
+local function lines_of(id) return P .. 'h:' .. id .. ':' end
 
 -- Go through the lines that are stored of a job, from one number to another: `visit` gets the number of the last of them
 -- and what they are, and may end it by answering true.
-local function visit_lines(key, from, to, visit)
+local function visit_lines(id, from, to, visit)
     for first = from, to, 100 do
-        local names = {}
-        for last = first, math.min(first + 99, to) do names[#names + 1] = line_of(int(last)) end
-        for i, lines in ipairs(read('HMGET', key, unpack(names))) do
+        local keys = {}
+        for last = first, math.min(first + 99, to) do keys[#keys + 1] = lines_of(id) .. int(last) end
+        for i, lines in ipairs(read('MGET', unpack(keys))) do
             if lines and visit(first + i - 1, lines) then return end
         end
     end
@@ -86,8 +86,7 @@ end
 local function tell(row, count, lines)
     row.told = (row.told or 0) + count
     local last = int(row.told)
-    row.LINES = row.LINES or {}
-    row.LINES[#row.LINES + 1], row.LINES[#row.LINES + 2] = line_of(last), lines
+    keep(lines_of(row.ID) .. last, lines)
     if MAX_BACKLOG then
         put('ZADD', P .. 'outbox', number(), row.ID .. ':' .. last)
         backlog = backlog + #lines

@@ -19,10 +19,11 @@ end
 local function offer_of(row, time)
     local made = terms(row)
     local till = row.execution_due or time + may_take(row)
+    local params, trace = params_of(row)
     if row.result_due then till = math.min(till, row.result_due) end
     return {
-        row.worker, row.session, row.ID, row.lease, row.job, row.need, large(row, 'params'), made.priority,
-        row.generation, row.attempt, math.max(0, till - time), till, made.retry, large(row, 'trace'),
+        row.worker, row.session, row.ID, row.lease, row.job, row.need, params, made.priority,
+        row.generation, row.attempt, math.max(0, till - time), till, made.retry, trace,
     }
 end
 
@@ -32,7 +33,7 @@ local function granted(row, holder)
     row.lease = token()
     row['until'] = NOW + OFFER
     row.attempt = (row.attempt or 0) + 1
-    set_attempt(row, row.attempts or '', holder.ID, int(NOW), '-', '-')
+    set_attempt(row, row.attempts or '', holder.ID, NOW_TEXT, '-', '-')
     take_hold(holder, row.lease, row.ID)
     queued_changed(row, -1)
     return offer_of(row, NOW)
@@ -68,7 +69,9 @@ local function lease()
             -- Who shares a session's credits out among partitions hears what this one has of them.
             if seat.most then held_count(holder) end
             if any_wait(seat.keys) then
-                for _ = 1, math.min(seat.n, (seat.most or holder.credits) - held_count(holder)) do
+                local n = math.min(seat.n, (seat.most or holder.credits) - held_count(holder))
+                PAGE = math.max(1, math.ceil(n / #seat.keys))
+                for _ = 1, n do
                     local row = best(seat.keys, holder.ID, seat.only)
                     if not row then break end
                     offers[#offers + 1] = granted(row, holder)
@@ -95,7 +98,7 @@ local function hold(row)
     row.accepted = 1
     row.execution_due = row.execution_due or NOW + may_take(row)
     local earlier, who, offered, leased = last_attempt(row)
-    if leased == '-' then set_attempt(row, earlier, who, offered, int(NOW), '-') end
+    if leased == '-' then set_attempt(row, earlier, who, offered, NOW_TEXT, '-') end
 end
 
 -- Whether a result under this lease was applied: the task keeps the last one's lease and worker.
@@ -123,8 +126,7 @@ end
 local function why_not(task_id, row, lease_id)
     if not row then return job(job_of(task_id)) and 'stale_task' or 'job_not_found' end
     if applied(row, lease_id) or row.place == 'over' or row.place == 'back_off' then
-        local reason = large(row, 'reason')
-        return reason ~= '' and reason or 'stale_task'
+        return row.reason or 'stale_task'
     end
     return row.lease == lease_id and 'worker_mismatch' or 'stale_task'
 end

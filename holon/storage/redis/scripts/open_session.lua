@@ -4,7 +4,7 @@ local function operation()
     local id, session, credits, order, keeps, takes = arg(), arg(), num(), num(), num(), num()
     local holder = worker(id)
     -- Sessions of a worker have an order, which the first partition gives: all partitions end up with the same one.
-    if order and holder and (tonumber(large(holder, 'opened')) or 0) > order then
+    if order and holder and (holder.opened or 0) > order then
         return done({'', {}, {}, int(order)})
     end
     if PARTITIONS > 1 then order = order or number() end

@@ -9,8 +9,11 @@ local function num() return tonumber(arg()) end
 local function flag() return arg() ~= '' end
 
 -- While a library is being loaded there is nothing of this yet.
-local read, format, match, gmatch
-local function bind() read, format, match, gmatch = redis.call, string.format, string.match, string.gmatch end
+local read, format, match, gmatch, concat, pack, unpacked
+local function bind()
+    read, format, match, gmatch = redis.call, string.format, string.match, string.gmatch
+    concat, pack, unpacked = table.concat, cmsgpack.pack, cmsgpack.unpack
+end
 
 local function int(x) return format('%.0f', x) end
 local function real(x) return format('%.17g', x) end
@@ -37,6 +40,13 @@ end
 local writes, begun = {}, {}
 local function write(...) writes[#writes + 1] = {...} end
 
+-- Texts that are to be written, each under a key of its own.
+local texts = {}
+local function keep(key, text)
+    local n = #texts
+    texts[n + 1], texts[n + 2] = key, text
+end
+
 -- Write one item more, or two, with what else goes to this key by this command.
 local function put(command, key, one, two)
     local name = command .. key
@@ -60,13 +70,15 @@ local function write_many(command, key, items)
     end
 end
 
-local NUMBER, NOW
+local NUMBER, NOW, NOW_TEXT
 -- The newest entry of the stream of ready jobs.
 local NEWEST, FOUND_NEWEST
 -- How many entries the stream of suspects has.
 local POISONED
 -- The nodes that would take a job, each between blanks; who watches; no timer is due before that time.
 local IDLE, FOUND_IDLE, WATCHED, NEXT_DUE
+-- The partition's id, by which nodes hear of each other.
+local STORE
 local CHANGED
 local function change(name, value) CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = name, value end
 
@@ -85,8 +97,7 @@ end
 -- A call whose reply was lost is carried out again, and must not hand out the same.
 local function token() return string.sub(redis.sha1hex(TOKEN .. int(number())), 1, 32) end
 
--- The place of something among those of the same score: its number, so that what came first is first.
-local function place(n, id) return format(PLACE, n) .. id end
+-- The place of something among those of the same score is its number, and its id: what came first is first.
 local function id_of(member) return string.sub(member, DIGITS + 1) end
 
 local function words(text)

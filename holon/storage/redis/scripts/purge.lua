@@ -8,7 +8,7 @@ local MOST = 5000
 local function is_to_move(row)
     local found = false
     if MAX_BACKLOG then
-        visit_lines(row.KEY, 1, row.told or 0, function()
+        visit_lines(row.ID, 1, row.told or 0, function()
             found = true
             return true
         end)
@@ -20,14 +20,18 @@ end
 local function forgotten(id, row, keys)
     put('ZREM', P .. 'over', id)
     if not row then return end
-    for step, total in gmatch(large(row, 'made'), '(%d+):(%d+)') do
-        for index = 0, tonumber(total) - 1 do keys[#keys + 1] = P .. 't:' .. id .. '-' .. step .. '-' .. int(index) end
+    for step, total in gmatch(row.made or '', '(%d+):(%d+)') do
+        for index = 0, tonumber(total) - 1 do
+            local task_id = id .. '-' .. step .. '-' .. int(index)
+            keys[#keys + 1], keys[#keys + 2] = P .. 't:' .. task_id, P .. 'x:' .. task_id
+        end
     end
-    keys[#keys + 1] = row.KEY
+    for last = 1, row.told or 0 do keys[#keys + 1] = lines_of(id) .. int(last) end
+    keys[#keys + 1], keys[#keys + 2] = row.KEY, P .. 's:' .. id
     if row.arrived then keys[#keys + 1] = P .. 'i:' .. id end
     keys[#keys + 1] = P .. 'd:' .. id
-    put('ZREM', P .. 'o:' .. large(row, 'owner'), id)
-    if large(row, 'request') ~= '' then put('HDEL', P .. 'r:' .. large(row, 'owner'), row.request) end
+    put('ZREM', P .. 'o:' .. row.owner, id)
+    if row.request then put('HDEL', P .. 'r:' .. row.owner, row.request) end
 end
 
 local function operation()

@@ -5,21 +5,18 @@ local function run_reading(operation, keys, argv)
     META = keys[1]
     P = string.sub(META, 1, -5)
     args, at = argv, 0
+    known, jobs, tasks = {}, {}, {}
     return operation()
 end
 
 -- A job as clients see it, with what its single task needs while nobody has it; nil when there is none.
 local function record(id)
-    local fields = read('HMGET', P .. 'j:' .. id, 'n', 'state', 'created', 'updated', 'finished', 'progress', 'message',
-        'deliveries', 'told', 'open_step', 'open_count', 'fan', 'status', 'blueprint')
-    if not fields[1] then return nil end
+    local row = job(id)
+    if not row then return nil end
     local need = ''
-    if fields[11] and fields[11] ~= '0' and not fields[12] then
-        local found = read('HMGET', P .. 't:' .. id .. '-' .. fields[10] .. '-0', 'place', 'need')
-        if found[1] == 'queued' then need = found[2] end
+    if row.open_count and row.open_count > 0 and not row.fan then
+        local one = task(id .. '-' .. int(row.open_step) .. '-0')
+        if one and one.place == 'queued' then need = one.need end
     end
-    local told = {}
-    for i = 2, 9 do told[i - 1] = fields[i] or '' end
-    told[9], told[10], told[11] = need, tonumber(fields[1]), id
-    return told, fields[13], fields[14]
+    return told_job(row, need), row.status, row.blueprint
 end

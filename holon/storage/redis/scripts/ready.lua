@@ -51,7 +51,13 @@ end
 local function waiting(queue, count)
     local found = {}
     if queue == SUSPECTS or NEWEST ~= last_taken(queue) then
-        for _, entry in ipairs(read('XRANGE', queue.key, '(' .. last_taken(queue), '+', 'COUNT', count + 1)) do
+        local entries = read('XRANGE', queue.key, '(' .. last_taken(queue), '+', 'COUNT', count + 1)
+        local keys = {}
+        for i, entry in ipairs(entries) do
+            keys[2 * i - 1], keys[2 * i] = P .. 'j:' .. entry[2][2], P .. 's:' .. entry[2][2]
+        end
+        if keys[1] then fetch(keys) end
+        for _, entry in ipairs(entries) do
             local row = job(entry[2][2])
             local live = row and row.ready and row.entry == string.sub(queue.name, 1, 1) .. entry[1]
             found[#found + 1] = {live and row, entry[1]}

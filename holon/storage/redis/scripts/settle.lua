@@ -5,11 +5,11 @@ local function operation()
         local member = arg()
         local id, last = match(member, '^(.*):(%d+)$')
         if id and read('HGET', P .. 'taken', member) then
-            local key = P .. 'j:' .. id
-            local lines = read('HGET', key, line_of(last))
-            if lines then
-                backlog = backlog - #lines
-                put('HDEL', key, line_of(last))
+            local key = lines_of(id) .. last
+            local size = read('STRLEN', key)
+            if size > 0 then
+                backlog = backlog - size
+                write('DEL', key)
             end
             put('ZREM', P .. 'outbox', member)
             put('HDEL', P .. 'taken', member)

@@ -7,7 +7,7 @@ local function operation(keys, argv)
     local known = redis.call('HMGET', key, unpack(names))
     if not known[1] then
         if argv[5] == '' then return known end
-        redis.call('HSET', key, 'id', argv[1], 'schema', argv[2], 'partitions', argv[3], 'number', 0, 'time', 0,
+        redis.call('HSET', key, 'id', argv[1], 'schema', argv[2], 'partitions', argv[3], 'last', 0, 'time', 0,
             'ready', '0-0', 'suspects', '0-0', 'newest', '0-0', 'poisoned', 0, 'idle', '', 'watched', 0)
         for _, name in ipairs({'ready', 'suspects'}) do
             redis.call('XGROUP', 'CREATE', string.match(key, '^(.*)meta$') .. name, 'holon', '0-0', 'MKSTREAM')

@@ -27,13 +27,13 @@ end
 -- Make a task out of the next arguments.
 local function create_task(row)
     local one = new_task(args[at + 1], row.ID, row.open_step)
-    one.n, one.place = number(), 'queued'
+    one.place = 'queued'
     one.branch = fan_of(row) and '1' or nil
-    one.key, one.need, one.params, one.terms = args[at + 2], args[at + 3], args[at + 4], args[at + 5]
-    local dispatch, result, trace = args[at + 6], args[at + 7], args[at + 8]
+    one.key, one.need, one.terms = args[at + 2], args[at + 3], args[at + 5]
+    carry_params(one, args[at + 4], args[at + 8])
+    local dispatch, result = args[at + 6], args[at + 7]
     if dispatch ~= '' then one.dispatch_due = NOW + dispatch end
     if result ~= '' then one.result_due = NOW + result end
-    if trace ~= '' then one.trace = trace end
     at = at + TASK_ARGUMENTS
     enqueue(one)
 end
@@ -58,7 +58,7 @@ local function create_tasks(row, step)
             end
         end
     end
-    row.made = large(row, 'made') .. ' ' .. int(row.open_step) .. ':' .. int(total)
+    row.made = (row.made or '') .. ' ' .. int(row.open_step) .. ':' .. int(total)
     at = step.FROM
     for _ = 1, step.tasks do create_task(row) end
     want_spawn(row)
@@ -67,7 +67,7 @@ end
 -- Write a step and its effects; whoever calls has made sure that it may, and sees to the claim.
 local function land(row, step)
     local after = at
-    row.state = step.state
+    set_state(row, step.state)
     row.status, row.step, row.commit = step.status, step.n, step.commit
     row.updated = NOW
     row.deliveries = nil

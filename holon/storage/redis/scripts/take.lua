@@ -9,16 +9,12 @@ end
 local function notice(member)
     local id, last = match(member, '^(.*):(%d+)$')
     local row = job(id)
-    local lines = row and read('HGET', row.KEY, line_of(last))
+    local lines = row and value_of(lines_of(id) .. last)
     if not lines then
         write('ZREM', P .. 'outbox', member)
         return nil
     end
-    local record = {
-        large(row, 'state'), large(row, 'created'), large(row, 'updated'), row.finished and int(row.finished) or '',
-        row.progress and real(row.progress) or '', row.message or '', int(row.deliveries or 0), int(row.told), '',
-        row.n, id,
-    }
+    local record = told_job(row, '')
     return {member, record, last, lines}, #record[1] + #lines
 end
 

@@ -23,15 +23,18 @@ end
 
 local NONE = {}
 
--- Queues: what is stored, a page at a time, without what is taken out and with what is put in.
+-- Queues: what is stored, a page at a time, without what is taken out and with what is put in. The first page has as many
+-- tasks as are about to be taken out.
 local queues = {}
+local PAGE = 1
 local function queue(key)
     local one = queues[key]
     if not one then
         fetch_counts({key})
         local nothing = counted[key] == 0
         one = {
-            key = P .. 'q:' .. key, pages = NONE, first = 1, size = 4, put = {}, gone = {}, ended = nothing, need = nil,
+            key = P .. 'q:' .. key, pages = NONE, first = 1, size = PAGE, put = {}, gone = {}, ended = nothing,
+            need = nil,
         }
         queues[key] = one
     end
@@ -39,7 +42,7 @@ local function queue(key)
 end
 
 local function member_of(row)
-    row.PLACE = row.PLACE or place(row.n, row.ID)
+    row.PLACE = row.PLACE or row.N .. row.ID
     return row.PLACE
 end
 
@@ -65,9 +68,15 @@ local function stored(one, i)
         if one.pages == NONE then one.pages = {} end
         local n = #one.pages
         local found = read('ZRANGE', one.key, n, n + one.size - 1, 'WITHSCORES')
-        for at = 1, #found, 2 do one.pages[#one.pages + 1] = {found[at], tonumber(found[at + 1])} end
+        local keys = {}
+        for at = 1, #found, 2 do
+            local id = id_of(found[at])
+            one.pages[#one.pages + 1] = {found[at], tonumber(found[at + 1])}
+            keys[at], keys[at + 1] = P .. 't:' .. id, P .. 'x:' .. id
+        end
+        if keys[1] then fetch(keys) end
         one.ended = #found < 2 * one.size
-        one.size = math.min(2 * one.size, 512)
+        one.size = math.min(math.max(4, 2 * one.size), 512)
     end
     return one.pages[i]
 end
@@ -121,7 +130,7 @@ local function best(keys, worker_id, only)
             end
         end
         if not found then return nil end
-        local row = task(id_of(first[1]))
+        local row = task(id_of(first[1]), true)
         if not avoids(row, worker_id, only) then
             dequeued(row)
             return row
@@ -145,6 +154,17 @@ local function holds(row, lease_id)
         row.HELD[lease_id] = found
     end
     return found
+end
+
+-- Ask at once whether a worker holds these leases.
+local function look_up_held(worker_id, leases)
+    local row = worker_id ~= '' and leases[1] and worker(worker_id)
+    if not row then return end
+    for from = 1, #leases, 4000 do
+        local to = math.min(from + 3999, #leases)
+        local found = read('HMGET', P .. 'held:' .. row.ID, unpack(leases, from, to))
+        for i = from, to do row.HELD[leases[i]] = found[i - from + 1] end
+    end
 end
 
 local function take_hold(row, lease_id, task_id)
@@ -230,7 +250,7 @@ end
 local function close_attempt(row)
     local attempts = row.attempts
     if attempts and string.sub(attempts, -2) == '-;' then
-        row.attempts = string.sub(attempts, 1, -3) .. int(NOW) .. ';'
+        row.attempts = string.sub(attempts, 1, -3) .. NOW_TEXT .. ';'
     end
 end
 

@@ -1,0 +1,10 @@
+-- One task, as it is: place, need, lease, worker, generation, attempt, terms, params.
+
+local function operation()
+    local row = task(arg())
+    if not row then return '' end
+    local params = row.place ~= 'over' and params_of(row) or ''
+    return {
+        row.place, row.need, row.lease or '', row.worker or '', row.generation, row.attempt or 0, row.terms, params,
+    }
+end
