@@ -1,0 +1,124 @@
+"""One partition: what is read of its jobs, and what leaves it, as calls of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from holon.domain.events import HistoryEvent
+from holon.domain.job import Status
+from holon.ports import (
+    MAX_PAGE_BYTES,
+    Counts,
+    JobFilter,
+    JobRecord,
+    Notice,
+    Quota,
+)
+from holon.storage.redis import answers
+from holon.storage.redis.arguments import quota_name
+from holon.storage.redis.part import Part
+
+PURGE_AT_A_TIME = 50
+
+
+class RecordCalls(Part):
+    """As `Storage`, of the jobs that are here."""
+
+    # Where to look on for lines of history that are in no outbox; empty when that is done.
+    _unlisted = "0"
+
+    async def watch(self, job_id: str) -> None:
+        await self.link.call("watch", job_id, "1")
+
+    def unwatch(self, job_id: str) -> None:
+        self.link.tell("watch", job_id, "")
+
+    @property
+    def history_backlog(self) -> int:
+        """How many bytes of history wait to be moved, as of a second ago or so."""
+        return self.link.backlog
+
+    async def take(self, limit: int, room: int) -> tuple[Sequence[Notice], int]:
+        """As `Storage.take`, about as much as there is room for (bytes); answers with how much it was too."""
+        if self._settings.history_backlog is None:
+            return [], 0
+        found = await self.link.call("take", limit, room)
+        # What is older than the moving of history comes when there is nothing else, a little at a time.
+        while not found and self._unlisted:
+            self._unlisted = (await self.link.call("enlist", self._unlisted)).decode()
+            found = await self.link.call("take", limit, room)
+        return answers.notices_of(found, self._seal), sum(map(answers.size_of_notice, found))
+
+    async def settle(self, notices: Sequence[str]) -> None:
+        await self.link.call("settle", len(notices), *notices)
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        fields = await self.link.read("job", job_id)
+        return answers.record_of(fields, self._seal) if fields else None
+
+    async def jobs(self, which: JobFilter, limit: int) -> tuple[list[tuple[JobRecord, int]], int | None]:
+        """As `Storage.jobs`, each job with the bytes of its state."""
+        found: list[Any] = []
+        start: int | str = "" if which.before is None else which.before
+        room, full = MAX_PAGE_BYTES, 0
+        statuses = " ".join(map(str, which.statuses))
+        bounds = ["" if time is None else time for time in (which.created_after, which.created_before)]
+        # One more than asked for says whether there is another page.
+        while len(found) <= limit and not full:
+            wanted = limit + 1 - len(found)
+            empty = "" if found else "1"
+            page, start, full = await self.link.read(
+                "jobs", which.owner, start, wanted, room, which.blueprint or "", empty, *bounds, statuses
+            )
+            found += page
+            room -= sum(len(fields[0]) for fields in page)
+            if not start:
+                break
+        more = found[:limit][-1][9] if full or len(found) > limit else None
+        return answers.records_of(found[:limit], self._seal), more
+
+    async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
+        lines: list[tuple[int, HistoryEvent]] = []
+        start = after
+        while len(lines) < limit:
+            page, start = await self.link.read("history", job_id, start, limit)
+            for at in range(0, len(page), 2):
+                some = answers.history_of(job_id, page[at], page[at + 1], self._seal)
+                lines += (line for line in some if line[0] > after)
+            if not start:
+                break
+        return lines[:limit]
+
+    async def counts(self) -> Counts:
+        needs = await self.link.read("backlog")
+        totals = await self.link.ask("HGETALL", "totals")
+        of = {name.decode(): int(n) for name, n in zip(totals[::2], totals[1::2], strict=True)}
+        waiting: dict[str, int] = {}
+        for need, count in answers.needs_of(needs).values():
+            waiting[need.skill] = waiting.get(need.skill, 0) + count
+        held, _ = of.pop("held", 0), of.pop("history", 0)
+        return Counts({Status(status): n for status, n in of.items() if n}, sum(waiting.values()), held, waiting)
+
+    async def ended(self, beyond: int) -> int | None:
+        """When the newest of those ended jobs ended that are beyond so many here, epoch ms; None: there are no more."""
+        found = await self.link.ask("ZREVRANGE", "over", beyond, beyond, "WITHSCORES")
+        return int(found[1]) if found else None
+
+    async def ended_since(self, time: int) -> int:
+        """How many jobs ended at this time or later."""
+        return int(await self.link.ask("ZCOUNT", "over", time, "+inf"))
+
+    async def quota_made(self, quota: Quota) -> int:
+        """How many jobs were made here of a quota."""
+        made = await self.link.ask("HGET", "quotas", quota_name(quota))
+        return int(made.partition(b" ")[0]) if made is not None else 0
+
+    async def purge(self, finished_before: int, limit: int) -> int:
+        purged = 0
+        while purged < limit:
+            done = int(await self.link.call("purge", finished_before, min(PURGE_AT_A_TIME, limit - purged)))
+            purged += done
+            if not done:
+                break
+        return purged

@@ -1,0 +1,102 @@
+"""The store as the engine sees it: what is read of jobs, and what leaves the store, over all partitions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from holon.domain.events import HistoryEvent
+from holon.domain.job import Status
+from holon.ports import (
+    MAX_PAGE_BYTES,
+    Counts,
+    JobFilter,
+    JobRecord,
+    Notice,
+    Quota,
+)
+from holon.storage.outbox import TAKE_BYTES
+from holon.storage.redis.partition import Partition
+from holon.storage.redis.partitions import at_once
+from holon.storage.redis.shared import SharedCalls
+from holon.storage.redis.whole import Whole
+
+
+class AllRecords(Whole, SharedCalls):
+    """The calls of `holon.ports.Storage` that read, move and delete."""
+
+    @property
+    def history_backlog(self) -> int:
+        """How many bytes of history wait to be moved, as of a second ago or so."""
+        return sum(one.history_backlog for one in self._partitions)
+
+    async def take(self, limit: int) -> Sequence[Notice]:
+        if self._visits is None:
+            return (await self._partitions.first.take(limit, TAKE_BYTES))[0]
+        return await self._partitions.whole(self._visits.take(limit))
+
+    async def settle(self, notices: Sequence[str]) -> None:
+        parts = self._partitions.split(notices, str)
+        await self._partitions.whole(at_once([partition.settle(some) for partition, some in parts.items()]))
+
+    async def watch(self, job_id: str) -> None:
+        self._hints.watched.add(job_id)
+        await self._partitions.of(job_id).watch(job_id)
+
+    def unwatch(self, job_id: str) -> None:
+        self._hints.watched.discard(job_id)
+        self._partitions.of(job_id).unwatch(job_id)
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        return await self._partitions.of(job_id).job(job_id)
+
+    async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
+        pages = await self._partitions.every(lambda one: one.jobs(which, limit))
+        # Below where a page ended, its partition may have more.
+        floor = max((more for _, more in pages if more is not None), default=0)
+        found = sorted((one for page, _ in pages for one in page), key=lambda one: -one[0].number)
+        page: list[JobRecord] = []
+        room = MAX_PAGE_BYTES
+        for record, size in found:
+            room -= size
+            if record.number < floor or len(page) == limit or (page and room < 0):
+                break
+            page.append(record)
+        return page, page[-1].number if page and (floor or len(page) < len(found)) else None
+
+    async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
+        return await self._partitions.of(job_id).history(job_id, after, limit)
+
+    async def counts(self) -> Counts:
+        every = await self._partitions.every(Partition.counts)
+        jobs: Counter[Status] = Counter()
+        waiting: Counter[str] = Counter()
+        for one in every:
+            jobs.update(one.jobs)
+            waiting.update(one.waiting)
+        return Counts(jobs, sum(one.queued for one in every), sum(one.leased for one in every), waiting)
+
+    async def surplus(self, keep: int) -> int | None:
+        if self._count == 1:
+            return await self._partitions.first.ended(keep)
+        # Those beyond so many in one partition are so in all; what they leave is found by halving the time since.
+        first = max((time for time in await self._partitions.every(lambda one: one.ended(keep)) if time), default=0)
+        after = self.now() + 1
+        while after - first > 1:
+            middle = (first + after) // 2
+            if sum(await self._partitions.every(lambda one, since=middle: one.ended_since(since))) > keep:  # type: ignore[misc]
+                first = middle
+            else:
+                after = middle
+        return first or None
+
+    async def quota_used(self, key: str, period: str) -> int:
+        quota = Quota(key, 0, period, 0)
+        return sum(await self._partitions.every(lambda one: one.quota_made(quota)))
+
+    async def purge(self, finished_before: int, limit: int) -> int:
+        await self._forget_expired()
+        purged = 0
+        for partition in self._partitions:
+            purged += await partition.purge(finished_before, limit - purged)
+        return purged
