@@ -158,6 +158,29 @@ async def test_a_cluster_is_not_taken_for_a_server_nor_a_server_for_a_cluster(cl
         server.close()
 
 
+@pytest.mark.parametrize("told", ["hostname", "unknown-endpoint"])
+async def test_nodes_that_have_no_name_are_where_the_cluster_was_asked(
+    cluster: RedisCluster, world: World, tmp_path: Path, told: str
+) -> None:
+    """Before Redis 7 all of them tell their addresses."""
+    setting = "cluster-preferred-endpoint-type"
+    named = [bool(client.config_get(setting)) for client in cluster.clients]
+    for client in cluster.clients:
+        if all(named):
+            client.config_set(setting, told)
+    # Each node knows the ports of the others, and all of them are on this machine.
+    other = World(CLUSTERED, tmp_path, {})
+    try:
+        await other.open()
+        job_id = await world.create()
+        assert (await other.record(job_id)).job.id == job_id
+        await other.close()
+    finally:
+        for client in cluster.clients:
+            if all(named):
+                client.config_set(setting, "ip")
+
+
 async def test_a_cluster_that_is_not_there_is_told_at_the_start() -> None:
     with pytest.raises(ConfigError, match="cannot be reached"):
         async with RedisStorage("redis+cluster://127.0.0.1:1,127.0.0.1:2"):

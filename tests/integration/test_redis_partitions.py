@@ -251,6 +251,25 @@ async def test_what_a_partition_that_is_away_is_to_be_told_keeps_nobody_else_wai
     assert [(await world.task_record(offer.task_id)).state for offer in offers] == 3 * ["leased"]
 
 
+async def test_what_was_claimed_for_a_batch_that_a_partition_refused_is_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [world.new_job() for _ in range(20)]
+    parts = world.storage._partitions.split(items, lambda item: item.job.id)  # type: ignore[attr-defined]
+    last = list(parts)[-1]
+
+    async def refuse(*_: object) -> None:
+        raise StoreUnavailable("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(last, "create_jobs", refuse)
+        with pytest.raises(StoreUnavailable):
+            await world.storage.create_jobs(items, 20)
+    there = [item.job.id for partition, some in parts.items() if partition is not last for item in some]
+    claims = {claim.job.id: claim.deliveries for _ in range(3) for claim in await world.storage.claim(20)}
+    assert claims == dict.fromkeys(there, 1)
+
+
 async def test_the_newest_that_ended_beyond_so_many_is_found_over_all_partitions(world: World) -> None:
     ended = []
     for job in await spread(world, 2):

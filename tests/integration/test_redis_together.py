@@ -12,7 +12,7 @@ from holon.clock import ManualClock
 from holon.domain.value import replace
 from holon.errors import ResourceExhausted
 from holon.ports import Created, Creation, NewJob, Quota, Seat, StoreSettings
-from holon.storage.redis import RedisStorage, flight
+from holon.storage.redis import RedisStorage, flight, lane
 from tests.contract.backends import REDIS
 from tests.contract.test_fused import with_step
 from tests.contract.world import World
@@ -130,3 +130,13 @@ async def test_a_run_takes_no_more_than_its_limit(together: Together, monkeypatc
     replies = await together.create(*[[together.world.new_job()] for _ in range(10)])
     assert all(made(reply) == [Creation.CREATED] for reply in replies)
     assert 5 <= await together.runs() - before <= 10
+
+
+async def test_what_is_sent_at_once_is_no_more_than_a_slow_link_carries_in_time(
+    together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "MAX_FLIGHT_BYTES", 5_000)
+    before = await together.runs()
+    replies = await together.create(*[[together.world.new_job(data={"it": "x" * 2_000})] for _ in range(8)])
+    assert all(made(reply) == [Creation.CREATED] for reply in replies)
+    assert await together.runs() - before >= 4

@@ -92,5 +92,5 @@ class Slot:
 
 def _address(node: list[Any], asked: str) -> str:
     """The address of a node as the cluster tells it; one that does not know its own is where it was asked."""
-    host = node[0].decode() if node[0] else asked
+    host = node[0].decode() if node[0] and node[0] != b"?" else asked
     return f"[{host}]:{node[1]}" if ":" in host and not host.startswith("[") else f"{host}:{node[1]}"

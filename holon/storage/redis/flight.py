@@ -37,9 +37,12 @@ class Call:
         operation: the operation that it calls, if any.
         promise: its reply to come.
         deadline: how long it may wait, by the loop's clock.
+
+    Attributes:
+        size: how many bytes those of its words have that may be long.
     """
 
-    __slots__ = ("command", "deadline", "handed_over", "operation", "promise")
+    __slots__ = ("command", "deadline", "handed_over", "operation", "promise", "size")
 
     def __init__(self, command: tuple[Any, ...], operation: str, promise: Promise[Any], deadline: float) -> None:
         self.command = command
@@ -47,6 +50,7 @@ class Call:
         self.promise = promise
         self.deadline = deadline
         self.handed_over = perf_counter()
+        self.size = sum([len(word) for word in command if type(word) is bytes])
 
 
 class _Run:
@@ -59,7 +63,7 @@ class _Run:
     def takes(self, call: Call) -> bool:
         """Whether there is room for one more call, which is then one of its calls."""
         self._words -= len(call.command)
-        self._bytes -= sum(len(word) for word in call.command if isinstance(word, bytes))
+        self._bytes -= call.size
         if self.calls and (self._words < 0 or self._bytes < 0):
             return False
         self.calls.append(call)

@@ -40,8 +40,10 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 10_000
 # New jobs are refused while there is still room for results and cancels.
 MAX_WAITING_TO_CREATE = MAX_WAITING // 2
-# So many calls at most are sent at once.
+# So many calls at most are sent at once, of so many bytes: over a slow link they are to arrive before the connection is
+# taken for lost, or they would be sent again and again.
 MAX_FLIGHT = 256
+MAX_FLIGHT_BYTES = 4_000_000
 # How long a call may wait for a server that is away (seconds): short outages are ridden out.
 RIDE_OUT_S = 5.0
 RIDE_OUT_TO_CREATE_S = 2.0
@@ -49,8 +51,9 @@ RIDE_OUT_TO_CREATE_S = 2.0
 LAST_WAIT_S = 0.3
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 RETRY_AFTER_S = 1.0
-# The server says these of itself, and may have got over it, or another have taken its place, by the next time.
-_PASSING = ("NOREPLICAS", "BUSY", "OUTDATED", "MISCONF")
+# The server says these of itself, and may have got over it, or another have taken its place, by the next time; or else
+# the next connection finds out what has become of the store.
+_PASSING = ("NOREPLICAS", "BUSY", "OUTDATED", "MISCONF", "EMPTYSTORE")
 # The same as the client library knows them: another is the master now, or the slot of a partition moves to another. It
 # is not followed there before all of it has moved.
 _PASSING_ERRORS = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
@@ -197,7 +200,7 @@ class Lane:
                 self._refuse(self._queue.popleft(), self._error)
 
     async def _fly(self) -> None:
-        flight = self._flight = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_FLIGHT))]
+        flight = self._flight = self._boarded()
         try:
             replies = await self._there_and_back(flight)
         except StoreUnavailable:
@@ -225,6 +228,15 @@ class Lane:
                 self._refuse(call, reply)
         if passing is not None:
             await self._lost(again, passing)
+
+    def _boarded(self) -> list[Call]:
+        """The calls that go next: one at least."""
+        flight = [self._queue.popleft()]
+        room = MAX_FLIGHT_BYTES - flight[0].size
+        while self._queue and len(flight) < MAX_FLIGHT and self._queue[0].size <= room:
+            flight.append(self._queue.popleft())
+            room -= flight[-1].size
+        return flight
 
     async def _there_and_back(self, flight: Sequence[Call]) -> list[tuple[Call, Any]]:
         limit = max(call.deadline for call in flight) if self._hurried.is_set() else None

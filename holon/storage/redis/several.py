@@ -50,7 +50,12 @@ class Several:
         jobs: dict[str, tuple[str, Creation]] = {}
         claims: list[Claim] = []
         for partition, some in parts.items():
-            created = await partition.create_jobs(some, want - len(claims))
+            try:
+                created = await partition.create_jobs(some, want - len(claims))
+            except BaseException:
+                # Nobody would run what was claimed meanwhile.
+                await self._give_back(claims)
+                raise
             jobs |= zip((item.job.id for item in some), created.jobs, strict=True)
             claims += created.claims
         leased = await self._visits.lease_too(seats)

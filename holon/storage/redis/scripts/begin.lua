@@ -8,7 +8,7 @@ end
 local function read_meta()
     local meta = read('HMGET', META, 'last', 'time', 'ready', 'newest', 'poisoned', 'idle', 'watched', 'due',
         'lane:' .. NODE, 'id')
-    if not meta[1] then return redis.error_reply('EMPTYSTORE nothing is left of this store') end
+    if not meta[1] then return empty_store() end
     if meta[9] ~= args[#args] then return redis.error_reply('OUTDATED this node has connected again since') end
     NUMBER, NEWEST, FOUND_NEWEST, POISONED = tonumber(meta[1]), meta[4], meta[4], tonumber(meta[5])
     READY.known, SUSPECTS.known = meta[3], nil

@@ -26,7 +26,7 @@ local function write_jobs()
         if row then
             if row.FAN then row.fan = fan_text(row.FAN) elseif row.FAN == false then row.fan = nil end
             set_timer(row, 'j', job_time(row))
-            if write_row(row, job_text(row)) or inboxes[row] then touched[row.ID] = true end
+            if (write_row(row, job_text(row)) or inboxes[row]) and WATCHED then touched[row.ID] = true end
             local before = row.SHOWN
             local after = not row.finished and shown(row.status, row.deliveries)
             if before ~= after then
@@ -53,7 +53,7 @@ local function write_tasks()
     for _, row in pairs(tasks) do
         if row then
             set_timer(row, 't', task_time(row))
-            if write_row(row, task_text(row)) then touched[row.job] = true end
+            if write_row(row, task_text(row)) and WATCHED then touched[row.job] = true end
         end
     end
 end
@@ -177,7 +177,7 @@ local function note_hints()
             end
         end
     end
-    if WATCHED and next(touched) then note_watchers() end
+    if next(touched) then note_watchers() end
 end
 
 local function write_all()

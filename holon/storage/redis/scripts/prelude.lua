@@ -15,6 +15,8 @@ local function bind()
     concat, pack, unpacked = table.concat, cmsgpack.pack, cmsgpack.unpack
 end
 
+local function empty_store() return redis.error_reply('EMPTYSTORE nothing is left of this store') end
+
 local function int(x) return format('%.0f', x) end
 local function real(x) return format('%.17g', x) end
 

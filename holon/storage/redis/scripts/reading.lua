@@ -4,6 +4,7 @@ local function run_reading(operation, keys, argv)
     if not read then bind() end
     META = keys[1]
     P = string.sub(META, 1, -5)
+    if read('EXISTS', META) == 0 then return empty_store() end
     args, at = argv, 0
     known, jobs, tasks = {}, {}, {}
     return operation()
