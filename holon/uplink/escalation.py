@@ -75,7 +75,7 @@ class Escalation:
         elif now - waiting.since >= self._after:
             del self._waiting[job_id]
             if await self._need(running) == waiting.need and not await self._was_leased(running):
-                self._serving.give_back(running, self._dispatcher.why(waiting.need))
+                self._serving.jobs.give_back(running, self._dispatcher.why(waiting.need))
 
     async def _need(self, running: Delegated) -> Need | None:
         record = await self._jobs.get(running.entry.owner.name, running.entry.job_id)

@@ -73,13 +73,12 @@ class Parent:
             await self._holarchy.serve(chain)
         except HolonError as error:
             raise Ended(f"{error.code}: {error.message}", refused=error.retry_after is None) from error
-        if welcome.HasField("accept_timeout"):
-            self._serving.answer_in = seconds(welcome.accept_timeout)
-        self._serving.parent_id = welcome.holon_id
+        answer_in = seconds(welcome.accept_timeout) if welcome.HasField("accept_timeout") else None
+        self._serving.welcomed(welcome.holon_id, answer_in)
 
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """A task is offered."""
-        self._serving.offered(lease, offer)
+        self._serving.taking.offered(lease, offer)
 
     def stopped(self, lease: Lease, reason: str, grace: float) -> None:  # noqa: ARG002  a job cleans up in its own time
         """Work is to stop."""
@@ -91,7 +90,7 @@ class Parent:
 
     def settled(self, lease: Lease, committed: bool) -> None:
         """A result was answered for good."""
-        self._serving.settled(lease, committed)
+        self._serving.jobs.settled(lease, committed)
 
 
 def _chain_of(welcome: worker_pb2.Welcome) -> Chain:

@@ -18,7 +18,8 @@ from holon.uplink.offerings import Offerings
 from holon.uplink.parent import Parent
 from holon.uplink.passing import passing
 from holon.uplink.providers import Providers
-from holon.uplink.serving import Place, Serving
+from holon.uplink.running import Place
+from holon.uplink.serving import Serving
 from holon.uplink.settings import UplinkSettings
 from holon.uplink.summaries import Summaries
 from holon.uplink.tenure import Tenure, TenureLost
@@ -135,7 +136,7 @@ class Uplink:
             link.tree = Answering(
                 engine.trees,
                 serving.job_of,
-                lambda: serving.parent_id,
+                lambda: serving.taking.parent_id,
                 engine.store.now,
                 disclose,
                 link.reports,
@@ -145,7 +146,7 @@ class Uplink:
             self._parent = Parent(self._holarchy, serving, link, settings.label, self._tenure.epoch)
             link.introduce(self._parent.identity())
             group.create_task(self._parent.run(), name="uplink-introduction")
-            await serving.restore()
+            await serving.jobs.restore()
             self._credits = Credits(
                 serving,
                 self._engine.slots,

@@ -1,0 +1,270 @@
+"""The uplink: jobs of the parent's: each is followed to its end, and its lease has one final word."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from holon.domain.events import HistoryEvent
+from holon.domain.job import Status
+from holon.domain.value import value
+from holon.engine.jobs import Jobs
+from holon.engine.watching import Watching
+from holon.errors import HolonError, NotFound
+from holon.ports import JobRecord, Storage
+from holon.rxon.v1 import worker_pb2
+from holon.uplink.books import Books, Delegation
+from holon.uplink.delegated import DEADLINE, Delegated
+from holon.uplink.offerings import Offerings
+from holon.uplink.outcomes import passed_on, result_of
+from holon.uplink.summaries import Summaries
+from holon.worker.leases import Lease
+from holon.worker.outcome import cancelled, failure
+from holon.worker.reports import Reports
+
+log = logging.getLogger(__name__)
+
+# Of the history of a job of one task.
+_LINES = 1_000
+_RETRY_S = 1.0
+LEASE_LOST = "LEASE_LOST"
+UNSERVABLE = "UNSERVABLE"
+# Why a job is stopped of which nobody hears any result: the parent has the task again.
+_GIVEN_BACK = (LEASE_LOST, UNSERVABLE)
+# What was offered while its stream was being replaced is lost with that, and offered again at once.
+_COMES_BACK_S = 0.5
+
+
+@value
+class Place:
+    """Where the parent's jobs run. `holon_id` is this holon's; times are milliseconds, but `cleanup`: seconds."""
+
+    store: Storage
+    jobs: Jobs
+    watching: Watching
+    offerings: Offerings
+    holon_id: str
+    max_jobs: int
+    result_timeout: int
+    max_priority: float = 100.0
+    cleanup: float = 30.0
+
+
+class Running:
+    """The jobs that do the parent's tasks, until nothing has to be known of them any more.
+
+    Arguments:
+        summaries: who tells how the jobs are done.
+        group: its tasks are run in it.
+
+    Attributes:
+        changed: set whenever there are more or fewer jobs, or one has found its place.
+    """
+
+    def __init__(
+        self, place: Place, books: Books, reports: Reports, summaries: Summaries, group: asyncio.TaskGroup
+    ) -> None:
+        self.changed = asyncio.Event()
+        self._place = place
+        self._books = books
+        self._reports = reports
+        self._summaries = summaries
+        self._group = group
+        self._jobs: dict[str, Delegated] = {}
+        # Said, and not acknowledged; those of which the node has heard nothing yet.
+        self._told: dict[Lease, Delegation] = {}
+
+    def __repr__(self) -> str:
+        return f"Running({len(self._jobs)}, told={len(self._told)})"
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[Delegated]:
+        return iter(self._jobs.values())
+
+    def get(self, task_id: str) -> Delegated | None:
+        """The job that does a task now."""
+        return self._jobs.get(task_id)
+
+    async def known(self, task_id: str) -> Delegation | None:
+        """What the books have of a task."""
+        running = self._jobs.get(task_id)
+        return running.entry if running is not None else await self._books.find(task_id)
+
+    async def restore(self) -> None:
+        """Take up what the holon did for its parent before; raises StoreUnavailable."""
+        for entry in await self._books.load():
+            if not await self.exists(entry):
+                # It ended before the job was made: nothing of it is known to anybody.
+                await self.forget(entry)
+                continue
+            running = self._run(entry)
+            if entry.withdrawn:
+                self.stop(running, LEASE_LOST)
+            else:
+                self._reports.leases.take(entry.lease)
+                self.limit(running)
+
+    async def exists(self, entry: Delegation) -> bool:
+        """Whether there is the job that an entry names."""
+        try:
+            await self._place.jobs.get(entry.owner.name, entry.job_id)
+        except NotFound:
+            return False
+        return True
+
+    def give_back(self, running: Delegated, why: str) -> None:
+        """Nobody here can do what a job waits for: the parent may find another."""
+        task_id, job_id = running.entry.task_id, running.entry.job_id
+        log.info("task %s is given back: %s", task_id, why, extra={"task_id": task_id, "job_id": job_id})
+        running.why = why
+        self.stop(running, UNSERVABLE)
+
+    def stop_soon(self, running: Delegated, reason: str) -> None:
+        """Stop a job; but one whose lease alone was lost goes on if the task comes back here within a moment."""
+        if reason != LEASE_LOST:
+            self.stop(running, reason)
+            return
+        lease = running.entry.lease
+
+        def withdraw() -> None:
+            if running.entry.lease == lease:
+                self.stop(running, LEASE_LOST)
+
+        running.soon(_COMES_BACK_S, withdraw)
+
+    def settled(self, lease: Lease, committed: bool) -> None:
+        """The parent has used a result, or does not need it: nothing has to be known of the task any more.
+
+        But where its job is not the first of this generation, and the task may come again, that has to be.
+        """
+        entry = self._told.pop(lease, None)
+        if entry is not None and entry.lease == lease:
+            done = self.forget(entry) if committed or not entry.run else self._remember(entry)
+            self.start(done, f"settled-{lease.task_id}")
+
+    async def forget(self, entry: Delegation) -> None:
+        """Nothing has to be known of a task any more."""
+        try:
+            await self._books.forget(entry)
+        except HolonError as error:
+            # It is found again at the next start, and its result answered as one that is not needed.
+            facts = {"task_id": entry.task_id, "job_id": entry.job_id}
+            log.warning("task %s stays in the books: %s", entry.task_id, error.message, extra=facts)
+
+    def goes_on(self, entry: Delegation) -> Delegated:
+        """There is a job for a task: see it to its end, under the lease that it has now."""
+        running = self._jobs.get(entry.task_id) or self._run(entry)
+        self.limit(running)
+        return running
+
+    def _run(self, entry: Delegation) -> Delegated:
+        place = self._place
+        told = self._summaries.changed
+        running = Delegated(place.jobs, place.watching, entry, self._progress, self.changed.set, told)
+        self._jobs[entry.task_id] = running
+        self.start(self._to_end(running), f"delegated-{entry.task_id}")
+        return running
+
+    def _progress(self, entry: Delegation, percent: float | None, message: str) -> None:
+        self._reports.progress(entry.lease, percent, message)
+
+    def limit(self, running: Delegated) -> None:
+        """Have a job stopped when the time for its task is over."""
+        deadline = running.entry.deadline
+        left = None if deadline is None else (deadline - self._place.store.now()) / 1000
+        running.limit(left, lambda: self.stop(running, DEADLINE))
+
+    def stop(self, running: Delegated, reason: str) -> None:
+        """Cancel a job; the first reason counts."""
+        if not running.stopping:
+            running.stopping = reason
+            self.start(self._cancel(running), f"cancel-{running.entry.task_id}")
+
+    async def _cancel(self, running: Delegated) -> None:
+        if running.stopping in _GIVEN_BACK:
+            # Before it is done: the next offer of this task is to find that it must begin again.
+            running.entry.withdrawn = True
+            await self._write(running.entry)
+        await running.cancel()
+        while not await running.ended(self._place.cleanup):
+            job_id = running.entry.job_id
+            log.warning("job %s has cleaned up for too long, and is ended", job_id, extra={"job_id": job_id})
+            await running.cancel()
+
+    async def _to_end(self, running: Delegated) -> None:
+        record = await running.follow()
+        entry = running.entry
+        was_cancelled = record is None or record.job.status is Status.CANCELLED
+        if running.stopping in _GIVEN_BACK and was_cancelled:
+            reason = UNSERVABLE if running.stopping == UNSERVABLE else "STALE_OFFER"
+            self._reports.reject(entry.lease, reason, running.why or "the task was taken back")
+            await self._remember(entry)
+        else:
+            entry.withdrawn = False
+            word = await self._word(running, record)
+            if record is not None:
+                await self._summaries.add(entry, record, word)
+            if not self._tell(entry, word):
+                await self._remember(entry)
+        del self._jobs[entry.task_id]
+        self._summaries.forget(entry)
+        self.changed.set()
+        running.over.set()
+
+    async def _word(self, running: Delegated, record: JobRecord | None) -> worker_pb2.TaskResult:
+        if record is None:
+            return failure("TRANSIENT_ERROR", f"job {running.entry.job_id} is gone from the holon that had it")
+        if record.job.status is Status.CANCELLED and running.stopping:
+            if running.stopping == DEADLINE:
+                return failure(DEADLINE, "the time for the task was over, and its job was cancelled")
+            return cancelled()
+        if self._place.offerings.passes(record.job.blueprint):
+            result = passed_on(record.job, await self._lines(running.entry))
+            if result is not None:
+                return result
+        return result_of(record, self._place.holon_id, self._place.offerings)
+
+    async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
+        while True:
+            try:
+                lines, _ = await self._place.jobs.history(entry.owner.name, entry.job_id, _LINES)
+            except NotFound:
+                return []
+            except HolonError as error:
+                await asyncio.sleep(error.retry_after or _RETRY_S)
+            else:
+                return [line for _, line in lines]
+
+    def _tell(self, entry: Delegation, result: worker_pb2.TaskResult) -> bool:
+        """The final word, kept until it is acknowledged. False where the lease is gone: the next offer asks for it."""
+        if not self._reports.leases.holds(entry.lease):
+            return False
+        self._told[entry.lease] = entry
+        self._reports.finish(entry.lease, result)
+        return True
+
+    async def _write(self, entry: Delegation) -> None:
+        with _noted(entry):
+            await self._books.write(entry)
+
+    async def _remember(self, entry: Delegation) -> None:
+        with _noted(entry):
+            await self._books.remember(entry)
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Have something done beside."""
+        self._group.create_task(work, name=name)
+
+
+@contextmanager
+def _noted(entry: Delegation) -> Iterator[None]:
+    try:
+        yield
+    except HolonError as error:
+        facts = {"task_id": entry.task_id, "job_id": entry.job_id}
+        log.warning("what became of task %s could not be noted: %s", entry.task_id, error.message, extra=facts)

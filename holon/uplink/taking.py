@@ -1,0 +1,203 @@
+"""The uplink: the parent's offers: each becomes a job, moves the lease of one, or is given back with the reason."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from holon.domain.job import Status
+from holon.errors import HolonError, InvalidArgument, NotFound
+from holon.ports import JobRecord
+from holon.rxon.v1 import worker_pb2
+from holon.uplink.asked import creating_of, time_for, wrong
+from holon.uplink.books import Books, Delegation, origin_key, owner_of
+from holon.uplink.running import LEASE_LOST, UNSERVABLE, Place, Running
+from holon.uplink.tenure import TenureLost
+from holon.wire.values import MAX_ID, seconds
+from holon.worker.leases import Lease
+from holon.worker.outcome import INVALID_INPUT_ERROR, failure
+from holon.worker.reports import Reports
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Starting:
+    """An offer that is being looked at; `reason` is why it is to stop already."""
+
+    skill: str
+    reason: str = ""
+
+
+class Taking:
+    """Takes offers, or gives them back.
+
+    Attributes:
+        answer_in: how many seconds an offer may wait for its answer; the parent says it, as who it is.
+    """
+
+    def __init__(self, place: Place, books: Books, reports: Reports, running: Running) -> None:
+        self.answer_in = 5.0
+        self.parent_id = ""
+        self._place = place
+        self._books = books
+        self._reports = reports
+        self._running = running
+        self._starting: dict[Lease, Starting] = {}
+        # Those of them that are to be jobs of their own.
+        self._creating = 0
+
+    def __repr__(self) -> str:
+        return f"Taking({len(self._starting)})"
+
+    @property
+    def starting(self) -> Mapping[Lease, Starting]:
+        """Those of which it is not settled yet what becomes of them."""
+        return self._starting
+
+    def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
+        """A task is offered: make it a job, or give it back."""
+        if any(lease.task_id == other.task_id for other in self._starting):
+            self._reports.reject(lease, "BUSY", "another offer of the task is being looked at")
+            return
+        self._starting[lease] = Starting(offer.skill)
+        self._running.changed.set()
+        self._running.start(self._take(lease, offer), f"offer-{lease.task_id}")
+
+    def deadline(self, seconds_left: float | None) -> int:
+        """When a job is to be stopped that may take so many seconds, in milliseconds of the store's clock."""
+        lasts = self._place.result_timeout if seconds_left is None else time_for(seconds_left)
+        return self._place.store.now() + lasts
+
+    async def _take(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
+        try:
+            refusal = await self._begin(lease, offer)
+        except HolonError as error:
+            refusal = ("BUSY", f"the holon cannot take it now: {error.message}")
+        except TenureLost:
+            raise
+        except Exception:
+            # The outermost frame of what a parent asks for: one offer is no reason to lose the others.
+            log.exception("an offer of the parent could not be read", extra={"task_id": lease.task_id[:MAX_ID]})
+            refusal = ("UNSUITABLE", "the holon failed to read the offer; its log says why")
+        finally:
+            self._starting.pop(lease, None)
+            self._running.changed.set()
+        if refusal is not None:
+            self._reports.reject(lease, *refusal)
+
+    async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
+        """Have a job do the task; else the reason and message with which it is given back."""
+        if why := wrong(offer):
+            return "UNSUITABLE", why
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.answer_in / 2
+        known = await self._running.known(offer.task_id)
+        if known is not None:
+            if (offer.generation, offer.attempt) <= (known.generation, known.attempt):
+                return "STALE_OFFER", f"this holon has had attempt {known.attempt} of the task"
+            if not await self._made_way(known, offer, until):
+                return "BUSY", "an earlier attempt of the task is still being stopped here"
+        if known is not None and await self._goes_on(known, offer):
+            before = known.lease
+            self._move(known, offer)
+            await self._books.write(known)
+            self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
+            self._accept(known, lease)
+            return None
+        if len(self._running) + self._creating >= self._place.max_jobs:
+            return "BUSY", f"{self._place.max_jobs} tasks are under way, as many as there may be"
+        if self._place.offerings.lacks(offer.skill):
+            return UNSERVABLE, "no worker here has a skill that it needs"
+        if loop.time() > until:
+            return "BUSY", "the holon was too slow to take it"
+        self._creating += 1
+        try:
+            return await self._create(known, lease, offer)
+        finally:
+            self._creating -= 1
+
+    async def _made_way(self, known: Delegation, offer: worker_pb2.TaskOffer, until: float) -> bool:
+        """Whether nothing is left of what must be over before the offer is taken."""
+        running = self._running.get(known.task_id)
+        if running is None or (known.generation == offer.generation and not known.withdrawn):
+            return True
+        self._running.stop(running, LEASE_LOST)
+        return await running.ended(until - asyncio.get_running_loop().time())
+
+    async def _goes_on(self, known: Delegation, offer: worker_pb2.TaskOffer) -> bool:
+        """Whether the job that did the task before does it still, or again tells what came of it."""
+        if known.generation != offer.generation or known.withdrawn:
+            return False
+        return self._running.get(known.task_id) is not None or await self._running.exists(known)
+
+    async def _create(
+        self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer
+    ) -> tuple[str, str] | None:
+        again = known is not None and known.generation == offer.generation
+        entry = self._entry(offer, offer.attempt if again else 0)
+        # Before the job: whenever this process ends, a job of the parent's is one that the books know.
+        await self._books.write(entry)
+        try:
+            record = await self._job_of(entry, offer)
+            if record is not None and record.job.status is Status.CANCELLED:
+                # An earlier one, withdrawn so long ago that it is not remembered: the task begins anew.
+                entry = self._entry(offer, offer.attempt)
+                await self._books.write(entry)
+                await self._job_of(entry, offer)
+        except NotFound as error:
+            await self._running.forget(entry)
+            return "UNKNOWN_SKILL", error.message
+        except InvalidArgument as error:
+            await self._running.forget(entry)
+            self._reports.finish(lease, failure(INVALID_INPUT_ERROR, error.message))
+            return None
+        except HolonError:
+            # The store may have made the job all the same: it is looked for, and stopped.
+            self._running.stop(self._running.goes_on(entry), LEASE_LOST)
+            raise
+        self._accept(entry, lease)
+        return None
+
+    def _entry(self, offer: worker_pb2.TaskOffer, run: int) -> Delegation:
+        key = origin_key(offer.task_id, offer.generation, run)
+        entry = Delegation(
+            self.parent_id,
+            offer.task_id,
+            self._place.store.new_job_id(owner_of(self.parent_id).name, key),
+            offer.generation,
+            offer.attempt,
+            offer.lease_id,
+            run,
+            skill=offer.skill,
+        )
+        self._move(entry, offer)
+        return entry
+
+    async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
+        """Have the job that an entry names; answers with the one that was there already, which it names then."""
+        key = origin_key(entry.task_id, entry.generation, entry.run)
+        asked = creating_of(offer, key, entry.job_id, self._place.max_priority)
+        accepted = await self._place.jobs.create_for_parent(entry.owner, asked)
+        if not accepted.existing:
+            return None
+        if accepted.job_id != entry.job_id:
+            entry.job_id = accepted.job_id
+            await self._books.write(entry)
+        return await self._place.jobs.get(entry.owner.name, entry.job_id)
+
+    def _move(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
+        """The task is under this lease now."""
+        entry.lease_id, entry.attempt = offer.lease_id, offer.attempt
+        entry.deadline = self.deadline(seconds(offer.time_left) if offer.HasField("time_left") else None)
+
+    def _accept(self, entry: Delegation, lease: Lease) -> None:
+        """The job is in the store: say so, and see it to its end."""
+        starting = self._starting.pop(lease, None)
+        if self._reports.leases.holds(lease):
+            self._reports.accept(lease)
+        running = self._running.goes_on(entry)
+        if starting is not None and starting.reason:
+            self._running.stop_soon(running, starting.reason)
