@@ -98,7 +98,12 @@ class Books:
         return [entry for entry in entries if entry is not None]
 
     async def find(self, task_id: str) -> Delegation | None:
-        """The one of a task."""
+        """The one of a task.
+
+        Nobody but the node that links writes them: of a task that it has not seen since `load` there is none.
+        """
+        if task_id not in self._versions:
+            return None
         async with self._alone(task_id):
             document = await self._store.document(KIND, task_id)
             if document is None:
@@ -134,7 +139,8 @@ class Books:
         task_id = entry.task_id
         async with self._alone(task_id):
             text = orjson.dumps(asdict(entry))
-            seen = self._versions.get(task_id, 0)
+            # From here on there may be one, whatever the store answers.
+            seen = self._versions.setdefault(task_id, 0)
             version = await self._store.put_document(KIND, task_id, text, version=seen, expires_in=expires_in)
             if version is None:
                 raise TenureLost(f"another node has taken up task {task_id}")
@@ -142,7 +148,8 @@ class Books:
 
     async def _delete(self, task_id: str) -> None:
         async with self._alone(task_id):
-            await self._store.put_document(KIND, task_id, None, version=self._versions.pop(task_id, 0))
+            await self._store.put_document(KIND, task_id, None, version=self._versions.get(task_id, 0))
+            self._versions.pop(task_id, None)
 
     def _alone(self, task_id: str) -> asyncio.Lock:
         """Held while a task's document is read or written; it is gone once nobody has it."""
