@@ -132,13 +132,14 @@ def weight(node: TreeNode) -> int:
     size = 160 + sum(len(one.encode()) for one in (*text, node.worker_id))
     if node.error is not None:
         size += _of_trouble(node.error)
-    size += _of_digest(node.digest)
-    summary = node.summary
-    if summary is not None:
-        size += 320 + _of_digest(summary.digest) + sum(map(_of_trouble, summary.errors))
-        size += sum(40 + len(visit.state.encode()) for visit in summary.states)
-        size += sum(24 + len(status.encode()) for status, _ in (*summary.tasks, *summary.jobs))
-    return size
+    return size + _of_digest(node.digest) + (0 if node.summary is None else weight_of(node.summary))
+
+
+def weight_of(summary: Summary) -> int:
+    """The same of what is told of a job."""
+    size = 320 + _of_digest(summary.digest) + sum(map(_of_trouble, summary.errors))
+    size += sum(40 + len(visit.state.encode()) for visit in summary.states)
+    return size + sum(24 + len(status.encode()) for status, _ in (*summary.tasks, *summary.jobs))
 
 
 def _of_trouble(one: Trouble) -> int:

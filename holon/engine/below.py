@@ -25,7 +25,7 @@ MOST = 2_000
 MOST_BYTES = 16 * 2**20
 # What is told of tasks that run is written so often at most; so many wait for that.
 PAUSE_S = 1.0
-MOST_WAITING = 1_000
+MOST_WAITING = 200
 
 
 @value

@@ -131,6 +131,11 @@ class Reports:
         try:
             self.session.put(update)
         except TooLarge as error:
+            if kept.result.HasField("summary"):
+                # What a holon tells beside it is not worth the result.
+                kept.result.ClearField("summary")
+                self._send_result(lease)
+                return
             kept.result = _too_large(error.message)
             self._tell(_update(lease, resent=kept.sent, result=kept.result))
         except ResourceExhausted as error:

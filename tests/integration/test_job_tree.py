@@ -152,6 +152,8 @@ async def test_p3_the_tree_outlives_the_child_and_its_digest_verifies_later_agai
         async def own() -> str:
             async with a_holon(tmp_path, "middle", below, above=root, **pure), Client(f"unix:{admin}", "") as operator:
                 assert told.digest is not None
+                # Its own operator sees the tree too, with the names that are not told above.
+                assert [one.worker_id for one in await tree_of(operator, told.job_id)] == ["", "leaf", "leaf"]
                 return (await operator.fingerprint(told.job_id, told.digest.event_count)).sha256
 
         assert await own() == told.digest.sha256

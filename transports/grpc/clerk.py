@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from holon.domain.fleet import Catalog
+from holon.domain.tree import weight_of
 from holon.engine.results import Answer, Reported
 from holon.engine.workers import Member, Workers
 from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
@@ -114,5 +115,6 @@ class Clerk:
 
 def _size(reported: Reported) -> int:
     """About what a result takes while it waits, in bytes."""
-    error = reported.outcome.error
-    return len(reported.outcome.data) + (len(error.details) + len(error.message) if error is not None else 0)
+    error, summary = reported.outcome.error, reported.summary
+    size = len(reported.outcome.data) + (len(error.details) + len(error.message) if error is not None else 0)
+    return size + (weight_of(summary) if summary is not None else 0)
