@@ -209,6 +209,9 @@ class Trees:
             if not page.is_empty and (page.left <= 0 or loop.time() >= walk.until):
                 return page.done(place)
             rows = await asyncio.gather(*(self._store.task(told.id) for told in batch))
+            if any(map(_has_ended_since, batch, rows)):
+                await self.read_on(walk.tally, await self._jobs.get(walk.record.job.owner, walk.record.job.id))
+                batch = list(islice(walk.tally.tasks(place.task), len(batch)))
             behind = await self._all_behind(walk, batch, rows, place, page.left)
             for told, row, under in zip(batch, rows, behind, strict=True):
                 if place.inner is None and not page.add([await self._task_node(walk, told, row)]):
@@ -319,6 +322,11 @@ def _as_of(kept: Kept, told: Told) -> TreeNode:
         digest=summary.digest,
         summary=summary,
     )
+
+
+def _has_ended_since(told: Told, row: TaskRecord | None) -> bool:
+    """Whether the store knows of an end that was not read in the history."""
+    return row is not None and row.state == "over" and not final(told, job_is_over=False)
 
 
 def _word(row: TaskRecord, sessions: Mapping[str, Session]) -> str:

@@ -374,3 +374,23 @@ async def test_what_holons_told_is_sealed_where_it_is_stored_and_what_cannot_be_
     assert await kept.find("t2") is None
     await kept.ended("t2", "lease", told)
     assert (await kept.find("t2")) == found
+
+
+async def test_a_task_that_ends_while_its_tree_is_read_is_shown_as_it_ended(
+    monkeypatch: pytest.MonkeyPatch, node: Node
+) -> None:
+    worker = await node.worker("w1")
+    job_id = await node.create()
+    offer = await worker.offer()
+    store = node.engine.store
+    look = store.task
+
+    async def late(task_id: str) -> Any:
+        await worker.send(updates(result(offer)))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        monkeypatch.setattr(store, "task", look)
+        return await look(task_id)
+
+    monkeypatch.setattr(store, "task", late)
+    _, task = await tree(node, job_id)
+    assert (task.status, task.worker_id, task.HasField("finished_at")) == ("success", "w1", True)
