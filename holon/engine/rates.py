@@ -33,13 +33,15 @@ class Call(Enum):
     GRPC = ("client", "grpc")
     FRAME = ("worker", "frame")
     HEARTBEAT = ("worker", "heartbeat")
+    OPENING = ("worker", "opening")
 
 
 @value
 class Rates:
     """How many calls a window of `period` milliseconds takes: of a client, by whatever door; and of a worker.
 
-    `limit` is that of each, without a worker's heartbeats, which have `heartbeats`.
+    `limit` is that of each, without what keeps a worker there: its heartbeats, and apart from them the sessions that it
+    opens and the tokens that it exchanges have `heartbeats`.
     """
 
     limit: int = 100
@@ -87,6 +89,8 @@ class RateLimits:
         rates = self._rates
         if call is Call.HEARTBEAT:
             return Count(f"heartbeat:{name}", 1, rates.heartbeats, rates.period)
+        if call is Call.OPENING:
+            return Count(f"opening:{name}", 1, rates.heartbeats, rates.period)
         return Count(f"{call.value[0]}:{name}", 1, rates.limit, rates.period)
 
     async def _counted(self, item: Count) -> Counted | None:
@@ -104,7 +108,7 @@ class RateLimits:
     def _too_many(self, call: Call, counted: Counted) -> ResourceExhausted:
         message, seconds = "Too Many Requests", counted.retry_after_ms / 1000
         if call is not Call.HTTP:
-            limit = self._rates.heartbeats if call is Call.HEARTBEAT else self._rates.limit
+            limit = self._rates.heartbeats if call in (Call.HEARTBEAT, Call.OPENING) else self._rates.limit
             message += (
                 f": {limit} in {self._rates.period / 1000:g} s are taken, and came already; "
                 f"the next are taken in {seconds:g} s"

@@ -20,6 +20,7 @@ from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy, own_id
 from holon.engine.loader import load_directory
 from holon.engine.overview import Overview
+from holon.engine.rates import Call
 from holon.engine.reloading import Reloading
 from holon.engine.shared_reloading import SharedReloading
 from holon.errors import HolonError
@@ -145,7 +146,14 @@ class Node:
             engine.blueprints.register_all(blueprints)
             engine.follow_documents(marks.hints.changed)
             holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH)
-            exchange = Exchange(store, store.now, admission, token_settings(config, holarchy.own_id), seal)
+            exchange = Exchange(
+                store,
+                store.now,
+                admission,
+                token_settings(config, holarchy.own_id),
+                seal,
+                partial(engine.rates.admit, Call.OPENING) if engine.rates is not None else None,
+            )
             engine.follow_documents(exchange.state.hints.changed)
             await holarchy.recall()
             engine.follow_documents(holarchy.changed)

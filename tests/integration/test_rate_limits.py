@@ -17,13 +17,14 @@ from holon.clock import ManualClock
 from holon.engine.rates import MAX_FLIGHT, Call, RateLimits, Rates
 from holon.errors import ResourceExhausted, StoreUnavailable
 from holon.ports import Count, Counted
-from holon.rxon.v1 import job_pb2, worker_pb2
+from holon.rxon.v1 import job_pb2, token_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode, running_node
-from tests.integration.cases.site import a_wire, create, ended, http, next_offer, one_task
+from tests.integration.cases.site import a_wire, create, ended, http, next_offer, one_task, wired
 from tests.integration.grpc_node import ENDED, Wire, details_of, heartbeat, reason_of, result, update, updates
 
 JOBS = "/api/v1/jobs"
+CODE = grpc.StatusCode
 BLOCKED = "orchestrator_ratelimit_blocked_total"
 
 
@@ -210,6 +211,35 @@ async def over(storage: MemoryStorage, job_id: str) -> bool:
     assert record is not None
     assert record.job.error is None
     return record.job.status.terminal
+
+
+async def test_sessions_that_a_worker_opens_and_tokens_that_it_exchanges_are_counted_together() -> None:
+    limited_to = (CODE.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    async with limited(100, RATE_LIMIT_HEARTBEAT_LIMIT=3) as (node, clock), a_wire(node, "w1") as wire:
+        pair = node.certificate("w1")
+        trusted, key, chain = (path.read_bytes() for path in (node.folder / "ca.pem", pair.key, pair.certificate))
+        trust = grpc.ssl_channel_credentials(trusted, key, chain)
+        async with grpc.aio.secure_channel(f"localhost:{node.ports.worker}", trust) as channel:
+            exchange: Any = channel.unary_unary("/holon.rxon.v1.TokenService/ExchangeToken")
+
+            async def exchanged(number: int) -> tuple[grpc.StatusCode, str]:
+                request = token_pb2.ExchangeTokenRequest(
+                    request_id=f"r{number}", certificate=token_pb2.CertificateCredential()
+                )
+                try:
+                    await exchange(request.SerializeToString())
+                except grpc.aio.AioRpcError as error:
+                    return error.code(), reason_of(error)
+                return CODE.OK, ""
+
+            assert [await exchanged(n) for n in range(3)] == [(CODE.OK, ""), (CODE.OK, ""), limited_to]
+            async with a_wire(node, "w2"), wired(node, "w1") as again:
+                error = await again.end()
+                assert (error.code(), reason_of(error)) == limited_to
+            # The session that is there goes on.
+            await wire.beat()
+            clock.advance(60_000)
+            assert await exchanged(4) == (CODE.OK, "")
 
 
 async def test_a_worker_may_leave_at_any_time() -> None:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from holon.clock import Clock
 from holon.domain.value import replace
 from holon.engine.holarchy import Holarchy
-from holon.engine.rates import RateLimits
+from holon.engine.rates import Call, RateLimits
 from holon.engine.trees import Trees
 from holon.engine.workers import Joining, Member, Workers
 from holon.errors import (
@@ -154,6 +154,8 @@ class Session:
         self.worker_id = worker_of(hello, self._caller, self._admission)
         if self._workers.draining:
             raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)
+        if self._rates is not None:
+            await self._rates.admit(Call.OPENING, self.worker_id)
         joining = joining_of(hello, self.worker_id)
         self._child = self._child_of(hello)
         if self._child is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -80,10 +80,17 @@ class Exchange:
         now: the store's clock, in epoch milliseconds.
         admission: who says which worker a credential stands for.
         sealer: through which keys and families go into the store.
+        admit: lets a worker's exchange pass as far as its limit goes, and raises ResourceExhausted beyond; None: all.
     """
 
     def __init__(
-        self, store: Shared, now: Callable[[], int], admission: Admission, settings: TokenSettings, sealer: Sealer
+        self,
+        store: Shared,
+        now: Callable[[], int],
+        admission: Admission,
+        settings: TokenSettings,
+        sealer: Sealer,
+        admit: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         notice = round(2 * KEPT_S * 1000)
         self._schedule = Schedule(settings.rotation, notice, settings.access + _SLACK_MS)
@@ -92,6 +99,7 @@ class Exchange:
         self._access = AccessTokens(settings.issuer, lambda: self.state.ring, self._schedule, now)
         self._families = Families(store, self.state, now, settings.refresh, settings.access + _SLACK_MS, sealer)
         self._admission = admission
+        self._admit = admit
         self._lifetime = settings.access
         self._refresh = settings.refresh + _SLACK_MS
         self._now = now
@@ -114,6 +122,7 @@ class Exchange:
             Unauthenticated, PermissionDenied: the credential does not stand for this worker.
             InvalidArgument: no request id, or no worker where none alone is proven.
             AlreadyExists: (REQUEST_ID_REUSED).
+            ResourceExhausted: (RATE_LIMITED) the worker exchanges too often.
         """
         if caller.identity is None:
             raise Unauthenticated("there is no certificate on this connection", code="NO_CERTIFICATE")
@@ -146,6 +155,8 @@ class Exchange:
         """
         _check_request(request_id)
         granted_for = _scopes(scopes)
+        if self._admit is not None:
+            await self._admit(worker_id)
         if self._admission.is_own(proven, worker_id):
             granted = await self._families.begin(worker_id, proof, request_id, granted_for, credential)
             return self._of_family(caller, granted)
@@ -164,6 +175,8 @@ class Exchange:
             raise PermissionDenied("the refresh token is another worker's", code="WORKER_ID_MISMATCH")
         if caller.identity is not None:
             self._admission.worker_of(caller, proven)
+        if self._admit is not None:
+            await self._admit(proven)
         return self._of_family(caller, await self._families.go_on(token, request_id))
 
     async def _owner_of(self, refresh_token: str) -> str:
