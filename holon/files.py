@@ -39,11 +39,13 @@ def read_private(path: str, *, mounted: bool = False) -> bytes:
     return _read(path, 0 if mounted else os.O_NOFOLLOW, check)
 
 
-def read_public(path: str) -> bytes:
+def read_public(path: str, most: int = MAX_BYTES) -> bytes:
     """Read a file that holds no secret but says whom to trust. Blocks for the read.
 
+    Arguments:
+        most: how many bytes it may have.
     Raises:
-        ValueError: it cannot be read, is empty, no regular file or over 1 MiB, or every user can change it; the message
+        ValueError: it cannot be read, is empty, no regular file or too large, or every user can change it; the message
             says what to do.
     """
 
@@ -51,7 +53,7 @@ def read_public(path: str) -> bytes:
         if facts.st_mode & stat.S_IWOTH:
             raise ValueError(f"{path} can be changed by every user of this machine; chmod 644 {path}")
 
-    return _read(path, 0, check)
+    return _read(path, 0, check, most)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -86,7 +88,7 @@ def facts_of(path: str) -> Facts:
     return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
-def _read(path: str, flags: int, check: Callable[[os.stat_result], None]) -> bytes:
+def _read(path: str, flags: int, check: Callable[[os.stat_result], None], most: int = MAX_BYTES) -> bytes:
     if "\0" in path:
         raise ValueError(f"{path!r} is no path")
     try:
@@ -99,7 +101,7 @@ def _read(path: str, flags: int, check: Callable[[os.stat_result], None]) -> byt
             elif not stat.S_ISDIR(facts.st_mode):
                 raise ValueError(f"{path} is no regular file")
             with open(descriptor, "rb", closefd=False) as file:
-                content = file.read(MAX_BYTES + 1)
+                content = file.read(most + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -110,6 +112,6 @@ def _read(path: str, flags: int, check: Callable[[os.stat_result], None]) -> byt
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     if not content:
         raise ValueError(f"{path} is empty")
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} has over {MAX_BYTES} bytes; is it the right file?")
+    if len(content) > most:
+        raise ValueError(f"{path} has over {most} bytes; is it the right file?")
     return content

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPub
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from holon.errors import ConfigError, Violation
+from holon.files import read_public
 from holon.security.identity import UNREADABLE
 
 SETTING = "TLS_CRL_PATH"
@@ -87,10 +88,12 @@ def _lists(
     file: Path, authorities: Iterable[x509.Certificate], now_ms: int, wrong: list[Violation]
 ) -> list[RevocationList]:
     try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"over the limit of {MAX_BYTES} bytes")
+        data = read_public(str(file), MAX_BYTES)
+    except ValueError as error:
+        # It says which file it is of.
+        wrong.append(Violation(SETTING, str(error)))
+        return []
+    try:
         found = [x509.load_pem_x509_crl(one) for one in _PEM.findall(data)]
         if not found:
             if _BEGIN in data:
@@ -99,7 +102,7 @@ def _lists(
         return [_verified(file, one, authorities, now_ms) for one in found]
     except _Refused as error:
         wrong.append(Violation(SETTING, f"{file} {error}"))
-    except (OSError, ValueError, UnsupportedAlgorithm, *UNREADABLE) as error:
+    except (ValueError, UnsupportedAlgorithm, *UNREADABLE) as error:
         wrong.append(_unreadable(str(file), error))
     return []
 

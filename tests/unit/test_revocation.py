@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -84,6 +85,16 @@ def test_a_damaged_list_is_refused_and_nothing_else_is_raised(authority: Authori
         damaged[position] ^= 0xFF
         path.write_bytes(damaged)
         refusal(path, authority)
+
+
+def test_a_list_that_every_user_can_change_or_that_is_no_file_is_refused(authority: Authority, tmp_path: Path) -> None:
+    """Else anybody on the machine puts an older list there, which is signed as well, without what came since."""
+    path = revoke(tmp_path / "crl.pem", authority)
+    path.chmod(0o666)
+    assert "chmod 644" in refusal(path, authority)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "no regular file" in refusal(pipe, authority)
 
 
 def test_nothing_there_is_refused(authority: Authority, tmp_path: Path) -> None:
