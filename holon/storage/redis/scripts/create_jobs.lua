@@ -44,7 +44,7 @@ local function create(item)
     local row = new_job(item.id)
     row.owner, row.blueprint, row.status = item.owner, item.blueprint, item.status
     row.created, row.updated, row.step = NOW, NOW, 0
-    put('ZADD', P .. 'o:' .. item.owner, row.n, item.id)
+    put('ZADD', P .. 'o:' .. item.owner, row.N, item.id)
     if item.request then
         row.request, row.digest = item.request, item.digest
         put('HSET', P .. 'r:' .. item.owner, item.request, item.id)

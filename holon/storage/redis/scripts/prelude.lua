@@ -12,7 +12,7 @@ local function flag() return arg() ~= '' end
 local read, format, match, gmatch, concat, pack, unpacked
 local function bind()
     read, format, match, gmatch = redis.call, string.format, string.match, string.gmatch
-    concat, pack, unpacked = table.concat, cmsgpack.pack, cmsgpack.unpack
+    concat, pack, unpacked = table.concat, cmsgpack.pack, cmsgpack.unpack_limit
 end
 
 local function empty_store() return redis.error_reply('EMPTYSTORE nothing is left of this store') end

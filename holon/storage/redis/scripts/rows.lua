@@ -8,26 +8,34 @@ local AWAY_SESSION = 'away'
 -- The statuses of jobs that are ready unless something else holds them.
 local RUNS = {pending = true, running = true}
 
+-- How a packed list begins, is as long as its length is: three bytes, or one where it has less than 16 values.
 -- The tables below name what they nearly always hold, so that there is room for it, and little more: one of up to 32 fields
 -- costs half of one with more. What is seldom there is added.
-local function job_row(id, key, text, was)
+local function job_row(id, key, text)
+    local _, status, inbox, cancels, claim, entry, ready, fan, n, finished, step, progress, told, arrived, till,
+        deliveries, wake, wake_step, spawn, open_step, open_count, created, updated, commit, made, reply, message, owner,
+        blueprint, request, digest
+    if text then
+        _, status, inbox, cancels, claim, entry, ready, fan, n, finished, step, progress, told, arrived, till,
+            deliveries, wake, wake_step, spawn, open_step, open_count, created, updated, commit, made, reply, message,
+            owner, blueprint, request, digest = unpacked(text, 30, 3)
+    end
     local row = {
-        ID = id, KEY = key, TEXT = text, N = was[8], DUE = nil, SHOWN = nil, STATE = nil, status = was[1],
-        inbox = was[2] or nil, claim = was[4] or nil, entry = was[5] or nil, ready = was[6] or nil, n = tonumber(was[8]),
-        finished = was[9] or nil, step = was[10], told = was[12] or nil, arrived = was[13] or nil,
-        ['until'] = was[14] or nil, deliveries = was[15] or nil, open_step = was[19] or nil, open_count = was[20] or nil,
-        created = was[21], updated = was[22], commit = was[23] or nil, made = was[24] or nil, owner = was[27],
-        blueprint = was[28],
+        ID = id, KEY = key, TEXT = text, N = n, DUE = nil, SHOWN = nil, STATE = nil, status = status,
+        inbox = inbox or nil, claim = claim or nil, entry = entry or nil, ready = ready or nil,
+        finished = finished or nil, step = step, told = told or nil, arrived = arrived or nil, ['until'] = till or nil,
+        deliveries = deliveries or nil, open_step = open_step or nil, open_count = open_count or nil, created = created,
+        updated = updated, commit = commit or nil, made = made or nil, owner = owner, blueprint = blueprint,
     }
-    if was[3] then row.cancels = was[3] end
-    if was[7] then row.fan = was[7] end
-    if was[11] then row.progress = was[11] end
-    if was[16] then row.wake = was[16] end
-    if was[17] then row.wake_step = was[17] end
-    if was[18] then row.spawn = was[18] end
-    if was[25] then row.reply = was[25] end
-    if was[26] then row.message = was[26] end
-    if was[29] then row.request, row.digest = was[29], was[30] end
+    if cancels then row.cancels = cancels end
+    if fan then row.fan = fan end
+    if progress then row.progress = progress end
+    if wake then row.wake = wake end
+    if wake_step then row.wake_step = wake_step end
+    if spawn then row.spawn = spawn end
+    if reply then row.reply = reply end
+    if message then row.message = message end
+    if request then row.request, row.digest = request, digest end
     return row
 end
 
@@ -42,22 +50,29 @@ local function job_text(row)
 end
 
 -- The id is there for the sake of Lua, which tells long texts apart by some of their letters.
-local function task_row(id, key, text, was, owner_id, step)
+local function task_row(id, key, text, owner_id, step)
+    local _, n, match_key, need, terms, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
+        dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late
+    if text then
+        _, _, n, match_key, need, terms, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
+            dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late =
+            unpacked(text, 24, 3)
+    end
     local row = {
-        ID = id, KEY = key, TEXT = text, N = was[2], DUE = nil, TERMS = nil, PLACE = nil, job = owner_id, step = step,
-        n = tonumber(was[2]), key = was[3], need = was[4], terms = was[5], place = was[6], accepted = was[7] or nil,
-        worker = was[8] or nil, session = was[9] or nil, lease = was[10] or nil, applied = was[11] or nil,
-        attempts = was[13] or nil, ['until'] = was[15] or nil, execution_due = was[18] or nil, attempt = was[19] or nil,
-        generation = was[21] or 1,
+        ID = id, KEY = key, TEXT = text, N = n, DUE = nil, TERMS = nil, PLACE = nil, job = owner_id, step = step,
+        key = match_key, need = need, terms = terms, place = place, accepted = accepted or nil,
+        worker = who or nil, session = session or nil, lease = lease or nil, applied = applied or nil,
+        attempts = attempts or nil, ['until'] = till or nil, execution_due = execution_due or nil,
+        attempt = attempt or nil, generation = generation or 1,
     }
-    if was[12] then row.avoid = was[12] end
-    if was[14] then row.branch = was[14] end
-    if was[16] then row.dispatch_due = was[16] end
-    if was[17] then row.result_due = was[17] end
-    if was[20] then row.progress = was[20] end
-    if was[22] then row.losses = was[22] end
-    if was[23] then row.reason = was[23] end
-    if was[24] then row.late = was[24] end
+    if avoid then row.avoid = avoid end
+    if branch then row.branch = branch end
+    if dispatch_due then row.dispatch_due = dispatch_due end
+    if result_due then row.result_due = result_due end
+    if progress then row.progress = progress end
+    if losses then row.losses = losses end
+    if reason then row.reason = reason end
+    if late then row.late = late end
     return row
 end
 
@@ -72,11 +87,13 @@ local function task_text(row)
 end
 
 -- `keeps` is how long its leases last, and `takes` how long its tasks may execute that name no time, if it says so.
-local function worker_row(id, key, text, was)
+local function worker_row(id, key, text)
+    local _, session, live, node, credits, keeps, takes, opened
+    if text then _, session, live, node, credits, keeps, takes, opened = unpacked(text, 7, 1) end
     return {
-        ID = id, KEY = key, TEXT = text, WAS_LIVE = was[2] or nil, WAS_NODE = was[3], HELD = {}, CHANGES = {}, DELTA = 0,
-        BASE = nil, GONE = nil, session = was[1], live = was[2] or nil, node = was[3], credits = was[4],
-        keeps = was[5] or nil, takes = was[6] or nil, opened = was[7] or nil,
+        ID = id, KEY = key, TEXT = text, WAS_LIVE = live or nil, WAS_NODE = node, HELD = {}, CHANGES = {}, DELTA = 0,
+        BASE = nil, GONE = nil, session = session, live = live or nil, node = node, credits = credits,
+        keeps = keeps or nil, takes = takes or nil, opened = opened or nil,
     }
 end
 
@@ -96,7 +113,7 @@ local function sooner(due, other)
 end
 
 local function job_time(row)
-    if row.finished or not row.n then return nil end
+    if row.finished or not row.N then return nil end
     return sooner(sooner(row.claim and row['until'], row.wake), row.spawn)
 end
 
@@ -112,7 +129,7 @@ end
 local function unplaced(row) return not row.accepted and row.place ~= 'offered' end
 
 local function task_time(row)
-    if row.place == 'over' or not row.n then return nil end
+    if row.place == 'over' or not row.N then return nil end
     local due = row.result_due
     if unplaced(row) then due = sooner(due, row.dispatch_due) end
     if row.place == 'queued' then
@@ -159,7 +176,7 @@ local function job(id)
     if row == nil then
         local key = P .. 'j:' .. id
         local text = value_of(key)
-        row = text and job_row(id, key, text, unpacked(text))
+        row = text and job_row(id, key, text)
         if row then
             row.DUE = job_time(row)
             row.SHOWN = not row.finished and shown(row.status, row.deliveries)
@@ -170,13 +187,12 @@ local function job(id)
 end
 
 local function new_row(row)
-    row.n = number()
-    row.N = format(PLACE, row.n)
+    row.N = format(PLACE, number())
     return row
 end
 
 local function new_job(id)
-    local row = new_row(job_row(id, P .. 'j:' .. id, nil, {}))
+    local row = new_row(job_row(id, P .. 'j:' .. id, nil))
     row.NEW, jobs[id] = true, row
     return row
 end
@@ -189,7 +205,7 @@ local function task(id)
     if row == nil then
         local key = P .. 't:' .. id
         local text = value_of(key)
-        row = text and task_row(id, key, text, unpacked(text), job_of(id), tonumber(match(id, '%-(%d+)%-%d+$')))
+        row = text and task_row(id, key, text, job_of(id), tonumber(match(id, '%-(%d+)%-%d+$')))
         if row then row.DUE = task_time(row) end
         tasks[id] = row
     end
@@ -197,7 +213,7 @@ local function task(id)
 end
 
 local function new_task(id, owner_id, step)
-    local row = new_row(task_row(id, P .. 't:' .. id, nil, {}, owner_id, step))
+    local row = new_row(task_row(id, P .. 't:' .. id, nil, owner_id, step))
     tasks[id] = row
     return row
 end
@@ -241,14 +257,14 @@ local function worker(id)
     if row == nil then
         local key = P .. 'w:' .. id
         local text = value_of(key)
-        row = text and worker_row(id, key, text, unpacked(text))
+        row = text and worker_row(id, key, text)
         workers[id] = row
     end
     return row and not row.GONE and row
 end
 
 local function new_worker(id)
-    local row = worker_row(id, P .. 'w:' .. id, nil, {})
+    local row = worker_row(id, P .. 'w:' .. id, nil)
     workers[id] = row
     return row
 end
@@ -281,6 +297,6 @@ local function told_job(row, need)
     return {
         state_of(row), int(row.created), int(row.updated), row.finished and int(row.finished) or '',
         row.progress and real(row.progress) or '', row.message or '', int(row.deliveries or 0), int(row.told or 0),
-        need, row.n, row.ID,
+        need, tonumber(row.N), row.ID,
     }
 end
