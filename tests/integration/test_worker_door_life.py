@@ -23,6 +23,7 @@ from tests.integration.grpc_node import (
     updates,
     worker_files,
 )
+from transports.grpc.frames import Frames
 from transports.grpc.session import Session
 
 
@@ -302,13 +303,19 @@ async def test_a_worker_without_certificates_may_end_its_stream_at_any_time() ->
 async def test_a_stream_that_ends_while_its_welcome_is_on_its_way_has_its_status(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    send = Session._send
+    serve, write = Session.serve, Frames.write
+    sessions: dict[Frames, Session] = {}
 
-    async def ended_meanwhile(session: Session, frame: bytes) -> None:
-        session.end(PermissionDenied("out", code="OUT"), last_words=False)
-        await send(session, frame)
+    async def served(session: Session) -> None:
+        sessions[session._frames] = session
+        await serve(session)
 
-    monkeypatch.setattr(Session, "_send", ended_meanwhile)
+    async def ended_meanwhile(frames: Frames, frame: bytes) -> None:
+        sessions[frames].end(PermissionDenied("out", code="OUT"), last_words=False)
+        await write(frames, frame)
+
+    monkeypatch.setattr(Session, "serve", served)
+    monkeypatch.setattr(Frames, "write", ended_meanwhile)
     async with a_node() as node:
         for _ in range(20):
             worker = await node.stream("w1")

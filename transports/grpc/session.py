@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import random
 from collections.abc import Coroutine
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
-
-import grpc.aio
-from google.protobuf.message import DecodeError
+from typing import Any
 
 from holon.clock import Clock
 from holon.domain.value import replace
@@ -26,7 +21,6 @@ from holon.errors import (
     HolonError,
     InvalidArgument,
     PermissionDenied,
-    ResourceExhausted,
     Unavailable,
 )
 from holon.rxon.v1 import types_pb2, worker_pb2
@@ -34,29 +28,24 @@ from holon.security.admission import Admission, Caller
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import told
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
-from holon.wire.values import duration, timestamp
-from holon.wire.worker import resumed_leases
-from transports.grpc.capabilities import capabilities
 from transports.grpc.child_holon import ChildHolon
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import Clerk
-from transports.grpc.hello import hello_invalid, holon_of, joining_of, worker_of
+from transports.grpc.frames import Context, Frames
+from transports.grpc.hello import hello_invalid, holon_of, joining_of
 from transports.grpc.incoming import Incoming
 from transports.grpc.outgoing import Outgoing
 from transports.grpc.settings import WorkerDoorSettings
+from transports.grpc.standing import Standing
+from transports.grpc.watch import watch
+from transports.grpc.welcome import welcome_of
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = "1.0"
 # How long what is queued may take to be sent, once the stream is to end.
 FAREWELL_S = 5.0
 # How long the end of a stream waits for the frame that is on its way, seconds.
 LAST_WRITE_S = 1.0
-_PAST_S = 0.001
-# A timer this late says that this process stood still, not that the worker did.
-_LATE_S = 1.0
-
-Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +87,11 @@ class Session:
         holarchy: Holarchy | None = None,
         trees: Trees | None = None,
     ) -> None:
-        self._context = context
+        self._frames = Frames(context, metrics)
         self._workers = workers
         self._settings = settings
         self._clock = clock
-        self._caller = caller
-        self._admission = admission
+        self._standing = Standing(admission, caller, self._start)
         self._metrics = metrics
         self._rates = rates
         self._holarchy = holarchy
@@ -111,15 +99,14 @@ class Session:
         self._child: ChildHolon | None = None
         self._tree: ChildTree | None = None
         self._member: Member | None = None
-        self._renewal: tuple[int, str] | None = None
-        self._renewing: asyncio.Task[None] | None = None
-        self._renewed = asyncio.Event()
         self.opened = False
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
-        self._heard = self._loop.time()
-        self._writing = math.inf
-        self.worker_id = ""
+
+    @property
+    def worker_id(self) -> str:
+        """Whose it is, once that is proven; empty before."""
+        return self._standing.worker_id
 
     def __repr__(self) -> str:
         return f"Session({self.worker_id or 'opening'}, {'ending' if self._ending.done() else 'open'})"
@@ -132,9 +119,9 @@ class Session:
     def look_again(self) -> None:
         """Who is let in has changed: end the stream at once if its worker is not."""
         try:
-            self._admission.check(self._caller, self.worker_id)
-            if self._child is not None and not self._admission.is_holon(self.worker_id):
-                raise PermissionDenied(f"worker {self.worker_id!r} is no longer a holon here", code="NOT_A_HOLON")
+            self._standing.check()
+            if self._child is not None:
+                self._standing.check_holon()
         except HolonError as error:
             self.end(error, False)
 
@@ -150,8 +137,8 @@ class Session:
         Raises:
             HolonError: the status with which the stream is to end; none, when the worker left as it should.
         """
-        hello = await self._hello()
-        self.worker_id = worker_of(hello, self._caller, self._admission)
+        hello = await self._frames.hello(self._settings.hello)
+        self._standing.identify(hello)
         if self._workers.draining:
             raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)
         if self._rates is not None:
@@ -165,7 +152,7 @@ class Session:
             await self._serve(hello, joining)
 
     def _child_of(self, hello: worker_pb2.Hello) -> ChildHolon | None:
-        identity = holon_of(hello, self.worker_id, is_holon=self._admission.is_holon(self.worker_id))
+        identity = holon_of(hello, self.worker_id, is_holon=self._standing.is_holon)
         if identity is None:
             return None
         if self._holarchy is None:
@@ -174,7 +161,7 @@ class Session:
 
     async def _serve(self, hello: worker_pb2.Hello, joining: Joining) -> None:
         limit = hello.max_message_bytes if hello.HasField("max_message_bytes") else MAX_MESSAGE_BYTES
-        writer = StreamWriter(self._send, max_message_bytes=min(limit, self._settings.max_message_bytes))
+        writer = StreamWriter(self._frames.write, max_message_bytes=min(limit, self._settings.max_message_bytes))
         can_stop = types_pb2.CAPABILITY_CANCEL in hello.capabilities
         outgoing = Outgoing(writer, self._workers, can_stop, self.end, self._metrics)
         try:
@@ -190,7 +177,8 @@ class Session:
         why, how = "LOST", "its connection was lost"
         reason: HolonError | None = None
         try:
-            outgoing.open(member, self._welcome(hello, member))
+            now = self._clock.now_ms()
+            outgoing.open(member, welcome_of(hello, member, self._standing, self._child, self._settings, now))
             self._workers.welcomed(member)
             if self._child is not None and self._trees is not None:
                 answers = types_pb2.CAPABILITY_HOLON in hello.capabilities
@@ -211,46 +199,6 @@ class Session:
         if reason is not None:
             raise reason
 
-    async def _hello(self) -> worker_pb2.Hello:
-        try:
-            async with asyncio.timeout(self._settings.hello):
-                raw = await self._read_frame()
-        except TimeoutError:
-            raise _expected_hello(f"none came within {self._settings.hello:g} s") from None
-        if raw is None:
-            raise _expected_hello("the stream was closed without one")
-        try:
-            frame = worker_pb2.SessionRequest.FromString(raw)
-        except DecodeError as error:
-            raise _expected_hello("the first message is malformed") from error
-        if not frame.HasField("hello"):
-            raise _expected_hello(f"the first message is {frame.WhichOneof('message') or 'empty, or of no known kind'}")
-        return frame.hello
-
-    def _welcome(self, hello: worker_pb2.Hello, member: Member) -> worker_pb2.Welcome:
-        settings = self._settings
-        welcome = worker_pb2.Welcome(
-            protocol_version=PROTOCOL_VERSION,
-            session_id=member.session.session_id,
-            node_id=settings.node_id,
-            holon_id=settings.holon_id,
-            capabilities=capabilities(renews=self._admission.takes_tokens, holons=self._child is not None),
-            heartbeat_interval=duration(round(settings.heartbeat * 1000)),
-            silence_timeout=duration(round(settings.silence * 1000)),
-            lease_duration=duration(round((settings.child_lease if self._child else settings.lease) * 1000)),
-            accept_timeout=duration(round(settings.offer * 1000)),
-            max_message_bytes=settings.max_message_bytes,
-            max_payload_bytes=settings.max_payload_bytes,
-            leases=resumed_leases(member.resumed, member.dropped),
-            catalog_needed=hello.WhichOneof("offered") == "catalog_hash",
-            node_time=timestamp(self._clock.now_ms()),
-        )
-        if (until := self._admission.check(self._caller)) < math.inf:
-            welcome.session_expires_at.CopyFrom(timestamp(int(until)))
-        if self._child is not None:
-            self._child.tell(welcome)
-        return welcome
-
     # The stream --------------------------------------------------------------------------------------------------
 
     async def _run(
@@ -266,13 +214,15 @@ class Session:
             self.end,
             hello.catalog.sequence,
             self._rates,
-            partial(self._take_renewal, outgoing) if self._admission.takes_tokens else None,
+            partial(self._standing.renew, outgoing) if self._standing.renews else None,
             self._tree,
         )
         reading = self._start(self._read(incoming), "reader")
         writing = self._start(writer.run(), "writer")
         working = self._start(clerk.run(), "clerk")
-        watching = self._start(self._watch(member), "watch")
+        watching = self._start(
+            watch(member, self._frames, self._standing, self._workers, self._settings, self._clock), "watch"
+        )
         try:
             ending = await self._ending
             reading.cancel()
@@ -285,8 +235,8 @@ class Session:
             return ending.error if ending.error is not None else _half_closed(incoming, outgoing, member)
         finally:
             tasks = [reading, writing, working, watching]
-            if self._renewing is not None:
-                tasks.append(self._renewing)
+            if self._standing.renewing is not None:
+                tasks.append(self._standing.renewing)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -302,87 +252,11 @@ class Session:
 
     async def _read(self, incoming: Incoming) -> None:
         while not self._ending.done():
-            raw = await self._read_frame()
+            raw = await self._frames.read()
             if raw is None:
                 self.end(None)
                 return
-            self._heard = self._loop.time()
-            self._metrics.received.add()
             await incoming.take(raw)
-
-    async def _watch(self, member: Member) -> None:
-        """Send the worker to another stream when this one has become old.
-
-        Raises:
-            HolonError: the worker has been silent, has not read, or has not moved for too long, or is not let in
-                any more.
-        """
-        silence = self._settings.silence
-        # Spread, for a fleet may have connected at once.
-        old = self._loop.time() + self._settings.rotation * random.uniform(0.9, 1)  # noqa: S311
-        moving = False
-        while True:
-            began = self._loop.time()
-            until = self._admission.check(self._caller, self.worker_id)
-            silent_in = self._heard + silence - began
-            if silent_in <= 0:
-                raise Unavailable(f"nothing was heard for {silence:g} s", code="SILENT", retry_after=1.0)
-            if self._writing + silence <= began:
-                raise ResourceExhausted(f"the worker has read nothing for {silence:g} s", code="STREAM_FULL")
-            if old <= began:
-                if moving:
-                    raise Unavailable("this stream has become old; open another", code="STREAM_OLD", retry_after=1.0)
-                moving, old = True, began + self._settings.moving
-                self._workers.rotate(member, round(self._settings.moving * 1000))
-            # Past the end and not short of it: what is asked a moment too early would be asked once more.
-            wait = min((until - self._clock.now_ms()) / 1000 + _PAST_S, silent_in, old - began)
-            try:
-                async with asyncio.timeout(wait):
-                    await self._renewed.wait()
-                self._renewed.clear()
-                continue
-            except TimeoutError:
-                pass
-            if self._loop.time() - began - wait > _LATE_S:
-                forgiven = self._loop.time() - silence + _LATE_S
-                self._heard, self._writing = max(self._heard, forgiven), max(self._writing, forgiven)
-
-    def _take_renewal(self, outgoing: Outgoing, frame: int, token: str) -> None:
-        """A newer token takes the place of one that was not looked at yet. Most sessions never have one."""
-        self._renewal = (frame, token)
-        if self._renewing is None or self._renewing.done():
-            self._renewing = self._start(self._renew(outgoing), "renewal")
-
-    async def _renew(self, outgoing: Outgoing) -> None:
-        """Go on by a new access token if it is good for this worker; by the old one, where it is not."""
-        while self._renewal is not None:
-            (frame, token), self._renewal = self._renewal, None
-            try:
-                caller = await self._admission.by_bearer(self._caller, token)
-                until = self._admission.check(caller, self.worker_id)
-            except HolonError as error:
-                outgoing.refuse(frame, error)
-                continue
-            self._caller = caller
-            self._renewed.set()
-            outgoing.renewed(until)
-
-    async def _read_frame(self) -> bytes | None:
-        """The next message; None when the worker has closed its side, or is gone: here the two look the same."""
-        try:
-            raw: object = await self._context.read()
-        except grpc.aio.BaseError as error:
-            raise _lost() from error
-        return raw if isinstance(raw, bytes) else None
-
-    async def _send(self, frame: bytes) -> None:
-        self._writing = self._loop.time()
-        try:
-            await self._context.write(frame)
-            self._metrics.sent.add()
-        except grpc.aio.BaseError as error:
-            raise _lost() from error
-        self._writing = math.inf
 
 
 async def _last_words(
@@ -408,11 +282,3 @@ def _half_closed(incoming: Incoming, outgoing: Outgoing, member: Member) -> Holo
         f"the stream was half-closed while the worker held {held} tasks; they run again when their leases end",
         code="TASKS_HELD",
     )
-
-
-def _expected_hello(reason: str) -> InvalidArgument:
-    return InvalidArgument(f"a stream opens with Hello: {reason}", code="HELLO_EXPECTED")
-
-
-def _lost() -> Unavailable:
-    return Unavailable("the stream is gone", code="STREAM_LOST")

@@ -25,8 +25,9 @@ from holon.security.tls_files import TlsFiles
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import abort, told
 from transports.grpc.caller import CallerCheck, acting, caller
+from transports.grpc.frames import Context
 from transports.grpc.server import FAREWELL_S, Server
-from transports.grpc.session import Context, Session
+from transports.grpc.session import Session
 from transports.grpc.settings import WorkerDoorSettings
 from transports.grpc.token_service import TokenService
 

@@ -53,10 +53,10 @@ async def test_a_session_outlives_the_token_that_opened_it(secure: bool) -> None
     async with a_node(secure=secure, tokens=SHORT) as node, worker_of(node, secure=secure) as worker:
         await worker.ready()
         (session,) = node.workers._sessions
-        first = session._caller.access
+        first = session._standing.caller.access
         assert first is not None
         assert first.worker_id == "w1"
-        await eventually(lambda: session._caller.access not in (None, first))
+        await eventually(lambda: session._standing.caller.access not in (None, first))
         left = first.expires_at - node.engine.store.now() / 1000
         await asyncio.sleep(max(0.0, left) + 0.05)
         assert (await node.ended(await node.create(n=1))).status == "finished"
