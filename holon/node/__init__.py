@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from holon.node.doors import Ports
 from holon.node.engine import OrchestratorEngine
 from holon.node.process import run_alone
-from holon.node.root import Node, Ports
+from holon.node.root import Node
 
 __all__ = ["Node", "OrchestratorEngine", "Ports", "run_alone"]

@@ -8,8 +8,9 @@ from holon.config import Config
 from holon.domain.blueprint import Blueprint
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
+from holon.node.doors import Ports
 from holon.node.process import run_alone
-from holon.node.root import Node, Ports
+from holon.node.root import Node
 from holon.node.stores import Store
 
 

@@ -219,11 +219,11 @@ async def test_everything_that_proves_somebody_is_replaced_under_load_and_nothin
 ) -> None:
     caplog.set_level(logging.INFO, "holon.audit")
     monkeypatch.setattr(
-        "holon.node.root.worker_door_settings",
+        "holon.node.doors.worker_door_settings",
         lambda config: replace(worker_door_settings(config), rotation=ROTATION_S),
     )
     monkeypatch.setattr(
-        "holon.node.root.uplink_settings",
+        "holon.node.parts.uplink_settings",
         lambda config: replace(uplink_settings(config), timing=Timing(reconnect_refused=ROTATION_S)),
     )
     keys = tmp_path / "keys"

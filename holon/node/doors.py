@@ -1,0 +1,144 @@
+"""The composition root: the doors of a node, opened and drained together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import holon
+from holon.clock import Clock
+from holon.config import Config
+from holon.domain.client import DEFAULT
+from holon.engine.holarchy import Holarchy
+from holon.engine.overview import Overview
+from holon.node.measuring import Measuring
+from holon.node.parts import Parts
+from holon.node.settings import client_door_settings, http_settings, worker_door_settings
+from holon.uplink import owner_of
+from transports.grpc.admin_door import AdminDoor
+from transports.grpc.client_door import ClientDoor
+from transports.grpc.worker_door import WorkerDoor
+from transports.http.door import HttpDoor
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the doors of a running node are; `worker_tokens` where workers with tokens have a port of their own.
+
+    `client` is None where clients are not served.
+    """
+
+    http: int
+    worker: int
+    client: int | None
+    worker_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Those that are open."""
+
+    http: HttpDoor
+    worker: WorkerDoor
+    client: ClientDoor | None
+
+    @property
+    def ports(self) -> Ports:
+        """Where they are."""
+        client = self.client.port if self.client is not None else None
+        return Ports(self.http.port, self.worker.port, client, self.worker.token_port)
+
+    def drain(self) -> None:
+        """Let nothing new in."""
+        for door in (self.http, self.client, self.worker):
+            if door is not None:
+                door.drain()
+
+
+@asynccontextmanager
+async def opened(
+    config: Config, parts: Parts, clock: Clock, drain: Callable[[float | None, str], None]
+) -> AsyncIterator[Doors]:
+    """The doors, open until this is left; the workers' first: who submits a job finds somebody to do it.
+
+    Arguments:
+        drain: has the node drain and end, as an operator may ask for at some of them.
+    Raises:
+        ConfigError: one cannot be opened.
+    """
+    async with AsyncExitStack() as doors:
+        engine, tls = parts.engine, parts.tls
+        worker = await doors.enter_async_context(
+            WorkerDoor(
+                engine.workers,
+                replace(worker_door_settings(config), holon_id=parts.holarchy.own_id),
+                tls,
+                parts.admission,
+                clock,
+                engine.rates,
+                parts.exchange,
+                parts.holarchy,
+                engine.trees,
+            )
+        )
+        overview = Overview(
+            engine, config.INSTANCE_ID, holon.__version__, drain, parts.reloading.reload, parts.holarchy
+        )
+        client: ClientDoor | None = None
+        if config.ENABLE_CLIENT_API:
+            client = await doors.enter_async_context(
+                ClientDoor(
+                    engine.jobs,
+                    engine.watching,
+                    engine.trees,
+                    overview,
+                    client_door_settings(config),
+                    tls,
+                    parts.clients,
+                    parts.tracing.interceptors(),
+                    engine.rates,
+                    parts.exchange,
+                )
+            )
+        if config.ADMIN_SOCKET:
+            await doors.enter_async_context(
+                AdminDoor(
+                    engine.jobs,
+                    engine.watching,
+                    engine.trees,
+                    overview,
+                    config.ADMIN_SOCKET,
+                    partial(_operator, parts.holarchy),
+                    parts.exchange,
+                )
+            )
+        measuring = Measuring(engine, parts.store, worker, parts.clients, parts.files, parts.lag)
+        if parts.uplink is not None:
+            measuring.show_uplink(parts.uplink, parts.holarchy)
+        secure = tls if config.TLS_ENABLED else None
+        if tls is not None:
+            shown = {"worker": True, "client": client is not None, "http": secure is not None}
+            measuring.show_tls(tls, [door for door, there in shown.items() if there])
+        http = await doors.enter_async_context(
+            HttpDoor(
+                engine.jobs,
+                engine.trees,
+                engine.blueprints,
+                http_settings(config),
+                parts.clients,
+                parts.reloading.reload,
+                measuring.text,
+                secure,
+                clock,
+                engine.rates,
+                parts.exchange.key_set,
+            )
+        )
+        yield Doors(http, worker, client)
+
+
+def _operator(holarchy: Holarchy) -> str:
+    """Whose jobs the operator sees at the node itself: the parent's, where there is one."""
+    return owner_of(holarchy.parent_id).name if holarchy.parent_id else DEFAULT

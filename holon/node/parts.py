@@ -1,0 +1,166 @@
+"""The composition root: what a node is made of, built from its settings and open while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import holon
+from holon.clock import Clock
+from holon.config import Config, HistoryURI, StorageURI, read_keys
+from holon.domain.blueprint import Blueprint
+from holon.engine.core import Engine
+from holon.engine.holarchy import Holarchy, own_id
+from holon.engine.rates import Call
+from holon.engine.reloading import Reloading
+from holon.engine.shared_reloading import SharedReloading
+from holon.node.access import client_entries, clients_part
+from holon.node.admitting import open_admission, tls_part, workers_part
+from holon.node.encrypting import keys_part, marks_of
+from holon.node.following import Following
+from holon.node.settings import engine_settings, store_settings, tls_paths, token_settings, uplink_settings
+from holon.node.stores import Store, open_store
+from holon.ports import StoreSettings
+from holon.security.admission import Admission
+from holon.security.clients import Clients
+from holon.security.sts.exchange import Exchange
+from holon.security.tls_files import TlsFiles
+from holon.storage.history import PostgresHistory, SqliteHistory
+from holon.storage.sealing import Seal
+from holon.telemetry.audit_file import audit_to
+from holon.telemetry.events import Telemetry
+from holon.telemetry.lag import LoopLag
+from holon.telemetry.tracing import Tracing, tracing_to
+from holon.uplink import Uplink
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a node is made of, but for its doors. `loops` keep it going, by name."""
+
+    store: Store
+    engine: Engine
+    tls: TlsFiles | None
+    clients: Clients
+    admission: Admission
+    exchange: Exchange
+    holarchy: Holarchy
+    uplink: Uplink | None
+    tracing: Tracing
+    lag: LoopLag
+    files: Reloading
+    reloading: SharedReloading
+    loops: dict[str, Callable[[], Coroutine[Any, Any, None]]]
+
+
+@asynccontextmanager
+async def parts_of(
+    config: Config, blueprints: Sequence[Blueprint], storage: Store | None, clock: Clock, files: Reloading
+) -> AsyncIterator[Parts]:
+    """Build them, and have what they hold open until this is left.
+
+    Arguments:
+        storage: a store of the caller's own, in place of the setting's.
+        files: those that are read again while the node runs; here it is said which they are.
+    Raises:
+        ConfigError: settings, certificates or the store's file are wrong; nothing is open.
+        BlueprintError: a blueprint is not sound.
+    """
+    tls = TlsFiles(tls_paths(config), clock) if config.tls else None
+    clients = Clients(client_entries(config))
+    if config.CLIENTS_CONFIG_PATH:
+        files.add(clients_part(config, clients))
+    if tls is not None:
+        files.add(tls_part(tls))
+    admission = open_admission(config, tls, clock)
+    if config.WORKERS_CONFIG_PATH:
+        files.add(workers_part(config, admission))
+    settings = store_settings(config)
+    async with AsyncExitStack() as resources:
+        resources.enter_context(audit_to(config.AUDIT_LOG_PATH, config.TZ))
+        keys = read_keys(config)
+        seal = Seal(keys, clock)
+        store = _store(config, storage, settings, clock, seal)
+        await resources.enter_async_context(store)
+        marks = marks_of(config, store, seal, keys)
+        await marks.begin()
+        if config.ENCRYPTION_KEY_FILE:
+            files.add(keys_part(config, marks))
+        tracing = await resources.enter_async_context(tracing_to(config.OTEL_EXPORTER_OTLP_ENDPOINT, _resource(config)))
+        history = _history(config, seal)
+        if history is not None:
+            await resources.enter_async_context(history)
+        reloading = SharedReloading(files, store, store.now, config.INSTANCE_ID)
+        engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing), history, seal)
+        engine.blueprints.register_all(blueprints)
+        holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH)
+        await holarchy.recall()
+        opening = partial(engine.rates.admit, Call.OPENING) if engine.rates is not None else None
+        tokens = token_settings(config, holarchy.own_id)
+        exchange = Exchange(store, store.now, admission, tokens, seal, opening)
+        for changed in (
+            reloading.hints.changed,
+            marks.hints.changed,
+            exchange.state.hints.changed,
+            holarchy.changed,
+        ):
+            engine.follow_documents(changed)
+        uplink = Uplink(engine, holarchy, uplink_settings(config)) if config.PARENT_URL else None
+        lag = LoopLag()
+        loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "engine": engine.run,
+            "loop-lag": lag.run,
+            "store": store.failure,
+            "reloading": files.run,
+            "edited-files": Following(files).run,
+            "shared-reloading": reloading.run,
+            "tokens": exchange.state.run,
+            "encryption-keys": marks.run,
+            "holarchy": holarchy.run,
+        }
+        if tls is not None:
+            loops["certificates"] = tls.run
+        if uplink is not None:
+            loops["uplink"] = uplink.run
+        yield Parts(
+            store,
+            engine,
+            tls,
+            clients,
+            admission,
+            exchange,
+            holarchy,
+            uplink,
+            tracing,
+            lag,
+            files,
+            reloading,
+            loops,
+        )
+        if uplink is not None:
+            await uplink.leave()
+
+
+def _store(config: Config, given: Store | None, settings: StoreSettings, clock: Clock, seal: Seal) -> Store:
+    if given is not None:
+        given.configure(settings, seal)
+        return given
+    return open_store(StorageURI.parse(config.STORAGE_URI), settings, clock, seal)
+
+
+def _history(config: Config, seal: Seal) -> PostgresHistory | SqliteHistory | None:
+    uri = HistoryURI.parse(config.HISTORY_DATABASE_URI)
+    if not config.moves_history:
+        return None
+    return SqliteHistory(uri.path, seal) if uri.path is not None else PostgresHistory(uri.postgres, seal)
+
+
+def _resource(config: Config) -> dict[str, str]:
+    return {
+        "service.name": config.OTEL_SERVICE_NAME,
+        "service.version": holon.__version__,
+        "service.instance.id": config.INSTANCE_ID,
+    }
