@@ -292,10 +292,13 @@ class Link:
         _log.info("session %s with %s at %s", self._session_id, node, session.url, extra=facts)
         if previous:
             previous.leave()
-        if session.welcome.catalog_needed:
+        # What has changed since the Hello was said.
+        if session.welcome.catalog_needed or session.hello.catalog != self._hello.catalog:
             session.put_control(worker_pb2.SessionRequest(catalog=self._hello.catalog))
         if self._drain_reason is not None:
             self._say_drain(session)
+        elif session.hello.credits != self._credits:
+            session.set_credits(self._credits, {})
         self._settle(session.welcome.leases)
         self.reports.repeat()
 

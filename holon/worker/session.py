@@ -68,6 +68,7 @@ class Session:
         left: set once no more offers come: the node sent GoAway, or the stream ended.
         going: the node's GoAway, when it sent one.
         end: why the stream ended, once it has.
+        hello: what `open` said.
         welcome: the node's terms, once `open` returned.
     """
 
@@ -86,6 +87,7 @@ class Session:
         self.left = asyncio.Event()
         self.going: worker_pb2.GoAway | None = None
         self.end: Ended | None = None
+        self.hello = worker_pb2.Hello()
         self.welcome = worker_pb2.Welcome()
         self._listener = listener
         self._timing = timing
@@ -123,6 +125,7 @@ class Session:
         Raises:
             Ended: refused, unreachable, or no Welcome in time. The session is of no use then but to be closed.
         """
+        self.hello = hello
         greeting = asyncio.create_task(self._greet(hello), name="session-greeting")
         try:
             done, _ = await asyncio.wait((greeting,), timeout=self._timing.welcome)

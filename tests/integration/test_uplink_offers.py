@@ -13,10 +13,10 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Catalog, Machine, Skill
 from holon.domain.task import Outcome, TaskError
 from holon.errors import BlueprintError
-from holon.rxon.v1 import worker_pb2
+from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink import offerings, providers
 from holon.uplink.providers import Providers
-from tests.integration.a_child import Leaf, a_child, answer, offered
+from tests.integration.a_child import PARENT, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates, Stream, make_certificates
 
 
@@ -74,6 +74,7 @@ class Offered:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self.catalogs = 0
+        self.total = stream.hello.credits
         self._take(stream.hello.catalog)
 
     async def until(self, **wanted: int) -> None:
@@ -93,6 +94,8 @@ class Offered:
         if said.HasField("catalog"):
             self.catalogs += 1
             self._take(said.catalog)
+        if said.heartbeat.HasField("credits"):
+            self.total = said.heartbeat.credits
         for one in said.heartbeat.offering_credits:
             assert one.skill in self.credits
             self.credits[one.skill] = one.credits
@@ -116,6 +119,18 @@ async def test_what_nobody_can_do_has_no_credits_at_once_is_withdrawn_after_a_wh
                 # Whoever links anew says the same in its Hello.
                 child.uplink._link.introduce(worker_pb2.HolonIdentity(holon_id="the-child", uplink_epoch=1))  # type: ignore[union-attr]
                 assert Offered(await child.linked()).credits == {"crawling": 7, "counting": 7, "asking": 7}
+
+
+async def test_what_changes_between_the_hello_and_its_welcome_is_said_after_that(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints(), max_jobs=7) as child:
+        stream = await child.parent.session()
+        parent = Offered(stream)
+        async with Leaf(child.engine, "counter", Skill("count")):
+            await asyncio.sleep(0.2)
+            await stream.welcome(holon_id=PARENT, capabilities=[types_pb2.CAPABILITY_HOLON])
+            await parent.until(crawling=0, counting=7, asking=7)
+            while parent.total != 7:
+                await parent.hear()
 
 
 async def test_workers_of_other_nodes_of_the_holon_count(certificates: Certificates) -> None:
