@@ -120,7 +120,7 @@ def _own_files(folder: Path) -> list[Path]:
 
 
 def _left(days: float) -> str:
-    from holon.security.tls_files import WARN_DAYS
+    from holon.security.endings import WARN_DAYS
 
     if days < 0:
         return f"expired {-days:.0f} days ago: RENEW IT"

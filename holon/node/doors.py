@@ -118,9 +118,8 @@ async def opened(
         if parts.uplink is not None:
             measuring.show_uplink(parts.uplink, parts.holarchy)
         secure = tls if config.TLS_ENABLED else None
-        if tls is not None:
-            shown = {"worker": True, "client": client is not None, "http": secure is not None}
-            measuring.show_tls(tls, [door for door, there in shown.items() if there])
+        shown = {"worker": True, "client": client is not None, "http": secure is not None}
+        measuring.show_certificates(tls, [door for door, there in shown.items() if there], parts.at_parent)
         http = await doors.enter_async_context(
             HttpDoor(
                 engine.jobs,

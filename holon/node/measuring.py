@@ -15,6 +15,7 @@ from holon.errors import StoreUnavailable
 from holon.node.stores import Measured, Store
 from holon.ports import Counts
 from holon.security.clients import Clients
+from holon.security.endings import OwnCertificate
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.exposition import CONTENT_TYPE, Exposition
 from holon.telemetry.lag import LoopLag
@@ -85,14 +86,17 @@ class Measuring:
     def __repr__(self) -> str:
         return f"Measuring({self._shown!r})"
 
-    def show_tls(self, tls: TlsFiles, doors: Sequence[str]) -> None:
-        """Show the certificate of these doors as well."""
-        self._shown.gauge(
-            "holon_certificate_expiry_timestamp_seconds",
-            "When the certificate of a door ends.",
-            lambda: {(door,): tls.current.expires_at_ms / 1000 for door in doors},
-            "door",
-        )
+    def show_certificates(self, tls: TlsFiles | None, doors: Sequence[str], parent: OwnCertificate | None) -> None:
+        """Show the certificate of these doors as well, and the one that the parent is shown."""
+
+        def ends() -> dict[Labels, float]:
+            at = dict.fromkeys(doors, tls.current.expires_at_ms) if tls is not None else {}
+            if parent is not None and parent.expires_at_ms is not None:
+                at["parent"] = parent.expires_at_ms
+            return {(door,): ms / 1000 for door, ms in at.items()}
+
+        about = "When the certificate of a door ends, or the one that the parent is shown."
+        self._shown.gauge("holon_certificate_expiry_timestamp_seconds", about, ends, "door")
 
     def show_uplink(self, uplink: Uplink, holarchy: Holarchy) -> None:
         """Show the link with the parent as well."""

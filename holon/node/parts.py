@@ -26,6 +26,7 @@ from holon.node.stores import Store, open_store
 from holon.ports import StoreSettings
 from holon.security.admission import Admission
 from holon.security.clients import Clients
+from holon.security.endings import OwnCertificate
 from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
@@ -51,6 +52,7 @@ class Parts:
     uplink: Uplink | None
     tracing: Tracing
     lag: LoopLag
+    at_parent: OwnCertificate | None
     files: Reloading
     reloading: SharedReloading
     loops: dict[str, Callable[[], Coroutine[Any, Any, None]]]
@@ -123,6 +125,11 @@ async def parts_of(
         }
         if tls is not None:
             loops["certificates"] = tls.run
+        # What the parent is shown, where that is not what the doors show.
+        own = config.PARENT_TLS_CERT_PATH if config.PARENT_URL else ""
+        at_parent = OwnCertificate(own, clock) if own else None
+        if at_parent is not None:
+            loops["certificate-at-parent"] = at_parent.run
         if uplink is not None:
             loops["uplink"] = uplink.run
         yield Parts(
@@ -136,6 +143,7 @@ async def parts_of(
             uplink,
             tracing,
             lag,
+            at_parent,
             files,
             reloading,
             loops,

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 from holon.security.context import server_context
+from holon.security.endings import Ending, ending_of
 from holon.security.identity import certificates_in, is_authority
 from holon.security.revocation import RevocationList, load_lists
 from holon.security.trust import Trust
@@ -42,21 +43,6 @@ class TlsPaths:
     mounted: bool = False
     lists: str = ""
     strict: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """One certificate of the files, and when it ends.
-
-    Attributes:
-        name: its file and subject, for people.
-        serial: its serial number, which tells it from the one that takes its place.
-        at_ms: epoch milliseconds.
-    """
-
-    name: str
-    serial: int
-    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +96,7 @@ def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
     if wrong or leaf is None:
         raise _unusable(wrong)
     _try(paths, served, key, authorities)
-    endings = (*(_ending(cert_path, one) for one in own), *(_ending(ca_path, one) for one in trusted))
+    endings = (*(ending_of(cert_path, one) for one in own), *(ending_of(ca_path, one) for one in trusted))
     lists = load_lists(paths.lists, trusted, now_ms) if paths.lists else ()
     trust = Trust(authorities, lists, strict=paths.strict)
     return ServerCredentials(served, key, authorities, endings[0].at_ms, endings, lists, trust)
@@ -137,11 +123,6 @@ def _read(name: str, paths: TlsPaths, wrong: list[Violation]) -> bytes:
     except ValueError as error:
         wrong.append(Violation(name, str(error)))
         return b""
-
-
-def _ending(path: str, certificate: x509.Certificate) -> Ending:
-    name = f"{certificate.subject.rfc4514_string()} in {path}"
-    return Ending(name, certificate.serial_number, int(certificate.not_valid_after_utc.timestamp() * 1000))
 
 
 def _certificates(name: str, path: str, pem: bytes, wrong: list[Violation]) -> Sequence[x509.Certificate]:

@@ -8,15 +8,11 @@ import os
 from collections.abc import Callable, Iterable
 
 from holon.clock import Clock
+from holon.security.endings import EVERY_S, Endings
 from holon.security.revocation import RevocationList
-from holon.security.tls import Ending, ServerCredentials, TlsPaths, load_server_credentials
+from holon.security.tls import ServerCredentials, TlsPaths, load_server_credentials
 
 log = logging.getLogger(__name__)
-
-# How many days before its end a certificate is spoken of, once each; and how often that is looked at.
-WARN_DAYS = (30, 7, 1, 0)
-EVERY_S = 60.0
-_DAY_MS = 86_400_000
 
 
 class TlsFiles:
@@ -31,7 +27,7 @@ class TlsFiles:
     def __init__(self, paths: TlsPaths, clock: Clock) -> None:
         self._paths = paths
         self._clock = clock
-        self._told: dict[Ending, int] = {}
+        self._endings = Endings(clock)
         self._stale: set[RevocationList] = set()
         self._listeners: list[Callable[[], None]] = []
         self.current = load_server_credentials(paths, clock.now_ms())
@@ -69,17 +65,8 @@ class TlsFiles:
 
     def speak_of_ends(self) -> None:
         """Say which certificates end soon, and which lists have, if that was not said yet."""
+        self._endings.speak(self.current.endings)
         now = self._clock.now_ms()
-        told: dict[Ending, int] = {}
-        for ending in self.current.endings:
-            left = ending.at_ms - now
-            near = min((days for days in WARN_DAYS if left <= days * _DAY_MS), default=None)
-            if near is None:
-                continue
-            told[ending] = near
-            if self._told.get(ending) != near:
-                _warn(ending, left)
-        self._told = told
         stale = {one for one in self.current.lists if now >= one.expires_at_ms}
         for one in stale - self._stale:
             log.error("the revocation list of %s has expired: what was revoked since is not known; renew it", one.name)
@@ -93,10 +80,3 @@ def _files(path: str) -> Iterable[str]:
         return sorted(one.path for one in os.scandir(path))
     except OSError:
         return ()
-
-
-def _warn(ending: Ending, left_ms: int) -> None:
-    if left_ms <= 0:
-        log.error("the certificate %s has expired: renew it now, callers refuse it or are refused", ending.name)
-    else:
-        log.warning("the certificate %s expires in %.1f days: renew it", ending.name, left_ms / _DAY_MS)

@@ -52,6 +52,7 @@ async def test_a_pure_holon_has_no_way_in_for_clients_and_does_its_parents_work(
         assert {"holon_uplink_linked 1.0", "holon_uplink_jobs 0.0", "holon_holarchy_depth 1.0"} <= set(
             figures.splitlines()
         )
+        assert 'holon_certificate_expiry_timestamp_seconds{door="parent"}' in figures
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", child.client)) != 0
         with calls(family) as channel:

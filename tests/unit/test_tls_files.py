@@ -20,6 +20,7 @@ from holon.node.admitting import tls_part
 from holon.node.following import Following
 from holon.security import certificates
 from holon.security.certificates import KeyPair, issue_server, issue_worker, open_authority
+from holon.security.endings import OwnCertificate
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from tests.integration.tls_site import Site
@@ -169,6 +170,31 @@ def test_a_certificate_is_spoken_of_30_7_and_1_days_before_its_end_once_each(
         said += [(100 - day, record.levelno) for record in caplog.records]
         clock.advance(DAY_MS)
     assert said == [(30, logging.WARNING), (7, logging.WARNING), (1, logging.WARNING), (0, logging.ERROR)]
+
+
+async def test_what_a_parent_is_shown_is_spoken_of_too_and_so_is_the_one_that_takes_its_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority, clock = open_authority(tmp_path), ManualClock(_now_ms())
+    pair = issue_worker(authority, tmp_path, "child", days=8)
+    shown = OwnCertificate(str(pair.certificate), clock)
+    said: list[tuple[int, int]] = []
+    for day in range(10):
+        caplog.clear()
+        for _ in range(2):
+            await shown.look()
+        said += [(8 - day, record.levelno) for record in caplog.records]
+        clock.advance(DAY_MS)
+    assert said == [(8, logging.WARNING), (7, logging.WARNING), (1, logging.WARNING), (0, logging.ERROR)]
+    issue_worker(authority, tmp_path, "child", days=400)
+    caplog.clear()
+    await shown.look()
+    assert shown.expires_at_ms is not None
+    assert round((shown.expires_at_ms - _now_ms()) / DAY_MS) == 400
+    assert not caplog.records
+    pair.certificate.unlink()
+    await shown.look()
+    assert shown.expires_at_ms is None
 
 
 @pytest.mark.parametrize("kind", ["P-521", "Ed25519", "RSA-1024"])
