@@ -10,7 +10,7 @@ import orjson
 
 from holon.domain.value import value
 from holon.errors import StoreUnavailable
-from holon.ports import Document, Shared
+from holon.ports import Document, DocumentHints, Shared
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,9 @@ class Tenure:
         now: the store's clock, in epoch milliseconds.
         node: names this node, also when it has started again: what it had is its own at once.
         instance: names this process.
+
+    Attributes:
+        hints: is to be told when documents change; perhaps the lease is free.
     """
 
     def __init__(self, store: Shared, now: Callable[[], int], node: str, instance: str) -> None:
@@ -52,20 +55,14 @@ class Tenure:
         self._now = now
         self._version = 0
         self._until = 0.0
-        self._look = asyncio.Event()
+        self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
         return f"Tenure(epoch={self.epoch}, instance={self.instance})"
 
-    def changed(self, kinds: frozenset[str]) -> None:
-        """Documents of these kinds have changed."""
-        if KIND in kinds:
-            self._look.set()
-
     async def take(self) -> None:
         """Return once this node has the lease."""
         while True:
-            self._look.clear()
             try:
                 wait = await self._try()
             except StoreUnavailable as error:
@@ -73,11 +70,7 @@ class Tenure:
             if wait is None:
                 log.info("this node links with the parent now, epoch %d", self.epoch)
                 return
-            try:
-                async with asyncio.timeout(wait):
-                    await self._look.wait()
-            except TimeoutError:
-                pass
+            await self.hints.wait(wait)
 
     async def keep(self) -> None:
         """Renew the lease until cancelled.

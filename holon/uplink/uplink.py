@@ -65,7 +65,7 @@ class Uplink:
         self._credits: Credits | None = None
         self._serving: Serving | None = None
         self._draining = False
-        engine.follow_documents(self._tenure.changed)
+        engine.follow_documents(self._tenure.hints.changed)
         engine.follow_documents(self._providers.changed)
         holarchy.on_change(self._chain_changed)
 

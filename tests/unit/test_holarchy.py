@@ -72,7 +72,7 @@ async def test_one_node_links_and_each_taking_raises_the_epoch(store: MemoryStor
     await asyncio.sleep(0)
     assert not waiting.done()
     await first.give_up()
-    second.changed(frozenset({"uplink"}))
+    second.hints.changed(frozenset({"uplink"}))
     await asyncio.wait_for(waiting, 10)
     assert (first.epoch, second.epoch) == (1, 2)
     # The same node, started again, needs not wait; another, until the lease has run out.
