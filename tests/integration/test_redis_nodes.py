@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from holon.client import Job
+from holon.storage.redis import lane
 from holon.testing import RunningNode, running_node
 from tests.chaos.link import Link
 from tests.conftest import Measured
@@ -152,7 +153,11 @@ async def test_replies_of_redis_that_are_cut_at_random_change_no_result(measured
         server.close()
 
 
-async def test_rule_13_while_the_store_is_away_jobs_are_refused_and_workers_are_kept() -> None:
+async def test_rule_13_while_the_store_is_away_jobs_are_refused_and_workers_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane, "RIDE_OUT_TO_CREATE_S", 0.5)
+    monkeypatch.setattr(lane, "RIDE_OUT_S", 1.0)
     server = RedisServer(append_only=True)
     try:
         async with running_node(one_task(), STORAGE_URI=server.uri(1)) as node:
