@@ -15,6 +15,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.value import value
 
 SHA256_BYTES = 32
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 
 
 @value
@@ -76,4 +77,4 @@ def _line(number: int, event: HistoryEvent) -> bytes:
         event.task_id or None,
         event.details or None,
     )
-    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    return _ENCODE(fields).encode() + b"\n"

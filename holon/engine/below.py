@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import orjson
@@ -142,12 +141,22 @@ class Below:
             return not stays, None if stays else Change(text, self._keep_ms)
 
         try:
-            if await self._change(task_id, changed):
+            # Most tasks are told of once, at their end.
+            if await self._put_first(task_id, text) or await self._change(task_id, changed):
                 self._count(task_id, len(text))
                 await self._make_room()
         except HolonError as error:
             facts = {"task_id": task_id}
             log.warning("what a holon told of task %s is not kept: %s", task_id, error.message, extra=facts)
+
+    async def _put_first(self, task_id: str, text: bytes) -> bool:
+        if task_id in self._sizes:
+            return False
+        try:
+            put = self._store.put_document(KIND, task_id, text, version=0, expires_in=self._keep_ms)
+            return await put is not None
+        except ResourceExhausted:
+            return False
 
     async def _change(self, task_id: str, changed: Callable[[Document | None], tuple[bool, Change | None]]) -> bool:
         while True:
@@ -194,7 +203,8 @@ def _stays(before: Kept, new: Kept) -> bool:
 def _written(kept: Kept) -> bytes:
     summary = kept.summary
     while True:
-        text = orjson.dumps({"lease_id": kept.lease_id, "final": kept.final, **asdict(summary)}, default=bytes.hex)
+        fields = {"lease_id": kept.lease_id, "final": kept.final, "summary": summary}
+        text = orjson.dumps(fields, default=bytes.hex)
         if len(text) <= MAX_SUMMARY_BYTES:
             return text
         summary = shorter(summary)
@@ -212,10 +222,11 @@ def shorter(summary: Summary) -> Summary:
 
 
 def _read(text: bytes) -> Kept:
-    fields = orjson.loads(text)
-    lease_id, final, digest = fields.pop("lease_id"), fields.pop("final"), fields["digest"]
+    kept = orjson.loads(text)
+    fields = kept["summary"]
+    digest = fields["digest"]
     return Kept(
-        lease_id,
+        kept["lease_id"],
         Summary(
             **fields
             | {
@@ -226,7 +237,7 @@ def _read(text: bytes) -> Kept:
                 "digest": None if digest is None else _digest(digest),
             }
         ),
-        final,
+        kept["final"],
     )
 
 

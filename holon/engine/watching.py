@@ -120,7 +120,6 @@ class Watching:
         """The job as it is, once it is sure that the caller may see it."""
         async with feed.opening:
             if feed.seen is None:
-                await self._jobs.get(owner, feed.job_id)
                 await self._store.watch(feed.job_id)
                 await self._read(feed)
             elif after is not None and after > feed.sequence:

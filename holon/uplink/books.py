@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from weakref import WeakValueDictionary
 
@@ -138,7 +138,7 @@ class Books:
     async def _put(self, entry: Delegation, expires_in: int | None) -> None:
         task_id = entry.task_id
         async with self._alone(task_id):
-            text = orjson.dumps(asdict(entry))
+            text = orjson.dumps(entry)
             # From here on there may be one, whatever the store answers.
             seen = self._versions.setdefault(task_id, 0)
             version = await self._store.put_document(KIND, task_id, text, version=seen, expires_in=expires_in)
