@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
 from holon.domain.digest import ChildDigest, Digest
-from holon.domain.tree import MAX_SUMMARY_BYTES, Summary, Trouble, Visit
+from holon.domain.tree import Summary, Trouble, Visit
 from holon.domain.value import replace, value
 from holon.errors import HolonError, ResourceExhausted
-from holon.ports import Change, Document, Shared, change_document, place_of
+from holon.ports import MAX_DOCUMENT_BYTES, Change, Document, Shared, change_document, place_of
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,10 @@ MOST_BYTES = 16 * 2**20
 # What is told of tasks that run is written so often at most; so many wait for that.
 PAUSE_S = 1.0
 MOST_WAITING = 200
+# What a seal adds is to fit in too.
+_MOST_OF_ONE = MAX_DOCUMENT_BYTES - 1024
+
+T = TypeVar("T")
 
 
 @value
@@ -63,8 +67,8 @@ class Below:
         self._seal = seal
         self._now = now
         self._keep_ms = keep_ms
-        # By task, how many bytes it has; the one written longest ago first.
-        self._sizes: OrderedDict[str, int] = OrderedDict()
+        # By task, how many bytes it has, and its version if that is known; the one written longest ago first.
+        self._sizes: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._bytes = 0
         self._waiting: OrderedDict[str, Kept] = OrderedDict()
         self._some = asyncio.Event()
@@ -111,6 +115,7 @@ class Below:
                 await self._keep(task_id, kept)
                 if self._waiting.get(task_id) is kept:
                     del self._waiting[task_id]
+            await self._make_room()
             await asyncio.sleep(PAUSE_S)
 
     async def _recall(self) -> None:
@@ -120,11 +125,12 @@ class Below:
             log.warning("what holons below told before is not counted: %s", error.message)
             return
         written = self._sizes
-        self._sizes = OrderedDict()
+        self._sizes, self._bytes = OrderedDict(), 0
         for one in sorted(documents, key=lambda one: one.version):
-            self._count(one.key, len(one.value))
-        for task_id, size in written.items():
-            self._count(task_id, size)
+            self._count(one.key, len(one.value), one.version)
+        for task_id, (size, version) in written.items():
+            self._count(task_id, size, version)
+        self._some.set()
 
     def _in_time(self, summary: Summary) -> Summary:
         """A clock below that is ahead does not tell of what is still to come."""
@@ -135,35 +141,38 @@ class Below:
         if self._seal is not None:
             text = self._seal.seal(*place_of(KIND, task_id), text)
 
+        try:
+            # Most are told of once.
+            new = None if task_id in self._sizes else await self._bounded(lambda: self._put_first(task_id, text))
+            if new is None and not await self._bounded(lambda: self._change(task_id, kept, text)):
+                return
+        except HolonError as error:
+            facts = {"task_id": task_id}
+            log.warning("what a holon told of task %s is not kept: %s", task_id, error.message, extra=facts)
+            return
+        self._count(task_id, len(text), new or 0)
+        if len(self._sizes) > MOST or self._bytes > MOST_BYTES:
+            self._some.set()
+
+    async def _put_first(self, task_id: str, text: bytes) -> int | None:
+        return await self._store.put_document(KIND, task_id, text, version=0, expires_in=self._keep_ms)
+
+    async def _change(self, task_id: str, kept: Kept, text: bytes) -> bool:
+        """Whether it is kept now: what is there may have to stay."""
+
         def changed(document: Document | None) -> tuple[bool, Change | None]:
             before = None if document is None else self._read(document)
             stays = before is not None and _stays(before, kept)
             return not stays, None if stays else Change(text, self._keep_ms)
 
-        try:
-            # Most tasks are told of once, at their end.
-            if await self._put_first(task_id, text) or await self._change(task_id, changed):
-                self._count(task_id, len(text))
-                await self._make_room()
-        except HolonError as error:
-            facts = {"task_id": task_id}
-            log.warning("what a holon told of task %s is not kept: %s", task_id, error.message, extra=facts)
+        return await change_document(self._store, KIND, task_id, changed)
 
-    async def _put_first(self, task_id: str, text: bytes) -> bool:
-        if task_id in self._sizes:
-            return False
-        try:
-            put = self._store.put_document(KIND, task_id, text, version=0, expires_in=self._keep_ms)
-            return await put is not None
-        except ResourceExhausted:
-            return False
-
-    async def _change(self, task_id: str, changed: Callable[[Document | None], tuple[bool, Change | None]]) -> bool:
+    async def _bounded(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Write; where there are as many as there may be, for other nodes have some too, in the place of others."""
         while True:
             try:
-                return await change_document(self._store, KIND, task_id, changed)
+                return await write()
             except ResourceExhausted:
-                # The other nodes of this holon have some too.
                 if not await self._drop_oldest():
                     raise
 
@@ -176,20 +185,26 @@ class Below:
             log.warning("what a holon told of task %s cannot be read: %r", document.key, error, extra=facts)
             return None
 
-    def _count(self, task_id: str, size: int) -> None:
-        self._bytes += size - self._sizes.pop(task_id, 0)
-        self._sizes[task_id] = size
+    def _count(self, task_id: str, size: int, version: int) -> None:
+        self._bytes += size - self._sizes.pop(task_id, (0, 0))[0]
+        self._sizes[task_id] = (size, version)
 
     async def _make_room(self) -> None:
-        while len(self._sizes) > MOST or self._bytes > MOST_BYTES:
-            await self._drop_oldest()
+        try:
+            while len(self._sizes) > MOST or self._bytes > MOST_BYTES:
+                await self._drop_oldest()
+        except HolonError as error:
+            log.warning("what holons below told long ago is deleted later: %s", error.message)
 
     async def _drop_oldest(self) -> bool:
         if not self._sizes:
             return False
-        task_id, size = self._sizes.popitem(last=False)
-        self._bytes -= size
-        await change_document(self._store, KIND, task_id, lambda _: (None, Change(None)))
+        task_id, (size, version) = next(iter(self._sizes.items()))
+        if not version or await self._store.put_document(KIND, task_id, None, version=version) is None:
+            await change_document(self._store, KIND, task_id, lambda _: (None, Change(None)))
+        if self._sizes.get(task_id) == (size, version):
+            del self._sizes[task_id]
+            self._bytes -= size
         return True
 
 
@@ -203,9 +218,9 @@ def _stays(before: Kept, new: Kept) -> bool:
 def _written(kept: Kept) -> bytes:
     summary = kept.summary
     while True:
-        fields = {"lease_id": kept.lease_id, "final": kept.final, "summary": summary}
-        text = orjson.dumps(fields, default=bytes.hex)
-        if len(text) <= MAX_SUMMARY_BYTES:
+        told = {"lease_id": kept.lease_id, "final": kept.final, "summary": summary}
+        text = orjson.dumps(told, default=bytes.hex)
+        if len(text) <= _MOST_OF_ONE:
             return text
         summary = shorter(summary)
 
@@ -222,11 +237,11 @@ def shorter(summary: Summary) -> Summary:
 
 
 def _read(text: bytes) -> Kept:
-    kept = orjson.loads(text)
-    fields = kept["summary"]
+    fields = orjson.loads(text)
+    lease_id, final, fields = fields["lease_id"], fields["final"], fields["summary"]
     digest = fields["digest"]
     return Kept(
-        kept["lease_id"],
+        lease_id,
         Summary(
             **fields
             | {
@@ -237,7 +252,7 @@ def _read(text: bytes) -> Kept:
                 "digest": None if digest is None else _digest(digest),
             }
         ),
-        kept["final"],
+        final,
     )
 
 
