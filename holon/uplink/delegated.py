@@ -21,7 +21,6 @@ _RETRY_S = 1.0
 # Only the result says that all is done.
 _MOST_BEFORE_RESULT = 99.0
 DEADLINE = "DEADLINE_EXCEEDED"
-_WAITS = (Status.WAITING_FOR_WORKER, Status.WAITING_FOR_PARALLEL)
 
 
 class Delegated:
@@ -36,6 +35,7 @@ class Delegated:
     Attributes:
         unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
         was_placed: whether a task of it has been with a worker, as far as was seen.
+        fanned: whether it waits for the tasks of a fan-out, of which that is not seen.
         stopping: why it is being cancelled; empty while it is not.
         why: the same, in words, where there are some.
         over: set once the job has ended, and what is to be told of it has been.
@@ -58,6 +58,7 @@ class Delegated:
         self._watching = watching
         self.unplaced = True
         self.was_placed = False
+        self.fanned = False
         self._progress = progress
         self._placed = placed
         self._happened = happened
@@ -121,7 +122,8 @@ class Delegated:
             self._progress(self.entry, percent, message)
 
     def _place(self, queued: bool, status: str) -> None:
-        self.was_placed |= not queued and status in _WAITS
+        self.was_placed |= not queued and status == Status.WAITING_FOR_WORKER
+        self.fanned = status == Status.WAITING_FOR_PARALLEL
         if queued != self.unplaced:
             self.unplaced = queued
             self._placed()

@@ -6,10 +6,13 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from holon.domain.job import Status
 from holon.domain.matching import Need
+from holon.domain.task import task_id
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.jobs import Jobs
 from holon.errors import HolonError
+from holon.ports import Leases
 from holon.uplink.delegated import Delegated
 from holon.uplink.providers import Providers
 from holon.uplink.serving import Serving
@@ -18,6 +21,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 _LINES = 1_000
+# So many tasks of a fan-out are looked at each time, and before it is given back.
+_FIRST, _ALL = 32, 1_000
 
 
 @dataclass(slots=True)
@@ -29,16 +34,24 @@ class _Waiting:
 
 
 class Escalation:
-    """Looks after the parent's jobs whose task waits for a worker. That all are busy is no reason to give one back.
+    """Looks after the parent's jobs whose tasks wait for a worker. That all are busy is no reason to give one back.
 
     Arguments:
+        store: where the tasks of a fan-out are looked up.
         after: for how many seconds there must have been nobody.
     """
 
     def __init__(
-        self, serving: Serving, jobs: Jobs, dispatcher: Dispatcher, providers: Providers, after: float
+        self,
+        serving: Serving,
+        store: Leases,
+        jobs: Jobs,
+        dispatcher: Dispatcher,
+        providers: Providers,
+        after: float,
     ) -> None:
         self._serving = serving
+        self._store = store
         self._jobs = jobs
         self._dispatcher = dispatcher
         self._providers = providers
@@ -63,27 +76,42 @@ class Escalation:
     async def _look(self, job_id: str, running: Delegated) -> None:
         waiting = self._waiting.get(job_id)
         if waiting is None:
-            need = await self._need(running)
+            need = await self._need(running, _FIRST)
             if need is None:
                 return
             waiting = self._waiting[job_id] = _Waiting(need)
         now = asyncio.get_running_loop().time()
-        if self._dispatcher.can_do(waiting.need) or self._providers.elsewhere(waiting.need.skill):
+        if self._has_somebody(waiting.need):
             waiting.since = None
         elif waiting.since is None:
             waiting.since = now
         elif now - waiting.since >= self._after:
             del self._waiting[job_id]
-            if await self._need(running) == waiting.need and not await self._was_leased(running):
+            if await self._need(running, _ALL) == waiting.need and not await self._was_leased(running):
                 self._serving.jobs.give_back(running, self._dispatcher.why(waiting.need))
 
-    async def _need(self, running: Delegated) -> Need | None:
+    def _has_somebody(self, need: Need) -> bool:
+        return self._dispatcher.can_do(need) or self._providers.elsewhere(need.skill)
+
+    async def _need(self, running: Delegated, most: int) -> Need | None:
+        """What a job waits for; of a fan-out, the first task among so many that nobody can do. None: for nothing."""
         record = await self._jobs.get(running.entry.owner.name, running.entry.job_id)
-        return record.queued_need
+        waiting = record.job.waiting
+        if record.job.status is not Status.WAITING_FOR_PARALLEL or waiting is None:
+            return record.queued_need
+        found: Need | None = None
+        for index in range(most):
+            task = await self._store.task(task_id(record.job.id, waiting.step, index))
+            if task is None:
+                break
+            if task.attempt:
+                running.was_placed = True
+                return None
+            if found is None and not self._has_somebody(task.need):
+                found = task.need
+        return found
 
     async def _was_leased(self, running: Delegated) -> bool:
         """Whether a worker had any task of the job: then what it did would be lost."""
-        if running.was_placed:
-            return True
         lines, _ = await self._jobs.history(running.entry.owner.name, running.entry.job_id, _LINES)
-        return any(line.details.get("attempts") for _, line in lines)
+        return running.was_placed or any(line.details.get("attempts") for _, line in lines)

@@ -67,8 +67,12 @@ class Serving:
 
     @property
     def waiting(self) -> list[Delegated]:
-        """Those whose job has yet to find a place, and is not being stopped."""
-        return [running for running in self.jobs if running.unplaced and not running.stopping]
+        """Those of whose job no worker has had any task, as far as was seen, and that are not being stopped."""
+        return [
+            running
+            for running in self.jobs
+            if (running.unplaced or running.fanned) and not (running.was_placed or running.stopping)
+        ]
 
     async def job_of(self, task_id: str) -> str:
         """The job that does a task, or did, while that is not settled; empty when none is known to."""

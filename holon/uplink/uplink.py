@@ -161,7 +161,12 @@ class Uplink:
                 self._credits.close()
             group.create_task(self._credits.run(), name="uplink-credits")
             escalation = Escalation(
-                serving, self._engine.jobs, self._engine.dispatcher, self._providers, settings.escalate_after
+                serving,
+                self._engine.store,
+                self._engine.jobs,
+                self._engine.dispatcher,
+                self._providers,
+                settings.escalate_after,
             )
             group.create_task(escalation.run(), name="uplink-escalation")
             await link.run(self._parent)

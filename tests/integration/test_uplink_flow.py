@@ -55,6 +55,16 @@ def blueprints() -> list[Blueprint]:
     @named.handler(is_end=True)
     async def done() -> None: ...
 
+    spread = Blueprint("spread")
+
+    @spread.handler(is_start=True)
+    async def fan(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        tasks = [{"task_type": one, "params": {}} for one in initial_data["of"]]
+        actions.dispatch_parallel(tasks, "gathered")
+
+    @spread.handler(is_end=True)
+    async def gathered() -> None: ...
+
     fails = Blueprint("fails")
 
     @fails.handler(is_start=True)
@@ -72,7 +82,7 @@ def blueprints() -> list[Blueprint]:
     @fails.handler("for_good", is_end=True, outcome="failed")
     async def for_good() -> None: ...
 
-    return [work, named, fails]
+    return [work, named, spread, fails]
 
 
 async def test_no_task_of_a_parents_job_goes_before_what_its_parent_said(certificates: Certificates) -> None:
@@ -117,6 +127,24 @@ async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any
         assert (given_back.task_id, given_back.rejected.reason) == ("t4", "UNSERVABLE")
 
 
+async def test_a_fan_out_is_given_back_while_none_of_it_was_with_a_worker(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints(), escalate_after=0.2, cleanup=0.1) as child:
+        stream = await child.linked()
+        await offered(stream, "t1", "spread", {"of": ["leaf", "nobodys"]})
+        assert (await answer(stream)).HasField("accepted")
+        assert (await answer(stream)).rejected.reason == "UNSERVABLE"
+        async with Leaf(child.engine, "leaf", Skill("leaf"), credits=1) as leaf:
+            await offered(stream, "t2", "spread", {"of": ["leaf", "nobodys"]})
+            given = await leaf.given()
+            await asyncio.sleep(0.6)
+            # And one whose workers are busy waits.
+            await offered(stream, "t3", "spread", {"of": ["leaf"]})
+            assert {(await answer(stream)).WhichOneof("update") for _ in range(2)} == {"accepted"}
+            await asyncio.sleep(0.6)
+            await leaf.ends(given, DONE)
+            assert (await leaf.given()).job_id != given.job_id
+
+
 async def test_a_clean_up_that_does_not_end_is_ended(certificates: Certificates) -> None:
     async with (
         a_child(certificates, blueprints(), cleanup=0.3) as child,
@@ -153,7 +181,7 @@ async def test_a_good_end_answers_with_the_status_that_it_says(certificates: Cer
     async with a_child(certificates, blueprints()) as child:
         stream = await child.linked()
         statuses = {one.skill: list(one.statuses) for one in stream.hello.catalog.offerings}
-        assert statuses == {"fails": ["partial"], "named": [], "work": []}
+        assert statuses == {"fails": ["partial"], "named": [], "spread": [], "work": []}
         await offered(stream, "t1", "fails", {"end": "partly"})
         result = (await stream.result()).result
         assert (result.status, result.data.data) == ("partial", b'{"pages":3}')
