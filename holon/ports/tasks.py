@@ -62,7 +62,8 @@ class Offer:
     """A task leased to a worker: what is sent to it, and what deciding about its outcome needs.
 
     `time_left` is what the worker has for the attempt (milliseconds; None: no limit), `deadline` the same as a time.
-    `generation` is 1 plus the outcomes answered with a retry, `attempt` counts leases.
+    `generation` is 1 plus the outcomes answered with a retry, `attempt` counts leases. `lasts` is how long the lease
+    lasts from its last extension (milliseconds); None: as long as those of its session.
     """
 
     worker_id: str
@@ -81,6 +82,7 @@ class Offer:
     deadline: int | None
     retry: RetryPolicy
     trace: str = ""
+    lasts: int | None = None
 
 
 @value

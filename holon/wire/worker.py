@@ -47,6 +47,8 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
         fill(message.time_left, offer.time_left)
     if offer.deadline is not None:
         fill(message.deadline, offer.deadline)
+    if offer.lasts is not None:
+        fill(message.lease_duration, offer.lasts)
     if offer.trace:
         message.trace.traceparent, message.trace.tracestate = headers_of(offer.trace)
     return message

@@ -202,6 +202,7 @@ async def test_a_task_may_be_its_workers_for_longer_or_shorter_than_others_but_n
     offer = await world.accepted(
         hand, lost_after=1 if beyond is None else lasts, execution_timeout=10_000_000, result_timeout=None
     )
+    assert offer.lasts == lasts
     await world.after(lasts - 1)
     assert await world.waiting() == 0
     await world.after(1)

@@ -202,6 +202,9 @@ async def test_a_task_says_how_long_it_stays_with_a_holon_that_is_cut_off(
         child = await comes(node, identity())
         job_id = await node.create("patient", on_lost=on_lost)
         offer = await child.offer()
+        # Where the task says so, it says for how long, and never below what any task has.
+        assert offer.HasField("lease_duration") == (on_lost is not None)
+        assert not on_lost or offer.lease_duration.ToMilliseconds() >= 300
         await child.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
         await child.beat()
         child.call.cancel()

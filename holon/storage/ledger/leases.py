@@ -79,6 +79,7 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
         deadline=until,
         retry=task.retry,
         trace=task.trace,
+        lasts=keeps_for(tables, task) if task.lost_after else None,
     )
 
 

@@ -84,9 +84,8 @@ def claimed(answer: Answer) -> list[tuple[str, str]]:
 
 def offer_of(fields: Answer, seal: Seal) -> Offer:
     """An offer that was made."""
-    worker, session, task, lease, job, need, params, priority, generation, attempt, left, deadline, retry, trace = (
-        fields
-    )
+    worker, session, task, lease, job, need, params, priority, *counts, retry, trace = fields[:14]
+    generation, attempt, left, deadline = counts
     needed, name = need_of(need), task.decode()
     return Offer(
         worker_id=worker.decode(),
@@ -105,6 +104,7 @@ def offer_of(fields: Answer, seal: Seal) -> Offer:
         deadline=deadline,
         retry=_retry(retry),
         trace=trace.decode(),
+        lasts=fields[14] if len(fields) > 14 else None,
     )
 
 

@@ -24,6 +24,7 @@ local function offer_of(row, time)
     return {
         row.worker, row.session, row.ID, row.lease, row.job, row.need, params, made.priority,
         row.generation, row.attempt, math.max(0, till - time), till, made.retry, trace,
+        made.lost > 0 and keeps_for(row) or nil,
     }
 end
 
