@@ -95,7 +95,7 @@ class Reloading:
         """Whether the files of a part could be put in force as they are; nothing changes, and nothing is told."""
         try:
             await asyncio.to_thread(self._parts[name].read)
-        except HolonError:
+        except Exception:  # noqa: BLE001  that it is not good has been told; it ends nothing
             return False
         return True
 

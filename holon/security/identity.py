@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -92,9 +93,13 @@ def identify(pem: bytes) -> Identity:
 def certificates_in(pem: bytes) -> tuple[x509.Certificate, ...]:
     """The certificates of a PEM text, in its order; none of one that cannot be read as a whole."""
     try:
-        return tuple(x509.load_pem_x509_certificates(pem))
-    except (ValueError, *UNREADABLE):
+        found = tuple(x509.load_pem_x509_certificates(pem))
+        for one in found:
+            # What else of a broken one would be found out only when it is asked for.
+            _ = one.public_key(), one.subject.rfc4514_string(), one.issuer, one.not_valid_after_utc
+    except (ValueError, UnsupportedAlgorithm, *UNREADABLE):
         return ()
+    return found
 
 
 def is_authority(certificate: x509.Certificate) -> bool:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from itertools import chain
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -152,7 +153,7 @@ def _key_problems(path: str, pem: bytes, leaf: x509.Certificate, cert_path: str)
         return []
     try:
         public = load_pem_private_key(pem, password=None).public_key()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         return [Violation("TLS_KEY_PATH", f"{path} holds no readable private key (PEM, without a passphrase)")]
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*form) != leaf.public_key().public_bytes(*form):

@@ -6,11 +6,13 @@ import asyncio
 import json
 import logging
 import threading
+from pathlib import Path
 
 import pytest
 
 from holon.engine.reloading import Apply, Changes, Part, Reloading
 from holon.errors import ConfigError, FailedPrecondition, InvalidArgument, Violation
+from holon.node.following import Following
 from holon.telemetry.audit import By
 
 ME = By("grpc", "boss", "10.0.0.1:7", "00-aa-bb-01")
@@ -139,3 +141,21 @@ async def test_who_asked_is_told_with_the_reload_and_with_all_that_it_changed(ca
     told = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
     by = {"who": "boss", "via": "grpc", "peer": "10.0.0.1:7", "trace": "00-aa-bb-01", "result": "ok", "on": "clients"}
     assert told == [{"act": act, **by} for act in ("node_reloaded", "client_added")]
+
+
+async def test_a_part_that_fails_unexpectedly_ends_nothing_and_is_followed_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "clients.toml"
+    path.touch()
+    part = File("clients")
+    reloading = Reloading([Part("clients", lambda: (str(path),), part.read)])
+    following = Following(reloading, again=0)
+    part.fault, part.next = RuntimeError("a fault of ours"), "new"
+    path.write_text("new")
+    for _ in range(5):
+        await following.look()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    part.fault = None
+    await following.look()
+    assert part.inforce == "new"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -227,6 +228,26 @@ def test_a_file_of_something_else_is_named_with_its_variable(tmp_path: Path, nam
     variables = {"certificate": "TLS_CERT_PATH", "key": "TLS_KEY_PATH", "authorities": "TLS_CA_PATH"}
     [wrong] = caught.value.details
     assert (wrong.field, str(garbage) in wrong.reason) == (variables[name], True)
+
+
+@pytest.mark.parametrize("name", ["certificate", "key", "authorities"])
+def test_a_damaged_file_is_refused_or_serves_and_nothing_else_is_raised(tmp_path: Path, name: str) -> None:
+    authority = open_authority(tmp_path)
+    pair = issue_server(authority, tmp_path)
+    paths = _paths(pair, authority.files)
+    file = Path(getattr(paths, name))
+    first, *middle, last = file.read_text().splitlines()
+    good = base64.b64decode("".join(middle))
+    refused = 0
+    for position in range(0, len(good), 4):
+        damaged = bytearray(good)
+        damaged[position] ^= 0x41
+        file.write_text("\n".join((first, base64.encodebytes(damaged).decode().strip(), last, "")))
+        try:
+            TlsFiles(paths, ManualClock(_now_ms()))
+        except ConfigError:
+            refused += 1
+    assert refused > len(good) / 20
 
 
 def _paths(pair: KeyPair, authority: KeyPair) -> TlsPaths:
