@@ -8,10 +8,12 @@ import pytest
 
 from holon.config import Config
 from holon.config.settings import table
+from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
 from holon.engine import contracts, schema_work, watching, workers
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
 from holon.storage import windows
 from holon.storage.sqlite import lane, storage
+from holon.uplink import books, offerings, parent
 from holon.wire import stream
 from transports.grpc import clerk, client_door, hello, incoming, job_service, worker_door
 from transports.grpc.settings import WorkerDoorSettings
@@ -70,6 +72,10 @@ BOUNDS = STREAM.bounds
         ("documents of one kind", f"{MAX_DOCUMENTS:,}"),
         ("callers whose windows are counted, with SQLite and in memory", f"{windows.MAX_KEYS:,}"),
         ("calls that wait for the store", f"{lane.MAX_WAITING:,}; {storage.MAX_WAITING_TO_CREATE:,}"),
+        ("tasks that were taken back and may come again", f"{books.MAX_REMEMBERED:,}, for a day"),
+        ("the chain above; the holons that are told of below", f"{MAX_DEPTH}; {MAX_BELOW:,}"),
+        ("changes of who is below, told upwards", f"once in {parent.INTRODUCE_EVERY_S:g} s"),
+        ("machines of its workers that a parent is told of", f"{offerings.MAX_PROFILES}"),
     ],
 )
 def test_a_limit_is_what_the_page_says(what: str, said: str) -> None:
