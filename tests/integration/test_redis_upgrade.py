@@ -153,8 +153,9 @@ async def test_an_upgrade_that_was_cut_short_is_gone_on_with(
         patch.setattr(opening, "ask", cut)
         async with Redis.from_url(database) as redis:
             # So many that they are not all in one part.
+            fields: dict[Any, Any] = {"place": "over", "n": 1, "key": "k", "need": "n", "terms": "0 0 0 1 1"}
             for n in range(500):
-                await redis.hset(f"{{h:0}}:t:0-x{n}-0-0", mapping={"place": "over", "n": n, "key": "k", "need": "n"})
+                await redis.hset(f"{{h:0}}:t:0-x{n}-0-0", mapping=fields)
         with pytest.raises(ConfigError, match="cut"):
             async with RedisStorage(database, StoreSettings("a"), ManualClock(IDS["clock"])):
                 pass

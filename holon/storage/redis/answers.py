@@ -178,8 +178,7 @@ def records_of(answer: Answer, seal: Seal) -> list[tuple[JobRecord, int]]:
 
 def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord:
     """A task as it is."""
-    place, need, lease, worker, generation, attempt, terms, params = fields
-    _, _, *policy = terms.split(b" ")
+    place, need, lease, worker, generation, attempt, retry, params = fields
     return TaskRecord(
         id=task_id,
         job_id=job_of(task_id),
@@ -189,7 +188,7 @@ def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord:
         worker_id=worker.decode(),
         generation=generation,
         attempt=attempt,
-        retry=_retry(b" ".join(policy[:3])),
+        retry=_retry(retry),
         params=seal.open("tasks", task_id, "params", params),
     )
 

@@ -7,6 +7,17 @@ local function write_row(row, text)
     return true
 end
 
+-- A time as a text; many are the same.
+local TEXTS = {}
+local function text_of(time)
+    local text = TEXTS[time]
+    if not text then
+        text = int(time)
+        TEXTS = {[time] = text}
+    end
+    return text
+end
+
 local totals, touched, armed, disarmed, earliest = {}, {}, {}, {}, nil
 local function set_timer(row, kind, due)
     if row.DUE == due then return end
@@ -15,7 +26,7 @@ local function set_timer(row, kind, due)
         disarmed[#disarmed + 1] = member
         return
     end
-    armed[#armed + 1], armed[#armed + 2] = due, member
+    armed[#armed + 1], armed[#armed + 2] = text_of(due), member
     earliest = sooner(earliest, due)
 end
 
@@ -91,7 +102,7 @@ local function write_queues()
     for key, one in pairs(queues) do
         local put, gone = {}, {}
         for member, score in pairs(one.put) do
-            put[#put + 1], put[#put + 2] = real(score), member
+            put[#put + 1], put[#put + 2] = score, member
         end
         for member in pairs(one.gone) do
             if not one.put[member] then gone[#gone + 1] = member end

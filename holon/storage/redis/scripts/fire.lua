@@ -29,7 +29,7 @@ end
 local function timed_out(row)
     stop_holder(row, 'deadline')
     row.reason = 'deadline_exceeded'
-    local policy, failures, after = words(terms(row).retry), row.generation - 1, nil
+    local policy, failures, after = words(row.retry), row.generation - 1, nil
     if failures < tonumber(policy[1]) then
         local longest = math.min(tonumber(policy[3]), tonumber(policy[2]) * 2 ^ math.min(failures, 30))
         after = math.floor(longest * math.random() + 0.5)

@@ -2,29 +2,26 @@
 
 -- How long a task's worker may execute it, and keeps its lease without a word.
 local function may_take(row)
-    local named = terms(row).execution
-    if named > 0 then return named end
+    if row.execution > 0 then return row.execution end
     local holder = worker(row.worker)
     return holder and holder.takes or EXECUTION
 end
 
 local function keeps_for(row)
-    local lost = terms(row).lost
-    if lost > 0 then return math.max(lost, LEASE) end
+    if row.lost_after then return math.max(row.lost_after, LEASE) end
     local holder = worker(row.worker)
     return holder and holder.keeps or LEASE
 end
 
 -- A task under its lease, as its worker gets it, at this time.
 local function offer_of(row, time)
-    local made = terms(row)
     local till = row.execution_due or time + may_take(row)
     local params, trace = params_of(row)
     if row.result_due then till = math.min(till, row.result_due) end
     return {
-        row.worker, row.session, row.ID, row.lease, row.job, row.need, params, made.priority,
-        row.generation, row.attempt, math.max(0, till - time), till, made.retry, trace,
-        made.lost > 0 and keeps_for(row) or nil,
+        row.worker, row.session, row.ID, row.lease, row.job, row.need, params, row.priority,
+        row.generation, row.attempt, math.max(0, till - time), till, row.retry, trace,
+        row.lost_after and keeps_for(row) or nil,
     }
 end
 

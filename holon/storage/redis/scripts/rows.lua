@@ -49,22 +49,30 @@ local function job_text(row)
     })
 end
 
+-- What a task was made with: priority, execution timeout, the policy of its retries, and, if it says so, how long it stays
+-- its worker's without a word.
+local function terms_of(text)
+    local priority, execution, retry, lost_after = match(text, '^(%S+) (%S+) (%S+ %S+ %S+) ?(%d*)$')
+    return priority, tonumber(execution), retry, tonumber(lost_after)
+end
+
 -- The id is there for the sake of Lua, which tells long texts apart by some of their letters.
 local function task_row(id, key, text, owner_id, step)
-    local _, n, match_key, need, terms, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
+    local _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
         dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late
     if text then
-        _, _, n, match_key, need, terms, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
+        _, _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
             dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late =
-            unpacked(text, 24, 3)
+            unpacked(text, 27, 3)
     end
     local row = {
-        ID = id, KEY = key, TEXT = text, N = n, DUE = nil, TERMS = nil, PLACE = nil, job = owner_id, step = step,
-        key = match_key, need = need, terms = terms, place = place, accepted = accepted or nil,
+        ID = id, KEY = key, TEXT = text, N = n, DUE = nil, PLACE = nil, job = owner_id, step = step,
+        key = match_key, need = need, priority = priority, execution = execution, retry = retry, place = place, accepted = accepted or nil,
         worker = who or nil, session = session or nil, lease = lease or nil, applied = applied or nil,
         attempts = attempts or nil, ['until'] = till or nil, execution_due = execution_due or nil,
         attempt = attempt or nil, generation = generation or 1,
     }
+    if lost_after then row.lost_after = lost_after end
     if avoid then row.avoid = avoid end
     if branch then row.branch = branch end
     if dispatch_due then row.dispatch_due = dispatch_due end
@@ -78,7 +86,7 @@ end
 
 local function task_text(row)
     return pack({
-        row.ID, row.N, row.key, row.need, row.terms, row.place, row.accepted or false, row.worker or false,
+        row.ID, row.N, row.key, row.need, row.priority, row.execution, row.retry, row.lost_after or false, row.place, row.accepted or false, row.worker or false,
         row.session or false, row.lease or false, row.applied or false, row.avoid or false, row.attempts or false,
         row.branch or false, row['until'] or false, row.dispatch_due or false, row.result_due or false,
         row.execution_due or false, row.attempt or false, row.progress or false, row.generation, row.losses or false,
@@ -205,8 +213,12 @@ local function task(id)
     if row == nil then
         local key = P .. 't:' .. id
         local text = value_of(key)
-        row = text and task_row(id, key, text, job_of(id), tonumber(match(id, '%-(%d+)%-%d+$')))
-        if row then row.DUE = task_time(row) end
+        row = false
+        if text then
+            local owner_id, step = match(id, '^(.*)%-(%d+)%-%d+$')
+            row = task_row(id, key, text, owner_id, tonumber(step))
+            row.DUE = task_time(row)
+        end
         tasks[id] = row
     end
     return row
@@ -240,16 +252,6 @@ local function params_of(row)
     local size, rest = match(value_of(P .. 'x:' .. row.ID) or '0\n', '^(%d+)\n(.*)$')
     size = tonumber(size)
     return string.sub(rest, size + 1), string.sub(rest, 1, size)
-end
-
--- What a task was made with: priority, execution timeout, the policy of its retries, and, if it says so, how long it
--- stays its worker's without a word.
-local function terms(row)
-    if not row.TERMS then
-        local priority, execution, retry, lost = match(row.terms, '^(%S+) (%S+) (%S+ %S+ %S+) ?(%d*)$')
-        row.TERMS = {priority = priority, execution = tonumber(execution), retry = retry, lost = tonumber(lost) or 0}
-    end
-    return row.TERMS
 end
 
 local function worker(id)

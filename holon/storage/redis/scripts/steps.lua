@@ -29,7 +29,8 @@ local function create_task(row)
     local one = new_task(args[at + 1], row.ID, row.open_step)
     one.place = 'queued'
     one.branch = fan_of(row) and '1' or nil
-    one.key, one.need, one.terms = args[at + 2], args[at + 3], args[at + 5]
+    one.key, one.need = args[at + 2], args[at + 3]
+    one.priority, one.execution, one.retry, one.lost_after = terms_of(args[at + 5])
     carry_params(one, args[at + 4], args[at + 8])
     local dispatch, result = args[at + 6], args[at + 7]
     if dispatch ~= '' then one.dispatch_due = NOW + dispatch end
@@ -77,7 +78,7 @@ local function land(row, step)
     if step.ends then
         row.finished = NOW
         clear_inbox(row)
-        put('ZADD', P .. 'over', NOW, row.ID)
+        put('ZADD', P .. 'over', NOW_TEXT, row.ID)
     end
     if step.end_tasks or step.ends then
         local cancelled = step.status == 'cancelled' or not step.ends

@@ -1,10 +1,10 @@
--- One task, as it is: place, need, lease, worker, generation, attempt, terms, params.
+-- One task, as it is: place, need, lease, worker, generation, attempt, policy of retries, params.
 
 local function operation()
     local row = task(arg())
     if not row then return '' end
     local params = row.place ~= 'over' and params_of(row) or ''
     return {
-        row.place, row.need, row.lease or '', row.worker or '', row.generation, row.attempt or 0, row.terms, params,
+        row.place, row.need, row.lease or '', row.worker or '', row.generation, row.attempt or 0, row.retry, params,
     }
 end

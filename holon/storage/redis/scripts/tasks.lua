@@ -52,7 +52,7 @@ local function enqueue(row)
     local one = queue(row.key)
     counts[row.key] = counts[row.key] + 1
     one.need = row.need
-    one.put[member_of(row)] = -tonumber(terms(row).priority)
+    one.put[member_of(row)] = -tonumber(row.priority)
     wanted_keys[row.key] = true
 end
 

@@ -7,7 +7,7 @@ local WORDS_OF_JOB = {
     'reply', 'message', 'owner', 'blueprint', 'request', 'digest',
 }
 local WORDS_OF_TASK = {
-    'id', 'n', 'key', 'need', 'terms', 'place', 'accepted', 'worker', 'session', 'lease', 'applied', 'avoid', 'attempts',
+    'id', 'n', 'key', 'need', 'priority', 'execution', 'retry', 'lost_after', 'place', 'accepted', 'worker', 'session', 'lease', 'applied', 'avoid', 'attempts',
     'branch', 'until', 'dispatch_due', 'result_due', 'execution_due', 'attempt', 'progress', 'generation', 'losses',
     'reason', 'late',
 }
@@ -45,6 +45,7 @@ end
 
 local function upgrade_task(id, key, fields)
     fields.id = id
+    fields.priority, fields.execution, fields.retry, fields.lost_after = terms_of(fields.terms)
     if fields.place ~= 'over' then
         carry_params({ID = id}, fields.params, fields.trace or '')
     elseif fields.outcome then
