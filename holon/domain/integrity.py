@@ -73,8 +73,14 @@ def targets_at(state: State) -> Targets:
     if plain is not state.function:
         inner = targets_of(plain.__code__)
         # What stands between may go anywhere.
-        return Targets(found.constants | inner.constants, True, found.texts | inner.texts, found.skills | inner.skills)
+        texts, skills = found.texts | inner.texts, found.skills | inner.skills
+        return Targets(found.constants | inner.constants, True, texts, skills, parallel=True)
     return found
+
+
+def is_parallel(blueprint: Blueprint) -> bool:
+    """Whether a job of a blueprint may have several tasks at a time, as far as its handlers can be followed."""
+    return any(targets_at(state).parallel for state in blueprint.states.values())
 
 
 def skills_of(blueprint: Blueprint) -> frozenset[str]:

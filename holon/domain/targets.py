@@ -42,12 +42,14 @@ class Targets:
         open: some target is no constant, or `actions` goes where it cannot be followed.
         texts: every string constant in the code.
         skills: every constant skill of a single task.
+        parallel: it may ask for several tasks at once; also where `actions` goes where it cannot be followed.
     """
 
     constants: set[Target] = field(default_factory=set)
     open: bool = False
     texts: set[str] = field(default_factory=set)
     skills: set[str] = field(default_factory=set)
+    parallel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +123,13 @@ class _Walk:
                 if (at, stack) in seen or at >= len(self.instructions):
                     continue
                 if len(seen) >= _MAX_VISITS:
-                    self.found.open = True
+                    self.found.open = self.found.parallel = True
                     return
                 seen.add((at, stack))
                 visited.add(at)
                 waiting.extend(self._next(at, stack))
         if self.loaded - self.followed:
-            self.found.open = True
+            self.found.open = self.found.parallel = True
 
     def _next(self, at: int, stack: _Stack) -> Iterator[tuple[int, _Stack]]:
         one = self.instructions[at]
@@ -217,6 +219,7 @@ class _Walk:
                 return named[name]
             return positional[position] if position < len(positional) else _ABSENT
 
+        self.found.parallel |= action == "dispatch_parallel"
         if action == "dispatch_task":
             skill = argument("task_type", 0)
             if isinstance(skill, _Constant) and isinstance(skill.value, str):

@@ -10,7 +10,7 @@ import orjson
 
 from holon.domain.blueprint import State
 from holon.domain.fleet import Machine
-from holon.domain.integrity import skills_of
+from holon.domain.integrity import is_parallel, skills_of
 from holon.domain.task import SUCCESS
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
@@ -90,8 +90,7 @@ class Offerings:
                 offering.input_schema.CopyFrom(_payload(blueprint.input_schema))
             if blueprint.output_schema is not None:
                 offering.output_schema.CopyFrom(_payload(blueprint.output_schema))
-            wide = any(state.is_aggregator for state in blueprint.states.values())
-            self._offered[blueprint.name] = _Offered(offering, skills_of(blueprint), wide=wide)
+            self._offered[blueprint.name] = _Offered(offering, skills_of(blueprint), wide=is_parallel(blueprint))
 
     def __repr__(self) -> str:
         return f"Offerings({', '.join(self._offered)})"
@@ -141,7 +140,7 @@ class Offerings:
         return name in self._offered and not self._have(self._offered[name].needs)
 
     def is_wide(self, name: str) -> bool:
-        """Whether a job of it may have several tasks at a time: for that it needs an aggregator."""
+        """Whether a job of it may have several tasks at a time."""
         return name in self._offered and self._offered[name].wide
 
     def needs(self, name: str) -> frozenset[str]:

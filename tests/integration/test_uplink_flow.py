@@ -223,3 +223,60 @@ async def test_the_parent_has_its_share_of_the_places_and_what_is_idle(certifica
         async with asyncio.timeout(GUARD):
             while await credits_of(stream) != 4:
                 pass
+
+
+def alike() -> list[Blueprint]:
+    """Two that have the same work done: one task at a time, and perhaps many."""
+    one, many = Blueprint("one"), Blueprint("many")
+
+    @one.handler(is_start=True)
+    async def ask(actions: ActionFactory) -> None:
+        actions.dispatch_task("leaf", {}, transitions={"success": "end"})
+
+    @many.handler(is_start=True)
+    async def fan(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_parallel([{"task_type": "leaf", "params": {}}] * initial_data["width"], "end")
+
+    for blueprint in (one, many):
+
+        @blueprint.handler(is_end=True)
+        async def end() -> None: ...
+
+    return [one, many]
+
+
+async def credits_for(stream: Stream, of: str) -> int:
+    """As `credits_of`, of one offering."""
+    granted = -1
+    while True:
+        try:
+            async with asyncio.timeout(0.3):
+                said = (await stream.message("heartbeat")).heartbeat
+        except TimeoutError:
+            return granted
+        for one in said.offering_credits:
+            granted = one.credits if one.skill == of else granted
+
+
+async def test_work_of_one_task_has_every_idle_place_and_other_work_no_more_than_its_jobs_leave(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, alike()) as child:
+        stream = await child.linked()
+        async with Leaf(child.engine, "leaf", Skill("leaf"), credits=12) as leaf:
+            assert await credits_of(stream) == 12
+
+            async def begun(job: str) -> None:
+                await offered(stream, job, "many", {"width": 4})
+                assert (await answer(stream)).HasField("accepted")
+                for _ in range(4):
+                    await leaf.given()
+
+            # Of the wide one there is one more at first, and then as many as leave no place idle if all are alike, but
+            # no more than have shown what they take.
+            await begun("m1")
+            assert await credits_for(stream, "many") == 1 + 1
+            await begun("m2")
+            assert await credits_for(stream, "many") == 2 + 1
+            await begun("m3")
+            assert await credits_of(stream) == 3
