@@ -272,6 +272,9 @@ def test_the_client_imports_nothing_of_a_node() -> None:
     loaded = set(
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     )
-    heavy = {"config", "security", "telemetry", "engine", "storage", "worker", "node", "domain"}
+    heavy = {"config", "security", "telemetry", "engine", "storage", "worker", "node"}
     assert not loaded & {f"holon.{room}" for room in heavy}
+    # What a history's fingerprint is, is one rule for both sides.
+    of_domain = {name.split(".")[2] for name in loaded if name.startswith("holon.domain.")}
+    assert of_domain <= {"digest", "events", "task", "value"}
     assert not loaded & {"cryptography", "jsonschema_rs", "msgpack", "uvicorn", "typer", "rich", "google.rpc"}

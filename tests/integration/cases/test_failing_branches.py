@@ -104,7 +104,8 @@ async def test_a_branch_that_runs_or_answers_too_late_fails_alone(start: Start) 
         assert errors == [None, "TIMEOUT_ERROR", "RESULT_TIMEOUT"]
         told = await history(node, job.id, "task_finished")
         runs = [sum(event.task_id == task_id for event in told) for task_id in job.result["ids"]]
-        assert runs == [1, 2, 1]
+        # That the time for a result is over may be seen by the worker first, and the task be sent once more.
+        assert runs in ([1, 2, 1], [1, 2, 2])
 
 
 async def test_a_branch_that_breaks_its_contract_fails_alone(start: Start) -> None:
