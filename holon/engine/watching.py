@@ -29,8 +29,9 @@ MAX_WATCHERS = 10_000
 # How many lines of history a watcher that is far behind reads at once, and how many jobs are read at the same time.
 PAGE = 100
 READ_AT_ONCE = 32
-# What changes all the time is read so often, at most.
+# What changes all the time is read so often, at most; what begins to change is read sooner, at first.
 LINGER_S = 0.01
+FIRST_LINGER_S = 0.001
 # A hint can be lost; this is how long a change can then go unseen.
 LOOK_EVERY_S = 30.0
 RETRY_S = 1.0
@@ -189,6 +190,7 @@ class Watching:
         loop = asyncio.get_running_loop()
         look_at = loop.time() + LOOK_EVERY_S
         while True:
+            linger = FIRST_LINGER_S
             try:
                 async with asyncio.timeout_at(look_at):
                     await self._some.wait()
@@ -200,7 +202,8 @@ class Watching:
                 batch = [self._dirty.pop() for _ in range(min(READ_AT_ONCE, len(self._dirty)))]
                 feeds = [feed for job in batch if (feed := self._feeds.get(job)) is not None]
                 pauses = await asyncio.gather(*(self._read_again(feed) for feed in feeds))
-                await asyncio.sleep(max(LINGER_S, *pauses, 0))
+                await asyncio.sleep(max(linger, *pauses, 0))
+                linger = min(2 * linger, LINGER_S)
 
     async def _read_again(self, feed: Feed) -> float:
         """Read a job that has changed; answers with the seconds to wait when the store is away."""

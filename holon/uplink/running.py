@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.value import value
-from holon.engine.jobs import Jobs
+from holon.engine.jobs import Jobs, Listing
 from holon.engine.watching import Watching
-from holon.errors import HolonError, NotFound
+from holon.errors import FailedPrecondition, HolonError, NotFound, StoreUnavailable
 from holon.ports import JobRecord, Storage
 from holon.rxon.v1 import worker_pb2
-from holon.uplink.books import Books, Delegation
+from holon.uplink.books import Books, Delegation, owner_of
 from holon.uplink.delegated import DEADLINE, Delegated
 from holon.uplink.offerings import Offerings
 from holon.uplink.outcomes import passed_on, result_of
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 # Of the history of a job of one task.
 _LINES = 1_000
 _RETRY_S = 1.0
+# A parent that is linked again has offered by then what it still wants.
+UNKNOWN_AFTER_S = 60.0
 LEASE_LOST = "LEASE_LOST"
 UNSERVABLE = "UNSERVABLE"
 # Why a job is stopped of which nobody hears any result: the parent has the task again.
@@ -95,8 +97,9 @@ class Running:
         running = self._jobs.get(task_id)
         return running.entry if running is not None else await self._books.find(task_id)
 
-    async def restore(self) -> None:
+    async def restore(self, parent_id: Callable[[], str]) -> None:
         """Take up what the holon did for its parent before; raises StoreUnavailable."""
+        self.start(self._cancel_unknown(parent_id), "unknown-jobs")
         for entry in await self._books.load():
             if not await self.exists(entry):
                 # It ended before the job was made: nothing of it is known to anybody.
@@ -108,6 +111,26 @@ class Running:
             else:
                 self._reports.leases.take(entry.lease)
                 self.limit(running)
+
+    async def _cancel_unknown(self, parent_id: Callable[[], str]) -> None:
+        """Stop jobs that were made just as a node ended, before they were noted, and that the parent has not offered
+        again meanwhile: it gave their tasks to others."""
+        began = self._place.store.now()
+        await asyncio.sleep(UNKNOWN_AFTER_S)
+        owner, token = owner_of(parent_id()).name, ""
+        while True:
+            try:
+                page, token = await self._place.jobs.list(owner, Listing(terminal=False, page_token=token))
+                known = {running.entry.job_id for running in self}
+                for job_id in (one.job.id for one in page if one.created_at < began and one.job.id not in known):
+                    log.warning("job %s is cancelled: the parent does not ask for it", job_id, extra={"job_id": job_id})
+                    with suppress(NotFound, FailedPrecondition):
+                        await self._place.jobs.cancel(owner, job_id)
+            except StoreUnavailable as error:
+                await asyncio.sleep(error.retry_after or _RETRY_S)
+            else:
+                if not token:
+                    return
 
     async def exists(self, entry: Delegation) -> bool:
         """Whether there is the job that an entry names."""

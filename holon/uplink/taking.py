@@ -138,15 +138,12 @@ class Taking:
     ) -> tuple[str, str] | None:
         again = known is not None and known.generation == offer.generation
         entry = self._entry(offer, offer.attempt if again else 0)
-        # Before the job: whenever this process ends, a job of the parent's is one that the books know.
-        await self._books.write(entry)
         try:
-            record = await self._job_of(entry, offer)
+            record = await self._noted_job_of(entry, offer)
             if record is not None and record.job.status is Status.CANCELLED:
                 # An earlier one, withdrawn so long ago that it is not remembered: the task begins anew.
                 entry = self._entry(offer, offer.attempt)
-                await self._books.write(entry)
-                await self._job_of(entry, offer)
+                await self._noted_job_of(entry, offer)
         except NotFound as error:
             await self._running.forget(entry)
             return "UNKNOWN_SKILL", error.message
@@ -154,7 +151,7 @@ class Taking:
             await self._running.forget(entry)
             self._reports.finish(lease, failure(INVALID_INPUT_ERROR, error.message))
             return None
-        except HolonError:
+        except (HolonError, TenureLost):
             # The store may have made the job all the same: it is looked for, and stopped.
             self._running.stop(self._running.goes_on(entry), LEASE_LOST)
             raise
@@ -175,6 +172,18 @@ class Taking:
         )
         self._move(entry, offer)
         return entry
+
+    async def _noted_job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
+        """As `_job_of`, and have it in the books.
+
+        Both are asked for at once, for they take as long as each: a job that was made without being noted is found at
+        the next start.
+        """
+        writing = asyncio.create_task(self._books.write(entry), name=f"note-{entry.task_id}")
+        try:
+            return await self._job_of(entry, offer)
+        finally:
+            await writing
 
     async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
         """Have the job that an entry names; answers with the one that was there already, which it names then."""

@@ -146,7 +146,7 @@ class Uplink:
             self._parent = Parent(self._holarchy, serving, link, settings.label, self._tenure.epoch)
             link.introduce(self._parent.identity())
             group.create_task(self._parent.run(), name="uplink-introduction")
-            await serving.jobs.restore()
+            await serving.jobs.restore(lambda: self._holarchy.parent_id)
             self._credits = Credits(
                 serving,
                 self._engine.slots,

@@ -9,15 +9,20 @@ import orjson
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from holon.clock import SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.fleet import Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.job import Status
+from holon.domain.task import SUCCESS, Outcome
+from holon.engine.jobs import Creating
 from holon.errors import FailedPrecondition, StoreUnavailable
 from holon.rxon.v1 import worker_pb2
-from holon.uplink import books, parent
-from holon.uplink.books import KIND
-from tests.integration.a_child import PARENT, Child, a_child, answer, offered, welcomed
+from holon.storage.memory import MemoryStorage
+from holon.uplink import books, parent, running
+from holon.uplink.books import KIND, origin_key, owner_of
+from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered, welcomed
 from tests.integration.scripted_node import GUARD, Certificates, make_certificates
 
 
@@ -112,22 +117,13 @@ async def test_an_offer_of_a_task_whose_other_offer_is_not_answered_yet_is_given
         assert len(await child.jobs()) == 1
 
 
-async def test_a_job_of_the_parent_is_in_the_books_before_it_is_made(
-    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[tuple[str, bool]] = []
+async def test_a_job_of_the_parent_is_in_the_books_before_the_parent_hears_of_it(certificates: Certificates) -> None:
     async with a_child(certificates, blueprints()) as child:
-        create = child.engine.jobs.create_for_parent
-
-        async def creating(*arguments: Any) -> Any:
-            (entry,) = [orjson.loads(one.value) for one in await child.store.documents(KIND)]
-            accepted = await create(*arguments)
-            made.append((entry["task_id"], entry["job_id"] == accepted.job_id))
-            return accepted
-
-        monkeypatch.setattr(child.engine.jobs, "create_for_parent", creating)
-        await finishes(child, await child.linked(), "t1")
-    assert made == [("t1", True)]
+        stream = await child.linked()
+        await offered(stream, "t1", "waits")
+        assert (await answer(stream)).HasField("accepted")
+        (entry,) = [orjson.loads(one.value) for one in await child.store.documents(KIND)]
+        assert (entry["task_id"], entry["job_id"]) == ("t1", (await child.jobs())[0].job.id)
 
 
 async def test_a_job_that_may_have_been_made_all_the_same_is_stopped_and_the_task_begins_anew(
@@ -257,3 +253,29 @@ async def test_the_lower_of_two_limits_of_depth_wins(certificates: Certificates)
         with pytest.raises(FailedPrecondition) as refused:
             await child.holarchy.admit("w", HolonIdentity("below", 1, "i"))
         assert refused.value.code == "HOLARCHY_DEPTH"
+
+
+async def test_a_job_that_was_made_and_not_noted_is_gone_on_with_if_its_task_comes_again_and_else_stopped(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "UNKNOWN_AFTER_S", 0.5)
+    async with MemoryStorage(STORE, SystemClock()) as store:
+        async with a_child(certificates, blueprints(), store=store) as child:
+            await child.linked()
+            for task in ("wanted", "elsewhere"):
+                asked = Creating("waits", {"of": "leaf"}, origin_key(task, 1, 0))
+                await child.engine.jobs.create_for_parent(owner_of(PARENT), asked)
+        async with (
+            a_child(certificates, blueprints(), store=store) as child,
+            Leaf(child.engine, "leaf", Skill("leaf")) as leaf,
+        ):
+            stream = await child.linked()
+            await offered(stream, "wanted", "waits", {"of": "leaf"}, attempt=2)
+            assert (await answer(stream)).HasField("accepted")
+            given = {(one := await leaf.given()).job_id: one for _ in range(2)}
+            async with asyncio.timeout(GUARD):
+                (stop,) = [await leaf.stops.get()]
+            (left,) = [offer for offer in given.values() if offer.lease_id != stop.lease.lease_id]
+            await leaf.ends(left, Outcome(SUCCESS, b"{}"))
+            assert (await stream.result()).task_id == "wanted"
+            assert len(await child.jobs()) == 2
