@@ -22,6 +22,14 @@ from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
 GUARD = 60.0
+# What was claimed or offered, and not heard of, is given out again when that is over.
+SOON_OVER: dict[str, Any] = {
+    "JOB_CLAIM_SECONDS": 1,
+    "TASK_OFFER_SECONDS": 0.5,
+    "TASK_LEASE_SECONDS": 3,
+    "WORKER_SILENCE_SECONDS": 2.5,
+    "HEARTBEAT_INTERVAL_SECONDS": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +131,7 @@ async def test_replies_of_redis_that_are_cut_at_random_change_no_result(measured
     try:
         async with (
             Link("node->redis", lambda: port) as link,
-            running_node(one_task(), fan_out(), STORAGE_URI=f"redis://127.0.0.1:{link.port}") as node,
+            running_node(one_task(), fan_out(), STORAGE_URI=f"redis://127.0.0.1:{link.port}", **SOON_OVER) as node,
         ):
             worker = node.new_worker("w1", max_concurrent=20)
 
