@@ -80,6 +80,7 @@ class Holarchy:
         self._store = store
         self._linked: dict[str, HolonIdentity] = {}
         self._versions: dict[str, int] = {}
+        self._unlinking: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[], None]] = []
         self._look = asyncio.Event()
 
@@ -209,7 +210,16 @@ class Holarchy:
         return version is not None
 
     async def left(self, worker_id: str, identity: HolonIdentity) -> None:
-        """The session of a child is over, unless a newer one has taken its place."""
+        """The session of a child is over, unless a newer one has taken its place.
+
+        A cancel does not keep that from being noted: the next process of the child would have to wait until it shows.
+        """
+        unlinking = asyncio.create_task(self._unlink(worker_id, identity), name=f"unlink-{worker_id}")
+        self._unlinking.add(unlinking)
+        unlinking.add_done_callback(self._unlinking.discard)
+        await asyncio.shield(unlinking)
+
+    async def _unlink(self, worker_id: str, identity: HolonIdentity) -> None:
         if self._linked.get(worker_id) is not identity:
             return
         try:

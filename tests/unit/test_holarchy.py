@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from holon.engine.holarchy import LINK_MS, Chain, Holarchy, own_id
 from holon.errors import FailedPrecondition, PermissionDenied, Unavailable
 from holon.ports import StoreSettings
 from holon.storage.memory import MemoryStorage
+from holon.storage.sqlite import SqliteStorage
 from holon.uplink.books import Books, Delegation, origin_key
 from holon.uplink.tenure import LEASE_MS, Tenure, TenureLost
 
@@ -63,6 +65,25 @@ async def test_a_child_that_has_left_makes_way_at_once(store: MemoryStorage) -> 
     await one.left("w", first)
     await other.admit("w", child(2, "b"))
     assert (one.below, other.below) == ((), ("below",))
+
+
+async def test_a_child_whose_stream_is_cancelled_makes_way_too(tmp_path: Path, clock: ManualClock) -> None:
+    async with SqliteStorage(tmp_path / "holon.db", StoreSettings("n1"), clock) as store:
+        ours, first = Holarchy(store, "us", 8), child(1, "a")
+        await ours.admit("w", first)
+
+        async def end() -> None:
+            # As a stream that is cancelled while the end of its session is stored.
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await store.document("any", "any")
+            await ours.left("w", first)
+
+        ending = asyncio.create_task(end())
+        await asyncio.wait((ending,))
+        assert ending.cancelled()
+        await ours.admit("w", child(2, "b"))
 
 
 async def test_one_node_links_and_each_taking_raises_the_epoch(store: MemoryStorage, clock: ManualClock) -> None:
