@@ -83,7 +83,9 @@ class Engine:
         self.dispatcher = Dispatcher(store, telemetry)
         self.fleet = Fleet(self.dispatcher, store.now)
         needs = Needs(contracts, store)
-        self.touches = Touches(store, self.dispatcher, min(1.0, store_settings.lease / 6_000))
+        # An accept is in the store well before its offer is over, a heartbeat before its lease.
+        every = min(1.0, store_settings.lease / 6_000, store_settings.offer / 4_000)
+        self.touches = Touches(store, self.dispatcher, every)
         handlers = Handlers(self.blueprints, limits, store.now, telemetry)
         planner = Planner(needs, settings.max_payload)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)

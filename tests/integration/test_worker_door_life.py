@@ -9,8 +9,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from holon import Blueprint
+from holon.context import ActionFactory
 from holon.errors import PermissionDenied
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.testing import running_node
 from tests.integration.grpc_node import (
     DRAIN,
     ENDED,
@@ -48,6 +51,33 @@ async def test_a_resumed_lease_is_kept_and_one_that_went_elsewhere_is_dropped() 
         await again.send(updates(result(kept), result(returned)))
         assert [(await again.verdict()).verdict for _ in range(2)] == [worker_pb2.VERDICT_COMMITTED] * 2
         assert {(await node.ended(job)).status for job in jobs} == {"finished"}
+
+
+async def test_i3_a_task_that_was_accepted_in_time_stays_with_its_worker_however_short_offers_are() -> None:
+    ask, begun = Blueprint("ask", api_version="v1", api_endpoint="/ask"), 0
+
+    @ask.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.dispatch_task("work", {}, {"success": "done"})
+
+    @ask.handler(is_end=True)
+    async def done() -> None:
+        pass
+
+    async with running_node(ask, TASK_OFFER_SECONDS=0.4) as node:
+        worker = node.new_worker("w1")
+
+        @worker.skill("work")
+        async def work() -> dict[str, Any]:
+            nonlocal begun
+            begun += 1
+            # Longer than accepts would wait for others at the longest.
+            await asyncio.sleep(1.1)
+            return {}
+
+        async with worker:
+            assert (await node.run("ask", {})).status == "finished"
+    assert begun == 1
 
 
 async def test_a_worker_that_vanishes_can_resume_what_it_had() -> None:
