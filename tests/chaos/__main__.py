@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.process import BenchError
+from tests.chaos.holons.saying import run_seeds
 from tests.chaos.run import Chaos, Plan, Verdict
 
 MOST_LINES = 40
@@ -28,10 +29,16 @@ def main() -> int:
     parser.add_argument("--history", default="", help="postgres: history is moved to one, of the run's own")
     parser.add_argument("--nodes", type=int, default=1, help="how many share the store (1)")
     parser.add_argument("--workers", type=int, default=3, help="how many work (3)")
+    parser.add_argument("--holons", type=int, choices=(3,), help="how many levels of holons; instead of one holon")
+    parser.add_argument(
+        "--seeds", type=int, nargs=2, metavar=("FIRST", "COUNT"), help="with --holons: one after another"
+    )
     parser.add_argument("--keep", type=Path, help="a new folder for the notes, logs and files, which stay")
     given = parser.parse_args()
     # Whoever ends it ends its processes too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if given.holons:
+        return _of_holons(given)
     plan = Plan(given.minutes * 60, given.seed, given.storage, given.history, given.nodes, given.workers)
     try:
         if given.keep is not None:
@@ -45,6 +52,15 @@ def main() -> int:
         return 2
     print("\n".join(lines(plan, verdict)))  # noqa: T201  likewise
     return 0 if verdict.good else 1
+
+
+def _of_holons(given: argparse.Namespace) -> int:
+    first, count = given.seeds or (given.seed, 1)
+    try:
+        return 0 if run_seeds(range(first, first + count), given.storage, given.keep) else 1
+    except (BenchError, FileExistsError) as error:
+        print(f"scripts/chaos: {error}", file=sys.stderr)  # noqa: T201  it is a command
+        return 2
 
 
 def lines(plan: Plan, verdict: Verdict) -> Iterator[str]:

@@ -26,6 +26,7 @@ class Life:
         environment: all of its variables, for each new process.
         folder: where the logs go.
         started: called with what each process said when it was ready.
+        meant: whether a process that ended by itself, with this code, was to do so.
 
     Attributes:
         wrong: what must not have happened to it.
@@ -38,6 +39,7 @@ class Life:
         environment: Callable[[], dict[str, str]],
         folder: Path,
         started: Callable[[dict[str, Any]], None] = lambda _: None,
+        meant: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self.name = name
         self.wrong: list[str] = []
@@ -45,6 +47,9 @@ class Life:
         self._environment = environment
         self._folder = folder
         self._started = started
+        self._meant = meant
+        # One process at a time: one may end by itself while another is to be started, or all of it is to end.
+        self._alone = asyncio.Lock()
         self._child: Child | None = None
         self._births = 0
         self._watch: asyncio.Task[None] | None = None
@@ -63,6 +68,11 @@ class Life:
         Raises:
             BenchError: it does not start; with the end of its log.
         """
+        async with self._alone:
+            if self._child is None:
+                await self._start()
+
+    async def _start(self) -> None:
         for number in range(MOST_STARTS):
             self._births += 1
             log = self._folder / f"{self.name}.{self._births}.log"
@@ -113,11 +123,12 @@ class Life:
         return [line for line in lines if any(word in line for word in ("CRITICAL", "Traceback", '"ERROR"', " ERROR "))]
 
     async def _end(self, number: int) -> int:
-        child, self._child = self._child, None
+        async with self._alone:
+            child, self._child = self._child, None
+            if self._watch is not None:
+                self._watch.cancel()
         if child is None:
             return 0
-        if self._watch is not None:
-            self._watch.cancel()
         with suppress(ProcessLookupError):
             os.kill(child.pid, number)
         try:
@@ -131,9 +142,10 @@ class Life:
         return code
 
     async def _notice(self, child: Child) -> None:
-        """A process that ends by itself is a fault of its own; it is started again all the same."""
+        """A process that ends by itself is a fault of its own, if it was not to; it is started again all the same."""
         code = await child.ended()
         self._child = None
-        self.wrong.append(f"{self.name} ended by itself with {code}\n{child.tail()}")
+        if not self._meant(code):
+            self.wrong.append(f"{self.name} ended by itself with {code}\n{child.tail()}")
         await child.__aexit__(None, None, None)
         await self.start()

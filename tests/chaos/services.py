@@ -106,6 +106,9 @@ class SqliteFile:
             "tasks are not over": "SELECT count(*) FROM tasks WHERE state != 'over'",
             "chunks of fan-outs wait": "SELECT count(*) FROM chunks",
             "fan-outs are not over": "SELECT count(*) FROM fan_outs WHERE over = 0",
+            "tasks of the parent's are not settled": (
+                "SELECT count(*) FROM documents WHERE kind = 'delegations' AND expires_at = 0"
+            ),
         }
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
             counts = {what: db.execute(question).fetchone()[0] for what, question in questions.items()}

@@ -29,8 +29,14 @@ def tell(record: Record, job: str) -> str:
     first, last = own[0][0] - 1_000, own[-1][0] + 1_000
     faults = [(note.at, "chaos", note.facts["which"]) for note in record.of(FAULT) if first <= note.at <= last]
     # What is of one moment and of one witness stays in his order.
-    lines = [f"{_time(at)}  {who:10s} {what}" for at, who, what in sorted([*own, *faults], key=_when)]
+    lines = map(line_of, sorted([*own, *faults], key=_when))
     return "\n".join([f"job {job}", *lines])
+
+
+def line_of(event: tuple[int, str, str]) -> str:
+    """One line of a story: when it was, in epoch milliseconds, who tells of it, and what it was."""
+    at, who, what = event
+    return f"{_time(at)}  {who:10s} {what}"
 
 
 def _when(line: tuple[int, str, str]) -> int:
@@ -47,7 +53,7 @@ def _lines(record: Record, job: str) -> Iterator[tuple[int, str, str]]:
                 yield note.at, note.by, f"{note.what} {_facts(facts, job)}"
     told = record.jobs.get(job)
     for event in told.history if told is not None else ():
-        yield _true_ms(record, event), "history", f"{event.sequence} {event.event_type} {_of_event(event, job)}"
+        yield _true_ms(record, event), "history", f"{event.sequence} {event.event_type} {of_event(event, job)}"
 
 
 def _true_ms(record: Record, event: HistoryEvent) -> int:
@@ -61,7 +67,8 @@ def _true_ms(record: Record, event: HistoryEvent) -> int:
     return true_ms + at - node_ms
 
 
-def _of_event(event: HistoryEvent, job: str) -> str:
+def of_event(event: HistoryEvent, job: str) -> str:
+    """What a line of a job's history tells."""
     facts = {
         "task": event.task_id,
         "worker": event.worker_id,

@@ -6,8 +6,9 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -43,12 +44,17 @@ class Witness:
         self._dice = dice
         self._attempts: dict[str, int] = {}
 
-    def watch(self) -> None:
-        """Look over the shoulders of the SDK."""
+    def watch(self, *, defies: bool = True) -> None:
+        """Look over the shoulders of the SDK.
+
+        Arguments:
+            defies: whether some of what must stop is answered all the same.
+        """
         self._watch_offers()
         self._watch_results()
         self._watch_leases()
-        self._watch_stops()
+        if defies:
+            self._watch_stops()
 
     def _watch_offers(self) -> None:
         offered, credits_set, note, attempts = Link.on_offers, Link.set_credits, self._notes.write, self._attempts
@@ -60,9 +66,9 @@ class Witness:
                 note("received", task=one.task_id, lease=one.lease_id, session=link._session_id, **facts)
             offered(link, offers)
 
-        def set_credits(link: Link, granted: int) -> None:
+        def set_credits(link: Link, granted: int, by_skill: Mapping[str, int] = MappingProxyType({})) -> None:
             note("granted", credits=granted)
-            credits_set(link, granted)
+            credits_set(link, granted, by_skill)
 
         Link.on_offers = on_offers  # type: ignore[method-assign, assignment]
         Link.set_credits = set_credits  # type: ignore[method-assign, assignment]
@@ -151,14 +157,15 @@ async def main() -> None:
 
     notes.write("born", credits=CREDITS)
     serving = asyncio.create_task(worker.serve())
-    drain = _drain_at_a_signal(worker)
+    drain = drain_at_a_signal(worker)
     say(ready=True)
     control = asyncio.create_task(obey(drain))
     await serving
     control.cancel()
 
 
-def _drain_at_a_signal(worker: Worker) -> Callable[[], None]:
+def drain_at_a_signal(worker: Worker) -> Callable[[], None]:
+    """Drain at SIGTERM; answers with how to drain when the parent is gone."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain, "SIGTERM")
     return lambda: worker.drain("the parent is gone")
 

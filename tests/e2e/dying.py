@@ -1,6 +1,7 @@
 """A node that is killed at one moment of a delegation, once: `serve()` instead of `holon`.
 
-DIE_AT names the moment, DIE_COUNT the how many-th time, DIE_ONCE the file that says that it has died already.
+DIE_AT names the moment, DIE_COUNT the how many-th time, DIE_ONCE the file that says that it has died already. Without
+DIE_AT it lives.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from transports.grpc.outgoing import Outgoing
 
 PROGRAM = "from tests.e2e.dying import serve; serve()"
 # By moment: whose method, and whether it dies after it.
-MOMENTS: dict[str, tuple[Any, str, bool]] = {
-    # In the child.
+IN_CHILD: dict[str, tuple[Any, str, bool]] = {
     "offered": (Parent, "offered", False),
     "noted": (Books, "write", True),
     "created": (Jobs, "create_for_parent", True),
@@ -32,19 +32,25 @@ MOMENTS: dict[str, tuple[Any, str, bool]] = {
     "told": (Reports, "finish", True),
     "acknowledged": (Parent, "settled", False),
     "forgotten": (Books, "forget", True),
-    # In the parent.
+}
+IN_PARENT: dict[str, tuple[Any, str, bool]] = {
     "reported": (Clerk, "report", False),
     "answered": (Outgoing, "answer", False),
 }
+MOMENTS = {**IN_CHILD, **IN_PARENT}
 
 
 def serve() -> None:
     """Serve, and die at the moment."""
-    marker = Path(os.environ["DIE_ONCE"])
-    if not marker.exists():
+    mortal()
+    main()
+
+
+def mortal() -> None:
+    """Have this process die at the moment, if it has one and none before it has died so."""
+    if "DIE_AT" in os.environ and not (marker := Path(os.environ["DIE_ONCE"])).exists():
         owner, name, after = MOMENTS[os.environ["DIE_AT"]]
         setattr(owner, name, _dying(getattr(owner, name), after, marker))
-    main()
 
 
 def _dying(method: Callable[..., Any], after: bool, marker: Path) -> Callable[..., Any]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.chaos.link import Link
-from tests.e2e.dying import MOMENTS, PROGRAM
+from tests.e2e.dying import IN_PARENT, MOMENTS, PROGRAM
 from tests.e2e.holons import a_family, children, holon_node
 from tests.e2e.processes import Node, WorkLogs, until
 from tests.redis_server import RedisServer
 
 JOBS = 6
-OF_PARENT = ("reported", "answered")
 
 
 class Mortal(Node):
@@ -31,11 +31,10 @@ async def test_a_node_that_is_killed_at_any_moment_of_a_delegation_loses_and_dou
 ) -> None:
     # In the first half, so that there is more to come; the same each time.
     count = random.Random(moment).randint(1, JOBS // 2)
-    dying = {"DIE_AT": moment, "DIE_COUNT": count, "DIE_ONCE": tmp_path / "died"}
-    alive = {"DIE_ONCE": tmp_path}
-    settings = (alive, dying) if moment in OF_PARENT else (dying, alive)
-    async with a_family(tmp_path, kind=Mortal, above=settings[1], **settings[0]) as family:
-        victim = family.parent if moment in OF_PARENT else family.child
+    dying: dict[str, Any] = {"DIE_AT": moment, "DIE_COUNT": count, "DIE_ONCE": tmp_path / "died"}
+    below, above = ({}, dying) if moment in IN_PARENT else (dying, {})
+    async with a_family(tmp_path, kind=Mortal, above=above, **below) as family:
+        victim = family.parent if moment in IN_PARENT else family.child
         restarting = asyncio.create_task(victim.process.restarted())
         try:
             jobs = [

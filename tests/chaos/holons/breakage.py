@@ -1,0 +1,74 @@
+"""Chaos of holons: promises between holons, each broken on purpose, so that the checker can be seen to notice."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+
+from holon.domain.client import Client
+from holon.engine.jobs import Accepted, Creating, Jobs
+from holon.ports import Result, Superseded
+from holon.storage.ledger import outcomes
+from holon.storage.ledger.rows import TaskState
+from holon.storage.ledger.tables import Tables
+from holon.uplink.books import Books, Delegation
+from holon.uplink.serving import Serving
+from holon.worker.leases import Lease
+
+
+def break_them(names: str) -> None:
+    """Break all that are named, with commas between; nothing for an empty text."""
+    for name in filter(None, names.split(",")):
+        BREAKS[name]()
+
+
+def origin() -> None:
+    """A task of the parent's is made a job of twice."""
+    right = Jobs.create_for_parent
+
+    async def twice(jobs: Jobs, client: Client, asked: Creating) -> Accepted:
+        accepted = await right(jobs, client, asked)
+        await right(jobs, client, replace(asked, request_id=secrets.token_hex(8), job_id=""))
+        return accepted
+
+    Jobs.create_for_parent = twice  # type: ignore[method-assign, assignment]
+
+
+def books() -> None:
+    """What is settled stays in the books."""
+
+    async def keep(books: Books, entry: Delegation) -> None:
+        pass
+
+    Books.forget = keep  # type: ignore[method-assign, assignment]
+
+
+def stops() -> None:
+    """A child does not hear that its parent's task is over."""
+
+    def deaf(serving: Serving, lease: Lease, reason: str) -> None:
+        pass
+
+    Serving.stopped = deaf  # type: ignore[method-assign, assignment]
+
+
+def twice() -> None:
+    """A result is applied twice."""
+    right = outcomes._complete
+
+    def again(
+        tables: Tables, result: Result, state: bytes, worker_id: str, landed: set[str], now: int
+    ) -> Superseded | None:
+        superseded = right(tables, result, state, worker_id, landed, now)
+        task = tables.task(result.task_id)
+        if superseded is None and task is not None and task.state is TaskState.OVER:
+            tables.edit(task)
+            task.applied_lease, task.state = "", TaskState.LEASED
+            right(tables, result, state, worker_id, landed, now)
+        return superseded
+
+    outcomes._complete = again
+
+
+BREAKS: dict[str, Callable[[], None]] = {"origin": origin, "books": books, "stops": stops, "twice": twice}
