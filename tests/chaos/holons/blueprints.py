@@ -38,17 +38,22 @@ def of_middle(notes: Notebook) -> list[Blueprint]:
 
 
 def of_last(notes: Notebook) -> list[Blueprint]:
-    """What a child does with workers of its own; it cleans up after what was cancelled."""
+    """What a child does with workers of its own; it cleans up after a cancel, and a failure may be repeated."""
     work = Blueprint(WORK)
+    ways = {"success": "worked", "failure": "spoilt", "cancelled": "clean"}
 
     @work.handler(is_start=True)
     async def start(unit: str, seconds: float, job_id: str, actions: ActionFactory) -> None:
         notes.write("job", unit=unit, job=job_id, blueprint=WORK)
-        actions.dispatch_task(LEAF, _task(unit, seconds), {"success": "worked", "cancelled": "clean"})
+        actions.dispatch_task(LEAF, _task(unit, seconds), ways)
 
     @work.handler(is_end=True)
     async def worked(tokens: list[str]) -> dict[str, Any]:
         return {"tokens": tokens}
+
+    @work.handler(is_end=True, outcome="failed", retry=True)
+    async def spoilt() -> None:
+        pass
 
     @work.handler
     async def clean(unit: str, actions: ActionFactory) -> None:

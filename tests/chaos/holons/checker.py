@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from holon.client import TreeNode
 from tests.chaos import checker
 from tests.chaos.checker import Broken
-from tests.chaos.holons.blueprints import CLEAN, LEAF, errand, units
+from tests.chaos.holons.blueprints import CLEAN, LEAF, WORK, errand, units
 from tests.chaos.holons.family import LEAVES, LEVELS, ROOT
 from tests.chaos.holons.findings import Findings
 from tests.chaos.notes import Note
@@ -56,7 +57,7 @@ def each_level_keeps_its_promises(found: Findings) -> Iterator[Broken]:
 
 
 def one_job_an_origin(found: Findings) -> Iterator[Broken]:
-    """I2: what a parent asks for is one job of its child's, and one more where it was lost meanwhile."""
+    """I2: what a parent asks for is one job of its child's; one more each time it failed, and where it was lost."""
     for name in LEVELS:
         jobs: dict[tuple[str, str], list[str]] = {}
         for note in found.of(name, "job"):
@@ -66,12 +67,15 @@ def one_job_an_origin(found: Findings) -> Iterator[Broken]:
                 own.append(note.facts["job"])
         for (blueprint, unit), made in jobs.items():
             ended = [found.told[name][job].job.status for job in made]
-            if len(made) > 1 and not (found.impatient and set(ended[:-1]) == {"cancelled"}):
+            earlier = Counter(ended[:-1])
+            failed = found.failed[unit] if blueprint == WORK else 0
+            cancelled = earlier["cancelled"] if found.impatient else 0
+            if earlier.total() > cancelled + min(earlier["failed"], failed):
                 yield Broken("I2", errand(unit), f"{name} made {made} of {blueprint} {unit}; they are {ended}")
 
 
 def leaves_work_once(found: Findings) -> Iterator[Broken]:
-    """P1: a unit is begun once, but for a leaf that died, and once more where a child was away for too long."""
+    """P1: a unit is begun once, but for what failed or died, and once more where a child was away for too long."""
     begun: dict[str, list[Note]] = {}
     for leaf in LEAVES:
         births = [note.at for note in found.of(leaf, "born")]
@@ -87,7 +91,7 @@ def leaves_work_once(found: Findings) -> Iterator[Broken]:
             }
             begun.setdefault(unit, []).extend(note for note in notes if note.facts["run"] not in lost)
     for unit, notes in begun.items():
-        if len(notes) > 1 + found.impatient:
+        if len(notes) > 1 + found.failed[unit] + found.impatient:
             yield Broken("P1", errand(unit), f"{unit} was begun by {[(note.by, note.facts['task']) for note in notes]}")
 
 
@@ -95,7 +99,7 @@ def cancels_reach_the_leaves(found: Findings) -> Iterator[Broken]:
     """P2: what was begun for a job is over with it: done, or halted, or lost with its leaf."""
     for leaf in LEAVES:
         births = [note.at for note in found.of(leaf, "born")]
-        over = {note.facts["run"] for note in found.of(leaf, "did", "halted") if note.at <= found.calm_at}
+        over = {note.facts["run"] for note in found.of(leaf, "did", "failed", "halted") if note.at <= found.calm_at}
         for note in found.of(leaf, "began"):
             if note.facts["run"] not in over and not any(note.at <= birth for birth in births):
                 yield Broken("P2", errand(note.facts["unit"]), f"{leaf} has not ended {note.facts['unit']}")

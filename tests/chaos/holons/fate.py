@@ -15,7 +15,7 @@ SHORTEST_S, LONGEST_S = 0.02, 0.5
 LONG, LONG_S = 0.15, 2.0
 ENDLESS_S = 120.0
 CANCELLED = 0.2
-FIRST_CANCEL_S, LAST_CANCEL_S = 0.3, 2.5
+FIRST_CANCEL_S, LAST_CANCEL_S = 0.3, 4.0
 MOST_COUNT = 6
 AWAY_S = 1.5
 # Longer than it takes to notice that the other side is silent (2.5 s).
@@ -117,7 +117,7 @@ def _errand(dice: random.Random, unit: str, within: float) -> Errand:
     at = dice.uniform(0, within)
     blueprint = dice.choices(BLUEPRINTS, WEIGHTS)[0]
     if dice.random() < CANCELLED:
-        return Errand(unit, blueprint, at, ENDLESS_S, dice.uniform(FIRST_CANCEL_S, LAST_CANCEL_S))
+        return Errand(unit, blueprint, at / 2, ENDLESS_S, dice.uniform(FIRST_CANCEL_S, LAST_CANCEL_S))
     seconds = LONG_S if dice.random() < LONG else dice.uniform(SHORTEST_S, LONGEST_S)
     return Errand(unit, blueprint, at, seconds, None)
 

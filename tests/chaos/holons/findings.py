@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +57,11 @@ class Findings:
     def cancelled(self) -> dict[str, int]:
         """When the root had been told to cancel, by unit, in epoch milliseconds."""
         return {note.facts["unit"]: note.at for note in self.of("client", "cancelled")}
+
+    @cached_property
+    def failed(self) -> Counter[str]:
+        """How often the leaves failed, by unit: then whoever has the work is to try again."""
+        return Counter(note.facts["unit"] for note in self.of_leaves("failed"))
 
     @cached_property
     def accepted(self) -> dict[str, str]:

@@ -9,20 +9,23 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from holon.worker import Worker
+from holon.worker import TaskError, Worker
 from tests.bench.control import obey, say
-from tests.chaos.holons.blueprints import LEAF
+from tests.chaos.holons.blueprints import CLEAN, LEAF
 from tests.chaos.holons.node import link_soon
 from tests.chaos.notes import Notebook
 from tests.chaos.worker import QUICK, Witness, drain_at_a_signal
 
 CREDITS = 16
+# Whose parent tries again what has failed here, to any level.
+FAILS = 0.1
 
 
 async def main() -> None:
     """Serve its holon until drained by a signal or by the end of the parent."""
     notes = Notebook(Path(os.environ["CHAOS_FOLDER"]), os.environ["CHAOS_NAME"])
-    Witness(notes, random.Random(os.environ["CHAOS_SEED"])).watch(defies=False)
+    dice = random.Random(os.environ["CHAOS_SEED"])
+    Witness(notes, dice).watch(defies=False)
     link_soon(notes)
     worker = Worker(max_concurrent=CREDITS, drain_grace=1.0, timing=QUICK)
 
@@ -35,6 +38,9 @@ async def main() -> None:
         except asyncio.CancelledError:
             notes.write("halted", unit=unit, run=run, task=task_id)
             raise
+        if dice.random() < FAILS and not unit.endswith(CLEAN):
+            notes.write("failed", unit=unit, run=run, task=task_id)
+            raise TaskError("PERMANENT_ERROR", "as happens")
         notes.write("did", unit=unit, run=run, task=task_id)
         return {"tokens": [f"{unit} {run}"]}
 
