@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.holons.breakage import BREAKS
 from tests.chaos.holons.run import HolonChaos, Plan
 from tests.chaos.holons.saying import lines
 from tests.conftest import Measured
@@ -13,7 +14,7 @@ from tests.conftest import Measured
 pytestmark = [pytest.mark.slow, pytest.mark.own_store("each of its plans names the root's store")]
 
 
-@pytest.mark.parametrize("plan", [Plan(2), Plan(8, "redis://")], ids=lambda plan: f"{plan.storage}{plan.seed}")
+@pytest.mark.parametrize("plan", [Plan(3), Plan(8, "redis://")], ids=lambda plan: f"{plan.storage}{plan.seed}")
 async def test_work_of_three_levels_is_done_once_whatever_fails(plan: Plan, tmp_path: Path, measured: Measured) -> None:
     verdict = await HolonChaos(plan, tmp_path).run()
     told = "\n".join(lines(plan, verdict))
@@ -30,12 +31,12 @@ CAUGHT = {
     "books": ("I6", "not settled"),
     "stops": ("P2", "not ended"),
     "twice": ("I3", "outcomes"),
+    "digests": ("P3", "another history"),
 }
 
 
 async def test_the_checker_catches_holons_that_break_their_promises(tmp_path: Path) -> None:
-    broken = ("origin", "books", "stops", "twice")
-    plan = Plan(2, jobs=12, seconds=1.5, faults=0, deaths=0, calm_s=6.0, broken=broken)
+    plan = Plan(2, jobs=12, seconds=1.0, faults=0, deaths=0, calm_s=4.0, broken=tuple(BREAKS))
     verdict = await HolonChaos(plan, tmp_path).run()
     told = "\n".join(lines(plan, verdict))
     found = [(one.number, one.what) for one in verdict.broken]

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from holon.domain.client import Client
+from holon.domain.digest import Fingerprint
+from holon.domain.events import HistoryEvent
 from holon.engine.jobs import Accepted, Creating, Jobs
 from holon.ports import Result, Superseded
 from holon.storage.ledger import outcomes
@@ -71,4 +73,20 @@ def twice() -> None:
     outcomes._complete = again
 
 
-BREAKS: dict[str, Callable[[], None]] = {"origin": origin, "books": books, "stops": stops, "twice": twice}
+def digests() -> None:
+    """What is told of a job's history is of another one."""
+    right = Fingerprint.take
+
+    def other(fingerprint: Fingerprint, number: int, event: HistoryEvent) -> None:
+        right(fingerprint, number + 1, event)
+
+    Fingerprint.take = other  # type: ignore[method-assign, assignment]
+
+
+BREAKS: dict[str, Callable[[], None]] = {
+    "origin": origin,
+    "books": books,
+    "stops": stops,
+    "twice": twice,
+    "digests": digests,
+}
