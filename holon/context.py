@@ -13,10 +13,11 @@ from holon.domain.blueprint import State
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.plain import obstacle
-from holon.errors import BlueprintError
+from holon.domain.policy import Allowed, allowing
+from holon.errors import BlueprintError, InvalidArgument
 
 _TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
-_BRANCH_KEYS = frozenset({"task_type", "type", "params", "priority", "on_lost", *_TIMEOUTS})
+_BRANCH_KEYS = frozenset({"task_type", "type", "params", "priority", "on_lost", "allowed_skills", *_TIMEOUTS})
 # That a task is never given to another: longer than any may take.
 _WAIT_S = 10 * 366 * 86_400.0
 _ABSENT = object()
@@ -58,6 +59,7 @@ class ActionFactory:
         result_timeout_seconds: float | None = None,
         max_retries: int | None = None,
         on_lost: float | Literal["wait"] | None = None,
+        allowed_skills: Iterable[str] | None = None,
     ) -> None:
         """Give one task to a worker, and go on by the status it answers.
 
@@ -75,6 +77,8 @@ class ActionFactory:
                 another does it; with `"wait"` nobody else ever does, until one of its times is over, of which
                 `timeout_seconds` or `result_timeout_seconds` must be given. None for the node's setting:
                 `TASK_LEASE_SECONDS`, below which it cannot be, and `CHILD_LEASE` for holons.
+            allowed_skills: all that a holon may use to do it, at whatever depth, of what this job may use itself;
+                `task_type` is always among them. None: as this job.
         """
         where = "dispatch_task"
         if transitions is not None and not isinstance(transitions, Mapping):
@@ -86,7 +90,7 @@ class ActionFactory:
         timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
         if max_retries is not None and (type(max_retries) is not int or max_retries < 0):
             raise _wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0, or None")
-        task = _task(where, task_type, params, priority, timeouts, on_lost)
+        task = _task(where, task_type, params, priority, timeouts, on_lost, allowed_skills)
         self._decide(DispatchTask(transitions=ways, max_retries=max_retries, **task))
 
     def dispatch_parallel(
@@ -96,8 +100,8 @@ class ActionFactory:
 
         Arguments:
             tasks: dicts with `task_type` (or `type`), and if needed `params`, `priority`, `timeout_seconds`,
-                `dispatch_timeout_seconds` and `result_timeout_seconds`, as in `dispatch_task`. None at all goes
-                straight on.
+                `dispatch_timeout_seconds`, `result_timeout_seconds`, `on_lost` and `allowed_skills`, as in
+                `dispatch_task`. None at all goes straight on.
             aggregate_into: the state, usually an aggregator, that gets `aggregation_results`, in order of the tasks.
             fail_fast: the first task that fails for good ends the job.
         """
@@ -220,11 +224,12 @@ def _branch(where: str, task: Any) -> Branch:
     if task.get("type", skill) != skill:
         raise _wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
     timeouts = tuple(task.get(name) for name in _TIMEOUTS)
-    return Branch(**_task(where, skill, task.get("params"), task.get("priority", 0.0), timeouts, task.get("on_lost")))
+    priority, on_lost, allowed = task.get("priority", 0.0), task.get("on_lost"), task.get("allowed_skills")
+    return Branch(**_task(where, skill, task.get("params"), priority, timeouts, on_lost, allowed))
 
 
 def _task(
-    where: str, skill: Any, params: Any, priority: Any, timeouts: tuple[Any, ...], on_lost: Any
+    where: str, skill: Any, params: Any, priority: Any, timeouts: tuple[Any, ...], on_lost: Any, allowed_skills: Any
 ) -> dict[str, Any]:
     """The fields that one task and a branch share, checked."""
     _text(where, "task_type", skill)
@@ -245,8 +250,18 @@ def _task(
         "params": plain,
         "priority": float(priority),
         "lost_after_seconds": lost_after,
+        "allowed_skills": _allowed(where, skill, allowed_skills),
         **seconds,
     }
+
+
+def _allowed(where: str, skill: str, asked: Any) -> Allowed:
+    try:
+        allowed = allowing("allowed_skills", asked)
+        # A holon that passes the skill on asks for the same one of others.
+        return None if allowed is None else allowing("allowed_skills", {*allowed, skill})
+    except InvalidArgument as error:
+        raise _wrong(f"{where}: {error.message}") from error
 
 
 def _lost_after(where: str, on_lost: Any, timeouts: Mapping[str, float | None]) -> float | None:

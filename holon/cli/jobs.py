@@ -38,6 +38,9 @@ def create(
     request_id: Annotated[str | None, typer.Option(help="The same again answers with the same job.")] = None,
     dispatch_timeout: Annotated[float | None, typer.Option(help="Seconds a task may wait for a worker.")] = None,
     result_timeout: Annotated[float | None, typer.Option(help="Seconds a task may take in all.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", help="A skill that it may use, and no others; repeatable.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is over; the exit code says how.")] = False,
     wait_timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
     as_json: Json = False,
@@ -52,6 +55,7 @@ def create(
             request_id=request_id,
             dispatch_timeout=dispatch_timeout,
             result_timeout=result_timeout,
+            allowed_skills=allow or None,
         )
         if not wait:
             return created.job_id, None

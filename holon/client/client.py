@@ -98,6 +98,7 @@ class Client:
         request_id: str | None = None,
         dispatch_timeout: float | None = None,
         result_timeout: float | None = None,
+        allowed_skills: Sequence[str] | None = None,
     ) -> CreatedJob:
         """Create a job; it is durable when this returns. When cancelled, it may or may not have been created.
 
@@ -106,8 +107,9 @@ class Client:
             request_id: the same again answers with the same job; by default a new one for each call.
             dispatch_timeout: seconds that each of its tasks may wait for a worker.
             result_timeout: seconds that each of its tasks may take in all.
+            allowed_skills: all that it may use, here and in holons below; None: whatever there is.
         """
-        asked = JobRequest(blueprint, initial_data, request_id, dispatch_timeout, result_timeout)
+        asked = JobRequest(blueprint, initial_data, request_id, dispatch_timeout, result_timeout, allowed_skills)
         answer = await self._calls.call(self._stub.CreateJob, _creation(asked))
         return CreatedJob(answer.job_id, answer.existing)
 
@@ -332,6 +334,7 @@ def _creation(job: JobRequest) -> job_pb2.CreateJobRequest:
         initial_data=types_pb2.Payload(data=data),
         dispatch_timeout=duration_of(job.dispatch_timeout),
         result_timeout=duration_of(job.result_timeout),
+        skill_limit=None if job.allowed_skills is None else types_pb2.SkillLimit(skills=job.allowed_skills),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,7 @@ class JobRequest:
     request_id: str | None = None
     dispatch_timeout: float | None = None
     result_timeout: float | None = None
+    allowed_skills: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from holon.config.encryption_keys import read_keys
 from holon.config.history_uri import HistoryURI
 from holon.config.settings import DAY_SECONDS, Settings
 from holon.config.storage_uri import StorageURI, is_redis
+from holon.config.values import names_in
 from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 
@@ -160,7 +161,7 @@ def _parent(settings: Settings) -> Iterator[Violation]:
         yield Violation("ADMIN_SOCKET", f"has over {_SOCKET_PATH_BYTES} bytes as a whole path, the most for a socket")
     elif socket and not Path(socket).absolute().parent.is_dir():
         yield Violation("ADMIN_SOCKET", f"{Path(socket).parent} is no folder; create it")
-    for one in filter(None, (part.strip() for part in settings.PARENT_URL.split(","))):
+    for one in names_in(settings.PARENT_URL):
         found = _NODE_URL.fullmatch(one)
         if found is None:
             yield Violation("PARENT_URL", f"{one!r} is no address of a node; write grpcs://host:7700")
@@ -177,6 +178,10 @@ def _parent(settings: Settings) -> Iterator[Violation]:
             yield Violation(name, reason)
     if settings.PARENT_TOKEN and not _TOKEN.fullmatch(settings.PARENT_TOKEN):
         yield Violation("PARENT_TOKEN", "must be visible ASCII characters without spaces, at most 4096")
+    allowed = names_in(settings.UPLINK_ALLOWED_SKILLS)
+    lacking = [skill for skill in names_in(settings.UPLINK_SKILLS) if skill not in allowed]
+    if allowed and lacking:
+        yield Violation("UPLINK_ALLOWED_SKILLS", f"lacks {lacking[0]!r}, which UPLINK_SKILLS passes on; add it")
 
 
 def _tls_files(settings: Settings) -> Iterator[Violation]:

@@ -185,6 +185,10 @@ class Settings:
         "",
         "Skills of this holon's workers that its parent is offered as they are, split by commas, such as `ocr,resize`",
     )
+    UPLINK_ALLOWED_SKILLS: str = _setting(
+        "",
+        "All the skills that the parent's tasks may use here and below, split by commas; unset, all that it allows",
+    )
     UPLINK_SHARE: float = _setting(
         0.0,
         "Part of the places at workers that the parent's tasks may have while jobs of clients have some; what is idle "

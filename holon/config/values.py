@@ -61,5 +61,10 @@ def _from_text(setting: Setting, text: str) -> Value:
     raise ValueError(f"must be {_KIND_NAMES[setting.kind]}, not {text!r}")
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in a value that is split by commas, each once."""
+    return tuple(dict.fromkeys(filter(None, (one.strip() for one in text.split(",")))))
+
+
 def _unit(setting: Setting) -> str:
     return f" {setting.unit}" if setting.unit else ""

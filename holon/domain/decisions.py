@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holon.domain.policy import Allowed
 from holon.domain.value import value
 
 
@@ -28,6 +29,7 @@ class DispatchTask:
         result_timeout_seconds: the longest from now to its result; None for the job's value.
         max_retries: how often it is tried again after it failed; None for the node's setting.
         lost_after_seconds: how long after its worker's last word another does it; None for the node's setting.
+        allowed_skills: those of the job's that a holon may use to do it, its own among them; None: all of them.
     """
 
     skill: str
@@ -39,6 +41,7 @@ class DispatchTask:
     result_timeout_seconds: float | None = None
     max_retries: int | None = None
     lost_after_seconds: float | None = None
+    allowed_skills: Allowed = None
 
 
 @value
@@ -52,6 +55,7 @@ class Branch:
     dispatch_timeout_seconds: float | None = None
     result_timeout_seconds: float | None = None
     lost_after_seconds: float | None = None
+    allowed_skills: Allowed = None
 
 
 @value

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from holon.domain.client import NO_PLAN
+from holon.domain.policy import Allowed
 from holon.domain.value import replace, value
 
 
@@ -69,7 +70,7 @@ class Job:
     `aggregates` is the step of the fan-out whose results the current handler gets. `trace` is the trace that it belongs
     to, see `holon.domain.trace`. `created_at` is when a node took it; 0: not noted. `plan` and `client_params` are its
     owner's when it was created, as in `holon.domain.client`. `priority` is the highest that its tasks may have, and
-    what theirs count from; None: they have their own.
+    what theirs count from; None: they have their own. `allowed_skills` are all that it may use, here and below.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Job:
     plan: str = NO_PLAN
     client_params: bytes = b""
     priority: float | None = None
+    allowed_skills: Allowed = None
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

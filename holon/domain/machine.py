@@ -9,8 +9,10 @@ from holon.domain.blueprint import State
 from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
+from holon.domain.policy import both, denied
+from holon.domain.policy import told as allowed_of
 from holon.domain.retries import Verdict, back_off, verdict
-from holon.domain.task import CANCELLED, FAILURE, SUCCESS, Outcome, RetryPolicy, TaskSpec, task_id
+from holon.domain.task import CANCELLED, FAILURE, POLICY_DENIED, SUCCESS, Outcome, RetryPolicy, TaskSpec, task_id
 from holon.domain.value import replace, value
 
 
@@ -171,6 +173,15 @@ def decide(
     if isinstance(decision, GoTo):
         told = (*before, _finished(state, decision.state, now, took))
         return Change(replace(job, **went_on | {"current_state": decision.state}), told)
+    tasks = (decision,) if isinstance(decision, DispatchTask) else decision.branches
+    skill = denied(job.allowed_skills, (task.skill for task in tasks))
+    if skill is not None:
+        told = (*before, _finished(state, None, now, took))
+        message = (
+            f"state {state.name!r} asked for skill {skill!r}, and the job may use {allowed_of(job.allowed_skills)}; "
+            "nothing was sent. Who starts it, or the job above, must allow that skill"
+        )
+        return end(job, Status.FAILED, JobError(POLICY_DENIED, message), now, before=told)
     if isinstance(decision, DispatchTask):
         told = (*before, _finished(state, None, now, took))
         return _dispatch(job, decision, limits, now, went_on, told)
@@ -239,6 +250,7 @@ def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, *,
         retry=limits.retry,
         branch=branch,
         lost_after=_ms(asked.lost_after_seconds) or 0,
+        allowed_skills=both(job.allowed_skills, asked.allowed_skills),
     )
 
 

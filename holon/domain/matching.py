@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import field
 
+from holon.domain.policy import Allowed
 from holon.domain.value import value
 
 ANY_CONTRACT = ""
@@ -16,7 +17,8 @@ class Need:
 
     `contracts` are the ids, in order, of the contracts of the skill that accept the params, `refused` of those that do
     not: a contract in neither has not been tried yet. `ANY_CONTRACT`, the contract of a skill without an input schema,
-    accepts everything and is not listed. `key` is the match key: equal only for tasks that the same workers can do.
+    accepts everything and is not listed. `allowed_skills` are what may be used to do it: only who keeps to such a limit
+    can. `key` is the match key: equal only for tasks that the same workers can do.
     """
 
     skill: str
@@ -24,21 +26,29 @@ class Need:
     type: str = ""
     contracts: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    allowed_skills: Allowed = None
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         text = "\x1f".join((self.skill, self.version, self.type, *self.contracts, "", *self.refused))
+        if self.allowed_skills is not None:
+            # Names of any characters, escaped, so that they do not run into each other.
+            text += "\x1e" + ascii(self.allowed_skills)
         object.__setattr__(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
 
 
 @value
 class Offering:
-    """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema."""
+    """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema.
+
+    `keeps_limits`: whoever does a task for it uses no other skills than the task allows; a plain worker uses none.
+    """
 
     skill: str
     version: str = ""
     type: str = ""
     contract: str = ANY_CONTRACT
+    keeps_limits: bool = True
 
 
 def fits(need: Need, offering: Offering) -> bool:
@@ -47,5 +57,6 @@ def fits(need: Need, offering: Offering) -> bool:
         need.skill == offering.skill
         and need.version in ("", offering.version)
         and need.type in ("", offering.type)
+        and (need.allowed_skills is None or offering.keeps_limits)
         and (offering.contract == ANY_CONTRACT or offering.contract in need.contracts)
     )

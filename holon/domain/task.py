@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holon.domain.policy import Allowed
 from holon.domain.value import value
 
 SUCCESS = "success"
@@ -17,6 +18,7 @@ TIMEOUT_ERROR = "TIMEOUT_ERROR"
 WORKER_LOST = "WORKER_LOST"
 CONTRACT_VIOLATION = "CONTRACT_VIOLATION"
 LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+POLICY_DENIED = "POLICY_DENIED"
 # Codes of a child holon about the job that did a task of its parent.
 CHILD_FAILED = "CHILD_FAILED"
 CHILD_QUARANTINED = "CHILD_QUARANTINED"
@@ -67,6 +69,7 @@ class TaskSpec:
 
     Timeouts are milliseconds, None means no limit; an execution timeout of 0 leaves it to the worker that takes the
     task. `index` counts the tasks of one step from 0. `lost_after` is as in `NewTask` of the ports.
+    `allowed_skills` are what may be used to do it, where it takes more than one worker.
     """
 
     id: str
@@ -80,6 +83,7 @@ class TaskSpec:
     retry: RetryPolicy
     branch: bool
     lost_after: int = 0
+    allowed_skills: Allowed = None
 
 
 def task_id(job_id: str, step: int, index: int) -> str:

@@ -149,6 +149,8 @@ class Dispatcher:
         offered = [one for session in self._sessions.values() for one in session.offerings if one.skill == need.skill]
         if not offered:
             return f"waiting: no worker connected to this node offers skill {need.skill!r}"
+        if need.allowed_skills is not None and not any(one.keeps_limits for one in offered):
+            return f"waiting: every holon with skill {need.skill!r} is of a release that keeps to no allowed_skills"
         if any(need.version in ("", one.version) and need.type in ("", one.type) for one in offered):
             return f"waiting: no worker connected to this node with skill {need.skill!r} accepts these params"
         return f"waiting: no worker connected to this node offers skill {need.skill!r} in the version or type asked for"

@@ -14,6 +14,7 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
+from holon.domain.policy import Allowed
 from holon.domain.value import replace, value
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
@@ -43,8 +44,8 @@ class Creating:
     """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks.
 
     `trace` is the trace that it belongs to, see `holon.domain.trace`. `priority` is the highest that its tasks may
-    have; None: they have their own. `job_id` is the id that it is to have, from
-    `new_job_id` of the store for the same owner and request id; empty: a new one.
+    have; None: they have their own. `job_id` is the id that it is to have, from `new_job_id` of the store for the same
+    owner and request id; empty: a new one. `allowed_skills` are all that it may use, here and below.
     """
 
     blueprint: str
@@ -55,6 +56,7 @@ class Creating:
     trace: str = ""
     priority: float | None = None
     job_id: str = ""
+    allowed_skills: Allowed = None
 
 
 @value
@@ -155,6 +157,7 @@ class Jobs:
             plan=client.plan,
             client_params=client.params,
             priority=asked.priority,
+            allowed_skills=asked.allowed_skills,
         )
         details = {"blueprint": job.blueprint}
         created = HistoryEvent("job_created", now, job.current_state, details=details)
@@ -306,7 +309,10 @@ def _digest(asked: Creating, initial_data: bytes, job: Job) -> bytes:
     if not asked.request_id:
         return b""
     canonical = orjson.dumps(orjson.loads(initial_data), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(canonical + orjson.dumps((job.blueprint, job.dispatch_timeout, job.result_timeout))).digest()
+    terms: list[Any] = [job.blueprint, job.dispatch_timeout, job.result_timeout]
+    if job.allowed_skills is not None:
+        terms.append(job.allowed_skills)
+    return hashlib.sha256(canonical + orjson.dumps(terms)).digest()
 
 
 def _milliseconds(field: str, seconds: float | None) -> int | None:

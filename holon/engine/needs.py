@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from holon.domain.matching import ANY_CONTRACT, Need
+from holon.domain.policy import Allowed
 from holon.engine.contracts import Contracts
 from holon.engine.payloads import decode
 from holon.ports import Leases
@@ -38,9 +39,9 @@ class Needs:
     def __repr__(self) -> str:
         return f"Needs(skills={len(self._by_skill)}, idle={len(self._idle)})"
 
-    def of(self, skill: str, params: Any, version: str = "", kind: str = "") -> Need:
+    def of(self, skill: str, params: Any, version: str = "", kind: str = "", allowed: Allowed = None) -> Need:
         """The need of a task with these params."""
-        return self._with(_need(skill, version, kind, (), ()), list(self._by_skill.get(skill, ())), params)
+        return self._with(_need(skill, version, kind, (), (), allowed), list(self._by_skill.get(skill, ())), params)
 
     async def learn(self, skill: str, schema: Mapping[str, Any] | None) -> tuple[str, bool]:
         """Know a contract of a skill until `release`; answers with its id, and whether it is new here.
@@ -128,9 +129,12 @@ class Needs:
             need.type,
             tuple(sorted((*need.contracts, *accepted))),
             tuple(sorted((*need.refused, *refused))),
+            need.allowed_skills,
         )
 
 
 @lru_cache(maxsize=1024)
-def _need(skill: str, version: str, kind: str, contracts: tuple[str, ...], refused: tuple[str, ...]) -> Need:
-    return Need(skill, version, kind, contracts, refused)
+def _need(
+    skill: str, version: str, kind: str, contracts: tuple[str, ...], refused: tuple[str, ...], allowed: Allowed
+) -> Need:
+    return Need(skill, version, kind, contracts, refused, allowed)

@@ -38,6 +38,7 @@ class Session:
         self.instance_id = ""
         self.moved_to = ""
         self.is_holon = False
+        self.keeps_limits = True
         self.promised = 0
         self.taking = True
         self.fits: set[str] = set()

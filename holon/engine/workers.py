@@ -39,6 +39,7 @@ class Joining:
     `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
     that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
     `lease` and `execution` are as in `Opening`. `holon` is the holon that it is; None: a plain worker.
+    `keeps_limits` is as in `Offering`.
     """
 
     worker_id: str
@@ -51,6 +52,7 @@ class Joining:
     lease: int | None = None
     execution: int | None = None
     holon: HolonIdentity | None = None
+    keeps_limits: bool = True
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ class Workers:
             StoreUnavailable: the store is away; try again.
         """
         with ExitStack() as held:
-            offerings, outputs = await self._learn(joining.catalog.skills, held)
+            offerings, outputs = await self._learn(joining.catalog.skills, held, keeps_limits=joining.keeps_limits)
             session_id = secrets.token_hex(12)
             opened = await self._store.open_session(
                 Opening(
@@ -128,6 +130,7 @@ class Workers:
         session.grant(_granted(joining.catalog), anew=True)
         session.instance_id = joining.instance_id
         session.is_holon = joining.holon is not None
+        session.keeps_limits = joining.keeps_limits
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:
@@ -152,7 +155,9 @@ class Workers:
         else:
             older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
 
-    async def _learn(self, skills: Sequence[Skill], held: ExitStack) -> tuple[list[Offering], dict[str, str]]:
+    async def _learn(
+        self, skills: Sequence[Skill], held: ExitStack, *, keeps_limits: bool
+    ) -> tuple[list[Offering], dict[str, str]]:
         offerings, outputs, patterns = [], {}, 0
         for skill in skills:
             contract, new = await self._needs.learn(skill.name, skill.input_schema)
@@ -161,7 +166,7 @@ class Workers:
                 log.debug("skill %s: a new contract %s", skill.name, contract)
                 # A catalog can bring a thousand: others run between them.
                 await asyncio.sleep(0)
-            offerings.append(Offering(skill.name, skill.version, skill.type, contract))
+            offerings.append(Offering(skill.name, skill.version, skill.type, contract, keeps_limits))
             output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
             self._contracts.hold(output)
             held.callback(self._contracts.release, output)
@@ -178,7 +183,8 @@ class Workers:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; what it offered before stays.
         """
         with ExitStack() as held:
-            offerings, outputs = await self._learn(catalog.skills, held)
+            keeps = member.session.keeps_limits
+            offerings, outputs = await self._learn(catalog.skills, held, keeps_limits=keeps)
             if self._dispatcher.session(member.session.session_id) is None:
                 return
             self._fleet.offers(member.session, catalog)

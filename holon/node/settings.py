@@ -6,13 +6,14 @@ from pathlib import Path
 
 import holon
 from holon.config import Config
+from holon.config.values import names_in
 from holon.domain.tree import Disclose
 from holon.engine.core import EngineSettings
 from holon.engine.rates import Rates
 from holon.ports import StoreSettings
 from holon.security.sts.exchange import TokenSettings
 from holon.security.tls import TlsPaths
-from holon.uplink.settings import UplinkSettings, parent_urls
+from holon.uplink.settings import UplinkSettings, allowed_to_parent, parent_urls
 from holon.worker.settings import Credentials
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.http.door import HttpSettings
@@ -93,7 +94,7 @@ def uplink_settings(config: Config) -> UplinkSettings:
     """What serving the parent needs of the settings.
 
     Raises:
-        ConfigError: PARENT_URL names no address.
+        ConfigError: PARENT_URL names no address, or UPLINK_ALLOWED_SKILLS has what is no skill.
     """
     own = (config.TLS_CERT_PATH, config.TLS_KEY_PATH)
     certificate, key = (config.PARENT_TLS_CERT_PATH, config.PARENT_TLS_KEY_PATH) if config.PARENT_TLS_CERT_PATH else own
@@ -115,7 +116,8 @@ def uplink_settings(config: Config) -> UplinkSettings:
         max_priority=config.UPLINK_MAX_PRIORITY,
         escalate_after=config.ESCALATE_AFTER,
         cleanup=config.CLEANUP_TIMEOUT,
-        skills=tuple(dict.fromkeys(filter(None, (one.strip() for one in config.UPLINK_SKILLS.split(","))))),
+        skills=names_in(config.UPLINK_SKILLS),
+        allowed_skills=allowed_to_parent(names_in(config.UPLINK_ALLOWED_SKILLS)),
         disclose=Disclose(config.DISCLOSE),
     )
 

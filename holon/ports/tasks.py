@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 
 from holon.domain.matching import Need
+from holon.domain.policy import Allowed
 from holon.domain.task import RetryPolicy
 from holon.domain.value import value
 
@@ -63,7 +64,8 @@ class Offer:
 
     `time_left` is what the worker has for the attempt (milliseconds; None: no limit), `deadline` the same as a time.
     `generation` is 1 plus the outcomes answered with a retry, `attempt` counts leases. `lasts` is how long the lease
-    lasts from its last extension (milliseconds); None: as long as those of its session.
+    lasts from its last extension (milliseconds); None: as long as those of its session. `allowed_skills` are what a
+    holon may use to do it.
     """
 
     worker_id: str
@@ -83,6 +85,7 @@ class Offer:
     retry: RetryPolicy
     trace: str = ""
     lasts: int | None = None
+    allowed_skills: Allowed = None
 
 
 @value

@@ -17,17 +17,21 @@ from holon.domain.client import NO_PLAN
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
+from holon.domain.policy import Allowed
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
 
-SCHEMA = 3
+SCHEMA = 4
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
     ("job", 2): lambda fields: [*fields, None],
     ("task", 2): lambda fields: [*fields, 0],
+    ("job", 3): lambda fields: [*fields, None],
+    ("need", 3): lambda fields: [*fields, None],
     ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],
+    ("chunk", 3): lambda fields: [[[*task[:2], [*task[2], None], *task[3:]] for task in fields[0]]],
 }
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
@@ -144,6 +148,7 @@ def encode_job(job: Job) -> bytes:
         job.plan,
         job.client_params,
         job.priority,
+        job.allowed_skills,
     )
 
 
@@ -172,6 +177,7 @@ def decode_job(record: bytes) -> Job:
         plan,
         client_params,
         priority,
+        allowed_skills,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -197,7 +203,12 @@ def decode_job(record: bytes) -> Job:
         plan=plan,
         client_params=client_params,
         priority=priority,
+        allowed_skills=_allowed(allowed_skills),
     )
+
+
+def _allowed(names: list[str] | None) -> Allowed:
+    return None if names is None else tuple(names)
 
 
 def _outcome_fields(outcome: Outcome) -> tuple[Any, ...]:
@@ -294,12 +305,12 @@ def encode_need(need: Need) -> bytes:
 
 
 def _need_fields(need: Need) -> tuple[Any, ...]:
-    return need.skill, need.version, need.type, need.contracts, need.refused
+    return need.skill, need.version, need.type, need.contracts, need.refused, need.allowed_skills
 
 
 def _need(fields: list[Any]) -> Need:
-    skill, version, kind, contracts, refused = fields
-    return Need(skill, version, kind, tuple(contracts), tuple(refused))
+    skill, version, kind, contracts, refused, allowed = fields
+    return Need(skill, version, kind, tuple(contracts), tuple(refused), _allowed(allowed))
 
 
 def decode_need(record: bytes) -> Need:

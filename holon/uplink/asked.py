@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from holon.domain.policy import Allowed, allowing, both
 from holon.domain.trace import trace_of
 from holon.engine.jobs import MAX_TIMEOUT_S, Creating
 from holon.engine.payloads import decode
-from holon.errors import NotFound
+from holon.errors import InvalidArgument, NotFound
 from holon.rxon.v1 import worker_pb2
 from holon.wire.values import is_id
 
@@ -24,15 +25,27 @@ def wrong(offer: worker_pb2.TaskOffer) -> str:
             return f"its {field} is no id"
     if offer.generation < 1 or offer.attempt < 1:
         return f"it is attempt {offer.attempt} of generation {offer.generation}; both begin with 1"
+    try:
+        _allowed(offer)
+    except InvalidArgument as error:
+        return error.message
     return ""
 
 
-def creating_of(offer: worker_pb2.TaskOffer, key: str, job_id: str, max_priority: float) -> Creating:
+def _allowed(offer: worker_pb2.TaskOffer) -> Allowed:
+    lineage = offer.lineage
+    return allowing("lineage.skill_limit", lineage.skill_limit.skills if lineage.HasField("skill_limit") else None)
+
+
+def creating_of(
+    offer: worker_pb2.TaskOffer, key: str, job_id: str, max_priority: float, allowed_skills: Allowed
+) -> Creating:
     """The job that does it.
 
     Arguments:
         key: makes its creation repeatable.
         max_priority: the highest that it may have; its opposite is the lowest.
+        allowed_skills: all that it may use, if the parent allows them too.
     Raises:
         NotFound: it comes in a way that this holon does not take.
         InvalidArgument: its params are no JSON.
@@ -47,6 +60,7 @@ def creating_of(offer: worker_pb2.TaskOffer, key: str, job_id: str, max_priority
         trace=trace_of(offer.trace.traceparent, offer.trace.tracestate),
         priority=priority,
         job_id=job_id,
+        allowed_skills=both(allowed_skills, _allowed(offer)),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
+from holon.domain.policy import Allowed
 from holon.domain.value import value
 from holon.engine.jobs import Jobs, Listing
 from holon.engine.watching import Watching
@@ -53,6 +54,7 @@ class Place:
     result_timeout: int
     max_priority: float = 100.0
     cleanup: float = 30.0
+    allowed_skills: Allowed = None
 
 
 class Running:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from holon.domain.policy import Allowed, allowing
 from holon.domain.tree import Disclose
-from holon.errors import ConfigError, Violation
+from holon.errors import ConfigError, InvalidArgument, Violation
 from holon.wire.address import NodeUrl, parse_url
 from holon.worker.settings import DEFAULT_PORT, Credentials
 from holon.worker.timing import Timing
@@ -21,6 +22,7 @@ class UplinkSettings:
         worker_id: the id that it claims there; empty takes that of its certificate.
         max_jobs: how many of the parent's tasks it holds at most.
         skills: those of the workers here that the parent is offered as they are.
+        allowed_skills: all that its tasks may use here and below; None: whatever it allows.
         result_timeout: how long a task may take when the parent sets no limit.
         label: its name for people.
         disclose: what the parent is told of how its tasks are done.
@@ -45,6 +47,7 @@ class UplinkSettings:
     escalate_after: float = 10.0
     cleanup: float = 30.0
     skills: tuple[str, ...] = ()
+    allowed_skills: Allowed = None
     disclose: Disclose = Disclose.SUMMARY
     timing: Timing = field(default_factory=Timing)
 
@@ -59,3 +62,15 @@ def parent_urls(text: str) -> tuple[NodeUrl, ...]:
         return tuple(parse_url(one, DEFAULT_PORT) for one in filter(None, (part.strip() for part in text.split(","))))
     except ValueError as error:
         raise ConfigError(f"PARENT_URL: {error}", details=[Violation("PARENT_URL", str(error))]) from error
+
+
+def allowed_to_parent(skills: tuple[str, ...]) -> Allowed:
+    """The limit that UPLINK_ALLOWED_SKILLS sets; no skills are no limit.
+
+    Raises:
+        ConfigError: there are too many, or one is none.
+    """
+    try:
+        return allowing("UPLINK_ALLOWED_SKILLS", skills or None)
+    except InvalidArgument as error:
+        raise ConfigError(error.message, details=error.details) from error

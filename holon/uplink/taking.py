@@ -188,7 +188,8 @@ class Taking:
     async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
         """Have the job that an entry names; answers with the one that was there already, which it names then."""
         key = origin_key(entry.task_id, entry.generation, entry.run)
-        asked = creating_of(offer, key, entry.job_id, self._place.max_priority)
+        place = self._place
+        asked = creating_of(offer, key, entry.job_id, place.max_priority, place.allowed_skills)
         accepted = await self._place.jobs.create_for_parent(entry.owner, asked)
         if not accepted.existing:
             return None

@@ -58,6 +58,7 @@ class Uplink:
             settings.result_timeout,
             settings.max_priority,
             settings.cleanup,
+            settings.allowed_skills,
         )
         self._tenure = Tenure(engine.store, engine.store.now, settings.node, secrets.token_hex(8))
         self._link: Link | None = None
@@ -124,7 +125,7 @@ class Uplink:
             worker_id=settings.worker_id,
             instance_id=self._tenure.instance,
             sdk=worker_pb2.SdkInfo(name="holon-node", version=settings.version),
-            capabilities=(*CAPABILITIES, types_pb2.CAPABILITY_HOLON),
+            capabilities=(*CAPABILITIES, types_pb2.CAPABILITY_HOLON, types_pb2.CAPABILITY_SKILL_LIMIT),
             catalog=self._place.offerings.catalog(),
         )
         link = self._link = Link(settings.urls, settings.credentials, hello, 0, settings.timing)

@@ -49,6 +49,9 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
         fill(message.deadline, offer.deadline)
     if offer.lasts is not None:
         fill(message.lease_duration, offer.lasts)
+    if offer.allowed_skills is not None:
+        message.lineage.skill_limit.skills[:] = offer.allowed_skills
+        message.lineage.skill_limit.SetInParent()
     if offer.trace:
         message.trace.traceparent, message.trace.tracestate = headers_of(offer.trace)
     return message

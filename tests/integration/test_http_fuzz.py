@@ -125,8 +125,10 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )
-BODY_FIELDS = {"initial_data": st.dictionaries(TEXT, ANYTHING, max_size=4) | ANYTHING} | dict.fromkeys(
-    ("dispatch_timeout", "result_timeout"), st.floats(0.001, 1e6) | ANYTHING
+BODY_FIELDS = (
+    {"initial_data": st.dictionaries(TEXT, ANYTHING, max_size=4) | ANYTHING}
+    | dict.fromkeys(("dispatch_timeout", "result_timeout"), st.floats(0.001, 1e6) | ANYTHING)
+    | {"allowed_skills": st.lists(TEXT, max_size=3) | ANYTHING}
 )
 WELL_FORMED = st.builds(
     lambda value, ascii_only: json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"),

@@ -414,3 +414,9 @@ def test_a_node_without_clients_needs_a_parent_and_a_socket_a_folder(tmp_path: P
     for path in (tmp_path / "none" / "s", tmp_path / ("s" * 100)):
         assert set(reasons(Config({}, ADMIN_SOCKET=str(path)))) == {"ADMIN_SOCKET"}
     assert set(reasons(Config({}, PARENT_TLS_CERT_PATH=str(tmp_path / "cert")))) >= {"PARENT_TLS_KEY_PATH"}
+
+
+def test_a_limit_of_skills_for_the_parent_has_those_that_are_passed_on() -> None:
+    Config({}, UPLINK_ALLOWED_SKILLS="ocr, resize", UPLINK_SKILLS="resize").check()
+    wrong = Config({}, UPLINK_ALLOWED_SKILLS="ocr", UPLINK_SKILLS="ocr,resize")
+    assert reasons(wrong)["UPLINK_ALLOWED_SKILLS"].startswith("lacks 'resize'")

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from holon.domain.matching import ANY_CONTRACT, Need, Offering, fits
 
 NAMES = st.text("abc", max_size=2)
-NEEDS = st.builds(Need, NAMES, NAMES, NAMES, st.lists(NAMES.filter(bool), max_size=2, unique=True).map(tuple))
-OFFERINGS = st.builds(Offering, NAMES, NAMES, NAMES, NAMES)
+SOME = st.lists(NAMES.filter(bool), max_size=2, unique=True).map(tuple)
+NEEDS = st.builds(Need, NAMES, NAMES, NAMES, SOME, st.just(()), st.none() | SOME)
+OFFERINGS = st.builds(Offering, NAMES, NAMES, NAMES, NAMES, st.booleans())
 
 
 def test_a_worker_without_the_skill_never_fits() -> None:
@@ -44,6 +45,13 @@ def test_a_worker_with_an_input_schema_must_be_among_those_that_accept_the_param
     assert not fits(Need("a"), Offering("a", contract="x"))
 
 
+def test_a_task_with_a_limit_of_skills_is_for_whoever_keeps_to_it() -> None:
+    for limit in ((), ("a",)):
+        assert fits(Need("a", allowed_skills=limit), Offering("a"))
+        assert not fits(Need("a", allowed_skills=limit), Offering("a", keeps_limits=False))
+    assert fits(Need("a"), Offering("a", keeps_limits=False))
+
+
 def test_keys_of_equal_needs_are_equal_in_every_process() -> None:
     assert Need("a", "1", "b", ("x", "y")).key == Need("a", "1", "b", ("x", "y")).key
     assert Need("resize").key == Need("resize", "", "", ()).key
@@ -58,6 +66,8 @@ def test_keys_of_equal_needs_are_equal_in_every_process() -> None:
         Need("a", contracts=("1",)),
         Need("a", contracts=("1", "2")),
         Need("a", contracts=("12",)),
+        Need("a", allowed_skills=()),
+        Need("a", allowed_skills=("a",)),
     ],
 )
 def test_keys_of_different_needs_differ(other: Need) -> None:
@@ -66,6 +76,8 @@ def test_keys_of_different_needs_differ(other: Need) -> None:
 
 def test_the_fields_of_a_need_do_not_run_into_each_other() -> None:
     needs = [Need("ab"), Need("a", "b"), Need("a", "", "b"), Need("a", "", "", ("b",)), Need("a", "", "", ("", "b"))]
+    limits = [("a", "b"), ("a', 'b",), ("a\x1fb",), ("a", "\x1e", "b"), ()]
+    needs += [Need("a", allowed_skills=limit) for limit in limits]
     assert len({need.key for need in needs}) == len(needs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holon.domain.policy import allowing
 from holon.engine.jobs import Creating
 from holon.engine.payloads import decode
 from holon.errors import InvalidArgument, Violation
@@ -24,7 +25,6 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
             "webhook_url": bool(request.webhook_url),
             "priority": request.HasField("priority"),
             "budget": request.HasField("budget"),
-            "skill_limit": request.HasField("skill_limit"),
             "max_transitions": request.HasField("max_transitions"),
         }
     )
@@ -35,6 +35,7 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
         seconds(request.dispatch_timeout) if request.HasField("dispatch_timeout") else None,
         seconds(request.result_timeout) if request.HasField("result_timeout") else None,
         trace_of_request(request.trace if request.HasField("trace") else None),
+        allowed_skills=allowing("skill_limit", request.skill_limit.skills if request.HasField("skill_limit") else None),
     )
 
 

@@ -147,7 +147,8 @@ class Session:
         self._child = self._child_of(hello)
         if self._child is not None:
             lease, execution = (round(s * 1000) for s in (self._settings.child_lease, self._settings.child_execution))
-            joining = replace(joining, lease=lease, execution=execution, holon=self._child.identity)
+            keeps = types_pb2.CAPABILITY_SKILL_LIMIT in hello.capabilities
+            joining = replace(joining, lease=lease, execution=execution, holon=self._child.identity, keeps_limits=keeps)
         async with self._child.linked() if self._child is not None else nullcontext():
             await self._serve(hello, joining)
 

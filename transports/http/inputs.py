@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.tree import MAX_NODES
 from holon.engine.jobs import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
@@ -121,6 +122,12 @@ CREATE_FIELDS: Mapping[str, Schema] = {
     "result_timeout": {
         **_TIMEOUT,
         "description": "seconds that each of its tasks may take in all, where the task does not say",
+    },
+    "allowed_skills": {
+        "type": ["array", "null"],
+        "items": {"type": "string", "minLength": 1, "maxLength": LONGEST_SKILL},
+        "maxItems": MOST_SKILLS,
+        "description": "all the skills that it may use, here and in holons below; whatever there is when left out",
     },
 }
 RELOAD_FIELDS: Mapping[str, Schema] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from holon.domain.policy import allowing
 from holon.engine.jobs import Creating, Jobs, Listing
 from holon.engine.paging import DEFAULT_PAGE
 from holon.errors import InvalidArgument, Violation
@@ -42,6 +43,7 @@ class JobRoutes:
             asked.get("dispatch_timeout"),
             asked.get("result_timeout"),
             request.trace(),
+            allowed_skills=allowing("allowed_skills", asked.get("allowed_skills")),
         )
         accepted = await self._jobs.create(request.client, creating)
         return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())

@@ -64,6 +64,8 @@ class _CapabilityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """Budgets are reserved, charged and enforced where the work runs."""
     CAPABILITY_ENCODING_ZSTD: _Capability.ValueType  # 12
     """Payload.encoding may be "zstd"."""
+    CAPABILITY_SKILL_LIMIT: _Capability.ValueType  # 13
+    """Work below a task keeps to its Lineage.skill_limit. A holon without it is offered no task that has one."""
 
 class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
     """What a peer can do beyond the minimum. Each side lists its own in Hello and Welcome; a kind of message that needs a
@@ -96,6 +98,8 @@ CAPABILITY_BUDGET: Capability.ValueType  # 11
 """Budgets are reserved, charged and enforced where the work runs."""
 CAPABILITY_ENCODING_ZSTD: Capability.ValueType  # 12
 """Payload.encoding may be "zstd"."""
+CAPABILITY_SKILL_LIMIT: Capability.ValueType  # 13
+"""Work below a task keeps to its Lineage.skill_limit. A holon without it is offered no task that has one."""
 global___Capability = Capability
 
 class _TreeNodeKind:

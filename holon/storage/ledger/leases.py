@@ -80,6 +80,7 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
         retry=task.retry,
         trace=task.trace,
         lasts=keeps_for(tables, task) if task.lost_after else None,
+        allowed_skills=task.need.allowed_skills,
     )
 
 

@@ -105,6 +105,7 @@ def offer_of(fields: Answer, seal: Seal) -> Offer:
         retry=_retry(retry),
         trace=trace.decode(),
         lasts=fields[14] if len(fields) > 14 else None,
+        allowed_skills=needed.allowed_skills,
     )
 
 
