@@ -76,6 +76,14 @@ def test_how_a_job_ended_is_the_exit_code_of_waiting_for_it(dev: Dev) -> None:
     assert "goes on" in waited.err
 
 
+def test_a_job_uses_the_skills_that_it_is_allowed(dev: Dev) -> None:
+    allowed = dev("jobs", "create", "double", "-d", '{"n": 1}', "--allow", "other", "--allow", "double", "--wait")
+    assert allowed.code == 0
+    denied = dev("jobs", "create", "double", "-d", '{"n": 1}', "--allow", "other", "--wait")
+    assert denied.code == 10
+    assert "POLICY_DENIED" in denied.out
+
+
 def test_a_cancel_ends_a_job_and_who_waits_for_it_is_told(dev: Dev) -> None:
     waiting = Started(dev.folder, "jobs", "create", "waiting", "--wait", "--request-id", "to-cancel")
     try:

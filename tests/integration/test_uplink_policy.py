@@ -159,8 +159,29 @@ async def test_a_holon_that_keeps_to_no_limit_is_offered_no_task_that_has_one(pa
     # A plain worker uses no skill but its own.
     assert list((await plain.offer()).lineage.skill_limit.skills) == ["good", "t"]
     await old.beat(1)
+    # Whatever it offers later.
+    again = worker_pb2.Catalog(sequence=1, offerings=[offering("t"), offering("more")])
+    await old.send(worker_pb2.SessionRequest(catalog=again))
+    sessions = parent.engine.dispatcher.sessions
+    await parent.until(lambda: any(one.skill == "more" for session in sessions for one in session.offerings))
+    await old.beat(2)
     job = await parent.job(job_id)
     assert "every holon with skill 't' is of a release that keeps to no allowed_skills" in job.progress_message
+    keeps = [types_pb2.CAPABILITY_HOLON, types_pb2.CAPABILITY_SKILL_LIMIT]
+    young = await parent.worker(
+        "child-2", offering("t"), capabilities=keeps, holon_identity=identity("young"), instance_id="i2"
+    )
+    given = await young.offer()
+    assert (given.job_id, list(given.lineage.skill_limit.skills)) == (job_id, ["good", "t"])
+
+
+async def test_a_limit_stays_when_a_contract_comes_that_the_waiting_task_is_tried_on(parent: Node) -> None:
+    request = job_pb2.CreateJobRequest(blueprint_name="relay", initial_data=json_payload({"n": 1}))
+    request.skill_limit.skills.append("t")
+    await parent.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)
+    schema = types_pb2.Payload(data=b'{"required":["n"]}')
+    worker = await parent.worker("w1", offering("t", input_schema=schema))
+    assert list((await worker.offer()).lineage.skill_limit.skills) == ["t"]
 
 
 async def test_the_same_request_with_another_limit_is_another_request(parent: Node) -> None:
