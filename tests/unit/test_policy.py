@@ -16,7 +16,10 @@ from holon.domain.machine import Change, Limits, decide
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS, Allowed, allowing, both, denied
 from holon.domain.task import RetryPolicy
 from holon.errors import BlueprintError, ConfigError, InvalidArgument
+from holon.ports import Offer
+from holon.rxon.v1 import worker_pb2
 from holon.uplink.settings import allowed_to_parent
+from holon.wire.worker import offer_message
 
 ALLOWED = st.none() | st.lists(st.sampled_from("abcde"), max_size=5).map(lambda names: allowing("x", names))
 
@@ -128,6 +131,14 @@ def test_what_is_no_list_of_skills_is_refused(skills: Any, reason: str) -> None:
     assert [one.field for one in error.value.details] == ["allowed"]
     with pytest.raises(BlueprintError, match=f"dispatch_task: allowed_skills .*{reason}"):
         dispatched(allowed_skills=skills)
+
+
+@pytest.mark.parametrize("allowed", [None, (), ("a", "b")])
+def test_an_offer_tells_its_limit_and_an_empty_one_is_not_none(allowed: Allowed) -> None:
+    offer = Offer("w1", "s1", "t", "l", "j", "a", "", "", b"", 0.0, 1, 1, None, None, RetryPolicy(), "", None, allowed)
+    sent = worker_pb2.TaskOffer.FromString(offer_message(offer).SerializeToString())
+    told = tuple(sent.lineage.skill_limit.skills) if sent.lineage.HasField("skill_limit") else None
+    assert told == allowed
 
 
 def test_a_limit_for_the_parent_is_one_or_keeps_the_node_from_starting() -> None:
