@@ -91,6 +91,14 @@ def test_on_redis_it_tells_what_the_server_had_to_do_whether_one_node_asked_it_o
         assert found["store_cpu_us_per_job"] > 0
 
 
+def test_delegate_tells_what_each_level_of_holons_adds(tmp_path: Path) -> None:
+    found = figures(bench(tmp_path, "delegate", "--depth", "2", "--seconds", "1", "--json"))
+    assert found.keys() >= PROMISED
+    assert (found["depth"], found["limit"]) == (2, "alone")
+    assert found["level_cpu_ratio"] > 0
+    assert "level_p50_ms" in found
+
+
 async def test_recovery_tells_how_soon_work_went_on_after_a_sigkill(tmp_path: Path) -> None:
     quick = {
         "HEARTBEAT_INTERVAL_SECONDS": "0.3",
