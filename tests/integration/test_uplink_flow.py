@@ -187,8 +187,8 @@ async def test_a_good_end_answers_with_the_status_that_it_says(certificates: Cer
         assert (result.status, result.data.data) == ("partial", b'{"pages":3}')
 
 
-async def credits_of(stream: Stream) -> int:
-    """How many tasks the child says that it may hold, once it says nothing else for a while."""
+async def credits_of(stream: Stream, skill: str = "") -> int:
+    """How many tasks the child says that it may hold, in all or of a skill, once it says nothing else for a while."""
     granted = -1
     while True:
         try:
@@ -196,7 +196,10 @@ async def credits_of(stream: Stream) -> int:
                 said = (await stream.message("heartbeat")).heartbeat
         except TimeoutError:
             return granted
-        granted = said.credits
+        if skill:
+            granted = {one.skill: one.credits for one in said.offering_credits}.get(skill, granted)
+        else:
+            granted = said.credits
 
 
 async def hold(child: Child, stream: Stream, leaf: Leaf, number: int) -> None:
@@ -245,19 +248,6 @@ def alike() -> list[Blueprint]:
     return [one, many]
 
 
-async def credits_for(stream: Stream, of: str) -> int:
-    """As `credits_of`, of one offering."""
-    granted = -1
-    while True:
-        try:
-            async with asyncio.timeout(0.3):
-                said = (await stream.message("heartbeat")).heartbeat
-        except TimeoutError:
-            return granted
-        for one in said.offering_credits:
-            granted = one.credits if one.skill == of else granted
-
-
 async def test_work_of_one_task_has_every_idle_place_and_other_work_no_more_than_its_jobs_leave(
     certificates: Certificates,
 ) -> None:
@@ -275,8 +265,8 @@ async def test_work_of_one_task_has_every_idle_place_and_other_work_no_more_than
             # Of the wide one there is one more at first, and then as many as leave no place idle if all are alike, but
             # no more than have shown what they take.
             await begun("m1")
-            assert await credits_for(stream, "many") == 1 + 1
+            assert await credits_of(stream, "many") == 1 + 1
             await begun("m2")
-            assert await credits_for(stream, "many") == 2 + 1
+            assert await credits_of(stream, "many") == 2 + 1
             await begun("m3")
             assert await credits_of(stream) == 3
