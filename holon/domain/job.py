@@ -41,11 +41,15 @@ DUE = frozenset({Status.PENDING, Status.RUNNING})
 
 @value
 class JobError:
-    """Why a job did not finish: a stable code, one sentence, and what its author or worker added."""
+    """Why a job did not finish: a stable code, one sentence, and what its author or worker added.
+
+    `retryable` is the word of the holon whose failure it is on whether another try may help; None: there is none.
+    """
 
     code: str
     message: str
     details: Any = None
+    retryable: bool | None = None
 
 
 @value

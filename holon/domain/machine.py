@@ -113,7 +113,9 @@ def _task_failed(job: Job, waiting: Waiting, event: TaskEnded, error_details: An
     outcome = event.outcome
     what = verdict(outcome)
     reason = outcome.error
-    error = JobError(reason.code if reason else "UNKNOWN_ERROR", _story(event), error_details)
+    error = JobError(
+        reason.code if reason else "UNKNOWN_ERROR", _story(event), error_details, reason.retryable if reason else None
+    )
     transition = {Verdict.QUARANTINE: FAILURE, Verdict.END: FAILURE, Verdict.TIME_OUT: "timeout"}.get(what)
     target = waiting.transitions.get(transition) if transition else None
     if target is not None:

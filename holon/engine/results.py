@@ -192,6 +192,9 @@ class Results:
 
     def _checked(self, session: Session, one: Reported, output_contracts: Mapping[str, str]) -> _Checked:
         outcome = one.outcome
+        if outcome.error is not None and outcome.error.retryable is not None and not session.is_holon:
+            # Of a worker, whose word that is not, the code says so.
+            outcome = replace(outcome, error=replace(outcome.error, retryable=None))
         if one.broken is not None:
             return _Checked(outcome, one.broken)
         try:
@@ -225,9 +228,6 @@ class Results:
         outcome = what.outcome
         if outcome.status != FAILURE:
             return Result(one.task_id, one.lease_id, outcome, None, one.took)
-        if outcome.error is not None and outcome.error.retryable is not None and not session.is_holon:
-            # Of a worker, whose word that is not, the code says so.
-            outcome = replace(outcome, error=replace(outcome.error, retryable=None))
         policy, generation = await self._policy(session, one)
         jitter = random.random()  # noqa: S311  it hides nothing
         after = retry_after(outcome, generation - 1, policy, jitter)

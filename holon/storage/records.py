@@ -140,7 +140,7 @@ def encode_job(job: Job) -> bytes:
         waiting and (waiting.step, waiting.transitions, waiting.aggregate_into),
         job.aggregates,
         _HISTORY if job.result is job.state_history else None if job.result is None else to_json(job.result),
-        error and (error.code, error.message, None if error.details is None else to_json(error.details)),
+        error and (error.code, error.message, None if error.details is None else to_json(error.details), *_word(error)),
         job.dispatch_timeout,
         job.result_timeout,
         job.trace,
@@ -195,7 +195,7 @@ def decode_job(record: bytes) -> Job:
         waiting=waiting and Waiting(*waiting),
         aggregates=aggregates,
         result=state_history if result == _HISTORY else result and from_json(result),
-        error=error and JobError(error[0], error[1], error[2] and from_json(error[2])),
+        error=error and JobError(error[0], error[1], error[2] and from_json(error[2]), *error[3:]),
         dispatch_timeout=dispatch_timeout,
         result_timeout=result_timeout,
         trace=trace,
@@ -213,7 +213,13 @@ def _allowed(names: list[str] | None) -> Allowed:
 
 def _outcome_fields(outcome: Outcome) -> tuple[Any, ...]:
     error = outcome.error
-    return outcome.status, outcome.data, error and (error.code, error.message, error.details), outcome.worker_id
+    told = error and (error.code, error.message, error.details, *_word(error))
+    return outcome.status, outcome.data, told, outcome.worker_id
+
+
+def _word(error: TaskError | JobError) -> tuple[bool, ...]:
+    """A holon's word on another try; of most errors there is none."""
+    return () if error.retryable is None else (error.retryable,)
 
 
 def _outcome(fields: list[Any]) -> Outcome:

@@ -59,6 +59,8 @@ def passed_on(job: Job, lines: Sequence[HistoryEvent]) -> worker_pb2.TaskResult 
         details = details.get("details")
     if details is not None:
         result.error.details.data = orjson.dumps(details)
+    if job.error.retryable is not None:
+        result.error.retryable = job.error.retryable
     return result
 
 

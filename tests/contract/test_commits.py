@@ -40,7 +40,7 @@ async def test_every_field_of_a_job_and_of_its_history_is_kept_as_it_was(world: 
         state_history={"a": {"b": [1.5, True]}},
         waiting=Waiting(1, {"success": "x"}, "gather"),
         result=[1, "two"],
-        error=JobError("CODE", "a message", {"more": [1]}),
+        error=JobError("CODE", "a message", {"more": [1]}, retryable=False),
         dispatch_timeout=1,
         result_timeout=2,
     )

@@ -29,7 +29,7 @@ async def test_a_result_wakes_its_job_with_the_outcome(world: World) -> None:
 
 async def test_an_error_comes_through_with_its_details(world: World) -> None:
     offer = await world.accepted(await world.hand())
-    outcome = Outcome("failure", error=TaskError("CODE", "what happened", b'{"x":1}'), worker_id="w1")
+    outcome = Outcome("failure", error=TaskError("CODE", "what happened", b'{"x":1}', retryable=True), worker_id="w1")
     await world.complete(offer, outcome)
     [(_, event)] = (await world.claim_of(offer.job_id)).events
     assert isinstance(event, TaskEnded)

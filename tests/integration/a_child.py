@@ -13,6 +13,7 @@ import orjson
 from holon.clock import SystemClock
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Catalog, Skill
+from holon.domain.holarchy import HolonIdentity
 from holon.domain.task import Outcome
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Holarchy
@@ -55,13 +56,20 @@ class Child:
 
 
 class Leaf:
-    """A worker of the child's, without a wire: what it is given waits in `offers`."""
+    """A worker of the child's, without a wire: what it is given waits in `offers`. It may be a holon itself."""
 
-    def __init__(self, engine: Engine, worker_id: str, *skills: Skill, credits: int = 10) -> None:  # noqa: A002
+    def __init__(
+        self,
+        engine: Engine,
+        worker_id: str,
+        *skills: Skill,
+        credits: int = 10,  # noqa: A002  # the protocol's word
+        holon: HolonIdentity | None = None,
+    ) -> None:
         self.offers: asyncio.Queue[Offer] = asyncio.Queue()
         self.stops: asyncio.Queue[Stop] = asyncio.Queue()
         self._engine = engine
-        self._joining = Joining(worker_id, credits, Catalog(skills))
+        self._joining = Joining(worker_id, credits, Catalog(skills), holon=holon)
 
     async def __aenter__(self) -> Self:
         self.member = await self._engine.workers.join(self._joining, self)

@@ -11,6 +11,7 @@ import pytest
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Catalog, Machine, Skill
+from holon.domain.holarchy import HolonIdentity
 from holon.domain.task import Outcome, TaskError
 from holon.errors import BlueprintError
 from holon.rxon.v1 import types_pb2, worker_pb2
@@ -226,6 +227,20 @@ async def test_what_a_worker_says_is_what_the_parent_hears_after_one_try(
         if error is not None:
             assert (result.error.code, result.error.message, result.error.details.data) == error
             assert [one.code for one in result.error.causes] == (["C"] if error[0] == "BLURRED" else [])
+
+
+@pytest.mark.parametrize("below", [HolonIdentity("below", 1, "a"), None], ids=["holon", "worker"])
+async def test_whether_another_try_may_help_goes_up_as_the_holon_below_said_it(
+    certificates: Certificates, below: HolonIdentity | None
+) -> None:
+    async with a_child(certificates, [], skills=("ocr",)) as child, Leaf(child.engine, "w1", OCR, holon=below) as leaf:
+        stream = await child.linked()
+        await offered(stream, "t1", "ocr", {"photo": 1})
+        assert (await answer(stream)).HasField("accepted")
+        error = TaskError("CHILD_FAILED", "not now", retryable=True)
+        await leaf.ends(await leaf.given(), Outcome("failure", error=error))
+        told = (await stream.result()).result.error
+        assert (told.code, told.retryable, told.HasField("retryable")) == ("CHILD_FAILED", bool(below), bool(below))
 
 
 async def test_a_skill_that_is_passed_on_may_not_have_the_name_of_a_blueprint(certificates: Certificates) -> None:
