@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from holon.domain.job import Status
 from holon.errors import HolonError, InvalidArgument, NotFound
@@ -21,6 +22,9 @@ from holon.worker.outcome import INVALID_INPUT_ERROR, failure
 from holon.worker.reports import Reports
 
 log = logging.getLogger(__name__)
+
+# An offer that is looked at, and a newer one.
+_OF_ONE_TASK = 2
 
 
 @dataclass(slots=True)
@@ -46,6 +50,8 @@ class Taking:
         self._reports = reports
         self._running = running
         self._starting: dict[Lease, Starting] = {}
+        # Held while an offer of a task is looked at.
+        self._alone: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # Those of them that are to be jobs of their own.
         self._creating = 0
 
@@ -59,8 +65,8 @@ class Taking:
 
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """A task is offered: make it a job, or give it back."""
-        if any(lease.task_id == other.task_id for other in self._starting):
-            self._reports.reject(lease, "BUSY", "another offer of the task is being looked at")
+        if sum(lease.task_id == other.task_id for other in self._starting) >= _OF_ONE_TASK:
+            self._reports.reject(lease, "BUSY", "other offers of the task are being looked at")
             return
         self._starting[lease] = Starting(offer.skill)
         self._running.changed.set()
@@ -73,7 +79,9 @@ class Taking:
 
     async def _take(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         try:
-            refusal = await self._begin(lease, offer)
+            # Where the stream was replaced, the task is offered again while its first offer is looked at.
+            async with self._alone.setdefault(lease.task_id, asyncio.Lock()):
+                refusal = await self._begin(lease, offer)
         except HolonError as error:
             refusal = ("BUSY", f"the holon cannot take it now: {error.message}")
         except TenureLost:

@@ -103,18 +103,26 @@ async def test_what_no_task_can_be_is_given_back_and_the_link_stands(certificate
         assert child.parent.waiting == 0
 
 
-async def test_an_offer_of_a_task_whose_other_offer_is_not_answered_yet_is_given_back(
+async def test_a_task_that_is_offered_again_before_its_first_offer_is_answered_goes_on_under_the_newer(
     certificates: Certificates,
 ) -> None:
     async with a_child(certificates, blueprints()) as child:
         stream = await child.linked()
         offers = [
-            worker_pb2.TaskOffer(task_id="t", lease_id=f"l{n}", generation=1, attempt=n, skill="waits") for n in (1, 2)
+            worker_pb2.TaskOffer(task_id="t", lease_id=f"l{n}", generation=1, attempt=n, skill="waits")
+            for n in (1, 2, 3)
         ]
         await stream.send(task_offers=worker_pb2.TaskOffers(offers=offers))
-        said = {(update := await answer(stream)).lease_id: update.WhichOneof("update") for _ in offers}
-        assert said == {"l1": "accepted", "l2": "rejected"}
-        assert len(await child.jobs()) == 1
+        said = [await answer(stream) for _ in range(4)]
+        # No more than two are kept waiting.
+        assert [(one.lease_id, one.WhichOneof("update"), one.rejected.reason) for one in said] == [
+            ("l3", "rejected", "BUSY"),
+            ("l1", "accepted", ""),
+            ("l1", "rejected", "STALE_OFFER"),
+            ("l2", "accepted", ""),
+        ]
+        (job,) = await child.jobs()
+        assert job.job.status is Status.WAITING_FOR_WORKER
 
 
 async def test_a_job_of_the_parent_is_in_the_books_before_the_parent_hears_of_it(certificates: Certificates) -> None:
