@@ -35,6 +35,11 @@ def main() -> int:
     )
     parser.add_argument("--keep", type=Path, help="a new folder for the notes, logs and files, which stay")
     given = parser.parse_args()
+    of_one = ("minutes", "history", "nodes", "workers")
+    if given.holons and any(getattr(given, name) != parser.get_default(name) for name in of_one):
+        parser.error("--holons goes with --seed or --seeds, --storage and --keep: each holon has one node")
+    if given.seeds and not given.holons:
+        parser.error("--seeds goes with --holons 3")
     # Whoever ends it ends its processes too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if given.holons:
