@@ -184,14 +184,16 @@ class Taking:
     async def _noted_job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
         """As `_job_of`, and have it in the books.
 
-        Both are asked for at once, for they take as long as each: a job that was made without being noted is found at
-        the next start.
+        Both are asked for at once, for they take as long as each; the books first, so that a store that does one thing
+        after the other has no job that they do not know. One that was made all the same is found at the next start.
         """
-        writing = asyncio.create_task(self._books.write(entry), name=f"note-{entry.task_id}")
-        try:
-            return await self._job_of(entry, offer)
-        finally:
-            await writing
+        both = self._books.write(entry), self._job_of(entry, offer)
+        noted, made = await asyncio.gather(*both, return_exceptions=True)
+        if isinstance(noted, BaseException):
+            raise noted
+        if isinstance(made, BaseException):
+            raise made
+        return made
 
     async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
         """Have the job that an entry names; answers with the one that was there already, which it names then."""

@@ -134,6 +134,29 @@ async def test_a_job_of_the_parent_is_in_the_books_before_the_parent_hears_of_it
         assert (entry["task_id"], entry["job_id"]) == ("t1", (await child.jobs())[0].job.id)
 
 
+async def test_a_store_that_does_one_thing_after_the_other_has_no_job_that_the_books_do_not_know(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        asked: list[str] = []
+        put, create = child.store.put_document, child.store.create_jobs
+
+        def putting(kind: str, *arguments: Any, **more: Any) -> Any:
+            asked.append(kind)
+            return put(kind, *arguments, **more)
+
+        def creating(*arguments: Any) -> Any:
+            asked.append("job")
+            return create(*arguments)
+
+        monkeypatch.setattr(child.store, "put_document", putting)
+        monkeypatch.setattr(child.store, "create_jobs", creating)
+        await offered(stream, "t1", "waits")
+        assert (await answer(stream)).HasField("accepted")
+        assert [one for one in asked if one in (KIND, "job")] == [KIND, "job"]
+
+
 async def test_a_job_that_may_have_been_made_all_the_same_is_stopped_and_the_task_begins_anew(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
