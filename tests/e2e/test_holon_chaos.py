@@ -14,7 +14,7 @@ from tests.conftest import Measured
 pytestmark = [pytest.mark.slow, pytest.mark.own_store("each of its plans names the root's store")]
 
 
-@pytest.mark.parametrize("plan", [Plan(3), Plan(8, "redis://")], ids=lambda plan: f"{plan.storage}{plan.seed}")
+@pytest.mark.parametrize("plan", [Plan(13), Plan(31, "redis://")], ids=lambda plan: f"{plan.storage}{plan.seed}")
 async def test_work_of_three_levels_is_done_once_whatever_fails(plan: Plan, tmp_path: Path, measured: Measured) -> None:
     verdict = await HolonChaos(plan, tmp_path).run()
     told = "\n".join(lines(plan, verdict))
