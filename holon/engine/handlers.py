@@ -172,6 +172,8 @@ class Handlers:
         ours = isinstance(error, HolonError)
         code = error.code if isinstance(error, HolonError) else "HANDLER_ERROR"
         message = error.message if isinstance(error, HolonError) else f"{type(error).__name__}: {error}"
+        # As the name of a file may be, it may be what no store can write.
+        message = message.encode(errors="backslashreplace").decode()
         log.warning(
             "job %s: handler of state %s failed: %s",
             job.id,

@@ -149,6 +149,21 @@ async def test_b19_a_handler_that_always_raises_is_tried_so_often_and_then_quara
         assert (await history(node, job.id))[-1].context_snapshot["code"] == "HANDLER_ERROR"
 
 
+async def test_b19_a_handler_may_raise_with_a_text_that_is_no_unicode(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.go_to("begin")
+        raise FileNotFoundError("no file \udcff")
+
+    async with start(bp, JOB_MAX_RETRIES=0) as node:
+        job = await node.run("bp", {})
+        assert job.status == "quarantined"
+        assert "FileNotFoundError: no file \\udcff" in code_and_message(job)[1]
+        assert "no file \\udcff" in (await history(node, job.id, "state_failed"))[0].context_snapshot["error"]
+
+
 async def test_b19_a_handler_that_recovers_goes_on_and_nothing_of_its_failed_runs_is_kept(start: Start) -> None:
     bp = blueprint()
     runs = 0
