@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -12,7 +13,7 @@ import orjson
 from holon.domain.holarchy import HolonIdentity, repeated
 from holon.domain.value import value
 from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
-from holon.ports import Change, Document, Shared, change_document
+from holon.ports import TRIES, Change, Document, DocumentHints, Shared, change_document, contended
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ PARENT = "parent"
 # Which process of a child is linked, at whichever node of this holon: it is forgotten with the node that had it.
 LINKS = "holon_links"
 LINK_MS = 10_000
+# A hint can be lost: this is how long the chain above can then be another than is known here.
 _RENEW_S = 3.0
 _AGAIN_S = 5.0
 
@@ -30,11 +32,6 @@ _AGAIN_S = 5.0
 def child_key(worker_id: str) -> str:
     """Where the pin of a child is kept."""
     return f"worker {worker_id}"
-
-
-def identity_in(document: Document | None) -> str:
-    """The holon id that a pin names; empty when there is none."""
-    return "" if document is None else str(orjson.loads(document.value)["holon_id"])
 
 
 @value
@@ -53,7 +50,7 @@ async def own_id(store: Shared) -> str:
 
     def change(document: Document | None) -> tuple[str, Change | None]:
         if document is not None:
-            return identity_in(document), None
+            return str(orjson.loads(document.value)["holon_id"]), None
         own = str(uuid4())
         return own, Change(orjson.dumps({"holon_id": own}))
 
@@ -71,6 +68,7 @@ class Holarchy:
 
     Attributes:
         above: the holons above, root first, as the parent told last, be it to a process before this one.
+        hints: is to be told when documents change; perhaps it is the chain above, by another node.
     """
 
     def __init__(self, store: Shared, own_id: str, max_depth: int) -> None:
@@ -82,7 +80,7 @@ class Holarchy:
         self._versions: dict[str, int] = {}
         self._unlinking: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[], None]] = []
-        self._look = asyncio.Event()
+        self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
         return f"Holarchy({self.own_id}, above={len(self.above)}, children={len(self._linked)})"
@@ -96,9 +94,11 @@ class Holarchy:
         if document is None:
             return
         try:
-            self._stands(_chain_in(document))
-        except (ValueError, KeyError, TypeError) as error:
-            log.error("the pin of the parent cannot be read: %r; `holon uplink accept` at this node forgets it", error)
+            pin = _pin_in(document, "")
+        except PermissionDenied as error:
+            log.error("%s", error.message)
+        else:
+            self._stands(Chain(tuple(pin.get("above", (pin["holon_id"],))), pin.get("most")))
 
     @property
     def above(self) -> tuple[str, ...]:
@@ -140,22 +140,21 @@ class Holarchy:
         most = self._own_depth if chain.most is None else min(self._own_depth, chain.most)
         _check(chain.ids, self.own_id, (), most)
         pin = orjson.dumps({"holon_id": chain.ids[-1], "above": chain.ids, "most": chain.most})
-        while (document := await self._store.document(KIND, PARENT)) is None or document.value != pin:
-            known = identity_in(document)
-            if known and known != chain.ids[-1]:
+
+        def change(document: Document | None) -> tuple[None, Change | None]:
+            if document is None:
+                return None, Change(pin)
+            known = _pin_in(document, "")["holon_id"]
+            if known != chain.ids[-1]:
                 raise PermissionDenied(
                     f"the parent was holon {known} until now, and is {chain.ids[-1]}; if that is on purpose, run "
                     "`holon uplink accept` at this node",
                     code="HOLON_CHANGED",
                 )
-            version = 0 if document is None else document.version
-            await self._store.put_document(KIND, PARENT, pin, version=version)
-        self._stands(chain)
+            return None, None if document.value == pin else Change(pin)
 
-    def changed(self, kinds: frozenset[str]) -> None:
-        """Documents of these kinds have changed; perhaps the chain above, by another node."""
-        if KIND in kinds:
-            self._look.set()
+        await change_document(self._store, KIND, PARENT, change)
+        self._stands(chain)
 
     async def admit(self, worker_id: str, identity: HolonIdentity) -> None:
         """Let a holon be this worker, and pin it; `left` is owed once its session is over.
@@ -167,18 +166,18 @@ class Holarchy:
             Unavailable: (HOLON_LINKED) another process of the holon is linked here now.
         """
         self.check_child(identity)
-        while True:
-            document = await self._store.document(KIND, child_key(worker_id))
+        key = child_key(worker_id)
+        pin = orjson.dumps({"holon_id": identity.holon_id, "epoch": identity.epoch, "instance": identity.instance})
+
+        def change(document: Document | None) -> tuple[None, Change | None]:
             if document is not None:
-                _check_pin(worker_id, identity, orjson.loads(document.value))
-            if not await self._link(worker_id, identity):
-                continue
-            pin = orjson.dumps({"holon_id": identity.holon_id, "epoch": identity.epoch, "instance": identity.instance})
-            if document is not None and document.value == pin:
-                break
-            version = 0 if document is None else document.version
-            if await self._store.put_document(KIND, child_key(worker_id), pin, version=version) is not None:
-                break
+                _check_pin(worker_id, identity, _pin_in(document, worker_id))
+            return None, None if document is not None and document.value == pin else Change(pin)
+
+        # Who may not come is not noted as linked, and who is not linked is not pinned.
+        change(await self._store.document(KIND, key))
+        await self._link(worker_id, identity)
+        await change_document(self._store, KIND, key, change)
         before = self.below
         self._linked[worker_id] = identity
         if self.below != before:
@@ -192,22 +191,24 @@ class Holarchy:
         """
         _check((*self.above, self.own_id), identity.holon_id, identity.below, self.max_depth)
 
-    async def _link(self, worker_id: str, identity: HolonIdentity) -> bool:
-        """Note that this process of a child is linked; False when somebody else has written meanwhile."""
+    async def _link(self, worker_id: str, identity: HolonIdentity) -> None:
+        """Note that this process of a child is linked."""
         mark = identity.instance.encode()
-        link = await self._store.document(LINKS, worker_id)
-        if link is not None and link.value != mark:
-            raise Unavailable(
-                f"another process of holon {identity.holon_id} is linked as worker {worker_id!r}; if this one "
-                "belongs to the same store, it takes over once that one is gone; if not, its store was copied",
-                code="HOLON_LINKED",
-                retry_after=_AGAIN_S,
-            )
-        before = 0 if link is None else link.version
-        version = await self._store.put_document(LINKS, worker_id, mark, version=before, expires_in=LINK_MS)
-        if version is not None:
-            self._versions[worker_id] = version
-        return version is not None
+        for _ in range(TRIES):
+            link = await self._store.document(LINKS, worker_id)
+            if link is not None and link.value != mark:
+                raise Unavailable(
+                    f"another process of holon {identity.holon_id} is linked as worker {worker_id!r}; if this one "
+                    "belongs to the same store, it takes over once that one is gone; if not, its store was copied",
+                    code="HOLON_LINKED",
+                    retry_after=_AGAIN_S,
+                )
+            before = 0 if link is None else link.version
+            version = await self._store.put_document(LINKS, worker_id, mark, version=before, expires_in=LINK_MS)
+            if version is not None:
+                self._versions[worker_id] = version
+                return
+        raise contended(LINKS)
 
     async def left(self, worker_id: str, identity: HolonIdentity) -> None:
         """The session of a child is over, unless a newer one has taken its place.
@@ -234,16 +235,18 @@ class Holarchy:
 
     async def run(self) -> None:
         """Keep it known which children are linked here, and know the chain above, until cancelled."""
+        loop = asyncio.get_running_loop()
+        renew_at = loop.time()
         while True:
-            await asyncio.sleep(_RENEW_S)
+            await self.hints.wait(renew_at - loop.time())
+            due = loop.time() >= renew_at
+            if due:
+                renew_at = loop.time() + _RENEW_S
             try:
-                if self._look.is_set():
-                    self._look.clear()
-                    await self.recall()
-                for worker_id, identity in tuple(self._linked.items()):
+                await self.recall()
+                for worker_id, identity in tuple(self._linked.items()) if due else ():
                     await self._renew(worker_id, identity)
             except StoreUnavailable as error:
-                self._look.set()
                 log.warning("the links of holons are looked after later: %s", error.message)
 
     async def _renew(self, worker_id: str, identity: HolonIdentity) -> None:
@@ -259,14 +262,19 @@ class Holarchy:
         """Let another holon come in the place of a child or, without a worker's id, of the parent.
 
         Returns:
-            the holon that was known so far.
+            the holon that was known so far; `unknown`, where what is stored of it cannot be read.
         Raises:
             NotFound: (HOLON_UNKNOWN) none is known there.
         """
         key = child_key(worker_id) if worker_id else PARENT
 
         def forget(document: Document | None) -> tuple[str, Change | None]:
-            return identity_in(document), None if document is None else Change(None)
+            if document is None:
+                return "", None
+            try:
+                return str(_pin_in(document, worker_id)["holon_id"]), Change(None)
+            except PermissionDenied:
+                return "unknown", Change(None)
 
         if known := await change_document(self._store, KIND, key, forget):
             return known
@@ -283,9 +291,24 @@ class Holarchy:
             listener()
 
 
-def _chain_in(document: Document) -> Chain:
-    pin = orjson.loads(document.value)
-    return Chain(tuple(pin.get("above", (pin["holon_id"],))), pin.get("most"))
+def _pin_in(document: Document, worker_id: str) -> dict[str, Any]:
+    """What the pin of a child says or, without a worker's id, that of the parent.
+
+    Raises:
+        PermissionDenied: (HOLON_CHANGED) it cannot be read: nobody can be told from another by it.
+    """
+    try:
+        pin = orjson.loads(document.value)
+    except ValueError:
+        pin = None
+    if isinstance(pin, dict) and pin.get("holon_id"):
+        return pin
+    whose, accept = (f"worker {worker_id!r}", f" {worker_id}") if worker_id else ("the parent", "")
+    raise PermissionDenied(
+        f"which holon {whose} was cannot be read in the store; have the next one taken by "
+        f"`holon uplink accept{accept}` at this node",
+        code="HOLON_CHANGED",
+    )
 
 
 def _check(above: tuple[str, ...], holon_id: str, below: tuple[str, ...], max_depth: int) -> None:
@@ -303,14 +326,14 @@ def _check(above: tuple[str, ...], holon_id: str, below: tuple[str, ...], max_de
         )
 
 
-def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, object]) -> None:
+def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any]) -> None:
     if pin["holon_id"] != identity.holon_id:
         raise PermissionDenied(
             f"worker {worker_id!r} was holon {pin['holon_id']} until now, and is {identity.holon_id}: if its store "
             f"was replaced on purpose, run `holon uplink accept {worker_id}` at this node",
             code="HOLON_CHANGED",
         )
-    epoch, instance = pin["epoch"], pin["instance"]
+    epoch, instance = pin.get("epoch"), pin.get("instance")
     if (identity.epoch, identity.instance) == (epoch, instance):
         return
     if not isinstance(epoch, int) or identity.epoch <= epoch:

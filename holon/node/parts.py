@@ -107,7 +107,7 @@ async def parts_of(
             reloading.hints.changed,
             marks.hints.changed,
             exchange.state.hints.changed,
-            holarchy.changed,
+            holarchy.hints.changed,
         ):
             engine.follow_documents(changed)
         uplink = Uplink(engine, holarchy, uplink_settings(config)) if config.PARENT_URL else None

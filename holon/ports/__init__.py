@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holon.ports.documents import Change, DocumentHints, change_document, place_of
+from holon.ports.documents import TRIES, Change, DocumentHints, change_document, contended, place_of
 from holon.ports.history import HistoryStorage, Notice, WorkerEvent
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Result, Step
 from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
@@ -32,6 +32,7 @@ __all__ = [
     "MAX_DOCUMENTS",
     "MAX_DOCUMENT_BYTES",
     "MAX_PAGE_BYTES",
+    "TRIES",
     "Appended",
     "Attempt",
     "Change",
@@ -81,5 +82,6 @@ __all__ = [
     "WorkerConnection",
     "WorkerEvent",
     "change_document",
+    "contended",
     "place_of",
 ]

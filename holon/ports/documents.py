@@ -47,7 +47,12 @@ async def change_document(
         put = store.put_document(kind, key, wanted.value, version=version, expires_in=wanted.expires_in)
         if await put is not None:
             return answer
-    raise StoreUnavailable(f"too many change the same of {kind} at once; try again", retry_after=_AGAIN_S)
+    raise contended(kind)
+
+
+def contended(kind: str) -> StoreUnavailable:
+    """The refusal of a change after TRIES, each of which came too late."""
+    return StoreUnavailable(f"too many change the same of {kind} at once; try again", retry_after=_AGAIN_S)
 
 
 def place_of(kind: str, key: str) -> tuple[str, str, str]:

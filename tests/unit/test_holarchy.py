@@ -12,7 +12,7 @@ from holon.clock import ManualClock
 from holon.domain.holarchy import HolonIdentity, repeated
 from holon.engine import holarchy
 from holon.engine.holarchy import LINK_MS, Chain, Holarchy, own_id
-from holon.errors import FailedPrecondition, PermissionDenied, Unavailable
+from holon.errors import FailedPrecondition, PermissionDenied, StoreUnavailable, Unavailable
 from holon.ports import StoreSettings
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
@@ -86,6 +86,35 @@ async def test_a_child_whose_stream_is_cancelled_makes_way_too(tmp_path: Path, c
         await ours.admit("w", child(2, "b"))
 
 
+async def test_a_child_that_somebody_is_always_faster_to_link_is_told_to_come_again(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def faster(*_: object, **__: object) -> None: ...
+
+    monkeypatch.setattr(store, "put_document", faster)
+    with pytest.raises(StoreUnavailable, match="try again"):
+        await Holarchy(store, "us", 8).admit("w", child(1, "a"))
+
+
+@pytest.mark.parametrize("stored", [b"{", b"[]", b"{}", b"\xff"])
+async def test_a_pin_that_cannot_be_read_lets_nobody_in_until_the_next_is_accepted(
+    store: MemoryStorage, stored: bytes
+) -> None:
+    for key in (holarchy.PARENT, holarchy.child_key("w")):
+        await store.put_document(holarchy.KIND, key, stored, version=0)
+    ours = Holarchy(store, "us", 8)
+    await ours.recall()
+    assert not ours.parent_id
+    with pytest.raises(PermissionDenied, match="holon uplink accept w`"):
+        await ours.admit("w", child(1, "a"))
+    with pytest.raises(PermissionDenied, match="holon uplink accept`"):
+        await ours.serve(Chain(("parent",)))
+    assert (await ours.accept("w"), await ours.accept("")) == ("unknown", "unknown")
+    await ours.admit("w", child(1, "a"))
+    await ours.serve(Chain(("parent",)))
+    assert (ours.below, ours.above) == (("below",), ("parent",))
+
+
 async def test_one_node_links_and_each_taking_raises_the_epoch(store: MemoryStorage, clock: ManualClock) -> None:
     first, second = (Tenure(store, clock.now_ms, name, name) for name in ("n1", "n2"))
     await first.take()
@@ -133,14 +162,19 @@ async def test_who_is_above_is_known_before_the_parent_has_come_back(store: Memo
     assert again.above == ("another",)
 
 
-async def test_every_node_of_a_holon_knows_who_is_above(store: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holarchy, "_RENEW_S", 0.01)
+@pytest.mark.parametrize("hint_is_lost", [False, True])
+async def test_every_node_of_a_holon_knows_who_is_above(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch, hint_is_lost: bool
+) -> None:
+    monkeypatch.setattr(holarchy, "_RENEW_S", 0.01 if hint_is_lost else 60)
     one, other = Holarchy(store, "us", 8), Holarchy(store, "us", 8)
     heard = asyncio.Event()
     other.on_change(heard.set)
     running = asyncio.create_task(other.run())
+    await asyncio.sleep(0)
     await one.serve(Chain(("root",)))
-    other.changed(frozenset({"holons"}))
+    if not hint_is_lost:
+        other.hints.changed(frozenset({"holons"}))
     await asyncio.wait_for(heard.wait(), 10)
     assert other.above == ("root",)
     running.cancel()
