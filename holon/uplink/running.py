@@ -122,15 +122,18 @@ class Running:
         owner, token = owner_of(parent_id()).name, ""
         while True:
             try:
-                page, token = await self._place.jobs.list(owner, Listing(terminal=False, page_token=token))
-                known = {running.entry.job_id for running in self}
-                for job_id in (one.job.id for one in page if one.created_at < began and one.job.id not in known):
+                page, following = await self._place.jobs.list(owner, Listing(terminal=False, page_token=token))
+                for job_id in (one.job.id for one in page if one.created_at < began):
+                    # The parent may ask for it while others are being cancelled.
+                    if any(running.entry.job_id == job_id for running in self):
+                        continue
                     log.warning("job %s is cancelled: the parent does not ask for it", job_id, extra={"job_id": job_id})
                     with suppress(NotFound, FailedPrecondition):
                         await self._place.jobs.cancel(owner, job_id)
             except StoreUnavailable as error:
                 await asyncio.sleep(error.retry_after or _RETRY_S)
             else:
+                token = following
                 if not token:
                     return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from holon.domain.fleet import Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.job import Status
 from holon.domain.task import SUCCESS, Outcome
-from holon.engine.jobs import Creating
+from holon.engine.jobs import Creating, Listing
 from holon.errors import FailedPrecondition, StoreUnavailable
 from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage
@@ -310,3 +311,28 @@ async def test_a_job_that_was_made_and_not_noted_is_gone_on_with_if_its_task_com
             await leaf.ends(left, Outcome(SUCCESS, b"{}"))
             assert (await stream.result()).task_id == "wanted"
             assert len(await child.jobs()) == 2
+
+
+async def test_each_job_that_was_made_and_not_noted_is_stopped_though_the_store_is_away_meanwhile(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "UNKNOWN_AFTER_S", 0.1)
+    monkeypatch.setattr(running, "Listing", partial(Listing, page_size=2))
+    async with MemoryStorage(STORE, SystemClock()) as store:
+        async with a_child(certificates, blueprints(), store=store) as child:
+            await child.linked()
+            for n in range(5):
+                asked = Creating("waits", {}, origin_key(f"t{n}", 1, 0))
+                await child.engine.jobs.create_for_parent(owner_of(PARENT), asked)
+        async with a_child(certificates, blueprints(), store=store) as child:
+            cancel = child.engine.jobs.cancel
+
+            async def away_once(*which: str) -> Any:
+                monkeypatch.setattr(child.engine.jobs, "cancel", cancel)
+                raise StoreUnavailable("away", retry_after=0.001)
+
+            monkeypatch.setattr(child.engine.jobs, "cancel", away_once)
+            await child.linked()
+            async with asyncio.timeout(GUARD):
+                while {one.job.status for one in await child.jobs()} != {Status.CANCELLED}:  # noqa: ASYNC110  it looks from outside
+                    await asyncio.sleep(0.001)
