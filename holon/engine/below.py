@@ -110,9 +110,10 @@ class Below:
         while True:
             await self._some.wait()
             self._some.clear()
-            while self._waiting:
-                task_id, kept = next(iter(self._waiting.items()))
-                await self._keep(task_id, kept)
+            # What is told meanwhile is written after the pause.
+            for task_id, kept in tuple(self._waiting.items()):
+                if self._waiting.get(task_id) is kept:
+                    await self._keep(task_id, kept)
                 if self._waiting.get(task_id) is kept:
                     del self._waiting[task_id]
             await self._make_room()

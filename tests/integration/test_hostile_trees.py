@@ -376,6 +376,37 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
     await until_only("t5", "t9", "t99")
 
 
+async def test_who_tells_of_a_task_all_the_time_is_not_written_all_the_time(
+    monkeypatch: pytest.MonkeyPatch, node: Node
+) -> None:
+    store, writes = node.engine.store, 0
+    kept = below.Below(store, store.now, 60_000)
+    write = store.put_document
+
+    async def told_meanwhile(*args: Any, **more: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        if writes < 100:
+            kept.later("t", "lease", Summary(BELOW, ANY, "running", "", writes, 0))
+        return await write(*args, **more)
+
+    monkeypatch.setattr(below, "PAUSE_S", 3_600)
+    monkeypatch.setattr(store, "put_document", told_meanwhile)
+    kept.later("t", "lease", Summary(BELOW, ANY, "running", "", 0, 0))
+    running = asyncio.create_task(kept.run())
+    async with asyncio.timeout(GUARD):
+        while await store.document(below.KIND, "t") is None:  # noqa: ASYNC110  it looks from outside
+            await asyncio.sleep(0)
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+    assert writes == 1
+    # What is written next is known already.
+    found = await kept.find("t")
+    assert found is not None
+    assert found.summary.as_of == 1
+    running.cancel()
+
+
 async def test_what_holons_told_is_sealed_where_it_is_stored_and_what_cannot_be_read_is_as_if_untold(
     node: Node,
 ) -> None:
