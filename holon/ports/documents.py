@@ -79,11 +79,13 @@ class DocumentHints:
         """Let who waits look now."""
         self._wake.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Return once there was a hint since the last wait, or these seconds are over."""
+    async def wait(self, seconds: float) -> bool:
+        """Return once there was a hint since the last wait, or these seconds are over; whether there was one."""
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
             pass
+        hinted = self._wake.is_set()
         self._wake.clear()
+        return hinted

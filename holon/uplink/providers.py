@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import orjson
 
 from holon.errors import HolonError
-from holon.ports import MAX_DOCUMENT_BYTES, Document, Shared
+from holon.ports import MAX_DOCUMENT_BYTES, Document, DocumentHints, Shared
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,9 @@ class Providers:
     Arguments:
         here: tells the skills of this node's own workers.
         node: names this node, unique in its holon.
+
+    Attributes:
+        hints: is to be told when documents change; perhaps another node says something new.
     """
 
     def __init__(self, store: Shared, here: Callable[[], frozenset[str]], node: str) -> None:
@@ -35,7 +38,7 @@ class Providers:
         self._elsewhere: frozenset[str] = frozenset()
         self._told: frozenset[str] | None = None
         self._version = 0
-        self._look = asyncio.Event()
+        self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
         return f"Providers(here={len(self._here())}, elsewhere={len(self._elsewhere)})"
@@ -49,32 +52,22 @@ class Providers:
         """Whether a worker of another node has a skill."""
         return skill in self._elsewhere
 
-    def changed(self, kinds: frozenset[str]) -> None:
-        """Documents of these kinds have changed."""
-        if KIND in kinds:
-            self._look.set()
-
     async def run(self) -> None:
         """Tell the other nodes, and hear them, until cancelled; what they said last is forgotten with time."""
         loop = asyncio.get_running_loop()
-        told_at = read_at = -REPEAT_S
+        told_at, read_at, changed = -REPEAT_S, -REPEAT_S, False
         while True:
             now = loop.time()
             try:
                 if self._here() != self._told or now - told_at >= REPEAT_S:
                     await self._tell()
                     told_at = now
-                if self._look.is_set() or now - read_at >= REPEAT_S:
-                    self._look.clear()
+                if changed or now - read_at >= REPEAT_S:
                     await self._read()
-                    read_at = now
+                    read_at, changed = now, False
             except HolonError as error:
                 log.warning("what workers of other nodes can do is as of before: %s", error.message)
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._look.wait()
-            except TimeoutError:
-                pass
+            changed |= await self.hints.wait(LOOK_S)
 
     async def _tell(self) -> None:
         here = self._here()

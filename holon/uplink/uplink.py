@@ -67,7 +67,7 @@ class Uplink:
         self._serving: Serving | None = None
         self._draining = False
         engine.follow_documents(self._tenure.hints.changed)
-        engine.follow_documents(self._providers.changed)
+        engine.follow_documents(self._providers.hints.changed)
         holarchy.on_change(self._chain_changed)
 
     def __repr__(self) -> str:

@@ -8,16 +8,18 @@ from typing import Any
 import orjson
 import pytest
 
+from holon.clock import SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Catalog, Machine, Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.task import Outcome, TaskError
-from holon.errors import BlueprintError
+from holon.errors import BlueprintError, StoreUnavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.storage.memory import MemoryStorage
 from holon.uplink import offerings, providers
 from holon.uplink.providers import Providers
-from tests.integration.a_child import PARENT, Leaf, a_child, answer, offered
+from tests.integration.a_child import PARENT, STORE, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates, Stream, make_certificates
 
 
@@ -247,3 +249,36 @@ async def test_a_skill_that_is_passed_on_may_not_have_the_name_of_a_blueprint(ce
     with pytest.raises(BlueprintError, match="counting"):
         async with a_child(certificates, blueprints(), skills=("counting",)):
             pass
+
+
+async def test_what_other_nodes_say_is_read_again_soon_where_the_store_was_away_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with MemoryStorage(STORE, SystemClock()) as store:
+        one = Providers(store, frozenset, "n1")
+        # The first reading is over once this node has told what it has.
+        running = asyncio.create_task(one.run())
+        async with asyncio.timeout(GUARD):
+            while not await store.documents("providers"):  # noqa: ASYNC110  it looks from outside
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        documents, tries = store.documents, 0
+        read_again = asyncio.Event()
+
+        async def away_at_first(kind: str) -> Any:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                raise StoreUnavailable("away")
+            try:
+                return await documents(kind)
+            finally:
+                asyncio.get_running_loop().call_soon(read_again.set)
+
+        monkeypatch.setattr(store, "documents", away_at_first)
+        monkeypatch.setattr(providers, "REPEAT_S", 3_600)
+        await store.put_document("providers", "n2", b'["ocr"]', version=0)
+        one.hints.changed(frozenset({"providers"}))
+        await asyncio.wait_for(read_again.wait(), GUARD)
+        assert one.elsewhere("ocr")
+        running.cancel()

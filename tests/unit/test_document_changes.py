@@ -57,11 +57,11 @@ async def test_who_is_never_fast_enough_is_told_to_come_again(
 async def test_a_hint_of_before_or_of_now_ends_the_wait_and_one_of_another_kind_does_not() -> None:
     hints = DocumentHints("keys", "marks")
     hints.changed(frozenset({"marks", "jobs"}))
-    await hints.wait(60)
+    assert await hints.wait(60)
     hints.changed(frozenset({"jobs"}))
-    await hints.wait(0)
+    assert not await hints.wait(0)
     waiting = asyncio.create_task(hints.wait(60))
     await asyncio.sleep(0)
     assert not waiting.done()
     hints.wake()
-    await waiting
+    assert await waiting
