@@ -63,23 +63,27 @@ class Delegated:
         self._placed = placed
         self._happened = happened
         self._percent: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._soon: asyncio.TimerHandle | None = None
+        # None once the job is over: nothing is done to it any more, however long its end takes to be told.
+        self._timers: dict[str, asyncio.TimerHandle] | None = {}
 
     def __repr__(self) -> str:
         return f"Delegated({self.entry.task_id}, job_id={self.entry.job_id}, stopping={self.stopping or 'no'})"
 
     def limit(self, seconds: float | None, passed: Callable[[], None]) -> None:
         """Have `passed` called after so many seconds, unless it is over by then; None: never."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if seconds is None else asyncio.get_running_loop().call_later(max(0.0, seconds), passed)
+        self._after("limit", seconds, passed)
 
     def soon(self, seconds: float, call: Callable[[], None]) -> None:
         """Have something else done after so many seconds, unless it is over by then; the newest counts."""
-        if self._soon is not None:
-            self._soon.cancel()
-        self._soon = asyncio.get_running_loop().call_later(seconds, call)
+        self._after("soon", seconds, call)
+
+    def _after(self, name: str, seconds: float | None, call: Callable[[], None]) -> None:
+        if self._timers is None:
+            return
+        if (before := self._timers.pop(name, None)) is not None:
+            before.cancel()
+        if seconds is not None:
+            self._timers[name] = asyncio.get_running_loop().call_later(max(0.0, seconds), call)
 
     async def follow(self) -> JobRecord | None:
         """Return the job once it is over; None when it is gone."""
@@ -93,9 +97,9 @@ class Delegated:
                     # The store is away, or this node ends: the job goes on.
                     await asyncio.sleep(error.retry_after or _RETRY_S)
         finally:
-            for timer in (self._timer, self._soon):
-                if timer is not None:
-                    timer.cancel()
+            timers, self._timers = self._timers or {}, None
+            for timer in timers.values():
+                timer.cancel()
 
     async def _to_end(self) -> JobRecord:
         while True:
