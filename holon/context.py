@@ -11,13 +11,16 @@ from typing import Any, Literal
 from holon.domain import schema
 from holon.domain.blueprint import State
 from holon.domain.client import DEFAULT, NO_PLAN
+from holon.domain.costs import Cost, costing
 from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.plain import obstacle
 from holon.domain.policy import Allowed, allowing
 from holon.errors import BlueprintError, InvalidArgument
 
 _TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
-_BRANCH_KEYS = frozenset({"task_type", "type", "params", "priority", "on_lost", "allowed_skills", *_TIMEOUTS})
+_BRANCH_KEYS = frozenset(
+    {"task_type", "type", "params", "priority", "on_lost", "allowed_skills", "max_cost", *_TIMEOUTS}
+)
 # That a task is never given to another: longer than any may take.
 _WAIT_S = 10 * 366 * 86_400.0
 _ABSENT = object()
@@ -60,6 +63,7 @@ class ActionFactory:
         max_retries: int | None = None,
         on_lost: float | Literal["wait"] | None = None,
         allowed_skills: Iterable[str] | None = None,
+        max_cost: int | None = None,
     ) -> None:
         """Give one task to a worker, and go on by the status it answers.
 
@@ -79,6 +83,8 @@ class ActionFactory:
                 `TASK_LEASE_SECONDS`, below which it cannot be, and `CHILD_LEASE` for holons.
             allowed_skills: all that a holon may use to do it, at whatever depth, of what this job may use itself;
                 `task_type` is always among them. None: as this job.
+            max_cost: the highest price of who may do it, and of who may do anything of it in holons below, in
+                millionths of the cost unit. It waits for who declares one. None: as this job.
         """
         where = "dispatch_task"
         if transitions is not None and not isinstance(transitions, Mapping):
@@ -90,7 +96,7 @@ class ActionFactory:
         timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
         if max_retries is not None and (type(max_retries) is not int or max_retries < 0):
             raise _wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0, or None")
-        task = _task(where, task_type, params, priority, timeouts, on_lost, allowed_skills)
+        task = _task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost)
         self._decide(DispatchTask(transitions=ways, max_retries=max_retries, **task))
 
     def dispatch_parallel(
@@ -100,8 +106,8 @@ class ActionFactory:
 
         Arguments:
             tasks: dicts with `task_type` (or `type`), and if needed `params`, `priority`, `timeout_seconds`,
-                `dispatch_timeout_seconds`, `result_timeout_seconds`, `on_lost` and `allowed_skills`, as in
-                `dispatch_task`. None at all goes straight on.
+                `dispatch_timeout_seconds`, `result_timeout_seconds`, `on_lost`, `allowed_skills` and `max_cost`, as
+                in `dispatch_task`. None at all goes straight on.
             aggregate_into: the state, usually an aggregator, that gets `aggregation_results`, in order of the tasks.
             fail_fast: the first task that fails for good ends the job.
         """
@@ -225,11 +231,19 @@ def _branch(where: str, task: Any) -> Branch:
         raise _wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
     timeouts = tuple(task.get(name) for name in _TIMEOUTS)
     priority, on_lost, allowed = task.get("priority", 0.0), task.get("on_lost"), task.get("allowed_skills")
-    return Branch(**_task(where, skill, task.get("params"), priority, timeouts, on_lost, allowed))
+    max_cost = task.get("max_cost")
+    return Branch(**_task(where, skill, task.get("params"), priority, timeouts, on_lost, allowed, max_cost))
 
 
 def _task(
-    where: str, skill: Any, params: Any, priority: Any, timeouts: tuple[Any, ...], on_lost: Any, allowed_skills: Any
+    where: str,
+    skill: Any,
+    params: Any,
+    priority: Any,
+    timeouts: tuple[Any, ...],
+    on_lost: Any,
+    allowed_skills: Any,
+    max_cost: Any,
 ) -> dict[str, Any]:
     """The fields that one task and a branch share, checked."""
     _text(where, "task_type", skill)
@@ -251,6 +265,7 @@ def _task(
         "priority": float(priority),
         "lost_after_seconds": lost_after,
         "allowed_skills": _allowed(where, skill, allowed_skills),
+        "max_cost": _max_cost(where, max_cost),
         **seconds,
     }
 
@@ -260,6 +275,13 @@ def _allowed(where: str, skill: str, asked: Any) -> Allowed:
         allowed = allowing("allowed_skills", asked)
         # A holon that passes the skill on asks for the same one of others.
         return None if allowed is None else allowing("allowed_skills", {*allowed, skill})
+    except InvalidArgument as error:
+        raise _wrong(f"{where}: {error.message}") from error
+
+
+def _max_cost(where: str, asked: Any) -> Cost:
+    try:
+        return costing("max_cost", asked)
     except InvalidArgument as error:
         raise _wrong(f"{where}: {error.message}") from error
 

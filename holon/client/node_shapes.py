@@ -65,7 +65,10 @@ class GraphInfo:
 
 @dataclass(frozen=True, slots=True)
 class BlueprintInfo:
-    """A blueprint; clients create its jobs under `path`, if it has one. Lists leave the graph out."""
+    """A blueprint; clients create its jobs under `path`, if it has one. Lists leave the graph out.
+
+    `price` is what one job of it costs a parent, in millionths of the cost unit, if it says so.
+    """
 
     name: str
     path: str | None
@@ -73,6 +76,7 @@ class BlueprintInfo:
     description: str
     input_schema: Any
     graph: GraphInfo | None
+    price: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,7 @@ def blueprint_of(message: node_pb2.Blueprint) -> BlueprintInfo:
         message.description,
         value_of(message.input_schema) if message.HasField("input_schema") else None,
         _graph_of(message.graph) if message.HasField("graph") else None,
+        message.price if message.HasField("price") else None,
     )
 
 

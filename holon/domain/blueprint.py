@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, overload
 
 from holon.domain import schema
-from holon.errors import BlueprintError, HolonError
+from holon.domain.costs import costing
+from holon.errors import BlueprintError, HolonError, InvalidArgument
 
 Outcome = Literal["finished", "failed"]
 Function = Callable[..., Awaitable[Any]]
@@ -60,6 +61,8 @@ class Blueprint:
         api_endpoint: the path under which clients create jobs, such as `/jobs/my_flow`; None when clients may not.
         api_version: the version in that path, such as `v1`; None for a path without one.
         internal: whether a parent holon may not start it either; without, it is offered to the parent if there is one.
+        price: what one job of it costs a parent at most, in millionths of the cost unit; None: it does not say, and is
+            given no task that has a `max_cost`.
     Raises:
         BlueprintError: the name or the path is not sound.
     """
@@ -71,6 +74,7 @@ class Blueprint:
         api_version: str | None = None,
         *,
         internal: bool = False,
+        price: int | None = None,
     ) -> None:
         if not _matches(_NAME, name):
             raise BlueprintError(f"blueprint name {name!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ -")
@@ -86,6 +90,10 @@ class Blueprint:
         self.api_endpoint = api_endpoint
         self.api_version = api_version
         self.internal = internal
+        try:
+            self.price = costing("price", price)
+        except InvalidArgument as error:
+            raise BlueprintError(f"blueprint {name!r}: {error.message}") from error
         self._states: dict[str, State] = {}
 
     def __repr__(self) -> str:

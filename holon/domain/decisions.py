@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
 from holon.domain.value import value
 
@@ -30,6 +31,7 @@ class DispatchTask:
         max_retries: how often it is tried again after it failed; None for the node's setting.
         lost_after_seconds: how long after its worker's last word another does it; None for the node's setting.
         allowed_skills: those of the job's that a holon may use to do it, its own among them; None: all of them.
+        max_cost: the highest price of who may do it, in millionths of the cost unit; None: as the job.
     """
 
     skill: str
@@ -42,6 +44,7 @@ class DispatchTask:
     max_retries: int | None = None
     lost_after_seconds: float | None = None
     allowed_skills: Allowed = None
+    max_cost: Cost = None
 
 
 @value
@@ -56,6 +59,7 @@ class Branch:
     result_timeout_seconds: float | None = None
     lost_after_seconds: float | None = None
     allowed_skills: Allowed = None
+    max_cost: Cost = None
 
 
 @value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import field
 
+from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
 from holon.domain.value import value
 
@@ -18,7 +19,8 @@ class Need:
     `contracts` are the ids, in order, of the contracts of the skill that accept the params, `refused` of those that do
     not: a contract in neither has not been tried yet. `ANY_CONTRACT`, the contract of a skill without an input schema,
     accepts everything and is not listed. `allowed_skills` are what may be used to do it: only who keeps to such a limit
-    can. `key` is the match key: equal only for tasks that the same workers can do.
+    can. `max_cost` is what it may cost: only who declares a price, and none above it, can. `key` is the match key:
+    equal only for tasks that the same workers can do.
     """
 
     skill: str
@@ -27,6 +29,7 @@ class Need:
     contracts: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     allowed_skills: Allowed = None
+    max_cost: Cost = None
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -34,6 +37,8 @@ class Need:
         if self.allowed_skills is not None:
             # Names of any characters, escaped, so that they do not run into each other.
             text += "\x1e" + ascii(self.allowed_skills)
+        if self.max_cost is not None:
+            text += f"\x1d{self.max_cost}"
         object.__setattr__(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
 
 
@@ -42,6 +47,7 @@ class Offering:
     """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema.
 
     `keeps_limits`: whoever does a task for it uses no other skills than the task allows; a plain worker uses none.
+    `price` is what a task of it costs; None: that is not declared, or whoever does it has it done at any price.
     """
 
     skill: str
@@ -49,6 +55,7 @@ class Offering:
     type: str = ""
     contract: str = ANY_CONTRACT
     keeps_limits: bool = True
+    price: Cost = None
 
 
 def fits(need: Need, offering: Offering) -> bool:
@@ -58,5 +65,6 @@ def fits(need: Need, offering: Offering) -> bool:
         and need.version in ("", offering.version)
         and need.type in ("", offering.type)
         and (need.allowed_skills is None or offering.keeps_limits)
+        and (need.max_cost is None or (offering.price is not None and offering.price <= need.max_cost))
         and (offering.contract == ANY_CONTRACT or offering.contract in need.contracts)
     )

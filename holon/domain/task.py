@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
 from holon.domain.value import value
 
@@ -69,7 +70,8 @@ class TaskSpec:
 
     Timeouts are milliseconds, None means no limit; an execution timeout of 0 leaves it to the worker that takes the
     task. `index` counts the tasks of one step from 0. `lost_after` is as in `NewTask` of the ports.
-    `allowed_skills` are what may be used to do it, where it takes more than one worker.
+    `allowed_skills` are what may be used to do it, where it takes more than one worker; `max_cost` is the
+    highest price of who may do it.
     """
 
     id: str
@@ -84,6 +86,7 @@ class TaskSpec:
     branch: bool
     lost_after: int = 0
     allowed_skills: Allowed = None
+    max_cost: Cost = None
 
 
 def task_id(job_id: str, step: int, index: int) -> str:

@@ -151,6 +151,11 @@ class Dispatcher:
             return f"waiting: no worker connected to this node offers skill {need.skill!r}"
         if need.allowed_skills is not None and not any(one.keeps_limits for one in offered):
             return f"waiting: every holon with skill {need.skill!r} is of a release that keeps to no allowed_skills"
+        if need.max_cost is not None and all(one.price is None or one.price > need.max_cost for one in offered):
+            return (
+                f"waiting: no worker connected to this node with skill {need.skill!r} declares a price within "
+                f"max_cost {need.max_cost}"
+            )
         if any(need.version in ("", one.version) and need.type in ("", one.type) for one in offered):
             return f"waiting: no worker connected to this node with skill {need.skill!r} accepts these params"
         return f"waiting: no worker connected to this node offers skill {need.skill!r} in the version or type asked for"

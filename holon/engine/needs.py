@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from holon.domain.costs import Cost
 from holon.domain.matching import ANY_CONTRACT, Need
 from holon.domain.policy import Allowed
 from holon.engine.contracts import Contracts
@@ -39,9 +40,18 @@ class Needs:
     def __repr__(self) -> str:
         return f"Needs(skills={len(self._by_skill)}, idle={len(self._idle)})"
 
-    def of(self, skill: str, params: Any, version: str = "", kind: str = "", allowed: Allowed = None) -> Need:
+    def of(
+        self,
+        skill: str,
+        params: Any,
+        version: str = "",
+        kind: str = "",
+        allowed: Allowed = None,
+        max_cost: Cost = None,
+    ) -> Need:
         """The need of a task with these params."""
-        return self._with(_need(skill, version, kind, (), (), allowed), list(self._by_skill.get(skill, ())), params)
+        need = _need(skill, version, kind, (), (), allowed, max_cost)
+        return self._with(need, list(self._by_skill.get(skill, ())), params)
 
     async def learn(self, skill: str, schema: Mapping[str, Any] | None) -> tuple[str, bool]:
         """Know a contract of a skill until `release`; answers with its id, and whether it is new here.
@@ -130,11 +140,18 @@ class Needs:
             tuple(sorted((*need.contracts, *accepted))),
             tuple(sorted((*need.refused, *refused))),
             need.allowed_skills,
+            need.max_cost,
         )
 
 
 @lru_cache(maxsize=1024)
 def _need(
-    skill: str, version: str, kind: str, contracts: tuple[str, ...], refused: tuple[str, ...], allowed: Allowed
+    skill: str,
+    version: str,
+    kind: str,
+    contracts: tuple[str, ...],
+    refused: tuple[str, ...],
+    allowed: Allowed,
+    max_cost: Cost,
 ) -> Need:
-    return Need(skill, version, kind, contracts, refused, allowed)
+    return Need(skill, version, kind, contracts, refused, allowed, max_cost)

@@ -88,7 +88,7 @@ class Planner:
         return NewTask(
             id=spec.id,
             index=spec.index,
-            need=self._needs.of(spec.skill, spec.params, allowed=spec.allowed_skills),
+            need=self._needs.of(spec.skill, spec.params, allowed=spec.allowed_skills, max_cost=spec.max_cost),
             params=encode(spec.params, self._max_payload, what),
             priority=spec.priority,
             execution_timeout=spec.execution_timeout,

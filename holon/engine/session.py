@@ -39,6 +39,7 @@ class Session:
         self.moved_to = ""
         self.is_holon = False
         self.keeps_limits = True
+        self.keeps_costs = True
         self.promised = 0
         self.taking = True
         self.fits: set[str] = set()

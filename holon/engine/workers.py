@@ -39,7 +39,7 @@ class Joining:
     `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
     that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
     `lease` and `execution` are as in `Opening`. `holon` is the holon that it is; None: a plain worker.
-    `keeps_limits` is as in `Offering`.
+    `keeps_limits` is as in `Offering`; `keeps_costs`: it has nothing done for more than a task allows.
     """
 
     worker_id: str
@@ -53,6 +53,7 @@ class Joining:
     execution: int | None = None
     holon: HolonIdentity | None = None
     keeps_limits: bool = True
+    keeps_costs: bool = True
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class Workers:
             StoreUnavailable: the store is away; try again.
         """
         with ExitStack() as held:
-            offerings, outputs = await self._learn(joining.catalog.skills, held, keeps_limits=joining.keeps_limits)
+            offerings, outputs = await self._learn(joining.catalog.skills, held, joining)
             session_id = secrets.token_hex(12)
             opened = await self._store.open_session(
                 Opening(
@@ -130,7 +131,7 @@ class Workers:
         session.grant(_granted(joining.catalog), anew=True)
         session.instance_id = joining.instance_id
         session.is_holon = joining.holon is not None
-        session.keeps_limits = joining.keeps_limits
+        session.keeps_limits, session.keeps_costs = joining.keeps_limits, joining.keeps_costs
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:
@@ -156,7 +157,7 @@ class Workers:
             older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
 
     async def _learn(
-        self, skills: Sequence[Skill], held: ExitStack, *, keeps_limits: bool
+        self, skills: Sequence[Skill], held: ExitStack, keeps: Joining | Session
     ) -> tuple[list[Offering], dict[str, str]]:
         offerings, outputs, patterns = [], {}, 0
         for skill in skills:
@@ -166,7 +167,8 @@ class Workers:
                 log.debug("skill %s: a new contract %s", skill.name, contract)
                 # A catalog can bring a thousand: others run between them.
                 await asyncio.sleep(0)
-            offerings.append(Offering(skill.name, skill.version, skill.type, contract, keeps_limits))
+            price = skill.price if keeps.keeps_costs else None
+            offerings.append(Offering(skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price))
             output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
             self._contracts.hold(output)
             held.callback(self._contracts.release, output)
@@ -183,8 +185,7 @@ class Workers:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; what it offered before stays.
         """
         with ExitStack() as held:
-            keeps = member.session.keeps_limits
-            offerings, outputs = await self._learn(catalog.skills, held, keeps_limits=keeps)
+            offerings, outputs = await self._learn(catalog.skills, held, member.session)
             if self._dispatcher.session(member.session.session_id) is None:
                 return
             self._fleet.offers(member.session, catalog)

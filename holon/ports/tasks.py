@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, StrEnum
 
+from holon.domain.costs import Cost
 from holon.domain.matching import Need
 from holon.domain.policy import Allowed
 from holon.domain.task import RetryPolicy
@@ -65,7 +66,7 @@ class Offer:
     `time_left` is what the worker has for the attempt (milliseconds; None: no limit), `deadline` the same as a time.
     `generation` is 1 plus the outcomes answered with a retry, `attempt` counts leases. `lasts` is how long the lease
     lasts from its last extension (milliseconds); None: as long as those of its session. `allowed_skills` are what a
-    holon may use to do it.
+    holon may use to do it, `max_cost` is the highest price at which it may have anything of it done.
     """
 
     worker_id: str
@@ -86,6 +87,7 @@ class Offer:
     trace: str = ""
     lasts: int | None = None
     allowed_skills: Allowed = None
+    max_cost: Cost = None
 
 
 @value

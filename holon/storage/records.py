@@ -28,10 +28,10 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
     ("job", 2): lambda fields: [*fields, None],
     ("task", 2): lambda fields: [*fields, 0],
-    ("job", 3): lambda fields: [*fields, None],
-    ("need", 3): lambda fields: [*fields, None],
+    ("job", 3): lambda fields: [*fields, None, None],
+    ("need", 3): lambda fields: [*fields, None, None],
     ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],
-    ("chunk", 3): lambda fields: [[[*task[:2], [*task[2], None], *task[3:]] for task in fields[0]]],
+    ("chunk", 3): lambda fields: [[[*task[:2], [*task[2], None, None], *task[3:]] for task in fields[0]]],
 }
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
@@ -149,6 +149,7 @@ def encode_job(job: Job) -> bytes:
         job.client_params,
         job.priority,
         job.allowed_skills,
+        job.max_cost,
     )
 
 
@@ -178,6 +179,7 @@ def decode_job(record: bytes) -> Job:
         client_params,
         priority,
         allowed_skills,
+        max_cost,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -204,6 +206,7 @@ def decode_job(record: bytes) -> Job:
         client_params=client_params,
         priority=priority,
         allowed_skills=_allowed(allowed_skills),
+        max_cost=max_cost,
     )
 
 
@@ -311,12 +314,12 @@ def encode_need(need: Need) -> bytes:
 
 
 def _need_fields(need: Need) -> tuple[Any, ...]:
-    return need.skill, need.version, need.type, need.contracts, need.refused, need.allowed_skills
+    return need.skill, need.version, need.type, need.contracts, need.refused, need.allowed_skills, need.max_cost
 
 
 def _need(fields: list[Any]) -> Need:
-    skill, version, kind, contracts, refused, allowed = fields
-    return Need(skill, version, kind, tuple(contracts), tuple(refused), _allowed(allowed))
+    skill, version, kind, contracts, refused, allowed, max_cost = fields
+    return Need(skill, version, kind, tuple(contracts), tuple(refused), _allowed(allowed), max_cost)
 
 
 def decode_need(record: bytes) -> Need:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from holon.domain.costs import Cost, costing
 from holon.domain.policy import Allowed, allowing, both
 from holon.domain.trace import trace_of
 from holon.engine.jobs import MAX_TIMEOUT_S, Creating
@@ -27,6 +28,7 @@ def wrong(offer: worker_pb2.TaskOffer) -> str:
         return f"it is attempt {offer.attempt} of generation {offer.generation}; both begin with 1"
     try:
         _allowed(offer)
+        _max_cost(offer)
     except InvalidArgument as error:
         return error.message
     return ""
@@ -35,6 +37,11 @@ def wrong(offer: worker_pb2.TaskOffer) -> str:
 def _allowed(offer: worker_pb2.TaskOffer) -> Allowed:
     lineage = offer.lineage
     return allowing("lineage.skill_limit", lineage.skill_limit.skills if lineage.HasField("skill_limit") else None)
+
+
+def _max_cost(offer: worker_pb2.TaskOffer) -> Cost:
+    lineage = offer.lineage
+    return costing("lineage.max_cost", lineage.max_cost if lineage.HasField("max_cost") else None)
 
 
 def creating_of(
@@ -61,6 +68,7 @@ def creating_of(
         priority=priority,
         job_id=job_id,
         allowed_skills=both(allowed_skills, _allowed(offer)),
+        max_cost=_max_cost(offer),
     )
 
 

@@ -85,7 +85,7 @@ class Offerings:
             contracts.hold(output)
             self._outputs[blueprint.name] = output
             statuses = sorted({state.status for state in blueprint.states.values() if state.status})
-            offering = worker_pb2.Offering(skill=blueprint.name, statuses=statuses)
+            offering = worker_pb2.Offering(skill=blueprint.name, statuses=statuses, price=blueprint.price)
             if blueprint.input_schema is not None:
                 offering.input_schema.CopyFrom(_payload(blueprint.input_schema))
             if blueprint.output_schema is not None:

@@ -125,7 +125,12 @@ class Uplink:
             worker_id=settings.worker_id,
             instance_id=self._tenure.instance,
             sdk=worker_pb2.SdkInfo(name="holon-node", version=settings.version),
-            capabilities=(*CAPABILITIES, types_pb2.CAPABILITY_HOLON, types_pb2.CAPABILITY_SKILL_LIMIT),
+            capabilities=(
+                *CAPABILITIES,
+                types_pb2.CAPABILITY_HOLON,
+                types_pb2.CAPABILITY_SKILL_LIMIT,
+                types_pb2.CAPABILITY_MAX_COST,
+            ),
             catalog=self._place.offerings.catalog(),
         )
         link = self._link = Link(settings.urls, settings.credentials, hello, 0, settings.timing)

@@ -25,7 +25,10 @@ _KINDS = {
 def blueprint_message(blueprint: Blueprint, graph: Graph | None = None) -> node_pb2.Blueprint:
     """A blueprint with the contract of its input; with its graph, if that is given."""
     message = node_pb2.Blueprint(
-        name=blueprint.name, api_endpoint=blueprint.path or "", api_version=blueprint.api_version or ""
+        name=blueprint.name,
+        api_endpoint=blueprint.path or "",
+        api_version=blueprint.api_version or "",
+        price=blueprint.price,
     )
     if blueprint.input_schema is not None:
         message.input_schema.CopyFrom(_json(blueprint.input_schema))

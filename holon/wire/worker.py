@@ -52,6 +52,8 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
     if offer.allowed_skills is not None:
         message.lineage.skill_limit.skills[:] = offer.allowed_skills
         message.lineage.skill_limit.SetInParent()
+    if offer.max_cost is not None:
+        message.lineage.max_cost = offer.max_cost
     if offer.trace:
         message.trace.traceparent, message.trace.tracestate = headers_of(offer.trace)
     return message

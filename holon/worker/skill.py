@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from holon.domain.costs import Cost, costing
 from holon.domain.schema import arguments_schema, build, fits, hint_of, schema_of
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
@@ -44,6 +45,7 @@ class Skill:
         params_hint: the type of `params`; `Any` when it asks for nothing particular.
         input_schema: JSON schema of the params.
         output_schema: JSON schema of the data of a success; None promises nothing.
+        price: what a task of it costs, in millionths of the cost unit; None does not say.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Skill:
     params_hint: Any
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None
+    price: Cost = None
 
     def __repr__(self) -> str:
         return f"Skill({self.name}{' ' + self.version if self.version else ''})"
@@ -75,6 +78,7 @@ class Skill:
             version=self.version,
             description=self.description,
             statuses=sorted(self.statuses),
+            price=self.price,
         )
         offering.input_schema.data = orjson.dumps(self.input_schema)
         if self.output_schema is not None:
@@ -114,6 +118,7 @@ def skill_of(
     type: str = "",  # noqa: A002  # the contract's own word for it
     description: str = "",
     statuses: Sequence[str] = (),
+    price: int | None = None,
 ) -> Skill:
     """Read a handler's signature.
 
@@ -124,6 +129,7 @@ def skill_of(
         type: a wider word that tasks may ask for instead; empty when it has none.
         description: for people; the first line of the docstring by default.
         statuses: the statuses that it may end with besides success, failure and cancelled.
+        price: what a task of it costs, in millionths of the cost unit; None does not say.
     Raises:
         InvalidArgument: the handler cannot be a skill; the message says why.
     """
@@ -140,6 +146,10 @@ def skill_of(
     named = [one for one in parameters.values() if one.name not in RESERVED and one.kind in _NAMED]
     params_hint = hint_of(handler, "params") if "params" in parameters else Any
     docstring = inspect.getdoc(handler) or ""
+    try:
+        costing("price", price)
+    except InvalidArgument as error:
+        raise _unusable(shown, f"its {error.message}") from error
     return Skill(
         name=name or handler.__name__,
         version=version,
@@ -154,6 +164,7 @@ def skill_of(
         params_hint=params_hint,
         input_schema=_input_schema(shown, params_hint, keys),
         output_schema=_output_schema(shown, hint_of(handler, "return")),
+        price=price,
     )
 
 

@@ -98,6 +98,7 @@ class Worker:
         type: str = "",
         description: str = "",
         statuses: Sequence[str] = (),
+        price: int | None = None,
     ) -> Callable[[Handler], Handler]: ...
 
     def skill(
@@ -108,6 +109,7 @@ class Worker:
         type: str = "",  # noqa: A002  # the contract's own word for it
         description: str = "",
         statuses: Sequence[str] = (),
+        price: int | None = None,
     ) -> Any:
         """Make a function a skill: `@worker.skill("name")`, or `@worker.skill` under the function's own name.
 
@@ -121,6 +123,8 @@ class Worker:
             version, type: more that tasks may ask for.
             description: for people; the first line of the docstring by default.
             statuses: the statuses that it may end with besides success, failure and cancelled.
+            price: what a task of it costs, in millionths of the cost unit; without, it is given no task with a
+                `max_cost`.
         Returns:
             The function, unchanged.
         Raises:
@@ -132,7 +136,15 @@ class Worker:
 
         def add(handler: Handler) -> Handler:
             self._add(
-                skill_of(handler, name=name, version=version, type=type, description=description, statuses=statuses)
+                skill_of(
+                    handler,
+                    name=name,
+                    version=version,
+                    type=type,
+                    description=description,
+                    statuses=statuses,
+                    price=price,
+                )
             )
             return handler
 

@@ -144,8 +144,8 @@ def test_params_that_contain_themselves_are_refused() -> None:
 
 
 def test_an_argument_that_is_not_honoured_is_refused_by_its_name() -> None:
-    with pytest.raises(TypeError, match="max_cost"):
-        ActionFactory().dispatch_task("t", {}, {}, max_cost=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="requirements"):
+        ActionFactory().dispatch_task("t", {}, {}, requirements={})  # type: ignore[call-arg]
 
 
 @dataclass

@@ -52,6 +52,13 @@ def test_a_task_with_a_limit_of_skills_is_for_whoever_keeps_to_it() -> None:
     assert fits(Need("a"), Offering("a", keeps_limits=False))
 
 
+@pytest.mark.parametrize("price", [None, 0, 4, 5, 6, 2**53 - 1])
+def test_a_task_that_may_cost_so_much_is_for_whoever_declares_a_price_within_it(price: int | None) -> None:
+    assert fits(Need("a"), Offering("a", price=price))
+    assert fits(Need("a", max_cost=5), Offering("a", price=price)) == (price in (0, 4, 5))
+    assert fits(Need("a", max_cost=0), Offering("a", price=price)) == (price == 0)
+
+
 def test_keys_of_equal_needs_are_equal_in_every_process() -> None:
     assert Need("a", "1", "b", ("x", "y")).key == Need("a", "1", "b", ("x", "y")).key
     assert Need("resize").key == Need("resize", "", "", ()).key
@@ -68,6 +75,8 @@ def test_keys_of_equal_needs_are_equal_in_every_process() -> None:
         Need("a", contracts=("12",)),
         Need("a", allowed_skills=()),
         Need("a", allowed_skills=("a",)),
+        Need("a", max_cost=0),
+        Need("a", max_cost=1),
     ],
 )
 def test_keys_of_different_needs_differ(other: Need) -> None:
@@ -78,6 +87,7 @@ def test_the_fields_of_a_need_do_not_run_into_each_other() -> None:
     needs = [Need("ab"), Need("a", "b"), Need("a", "", "b"), Need("a", "", "", ("b",)), Need("a", "", "", ("", "b"))]
     limits = [("a", "b"), ("a', 'b",), ("a\x1fb",), ("a", "\x1e", "b"), ()]
     needs += [Need("a", allowed_skills=limit) for limit in limits]
+    needs += [Need("a", max_cost=1), Need("a", max_cost=11), Need("a", allowed_skills=(), max_cost=1)]
     assert len({need.key for need in needs}) == len(needs)
 
 

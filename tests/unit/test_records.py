@@ -15,7 +15,7 @@ from holon.storage.records import decode_chunk, decode_job, decode_need, encode_
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
     job = Job("0-a", "bp", "ann", {"n": 1}, "start", plan="gold", client_params=b'{"limit":5}', priority=2.5)
     assert decode_job(encode_job(job)) == job
-    *fields, _ = unpack("job", encode_job(job))
+    *fields, _, _ = unpack("job", encode_job(job))
     assert decode_job(msgpack.packb((3, *fields))) == job
     *fields, _ = fields
     assert decode_job(msgpack.packb((2, *fields))) == replace(job, priority=None)
@@ -23,15 +23,15 @@ def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
     assert decode_job(msgpack.packb((1, *fields))) == replace(job, plan="unknown", client_params=b"", priority=None)
 
 
-def test_what_was_written_before_there_were_limits_of_skills_may_use_them_all() -> None:
-    job = Job("0-a", "bp", "ann", {}, "start", allowed_skills=("t", "u"))
+def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_price() -> None:
+    job = Job("0-a", "bp", "ann", {}, "start", allowed_skills=("t", "u"), max_cost=0)
     assert decode_job(encode_job(job)) == job
-    *fields, _ = unpack("job", encode_job(job))
-    assert decode_job(msgpack.packb((3, *fields))) == replace(job, allowed_skills=None)
+    *fields, _, _ = unpack("job", encode_job(job))
+    assert decode_job(msgpack.packb((3, *fields))) == replace(job, allowed_skills=None, max_cost=None)
 
-    need = Need("t", "1", "x", ("a",), ("b",), ("t", "u"))
+    need = Need("t", "1", "x", ("a",), ("b",), ("t", "u"), 7)
     assert decode_need(encode_need(need)) == need
-    *fields, _ = unpack("need", encode_need(need))
+    *fields, _, _ = unpack("need", encode_need(need))
     before = Need("t", "1", "x", ("a",), ("b",))
     assert decode_need(msgpack.packb((3, *fields))) == before
     assert decode_need(msgpack.packb((1, *fields))) == before
@@ -39,6 +39,6 @@ def test_what_was_written_before_there_were_limits_of_skills_may_use_them_all() 
     task = NewTask("0-a-1-0", 0, need, b"{}", 1.5, 300, None, 5, RetryPolicy(), "trace", 7)
     assert decode_chunk(encode_chunk((task,))) == (task,)
     ((fields,),) = unpack("chunk", encode_chunk((task,)))
-    fields[2].pop()
+    del fields[2][-2:]
     assert decode_chunk(msgpack.packb((3, [fields]))) == (replace(task, need=before),)
     assert decode_chunk(msgpack.packb((2, [fields[:-1]]))) == (replace(task, need=before, lost_after=0),)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from holon.domain.costs import MOST_COST
 from holon.domain.fleet import Catalog, Device, Machine, Skill
 from holon.domain.holarchy import MAX_BELOW, HolonIdentity
 from holon.engine.contracts import MAX_SCHEMA_BYTES
@@ -198,8 +199,8 @@ def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
         name = getattr(offering, field)
         if len(name) > MAX_NAME or not name.isprintable():
             raise _invalid(f"{where}.{field}", f"must be at most {MAX_NAME} printable characters")
-    if offering.price < 0:
-        raise _invalid(f"{where}.price", f"is {offering.price}; it must not be below 0")
+    if not 0 <= offering.price <= MOST_COST:
+        raise _invalid(f"{where}.price", f"is {offering.price}; it must be from 0 to {MOST_COST}")
     if offering.holon_path:
         raise _invalid(f"{where}.holon_path", "is of skills that a holon passes on, which this version does not take")
     return Skill(

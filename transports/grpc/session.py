@@ -147,8 +147,14 @@ class Session:
         self._child = self._child_of(hello)
         if self._child is not None:
             lease, execution = (round(s * 1000) for s in (self._settings.child_lease, self._settings.child_execution))
-            keeps = types_pb2.CAPABILITY_SKILL_LIMIT in hello.capabilities
-            joining = replace(joining, lease=lease, execution=execution, holon=self._child.identity, keeps_limits=keeps)
+            joining = replace(
+                joining,
+                lease=lease,
+                execution=execution,
+                holon=self._child.identity,
+                keeps_limits=types_pb2.CAPABILITY_SKILL_LIMIT in hello.capabilities,
+                keeps_costs=types_pb2.CAPABILITY_MAX_COST in hello.capabilities,
+            )
         async with self._child.linked() if self._child is not None else nullcontext():
             await self._serve(hello, joining)
 

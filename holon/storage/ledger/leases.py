@@ -81,6 +81,7 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
         trace=task.trace,
         lasts=keeps_for(tables, task) if task.lost_after else None,
         allowed_skills=task.need.allowed_skills,
+        max_cost=task.need.max_cost,
     )
 
 

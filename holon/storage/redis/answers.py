@@ -106,6 +106,7 @@ def offer_of(fields: Answer, seal: Seal) -> Offer:
         trace=trace.decode(),
         lasts=fields[14] if len(fields) > 14 else None,
         allowed_skills=needed.allowed_skills,
+        max_cost=needed.max_cost,
     )
 
 

@@ -1,0 +1,41 @@
+"""The domain: what work costs, in millionths of the cost unit; what it may cost only becomes less on the way down."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from holon.errors import InvalidArgument, Violation
+
+# A cost, or the most that something may cost; None: nobody says, or whatever it costs.
+Cost: TypeAlias = int | None
+
+# Every program can tell two costs of up to this much apart.
+MOST_COST = 2**53 - 1
+
+
+def costing(field: str, cost: Any) -> Cost:
+    """A cost as somebody gave it; None: they did not.
+
+    Arguments:
+        field: whose value it is, for the message.
+    Raises:
+        InvalidArgument: it is no whole number from 0 to `MOST_COST`.
+    """
+    if cost is None or (type(cost) is int and 0 <= cost <= MOST_COST):
+        return cost
+    reason = f"is {cost!r}; give a whole number from 0 to {MOST_COST}, in millionths of the cost unit"
+    raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+
+
+def least(one: Cost, other: Cost) -> Cost:
+    """The most that something may cost where two have a word in it."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def total(one: Cost, other: Cost) -> Cost:
+    """Both together, as far as that can be told."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one + other, MOST_COST)

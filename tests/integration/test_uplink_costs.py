@@ -1,0 +1,148 @@
+"""What work may cost, over holons below each other: only who declares a price within it is given a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from holon.domain.costs import Cost
+from holon.domain.fleet import Skill
+from holon.domain.task import SUCCESS, Outcome
+from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
+from tests.integration.a_child import Leaf, a_child, answer, offered
+from tests.integration.grpc_node import Node, a_node, json_payload, offering
+from tests.integration.scripted_node import Certificates, make_certificates
+from tests.integration.test_holons_at_the_door import identity
+from tests.integration.test_worker_admission import admission
+
+DONE = Outcome(SUCCESS, b"{}")
+HOLON = types_pb2.CAPABILITY_HOLON
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+async def parent(tmp_path: Path) -> Any:
+    async with a_node(admission=admission(tmp_path, '["child*"]\nkind = "holon"')) as node:
+        node.engine.blueprints.register_all([paying("above", "t", max_cost=5)])
+        yield node
+
+
+def paying(name: str, skill: str, *, max_cost: Cost = None, price: Cost = None) -> Blueprint:
+    """Has a skill done for so much at most."""
+    blueprint = Blueprint(name, "/" + name, price=price)
+
+    @blueprint.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.dispatch_task(skill, {}, {"success": "end"}, max_cost=max_cost)
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
+
+
+async def above(parent: Node) -> str:
+    request = job_pb2.CreateJobRequest(blueprint_name="above", initial_data=json_payload({}))
+    created: job_pb2.CreateJobResponse = await parent.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)
+    return created.job_id
+
+
+async def test_a_task_waits_for_who_declares_a_price_within_what_it_may_cost(parent: Node) -> None:
+    await parent.worker("w1", offering("t", price=6))
+    await parent.worker("w2", offering("t"))
+    job_id = await above(parent)
+    job = await parent.job(job_id)
+    assert job.progress_message == (
+        "waiting: no worker connected to this node with skill 't' declares a price within max_cost 5"
+    )
+    cheap = await parent.worker("w3", offering("t", price=5))
+    given = await cheap.offer()
+    assert (given.job_id, given.lineage.max_cost) == (job_id, 5)
+    # The others have room for what they may have.
+    await cheap.beat(1)
+    for _ in range(2):
+        await parent.create(skill="t")
+    await parent.until(lambda: all(one.leases for one in parent.engine.dispatcher.sessions))
+
+
+async def test_a_worker_that_lowers_its_price_is_given_what_waited_for_that(parent: Node) -> None:
+    worker = await parent.worker("w1", offering("t", price=6))
+    job_id = await above(parent)
+    await worker.beat(1)
+    await worker.send(
+        worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=1, offerings=[offering("t", price=4)]))
+    )
+    assert (await worker.offer()).job_id == job_id
+
+
+async def test_a_holon_that_passes_no_limit_on_is_offered_no_task_that_has_one(parent: Node) -> None:
+    old = await parent.worker(
+        "child-1", offering("t", price=1), capabilities=[HOLON], holon_identity=identity("old"), instance_id="i1"
+    )
+    job_id = await above(parent)
+    await old.beat(1)
+    assert "declares a price within max_cost 5" in (await parent.job(job_id)).progress_message
+    keeps = [HOLON, types_pb2.CAPABILITY_MAX_COST]
+    young = await parent.worker(
+        "child-2", offering("t", price=1), capabilities=keeps, holon_identity=identity("young"), instance_id="i2"
+    )
+    given = await young.offer()
+    assert (given.job_id, given.lineage.max_cost) == (job_id, 5)
+
+
+@pytest.mark.parametrize(("own", "below"), [(None, 5), (3, 3), (9, 5)])
+async def test_a_childs_tasks_cost_no_more_than_its_parents_task_may(
+    certificates: Certificates, own: Cost, below: int
+) -> None:
+    blueprint = paying("t", "a", max_cost=own, price=4)
+    async with (
+        a_child(certificates, [blueprint]) as child,
+        Leaf(child.engine, "w1", Skill("a", price=6)) as dear,
+        Leaf(child.engine, "w2", Skill("a")) as silent,
+        Leaf(child.engine, "w3", Skill("a", price=2)) as cheap,
+    ):
+        stream = await child.linked()
+        assert types_pb2.CAPABILITY_MAX_COST in stream.hello.capabilities
+        await offered(stream, "t1", "t", {}, lineage=types_pb2.Lineage(max_cost=5))
+        assert (await answer(stream)).HasField("accepted")
+        given = await cheap.given()
+        assert given.max_cost == below
+        await cheap.ends(given, DONE)
+        assert (await stream.result()).result.status == "success"
+        assert dear.offers.empty()
+        assert silent.offers.empty()
+
+
+async def test_a_parent_is_told_the_price_of_a_blueprint_and_the_dearest_of_a_skill(certificates: Certificates) -> None:
+    async with (
+        a_child(certificates, [paying("t", "a", price=4), paying("u", "a")], skills=("a",)) as child,
+        Leaf(child.engine, "w1", Skill("a", price=6)),
+        Leaf(child.engine, "w2", Skill("a", price=0)),
+    ):
+        stream = await child.linked()
+        prices: dict[str, Cost] = {}
+        offerings = stream.hello.catalog.offerings
+        while len(prices) < 3:
+            prices = {one.skill: one.price if one.HasField("price") else None for one in offerings}
+            if len(prices) < 3:
+                offerings = (await stream.message("catalog")).catalog.offerings
+        assert prices == {"t": 4, "u": None, "a": 6}
+
+
+async def test_a_limit_that_is_none_is_given_back_and_no_job_is_made(certificates: Certificates) -> None:
+    async with a_child(certificates, [paying("t", "a")]) as child:
+        stream = await child.linked()
+        for number, wrong in enumerate((-1, 2**53)):
+            await offered(stream, f"t{number}", "t", {}, lineage=types_pb2.Lineage(max_cost=wrong))
+            rejected = (await answer(stream)).rejected
+            assert rejected.reason == "UNSUITABLE"
+            assert rejected.message.startswith("lineage.max_cost is ")
+        assert await child.jobs() == []

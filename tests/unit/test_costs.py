@@ -1,0 +1,94 @@
+"""What work may cost: only who declares a price within it does it, and on the way down it only becomes less."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint, State
+from holon.domain.costs import MOST_COST, Cost, costing, least, total
+from holon.domain.decisions import Decision
+from holon.domain.job import Job, Status
+from holon.domain.machine import Limits, decide
+from holon.domain.task import RetryPolicy, TaskSpec
+from holon.errors import BlueprintError, InvalidArgument
+from holon.ports import Offer
+from holon.rxon.v1 import worker_pb2
+from holon.wire.worker import offer_message
+from holon.worker.skill import skill_of
+
+COSTS = st.none() | st.integers(0, MOST_COST)
+
+
+async def handler() -> None:
+    """Never called: the machine looks only at what a handler decided, and a skill's price at nothing of it."""
+
+
+START = State("start", handler, is_start=True, is_end=False, outcome=None, is_aggregator=False, wants=())
+
+
+def tasks_of(decision: Decision | None, max_cost: Cost) -> tuple[TaskSpec, ...]:
+    job = Job("0-a", "bp", "ann", {}, "start", Status.RUNNING, max_cost=max_cost)
+    return decide(job, START, decision, None, Limits(10, RetryPolicy()), 1_700_000_000_000, 0).tasks
+
+
+@given(one=COSTS, other=COSTS, price=st.integers(0, MOST_COST))
+def test_what_may_be_paid_under_two_limits_may_be_paid_under_each(one: Cost, other: Cost, price: int) -> None:
+    def allows(limit: Cost) -> bool:
+        return limit is None or price <= limit
+
+    assert allows(least(one, other)) == (allows(one) and allows(other))
+
+
+@given(costs=st.lists(COSTS, max_size=5))
+def test_a_sum_is_of_what_is_known_and_stays_what_every_program_can_tell(costs: list[Cost]) -> None:
+    summed: Cost = None
+    for cost in costs:
+        summed = total(summed, cost)
+    known = [cost for cost in costs if cost is not None]
+    assert summed == (min(sum(known), MOST_COST) if known else None)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "left"), [(None, None, None), (5, None, 5), (None, 5, 5), (5, 9, 5), (9, 5, 5)]
+)
+def test_a_task_may_cost_what_both_it_and_its_job_may(own: Cost, asked: Cost, left: Cost) -> None:
+    actions = ActionFactory()
+    actions.dispatch_task("a", {}, {"success": "end"}, max_cost=asked)
+    assert [task.max_cost for task in tasks_of(actions.decision, own)] == [left]
+    actions = ActionFactory()
+    actions.dispatch_parallel([{"task_type": "a", "max_cost": asked}, {"task_type": "a"}], "end")
+    assert [task.max_cost for task in tasks_of(actions.decision, own)] == [left, own]
+
+
+@pytest.mark.parametrize("cost", [-1, MOST_COST + 1, True, 1.0, "1", float("nan")])
+def test_what_is_no_cost_is_refused_wherever_it_is_given(cost: Any) -> None:
+    with pytest.raises(
+        InvalidArgument, match=r"^max_cost is .*; give a whole number from 0 to 9007199254740991, in mil"
+    ):
+        costing("max_cost", cost)
+    with pytest.raises(BlueprintError, match=r"dispatch_task: max_cost is .*; give a whole number"):
+        ActionFactory().dispatch_task("a", {}, {}, max_cost=cost)
+    with pytest.raises(BlueprintError, match=r"dispatch_parallel: task 0: max_cost is .*; give a whole number"):
+        ActionFactory().dispatch_parallel([{"task_type": "a", "max_cost": cost}], "end")
+    with pytest.raises(BlueprintError, match=r"blueprint 'a': price is .*; give a whole number"):
+        Blueprint("a", price=cost)
+    with pytest.raises(InvalidArgument, match=r"handler cannot be a skill: its price is .*; give a whole number"):
+        skill_of(handler, price=cost)
+
+
+@pytest.mark.parametrize("price", [None, 0, 7])
+def test_a_skill_declares_its_price_and_a_free_one_is_not_one_without(price: Cost) -> None:
+    offering = skill_of(handler, price=price).offering()
+    assert (offering.price if offering.HasField("price") else None) == price
+
+
+@pytest.mark.parametrize("max_cost", [None, 0, 7])
+def test_an_offer_tells_what_its_task_may_cost(max_cost: Cost) -> None:
+    offer = Offer("w1", "s1", "t", "l", "j", "a", "", "", b"", 0.0, 1, 1, None, None, RetryPolicy(), max_cost=max_cost)
+    sent = worker_pb2.TaskOffer.FromString(offer_message(offer).SerializeToString())
+    assert (sent.lineage.max_cost if sent.lineage.HasField("max_cost") else None) == max_cost
