@@ -127,21 +127,29 @@ class Credits:
         self._closed = True
         self._serving.changed.set()
 
+    def look(self) -> None:
+        """Find out what can be done now, and tell the parent before anything that is told after this."""
+        changed, granted = self._offerings.look(asyncio.get_running_loop().time()), self.due
+        if changed:
+            self._link.set_catalog(self._offerings.catalog(granted[1]))
+        self._grant(granted)
+
+    def _grant(self, granted: Granted) -> None:
+        if granted != self._granted:
+            self._granted = granted
+            self._link.set_credits(*granted)
+
     async def run(self) -> None:
         """Grant what is due, whenever that may have changed, until cancelled."""
         loop, look_at = asyncio.get_running_loop(), 0.0
         while True:
             self._serving.changed.clear()
-            looks = (now := loop.time()) >= look_at
-            # Not with each job that comes or goes.
-            changed = looks and self._offerings.look(now)
-            look_at = now + LOOK_S if looks else look_at
-            granted = self.due
-            if changed:
-                self._link.set_catalog(self._offerings.catalog(granted[1]))
-            if granted != self._granted and (looks or not self._is_slight(granted)):
-                self._granted = granted
-                self._link.set_credits(*granted)
+            # What can be done is not found out with each job that comes or goes.
+            if (now := loop.time()) >= look_at:
+                self.look()
+                look_at = now + LOOK_S
+            elif not self._is_slight(granted := self.due):
+                self._grant(granted)
             await asyncio.sleep(max(LINGER_S, _LINGER_SHARE * (loop.time() - now)))
             try:
                 async with asyncio.timeout_at(look_at):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -40,11 +40,13 @@ class Taking:
 
     Attributes:
         answer_in: how many seconds an offer may wait for its answer; the parent says it, as who it is.
+        lacking: called when somebody is missing for an offer.
     """
 
     def __init__(self, place: Place, books: Books, reports: Reports, running: Running) -> None:
         self.answer_in = 5.0
         self.parent_id = ""
+        self.lacking: Callable[[], None] = lambda: None
         self._place = place
         self._books = books
         self._reports = reports
@@ -93,8 +95,13 @@ class Taking:
         finally:
             self._starting.pop(lease, None)
             self._running.changed.set()
-        if refusal is not None:
-            self._reports.reject(lease, *refusal)
+        if refusal is None:
+            return
+        reason, message = refusal
+        if reason == UNSERVABLE:
+            # The parent hears first that there are no credits for it, so it may offer it as soon as there are.
+            self.lacking()
+        self._reports.reject(lease, reason, message, at_once=reason == UNSERVABLE)
 
     async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
         """Have a job do the task; else the reason and message with which it is given back."""

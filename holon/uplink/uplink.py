@@ -163,6 +163,7 @@ class Uplink:
                 settings.share,
                 link,
             )
+            serving.taking.lacking = self._credits.look
             if self._draining:
                 self._credits.close()
             group.create_task(self._credits.run(), name="uplink-credits")

@@ -65,10 +65,13 @@ class Reports:
         if self.session is not None:
             self.session.put_control(worker_pb2.SessionRequest(tree_page=page))
 
-    def reject(self, lease: Lease, reason: str, message: str) -> None:
-        """Give a task back: the final word on its lease."""
+    def reject(self, lease: Lease, reason: str, message: str, *, at_once: bool = False) -> None:
+        """Give a task back: the final word on its lease. `at_once`: it may come again as soon as there are credits."""
         if self.leases.drop(lease):
-            self._tell(_update(lease, rejected=worker_pb2.TaskRejected(reason=reason, message=message)))
+            rejected = worker_pb2.TaskRejected(reason=reason, message=message)
+            if at_once:
+                rejected.retry_after.SetInParent()
+            self._tell(_update(lease, rejected=rejected))
             self._settled()
 
     def finish(self, lease: Lease, result: worker_pb2.TaskResult) -> None:

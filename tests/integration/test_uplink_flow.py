@@ -125,6 +125,9 @@ async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any
         await offered(stream, "t4", "work", {})
         given_back = await answer(stream)
         assert (given_back.task_id, given_back.rejected.reason) == ("t4", "UNSERVABLE")
+        # It may come again as soon as there are credits for it.
+        assert given_back.rejected.HasField("retry_after")
+        assert given_back.rejected.retry_after.ToMilliseconds() == 0
 
 
 async def test_a_fan_out_is_given_back_while_none_of_it_was_with_a_worker(certificates: Certificates) -> None:

@@ -282,3 +282,23 @@ async def test_what_other_nodes_say_is_read_again_soon_where_the_store_was_away_
         await asyncio.wait_for(read_again.wait(), GUARD)
         assert one.elsewhere("ocr")
         running.cancel()
+
+
+async def test_who_lacks_somebody_for_an_offer_says_that_it_has_no_credits_for_it_before_it_gives_it_back(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        async with Leaf(child.engine, "counter", Skill("count")):
+            stream = await child.linked()
+            await child.until(lambda: bool(child.uplink._credits.due[1].get("counting")))  # type: ignore[union-attr]
+            # By itself it looks later.
+            monkeypatch.setattr("holon.uplink.credits.LOOK_S", GUARD)
+            await asyncio.sleep(0.1)
+        stream.order.clear()
+        await offered(stream, "t1", "counting", {})
+        assert (await answer(stream)).rejected.reason == "UNSERVABLE"
+        assert stream.order[0] == "heartbeat"
+        granted: dict[str, int] = {}
+        while granted.get("counting") != 0:
+            beat = (await stream.message("heartbeat")).heartbeat
+            granted |= {one.skill: one.credits for one in beat.offering_credits}

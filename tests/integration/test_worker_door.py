@@ -149,6 +149,20 @@ async def test_a_rejected_task_goes_to_another_worker() -> None:
         assert (again.task_id, again.attempt, again.generation) == (offer.task_id, 2, 1)
 
 
+async def test_a_task_that_is_rejected_until_there_is_a_credit_comes_again_with_the_next() -> None:
+    async with a_node() as node:
+        worker = await node.worker("w1")
+        await node.create(n=1)
+        offer = await worker.offer()
+        rejected = worker_pb2.TaskRejected(reason="BUSY")
+        rejected.retry_after.SetInParent()
+        await worker.beat(2, credits=0)
+        await worker.send(updates(update(offer, rejected=rejected)))
+        await worker.beat(3, credits=1)
+        again = await worker.offer()
+        assert (again.task_id, again.attempt, again.generation) == (offer.task_id, 2, 1)
+
+
 # Stops -----------------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from holon.errors import HolonError, InvalidArgument, NotFound, ResourceExhauste
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import clipped
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
-from holon.wire.values import MAX_ID
+from holon.wire.values import MAX_ID, seconds
 from holon.wire.worker import outcome_of, took_of
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
@@ -214,7 +214,9 @@ class Incoming:
         _check_held(self._workers.accepted(self._member, update.task_id, update.lease_id), update)
 
     def _rejected(self, update: worker_pb2.TaskUpdate) -> None:
-        _check_held(self._workers.rejected(self._member, update.task_id, update.lease_id, avoid=True), update)
+        rejected = update.rejected
+        avoid = not rejected.HasField("retry_after") or seconds(rejected.retry_after) > 0
+        _check_held(self._workers.rejected(self._member, update.task_id, update.lease_id, avoid=avoid), update)
 
     def _progress(self, update: worker_pb2.TaskUpdate) -> None:
         progress = update.progress

@@ -887,13 +887,15 @@ class TaskRejected(google.protobuf.message.Message):
     RETRY_AFTER_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Why: BUSY, UNKNOWN_SKILL, DRAINING, UNSUITABLE, CYCLE, STALE_OFFER, CONTRACT_CHANGED, PAYLOAD_UNREACHABLE, or
-    another. Whatever it is, the task avoids this worker for a while.
+    another. Whatever it is, the task avoids this worker for a while, unless retry_after says otherwise.
     """
     message: builtins.str
     """One sentence for people."""
     @property
     def retry_after(self) -> google.protobuf.duration_pb2.Duration:
-        """For how long it is no use to offer it again; unset leaves that to the node."""
+        """For how long it is no use to offer it again: zero, which is for who has no credits for it any more, lets it come
+        again with the next credit. Anything else, and unset, leave it to the node.
+        """
 
     def __init__(
         self,
