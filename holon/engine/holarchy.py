@@ -27,6 +27,8 @@ LINK_MS = 10_000
 # A hint can be lost: this is how long the chain above can then be another than is known here.
 _RENEW_S = 3.0
 _AGAIN_S = 5.0
+# No id of a worker has more bytes, and so no pin is kept under a longer one.
+_LONGEST_ID = 253
 
 
 def child_key(worker_id: str) -> str:
@@ -276,7 +278,7 @@ class Holarchy:
             except PermissionDenied:
                 return "unknown", Change(None)
 
-        if known := await change_document(self._store, KIND, key, forget):
+        if len(worker_id.encode()) <= _LONGEST_ID and (known := await change_document(self._store, KIND, key, forget)):
             return known
         who = f"as worker {worker_id[:128]!r}" if worker_id else "as the parent"
         raise NotFound(f"no holon is known {who}: the next that comes is taken anyway", code="HOLON_UNKNOWN")

@@ -12,7 +12,7 @@ from holon.clock import ManualClock
 from holon.domain.holarchy import HolonIdentity, repeated
 from holon.engine import holarchy
 from holon.engine.holarchy import LINK_MS, Chain, Holarchy, own_id
-from holon.errors import FailedPrecondition, PermissionDenied, StoreUnavailable, Unavailable
+from holon.errors import FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
 from holon.ports import StoreSettings
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
@@ -113,6 +113,12 @@ async def test_a_pin_that_cannot_be_read_lets_nobody_in_until_the_next_is_accept
     await ours.admit("w", child(1, "a"))
     await ours.serve(Chain(("parent",)))
     assert (ours.below, ours.above) == (("below",), ("parent",))
+
+
+@pytest.mark.parametrize("worker_id", ["w", "x" * 100_000, "\N{PERSON WITH BALL}" * 253])
+async def test_of_a_worker_that_never_was_nobody_is_forgotten(store: MemoryStorage, worker_id: str) -> None:
+    with pytest.raises(NotFound, match="no holon is known"):
+        await Holarchy(store, "us", 8).accept(worker_id)
 
 
 async def test_one_node_links_and_each_taking_raises_the_epoch(store: MemoryStorage, clock: ManualClock) -> None:
