@@ -31,8 +31,8 @@ class NodeView:
     started_at: int
     draining: bool
     now: int
-    holon_id: str = ""
-    above: tuple[str, ...] = ()
+    holon_id: str
+    above: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Overview:
         version: of its software.
         drain: begins the end of this node: within so many seconds (None: its own grace), and why. Safe to repeat.
         reload: reads files again, here and on the other nodes.
-        holarchy: the place of the node's holon; None: it has none.
+        holarchy: the place of the node's holon.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Overview:
         version: str,
         drain: Callable[[float | None, str], None],
         reload: Reload,
-        holarchy: Holarchy | None = None,
+        holarchy: Holarchy,
     ) -> None:
         self._store = engine.store
         self._blueprints: Blueprints = engine.blueprints
@@ -81,15 +81,14 @@ class Overview:
 
     def node(self) -> NodeView:
         """Who and how this node is."""
-        holarchy = self._holarchy
         return NodeView(
             self._node_id,
             self._version,
             self._started_at,
             self._workers.draining,
             self._store.now(),
-            holarchy.own_id if holarchy is not None else "",
-            holarchy.above if holarchy is not None else (),
+            self._holarchy.own_id,
+            self._holarchy.above,
         )
 
     def blueprints(self, page_size: int, page_token: str) -> tuple[list[Blueprint], str]:
@@ -160,8 +159,6 @@ class Overview:
         Raises:
             NotFound: (HOLON_UNKNOWN) none is known there.
         """
-        if self._holarchy is None:
-            raise NotFound("this node knows no holons", code="HOLON_UNKNOWN")
         return await self._holarchy.accept(worker_id)
 
     def drain_worker(self, worker_id: str, *, undo: bool, reason: str) -> WorkerView:

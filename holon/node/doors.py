@@ -77,10 +77,10 @@ async def opened(
                 tls,
                 parts.admission,
                 clock,
-                engine.rates,
-                parts.exchange,
                 parts.holarchy,
                 engine.trees,
+                engine.rates,
+                parts.exchange,
             )
         )
         overview = Overview(

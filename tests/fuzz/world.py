@@ -21,6 +21,7 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.client import DEFAULT, Client
 from holon.domain.job import Status
 from holon.engine.core import Engine, EngineSettings
+from holon.engine.holarchy import Holarchy
 from holon.engine.jobs import Creating
 from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
@@ -137,9 +138,10 @@ class World:
         await self.store.__aenter__()
         self.engine = Engine(self.store, STORE, ENGINE)
         self.engine.blueprints.register_all([relay("good"), relay("bait")])
-        overview = Overview(self.engine, "node-1", "1.2.3", lambda grace, reason: None, Reloading().reload)
+        holarchy = Holarchy(self.store, "fuzzed", 8)
+        overview = Overview(self.engine, "node-1", "1.2.3", lambda grace, reason: None, Reloading().reload, holarchy)
         self.admission = Admission(clock, shared=TOKEN)
-        self.door = WorkerDoor(self.engine.workers, DOOR, None, self.admission, clock)
+        self.door = WorkerDoor(self.engine.workers, DOOR, None, self.admission, clock, holarchy, self.engine.trees)
         self.clients = ClientDoor(
             self.engine.jobs,
             self.engine.watching,

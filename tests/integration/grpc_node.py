@@ -363,9 +363,9 @@ async def a_node(
                     tls,
                     admission,
                     clock,
+                    holarchy,
+                    engine.trees,
                     exchange=exchange,
-                    holarchy=holarchy,
-                    trees=engine.trees,
                 ) as workers,
                 ClientDoor(engine.jobs, engine.watching, engine.trees, overview, plain, tls, clients) as client_door,
             ):

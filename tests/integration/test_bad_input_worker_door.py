@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from holon.clock import ManualClock, SystemClock
+from holon.engine.holarchy import Holarchy
 from holon.errors import ConfigError
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission
@@ -273,16 +274,23 @@ async def test_a_message_over_the_limit_ends_its_own_stream_only(node: Node, goo
 # The door itself -------------------------------------------------------------------------------------------------
 
 
+def a_door(node: Node, settings: WorkerDoorSettings) -> WorkerDoor:
+    engine, clock = node.engine, SystemClock()
+    return WorkerDoor(
+        engine.workers, settings, None, Admission(clock), clock, Holarchy(engine.store, "h", 8), engine.trees
+    )
+
+
 async def test_a_port_in_use_is_a_clear_error(node: Node) -> None:
     settings = WorkerDoorSettings(port=node.workers.port)
-    second = WorkerDoor(node.engine.workers, settings, None, Admission(SystemClock()), SystemClock())
+    second = a_door(node, settings)
     with pytest.raises(ConfigError, match=r"worker door cannot listen on 127\.0\.0\.1:\d+: the port is in use"):
         await second.__aenter__()
 
 
 async def test_a_wider_address_without_tls_refuses_to_open(node: Node) -> None:
     settings = WorkerDoorSettings(host="0.0.0.0")
-    second = WorkerDoor(node.engine.workers, settings, None, Admission(SystemClock()), SystemClock())
+    second = a_door(node, settings)
     with pytest.raises(ConfigError, match="in plaintext"):
         await second.__aenter__()
 

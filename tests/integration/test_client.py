@@ -16,6 +16,7 @@ import pytest
 from holon.client import Client, Job
 from holon.clock import SystemClock
 from holon.engine.core import Engine
+from holon.engine.holarchy import Holarchy
 from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
 from holon.errors import (
@@ -40,7 +41,9 @@ from transports.grpc.settings import DoorSettings
 
 
 def client_door(engine: Engine, tls: TlsFiles | None, token: str) -> ClientDoor:
-    overview = Overview(engine, "node-1", "1", lambda _grace, _reason: None, Reloading().reload)
+    overview = Overview(
+        engine, "node-1", "1", lambda _grace, _reason: None, Reloading().reload, Holarchy(engine.store, "h", 8)
+    )
     return ClientDoor(engine.jobs, engine.watching, engine.trees, overview, DoorSettings(), tls, Clients(sole(token)))
 
 

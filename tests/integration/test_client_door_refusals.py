@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 
+from holon.engine.holarchy import Holarchy
 from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
 from holon.errors import ConfigError, HolonError, StoreUnavailable
@@ -217,7 +218,14 @@ async def test_a_port_in_use_is_a_clear_error(node: Node) -> None:
         node.engine.jobs,
         node.engine.watching,
         node.engine.trees,
-        Overview(node.engine, "second", "1", lambda _grace, _reason: None, Reloading().reload),
+        Overview(
+            node.engine,
+            "second",
+            "1",
+            lambda _grace, _reason: None,
+            Reloading().reload,
+            Holarchy(node.engine.store, "h", 8),
+        ),
         DoorSettings(port=node.clients.port),
         None,
         Clients(sole(CLIENT_TOKEN)),

@@ -65,7 +65,7 @@ class Session:
         admission: who says whether it is still let in.
         metrics: where sessions and their messages are counted.
         rates: lets messages pass as far as the worker's limit goes; None: all.
-        holarchy: the place of this node's holon, for workers that are holons; None: none is let in.
+        holarchy: the place of this node's holon, for workers that are holons.
         trees: who asks such workers about their jobs.
 
     Attributes:
@@ -83,9 +83,8 @@ class Session:
         admission: Admission,
         metrics: StreamMetrics,
         rates: RateLimits | None,
-        *,
-        holarchy: Holarchy | None = None,
-        trees: Trees | None = None,
+        holarchy: Holarchy,
+        trees: Trees,
     ) -> None:
         self._frames = Frames(context, metrics)
         self._workers = workers
@@ -160,11 +159,7 @@ class Session:
 
     def _child_of(self, hello: worker_pb2.Hello) -> ChildHolon | None:
         identity = holon_of(hello, self.worker_id, is_holon=self._standing.is_holon)
-        if identity is None:
-            return None
-        if self._holarchy is None:
-            raise PermissionDenied("this node takes no holons as workers", code="NOT_A_HOLON")
-        return ChildHolon(self._holarchy, self.worker_id, identity)
+        return None if identity is None else ChildHolon(self._holarchy, self.worker_id, identity)
 
     async def _serve(self, hello: worker_pb2.Hello, joining: Joining) -> None:
         limit = hello.max_message_bytes if hello.HasField("max_message_bytes") else MAX_MESSAGE_BYTES
@@ -187,7 +182,7 @@ class Session:
             now = self._clock.now_ms()
             outgoing.open(member, welcome_of(hello, member, self._standing, self._child, self._settings, now))
             self._workers.welcomed(member)
-            if self._child is not None and self._trees is not None:
+            if self._child is not None:
                 answers = types_pb2.CAPABILITY_HOLON in hello.capabilities
                 self._tree = self._child.tree(self._trees.below, outgoing.ask, answers=answers)
                 self._trees.join(self.worker_id, self._tree)
@@ -196,7 +191,7 @@ class Session:
         finally:
             log.info("worker %s: session %s has ended: %s", self.worker_id, session_id, how, extra=facts)
             self._metrics.ended.add(why)
-            if self._tree is not None and self._trees is not None:
+            if self._tree is not None:
                 self._trees.leave(self.worker_id, self._tree)
             outgoing.leave()
             if isinstance(reason, PermissionDenied):

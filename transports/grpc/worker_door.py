@@ -47,10 +47,10 @@ class WorkerDoor:
     Arguments:
         tls: what it shows; None: both it and its callers speak plaintext, on loopback.
         admission: who says who is let in.
+        holarchy: the place of this node's holon, for workers that are holons.
+        trees: who asks those about their jobs, and keeps what they tell.
         rates: counts the messages of each worker; None takes any number.
         exchange: who gives tokens; None: nobody does.
-        holarchy: the place of this node's holon, for workers that are holons; None: none is let in.
-        trees: who asks those about their jobs, and keeps what they tell; None: nobody does.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class WorkerDoor:
         tls: TlsFiles | None,
         admission: Admission,
         clock: Clock,
+        holarchy: Holarchy,
+        trees: Trees,
         rates: RateLimits | None = None,
         exchange: Exchange | None = None,
-        holarchy: Holarchy | None = None,
-        trees: Trees | None = None,
     ) -> None:
         self._workers = workers
         self._settings = settings
@@ -98,8 +98,7 @@ class WorkerDoor:
         if settings.token_port is not None:
             self._servers.append(server("worker door for tokens", settings.token_port, certificates=False))
         admission.on_change(self._look_again)
-        if holarchy is not None:
-            holarchy.on_change(self._chain_changed)
+        holarchy.on_change(self._chain_changed)
 
     def __repr__(self) -> str:
         return f"WorkerDoor({self._server!r}, sessions={len(self._sessions)})"
@@ -163,8 +162,8 @@ class WorkerDoor:
             self._admission,
             self.metrics,
             self._rates,
-            holarchy=self._holarchy,
-            trees=self._trees,
+            self._holarchy,
+            self._trees,
         )
         try:
             self._sessions.add(session)
