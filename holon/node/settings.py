@@ -14,6 +14,7 @@ from holon.ports import StoreSettings
 from holon.security.sts.exchange import TokenSettings
 from holon.security.tls import TlsPaths
 from holon.uplink.settings import UplinkSettings, allowed_to_parent, parent_urls
+from holon.worker.hints import Hints
 from holon.worker.settings import Credentials
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.http.door import HttpSettings
@@ -105,6 +106,7 @@ def uplink_settings(config: Config) -> UplinkSettings:
             _path(config.PARENT_TLS_CA_PATH or config.TLS_CA_PATH),
             _path(certificate),
             _path(key),
+            _parents_settings(config),
         ),
         config.INSTANCE_ID,
         config.PARENT_WORKER_ID,
@@ -119,6 +121,17 @@ def uplink_settings(config: Config) -> UplinkSettings:
         skills=names_in(config.UPLINK_SKILLS),
         allowed_skills=allowed_to_parent(names_in(config.UPLINK_ALLOWED_SKILLS)),
         disclose=Disclose(config.DISCLOSE),
+    )
+
+
+def _parents_settings(config: Config) -> Hints:
+    """What the settings are called that the link with the parent has its credentials from."""
+    return Hints(
+        "PARENT_URL",
+        "PARENT_WORKER_ID",
+        "PARENT_TOKEN",
+        "PARENT_TLS_CERT_PATH" if config.PARENT_TLS_CERT_PATH else "TLS_CERT_PATH",
+        "PARENT_TLS_CA_PATH" if config.PARENT_TLS_CA_PATH else "TLS_CA_PATH",
     )
 
 

@@ -11,6 +11,7 @@ import grpc.aio
 from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.stream import MAX_MESSAGE_BYTES
+from holon.worker.hints import Hints
 from holon.worker.settings import Credentials
 
 if TYPE_CHECKING:
@@ -43,20 +44,7 @@ _REFUSED = frozenset(
     }
 )
 _DETAILS = "grpc-status-details-bin"
-_HINTS = {
-    grpc.StatusCode.UNAUTHENTICATED: "check WORKER_TOKEN and the certificate; both may have expired",
-    grpc.StatusCode.PERMISSION_DENIED: "check that WORKER_ID is the one that the certificate or token stands for",
-    grpc.StatusCode.INVALID_ARGUMENT: "the node does not understand this worker; check the versions of both",
-    grpc.StatusCode.UNIMPLEMENTED: "nothing serves workers there; check that NODE_URL names the worker door",
-}
-# What a failed handshake looks like from here: the node closes without a word.
-_TLS_HINT = (
-    "if a node listens there, it did not like our certificate or we not its own: check that TLS_CERT_PATH is issued "
-    "by an authority that the node trusts, is in date and meant for client authentication, and that TLS_CA_PATH is "
-    "the node's authority and NODE_URL a name in its certificate"
-)
 _NO_TOKENS = "this node gives no access tokens; unset WORKER_STS"
-_PLAINTEXT_HINT = "check that a node listens there, and without TLS; with TLS the address begins with grpcs://"
 
 
 class Ended(Exception):
@@ -105,12 +93,13 @@ def open_stream(channel: grpc.aio.Channel, metadata: Metadata) -> Call:
     return session(metadata=metadata, wait_for_ready=False)
 
 
-async def end_of(call: Call, url: NodeUrl, *, welcomed: bool) -> Ended:
+async def end_of(call: Call, url: NodeUrl, hints: Hints, *, welcomed: bool) -> Ended:
     """What the end of a stream means. It must have ended, or be about to.
 
     A local cancel and a reset by the node look the same here, so who cancelled must know.
 
     Arguments:
+        hints: say what to check.
         welcomed: whether the node had spoken, so that the connection itself is in order.
     """
     try:
@@ -124,10 +113,11 @@ async def end_of(call: Call, url: NodeUrl, *, welcomed: bool) -> Ended:
     if code is grpc.StatusCode.OK:
         return Ended(f"{url}: the node ended the stream")
     message = f"{url}: {code.name}: {details}"
-    # A node that ends a stream says more than a status; without that, nobody may have listened at all.
-    if hint := _hint(code, url, told=welcomed or any(key == _DETAILS for key, _ in trailers)):
-        message = f"{message} ({hint})"
+    # A node that ends a stream says more than a status.
+    told = welcomed or any(key == _DETAILS for key, _ in trailers)
     reasons = details + " ".join(str(value) for _, value in trailers)
+    if hint := hints.of(code, reasons, secure=url.secure, told=told):
+        message = f"{message} ({hint})"
     return Ended(
         message,
         refused=code in _REFUSED,
@@ -138,19 +128,15 @@ async def end_of(call: Call, url: NodeUrl, *, welcomed: bool) -> Ended:
     )
 
 
-def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl) -> Ended:
+def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl, hints: Hints) -> Ended:
     """What the failure of a call for a token means for the session that needs it."""
-    code = error.code()
-    told = any(key == _DETAILS for key, _ in error.trailing_metadata() or ())
-    hint = _NO_TOKENS if code is grpc.StatusCode.UNIMPLEMENTED else _hint(code, url, told=told)
-    message = f"{url}: no access token: {code.name}: {error.details()}"
+    code, details, trailers = error.code(), error.details() or "", error.trailing_metadata() or ()
+    told = any(key == _DETAILS for key, _ in trailers)
+    reasons = details + " ".join(str(value) for _, value in trailers)
+    unserved = code is grpc.StatusCode.UNIMPLEMENTED
+    hint = _NO_TOKENS if unserved else hints.of(code, reasons, secure=url.secure, told=told)
+    message = f"{url}: no access token: {code.name}: {details}"
     return Ended(f"{message} ({hint})" if hint else message, refused=code in _REFUSED)
-
-
-def _hint(code: grpc.StatusCode, url: NodeUrl, *, told: bool) -> str:
-    if code is grpc.StatusCode.UNAVAILABLE and not told:
-        return _TLS_HINT if url.secure else _PLAINTEXT_HINT
-    return _HINTS.get(code, "")
 
 
 def _read(path: Path | None) -> bytes | None:

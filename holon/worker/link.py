@@ -250,7 +250,7 @@ class Link:
         except BaseException:
             await channel.close()
             raise
-        session = Session(url, channel, certificate, metadata, self, self._timing)
+        session = Session(url, channel, certificate, metadata, self._credentials.hints, self, self._timing)
         try:
             await session.open(hello)
             await self._tasks.welcomed(session.welcome)

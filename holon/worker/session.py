@@ -16,6 +16,7 @@ from holon.wire.address import NodeUrl
 from holon.wire.frames import frames_of
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
 from holon.worker.channel import Ended, Metadata, end_of, open_stream
+from holon.worker.hints import Hints
 from holon.worker.timing import Timing
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Session:
         channel: a connection of its own, which is closed with it.
         certificate: what that shows; empty where it shows none.
         metadata: what proves who we are, beside the connection.
+        hints: say what to check when the node ends it.
 
     Attributes:
         left: set once no more offers come: the node sent GoAway, or the stream ended.
@@ -78,6 +80,7 @@ class Session:
         channel: grpc.aio.Channel,
         certificate: bytes,
         metadata: Metadata,
+        hints: Hints,
         listener: Listener,
         timing: Timing,
     ) -> None:
@@ -89,6 +92,7 @@ class Session:
         self.end: Ended | None = None
         self.hello = worker_pb2.Hello()
         self.welcome = worker_pb2.Welcome()
+        self._hints = hints
         self._listener = listener
         self._timing = timing
         self._loop = asyncio.get_running_loop()
@@ -259,7 +263,7 @@ class Session:
         if frame is None:
             raise Ended(f"{self.url}: the node sent what is no message")
         if not isinstance(frame, worker_pb2.SessionResponse):
-            raise await end_of(self._call, self.url, welcomed=self._welcomed)
+            raise await end_of(self._call, self.url, self._hints, welcomed=self._welcomed)
         return frame
 
     async def _translate(self, error: BaseException) -> None:
@@ -267,7 +271,7 @@ class Session:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
             raise error
-        raise await end_of(self._call, self.url, welcomed=self._welcomed) from None
+        raise await end_of(self._call, self.url, self._hints, welcomed=self._welcomed) from None
 
     async def _watch(self) -> None:
         """Raise once the node is silent for too long, or somebody broke off."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from holon.errors import ConfigError
 from holon.wire.address import NodeUrl, parse_url
+from holon.worker.hints import Hints
 
 DEFAULT_PORT = 7700
 
@@ -21,12 +22,14 @@ class Credentials:
         token: sent as `x-worker-token`; empty sends none.
         ca: authorities that the node's certificate may come from; None takes those of the system.
         certificate, key: our own certificate and its key, both or neither.
+        hints: what to say of these when they do not do.
     """
 
     token: str = field(default="", repr=False)
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    hints: Hints = field(default_factory=Hints)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,13 +126,13 @@ class Tokens:
                 return await self._ask(channel, certificate, request)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _REFUSED:
-                    raise refusal_of(error, url) from error
+                    raise refusal_of(error, url, self._credentials.hints) from error
                 _log.warning("%s: the refresh token is not taken: %s", url, error.details())
                 self._grant = None
         try:
             return await self._ask(channel, certificate, self._by_credential(url))
         except grpc.aio.AioRpcError as error:
-            raise refusal_of(error, url) from error
+            raise refusal_of(error, url, self._credentials.hints) from error
 
     def _by_credential(self, url: NodeUrl) -> token_pb2.ExchangeTokenRequest:
         if url.secure and self._credentials.certificate is not None:
