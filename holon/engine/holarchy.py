@@ -150,7 +150,7 @@ class Holarchy:
             if known != chain.ids[-1]:
                 raise PermissionDenied(
                     f"the parent was holon {known} until now, and is {chain.ids[-1]}; if that is on purpose, run "
-                    "`holon uplink accept` at this node",
+                    "`holon uplink accept` at this child of it",
                     code="HOLON_CHANGED",
                 )
             return None, None if document.value == pin else Change(pin)
@@ -323,7 +323,8 @@ def _check(above: tuple[str, ...], holon_id: str, below: tuple[str, ...], max_de
         )
     if len(above) + 1 > max_depth:
         raise FailedPrecondition(
-            f"holon {holon_id} would be the {len(above) + 1}th of its line, over MAX_HOLARCHY_DEPTH of {max_depth}",
+            f"holon {holon_id} would be number {len(above) + 1} in its line of holons, over MAX_HOLARCHY_DEPTH of "
+            f"{max_depth}: the lowest that is set in the line counts",
             code="HOLARCHY_DEPTH",
         )
 
@@ -332,7 +333,8 @@ def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any]) -> 
     if pin["holon_id"] != identity.holon_id:
         raise PermissionDenied(
             f"worker {worker_id!r} was holon {pin['holon_id']} until now, and is {identity.holon_id}: if its store "
-            f"was replaced on purpose, run `holon uplink accept {worker_id}` at this node",
+            f"was replaced on purpose, run `holon uplink accept {worker_id}` at its parent; if both are meant to be, "
+            "each needs a certificate of its own",
             code="HOLON_CHANGED",
         )
     epoch, instance = pin.get("epoch"), pin.get("instance")

@@ -78,8 +78,8 @@ def holon_of(hello: worker_pb2.Hello, worker_id: str, *, is_holon: bool) -> Holo
         return None
     if not is_holon:
         raise PermissionDenied(
-            f"worker {worker_id[:MAX_NAME]!r} comes as a holon, and the node's workers.toml does not say that it is "
-            f'one: add kind = "holon" to its table',
+            f"worker {worker_id[:MAX_NAME]!r} comes as a holon, and its parent does not know it as one: its table in "
+            'the file that WORKERS_CONFIG_PATH names there needs kind = "holon"',
             code="NOT_A_HOLON",
         )
     try:
