@@ -55,6 +55,7 @@ class Tenure:
         self._now = now
         self._version = 0
         self._until = 0.0
+        self._told = ""
         self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
@@ -68,6 +69,7 @@ class Tenure:
             except StoreUnavailable as error:
                 wait = error.retry_after or _RETRY_S
             if wait is None:
+                self._told = ""
                 log.info("this node links with the parent now, epoch %d", self.epoch)
                 return
             await self.hints.wait(wait)
@@ -106,6 +108,7 @@ class Tenure:
         held = _held(document) if document is not None else _Held()
         left = held.until - self._now()
         if left > 0 and held.node != self._node:
+            self._tell(held.node)
             return left / 1000 + 0.01
         epoch = held.epoch
         self._version = 0 if document is None else document.version
@@ -113,6 +116,11 @@ class Tenure:
             return 0.0
         self.epoch = epoch + 1
         return None
+
+    def _tell(self, node: str) -> None:
+        if node != self._told:
+            self._told = node
+            log.info("node %s links with the parent; this one does once that one is gone, or silent for 10 s", node)
 
     async def _write(self, epoch: int, lasts: int) -> bool:
         began = asyncio.get_running_loop().time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -121,12 +122,16 @@ async def test_of_a_worker_that_never_was_nobody_is_forgotten(store: MemoryStora
         await Holarchy(store, "us", 8).accept(worker_id)
 
 
-async def test_one_node_links_and_each_taking_raises_the_epoch(store: MemoryStorage, clock: ManualClock) -> None:
+async def test_one_node_links_and_each_taking_raises_the_epoch(
+    store: MemoryStorage, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     first, second = (Tenure(store, clock.now_ms, name, name) for name in ("n1", "n2"))
     await first.take()
     waiting = asyncio.create_task(second.take())
     await asyncio.sleep(0)
     assert not waiting.done()
+    assert sum("node n1 links with the parent; this one does once" in one.message for one in caplog.records) == 1
     await first.give_up()
     second.hints.changed(frozenset({"uplink"}))
     await asyncio.wait_for(waiting, 10)
