@@ -60,6 +60,7 @@ class Delegated:
         self.was_placed = False
         self.fanned = False
         self._progress = progress
+        self._said = ""
         self._placed = placed
         self._happened = happened
         self._percent: float | None = None
@@ -122,7 +123,9 @@ class Delegated:
         """What goes up never falls, and is not all before the result."""
         if percent is not None:
             percent = self._percent = max(min(percent, _MOST_BEFORE_RESULT), self._percent or 0.0)
-        if percent is not None or message:
+        # What was said of why it waits is taken back by an empty message.
+        if percent is not None or message or self._said:
+            self._said = message
             self._progress(self.entry, percent, message)
 
     def _place(self, queued: bool, status: str) -> None:

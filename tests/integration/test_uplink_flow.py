@@ -130,6 +130,24 @@ async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any
         assert given_back.rejected.retry_after.ToMilliseconds() == 0
 
 
+async def test_why_a_task_waits_is_said_and_taken_back_once_a_worker_has_it(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        async with Leaf(child.engine, "leaf", Skill("leaf"), credits=1) as leaf:
+            await offered(stream, "t1", "work", {})
+            first = await leaf.given()
+            await offered(stream, "t2", "work", {})
+            async with asyncio.timeout(GUARD):
+                while "busy" not in (await stream.update()).progress.message:
+                    pass
+                await leaf.ends(first, DONE)
+                await leaf.given()
+                while (update := await stream.update()).task_id != "t2" or update.progress.HasField("summary"):
+                    pass
+            assert update.HasField("progress")
+            assert update.progress.message == ""
+
+
 async def test_a_fan_out_is_given_back_while_none_of_it_was_with_a_worker(certificates: Certificates) -> None:
     async with a_child(certificates, blueprints(), escalate_after=0.2, cleanup=0.1) as child:
         stream = await child.linked()
