@@ -41,6 +41,9 @@ def create(
     allow: Annotated[
         list[str] | None, typer.Option("--allow", help="A skill that it may use, and no others; repeatable.")
     ] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="What its tasks may cost together, in millionths of the cost unit.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is over; the exit code says how.")] = False,
     wait_timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
     as_json: Json = False,
@@ -56,6 +59,7 @@ def create(
             dispatch_timeout=dispatch_timeout,
             result_timeout=result_timeout,
             allowed_skills=allow or None,
+            budget=budget,
         )
         if not wait:
             return created.job_id, None
@@ -249,6 +253,9 @@ def _show_job(job: Job, *, as_json: bool) -> None:
     lines += [("created", local_time(job.created_at)), ("updated", local_time(job.updated_at))]
     if job.finished_at is not None:
         lines.append(("finished", local_time(job.finished_at)))
+    if job.cost is not None or job.budget is not None:
+        most = "" if job.budget is None else f" of {job.budget}"
+        lines.append(("cost", f"{job.cost or 0}{most}"))
     if job.status == "finished":
         lines.append(("result", json_text(job.result)))
     if job.error is not None:

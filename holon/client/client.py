@@ -99,6 +99,7 @@ class Client:
         dispatch_timeout: float | None = None,
         result_timeout: float | None = None,
         allowed_skills: Sequence[str] | None = None,
+        budget: int | None = None,
     ) -> CreatedJob:
         """Create a job; it is durable when this returns. When cancelled, it may or may not have been created.
 
@@ -108,8 +109,11 @@ class Client:
             dispatch_timeout: seconds that each of its tasks may wait for a worker.
             result_timeout: seconds that each of its tasks may take in all.
             allowed_skills: all that it may use, here and in holons below; None: whatever there is.
+            budget: what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
         """
-        asked = JobRequest(blueprint, initial_data, request_id, dispatch_timeout, result_timeout, allowed_skills)
+        asked = JobRequest(
+            blueprint, initial_data, request_id, dispatch_timeout, result_timeout, allowed_skills, budget
+        )
         answer = await self._calls.call(self._stub.CreateJob, _creation(asked))
         return CreatedJob(answer.job_id, answer.existing)
 
@@ -335,6 +339,7 @@ def _creation(job: JobRequest) -> job_pb2.CreateJobRequest:
         dispatch_timeout=duration_of(job.dispatch_timeout),
         result_timeout=duration_of(job.result_timeout),
         skill_limit=None if job.allowed_skills is None else types_pb2.SkillLimit(skills=job.allowed_skills),
+        budget=job.budget,
     )
 
 

@@ -40,6 +40,8 @@ class Job:
         result: only once it is finished.
         error: only once it has ended otherwise.
         terminal: whether it is over; whatever statuses a later node may have.
+        cost: what it was charged so far, in millionths of the cost unit; None while that is nothing.
+        budget: what its tasks may cost together; None without a limit.
     """
 
     id: str
@@ -54,6 +56,8 @@ class Job:
     updated_at: float
     finished_at: float | None
     terminal: bool
+    cost: int | None = None
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class JobRequest:
     dispatch_timeout: float | None = None
     result_timeout: float | None = None
     allowed_skills: Sequence[str] | None = None
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,8 @@ def job_of(message: job_pb2.Job) -> Job:
         updated_at=seconds_of(message.updated_at),
         finished_at=seconds_of(message.finished_at) if message.HasField("finished_at") else None,
         terminal=message.terminal,
+        cost=message.cost if message.HasField("cost") else None,
+        budget=message.budget if message.HasField("budget") else None,
     )
 
 

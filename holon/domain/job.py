@@ -76,7 +76,7 @@ class Job:
     to, see `holon.domain.trace`. `created_at` is when a node took it; 0: not noted. `plan` and `client_params` are its
     owner's when it was created, as in `holon.domain.client`. `priority` is the highest that its tasks may have, and
     what theirs count from; None: they have their own. `allowed_skills` are all that it may use, here and below.
-    `max_cost` is the highest price of who may do any of its tasks; None: they have their own.
+    `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
     """
 
     id: str
@@ -102,7 +102,7 @@ class Job:
     client_params: bytes = b""
     priority: float | None = None
     allowed_skills: Allowed = None
-    max_cost: Cost = None
+    budget: Cost = None
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from holon.domain.blueprint import State
-from holon.domain.costs import least
 from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
@@ -254,7 +253,7 @@ def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, *,
         branch=branch,
         lost_after=_ms(asked.lost_after_seconds) or 0,
         allowed_skills=both(job.allowed_skills, asked.allowed_skills),
-        max_cost=least(job.max_cost, asked.max_cost),
+        max_cost=asked.max_cost,
     )
 
 

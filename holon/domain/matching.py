@@ -47,7 +47,7 @@ class Offering:
     """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema.
 
     `keeps_limits`: whoever does a task for it uses no other skills than the task allows; a plain worker uses none.
-    `price` is what a task of it costs; None: that is not declared, or whoever does it has it done at any price.
+    `price` is what a task of it costs; None: that is not declared, or whoever does it keeps to no budget.
     """
 
     skill: str

@@ -70,8 +70,8 @@ class TaskSpec:
 
     Timeouts are milliseconds, None means no limit; an execution timeout of 0 leaves it to the worker that takes the
     task. `index` counts the tasks of one step from 0. `lost_after` is as in `NewTask` of the ports.
-    `allowed_skills` are what may be used to do it, where it takes more than one worker; `max_cost` is the
-    highest price of who may do it.
+    `allowed_skills` are what may be used to do it, where it takes more than one worker; `max_cost` is what an
+    attempt of it may cost.
     """
 
     id: str

@@ -87,7 +87,7 @@ class Engine:
         every = min(1.0, store_settings.lease / 6_000, store_settings.offer / 4_000)
         self.touches = Touches(store, self.dispatcher, every)
         handlers = Handlers(self.blueprints, limits, store.now, telemetry)
-        planner = Planner(needs, settings.max_payload)
+        planner = Planner(needs, settings.max_payload, self.dispatcher.price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
         self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts, telemetry, self.fleet)

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
+from holon.domain.costs import Cost
 from holon.domain.matching import Need, Offering, fits
 from holon.engine.session import Session, business
 from holon.errors import StoreUnavailable
@@ -71,7 +72,7 @@ class Dispatcher:
 
     def offers_changed(self, session: Session, offerings: Sequence[Offering]) -> None:
         """A session offers other skills than before."""
-        session.offerings = tuple(offerings)
+        session.offers(offerings)
         session.fits = {key for key, need in self._needs.items() if _fits_any(need, session.offerings)}
         for key, sessions in self._fitting.items():
             if key in session.fits:
@@ -138,6 +139,10 @@ class Dispatcher:
     def can_do(self, need: Need) -> bool:
         """Whether a worker of this node that takes tasks could do one with this need, now or once it has room."""
         return any(session.taking for session in self._fitting.get(self.learn(need), {}).values())
+
+    def price(self, skill: str) -> Cost:
+        """The dearest that workers of this node declare of a skill; None: none of them declares a price."""
+        return max((one.prices[skill] for one in self._sessions.values() if skill in one.prices), default=None)
 
     def why(self, need: Need) -> str:
         """Why a task with this need waits, in a sentence."""

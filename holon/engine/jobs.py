@@ -12,7 +12,7 @@ import orjson
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
-from holon.domain.costs import Cost
+from holon.domain.costs import Cost, costing
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.policy import Allowed
@@ -47,7 +47,7 @@ class Creating:
     `trace` is the trace that it belongs to, see `holon.domain.trace`. `priority` is the highest that its tasks may
     have; None: they have their own. `job_id` is the id that it is to have, from `new_job_id` of the store for the same
     owner and request id; empty: a new one. `allowed_skills` are all that it may use, here and below.
-    `max_cost` is the highest price of who may do any of its tasks, in millionths of the cost unit.
+    `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
     """
 
     blueprint: str
@@ -59,7 +59,7 @@ class Creating:
     priority: float | None = None
     job_id: str = ""
     allowed_skills: Allowed = None
-    max_cost: Cost = None
+    budget: Cost = None
 
 
 @value
@@ -161,7 +161,7 @@ class Jobs:
             client_params=client.params,
             priority=asked.priority,
             allowed_skills=asked.allowed_skills,
-            max_cost=asked.max_cost,
+            budget=costing("budget", asked.budget),
         )
         details = {"blueprint": job.blueprint}
         created = HistoryEvent("job_created", now, job.current_state, details=details)
@@ -316,8 +316,8 @@ def _digest(asked: Creating, initial_data: bytes, job: Job) -> bytes:
     terms: list[Any] = [job.blueprint, job.dispatch_timeout, job.result_timeout]
     if job.allowed_skills is not None:
         terms.append(job.allowed_skills)
-    if job.max_cost is not None:
-        terms.append({"max_cost": job.max_cost})
+    if job.budget is not None:
+        terms.append({"budget": job.budget})
     return hashlib.sha256(canonical + orjson.dumps(terms)).digest()
 
 

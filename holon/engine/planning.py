@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
+from holon.domain.costs import Cost, least
 from holon.domain.job import Job
 from holon.domain.machine import Change
 from holon.domain.matching import Need
-from holon.domain.task import TaskSpec
+from holon.domain.task import LIMIT_EXCEEDED, TaskSpec
 from holon.domain.value import replace, value
 from holon.engine.needs import Needs
 from holon.engine.payloads import encode
+from holon.errors import TooLarge
 from holon.ports import NewFanOut, NewTask, Step
 from holon.randomness import random_id
 
@@ -32,21 +35,24 @@ class Planner:
 
     Arguments:
         max_payload: the most bytes that the params of one task may have.
+        price: the dearest that is declared of a skill; None: nobody declares one.
     """
 
-    def __init__(self, needs: Needs, max_payload: int) -> None:
+    def __init__(self, needs: Needs, max_payload: int, price: Callable[[str], Cost]) -> None:
         self._needs = needs
         self._max_payload = max_payload
+        self._price = price
 
     async def plan(self, job: Job, change: Change, claim_id: str, consumed: tuple[int, ...]) -> Plan:
         """The step by which a claimed job changes; a large fan-out lets others run between two chunks.
 
         Raises:
-            InvalidArgument: (NOT_JSON, LIMIT_EXCEEDED) the params of a task cannot be sent.
+            InvalidArgument: (NOT_JSON, LIMIT_EXCEEDED) the params of a task cannot be sent, or the job's budget does
+                not cover what they may cost.
         """
         chunks = []
         for at in range(0, len(change.tasks), CHUNK):
-            chunks.append(self._chunk(change.tasks[at : at + CHUNK], change.trace or job.trace))
+            chunks.append(self._chunk(job, change.tasks[at : at + CHUNK], change.trace or job.trace))
             if at:
                 await asyncio.sleep(0)
         return self._plan(job, change, tuple(chunks), claim_id, consumed)
@@ -55,7 +61,7 @@ class Planner:
         """The same for a job that nobody has claimed; None when it has too many tasks to be made at once."""
         if len(change.tasks) > CHUNK:
             return None
-        chunks = (self._chunk(change.tasks, change.trace or job.trace),) if change.tasks else ()
+        chunks = (self._chunk(job, change.tasks, change.trace or job.trace),) if change.tasks else ()
         return self._plan(job, change, chunks, "", ())
 
     def _plan(
@@ -78,17 +84,20 @@ class Planner:
             end_tasks=change.end_tasks,
             keep=change.job.status.due,
         )
+        if job.budget is not None and step.reserves > job.budget:
+            raise over_budget(job)
         return Plan(step, Counter(task.need for chunk in chunks for task in chunk))
 
-    def _chunk(self, specs: tuple[TaskSpec, ...], trace: str) -> tuple[NewTask, ...]:
-        return tuple(self._new_task(spec, trace) for spec in specs)
+    def _chunk(self, job: Job, specs: tuple[TaskSpec, ...], trace: str) -> tuple[NewTask, ...]:
+        return tuple(self._new_task(job, spec, trace) for spec in specs)
 
-    def _new_task(self, spec: TaskSpec, trace: str) -> NewTask:
+    def _new_task(self, job: Job, spec: TaskSpec, trace: str) -> NewTask:
+        max_cost = spec.max_cost if job.budget is None else self._cap(spec, job.budget)
         what = f"the params of task {spec.index} for skill {spec.skill!r}"
         return NewTask(
             id=spec.id,
             index=spec.index,
-            need=self._needs.of(spec.skill, spec.params, allowed=spec.allowed_skills, max_cost=spec.max_cost),
+            need=self._needs.of(spec.skill, spec.params, allowed=spec.allowed_skills, max_cost=max_cost),
             params=encode(spec.params, self._max_payload, what),
             priority=spec.priority,
             execution_timeout=spec.execution_timeout,
@@ -97,4 +106,18 @@ class Planner:
             result_timeout=spec.result_timeout,
             retry=spec.retry,
             trace=trace,
+            reserves=0 if job.budget is None else max_cost or 0,
         )
+
+    def _cap(self, spec: TaskSpec, budget: int) -> Cost:
+        """What an attempt may cost: what the task says, else what is declared, else all of the budget."""
+        return spec.max_cost if spec.max_cost is not None else least(self._price(spec.skill), budget)
+
+
+def over_budget(job: Job) -> TooLarge:
+    """Why a step of a job sends nothing."""
+    message = (
+        f"cost: the tasks of state {job.current_state!r} may cost more than what is left of the job's budget of "
+        f"{job.budget}; nothing was sent. Give them a lower max_cost, or the job, or the task above it, more"
+    )
+    return TooLarge(message, code=LIMIT_EXCEEDED)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from holon.domain.costs import Cost, least
 from holon.domain.matching import Need
 from holon.domain.retries import retry_after
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy, job_of
@@ -34,7 +35,7 @@ class Reported:
     """A result as a worker sent it; with `broken` it cannot be used, and `outcome` is the failure in its place.
 
     `resent` says that it was sent before, perhaps to a process that did not survive it. `summary` is what a holon tells
-    of the job that did it.
+    of the job that did it. `cost` is in millionths of the cost unit; None: it does not say.
     """
 
     task_id: str
@@ -44,6 +45,7 @@ class Reported:
     broken: InvalidArgument | None = None
     resent: bool = False
     summary: Summary | None = None
+    cost: Cost = None
 
 
 @value
@@ -225,13 +227,13 @@ class Results:
         return decode(text, what)
 
     async def _result(self, session: Session, one: Reported, what: _Checked) -> Result:
-        outcome = what.outcome
+        outcome, cost = what.outcome, _cost(session, one)
         if outcome.status != FAILURE:
-            return Result(one.task_id, one.lease_id, outcome, None, one.took)
+            return Result(one.task_id, one.lease_id, outcome, None, one.took, cost=cost)
         policy, generation = await self._policy(session, one)
         jitter = random.random()  # noqa: S311  it hides nothing
         after = retry_after(outcome, generation - 1, policy, jitter)
-        return Result(one.task_id, one.lease_id, outcome, after, one.took)
+        return Result(one.task_id, one.lease_id, outcome, after, one.took, cost=cost)
 
     async def _policy(self, session: Session, one: Reported) -> tuple[RetryPolicy, int]:
         offer = session.leases.get(one.lease_id)
@@ -239,6 +241,14 @@ class Results:
             return offer.retry, offer.generation
         task = await self._store.task(one.task_id)
         return (task.retry, task.generation) if task is not None else (RetryPolicy(), 1)
+
+
+def _cost(session: Session, one: Reported) -> Cost:
+    """What an attempt is charged: what its worker says, else what it declares, and no more than the task may cost."""
+    offer = session.leases.get(one.lease_id)
+    if offer is None:
+        return one.cost
+    return least(session.prices.get(offer.skill) if one.cost is None else one.cost, offer.max_cost)
 
 
 def _refused(session: Session, code: str, error: InvalidArgument) -> _Checked:

@@ -16,7 +16,7 @@ from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
 from holon.engine.payloads import decode
-from holon.engine.planning import Planner
+from holon.engine.planning import Planner, over_budget
 from holon.engine.slots import Slots
 from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Claim, Committed, Storage
@@ -154,6 +154,8 @@ class Run:
                 wanted.claims = reply.claims
         finally:
             tools.dispatcher.settle(seats, reply.leased if reply is not None else None)
+        if reply.over_budget:
+            raise over_budget(self._job)
         if reply.conflict:
             tools.telemetry.metrics.void.add()
             log.warning(

@@ -17,7 +17,8 @@ class Session:
     """A worker's live session, as the dispatcher knows it.
 
     `leases` are those that count against its credits, `accepted` those of them that it took; `promised` is what calls
-    to the store under way may add, in all and of skills that have limits of their own.
+    to the store under way may add, in all and of skills that have limits of their own. `prices` are those that are
+    declared, by skill.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Session:
         self.worker_id = worker_id
         self.session_id = session_id
         self.credits = granted
-        self.offerings = tuple(offerings)
+        self.offers(offerings)
         self.connection = connection
         self.leases: dict[str, Offer] = {}
         self.accepted: set[str] = set()
@@ -39,7 +40,7 @@ class Session:
         self.moved_to = ""
         self.is_holon = False
         self.keeps_limits = True
-        self.keeps_costs = True
+        self.keeps_budgets = True
         self.promised = 0
         self.taking = True
         self.fits: set[str] = set()
@@ -49,6 +50,14 @@ class Session:
 
     def __repr__(self) -> str:
         return f"Session({self.worker_id}, held={len(self.leases)}, credits={self.credits}, taking={self.taking})"
+
+    def offers(self, offerings: Sequence[Offering]) -> None:
+        """What it offers from now on."""
+        self.offerings = tuple(offerings)
+        self.prices: dict[str, int] = {}
+        for one in self.offerings:
+            if one.price is not None:
+                self.prices[one.skill] = max(one.price, self.prices.get(one.skill, 0))
 
     @property
     def free(self) -> int:

@@ -39,7 +39,7 @@ class Joining:
     `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
     that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
     `lease` and `execution` are as in `Opening`. `holon` is the holon that it is; None: a plain worker.
-    `keeps_limits` is as in `Offering`; `keeps_costs`: it has nothing done for more than a task allows.
+    `keeps_limits` is as in `Offering`; `keeps_budgets`: all that it has done for a task costs no more than that may.
     """
 
     worker_id: str
@@ -53,7 +53,7 @@ class Joining:
     execution: int | None = None
     holon: HolonIdentity | None = None
     keeps_limits: bool = True
-    keeps_costs: bool = True
+    keeps_budgets: bool = True
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ class Workers:
         session.grant(_granted(joining.catalog), anew=True)
         session.instance_id = joining.instance_id
         session.is_holon = joining.holon is not None
-        session.keeps_limits, session.keeps_costs = joining.keeps_limits, joining.keeps_costs
+        session.keeps_limits, session.keeps_budgets = joining.keeps_limits, joining.keeps_budgets
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:
@@ -167,7 +167,7 @@ class Workers:
                 log.debug("skill %s: a new contract %s", skill.name, contract)
                 # A catalog can bring a thousand: others run between them.
                 await asyncio.sleep(0)
-            price = skill.price if keeps.keeps_costs else None
+            price = skill.price if keeps.keeps_budgets else None
             offerings.append(Offering(skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price))
             output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
             self._contracts.hold(output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from holon.domain.costs import Cost
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Job
 from holon.domain.task import Outcome
@@ -36,6 +37,12 @@ class Step:
     wake_after: int | None = None
     end_tasks: bool = False
     keep: bool = False
+
+    @property
+    def reserves(self) -> int:
+        """What its tasks reserve of the job's budget, those included that are not made at once."""
+        later = self.fan_out.rest if self.fan_out is not None else ()
+        return sum(task.reserves for tasks in (self.tasks, *later) for task in tasks)
 
 
 @value
@@ -103,6 +110,8 @@ class Committed:
 
     `conflict` says that the claim was lost: nothing was written, and all that was decided is void.
     `cancel_pending` says that a cancel waits in the inbox: it is to be handled next.
+    `over_budget` says that what is left of the job's budget does not cover the step's tasks: nothing was written, and
+    the claim is as it was.
     """
 
     conflict: bool = False
@@ -110,6 +119,7 @@ class Committed:
     events: tuple[tuple[int, InboxEvent], ...] = ()
     leased: Leased = Leased()
     claims: tuple[Claim, ...] = ()
+    over_budget: bool = False
 
 
 @value
@@ -118,7 +128,8 @@ class Result:
 
     `retry_after` answers a failure with another try; None makes the outcome final. `took` is the worker's own
     measure of the attempt. `step` is what the job decides upon this outcome, if that is decided already: it is written
-    with it, unless the job is no longer as it was then; in that case the job is told of the outcome.
+    with it, unless the job is no longer as it was then, or has not the budget for it; in that case the job is told of
+    the outcome. `cost` is what the attempt cost, which the job is charged; None: nobody says.
     """
 
     task_id: str
@@ -127,6 +138,7 @@ class Result:
     retry_after: int | None = None
     took: int | None = None
     step: Step | None = None
+    cost: Cost = None
 
 
 @value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 
+from holon.domain.costs import Cost
 from holon.domain.job import Job, Status
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
@@ -19,7 +20,7 @@ class JobRecord:
     """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
 
     `sequence` is the number of its newest line of history. `number` is that of its arrival in the store, where a list
-    goes on below it; 0: it is not there any more.
+    goes on below it; 0: it is not there any more. `cost` is what it was charged so far; None: nothing.
     """
 
     job: Job
@@ -31,6 +32,7 @@ class JobRecord:
     queued_need: Need | None = None
     sequence: int = 0
     number: int = 0
+    cost: Cost = None
 
 
 @value

@@ -21,6 +21,8 @@ class NewTask:
 
     `lost_after` is how long after its worker's last word it goes to another, but no sooner than any task of a worker
     does (milliseconds); 0: as that worker's session says.
+
+    `reserves` is what each attempt of it may cost, which its job's budget must cover before it begins; 0: nothing.
     """
 
     id: str
@@ -34,6 +36,7 @@ class NewTask:
     retry: RetryPolicy
     trace: str = ""
     lost_after: int = 0
+    reserves: int = 0
 
 
 @value
@@ -66,7 +69,7 @@ class Offer:
     `time_left` is what the worker has for the attempt (milliseconds; None: no limit), `deadline` the same as a time.
     `generation` is 1 plus the outcomes answered with a retry, `attempt` counts leases. `lasts` is how long the lease
     lasts from its last extension (milliseconds); None: as long as those of its session. `allowed_skills` are what a
-    holon may use to do it, `max_cost` is the highest price at which it may have anything of it done.
+    holon may use to do it, `max_cost` is what the attempt may cost, and so all that a holon has done for it.
     """
 
     worker_id: str

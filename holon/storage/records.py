@@ -28,10 +28,11 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
     ("job", 2): lambda fields: [*fields, None],
     ("task", 2): lambda fields: [*fields, 0],
+    ("task", 3): lambda fields: [*fields, 0, 0],
     ("job", 3): lambda fields: [*fields, None, None],
     ("need", 3): lambda fields: [*fields, None, None],
     ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],
-    ("chunk", 3): lambda fields: [[[*task[:2], [*task[2], None, None], *task[3:]] for task in fields[0]]],
+    ("chunk", 3): lambda fields: [[[*task[:2], [*task[2], None, None], *task[3:], 0] for task in fields[0]]],
 }
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
@@ -149,7 +150,7 @@ def encode_job(job: Job) -> bytes:
         job.client_params,
         job.priority,
         job.allowed_skills,
-        job.max_cost,
+        job.budget,
     )
 
 
@@ -179,7 +180,7 @@ def decode_job(record: bytes) -> Job:
         client_params,
         priority,
         allowed_skills,
-        max_cost,
+        budget,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -206,7 +207,7 @@ def decode_job(record: bytes) -> Job:
         client_params=client_params,
         priority=priority,
         allowed_skills=_allowed(allowed_skills),
-        max_cost=max_cost,
+        budget=budget,
     )
 
 
@@ -346,6 +347,7 @@ def _new_task_fields(task: NewTask) -> tuple[Any, ...]:
         (retry.max_retries, retry.first_ms, retry.longest_ms),
         task.trace,
         task.lost_after,
+        task.reserves,
     )
 
 
@@ -364,6 +366,7 @@ def decode_chunk(record: bytes) -> tuple[NewTask, ...]:
             retry=RetryPolicy(*fields[8]),
             trace=fields[9],
             lost_after=fields[10],
+            reserves=fields[11],
         )
         for fields in unpack("chunk", record)[0]
     )

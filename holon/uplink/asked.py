@@ -28,7 +28,7 @@ def wrong(offer: worker_pb2.TaskOffer) -> str:
         return f"it is attempt {offer.attempt} of generation {offer.generation}; both begin with 1"
     try:
         _allowed(offer)
-        _max_cost(offer)
+        _budget(offer)
     except InvalidArgument as error:
         return error.message
     return ""
@@ -39,9 +39,9 @@ def _allowed(offer: worker_pb2.TaskOffer) -> Allowed:
     return allowing("lineage.skill_limit", lineage.skill_limit.skills if lineage.HasField("skill_limit") else None)
 
 
-def _max_cost(offer: worker_pb2.TaskOffer) -> Cost:
+def _budget(offer: worker_pb2.TaskOffer) -> Cost:
     lineage = offer.lineage
-    return costing("lineage.max_cost", lineage.max_cost if lineage.HasField("max_cost") else None)
+    return costing("lineage.budget", lineage.budget if lineage.HasField("budget") else None)
 
 
 def creating_of(
@@ -68,7 +68,7 @@ def creating_of(
         priority=priority,
         job_id=job_id,
         allowed_skills=both(allowed_skills, _allowed(offer)),
-        max_cost=_max_cost(offer),
+        budget=_budget(offer),
     )
 
 

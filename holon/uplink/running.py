@@ -236,6 +236,8 @@ class Running:
             entry.withdrawn = False
             word = await self._word(running, record)
             if record is not None:
+                if record.cost is not None:
+                    word.cost = record.cost
                 await self._summaries.add(entry, record, word)
             if not self._tell(entry, word):
                 await self._remember(entry)

@@ -129,7 +129,7 @@ class Uplink:
                 *CAPABILITIES,
                 types_pb2.CAPABILITY_HOLON,
                 types_pb2.CAPABILITY_SKILL_LIMIT,
-                types_pb2.CAPABILITY_MAX_COST,
+                types_pb2.CAPABILITY_BUDGET,
             ),
             catalog=self._place.offerings.catalog(),
         )

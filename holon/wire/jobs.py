@@ -51,6 +51,16 @@ def _error(message: job_pb2.Job, record: JobRecord, _: str) -> None:
             message.error.details.CopyFrom(json_payload(orjson.dumps(error.details)))
 
 
+def _cost(message: job_pb2.Job, record: JobRecord, _: str) -> None:
+    if record.cost is not None:
+        message.cost = record.cost
+
+
+def _budget(message: job_pb2.Job, record: JobRecord, _: str) -> None:
+    if record.job.budget is not None:
+        message.budget = record.job.budget
+
+
 _FIELDS: Mapping[str, _Writer] = {
     "id": _plain("id", lambda record, _: record.job.id),
     "blueprint_name": _plain("blueprint_name", lambda record, _: record.job.blueprint),
@@ -65,6 +75,8 @@ _FIELDS: Mapping[str, _Writer] = {
     "finished_at": _time("finished_at", lambda record: record.finished_at),
     "terminal": _plain("terminal", lambda record, _: record.job.status.terminal),
     "owner": _plain("owner", lambda record, _: record.job.owner),
+    "cost": _cost,
+    "budget": _budget,
     "sequence": _plain("sequence", lambda record, _: record.sequence),
 }
 ALL_FIELDS = tuple(_FIELDS)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from holon.domain.costs import MOST_COST, Cost
 from holon.domain.task import FAILURE, Outcome, TaskError
 from holon.domain.trace import headers_of
 from holon.errors import InvalidArgument, Violation
@@ -53,7 +54,7 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
         message.lineage.skill_limit.skills[:] = offer.allowed_skills
         message.lineage.skill_limit.SetInParent()
     if offer.max_cost is not None:
-        message.lineage.max_cost = offer.max_cost
+        message.lineage.budget = offer.max_cost
     if offer.trace:
         message.trace.traceparent, message.trace.tracestate = headers_of(offer.trace)
     return message
@@ -113,6 +114,11 @@ def took_of(result: worker_pb2.TaskResult) -> int | None:
     """How long the work took, in milliseconds; None when the worker does not say, or nonsense."""
     took = seconds(result.duration) if result.HasField("duration") else -1.0
     return round(took * 1000) if 0 <= took < 2**40 else None
+
+
+def cost_of(result: worker_pb2.TaskResult) -> Cost:
+    """What the attempt cost; None when the worker does not say, or nonsense."""
+    return result.cost if result.HasField("cost") and 0 <= result.cost <= MOST_COST else None
 
 
 def _task_error(error: types_pb2.TaskError) -> TaskError:

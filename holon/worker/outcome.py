@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from holon.domain.costs import costing
+from holon.errors import InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
 
 SUCCESS = "success"
@@ -31,10 +33,12 @@ class Result:
     Attributes:
         status: `success`, `failure`, `cancelled`, or one that `@worker.skill(statuses=...)` declares.
         data: a JSON object to merge into the job's state; a dict, a dataclass or a pydantic model.
+        cost: what it cost, in millionths of the cost unit; None is what the skill declares as its price.
     """
 
     status: str = SUCCESS
     data: Any = None
+    cost: int | None = None
 
 
 class TaskError(Exception):
@@ -45,13 +49,17 @@ class TaskError(Exception):
             an unknown one counts as TRANSIENT_ERROR.
         message: one sentence for people.
         details: more facts for programs, as JSON.
+        cost: what the try cost, in millionths of the cost unit; None is what the skill declares as its price.
     """
 
-    def __init__(self, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, details: Mapping[str, Any] | None = None, *, cost: int | None = None
+    ) -> None:
         super().__init__(code, message, details)
         self.code = code
         self.message = message
         self.details = details
+        self.cost = cost
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
@@ -76,7 +84,7 @@ def result_of(value: Any, statuses: frozenset[str]) -> worker_pb2.TaskResult:
     result = worker_pb2.TaskResult(status=status)
     if data is not None:
         result.data.data = _object(data)
-    return result
+    return _costing(result, value.cost if isinstance(value, Result) else None)
 
 
 def failure(code: str, message: str, details: Mapping[str, Any] | None = None) -> worker_pb2.TaskResult:
@@ -93,11 +101,21 @@ def failure(code: str, message: str, details: Mapping[str, Any] | None = None) -
 def failure_of(error: BaseException) -> worker_pb2.TaskResult:
     """The result of a task whose handler raised."""
     if isinstance(error, TaskError):
-        return failure(error.code, error.message, error.details)
+        return _costing(failure(error.code, error.message, error.details), error.cost)
     if isinstance(error, DataError):
         return failure(PERMANENT_ERROR, str(error))
     text = str(error)
     return failure(TRANSIENT_ERROR, f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _costing(result: worker_pb2.TaskResult, cost: Any) -> worker_pb2.TaskResult:
+    try:
+        known = costing("cost", cost)
+    except InvalidArgument as error:
+        return failure(PERMANENT_ERROR, f"what the handler says that it cost: {error.message}")
+    if known is not None:
+        result.cost = known
+    return result
 
 
 def cancelled() -> worker_pb2.TaskResult:

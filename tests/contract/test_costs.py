@@ -1,11 +1,18 @@
-"""What a task may cost is kept with it, in every store, and told to whoever is offered it."""
+"""What work may cost and did: never more is charged and reserved than a job's budget, and nothing is charged twice."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from holon.domain.events import BranchesDone, CancelRequested, TaskEnded
+from holon.domain.job import Status
 from holon.domain.matching import Need
-from holon.domain.task import job_of
+from holon.domain.task import Outcome, job_of
 from holon.domain.value import replace
-from tests.contract.world import BROKEN, Factory, T, World
+from holon.ports import Claim, Committed, NewFanOut, Offer, Result, Superseded
+from tests.contract.world import BROKEN, OK, Factory, Hand, T, World
 
 DEAR = Need("t", max_cost=2**53 - 1)
 FREE = Need("t", max_cost=0)
@@ -45,12 +52,272 @@ async def test_what_a_jobs_tasks_may_cost_survives_a_restart(durable: Factory) -
     world = await durable()
     claim = await world.start()
     step = world.step(claim)
-    await world.commit(replace(step, job=replace(step.job, max_cost=7), keep=False))
+    await world.commit(replace(step, job=replace(step.job, budget=7), keep=False))
     waiting = await world.dispatch(FREE)
     held = await world.accepted(await world.hand(), DEAR)
     await world.restart()
-    assert (await world.record(claim.job.id)).job.max_cost == 7
+    assert (await world.record(claim.job.id)).job.budget == 7
     hand, opened = await world.resume("w1", held)
     assert [one.max_cost for one in opened.kept] == [2**53 - 1]
     [offer] = await world.lease(hand.seat(1, FREE))
     assert (offer.task_id, offer.max_cost) == (waiting, 0)
+
+
+async def with_budget(world: World, budget: int, caps: list[int], **more: Any) -> Committed:
+    """A new job with so much to spend asks for a task, or for several, each of which may cost so much."""
+    claim = await world.start(budget=budget)
+    tasks = tuple(world.task(claim, index, reserves=cap, **more) for index, cap in enumerate(caps))
+    return await world.commit(world.step(claim, Status.WAITING_FOR_WORKER, tasks=tasks))
+
+
+async def given(world: World, hand: Hand, budget: int = 100, cap: int = 40, **more: Any) -> Offer:
+    """The only task of a new job with this budget, accepted."""
+    assert not (await with_budget(world, budget, [cap], **more)).over_budget
+    [offer] = await world.lease(hand.seat())
+    await world.touch(accepts=(hand.ref(offer),))
+    return offer
+
+
+async def ends(
+    world: World, offer: Offer, cost: int | None, outcome: Outcome = OK, retry_after: int | None = None
+) -> Superseded | None:
+    result = Result(offer.task_id, offer.lease_id, outcome, retry_after, cost=cost)
+    return (await world.storage.complete([result], offer.worker_id, 0, ())).verdicts[0]
+
+
+async def affords(world: World, job_id: str, cap: int) -> bool:
+    """Whether a job, which is ready, may have another task that may cost so much; if so it has."""
+    claim = await world.claim_of(job_id)
+    task = world.task(claim, reserves=cap)
+    done = await world.commit(world.step(claim, Status.WAITING_FOR_WORKER, tasks=(task,)))
+    if done.over_budget:
+        # Nothing was written, and the claim is as it was.
+        assert await world.keep(claim) == [True]
+        await world.release(claim)
+    return not done.over_budget
+
+
+async def cost(world: World, offer: Offer) -> int | None:
+    return (await world.record(offer.job_id)).cost
+
+
+async def test_a_step_whose_tasks_may_cost_more_than_is_left_is_not_written(world: World) -> None:
+    claim = await world.start(budget=100)
+    tasks = tuple(world.task(claim, index, reserves=34) for index in range(3))
+    step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=tasks)
+    assert (await world.commit(step)).over_budget
+    assert (await world.record(claim.job.id)).job.step == claim.job.step
+    assert await world.waiting() == 0
+    step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=tasks[:1])
+    done = await world.commit(step)
+    assert (done.over_budget, done.conflict) == (False, False)
+    assert await world.waiting() == 1
+
+
+async def test_the_branches_that_are_not_made_yet_are_reserved_too(world: World) -> None:
+    claim = await world.start(budget=100)
+    first, *_ = await world.fan_out(1, rest=(3,), claim=claim, reserves=25)
+    hand = await world.hand()
+    [offer] = await world.lease(hand.seat())
+    assert offer.task_id == first
+    # Each is charged for itself, and all is there again when all is over.
+    await ends(world, offer, 25)
+    for offer in (await world.storage.spawn(job_of(first), 0, [hand.seat(5)])).offers:
+        await ends(world, offer, 5)
+    assert (await world.record(claim.job.id)).cost == 40
+    assert await affords(world, claim.job.id, 60)
+    claim = await world.start(budget=99)
+    branches = tuple(world.task(claim, index, reserves=25) for index in range(4))
+    step = world.step(
+        claim, Status.WAITING_FOR_PARALLEL, tasks=branches[:1], fan_out=NewFanOut(4, False, (branches[1:],))
+    )
+    assert (await world.commit(step)).over_budget
+
+
+@pytest.mark.parametrize(("told", "charged"), [(0, 0), (12, 12), (40, 40), (41, 40), (None, 40)])
+async def test_an_outcome_charges_what_it_cost_and_no_more_than_was_reserved(
+    world: World, told: int | None, charged: int
+) -> None:
+    offer = await given(world, await world.hand())
+    assert await cost(world, offer) is None
+    assert await ends(world, offer, told) is None
+    # A repeat is charged nothing.
+    assert await ends(world, offer, told) is None
+    assert await cost(world, offer) == charged
+    assert not await affords(world, offer.job_id, 101 - charged)
+    assert await affords(world, offer.job_id, 100 - charged)
+    [line] = [one for one in await world.told(offer.job_id) if one.type == "task_finished"]
+    assert line.details["cost"] == charged
+
+
+async def test_a_job_without_a_budget_is_charged_what_its_tasks_cost(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await ends(world, offer, 7, BROKEN, 1_000)
+    assert await cost(world, offer) == 7
+    [again] = (await world.after(1_000, hand.seat(1, T, only=(T,)))).leased.offers
+    await ends(world, again, 2**53 - 1)
+    assert await cost(world, offer) == 2**53 - 1
+
+
+async def test_a_failure_is_charged_and_tried_again_while_the_budget_covers_it(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 100, 40)
+    await ends(world, offer, 30, BROKEN, 1_000)
+    assert await cost(world, offer) == 30
+    [again] = (await world.after(1_000, hand.seat(1, T, only=(T,)))).leased.offers
+    await ends(world, again, 31, BROKEN, 1_000)
+    # 39 are left of it, and another attempt may cost 40.
+    assert await cost(world, offer) == 61
+    claim = await world.claim_of(offer.job_id)
+    [(_, event)] = claim.events
+    assert isinstance(event, TaskEnded)
+    assert event.outcome.error is not None
+    assert event.outcome.error.code == "LIMIT_EXCEEDED"
+    assert "may cost 40" in event.outcome.error.message
+    assert await world.waiting() == 0
+    told = [one.details.get("code") for one in await world.told(offer.job_id) if one.type == "task_finished"]
+    assert told == ["TRANSIENT_ERROR", "TRANSIENT_ERROR", "LIMIT_EXCEEDED"]
+
+
+async def test_a_lost_lease_stays_reserved_until_its_worker_reports(world: World) -> None:
+    offer = await given(world, await world.hand(), 100, 40)
+    await world.hand()
+    other = await world.hand("w2")
+    [again] = await world.lease(other.seat())
+    await world.touch(accepts=(other.ref(again),))
+    await ends(world, again, 40)
+    assert not await affords(world, offer.job_id, 21)
+    # Late, it costs what it says, once.
+    for _ in range(2):
+        assert await ends(world, offer, 15) is Superseded.STALE_TASK
+    assert await cost(world, offer) == 55
+    assert not await affords(world, offer.job_id, 46)
+    assert await affords(world, offer.job_id, 45)
+
+
+async def test_a_lost_lease_whose_replacement_the_budget_does_not_cover_ends_its_task(world: World) -> None:
+    offer = await given(world, await world.hand(), 79, 40)
+    await world.hand()
+    assert await world.lease((await world.hand("w2")).seat()) == []
+    claim = await world.claim_of(offer.job_id)
+    [(_, event)] = claim.events
+    assert isinstance(event, TaskEnded)
+    assert event.outcome.error is not None
+    assert event.outcome.error.code == "LIMIT_EXCEEDED"
+    assert await ends(world, offer, 40) is not None
+    assert await cost(world, offer) == 40
+
+
+async def test_a_lease_that_ran_out_and_goes_on_is_reserved_once(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 80, 40)
+    await world.after(world.settings.lease)
+    assert await world.waiting() == 1
+    assert (await world.touch(extends=(hand.ref(offer),))).lost == ()
+    await ends(world, offer, 40)
+    assert await affords(world, offer.job_id, 40)
+
+
+async def test_the_result_of_a_lease_that_ran_out_is_charged_once(world: World) -> None:
+    offer = await given(world, await world.hand(), 80, 40)
+    await world.after(world.settings.lease)
+    assert await ends(world, offer, 30) is None
+    assert await cost(world, offer) == 30
+    assert await affords(world, offer.job_id, 50)
+
+
+async def test_what_is_given_back_costs_nothing(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 40, 40)
+    await world.hand_back(hand, offer)
+    [again] = await world.lease(hand.seat())
+    await ends(world, again, 0)
+    assert await affords(world, offer.job_id, 40)
+
+
+async def test_what_is_given_back_late_is_free(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 80, 40)
+    await world.after(world.settings.lease)
+    other = await world.hand("w2")
+    [again] = await world.lease(other.seat())
+    await world.hand_back(hand, offer)
+    await ends(world, again, 0)
+    assert await affords(world, offer.job_id, 80)
+
+
+async def test_an_attempt_that_timed_out_stays_reserved_and_another_needs_more(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 79, 40, execution_timeout=1_000)
+    await world.after(1_000)
+    claim = await world.claim_of(offer.job_id)
+    [(_, event)] = claim.events
+    assert isinstance(event, TaskEnded)
+    assert event.outcome.error is not None
+    assert event.outcome.error.code == "LIMIT_EXCEEDED"
+    await world.release(claim)
+    assert not await affords(world, offer.job_id, 40)
+    await ends(world, offer, 10)
+    assert await cost(world, offer) == 10
+    assert await affords(world, offer.job_id, 69)
+
+
+async def test_a_task_that_nobody_took_in_its_time_is_free(world: World) -> None:
+    await with_budget(world, 40, [40], dispatch_timeout=1_000)
+    [job_id] = [claim.job.id for claim in (await world.after(1_000, want=1)).claims]
+    await world.after(world.settings.claim)
+    assert await affords(world, job_id, 40)
+
+
+async def test_what_runs_when_its_job_is_cancelled_is_charged_when_it_reports(world: World) -> None:
+    offer = await given(world, await world.hand(), 100, 40)
+    await world.append(offer.job_id, CancelRequested("ann"))
+    claim = await world.claim_of(offer.job_id)
+    await world.commit(world.step(claim, Status.RUNNING, end_tasks=True))
+    assert not await affords(world, offer.job_id, 61)
+    assert await ends(world, offer, 5) is Superseded.JOB_CANCELLED
+    assert await ends(world, offer, 5) is Superseded.JOB_CANCELLED
+    assert await cost(world, offer) == 5
+    assert await affords(world, offer.job_id, 95)
+
+
+async def test_the_first_failure_of_a_fan_out_frees_what_did_not_begin(world: World) -> None:
+    claim = await world.start(budget=100)
+    await world.fan_out(2, rest=(2,), fail_fast=True, claim=claim, reserves=25)
+    [offer] = await world.lease((await world.hand()).seat(1))
+    await ends(world, offer, 10, BROKEN)
+    claim = await world.claim_of(offer.job_id)
+    assert [type(event) for _, event in claim.events] == [BranchesDone]
+    await world.release(claim)
+    assert await affords(world, offer.job_id, 90)
+
+
+async def test_a_step_with_an_outcome_is_written_with_it_if_the_budget_covers_it(world: World) -> None:
+    for cap, landed in ((71, False), (70, True)):
+        offer = await given(world, await world.hand(), 100, 40)
+        job = (await world.record(offer.job_id)).job
+        claim = Claim(job, "", (), 0)
+        step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim, reserves=cap),))
+        result = Result(offer.task_id, offer.lease_id, OK, step=step, cost=30)
+        done = await world.storage.complete([result], "w1", 0, ())
+        assert (done.verdicts, bool(done.landed)) == ((None,), landed)
+        assert await cost(world, offer) == 30
+
+
+async def test_what_a_job_may_still_cost_survives_a_restart(durable: Factory) -> None:
+    world = await durable()
+    offer = await given(world, await world.hand(), 100, 20)
+    await world.hand()
+    other = await world.hand("w2")
+    [again] = await world.lease(other.seat())
+    await world.touch(accepts=(other.ref(again),))
+    await world.restart()
+    await world.resume("w2", again)
+    await ends(world, again, 15)
+    assert await cost(world, offer) == 15
+    await world.restart()
+    assert not await affords(world, offer.job_id, 66)
+    assert await ends(world, offer, 5) is Superseded.STALE_TASK
+    assert await cost(world, offer) == 20
+    assert await affords(world, offer.job_id, 80)

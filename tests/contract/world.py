@@ -124,8 +124,9 @@ class World:
         request_id: str | None = None,
         digest: bytes = b"",
         data: dict[str, Any] | None = None,
+        budget: int | None = None,
     ) -> NewJob:
-        job = Job(self.job_id(owner, request_id), blueprint, owner, data or {}, "start")
+        job = Job(self.job_id(owner, request_id), blueprint, owner, data or {}, "start", budget=budget)
         return NewJob(job, (HistoryEvent("job_created", self.now, "start"),), request_id, digest)
 
     def job_id(self, owner: str, request_id: str | None = None) -> str:

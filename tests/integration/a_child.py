@@ -95,9 +95,10 @@ class Leaf:
         assert self._engine.workers.accepted(self.member, offer.task_id, offer.lease_id)
         return offer
 
-    async def ends(self, offer: Offer, outcome: Outcome) -> None:
+    async def ends(self, offer: Offer, outcome: Outcome, *, cost: int | None = None) -> None:
         """A task ends so."""
-        await self._engine.workers.complete(self.member, [Reported(offer.task_id, offer.lease_id, outcome)])
+        reported = Reported(offer.task_id, offer.lease_id, outcome, cost=cost)
+        await self._engine.workers.complete(self.member, [reported])
 
 
 async def welcomed(parent: ScriptedNode, **terms: Any) -> Stream:

@@ -128,7 +128,7 @@ ANYTHING = st.recursive(
 BODY_FIELDS = (
     {"initial_data": st.dictionaries(TEXT, ANYTHING, max_size=4) | ANYTHING}
     | dict.fromkeys(("dispatch_timeout", "result_timeout"), st.floats(0.001, 1e6) | ANYTHING)
-    | {"allowed_skills": st.lists(TEXT, max_size=3) | ANYTHING}
+    | {"allowed_skills": st.lists(TEXT, max_size=3) | ANYTHING, "budget": st.integers(0, 100) | ANYTHING}
 )
 WELL_FORMED = st.builds(
     lambda value, ascii_only: json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"),

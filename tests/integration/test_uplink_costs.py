@@ -1,4 +1,4 @@
-"""What work may cost, over holons below each other: only who declares a price within it is given a task."""
+"""What work may cost, over holons below each other: who is given it, and that never more is spent than it may."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_a_task_waits_for_who_declares_a_price_within_what_it_may_cost(par
     )
     cheap = await parent.worker("w3", offering("t", price=5))
     given = await cheap.offer()
-    assert (given.job_id, given.lineage.max_cost) == (job_id, 5)
+    assert (given.job_id, given.lineage.budget) == (job_id, 5)
     # The others have room for what they may have.
     await cheap.beat(1)
     for _ in range(2):
@@ -90,35 +90,65 @@ async def test_a_holon_that_passes_no_limit_on_is_offered_no_task_that_has_one(p
     job_id = await above(parent)
     await old.beat(1)
     assert "declares a price within max_cost 5" in (await parent.job(job_id)).progress_message
-    keeps = [HOLON, types_pb2.CAPABILITY_MAX_COST]
+    keeps = [HOLON, types_pb2.CAPABILITY_BUDGET]
     young = await parent.worker(
         "child-2", offering("t", price=1), capabilities=keeps, holon_identity=identity("young"), instance_id="i2"
     )
     given = await young.offer()
-    assert (given.job_id, given.lineage.max_cost) == (job_id, 5)
+    assert (given.job_id, given.lineage.budget) == (job_id, 5)
 
 
-@pytest.mark.parametrize(("own", "below"), [(None, 5), (3, 3), (9, 5)])
-async def test_a_childs_tasks_cost_no_more_than_its_parents_task_may(
+@pytest.mark.parametrize(("own", "below"), [(None, 2), (3, 3), (5, 5)])
+async def test_a_childs_task_costs_no_more_than_its_parents_task_may(
     certificates: Certificates, own: Cost, below: int
 ) -> None:
-    blueprint = paying("t", "a", max_cost=own, price=4)
     async with (
-        a_child(certificates, [blueprint]) as child,
-        Leaf(child.engine, "w1", Skill("a", price=6)) as dear,
-        Leaf(child.engine, "w2", Skill("a")) as silent,
-        Leaf(child.engine, "w3", Skill("a", price=2)) as cheap,
+        a_child(certificates, [paying("t", "a", max_cost=own, price=4)]) as child,
+        Leaf(child.engine, "w1", Skill("a")) as silent,
+        Leaf(child.engine, "w2", Skill("a", price=2)) as cheap,
     ):
         stream = await child.linked()
-        assert types_pb2.CAPABILITY_MAX_COST in stream.hello.capabilities
-        await offered(stream, "t1", "t", {}, lineage=types_pb2.Lineage(max_cost=5))
+        assert types_pb2.CAPABILITY_BUDGET in stream.hello.capabilities
+        await offered(stream, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
         assert (await answer(stream)).HasField("accepted")
         given = await cheap.given()
         assert given.max_cost == below
         await cheap.ends(given, DONE)
-        assert (await stream.result()).result.status == "success"
-        assert dear.offers.empty()
+        # What it was charged goes up: what its worker declares, where that says nothing else.
+        result = (await stream.result()).result
+        assert (result.status, result.cost) == ("success", 2)
         assert silent.offers.empty()
+
+
+async def test_a_child_sends_nothing_that_may_cost_more_than_its_parents_task(certificates: Certificates) -> None:
+    async with (
+        a_child(certificates, [paying("t", "a", max_cost=6)]) as child,
+        Leaf(child.engine, "w1", Skill("a", price=1)) as leaf,
+    ):
+        stream = await child.linked()
+        await offered(stream, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        result = (await stream.result()).result
+        assert (result.status, result.error.code) == ("failure", "CHILD_FAILED")
+        assert [one.code for one in result.error.causes] == ["LIMIT_EXCEEDED"]
+        assert "cost: " in result.error.message
+        assert not result.HasField("cost")
+        assert leaf.offers.empty()
+
+
+async def test_a_skill_that_is_passed_on_is_done_within_the_budget(certificates: Certificates) -> None:
+    async with (
+        a_child(certificates, [], skills=("a",)) as child,
+        Leaf(child.engine, "w1", Skill("a", price=6)) as dear,
+        Leaf(child.engine, "w2", Skill("a", price=3)) as cheap,
+    ):
+        stream = await child.linked()
+        await offered(stream, "t1", "a", {}, lineage=types_pb2.Lineage(budget=5))
+        assert (await answer(stream)).HasField("accepted")
+        given = await cheap.given()
+        assert given.max_cost == 5
+        await cheap.ends(given, DONE, cost=4)
+        assert (await stream.result()).result.cost == 4
+        assert dear.offers.empty()
 
 
 async def test_a_parent_is_told_the_price_of_a_blueprint_and_the_dearest_of_a_skill(certificates: Certificates) -> None:
@@ -141,8 +171,77 @@ async def test_a_limit_that_is_none_is_given_back_and_no_job_is_made(certificate
     async with a_child(certificates, [paying("t", "a")]) as child:
         stream = await child.linked()
         for number, wrong in enumerate((-1, 2**53)):
-            await offered(stream, f"t{number}", "t", {}, lineage=types_pb2.Lineage(max_cost=wrong))
+            await offered(stream, f"t{number}", "t", {}, lineage=types_pb2.Lineage(budget=wrong))
             rejected = (await answer(stream)).rejected
             assert rejected.reason == "UNSUITABLE"
-            assert rejected.message.startswith("lineage.max_cost is ")
+            assert rejected.message.startswith("lineage.budget is ")
         assert await child.jobs() == []
+
+
+def spending(name: str, caps: list[Cost]) -> Blueprint:
+    """Has a skill done several times at once, and then once more, for up to 40."""
+    blueprint = Blueprint(name, "/" + name)
+
+    @blueprint.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.dispatch_parallel([{"task_type": "t", "max_cost": cap} for cap in caps], "more")
+
+    @blueprint.aggregator("more")
+    async def more(actions: ActionFactory) -> None:
+        actions.dispatch_task("t", {}, {"success": "end"}, max_cost=41)
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
+
+
+async def created(parent: Node, blueprint: str, budget: int) -> str:
+    request = job_pb2.CreateJobRequest(blueprint_name=blueprint, initial_data=json_payload({}), budget=budget)
+    made: job_pb2.CreateJobResponse = await parent.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)
+    return made.job_id
+
+
+async def test_branches_that_may_cost_more_than_the_budget_are_not_sent(parent: Node) -> None:
+    parent.engine.blueprints.register_all([spending("ten", [20] * 10)])
+    async with Leaf(parent.engine, "w1", Skill("t", price=20), credits=20) as leaf:
+        job = await parent.ended(await created(parent, "ten", 100))
+        assert (job.status, job.error.code) == ("failed", "LIMIT_EXCEEDED")
+        assert job.error.message.startswith("cost: the tasks of state 'start' may cost more than what is left")
+        assert (job.HasField("cost"), job.budget) == (False, 100)
+        assert leaf.offers.empty()
+
+
+async def test_what_branches_did_not_cost_is_free_again(parent: Node) -> None:
+    parent.engine.blueprints.register_all([spending("five", [20] * 5)])
+    async with Leaf(parent.engine, "w1", Skill("t", price=20), credits=20) as leaf:
+        for budget, status in ((100, "failed"), (101, "finished")):
+            job_id = await created(parent, "five", budget)
+            for _ in range(5):
+                await leaf.ends(await leaf.given(), DONE, cost=12)
+            if status == "finished":
+                last = await leaf.given()
+                assert (await parent.job(job_id)).cost == 60
+                await leaf.ends(last, DONE, cost=0)
+            job = await parent.ended(job_id)
+            assert (job.status, job.cost, job.error.code) == (status, 60, "" if budget > 100 else "LIMIT_EXCEEDED")
+
+
+async def test_a_task_that_names_no_cap_may_cost_what_is_declared(parent: Node) -> None:
+    parent.engine.blueprints.register_all([spending("two", [None, None])])
+    async with Leaf(parent.engine, "w1", Skill("t", price=30), credits=20) as leaf:
+        job_id = await created(parent, "two", 60)
+        assert [(await leaf.given()).max_cost for _ in range(2)] == [30, 30]
+        assert not (await parent.job(job_id)).terminal
+        job = await parent.ended(await created(parent, "two", 59))
+        assert job.error.code == "LIMIT_EXCEEDED"
+
+
+async def test_a_worker_that_says_nothing_is_paid_what_it_declares_and_none_more_than_the_cap(parent: Node) -> None:
+    parent.engine.blueprints.register_all([paying("free", "t")])
+    async with Leaf(parent.engine, "w1", Skill("t", price=3)) as leaf:
+        for blueprint, said, cost in (("free", None, 3), ("free", 9, 9), ("above", 9, 5)):
+            request = job_pb2.CreateJobRequest(blueprint_name=blueprint, initial_data=json_payload({}))
+            job_id = (await parent.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)).job_id
+            await leaf.ends(await leaf.given(), DONE, cost=said)
+            assert (await parent.ended(job_id)).cost == cost

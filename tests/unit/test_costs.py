@@ -19,6 +19,7 @@ from holon.errors import BlueprintError, InvalidArgument
 from holon.ports import Offer
 from holon.rxon.v1 import worker_pb2
 from holon.wire.worker import offer_message
+from holon.worker.outcome import Result, TaskError, failure_of, result_of
 from holon.worker.skill import skill_of
 
 COSTS = st.none() | st.integers(0, MOST_COST)
@@ -31,8 +32,8 @@ async def handler() -> None:
 START = State("start", handler, is_start=True, is_end=False, outcome=None, is_aggregator=False, wants=())
 
 
-def tasks_of(decision: Decision | None, max_cost: Cost) -> tuple[TaskSpec, ...]:
-    job = Job("0-a", "bp", "ann", {}, "start", Status.RUNNING, max_cost=max_cost)
+def tasks_of(decision: Decision | None) -> tuple[TaskSpec, ...]:
+    job = Job("0-a", "bp", "ann", {}, "start", Status.RUNNING)
     return decide(job, START, decision, None, Limits(10, RetryPolicy()), 1_700_000_000_000, 0).tasks
 
 
@@ -53,16 +54,14 @@ def test_a_sum_is_of_what_is_known_and_stays_what_every_program_can_tell(costs: 
     assert summed == (min(sum(known), MOST_COST) if known else None)
 
 
-@pytest.mark.parametrize(
-    ("own", "asked", "left"), [(None, None, None), (5, None, 5), (None, 5, 5), (5, 9, 5), (9, 5, 5)]
-)
-def test_a_task_may_cost_what_both_it_and_its_job_may(own: Cost, asked: Cost, left: Cost) -> None:
+@pytest.mark.parametrize("asked", [None, 0, 5])
+def test_a_task_may_cost_what_its_handler_says(asked: Cost) -> None:
     actions = ActionFactory()
     actions.dispatch_task("a", {}, {"success": "end"}, max_cost=asked)
-    assert [task.max_cost for task in tasks_of(actions.decision, own)] == [left]
+    assert [task.max_cost for task in tasks_of(actions.decision)] == [asked]
     actions = ActionFactory()
     actions.dispatch_parallel([{"task_type": "a", "max_cost": asked}, {"task_type": "a"}], "end")
-    assert [task.max_cost for task in tasks_of(actions.decision, own)] == [left, own]
+    assert [task.max_cost for task in tasks_of(actions.decision)] == [asked, None]
 
 
 @pytest.mark.parametrize("cost", [-1, MOST_COST + 1, True, 1.0, "1", float("nan")])
@@ -91,4 +90,16 @@ def test_a_skill_declares_its_price_and_a_free_one_is_not_one_without(price: Cos
 def test_an_offer_tells_what_its_task_may_cost(max_cost: Cost) -> None:
     offer = Offer("w1", "s1", "t", "l", "j", "a", "", "", b"", 0.0, 1, 1, None, None, RetryPolicy(), max_cost=max_cost)
     sent = worker_pb2.TaskOffer.FromString(offer_message(offer).SerializeToString())
-    assert (sent.lineage.max_cost if sent.lineage.HasField("max_cost") else None) == max_cost
+    assert (sent.lineage.budget if sent.lineage.HasField("budget") else None) == max_cost
+
+
+@pytest.mark.parametrize("cost", [None, 0, 7])
+def test_a_handler_says_what_its_success_or_its_failure_cost(cost: Cost) -> None:
+    for result in (result_of(Result(cost=cost), frozenset()), failure_of(TaskError("X", "x", cost=cost))):
+        assert (result.cost if result.HasField("cost") else None) == cost
+
+
+def test_what_is_no_cost_fails_the_task_that_says_so() -> None:
+    result = result_of(Result(cost=-1), frozenset())
+    assert (result.status, result.error.code) == ("failure", "PERMANENT_ERROR")
+    assert "says that it cost: cost is -1; give a whole number" in result.error.message

@@ -24,10 +24,10 @@ def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
 
 
 def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_price() -> None:
-    job = Job("0-a", "bp", "ann", {}, "start", allowed_skills=("t", "u"), max_cost=0)
+    job = Job("0-a", "bp", "ann", {}, "start", allowed_skills=("t", "u"), budget=0)
     assert decode_job(encode_job(job)) == job
     *fields, _, _ = unpack("job", encode_job(job))
-    assert decode_job(msgpack.packb((3, *fields))) == replace(job, allowed_skills=None, max_cost=None)
+    assert decode_job(msgpack.packb((3, *fields))) == replace(job, allowed_skills=None, budget=None)
 
     need = Need("t", "1", "x", ("a",), ("b",), ("t", "u"), 7)
     assert decode_need(encode_need(need)) == need
@@ -40,5 +40,6 @@ def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_pri
     assert decode_chunk(encode_chunk((task,))) == (task,)
     ((fields,),) = unpack("chunk", encode_chunk((task,)))
     del fields[2][-2:]
+    del fields[-1]
     assert decode_chunk(msgpack.packb((3, [fields]))) == (replace(task, need=before),)
     assert decode_chunk(msgpack.packb((2, [fields[:-1]]))) == (replace(task, need=before, lost_after=0),)

@@ -24,7 +24,6 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
         {
             "webhook_url": bool(request.webhook_url),
             "priority": request.HasField("priority"),
-            "budget": request.HasField("budget"),
             "max_transitions": request.HasField("max_transitions"),
         }
     )
@@ -36,6 +35,7 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
         seconds(request.result_timeout) if request.HasField("result_timeout") else None,
         trace_of_request(request.trace if request.HasField("trace") else None),
         allowed_skills=allowing("skill_limit", request.skill_limit.skills if request.HasField("skill_limit") else None),
+        budget=request.budget if request.HasField("budget") else None,
     )
 
 

@@ -19,7 +19,7 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import clipped
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
 from holon.wire.values import MAX_ID, seconds
-from holon.wire.worker import outcome_of, took_of
+from holon.wire.worker import cost_of, outcome_of, took_of
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
 from transports.grpc.hello import MAX_CREDITS, catalog_of, credits_of, offering_credits_of
@@ -247,7 +247,8 @@ class Incoming:
         told = None
         if update.result.HasField("summary") and self._tree is not None:
             told = self._tree.summary(update.result.summary)
-        self._clerk.report(Reported(update.task_id, update.lease_id, outcome, took, broken, update.resent, told))
+        cost = cost_of(update.result)
+        self._clerk.report(Reported(update.task_id, update.lease_id, outcome, took, broken, update.resent, told, cost))
 
     # Refusals ----------------------------------------------------------------------------------------------------
 

@@ -152,7 +152,7 @@ class Session:
                 execution=execution,
                 holon=self._child.identity,
                 keeps_limits=types_pb2.CAPABILITY_SKILL_LIMIT in hello.capabilities,
-                keeps_costs=types_pb2.CAPABILITY_MAX_COST in hello.capabilities,
+                keeps_budgets=types_pb2.CAPABILITY_BUDGET in hello.capabilities,
             )
         async with self._child.linked() if self._child is not None else nullcontext():
             await self._serve(hello, joining)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from holon.domain.costs import MOST_COST
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.tree import MAX_NODES
 from holon.engine.jobs import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
@@ -128,6 +129,12 @@ CREATE_FIELDS: Mapping[str, Schema] = {
         "items": {"type": "string", "minLength": 1, "maxLength": LONGEST_SKILL},
         "maxItems": MOST_SKILLS,
         "description": "all the skills that it may use, here and in holons below; whatever there is when left out",
+    },
+    "budget": {
+        "type": ["integer", "null"],
+        "minimum": 0,
+        "maximum": MOST_COST,
+        "description": "what its tasks may cost together, in millionths of the cost unit; no limit when left out",
     },
 }
 RELOAD_FIELDS: Mapping[str, Schema] = {

@@ -44,6 +44,7 @@ class JobRoutes:
             asked.get("result_timeout"),
             request.trace(),
             allowed_skills=allowing("allowed_skills", asked.get("allowed_skills")),
+            budget=asked.get("budget"),
         )
         accepted = await self._jobs.create(request.client, creating)
         return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())

@@ -85,6 +85,14 @@ _JOB: Mapping[str, _OfJob] = {
         lambda record, _: _seconds(record.finished_at),
         _or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),
     ),
+    "cost": _OfJob(
+        lambda record, _: record.cost,
+        _or_null("integer", "what it was charged so far, in millionths of the cost unit; null while that is nothing"),
+    ),
+    "budget": _OfJob(
+        lambda record, _: record.job.budget,
+        _or_null("integer", "what its tasks may cost together, in millionths of the cost unit; null without a limit"),
+    ),
 }
 ALL_FIELDS = tuple(_JOB)
 # A page of a thousand jobs must not carry a thousand results that nobody asked for.

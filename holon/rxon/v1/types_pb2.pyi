@@ -61,15 +61,13 @@ class _CapabilityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     CAPABILITY_HOLON: _Capability.ValueType  # 10
     """The worker is a holon: chains, trees and resolutions may be sent."""
     CAPABILITY_BUDGET: _Capability.ValueType  # 11
-    """Budgets are reserved, charged and enforced where the work runs."""
+    """Budgets are reserved, charged and enforced where the work runs. A holon without it is offered no task that has a
+    Lineage.budget.
+    """
     CAPABILITY_ENCODING_ZSTD: _Capability.ValueType  # 12
     """Payload.encoding may be "zstd"."""
     CAPABILITY_SKILL_LIMIT: _Capability.ValueType  # 13
     """Work below a task keeps to its Lineage.skill_limit. A holon without it is offered no task that has one."""
-    CAPABILITY_MAX_COST: _Capability.ValueType  # 14
-    """No work below a task is given to who declares no price, or one above its Lineage.max_cost. A holon without it is
-    offered no task that has one.
-    """
 
 class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
     """What a peer can do beyond the minimum. Each side lists its own in Hello and Welcome; a kind of message that needs a
@@ -99,15 +97,13 @@ CAPABILITY_RECEIPTS: Capability.ValueType  # 9
 CAPABILITY_HOLON: Capability.ValueType  # 10
 """The worker is a holon: chains, trees and resolutions may be sent."""
 CAPABILITY_BUDGET: Capability.ValueType  # 11
-"""Budgets are reserved, charged and enforced where the work runs."""
+"""Budgets are reserved, charged and enforced where the work runs. A holon without it is offered no task that has a
+Lineage.budget.
+"""
 CAPABILITY_ENCODING_ZSTD: Capability.ValueType  # 12
 """Payload.encoding may be "zstd"."""
 CAPABILITY_SKILL_LIMIT: Capability.ValueType  # 13
 """Work below a task keeps to its Lineage.skill_limit. A holon without it is offered no task that has one."""
-CAPABILITY_MAX_COST: Capability.ValueType  # 14
-"""No work below a task is given to who declares no price, or one above its Lineage.max_cost. A holon without it is
-offered no task that has one.
-"""
 global___Capability = Capability
 
 class _TreeNodeKind:
@@ -507,7 +503,6 @@ class Lineage(google.protobuf.message.Message):
     MAX_DEPTH_FIELD_NUMBER: builtins.int
     BUDGET_FIELD_NUMBER: builtins.int
     SKILL_LIMIT_FIELD_NUMBER: builtins.int
-    MAX_COST_FIELD_NUMBER: builtins.int
     root_job_id: builtins.str
     """The job at the root that all of this serves."""
     parent_job_id: builtins.str
@@ -518,10 +513,6 @@ class Lineage(google.protobuf.message.Message):
     """The greatest depth allowed; unset leaves it to the receiver's own limit, and the smaller one wins."""
     budget: builtins.int
     """What may still be spent, in millionths of the cost unit; unset means no limit, 0 means nothing."""
-    max_cost: builtins.int
-    """The highest price of who may do this or any single task below it, in millionths of the cost unit, as they declare
-    it; unset means whatever it costs.
-    """
     @property
     def holon_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The holons from the root down to the sender."""
@@ -540,14 +531,11 @@ class Lineage(google.protobuf.message.Message):
         max_depth: builtins.int | None = ...,
         budget: builtins.int | None = ...,
         skill_limit: global___SkillLimit | None = ...,
-        max_cost: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_budget", b"_budget", "_max_cost", b"_max_cost", "_max_depth", b"_max_depth", "budget", b"budget", "max_cost", b"max_cost", "max_depth", b"max_depth", "skill_limit", b"skill_limit"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_budget", b"_budget", "_max_cost", b"_max_cost", "_max_depth", b"_max_depth", "budget", b"budget", "depth", b"depth", "holon_ids", b"holon_ids", "max_cost", b"max_cost", "max_depth", b"max_depth", "parent_job_id", b"parent_job_id", "root_job_id", b"root_job_id", "skill_limit", b"skill_limit"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_budget", b"_budget", "_max_depth", b"_max_depth", "budget", b"budget", "max_depth", b"max_depth", "skill_limit", b"skill_limit"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_budget", b"_budget", "_max_depth", b"_max_depth", "budget", b"budget", "depth", b"depth", "holon_ids", b"holon_ids", "max_depth", b"max_depth", "parent_job_id", b"parent_job_id", "root_job_id", b"root_job_id", "skill_limit", b"skill_limit"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_budget", b"_budget"]) -> typing.Literal["budget"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_max_cost", b"_max_cost"]) -> typing.Literal["max_cost"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_depth", b"_max_depth"]) -> typing.Literal["max_depth"] | None: ...
 

@@ -50,6 +50,7 @@ JOB = (
     "error_message",
     "error_details",
     "sealed",
+    "cost",
 )
 # How often whoever was refused may try again, in seconds.
 RETRY_AFTER_S = 2.0
@@ -126,6 +127,7 @@ def _job(record: JobRecord, seal: Seal) -> Columns:
         reason,
         details,
         sealed,
+        record.cost,
     )
 
 
@@ -142,13 +144,13 @@ def _text_or_none(text: str | None) -> str | None:
 def job_record(columns: Sequence[Any], seal: Seal) -> JobRecord:
     """A job from the columns of `JOB`; raises as `Seal.open`."""
     job_id, owner, blueprint, status, state, created_at, updated_at, finished_at, sequence, *rest = columns
-    progress, message, result, code, reason, details, sealed = rest
+    progress, message, result, code, reason, details, sealed, cost = rest
     if sealed is not None:
         message, result, reason, details = unpack("history", seal.open("history", job_id, "job", sealed))
     error = None if code is None else JobError(code, reason, from_json(details))
     job = Job(job_id, blueprint, owner, {}, state, Status(status), error=error, created_at=created_at)
     job = replace(job, result=from_json(result))
-    return JobRecord(job, created_at, updated_at, finished_at, progress, message, sequence=sequence)
+    return JobRecord(job, created_at, updated_at, finished_at, progress, message, sequence=sequence, cost=cost)
 
 
 def history_event(job_id: str, number: int, columns: Sequence[Any], seal: Seal) -> HistoryEvent:

@@ -39,7 +39,7 @@ CLOSE_S = 5.0
 CONNECTIONS = 4
 
 _TYPES = {"progress": "float8", "sequence": "int8", "time": "int8", "duration_ms": "int8", "attempt_number": "int8"}
-_TYPES |= {"created_at": "int8", "updated_at": "int8", "finished_at": "int8", "sealed": "bytea"}
+_TYPES |= {"created_at": "int8", "updated_at": "int8", "finished_at": "int8", "sealed": "bytea", "cost": "int8"}
 _JSON = ("result", "details", "error_details")
 _LINE_OF_JOB = ("job", "sequence", *LINE)
 

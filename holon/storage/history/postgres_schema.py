@@ -63,6 +63,7 @@ _FIRST = (
 VERSIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     ("ALTER TABLE holon_jobs ADD COLUMN sealed bytea", "ALTER TABLE holon_history ADD COLUMN sealed bytea"),
+    ("ALTER TABLE holon_jobs ADD COLUMN cost bigint",),
 )
 
 

@@ -59,6 +59,7 @@ _FIRST = (
 VERSIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     ("ALTER TABLE jobs ADD COLUMN sealed BLOB", "ALTER TABLE history ADD COLUMN sealed BLOB"),
+    ("ALTER TABLE jobs ADD COLUMN cost INTEGER",),
 )
 
 

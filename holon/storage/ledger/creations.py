@@ -46,6 +46,7 @@ def create_jobs(
         row = JobRow(tables.number(), job.id, job.owner, job.blueprint, job.status, state, now)
         row.request_id = new.request_id
         row.request_digest = new.request_digest
+        row.budget = job.budget
         tables.add_job(row)
         if new.step is None:
             tables.tell(row, new.history)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from holon.domain.costs import Cost
 from holon.domain.events import BranchesDone, HistoryEvent, TaskEnded
 from holon.domain.machine import succeeded
-from holon.domain.task import WORKER_LOST, Outcome, task_id
+from holon.domain.task import LIMIT_EXCEEDED, WORKER_LOST, Outcome, task_id
 from holon.ports import StopReason, Superseded
+from holon.storage.ledger.costs import again, free, leave
 from holon.storage.ledger.jobs import deliver
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
@@ -38,6 +40,7 @@ def end_task(tables: Tables, task: TaskRow, outcome: Outcome, now: int) -> None:
     task.state = TaskState.OVER
     task.outcome = outcome
     task.params = b""
+    free(tables, task)
 
 
 def _count_down(tables: Tables, row: JobRow, task: TaskRow, outcome: Outcome) -> None:
@@ -74,15 +77,23 @@ def end_open_tasks(tables: Tables, row: JobRow, reason: Superseded) -> None:
         if task.state is TaskState.QUEUED:
             tables.backlog.dequeued(task)
         stop_holder(tables, task, StopReason.CANCELLED)
+        if task.state in (TaskState.OFFERED, TaskState.LEASED):
+            leave(tables, task)
+        task.reserved = 0
         task.state = TaskState.OVER
         task.over_reason = reason
         task.params = b""
+    # Those of branches that were not made yet are left.
+    row.reserved = 0
 
 
-def finished_line(task: TaskRow, outcome: Outcome, now: int, took: int | None = None) -> HistoryEvent:
+def finished_line(
+    task: TaskRow, outcome: Outcome, now: int, took: int | None = None, cost: Cost = None
+) -> HistoryEvent:
     """The line of history that says how a task's attempt ended, with every lease that it had.
 
     `took` is the worker's own measure of the attempt; without it the node's counts, from its acceptance.
+    `cost` is what the attempt was charged.
     """
     error = outcome.error
     details = {
@@ -93,6 +104,8 @@ def finished_line(task: TaskRow, outcome: Outcome, now: int, took: int | None = 
     }
     if error is not None:
         details |= {"code": error.code, "error": error.message}
+    if cost is not None:
+        details["cost"] = cost
     if took is None and task.attempts:
         took = now - (task.attempts[-1].leased or task.attempts[-1].offered)
     return HistoryEvent(
@@ -106,12 +119,25 @@ def finished_line(task: TaskRow, outcome: Outcome, now: int, took: int | None = 
     )
 
 
+def goes_on(tables: Tables, task: TaskRow, now: int) -> bool:
+    """Whether an edited task may be attempted again. It is over where its job's budget does not cover that."""
+    if again(tables, task):
+        return True
+    close_attempt(task, now)
+    message = f"cost: what is left of the job's budget does not cover another attempt, which may cost {task.reserves}"
+    outcome = Outcome.failed(LIMIT_EXCEEDED, message, task.worker_id)
+    task_over(tables, task, outcome, finished_line(task, outcome, now), now)
+    return False
+
+
 def lost(tables: Tables, task: TaskRow, now: int) -> None:
     """The session of an edited task's lease ended without an outcome: run it again, or give it up."""
     give_up(tables, task.worker_id, task.lease_id)
+    leave(tables, task)
     task.losses += 1
     if task.losses < tables.settings.max_losses:
-        requeue(tables, task, now)
+        if goes_on(tables, task, now):
+            requeue(tables, task, now)
         return
     close_attempt(task, now)
     message = f"{task.losses} sessions ended while they held the task; it may be what ends them"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from holon.domain.task import job_of
 from holon.ports import Attempt, Leased, Offer, Opened, Opening, Seat, Superseded
+from holon.storage.ledger.costs import resumed
 from holon.storage.ledger.endings import lost
 from holon.storage.ledger.rows import TaskRow, TaskState, WorkerRow
 from holon.storage.ledger.tables import Tables
@@ -125,6 +126,7 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
             *task.attempts[:-1],
             Attempt(worker.id, task.attempts[-1].offered, task.attempts[-1].leased, None),
         )
+        resumed(tables, task)
     task.session_id = worker.session_id
     tables.take_hold(worker, task.lease_id, task.id)
     hold(tables, task, now)

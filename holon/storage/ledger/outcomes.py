@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from holon.domain.costs import Cost
 from holon.domain.events import HistoryEvent
 from holon.domain.task import Outcome
 from holon.ports import Completed, Result, Seat, Step, Superseded
-from holon.storage.ledger.endings import end_task, finished_line, task_over
+from holon.storage.ledger.costs import affords, reported, settle
+from holon.storage.ledger.endings import end_task, finished_line, goes_on, task_over
 from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease, why_not
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
@@ -50,30 +53,36 @@ def _complete(
     if not current or task.state in (TaskState.OVER, TaskState.BACK_OFF):
         reason = why_not(tables, task.id, task, result.lease_id)
         _record_superseded(tables, task, result, worker_id, reason, now)
+        reported(tables, task.id, result.lease_id, result.cost)
         return reason
     tables.edit(task)
     task.applied_lease, task.applied_worker = result.lease_id, worker_id
+    cost = settle(tables, task, result.cost)
     row = tables.job(task.job_id) if result.step is not None and result.retry_after is None else None
     if row is not None and result.step is not None and _as_decided_upon(row, task, result.step):
-        _land(tables, row, task, result, result.step, state, now)
+        _land(tables, row, task, result, cost, state, now)
         landed.add(result.lease_id)
     else:
-        apply(tables, task, result.outcome, result.retry_after, now, result.took)
+        apply(tables, task, result.outcome, result.retry_after, now, result.took, cost)
     return None
 
 
 def _as_decided_upon(row: JobRow, task: TaskRow, step: Step) -> bool:
     """Whether a job still is as it was when a step was decided upon the outcome of its only task."""
     alone = not task.branch and task.step == row.open_step and task.step == row.step - 1
-    return alone and not (row.over or row.due or row.claim_id or row.inbox) and step.job.step == row.step + 1
+    if not alone or row.over or row.due or row.claim_id or row.inbox or step.job.step != row.step + 1:
+        return False
+    return row.budget is None or affords(row, step.reserves)
 
 
-def _land(tables: Tables, row: JobRow, task: TaskRow, result: Result, step: Step, state: bytes, now: int) -> None:
+def _land(tables: Tables, row: JobRow, task: TaskRow, result: Result, cost: Cost, state: bytes, now: int) -> None:
     """End an edited task and write what its job decided upon that, together."""
+    step = result.step
+    assert step is not None  # noqa: S101  whoever calls has looked
     close_attempt(task, now)
     # The step was decided upon the outcome before this transaction began, and its lines come after this one.
     told_at = min((event.time for event in step.history), default=now)
-    line = finished_line(task, result.outcome, min(told_at, now), result.took)
+    line = finished_line(task, result.outcome, min(told_at, now), result.took, cost)
     end_task(tables, task, result.outcome, now)
     tables.edit(row)
     land(tables, row, step, state, (line,), now)
@@ -82,13 +91,27 @@ def _land(tables: Tables, row: JobRow, task: TaskRow, result: Result, step: Step
 
 
 def apply(
-    tables: Tables, task: TaskRow, outcome: Outcome, retry_after: int | None, now: int, took: int | None = None
+    tables: Tables,
+    task: TaskRow,
+    outcome: Outcome,
+    retry_after: int | None,
+    now: int,
+    took: int | None = None,
+    cost: Cost = None,
 ) -> None:
-    """Apply the outcome of an edited task's current attempt: it runs again after a while, or is over."""
+    """Apply the outcome of an edited task's current attempt: it runs again after a while, or is over.
+
+    `cost` is what the attempt was charged, if that is known.
+    """
     close_attempt(task, now)
-    line = finished_line(task, outcome, now, took)
+    line = finished_line(task, outcome, now, took, cost)
     if retry_after is None:
         task_over(tables, task, outcome, line, now)
+        return
+    row = tables.job(task.job_id)
+    if row is not None:
+        tables.tell(tables.edit(row), (line,))
+    if not goes_on(tables, task, now):
         return
     if task.state is TaskState.QUEUED:
         tables.backlog.dequeued(task)
@@ -100,9 +123,6 @@ def apply(
     task.until = now + retry_after
     avoid(task, task.until + tables.settings.lease, now, soft=True)
     tables.arm(task)
-    row = tables.job(task.job_id)
-    if row is not None:
-        tables.tell(tables.edit(row), (line,))
 
 
 def _record_superseded(
@@ -111,7 +131,9 @@ def _record_superseded(
     row = tables.job(task.job_id)
     if row is None or not _may_tell(tables, task, worker_id):
         return
-    details = {"reason": reason, "status": result.outcome.status}
+    details: dict[str, Any] = {"reason": reason, "status": result.outcome.status}
+    if result.cost is not None:
+        details["cost"] = result.cost
     line = HistoryEvent("result_superseded", now, worker_id=worker_id, task_id=task.id, details=details)
     tables.tell(tables.edit(row), (line,))
 

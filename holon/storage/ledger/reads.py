@@ -28,6 +28,7 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
         queued_need=task.need if task is not None and task.state is TaskState.QUEUED else None,
         sequence=row.history_seq,
         number=row.n,
+        cost=row.cost,
     )
 
 

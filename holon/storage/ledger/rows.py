@@ -7,6 +7,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any, ClassVar
 
+from holon.domain.costs import Cost
 from holon.domain.events import InboxEvent
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy
@@ -72,14 +73,18 @@ class JobRow(Row):
     """A job: what the store reads of it, and its state as opaque bytes.
 
     `due` says that a handler is to be run without any event. The open tasks are those of `open_step`, by index.
+    `budget` bounds what it is charged, `cost`, with what is reserved for tasks that are open, and for leases that are
+    over and of which nobody has said yet what they cost: `unreported`.
     """
 
     __slots__ = (
         "blueprint",
+        "budget",
         "cancel_pending",
         "claim_id",
         "claim_until",
         "commit_id",
+        "cost",
         "created_at",
         "dedups",
         "deliveries",
@@ -101,11 +106,13 @@ class JobRow(Row):
         "reply",
         "request_digest",
         "request_id",
+        "reserved",
         "spawn_at",
         "state",
         "status",
         "step",
         "timer_at",
+        "unreported",
         "updated_at",
         "wake_at",
         "wake_step",
@@ -146,6 +153,10 @@ class JobRow(Row):
         self.open_step = 0
         self.open_count = 0
         self.fan: FanOut | None = None
+        self.budget: Cost = None
+        self.cost: Cost = None
+        self.reserved = 0
+        self.unreported: tuple[tuple[str, int], ...] = ()
 
     def next_time(self) -> int | None:
         """When the job is to be looked at next: its claim is over, its timer fires, or a chunk is to be spawned."""
@@ -168,7 +179,10 @@ class TaskState(StrEnum):
 
 
 class TaskRow(Row):
-    """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease."""
+    """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease.
+
+    `reserves` is as in `NewTask`, `reserved` what its job holds for it now.
+    """
 
     __slots__ = (
         "accepted",
@@ -198,6 +212,8 @@ class TaskRow(Row):
         "params",
         "priority",
         "progress",
+        "reserved",
+        "reserves",
         "result_due",
         "retry",
         "session_id",
@@ -225,6 +241,7 @@ class TaskRow(Row):
         self.created_at = now
         self.execution_timeout = new.execution_timeout
         self.lost_after = new.lost_after
+        self.reserves = self.reserved = new.reserves
         self.dispatch_due = None if new.dispatch_timeout is None else now + new.dispatch_timeout
         self.result_due = None if new.result_timeout is None else now + new.result_timeout
         self.execution_due: int | None = None

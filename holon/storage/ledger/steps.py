@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
 from holon.ports import Committed, Leased, NewTask, Seat, Step, Superseded
+from holon.storage.ledger.costs import affords
 from holon.storage.ledger.endings import end_open_tasks
 from holon.storage.ledger.jobs import claim, unclaim
 from holon.storage.ledger.leases import lease
@@ -22,6 +23,8 @@ def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[
         return row.reply or Committed(cancel_pending=row.cancel_pending)
     if row is None or not row.claim_id or row.claim_id != step.claim_id or step.job.step != row.step + 1:
         return Committed(conflict=True)
+    if row.budget is not None and not affords(row, step.reserves):
+        return Committed(over_budget=True)
     land(tables, row, step, state, (), now)
     if step.keep and not row.over:
         row.claim_until = now + tables.settings.claim
@@ -76,6 +79,8 @@ def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
     row.open_step = step.job.step - 1
     row.open_count = len(step.tasks)
     row.progress, row.message = None, ""
+    if row.budget is not None:
+        row.reserved += step.reserves
     if step.fan_out is not None:
         fan = step.fan_out
         row.fan = FanOut(row.id, row.open_step, fan.total, fan.fail_fast, fan.rest)

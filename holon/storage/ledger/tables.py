@@ -56,6 +56,12 @@ class Tables:
 
     # The transaction -------------------------------------------------------------------------------------------
 
+    def owner(self, task: TaskRow) -> JobRow:
+        """The job of a task that is there, which goes with it."""
+        row = self.job(task.job_id)
+        assert row is not None  # noqa: S101  tasks are purged with their jobs
+        return row
+
     def edit(self, row: AnyRow) -> AnyRow:
         """The row, remembered as it is before its first change in this transaction."""
         if row not in self._before:

@@ -8,7 +8,8 @@ from holon.domain.events import Woken
 from holon.domain.retries import retry_after
 from holon.domain.task import DISPATCH_TIMEOUT, RESULT_TIMEOUT, TIMEOUT_ERROR, Outcome
 from holon.ports import Fired, Seat, StopReason, Superseded
-from holon.storage.ledger.endings import finished_line, lost, task_over
+from holon.storage.ledger.costs import leave
+from holon.storage.ledger.endings import finished_line, goes_on, lost, task_over
 from holon.storage.ledger.jobs import claim, deliver, unclaim
 from holon.storage.ledger.leases import execution, lease
 from holon.storage.ledger.outcomes import apply
@@ -72,6 +73,8 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
 
 def _deadline(tables: Tables, task: TaskRow, code: str, message: str, now: int) -> None:
     stop_holder(tables, task, StopReason.DEADLINE)
+    if task.state in (TaskState.OFFERED, TaskState.LEASED):
+        leave(tables, task)
     close_attempt(task, now)
     outcome = Outcome.failed(code, message, task.worker_id)
     task.over_reason = Superseded.DEADLINE_EXCEEDED
@@ -80,6 +83,7 @@ def _deadline(tables: Tables, task: TaskRow, code: str, message: str, now: int) 
 
 def _timed_out(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
     stop_holder(tables, task, StopReason.DEADLINE)
+    leave(tables, task)
     message = f"Worker task timed out: no result within {execution(tables, task) / 1000:g} s of its start"
     outcome = Outcome.failed(TIMEOUT_ERROR, message, task.worker_id)
     task.over_reason = Superseded.DEADLINE_EXCEEDED
@@ -92,4 +96,6 @@ def _lease_over(tables: Tables, task: TaskRow, now: int) -> None:
         lost(tables, task, now)
         return
     stop_holder(tables, task, StopReason.LEASE_LOST)
-    requeue(tables, task, now, avoid_until=now + tables.settings.lease)
+    leave(tables, task)
+    if goes_on(tables, task, now):
+        requeue(tables, task, now, avoid_until=now + tables.settings.lease)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from holon.ports import Handback, LeaseRef, Progress, Seat, Stop, Touch, Touched
+from holon.storage.ledger.costs import reported
 from holon.storage.ledger.leases import hold, lease, resume
 from holon.storage.ledger.rows import TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
@@ -53,6 +54,8 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
     if task is not None and task.state in (TaskState.OFFERED, TaskState.LEASED):
         avoid_until = now + tables.settings.lease if handback.avoid else None
         requeue(tables, tables.edit(task), now, avoid_until=avoid_until)
+    else:
+        reported(tables, ref.task_id, ref.lease_id, 0)
 
 
 def _moved(tables: Tables, ref: LeaseRef) -> bool:

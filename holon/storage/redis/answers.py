@@ -154,7 +154,7 @@ def stop_of(text: bytes) -> Stop:
 
 def record_of(fields: Answer, seal: Seal) -> JobRecord:
     """A job as clients see it."""
-    state, created, updated, finished, progress, message, deliveries, told, need, number, name = fields
+    state, created, updated, finished, progress, message, deliveries, told, need, number, name, cost = fields
     job_id = name.decode()
     return JobRecord(
         job=decode_job(seal.open("jobs", job_id, "state", state)).seen(int(deliveries or 0)),
@@ -166,6 +166,7 @@ def record_of(fields: Answer, seal: Seal) -> JobRecord:
         queued_need=need_of(need) if need else None,
         sequence=int(told or 0),
         number=number,
+        cost=int(cost) if cost else None,
     )
 
 
@@ -236,18 +237,19 @@ def _texts(record: bytes) -> list[bytes]:
 
 
 def _superseded(record: bytes) -> HistoryEvent:
-    time, worker, task, reason, status = _texts(record)
+    time, worker, task, reason, status, *cost = _texts(record)
+    details: dict[str, Any] = {"reason": reason.decode(), "status": status.decode()}
     return HistoryEvent(
         "result_superseded",
         int(time),
         worker_id=worker.decode(),
         task_id=task.decode(),
-        details={"reason": reason.decode(), "status": status.decode()},
+        details=details | _cost(cost),
     )
 
 
 def _finished(record: bytes, seal: Seal) -> HistoryEvent:
-    time, took, worker, attempt, name, status, need, generation, attempts, code, message = _texts(record)
+    time, took, worker, attempt, name, status, need, generation, attempts, code, message, *cost = _texts(record)
     task = name.decode()
     details: dict[str, Any] = {
         "status": status.decode(),
@@ -264,8 +266,13 @@ def _finished(record: bytes, seal: Seal) -> HistoryEvent:
         worker_id=worker.decode() or None,
         attempt_number=int(attempt),
         task_id=task,
-        details=details,
+        details=details | _cost(cost),
     )
+
+
+def _cost(told: Sequence[bytes]) -> dict[str, int]:
+    """What an attempt cost; an earlier release did not say."""
+    return {"cost": int(told[0])} if told and told[0] else {}
 
 
 def _attempt(text: str) -> list[Any]:

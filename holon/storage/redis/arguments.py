@@ -62,13 +62,14 @@ def _task(task: NewTask, seal: Seal) -> Arguments:
     retry = task.retry
     policy = f"{retry.max_retries} {retry.first_ms} {retry.longest_ms}"
     # Said only where it is something: nodes of an earlier release do not know it.
-    lost = f" {task.lost_after}" if task.lost_after else ""
+    lost = f" {task.lost_after}" if task.lost_after or task.reserves else ""
+    reserves = f" {task.reserves}" if task.reserves else ""
     return [
         task.id,
         task.need.key,
         _need(task.need),
         seal.seal("tasks", task.id, "params", task.params),
-        f"{task.priority} {task.execution_timeout} {policy}{lost}",
+        f"{task.priority} {task.execution_timeout} {policy}{lost}{reserves}",
         maybe(task.dispatch_timeout),
         maybe(task.result_timeout),
         task.trace,
@@ -113,6 +114,7 @@ def step_arguments(step: Step, limit: int, seal: Seal, before: NewJob | None = N
         maybe(step.wake_after),
         _flag(step.end_tasks),
         _flag(step.keep),
+        step.reserves or "",
         len(step.tasks),
         *_tasks(step.tasks, seal),
         *(("1", *_fan_out(step.fan_out, seal)) if step.fan_out is not None else ("",)),
@@ -149,7 +151,7 @@ def new_jobs_arguments(
         job = item.job
         arguments += (job.id, job.owner, job.blueprint, str(job.status))
         arguments += ("1", item.request_id) if item.request_id is not None else ("",)
-        arguments.append(item.request_digest)
+        arguments += (item.request_digest, maybe(job.budget))
         arguments += _quota(item.quota, allowances)
         if item.step is not None:
             arguments += ("1", *step_arguments(item.step, limit, seal, item))
@@ -180,6 +182,7 @@ def results_arguments(results: Sequence[Result], limit: int, seal: Seal) -> Argu
             len(outcome.data),
             _flag(succeeded(outcome)),
             seal.seal("tasks", result.task_id, "outcome", encode_outcome(outcome)),
+            maybe(result.cost),
         )
         arguments += ("1", *step_arguments(result.step, limit, seal)) if result.step is not None else ("",)
     return arguments

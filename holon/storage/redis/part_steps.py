@@ -23,6 +23,9 @@ from holon.storage.redis import answers, arguments
 from holon.storage.redis.part import Part
 from holon.storage.redis.quotas import Allowances
 
+# What `commit` answers where a lost claim is 1.
+_OVER_BUDGET = 2
+
 
 class StepCalls(Part):
     """As `Storage`, of the jobs that are here."""
@@ -72,6 +75,8 @@ class StepCalls(Part):
         given = arguments.step_arguments(step, self._settings.max_state_bytes, self._seal)
         with self._asking(want) as n, self._places(seats) as places:
             conflict, cancel_pending, events, leased, claims = await self.link.call("commit", *given, n, *places)
+            if conflict == _OVER_BUDGET:
+                return Committed(over_budget=True)
             self._held(step.job.id, still=not conflict and step.keep and not step.job.status.terminal)
             return Committed(
                 bool(conflict),

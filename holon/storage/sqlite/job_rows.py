@@ -15,21 +15,21 @@ INSERT = """
     INSERT INTO jobs (
         n, id, owner, blueprint, request_id, request_digest, created_at,
         status, step, commit_id, updated_at, finished_at, progress, message, history_seq, deliveries,
-        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups, budget, cost, reserved, unreported
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 UPDATE = """
     UPDATE jobs SET
         status = ?, step = ?, commit_id = ?, updated_at = ?, finished_at = ?, progress = ?, message = ?,
         history_seq = ?, deliveries = ?, wake_at = ?, wake_step = ?, open_step = ?, open_count = ?,
-        inbox_seq = ?, inbox = ?, dedups = ?
+        inbox_seq = ?, inbox = ?, dedups = ?, budget = ?, cost = ?, reserved = ?, unreported = ?
     WHERE n = ?
 """
 _SELECT = """
     SELECT
         n, id, owner, blueprint, request_id, request_digest, created_at,
         status, step, commit_id, updated_at, finished_at, progress, message, history_seq, deliveries,
-        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups, state
+        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups, budget, cost, reserved, unreported, state
     FROM jobs JOIN states USING (n)
 """
 SELECT_ONE = _SELECT + " WHERE id = ?"
@@ -55,6 +55,10 @@ _CHANGING = (
     "inbox_seq",
     "inbox",
     "dedups",
+    "budget",
+    "cost",
+    "reserved",
+    "unreported",
 )
 _now = attrgetter(*_CHANGING)
 _then = itemgetter(*map(JobRow.__slots__.index, _CHANGING))
@@ -106,6 +110,10 @@ def _changing(row: JobRow, seal: Seal) -> tuple[Any, ...]:
         row.inbox_seq,
         seal.seal("jobs", row.id, "inbox", encode_inbox(row.inbox)) if row.inbox else "",
         to_json(row.dedups) if row.dedups else "",
+        row.budget,
+        row.cost,
+        row.reserved,
+        to_json(row.unreported) if row.unreported else "",
     )
 
 
@@ -122,8 +130,9 @@ def job_row(columns: tuple[Any, ...], seal: Seal) -> JobRow:
     row.due = status.due
     row.history_seq, row.deliveries, wake_at, row.wake_step, row.open_step, row.open_count = changing[7:13]
     row.wake_at = wake_at or None
-    row.inbox_seq, inbox, dedups = changing[13:]
+    row.inbox_seq, inbox, dedups, row.budget, row.cost, row.reserved, unreported = changing[13:]
     row.inbox = decode_inbox(seal.open("jobs", job_id, "inbox", inbox)) if inbox else ()
     row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
     row.dedups = tuple(from_json(dedups)) if dedups else ()
+    row.unreported = tuple((lease, kept) for lease, kept in from_json(unreported)) if unreported else ()
     return row

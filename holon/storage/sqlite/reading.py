@@ -39,7 +39,7 @@ STATES_AT_ONCE = 50
 _JOB = """
     SELECT
         j.n, states.state, j.created_at, j.updated_at, j.finished_at, j.progress, j.message, j.deliveries,
-        j.history_seq, needs.need, j.id
+        j.history_seq, needs.need, j.cost, j.id
     FROM jobs j JOIN states ON states.n = j.n
     LEFT JOIN tasks t ON j.open_count > 0 AND t.job = j.n AND t.step = j.open_step AND t.place = 0
         AND t.branch = 0 AND t.state = 'queued'
@@ -248,7 +248,8 @@ def _sound_records(rows: Iterable[tuple[Any, ...]], seal: Seal) -> dict[int, Job
 
 
 def _job_record(columns: tuple[Any, ...], seal: Seal) -> JobRecord:
-    number, state, created_at, updated_at, finished_at, progress, message, deliveries, sequence, need, job_id = columns
+    number, state, created_at, updated_at, finished_at, progress, message, deliveries, *rest = columns
+    sequence, need, cost, job_id = rest
     return JobRecord(
         job=decode_job(seal.open("jobs", job_id, "state", state)).seen(deliveries),
         created_at=created_at,
@@ -259,4 +260,5 @@ def _job_record(columns: tuple[Any, ...], seal: Seal) -> JobRecord:
         queued_need=decode_need(need) if need is not None else None,
         sequence=sequence,
         number=number,
+        cost=cost,
     )

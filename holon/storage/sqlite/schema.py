@@ -130,6 +130,12 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE needs ADD COLUMN job INTEGER NOT NULL DEFAULT 0",
         "UPDATE needs SET job = coalesce((SELECT max(n) FROM jobs), 0)",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN budget INTEGER",
+        "ALTER TABLE jobs ADD COLUMN cost INTEGER",
+        "ALTER TABLE jobs ADD COLUMN reserved INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN unreported BLOB NOT NULL DEFAULT ''",
+    ),
 )
 
 

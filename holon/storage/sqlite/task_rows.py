@@ -63,6 +63,8 @@ _FACTS = (
     "over_reason",
     "avoid",
     "lost_after",
+    "reserves",
+    "reserved",
 )
 _facts = attrgetter(*_FACTS)
 _CHANGING = ("key", "state", "attempts", "outcome", "params", *_FACTS)

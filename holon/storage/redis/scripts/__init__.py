@@ -22,6 +22,7 @@ _SHARED = (
     "ready",
     "inbox",
     "tasks",
+    "costs",
     "endings",
     "leases",
     "allowed",

@@ -25,6 +25,7 @@ local function operation()
     if not row or not row.claim or row.claim ~= step.claim or step.n ~= row.step + 1 then
         return done({1, 0, {}, {{}, {}}, {}})
     end
+    if step.reserves and not affords(row, step.reserves) then return done({2, 0, {}, {{}, {}}, {}}) end
     land(row, step)
     local events = {}
     if step.keep and not step.ends then

@@ -4,10 +4,11 @@
 local worker_id, landed
 
 local function read_outcome()
-    at = at + 8
+    at = at + 9
     return {
-        status = args[at - 7], error = args[at - 6] ~= '', code = args[at - 5], message = args[at - 4],
-        worker = args[at - 3], size = tonumber(args[at - 2]), succeeded = args[at - 1] ~= '', bytes = args[at],
+        status = args[at - 8], error = args[at - 7] ~= '', code = args[at - 6], message = args[at - 5],
+        worker = args[at - 4], size = tonumber(args[at - 3]), succeeded = args[at - 2] ~= '', bytes = args[at - 1],
+        cost = tonumber(args[at]),
     }
 end
 
@@ -30,8 +31,10 @@ local function superseded(row, lease_id, outcome)
     local reason = why_not(row.ID, row, lease_id)
     local owner = job(row.job)
     if owner and may_tell(row) then
-        tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), worker_id, row.ID, reason, outcome.status}))
+        tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), worker_id, row.ID, reason, outcome.status,
+            outcome.cost and int(outcome.cost) or ''}))
     end
+    reported(owner, lease_id, outcome.cost)
     return reason
 end
 
@@ -39,7 +42,7 @@ end
 local function as_decided_upon(owner, row, step)
     if row.branch or row.step ~= owner.open_step or row.step ~= owner.step - 1 then return false end
     if over(owner) or RUNS[owner.status] or owner.claim or owner.inbox then return false end
-    return step.n == owner.step + 1
+    return step.n == owner.step + 1 and (not step.reserves or affords(owner, step.reserves))
 end
 
 local function verdict(task_id, lease_id, retry_after, took, outcome, step)
@@ -51,6 +54,7 @@ local function verdict(task_id, lease_id, retry_after, took, outcome, step)
     if row.applied == result then return '' end
     if not ours or row.place == 'over' or row.place == 'back_off' then return superseded(row, lease_id, outcome) end
     row.applied = result
+    outcome.cost = settle(row, outcome.cost)
     local owner = step and not retry_after and job(row.job)
     if not owner or not as_decided_upon(owner, row, step) then
         apply(row, outcome, retry_after, took)

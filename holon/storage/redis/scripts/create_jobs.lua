@@ -3,11 +3,11 @@
 local function read_item()
     local item = {
         id = args[at + 1], owner = args[at + 2], blueprint = args[at + 3], status = args[at + 4], request = nil,
-        digest = nil, quota = nil, step = nil, state = nil, lines = nil, history = nil,
+        digest = nil, budget = nil, quota = nil, step = nil, state = nil, lines = nil, history = nil,
     }
     at = at + 4
     item.request = flag() and arg()
-    item.digest = arg()
+    item.digest, item.budget = arg(), num()
     item.quota = flag() and {
         name = arg(), ends = num(), allowed = num(), generation = arg(), last = flag(),
     }
@@ -44,6 +44,7 @@ local function create(item)
     local row = new_job(item.id)
     row.owner, row.blueprint, row.status = item.owner, item.blueprint, item.status
     row.created, row.updated, row.step = NOW, NOW, 0
+    if item.budget then row.money = int(item.budget) .. ' 0' end
     put('ZADD', P .. 'o:' .. item.owner, row.N, item.id)
     if item.request then
         row.request, row.digest = item.request, item.digest

@@ -36,6 +36,7 @@ local function write_jobs()
     for _, row in pairs(jobs) do
         if row then
             if row.FAN then row.fan = fan_text(row.FAN) elseif row.FAN == false then row.fan = nil end
+            if row.MONEY then row.money = money_text(row.MONEY) end
             set_timer(row, 'j', job_time(row))
             if (write_row(row, job_text(row)) or inboxes[row]) and WATCHED then touched[row.ID] = true end
             local before = row.SHOWN

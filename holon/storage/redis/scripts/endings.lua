@@ -18,6 +18,7 @@ local function finished_line(row, owner, outcome, took, time)
     tell(owner, 1, 'F' .. cmsgpack.pack({
         time and int(time) or NOW_TEXT, took and int(took) or '', worker_id, int(row.attempt or 0), row.ID, outcome.status, row.need,
         int(row.generation), row.attempts or '', outcome.error and '1' .. outcome.code or '', outcome.message,
+        outcome.cost and int(outcome.cost) or '',
     }))
 end
 
@@ -25,6 +26,7 @@ local function end_task(row, outcome)
     if row.place == 'queued' then dequeued(row) end
     if row.place == 'queued' or row.place == 'back_off' then queued_changed(row, -1) end
     row.place = 'over'
+    free(row)
     keep(P .. 'x:' .. row.ID, outcome.bytes)
 end
 
@@ -39,11 +41,16 @@ local function end_open_tasks(row, reason)
         if one and one.place ~= 'over' then
             if one.place == 'queued' then dequeued(one) end
             stop_holder(one, 'cancelled')
+            if placed(one) then leave(one) end
+            one.reserved = nil
             one.place = 'over'
             one.reason = reason
             write('DEL', P .. 'x:' .. one.ID)
         end
     end
+    -- Those of branches that were not made yet are left.
+    local money = money_of(row)
+    if money then money.reserved = 0 end
 end
 
 local function rounded(x)
@@ -83,12 +90,23 @@ local function task_over(row, outcome, took)
     deliver(owner, table.concat({'T', int(row.step), int(row.generation), row.ID, outcome.bytes}, ' '))
 end
 
+-- Whether a task may be attempted again. It is over where its job's budget does not cover that.
+local function goes_on(row)
+    if again(row) then return true end
+    close_attempt(row)
+    local message = "cost: what is left of the job's budget does not cover another attempt, which may cost "
+        .. int(row.reserves)
+    task_over(row, failed('LIMIT_EXCEEDED', message, row.worker))
+    return false
+end
+
 -- The session of a task's lease ended without an outcome: run it again, or give it up.
 local function lost(row)
     give_up(row.worker, row.lease)
+    leave(row)
     row.losses = (row.losses or 0) + 1
     if row.losses < MAX_LOSSES then
-        requeue(row)
+        if goes_on(row) then requeue(row) end
         return
     end
     close_attempt(row)
@@ -105,6 +123,7 @@ local function apply(row, outcome, retry_after, took)
     end
     local owner = job(row.job)
     if owner then finished_line(row, owner, outcome, took) end
+    if not goes_on(row) then return end
     if row.place == 'queued' then dequeued(row) else queued_changed(row, 1) end
     row.place = 'back_off'
     row.generation = row.generation + 1

@@ -21,6 +21,7 @@ end
 
 local function deadline(row, code, message)
     stop_holder(row, 'deadline')
+    if placed(row) then leave(row) end
     close_attempt(row)
     row.reason = 'deadline_exceeded'
     task_over(row, failed(code, message, row.worker))
@@ -28,6 +29,7 @@ end
 
 local function timed_out(row)
     stop_holder(row, 'deadline')
+    leave(row)
     row.reason = 'deadline_exceeded'
     local policy, failures, after = words(row.retry), row.generation - 1, nil
     if failures < tonumber(policy[1]) then
@@ -46,7 +48,8 @@ local function lease_over(row)
         return
     end
     stop_holder(row, 'lease_lost')
-    requeue(row, NOW + LEASE)
+    leave(row)
+    if goes_on(row) then requeue(row, NOW + LEASE) end
 end
 
 local function fire_task(row)

@@ -113,6 +113,7 @@ local function resume(row, holder)
         queued_changed(row, -1)
         local earlier, who, offered, leased = last_attempt(row)
         set_attempt(row, earlier, who, offered, leased, '-')
+        resumed(row)
     end
     row.session = holder.session
     if not holds(holder, row.lease) then take_hold(holder, row.lease, row.ID) end

@@ -14,11 +14,11 @@ local RUNS = {pending = true, running = true}
 local function job_row(id, key, text)
     local _, status, inbox, cancels, claim, entry, ready, fan, n, finished, step, progress, told, arrived, till,
         deliveries, wake, wake_step, spawn, open_step, open_count, created, updated, commit, made, reply, message, owner,
-        blueprint, request, digest
+        blueprint, request, digest, cost, money
     if text then
         _, status, inbox, cancels, claim, entry, ready, fan, n, finished, step, progress, told, arrived, till,
             deliveries, wake, wake_step, spawn, open_step, open_count, created, updated, commit, made, reply, message,
-            owner, blueprint, request, digest = unpacked(text, 30, 3)
+            owner, blueprint, request, digest, cost, money = unpacked(text, 32, 3)
     end
     local row = {
         ID = id, KEY = key, TEXT = text, N = n, DUE = nil, SHOWN = nil, STATE = nil, status = status,
@@ -36,6 +36,8 @@ local function job_row(id, key, text)
     if reply then row.reply = reply end
     if message then row.message = message end
     if request then row.request, row.digest = request, digest end
+    if cost then row.cost = cost end
+    if money then row.money = money end
     return row
 end
 
@@ -46,24 +48,28 @@ local function job_text(row)
         row.arrived or false, row['until'] or false, row.deliveries or false, row.wake or false, row.wake_step or false,
         row.spawn or false, row.open_step or false, row.open_count or false, row.created, row.updated,
         row.commit or false, row.made or false, row.reply or false, row.message or false, row.owner, row.blueprint, row.request or false, row.digest or false,
+        row.cost or false, row.money or false,
     })
 end
 
 -- What a task was made with: priority, execution timeout, the policy of its retries, and, if it says so, how long it stays
--- its worker's without a word.
+-- its worker's without a word, and what an attempt reserves.
 local function terms_of(text)
-    local priority, execution, retry, lost_after = match(text, '^(%S+) (%S+) (%S+ %S+ %S+) ?(%d*)$')
-    return priority, tonumber(execution), retry, tonumber(lost_after)
+    local priority, execution, retry, lost_after, reserves =
+        match(text, '^(%S+) (%S+) (%S+ %S+ %S+) ?(%d*) ?(%d*)$')
+    lost_after = tonumber(lost_after)
+    return priority, tonumber(execution), retry, lost_after ~= 0 and lost_after or nil, tonumber(reserves)
 end
 
 -- The id is there for the sake of Lua, which tells long texts apart by some of their letters.
 local function task_row(id, key, text, owner_id, step)
     local _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
-        dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late
+        dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late, reserves,
+        reserved
     if text then
         _, _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
-            dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late =
-            unpacked(text, 27, 3)
+            dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late, reserves,
+            reserved = unpacked(text, 29, 3)
     end
     local row = {
         ID = id, KEY = key, TEXT = text, N = n, DUE = nil, PLACE = nil, job = owner_id, step = step,
@@ -81,6 +87,8 @@ local function task_row(id, key, text, owner_id, step)
     if losses then row.losses = losses end
     if reason then row.reason = reason end
     if late then row.late = late end
+    if reserves then row.reserves = reserves end
+    if reserved then row.reserved = reserved end
     return row
 end
 
@@ -90,7 +98,7 @@ local function task_text(row)
         row.session or false, row.lease or false, row.applied or false, row.avoid or false, row.attempts or false,
         row.branch or false, row['until'] or false, row.dispatch_due or false, row.result_due or false,
         row.execution_due or false, row.attempt or false, row.progress or false, row.generation, row.losses or false,
-        row.reason or false, row.late or false,
+        row.reason or false, row.late or false, row.reserves or false, row.reserved or false,
     })
 end
 
@@ -299,6 +307,6 @@ local function told_job(row, need)
     return {
         state_of(row), int(row.created), int(row.updated), row.finished and int(row.finished) or '',
         row.progress and real(row.progress) or '', row.message or '', int(row.deliveries or 0), int(row.told or 0),
-        need, tonumber(row.N), row.ID,
+        need, tonumber(row.N), row.ID, row.cost and int(row.cost) or '',
     }
 end

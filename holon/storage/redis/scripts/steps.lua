@@ -9,10 +9,10 @@ local function read_step()
         status = args[at + 5], ends = args[at + 6] ~= '', state = args[at + 7], consumed = args[at + 8],
         lines = tonumber(args[at + 9]), history = args[at + 10], time = args[at + 11],
         wake_after = tonumber(args[at + 12]), end_tasks = args[at + 13] ~= '', keep = args[at + 14] ~= '',
-        tasks = tonumber(args[at + 15]), FROM = at + 15,
+        reserves = tonumber(args[at + 15]), tasks = tonumber(args[at + 16]), FROM = at + 16,
         fan = nil,
     }
-    at = at + 15 + TASK_ARGUMENTS * step.tasks
+    at = at + 16 + TASK_ARGUMENTS * step.tasks
     if flag() then
         step.fan = {total = num(), fail_fast = num(), chunks = {}}
         for i = 1, num() do
@@ -30,7 +30,8 @@ local function create_task(row)
     one.place = 'queued'
     one.branch = fan_of(row) and '1' or nil
     one.key, one.need = args[at + 2], args[at + 3]
-    one.priority, one.execution, one.retry, one.lost_after = terms_of(args[at + 5])
+    one.priority, one.execution, one.retry, one.lost_after, one.reserves = terms_of(args[at + 5])
+    one.reserved = one.reserves
     carry_params(one, args[at + 4], args[at + 8])
     local dispatch, result = args[at + 6], args[at + 7]
     if dispatch ~= '' then one.dispatch_due = NOW + dispatch end
@@ -43,6 +44,8 @@ local function create_tasks(row, step)
     row.open_step, row.open_count = step.n - 1, step.tasks
     row.progress, row.message = nil, nil
     row.FAN = false
+    local money = step.reserves and money_of(row)
+    if money then money.reserved = money.reserved + step.reserves end
     local total = step.tasks
     if step.fan then
         local chunks = #step.fan.chunks

@@ -29,7 +29,11 @@ local function hand_back(ref, avoid_it)
     if moved(ref) then return end
     local row = current(ref)
     give_up(ref.worker, ref.lease)
-    if row and placed(row) then requeue(row, avoid_it and NOW + LEASE) end
+    if row and placed(row) then
+        requeue(row, avoid_it and NOW + LEASE)
+    else
+        reported(job(job_of(ref.task)), ref.lease, 0)
+    end
 end
 
 local function progressed(ref, percent, message)

@@ -1,0 +1,91 @@
+"""The ledger: what jobs cost. Of a job with a budget each attempt is reserved before it can begin.
+
+A reservation becomes a charge with the outcome of its attempt, of no more than it. What is not known to have ended
+stays reserved under its lease until its worker reports.
+"""
+
+from __future__ import annotations
+
+from holon.domain.costs import Cost, total
+from holon.domain.task import job_of
+from holon.storage.ledger.rows import JobRow, TaskRow
+from holon.storage.ledger.tables import Tables
+
+
+def affords(row: JobRow, amount: int) -> bool:
+    """Whether so much may be reserved of what is left of a job's budget."""
+    if row.budget is None:
+        return True
+    return amount <= row.budget - (row.cost or 0) - row.reserved - sum(kept for _, kept in row.unreported)
+
+
+def settle(tables: Tables, task: TaskRow, cost: Cost) -> Cost:
+    """Charge the job of an edited task for the attempt of its last lease; answers with what it was charged."""
+    if task.reserves:
+        row = _free(tables, task)
+        charge: Cost = task.reserves if cost is None else min(cost, task.reserves)
+        _take_report(row, task.lease_id)
+    elif cost is not None:
+        row = tables.edit(tables.owner(task))
+        charge = cost
+    else:
+        return None
+    row.cost = total(row.cost, charge)
+    return charge
+
+
+def free(tables: Tables, task: TaskRow) -> None:
+    """No attempt of an edited task begins any more: what it has reserved is free."""
+    if task.reserved:
+        _free(tables, task)
+
+
+def leave(tables: Tables, task: TaskRow) -> None:
+    """The lease of an edited task is over, and what its attempt costs will be known later, if ever."""
+    if task.reserved:
+        kept = task.reserved
+        row = _free(tables, task)
+        row.unreported = (*row.unreported, (task.lease_id, kept))
+
+
+def again(tables: Tables, task: TaskRow) -> bool:
+    """Reserve another attempt of an edited task, if what is left of its job's budget is enough."""
+    if not task.reserves or task.reserved:
+        return True
+    row = tables.owner(task)
+    if not affords(row, task.reserves):
+        return False
+    tables.edit(row).reserved += task.reserves
+    task.reserved = task.reserves
+    return True
+
+
+def resumed(tables: Tables, task: TaskRow) -> None:
+    """A lease that was over goes on, under what was reserved for the next attempt."""
+    if task.reserves:
+        _take_report(tables.edit(tables.owner(task)), task.lease_id)
+
+
+def reported(tables: Tables, task_id: str, lease_id: str, cost: Cost) -> None:
+    """A worker says, late, what the attempt of a lease cost that is over."""
+    row = tables.job(job_of(task_id))
+    if row is None or not row.unreported:
+        return
+    kept = _take_report(tables.edit(row), lease_id)
+    if kept:
+        row.cost = total(row.cost, kept if cost is None else min(cost, kept))
+
+
+def _free(tables: Tables, task: TaskRow) -> JobRow:
+    row = tables.edit(tables.owner(task))
+    row.reserved -= task.reserved
+    task.reserved = 0
+    return row
+
+
+def _take_report(row: JobRow, lease_id: str) -> int:
+    """What an edited job keeps for a lease, which it does no longer."""
+    kept = sum(amount for lease, amount in row.unreported if lease == lease_id)
+    if kept:
+        row.unreported = tuple(entry for entry in row.unreported if entry[0] != lease_id)
+    return kept

@@ -1,0 +1,91 @@
+-- What jobs cost. Of a job with a budget each attempt is reserved before it can begin; with its outcome that becomes a
+-- charge, of no more than it. What is not known to have ended stays reserved under its lease until its worker reports.
+
+local MOST_COST = 9007199254740991
+
+-- What a job with a budget has reserved: for open tasks, and for leases that are over. It is one field of its job.
+local function money_of(row)
+    if row.MONEY == nil then
+        row.MONEY = false
+        if row.money then
+            local values = words(row.money)
+            local money = {budget = tonumber(values[1]), reserved = tonumber(values[2]), unreported = {}}
+            for i = 3, #values, 2 do money.unreported[values[i]] = tonumber(values[i + 1]) end
+            row.MONEY = money
+        end
+    end
+    return row.MONEY
+end
+
+local function money_text(money)
+    local values, leases = {int(money.budget), int(money.reserved)}, {}
+    for lease_id in pairs(money.unreported) do leases[#leases + 1] = lease_id end
+    table.sort(leases)
+    for _, lease_id in ipairs(leases) do
+        values[#values + 1], values[#values + 2] = lease_id, int(money.unreported[lease_id])
+    end
+    return concat(values, ' ')
+end
+
+-- Whether so much may be reserved of what is left of a job's budget.
+local function affords(row, amount)
+    local money = money_of(row)
+    if not money then return true end
+    local left = money.budget - (row.cost or 0) - money.reserved
+    for _, kept in pairs(money.unreported) do left = left - kept end
+    return amount <= left
+end
+
+local function charge(owner, cost) owner.cost = math.min((owner.cost or 0) + cost, MOST_COST) end
+
+-- No attempt of a task begins any more: what it has reserved is free.
+local function free(row)
+    if not row.reserved then return end
+    local money = money_of(job(row.job))
+    money.reserved = money.reserved - row.reserved
+    row.reserved = nil
+end
+
+-- Charge a task's job for the attempt of its last lease; what that was charged, if anything.
+local function settle(row, cost)
+    if row.reserves then
+        free(row)
+        cost = math.min(cost or row.reserves, row.reserves)
+        money_of(job(row.job)).unreported[row.lease] = nil
+    end
+    if cost then charge(job(row.job), cost) end
+    return cost
+end
+
+-- A task's lease is over, and what its attempt costs will be known later, if ever.
+local function leave(row)
+    local kept = row.reserved
+    if not kept then return end
+    free(row)
+    money_of(job(row.job)).unreported[row.lease] = kept
+end
+
+-- Reserve another attempt of a task, if what is left of its job's budget is enough.
+local function again(row)
+    if not row.reserves or row.reserved then return true end
+    local owner = job(row.job)
+    if not affords(owner, row.reserves) then return false end
+    local money = money_of(owner)
+    money.reserved = money.reserved + row.reserves
+    row.reserved = row.reserves
+    return true
+end
+
+-- A lease that was over goes on, under what was reserved for the next attempt.
+local function resumed(row)
+    if row.reserves then money_of(job(row.job)).unreported[row.lease] = nil end
+end
+
+-- A worker says, late, what the attempt of a lease cost that is over.
+local function reported(owner, lease_id, cost)
+    local money = owner and money_of(owner)
+    local kept = money and money.unreported[lease_id]
+    if not kept then return end
+    money.unreported[lease_id] = nil
+    charge(owner, math.min(cost or kept, kept))
+end
