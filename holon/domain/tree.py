@@ -12,6 +12,8 @@ MAX_NODES = 1_000
 MAX_TREE_BYTES = 2**20
 MAX_SUMMARY_BYTES = 64 * 1024
 MAX_ERRORS = 10
+# Of so many statuses it is told how many tasks, or jobs, have each: workers and holons below name their own.
+MAX_COUNTS = 100
 # How long the holons below are waited for, in seconds, all of them together.
 TREE_S = 2.0
 

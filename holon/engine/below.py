@@ -227,14 +227,18 @@ def _written(kept: Kept) -> bytes:
 
 
 def shorter(summary: Summary) -> Summary:
-    """The same with less in it: half of the states, and where there are none, without the digests and errors below."""
+    """The same with less in it: half of the states, and where there are none, without the digests and errors below.
+
+    Where there are none of those either, half of the counts.
+    """
     if summary.states:
         return replace(summary, states=summary.states[len(summary.states) // 2 + 1 :], truncated=True)
     if summary.digest is not None and summary.digest.children:
         return replace(summary, digest=replace(summary.digest, children=()), truncated=True)
     if summary.errors:
         return replace(summary, errors=summary.errors[:-1], truncated=True)
-    return replace(summary, tasks=summary.tasks[:-1], jobs=summary.jobs[:-1], truncated=True)
+    tasks, jobs = summary.tasks[: len(summary.tasks) // 2], summary.jobs[: len(summary.jobs) // 2]
+    return replace(summary, tasks=tasks, jobs=jobs, truncated=True)
 
 
 def _read(text: bytes) -> Kept:

@@ -13,6 +13,7 @@ from holon.domain.digest import ChildDigest
 from holon.domain.job import Status
 from holon.domain.tally import Tally, Told, final
 from holon.domain.tree import (
+    MAX_COUNTS,
     MAX_ERRORS,
     MAX_NODES,
     TREE_S,
@@ -168,12 +169,12 @@ class Trees:
             self._store.now(),
             record.created_at,
             record.finished_at,
-            tuple(sorted(tasks.items())),
-            tuple(sorted(jobs.items())),
+            _most_of(tasks),
+            _most_of(jobs),
             tuple(_short(one) for one in islice(errors, MAX_ERRORS)),
             tally.visits(record.finished_at),
             tally.fingerprint.digest(_digests(below)),
-            tally.truncated or len(below) == MOST_BELOW,
+            tally.truncated or len(below) == MOST_BELOW or max(len(tasks), len(jobs)) > MAX_COUNTS,
         )
 
     # Nodes ---------------------------------------------------------------------------------------------------------
@@ -340,6 +341,11 @@ def _word(row: TaskRecord, sessions: Mapping[str, Session]) -> str:
 
 def _digests(below: Iterable[Summary]) -> tuple[ChildDigest, ...]:
     return tuple(ChildDigest(one.holon_id, one.job_id, one.digest.sha256) for one in below if one.digest is not None)
+
+
+def _most_of(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
+    """How many there are of each status, by name; of too many statuses, of those that most have."""
+    return tuple(sorted(counts.most_common(MAX_COUNTS)))
 
 
 def _error(record: JobRecord) -> Trouble | None:

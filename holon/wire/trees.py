@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.domain.digest import SHA256_BYTES, ChildDigest, Digest
 from holon.domain.tree import (
+    MAX_COUNTS,
     MAX_ERRORS,
     MAX_SUMMARY_BYTES,
     MAX_TREE_BYTES,
@@ -30,7 +31,6 @@ MAX_MESSAGE = 1_024
 # A token of a page below becomes a part of one here.
 MAX_TOKEN = 900
 MAX_CHILDREN = 1_000
-MAX_COUNTS = 100
 MAX_VISITS = 1_000
 _LARGEST = 2**53 - 1
 # The end of the year 9999, in epoch milliseconds.

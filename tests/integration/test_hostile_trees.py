@@ -12,6 +12,9 @@ import grpc
 import pytest
 
 from holon.domain.client import Client
+from holon.domain.events import HistoryEvent
+from holon.domain.tally import Tally
+from holon.domain.task import task_id
 from holon.domain.tree import Asked, Summary, Trouble
 from holon.engine import below
 from holon.errors import HolonError, NotFound
@@ -374,6 +377,22 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
     monkeypatch.setattr(shared, "MAX_DOCUMENTS", 3)
     await after.ended("t99", "lease", told(12))
     await until_only("t5", "t9", "t99")
+
+
+async def test_holons_that_make_up_statuses_do_not_make_what_is_told_above_of_them_larger(node: Node) -> None:
+    job_id = await node.create()
+    engine = node.engine
+    asked = Tally(job_id)
+    asked.take(1, HistoryEvent("task_dispatched", 1, "s", details={"branches": 5, "step": 0}))
+    for index in range(5):
+        made_up = tuple((f"{index} {number:03} {'x' * 100}", 1) for number in range(99))
+        told = Summary(BELOW, ANY, "finished", "", 1, 0, tasks=(*made_up, ("success", 7)), jobs=made_up)
+        await engine.below.ended(task_id(job_id, 0, index), "lease", told)
+    record = await engine.store.job(job_id)
+    assert record is not None
+    told = await engine.trees.summary(record, asked)
+    assert (len(told.tasks), len(told.jobs), told.truncated) == (100, 100, True)
+    assert ("success", 35) in told.tasks
 
 
 async def test_who_tells_of_a_task_all_the_time_is_not_written_all_the_time(

@@ -169,6 +169,12 @@ def test_what_is_too_long_to_be_told_loses_its_oldest_first_and_says_so() -> Non
         steps.append((len(told.states), len(told.errors), len(told.tasks)))
         assert told.truncated
     assert steps == [(0, 1, 1), (0, 0, 1), (0, 0, 0)]
+    # Each time is another message: a long one is short after a few.
+    many = tuple((str(number), 1) for number in range(1_000))
+    told = replace(FULL, states=(), errors=(), digest=None, tasks=many, jobs=many[:10])
+    for _ in range(10):
+        told = shorter(told)
+    assert (told.tasks, told.jobs) == ((), ())
 
 
 def shown(name: str, parent: str = "", kind: str = "job", **more: Any) -> TreeNode:
