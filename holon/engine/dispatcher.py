@@ -46,6 +46,8 @@ class Dispatcher:
         self._named: Counter[str] = Counter()
         self._most = MOST_NEEDS
         self._told: set[str] = set()
+        # By skill, until somebody comes, goes, or offers other things: a step may ask for thousands of tasks.
+        self._prices: dict[str, Cost] = {}
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
         # Called with offers whose session ended before they could be sent.
@@ -81,11 +83,13 @@ class Dispatcher:
                 sessions.pop(session.session_id, None)
                 self._open[key].pop(session.session_id, None)
         self._told.clear()
+        self._prices.clear()
         self.has_room(session)
 
     def remove(self, session: Session) -> None:
         """A session has ended."""
         self._sessions.pop(session.session_id, None)
+        self._prices.clear()
         session.taking = False
         for key in session.fits:
             self._fitting[key].pop(session.session_id, None)
@@ -142,7 +146,12 @@ class Dispatcher:
 
     def price(self, skill: str) -> Cost:
         """The dearest that workers of this node declare of a skill; None: none of them declares a price."""
-        return max((one.prices[skill] for one in self._sessions.values() if skill in one.prices), default=None)
+        if skill not in self._prices:
+            if len(self._prices) >= MOST_NEEDS:
+                self._prices.clear()
+            declared = (one.prices[skill] for one in self._sessions.values() if skill in one.prices)
+            self._prices[skill] = max(declared, default=None)
+        return self._prices[skill]
 
     def why(self, need: Need) -> str:
         """Why a task with this need waits, in a sentence."""

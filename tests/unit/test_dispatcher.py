@@ -32,6 +32,30 @@ def test_the_one_session_with_room_is_found_behind_thousands_without() -> None:
     assert [seat.session_id for seat in dispatcher.seats_for({Need("t"): 3})] == ["s"]
 
 
+def test_the_dearest_price_of_a_skill_is_known_and_looked_for_among_all_sessions_once() -> None:
+    nothing: Any = None
+    dispatcher = Dispatcher(nothing, Telemetry())
+    cheap, dear = (Session(f"w{n}", f"s{n}", 1, (Offering("t", price=n),), nothing) for n in (3, 7))
+    looked = 0
+
+    class Prices(dict[str, int]):
+        def __getitem__(self, skill: str) -> int:
+            nonlocal looked
+            looked += 1
+            return super().__getitem__(skill)
+
+    dispatcher.add(cheap)
+    assert (dispatcher.price("t"), dispatcher.price("other")) == (3, None)
+    dispatcher.add(dear)
+    cheap.prices, dear.prices = Prices(cheap.prices), Prices(dear.prices)
+    assert {dispatcher.price("t") for _ in range(1_000)} == {7}
+    assert looked == 2
+    dispatcher.remove(dear)
+    assert dispatcher.price("t") == 3
+    dispatcher.offers_changed(cheap, ())
+    assert dispatcher.price("t") is None
+
+
 class Asked:
     """A store in which nothing ever waits, and what it was asked to lease."""
 
