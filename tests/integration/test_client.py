@@ -279,5 +279,5 @@ def test_the_client_imports_nothing_of_a_node() -> None:
     assert not loaded & {f"holon.{room}" for room in heavy}
     # What a history's fingerprint is, is one rule for both sides, and what a task is, with what it may use.
     of_domain = {name.split(".")[2] for name in loaded if name.startswith("holon.domain.")}
-    assert of_domain <= {"digest", "events", "policy", "task", "value"}
+    assert of_domain <= {"costs", "digest", "events", "policy", "task", "value"}
     assert not loaded & {"cryptography", "jsonschema_rs", "msgpack", "uvicorn", "typer", "rich", "google.rpc"}
