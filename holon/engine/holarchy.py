@@ -305,10 +305,11 @@ def _pin_in(document: Document, worker_id: str) -> dict[str, Any]:
         pin = None
     if isinstance(pin, dict) and pin.get("holon_id"):
         return pin
-    whose, accept = (f"worker {worker_id!r}", f" {worker_id}") if worker_id else ("the parent", "")
+    whose, how = "the parent", "`holon uplink accept` at this child of it"
+    if worker_id:
+        whose, how = f"worker {worker_id!r}", f"`holon uplink accept {worker_id}` at its parent"
     raise PermissionDenied(
-        f"which holon {whose} was cannot be read in the store; have the next one taken by "
-        f"`holon uplink accept{accept}` at this node",
+        f"which holon {whose} was cannot be read in the store; to have the next one taken, run {how}",
         code="HOLON_CHANGED",
     )
 

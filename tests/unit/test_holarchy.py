@@ -106,9 +106,9 @@ async def test_a_pin_that_cannot_be_read_lets_nobody_in_until_the_next_is_accept
     ours = Holarchy(store, "us", 8)
     await ours.recall()
     assert not ours.parent_id
-    with pytest.raises(PermissionDenied, match="holon uplink accept w`"):
+    with pytest.raises(PermissionDenied, match="holon uplink accept w` at its parent"):
         await ours.admit("w", child(1, "a"))
-    with pytest.raises(PermissionDenied, match="holon uplink accept`"):
+    with pytest.raises(PermissionDenied, match="holon uplink accept` at this child"):
         await ours.serve(Chain(("parent",)))
     assert (await ours.accept("w"), await ours.accept("")) == ("unknown", "unknown")
     await ours.admit("w", child(1, "a"))
