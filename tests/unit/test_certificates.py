@@ -110,6 +110,13 @@ def test_worker_ids_give_separate_files_inside_the_folder(authority: Authority, 
     assert all(pair.key.is_file() for pair in pairs)
 
 
+def test_the_pages_name_the_files_that_are_made(authority: Authority, tmp_path: Path) -> None:
+    for page, worker_id in (("foreign-clients.md", "js-1"), ("holons.md", "child-1")):
+        text = (Path(__file__).parents[2] / "docs" / page).read_text()
+        assert f"holon certs issue {worker_id}" in text
+        assert f"certs/{certificates.issue_worker(authority, tmp_path, worker_id).certificate.name}" in text
+
+
 @pytest.mark.parametrize("worker_id", ["", "a b", "w\0", "a" * 65, "ö"])
 def test_a_worker_id_that_no_certificate_can_carry_is_refused(
     authority: Authority, tmp_path: Path, worker_id: str
