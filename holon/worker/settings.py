@@ -74,7 +74,10 @@ def read_settings(
         except ValueError as error:
             problems.append(f"NODE_URL: {error}")
     if not text.strip(", "):
-        problems.append(f"NODE_URL is not set; set it to the node's address, such as grpcs://127.0.0.1:{DEFAULT_PORT}")
+        problems.append(
+            f"NODE_URL is not set; set it to the node's address, such as grpcs://127.0.0.1:{DEFAULT_PORT}, or use "
+            "`holon worker run` in a folder where `holon serve --dev` has started"
+        )
     credentials = Credentials(
         token if token is not None else environ.get("WORKER_TOKEN", ""),
         _file("TLS_CA_PATH", ca_path, environ, problems),

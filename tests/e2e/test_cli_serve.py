@@ -204,6 +204,7 @@ def test_a_worker_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, s
         ("my_worker:wrong", "there is my_worker:worker"),
         ("my_worker:TaskError", "is no Worker"),
         ("my_worker:worker", "NODE_URL"),
+        ("my_worker:worker", "where `holon serve --dev` has started"),
     ],
 )
 def test_a_worker_that_cannot_start_says_what_to_write(folder: Path, target: str, says: str) -> None:
