@@ -15,6 +15,7 @@ _HINTS = {
     grpc.StatusCode.CANCELLED: "the call was reset before its answer, as by a node that ends; try again",
     grpc.StatusCode.UNIMPLEMENTED: "check that the address is the client door of a node, and its version",
 }
+_OPERATORS = "the operator's socket looks, cancels and drains, and starts no jobs; else check the version of the node"
 # Without a status of the node's own. A cancel of the caller's own is none of these: it is no failure of the call.
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
@@ -30,7 +31,8 @@ def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
         return _told(error, status)
     code, details = error.code(), error.details() or "no reason was given"
     message = f"{url}: {details}"
-    if hint := _HINTS.get(code):
+    operators = url.startswith("unix:") and code is grpc.StatusCode.UNIMPLEMENTED
+    if hint := _OPERATORS if operators else _HINTS.get(code):
         message = f"{message}; {hint}"
     if code in _NO_ANSWER:
         return Unreachable(message)

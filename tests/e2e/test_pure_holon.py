@@ -86,7 +86,7 @@ async def test_a_pure_holon_has_no_way_in_for_clients_and_does_its_parents_work(
         slow = await family.parent.create("/jobs/ask", {"skill": "work", "params": {"n": 8, "seconds": 60}})
         await until(lambda: family.work.begun == 2, "the leaf has begun")
         async with Client(f"unix:{admin}", "") as operator:
-            with pytest.raises(Unimplemented):
+            with pytest.raises(Unimplemented, match="starts no jobs"):
                 await operator.create_job("work", {})
             running = [one async for one in operator.list_jobs(statuses=["waiting_for_worker"])]
             assert [one.blueprint_name for one in running] == ["work"]
