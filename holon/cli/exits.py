@@ -86,4 +86,7 @@ def _tell(error: HolonError) -> ExitCode:
         from holon.cli.output import safe
 
         print(f"holon: {safe(error.message)}", file=sys.stderr)
+        for one in error.details:
+            if one.field not in error.message or one.reason not in error.message:
+                print(f"  {safe(one.field)}: {safe(one.reason)}", file=sys.stderr)
     return code_of(error)
