@@ -28,6 +28,9 @@ def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
     import os
 
     from holon.cli.dev import Found, read
+
+    # What gRPC itself says of failed handshakes is in the error too, and standard error may be read by a program.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from holon.client import Client
 
     url = os.environ.get("HOLON_URL")
