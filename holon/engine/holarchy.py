@@ -344,6 +344,7 @@ def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any]) -> 
     if not isinstance(epoch, int) or identity.epoch <= epoch:
         raise Aborted(
             f"worker {worker_id!r}: a process of its holon has linked with uplink epoch {epoch}, and this one comes "
-            f"with {identity.epoch}: it has lost the link, or its store is a copy or was restored from one",
+            f"with {identity.epoch}: it has lost the link, or its store is a copy or was restored from one; if this is "
+            f"the one that is meant, end the other and run `holon uplink accept {worker_id}` at its parent",
             code="UPLINK_STALE",
         )

@@ -13,7 +13,7 @@ from holon.clock import ManualClock
 from holon.domain.holarchy import HolonIdentity, repeated
 from holon.engine import holarchy
 from holon.engine.holarchy import LINK_MS, Chain, Holarchy, own_id
-from holon.errors import FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
+from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
 from holon.ports import StoreSettings
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
@@ -85,6 +85,18 @@ async def test_a_child_whose_stream_is_cancelled_makes_way_too(tmp_path: Path, c
         await asyncio.wait((ending,))
         assert ending.cancelled()
         await ours.admit("w", child(2, "b"))
+
+
+async def test_one_whose_copy_has_linked_meanwhile_is_told_how_it_is_let_in_again(store: MemoryStorage) -> None:
+    ours = Holarchy(store, "us", 8)
+    for one in (child(1, "ours"), child(2, "a copy")):
+        await ours.admit("w", one)
+        await ours.left("w", one)
+    with pytest.raises(Aborted, match="holon uplink accept w` at its parent"):
+        await ours.admit("w", child(2, "ours"))
+    assert await ours.accept("w") == "below"
+    await ours.admit("w", child(2, "ours"))
+    assert ours.below == ("below",)
 
 
 async def test_a_child_that_somebody_is_always_faster_to_link_is_told_to_come_again(
