@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from holon.domain.events import CancelRequested, HistoryEvent
-from holon.domain.job import Job
-from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError
+from holon.domain.job import Job, Status
+from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError, job_of
 from holon.ports import (
     Appended,
     Claim,
@@ -75,6 +75,8 @@ class Model:
         self.applied: dict[str, str] = {}
         self.final: dict[str, str] = {}
         self.spawns: set[tuple[str, int]] = set()
+        self.said: dict[str, dict[str, int]] = defaultdict(dict)
+        self.broke: set[str] = set()
 
     def chance(self, share: float) -> bool:
         """True this often, as long as there are faults."""
@@ -107,7 +109,8 @@ class Model:
         items, programs = [], []
         for _ in range(self.random.randint(1, 2)):
             program = a_program(self.random)
-            job = Job(self.world.job_id("ann"), "bp", "ann", {}, "0", state_history={"trace": []})
+            budget = self.random.choice((None, 0, 40, 100))
+            job = Job(self.world.job_id("ann"), "bp", "ann", {}, "0", state_history={"trace": []}, budget=budget)
             told = (HistoryEvent("job_created", self.world.now),)
             items.append(NewJob(job, told, job.id, b"digest"))
             programs.append(program)
@@ -186,6 +189,12 @@ class Model:
         lost = self.chance(0.2)
         seats = self.seats()
         done = await self.world.storage.commit(step, 0 if lost else self.want(), seats)
+        if done.over_budget:
+            assert step.reserves > 0
+            self.broke.add(job)
+            failed = self.handlers.moved(replace(step, tasks=(), fan_out=None), claim.job, Status.FAILED)
+            step = replace(failed, commit_id=self.world.unique("commit-"), end_tasks=True)
+            done = await self.world.storage.commit(step, 0 if lost else self.want(), seats)
         if self.newest_claim[job] != claim.claim_id:
             assert done.conflict, f"{job}: a lost claim committed"
         if done.conflict:
@@ -320,12 +329,22 @@ class Model:
             outcome = self.outcome(worker)
             again = outcome.status == FAILURE and offer.generation <= offer.retry.max_retries
             after = self.random.randint(0, 3_000) if again else None
-            await self.send(worker, Result(offer.task_id, offer.lease_id, outcome, after))
+            cost = self.random.choice((0, 3, 10, 30))
+            await self.send(worker, Result(offer.task_id, offer.lease_id, outcome, after, cost=cost))
 
     def outcome(self, worker: Worker) -> Outcome:
         if self.chance(0.3):
             return Outcome(FAILURE, error=TaskError("TRANSIENT_ERROR", "it broke"), worker_id=worker.worker_id)
         return Outcome(SUCCESS, b"{}", worker_id=worker.worker_id)
+
+    async def charged(self, result: Result) -> None:
+        """No job is charged more than its budget, or what was said of its leases, each once."""
+        job = job_of(result.task_id)
+        self.said[job].setdefault(result.lease_id, 25 if result.cost is None else result.cost)
+        record = await self.world.record(job)
+        assert (record.cost or 0) <= sum(self.said[job].values()), f"{job}: a lease is charged twice"
+        if record.job.budget is not None:
+            assert (record.cost or 0) <= record.job.budget, f"{job}: its budget is overspent"
 
     async def send(self, worker: Worker, result: Result) -> None:
         task, lease = result.task_id, result.lease_id
@@ -335,6 +354,7 @@ class Model:
         want, seats = (0, []) if lost else (self.want(), self.seats())
         done = await self.world.storage.complete([result], worker.worker_id, want, seats)
         verdict = done.verdicts[0]
+        await self.charged(result)
         if verdict is None:
             assert not stale, f"{task}: a result under an earlier lease was applied"
             self.applied[task] = lease

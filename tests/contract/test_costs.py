@@ -174,10 +174,10 @@ async def test_a_failure_is_charged_and_tried_again_while_the_budget_covers_it(w
     assert isinstance(event, TaskEnded)
     assert event.outcome.error is not None
     assert event.outcome.error.code == "LIMIT_EXCEEDED"
-    assert "may cost 40" in event.outcome.error.message
+    assert event.outcome.error.message.endswith("which may cost 40; the last one ended with TRANSIENT_ERROR")
     assert await world.waiting() == 0
     told = [one.details.get("code") for one in await world.told(offer.job_id) if one.type == "task_finished"]
-    assert told == ["TRANSIENT_ERROR", "TRANSIENT_ERROR", "LIMIT_EXCEEDED"]
+    assert told == ["TRANSIENT_ERROR", "LIMIT_EXCEEDED"]
 
 
 async def test_a_lost_lease_stays_reserved_until_its_worker_reports(world: World) -> None:
@@ -321,3 +321,10 @@ async def test_what_a_job_may_still_cost_survives_a_restart(durable: Factory) ->
     assert await ends(world, offer, 5) is Superseded.STALE_TASK
     assert await cost(world, offer) == 20
     assert await affords(world, offer.job_id, 80)
+
+
+async def test_a_task_that_may_cost_nothing_is_charged_nothing(world: World) -> None:
+    offer = await given(world, await world.hand(), 10, 0)
+    await ends(world, offer, 7)
+    assert await cost(world, offer) == 0
+    assert await affords(world, offer.job_id, 10)

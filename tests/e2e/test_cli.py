@@ -84,6 +84,16 @@ def test_a_job_uses_the_skills_that_it_is_allowed(dev: Dev) -> None:
     assert "POLICY_DENIED" in denied.out
 
 
+def test_a_job_with_a_budget_sends_nothing_that_may_cost_more(dev: Dev) -> None:
+    denied = dev("jobs", "create", "waiting", "--budget", "0", "--json")
+    assert denied.code == 0
+    shown = dev("jobs", "get", denied.json["job_id"])
+    assert "cost      0 of 0" in shown.out or "cost" in shown.out
+    wrong = dev("jobs", "create", "double", "-d", '{"n": 1}', "--budget", "-1")
+    assert wrong.code != 0
+    assert "budget is -1; give a whole number" in wrong.err
+
+
 def test_a_cancel_ends_a_job_and_who_waits_for_it_is_told(dev: Dev) -> None:
     waiting = Started(dev.folder, "jobs", "create", "waiting", "--wait", "--request-id", "to-cancel")
     try:

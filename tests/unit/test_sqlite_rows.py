@@ -51,6 +51,7 @@ def job(n: int = 1) -> JobRow:
 def full_job() -> JobRow:
     row = job()
     row.request_id, row.request_digest = "r", b"digest"
+    row.budget, row.cost, row.reserved, row.unreported = 100, 2, 30, (("lease-1", 40), ("lease-2", 5))
     row.updated_at, row.status, row.due = 2_000, Status.WAITING_FOR_WORKER, False
     row.step, row.commit_id, row.progress, row.message, row.history_seq = 3, "commit", 12.5, "half way", 7
     row.inbox = (

@@ -27,7 +27,8 @@ def settle(tables: Tables, task: TaskRow, cost: Cost) -> Cost:
         _take_report(row, task.lease_id)
     elif cost is not None:
         row = tables.edit(tables.owner(task))
-        charge = cost
+        # Of a job with a budget it is one that may cost nothing.
+        charge = cost if row.budget is None else 0
     else:
         return None
     row.cost = total(row.cost, charge)

@@ -124,10 +124,17 @@ def goes_on(tables: Tables, task: TaskRow, now: int) -> bool:
     if again(tables, task):
         return True
     close_attempt(task, now)
-    message = f"cost: what is left of the job's budget does not cover another attempt, which may cost {task.reserves}"
-    outcome = Outcome.failed(LIMIT_EXCEEDED, message, task.worker_id)
+    outcome = not_covered(task)
     task_over(tables, task, outcome, finished_line(task, outcome, now), now)
     return False
+
+
+def not_covered(task: TaskRow, last: Outcome | None = None) -> Outcome:
+    """How a task ends whose job's budget does not cover another attempt; `last` is how the last one ended."""
+    message = f"cost: what is left of the job's budget does not cover another attempt, which may cost {task.reserves}"
+    if last is not None and last.error is not None:
+        message += f"; the last one ended with {last.error.code}"
+    return Outcome.failed(LIMIT_EXCEEDED, message, task.worker_id)
 
 
 def lost(tables: Tables, task: TaskRow, now: int) -> None:

@@ -9,8 +9,8 @@ from holon.domain.costs import Cost
 from holon.domain.events import HistoryEvent
 from holon.domain.task import Outcome
 from holon.ports import Completed, Result, Seat, Step, Superseded
-from holon.storage.ledger.costs import affords, reported, settle
-from holon.storage.ledger.endings import end_task, finished_line, goes_on, task_over
+from holon.storage.ledger.costs import affords, again, reported, settle
+from holon.storage.ledger.endings import end_task, finished_line, not_covered, task_over
 from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease, why_not
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
@@ -104,14 +104,11 @@ def apply(
     `cost` is what the attempt was charged, if that is known.
     """
     close_attempt(task, now)
+    if retry_after is not None and not again(tables, task):
+        outcome, retry_after = not_covered(task, outcome), None
     line = finished_line(task, outcome, now, took, cost)
     if retry_after is None:
         task_over(tables, task, outcome, line, now)
-        return
-    row = tables.job(task.job_id)
-    if row is not None:
-        tables.tell(tables.edit(row), (line,))
-    if not goes_on(tables, task, now):
         return
     if task.state is TaskState.QUEUED:
         tables.backlog.dequeued(task)
@@ -123,6 +120,9 @@ def apply(
     task.until = now + retry_after
     avoid(task, task.until + tables.settings.lease, now, soft=True)
     tables.arm(task)
+    row = tables.job(task.job_id)
+    if row is not None:
+        tables.tell(tables.edit(row), (line,))
 
 
 def _record_superseded(

@@ -52,6 +52,9 @@ local function settle(row, cost)
         free(row)
         cost = math.min(cost or row.reserves, row.reserves)
         money_of(job(row.job)).unreported[row.lease] = nil
+    elseif cost and money_of(job(row.job)) then
+        -- It may cost nothing.
+        cost = 0
     end
     if cost then charge(job(row.job), cost) end
     return cost

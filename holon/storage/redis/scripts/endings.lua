@@ -90,13 +90,21 @@ local function task_over(row, outcome, took)
     deliver(owner, table.concat({'T', int(row.step), int(row.generation), row.ID, outcome.bytes}, ' '))
 end
 
+-- How a task ends whose job's budget does not cover another attempt, and how the last one ended, if that is known.
+local function not_covered(row, last)
+    local message = "cost: what is left of the job's budget does not cover another attempt, which may cost "
+        .. int(row.reserves)
+    if last and last.error then message = message .. '; the last one ended with ' .. last.code end
+    local outcome = failed('LIMIT_EXCEEDED', message, row.worker)
+    outcome.cost = last and last.cost
+    return outcome
+end
+
 -- Whether a task may be attempted again. It is over where its job's budget does not cover that.
 local function goes_on(row)
     if again(row) then return true end
     close_attempt(row)
-    local message = "cost: what is left of the job's budget does not cover another attempt, which may cost "
-        .. int(row.reserves)
-    task_over(row, failed('LIMIT_EXCEEDED', message, row.worker))
+    task_over(row, not_covered(row))
     return false
 end
 
@@ -117,13 +125,13 @@ end
 -- Apply the outcome of a task's current attempt: it runs again after a while, or is over.
 local function apply(row, outcome, retry_after, took)
     close_attempt(row)
+    if retry_after and not again(row) then outcome, retry_after = not_covered(row, outcome), nil end
     if not retry_after then
         task_over(row, outcome, took)
         return
     end
     local owner = job(row.job)
     if owner then finished_line(row, owner, outcome, took) end
-    if not goes_on(row) then return end
     if row.place == 'queued' then dequeued(row) else queued_changed(row, 1) end
     row.place = 'back_off'
     row.generation = row.generation + 1
