@@ -4,12 +4,12 @@
 local WORDS_OF_JOB = {
     'status', 'inbox', 'cancels', 'claim', 'entry', 'ready', 'fan', 'n', 'finished', 'step', 'progress', 'told', 'arrived',
     'until', 'deliveries', 'wake', 'wake_step', 'spawn', 'open_step', 'open_count', 'created', 'updated', 'commit', 'made',
-    'reply', 'message', 'owner', 'blueprint', 'request', 'digest',
+    'reply', 'message', 'owner', 'blueprint', 'request', 'digest', 'cost', 'money',
 }
 local WORDS_OF_TASK = {
     'id', 'n', 'key', 'need', 'priority', 'execution', 'retry', 'lost_after', 'place', 'accepted', 'worker', 'session', 'lease', 'applied', 'avoid', 'attempts',
     'branch', 'until', 'dispatch_due', 'result_due', 'execution_due', 'attempt', 'progress', 'generation', 'losses',
-    'reason', 'late',
+    'reason', 'late', 'reserves', 'reserved',
 }
 local WORDS_OF_WORKER = {'session', 'live', 'node', 'credits', 'keeps', 'takes', 'opened'}
 local NUMBERS = {
