@@ -23,7 +23,7 @@ from holon.uplink.offerings import Offerings
 from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.summaries import Summaries
 from holon.worker.leases import Lease
-from holon.worker.outcome import cancelled, failure
+from holon.worker.outcome import CANCELLED, FAILURE, cancelled, failure
 from holon.worker.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -236,8 +236,9 @@ class Running:
             entry.withdrawn = False
             word = await self._word(running, record)
             if record is not None:
-                if record.cost is not None:
-                    word.cost = record.cost
+                if record.cost is not None or word.status in (FAILURE, CANCELLED):
+                    # Else it is what the blueprint declares.
+                    word.cost = record.cost or 0
                 await self._summaries.add(entry, record, word)
             if not self._tell(entry, word):
                 await self._remember(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from holon.domain.costs import Cost
 from holon.domain.fleet import Skill
 from holon.domain.task import SUCCESS, Outcome
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
+from holon.worker import Result
 from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.grpc_node import Node, a_node, json_payload, offering
+from tests.integration.holon_line import a_holon
 from tests.integration.scripted_node import Certificates, make_certificates
 from tests.integration.test_holons_at_the_door import identity
 from tests.integration.test_worker_admission import admission
@@ -122,7 +125,7 @@ async def test_a_childs_task_costs_no_more_than_its_parents_task_may(
 
 async def test_a_child_sends_nothing_that_may_cost_more_than_its_parents_task(certificates: Certificates) -> None:
     async with (
-        a_child(certificates, [paying("t", "a", max_cost=6)]) as child,
+        a_child(certificates, [paying("t", "a", max_cost=6, price=5)]) as child,
         Leaf(child.engine, "w1", Skill("a", price=1)) as leaf,
     ):
         stream = await child.linked()
@@ -131,7 +134,8 @@ async def test_a_child_sends_nothing_that_may_cost_more_than_its_parents_task(ce
         assert (result.status, result.error.code) == ("failure", "CHILD_FAILED")
         assert [one.code for one in result.error.causes] == ["LIMIT_EXCEEDED"]
         assert "cost: " in result.error.message
-        assert not result.HasField("cost")
+        # Not what the blueprint declares, for nothing of it was done.
+        assert (result.HasField("cost"), result.cost) == (True, 0)
         assert leaf.offers.empty()
 
 
@@ -245,3 +249,24 @@ async def test_a_worker_that_says_nothing_is_paid_what_it_declares_and_none_more
             job_id = (await parent.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)).job_id
             await leaf.ends(await leaf.given(), DONE, cost=said)
             assert (await parent.ended(job_id)).cost == cost
+
+
+async def test_a_budget_goes_three_levels_down_and_what_it_was_charged_comes_up(tmp_path: Path) -> None:
+    async with (
+        a_holon(tmp_path, "root", paying("top", "middle")) as root,
+        a_holon(tmp_path, "middle", paying("middle", "work", price=8), above=root) as middle,
+        a_holon(tmp_path, "last", above=middle, UPLINK_SKILLS="work") as last,
+    ):
+        worker = last.new_worker("leaf")
+        costs = iter((2, 99))
+
+        @worker.skill("work", price=3)
+        async def work() -> Result:
+            return Result(cost=next(costs))
+
+        async with worker, asyncio.timeout(60):
+            # The second says more than what it may cost, which is its price.
+            for charged in (2, 3):
+                job = (await root.client.create_job("top", {}, budget=10)).job_id
+                ended = await root.client.wait_for(job, timeout=60)
+                assert (ended.status, ended.cost, ended.budget) == ("finished", charged, 10)
