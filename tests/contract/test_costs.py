@@ -328,3 +328,20 @@ async def test_a_task_that_may_cost_nothing_is_charged_nothing(world: World) -> 
     await ends(world, offer, 7)
     assert await cost(world, offer) == 0
     assert await affords(world, offer.job_id, 10)
+
+
+async def test_a_lease_that_goes_on_leaves_the_others_what_its_replacement_would_have_had(world: World) -> None:
+    claim = await world.start(budget=120)
+    await world.fan_out(2, claim=claim, reserves=40)
+    hand, other = await world.hand(), await world.hand("w2")
+    [first] = await world.lease(hand.seat())
+    await world.touch(accepts=(hand.ref(first),))
+    await world.after(world.settings.lease - 1)
+    [second] = await world.lease(other.seat())
+    await world.touch(accepts=(other.ref(second),))
+    await world.after(1)
+    assert await world.waiting() == 1
+    assert (await world.touch(extends=(hand.ref(first),))).lost == ()
+    await ends(world, second, 40, BROKEN, 1_000)
+    [again] = (await world.after(1_000, other.seat(1, T, only=(T,)))).leased.offers
+    assert again.task_id == second.task_id
