@@ -12,6 +12,7 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome, job_of
 from holon.domain.value import replace
 from holon.ports import Claim, Committed, NewFanOut, Offer, Result, Superseded
+from holon.storage.ledger.costs import MOST_UNREPORTED
 from tests.contract.world import BROKEN, OK, Factory, Hand, T, World
 
 DEAR = Need("t", max_cost=2**53 - 1)
@@ -345,3 +346,17 @@ async def test_a_lease_that_goes_on_leaves_the_others_what_its_replacement_would
     await ends(world, second, 40, BROKEN, 1_000)
     [again] = (await world.after(1_000, other.seat(1, T, only=(T,)))).leased.offers
     assert again.task_id == second.task_id
+
+
+async def test_of_more_lost_leases_than_are_waited_for_the_rest_is_charged_at_once(world: World) -> None:
+    tasks = MOST_UNREPORTED + 4
+    await with_budget(world, 2 * tasks, [1] * tasks)
+    hand = await world.hand()
+    offers = await world.lease(hand.seat(tasks))
+    await world.touch(accepts=tuple(map(hand.ref, offers)))
+    await world.hand()
+    record = await world.record(offers[0].job_id)
+    assert record.cost == 4
+    for offer in offers:
+        await ends(world, offer, 0)
+    assert await cost(world, offers[0]) == 4

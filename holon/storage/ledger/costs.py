@@ -11,6 +11,9 @@ from holon.domain.task import job_of
 from holon.storage.ledger.rows import JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 
+# Of so many leases it is waited for what they cost; a lease that is lost beyond them is charged all of it at once.
+MOST_UNREPORTED = 256
+
 
 def affords(row: JobRow, amount: int) -> bool:
     """Whether so much may be reserved of what is left of a job's budget."""
@@ -46,7 +49,10 @@ def leave(tables: Tables, task: TaskRow) -> None:
     if task.reserved:
         kept = task.reserved
         row = _free(tables, task)
-        row.unreported = (*row.unreported, (task.lease_id, kept))
+        if len(row.unreported) < MOST_UNREPORTED:
+            row.unreported = (*row.unreported, (task.lease_id, kept))
+        else:
+            row.cost = total(row.cost, kept)
 
 
 def again(tables: Tables, task: TaskRow) -> bool:

@@ -2,6 +2,8 @@
 -- charge, of no more than it. What is not known to have ended stays reserved under its lease until its worker reports.
 
 local MOST_COST = 9007199254740991
+-- Of so many leases it is waited for what they cost; a lease that is lost beyond them is charged all of it at once.
+local MOST_UNREPORTED = 256
 
 -- What a job with a budget has reserved: for open tasks, and for leases that are over. It is one field of its job.
 local function money_of(row)
@@ -65,7 +67,9 @@ local function leave(row)
     local kept = row.reserved
     if not kept then return end
     free(row)
-    money_of(job(row.job)).unreported[row.lease] = kept
+    local unreported, count = money_of(job(row.job)).unreported, 0
+    for _ in pairs(unreported) do count = count + 1 end
+    if count < MOST_UNREPORTED then unreported[row.lease] = kept else charge(job(row.job), kept) end
 end
 
 -- Reserve another attempt of a task, if what is left of its job's budget is enough.

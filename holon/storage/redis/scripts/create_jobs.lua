@@ -96,7 +96,8 @@ local function create_for(items, made, some, waited)
     end
     for _, item in ipairs(items) do
         local known = item.request and made[item.owner]
-        if known and not jobs[known[item.request]] then known[item.request] = nil end
+        -- What this caller would have made; not what was there before.
+        if known and known[item.request] and not job(known[item.request]) then known[item.request] = nil end
     end
     return answers and {'short', short} or {waits}, false
 end
