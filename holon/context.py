@@ -258,16 +258,15 @@ def _task(
         if value is not None and not (_is_number(value) and value > 0):
             raise _wrong(f"{where}: {name} is {value!r}; give a finite number of seconds above 0, or None")
     seconds = {name: None if value is None else float(value) for name, value in zip(_TIMEOUTS, timeouts, strict=True)}
-    lost_after = _lost_after(where, on_lost, seconds)
-    return {
-        "skill": skill,
-        "params": plain,
-        "priority": float(priority),
-        "lost_after_seconds": lost_after,
-        "allowed_skills": _allowed(where, skill, allowed_skills),
-        "max_cost": _max_cost(where, max_cost),
-        **seconds,
-    }
+    fields = {"skill": skill, "params": plain, "priority": float(priority), **seconds}
+    # Most tasks say nothing of these.
+    if on_lost is not None:
+        fields["lost_after_seconds"] = _lost_after(where, on_lost, seconds)
+    if allowed_skills is not None:
+        fields["allowed_skills"] = _allowed(where, skill, allowed_skills)
+    if max_cost is not None:
+        fields["max_cost"] = _max_cost(where, max_cost)
+    return fields
 
 
 def _allowed(where: str, skill: str, asked: Any) -> Allowed:
@@ -286,9 +285,7 @@ def _max_cost(where: str, asked: Any) -> Cost:
         raise _wrong(f"{where}: {error.message}") from error
 
 
-def _lost_after(where: str, on_lost: Any, timeouts: Mapping[str, float | None]) -> float | None:
-    if on_lost is None:
-        return None
+def _lost_after(where: str, on_lost: Any, timeouts: Mapping[str, float | None]) -> float:
     if on_lost == "wait":
         if timeouts["timeout_seconds"] is None and timeouts["result_timeout_seconds"] is None:
             raise _wrong(

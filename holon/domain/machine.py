@@ -175,9 +175,7 @@ def decide(
     if isinstance(decision, GoTo):
         told = (*before, _finished(state, decision.state, now, took))
         return Change(replace(job, **went_on | {"current_state": decision.state}), told)
-    tasks = (decision,) if isinstance(decision, DispatchTask) else decision.branches
-    skill = denied(job.allowed_skills, (task.skill for task in tasks))
-    if skill is not None:
+    if (skill := _denied(job, decision)) is not None:
         told = (*before, _finished(state, None, now, took))
         message = (
             f"state {state.name!r} asked for skill {skill!r}, and the job may use {allowed_of(job.allowed_skills)}; "
@@ -237,6 +235,14 @@ def _fan_out(
     waits = {"status": Status.WAITING_FOR_PARALLEL, "waiting": Waiting(job.step, {}, decision.aggregate_into)}
     sent = HistoryEvent("task_dispatched", now, job.current_state, details={"branches": len(specs), "step": job.step})
     return Change(replace(job, **went_on | waits), (*told, sent), specs, fan_out=True, fail_fast=decision.fail_fast)
+
+
+def _denied(job: Job, decision: DispatchTask | DispatchParallel) -> str | None:
+    """The first skill that a decision asks for and its job may not use."""
+    if job.allowed_skills is None:
+        return None
+    tasks = (decision,) if isinstance(decision, DispatchTask) else decision.branches
+    return denied(job.allowed_skills, (task.skill for task in tasks))
 
 
 def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, *, branch: bool) -> TaskSpec:
