@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TypeAlias
 
 import pytest
@@ -31,6 +31,14 @@ Measured: TypeAlias = Callable[[str], None]
 def measured(record_property: Callable[[str, object], None]) -> Measured:
     """Takes down a figure that a test measured; all of them are shown at the end of the run."""
     return lambda figure: record_property(MEASURED, figure)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    # What a test has logged on purpose may be no text that one process can send to another.
+    report.sections = [(name, said.encode("utf-8", "backslashreplace").decode()) for name, said in report.sections]
+    return report
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
