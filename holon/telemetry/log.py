@@ -43,7 +43,11 @@ class JsonLines(logging.Formatter):
             line |= {"message": audit["act"], "audit": audit}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        text = orjson.dumps(line).decode()
+        try:
+            text = orjson.dumps(line).decode()
+        except TypeError:
+            # Half a character, which the name of a file may have: escaped too.
+            text = json.dumps(line)
         return text if text.isprintable() else _UNPRINTABLE.sub(_as_json, text)
 
 

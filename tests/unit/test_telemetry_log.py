@@ -51,6 +51,14 @@ def test_a_message_with_line_ends_is_still_one_line_in_both_formats() -> None:
     assert json.loads(JsonLines(ZoneInfo("UTC")).format(record(said)))["message"] == said
 
 
+def test_what_is_no_text_is_told_escaped() -> None:
+    made = record("no file \udcff", job_id="0-\udcff")
+    for formatter in (JsonLines(ZoneInfo("UTC")), TextLines(ZoneInfo("UTC"))):
+        line = formatter.format(made)
+        assert line.isascii()
+        assert line.count("\\udcff") == 2
+
+
 def test_a_text_line_has_the_ids_as_well() -> None:
     line = TextLines(ZoneInfo("UTC")).format(record("hello", job_id="0-a", lease_id="l\n1"))
     assert line == "2026-09-21T14:13:20.250+00:00 INFO    holon.engine: hello job_id=0-a lease_id=l\\n1"
