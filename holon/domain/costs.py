@@ -18,9 +18,12 @@ def costing(field: str, cost: Any) -> Cost:
 
     Arguments:
         field: whose value it is, for the message.
+        cost: in JSON a whole number may be written with a point.
     Raises:
         InvalidArgument: it is no whole number from 0 to `MOST_COST`.
     """
+    if type(cost) is float and cost.is_integer():
+        cost = int(cost)
     if cost is None or (type(cost) is int and 0 <= cost <= MOST_COST):
         return cost
     reason = f"is {cost!r}; give a whole number from 0 to {MOST_COST}, in millionths of the cost unit"

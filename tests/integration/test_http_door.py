@@ -34,6 +34,8 @@ async def test_a_job_is_accepted_and_readable_at_once(node: Node) -> None:
         "created_at": 0,
         "updated_at": 0,
         "finished_at": 0,
+        "cost": None,
+        "budget": None,
     }
 
 

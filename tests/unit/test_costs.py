@@ -64,7 +64,7 @@ def test_a_task_may_cost_what_its_handler_says(asked: Cost) -> None:
     assert [task.max_cost for task in tasks_of(actions.decision)] == [asked, None]
 
 
-@pytest.mark.parametrize("cost", [-1, MOST_COST + 1, True, 1.0, "1", float("nan")])
+@pytest.mark.parametrize("cost", [-1, MOST_COST + 1, True, 1.5, "1", float("nan")])
 def test_what_is_no_cost_is_refused_wherever_it_is_given(cost: Any) -> None:
     with pytest.raises(
         InvalidArgument, match=r"^max_cost is .*; give a whole number from 0 to 9007199254740991, in mil"

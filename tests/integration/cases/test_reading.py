@@ -20,6 +20,8 @@ from holon.testing import running_node
 from tests.integration.cases.site import Start, create, ended, history, http, one_task
 
 FIELDS = {
+    "budget",
+    "cost",
     "id",
     "blueprint_name",
     "status",
