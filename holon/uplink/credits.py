@@ -148,7 +148,7 @@ class Credits:
             if (now := loop.time()) >= look_at:
                 self.look()
                 look_at = now + LOOK_S
-            elif not self._is_slight(granted := self.due):
+            elif (granted := self.due) != self._granted and not self._is_slight(granted):
                 self._grant(granted)
             await asyncio.sleep(max(LINGER_S, _LINGER_SHARE * (loop.time() - now)))
             try:

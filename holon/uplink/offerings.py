@@ -16,9 +16,10 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.fleet import Fleet
 from holon.errors import BlueprintError, InvalidArgument
-from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.rxon.v1 import worker_pb2
 from holon.uplink.passing import offering_of
 from holon.wire.nodes import resources_message
+from holon.wire.values import json_payload
 
 # Of the machines of its workers a holon tells so many; more than that says nothing more.
 MAX_PROFILES = 32
@@ -87,9 +88,9 @@ class Offerings:
             statuses = sorted({state.status for state in blueprint.states.values() if state.status})
             offering = worker_pb2.Offering(skill=blueprint.name, statuses=statuses, price=blueprint.price)
             if blueprint.input_schema is not None:
-                offering.input_schema.CopyFrom(_payload(blueprint.input_schema))
+                offering.input_schema.CopyFrom(json_payload(orjson.dumps(blueprint.input_schema)))
             if blueprint.output_schema is not None:
-                offering.output_schema.CopyFrom(_payload(blueprint.output_schema))
+                offering.output_schema.CopyFrom(json_payload(orjson.dumps(blueprint.output_schema)))
             self._offered[blueprint.name] = _Offered(offering, skills_of(blueprint), wide=is_parallel(blueprint))
 
     def __repr__(self) -> str:
@@ -156,11 +157,6 @@ class Offerings:
         """Whether this is a skill of workers, and passed on as it is."""
         return name in self._offered and self._offered[name].passed
 
-    @property
-    def passed(self) -> list[str]:
-        """Such skills, whether somebody has them or not."""
-        return [name for name, one in self._offered.items() if one.passed]
-
     def catalog(self, granted: Mapping[str, int] = MappingProxyType({})) -> worker_pb2.Catalog:
         """All of it, as the parent is told.
 
@@ -195,7 +191,3 @@ class Offerings:
         """What a result breaks of what its blueprint says that it returns; empty when it keeps it."""
         found = self._contracts.violations(self._outputs.get(blueprint, ""), result, "result")
         return f"{found[0].field} {found[0].reason}" if found else ""
-
-
-def _payload(schema: dict[str, object]) -> types_pb2.Payload:
-    return types_pb2.Payload(data=orjson.dumps(schema))

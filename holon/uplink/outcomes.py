@@ -15,6 +15,7 @@ from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.offerings import Offerings
 from holon.wire.grpc_status import clipped
+from holon.wire.values import json_payload
 from holon.wire.worker import MAX_CAUSE_MESSAGE, MAX_CAUSES
 from holon.worker.outcome import failure
 
@@ -49,7 +50,7 @@ def passed_on(job: Job, lines: Sequence[HistoryEvent]) -> worker_pb2.TaskResult 
         return None
     status = str(said[-1].get("status", ""))
     if job.status is Status.FINISHED:
-        return worker_pb2.TaskResult(status=status, data=types_pb2.Payload(data=orjson.dumps(job.result)))
+        return worker_pb2.TaskResult(status=status, data=json_payload(orjson.dumps(job.result)))
     if job.error is None or status != "failure":
         return None
     result = failure(str(said[-1].get("code", job.error.code)), str(said[-1].get("error", job.error.message)))
@@ -75,7 +76,7 @@ def _success(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskRe
         return _told(
             job, holon_id, CHILD_FAILED, JobError("OUTPUT_INVALID", wrong), "ended with what it does not offer"
         )
-    return worker_pb2.TaskResult(status=status, data=types_pb2.Payload(data=text))
+    return worker_pb2.TaskResult(status=status, data=json_payload(text))
 
 
 def _failure(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
