@@ -28,7 +28,6 @@ _log = logging.getLogger("holon.worker")
 _LEAST_UNACKNOWLEDGED = 1_000
 _UNACKNOWLEDGED_PER_CREDIT = 4
 CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
-# Of workers with short-lived tokens.
 
 
 class Replaced(FailedPrecondition):

@@ -27,6 +27,7 @@ _REFUSED = frozenset(
     {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.ALREADY_EXISTS}
 )
 _RENEW_AT = 2 / 3
+# Of workers with short-lived tokens.
 REAUTHENTICATE = types_pb2.CAPABILITY_REAUTHENTICATE
 
 
