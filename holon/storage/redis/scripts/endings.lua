@@ -16,9 +16,9 @@ local function finished_line(row, owner, outcome, took, time)
     local worker_id = outcome.worker ~= '' and outcome.worker or row.worker or ''
     -- Texts, and nothing else: these come back as they were.
     tell(owner, 1, 'F' .. cmsgpack.pack({
-        time and int(time) or NOW_TEXT, took and int(took) or '', worker_id, int(row.attempt or 0), row.ID, outcome.status, row.need,
-        int(row.generation), row.attempts or '', outcome.error and '1' .. outcome.code or '', outcome.message,
-        outcome.cost and int(outcome.cost) or '',
+        time and int(time) or NOW_TEXT, took and int(took) or '', worker_id, int(row.attempt or 0), row.ID,
+        outcome.status, row.need, int(row.generation), row.attempts or '', outcome.error and '1' .. outcome.code or '',
+        outcome.message, outcome.cost and int(outcome.cost) or '',
     }))
 end
 

@@ -47,8 +47,8 @@ local function job_text(row)
         row.fan or false, row.N, row.finished or false, row.step, row.progress or false, row.told or false,
         row.arrived or false, row['until'] or false, row.deliveries or false, row.wake or false, row.wake_step or false,
         row.spawn or false, row.open_step or false, row.open_count or false, row.created, row.updated,
-        row.commit or false, row.made or false, row.reply or false, row.message or false, row.owner, row.blueprint, row.request or false, row.digest or false,
-        row.cost or false, row.money or false,
+        row.commit or false, row.made or false, row.reply or false, row.message or false, row.owner, row.blueprint,
+        row.request or false, row.digest or false, row.cost or false, row.money or false,
     })
 end
 
@@ -63,20 +63,20 @@ end
 
 -- The id is there for the sake of Lua, which tells long texts apart by some of their letters.
 local function task_row(id, key, text, owner_id, step)
-    local _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
-        dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late, reserves,
-        reserved
+    local _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied,
+        avoid, attempts, branch, till, dispatch_due, result_due, execution_due, attempt, progress, generation, losses,
+        reason, late, reserves, reserved
     if text then
-        _, _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied, avoid, attempts, branch, till,
-            dispatch_due, result_due, execution_due, attempt, progress, generation, losses, reason, late, reserves,
-            reserved = unpacked(text, 29, 3)
+        _, _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied,
+            avoid, attempts, branch, till, dispatch_due, result_due, execution_due, attempt, progress, generation, losses,
+            reason, late, reserves, reserved = unpacked(text, 29, 3)
     end
     local row = {
         ID = id, KEY = key, TEXT = text, N = n, DUE = nil, PLACE = nil, job = owner_id, step = step,
-        key = match_key, need = need, priority = priority, execution = execution, retry = retry, place = place, accepted = accepted or nil,
-        worker = who or nil, session = session or nil, lease = lease or nil, applied = applied or nil,
-        attempts = attempts or nil, ['until'] = till or nil, execution_due = execution_due or nil,
-        attempt = attempt or nil, generation = generation or 1,
+        key = match_key, need = need, priority = priority, execution = execution, retry = retry, place = place,
+        accepted = accepted or nil, worker = who or nil, session = session or nil, lease = lease or nil,
+        applied = applied or nil, attempts = attempts or nil, ['until'] = till or nil,
+        execution_due = execution_due or nil, attempt = attempt or nil, generation = generation or 1,
     }
     if lost_after then row.lost_after = lost_after end
     if avoid then row.avoid = avoid end
@@ -94,11 +94,12 @@ end
 
 local function task_text(row)
     return pack({
-        row.ID, row.N, row.key, row.need, row.priority, row.execution, row.retry, row.lost_after or false, row.place, row.accepted or false, row.worker or false,
-        row.session or false, row.lease or false, row.applied or false, row.avoid or false, row.attempts or false,
-        row.branch or false, row['until'] or false, row.dispatch_due or false, row.result_due or false,
-        row.execution_due or false, row.attempt or false, row.progress or false, row.generation, row.losses or false,
-        row.reason or false, row.late or false, row.reserves or false, row.reserved or false,
+        row.ID, row.N, row.key, row.need, row.priority, row.execution, row.retry, row.lost_after or false, row.place,
+        row.accepted or false, row.worker or false, row.session or false, row.lease or false, row.applied or false,
+        row.avoid or false, row.attempts or false, row.branch or false, row['until'] or false,
+        row.dispatch_due or false, row.result_due or false, row.execution_due or false, row.attempt or false,
+        row.progress or false, row.generation, row.losses or false, row.reason or false, row.late or false,
+        row.reserves or false, row.reserved or false,
     })
 end
 

@@ -130,7 +130,7 @@ local function best(keys, worker_id, only)
             end
         end
         if not found then return nil end
-        local row = task(id_of(first[1]), true)
+        local row = task(id_of(first[1]))
         if not avoids(row, worker_id, only) then
             dequeued(row)
             return row

@@ -7,9 +7,9 @@ local WORDS_OF_JOB = {
     'reply', 'message', 'owner', 'blueprint', 'request', 'digest', 'cost', 'money',
 }
 local WORDS_OF_TASK = {
-    'id', 'n', 'key', 'need', 'priority', 'execution', 'retry', 'lost_after', 'place', 'accepted', 'worker', 'session', 'lease', 'applied', 'avoid', 'attempts',
-    'branch', 'until', 'dispatch_due', 'result_due', 'execution_due', 'attempt', 'progress', 'generation', 'losses',
-    'reason', 'late', 'reserves', 'reserved',
+    'id', 'n', 'key', 'need', 'priority', 'execution', 'retry', 'lost_after', 'place', 'accepted', 'worker', 'session',
+    'lease', 'applied', 'avoid', 'attempts', 'branch', 'until', 'dispatch_due', 'result_due', 'execution_due', 'attempt',
+    'progress', 'generation', 'losses', 'reason', 'late', 'reserves', 'reserved',
 }
 local WORDS_OF_WORKER = {'session', 'live', 'node', 'credits', 'keeps', 'takes', 'opened'}
 local NUMBERS = {
