@@ -26,12 +26,14 @@ class _OfEvent:
     schema: Schema
 
 
-def _text(about: str, **more: Any) -> Schema:
+def string(about: str, **more: Any) -> Schema:
+    """A field that is a string."""
     return {"type": "string", "description": about, **more}
 
 
-def _or_null(kind: str, about: str) -> Schema:
-    return {"type": [kind, "null"], "description": about}
+def or_null(kind: str, about: str, **more: Any) -> Schema:
+    """A field that may be null."""
+    return {"type": [kind, "null"], "description": about, **more}
 
 
 def _time(about: str) -> Schema:
@@ -43,7 +45,8 @@ def _error(record: JobRecord, _: str) -> dict[str, Any] | None:
     return None if error is None else {"code": error.code, "message": error.message, "details": error.details}
 
 
-def _seconds(ms: int | None) -> float | None:
+def seconds(ms: int | None) -> float | None:
+    """A time as clients see it: seconds since the epoch, of milliseconds."""
     return None if ms is None else ms / 1000
 
 
@@ -52,8 +55,8 @@ _ERROR: Schema = {
     "type": ["object", "null"],
     "description": "why it ended otherwise than `finished`",
     "properties": {
-        "code": _text("a stable name, for programs"),
-        "message": _text("a sentence, for people"),
+        "code": string("a stable name, for programs"),
+        "message": string("a sentence, for people"),
         "details": {"description": "what its author or its worker added"},
     },
     "required": ["code", "message", "details"],
@@ -65,33 +68,33 @@ _PROGRESS: Schema = {
     "description": "in percent; null while it is not known",
 }
 _JOB: Mapping[str, _OfJob] = {
-    "id": _OfJob(lambda record, _: record.job.id, _text("what it is known by")),
-    "blueprint_name": _OfJob(lambda record, _: record.job.blueprint, _text("the blueprint that it runs")),
+    "id": _OfJob(lambda record, _: record.job.id, string("what it is known by")),
+    "blueprint_name": _OfJob(lambda record, _: record.job.blueprint, string("the blueprint that it runs")),
     "status": _OfJob(
         lambda record, _: record.job.status.value,
-        _text("where it stands; the last four are final", enum=JOB_STATUSES),
+        string("where it stands; the last four are final", enum=JOB_STATUSES),
     ),
-    "current_state": _OfJob(lambda record, _: record.job.current_state, _text("its state in the blueprint")),
+    "current_state": _OfJob(lambda record, _: record.job.current_state, string("its state in the blueprint")),
     "progress": _OfJob(lambda record, _: record.progress, _PROGRESS),
-    "progress_message": _OfJob(lambda _, message: message, _text("what was last said of it, or what it waits for")),
+    "progress_message": _OfJob(lambda _, message: message, string("what was last said of it, or what it waits for")),
     "result": _OfJob(
         lambda record, _: record.job.result if record.job.status is Status.FINISHED else None,
         {"description": "once it is `finished`: what its last handler returned, or all that it gathered"},
     ),
     "error": _OfJob(_error, _ERROR),
-    "created_at": _OfJob(lambda record, _: _seconds(record.created_at), _time("when it was created")),
-    "updated_at": _OfJob(lambda record, _: _seconds(record.updated_at), _time("when it last changed")),
+    "created_at": _OfJob(lambda record, _: seconds(record.created_at), _time("when it was created")),
+    "updated_at": _OfJob(lambda record, _: seconds(record.updated_at), _time("when it last changed")),
     "finished_at": _OfJob(
-        lambda record, _: _seconds(record.finished_at),
-        _or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),
+        lambda record, _: seconds(record.finished_at),
+        or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),
     ),
     "cost": _OfJob(
         lambda record, _: record.cost,
-        _or_null("integer", "what it was charged so far, in millionths of the cost unit; null while that is nothing"),
+        or_null("integer", "what it was charged so far, in millionths of the cost unit; null while that is nothing"),
     ),
     "budget": _OfJob(
         lambda record, _: record.job.budget,
-        _or_null("integer", "what its tasks may cost together, in millionths of the cost unit; null without a limit"),
+        or_null("integer", "what its tasks may cost together, in millionths of the cost unit; null without a limit"),
     ),
 }
 ALL_FIELDS = tuple(_JOB)
@@ -99,25 +102,25 @@ ALL_FIELDS = tuple(_JOB)
 LISTED_FIELDS = tuple(name for name in _JOB if name != "result")
 
 _EVENT: Mapping[str, _OfEvent] = {
-    "event_id": _OfEvent(lambda job_id, sequence, _: f"{job_id}:{sequence}", _text("unique")),
-    "job_id": _OfEvent(lambda job_id, *_: job_id, _text("whose event it is")),
+    "event_id": _OfEvent(lambda job_id, sequence, _: f"{job_id}:{sequence}", string("unique")),
+    "job_id": _OfEvent(lambda job_id, *_: job_id, string("whose event it is")),
     "sequence": _OfEvent(
         lambda _, sequence, __: sequence,
         {"type": "integer", "minimum": 1, "description": "its place in the job's history"},
     ),
     "timestamp": _OfEvent(lambda _, __, event: event.time / 1000, _time("when it happened")),
-    "event_type": _OfEvent(lambda _, __, event: event.type, _text("what happened, such as `task_dispatched`")),
-    "state": _OfEvent(lambda _, __, event: event.state, _or_null("string", "the job's state then")),
-    "previous_state": _OfEvent(lambda _, __, event: event.previous_state, _or_null("string", "the state before")),
-    "next_state": _OfEvent(lambda _, __, event: event.next_state, _or_null("string", "the state after")),
+    "event_type": _OfEvent(lambda _, __, event: event.type, string("what happened, such as `task_dispatched`")),
+    "state": _OfEvent(lambda _, __, event: event.state, or_null("string", "the job's state then")),
+    "previous_state": _OfEvent(lambda _, __, event: event.previous_state, or_null("string", "the state before")),
+    "next_state": _OfEvent(lambda _, __, event: event.next_state, or_null("string", "the state after")),
     "duration_ms": _OfEvent(
-        lambda _, __, event: event.duration_ms, _or_null("integer", "how long what ended with it took; milliseconds")
+        lambda _, __, event: event.duration_ms, or_null("integer", "how long what ended with it took; milliseconds")
     ),
-    "worker_id": _OfEvent(lambda _, __, event: event.worker_id, _or_null("string", "the worker that had part in it")),
-    "attempt_number": _OfEvent(lambda _, __, event: event.attempt_number, _or_null("integer", "which try it was")),
-    "task_id": _OfEvent(lambda _, __, event: event.task_id, _or_null("string", "the task that it is about")),
+    "worker_id": _OfEvent(lambda _, __, event: event.worker_id, or_null("string", "the worker that had part in it")),
+    "attempt_number": _OfEvent(lambda _, __, event: event.attempt_number, or_null("integer", "which try it was")),
+    "task_id": _OfEvent(lambda _, __, event: event.task_id, or_null("string", "the task that it is about")),
     "context_snapshot": _OfEvent(
-        lambda _, __, event: event.details or None, _or_null("object", "what else is known of that moment")
+        lambda _, __, event: event.details or None, or_null("object", "what else is known of that moment")
     ),
 }
 

@@ -6,21 +6,13 @@ from typing import Any
 
 from holon.domain.digest import Digest
 from holon.domain.tree import Kind, Summary, TreeNode, Trouble, Visit
-from transports.http.shapes import Schema
+from transports.http.shapes import Schema, or_null, seconds, string
 
 _COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}
 
 
-def _text(about: str, **more: Any) -> Schema:
-    return {"type": "string", "description": about, **more}
-
-
-def _or_null(kind: str, about: str, **more: Any) -> Schema:
-    return {"type": [kind, "null"], "description": about, **more}
-
-
 def _time(about: str) -> Schema:
-    return _or_null("number", f"{about}; seconds since the epoch")
+    return or_null("number", f"{about}; seconds since the epoch")
 
 
 def _object(about: str, properties: dict[str, Schema], kind: str | list[str] = "object") -> Schema:
@@ -28,10 +20,10 @@ def _object(about: str, properties: dict[str, Schema], kind: str | list[str] = "
 
 
 _TROUBLE = {
-    "code": _text("a stable name, for programs"),
-    "message": _text("a sentence, for people"),
-    "holon_id": _text("the holon in which it happened; empty where that is not told"),
-    "name": _text("the skill or blueprint that failed"),
+    "code": string("a stable name, for programs"),
+    "message": string("a sentence, for people"),
+    "holon_id": string("the holon in which it happened; empty where that is not told"),
+    "name": string("the skill or blueprint that failed"),
 }
 _DIGEST = _object(
     "the fingerprint of its history: SHA-256 of its lines in order",
@@ -39,12 +31,12 @@ _DIGEST = _object(
         "event_count": {"type": "integer", "minimum": 0},
         "first_sequence": {"type": "integer", "minimum": 0},
         "last_sequence": {"type": "integer", "minimum": 0},
-        "sha256": _text("in hexadecimal"),
+        "sha256": string("in hexadecimal"),
         "children": {
             "type": "array",
             "items": _object(
                 "what was told of a job below",
-                {"holon_id": _text("its holon"), "job_id": _text("its id there"), "sha256": _text("in hexadecimal")},
+                {"holon_id": string("its holon"), "job_id": string("its id there"), "sha256": string("in hexadecimal")},
             ),
         },
     },
@@ -61,7 +53,7 @@ _SUMMARY = _object(
             "items": _object(
                 "a stay in a state",
                 {
-                    "state": _text("which"),
+                    "state": string("which"),
                     "entered_at": _time("when it began"),
                     "left_at": _time("when it ended; null while it lasts"),
                 },
@@ -74,18 +66,18 @@ _SUMMARY = _object(
 NODE: Schema = _object(
     "A job or a task of a tree; what does not apply is null, or empty",
     {
-        "node_id": _text("what it is known by within the tree"),
-        "parent_node_id": _text("the one above it; empty at the root"),
-        "kind": _text("what it is", enum=[kind.value for kind in Kind]),
-        "holon_id": _text("the holon where it is"),
-        "job_id": _text("the job, or that which the task belongs to"),
-        "task_id": _text("the task; empty for a job"),
-        "name": _text("the blueprint or the skill"),
-        "status": _text("where it stands, as its own holon says"),
-        "current_state": _text("the state that a job is in"),
-        "progress": _or_null("number", "in percent; null where it is not known", minimum=0, maximum=100),
+        "node_id": string("what it is known by within the tree"),
+        "parent_node_id": string("the one above it; empty at the root"),
+        "kind": string("what it is", enum=[kind.value for kind in Kind]),
+        "holon_id": string("the holon where it is"),
+        "job_id": string("the job, or that which the task belongs to"),
+        "task_id": string("the task; empty for a job"),
+        "name": string("the blueprint or the skill"),
+        "status": string("where it stands, as its own holon says"),
+        "current_state": string("the state that a job is in"),
+        "progress": or_null("number", "in percent; null where it is not known", minimum=0, maximum=100),
         "attempt": {"type": "integer", "minimum": 0, "description": "which attempt of a task this is; 0 for a job"},
-        "worker_id": _text("who runs a task, or did; empty where that is not disclosed"),
+        "worker_id": string("who runs a task, or did; empty where that is not disclosed"),
         "error": _object("why it failed", _TROUBLE, ["object", "null"]),
         "created_at": _time("when it was accepted, or sent"),
         "finished_at": _time("when it ended; null until then"),
@@ -114,18 +106,14 @@ def node_json(node: TreeNode) -> dict[str, Any]:
         "attempt": node.attempt,
         "worker_id": node.worker_id,
         "error": None if node.error is None else _trouble_json(node.error),
-        "created_at": _seconds(node.created_at),
-        "finished_at": _seconds(node.finished_at),
+        "created_at": seconds(node.created_at),
+        "finished_at": seconds(node.finished_at),
         "offline": node.offline,
-        "as_of": _seconds(node.as_of),
+        "as_of": seconds(node.as_of),
         "reported": node.reported,
         "digest": None if node.digest is None else _digest_json(node.digest),
         "summary": None if node.summary is None else _summary_json(node.summary),
     }
-
-
-def _seconds(ms: int | None) -> float | None:
-    return None if ms is None else ms / 1000
 
 
 def _trouble_json(one: Trouble) -> dict[str, str]:
@@ -155,4 +143,4 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
 
 
 def _visit_json(one: Visit) -> dict[str, Any]:
-    return {"state": one.state, "entered_at": _seconds(one.entered), "left_at": _seconds(one.left)}
+    return {"state": one.state, "entered_at": seconds(one.entered), "left_at": seconds(one.left)}
