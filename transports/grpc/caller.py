@@ -116,7 +116,9 @@ class CallerCheck(grpc.aio.ServerInterceptor):
         if len(others) >= _MOST_OF_NOBODY:
             oldest = next(iter(others))
             del others[oldest]
-            oldest.reschedule(asyncio.get_running_loop().time())
+            # One whose time has just run out is about to end.
+            if not oldest.expired():
+                oldest.reschedule(asyncio.get_running_loop().time())
         scope = asyncio.timeout(_REQUEST_S)
         try:
             async with scope:
