@@ -10,7 +10,6 @@ from itertools import chain, islice
 from typing import Protocol
 
 from holon.domain.digest import ChildDigest
-from holon.domain.job import Status
 from holon.domain.tally import Tally, Told, final
 from holon.domain.tree import (
     MAX_COUNTS,
@@ -18,19 +17,17 @@ from holon.domain.tree import (
     MAX_NODES,
     TREE_S,
     Asked,
-    Kind,
     Summary,
-    TreeNode,
     TreePage,
-    Trouble,
 )
 from holon.domain.value import replace, value
-from holon.engine.below import Below, Kept
+from holon.engine.below import Below
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.holarchy import own_id as id_of
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
 from holon.engine.session import Session
+from holon.engine.tree_nodes import error_of, job_node, offline_node, short, task_node
 from holon.engine.tree_pages import Page, Place, grafted, place_of
 from holon.errors import HolonError, InvalidArgument, PermissionDenied, Violation
 from holon.ports import JobRecord, Storage, TaskRecord
@@ -43,10 +40,7 @@ TASKS_AT_ONCE = 32
 # Of the jobs below, so many are counted in what is told of a job, and so many tasks looked at to find them.
 MOST_BELOW = 200
 MOST_LOOKED_UP = 1_000
-MAX_MESSAGE = 1_024
 _LEAST_S = 0.02
-# What a task's place in the store is called for people.
-_WORDS = {"leased": "running", "back_off": "waiting_for_retry"}
 
 
 class Subtree(Protocol):
@@ -133,7 +127,8 @@ class Trees:
         await self.read_on(tally, record)
         page = Page(asked.size or MAX_NODES)
         if not asked.token:
-            page.add([await self._job_node(record, tally, digests=asked.digests)])
+            digest = tally.fingerprint.digest(_digests(await self._told_below(tally))) if asked.digests else None
+            page.add([job_node(record, await self._holon_id(), digest)])
         if asked.depth == 0:
             return page.done()
         sessions = {one.worker_id: one for one in self._dispatcher.sessions}
@@ -158,7 +153,7 @@ class Trees:
         for one in below:
             tasks.update(dict(one.tasks))
             jobs.update(dict(one.jobs))
-        error = _error(record)
+        error = error_of(record)
         own = chain(() if error is None else (error,), tally.errors())
         errors = chain((replace(one, holon_id=own_id) for one in own), chain.from_iterable(one.errors for one in below))
         return Summary(
@@ -171,7 +166,7 @@ class Trees:
             record.finished_at,
             _most_of(tasks),
             _most_of(jobs),
-            tuple(_short(one) for one in islice(errors, MAX_ERRORS)),
+            tuple(short(one) for one in islice(errors, MAX_ERRORS)),
             tally.visits(record.finished_at),
             tally.fingerprint.digest(_digests(below)),
             tally.truncated or len(below) == MOST_BELOW or max(len(tasks), len(jobs)) > MAX_COUNTS,
@@ -184,27 +179,8 @@ class Trees:
             self._own_id = await id_of(self._store)
         return self._own_id
 
-    async def _job_node(self, record: JobRecord, tally: Tally, *, digests: bool) -> TreeNode:
-        job = record.job
-        error = _error(record)
-        return TreeNode(
-            job.id,
-            "",
-            Kind.JOB,
-            await self._holon_id(),
-            job.id,
-            job.blueprint,
-            job.status.value,
-            state=job.current_state,
-            progress=record.progress,
-            error=None if error is None else _short(error),
-            created_at=record.created_at,
-            finished_at=record.finished_at,
-            digest=tally.fingerprint.digest(_digests(await self._told_below(tally))) if digests else None,
-        )
-
     async def _tasks(self, walk: _Walk, place: Place, page: Page) -> TreePage:
-        loop = asyncio.get_running_loop()
+        loop, own_id = asyncio.get_running_loop(), await self._holon_id()
         every = walk.tally.tasks(place.task)
         while batch := list(islice(every, TASKS_AT_ONCE)):
             if not page.is_empty and (page.left <= 0 or loop.time() >= walk.until):
@@ -215,7 +191,7 @@ class Trees:
                 batch = list(islice(walk.tally.tasks(place.task), len(batch)))
             behind = await self._all_behind(walk, batch, rows, place, page.left)
             for told, row, under in zip(batch, rows, behind, strict=True):
-                if place.inner is None and not page.add([await self._task_node(walk, told, row)]):
+                if place.inner is None and not page.add([task_node(walk.record, own_id, told, row, walk.sessions)]):
                     return page.done(place)
                 if under is not None:
                     if not page.add(grafted(told.id, under)):
@@ -236,33 +212,6 @@ class Trees:
         first = replace(asked, token=place.inner or "")
         each = zip(batch, rows, (first, *[asked] * (len(batch) - 1)), strict=True)
         return await asyncio.gather(*(self._behind(walk, told, row, wanted) for told, row, wanted in each))
-
-    async def _task_node(self, walk: _Walk, told: Told, row: TaskRecord | None) -> TreeNode:
-        record = walk.record
-        over = final(told, job_is_over=record.job.status.terminal) or (row is not None and row.state == "over")
-        if over:
-            # One of which nobody was heard was ended with what it was for.
-            status = told.status or "cancelled"
-        else:
-            # A branch of a large fan-out may have no place in the store yet.
-            status = "queued" if row is None else _word(row, walk.sessions)
-        alone = not over and record.job.status is Status.WAITING_FOR_WORKER
-        return TreeNode(
-            told.id,
-            record.job.id,
-            Kind.TASK,
-            await self._holon_id(),
-            record.job.id,
-            told.skill or (row.need.skill if row is not None else ""),
-            status,
-            task_id=told.id,
-            progress=record.progress if alone else None,
-            attempt=max(told.attempt, row.attempt if row is not None else 0),
-            worker_id=(row.worker_id if row is not None and not over else told.worker_id),
-            error=None if told.error is None else _short(told.error),
-            created_at=told.sent,
-            finished_at=told.ended if over else None,
-        )
 
     # Below ---------------------------------------------------------------------------------------------------------
 
@@ -286,7 +235,7 @@ class Trees:
             except HolonError as error:
                 facts = {"task_id": told.id, "worker_id": worker_id}
                 log.info("the tree below task %s is shown as it was: %s", told.id, error.message, extra=facts)
-        return None if kept is None or asked.token else TreePage((_as_of(kept, told),))
+        return None if kept is None or asked.token else TreePage((offline_node(kept, told),))
 
     async def _told_below(self, tally: Tally) -> Sequence[Summary]:
         """What holons told last of the jobs of a job's tasks, as far as there are not too many."""
@@ -301,42 +250,9 @@ class Trees:
         return found[:MOST_BELOW]
 
 
-def _as_of(kept: Kept, told: Told) -> TreeNode:
-    """A job below, as its holon told last."""
-    summary = kept.summary
-    error = summary.errors[0] if summary.errors and summary.status not in (Status.FINISHED, Status.RUNNING) else None
-    return TreeNode(
-        summary.job_id,
-        "",
-        Kind.JOB,
-        summary.holon_id,
-        summary.job_id,
-        told.skill,
-        summary.status,
-        state=summary.state,
-        error=error,
-        created_at=summary.created_at,
-        finished_at=summary.finished_at,
-        offline=True,
-        as_of=summary.as_of,
-        reported=True,
-        digest=summary.digest,
-        summary=summary,
-    )
-
-
 def _has_ended_since(told: Told, row: TaskRecord | None) -> bool:
     """Whether the store knows of an end that was not read in the history."""
     return row is not None and row.state == "over" and not final(told, job_is_over=False)
-
-
-def _word(row: TaskRecord, sessions: Mapping[str, Session]) -> str:
-    """Where a task stands that is not over."""
-    session = sessions.get(row.worker_id)
-    if session is not None and row.state == "offered" and row.lease_id in session.accepted:
-        # The store hears of it within the second.
-        return "running"
-    return _WORDS.get(row.state, row.state)
 
 
 def _digests(below: Iterable[Summary]) -> tuple[ChildDigest, ...]:
@@ -346,15 +262,6 @@ def _digests(below: Iterable[Summary]) -> tuple[ChildDigest, ...]:
 def _most_of(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
     """How many there are of each status, by name; of too many statuses, of those that most have."""
     return tuple(sorted(counts.most_common(MAX_COUNTS)))
-
-
-def _error(record: JobRecord) -> Trouble | None:
-    error = record.job.error
-    return None if error is None else Trouble(error.code, error.message, name=record.job.blueprint)
-
-
-def _short(one: Trouble) -> Trouble:
-    return replace(one, message=one.message[:MAX_MESSAGE])
 
 
 def _check(asked: Asked) -> None:
