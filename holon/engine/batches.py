@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from holon.domain.client import Client
-from holon.engine.jobs import Accepted, Creating, Jobs
+from holon.engine.jobs import Accepted, Jobs
+from holon.engine.requests import Creating
 from holon.errors import HolonError
 
 # So many share a turn of the loop, and with that a transaction of the store; then others have theirs.

@@ -2,64 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import math
 from collections.abc import Sequence
-from typing import Any
-
-import orjson
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
-from holon.domain.costs import Cost, costing
+from holon.domain.costs import costing
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
-from holon.domain.policy import Allowed
 from holon.domain.value import replace, value
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
-from holon.engine.paging import DEFAULT_PAGE, size_of_page
-from holon.engine.payloads import check_depth, encode
+from holon.engine.paging import DEFAULT_PAGE, number_of_page, size_of_page
+from holon.engine.payloads import encode
 from holon.engine.planning import Plan
 from holon.engine.quotas import monthly, used_up
 from holon.engine.records import Records
+from holon.engine.requests import (
+    Creating,
+    Listing,
+    check_input,
+    digest_of,
+    request_id_of,
+    statuses_of,
+    time_ms,
+    timeout_ms,
+)
 from holon.engine.slots import Slots, Wanted
-from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
+from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
-
-MAX_REQUEST_ID = 128
-# No list asks for later times than this, in epoch seconds: the year 2286.
-LATEST_S = 10_000_000_000.0
-# A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
-MAX_TIMEOUT_S = 10 * 366 * 86_400.0
-
-
-@value
-class Creating:
-    """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks.
-
-    `trace` is the trace that it belongs to, see `holon.domain.trace`. `priority` is the highest that its tasks may
-    have; None: they have their own. `job_id` is the id that it is to have, from `new_job_id` of the store for the same
-    owner and request id; empty: a new one. `allowed_skills` are all that it may use, here and below.
-    `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
-    """
-
-    blueprint: str
-    initial_data: Any
-    request_id: str | None = None
-    dispatch_timeout: float | None = None
-    result_timeout: float | None = None
-    trace: str = ""
-    priority: float | None = None
-    job_id: str = ""
-    allowed_skills: Allowed = None
-    budget: Cost = None
 
 
 @value
@@ -68,23 +44,6 @@ class Accepted:
 
     job_id: str
     existing: bool
-
-
-@value
-class Listing:
-    """Which jobs to list; the page token is from the page before.
-
-    Those created at `created_after` or later, and before `created_before`: epoch seconds, None is no bound.
-    `terminal` lists only those that are over, or only those that are not; None: both.
-    """
-
-    statuses: Sequence[str] = ()
-    blueprint: str | None = None
-    page_size: int = DEFAULT_PAGE
-    page_token: str = ""
-    created_after: float | None = None
-    created_before: float | None = None
-    terminal: bool | None = None
 
 
 class Jobs:
@@ -133,7 +92,7 @@ class Jobs:
 
     async def _create(self, client: Client, asked: Creating, blueprint: Blueprint, contract: str) -> Accepted:
         data = {} if asked.initial_data is None else asked.initial_data
-        _check_input(data)
+        check_input(data)
         violations = self._contracts.violations(contract, data, "initial_data")
         if violations:
             first = violations[0]
@@ -144,7 +103,7 @@ class Jobs:
             )
         text = encode(data, self._max_payload, "initial_data")
         now = self._store.now()
-        request_id = _request_id(asked.request_id)
+        request_id = request_id_of(asked.request_id)
         job_id = asked.job_id or self._store.new_job_id(client.name, request_id)
         span = self._telemetry.tracing.job(job_id, blueprint.name, asked.trace)
         job = Job(
@@ -153,8 +112,8 @@ class Jobs:
             owner=client.name,
             initial_data=data,
             current_state=blueprint.start.name,
-            dispatch_timeout=_timeout("dispatch_timeout", asked.dispatch_timeout),
-            result_timeout=_timeout("result_timeout", asked.result_timeout),
+            dispatch_timeout=timeout_ms("dispatch_timeout", asked.dispatch_timeout),
+            result_timeout=timeout_ms("result_timeout", asked.result_timeout),
             trace=span.trace,
             created_at=now,
             plan=client.plan,
@@ -167,7 +126,7 @@ class Jobs:
         created = HistoryEvent("job_created", now, job.current_state, details=details)
         most = client.monthly_attempts
         limited = None if most is None else monthly(client.name, most, now)
-        new = NewJob(job, (created,), request_id, _digest(asked, text, job), quota=limited)
+        new = NewJob(job, (created,), request_id, digest_of(asked, text, job), quota=limited)
         try:
             job_id, creation = await self._write(new)
         finally:
@@ -230,7 +189,7 @@ class Jobs:
             InvalidArgument: a page size, page token, status or time that is none.
         """
         size = size_of_page(listing.page_size)
-        statuses = _statuses(listing.statuses)
+        statuses = statuses_of(listing.statuses)
         if listing.terminal is not None:
             statuses = tuple(one for one in statuses or Status if one.terminal is listing.terminal)
             if not statuses:
@@ -239,8 +198,8 @@ class Jobs:
             owner,
             statuses,
             listing.blueprint,
-            created_after=_milliseconds("created_after", listing.created_after),
-            created_before=_milliseconds("created_before", listing.created_before),
+            created_after=time_ms("created_after", listing.created_after),
+            created_before=time_ms("created_before", listing.created_before),
         )
         return await self._records.jobs(which, listing.page_token, size)
 
@@ -274,78 +233,11 @@ class Jobs:
     ) -> tuple[Sequence[tuple[int, HistoryEvent]], str]:
         """A page of a job's history, oldest first, with sequence numbers, and the token of the next page."""
         size = size_of_page(page_size)
-        after = _page_number(page_token) or 0
+        after = number_of_page(page_token) or 0
         record = await self.get(owner, job_id)
         events = await self._records.history(job_id, after, size + 1, record.sequence)
         more = str(events[size - 1][0]) if len(events) > size else ""
         return events[:size], more
-
-
-def _check_input(data: Any) -> None:
-    if not isinstance(data, dict):
-        reason = f"is {'a list' if isinstance(data, list) else type(data).__name__}, and must be a JSON object"
-        raise InvalidArgument(
-            f"initial_data {reason}", code="INPUT_INVALID", details=[Violation("initial_data", reason)]
-        )
-    check_depth(data, "initial_data")
-
-
-def _request_id(request_id: str | None) -> str | None:
-    if not request_id:
-        return None
-    if len(request_id) > MAX_REQUEST_ID or not request_id.isprintable() or not request_id.isascii():
-        reason = f"must be at most {MAX_REQUEST_ID} printable ASCII characters"
-        raise InvalidArgument(f"request_id {reason}", details=[Violation("request_id", reason)])
-    return request_id
-
-
-def _timeout(field: str, seconds: Any) -> int | None:
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TIMEOUT_S:
-        reason = f"must be a number of seconds above 0 and at most {MAX_TIMEOUT_S:.0f}"
-        raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
-    return max(1, round(seconds * 1000))
-
-
-def _digest(asked: Creating, initial_data: bytes, job: Job) -> bytes:
-    """What makes two requests the same: all that was asked for, but the request id itself; 30 s are 30.0 s."""
-    if not asked.request_id:
-        return b""
-    canonical = orjson.dumps(orjson.loads(initial_data), option=orjson.OPT_SORT_KEYS)
-    terms: list[Any] = [job.blueprint, job.dispatch_timeout, job.result_timeout]
-    if job.allowed_skills is not None:
-        terms.append(job.allowed_skills)
-    if job.budget is not None:
-        terms.append({"budget": job.budget})
-    return hashlib.sha256(canonical + orjson.dumps(terms)).digest()
-
-
-def _milliseconds(field: str, seconds: float | None) -> int | None:
-    if seconds is None:
-        return None
-    if not 0 <= seconds <= LATEST_S:
-        reason = f"must be a time in seconds since the epoch, from 0 to {LATEST_S:.0f}"
-        raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
-    return math.ceil(round(seconds * 1000, 3))
-
-
-def _page_number(token: str) -> int | None:
-    if not token:
-        return None
-    if not token.isascii() or not token.isdigit() or len(token) > 18:
-        reason = "is not one that a page ended with; start without it"
-        raise InvalidArgument(f"page_token {reason}", details=[Violation("page_token", reason)])
-    return int(token)
-
-
-def _statuses(names: Sequence[str]) -> tuple[Status, ...]:
-    known = {status.value: status for status in Status}
-    for name in names:
-        if name not in known:
-            reason = f"{name!r} is no status; known are {', '.join(known)}"
-            raise InvalidArgument(f"status {reason}", details=[Violation("status", reason)])
-    return tuple(known[name] for name in names)
 
 
 def _not_found(job_id: str) -> NotFound:

@@ -44,6 +44,19 @@ def size_of_page(size: int) -> int:
     return size or DEFAULT_PAGE
 
 
+def number_of_page(token: str) -> int | None:
+    """The number that a page's token is, where pages go on by numbers; None for the first page.
+
+    Raises:
+        InvalidArgument: the token is none.
+    """
+    if not token:
+        return None
+    if not token.isascii() or not token.isdigit() or len(token) > 18:
+        raise _invalid("page_token", "is not one that a page ended with; start without it")
+    return int(token)
+
+
 def _written(key: tuple[str, ...]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(key)).decode()
 

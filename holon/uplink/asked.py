@@ -7,8 +7,8 @@ import math
 from holon.domain.costs import Cost, costing
 from holon.domain.policy import Allowed, allowing, both
 from holon.domain.trace import trace_of
-from holon.engine.jobs import MAX_TIMEOUT_S, Creating
 from holon.engine.payloads import decode
+from holon.engine.requests import MAX_TIMEOUT_S, Creating
 from holon.errors import InvalidArgument, NotFound
 from holon.rxon.v1 import worker_pb2
 from holon.wire.values import is_id

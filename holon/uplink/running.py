@@ -12,7 +12,8 @@ from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.policy import Allowed
 from holon.domain.value import value
-from holon.engine.jobs import Jobs, Listing
+from holon.engine.jobs import Jobs
+from holon.engine.requests import Listing
 from holon.engine.watching import Watching
 from holon.errors import FailedPrecondition, HolonError, NotFound, StoreUnavailable
 from holon.ports import JobRecord, Storage

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 from hypothesis import given
 
-from holon.engine.jobs import Creating
+from holon.engine.requests import Creating
 from holon.errors import HolonError
 from holon.rxon.v1 import job_pb2, node_pb2, types_pb2
 from holon.wire.values import duration

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from holon.engine.jobs import Creating
+from holon.engine.requests import Creating
 from holon.errors import FailedPrecondition, NotFound
 from holon.rxon.v1 import types_pb2
 from tests.fuzz.choices import ENTROPY, EXAMPLES, Choices

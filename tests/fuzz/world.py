@@ -22,9 +22,9 @@ from holon.domain.client import DEFAULT, Client
 from holon.domain.job import Status
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Holarchy
-from holon.engine.jobs import Creating
 from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
+from holon.engine.requests import Creating
 from holon.engine.session import Session as EngineSession
 from holon.errors import HolonError
 from holon.ports import JobFilter, JobRecord, StoreSettings

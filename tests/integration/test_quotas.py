@@ -10,8 +10,9 @@ import pytest
 
 from holon.domain.client import Client
 from holon.engine.batches import create_all
-from holon.engine.jobs import Creating, Jobs, Listing
+from holon.engine.jobs import Jobs
 from holon.engine.quotas import monthly
+from holon.engine.requests import Creating, Listing
 from holon.errors import InvalidArgument, QuotaExceeded
 from holon.ports import Quota
 from tests.integration.http_node import running

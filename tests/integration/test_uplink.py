@@ -17,7 +17,7 @@ from holon.domain.fleet import Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.job import Status
 from holon.domain.task import SUCCESS, Outcome
-from holon.engine.jobs import Creating, Listing
+from holon.engine.requests import Creating, Listing
 from holon.errors import FailedPrecondition, StoreUnavailable
 from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage

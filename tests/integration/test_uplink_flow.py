@@ -12,7 +12,7 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.client import DEFAULT, Client
 from holon.domain.fleet import Skill
 from holon.domain.task import SUCCESS, Outcome
-from holon.engine.jobs import Creating
+from holon.engine.requests import Creating
 from holon.errors import BlueprintError
 from tests.integration.a_child import Child, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates, Stream, make_certificates

@@ -14,7 +14,7 @@ from holon.domain.client import Client
 from holon.domain.fleet import Skill
 from holon.domain.policy import Allowed
 from holon.domain.task import SUCCESS, Outcome
-from holon.engine.jobs import Creating
+from holon.engine.requests import Creating
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.grpc_node import Node, a_node, json_payload, offering

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from holon.domain.policy import allowing
-from holon.engine.jobs import Creating
 from holon.engine.payloads import decode
+from holon.engine.requests import Creating
 from holon.errors import InvalidArgument, Violation
 from holon.rxon.v1 import job_pb2
 from holon.wire.values import json_of, seconds

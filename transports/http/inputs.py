@@ -12,9 +12,9 @@ from typing import Literal
 from holon.domain.costs import MOST_COST
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.tree import MAX_NODES
-from holon.engine.jobs import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
 from holon.engine.reloading import TARGETS
+from holon.engine.requests import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
 from transports.http.contracts import COMPONENTS
 from transports.http.shapes import ALL_FIELDS, JOB_STATUSES, Schema
 

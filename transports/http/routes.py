@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from holon.domain.policy import allowing
-from holon.engine.jobs import Creating, Jobs, Listing
+from holon.engine.jobs import Jobs
 from holon.engine.paging import DEFAULT_PAGE
+from holon.engine.requests import Creating, Listing
 from holon.errors import InvalidArgument, Violation
 from holon.telemetry.audit import audited
 from transports.http.asgi import Reply

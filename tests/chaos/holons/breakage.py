@@ -9,7 +9,8 @@ from dataclasses import replace
 from holon.domain.client import Client
 from holon.domain.digest import Fingerprint
 from holon.domain.events import HistoryEvent
-from holon.engine.jobs import Accepted, Creating, Jobs
+from holon.engine.jobs import Accepted, Jobs
+from holon.engine.requests import Creating
 from holon.ports import Result, Superseded
 from holon.storage.ledger import outcomes
 from holon.storage.ledger.rows import TaskState

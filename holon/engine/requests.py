@@ -1,0 +1,126 @@
+"""What callers ask for of jobs, and the checks of it that do not depend on the door."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from holon.domain.costs import Cost
+from holon.domain.job import Job, Status
+from holon.domain.policy import Allowed
+from holon.domain.value import value
+from holon.engine.paging import DEFAULT_PAGE
+from holon.engine.payloads import check_depth
+from holon.errors import InvalidArgument, Violation
+
+MAX_REQUEST_ID = 128
+# No list asks for later times than this, in epoch seconds: the year 2286.
+LATEST_S = 10_000_000_000.0
+# A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
+MAX_TIMEOUT_S = 10 * 366 * 86_400.0
+
+
+@value
+class Creating:
+    """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks.
+
+    `trace` is the trace that it belongs to, see `holon.domain.trace`. `priority` is the highest that its tasks may
+    have; None: they have their own. `job_id` is the id that it is to have, from `new_job_id` of the store for the same
+    owner and request id; empty: a new one. `allowed_skills` are all that it may use, here and below.
+    `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
+    """
+
+    blueprint: str
+    initial_data: Any
+    request_id: str | None = None
+    dispatch_timeout: float | None = None
+    result_timeout: float | None = None
+    trace: str = ""
+    priority: float | None = None
+    job_id: str = ""
+    allowed_skills: Allowed = None
+    budget: Cost = None
+
+
+@value
+class Listing:
+    """Which jobs to list; the page token is from the page before.
+
+    Those created at `created_after` or later, and before `created_before`: epoch seconds, None is no bound.
+    `terminal` lists only those that are over, or only those that are not; None: both.
+    """
+
+    statuses: Sequence[str] = ()
+    blueprint: str | None = None
+    page_size: int = DEFAULT_PAGE
+    page_token: str = ""
+    created_after: float | None = None
+    created_before: float | None = None
+    terminal: bool | None = None
+
+
+def check_input(data: Any) -> None:
+    """Check what a job is given: a JSON object that is not too deep; raises InvalidArgument."""
+    if not isinstance(data, dict):
+        reason = f"is {'a list' if isinstance(data, list) else type(data).__name__}, and must be a JSON object"
+        raise InvalidArgument(
+            f"initial_data {reason}", code="INPUT_INVALID", details=[Violation("initial_data", reason)]
+        )
+    check_depth(data, "initial_data")
+
+
+def request_id_of(request_id: str | None) -> str | None:
+    """The request id, None for none; raises InvalidArgument for one that cannot be stored."""
+    if not request_id:
+        return None
+    if len(request_id) > MAX_REQUEST_ID or not request_id.isprintable() or not request_id.isascii():
+        reason = f"must be at most {MAX_REQUEST_ID} printable ASCII characters"
+        raise InvalidArgument(f"request_id {reason}", details=[Violation("request_id", reason)])
+    return request_id
+
+
+def timeout_ms(field: str, seconds: Any) -> int | None:
+    """A timeout in milliseconds; raises InvalidArgument for one that is none."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TIMEOUT_S:
+        reason = f"must be a number of seconds above 0 and at most {MAX_TIMEOUT_S:.0f}"
+        raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+    return max(1, round(seconds * 1000))
+
+
+def digest_of(asked: Creating, initial_data: bytes, job: Job) -> bytes:
+    """What makes two requests the same: all that was asked for, but the request id itself; 30 s are 30.0 s."""
+    if not asked.request_id:
+        return b""
+    canonical = orjson.dumps(orjson.loads(initial_data), option=orjson.OPT_SORT_KEYS)
+    terms: list[Any] = [job.blueprint, job.dispatch_timeout, job.result_timeout]
+    if job.allowed_skills is not None:
+        terms.append(job.allowed_skills)
+    if job.budget is not None:
+        terms.append({"budget": job.budget})
+    return hashlib.sha256(canonical + orjson.dumps(terms)).digest()
+
+
+def time_ms(field: str, seconds: float | None) -> int | None:
+    """A time in epoch milliseconds, not before it; raises InvalidArgument for one that is none."""
+    if seconds is None:
+        return None
+    if not 0 <= seconds <= LATEST_S:
+        reason = f"must be a time in seconds since the epoch, from 0 to {LATEST_S:.0f}"
+        raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+    return math.ceil(round(seconds * 1000, 3))
+
+
+def statuses_of(names: Sequence[str]) -> tuple[Status, ...]:
+    """The statuses of these names; raises InvalidArgument for one that is none."""
+    known = {status.value: status for status in Status}
+    for name in names:
+        if name not in known:
+            reason = f"{name!r} is no status; known are {', '.join(known)}"
+            raise InvalidArgument(f"status {reason}", details=[Violation("status", reason)])
+    return tuple(known[name] for name in names)
