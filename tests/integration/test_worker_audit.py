@@ -9,7 +9,7 @@ import pytest
 
 from holon.rxon.v1 import token_pb2
 from tests.integration.grpc_node import a_node, worker_files
-from tests.integration.test_token_service import CERTIFICATE, TOKENS, call, end_of, exchange, refused, session
+from tests.integration.token_calls import CERTIFICATE, TOKENS, call, end_of, exchange, refused, session
 
 
 async def test_tokens_that_change_hands_and_callers_that_are_refused_are_told_without_a_token(
