@@ -50,6 +50,7 @@ from tests.attack.place import (
 )
 from tests.integration.tls_site import serial_of
 from tests.integration.worker_certificates import certificate_of, revoke, root
+from tests.log_watch import LogWatch
 
 # How often workers move to another connection; else it is an hour until the last has shown its new certificate.
 ROTATION_S = 0.4
@@ -268,10 +269,10 @@ async def test_everything_that_proves_somebody_is_replaced_under_load_and_nothin
 
         # Another holon in the place of the one below: a new store, say, after a theft of the old one.
         await child.aclose()
-        await child.enter_async_context(a_running(a_child(place)))
-        async with asyncio.timeout(GUARD):
-            while not refusals(caplog)["HOLON_CHANGED"]:  # noqa: ASYNC110  nothing tells it
-                await asyncio.sleep(0.05)
+        with LogWatch("HOLON_CHANGED", "holon.audit") as watch:
+            await child.enter_async_context(a_running(a_child(place)))
+            async with asyncio.timeout(GUARD):
+                await watch.seen.wait()
         await boss.node.accept_holon(CHILD)
         await moved(boss, CHILD)
         await load.goes_on()

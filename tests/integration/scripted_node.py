@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -257,24 +256,3 @@ class Gate:
     async def enter(self) -> None:
         async with asyncio.timeout(GUARD):
             await self.entered.acquire()
-
-
-class LogWatch(logging.Handler):
-    """Sets `seen` once the worker logs a line with this text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.seen = asyncio.Event()
-        self._text = text
-        self._loop = asyncio.get_running_loop()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self._text in record.getMessage():
-            self._loop.call_soon_threadsafe(self.seen.set)
-
-    def __enter__(self) -> Self:
-        logging.getLogger("holon.worker").addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("holon.worker").removeHandler(self)

@@ -21,13 +21,13 @@ from tests.integration.scripted_node import (
     GUARD,
     Certificates,
     Gate,
-    LogWatch,
     ScriptedNode,
     keep,
     make_certificates,
     serving,
     worker_for,
 )
+from tests.log_watch import LogWatch
 
 
 async def test_a_worker_proves_itself_by_its_certificate_and_its_task_ends_with_its_result(
