@@ -16,6 +16,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from transports.http.answer import Answer
 from transports.http.asgi import Receive, Reply, Scope, Send
 from transports.http.refusals import full, head_too_large, malformed, too_slow
 
@@ -119,7 +120,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._served = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, Answer(app, cycle))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         """Take in a piece of a request, or several."""
