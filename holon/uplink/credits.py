@@ -86,9 +86,11 @@ class Credits:
             more = min(meant, max(0, self._places(sessions, self._offerings.needs(name)) - waiting))
             if more and self._offerings.is_wide(name):
                 more = min(more, self._wide(sessions, more, held - unplaced))
-            of_offerings[name] = min(self._most, mine.get(name, nothing).held + more)
+            one = mine.get(name, nothing)
+            of_offerings[name] = max(0, min(self._most, one.held + more) - one.uncounted)
             at_once = max(at_once, more)
-        return min(self._most, held + at_once), of_offerings
+        uncounted = sum(one.uncounted for one in mine.values())
+        return max(0, min(self._most, held + at_once) - uncounted), of_offerings
 
     def _places(self, sessions: Collection[Session], needs: frozenset[str]) -> int:
         """How many idle places there are, for a handler and at workers with such skills; with any where none is named.
@@ -117,10 +119,11 @@ class Credits:
         """Whether a change may wait: not if it begins or ends that there is room for anything."""
         mine = self._serving.by_skill()
         (before, of_before), (now, of_now) = self._granted, granted
-        held = sum(one.held for one in mine.values())
-        if of_before.keys() != of_now.keys() or not _is_alike(before, now, held):
+        counted = sum(one.counted for one in mine.values())
+        if of_before.keys() != of_now.keys() or not _is_alike(before, now, counted):
             return False
-        return all(_is_alike(of_before[name], of_now[name], mine[name].held if name in mine else 0) for name in of_now)
+        nothing = Held()
+        return all(_is_alike(of_before[name], of_now[name], mine.get(name, nothing).counted) for name in of_now)
 
     def close(self) -> None:
         """Grant no more."""

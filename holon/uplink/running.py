@@ -95,6 +95,11 @@ class Running:
         """The job that does a task now."""
         return self._jobs.get(task_id)
 
+    @property
+    def coming_back(self) -> bool:
+        """Whether a job may get its task back in a moment. Until then the parent has one credit more than there is."""
+        return any(not one.stopping and not self._reports.leases.holds(one.entry.lease) for one in self)
+
     async def known(self, task_id: str) -> Delegation | None:
         """What the books have of a task."""
         running = self._jobs.get(task_id)
@@ -212,6 +217,7 @@ class Running:
         """Cancel a job; the first reason counts."""
         if not running.stopping:
             running.stopping = reason
+            self.changed.set()
             self.start(self._cancel(running), f"cancel-{running.entry.task_id}")
 
     async def _cancel(self, running: Delegated) -> None:

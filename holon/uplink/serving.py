@@ -16,15 +16,25 @@ from holon.worker.reports import Reports
 
 @dataclass(slots=True)
 class Held:
-    """How many tasks count against credits, and how many of them have yet to find a place."""
+    """How many tasks there are, and how many of them have yet to find a place.
+
+    `uncounted` are those that the parent does not count any more: it dropped them with an old session; they clean up.
+    """
 
     held: int = 0
     unplaced: int = 0
+    uncounted: int = 0
 
-    def add(self, *, unplaced: bool) -> None:
+    def add(self, *, unplaced: bool, uncounted: bool = False) -> None:
         """There is one more."""
         self.held += 1
         self.unplaced += unplaced
+        self.uncounted += uncounted
+
+    @property
+    def counted(self) -> int:
+        """How many of them count against credits."""
+        return self.held - self.uncounted
 
 
 class Serving:
@@ -46,6 +56,7 @@ class Serving:
         self.jobs = Running(place, books, reports, summaries, group)
         self.taking = Taking(place, books, reports, self.jobs)
         self.changed = self.jobs.changed
+        self._leases = reports.leases
         self._summaries = summaries
 
     def __repr__(self) -> str:
@@ -53,14 +64,16 @@ class Serving:
 
     @property
     def held(self) -> int:
-        """How many of the parent's tasks count against its credits."""
+        """How many of the parent's tasks there are."""
         return len(self.jobs) + len(self.taking.starting)
 
     def by_skill(self) -> dict[str, Held]:
         """How many of them are of each skill."""
         found: dict[str, Held] = {}
         for running in self.jobs:
-            found.setdefault(running.entry.skill, Held()).add(unplaced=running.unplaced)
+            # One that may get its task back in a moment keeps the room for that.
+            uncounted = bool(running.stopping) and not self._leases.holds(running.entry.lease)
+            found.setdefault(running.entry.skill, Held()).add(unplaced=running.unplaced, uncounted=uncounted)
         for starting in self.taking.starting.values():
             found.setdefault(starting.skill, Held()).add(unplaced=True)
         return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from holon.domain.job import Status
+from holon.domain.value import value
 from holon.errors import HolonError, InvalidArgument, NotFound
 from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
@@ -35,17 +36,28 @@ class Starting:
     reason: str = ""
 
 
+@value
+class Refusal:
+    """Why an offer is given back. `at_once`: it crossed our word of fewer credits, and may come again with more."""
+
+    reason: str
+    message: str
+    at_once: bool = False
+
+
 class Taking:
     """Takes offers, or gives them back.
 
     Attributes:
         answer_in: how many seconds an offer may wait for its answer; the parent says it, as who it is.
-        lacking: called when somebody is missing for an offer.
+        closed: whether no more jobs are begun, for this node leaves.
+        lacking: called when an offer came for which there are no credits any more.
     """
 
     def __init__(self, place: Place, books: Books, reports: Reports, running: Running) -> None:
         self.answer_in = 5.0
         self.parent_id = ""
+        self.closed = False
         self.lacking: Callable[[], None] = lambda: None
         self._place = place
         self._books = books
@@ -85,36 +97,35 @@ class Taking:
             async with self._alone.setdefault(lease.task_id, asyncio.Lock()):
                 refusal = await self._begin(lease, offer)
         except HolonError as error:
-            refusal = ("BUSY", f"the holon cannot take it now: {error.message}")
+            refusal = Refusal("BUSY", f"the holon cannot take it now: {error.message}")
         except TenureLost:
             raise
         except Exception:
             # The outermost frame of what a parent asks for: one offer is no reason to lose the others.
             log.exception("an offer of the parent could not be read", extra={"task_id": lease.task_id[:MAX_ID]})
-            refusal = ("UNSUITABLE", "the holon failed to read the offer; its log says why")
+            refusal = Refusal("UNSUITABLE", "the holon failed to read the offer; its log says why")
         finally:
             self._starting.pop(lease, None)
             self._running.changed.set()
         if refusal is None:
             return
-        reason, message = refusal
-        if reason == UNSERVABLE:
+        if refusal.at_once:
             # The parent hears first that there are no credits for it, so it may offer it as soon as there are.
             self.lacking()
-        self._reports.reject(lease, reason, message, at_once=reason == UNSERVABLE)
+        self._reports.reject(lease, refusal.reason, refusal.message, at_once=refusal.at_once)
 
-    async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
-        """Have a job do the task; else the reason and message with which it is given back."""
+    async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> Refusal | None:
+        """Have a job do the task; else why it is given back."""
         if why := wrong(offer):
-            return "UNSUITABLE", why
+            return Refusal("UNSUITABLE", why)
         loop = asyncio.get_running_loop()
         until = loop.time() + self.answer_in / 2
         known = await self._running.known(offer.task_id)
         if known is not None:
             if (offer.generation, offer.attempt) <= (known.generation, known.attempt):
-                return "STALE_OFFER", f"this holon has had attempt {known.attempt} of the task"
+                return Refusal("STALE_OFFER", f"this holon has had attempt {known.attempt} of the task")
             if not await self._made_way(known, offer, until):
-                return "BUSY", "an earlier attempt of the task is still being stopped here"
+                return Refusal("BUSY", "an earlier attempt of the task is still being stopped here")
         if known is not None and await self._goes_on(known, offer):
             before = known.lease
             self._move(known, offer)
@@ -122,12 +133,15 @@ class Taking:
             self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
             self._accept(known, lease)
             return None
+        if self.closed:
+            return Refusal("DRAINING", "this node of the holon is leaving", at_once=True)
         if len(self._running) + self._creating >= self._place.max_jobs:
-            return "BUSY", f"{self._place.max_jobs} tasks are under way, as many as there may be"
+            full = f"{self._place.max_jobs} tasks are under way, as many as there may be"
+            return Refusal("BUSY", full, at_once=not self._running.coming_back)
         if self._place.offerings.lacks(offer.skill):
-            return UNSERVABLE, "no worker here has a skill that it needs"
+            return Refusal(UNSERVABLE, "no worker here has a skill that it needs", at_once=True)
         if loop.time() > until:
-            return "BUSY", "the holon was too slow to take it"
+            return Refusal("BUSY", "the holon was too slow to take it")
         self._creating += 1
         try:
             return await self._create(known, lease, offer)
@@ -148,9 +162,7 @@ class Taking:
             return False
         return self._running.get(known.task_id) is not None or await self._running.exists(known)
 
-    async def _create(
-        self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer
-    ) -> tuple[str, str] | None:
+    async def _create(self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer) -> Refusal | None:
         again = known is not None and known.generation == offer.generation
         entry = self._entry(offer, offer.attempt if again else 0)
         try:
@@ -161,7 +173,7 @@ class Taking:
                 await self._noted_job_of(entry, offer)
         except NotFound as error:
             await self._running.forget(entry)
-            return "UNKNOWN_SKILL", error.message
+            return Refusal("UNKNOWN_SKILL", error.message)
         except InvalidArgument as error:
             await self._running.forget(entry)
             self._reports.finish(lease, failure(INVALID_INPUT_ERROR, error.message))

@@ -112,6 +112,8 @@ class Uplink:
     def drain(self) -> None:
         """Take no more of the parent's tasks."""
         self._draining = True
+        if self._serving is not None:
+            self._serving.taking.closed = True
         if self._credits is not None:
             self._credits.close()
 
@@ -139,6 +141,7 @@ class Uplink:
             engine, disclose = self._engine, settings.disclose
             summaries = Summaries(engine.trees, engine.jobs, disclose, link.reports)
             serving = self._serving = Serving(self._place, Books(engine.store), link.reports, summaries, group)
+            serving.taking.closed = self._draining
             link.tree = Answering(
                 engine.trees,
                 serving.job_of,

@@ -183,7 +183,8 @@ class Link:
                 continue
             self.reports.leases.take(lease)
             if self._drain_reason is not None:
-                self.reports.reject(lease, "DRAINING", "the worker is leaving")
+                # It crossed our Drain: no more come here, but perhaps to who comes in our place, under the same id.
+                self.reports.reject(lease, "DRAINING", "the worker is leaving", at_once=True)
             elif self.reports.leases.kept >= most:
                 self.reports.reject(lease, "BUSY", f"{most} results are not acknowledged yet")
             else:

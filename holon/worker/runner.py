@@ -58,15 +58,21 @@ class Runner:
         self._calls: dict[Lease, Call] = {}
         self._unaccepted: dict[Lease, Call] = {}
         self._sweep: asyncio.TimerHandle | None = None
-        self._outliving = 0
+        self._granted = slots
 
     def __repr__(self) -> str:
-        return f"Runner(slots={self._slots}, running={len(self._calls)}, outliving={self._outliving})"
+        return f"Runner(slots={self._slots}, running={len(self._calls)}, uncounted={self._uncounted})"
 
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """Start a task, or reject it."""
         if refusal := self._refusal(offer):
             self._reports.reject(lease, *refusal)
+            return
+        if len(self._calls) >= self._slots:
+            # It crossed our word of fewer credits, or that was not said yet. Perhaps nobody else can do it, so it is to
+            # come again as soon as they allow.
+            self._grant()
+            self._reports.reject(lease, "BUSY", f"all {self._slots} slots are taken", at_once=True)
             return
         skill = next(one for one in self._skills if one.answers(offer))
         call = self._calls[lease] = Call(lease, offer, skill, self._loop.time(), self._tracing)
@@ -104,7 +110,7 @@ class Runner:
         for call in tuple(self._calls.values()):
             self._tell_handler(call, "DRAINING")
             self._silence(call)
-            self._reports.reject(call.lease, "DRAINING", "the worker leaves before the task is done")
+            self._reports.reject(call.lease, "DRAINING", "the worker leaves before the task is done", at_once=True)
 
     def close(self) -> None:
         """Stop every handler and say nothing more."""
@@ -124,9 +130,19 @@ class Runner:
             return "PAYLOAD_UNREACHABLE", "this worker cannot fetch params"
         if offer.params.encoding:
             return "UNSUITABLE", f"this worker cannot read params encoded as {offer.params.encoding!r}"
-        if len(self._calls) >= self._slots:
-            return "BUSY", f"all {self._slots} slots are taken"
         return None
+
+    @property
+    def _uncounted(self) -> int:
+        """How many slots are taken by what the node does not count any more, or is about not to."""
+        return sum(call.outlived or not self._reports.leases.holds(lease) for lease, call in self._calls.items())
+
+    def _grant(self) -> None:
+        """Tell the node how many slots there are for it, where that has changed."""
+        granted = self._slots - self._uncounted
+        if granted != self._granted:
+            self._granted = granted
+            self._link.set_credits(granted)
 
     def _accept(self) -> None:
         """Accept what was not over at once."""
@@ -169,7 +185,6 @@ class Runner:
     def _outlived(self, call: Call) -> None:
         """The handler did not stop in time: its task ends without it, and its slot is lost until it returns."""
         call.outlived = True
-        self._outliving += 1
         _log.warning(
             "task %s: its handler %s goes on after its stop (%s); its slot is lost until it returns",
             call.lease.task_id,
@@ -178,7 +193,7 @@ class Runner:
             extra={"job_id": call.offer.job_id, "task_id": call.lease.task_id, "lease_id": call.lease.lease_id},
         )
         # Before the final word: that one frees a credit, which the slot cannot honour.
-        self._link.set_credits(self._slots - self._outliving)
+        self._grant()
         self._end(call, cancelled())
 
     def _end(self, call: Call, result: worker_pb2.TaskResult) -> None:
@@ -206,9 +221,8 @@ class Runner:
     def _done(self, call: Call, result: worker_pb2.TaskResult) -> None:
         """The handler returned."""
         del self._calls[call.lease]
-        if call.outlived:
-            self._outliving -= 1
-            self._link.set_credits(self._slots - self._outliving)
+        if self._granted < self._slots:
+            self._grant()
         self._end(call, result)
 
     def _work(self, call: Call) -> None:

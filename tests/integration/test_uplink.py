@@ -24,7 +24,7 @@ from holon.storage.memory import MemoryStorage
 from holon.uplink import books, parent, running
 from holon.uplink.books import KIND, origin_key, owner_of
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered, welcomed
-from tests.integration.scripted_node import GUARD, Certificates, make_certificates
+from tests.integration.scripted_node import GUARD, Certificates, is_at_once, make_certificates
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,28 @@ async def test_a_burst_of_offers_goes_no_further_than_the_limit(
             for n in range(10)
         ]
         await stream.send(task_offers=worker_pb2.TaskOffers(offers=offers))
-        said = [(await answer(stream)).WhichOneof("update") for _ in offers]
+        updates = [await answer(stream) for _ in offers]
+        said = [one.WhichOneof("update") for one in updates]
         assert (said.count("accepted"), said.count("rejected")) == (3, 7)
+        # They crossed its word of how many: perhaps nobody else can do them.
+        assert {is_at_once(one) for one in updates if one.rejected.reason == "BUSY"} == {True}
         assert len(await child.jobs()) == 3
+
+
+async def test_an_offer_that_crosses_the_drain_of_a_child_is_no_job_and_comes_again_at_once(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        await finishes(child, stream, "t1")
+        stream.order.clear()
+        child.uplink.drain()
+        await offered(stream, "t2", "waits")
+        update = await answer(stream)
+        assert (update.rejected.reason, is_at_once(update)) == ("DRAINING", True)
+        # The parent heard first that there is no room any more.
+        assert stream.order[:2] == ["heartbeat", "task_updates"]
+        assert [one.job.blueprint for one in await child.jobs()] == ["echo"]
 
 
 async def test_what_no_task_can_be_is_given_back_and_the_link_stands(certificates: Certificates) -> None:

@@ -15,7 +15,7 @@ from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating
 from holon.errors import BlueprintError
 from tests.integration.a_child import Child, Leaf, a_child, answer, offered
-from tests.integration.scripted_node import GUARD, Certificates, Stream, make_certificates
+from tests.integration.scripted_node import GUARD, Certificates, Stream, is_at_once, make_certificates
 
 DONE = Outcome(SUCCESS, b"{}")
 
@@ -126,8 +126,7 @@ async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any
         given_back = await answer(stream)
         assert (given_back.task_id, given_back.rejected.reason) == ("t4", "UNSERVABLE")
         # It may come again as soon as there are credits for it.
-        assert given_back.rejected.HasField("retry_after")
-        assert given_back.rejected.retry_after.ToMilliseconds() == 0
+        assert is_at_once(given_back)
 
 
 async def test_why_a_task_waits_is_said_and_taken_back_once_a_worker_has_it(certificates: Certificates) -> None:
@@ -180,6 +179,28 @@ async def test_a_clean_up_that_does_not_end_is_ended(certificates: Certificates)
         assert job.job.current_state == "tidy"
 
 
+async def test_a_job_that_its_parent_dropped_takes_its_place_while_it_cleans_up_and_the_credits_say_so(
+    certificates: Certificates,
+) -> None:
+    async with (
+        a_child(certificates, blueprints(), max_jobs=1) as child,
+        Leaf(child.engine, "leaf", Skill("leaf"), Skill("sweep")) as leaf,
+    ):
+        first = await child.linked(session_id="first")
+        await offered(first, "t1", "work", {"tidies": "sweep"})
+        await leaf.given()
+        first.end()
+        second = await child.linked(session_id="second")
+        sweeping = await leaf.given()
+        assert sweeping.skill == "sweep"
+        await grants(second, 0)
+        await offered(second, "t2", "work", {})
+        update = await answer(second)
+        assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t2", "BUSY", True)
+        await leaf.ends(sweeping, DONE)
+        await grants(second, 1)
+
+
 async def test_only_an_end_that_says_so_may_be_tried_again(certificates: Certificates) -> None:
     async with a_child(certificates, blueprints()) as child:
         stream = await child.linked()
@@ -223,6 +244,13 @@ async def credits_of(stream: Stream, skill: str = "") -> int:
             granted = said.credits
 
 
+async def grants(stream: Stream, number: int) -> None:
+    """The child comes to say that it may hold so many tasks in all."""
+    async with asyncio.timeout(GUARD):
+        while await credits_of(stream) != number:
+            pass
+
+
 async def hold(child: Child, stream: Stream, leaf: Leaf, number: int) -> None:
     """The parent gives so many tasks, and the leaf has them."""
     for _ in range(number):
@@ -244,9 +272,7 @@ async def test_the_parent_has_its_share_of_the_places_and_what_is_idle(certifica
         # One place is idle, and for clients.
         assert await credits_of(stream) == 2
         await leaf.ends(own, DONE)
-        async with asyncio.timeout(GUARD):
-            while await credits_of(stream) != 4:
-                pass
+        await grants(stream, 4)
 
 
 def alike() -> list[Blueprint]:

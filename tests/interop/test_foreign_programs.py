@@ -9,11 +9,14 @@ import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from holon.security import certificates
 from tests.e2e.processes import Node, Process, ended_with_test, until
+from tests.integration.scripted_node import ScriptedNode, is_at_once, make_certificates
 from tests.interop.conftest import Programs
 from tests.interop.toolchains import EXAMPLES
 
@@ -130,6 +133,48 @@ async def test_a_worker_that_drains_ends_what_it_holds_and_takes_nothing_new(sit
     assert (await node.job(later))["status"] == "waiting_for_worker"
     await site.worker(language, "w-2")
     assert (await node.ended(later))["result"] == {"counted": 1}
+
+
+@WORKERS
+async def test_an_offer_that_crosses_the_drain_of_a_worker_may_come_again_at_once(
+    programs: Programs, tmp_path: Path, language: str
+) -> None:
+    files = make_certificates(tmp_path)
+    terms: dict[str, Any] = {
+        "heartbeat_interval": Duration(seconds=1),
+        "silence_timeout": Duration(seconds=30),
+        "max_payload_bytes": 1024 * 1024,
+    }
+    async with ScriptedNode(files) as node:
+        env = {
+            "NODE_URL": node.url,
+            "TLS_CA_PATH": str(files.ca),
+            "TLS_CERT_PATH": str(files.worker.certificate),
+            "TLS_KEY_PATH": str(files.worker.key),
+        }
+        worker = Process("w-1", programs.command(language, "worker"), env, tmp_path)
+        await worker.start()
+        try:
+            stream = await node.welcomed(**terms)
+            await stream.offer("t0", "flight")
+            update = await stream.update()
+            assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t0", "UNKNOWN_SKILL", False)
+            await stream.offer("t1", "count", {"to": 1_000, "seconds": 1})
+            assert (await stream.update()).HasField("accepted")
+            os.kill(worker.pid, signal.SIGTERM)
+            await stream.message("drain")
+            await stream.offer("t2", "double", {"n": 1})
+            while (update := await stream.update()).HasField("progress"):
+                pass
+            assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t2", "DRAINING", True)
+            await stream.stop("t1")
+            assert (await stream.result()).task_id == "t1"
+            await stream.ack("t1")
+            await stream.wait(stream.half_closed)
+            stream.end()
+            assert await worker.wait() == 0, worker.tail()
+        finally:
+            await worker.end()
 
 
 @PAIRS

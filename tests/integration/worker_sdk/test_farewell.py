@@ -13,6 +13,7 @@ from tests.integration.scripted_node import (
     Certificates,
     Gate,
     ScriptedNode,
+    is_at_once,
     keep,
     serving,
     worker_for,
@@ -31,7 +32,7 @@ async def test_a_drain_finishes_what_runs_takes_nothing_new_and_ends_when_all_is
         await stream.offer("t2", "double", {"n": 1})
         while (update := await stream.update()).HasField("accepted"):
             pass
-        assert (update.task_id, update.rejected.reason) == ("t2", "DRAINING")
+        assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t2", "DRAINING", True)
         gate.open.set()
         assert (await stream.result()).task_id == "t1"
         assert not stream.half_closed.is_set()
@@ -61,7 +62,7 @@ async def test_a_drain_hands_back_what_does_not_end_within_the_grace(
         assert (await stream.update()).HasField("accepted")
         worker.drain()
         update = await stream.update()
-        assert (update.task_id, update.rejected.reason) == ("t1", "DRAINING")
+        assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t1", "DRAINING", True)
         await stream.wait(stopped)
         await stream.wait(stream.half_closed)
         stream.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -13,10 +14,12 @@ from google.protobuf.duration_pb2 import Duration
 from holon.rxon.v1 import worker_pb2
 from holon.worker import Cancelled, Progress, Result, Worker
 from tests.integration.scripted_node import (
+    FAST,
     GUARD,
     Certificates,
     Gate,
     ScriptedNode,
+    is_at_once,
     keep,
     serving,
     worker_for,
@@ -40,12 +43,42 @@ async def test_a_skill_it_lacks_and_a_task_beyond_its_slots_are_rejected(
     async with serving(worker):
         stream = await node.welcomed()
         await stream.offer("t0", "flight")
-        assert (await stream.update()).rejected.reason == "UNKNOWN_SKILL"
+        update = await stream.update()
+        assert (update.rejected.reason, is_at_once(update)) == ("UNKNOWN_SKILL", False)
         for number in range(1, 5):
             await stream.offer(f"t{number}", "held")
         while (update := await stream.update()).HasField("accepted"):
             pass
-        assert (update.task_id, update.rejected.reason) == ("t4", "BUSY")
+        assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t4", "BUSY", True)
+
+
+async def test_a_handler_whose_lease_was_dropped_holds_its_slot_and_the_credits_say_so_before_an_offer_is_given_back(
+    certificates: Certificates, node: ScriptedNode, gate: Gate
+) -> None:
+    worker = worker_for(certificates, node, max_concurrent=1, timing=replace(FAST, stop_patience=GUARD))
+
+    @worker.skill
+    def held() -> None:
+        gate.pass_through()
+
+    async with serving(worker):
+        first = await node.welcomed("first")
+        await first.offer("t1", "held")
+        await gate.enter()
+        first.end(grpc.StatusCode.UNAVAILABLE)
+        second = await node.welcomed("second")
+        await second.offer("t2", "held")
+        update = await second.update()
+        assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t2", "BUSY", True)
+        said = await second.message("heartbeat")
+        while not said.heartbeat.HasField("credits"):
+            said = await second.message("heartbeat")
+        assert said.heartbeat.credits == 0
+        assert second.order[-2:] == ["heartbeat", "task_updates"]
+        gate.open.set()
+        assert (await second.message("heartbeat")).heartbeat.credits == 1
+        await second.offer("t2", "held")
+        assert (await second.result()).task_id == "t2"
 
 
 async def test_progress_comes_after_acceptance_and_ends_with_the_newest(

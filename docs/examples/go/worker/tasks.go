@@ -7,6 +7,7 @@ import (
 	"log"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	rxon "holon/rxon/v1"
 )
 
@@ -63,7 +64,10 @@ func offered(offer *rxon.TaskOffer) {
 		go run(ctx, held, work, offer.Params.GetData())
 		return
 	}
-	no := &rxon.TaskRejected{Reason: map[bool]string{true: "DRAINING", false: "UNKNOWN_SKILL"}[draining]}
+	no := &rxon.TaskRejected{Reason: "UNKNOWN_SKILL"}
+	if draining { // the offer crossed our Drain; it may come back, at once, to who takes our place
+		no = &rxon.TaskRejected{Reason: "DRAINING", RetryAfter: durationpb.New(0)}
+	}
 	tell(held, &rxon.TaskUpdate{Update: &rxon.TaskUpdate_Rejected{Rejected: no}})
 	delete(leases, offer.LeaseId)
 }
