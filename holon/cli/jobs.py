@@ -42,7 +42,8 @@ def create(
         list[str] | None, typer.Option("--allow", help="A skill that it may use, and no others; repeatable.")
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(help="What its tasks may cost together, in millionths of the cost unit.")
+        str | None,
+        typer.Option(metavar="INTEGER", help="What its tasks may cost together, in millionths of the cost unit."),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is over; the exit code says how.")] = False,
     wait_timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
@@ -59,7 +60,7 @@ def create(
             dispatch_timeout=dispatch_timeout,
             result_timeout=result_timeout,
             allowed_skills=allow or None,
-            budget=budget,
+            budget=_number(budget),
         )
         if not wait:
             return created.job_id, None
@@ -226,6 +227,16 @@ def _read_data(text: str) -> Any:
         raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InvalidArgument(f"{where} is no JSON: {error}", code="INVALID_JSON") from error
+
+
+def _number(text: str | None) -> Any:
+    """What an option says, as JSON would have it; what is no number stays text, which is refused as everywhere else."""
+    for kind in (int, float):
+        try:
+            return None if text is None else kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _job_json(job: Job) -> dict[str, Any]:

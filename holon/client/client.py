@@ -32,6 +32,7 @@ from holon.client.shapes import (
 from holon.client.streams import Streams
 from holon.client.tree_shapes import HistoryDigest, TreeNode, TreePage, node_of
 from holon.client.watching import watch
+from holon.domain.costs import costing
 from holon.domain.digest import Fingerprint
 from holon.errors import ConfigError, HolonError, InvalidArgument, Unreachable
 from holon.rxon.v1 import job_pb2, types_pb2
@@ -127,11 +128,19 @@ class Client:
             for each, in their order, the job, which is durable, or why it was refused.
         """
         outcomes: list[CreatedJob | HolonError] = []
-        for batch in _batches([_creation(job) for job in jobs]):
+        requests: list[job_pb2.CreateJobRequest] = []
+        unsent: dict[int, HolonError] = {}
+        for place, job in enumerate(jobs):
+            try:
+                requests.append(_creation(job))
+            except InvalidArgument as error:
+                unsent[place] = error
+        for batch in _batches(requests):
             request = job_pb2.BatchCreateJobsRequest(requests=batch)
             answer = await self._calls.call(self._stub.BatchCreateJobs, request)
             outcomes += [_outcome(result) for result in answer.results]
-        return outcomes
+        told = iter(outcomes)
+        return [unsent[place] if place in unsent else next(told) for place in range(len(jobs))]
 
     async def get_job(self, job_id: str) -> Job:
         """Read a job as it is now."""
@@ -339,7 +348,7 @@ def _creation(job: JobRequest) -> job_pb2.CreateJobRequest:
         dispatch_timeout=duration_of(job.dispatch_timeout),
         result_timeout=duration_of(job.result_timeout),
         skill_limit=None if job.allowed_skills is None else types_pb2.SkillLimit(skills=job.allowed_skills),
-        budget=job.budget,
+        budget=costing("budget", job.budget),
     )
 
 

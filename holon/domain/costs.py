@@ -11,6 +11,8 @@ Cost: TypeAlias = int | None
 
 # Every program can tell two costs of up to this much apart.
 MOST_COST = 2**53 - 1
+# Of what is no cost, in the message.
+_SHOWN = 64
 
 
 def costing(field: str, cost: Any) -> Cost:
@@ -26,7 +28,7 @@ def costing(field: str, cost: Any) -> Cost:
         cost = int(cost)
     if cost is None or (type(cost) is int and 0 <= cost <= MOST_COST):
         return cost
-    reason = f"is {cost!r}; give a whole number from 0 to {MOST_COST}, in millionths of the cost unit"
+    reason = f"is {repr(cost)[:_SHOWN]}; give a whole number from 0 to {MOST_COST}, in millionths of the cost unit"
     raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
 
 
