@@ -325,7 +325,7 @@ def _check(above: tuple[str, ...], holon_id: str, below: tuple[str, ...], max_de
     if len(above) + 1 > max_depth:
         raise FailedPrecondition(
             f"holon {holon_id} would be number {len(above) + 1} in its line of holons, over MAX_HOLARCHY_DEPTH of "
-            f"{max_depth}: the lowest that is set in the line counts",
+            f"{max_depth}: the lowest that is set in the line counts; raise that, or link this holon further up",
             code="HOLARCHY_DEPTH",
         )
 

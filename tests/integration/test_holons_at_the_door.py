@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,23 @@ from typing import Any
 import grpc
 import pytest
 
+from holon.clock import SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.holarchy import Chain, Holarchy
 from holon.rxon.v1 import node_pb2, types_pb2, worker_pb2
-from tests.integration.grpc_node import CLIENT, GUARD, Node, Wire, a_node, hello, offering, reason_of, update, updates
+from tests.integration.grpc_node import (
+    CLIENT,
+    GUARD,
+    Node,
+    Wire,
+    a_node,
+    hello,
+    offering,
+    reason_of,
+    update,
+    updates,
+)
 from tests.integration.test_worker_admission import admission
 
 CODE = grpc.StatusCode
@@ -119,6 +132,90 @@ async def test_the_highest_epoch_is_the_holon_and_an_older_one_never_comes_back(
     await second.close()
     assert await refusal(node, identity("below", 3), instance="a") == (CODE.ABORTED, "UPLINK_STALE")
     await gone(node, again)
+
+
+class Ahead(SystemClock):
+    """Goes ahead of the time when a test says so."""
+
+    ahead = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Whom the log says to be refused, and with which words; they are forgotten then."""
+    told = [
+        (getattr(one, "worker_id", ""), one.getMessage())
+        for one in caplog.records
+        if one.levelno == logging.WARNING and "is refused" in one.getMessage()
+    ]
+    caplog.clear()
+    return told
+
+
+@pytest.mark.parametrize(
+    ("who", "instance", "above", "code", "to_do"),
+    [
+        (identity("second"), "i2", (), "HOLON_CHANGED", "run `holon uplink accept child` at its parent"),
+        (identity("first", 1), "i2", (), "UPLINK_STALE", "end the other and run `holon uplink accept child`"),
+        (identity("first", 9, "root"), "i1", ("root",), "HOLARCHY_CYCLE", "unset one PARENT_URL of that circle"),
+        (identity("first", 9), "i1", ("root", "middle"), "HOLARCHY_DEPTH", "raise that, or link this holon further up"),
+    ],
+)
+async def test_the_log_of_a_parent_says_which_child_it_refuses_and_what_can_be_done(
+    node: Node,
+    caplog: pytest.LogCaptureFixture,
+    who: Any,
+    instance: str,
+    above: tuple[str, ...],
+    code: str,
+    to_do: str,
+) -> None:
+    await gone(node, await comes(node, identity("first")))
+    if above:
+        await holarchy(node).serve(Chain(above))
+    assert (await refusal(node, who, instance=instance))[1] == code
+    ((worker_id, said),) = warnings(caplog)
+    assert worker_id == "child"
+    assert f"worker child is refused: {code}: " in said
+    assert to_do in said
+
+
+async def test_who_is_refused_again_and_again_is_in_the_log_once_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Ahead()
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"')
+    monkeypatch.setattr("transports.grpc.refused_links.MOST", 3)
+    async with a_node(admission=rules, clock=clock) as node:
+        await gone(node, await comes(node, identity("first", 2)))
+        for _ in range(4):
+            assert (await refusal(node, identity("second")))[1] == "HOLON_CHANGED"
+        assert len(warnings(caplog)) == 1
+        # Another reason, or another worker, is news.
+        assert (await refusal(node, identity("first")))[1] == "UPLINK_STALE"
+        assert (await refusal(node, identity(), "w1"))[1] == "NOT_A_HOLON"
+        assert [worker_id for worker_id, _ in warnings(caplog)] == ["child", "w1"]
+        # But however many say that they are holons, no more of them are told of in that time.
+        assert (await refusal(node, identity(), "w2"))[1] == "NOT_A_HOLON"
+        assert warnings(caplog) == []
+        clock.ahead = 61_000
+        assert (await refusal(node, identity("second")))[1] == "HOLON_CHANGED"
+        assert (await refusal(node, identity(), "w2"))[1] == "NOT_A_HOLON"
+        (again, other) = warnings(caplog)
+        assert "refused 3 times more since that was said last" in again[1]
+        assert other[0] == "w2"
+
+
+async def test_a_child_that_has_no_place_any_more_is_in_the_log_too(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = await comes(node, identity("below", 1, "further"))
+    await holarchy(node).serve(Chain(("further", "root")))
+    await child.end()
+    ((worker_id, said),) = warnings(caplog)
+    assert (worker_id, "HOLARCHY_CYCLE" in said) == ("child", True)
 
 
 async def test_a_circle_of_holons_is_refused_also_when_it_closes_later(node: Node) -> None:

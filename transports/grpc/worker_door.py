@@ -26,6 +26,7 @@ from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import abort, told
 from transports.grpc.caller import CallerCheck, acting, caller
 from transports.grpc.frames import Context
+from transports.grpc.refused_links import RefusedLinks
 from transports.grpc.server import FAREWELL_S, Server
 from transports.grpc.session import Session
 from transports.grpc.settings import WorkerDoorSettings
@@ -73,6 +74,7 @@ class WorkerDoor:
         self._holarchy = holarchy
         self._trees = trees
         self.metrics = StreamMetrics()
+        self._links = RefusedLinks(clock)
         self._refused = Refused(lambda _, code: self.metrics.refused.add(code))
         self._sessions: set[Session] = set()
         self._none = asyncio.Event()
@@ -172,6 +174,7 @@ class WorkerDoor:
             return
         except Exception as error:  # noqa: BLE001  the outermost frame of a stream; it is logged
             problem = told(error, "a worker's session")
+            self._links.note(session.worker_id, problem)
             if session.opened:
                 self._refused.session(problem, acting(session.worker_id))
             else:
