@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from holon.domain.policy import Allowed, allowing
 from holon.domain.tree import Disclose
@@ -10,6 +10,10 @@ from holon.errors import ConfigError, InvalidArgument, Violation
 from holon.wire.address import NodeUrl, parse_url
 from holon.worker.settings import DEFAULT_PORT, Credentials
 from holon.worker.timing import Timing
+
+# What a child is refused for is mended at its parent, by a command there, which nobody tells it of. There are few
+# children, and so they may ask more often than workers.
+TIMING = Timing(refused_first=2.0, reconnect_refused=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class UplinkSettings:
     skills: tuple[str, ...] = ()
     allowed_skills: Allowed = None
     disclose: Disclose = Disclose.SUMMARY
-    timing: Timing = field(default_factory=Timing)
+    timing: Timing = TIMING
 
 
 def parent_urls(text: str) -> tuple[NodeUrl, ...]:

@@ -43,6 +43,8 @@ _REFUSED = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
+# Before the Welcome: of a holon that has no place where it comes, until somebody makes room for it.
+_NO_PLACE = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED})
 _DETAILS = "grpc-status-details-bin"
 _NO_TOKENS = "this node gives no access tokens; unset WORKER_STS"
 
@@ -120,7 +122,7 @@ async def end_of(call: Call, url: NodeUrl, hints: Hints, *, welcomed: bool) -> E
         message = f"{message} ({hint})"
     return Ended(
         message,
-        refused=code in _REFUSED,
+        refused=code in _REFUSED or (not welcomed and code in _NO_PLACE),
         replaced=code is grpc.StatusCode.ABORTED and "REPLACED" in reasons,
         too_large=code is grpc.StatusCode.RESOURCE_EXHAUSTED
         and "larger than max" in details

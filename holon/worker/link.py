@@ -340,7 +340,7 @@ class Link:
                 )
         wait = self._timing.pause(losses)
         if isinstance(error, Ended) and error.refused and not (self._tokens and self._tokens.distrust()):
-            wait = self._timing.reconnect_refused * random.uniform(1, 1.5)  # noqa: S311
+            wait = self._timing.pause_refused(losses)
             _log.error("%s; trying again in %.0f s", error, wait)
         else:
             _log.warning("%s; trying again in %.1f s", error, wait)

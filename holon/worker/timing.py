@@ -14,7 +14,8 @@ class Timing:
         welcome: for the node's answer to Hello, before a fresh channel is tried.
         reconnect_first: ceiling of the first random wait after a loss; it doubles with each further one.
         reconnect_longest: where that ceiling stops growing.
-        reconnect_refused: least wait after a refusal that repeating does not mend.
+        refused_first: least wait after a refusal that repeating does not mend; it doubles with each further one.
+        reconnect_refused: where that stops growing.
         settled: how long a session lasts for its loss to count as the first.
         least_heartbeat: an interval below it is read as this.
         accept_after: when a task that still runs is accepted; a shorter one is accepted by its result.
@@ -27,6 +28,7 @@ class Timing:
     welcome: float = 10.0
     reconnect_first: float = 0.5
     reconnect_longest: float = 30.0
+    refused_first: float = 30.0
     reconnect_refused: float = 30.0
     settled: float = 10.0
     least_heartbeat: float = 1.0
@@ -40,3 +42,8 @@ class Timing:
         """Seconds to wait after so many losses in a row, from 1: at random, so that a fleet does not come at once."""
         ceiling = min(self.reconnect_longest, self.reconnect_first * 2 ** min(losses - 1, 30))
         return random.uniform(0, ceiling)  # noqa: S311  no secret
+
+    def pause_refused(self, losses: int) -> float:
+        """Seconds to wait after a refusal that was the last of so many losses in a row, from 1; at random too."""
+        least: float = min(self.reconnect_refused, self.refused_first * 2 ** min(losses - 1, 30))
+        return least * random.uniform(1, 1.5)  # noqa: S311  no secret

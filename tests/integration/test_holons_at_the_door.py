@@ -14,21 +14,30 @@ import pytest
 from holon.clock import SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Chain, Holarchy
+from holon.ports import StoreSettings
 from holon.rxon.v1 import node_pb2, types_pb2, worker_pb2
+from holon.storage.memory import MemoryStorage
+from holon.uplink import Uplink, UplinkSettings
+from holon.uplink.settings import parent_urls
+from holon.worker.settings import Credentials
 from tests.integration.grpc_node import (
     CLIENT,
     GUARD,
     Node,
     Wire,
     a_node,
+    authority,
     hello,
     offering,
     reason_of,
     update,
     updates,
+    worker_files,
 )
 from tests.integration.test_worker_admission import admission
+from tests.log_watch import LogWatch
 
 CODE = grpc.StatusCode
 OURS = "holon-1"
@@ -216,6 +225,30 @@ async def test_a_child_that_has_no_place_any_more_is_in_the_log_too(
     await child.end()
     ((worker_id, said),) = warnings(caplog)
     assert (worker_id, "HOLARCHY_CYCLE" in said) == ("child", True)
+
+
+async def test_a_child_is_there_within_seconds_after_it_was_accepted(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    await gone(node, await comes(node, identity("first")))
+    files, store_settings = worker_files("child"), StoreSettings("n1")
+    own = Credentials("", authority("ours").files.certificate, files.certificate, files.key)
+    async with MemoryStorage(store_settings, SystemClock()) as store:
+        engine = Engine(store, store_settings, EngineSettings())
+        url = f"grpcs://localhost:{node.workers.port}"
+        uplink = Uplink(engine, Holarchy(store, "second", 8), UplinkSettings(parent_urls(url), own, "n1"))
+        running = [asyncio.create_task(part.run()) for part in (engine, uplink)]
+        try:
+            with LogWatch("HOLON_CHANGED", "transports.grpc") as watch:
+                await asyncio.wait_for(watch.seen.wait(), GUARD)
+            await accept(node, "child")
+            # It had waited for 30 s at least, as long as a worker that nobody expects.
+            async with asyncio.timeout(15):
+                await node.until(lambda: "second" in holarchy(node).below)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
 
 
 async def test_a_circle_of_holons_is_refused_also_when_it_closes_later(node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holon.uplink.settings import TIMING
 from holon.worker.timing import Timing
 
 
@@ -11,3 +12,10 @@ def test_pauses_grow_to_their_ceiling_and_stay_there_however_many_losses_there_w
         pauses = [timing.pause(losses) for _ in range(200)]
         assert 0 <= min(pauses) <= max(pauses) <= ceiling
         assert max(pauses) > ceiling / 2
+
+
+def test_a_worker_that_is_refused_waits_long_each_time_and_a_holon_longer_with_each_up_to_a_while() -> None:
+    for timing, waits in ((Timing(), (30, 30, 30, 30)), (TIMING, (2, 4, 8, 10))):
+        for losses, least in zip((1, 2, 3, 5_000), waits, strict=True):
+            pauses = [timing.pause_refused(losses) for _ in range(200)]
+            assert least <= min(pauses) < max(pauses) <= 1.5 * least

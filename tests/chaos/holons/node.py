@@ -45,16 +45,20 @@ async def main(notes: Notebook) -> None:
 
 def link_soon(notes: Notebook) -> None:
     """Have links come back soon, and each be noted."""
-    pause, adopt = Timing.pause, holon.worker.link.Link._adopt
+    pause, refused, adopt = Timing.pause, Timing.pause_refused, holon.worker.link.Link._adopt
 
     def shorter(timing: Timing, losses: int) -> float:
         return min(pause(timing, losses), LONGEST_PAUSE_S)
+
+    def refused_shorter(timing: Timing, losses: int) -> float:
+        return min(refused(timing, losses), LONGEST_PAUSE_S)
 
     def adopted(link: Link, session: Session) -> None:
         notes.write("linked", epoch=session.hello.holon_identity.uplink_epoch)
         adopt(link, session)
 
     Timing.pause = shorter  # type: ignore[method-assign, assignment]
+    Timing.pause_refused = refused_shorter  # type: ignore[method-assign, assignment]
     Link._adopt = adopted  # type: ignore[method-assign, assignment]
 
 

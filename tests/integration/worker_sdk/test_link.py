@@ -223,6 +223,18 @@ async def test_a_refusal_is_an_error_in_the_log_with_a_hint_and_is_tried_again(
     assert "check that WORKER_ID" in refusals[0].message
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED])
+async def test_who_has_no_place_where_it_comes_is_refused_but_who_loses_its_session_is_not(
+    node: ScriptedNode, worker: Worker, caplog: pytest.LogCaptureFixture, code: grpc.StatusCode
+) -> None:
+    async with serving(worker):
+        (await node.session()).end(code, "no place")
+        (await node.welcomed()).end(code, "no time")
+        await node.welcomed()
+    levels = {text: one.levelno for one in caplog.records for text in ("no place", "no time") if text in one.message}
+    assert levels == {"no place": logging.ERROR, "no time": logging.WARNING}
+
+
 async def test_a_node_of_another_authority_is_not_trusted_and_the_log_says_what_to_check(
     node: ScriptedNode, certificates: Certificates, tmp_path: Path
 ) -> None:
