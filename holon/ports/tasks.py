@@ -129,7 +129,10 @@ class Stop:
 
 @value
 class Handback:
-    """A lease that its worker gives back without an outcome. `avoid`: not to this worker again, for one lease."""
+    """A lease that its worker gives back without an outcome. `avoid`: not to this worker again, for one lease.
+
+    A task is given back a few times without that; then it is as if each said it.
+    """
 
     lease: LeaseRef
     avoid: bool

@@ -22,13 +22,14 @@ from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
 
-SCHEMA = 4
+SCHEMA = 5
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
     ("job", 2): lambda fields: [*fields, None],
     ("task", 2): lambda fields: [*fields, 0],
     ("task", 3): lambda fields: [*fields, 0, 0],
+    ("task", 4): lambda fields: [*fields, 0],
     ("job", 3): lambda fields: [*fields, None, None],
     ("need", 3): lambda fields: [*fields, None, None],
     ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],

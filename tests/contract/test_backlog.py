@@ -6,7 +6,8 @@ import pytest
 
 from holon.domain.job import Status
 from holon.domain.matching import Need
-from tests.contract.world import BROKEN, T, U, World
+from holon.storage.ledger.touches import MOST_AT_ONCE
+from tests.contract.world import BROKEN, Factory, T, U, World
 
 OLD, NEW = Need("s", contracts=("old",)), Need("s", contracts=("new", "old"))
 
@@ -141,6 +142,41 @@ async def test_a_rejected_task_comes_back_to_a_lone_worker_by_the_timers_alone(w
         assert fired.next_due is not None, "the task waits for ever"
         assert fired.next_due <= until
         world.clock.advance(fired.next_due - world.now)
+
+
+async def test_a_task_goes_back_to_its_worker_at_once_so_often_and_no_more(world: World) -> None:
+    hand, other = await world.hand(), await world.hand("w2")
+    await world.dispatch()
+    for _ in range(MOST_AT_ONCE):
+        [offer] = await world.lease(hand.seat())
+        await world.hand_back(hand, offer)
+        # A repeat is not another time.
+        await world.hand_back(hand, offer)
+    for _ in range(2):
+        [offer] = await world.lease(hand.seat())
+        await world.hand_back(hand, offer)
+        assert await world.lease(hand.seat()) == []
+        await world.after(world.settings.lease - 1)
+        assert await world.lease(hand.seat()) == []
+        await world.after(1)
+    [offer] = await world.lease(hand.seat())
+    await world.hand_back(hand, offer)
+    [again] = await world.lease(other.seat())
+    assert again.task_id == offer.task_id
+
+
+async def test_how_often_a_task_went_back_at_once_survives_a_restart(durable: Factory) -> None:
+    world = await durable()
+    hand = await world.hand()
+    await world.dispatch()
+    for _ in range(MOST_AT_ONCE):
+        [offer] = await world.lease(hand.seat())
+        await world.hand_back(hand, offer)
+    await world.restart()
+    hand = await world.hand()
+    [offer] = await world.lease(hand.seat())
+    await world.hand_back(hand, offer)
+    assert await world.lease(hand.seat()) == []
 
 
 async def test_an_offer_that_lapsed_avoids_its_worker(world: World) -> None:

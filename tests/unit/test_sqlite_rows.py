@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from holon.domain.events import BranchesDone, CancelRequested, TaskEnded, Woken
@@ -16,7 +17,7 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
-from holon.storage.records import encode_job, encode_need
+from holon.storage.records import encode_job, encode_need, unpack
 from holon.storage.sealing import Seal
 from holon.storage.sqlite import fan_rows, job_rows, task_rows
 from holon.storage.sqlite.schema import upgrade
@@ -83,6 +84,7 @@ def full_task() -> TaskRow:
     row.state, row.accepted, row.progress = TaskState.LEASED, True, 33.0
     row.worker_id, row.session_id, row.lease_id = "w1", "session", "lease"
     row.applied_lease, row.applied_worker, row.generation, row.attempt, row.losses = "before", "w2", 2, 3, 1
+    row.at_once = 2
     row.avoid = (("w2", 50, True), ("w3", 60, False))
     row.attempts = (Attempt("w2", 1, 2, 3), Attempt("w1", 4, None, None))
     return row
@@ -135,6 +137,18 @@ def test_a_tasks_row_comes_back_as_it_was(db: sqlite3.Connection, seal: Seal, ro
     again = task_rows.task_row(db.execute(task_rows.SELECT_ONE, ("0-a", 2, 1)).fetchone(), seal)
     assert slots(again, MEMORY_OF_TASK) == slots(row, MEMORY_OF_TASK)
     assert len(db.execute(task_rows.SELECT_LIVE).fetchall()) == (row.state is not TaskState.OVER)
+
+
+def test_a_task_that_an_earlier_release_wrote_has_what_came_since_as_it_is_at_first(db: sqlite3.Connection) -> None:
+    row = full_task()
+    db.execute(job_rows.INSERT, job_rows.inserted(job(3), Seal()))
+    db.execute(task_rows.INSERT_NEED, (NEED.key, encode_need(NEED), 3))
+    db.execute(task_rows.INSERT, task_rows.inserted(row, 3, Seal()))
+    *facts, _ = unpack("task", task_rows.updated(row)[2])
+    db.execute("UPDATE tasks SET facts = ?", (msgpack.packb((4, *facts)),))
+    again = task_rows.task_row(db.execute(task_rows.SELECT_ONE, ("0-a", 2, 1)).fetchone(), Seal())
+    row.at_once = 0
+    assert slots(again, MEMORY_OF_TASK) == slots(row, MEMORY_OF_TASK)
 
 
 def test_a_fan_out_comes_back_with_the_chunks_that_are_left(db: sqlite3.Connection, seal: Seal) -> None:

@@ -894,7 +894,7 @@ class TaskRejected(google.protobuf.message.Message):
     @property
     def retry_after(self) -> google.protobuf.duration_pb2.Duration:
         """For how long it is no use to offer it again: zero, which is for who has no credits for it any more, lets it come
-        again with the next credit. Anything else, and unset, leave it to the node.
+        again with the next credit, five times of a task in all. Anything else, and unset, leave it to the node.
         """
 
     def __init__(

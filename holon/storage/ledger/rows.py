@@ -181,13 +181,15 @@ class TaskState(StrEnum):
 class TaskRow(Row):
     """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease.
 
-    `reserves` is as in `NewTask`, `reserved` what its job holds for it now.
+    `reserves` is as in `NewTask`, `reserved` what its job holds for it now. `at_once` counts how often it was given
+    back without avoiding who did that.
     """
 
     __slots__ = (
         "accepted",
         "applied_lease",
         "applied_worker",
+        "at_once",
         "attempt",
         "attempts",
         "avoid",
@@ -256,6 +258,7 @@ class TaskRow(Row):
         self.applied_worker = ""
         self.generation = 1
         self.attempt = 0
+        self.at_once = 0
         self.losses = 0
         self.avoid: tuple[tuple[str, int, bool], ...] = ()
         self.attempts: tuple[Attempt, ...] = ()

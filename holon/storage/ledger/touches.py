@@ -11,6 +11,9 @@ from holon.storage.ledger.rows import TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import give_up, held_by, requeue
 
+# So often a task may go back to who gave it back at once. Who always does that would have it round and round, for ever.
+MOST_AT_ONCE = 5
+
 
 def touch(tables: Tables, said: Touch, seats: Sequence[Seat], now: int) -> Touched:
     """Take what sessions said, in this order: credits, leases accepted and extended, given back, progress."""
@@ -52,8 +55,11 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
     task = _current(tables, ref)
     give_up(tables, ref.worker_id, ref.lease_id)
     if task is not None and task.state in (TaskState.OFFERED, TaskState.LEASED):
-        avoid_until = now + tables.settings.lease if handback.avoid else None
-        requeue(tables, tables.edit(task), now, avoid_until=avoid_until)
+        tables.edit(task)
+        avoids = handback.avoid or task.at_once >= MOST_AT_ONCE
+        if not avoids:
+            task.at_once += 1
+        requeue(tables, task, now, avoid_until=now + tables.settings.lease if avoids else None)
     else:
         reported(tables, ref.task_id, ref.lease_id, 0)
 

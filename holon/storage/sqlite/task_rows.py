@@ -65,6 +65,7 @@ _FACTS = (
     "lost_after",
     "reserves",
     "reserved",
+    "at_once",
 )
 _facts = attrgetter(*_FACTS)
 _CHANGING = ("key", "state", "attempts", "outcome", "params", *_FACTS)

@@ -25,11 +25,15 @@ local function moved(ref)
     return row and row.lease == ref.lease and placed(row) and row.session ~= ref.session
 end
 
+-- So often a task may go back to who gave it back at once. Who always does that would have it round and round, for ever.
+local MOST_AT_ONCE = 5
 local function hand_back(ref, avoid_it)
     if moved(ref) then return end
     local row = current(ref)
     give_up(ref.worker, ref.lease)
     if row and placed(row) then
+        avoid_it = avoid_it or (row.at_once or 0) >= MOST_AT_ONCE
+        if not avoid_it then row.at_once = (row.at_once or 0) + 1 end
         requeue(row, avoid_it and NOW + LEASE)
     else
         reported(job(job_of(ref.task)), ref.lease, 0)
