@@ -29,7 +29,7 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 2): lambda fields: [*fields, None],
     ("task", 2): lambda fields: [*fields, 0],
     ("task", 3): lambda fields: [*fields, 0, 0],
-    ("task", 4): lambda fields: [*fields, 0],
+    ("task", 4): lambda fields: [*fields, 0, False],
     ("job", 3): lambda fields: [*fields, None, None],
     ("need", 3): lambda fields: [*fields, None, None],
     ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],

@@ -26,6 +26,8 @@ def settle(tables: Tables, task: TaskRow, cost: Cost) -> Cost:
     """Charge the job of an edited task for the attempt of its last lease; answers with what it was charged."""
     if task.reserves:
         row = _free(tables, task)
+        if task.written_off:
+            return task.reserves
         charge: Cost = task.reserves if cost is None else min(cost, task.reserves)
         _take_report(row, task.lease_id)
     elif cost is not None:
@@ -49,9 +51,13 @@ def leave(tables: Tables, task: TaskRow) -> None:
     if task.reserved:
         kept = task.reserved
         row = _free(tables, task)
+        if task.written_off:
+            return
         if len(row.unreported) < MOST_UNREPORTED:
             row.unreported = (*row.unreported, (task.lease_id, kept))
         else:
+            # The task may still go on under it, or end with its result.
+            task.written_off = True
             row.cost = total(row.cost, kept)
 
 

@@ -35,6 +35,7 @@ def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offe
     task.worker_id, task.session_id = worker.id, worker.session_id
     task.lease_id = tables.token()
     task.lease_until = now + tables.settings.offer
+    task.written_off = False
     task.attempt += 1
     task.attempts = (*task.attempts, Attempt(worker.id, now, None, None))
     tables.take_hold(worker, task.lease_id, task.id)

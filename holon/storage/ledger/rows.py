@@ -182,7 +182,7 @@ class TaskRow(Row):
     """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease.
 
     `reserves` is as in `NewTask`, `reserved` what its job holds for it now. `at_once` counts how often it was given
-    back without avoiding who did that.
+    back without avoiding who did that. `written_off` says that its last lease was charged before its attempt ended.
     """
 
     __slots__ = (
@@ -225,6 +225,7 @@ class TaskRow(Row):
         "trace",
         "until",
         "worker_id",
+        "written_off",
     )
 
     def __init__(self, n: int, job_id: str, step: int, new: NewTask, branch: bool, now: int) -> None:
@@ -259,6 +260,7 @@ class TaskRow(Row):
         self.generation = 1
         self.attempt = 0
         self.at_once = 0
+        self.written_off = False
         self.losses = 0
         self.avoid: tuple[tuple[str, int, bool], ...] = ()
         self.attempts: tuple[Attempt, ...] = ()

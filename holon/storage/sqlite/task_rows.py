@@ -66,6 +66,7 @@ _FACTS = (
     "reserves",
     "reserved",
     "at_once",
+    "written_off",
 )
 _facts = attrgetter(*_FACTS)
 _CHANGING = ("key", "state", "attempts", "outcome", "params", *_FACTS)

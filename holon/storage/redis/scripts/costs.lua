@@ -52,6 +52,7 @@ end
 local function settle(row, cost)
     if row.reserves then
         free(row)
+        if row.written_off then return row.reserves end
         cost = math.min(cost or row.reserves, row.reserves)
         money_of(job(row.job)).unreported[row.lease] = nil
     elseif cost and money_of(job(row.job)) then
@@ -67,9 +68,16 @@ local function leave(row)
     local kept = row.reserved
     if not kept then return end
     free(row)
+    if row.written_off then return end
     local unreported, count = money_of(job(row.job)).unreported, 0
     for _ in pairs(unreported) do count = count + 1 end
-    if count < MOST_UNREPORTED then unreported[row.lease] = kept else charge(job(row.job), kept) end
+    if count < MOST_UNREPORTED then
+        unreported[row.lease] = kept
+    else
+        -- The task may still go on under it, or end with its result.
+        row.written_off = 1
+        charge(job(row.job), kept)
+    end
 end
 
 -- Reserve another attempt of a task, if what is left of its job's budget is enough.

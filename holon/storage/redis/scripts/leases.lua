@@ -29,6 +29,7 @@ local function granted(row, holder)
     row.place = 'offered'
     row.worker, row.session = holder.ID, holder.session
     row.lease = token()
+    row.written_off = nil
     row['until'] = NOW + OFFER
     row.attempt = (row.attempt or 0) + 1
     set_attempt(row, row.attempts or '', holder.ID, NOW_TEXT, '-', '-')

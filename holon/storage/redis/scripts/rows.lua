@@ -65,11 +65,11 @@ end
 local function task_row(id, key, text, owner_id, step)
     local _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied,
         avoid, attempts, branch, till, dispatch_due, result_due, execution_due, attempt, progress, generation, losses,
-        reason, late, reserves, reserved, at_once
+        reason, late, reserves, reserved, at_once, written_off
     if text then
         _, _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied,
             avoid, attempts, branch, till, dispatch_due, result_due, execution_due, attempt, progress, generation, losses,
-            reason, late, reserves, reserved, at_once = unpacked(text, 30, 3)
+            reason, late, reserves, reserved, at_once, written_off = unpacked(text, 31, 3)
     end
     local row = {
         ID = id, KEY = key, TEXT = text, N = n, DUE = nil, PLACE = nil, job = owner_id, step = step,
@@ -90,6 +90,7 @@ local function task_row(id, key, text, owner_id, step)
     if reserves then row.reserves = reserves end
     if reserved then row.reserved = reserved end
     if at_once then row.at_once = at_once end
+    if written_off then row.written_off = written_off end
     return row
 end
 
@@ -101,6 +102,7 @@ local function task_text(row)
         row.dispatch_due or false, row.result_due or false, row.execution_due or false, row.attempt or false,
         row.progress or false, row.generation, row.losses or false, row.reason or false, row.late or false,
         row.reserves or false, row.reserved or false, row.at_once or false,
+        row.written_off or false,
     })
 end
 
