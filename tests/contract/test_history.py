@@ -5,6 +5,7 @@ from __future__ import annotations
 from holon.domain.events import HistoryEvent
 from holon.domain.task import RetryPolicy
 from holon.ports import NewJob, Result
+from holon.storage.ledger.leases import MOST_ATTEMPTS
 from tests.contract.world import BROKEN, OK, World
 
 
@@ -92,3 +93,29 @@ async def test_every_branch_is_told_of(world: World) -> None:
         await world.complete(offer, BROKEN)
     told = [event for event in await world.told(offers[0].job_id) if event.type == "task_finished"]
     assert [event.task_id for event in told] == [offer.task_id for offer in offers]
+
+
+async def test_of_a_task_that_is_leased_again_and_again_the_newest_thousand_attempts_are_known(world: World) -> None:
+    task = await world.dispatch()
+    first, hand = await world.hand("first"), await world.hand()
+    [offer] = await world.lease(first.seat())
+    await world.hand_back(first, offer, avoid=True)
+    for _ in range(MOST_ATTEMPTS):
+        [offer] = await world.lease(hand.seat())
+        await world.hand_back(hand, offer, avoid=True)
+        world.clock.advance(world.settings.lease)
+    [offer] = await world.lease(hand.seat())
+    began = world.now
+    await world.touch(accepts=(hand.ref(offer),))
+    world.clock.advance(7)
+    assert await world.complete(offer) is None
+    [ended] = [event for event in await world.told(offer.job_id) if event.type == "task_finished"]
+    assert (ended.task_id, ended.attempt_number) == (task, MOST_ATTEMPTS + 2)
+    attempts = ended.details["attempts"]
+    assert [worker for worker, *_ in attempts] == ["w1"] * MOST_ATTEMPTS
+    lease = world.settings.lease
+    assert [offered for _, offered, _, _ in attempts] == [began - lease * n for n in reversed(range(MOST_ATTEMPTS))]
+    assert attempts[-1] == ["w1", began, began, began + 7]
+    # Nor is it told what somebody says late whose attempts are not known any more.
+    assert await world.complete(offer, worker_id="first") is not None
+    assert "result_superseded" not in types(await world.told(offer.job_id))

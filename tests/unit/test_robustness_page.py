@@ -12,6 +12,7 @@ from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
 from holon.engine import contracts, schema_work, watching, workers
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
 from holon.storage import windows
+from holon.storage.ledger import costs, leases, touches
 from holon.storage.sqlite import lane, storage
 from holon.uplink import books, offerings, parent
 from holon.wire import stream
@@ -67,6 +68,9 @@ BOUNDS = STREAM.bounds
         ("saying all that is wrong with it", f"{contracts.MAX_TO_FIND_ALL:,} steps, {contracts.MAX_VIOLATIONS}"),
         ("saying the first thing that is wrong", f"{contracts.MAX_TO_FIND_ONE:,} steps"),
         ("events that wait for a job", f"{StoreSettings('n').max_inbox:,}"),
+        ("attempts that are known of a task", f"{leases.MOST_ATTEMPTS:,}"),
+        ("times that a task goes back at once to who gave it back", f"{touches.MOST_AT_ONCE}"),
+        ("lost attempts of a job that stay reserved until they report", f"{costs.MOST_UNREPORTED}"),
         ("what branches bring together", f"{StoreSettings('n').max_fan_in_bytes // MIB} MiB"),
         ("a document that nodes share", f"{MAX_DOCUMENT_BYTES // KIB} KiB"),
         ("documents of one kind", f"{MAX_DOCUMENTS:,}"),

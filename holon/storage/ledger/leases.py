@@ -12,6 +12,9 @@ from holon.storage.ledger.rows import TaskRow, TaskState, WorkerRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import queued_changed
 
+# Of a task so many attempts are known, the newest; nothing else bounds how often it is leased.
+MOST_ATTEMPTS = 1_000
+
 
 def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
     """Lease the heads of the backlog to these seats, in their order, within the credits of their workers."""
@@ -37,7 +40,7 @@ def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offe
     task.lease_until = now + tables.settings.offer
     task.written_off = False
     task.attempt += 1
-    task.attempts = (*task.attempts, Attempt(worker.id, now, None, None))
+    task.attempts = (*task.attempts[1 - MOST_ATTEMPTS :], Attempt(worker.id, now, None, None))
     tables.take_hold(worker, task.lease_id, task.id)
     queued_changed(tables, task, -1, now)
     tables.arm(task)

@@ -15,14 +15,16 @@ end
 -- Whether a late result is to be told: of a worker that had the task, once for each time. A history is its client's:
 -- nobody may fill it with what never was, or say the same again and again.
 local function may_tell(row)
-    local had, told, others = 0, 0, ''
-    for who in gmatch(row.attempts or '', '(%S+) %S+ %S+ %S+;') do
-        if who == worker_id then had = had + 1 end
-    end
+    local had, told, others = {}, 0, ''
+    for who in gmatch(row.attempts or '', '([^ ;]+) %S+ %S+ [^ ;]+;') do had[who] = (had[who] or 0) + 1 end
     for who, times in gmatch(row.late or '', '(%S+) (%d+);') do
-        if who == worker_id then told = tonumber(times) else others = others .. who .. ' ' .. times .. ';' end
+        if who == worker_id then
+            told = tonumber(times)
+        elseif had[who] then
+            others = others .. who .. ' ' .. times .. ';'
+        end
     end
-    if told >= had then return false end
+    if told >= (had[worker_id] or 0) then return false end
     row.late = others .. worker_id .. ' ' .. int(told + 1) .. ';'
     return true
 end

@@ -25,6 +25,17 @@ local function offer_of(row, time)
     }
 end
 
+-- Of a task so many attempts are known, the newest; nothing else bounds how often it is leased.
+local MOST_ATTEMPTS = 1000
+local function newest_attempts(row)
+    local attempts, from = row.attempts or '', 1
+    if row.attempt > MOST_ATTEMPTS then
+        local _, count = string.gsub(attempts, ';', ';')
+        for _ = MOST_ATTEMPTS, count do from = string.find(attempts, ';', from, true) + 1 end
+    end
+    return string.sub(attempts, from)
+end
+
 local function granted(row, holder)
     row.place = 'offered'
     row.worker, row.session = holder.ID, holder.session
@@ -32,7 +43,7 @@ local function granted(row, holder)
     row.written_off = nil
     row['until'] = NOW + OFFER
     row.attempt = (row.attempt or 0) + 1
-    set_attempt(row, row.attempts or '', holder.ID, NOW_TEXT, '-', '-')
+    set_attempt(row, newest_attempts(row), holder.ID, NOW_TEXT, '-', '-')
     take_hold(holder, row.lease, row.ID)
     queued_changed(row, -1)
     return offer_of(row, NOW)

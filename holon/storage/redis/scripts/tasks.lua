@@ -240,7 +240,9 @@ end
 
 -- Attempts: "worker offered leased ended;", with - for what did not come to pass.
 local function last_attempt(row)
-    return match(row.attempts or '', '^(.-)(%S+) (%S+) (%S+) (%S+);$')
+    -- Looked for from the end: there may be many before it.
+    local from = match(row.attempts, '^.*;()[^;]') or 1
+    return string.sub(row.attempts, 1, from - 1), match(row.attempts, '^(%S+) (%S+) (%S+) (%S+);$', from)
 end
 
 local function set_attempt(row, earlier, ...)
