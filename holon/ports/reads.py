@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 
-from holon.domain.costs import Cost
+from holon.domain.costs import Cost, total
 from holon.domain.job import Job, Status
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
@@ -20,7 +20,9 @@ class JobRecord:
     """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
 
     `sequence` is the number of its newest line of history. `number` is that of its arrival in the store, where a list
-    goes on below it; 0: it is not there any more. `cost` is what it was charged so far; None: nothing.
+    goes on below it; 0: it is not there any more. `cost` is what it was charged so far; None: nothing. `unreported`
+    is what lost leases may yet be charged, of which nobody has said what they cost; of a job that is not in the store
+    any more that is not known.
     """
 
     job: Job
@@ -33,6 +35,12 @@ class JobRecord:
     sequence: int = 0
     number: int = 0
     cost: Cost = None
+    unreported: int = 0
+
+    @property
+    def spent(self) -> Cost:
+        """All that it may have cost, by what is known now; None: nothing."""
+        return total(self.cost, self.unreported or None)
 
 
 @value

@@ -243,9 +243,10 @@ class Running:
             entry.withdrawn = False
             word = await self._word(running, record)
             if record is not None:
-                if record.cost is not None or word.status in (FAILURE, CANCELLED):
+                # With what nobody has reported yet: the parent is told once, and never hears of it later.
+                if record.spent is not None or word.status in (FAILURE, CANCELLED):
                     # Else it is what the blueprint declares.
-                    word.cost = record.cost or 0
+                    word.cost = record.spent or 0
                 await self._summaries.add(entry, record, word)
             if not self._tell(entry, word):
                 await self._remember(entry)

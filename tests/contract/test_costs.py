@@ -11,7 +11,7 @@ from holon.domain.job import Status
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, job_of
 from holon.domain.value import replace
-from holon.ports import Claim, Committed, NewFanOut, Offer, Result, Superseded
+from holon.ports import Claim, Committed, JobFilter, NewFanOut, Offer, Result, Superseded
 from holon.storage.ledger.costs import MOST_UNREPORTED
 from tests.contract.world import BROKEN, OK, Factory, Hand, T, World
 
@@ -195,6 +195,39 @@ async def test_a_lost_lease_stays_reserved_until_its_worker_reports(world: World
     assert await cost(world, offer) == 55
     assert not await affords(world, offer.job_id, 46)
     assert await affords(world, offer.job_id, 45)
+
+
+async def test_what_is_not_reported_is_told_and_counts_as_spent_in_full(world: World) -> None:
+    claim = await world.start(budget=100)
+    await world.fan_out(3, claim=claim, reserves=20)
+    hand = await world.hand()
+    first, second, _ = await world.lease(hand.seat(3))
+    record = await world.record(first.job_id)
+    assert (record.cost, record.unreported, record.spent) == (None, 0, None)
+    await ends(world, first, 7)
+    other = await world.hand()
+    record = await world.record(first.job_id)
+    assert (record.cost, record.unreported, record.spent) == (7, 40, 47)
+    # The one of them that goes on is no longer lost.
+    again = {one.task_id: one for one in await world.lease(other.seat(1))}
+    assert await ends(world, second, 3) in (None, Superseded.STALE_TASK)
+    record = await world.record(first.job_id)
+    assert (record.cost, record.unreported, record.spent) == (10, 20, 30)
+    assert len(again) == 1
+    [page] = (await world.storage.jobs(JobFilter("ann"), 10))[0]
+    assert (page.cost, page.unreported, page.spent) == (10, 20, 30)
+
+
+async def test_what_is_not_reported_of_a_job_that_is_over_is_told_until_it_is(world: World) -> None:
+    offer = await given(world, await world.hand(), 100, 40)
+    await world.append(offer.job_id, CancelRequested("ann"))
+    claim = await world.claim_of(offer.job_id)
+    await world.commit(world.step(claim, Status.CANCELLED))
+    record = await world.record(offer.job_id)
+    assert (record.cost, record.unreported, record.spent) == (None, 40, 40)
+    await ends(world, offer, 5)
+    record = await world.record(offer.job_id)
+    assert (record.cost, record.unreported, record.spent) == (5, 0, 5)
 
 
 async def test_a_lost_lease_whose_replacement_the_budget_does_not_cover_ends_its_task(world: World) -> None:

@@ -23,6 +23,7 @@ from tests.integration.test_holons_at_the_door import identity
 from tests.integration.test_worker_admission import admission
 
 DONE = Outcome(SUCCESS, b"{}")
+A = Skill("a", price=2)
 HOLON = types_pb2.CAPABILITY_HOLON
 
 
@@ -121,6 +122,20 @@ async def test_a_childs_task_costs_no_more_than_its_parents_task_may(
         result = (await stream.result()).result
         assert (result.status, result.cost) == ("success", 2)
         assert silent.offers.empty()
+
+
+async def test_a_parent_is_told_in_full_what_nobody_has_reported(certificates: Certificates) -> None:
+    async with a_child(certificates, [paying("t", "a", price=5)]) as child, Leaf(child.engine, "w1", A) as lost:
+        stream = await child.linked()
+        await offered(stream, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        assert (await answer(stream)).HasField("accepted")
+        first = await lost.given()
+        # Its worker began anew, and knows nothing of what it held: what that cost is never said.
+        async with Leaf(child.engine, "w1", A) as leaf:
+            again = await leaf.given()
+            assert (again.task_id, again.max_cost) == (first.task_id, 2)
+            await leaf.ends(again, DONE, cost=1)
+            assert (await stream.result()).result.cost == 3
 
 
 async def test_a_child_sends_nothing_that_may_cost_more_than_its_parents_task(certificates: Certificates) -> None:

@@ -19,7 +19,12 @@ def affords(row: JobRow, amount: int) -> bool:
     """Whether so much may be reserved of what is left of a job's budget."""
     if row.budget is None:
         return True
-    return amount <= row.budget - (row.cost or 0) - row.reserved - sum(kept for _, kept in row.unreported)
+    return amount <= row.budget - (row.cost or 0) - row.reserved - unreported(row)
+
+
+def unreported(row: JobRow) -> int:
+    """What leases that are over may yet be charged."""
+    return sum(kept for _, kept in row.unreported)
 
 
 def settle(tables: Tables, task: TaskRow, cost: Cost) -> Cost:

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from holon.domain.task import task_id
 from holon.ports import JobFilter, JobRecord, TaskRecord
+from holon.storage.ledger.costs import unreported
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import decode_job
@@ -29,6 +30,7 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
         sequence=row.history_seq,
         number=row.n,
         cost=row.cost,
+        unreported=unreported(row),
     )
 
 

@@ -154,7 +154,8 @@ def stop_of(text: bytes) -> Stop:
 
 def record_of(fields: Answer, seal: Seal) -> JobRecord:
     """A job as clients see it."""
-    state, created, updated, finished, progress, message, deliveries, told, need, number, name, cost = fields
+    state, created, updated, finished, progress, message, deliveries, told, need, number, name, *money = fields
+    cost, unreported = money
     job_id = name.decode()
     return JobRecord(
         job=decode_job(seal.open("jobs", job_id, "state", state)).seen(int(deliveries or 0)),
@@ -167,6 +168,7 @@ def record_of(fields: Answer, seal: Seal) -> JobRecord:
         sequence=int(told or 0),
         number=number,
         cost=int(cost) if cost else None,
+        unreported=int(unreported),
     )
 
 

@@ -22,7 +22,7 @@ from holon.domain.job import Status
 from holon.domain.task import Outcome, task_id
 from holon.errors import StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice
-from holon.storage.records import decode_history, decode_job, decode_need
+from holon.storage.records import decode_history, decode_job, decode_need, from_json
 from holon.storage.sealing import Seal, SealBroken
 from holon.storage.sqlite.lane import RETRY_AFTER_S
 from holon.storage.sqlite.opening import BUSY_SECONDS
@@ -39,7 +39,7 @@ STATES_AT_ONCE = 50
 _JOB = """
     SELECT
         j.n, states.state, j.created_at, j.updated_at, j.finished_at, j.progress, j.message, j.deliveries,
-        j.history_seq, needs.need, j.cost, j.id
+        j.history_seq, needs.need, j.cost, j.unreported, j.id
     FROM jobs j JOIN states ON states.n = j.n
     LEFT JOIN tasks t ON j.open_count > 0 AND t.job = j.n AND t.step = j.open_step AND t.place = 0
         AND t.branch = 0 AND t.state = 'queued'
@@ -249,7 +249,7 @@ def _sound_records(rows: Iterable[tuple[Any, ...]], seal: Seal) -> dict[int, Job
 
 def _job_record(columns: tuple[Any, ...], seal: Seal) -> JobRecord:
     number, state, created_at, updated_at, finished_at, progress, message, deliveries, *rest = columns
-    sequence, need, cost, job_id = rest
+    sequence, need, cost, unreported, job_id = rest
     return JobRecord(
         job=decode_job(seal.open("jobs", job_id, "state", state)).seen(deliveries),
         created_at=created_at,
@@ -261,4 +261,5 @@ def _job_record(columns: tuple[Any, ...], seal: Seal) -> JobRecord:
         sequence=sequence,
         number=number,
         cost=cost,
+        unreported=sum(kept for _, kept in from_json(unreported) or ()),
     )

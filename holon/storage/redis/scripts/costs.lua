@@ -5,20 +5,6 @@ local MOST_COST = 9007199254740991
 -- Of so many leases it is waited for what they cost; a lease that is lost beyond them is charged all of it at once.
 local MOST_UNREPORTED = 256
 
--- What a job with a budget has reserved: for open tasks, and for leases that are over. It is one field of its job.
-local function money_of(row)
-    if row.MONEY == nil then
-        row.MONEY = false
-        if row.money then
-            local values = words(row.money)
-            local money = {budget = tonumber(values[1]), reserved = tonumber(values[2]), unreported = {}}
-            for i = 3, #values, 2 do money.unreported[values[i]] = tonumber(values[i + 1]) end
-            row.MONEY = money
-        end
-    end
-    return row.MONEY
-end
-
 local function money_text(money)
     local values, leases = {int(money.budget), int(money.reserved)}, {}
     for lease_id in pairs(money.unreported) do leases[#leases + 1] = lease_id end
@@ -33,9 +19,7 @@ end
 local function affords(row, amount)
     local money = money_of(row)
     if not money then return true end
-    local left = money.budget - (row.cost or 0) - money.reserved
-    for _, kept in pairs(money.unreported) do left = left - kept end
-    return amount <= left
+    return amount <= money.budget - (row.cost or 0) - money.reserved - unreported_of(row)
 end
 
 local function charge(owner, cost) owner.cost = math.min((owner.cost or 0) + cost, MOST_COST) end

@@ -306,11 +306,35 @@ local function fan_text(fan)
     return table.concat(values, ' ')
 end
 
+-- What a job with a budget has reserved: for open tasks, and for leases that are over. It is one field of its job.
+local function money_of(row)
+    if row.MONEY == nil then
+        row.MONEY = false
+        if row.money then
+            local values = words(row.money)
+            local money = {budget = tonumber(values[1]), reserved = tonumber(values[2]), unreported = {}}
+            for i = 3, #values, 2 do money.unreported[values[i]] = tonumber(values[i + 1]) end
+            row.MONEY = money
+        end
+    end
+    return row.MONEY
+end
+
+-- What leases that are over may yet be charged.
+local function unreported_of(row)
+    local money, sum = money_of(row), 0
+    if money then
+        for _, kept in pairs(money.unreported) do sum = sum + kept end
+    end
+    return sum
+end
+
 -- A job as it is told.
 local function told_job(row, need)
     return {
         state_of(row), int(row.created), int(row.updated), row.finished and int(row.finished) or '',
         row.progress and real(row.progress) or '', row.message or '', int(row.deliveries or 0), int(row.told or 0),
         need, tonumber(row.N), row.ID, row.cost and int(row.cost) or '',
+        int(unreported_of(row)),
     }
 end
