@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
+from holon.domain.costs import Cost
 from holon.engine.dispatcher import Dispatcher
 from holon.errors import StoreUnavailable
 from holon.ports import Handback, LeaseRef, Leases, Offer, Progress, Stop, StopReason, Touch, Touched
@@ -50,11 +51,11 @@ class Touches:
         self._extends.update({lease.lease_id: lease for lease in leases})
         self._some.set()
 
-    def hand_back(self, lease: LeaseRef, *, avoid: bool) -> None:
+    def hand_back(self, lease: LeaseRef, *, avoid: bool, cost: Cost = None) -> None:
         """A worker gives a lease back without an outcome; this is carried at once."""
         for told in (self._accepts, self._extends, self._progress):
             told.pop(lease.lease_id, None)
-        self._handbacks[lease.lease_id] = Handback(lease, avoid)
+        self._handbacks[lease.lease_id] = Handback(lease, avoid, cost)
         self.soon()
 
     def _undelivered(self, offers: Sequence[Offer]) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from holon.domain.costs import Cost, least
 from holon.domain.fleet import Catalog, Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.matching import Offering
@@ -242,13 +243,19 @@ class Workers:
         """Whether the worker holds this lease."""
         return self._held(member, task_id, lease_id) is not None
 
-    def rejected(self, member: Member, task_id: str, lease_id: str, *, avoid: bool) -> bool:
-        """A worker gives a task back without an outcome; False when it holds no such lease."""
+    def rejected(self, member: Member, task_id: str, lease_id: str, *, avoid: bool, cost: Cost = None) -> bool:
+        """A worker gives a task back without an outcome; False when it holds no such lease.
+
+        Arguments:
+            cost: what it cost until then; None: nothing.
+        """
         lease = self._held(member, task_id, lease_id)
         if lease is not None:
+            if cost is not None:
+                cost = least(cost, member.session.leases[lease_id].max_cost)
             self._telemetry.handed_back(lease)
             self._dispatcher.freed(member.session, lease_id)
-            self._touches.hand_back(lease, avoid=avoid)
+            self._touches.hand_back(lease, avoid=avoid, cost=cost)
         return lease is not None
 
     async def complete(self, member: Member, reported: Sequence[Reported]) -> Sequence[Answer]:

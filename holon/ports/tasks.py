@@ -131,11 +131,13 @@ class Stop:
 class Handback:
     """A lease that its worker gives back without an outcome. `avoid`: not to this worker again, for one lease.
 
-    A task is given back a few times without that; then it is as if each said it.
+    A task is given back a few times without that; then it is as if each said it. `cost` is what the attempt cost until
+    then, which the job is charged; None: nothing.
     """
 
     lease: LeaseRef
     avoid: bool
+    cost: Cost = None
 
 
 @value

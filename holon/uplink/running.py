@@ -237,7 +237,8 @@ class Running:
         was_cancelled = record is None or record.job.status is Status.CANCELLED
         if running.stopping in _GIVEN_BACK and was_cancelled:
             reason = UNSERVABLE if running.stopping == UNSERVABLE else "STALE_OFFER"
-            self._reports.reject(entry.lease, reason, running.why or "the task was taken back")
+            why, cost = running.why or "the task was taken back", record.spent if record is not None else None
+            self._reports.reject(entry.lease, reason, why, cost=cost)
             await self._remember(entry)
         else:
             entry.withdrawn = False

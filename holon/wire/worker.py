@@ -116,9 +116,9 @@ def took_of(result: worker_pb2.TaskResult) -> int | None:
     return round(took * 1000) if 0 <= took < 2**40 else None
 
 
-def cost_of(result: worker_pb2.TaskResult) -> Cost:
+def cost_of(word: worker_pb2.TaskResult | worker_pb2.TaskRejected) -> Cost:
     """What the attempt cost; None when the worker does not say, or nonsense."""
-    return result.cost if result.HasField("cost") and 0 <= result.cost <= MOST_COST else None
+    return word.cost if word.HasField("cost") and 0 <= word.cost <= MOST_COST else None
 
 
 def _task_error(error: types_pb2.TaskError) -> TaskError:

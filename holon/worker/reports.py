@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from holon.domain.costs import Cost
 from holon.errors import HolonError, ResourceExhausted, TooLarge
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.stream import MAX_MESSAGE_BYTES
@@ -65,10 +66,15 @@ class Reports:
         if self.session is not None:
             self.session.put_control(worker_pb2.SessionRequest(tree_page=page))
 
-    def reject(self, lease: Lease, reason: str, message: str, *, at_once: bool = False) -> None:
-        """Give a task back: the final word on its lease. `at_once`: it may come again as soon as there are credits."""
+    def reject(self, lease: Lease, reason: str, message: str, *, at_once: bool = False, cost: Cost = None) -> None:
+        """Give a task back: the final word on its lease.
+
+        Arguments:
+            at_once: it may come again as soon as there are credits.
+            cost: what it cost until then; None: nothing.
+        """
         if self.leases.drop(lease):
-            rejected = worker_pb2.TaskRejected(reason=reason, message=message)
+            rejected = worker_pb2.TaskRejected(reason=reason, message=message, cost=cost)
             if at_once:
                 rejected.retry_after.SetInParent()
             self._tell(_update(lease, rejected=rejected))

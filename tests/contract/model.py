@@ -305,7 +305,7 @@ class Model:
         touch = Touch(
             accepts=rest,
             extends=tuple(ref for ref in rest if self.random.random() < 0.8),
-            handbacks=tuple(Handback(ref, self.random.random() < 0.5) for ref in back),
+            handbacks=tuple(self.handback(ref) for ref in back),
             progress=tuple(Progress(ref, self.random.random() * 100, "") for ref in rest),
             credits=((worker.worker_id, worker.session_id, worker.credits),),
         )
@@ -318,6 +318,11 @@ class Model:
         for ref in touched.lost:
             # Told to stop; its final word is a result that nobody wants.
             await self.send(worker, Result(ref.task_id, ref.lease_id, self.outcome(worker)))
+
+    def handback(self, ref: LeaseRef) -> Handback:
+        cost = self.random.choice((None, 0, 3, 10, 30))
+        self.said[job_of(ref.task_id)].setdefault(ref.lease_id, cost or 0)
+        return Handback(ref, self.random.random() < 0.5, cost)
 
     async def complete(self) -> None:
         """A worker sends a result: a new one, or one that was not acknowledged."""

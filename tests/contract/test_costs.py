@@ -270,6 +270,57 @@ async def test_what_is_given_back_costs_nothing(world: World) -> None:
     assert await affords(world, offer.job_id, 40)
 
 
+@pytest.mark.parametrize(("told", "charged"), [(0, 0), (12, 12), (40, 40), (41, 40)])
+async def test_what_is_given_back_is_charged_what_it_cost_before(world: World, told: int, charged: int) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 100, 40)
+    for _ in range(2):
+        # A repeat is charged nothing.
+        await world.hand_back(hand, offer, avoid=True, cost=told)
+    assert await cost(world, offer) == charged
+    [again] = await world.lease((await world.hand("w2")).seat())
+    await ends(world, again, 3)
+    assert await cost(world, offer) == charged + 3
+    assert not await affords(world, offer.job_id, 98 - charged)
+    assert await affords(world, offer.job_id, 97 - charged)
+
+
+async def test_what_is_given_back_late_is_charged_what_it_cost_before_once(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 100, 40)
+    await world.after(world.settings.lease)
+    for _ in range(2):
+        await world.hand_back(hand, offer, cost=12)
+        assert await cost(world, offer) == 12
+    assert await world.waiting() == 1
+
+
+async def test_what_is_given_back_and_has_used_up_the_budget_is_over(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 79, 40)
+    await world.hand_back(hand, offer, cost=40)
+    assert await world.waiting() == 0
+    claim = await world.claim_of(offer.job_id)
+    [(_, event)] = claim.events
+    assert isinstance(event, TaskEnded)
+    assert event.outcome.error is not None
+    assert event.outcome.error.code == "LIMIT_EXCEEDED"
+    [line] = [one for one in await world.told(offer.job_id) if one.type == "task_finished"]
+    assert line.details["cost"] == 40
+    assert await cost(world, offer) == 40
+
+
+async def test_a_job_without_a_budget_is_charged_what_is_given_back(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.hand_back(hand, offer, cost=7)
+    assert await cost(world, offer) == 7
+    [again] = await world.lease(hand.seat())
+    assert (again.task_id, again.generation) == (offer.task_id, 1)
+    await ends(world, again, 5)
+    assert await cost(world, offer) == 12
+
+
 async def test_what_is_given_back_late_is_free(world: World) -> None:
     hand = await world.hand()
     offer = await given(world, hand, 80, 40)

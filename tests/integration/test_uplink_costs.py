@@ -138,6 +138,35 @@ async def test_a_parent_is_told_in_full_what_nobody_has_reported(certificates: C
             assert (await stream.result()).result.cost == 3
 
 
+async def test_what_a_task_cost_that_a_child_gives_back_is_told_with_that(certificates: Certificates) -> None:
+    async with (
+        a_child(certificates, [twice("t")], cleanup=0.1) as child,
+        Leaf(child.engine, "w1", A) as leaf,
+    ):
+        stream = await child.linked()
+        for task, running, cost in (("t1", False, 1), ("t2", True, 3)):
+            await offered(stream, task, "t", {}, lineage=types_pb2.Lineage(budget=5))
+            assert (await answer(stream)).HasField("accepted")
+            await leaf.ends(await leaf.given(), DONE, cost=1)
+            last = await leaf.given()
+            if not running:
+                assert leaf._engine.workers.rejected(leaf.member, last.task_id, last.lease_id, avoid=True)
+            await stream.stop(task, "LEASE_LOST")
+            rejected = (await answer(stream)).rejected
+            # With what is reserved for the one that runs: nobody waits for what it says.
+            assert (rejected.reason, rejected.cost) == ("STALE_OFFER", cost)
+
+
+async def test_a_task_that_cost_nothing_is_given_back_without_a_word_of_it(certificates: Certificates) -> None:
+    async with a_child(certificates, [paying("t", "a")], escalate_after=0.1, cleanup=0.1) as child:
+        stream = await child.linked()
+        async with Leaf(child.engine, "w1", A, credits=0):
+            await offered(stream, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+            assert (await answer(stream)).HasField("accepted")
+        rejected = (await answer(stream)).rejected
+        assert (rejected.reason, rejected.HasField("cost")) == ("UNSERVABLE", False)
+
+
 async def test_a_child_sends_nothing_that_may_cost_more_than_its_parents_task(certificates: Certificates) -> None:
     async with (
         a_child(certificates, [paying("t", "a", max_cost=6, price=5)]) as child,
@@ -195,6 +224,24 @@ async def test_a_limit_that_is_none_is_given_back_and_no_job_is_made(certificate
             assert rejected.reason == "UNSUITABLE"
             assert rejected.message.startswith("lineage.budget is ")
         assert await child.jobs() == []
+
+
+def twice(name: str) -> Blueprint:
+    """Has a skill done, and then once more."""
+    blueprint = Blueprint(name, "/" + name, price=4)
+
+    @blueprint.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.dispatch_task("a", {}, {"success": "again"})
+
+    @blueprint.handler
+    async def again(actions: ActionFactory) -> None:
+        actions.dispatch_task("a", {}, {"success": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
 
 
 def spending(name: str, caps: list[Cost]) -> Blueprint:
@@ -264,6 +311,15 @@ async def test_a_worker_that_says_nothing_is_paid_what_it_declares_and_none_more
             job_id = (await parent.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)).job_id
             await leaf.ends(await leaf.given(), DONE, cost=said)
             assert (await parent.ended(job_id)).cost == cost
+
+
+async def test_what_is_given_back_costs_no_more_than_the_cap(parent: Node) -> None:
+    async with Leaf(parent.engine, "w1", Skill("t", price=3)) as leaf:
+        job_id = await above(parent)
+        first = await leaf.given()
+        assert parent.engine.workers.rejected(leaf.member, first.task_id, first.lease_id, avoid=False, cost=9)
+        await leaf.ends(await leaf.given(), DONE, cost=1)
+        assert (await parent.ended(job_id)).cost == 6
 
 
 async def test_a_budget_goes_three_levels_down_and_what_it_was_charged_comes_up(tmp_path: Path) -> None:

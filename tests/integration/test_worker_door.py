@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from holon.rxon.v1 import types_pb2, worker_pb2
 from tests.integration.grpc_node import (
     WORKER_TOKEN,
@@ -147,6 +149,20 @@ async def test_a_rejected_task_goes_to_another_worker() -> None:
         second = await node.worker("w2")
         again = await second.offer()
         assert (again.task_id, again.attempt, again.generation) == (offer.task_id, 2, 1)
+
+
+@pytest.mark.parametrize(("said", "charged"), [(None, None), (7, 7), (-1, None), (2**53, None)])
+async def test_a_job_is_charged_what_a_task_cost_that_was_rejected(said: int | None, charged: int | None) -> None:
+    async with a_node() as node:
+        worker = await node.worker("w1")
+        job_id = await node.create(n=1)
+        offer = await worker.offer()
+        await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        await worker.send(updates(update(offer, rejected=worker_pb2.TaskRejected(reason="DRAINING", cost=said))))
+        await worker.beat()
+        await (await node.worker("w2")).offer()
+        job = await node.job(job_id)
+        assert (job.cost if job.HasField("cost") else None) == charged
 
 
 async def test_a_task_that_is_rejected_until_there_is_a_credit_comes_again_with_the_next() -> None:

@@ -37,6 +37,7 @@ def test_a_new_status_still_says_whether_the_job_is_over() -> None:
         (worker_pb2.Offering(price=0), worker_pb2.Offering(), "price"),
         (worker_pb2.TaskProgress(percent=0), worker_pb2.TaskProgress(), "percent"),
         (worker_pb2.TaskResult(cost=0), worker_pb2.TaskResult(), "cost"),
+        (worker_pb2.TaskRejected(cost=0), worker_pb2.TaskRejected(), "cost"),
         (types_pb2.Lineage(budget=0), types_pb2.Lineage(), "budget"),
         (types_pb2.Lineage(skill_limit=types_pb2.SkillLimit()), types_pb2.Lineage(), "skill_limit"),
         (types_pb2.Payload(data=b""), types_pb2.Payload(), "data"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from holon.domain.costs import Cost
 from holon.domain.task import RetryPolicy
 from holon.engine.session import Session
 from holon.engine.workers import Member, Workers
@@ -23,7 +24,7 @@ class Recorder(Workers):
     def __init__(self) -> None:
         self.back: list[tuple[str, bool]] = []
 
-    def rejected(self, member: Member, task_id: str, lease_id: str, *, avoid: bool) -> bool:
+    def rejected(self, member: Member, task_id: str, lease_id: str, *, avoid: bool, cost: Cost = None) -> bool:
         self.back.append((task_id, avoid))
         return member.session.leases.pop(lease_id, None) is not None
 

@@ -216,7 +216,10 @@ class Incoming:
     def _rejected(self, update: worker_pb2.TaskUpdate) -> None:
         rejected = update.rejected
         avoid = not rejected.HasField("retry_after") or seconds(rejected.retry_after) > 0
-        _check_held(self._workers.rejected(self._member, update.task_id, update.lease_id, avoid=avoid), update)
+        back = self._workers.rejected(
+            self._member, update.task_id, update.lease_id, avoid=avoid, cost=cost_of(rejected)
+        )
+        _check_held(back, update)
 
     def _progress(self, update: worker_pb2.TaskUpdate) -> None:
         progress = update.progress

@@ -885,12 +885,17 @@ class TaskRejected(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     RETRY_AFTER_FIELD_NUMBER: builtins.int
+    COST_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Why: BUSY, UNKNOWN_SKILL, DRAINING, UNSUITABLE, CYCLE, STALE_OFFER, CONTRACT_CHANGED, PAYLOAD_UNREACHABLE, or
     another. Whatever it is, the task avoids this worker for a while, unless retry_after says otherwise.
     """
     message: builtins.str
     """One sentence for people."""
+    cost: builtins.int
+    """What it cost until then, in millionths of the cost unit, where it was accepted and something was done for it; unset
+    is nothing.
+    """
     @property
     def retry_after(self) -> google.protobuf.duration_pb2.Duration:
         """For how long it is no use to offer it again: zero, which is for who has no credits for it any more, lets it come
@@ -903,9 +908,11 @@ class TaskRejected(google.protobuf.message.Message):
         reason: builtins.str = ...,
         message: builtins.str = ...,
         retry_after: google.protobuf.duration_pb2.Duration | None = ...,
+        cost: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["retry_after", b"retry_after"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason", "retry_after", b"retry_after"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cost", b"_cost", "cost", b"cost", "retry_after", b"retry_after"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cost", b"_cost", "cost", b"cost", "message", b"message", "reason", b"reason", "retry_after", b"retry_after"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_cost", b"_cost"]) -> typing.Literal["cost"] | None: ...
 
 global___TaskRejected = TaskRejected
 

@@ -119,13 +119,16 @@ def finished_line(
     )
 
 
-def goes_on(tables: Tables, task: TaskRow, now: int) -> bool:
-    """Whether an edited task may be attempted again. It is over where its job's budget does not cover that."""
+def goes_on(tables: Tables, task: TaskRow, now: int, cost: Cost = None) -> bool:
+    """Whether an edited task may be attempted again. It is over where its job's budget does not cover that.
+
+    `cost` is what the attempt was charged, if that is known.
+    """
     if again(tables, task):
         return True
     close_attempt(task, now)
     outcome = not_covered(task)
-    task_over(tables, task, outcome, finished_line(task, outcome, now), now)
+    task_over(tables, task, outcome, finished_line(task, outcome, now, cost=cost), now)
     return False
 
 

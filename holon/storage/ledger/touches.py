@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from holon.ports import Handback, LeaseRef, Progress, Seat, Stop, Touch, Touched
-from holon.storage.ledger.costs import reported
+from holon.storage.ledger.costs import reported, settle
+from holon.storage.ledger.endings import goes_on
 from holon.storage.ledger.leases import hold, lease, resume
 from holon.storage.ledger.rows import TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
@@ -59,9 +60,13 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         avoids = handback.avoid or task.at_once >= MOST_AT_ONCE
         if not avoids:
             task.at_once += 1
-        requeue(tables, task, now, avoid_until=now + tables.settings.lease if avoids else None)
+        charged = None
+        if handback.cost is not None:
+            charged = settle(tables, task, handback.cost)
+        if goes_on(tables, task, now, charged):
+            requeue(tables, task, now, avoid_until=now + tables.settings.lease if avoids else None)
     else:
-        reported(tables, ref.task_id, ref.lease_id, 0)
+        reported(tables, ref.task_id, ref.lease_id, handback.cost or 0)
 
 
 def _moved(tables: Tables, ref: LeaseRef) -> bool:

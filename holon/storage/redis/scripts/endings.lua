@@ -100,11 +100,14 @@ local function not_covered(row, last)
     return outcome
 end
 
--- Whether a task may be attempted again. It is over where its job's budget does not cover that.
-local function goes_on(row)
+-- Whether a task may be attempted again. It is over where its job's budget does not cover that; `cost` is what the attempt
+-- was charged, if that is known.
+local function goes_on(row, cost)
     if again(row) then return true end
     close_attempt(row)
-    task_over(row, not_covered(row))
+    local outcome = not_covered(row)
+    outcome.cost = cost
+    task_over(row, outcome)
     return false
 end
 

@@ -27,16 +27,17 @@ end
 
 -- So often a task may go back to who gave it back at once. Who always does that would have it round and round, for ever.
 local MOST_AT_ONCE = 5
-local function hand_back(ref, avoid_it)
+local function hand_back(ref, avoid_it, cost)
     if moved(ref) then return end
     local row = current(ref)
     give_up(ref.worker, ref.lease)
     if row and placed(row) then
         avoid_it = avoid_it or (row.at_once or 0) >= MOST_AT_ONCE
         if not avoid_it then row.at_once = (row.at_once or 0) + 1 end
-        requeue(row, avoid_it and NOW + LEASE)
+        local charged = cost and settle(row, cost)
+        if goes_on(row, charged) then requeue(row, avoid_it and NOW + LEASE) end
     else
-        reported(job(job_of(ref.task)), ref.lease, 0)
+        reported(job(job_of(ref.task)), ref.lease, cost or 0)
     end
 end
 
@@ -87,7 +88,7 @@ local function operation()
     end
     for _ = 1, num() do
         local ref = read_ref()
-        hand_back(ref, flag())
+        hand_back(ref, flag(), num())
     end
     for _ = 1, num() do
         local ref = read_ref()
