@@ -278,6 +278,23 @@ async def test_branches_that_may_cost_more_than_the_budget_are_not_sent(parent: 
         assert leaf.offers.empty()
 
 
+async def test_what_is_not_covered_is_said_in_few_words_however_much_it_is(parent: Node) -> None:
+    parent.engine.blueprints.register_all([spending("few", [1] * 2), spending("many", [1] * 3_000)])
+    few, many = [(await parent.ended(await created(parent, name, 1))).error for name in ("few", "many")]
+    assert (few.code, many.code) == ("LIMIT_EXCEEDED", "LIMIT_EXCEEDED")
+    assert few.message == many.message
+    assert len(many.message) < 250
+    # What was charged already is no part of it: the same is said where only that makes it too much.
+    parent.engine.blueprints.register_all([spending("late", [0] * 300)])
+    async with Leaf(parent.engine, "w1", Skill("t", price=0), credits=300) as leaf:
+        job_id = await created(parent, "late", 40)
+        for _ in range(300):
+            await leaf.ends(await leaf.given(), DONE)
+        late = (await parent.ended(job_id)).error
+    assert late.code == "LIMIT_EXCEEDED"
+    assert len(late.message) < 250
+
+
 async def test_what_branches_did_not_cost_is_free_again(parent: Node) -> None:
     parent.engine.blueprints.register_all([spending("five", [20] * 5)])
     async with Leaf(parent.engine, "w1", Skill("t", price=20), credits=20) as leaf:
