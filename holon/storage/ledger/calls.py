@@ -33,7 +33,7 @@ from holon.ports import (
     Touch,
     Touched,
 )
-from holon.randomness import random_id
+from holon.randomness import ordered_id
 from holon.storage.documents import check_document
 from holon.storage.hints import Hints
 from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekeying, shared, steps, timers, touches
@@ -98,7 +98,7 @@ class LedgerCalls(ABC):
     # Steps -----------------------------------------------------------------------------------------------------
 
     def new_job_id(self, owner: str, request_id: str | None = None) -> str:  # noqa: ARG002  all jobs are at one place
-        return f"0-{random_id()}"
+        return f"0-{ordered_id(self.now())}"
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
         if self._outbox.full:

@@ -17,7 +17,7 @@ from holon.ports import (
     Seat,
     Step,
 )
-from holon.randomness import random_id
+from holon.randomness import ordered_id
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import at_once
 from holon.storage.redis.whole import Whole
@@ -29,7 +29,7 @@ class AllSteps(Whole):
     def new_job_id(self, owner: str, request_id: str | None = None) -> str:
         partitions = self._partitions
         partition = partitions.for_new() if request_id is None else partitions.for_request(owner, request_id)
-        return f"{partition.number}-{random_id()}"
+        return f"{partition.number}-{ordered_id(self.now())}"
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
         parts = self._partitions.split(items, lambda item: item.job.id)
