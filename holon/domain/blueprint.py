@@ -95,6 +95,7 @@ class Blueprint:
         except InvalidArgument as error:
             raise BlueprintError(f"blueprint {name!r}: {error.message}") from error
         self._states: dict[str, State] = {}
+        self._view = MappingProxyType(self._states)
 
     def __repr__(self) -> str:
         return f"<Blueprint {self.name} states={len(self._states)} path={self.path}>"
@@ -102,7 +103,7 @@ class Blueprint:
     @property
     def states(self) -> Mapping[str, State]:
         """Every state by its name, in the order of their definition; a live view."""
-        return MappingProxyType(self._states)
+        return self._view
 
     @property
     def start(self) -> State:

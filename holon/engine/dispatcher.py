@@ -237,7 +237,8 @@ class Dispatcher:
         session.promised += n
         if session.limits:
             session.promised_of[self._needs[keys[0]].skill] += n
-        self._named.update(keys)
+        for key in keys:
+            self._named[key] += 1
         only = frozenset(key for key in keys if self._only(key))
         return Seat(session.worker_id, session.session_id, n, keys, only)
 

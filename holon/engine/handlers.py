@@ -132,7 +132,7 @@ class Handlers:
                 state_history=state_history,
                 aggregation_results=dict(results),
                 actions=actions,
-                client=ClientConfig(job.owner, job.plan, orjson.loads(job.client_params or b"{}")),
+                client=ClientConfig(job.owner, job.plan, orjson.loads(job.client_params) if job.client_params else {}),
             )
             with span:
                 returned, waited = await call(state.function(**arguments(state, context)))

@@ -16,7 +16,7 @@ from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.paging import DEFAULT_PAGE, number_of_page, size_of_page
-from holon.engine.payloads import encode
+from holon.engine.payloads import check_depth, encode, may_be_deep
 from holon.engine.planning import Plan
 from holon.engine.quotas import monthly, used_up
 from holon.engine.records import Records
@@ -93,6 +93,9 @@ class Jobs:
     async def _create(self, client: Client, asked: Creating, blueprint: Blueprint, contract: str) -> Accepted:
         data = {} if asked.initial_data is None else asked.initial_data
         check_input(data)
+        text = encode(data, self._max_payload, "initial_data")
+        if may_be_deep(text):
+            check_depth(data, "initial_data")
         violations = self._contracts.violations(contract, data, "initial_data")
         if violations:
             first = violations[0]
@@ -101,7 +104,6 @@ class Jobs:
                 code="INPUT_INVALID",
                 details=violations,
             )
-        text = encode(data, self._max_payload, "initial_data")
         now = self._store.now()
         request_id = request_id_of(asked.request_id)
         job_id = asked.job_id or self._store.new_job_id(client.name, request_id)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from holon.domain.costs import Cost, least
 from holon.domain.job import Job
@@ -27,7 +26,7 @@ class Plan:
     """A step to write, and the needs of its tasks: how many of each."""
 
     step: Step
-    needs: Counter[Need]
+    needs: Mapping[Need, int]
 
 
 class Planner:
@@ -86,7 +85,7 @@ class Planner:
         )
         if job.budget is not None and step.reserves > job.budget:
             raise over_budget(job)
-        return Plan(step, Counter(task.need for chunk in chunks for task in chunk))
+        return Plan(step, _counted(task for chunk in chunks for task in chunk) if chunks else {})
 
     def _chunk(self, job: Job, specs: tuple[TaskSpec, ...], trace: str) -> tuple[NewTask, ...]:
         return tuple(self._new_task(job, spec, trace) for spec in specs)
@@ -112,6 +111,13 @@ class Planner:
     def _cap(self, spec: TaskSpec, budget: int) -> Cost:
         """What an attempt may cost: what the task says, else what is declared, else all of the budget."""
         return spec.max_cost if spec.max_cost is not None else least(self._price(spec.skill), budget)
+
+
+def _counted(tasks: Iterable[NewTask]) -> dict[Need, int]:
+    needs: dict[Need, int] = {}
+    for task in tasks:
+        needs[task.need] = needs.get(task.need, 0) + 1
+    return needs
 
 
 def over_budget(job: Job) -> TooLarge:

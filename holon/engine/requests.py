@@ -14,7 +14,6 @@ from holon.domain.job import Job, Status
 from holon.domain.policy import Allowed
 from holon.domain.value import value
 from holon.engine.paging import DEFAULT_PAGE
-from holon.engine.payloads import check_depth
 from holon.errors import InvalidArgument, Violation
 
 MAX_REQUEST_ID = 128
@@ -64,13 +63,12 @@ class Listing:
 
 
 def check_input(data: Any) -> None:
-    """Check what a job is given: a JSON object that is not too deep; raises InvalidArgument."""
+    """Check what a job is given: a JSON object; raises InvalidArgument."""
     if not isinstance(data, dict):
         reason = f"is {'a list' if isinstance(data, list) else type(data).__name__}, and must be a JSON object"
         raise InvalidArgument(
             f"initial_data {reason}", code="INPUT_INVALID", details=[Violation("initial_data", reason)]
         )
-    check_depth(data, "initial_data")
 
 
 def request_id_of(request_id: str | None) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,7 +106,11 @@ class Results:
             output_contracts: by skill, the contract that a success of this session must keep.
         """
         checked = [self._checked(session, one, output_contracts) for one in reported]
-        results = [await self._result(session, one, what) for one, what in zip(reported, checked, strict=True)]
+        results = []
+        for one, what in zip(reported, checked, strict=True):
+            after = await self._retry_after(session, one, what.outcome) if what.outcome.status == FAILURE else None
+            cost = _cost(session, one)
+            results.append(Result(one.task_id, one.lease_id, what.outcome, after, one.took, cost=cost))
         try:
             with self._slots.wanting(len(results)) as wanted:
                 plans = self._plans(session, reported, checked, results)
@@ -144,9 +147,10 @@ class Results:
         self, session: Session, results: Sequence[Result], plans: Mapping[str, Plan], wanted: Wanted
     ) -> Completed:
         freed = sum(result.lease_id in session.leases for result in results)
-        needs: Counter[Need] = Counter()
+        needs: dict[Need, int] = {}
         for plan in plans.values():
-            needs += plan.needs
+            for need, n in plan.needs.items():
+                needs[need] = needs.get(need, 0) + n
         seats = self._dispatcher.seats_at(session, session.free + freed) + self._dispatcher.seats_for(needs)
         reply: Completed | None = None
         try:
@@ -226,14 +230,10 @@ class Results:
             raise TooLarge(f"{what} has {len(text)} bytes, over the limit of {self._max_payload}")
         return decode(text, what)
 
-    async def _result(self, session: Session, one: Reported, what: _Checked) -> Result:
-        outcome, cost = what.outcome, _cost(session, one)
-        if outcome.status != FAILURE:
-            return Result(one.task_id, one.lease_id, outcome, None, one.took, cost=cost)
+    async def _retry_after(self, session: Session, one: Reported, outcome: Outcome) -> int | None:
         policy, generation = await self._policy(session, one)
         jitter = random.random()  # noqa: S311  it hides nothing
-        after = retry_after(outcome, generation - 1, policy, jitter)
-        return Result(one.task_id, one.lease_id, outcome, after, one.took, cost=cost)
+        return retry_after(outcome, generation - 1, policy, jitter)
 
     async def _policy(self, session: Session, one: Reported) -> tuple[RetryPolicy, int]:
         offer = session.leases.get(one.lease_id)

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Self
 
 from holon.ports import Claim
 
 
 class Wanted:
-    """What one store call asked for, until its claims are in."""
+    """What one store call asks for: reserved while it is entered (`with`), until its `claims` are in, set by who calls.
 
-    def __init__(self, n: int) -> None:
-        self.n = n
+    Attributes:
+        n: how many slots were free for it.
+    """
+
+    __slots__ = ("_most", "_slots", "claims", "n")
+
+    def __init__(self, slots: Slots, most: int) -> None:
+        self._slots = slots
+        self._most = most
+        self.n = 0
         self.claims: Sequence[Claim] = ()
+
+    def __enter__(self) -> Self:
+        self.n = self._slots.reserve(self._most)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._slots.take_in(self.n, self.claims)
 
 
 class Slots:
@@ -42,19 +57,23 @@ class Slots:
         """Slots in use: jobs that run, wait for a lane, or are asked for."""
         return self._taken
 
-    @contextmanager
-    def wanting(self, most: int) -> Iterator[Wanted]:
-        """Reserve up to `most` free slots around a store call; set `claims` on what is yielded."""
-        wanted = Wanted(min(most, self.limit - self._taken) if self._open else 0)
-        self._taken += wanted.n
-        try:
-            yield wanted
-        finally:
-            self._taken -= wanted.n - len(wanted.claims)
-            for claim in wanted.claims:
-                self._claims.put_nowait(claim)
-            if self._taken < self.limit:
-                self._freed.set()
+    def wanting(self, most: int) -> Wanted:
+        """What a store call may ask for: up to `most` of the slots that are free when it is entered."""
+        return Wanted(self, most)
+
+    def reserve(self, most: int) -> int:
+        """Take up to so many free slots for a call; how many those are."""
+        n = min(most, self.limit - self._taken) if self._open else 0
+        self._taken += n
+        return n
+
+    def take_in(self, n: int, claims: Sequence[Claim]) -> None:
+        """The call for which so many slots were reserved is over, and brought these claims."""
+        self._taken -= n - len(claims)
+        for claim in claims:
+            self._claims.put_nowait(claim)
+        if self._taken < self.limit:
+            self._freed.set()
 
     async def free(self) -> int:
         """Wait until a slot is free; answers with how many are."""

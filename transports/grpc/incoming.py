@@ -283,9 +283,9 @@ def _fit(named: Named) -> bool:
 
 
 def _check_ids(named: Named, where: str) -> None:
-    for field in ("task_id", "lease_id"):
-        if len(getattr(named, field)) > MAX_ID:
-            raise _invalid(f"{where}{field}", f"is longer than the {MAX_ID} characters of an id")
+    if not _fit(named):
+        field = "task_id" if len(named.task_id) > MAX_ID else "lease_id"
+        raise _invalid(f"{where}{field}", f"is longer than the {MAX_ID} characters of an id")
 
 
 def _check_held(held: bool, update: worker_pb2.TaskUpdate) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from holon.engine.payloads import check_depth
+from holon.engine.payloads import check_depth, may_be_deep
 from holon.errors import InvalidArgument, Violation
 
 # What the fast reader passes over: it keeps the last of several equal keys, and whole numbers of more than 64 bits lose
@@ -37,8 +37,9 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
         fields = ", ".join(repr(violation.field) for violation in unknown[:10])
         takes = ", ".join(sorted(known)) or "none"
         raise InvalidArgument(f"unknown field {fields} in the body; known are: {takes}", details=unknown[:10])
-    for name, inner in value.items():
-        _check_depth(inner, name)
+    if may_be_deep(body):
+        for name, inner in value.items():
+            _check_depth(inner, name)
     if _HIDDEN_OR_LONG.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in value):
         _read_again(body)
     return value

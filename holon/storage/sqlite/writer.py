@@ -34,10 +34,11 @@ log = logging.getLogger(__name__)
 # The bounds of one transaction: operations, and rows that changed.
 MAX_OPERATIONS = 256
 MAX_ROWS = 2_000
-# The write-ahead log is moved into the file when the store has been idle this long, or has written about this much;
-# and by the writer itself, which then nobody outruns, when it has grown too large for all that.
+# The write-ahead log is moved into the file when the store has been idle this long, or has written about this much (a
+# page for each row, and several rows share one: it is a third of that in truth); and by the writer itself, which then
+# nobody outruns, when it has grown too large for all that.
 IDLE_S = 1.0
-LOG_BYTES = 4 * 2**20
+LOG_BYTES = 16 * 2**20
 LARGE_LOG_BYTES = 64 * 2**20
 
 # After these the file, or what the kernel has of it, cannot be trusted: a restart reads what is really there.
