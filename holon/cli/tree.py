@@ -118,6 +118,8 @@ def _lines(node: TreeNode, holon: str) -> Iterator[str]:
         parts.append(f"attempt {node.attempt}")
     if node.worker_id:
         parts.append(f"by {node.worker_id}")
+    if node.cost is not None:
+        parts.append(f"cost {node.cost}")
     if node.kind == "job" and node.holon_id != holon:
         parts.append(f"at holon {node.holon_id}")
     if node.offline:

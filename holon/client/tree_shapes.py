@@ -57,6 +57,7 @@ class JobSummary:
     errors: tuple[TreeError, ...]
     states: tuple[StateVisit, ...]
     truncated: bool
+    cost: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class TreeNode:
         worker_id: who runs a task, or did; empty where that is not disclosed.
         offline: its holon could not be asked now; it is as of `as_of`, and `summary` is what was told last.
         reported: another holon told it.
+        cost: what a job was charged so far, or what the attempts of a task cost, in millionths of the cost unit; None:
+            nothing, or that is not known.
     """
 
     node_id: str
@@ -92,6 +95,7 @@ class TreeNode:
     reported: bool
     digest: HistoryDigest | None
     summary: JobSummary | None
+    cost: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ def node_of(node: types_pb2.TreeNode) -> TreeNode:
         node.reported,
         _digest_of(node.digest) if node.HasField("digest") else None,
         _summary_of(node.summary) if node.HasField("summary") else None,
+        node.cost if node.HasField("cost") else None,
     )
 
 
@@ -159,4 +164,5 @@ def _summary_of(summary: types_pb2.JobSummary) -> JobSummary:
             for visit in summary.states
         ),
         summary.truncated,
+        summary.cost if summary.HasField("cost") else None,
     )

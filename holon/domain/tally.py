@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from holon.domain.costs import MOST_COST, Cost, total
 from holon.domain.digest import Fingerprint
 from holon.domain.events import HistoryEvent
 from holon.domain.task import FAILURE, task_id
@@ -19,7 +20,8 @@ MAX_VISITS = 200
 class Told:
     """The newest that history tells of a task: how its last attempt ended, or that it was sent.
 
-    `status` is empty while no attempt has ended.
+    `status` is empty while no attempt has ended. `cost` is what its attempts cost, late ones
+    included.
     """
 
     id: str
@@ -30,6 +32,7 @@ class Told:
     attempt: int = 0
     ended: int | None = None
     error: Trouble | None = None
+    cost: Cost = None
 
 
 @dataclass(slots=True)
@@ -70,6 +73,8 @@ class Tally:
                 self._dispatched(event)
             case "task_finished":
                 self._finished(event)
+            case "result_superseded":
+                self._charged_late(event)
             case "state_started":
                 self._entered(event)
 
@@ -95,9 +100,16 @@ class Tally:
             if len(self._errors) > MAX_ERRORS:
                 del self._errors[next(iter(self._errors))]
         self._counts[status] += 1
+        cost = total(None if before is None else before.cost, _cost_in(event))
         self._told[name] = Told(
-            name, skill, event.time, status, event.worker_id or "", event.attempt_number or 0, event.time, error
+            name, skill, event.time, status, event.worker_id or "", event.attempt_number or 0, event.time, error, cost
         )
+
+    def _charged_late(self, event: HistoryEvent) -> None:
+        """What an attempt cost that others had overtaken."""
+        known = self._told.get(event.task_id or "")
+        if known is not None:
+            known.cost = total(known.cost, _cost_in(event))
 
     def _entered(self, event: HistoryEvent) -> None:
         if self._visits:
@@ -153,6 +165,11 @@ class Tally:
     def errors(self) -> tuple[Trouble, ...]:
         """How tasks failed that have not done better since, the newest first."""
         return tuple(reversed(self._errors.values()))
+
+
+def _cost_in(event: HistoryEvent) -> Cost:
+    cost = event.details.get("cost")
+    return cost if type(cost) is int and 0 <= cost <= MOST_COST else None
 
 
 def final(told: Told, *, job_is_over: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from holon.domain.costs import Cost
 from holon.domain.digest import Digest
 from holon.domain.value import value
 
@@ -59,7 +60,8 @@ class Visit:
 class Summary:
     """What a holon tells of a job and of all below it. Times are epoch milliseconds of its own store's clock.
 
-    `tasks` and `jobs` are how many there are of each status; `truncated` says that something was left out.
+    `tasks` and `jobs` are how many there are of each status; `truncated` says that something was left out. `cost` is
+    what it was charged so far; None: nothing, or that is not known.
     """
 
     holon_id: str
@@ -75,6 +77,7 @@ class Summary:
     states: tuple[Visit, ...] = ()
     digest: Digest | None = None
     truncated: bool = False
+    cost: Cost = None
 
 
 @value
@@ -82,7 +85,8 @@ class TreeNode:
     """One job or task. `id` names it within the tree, `parent` the one above it (empty: none). Times as in `Summary`.
 
     `offline` says that its holon could not be asked now: it is as of `as_of`, and `summary` is what was told last.
-    `reported` says that another holon told it.
+    `reported` says that another holon told it. `cost` is what a job was charged so far, or what the attempts of a
+    task cost.
     """
 
     id: str
@@ -105,6 +109,7 @@ class TreeNode:
     reported: bool = False
     digest: Digest | None = None
     summary: Summary | None = None
+    cost: Cost = None
 
 
 @value

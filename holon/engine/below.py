@@ -28,6 +28,8 @@ MOST_WAITING = 200
 # What a seal adds is to fit in too.
 _MOST_OF_ONE = MAX_DOCUMENT_BYTES - 1024
 
+_FIELDS = frozenset(Summary.__dataclass_fields__)
+
 T = TypeVar("T")
 
 
@@ -244,6 +246,8 @@ def shorter(summary: Summary) -> Summary:
 def _read(text: bytes) -> Kept:
     fields = orjson.loads(text)
     lease_id, final, fields = fields["lease_id"], fields["final"], fields["summary"]
+    # A later release may tell more.
+    fields = {name: told for name, told in fields.items() if name in _FIELDS}
     digest = fields["digest"]
     return Kept(
         lease_id,

@@ -36,6 +36,7 @@ def job_node(record: JobRecord, holon_id: str, digest: Digest | None) -> TreeNod
         created_at=record.created_at,
         finished_at=record.finished_at,
         digest=digest,
+        cost=record.cost,
     )
 
 
@@ -72,6 +73,7 @@ def task_node(
         error=None if told.error is None else short(told.error),
         created_at=told.sent,
         finished_at=told.ended if over else None,
+        cost=told.cost,
     )
 
 
@@ -96,6 +98,7 @@ def offline_node(kept: Kept, told: Told) -> TreeNode:
         reported=True,
         digest=summary.digest,
         summary=summary,
+        cost=summary.cost,
     )
 
 

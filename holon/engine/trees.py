@@ -170,6 +170,7 @@ class Trees:
             tally.visits(record.finished_at),
             tally.fingerprint.digest(_digests(below)),
             tally.truncated or len(below) == MOST_BELOW or max(len(tasks), len(jobs)) > MAX_COUNTS,
+            record.cost,
         )
 
     # Nodes ---------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from holon.domain.tree import (
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import clipped
-from holon.wire.values import MAX_ID, is_id, timestamp
+from holon.wire.values import MAX_ID, cost_of, is_id, timestamp
 
 MAX_TEXT = 128
 MAX_MESSAGE = 1_024
@@ -56,6 +56,7 @@ def summary_message(summary: Summary) -> types_pb2.JobSummary:
         job_counts=[types_pb2.StatusCount(status=status, count=count) for status, count in summary.jobs],
         errors=map(_trouble_message, summary.errors),
         truncated=summary.truncated,
+        cost=summary.cost,
     )
     for visit in summary.states:
         message.states.add(state=visit.state, entered_at=timestamp(visit.entered), left_at=_time(visit.left))
@@ -84,6 +85,7 @@ def node_message(node: TreeNode) -> types_pb2.TreeNode:
         offline=node.offline,
         as_of=_time(node.as_of),
         reported=node.reported,
+        cost=node.cost,
     )
     if node.error is not None:
         message.error.CopyFrom(_trouble_message(node.error))
@@ -148,6 +150,7 @@ def summary_of(message: types_pb2.JobSummary) -> Summary:
         ),
         _digest_of(message.digest) if message.HasField("digest") else None,
         message.truncated,
+        cost_of(message),
     )
 
 
@@ -220,6 +223,7 @@ def _node_of(one: types_pb2.TreeNode) -> TreeNode:
         reported=True,
         digest=_digest_of(one.digest) if one.HasField("digest") else None,
         summary=summary_of(one.summary) if one.HasField("summary") else None,
+        cost=cost_of(one),
     )
 
 

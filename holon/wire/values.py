@@ -1,4 +1,4 @@
-"""The wire: times, durations, ids and JSON payloads between protobuf and ours."""
+"""The wire: times, durations, ids, costs and JSON payloads between protobuf and ours."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from holon.domain.costs import MOST_COST, Cost
 from holon.errors import InvalidArgument, Violation
-from holon.rxon.v1 import types_pb2
+from holon.rxon.v1 import types_pb2, worker_pb2
 
 MAX_ID = 128
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -42,6 +43,13 @@ def duration(ms: int) -> Duration:
 def seconds(value: Duration) -> float:
     """A Duration in seconds."""
     return value.seconds + value.nanos / 1e9
+
+
+def cost_of(
+    word: worker_pb2.TaskResult | worker_pb2.TaskRejected | types_pb2.JobSummary | types_pb2.TreeNode,
+) -> Cost:
+    """What somebody says that something cost; None when they do not say, or nonsense."""
+    return word.cost if word.HasField("cost") and 0 <= word.cost <= MOST_COST else None
 
 
 def is_id(text: str) -> bool:

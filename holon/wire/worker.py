@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import orjson
 
-from holon.domain.costs import MOST_COST, Cost
 from holon.domain.task import FAILURE, Outcome, TaskError
 from holon.domain.trace import headers_of
 from holon.errors import InvalidArgument, Violation
@@ -114,11 +113,6 @@ def took_of(result: worker_pb2.TaskResult) -> int | None:
     """How long the work took, in milliseconds; None when the worker does not say, or nonsense."""
     took = seconds(result.duration) if result.HasField("duration") else -1.0
     return round(took * 1000) if 0 <= took < 2**40 else None
-
-
-def cost_of(word: worker_pb2.TaskResult | worker_pb2.TaskRejected) -> Cost:
-    """What the attempt cost; None when the worker does not say, or nonsense."""
-    return word.cost if word.HasField("cost") and 0 <= word.cost <= MOST_COST else None
 
 
 def _task_error(error: types_pb2.TaskError) -> TaskError:

@@ -115,7 +115,7 @@ async def test_p3_the_tree_outlives_the_child_and_its_digest_verifies_later_agai
     async with a_holon(tmp_path, "root", passing("top", "middle")) as root:
         async with a_holon(tmp_path, "middle", below, above=root, **pure) as middle:
             worker = middle.new_worker("leaf")
-            worker.skill("work")(lambda: {"n": 1})
+            worker.skill("work", price=5)(lambda: {"n": 1})
 
             @worker.skill("fail")
             def fail() -> dict[str, Any]:
@@ -126,6 +126,13 @@ async def test_p3_the_tree_outlives_the_child_and_its_digest_verifies_later_agai
                 await ended(root, job)
                 live = await tree_of(root.client, job, digests=True)
         assert [node.offline for node in live] == [False] * 5
+        assert [(node.name, node.cost) for node in live] == [
+            ("top", 5),
+            ("middle", 5),
+            ("middle", 5),
+            ("fail", None),
+            ("work", 5),
+        ]
     # The child is off, for good or not; and the parent has begun anew.
     async with a_holon(tmp_path, "root", passing("top", "middle")) as root:
         nodes = await tree_of(root.client, job, digests=True)
@@ -136,6 +143,8 @@ async def test_p3_the_tree_outlives_the_child_and_its_digest_verifies_later_agai
         ]
         told = nodes[2]
         assert (told.offline, told.reported, told.holon_id) == (True, True, live[2].holon_id)
+        assert told.summary is not None
+        assert [told.cost, told.summary.cost, nodes[1].cost] == [5] * 3
         assert (told.as_of or 0) >= (told.finished_at or 0) > 0
         assert told.digest is not None
         assert told.digest == live[2].digest

@@ -96,6 +96,21 @@ def test_tasks_are_in_the_order_in_which_they_were_sent_from_any_place_on() -> N
     assert all(final(told, job_is_over=True) for told in (first, failed, last))
 
 
+def test_what_the_attempts_of_a_task_cost_is_told_together_late_ones_included() -> None:
+    late = events.HistoryEvent("result_superseded", 14, worker_id="w", task_id=f"{JOB}-0-0", details={"cost": 4})
+    nonsense = {"a": -1, "b": True, "c": "7", "d": 2**60}
+    made = tally(
+        sent(0, 10, branches=3),
+        late,
+        over("0-0", "failure", 11, code="TRANSIENT_ERROR", error="once", cost=1),
+        over("0-0", "success", 12, cost=2),
+        late,
+        over("0-1", "success", 13),
+        *(over("0-2", "success", 15, cost=cost) for cost in nonsense.values()),
+    )
+    assert [told.cost for told in made.tasks()] == [7, None, None]
+
+
 def test_states_are_told_with_their_times_and_a_handler_that_is_tried_again_is_one_stay() -> None:
     stays = [("a", 1), ("a", 2), ("b", 5)]
     made = tally(*(events.HistoryEvent("state_started", time, state) for state, time in stays))
@@ -147,7 +162,7 @@ def test_names_below_are_unique_at_any_depth_and_no_longer() -> None:
 
 FULL = Summary(
     "h", "j", "failed", "s", 5, 1, 4, (("success", 2),), (("finished", 1),), (Trouble("C", "m", "h", "n"),),
-    (Visit("s", 1, 4),), Digest(3, 1, 3, b"x" * 32), truncated=True,
+    (Visit("s", 1, 4),), Digest(3, 1, 3, b"x" * 32), truncated=True, cost=7,
 )  # fmt: skip
 
 
@@ -155,7 +170,7 @@ def test_what_is_told_comes_over_the_wire_as_it_was() -> None:
     assert summary_of(summary_message(FULL)) == FULL
     sent = node(
         "a", worker_id="w", error=Trouble("C", "m", "h", "n"), created_at=1, finished_at=2, offline=True, as_of=3,
-        reported=True, digest=FULL.digest, summary=FULL, progress=0.0, attempt=2, state="s",
+        reported=True, digest=FULL.digest, summary=FULL, progress=0.0, attempt=2, state="s", cost=0,
     )  # fmt: skip
     page = worker_pb2.TreePage(nodes=[node_message(sent)], next_page_token="on")
     assert page_of(page, Asked(size=5), "h", frozenset()) == TreePage((sent,), "on")
@@ -180,7 +195,7 @@ def test_what_is_too_long_to_be_told_loses_its_oldest_first_and_says_so() -> Non
 def shown(name: str, parent: str = "", kind: str = "job", **more: Any) -> TreeNode:
     plain = TreeNode(
         name, parent, kind, "here", "j1", "", name, "running", "", None, 0, "", None, None, None, False, None, False,
-        None, None,
+        None, None, None,
     )  # fmt: skip
     return replace(plain, **more)
 
@@ -193,7 +208,7 @@ def test_a_tree_is_drawn_with_where_each_part_runs() -> None:
         shown(
             "below", "census", holon_id="there", offline=True, as_of=0.0, status="failed",
             error=TreeError("C", "line\nbreak", "there", "n"), digest=HistoryDigest(3, 1, 3, "ab", ()),
-            summary=JobSummary({"open": 2}, {"finished": 1}, (), (), False),
+            summary=JobSummary({"open": 2}, {"finished": 1}, (), (), False, 3), cost=3,
         ),
         shown("leaf", "below", "task", task_id="j2-0-0", holon_id="there"),
         # Of a circle, or of what was not shown.
@@ -206,7 +221,7 @@ def test_a_tree_is_drawn_with_where_each_part_runs() -> None:
         "job top  j1  running  in start  40%",
         "├─ task work  #0-0  running  attempt 2  by w1",
         "└─ task census  #0-1  running  by child",
-        f"   └─ job below  j1  failed  at holon there  (offline, as of {as_of}",
+        f"   └─ job below  j1  failed  cost 3  at holon there  (offline, as of {as_of}",
         "      │  tasks: 2 open; jobs below: 1 finished",
         "      │  C: line break",
         "      │  history 3:ab",

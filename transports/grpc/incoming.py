@@ -18,8 +18,8 @@ from holon.errors import HolonError, InvalidArgument, NotFound, ResourceExhauste
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import clipped
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
-from holon.wire.values import MAX_ID, seconds
-from holon.wire.worker import cost_of, outcome_of, took_of
+from holon.wire.values import MAX_ID, cost_of, seconds
+from holon.wire.worker import outcome_of, took_of
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
 from transports.grpc.hello import MAX_CREDITS, catalog_of, credits_of, offering_credits_of

@@ -42,6 +42,9 @@ _DIGEST = _object(
     },
     ["object", "null"],
 )
+_COST = or_null(
+    "integer", "what it was charged so far, in millionths of the cost unit; null: nothing, or not known", minimum=0
+)
 _SUMMARY = _object(
     "what its holon told last of it, where that could not be asked now",
     {
@@ -60,6 +63,7 @@ _SUMMARY = _object(
             ),
         },
         "truncated": {"type": "boolean", "description": "whether something was left out"},
+        "cost": _COST,
     },
     ["object", "null"],
 )
@@ -86,6 +90,7 @@ NODE: Schema = _object(
         "reported": {"type": "boolean", "description": "whether another holon told it"},
         "digest": _DIGEST,
         "summary": _SUMMARY,
+        "cost": _COST,
     },
 )
 
@@ -113,6 +118,7 @@ def node_json(node: TreeNode) -> dict[str, Any]:
         "reported": node.reported,
         "digest": None if node.digest is None else _digest_json(node.digest),
         "summary": None if node.summary is None else _summary_json(node.summary),
+        "cost": node.cost,
     }
 
 
@@ -139,6 +145,7 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
         "errors": [_trouble_json(one) for one in summary.errors],
         "states": [_visit_json(one) for one in summary.states],
         "truncated": summary.truncated,
+        "cost": summary.cost,
     }
 
 

@@ -806,6 +806,7 @@ class TreeNode(google.protobuf.message.Message):
     REPORTED_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
+    COST_FIELD_NUMBER: builtins.int
     node_id: builtins.str
     """Names this node within the tree."""
     parent_node_id: builtins.str
@@ -834,6 +835,10 @@ class TreeNode(google.protobuf.message.Message):
     """Whether its holon could be asked now; if not, all of this is as of `as_of`."""
     reported: builtins.bool
     """Whether a child holon reported it, as opposed to this node's own records."""
+    cost: builtins.int
+    """What a job was charged so far, or what the attempts of a task cost, in millionths of the cost unit; unset when that
+    is nothing, or not known.
+    """
     @property
     def error(self) -> global___TaskErrorCause:
         """Why it failed; unset otherwise."""
@@ -881,9 +886,13 @@ class TreeNode(google.protobuf.message.Message):
         reported: builtins.bool = ...,
         digest: global___HistoryDigest | None = ...,
         summary: global___JobSummary | None = ...,
+        cost: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_progress", b"_progress", "as_of", b"as_of", "created_at", b"created_at", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "summary", b"summary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_progress", b"_progress", "as_of", b"as_of", "attempt", b"attempt", "created_at", b"created_at", "current_state", b"current_state", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "holon_id", b"holon_id", "job_id", b"job_id", "kind", b"kind", "name", b"name", "node_id", b"node_id", "offline", b"offline", "parent_node_id", b"parent_node_id", "progress", b"progress", "reported", b"reported", "status", b"status", "summary", b"summary", "task_id", b"task_id", "worker_id", b"worker_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cost", b"_cost", "_progress", b"_progress", "as_of", b"as_of", "cost", b"cost", "created_at", b"created_at", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "summary", b"summary"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cost", b"_cost", "_progress", b"_progress", "as_of", b"as_of", "attempt", b"attempt", "cost", b"cost", "created_at", b"created_at", "current_state", b"current_state", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "holon_id", b"holon_id", "job_id", b"job_id", "kind", b"kind", "name", b"name", "node_id", b"node_id", "offline", b"offline", "parent_node_id", b"parent_node_id", "progress", b"progress", "reported", b"reported", "status", b"status", "summary", b"summary", "task_id", b"task_id", "worker_id", b"worker_id"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cost", b"_cost"]) -> typing.Literal["cost"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_progress", b"_progress"]) -> typing.Literal["progress"] | None: ...
 
 global___TreeNode = TreeNode
