@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Protocol
 
-from holon.domain.digest import ChildDigest
+from holon.domain.digest import ChildDigest, Digest
 from holon.domain.tally import Tally, Told, final
 from holon.domain.tree import (
     MAX_COUNTS,
@@ -27,6 +27,7 @@ from holon.engine.holarchy import own_id as id_of
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
 from holon.engine.session import Session
+from holon.engine.tallies import Reading, Tallies
 from holon.engine.tree_nodes import error_of, job_node, offline_node, short, task_node
 from holon.engine.tree_pages import Page, Place, grafted, place_of
 from holon.errors import HolonError, InvalidArgument, PermissionDenied, Violation
@@ -64,10 +65,15 @@ class _Walk:
     """What one page is made from: the job, what its history says, what is asked, who is here, and until when."""
 
     record: JobRecord
-    tally: Tally
+    reading: Reading
     asked: Asked
     sessions: Mapping[str, Session]
     until: float
+
+    @property
+    def tally(self) -> Tally:
+        """What its history amounts to."""
+        return self.reading.tally
 
     @property
     def below(self) -> Asked | None:
@@ -93,6 +99,7 @@ class Trees:
         self.below = below
         self._links: dict[str, Subtree] = {}
         self._own_id = ""
+        self._tallies = Tallies(self.read_on)
 
     def __repr__(self) -> str:
         return f"Trees(links={len(self._links)}, {self.below!r})"
@@ -123,16 +130,19 @@ class Trees:
         _check(asked)
         place = place_of(asked.token)
         record = await self._jobs.get(owner, job_id)
-        tally = Tally(job_id)
-        await self.read_on(tally, record)
+        reading = await self._tallies.of(record)
         page = Page(asked.size or MAX_NODES)
         if not asked.token:
-            digest = tally.fingerprint.digest(_digests(await self._told_below(tally))) if asked.digests else None
+            digest = await self._digest(reading.tally) if asked.digests else None
             page.add([job_node(record, await self._holon_id(), digest)])
         if asked.depth == 0:
             return page.done()
         sessions = {one.worker_id: one for one in self._dispatcher.sessions}
-        return await self._tasks(_Walk(record, tally, asked, sessions, until), place, page)
+        return await self._tasks(_Walk(record, reading, asked, sessions, until), place, page)
+
+    async def _digest(self, tally: Tally) -> Digest:
+        children = _digests(await self._told_below(tally))
+        return tally.fingerprint.digest(children)
 
     async def read_on(self, tally: Tally, record: JobRecord) -> None:
         """Have a tally take what was written since, up to what the record says."""
@@ -188,7 +198,7 @@ class Trees:
                 return page.done(place)
             rows = await asyncio.gather(*(self._store.task(told.id) for told in batch))
             if any(map(_has_ended_since, batch, rows)):
-                await self.read_on(walk.tally, await self._jobs.get(walk.record.job.owner, walk.record.job.id))
+                await walk.reading.on(await self._jobs.get(walk.record.job.owner, walk.record.job.id))
                 batch = list(islice(walk.tally.tasks(place.task), len(batch)))
             behind = await self._all_behind(walk, batch, rows, place, page.left)
             for told, row, under in zip(batch, rows, behind, strict=True):
