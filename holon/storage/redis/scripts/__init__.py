@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 
 from holon.storage.redis.scripts.code import Code, Functions, Scripts, load_first
@@ -74,6 +75,7 @@ def code_for(version: tuple[int, ...]) -> Sequence[Code]:
     return (functions(), scripts(version)) if version >= _FUNCTIONS else (scripts(version),)
 
 
+@cache
 def functions() -> Functions:
     """The library: what many operations need is there once, and each has what else it needs beside it."""
     shared = _shared()
@@ -94,6 +96,7 @@ def functions() -> Functions:
     return Functions(library, f"#!lua name={library}\nlocal LIBRARY = '{library}'\n{text}".encode())
 
 
+@cache
 def scripts(version: tuple[int, ...]) -> Scripts:
     """A script for each operation, as a server of this version reads it."""
     texts = {}
