@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
+from typing import TypeAlias
 
 from holon.domain.matching import Need
 from holon.storage.ledger.rows import TaskRow, TaskState
@@ -13,13 +14,15 @@ LOOK_PAST = 16
 # A queue is rid of its stale entries when it has so many, beside twice those that may count.
 MOST_STALE = 1_000
 
+# By priority, then arrival; and the task's id.
+_Entry: TypeAlias = tuple[float, int, str]
+
 
 class Backlog:
     """Queues that are cleaned lazily: an entry counts only while its task agrees with it.
 
     Arguments:
         tasks: the rows of all tasks that are not over.
-        undo: where it is left how to take a change back.
         hint: is told of match keys whose tasks may be leased.
 
     Attributes:
@@ -27,15 +30,17 @@ class Backlog:
         waiting: by match key, how many wait.
     """
 
-    def __init__(
-        self, tasks: Mapping[str, TaskRow], undo: list[Callable[[], object]], hint: Callable[[str], None]
-    ) -> None:
+    def __init__(self, tasks: Mapping[str, TaskRow], hint: Callable[[str], None]) -> None:
         self.needs: dict[str, Need] = {}
         self.waiting: dict[str, int] = {}
-        self._queues: dict[str, list[tuple[float, int, str]]] = {}
+        self._queues: dict[str, list[_Entry]] = {}
         self._tasks = tasks
-        self._undo = undo
         self._hint = hint
+        # Of the running transaction: the counts that it changed, as they were; and what it took out of queues. What it
+        # put into them does not count any more when the rows are as they were.
+        self._before: dict[str, tuple[int, Need]] = {}
+        self._taken: list[tuple[str, _Entry]] = []
+        self._dropped: list[tuple[str, list[_Entry]]] = []
 
     @property
     def entries(self) -> int:
@@ -55,10 +60,10 @@ class Backlog:
 
     def best(self, keys: Iterable[str], worker_id: str, only: frozenset[str], now: int) -> TaskRow | None:
         """Take the first task of these queues that does not avoid the worker; it is no longer queued afterwards."""
-        skipped: list[tuple[str, tuple[float, int, str]]] = []
+        skipped: list[tuple[str, _Entry]] = []
         found: TaskRow | None = None
-        heads = [(head, key) for key in keys if self.waiting.get(key) and (head := self._head(key)) is not None]
-        while heads and found is None:
+        heads = [(head, key) for key in keys if key in self.waiting and (head := self._head(key)) is not None]
+        while heads:
             first = min(heads) if len(heads) > 1 else heads[0]
             entry, key = first
             self._pop(key)
@@ -83,7 +88,32 @@ class Backlog:
         waiting = {entry[2] for entry in self._queues.get(key, ()) if self._queued(key, entry)}
         return (self._tasks[task] for task in waiting)
 
-    def _head(self, key: str) -> tuple[float, int, str] | None:
+    # The transaction -------------------------------------------------------------------------------------------
+
+    def done(self) -> None:
+        """The transaction is durable: forget how to take it back."""
+        self._before.clear()
+        self._taken.clear()
+        self._dropped.clear()
+
+    def take_back(self) -> None:
+        """The transaction failed, and so the rows are as they were: and so are the queues."""
+        for key, heap in self._dropped:
+            self._queues[key] = heap + self._queues.get(key, [])
+            heapify(self._queues[key])
+        for key, entry in self._taken:
+            self._push(key, entry)
+        for key, (count, need) in self._before.items():
+            if count:
+                self.waiting[key], self.needs[key] = count, need
+            else:
+                for kept in (self.waiting, self.needs, self._queues):
+                    kept.pop(key, None)
+        self.done()
+
+    # Queues and counts -----------------------------------------------------------------------------------------
+
+    def _head(self, key: str) -> _Entry | None:
         heap = self._queues.get(key, [])
         while heap:
             if self._queued(key, heap[0]):
@@ -91,41 +121,30 @@ class Backlog:
             self._pop(key)
         return None
 
-    def _push(self, key: str, entry: tuple[float, int, str]) -> None:
+    def _push(self, key: str, entry: _Entry) -> None:
         heappush(self._queues.setdefault(key, []), entry)
 
     def _pop(self, key: str) -> None:
-        heap = self._queues[key]
-        entry = heappop(heap)
-        self._undo.append(lambda: self._push(key, entry))
+        self._taken.append((key, heappop(self._queues[key])))
 
     def _count(self, key: str, by: int) -> None:
-        left = self.waiting.get(key, 0) + by
+        count = self.waiting.get(key, 0)
+        if key not in self._before:
+            self._before[key] = count, self.needs[key]
+        left = count + by
         if not left:
-            self._forget_key(key)
+            # What is left of its queue is stale.
+            del self.waiting[key], self.needs[key]
+            self._dropped.append((key, self._queues.pop(key)))
             return
         self.waiting[key] = left
-        self._undo.append(lambda: self._uncount(key, by))
         if by < 0 and len(self._queues[key]) > MOST_STALE + 2 * left:
             heap = self._queues[key]
+            self._dropped.append((key, heap))
             self._queues[key] = [entry for entry in heap if self._queued(key, entry)]
             heapify(self._queues[key])
-            self._undo.append(lambda: self._queues.__setitem__(key, heap))
 
-    def _uncount(self, key: str, by: int) -> None:
-        self.waiting[key] -= by
-        if not self.waiting[key]:
-            del self.waiting[key]
-
-    def _forget_key(self, key: str) -> None:
-        """No task waits behind a match key any more: what is left of its queue is stale."""
-        waiting, need, heap = self.waiting.pop(key), self.needs.pop(key), self._queues.pop(key, [])
-        self._undo.append(lambda: self._restore_key(key, waiting, need, heap))
-
-    def _restore_key(self, key: str, waiting: int, need: Need, heap: list[tuple[float, int, str]]) -> None:
-        self.waiting[key], self.needs[key], self._queues[key] = waiting, need, heap
-
-    def _queued(self, key: str, entry: tuple[float, int, str]) -> bool:
+    def _queued(self, key: str, entry: _Entry) -> bool:
         """Whether an entry of a queue still counts."""
         row = self._tasks.get(entry[2])
         return row is not None and row.state is TaskState.QUEUED and row.key == key

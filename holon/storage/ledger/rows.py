@@ -15,9 +15,13 @@ from holon.ports import Attempt, Committed, NewTask, Stop, Superseded
 
 
 class Row:
-    """A row that a transaction can put back as it was. What its slots hold is replaced, never changed in place."""
+    """A row that a transaction can put back as it was. What its slots hold is replaced, never changed in place.
+
+    `job_id` is the job that it is, or belongs to; empty: to none.
+    """
 
     __slots__: tuple[str, ...] = ()
+    job_id = ""
     read_all: ClassVar[Callable[[Any], tuple[Any, ...]]]
 
     def __init_subclass__(cls) -> None:
@@ -157,6 +161,11 @@ class JobRow(Row):
         self.cost: Cost = None
         self.reserved = 0
         self.unreported: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def job_id(self) -> str:  # type: ignore[override]
+        """Its own id."""
+        return self.id
 
     def next_time(self) -> int | None:
         """When the job is to be looked at next: its claim is over, its timer fires, or a chunk is to be spawned."""

@@ -47,12 +47,14 @@ class Tables:
         self._number = 0
         self._undo: list[Callable[[], object]] = []
         self._before: dict[Row, tuple[Any, ...] | None] = {}
+        # Of each lease that began or ceased to count: where it is noted, and what was there.
+        self._holds: list[tuple[dict[str, str], str, str | None]] = []
         self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
         self._keys: set[str] = set()
         self._spawns: set[tuple[str, int]] = set()
         self._kinds: set[str] = set()
         self._stops = False
-        self.backlog = Backlog(self.tasks, self._undo, self.hint_key)
+        self.backlog = Backlog(self.tasks, self.hint_key)
 
     # The transaction -------------------------------------------------------------------------------------------
 
@@ -74,10 +76,12 @@ class Tables:
 
     def done(self) -> Hint | None:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
-        jobs = frozenset(row.id if isinstance(row, JobRow) else getattr(row, "job_id", "") for row in self._before)
+        jobs = frozenset({row.job_id for row in self._before})
         told = bool(self.notices) and self.settings.history_backlog is not None
         self._undo.clear()
         self._before.clear()
+        self._holds.clear()
+        self.backlog.done()
         self.notices.clear()
         keys = frozenset(key for key in self._keys if self.backlog.waiting.get(key))
         spawns, kinds, stops = frozenset(self._spawns), frozenset(self._kinds), self._stops
@@ -97,9 +101,17 @@ class Tables:
         """The transaction failed: every row and index is as it was before."""
         for undo in reversed(self._undo):
             undo()
+        for held, lease_id, task_id in reversed(self._holds):
+            if task_id is None:
+                held.pop(lease_id, None)
+            else:
+                held[lease_id] = task_id
         for row, snapshot in self._before.items():
             if snapshot is not None:
                 row.restore(snapshot)
+            elif isinstance(row, JobRow | TaskRow):
+                self.forget(row)
+        self.backlog.take_back()
         self._keys.clear()
         self._spawns.clear()
         self._kinds.clear()
@@ -138,20 +150,16 @@ class Tables:
         """Take in a new job."""
         self.jobs[row.id] = row
         self._before[row] = None
-        self._undo.append(lambda: self.jobs.pop(row.id, None))
         if row.request_id is not None:
-            request = (row.owner, row.request_id)
-            self.requests[request] = row.id
-            self._undo.append(lambda: self.requests.pop(request, None))
+            self.requests[row.owner, row.request_id] = row.id
 
     def add_task(self, row: TaskRow) -> None:
         """Take in a new task."""
         self.tasks[row.id] = row
         self._before[row] = None
-        self._undo.append(lambda: self.tasks.pop(row.id, None))
 
     def forget(self, row: Row) -> None:
-        """Leave a row that is over, and durable, to `load_job` and `load_task`."""
+        """Leave a row that is over, and durable, to `load_job` and `load_task`; or one that is not to be after all."""
         if isinstance(row, JobRow):
             self.jobs.pop(row.id, None)
             if row.request_id is not None:
@@ -239,14 +247,13 @@ class Tables:
     def take_hold(self, worker: WorkerRow, lease_id: str, task_id: str) -> None:
         """A lease counts against its worker's credits from now on."""
         held = worker.held
+        self._holds.append((held, lease_id, held.get(lease_id)))
         held[lease_id] = task_id
-        self._undo.append(lambda: held.pop(lease_id, None))
 
     def lose_hold(self, worker: WorkerRow, lease_id: str) -> None:
         """A lease no longer counts against its worker's credits."""
         held = worker.held
-        task_id = held.pop(lease_id)
-        self._undo.append(lambda: held.__setitem__(lease_id, task_id))
+        self._holds.append((held, lease_id, held.pop(lease_id)))
 
     # Timers and wake-ups ---------------------------------------------------------------------------------------
 
