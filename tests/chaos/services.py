@@ -104,6 +104,7 @@ class SqliteFile:
             "jobs are over and have an inbox": "SELECT count(*) FROM jobs WHERE finished_at > 0 AND inbox != ''",
             "jobs are over and wait for a timer": "SELECT count(*) FROM jobs WHERE finished_at > 0 AND wake_at > 0",
             "tasks are not over": "SELECT count(*) FROM tasks WHERE state != 'over'",
+            "sheets of tasks that are not over": "SELECT (SELECT count(*) FROM sheets) + (SELECT count(*) FROM offers)",
             "chunks of fan-outs wait": "SELECT count(*) FROM chunks",
             "fan-outs are not over": "SELECT count(*) FROM fan_outs WHERE over = 0",
             "tasks of the parent's are not settled": (

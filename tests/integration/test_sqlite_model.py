@@ -14,8 +14,9 @@ from holon.ports import JobFilter, Storage
 from holon.storage.ledger.rows import Row
 from holon.storage.ledger.tables import Tables
 from holon.storage.sealing import Seal
-from holon.storage.sqlite import SqliteStorage
+from holon.storage.sqlite import SqliteStorage, sheets
 from holon.storage.sqlite.loading import load
+from holon.storage.sqlite.sheets import Sheets
 from holon.storage.sqlite.writer import Ledger
 from tests.contract.judgement import judge, settle
 from tests.contract.model import Model
@@ -78,8 +79,10 @@ def everything(tables: Tables) -> dict[str, Any]:
 def compare(ledger: Ledger) -> None:
     """What would be loaded from the file now is what is in memory."""
     loaded = Tables(ledger.tables.settings)
-    load(ledger._db, loaded, Seal(), 0)
+    made, offered = Sheets(), Sheets()
+    load(ledger._db, loaded, made, offered, Seal(), 0)
     assert everything(loaded) == everything(ledger.tables)
+    assert (vars(made), vars(offered)) == (vars(ledger.made), vars(ledger.offered))
     ready = {row.id for row in ledger.tables.jobs.values() if row.ready_seq or row.claim_id}
     assert {row.id for row in loaded.jobs.values() if row.ready_seq} == ready
 
@@ -91,9 +94,13 @@ async def compare_reads(store: SqliteStorage) -> None:
         assert await store.job(record.job.id) == record
 
 
+@pytest.mark.parametrize("fewest", [1, sheets.FEWEST])
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-async def test_memory_and_file_tell_the_same_whatever_fails(tmp_path: Path, seed: int, restarts: bool) -> None:
+async def test_memory_and_file_tell_the_same_whatever_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, restarts: bool, fewest: int
+) -> None:
+    monkeypatch.setattr(sheets, "FEWEST", fewest)
     random.seed(seed)
     chance = random.Random(seed)
     faults = Faults()

@@ -12,7 +12,8 @@ from holon.storage.ledger.rows import DocumentRow, FanOut, JobRow, QuotaRow, Row
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
 from holon.storage.sealing import Seal
-from holon.storage.sqlite import fan_rows, job_rows, shared_rows, task_rows
+from holon.storage.sqlite import fan_rows, job_rows, shared_rows, sheets, task_rows
+from holon.storage.sqlite.sheets import Sheets
 
 PAGE = 4096
 
@@ -35,6 +36,10 @@ _ORDER = (
     task_rows.INSERT,
     task_rows.UPDATE,
     task_rows.END,
+    sheets.INSERT_TASKS,
+    sheets.INSERT_OFFERS,
+    sheets.DELETE_TASKS,
+    sheets.DELETE_OFFERS,
     fan_rows.DELETE,
     fan_rows.REPLACE,
     fan_rows.DELETE_CHUNKS,
@@ -54,20 +59,35 @@ class Changes:
 
     Arguments:
         tables: the ledger, whose transaction is not done yet.
+        made: the sheets of tasks.
+        offered: the sheets of offers.
         seal: what rows are sealed with.
         purged: the numbers of the jobs to delete.
         settled: what history to delete, as (job, last number).
     """
 
     def __init__(
-        self, tables: Tables, seal: Seal, purged: Iterable[int] = (), settled: Iterable[tuple[int, int]] = ()
+        self,
+        tables: Tables,
+        made: Sheets,
+        offered: Sheets,
+        seal: Seal,
+        purged: Iterable[int] = (),
+        settled: Iterable[tuple[int, int]] = (),
     ) -> None:
         self._seal = seal
+        self._made = made
+        self._offered = offered
         self.over: list[Row] = []
         self._rows: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in _ORDER}
         self._jobs = tables.jobs
         self._needs: dict[str, tuple[Need, int]] = {}
         self._large = 0
+        # New branches, by their job's number; tasks that were only offered; and the numbers of those with a row now.
+        self._new: dict[int, list[TaskRow]] = {}
+        self._offers: list[TaskRow] = []
+        self._written: list[int] = []
+        self._sheets: list[tuple[Sheets, int, list[int]]] = []
         fans: list[tuple[FanOut, tuple[Any, ...] | None]] = []
         for row, before in tables.changed().items():
             if isinstance(row, JobRow):
@@ -82,6 +102,7 @@ class Changes:
                 self._quota(row)
         for fan, before in fans:
             self._fan_out(fan, before)
+        self._sheets_of_tasks(tables)
         self._rows[task_rows.INSERT_NEED] += [(key, encode_need(need), job) for key, (need, job) in self._needs.items()]
         told: dict[JobRow, list[HistoryEvent]] = {}
         for job, _, lines in tables.notices:
@@ -108,6 +129,13 @@ class Changes:
             db.execute(task_rows.PURGE_NEEDS)
         db.execute(WRITTEN_AT, (now,))
         db.execute("COMMIT")
+
+    def written(self) -> None:
+        """All of it is in the file: note which tasks are on which sheet now."""
+        for kind in (self._made, self._offered):
+            kind.remove(self._written)
+        for kind, sheet, tasks in self._sheets:
+            kind.add(sheet, tasks)
 
     def told(self) -> int:
         """How many bytes of history this writes."""
@@ -140,12 +168,15 @@ class Changes:
 
     def _task(self, row: TaskRow, before: tuple[Any, ...] | None) -> None:
         if before is None:
-            self._rows[task_rows.INSERT].append(task_rows.inserted(row, self._jobs[row.job_id].n, self._seal))
-        elif task_rows.changed(row, before):
-            if row.state is TaskState.OVER:
-                self._rows[task_rows.END].append(task_rows.ended(row, self._seal))
+            if row.branch and sheets.as_made(row):
+                self._new.setdefault(self._jobs[row.job_id].n, []).append(row)
             else:
-                self._rows[task_rows.UPDATE].append(task_rows.updated(row))
+                self._task_row(row, new=True)
+        elif task_rows.changed(row, before):
+            if sheets.only_offered(row, before):
+                self._offers.append(row)
+            else:
+                self._task_row(row, new=row.n in self._made)
         if before is None or row.key != task_rows.key_then(before):
             job = self._jobs[row.job_id].n
             _, newest = self._needs.get(row.key, (row.need, job))
@@ -155,6 +186,40 @@ class Changes:
             self._large += len(row.outcome.data)
         if row.state is TaskState.OVER:
             self.over.append(row)
+
+    def _task_row(self, row: TaskRow, *, new: bool) -> None:
+        """Write a row of a task's own; it may be the first."""
+        self._written.append(row.n)
+        if new:
+            self._rows[task_rows.INSERT].append(task_rows.inserted(row, self._jobs[row.job_id].n, self._seal))
+        elif row.state is TaskState.OVER:
+            self._rows[task_rows.END].append(task_rows.ended(row, self._seal))
+        else:
+            self._rows[task_rows.UPDATE].append(task_rows.updated(row))
+
+    def _sheets_of_tasks(self, tables: Tables) -> None:
+        offered = sum(row.state is TaskState.OFFERED for rows in self._new.values() for row in rows)
+        few = len(self._offers) + offered < sheets.FEWEST
+        for job, rows in self._new.items():
+            alone = [row for row in rows if few and row.state is TaskState.OFFERED]
+            together = [row for row in rows if not few or row.state is not TaskState.OFFERED]
+            if len(together) < sheets.FEWEST:
+                alone, together = rows, []
+            for row in alone:
+                self._task_row(row, new=True)
+            if together:
+                self._offers += [row for row in together if row.state is TaskState.OFFERED]
+                self._rows[sheets.INSERT_TASKS].append(sheets.inserted_tasks(together, job, self._seal))
+                self._sheets.append((self._made, together[-1].n, [row.n for row in together]))
+        if few:
+            for row in self._offers:
+                self._task_row(row, new=row.n in self._made)
+        elif self._offers:
+            n = tables.number()
+            self._rows[sheets.INSERT_OFFERS].append(sheets.inserted_offers(n, self._offers))
+            self._sheets.append((self._offered, n, [row.n for row in self._offers]))
+        self._rows[sheets.DELETE_TASKS] += [(sheet,) for sheet in self._made.emptied(self._written)]
+        self._rows[sheets.DELETE_OFFERS] += [(sheet,) for sheet in self._offered.emptied(self._written)]
 
     def _fan_out(self, fan: FanOut, before: tuple[Any, ...] | None) -> None:
         job = self._jobs[fan.job_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections import defaultdict
+from operator import attrgetter
 
 from holon.domain.task import job_of, task_id
 from holon.ports import Committed, Leased, NewTask
@@ -13,8 +14,10 @@ from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.shared import documents
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import want_spawn
+from holon.storage.records import decode_need
 from holon.storage.sealing import Seal, SealBroken, marks
-from holon.storage.sqlite import fan_rows, job_rows, shared_rows, task_rows
+from holon.storage.sqlite import fan_rows, job_rows, shared_rows, sheets, task_rows
+from holon.storage.sqlite.sheets import Sheets
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +28,22 @@ _NUMBERS = """
     SELECT max(
         (SELECT coalesce(max(n), 0) FROM jobs),
         (SELECT coalesce(max(n), 0) FROM tasks),
+        (SELECT coalesce(max(n), 0) FROM sheets),
+        (SELECT coalesce(max(n), 0) FROM offers),
         (SELECT coalesce(max(version), 0) FROM documents)
     )
 """
 _BY_REQUEST = "SELECT id FROM jobs WHERE owner = ? AND request_id = ?"
 
 
-def load(db: sqlite3.Connection, tables: Tables, seal: Seal, now: int) -> set[str]:
+def load(db: sqlite3.Connection, tables: Tables, made: Sheets, offered: Sheets, seal: Seal, now: int) -> set[str]:
     """Fill empty tables with all that lives: as it was, but that nobody has a claim or a session.
 
     Jobs with something to do are ready, in the order of their arrival. Leases and offers run from now.
 
+    Arguments:
+        made: is told of the sheets of tasks.
+        offered: is told of the sheets of offers.
     Returns:
         the jobs that are left out, since something of theirs cannot be opened; they stay in the file as they are.
     Raises:
@@ -48,7 +56,9 @@ def load(db: sqlite3.Connection, tables: Tables, seal: Seal, now: int) -> set[st
     left_out: set[str] = set()
     jobs, names = _load_jobs(db, seal, left_out)
     _load_fan_outs(db, jobs, names, seal, left_out)
-    tasks = _load_tasks(db, seal, left_out)
+    tasks = _load_tasks(db, seal, left_out) + _load_sheets(db, made, seal, left_out)
+    tasks.sort(key=attrgetter("n"))
+    _load_offers(db, tasks, offered, some_are_unknown=bool(left_out))
     if left_out:
         log.error(
             "%d jobs cannot be opened and are left as they are: %s", len(left_out), ", ".join(sorted(left_out)[:9])
@@ -104,6 +114,32 @@ def _load_tasks(db: sqlite3.Connection, seal: Seal, left_out: set[str]) -> list[
         except SealBroken:
             left_out.add(columns[-1])
     return tasks
+
+
+def _load_sheets(db: sqlite3.Connection, made: Sheets, seal: Seal, left_out: set[str]) -> list[TaskRow]:
+    """The tasks that are nowhere but on a sheet."""
+    needs = {key: decode_need(need) for key, need in db.execute(sheets.SELECT_NEEDS)}
+    tasks: list[TaskRow] = []
+    for columns in db.execute(sheets.SELECT_TASKS):
+        try:
+            rows = sheets.made_tasks(columns, needs, seal)
+        except SealBroken:
+            left_out.add(columns[-1])
+            continue
+        # What is written of a task alone is newer.
+        written = {n for (n,) in db.execute(sheets.SELECT_WRITTEN, (rows[0].n, rows[-1].n))}
+        left = [row for row in rows if row.n not in written]
+        made.add(columns[0], [row.n for row in left])
+        tasks += left
+    return tasks
+
+
+def _load_offers(db: sqlite3.Connection, tasks: list[TaskRow], offered: Sheets, *, some_are_unknown: bool) -> None:
+    by_number = {task.n: task for task in tasks}
+    for sheet, record in db.execute(sheets.SELECT_OFFERS):
+        by_it, unknown = sheets.offer_again(record, by_number)
+        # Those of jobs that are left out stay in the file as they are.
+        offered.add(sheet, by_it + unknown if some_are_unknown else by_it)
 
 
 def _load_shared(db: sqlite3.Connection, tables: Tables) -> None:

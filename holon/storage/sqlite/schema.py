@@ -136,6 +136,10 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN reserved INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE jobs ADD COLUMN unreported BLOB NOT NULL DEFAULT ''",
     ),
+    (
+        "CREATE TABLE sheets (n INTEGER PRIMARY KEY, job INTEGER NOT NULL, tasks BLOB NOT NULL)",
+        "CREATE TABLE offers (n INTEGER PRIMARY KEY, offers BLOB NOT NULL)",
+    ),
 )
 
 

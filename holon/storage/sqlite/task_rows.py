@@ -41,7 +41,7 @@ PURGE_NEEDS = f"""
 """  # noqa: S608  a constant
 
 # Durable, and packed as they are: in this order, after what needs a form of its own.
-_FACTS = (
+FACTS = (
     "created_at",
     "priority",
     "execution_timeout",
@@ -68,8 +68,8 @@ _FACTS = (
     "at_once",
     "written_off",
 )
-_facts = attrgetter(*_FACTS)
-_CHANGING = ("key", "state", "attempts", "outcome", "params", *_FACTS)
+_facts = attrgetter(*FACTS)
+_CHANGING = ("key", "state", "attempts", "outcome", "params", *FACTS)
 _now = attrgetter(*_CHANGING)
 _then = itemgetter(*map(TaskRow.__slots__.index, _CHANGING))
 key_then = itemgetter(TaskRow.__slots__.index("key"))
@@ -130,7 +130,7 @@ def task_row(columns: tuple[Any, ...], seal: Seal) -> TaskRow:
     """A task's row from its columns; what a live one has only in memory is still to be set. Raises as `Seal.open`."""
     n, step, place, branch, state, packed, params, outcome, need, job_id = columns
     max_retries, first_ms, longest_ms, attempts, *values = unpack("task", packed)
-    facts = dict(zip(_FACTS, values, strict=True))
+    facts = dict(zip(FACTS, values, strict=True))
     name = task_id(job_id, step, place)
     new = NewTask(
         id=name,

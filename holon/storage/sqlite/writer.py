@@ -27,6 +27,7 @@ from holon.storage.sqlite.known import Known, Told
 from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
 from holon.storage.sqlite.loading import Visitors, load
 from holon.storage.sqlite.opening import opened
+from holon.storage.sqlite.sheets import Sheets
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Ledger:
         self.tables.load_job = self.visitors.job
         self.tables.load_task = self.visitors.task
         self.tables.load_request = self.visitors.request
+        self.made = Sheets()
+        self.offered = Sheets()
         self.purged: set[int] = set()
         self.settled: dict[tuple[int, int], int] = {}
         self._db = db
@@ -164,7 +167,8 @@ class Writer:
             ledger = Ledger(db, self._settings, self._outbox, self._seal)
             if self._outbox.moving:
                 (self._outbox.bytes,) = db.execute(_UNMOVED).fetchone()
-            ledger.visitors.leave_out(load(db, ledger.tables, self._seal, self._clock.now_ms()))
+            now = self._clock.now_ms()
+            ledger.visitors.leave_out(load(db, ledger.tables, ledger.made, ledger.offered, self._seal, now))
         except sqlite3.Error as error:
             raise ConfigError(f"the store's file {self._path} cannot be read: {error}") from error
         return ledger
@@ -180,7 +184,7 @@ class Writer:
                 replies.append(call.operation(ledger))
                 if len(tables.changed()) >= MAX_ROWS:
                     break
-            changes = Changes(tables, self._seal, ledger.purged, ledger.settled)
+            changes = Changes(tables, ledger.made, ledger.offered, self._seal, ledger.purged, ledger.settled)
             if changes:
                 self._write(changes, db, sum(len(events) for _, _, events in tables.notices), len(replies))
         except Exception as error:  # noqa: BLE001 -- whatever it is, nothing of the group may stay
@@ -189,6 +193,7 @@ class Writer:
             return []
         if self._outbox.moving:
             self._outbox.bytes += changes.told() - sum(ledger.settled.values())
+        changes.written()
         told = self._known.committed(tables)
         purged = bool(ledger.purged)
         ledger.leave(changes.over)
