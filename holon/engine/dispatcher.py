@@ -278,18 +278,19 @@ class Dispatcher:
             if not self._named[key]:
                 del self._named[key]
 
-    def freed(self, session: Session, lease_id: str) -> None:
-        """A lease no longer counts against the credits of its session, or of the one that replaced it."""
+    def freed(self, session: Session, *leases: str) -> None:
+        """Leases no longer count against the credits of their session, or of the one that replaced it."""
         if session.session_id not in self._sessions:
             newer = (one for one in self._sessions.values() if one.worker_id == session.worker_id)
             session = next(newer, session)
-        session.leases.pop(lease_id, None)
-        session.accepted.discard(lease_id)
-        self._telemetry.tracing.freed(lease_id)
+        for lease_id in leases:
+            session.leases.pop(lease_id, None)
+            session.accepted.discard(lease_id)
+            self._telemetry.tracing.freed(lease_id)
         self._reopen(session)
         self._freed.set()
         if session.fits & self._waiting:
-            # What began to wait while this lease was on its way back was not named to that call.
+            # What began to wait while these leases were on their way back was not named to that call.
             self.look()
 
     async def quiet(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from holon.domain.costs import Cost, least
 from holon.domain.matching import Need
 from holon.domain.retries import retry_after
-from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy, job_of
+from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy
 from holon.domain.tree import Summary
 from holon.domain.value import replace, value
 from holon.engine.contracts import Contracts
@@ -134,6 +134,9 @@ class Results:
         """What jobs decide upon these results, by lease, as far as that may be decided here."""
         plans: dict[str, Plan] = {}
         for one, what, result in zip(reported, checked, results, strict=True):
+            # The single task of a step is its first: nothing is decided upon any other alone.
+            if not one.task_id.endswith("-0"):
+                continue
             offer = session.leases.get(one.lease_id)
             if offer is None or one.resent or result.retry_after is not None:
                 continue
@@ -159,8 +162,7 @@ class Results:
             self._tell(session, results, plans, reply)
         finally:
             if reply is not None:
-                for result in results:
-                    self._dispatcher.freed(session, result.lease_id)
+                self._dispatcher.freed(session, *(result.lease_id for result in results))
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
         for lease_id in reply.landed:
             self._fusing.mirror.keep(plans[lease_id].step.job)
@@ -169,8 +171,8 @@ class Results:
         return reply
 
     def _tell(self, session: Session, results: Sequence[Result], plans: Mapping[str, Plan], reply: Completed) -> None:
-        for result, superseded in zip(results, reply.verdicts, strict=True):
-            self._telemetry.ended(result, superseded, session.worker_id, job_of(result.task_id))
+        self._telemetry.ended(results, reply.verdicts, session.worker_id)
+        for result in results if reply.landed else ():
             if result.lease_id in reply.landed:
                 self._telemetry.metrics.outcome(plans[result.lease_id].step.job.blueprint, result.outcome)
 

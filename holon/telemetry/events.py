@@ -7,10 +7,11 @@ fails makes one at WARNING.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from holon.domain.job import Job
-from holon.domain.task import CANCELLED, FAILURE, SUCCESS
+from holon.domain.task import CANCELLED, FAILURE, SUCCESS, job_of
 from holon.ports import LeaseRef, Offer, Result, Superseded
 from holon.telemetry.metrics import FAILED, EngineMetrics
 from holon.telemetry.tracing import Tracing
@@ -66,27 +67,35 @@ class Telemetry:
                 log.debug("task %s goes to worker %s, attempt %d", one.task_id, one.worker_id, one.attempt, extra=facts)
         return self.tracing.offered(offers)
 
-    def ended(self, result: Result, superseded: Superseded | None, worker_id: str, job_id: str) -> None:
-        """A worker's result was taken, or not: why."""
-        outcome = result.outcome
-        if superseded is not None:
-            self.metrics.ignored.add(superseded.value)
-            self.metrics.results.add("superseded")
-            error = superseded.value
-        else:
-            retried = result.retry_after is not None
-            self.metrics.results.add("retried" if retried else _KNOWN.get(outcome.status, "custom"))
-            error = outcome.error.code if outcome.error is not None else ""
-        self.tracing.ended(result.lease_id, outcome.status, error)
-        if log.isEnabledFor(logging.DEBUG):
-            facts = {
-                "job_id": job_id,
-                "task_id": result.task_id,
-                "worker_id": worker_id,
-                "lease_id": result.lease_id,
-            }
-            how = f"{outcome.status} ({error})" if error else outcome.status
-            log.debug("task %s of worker %s has ended: %s", result.task_id, worker_id, how, extra=facts)
+    def ended(self, results: Sequence[Result], verdicts: Sequence[Superseded | None], worker_id: str) -> None:
+        """Results of a worker were taken, or not: why."""
+        told = log.isEnabledFor(logging.DEBUG)
+        counted: Counter[str] = Counter()
+        for result, superseded in zip(results, verdicts, strict=True):
+            outcome = result.outcome
+            if superseded is not None:
+                self.metrics.ignored.add(superseded.value)
+                counted["superseded"] += 1
+                error = superseded.value
+            else:
+                retried = result.retry_after is not None
+                counted["retried" if retried else _KNOWN.get(outcome.status, "custom")] += 1
+                error = outcome.error.code if outcome.error is not None else ""
+            self.tracing.ended(result.lease_id, outcome.status, error)
+            if told:
+                self._tell_end(result, error, worker_id)
+        for verdict, count in counted.items():
+            self.metrics.results.add(verdict, by=count)
+
+    def _tell_end(self, result: Result, error: str, worker_id: str) -> None:
+        facts = {
+            "job_id": job_of(result.task_id),
+            "task_id": result.task_id,
+            "worker_id": worker_id,
+            "lease_id": result.lease_id,
+        }
+        how = f"{result.outcome.status} ({error})" if error else result.outcome.status
+        log.debug("task %s of worker %s has ended: %s", result.task_id, worker_id, how, extra=facts)
 
     def handed_back(self, lease: LeaseRef) -> None:
         """An offer or a task came back without a result."""

@@ -7,6 +7,7 @@ page of Protocol Buffers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from google.protobuf.message import Message
 
@@ -23,9 +24,11 @@ def frames_of(frame: type[Message], batch: str, items: str) -> Callable[[Sequenc
     if outer.message_type is None:
         raise TypeError(f"{batch} holds no message")
     around, before = _tag(outer.number), _tag(outer.message_type.fields_by_name[items].number)
+    # Items of a kind are of few lengths.
+    length = lru_cache(maxsize=1024)(_varint)
 
     def made(encoded: Sequence[bytes]) -> bytes:
-        inner = b"".join([part for item in encoded for part in (before, _varint(len(item)), item)])
+        inner = b"".join([part for item in encoded for part in (before, length(len(item)), item)])
         return around + _varint(len(inner)) + inner
 
     return made

@@ -68,16 +68,16 @@ class Lane(Generic[Item]):
         Arguments:
             max_bytes: where a batch stops, unless it is one item alone.
         """
+        waiting = self._waiting
         batch: list[bytes] = []
         total = 0
-        while self._waiting and len(batch) < BATCH_ITEMS:
-            encoded = self._waiting[0]
-            if batch and total + len(encoded) + _WRAPPING > max_bytes:
+        while waiting and len(batch) < BATCH_ITEMS:
+            size = len(waiting[0])
+            if batch and total + size + _WRAPPING * (len(batch) + 1) > max_bytes:
                 break
-            self._waiting.popleft()
-            self._writer.release(len(encoded))
-            batch.append(encoded)
-            total += len(encoded) + _WRAPPING
+            batch.append(waiting.popleft())
+            total += size
+        self._writer.release(total)
         return self._frame_of(batch) if batch else None
 
 
@@ -186,12 +186,15 @@ class StreamWriter:
 
     def admit(self, size: int, waiting: int) -> None:
         """Check that an item of `size` bytes may join a lane in which `waiting` are queued, and count it."""
-        self._check(waiting)
+        # Thousands of times a second, so a check is called only to say what is wrong.
+        if self._closed or waiting >= self._max_items:
+            self._check(waiting)
         if size + _WRAPPING > self.max_message_bytes:
             raise TooLarge(
                 f"an item of {size} bytes exceeds the other side's message limit of {self.max_message_bytes}"
             )
-        self._check_bytes(self._waiting_bytes, size)
+        if self._waiting_bytes + size > self._max_bytes:
+            self._check_bytes(self._waiting_bytes, size)
         self._waiting_bytes += size
         self._wake.set()
 

@@ -65,10 +65,10 @@ def json_of(payload: types_pb2.Payload, where: str) -> bytes:
     Raises:
         InvalidArgument: (PAYLOAD_UNSUPPORTED) it is of another media type, encoded, or a reference.
     """
-    if payload.media_type not in _JSON:
-        raise _unsupported(where, f"is {payload.media_type[:80]!r}; only application/json is taken")
-    if payload.encoding:
-        raise _unsupported(where, f"is encoded as {payload.encoding[:80]!r}; this node reads no encodings")
+    if (media_type := payload.media_type) not in _JSON:
+        raise _unsupported(where, f"is {media_type[:80]!r}; only application/json is taken")
+    if encoding := payload.encoding:
+        raise _unsupported(where, f"is encoded as {encoding[:80]!r}; this node reads no encodings")
     if payload.WhichOneof("content") == "ref":
         raise _unsupported(where, "is a reference to a file; this node does not list PAYLOAD_REFS, send the bytes")
     return payload.data

@@ -93,20 +93,22 @@ def outcome_of(result: worker_pb2.TaskResult, worker_id: str) -> Outcome:
     Raises:
         InvalidArgument: STATUS_MISSING, PAYLOAD_UNSUPPORTED, or RESULT_INVALID; the message says what is wrong.
     """
-    if not result.status:
+    # Each look at a field of a message makes its value anew.
+    status = result.status
+    if not status:
         raise _invalid(
             "status", "is empty: say success, failure, cancelled, or a declared status", code="STATUS_MISSING"
         )
-    if len(result.status) > MAX_STATUS:
-        raise _invalid("status", f"has {len(result.status)} characters, over the limit of {MAX_STATUS}")
-    for field in ("files", "data_metadata", "receipts"):
-        if len(getattr(result, field)):
-            raise _invalid(field, "needs a capability that this node does not list", code="PAYLOAD_UNSUPPORTED")
-    if result.HasField("error") and result.status != FAILURE:
-        raise _invalid("error", f"is for the status failure only, not for {result.status!r}")
+    if len(status) > MAX_STATUS:
+        raise _invalid("status", f"has {len(status)} characters, over the limit of {MAX_STATUS}")
+    if result.files or result.data_metadata or result.receipts:
+        field = next(name for name in ("files", "data_metadata", "receipts") if getattr(result, name))
+        raise _invalid(field, "needs a capability that this node does not list", code="PAYLOAD_UNSUPPORTED")
+    if status != FAILURE and result.HasField("error"):
+        raise _invalid("error", f"is for the status failure only, not for {status!r}")
     data = json_of(result.data, "data")
-    error = _task_error(result.error) if result.status == FAILURE else None
-    return Outcome(result.status, data, error, worker_id)
+    error = _task_error(result.error) if status == FAILURE else None
+    return Outcome(status, data, error, worker_id)
 
 
 def took_of(result: worker_pb2.TaskResult) -> int | None:

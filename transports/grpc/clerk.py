@@ -33,7 +33,8 @@ class Clerk:
         self._member = member
         self._outgoing = outgoing
         self._tree = tree
-        self._results: deque[Reported] = deque()
+        # With the size of each.
+        self._results: deque[tuple[Reported, int]] = deque()
         self._bytes = 0
         self._catalog: tuple[int, Catalog] | None = None
         self._wake = asyncio.Event()
@@ -53,7 +54,7 @@ class Clerk:
             )
             self._outgoing.later(reported.task_id, reported.lease_id, busy)
             return
-        self._results.append(reported)
+        self._results.append((reported, size))
         self._bytes += size
         self._wake.set()
 
@@ -88,10 +89,9 @@ class Clerk:
             self._outgoing.refuse(frame, error)
 
     async def _complete(self) -> None:
-        batch: list[Reported] = []
-        while self._results and len(batch) < BATCH_ITEMS:
-            batch.append(self._results.popleft())
-        if batch:
+        taken = [self._results.popleft() for _ in range(min(len(self._results), BATCH_ITEMS))]
+        if taken:
+            batch = [reported for reported, _ in taken]
             try:
                 answers = await self._workers.complete(self._member, batch)
                 if self._tree is not None:
@@ -99,7 +99,7 @@ class Clerk:
                     await self._keep(self._tree, batch, answers)
             except StoreUnavailable:
                 answers = [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in batch]
-            self._bytes -= sum(map(_size, batch))
+            self._bytes -= sum(size for _, size in taken)
             self._outgoing.answer(answers)
 
     async def _keep(self, tree: ChildTree, batch: Sequence[Reported], answers: Sequence[Answer]) -> None:

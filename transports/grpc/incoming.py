@@ -92,7 +92,6 @@ class Incoming:
             "rejected": self._rejected,
             "progress": self._progress,
             "logs": self._logs,
-            "result": self._result,
         }
 
     def __repr__(self) -> str:
@@ -176,12 +175,18 @@ class Incoming:
         for update in updates:
             try:
                 kind = update.WhichOneof("update")
-                if not update.task_id or not update.lease_id:
+                # Each look at a field of a message makes its value anew.
+                task_id, lease_id = update.task_id, update.lease_id
+                if not task_id or not lease_id:
                     raise InvalidArgument("an update names its task_id and its lease_id", code="IDS_MISSING")
-                _check_ids(update, "")
-                if kind not in self._updates:
+                if len(task_id) > MAX_ID or len(lease_id) > MAX_ID:
+                    _check_ids(update, "")
+                if kind == "result":
+                    self._result(task_id, lease_id, update)
+                elif kind in self._updates:
+                    self._updates[kind](update)
+                else:
                     raise _unknown("update", kind, code="UNKNOWN_UPDATE")
-                self._updates[kind](update)
             except HolonError as error:
                 self._refuse(error, *((update.task_id, update.lease_id) if _fit(update) else ()))
 
@@ -237,21 +242,21 @@ class Incoming:
     def _logs(self, update: worker_pb2.TaskUpdate) -> None:
         """Log lines are best effort: this version keeps none."""
 
-    def _result(self, update: worker_pb2.TaskUpdate) -> None:
+    def _result(self, task_id: str, lease_id: str, update: worker_pb2.TaskUpdate) -> None:
         worker_id = self._member.session.worker_id
         broken: InvalidArgument | None = None
+        result = update.result
         try:
-            outcome = outcome_of(update.result, worker_id)
+            outcome = outcome_of(result, worker_id)
         except InvalidArgument as error:
             broken = error
             code = LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION
             outcome = Outcome.failed(code, error.message, worker_id)
-        took = took_of(update.result)
         told = None
-        if update.result.HasField("summary") and self._tree is not None:
-            told = self._tree.summary(update.result.summary)
-        cost = cost_of(update.result)
-        self._clerk.report(Reported(update.task_id, update.lease_id, outcome, took, broken, update.resent, told, cost))
+        if self._tree is not None and result.HasField("summary"):
+            told = self._tree.summary(result.summary)
+        took, cost = took_of(result), cost_of(result)
+        self._clerk.report(Reported(task_id, lease_id, outcome, took, broken, update.resent, told, cost))
 
     # Refusals ----------------------------------------------------------------------------------------------------
 
