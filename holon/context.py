@@ -18,6 +18,10 @@ from holon.domain.policy import Allowed, allowing
 from holon.errors import BlueprintError, InvalidArgument
 
 _TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
+_NONE = (None,) * len(_TIMEOUTS)
+_NO_TIMEOUTS: dict[str, float | None] = dict.fromkeys(_TIMEOUTS)
+# A dict is found to be one without a search among all classes that are mappings: there may be thousands of tasks.
+_MAPPINGS = (dict, Mapping)
 _BRANCH_KEYS = frozenset(
     {"task_type", "type", "params", "priority", "on_lost", "allowed_skills", "max_cost", *_TIMEOUTS}
 )
@@ -222,14 +226,15 @@ def _missing(name: str, state: State, context: JobContext) -> BlueprintError:
 
 
 def _branch(where: str, task: Any) -> Branch:
-    if not isinstance(task, Mapping):
+    if not isinstance(task, _MAPPINGS):
         raise _wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params")
-    if unknown := [key for key in task if key not in _BRANCH_KEYS]:
+    if not _BRANCH_KEYS.issuperset(task):
+        unknown = [key for key in task if key not in _BRANCH_KEYS]
         raise _wrong(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_BRANCH_KEYS))}")
     skill = task.get("task_type", task.get("type"))
     if task.get("type", skill) != skill:
         raise _wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
-    timeouts = tuple(task.get(name) for name in _TIMEOUTS)
+    timeouts = tuple([task.get(name) for name in _TIMEOUTS])
     priority, on_lost, allowed = task.get("priority", 0.0), task.get("on_lost"), task.get("allowed_skills")
     max_cost = task.get("max_cost")
     return Branch(**_task(where, skill, task.get("params"), priority, timeouts, on_lost, allowed, max_cost))
@@ -247,19 +252,16 @@ def _task(
 ) -> dict[str, Any]:
     """The fields that one task and a branch share, checked."""
     _text(where, "task_type", skill)
-    if params is not None and not isinstance(params, Mapping):
+    if params is not None and not isinstance(params, _MAPPINGS):
         raise _wrong(f"{where}: params is a {type(params).__name__}; give a dict")
     plain = dict(params or {})
     if found := obstacle(plain, "params"):
         raise _wrong(f"{where}: {found}")
     if not _is_number(priority):
         raise _wrong(f"{where}: priority is {priority!r}; give a finite number")
-    for name, value in zip(_TIMEOUTS, timeouts, strict=True):
-        if value is not None and not (_is_number(value) and value > 0):
-            raise _wrong(f"{where}: {name} is {value!r}; give a finite number of seconds above 0, or None")
-    seconds = {name: None if value is None else float(value) for name, value in zip(_TIMEOUTS, timeouts, strict=True)}
-    fields = {"skill": skill, "params": plain, "priority": float(priority), **seconds}
     # Most tasks say nothing of these.
+    seconds = _NO_TIMEOUTS if timeouts == _NONE else _seconds(where, timeouts)
+    fields = {"skill": skill, "params": plain, "priority": float(priority), **seconds}
     if on_lost is not None:
         fields["lost_after_seconds"] = _lost_after(where, on_lost, seconds)
     if allowed_skills is not None:
@@ -267,6 +269,13 @@ def _task(
     if max_cost is not None:
         fields["max_cost"] = _max_cost(where, max_cost)
     return fields
+
+
+def _seconds(where: str, timeouts: tuple[Any, ...]) -> dict[str, float | None]:
+    for name, value in zip(_TIMEOUTS, timeouts, strict=True):
+        if value is not None and not (_is_number(value) and value > 0):
+            raise _wrong(f"{where}: {name} is {value!r}; give a finite number of seconds above 0, or None")
+    return {name: None if value is None else float(value) for name, value in zip(_TIMEOUTS, timeouts, strict=True)}
 
 
 def _allowed(where: str, skill: str, asked: Any) -> Allowed:
