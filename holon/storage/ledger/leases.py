@@ -67,26 +67,28 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
     until = now + execution(tables, task) if task.execution_due is None else task.execution_due
     if task.result_due is not None:
         until = min(until, task.result_due)
+    need = task.need
+    # In the order of its fields: so many names take longer to match than all the rest.
     return Offer(
-        worker_id=task.worker_id,
-        session_id=task.session_id,
-        task_id=task.id,
-        lease_id=task.lease_id,
-        job_id=task.job_id,
-        skill=task.need.skill,
-        version=task.need.version,
-        type=task.need.type,
-        params=task.params,
-        priority=task.priority,
-        generation=task.generation,
-        attempt=task.attempt,
-        time_left=max(0, until - now),
-        deadline=until,
-        retry=task.retry,
-        trace=task.trace,
-        lasts=keeps_for(tables, task) if task.lost_after else None,
-        allowed_skills=task.need.allowed_skills,
-        max_cost=task.need.max_cost,
+        task.worker_id,
+        task.session_id,
+        task.id,
+        task.lease_id,
+        task.job_id,
+        need.skill,
+        need.version,
+        need.type,
+        task.params,
+        task.priority,
+        task.generation,
+        task.attempt,
+        max(0, until - now),
+        until,
+        task.retry,
+        task.trace,
+        keeps_for(tables, task) if task.lost_after else None,
+        need.allowed_skills,
+        need.max_cost,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, ClassVar
 
 from holon.domain.costs import Cost
@@ -17,25 +17,32 @@ from holon.ports import Attempt, Committed, NewTask, Stop, Superseded
 class Row:
     """A row that a transaction can put back as it was. What its slots hold is replaced, never changed in place.
 
-    `job_id` is the job that it is, or belongs to; empty: to none.
+    `job_id` is the job that it is, or belongs to; empty: to none. What is `FIXED` of its slots stays as it was made.
     """
 
     __slots__: tuple[str, ...] = ()
+    FIXED: ClassVar[frozenset[str]] = frozenset()
     job_id = ""
-    read_all: ClassVar[Callable[[Any], tuple[Any, ...]]]
+    changing: ClassVar[tuple[str, ...]]
+    read_changing: ClassVar[Callable[[Any], tuple[Any, ...]]]
 
     def __init_subclass__(cls) -> None:
-        first, *others = cls.__slots__
-        cls.read_all = attrgetter(first, *others)
+        first, *others = cls.changing = tuple(name for name in cls.__slots__ if name not in cls.FIXED)
+        cls.read_changing = attrgetter(first, *others)
 
     def snapshot(self) -> tuple[Any, ...]:
         """All that `restore` needs to put the row back."""
-        return type(self).read_all(self)
+        return type(self).read_changing(self)
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Put the row back as it was."""
-        for name, value in zip(type(self).__slots__, snapshot, strict=True):
+        for name, value in zip(type(self).changing, snapshot, strict=True):
             setattr(self, name, value)
+
+    @classmethod
+    def then(cls, *names: str) -> Callable[[tuple[Any, ...]], Any]:
+        """A function that finds what these slots held in a snapshot of a row."""
+        return itemgetter(*map(cls.changing.index, names))
 
 
 class FanOut(Row):
@@ -235,6 +242,23 @@ class TaskRow(Row):
         "until",
         "worker_id",
         "written_off",
+    )
+    FIXED = frozenset(
+        {
+            "branch",
+            "created_at",
+            "execution_timeout",
+            "id",
+            "index",
+            "job_id",
+            "lost_after",
+            "n",
+            "priority",
+            "reserves",
+            "retry",
+            "step",
+            "trace",
+        }
     )
 
     def __init__(self, n: int, job_id: str, step: int, new: NewTask, branch: bool, now: int) -> None:

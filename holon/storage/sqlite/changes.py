@@ -83,17 +83,17 @@ class Changes:
         self._jobs = tables.jobs
         self._needs: dict[str, tuple[Need, int]] = {}
         self._large = 0
-        # New branches, by their job's number; tasks that were only offered; and the numbers of those with a row now.
-        self._new: dict[int, list[TaskRow]] = {}
+        # New branches, by their job; tasks that were only offered; and the numbers of those with a row now.
+        self._new: dict[str, list[TaskRow]] = {}
         self._offers: list[TaskRow] = []
         self._written: list[int] = []
         self._sheets: list[tuple[Sheets, int, list[int]]] = []
         fans: list[tuple[FanOut, tuple[Any, ...] | None]] = []
         for row, before in tables.changed().items():
-            if isinstance(row, JobRow):
-                self._job(row, before)
-            elif isinstance(row, TaskRow):
+            if isinstance(row, TaskRow):
                 self._task(row, before)
+            elif isinstance(row, JobRow):
+                self._job(row, before)
             elif isinstance(row, FanOut):
                 fans.append((row, before))
             elif isinstance(row, DocumentRow):
@@ -169,27 +169,31 @@ class Changes:
     def _task(self, row: TaskRow, before: tuple[Any, ...] | None) -> None:
         if before is None:
             if row.branch and sheets.as_made(row):
-                self._new.setdefault(self._jobs[row.job_id].n, []).append(row)
+                self._new.setdefault(row.job_id, []).append(row)
             else:
                 self._task_row(row, new=True)
+                self._need(row)
         elif task_rows.changed(row, before):
             if sheets.only_offered(row, before):
                 self._offers.append(row)
             else:
                 self._task_row(row, new=row.n in self._made)
-        if before is None or row.key != task_rows.key_then(before):
-            job = self._jobs[row.job_id].n
-            _, newest = self._needs.get(row.key, (row.need, job))
-            self._needs[row.key] = row.need, max(job, newest)
-        self._large += len(row.params)
-        if row.outcome is not None:
-            self._large += len(row.outcome.data)
+            if row.key != task_rows.key_then(before):
+                self._need(row)
         if row.state is TaskState.OVER:
             self.over.append(row)
+
+    def _need(self, row: TaskRow) -> None:
+        job = self._jobs[row.job_id].n
+        _, newest = self._needs.get(row.key, (row.need, job))
+        self._needs[row.key] = row.need, max(job, newest)
 
     def _task_row(self, row: TaskRow, *, new: bool) -> None:
         """Write a row of a task's own; it may be the first."""
         self._written.append(row.n)
+        self._large += len(row.params)
+        if row.outcome is not None:
+            self._large += len(row.outcome.data)
         if new:
             self._rows[task_rows.INSERT].append(task_rows.inserted(row, self._jobs[row.job_id].n, self._seal))
         elif row.state is TaskState.OVER:
@@ -200,7 +204,9 @@ class Changes:
     def _sheets_of_tasks(self, tables: Tables) -> None:
         offered = sum(row.state is TaskState.OFFERED for rows in self._new.values() for row in rows)
         few = len(self._offers) + offered < sheets.FEWEST
-        for job, rows in self._new.items():
+        for job_id, rows in self._new.items():
+            for row in {row.key: row for row in rows}.values():
+                self._need(row)
             alone = [row for row in rows if few and row.state is TaskState.OFFERED]
             together = [row for row in rows if not few or row.state is not TaskState.OFFERED]
             if len(together) < sheets.FEWEST:
@@ -209,7 +215,9 @@ class Changes:
                 self._task_row(row, new=True)
             if together:
                 self._offers += [row for row in together if row.state is TaskState.OFFERED]
-                self._rows[sheets.INSERT_TASKS].append(sheets.inserted_tasks(together, job, self._seal))
+                sheet = sheets.inserted_tasks(together, self._jobs[job_id].n, self._seal)
+                self._rows[sheets.INSERT_TASKS].append(sheet)
+                self._large += len(sheet[-1])
                 self._sheets.append((self._made, together[-1].n, [row.n for row in together]))
         if few:
             for row in self._offers:

@@ -5,7 +5,6 @@ A chunk's place is how many chunks there are from it to the end, so those that a
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import Any
 
 from holon.ports import NewTask
@@ -27,7 +26,7 @@ INSERT_CHUNK = "INSERT INTO chunks (n, place, chunk) VALUES (?, ?, ?)"
 DELETE_CHUNKS = "DELETE FROM chunks WHERE n = ? AND place > ?"
 SELECT_CHUNKS = "SELECT n, place, chunk FROM chunks ORDER BY n, place DESC"
 
-chunks_then = itemgetter(FanOut.__slots__.index("chunks"))
+chunks_then = FanOut.then("chunks")
 
 
 def replaced(fan: FanOut, n: int) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from holon.domain.events import CancelRequested
@@ -61,9 +61,9 @@ _CHANGING = (
     "unreported",
 )
 _now = attrgetter(*_CHANGING)
-_then = itemgetter(*map(JobRow.__slots__.index, _CHANGING))
-state_then = itemgetter(JobRow.__slots__.index("state"))
-fan_then = itemgetter(JobRow.__slots__.index("fan"))
+_then = JobRow.then(*_CHANGING)
+state_then = JobRow.then("state")
+fan_then = JobRow.then("fan")
 
 
 def changed(row: JobRow, before: tuple[Any, ...]) -> bool:

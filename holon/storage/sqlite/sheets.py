@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from holon.domain.matching import Need
@@ -50,10 +50,11 @@ _TERMS = (
 )
 _terms = attrgetter(*_TERMS)
 
-_NOT_OFFERED = ("key", *(fact for fact in FACTS if fact not in {"worker_id", "session_id", "lease_id", "attempt"}))
-_besides = attrgetter(*_NOT_OFFERED)
-_besides_then = itemgetter(*map(TaskRow.__slots__.index, _NOT_OFFERED))
-_then = itemgetter(*map(TaskRow.__slots__.index, ("state", "attempt", "attempts")))
+_OF_OFFERS = {"worker_id", "session_id", "lease_id", "attempt"}
+_NOT_OF_OFFERS = tuple(name for name in ("key", *FACTS) if name not in _OF_OFFERS | TaskRow.FIXED)
+_besides = attrgetter(*_NOT_OF_OFFERS)
+_besides_then = TaskRow.then(*_NOT_OF_OFFERS)
+_then = TaskRow.then("state", "attempt", "attempts")
 
 # A task's number, which attempt the offer is, and its lease.
 _Offer: TypeAlias = tuple[int, int, str]

@@ -6,7 +6,7 @@ What SQL looks at has a column of its own, and what is large; all the rest of a 
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from holon.domain.task import Outcome, RetryPolicy, task_id
@@ -69,11 +69,13 @@ FACTS = (
     "written_off",
 )
 _facts = attrgetter(*FACTS)
-_CHANGING = ("key", "state", "attempts", "outcome", "params", *FACTS)
+_CHANGING = tuple(
+    name for name in ("key", "state", "attempts", "outcome", "params", *FACTS) if name not in TaskRow.FIXED
+)
 _now = attrgetter(*_CHANGING)
-_then = itemgetter(*map(TaskRow.__slots__.index, _CHANGING))
-key_then = itemgetter(TaskRow.__slots__.index("key"))
-_state_then = itemgetter(TaskRow.__slots__.index("state"))
+_then = TaskRow.then(*_CHANGING)
+key_then = TaskRow.then("key")
+_state_then = TaskRow.then("state")
 
 
 def changed(row: TaskRow, before: tuple[Any, ...]) -> bool:
