@@ -63,12 +63,12 @@ class _Packer(threading.local):
         self.pack: Callable[[Any], bytes] = msgpack.Packer().pack
 
 
-_packer = _Packer()
+packer = _Packer()
 
 
 def pack(*fields: Any) -> bytes:
     """Plain values as a record."""
-    return _packer.pack((SCHEMA, *fields))
+    return packer.pack((SCHEMA, *fields))
 
 
 class NewerRecord(StoreUnavailable):

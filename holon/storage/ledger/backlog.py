@@ -63,6 +63,14 @@ class Backlog:
         skipped: list[tuple[str, _Entry]] = []
         found: TaskRow | None = None
         heads = [(head, key) for key in keys if key in self.waiting and (head := self._head(key)) is not None]
+        if len(heads) == 1:
+            # Nearly always, and thousands of times a second.
+            [(entry, key)] = heads
+            row = self._tasks[entry[2]]
+            if not row.avoid:
+                self._pop(key)
+                self._count(key, -1)
+                return row
         while heads:
             first = min(heads) if len(heads) > 1 else heads[0]
             entry, key = first
@@ -114,10 +122,12 @@ class Backlog:
     # Queues and counts -----------------------------------------------------------------------------------------
 
     def _head(self, key: str) -> _Entry | None:
-        heap = self._queues.get(key, [])
+        heap = self._queues.get(key)
         while heap:
-            if self._queued(key, heap[0]):
-                return heap[0]
+            entry = heap[0]
+            row = self._tasks.get(entry[2])
+            if row is not None and row.state is TaskState.QUEUED and row.key == key:
+                return entry
             self._pop(key)
         return None
 

@@ -72,9 +72,9 @@ def give_up(tables: Tables, worker_id: str, lease_id: str) -> None:
 
 def close_attempt(task: TaskRow, now: int) -> None:
     """Note when the last attempt of an edited task ended."""
-    if task.attempts and task.attempts[-1].ended is None:
-        last = task.attempts[-1]
-        task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, last.leased, now))
+    attempts = task.attempts
+    if attempts and (last := attempts[-1]).ended is None:
+        task.attempts = (*attempts[:-1], Attempt(last.worker_id, last.offered, last.leased, now))
 
 
 def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from holon.domain.task import Outcome, RetryPolicy, task_id
 from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.rows import TaskRow, TaskState
-from holon.storage.records import decode_need, decode_outcome, encode_outcome, pack, unpack
+from holon.storage.records import SCHEMA, decode_need, decode_outcome, encode_outcome, packer, unpack
 from holon.storage.sealing import Seal
 
 INSERT = """
@@ -116,7 +116,7 @@ def _sealed(row: TaskRow, seal: Seal) -> tuple[bytes, bytes]:
 def _packed(row: TaskRow) -> bytes:
     retry = row.retry
     attempts = [(one.worker_id, one.offered, one.leased, one.ended) for one in row.attempts]
-    return pack(retry.max_retries, retry.first_ms, retry.longest_ms, attempts, *_facts(row))
+    return packer.pack((SCHEMA, retry.max_retries, retry.first_ms, retry.longest_ms, attempts, *_facts(row)))
 
 
 # Many tasks need the same: they share one object.
