@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -120,8 +120,7 @@ class ActionFactory:
             raise _wrong(f"dispatch_parallel: fail_fast is {fail_fast!r}; give True or False")
         if isinstance(tasks, str | Mapping) or not isinstance(tasks, Iterable):
             raise _wrong(f"dispatch_parallel: tasks is a {type(tasks).__name__}; give a list of dicts")
-        branches = tuple(_branch(f"dispatch_parallel: task {index}", task) for index, task in enumerate(tasks))
-        self._decide(DispatchParallel(branches, target, fail_fast))
+        self._decide(DispatchParallel(tuple(_branches(tasks)), target, fail_fast))
 
     def _decide(self, decision: Decision) -> None:
         if self._decision is not None:
@@ -225,7 +224,22 @@ def _missing(name: str, state: State, context: JobContext) -> BlueprintError:
     )
 
 
-def _branch(where: str, task: Any) -> Branch:
+class _Place:
+    """Which task of a fan-out is looked at, for a message: the words are put together when there is one."""
+
+    index = 0
+
+    def __str__(self) -> str:
+        return f"dispatch_parallel: task {self.index}"
+
+
+def _branches(tasks: Iterable[Any]) -> Iterator[Branch]:
+    where = _Place()
+    for where.index, task in enumerate(tasks):
+        yield _branch(where, task)
+
+
+def _branch(where: _Place, task: Any) -> Branch:
     if not isinstance(task, _MAPPINGS):
         raise _wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params")
     if not _BRANCH_KEYS.issuperset(task):
@@ -241,7 +255,7 @@ def _branch(where: str, task: Any) -> Branch:
 
 
 def _task(
-    where: str,
+    where: str | _Place,
     skill: Any,
     params: Any,
     priority: Any,
@@ -271,14 +285,14 @@ def _task(
     return fields
 
 
-def _seconds(where: str, timeouts: tuple[Any, ...]) -> dict[str, float | None]:
+def _seconds(where: str | _Place, timeouts: tuple[Any, ...]) -> dict[str, float | None]:
     for name, value in zip(_TIMEOUTS, timeouts, strict=True):
         if value is not None and not (_is_number(value) and value > 0):
             raise _wrong(f"{where}: {name} is {value!r}; give a finite number of seconds above 0, or None")
     return {name: None if value is None else float(value) for name, value in zip(_TIMEOUTS, timeouts, strict=True)}
 
 
-def _allowed(where: str, skill: str, asked: Any) -> Allowed:
+def _allowed(where: str | _Place, skill: str, asked: Any) -> Allowed:
     try:
         allowed = allowing("allowed_skills", asked)
         # A holon that passes the skill on asks for the same one of others.
@@ -287,14 +301,14 @@ def _allowed(where: str, skill: str, asked: Any) -> Allowed:
         raise _wrong(f"{where}: {error.message}") from error
 
 
-def _max_cost(where: str, asked: Any) -> Cost:
+def _max_cost(where: str | _Place, asked: Any) -> Cost:
     try:
         return costing("max_cost", asked)
     except InvalidArgument as error:
         raise _wrong(f"{where}: {error.message}") from error
 
 
-def _lost_after(where: str, on_lost: Any, timeouts: Mapping[str, float | None]) -> float:
+def _lost_after(where: str | _Place, on_lost: Any, timeouts: Mapping[str, float | None]) -> float:
     if on_lost == "wait":
         if timeouts["timeout_seconds"] is None and timeouts["result_timeout_seconds"] is None:
             raise _wrong(
@@ -306,7 +320,7 @@ def _lost_after(where: str, on_lost: Any, timeouts: Mapping[str, float | None]) 
     return float(on_lost)
 
 
-def _text(where: str, what: str, value: Any) -> str:
+def _text(where: str | _Place, what: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise _wrong(f"{where}: {what} is {value!r}; give text that is not empty")
     return value

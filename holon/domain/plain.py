@@ -31,7 +31,8 @@ def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
         for key, item in value.items():
             if not isinstance(key, str):
                 return f"{path} has the key {key!r}; keys are text"
-            if found := obstacle(item, f"{path}.{key}", depth + 1):
+            # Most values are texts, of which nothing has to be said.
+            if type(item) is not str and (found := obstacle(item, f"{path}.{key}", depth + 1)):
                 return found
         return None
     if isinstance(value, list | tuple):

@@ -69,9 +69,10 @@ def json_of(payload: types_pb2.Payload, where: str) -> bytes:
         raise _unsupported(where, f"is {media_type[:80]!r}; only application/json is taken")
     if encoding := payload.encoding:
         raise _unsupported(where, f"is encoded as {encoding[:80]!r}; this node reads no encodings")
-    if payload.WhichOneof("content") == "ref":
+    data = payload.data
+    if not data and payload.WhichOneof("content") == "ref":
         raise _unsupported(where, "is a reference to a file; this node does not list PAYLOAD_REFS, send the bytes")
-    return payload.data
+    return data
 
 
 def json_payload(text: bytes) -> types_pb2.Payload:

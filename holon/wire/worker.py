@@ -12,7 +12,7 @@ from holon.errors import InvalidArgument, Violation
 from holon.ports import Offer, Stop, StopReason, Superseded
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import clipped
-from holon.wire.values import duration, fill, json_of, seconds
+from holon.wire.values import duration, fill, json_of
 
 STOP_REASONS = {
     StopReason.CANCELLED: "CANCELLED",
@@ -37,10 +37,14 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
         generation=offer.generation,
         attempt=offer.attempt,
         skill=offer.skill,
-        type=offer.type,
-        version=offer.version,
-        priority=offer.priority,
     )
+    # What is empty is so anyway, and to set it takes as long.
+    if offer.type:
+        message.type = offer.type
+    if offer.version:
+        message.version = offer.version
+    if offer.priority:
+        message.priority = offer.priority
     # In place: a message of its own would be made and copied.
     message.params.data = offer.params
     if offer.time_left is not None:
@@ -113,8 +117,11 @@ def outcome_of(result: worker_pb2.TaskResult, worker_id: str) -> Outcome:
 
 def took_of(result: worker_pb2.TaskResult) -> int | None:
     """How long the work took, in milliseconds; None when the worker does not say, or nonsense."""
-    took = seconds(result.duration) if result.HasField("duration") else -1.0
-    return round(took * 1000) if 0 <= took < 2**40 else None
+    if not result.HasField("duration"):
+        return None
+    told = result.duration
+    took = told.seconds * 1000 + round(told.nanos / 1_000_000)
+    return took if 0 <= took < 1000 * 2**40 else None
 
 
 def _task_error(error: types_pb2.TaskError) -> TaskError:
