@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import orjson
 
@@ -14,7 +15,7 @@ from holon.domain.digest import ChildDigest, Digest
 from holon.domain.tree import Summary, Trouble, Visit
 from holon.domain.value import replace, value
 from holon.errors import HolonError, ResourceExhausted
-from holon.ports import MAX_DOCUMENT_BYTES, Change, Document, Shared, change_document, place_of
+from holon.ports import MAX_DOCUMENT_BYTES, Change, Document, Put, Shared, change_document, place_of
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ MOST_BYTES = 16 * 2**20
 # What is told of tasks that run is written so often at most; so many wait for that.
 PAUSE_S = 1.0
 MOST_WAITING = 200
+DROPPED_AT_ONCE = 200
 # What a seal adds is to fit in too.
 _MOST_OF_ONE = MAX_DOCUMENT_BYTES - 1024
 
@@ -40,6 +42,11 @@ class Kept:
     lease_id: str
     summary: Summary
     final: bool
+
+
+# Of a task, what is kept and how that is written; or how many bytes that has, and its version.
+_New: TypeAlias = tuple[str, Kept, bytes]
+_Written: TypeAlias = tuple[str, tuple[int, int]]
 
 
 class Sealing(Protocol):
@@ -98,13 +105,24 @@ class Below:
         self._waiting[task_id] = Kept(lease_id, self._in_time(summary), final=False)
         self._some.set()
 
-    async def ended(self, task_id: str, lease_id: str, summary: Summary) -> None:
-        """Keep what was told with the result of a task, for good: it is durable when this returns.
+    async def ended(self, told: Iterable[tuple[str, str, Summary]]) -> None:
+        """Keep what was told with the results of tasks, for good: it is durable when this returns.
 
-        Failures of the store are logged: the result counts all the same.
+        Failures of the store are logged: the results count all the same.
+
+        Arguments:
+            told: of each the task, its lease, and what was told.
         """
-        self._waiting.pop(task_id, None)
-        await self._keep(task_id, Kept(lease_id, self._in_time(summary), final=True))
+        new: list[_New] = []
+        for task_id, lease_id, summary in told:
+            kept = Kept(lease_id, self._in_time(summary), final=True)
+            is_first = task_id not in self._sizes and task_id not in self._waiting
+            self._waiting.pop(task_id, None)
+            if is_first:
+                new.append((task_id, kept, self._text(task_id, kept)))
+            else:
+                await self._keep(task_id, kept)
+        await self._keep_new(new)
 
     async def run(self) -> None:
         """Keep what comes in between, and let the oldest make room, until cancelled."""
@@ -139,11 +157,28 @@ class Below:
         """A clock below that is ahead does not tell of what is still to come."""
         return replace(summary, as_of=min(summary.as_of, self._now()))
 
-    async def _keep(self, task_id: str, kept: Kept) -> None:
+    def _text(self, task_id: str, kept: Kept) -> bytes:
         text = _written(kept)
-        if self._seal is not None:
-            text = self._seal.seal(*place_of(KIND, task_id), text)
+        return text if self._seal is None else self._seal.seal(*place_of(KIND, task_id), text)
 
+    async def _keep_new(self, new: Sequence[_New]) -> None:
+        """Keep what is told of tasks for the first time: all of it in one call, where nothing is in its way."""
+        versions: Sequence[int | None] = [None] * len(new)
+        if new:
+            try:
+                puts = [Put(task_id, text, 0, self._keep_ms) for task_id, _, text in new]
+                versions = await self._store.put_documents(KIND, puts)
+            except HolonError as error:
+                # There are too many, or the store is away; what is tried alone says which.
+                log.debug("what holons told of %d tasks is kept one by one: %s", len(new), error.message)
+        for (task_id, kept, text), version in zip(new, versions, strict=True):
+            if version is None:
+                await self._keep(task_id, kept)
+            else:
+                self._counted(task_id, text, version)
+
+    async def _keep(self, task_id: str, kept: Kept) -> None:
+        text = self._text(task_id, kept)
         try:
             # Most are told of once.
             new = None if task_id in self._sizes else await self._bounded(lambda: self._put_first(task_id, text))
@@ -153,7 +188,10 @@ class Below:
             facts = {"task_id": task_id}
             log.warning("what a holon told of task %s is not kept: %s", task_id, error.message, extra=facts)
             return
-        self._count(task_id, len(text), new or 0)
+        self._counted(task_id, text, new or 0)
+
+    def _counted(self, task_id: str, text: bytes, version: int) -> None:
+        self._count(task_id, len(text), version)
         if len(self._sizes) > MOST or self._bytes > MOST_BYTES:
             self._some.set()
 
@@ -194,21 +232,36 @@ class Below:
 
     async def _make_room(self) -> None:
         try:
-            while len(self._sizes) > MOST or self._bytes > MOST_BYTES:
-                await self._drop_oldest()
+            while surplus := self._surplus():
+                await self._drop(surplus)
         except HolonError as error:
             log.warning("what holons below told long ago is deleted later: %s", error.message)
 
+    def _surplus(self) -> Sequence[_Written]:
+        """The oldest that are to make room, as many as are deleted in one call."""
+        surplus: list[_Written] = []
+        left, size = len(self._sizes), self._bytes
+        for one in islice(self._sizes.items(), DROPPED_AT_ONCE):
+            if left <= MOST and size <= MOST_BYTES:
+                break
+            surplus.append(one)
+            left, size = left - 1, size - one[1][0]
+        return surplus
+
     async def _drop_oldest(self) -> bool:
-        if not self._sizes:
-            return False
-        task_id, (size, version) = next(iter(self._sizes.items()))
-        if not version or await self._store.put_document(KIND, task_id, None, version=version) is None:
-            await change_document(self._store, KIND, task_id, lambda _: (None, Change(None)))
-        if self._sizes.get(task_id) == (size, version):
-            del self._sizes[task_id]
-            self._bytes -= size
-        return True
+        oldest = list(islice(self._sizes.items(), 1))
+        await self._drop(oldest)
+        return bool(oldest)
+
+    async def _drop(self, written: Sequence[_Written]) -> None:
+        known = [Put(task_id, None, version) for task_id, (_, version) in written if version]
+        gone = dict(zip((one.key for one in known), await self._store.put_documents(KIND, known), strict=True))
+        for task_id, (size, version) in written:
+            if gone.get(task_id) is None:
+                await change_document(self._store, KIND, task_id, lambda _: (None, Change(None)))
+            if self._sizes.get(task_id) == (size, version):
+                del self._sizes[task_id]
+                self._bytes -= size
 
 
 def _stays(before: Kept, new: Kept) -> bool:

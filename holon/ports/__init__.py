@@ -6,7 +6,7 @@ from holon.ports.documents import TRIES, Change, DocumentHints, change_document,
 from holon.ports.history import HistoryStorage, Notice, WorkerEvent
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Result, Step
 from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
-from holon.ports.shared import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Count, Counted, Document, Quota, Shared
+from holon.ports.shared import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Count, Counted, Document, Put, Quota, Shared
 from holon.ports.store import Hint, Leases, Outbox, Reads, Steps, Storage, StoreSettings
 from holon.ports.tasks import (
     Attempt,
@@ -64,6 +64,7 @@ __all__ = [
     "Opening",
     "Outbox",
     "Progress",
+    "Put",
     "Quota",
     "Reads",
     "Result",

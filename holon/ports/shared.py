@@ -29,6 +29,16 @@ class Document:
 
 
 @value
+class Put:
+    """A document to write, or to delete, as `Shared.put_document` takes it."""
+
+    key: str
+    value: bytes | None = field(repr=False)
+    version: int
+    expires_in: int | None = None
+
+
+@value
 class Count:
     """Calls to count: `n` of those under `key`, of which a window of `period_ms` milliseconds takes `limit`.
 
@@ -97,6 +107,13 @@ class Shared(Protocol):
             TooLarge: (LIMIT_EXCEEDED) the value is over the limit.
             ResourceExhausted: (TOO_MANY_DOCUMENTS) there are MAX_DOCUMENTS of this kind.
             ValueError: a kind or a key that cannot be one.
+        """
+        ...
+
+    async def put_documents(self, kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
+        """As `put_document` for each of these, in one call; what was answered of each.
+
+        When it raises, some of them may have been written.
         """
         ...
 

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from holon.errors import ResourceExhausted, TooLarge
-from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Document
+from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Document, Put
 from tests.contract.test_hints import Hints
 from tests.contract.world import Factory, World
 
@@ -62,6 +62,22 @@ async def test_a_change_needs_the_version_that_is_there(world: World) -> None:
     assert second != first
     assert await world.storage.put_document("keys", "a", b"3", version=first) is None
     assert await world.storage.document("keys", "a") == Document("keys", "a", second, b"2")
+
+
+async def test_of_several_in_one_call_each_needs_its_own_version(world: World) -> None:
+    first = await world.storage.put_document("keys", "a", b"1", version=0)
+    other = await world.storage.put_document("keys", "b", b"1", version=0)
+    assert first
+    assert other
+    puts = Put("a", b"2", first), Put("b", b"2", other + 1_000), Put("c", b"1", 0), Put("b", None, other)
+    changed, late, new, deleted = await world.storage.put_documents("keys", puts)
+    assert late is None
+    assert len({first, other, changed, new, deleted} - {None}) == 5
+    assert [(one.key, one.value, one.version) for one in await world.storage.documents("keys")] == [
+        ("a", b"2", changed), ("c", b"1", new)
+    ]  # fmt: skip
+    with pytest.raises(TooLarge):
+        await world.storage.put_documents("keys", [Put("d", b"x" * (MAX_DOCUMENT_BYTES + 1), 0)])
 
 
 async def test_of_many_who_change_the_same_version_one_succeeds(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.tree import MAX_NODES, Asked, Summary, TreePage
@@ -107,6 +107,6 @@ class ChildTree:
             return None
         return summary if summary.holon_id == self._identity.holon_id else None
 
-    async def ended(self, task_id: str, lease_id: str, summary: Summary) -> None:
-        """Something was told with the result of a task, which was used."""
-        await self._below.ended(task_id, lease_id, summary)
+    async def ended(self, told: Iterable[tuple[str, str, Summary]]) -> None:
+        """Something was told with the results of tasks, which were used: of each the task, its lease, and that."""
+        await self._below.ended(told)

@@ -105,12 +105,11 @@ class Clerk:
     async def _keep(self, tree: ChildTree, batch: Sequence[Reported], answers: Sequence[Answer]) -> None:
         """Keep what was told with results that were used."""
         used = {(one.task_id, one.lease_id) for one in answers if one.superseded is None and one.again_after is None}
-        keeping = (
-            tree.ended(one.task_id, one.lease_id, one.summary)
+        await tree.ended(
+            (one.task_id, one.lease_id, one.summary)
             for one in batch
             if one.summary is not None and (one.task_id, one.lease_id) in used
         )
-        await asyncio.gather(*keeping)
 
 
 def _size(reported: Reported) -> int:

@@ -25,6 +25,7 @@ from holon.ports import (
     NewJob,
     Opened,
     Opening,
+    Put,
     Result,
     Seat,
     Step,
@@ -184,6 +185,15 @@ class LedgerCalls(ABC):
         check_document(kind, key, value)
         return await self._do(
             lambda tables, now: shared.put_document(tables, kind, key, value, version, expires_in, now)
+        )
+
+    async def put_documents(self, kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
+        for one in puts:
+            check_document(kind, one.key, one.value)
+        return await self._do(
+            lambda tables, now: [
+                shared.put_document(tables, kind, one.key, one.value, one.version, one.expires_in, now) for one in puts
+            ]
         )
 
     async def count(self, items: Sequence[Count]) -> Sequence[Counted]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from holon.ports import MAX_DOCUMENTS, Count, Counted, Document
+from holon.ports import MAX_DOCUMENTS, Count, Counted, Document, Put
 from holon.storage.documents import check_document, too_many_documents
 from holon.storage.hints import Hints
 from holon.storage.redis.arguments import Argument, maybe
@@ -61,6 +62,12 @@ class SharedCalls(ABC):
         if answer == b"full":
             raise too_many_documents(kind)
         return answer or None
+
+    async def put_documents(self, kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
+        calls = (
+            self.put_document(kind, one.key, one.value, version=one.version, expires_in=one.expires_in) for one in puts
+        )
+        return await asyncio.gather(*calls)
 
     async def count(self, items: Sequence[Count]) -> Sequence[Counted]:
         given: list[Argument] = [len(items)]
