@@ -15,6 +15,7 @@ from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.executor import Executor
 from holon.engine.fleet import Fleet
+from holon.engine.following import Following, Watched
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
 from holon.engine.jobs import Jobs
@@ -116,11 +117,15 @@ class Engine:
             telemetry,
         )
         self._executor = Executor(tools, store_settings.claim)
-        self.watching = Watching(store, self.jobs, self.records, settings.watch_idle / 1000)
+        watched = Watched(store)
+        self.following = Following(store, watched)
+        self.watching = Watching(store, self.jobs, self.records, watched, settings.watch_idle / 1000)
         self.below = Below(store, store.now, settings.job_retention, seal)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         told = self.mover.wake if self.mover is not None else lambda: None
-        self._wakeups = Wakeups(store, self.slots, self.dispatcher, self.touches, needs, self.watching, told)
+        self._wakeups = Wakeups(
+            store, self.slots, self.dispatcher, self.touches, needs, self.watching, self.following, told
+        )
         surplus = partial(store.surplus, settings.job_retention_count)
         self._retentions = {"retention": Retention(store, store.now, settings.job_retention, surplus)}
         if history is not None:
@@ -141,6 +146,7 @@ class Engine:
             loops.create_task(self.touches.run(), name="touches")
             loops.create_task(self._wakeups.run(), name="wakeups")
             loops.create_task(self.watching.run(), name="watching")
+            loops.create_task(self.following.run(), name="following")
             loops.create_task(self.below.run(), name="below")
             for name, retention in self._retentions.items():
                 loops.create_task(retention.run(), name=name)

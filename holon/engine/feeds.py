@@ -73,6 +73,7 @@ class Feed:
     Attributes:
         watchers: one event for each who follows, and whether lines are told; it is set when there is something new.
         opening: held while the feed is read for the first time.
+        watched: whether the store hints at the job for it.
         sequence: the newest line of history that was read.
         moves: counts the changes of `moved`.
         failure: why there will be nothing more, if not by the job's end.
@@ -82,6 +83,7 @@ class Feed:
         self.job_id = job_id
         self.watchers: dict[asyncio.Event, bool] = {}
         self.opening = asyncio.Lock()
+        self.watched = False
         self.seen: Seen | None = None
         self.moved: Moved | None = None
         self.moves = 0

@@ -153,7 +153,9 @@ class Trees:
                     tally.take(number, event)
             if tally.fingerprint.last == last:
                 return
-            await asyncio.sleep(0)
+            if len(lines) == LINES_AT_ONCE:
+                # Others run between two pages.
+                await asyncio.sleep(0)
 
     async def summary(self, record: JobRecord, tally: Tally) -> Summary:
         """What is told above of a job, with all below it; the tally is as new as the record."""

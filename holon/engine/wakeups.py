@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from holon.engine.dispatcher import Dispatcher
+from holon.engine.following import Following
 from holon.engine.needs import Needs
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
@@ -40,6 +41,7 @@ class Wakeups:
         touches: Touches,
         needs: Needs,
         watching: Watching,
+        following: Following,
         told: Callable[[], None],
     ) -> None:
         self._store = store
@@ -48,6 +50,7 @@ class Wakeups:
         self._touches = touches
         self._needs = needs
         self._watching = watching
+        self._following = following
         self._told = told
         self.documents: list[Callable[[frozenset[str]], None]] = []
         self._ready = asyncio.Event()
@@ -68,6 +71,7 @@ class Wakeups:
     async def _listen(self) -> None:
         async for hint in self._store.hints():
             self._watching.changed(hint.jobs)
+            self._following.changed(hint.jobs)
             if hint.notices:
                 self._told()
             if hint.documents:

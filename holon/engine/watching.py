@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 from holon.domain.events import HistoryEvent
 from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update
+from holon.engine.following import Watched
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
 from holon.errors import (
@@ -43,13 +44,15 @@ class Watching:
     Arguments:
         jobs: who knows whose a job is, and why it waits.
         records: who knows what happened to it.
+        watched: what the store hints at.
         idle: seconds after which a watcher is told that nothing happened.
     """
 
-    def __init__(self, store: Storage, jobs: Jobs, records: Records, idle: float = 20.0) -> None:
+    def __init__(self, store: Storage, jobs: Jobs, records: Records, watched: Watched, idle: float = 20.0) -> None:
         self._store = store
         self._jobs = jobs
         self._records = records
+        self._watched = watched
         self._idle = idle
         self._feeds: dict[str, Feed] = {}
         self._dirty: set[str] = set()
@@ -115,13 +118,16 @@ class Watching:
             del feed.watchers[wake]
             if not feed.watchers and self._feeds.get(job_id) is feed:
                 del self._feeds[job_id]
-                self._store.unwatch(job_id)
+                if feed.watched:
+                    self._watched.drop(job_id)
 
     async def _first(self, feed: Feed, owner: str, after: int | None) -> Seen:
         """The job as it is, once it is sure that the caller may see it."""
         async with feed.opening:
             if feed.seen is None:
-                await self._store.watch(feed.job_id)
+                if not feed.watched:
+                    await self._watched.add(feed.job_id)
+                    feed.watched = True
                 await self._read(feed)
             elif after is not None and after > feed.sequence:
                 await self._read(feed)

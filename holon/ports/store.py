@@ -228,6 +228,18 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
         """Hint at every change of a job that a read after this call does not show, until `unwatch`."""
         ...
 
+    def expect(self, job_id: str) -> bool:
+        """A job of this id is about to be created by this node: watch it from its first commit on, until `unwatch`.
+
+        False: this store cannot, and it is to be watched once it is there. Where it can, `at_hand` has the job then, as
+        far as there is room, and its history is read without looking into a file.
+        """
+        ...
+
+    def at_hand(self, job_id: str) -> JobRecord | None:
+        """A job as it is committed, where that takes no call; else None."""
+        ...
+
     def unwatch(self, job_id: str) -> None:
         """Hint at a job's changes no more, from now or soon."""
         ...

@@ -89,6 +89,9 @@ class MemoryStorage(LedgerCalls):
         return [(task.id, task.outcome) for task in tasks if task is not None and task.outcome is not None]
 
     async def job(self, job_id: str) -> JobRecord | None:
+        return self.at_hand(job_id)
+
+    def at_hand(self, job_id: str) -> JobRecord | None:
         row = self._tables.jobs.get(job_id)
         return reads.job_record(self._tables, row) if row is not None else None
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import aclosing
 
 from holon.domain.job import Status
-from holon.engine.feeds import Idle, Moved, Seen
+from holon.engine.following import Following
 from holon.engine.jobs import Jobs
-from holon.engine.watching import Watching
 from holon.errors import FailedPrecondition, HolonError, NotFound
 from holon.ports import JobRecord
 from holon.uplink.books import Delegation
@@ -30,7 +28,8 @@ class Delegated:
         entry: which task it does.
         progress: told how far the job is, in percent, and in words.
         placed: called when `unplaced` changes.
-        happened: called when anything of the job may have changed.
+        happened: called when anything of a job that runs may have changed.
+        ended: called with the job once it is over; None when it is gone.
 
     Attributes:
         unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
@@ -44,18 +43,19 @@ class Delegated:
     def __init__(
         self,
         jobs: Jobs,
-        watching: Watching,
+        following: Following,
         entry: Delegation,
         progress: Callable[[Delegation, float | None, str], None],
         placed: Callable[[], None],
         happened: Callable[[Delegation], None],
+        ended: Callable[[Delegated, JobRecord | None], None],
     ) -> None:
         self.entry = entry
         self.stopping = ""
         self.why = ""
         self.over = asyncio.Event()
         self._jobs = jobs
-        self._watching = watching
+        self._following = following
         self.unplaced = True
         self.was_placed = False
         self.fanned = False
@@ -63,6 +63,7 @@ class Delegated:
         self._said = ""
         self._placed = placed
         self._happened = happened
+        self._ended = ended
         self._percent: float | None = None
         # None once the job is over: nothing is done to it any more, however long its end takes to be told.
         self._timers: dict[str, asyncio.TimerHandle] | None = {}
@@ -86,38 +87,30 @@ class Delegated:
         if seconds is not None:
             self._timers[name] = asyncio.get_running_loop().call_later(max(0.0, seconds), call)
 
-    async def follow(self) -> JobRecord | None:
-        """Return the job once it is over; None when it is gone."""
-        try:
-            while True:
-                try:
-                    return await self._to_end()
-                except NotFound:
-                    return None
-                except HolonError as error:
-                    # The store is away, or this node ends: the job goes on.
-                    await asyncio.sleep(error.retry_after or _RETRY_S)
-        finally:
-            timers, self._timers = self._timers or {}, None
-            for timer in timers.values():
-                timer.cancel()
+    def follow(self) -> None:
+        """See the job to its end, which `ended` is told once, perhaps before this returns. Then `leave` it."""
+        self._following.follow(self.entry.job_id, self._seen)
 
-    async def _to_end(self) -> JobRecord:
-        while True:
-            updates = self._watching.follow(self.entry.owner.name, self.entry.job_id, None, lines=False)
-            async with aclosing(updates):
-                async for update in updates:
-                    if not isinstance(update, Idle):
-                        self._happened(self.entry)
-                    if isinstance(update, Seen):
-                        if update.record.job.status.terminal:
-                            return update.record
-                        record = update.record
-                        self._tell(record.progress, update.message)
-                        self._place(record.queued_need is not None, record.job.status)
-                    elif isinstance(update, Moved):
-                        self._tell(update.percent, update.message)
-                        self._place(update.queued, update.status)
+    def _seen(self, record: JobRecord | None) -> None:
+        if self._timers is None:
+            return
+        if record is None or record.job.status.terminal:
+            self._stop_timers()
+            self._ended(self, record)
+            return
+        self._happened(self.entry)
+        self._tell(record.progress, self._jobs.progress_message(record))
+        self._place(record.queued_need is not None, record.job.status)
+
+    def leave(self) -> None:
+        """See to the job no more: its end is told, or somebody else sees to it."""
+        self._following.leave(self.entry.job_id)
+        self._stop_timers()
+
+    def _stop_timers(self) -> None:
+        timers, self._timers = self._timers or {}, None
+        for timer in timers.values():
+            timer.cancel()
 
     def _tell(self, percent: float | None, message: str) -> None:
         """What goes up never falls, and is not all before the result."""
@@ -128,7 +121,7 @@ class Delegated:
             self._said = message
             self._progress(self.entry, percent, message)
 
-    def _place(self, queued: bool, status: str) -> None:
+    def _place(self, queued: bool, status: Status) -> None:
         self.was_placed |= not queued and status == Status.WAITING_FOR_WORKER
         self.fanned = status == Status.WAITING_FOR_PARALLEL
         if queued != self.unplaced:

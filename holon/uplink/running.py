@@ -12,9 +12,9 @@ from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.policy import Allowed
 from holon.domain.value import value
+from holon.engine.following import Following
 from holon.engine.jobs import Jobs
 from holon.engine.requests import Listing
-from holon.engine.watching import Watching
 from holon.errors import FailedPrecondition, HolonError, NotFound, StoreUnavailable
 from holon.ports import JobRecord, Storage
 from holon.rxon.v1 import worker_pb2
@@ -48,7 +48,7 @@ class Place:
 
     store: Storage
     jobs: Jobs
-    watching: Watching
+    following: Following
     offerings: Offerings
     holon_id: str
     max_jobs: int
@@ -151,6 +151,11 @@ class Running:
             return False
         return True
 
+    def close(self) -> None:
+        """This node links no more: the jobs go on, and nothing is done to them from here."""
+        for running in self:
+            running.leave()
+
     def give_back(self, running: Delegated, why: str) -> None:
         """Nobody here can do what a job waits for: the parent may find another."""
         task_id, job_id = running.entry.task_id, running.entry.job_id
@@ -199,10 +204,13 @@ class Running:
     def _run(self, entry: Delegation) -> Delegated:
         place = self._place
         told = self._summaries.changed
-        running = Delegated(place.jobs, place.watching, entry, self._progress, self.changed.set, told)
+        running = Delegated(place.jobs, place.following, entry, self._progress, self.changed.set, told, self._ended)
         self._jobs[entry.task_id] = running
-        self.start(self._to_end(running), f"delegated-{entry.task_id}")
+        running.follow()
         return running
+
+    def _ended(self, running: Delegated, record: JobRecord | None) -> None:
+        self.start(self._to_end(running, record), f"delegated-{running.entry.task_id}")
 
     def _progress(self, entry: Delegation, percent: float | None, message: str) -> None:
         self._reports.progress(entry.lease, percent, message)
@@ -231,8 +239,7 @@ class Running:
             log.warning("job %s has cleaned up for too long, and is ended", job_id, extra={"job_id": job_id})
             await running.cancel()
 
-    async def _to_end(self, running: Delegated) -> None:
-        record = await running.follow()
+    async def _to_end(self, running: Delegated, record: JobRecord | None) -> None:
         entry = running.entry
         was_cancelled = record is None or record.job.status is Status.CANCELLED
         if running.stopping in _GIVEN_BACK and was_cancelled:
@@ -252,6 +259,7 @@ class Running:
             if not self._tell(entry, word):
                 await self._remember(entry)
         del self._jobs[entry.task_id]
+        running.leave()
         self._summaries.forget(entry)
         self.changed.set()
         running.over.set()

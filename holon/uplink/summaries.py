@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from holon.domain.tally import Tally
 from holon.domain.tree import MAX_SUMMARY_BYTES, Disclose, Summary
@@ -31,10 +31,10 @@ class _Job:
     """A job that runs: its history as far as it was read, whether there is something new, and when that is told."""
 
     entry: Delegation
-    tally: Tally
     due: float
     changed: bool = False
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    tally: Tally | None = None
+    reading: asyncio.Lock | None = None
 
 
 class Summaries:
@@ -98,7 +98,7 @@ class Summaries:
         job = self._running.get(entry.task_id)
         if job is None or job.entry is not entry:
             due = asyncio.get_running_loop().time() + _FIRST_S
-            job = self._running[entry.task_id] = _Job(entry, Tally(entry.job_id), due)
+            job = self._running[entry.task_id] = _Job(entry, due)
         return job
 
     async def _tell(self, job: _Job) -> None:
@@ -112,6 +112,9 @@ class Summaries:
             log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message, extra=facts)
 
     async def _message(self, job: _Job, record: JobRecord) -> types_pb2.JobSummary:
+        if job.tally is None or job.reading is None:
+            # Most jobs are told of once.
+            job.tally, job.reading = Tally(job.entry.job_id), asyncio.Lock()
         async with job.reading:
             await self._trees.read_on(job.tally, record)
             return _bounded(await self._trees.summary(record, job.tally))

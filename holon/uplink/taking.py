@@ -165,19 +165,27 @@ class Taking:
     async def _create(self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer) -> Refusal | None:
         again = known is not None and known.generation == offer.generation
         entry = self._entry(offer, offer.attempt if again else 0)
+        self._place.following.expect(entry.job_id)
         try:
             record = await self._noted_job_of(entry, offer)
             if record is not None and record.job.status is Status.CANCELLED:
                 # An earlier one, withdrawn so long ago that it is not remembered: the task begins anew.
+                self._place.following.leave(entry.job_id)
                 entry = self._entry(offer, offer.attempt)
+                self._place.following.expect(entry.job_id)
                 await self._noted_job_of(entry, offer)
         except NotFound as error:
+            self._place.following.leave(entry.job_id)
             await self._running.forget(entry)
             return Refusal("UNKNOWN_SKILL", error.message)
         except InvalidArgument as error:
+            self._place.following.leave(entry.job_id)
             await self._running.forget(entry)
             self._reports.finish(lease, failure(INVALID_INPUT_ERROR, error.message))
             return None
+        except asyncio.CancelledError:
+            self._place.following.leave(entry.job_id)
+            raise
         except (HolonError, TenureLost):
             # The store may have made the job all the same: it is looked for, and stopped.
             self._running.stop(self._running.goes_on(entry), LEASE_LOST)
@@ -223,6 +231,7 @@ class Taking:
         if not accepted.existing:
             return None
         if accepted.job_id != entry.job_id:
+            self._place.following.leave(entry.job_id)
             entry.job_id = accepted.job_id
             await self._books.write(entry)
         return await self._place.jobs.get(entry.owner.name, entry.job_id)

@@ -51,7 +51,7 @@ class Uplink:
         self._place = Place(
             engine.store,
             engine.jobs,
-            engine.watching,
+            engine.following,
             Offerings(engine.blueprints, engine.contracts, engine.fleet, self._providers.have, settings.skills),
             holarchy.own_id,
             settings.max_jobs,
@@ -103,6 +103,8 @@ class Uplink:
             except* Exception:
                 log.exception("the link ended unexpectedly, and is begun anew")
             finally:
+                if self._serving is not None:
+                    self._serving.jobs.close()
                 self._link = self._parent = self._credits = self._serving = None
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 # A part that failed while all of it was to end would hide that.

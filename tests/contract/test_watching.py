@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from holon.domain.events import CancelRequested
+from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
+from holon.domain.value import replace
 from holon.ports import Progress
 from tests.contract.world import OK, World
 
@@ -113,3 +114,53 @@ async def test_what_is_not_over_is_counted(world: World, claimed: bool) -> None:
     new = Status.RUNNING if claimed else Status.PENDING
     assert dict(counts.jobs) == {Status.WAITING_FOR_WORKER: 2, new: 3}
     assert (counts.queued, counts.leased) == (1, 1)
+
+
+async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_others(world: World) -> None:
+    job_id = world.job_id("ann")
+    new = world.new_job()
+    new = replace(new, job=replace(new.job, id=job_id))
+    if not world.storage.expect(job_id):
+        assert world.storage.at_hand(job_id) is None
+        return
+    assert world.storage.at_hand(job_id) is None
+    hints = world.storage.hints()
+    await world.storage.create_jobs([new], 0)
+    async with asyncio.timeout(GUARD):
+        while job_id not in (await anext(hints)).jobs:
+            pass
+    other = await world.create()
+    claim = await world.claim_of(job_id)
+    details: dict[str, object] = {"what": ("a", {"b": 1.0}), "of": Status.FAILED}
+    for step in range(2):
+        history = tuple(HistoryEvent(f"line_{step}_{n}", world.now, details=details) for n in range(2))
+        await world.commit(world.step(claim, keep=True, history=history))
+        claim = replace(claim, job=replace(claim.job, step=claim.job.step + 1))
+        record = world.storage.at_hand(job_id)
+        assert record is not None
+        assert record.sequence == 1 + 2 * (step + 1)
+        assert record == await world.storage.job(job_id)
+    told = await world.storage.history(job_id, 0, 10)
+    assert [number for number, _ in told] == [1, 2, 3, 4, 5]
+    assert await world.storage.history(job_id, 2, 2) == told[2:4]
+    assert await world.storage.history(job_id, 5, 2) == []
+    # As they are stored, whatever they were made of.
+    world.storage.unwatch(job_id)
+    assert await world.storage.history(job_id, 0, 10) == told
+    assert world.storage.at_hand(other) in (None, await world.storage.job(other))
+    # One that was never made.
+    assert world.storage.expect("0-never")
+    world.storage.unwatch("0-never")
+    assert world.storage.at_hand("0-never") is None
+
+
+async def test_what_is_too_much_to_be_at_hand_is_read_all_the_same(world: World) -> None:
+    new = world.new_job(data={"much": "x" * 20_000})
+    lines = tuple(HistoryEvent("job_created", 1, details={"much": "x" * 20_000}) for _ in range(2))
+    world.storage.expect(new.job.id)
+    await world.storage.create_jobs([replace(new, history=lines)], 0)
+    assert (await world.record(new.job.id)).job.initial_data == new.job.initial_data
+    assert [one.details for one in await world.told(new.job.id)] == [one.details for one in lines]
+    claim = await world.claim_of(new.job.id)
+    await world.commit(world.step(claim, keep=True))
+    assert len(await world.told(new.job.id)) == 3

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Any
 
-from holon.errors import NotFound
+from holon.ports import JobRecord
 from holon.uplink.books import Delegation
 from holon.uplink.delegated import Delegated
 
+Seen = Callable[[JobRecord | None], None]
+
 
 class Gone:
-    """A job that is gone; it is its own jobs and watching."""
+    """A job that is soon gone; it is its own jobs and following."""
 
-    async def follow(self, *_: object, **__: object) -> AsyncIterator[Any]:
-        for error in (NotFound("gone"),):
-            raise error
-        yield
+    def __init__(self) -> None:
+        self.followed: dict[str, Seen] = {}
+
+    def follow(self, job_id: str, seen: Seen) -> None:
+        self.followed[job_id] = seen
+
+    def leave(self, job_id: str) -> None:
+        del self.followed[job_id]
 
 
 async def what_is_due() -> None:
@@ -31,15 +37,25 @@ async def test_a_job_that_is_over_has_no_time_any_more() -> None:
     gone: Any = Gone()
     calls: list[str] = []
     entry = Delegation("parent", "t1", "0-job", 1, 1, "lease")
-    running = Delegated(gone, gone, entry, lambda *_: None, lambda: None, lambda _: None)
+    ends: list[JobRecord | None] = []
+    running = Delegated(
+        gone, gone, entry, lambda *_: None, lambda: None, lambda _: None, lambda _, record: ends.append(record)
+    )
     running.limit(3_600, lambda: calls.append("first"))
     running.limit(0, lambda: calls.append("newest"))
     await what_is_due()
     assert calls == ["newest"]
     running.soon(0, lambda: calls.append("withdrawn"))
-    assert await running.follow() is None
+    running.follow()
+    gone.followed["0-job"](None)
+    assert ends == [None]
+    # Another hint of the same.
+    gone.followed["0-job"](None)
+    assert ends == [None]
     # While its end is told, its lease may go on, or be taken back.
     running.limit(0, lambda: calls.append("late"))
     running.soon(0, lambda: calls.append("late"))
     await what_is_due()
     assert calls == ["newest"]
+    running.leave()
+    assert gone.followed == {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import nsmallest
 from operator import attrgetter
+from typing import Any
 
 from holon.domain.task import task_id
 from holon.ports import JobFilter, JobRecord, TaskRecord
@@ -16,11 +18,18 @@ from holon.storage.records import decode_job
 
 def job_record(tables: Tables, row: JobRow) -> JobRecord:
     """A job as clients see it."""
+    return copied(tables, row)()
+
+
+def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
+    """The same of the job as it is now, made when that is called, whatever became of the row by then."""
     task = None
     if row.open_count and row.fan is None:
         task = tables.tasks.get(task_id(row.id, row.open_step, 0))
-    return JobRecord(
-        job=decode_job(row.state).seen(row.deliveries),
+    return partial(
+        _job_record,
+        row.state,
+        row.deliveries,
         created_at=row.created_at,
         updated_at=row.updated_at,
         finished_at=row.finished_at,
@@ -32,6 +41,10 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
         cost=row.cost,
         unreported=unreported(row),
     )
+
+
+def _job_record(state: bytes, deliveries: int, **rest: Any) -> JobRecord:
+    return JobRecord(decode_job(state).seen(deliveries), **rest)
 
 
 def task_counts(tables: Tables) -> tuple[int, int, dict[str, int]]:

@@ -43,6 +43,12 @@ class AllRecords(Whole, SharedCalls):
         self._hints.watched.add(job_id)
         await self._partitions.of(job_id).watch(job_id)
 
+    def expect(self, job_id: str) -> bool:  # noqa: ARG002  what is committed is in the server
+        return False
+
+    def at_hand(self, job_id: str) -> JobRecord | None:  # noqa: ARG002
+        return None
+
     def unwatch(self, job_id: str) -> None:
         self._hints.watched.discard(job_id)
         self._partitions.of(job_id).unwatch(job_id)

@@ -107,10 +107,12 @@ class Changes:
         told: dict[JobRow, list[HistoryEvent]] = {}
         for job, _, lines in tables.notices:
             told.setdefault(job, []).extend(lines)
-        self._rows[INSERT_HISTORY] += [
-            (job.n, job.history_seq, seal.seal("history", job.id, job.history_seq, encode_history(lines)))
-            for job, lines in told.items()
-        ]
+        # The lines of each job by its id: the number of the first, and their bytes before they are sealed.
+        self.lines: dict[str, tuple[int, bytes]] = {}
+        for job, events in told.items():
+            last, text = job.history_seq, encode_history(events)
+            self.lines[job.id] = last - len(events) + 1, text
+            self._rows[INSERT_HISTORY].append((job.n, last, seal.seal("history", job.id, last, text)))
         self._rows[SETTLE] += settled
         doomed = [(n,) for n in purged]
         for statement in PURGE:

@@ -1,22 +1,33 @@
 """Jobs that somebody read lately, as they are committed: whoever asks again is answered without a read of the file.
 
 It is kept on the event loop. The writer looks into it after each commit, and has the jobs it finds there told anew.
+Of jobs that were expected before they were made, the history is kept as well, in the bytes that were written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
+from holon.domain.events import HistoryEvent
 from holon.ports import JobRecord
-from holon.storage.ledger.reads import job_record
+from holon.storage.ledger.reads import copied
 from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow
 from holon.storage.ledger.tables import Tables
+from holon.storage.records import decode_history
 
-# How many, and how large a job's state may be to be kept: together a bound in bytes.
+# How many, and how large a job's state, or its history, may be to be kept: together a bound in bytes.
 MAX_JOBS = 1_000
 MAX_STATE = 16 * 2**10
+MAX_HISTORY = 16 * 2**10
 
-Told = Sequence[tuple[str, JobRecord | None]]
+# A job as it was committed, made into a record when somebody asks.
+Copy: TypeAlias = Callable[[], JobRecord]
+# The number of a first line, and the bytes of the lines from there on.
+Lines: TypeAlias = tuple[int, bytes]
+# By id. The job: None is one that is not to be kept. Its new lines: None where there are none, or nobody wants them.
+Told: TypeAlias = Sequence[tuple[str, Copy | None, Lines | None]]
 
 
 class Reading:
@@ -29,7 +40,9 @@ class Known:
     """The jobs, each as it was last committed, or that its first read is on its way."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, JobRecord | Reading] = {}
+        self._jobs: dict[str, JobRecord | Copy | Reading] = {}
+        # Of each all lines from the first, each commit's together; None once they are too many.
+        self._lines: dict[str, deque[Lines] | None] = {}
 
     def __repr__(self) -> str:
         return f"Known({len(self._jobs)})"
@@ -43,7 +56,38 @@ class Known:
             if len(self._jobs) >= MAX_JOBS:
                 del self._jobs[next(iter(self._jobs))]
             known = self._jobs[job_id] = Reading()
+        elif not isinstance(known, JobRecord | Reading):
+            known = self._jobs[job_id] = known()
         return known
+
+    def at_hand(self, job_id: str) -> JobRecord | None:
+        """A job as it is committed, if it is here."""
+        known = self.job(job_id) if job_id in self._jobs else None
+        return known if isinstance(known, JobRecord) else None
+
+    def expect(self, job_id: str) -> None:
+        """A job is about to be made: what is committed of it is told from the first time on, and its history."""
+        self.job(job_id)
+        if len(self._lines) < MAX_JOBS:
+            self._lines[job_id] = deque()
+
+    def leave(self, job_id: str) -> None:
+        """Nobody asks for its history any more."""
+        self._lines.pop(job_id, None)
+        if isinstance(self._jobs.get(job_id), Reading):
+            # It was never made, perhaps; one that is being read is read again next time.
+            del self._jobs[job_id]
+
+    def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]] | None:
+        """A page of a job's history as it is committed; None: the file is to be read."""
+        if not (parts := self._lines.get(job_id)):
+            return None
+        found: list[tuple[int, HistoryEvent]] = []
+        for first, text in parts:
+            if len(found) >= limit:
+                break
+            found += [line for line in enumerate(decode_history(text), first) if line[0] > after]
+        return found[:limit]
 
     def read(self, job_id: str, reading: Reading, record: JobRecord | None, size: int) -> None:
         """What the file said, with the size of the state in bytes; what was told meanwhile is newer, and stays."""
@@ -54,28 +98,48 @@ class Known:
                 self._jobs[job_id] = record
 
     def told(self, jobs: Told) -> None:
-        """The writer has committed these; None is one that is not to be kept."""
-        for job_id, record in jobs:
-            if record is None:
+        """The writer has committed these."""
+        for job_id, copy, lines in jobs:
+            if copy is None:
                 self._jobs.pop(job_id, None)
             elif job_id in self._jobs:
-                self._jobs[job_id] = record
+                self._jobs[job_id] = copy
+            if lines is not None:
+                self._add(job_id, lines)
+
+    def _add(self, job_id: str, lines: Lines) -> None:
+        parts = self._lines.get(job_id)
+        if parts is None:
+            return
+        parts.append(lines)
+        if parts[0][0] != 1 or sum(len(text) for _, text in parts) > MAX_HISTORY:
+            # It was there before, or there is too much of it: the file has all.
+            self._lines[job_id] = None
 
     def forget(self) -> None:
         """Jobs were deleted."""
         self._jobs.clear()
+        self._lines.clear()
 
     # In the writer's thread ------------------------------------------------------------------------------------
 
-    def committed(self, tables: Tables) -> Told:
-        """Those among a transaction's jobs that are to be told. Called when it is committed, and not yet done."""
-        if not self._jobs:
+    def committed(self, tables: Tables, lines: Mapping[str, Lines]) -> Told:
+        """Those among a transaction's jobs that are to be told. Called when it is committed, and not yet done.
+
+        Arguments:
+            lines: what it told of jobs, by their ids.
+        """
+        if not self._jobs and not self._lines:
             return ()
         rows = {_job_of(row, tables) for row in tables.changed()}
         return [
-            (row.id, job_record(tables, row) if len(row.state) <= MAX_STATE else None)
+            (
+                row.id,
+                copied(tables, row) if len(row.state) <= MAX_STATE else None,
+                lines.get(row.id) if row.id in self._lines else None,
+            )
             for row in rows
-            if row is not None and row.id in self._jobs
+            if row is not None and (row.id in self._jobs or row.id in self._lines)
         ]
 
 

@@ -192,7 +192,19 @@ class SqliteStorage(LedgerCalls):
         return records, more if last is None else last
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
-        return await self._reader.history(job_id, after, limit)
+        known = self._known.history(job_id, after, limit)
+        return await self._reader.history(job_id, after, limit) if known is None else known
+
+    def expect(self, job_id: str) -> bool:
+        self._known.expect(job_id)
+        return super().expect(job_id)
+
+    def at_hand(self, job_id: str) -> JobRecord | None:
+        return self._known.at_hand(job_id)
+
+    def unwatch(self, job_id: str) -> None:
+        self._known.leave(job_id)
+        super().unwatch(job_id)
 
     async def counts(self) -> Counts:
         tasks = await self._do(lambda tables, _: task_counts(tables))

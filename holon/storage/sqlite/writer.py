@@ -194,7 +194,7 @@ class Writer:
         if self._outbox.moving:
             self._outbox.bytes += changes.told() - sum(ledger.settled.values())
         changes.written()
-        told = self._known.committed(tables)
+        told = self._known.committed(tables, changes.lines)
         purged = bool(ledger.purged)
         ledger.leave(changes.over)
         lane.answer(calls[: len(replies)], replies, partial(self._tell, tables.done(), told, purged))

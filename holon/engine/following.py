@@ -1,0 +1,185 @@
+"""Following: jobs that a part of this node has to see to their end. What is at hand of them is told as it is committed.
+
+It is for many jobs that are short: there is no task for one, and no store is asked where it has told already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from holon.errors import HolonError
+from holon.ports import JobRecord, Storage
+
+log = logging.getLogger(__name__)
+
+# What changes all the time is looked at so often, at most; what has just begun sooner, at first.
+LINGER_S = 0.01
+FIRST_LINGER_S = 0.001
+READ_AT_ONCE = 32
+# A hint can be lost; this is how long a change can then go unseen.
+LOOK_EVERY_S = 30.0
+RETRY_S = 1.0
+
+
+class Watched:
+    """The jobs that the store is asked to hint at: each for as long as anybody here wants that."""
+
+    def __init__(self, store: Storage) -> None:
+        self._store = store
+        self._wanted: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"Watched({len(self._wanted)})"
+
+    async def add(self, job_id: str) -> None:
+        """Watch a job, once more; raises StoreUnavailable."""
+        self._wanted[job_id] += 1
+        try:
+            await self._store.watch(job_id)
+        except BaseException:
+            self.drop(job_id)
+            raise
+
+    def expect(self, job_id: str) -> bool:
+        """The same of a job that is about to be made; False: it is to be watched when it is there."""
+        expected = self._store.expect(job_id)
+        if expected:
+            self._wanted[job_id] += 1
+        return expected
+
+    def drop(self, job_id: str) -> None:
+        """One wants it no more."""
+        self._wanted[job_id] -= 1
+        if self._wanted[job_id] <= 0:
+            del self._wanted[job_id]
+            self._store.unwatch(job_id)
+
+
+@dataclass(slots=True)
+class _Followed:
+    """Who is told of a job; whether it is watched; what was told last, how often, and from when on more is told."""
+
+    seen: Callable[[JobRecord | None], None]
+    watched: bool
+    last: JobRecord | None = None
+    next_at: float = 0.0
+    times: int = 0
+
+
+class Following:
+    """Tells of jobs as they change, whoever owns them.
+
+    Arguments:
+        watched: shared with others who watch.
+    """
+
+    def __init__(self, store: Storage, watched: Watched) -> None:
+        self._store = store
+        self._watched = watched
+        self._jobs: dict[str, _Followed] = {}
+        self._expected: set[str] = set()
+        self._dirty: set[str] = set()
+        self._some = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Following({len(self._jobs)}, expected={len(self._expected)})"
+
+    def expect(self, job_id: str) -> None:
+        """A job is about to be made, and then followed; if it is not, `leave` it."""
+        if job_id not in self._expected and job_id not in self._jobs and self._watched.expect(job_id):
+            self._expected.add(job_id)
+
+    def follow(self, job_id: str, seen: Callable[[JobRecord | None], None]) -> None:
+        """Follow a job that is there, until `leave`.
+
+        Arguments:
+            seen: told the job as it is now and whenever it has changed, soon; None: it is gone.
+        """
+        watched = job_id in self._expected
+        self._expected.discard(job_id)
+        self._jobs[job_id] = _Followed(seen, watched)
+        self._look(job_id, self._jobs[job_id])
+
+    def leave(self, job_id: str) -> None:
+        """Follow it no more."""
+        one = self._jobs.pop(job_id, None)
+        if job_id in self._expected or (one is not None and one.watched):
+            self._expected.discard(job_id)
+            self._watched.drop(job_id)
+
+    def changed(self, jobs: Iterable[str]) -> None:
+        """These watched jobs have changed."""
+        for job_id in jobs:
+            one = self._jobs.get(job_id)
+            if one is not None:
+                self._look(job_id, one)
+
+    async def run(self) -> None:
+        """Read what is not at hand, and look again at what was too soon, until cancelled."""
+        loop = asyncio.get_running_loop()
+        look_at = loop.time() + LOOK_EVERY_S
+        while True:
+            try:
+                async with asyncio.timeout_at(look_at):
+                    await self._some.wait()
+            except TimeoutError:
+                self._dirty.update(self._jobs)
+                look_at = loop.time() + LOOK_EVERY_S
+            self._some.clear()
+            linger = FIRST_LINGER_S
+            while self._dirty:
+                batch = [self._dirty.pop() for _ in range(min(READ_AT_ONCE, len(self._dirty)))]
+                await asyncio.gather(*map(self._read, batch))
+                await asyncio.sleep(linger)
+                linger = min(2 * linger, LINGER_S)
+
+    def _look(self, job_id: str, one: _Followed) -> None:
+        """Tell what is at hand; what is not, or was told a moment ago, is left to `run`."""
+        record = None
+        if one.watched and asyncio.get_running_loop().time() >= one.next_at:
+            record = self._store.at_hand(job_id)
+        if record is None:
+            self._mark(job_id)
+        else:
+            self._tell(job_id, one, record)
+
+    def _mark(self, job_id: str) -> None:
+        if job_id in self._jobs:
+            self._dirty.add(job_id)
+            self._some.set()
+
+    def _tell(self, job_id: str, one: _Followed, record: JobRecord | None) -> None:
+        if record is not None and record is one.last:
+            return
+        one.last, one.times = record, one.times + 1
+        # The first change and the second may be the beginning and the end of a job of one task.
+        wait = 0.0 if one.times == 1 else min(FIRST_LINGER_S * one.times**2, LINGER_S)
+        one.next_at = asyncio.get_running_loop().time() + wait
+        try:
+            one.seen(record)
+        except Exception:
+            # Whoever hints is not to end for one job.
+            log.exception("job %s cannot be followed", job_id, extra={"job_id": job_id})
+
+    async def _read(self, job_id: str) -> None:
+        one = self._jobs.get(job_id)
+        if one is None:
+            return
+        try:
+            if not one.watched:
+                await self._watched.add(job_id)
+                one.watched = True
+                if self._jobs.get(job_id) is not one:
+                    self._watched.drop(job_id)
+                    return
+            record = await self._store.job(job_id)
+        except HolonError as error:
+            log.warning("job %s is looked at later: %s", job_id, error.message, extra={"job_id": job_id})
+            asyncio.get_running_loop().call_later(error.retry_after or RETRY_S, self._mark, job_id)
+            return
+        if self._jobs.get(job_id) is one:
+            self._tell(job_id, one, record)
