@@ -7,18 +7,25 @@ import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from weakref import WeakValueDictionary
 
 import orjson
 
 from holon.domain.client import Client
-from holon.ports import Document, Shared
+from holon.errors import HolonError
+from holon.ports import Document, Put, Shared
 from holon.uplink.tenure import TenureLost
 from holon.worker.leases import Lease
 
 log = logging.getLogger(__name__)
 
 KIND = "delegations"
+# What is settled is deleted many at a time, soon. What a node that ends leaves of it is found at the next start, and
+# its result answered as one that is not needed.
+GATHER_S = 0.25
+DELETED_AT_ONCE = 500
+_RETRY_S = 1.0
 # How long a task that was taken back may still come again to this holon, and of how many that is remembered.
 REMEMBERED_MS = 86_400_000
 MAX_REMEMBERED = 1_000
@@ -84,9 +91,15 @@ class Books:
         self._versions: dict[str, int] = {}
         self._remembered: OrderedDict[str, None] = OrderedDict()
         self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Settled, and to be deleted; and those of them whose deletion is under way.
+        self._settled: dict[str, None] = {}
+        self._some = asyncio.Event()
+        self._going: frozenset[str] = frozenset()
+        self._deleting = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"Books(known={len(self._versions)}, remembered={len(self._remembered)})"
+        counts = f"known={len(self._versions)}, settled={len(self._settled)}, remembered={len(self._remembered)}"
+        return f"Books({counts})"
 
     async def load(self) -> list[Delegation]:
         """All that are under way, or not settled; those that are being withdrawn included."""
@@ -102,7 +115,7 @@ class Books:
 
         Nobody but the node that links writes them: of a task that it has not seen since `load` there is none.
         """
-        if task_id not in self._versions:
+        if task_id not in self._versions or task_id in self._settled or task_id in self._going:
             return None
         async with self._alone(task_id):
             document = await self._store.document(KIND, task_id)
@@ -131,12 +144,53 @@ class Books:
             await self._delete(self._remembered.popitem(last=False)[0])
 
     async def forget(self, entry: Delegation) -> None:
-        """The task is settled."""
+        """Nothing has to be known of the task any more."""
         self._remembered.pop(entry.task_id, None)
         await self._delete(entry.task_id)
 
+    def settle(self, entry: Delegation) -> None:
+        """The same of one whose result was acknowledged; what is in the store of it is deleted by `run`, soon."""
+        self._remembered.pop(entry.task_id, None)
+        self._settled[entry.task_id] = None
+        self._some.set()
+
+    async def run(self) -> None:
+        """Delete what is settled, until cancelled."""
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(GATHER_S)
+            self._some.clear()
+            while self._settled:
+                try:
+                    await self._delete_settled()
+                except HolonError as error:
+                    log.warning("%d settled tasks are still in the books: %s", len(self._settled), error.message)
+                    await asyncio.sleep(error.retry_after or _RETRY_S)
+
+    async def _delete_settled(self) -> None:
+        some = list(islice(self._settled, DELETED_AT_ONCE))
+        async with self._deleting:
+            self._going = frozenset(some)
+            try:
+                puts = [Put(task_id, None, self._versions.get(task_id, 0)) for task_id in some]
+                await self._store.put_documents(KIND, puts)
+                for task_id in some:
+                    self.forgotten(task_id)
+            finally:
+                self._going = frozenset()
+
+    def forgotten(self, task_id: str) -> None:
+        """Nothing of a settled task is in the store any more."""
+        self._settled.pop(task_id, None)
+        self._versions.pop(task_id, None)
+
     async def _put(self, entry: Delegation, expires_in: int | None) -> None:
         task_id = entry.task_id
+        if task_id in self._going:
+            # It comes again while what was known of it is being deleted.
+            async with self._deleting:
+                pass
+        self._settled.pop(task_id, None)
         async with self._alone(task_id):
             text = orjson.dumps(entry)
             # From here on there may be one, whatever the store answers.

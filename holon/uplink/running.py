@@ -183,8 +183,10 @@ class Running:
         """
         entry = self._told.pop(lease, None)
         if entry is not None and entry.lease == lease:
-            done = self.forget(entry) if committed or not entry.run else self._remember(entry)
-            self.start(done, f"settled-{lease.task_id}")
+            if committed or not entry.run:
+                self._books.settle(entry)
+            else:
+                self.start(self._remember(entry), f"settled-{lease.task_id}")
 
     async def forget(self, entry: Delegation) -> None:
         """Nothing has to be known of a task any more."""

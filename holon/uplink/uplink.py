@@ -142,7 +142,9 @@ class Uplink:
             group.create_task(self._tenure.keep(), name="uplink-tenure")
             engine, disclose = self._engine, settings.disclose
             summaries = Summaries(engine.trees, engine.jobs, disclose, link.reports)
-            serving = self._serving = Serving(self._place, Books(engine.store), link.reports, summaries, group)
+            books = Books(engine.store)
+            serving = self._serving = Serving(self._place, books, link.reports, summaries, group)
+            group.create_task(books.run(), name="uplink-books")
             serving.taking.closed = self._draining
             link.tree = Answering(
                 engine.trees,

@@ -31,7 +31,7 @@ IN_CHILD: dict[str, tuple[Any, str, bool]] = {
     "ended": (Reports, "finish", False),
     "told": (Reports, "finish", True),
     "acknowledged": (Parent, "settled", False),
-    "forgotten": (Books, "forget", True),
+    "forgotten": (Books, "forgotten", True),
 }
 IN_PARENT: dict[str, tuple[Any, str, bool]] = {
     "reported": (Clerk, "report", False),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,10 @@ from holon.domain.holarchy import HolonIdentity, repeated
 from holon.engine import holarchy
 from holon.engine.holarchy import LINK_MS, Chain, Holarchy, own_id
 from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
-from holon.ports import StoreSettings
+from holon.ports import Put, StoreSettings
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
+from holon.uplink import books
 from holon.uplink.books import Books, Delegation, origin_key
 from holon.uplink.tenure import LEASE_MS, Tenure, TenureLost
 
@@ -217,6 +219,42 @@ async def test_who_has_lost_the_link_cannot_write_into_the_books_of_who_has_it(s
     assert await old.find("t1") == entry
     await new.forget(entry)
     assert await old.find("t1") is None
+
+
+async def test_what_is_settled_is_deleted_soon_and_a_task_that_comes_again_before_that_is_noted(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "GATHER_S", 0.001)
+    noted = Books(store)
+    entries = [Delegation("above", f"t{n}", f"j{n}", 1, 1, "l") for n in range(4)]
+    for entry in entries:
+        await noted.write(entry)
+        noted.settle(entry)
+        assert await noted.find(entry.task_id) is None
+    again = Delegation("above", "t0", "j5", 2, 2, "m")
+    await noted.write(again)
+    assert await noted.find("t0") == again
+    put, asked = store.put_documents, 0
+
+    async def comes_again(kind: str, puts: Sequence[Put]) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise StoreUnavailable("away", retry_after=0.001)
+        writing.append(asyncio.create_task(noted.write(Delegation("above", "t1", "j6", 2, 2, "m"))))
+        await asyncio.sleep(0)
+        return await put(kind, puts)
+
+    writing: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(store, "put_documents", comes_again)
+    running = asyncio.create_task(noted.run())
+    async with asyncio.timeout(10):
+        while not writing or not writing[0].done():  # noqa: ASYNC110  it looks from outside, and nothing tells it
+            await asyncio.sleep(0.001)
+    await writing[0]
+    running.cancel()
+    # A node that starts finds those that are not settled, and no others.
+    assert {one.task_id: one.job_id for one in await Books(store).load()} == {"t0": "j5", "t1": "j6"}
 
 
 def test_the_origin_of_a_job_is_its_task_and_generation_and_the_run_after_a_withdrawal() -> None:

@@ -41,10 +41,10 @@ def origin() -> None:
 def books() -> None:
     """What is settled stays in the books."""
 
-    async def keep(books: Books, entry: Delegation) -> None:
+    def keep(books: Books, entry: Delegation) -> None:
         pass
 
-    Books.forget = keep  # type: ignore[method-assign, assignment]
+    Books.settle = keep  # type: ignore[method-assign, assignment]
 
 
 def stops() -> None:
