@@ -31,7 +31,7 @@ from holon.engine.requests import (
     timeout_ms,
 )
 from holon.engine.slots import Slots, Wanted
-from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from holon.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
 
@@ -40,10 +40,14 @@ log = logging.getLogger(__name__)
 
 @value
 class Accepted:
-    """A job that exists. `existing` says that an earlier call with the same request id made it."""
+    """A job that exists. `existing` says that an earlier call with the same request id made it.
+
+    `noted` is the version of the note that was written with it.
+    """
 
     job_id: str
     existing: bool
+    noted: int | None = None
 
 
 class Jobs:
@@ -83,6 +87,7 @@ class Jobs:
             NotFound: (BLUEPRINT_NOT_FOUND) clients cannot start this blueprint.
             InvalidArgument: (INPUT_INVALID) `initial_data` does not fit the blueprint's contract; details name fields.
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
+            Aborted: (NOTE_OUTDATED) the note that was to be written with it has another version.
         """
         return await self._create(client, asked, *self._blueprints.for_clients(asked.blueprint))
 
@@ -128,11 +133,14 @@ class Jobs:
         created = HistoryEvent("job_created", now, job.current_state, details=details)
         most = client.monthly_attempts
         limited = None if most is None else monthly(client.name, most, now)
-        new = NewJob(job, (created,), request_id, digest_of(asked, text, job), quota=limited)
+        new = NewJob(job, (created,), request_id, digest_of(asked, text, job), quota=limited, note=asked.note)
         try:
-            job_id, creation = await self._write(new)
+            reply = await self._write(new)
         finally:
             span.end()
+        job_id, creation = reply.jobs[0]
+        if creation is Creation.OUTDATED:
+            raise Aborted("what was to be noted with the job has been changed by another node", code="NOTE_OUTDATED")
         if creation is Creation.CONFLICT:
             raise AlreadyExists(
                 f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
@@ -141,9 +149,9 @@ class Jobs:
             raise used_up(limited, now)
         if creation is Creation.CREATED:
             self._telemetry.created(job)
-        return Accepted(job_id, creation is Creation.EXISTING)
+        return Accepted(job_id, creation is Creation.EXISTING, reply.notes[0] if reply.notes else None)
 
-    async def _write(self, new: NewJob) -> tuple[str, Creation]:
+    async def _write(self, new: NewJob) -> Created:
         with self._slots.wanting(1) as wanted:
             plan = self._fusing.first(new.job, new.history)
             if plan is not None:
@@ -155,9 +163,9 @@ class Jobs:
                     log.debug("job %s: its first step cannot be stored with it", new.job.id, extra=facts)
             reply = await self._store.create_jobs([new], wanted.n)
             wanted.claims = reply.claims
-            return reply.jobs[0]
+            return reply
 
-    async def _write_with_step(self, new: NewJob, plan: Plan, wanted: Wanted) -> tuple[str, Creation]:
+    async def _write_with_step(self, new: NewJob, plan: Plan, wanted: Wanted) -> Created:
         seats = self._dispatcher.seats_for(plan.needs)
         reply: Created | None = None
         try:
@@ -169,7 +177,7 @@ class Jobs:
             self._fusing.mirror.keep(plan.step.job)
             self._telemetry.written(plan.step.job, self._store.now())
             await self._dispatcher.wait_without(seats, plan.needs)
-        return reply.jobs[0]
+        return reply
 
     async def get(self, owner: str, job_id: str) -> JobRecord:
         """One job."""

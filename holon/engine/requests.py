@@ -15,6 +15,7 @@ from holon.domain.policy import Allowed
 from holon.domain.value import value
 from holon.engine.paging import DEFAULT_PAGE
 from holon.errors import InvalidArgument, Violation
+from holon.ports import Note
 
 MAX_REQUEST_ID = 128
 # No list asks for later times than this, in epoch seconds: the year 2286.
@@ -31,6 +32,7 @@ class Creating:
     have; None: they have their own. `job_id` is the id that it is to have, from `new_job_id` of the store for the same
     owner and request id; empty: a new one. `allowed_skills` are all that it may use, here and below.
     `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
+    `note` is a document that is to be written with it, also where the job is there already.
     """
 
     blueprint: str
@@ -43,6 +45,7 @@ class Creating:
     job_id: str = ""
     allowed_skills: Allowed = None
     budget: Cost = None
+    note: Note | None = None
 
 
 @value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holon.ports.documents import TRIES, Change, DocumentHints, change_document, contended, place_of
 from holon.ports.history import HistoryStorage, Notice, WorkerEvent
-from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Result, Step
+from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Note, Result, Step
 from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
 from holon.ports.shared import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Count, Counted, Document, Put, Quota, Shared
 from holon.ports.store import Hint, Leases, Outbox, Reads, Steps, Storage, StoreSettings
@@ -58,6 +58,7 @@ __all__ = [
     "NewFanOut",
     "NewJob",
     "NewTask",
+    "Note",
     "Notice",
     "Offer",
     "Opened",

@@ -9,7 +9,7 @@ from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Job
 from holon.domain.task import Outcome
 from holon.domain.value import value
-from holon.ports.shared import Quota
+from holon.ports.shared import Put, Quota
 from holon.ports.tasks import (
     Leased,
     NewFanOut,
@@ -46,10 +46,19 @@ class Step:
 
 
 @value
+class Note:
+    """A document to be written with a new job, and whatever becomes of that; see `Shared.put_document`."""
+
+    kind: str
+    put: Put
+
+
+@value
 class NewJob:
     """A job to create. `request_id` makes the call repeatable: per owner, with the digest of what was asked.
 
     `step` is its first step, if that is decided already: it is written with the job. `quota` is what it counts against.
+    `note` is in the store no later than the job, as far as the store does one thing after the other.
     """
 
     job: Job
@@ -58,18 +67,21 @@ class NewJob:
     request_digest: bytes = b""
     step: Step | None = None
     quota: Quota | None = None
+    note: Note | None = None
 
 
 class Creation(Enum):
     """What became of a `NewJob`: made, made by an earlier call, or not made.
 
-    It is not, where its request id made another job, or where its quota is used up.
+    It is not, where its request id made another job, or where its quota is used up. OUTDATED: its note has another
+    version, and was not written; the job is not to be used, if it was made all the same.
     """
 
     CREATED = "created"
     EXISTING = "existing"
     CONFLICT = "conflict"
     OVER_QUOTA = "over_quota"
+    OUTDATED = "outdated"
 
 
 @value
@@ -87,11 +99,15 @@ class Claim:
 
 @value
 class Created:
-    """The reply of `create_jobs`: for each item the job's id and what became of it."""
+    """The reply of `create_jobs`: for each item the job's id and what became of it.
+
+    `notes` are the new versions of the items' notes; empty where no item has one.
+    """
 
     jobs: tuple[tuple[str, Creation], ...]
     claims: tuple[Claim, ...] = ()
     leased: Leased = Leased()
+    notes: tuple[int | None, ...] = ()
 
 
 class Appended(Enum):

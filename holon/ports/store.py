@@ -93,6 +93,8 @@ class Steps(Protocol):
             items: their jobs have ids that `new_job_id` made, for the same owners and request ids.
         Raises:
             ResourceExhausted: (HISTORY_BACKLOG) too much history waits to be moved; nothing was created.
+                (TOO_MANY_DOCUMENTS) there is no room for a note.
+            TooLarge: (LIMIT_EXCEEDED) a note is over the limit of a document.
         """
         ...
 

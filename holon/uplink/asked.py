@@ -10,6 +10,7 @@ from holon.domain.trace import trace_of
 from holon.engine.payloads import decode
 from holon.engine.requests import MAX_TIMEOUT_S, Creating
 from holon.errors import InvalidArgument, NotFound
+from holon.ports import Note
 from holon.rxon.v1 import worker_pb2
 from holon.wire.values import is_id
 
@@ -45,7 +46,12 @@ def _budget(offer: worker_pb2.TaskOffer) -> Cost:
 
 
 def creating_of(
-    offer: worker_pb2.TaskOffer, key: str, job_id: str, max_priority: float, allowed_skills: Allowed
+    offer: worker_pb2.TaskOffer,
+    key: str,
+    job_id: str,
+    max_priority: float,
+    allowed_skills: Allowed,
+    note: Note | None = None,
 ) -> Creating:
     """The job that does it.
 
@@ -53,6 +59,7 @@ def creating_of(
         key: makes its creation repeatable.
         max_priority: the highest that it may have; its opposite is the lowest.
         allowed_skills: all that it may use, if the parent allows them too.
+        note: what is written with it.
     Raises:
         NotFound: it comes in a way that this holon does not take.
         InvalidArgument: its params are no JSON.
@@ -69,6 +76,7 @@ def creating_of(
         job_id=job_id,
         allowed_skills=both(allowed_skills, _allowed(offer)),
         budget=_budget(offer),
+        note=note,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -13,8 +14,9 @@ from weakref import WeakValueDictionary
 import orjson
 
 from holon.domain.client import Client
-from holon.errors import HolonError
-from holon.ports import Document, Put, Shared
+from holon.engine.jobs import Accepted
+from holon.errors import Aborted, HolonError, InvalidArgument, NotFound
+from holon.ports import Document, Note, Put, Shared
 from holon.uplink.tenure import TenureLost
 from holon.worker.leases import Lease
 
@@ -95,6 +97,8 @@ class Books:
         self._settled: dict[str, None] = {}
         self._some = asyncio.Event()
         self._going: frozenset[str] = frozenset()
+        # What was to be written when the store failed: it may be there.
+        self._unsure: dict[str, bytes] = {}
         self._deleting = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -134,6 +138,32 @@ class Books:
         """
         await self._put(entry, None)
         self._remembered.pop(entry.task_id, None)
+
+    async def write_with_job(self, entry: Delegation, make: Callable[[Note], Awaitable[Accepted]]) -> Accepted:
+        """As `write`, together with the creation of the entry's job.
+
+        Arguments:
+            make: creates it; what it raises is raised, and where that says that nothing was done, nothing was written.
+        """
+        task_id = entry.task_id
+        await self._not_going(task_id)
+        async with self._alone(task_id):
+            text, seen = orjson.dumps(entry), await self._version(task_id)
+            try:
+                made = await make(Note(KIND, Put(task_id, text, seen)))
+            except (NotFound, InvalidArgument):
+                if not seen:
+                    del self._versions[task_id]
+                raise
+            except Aborted as error:
+                raise _lost(task_id) from error
+            except HolonError:
+                self._unsure[task_id] = text
+                raise
+            if made.noted is not None:
+                self._versions[task_id] = made.noted
+        self._remembered.pop(task_id, None)
+        return made
 
     async def remember(self, entry: Delegation) -> None:
         """Nothing is owed for the task any more; but it may come again. Raises as `write`."""
@@ -186,28 +216,50 @@ class Books:
 
     async def _put(self, entry: Delegation, expires_in: int | None) -> None:
         task_id = entry.task_id
+        await self._not_going(task_id)
+        async with self._alone(task_id):
+            text, seen = orjson.dumps(entry), await self._version(task_id)
+            try:
+                version = await self._store.put_document(KIND, task_id, text, version=seen, expires_in=expires_in)
+            except HolonError:
+                self._unsure[task_id] = text
+                raise
+            if version is None:
+                raise _lost(task_id)
+            self._versions[task_id] = version
+
+    async def _not_going(self, task_id: str) -> None:
+        """Wait until nothing is deleted of a task that comes again, and see to it that nothing will be."""
         if task_id in self._going:
-            # It comes again while what was known of it is being deleted.
             async with self._deleting:
                 pass
         self._settled.pop(task_id, None)
-        async with self._alone(task_id):
-            text = orjson.dumps(entry)
-            # From here on there may be one, whatever the store answers.
-            seen = self._versions.setdefault(task_id, 0)
-            version = await self._store.put_document(KIND, task_id, text, version=seen, expires_in=expires_in)
-            if version is None:
-                raise TenureLost(f"another node has taken up task {task_id}")
-            self._versions[task_id] = version
+
+    async def _version(self, task_id: str) -> int:
+        """The version to be written over. From here on there may be a document, whatever the store answers."""
+        text = self._unsure.get(task_id)
+        if text is not None:
+            document = await self._store.document(KIND, task_id)
+            if document is not None and document.value == text:
+                # What was asked for was done, though nobody said so.
+                self._versions[task_id] = document.version
+            del self._unsure[task_id]
+        return self._versions.setdefault(task_id, 0)
 
     async def _delete(self, task_id: str) -> None:
         async with self._alone(task_id):
+            if task_id not in self._versions:
+                return
             await self._store.put_document(KIND, task_id, None, version=self._versions.get(task_id, 0))
             self._versions.pop(task_id, None)
 
     def _alone(self, task_id: str) -> asyncio.Lock:
         """Held while a task's document is read or written; it is gone once nobody has it."""
         return self._writing.setdefault(task_id, asyncio.Lock())
+
+
+def _lost(task_id: str) -> TenureLost:
+    return TenureLost(f"another node has taken up task {task_id}")
 
 
 def _read(document: Document) -> Delegation | None:

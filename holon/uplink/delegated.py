@@ -60,7 +60,7 @@ class Delegated:
         self.was_placed = False
         self.fanned = False
         self._progress = progress
-        self._said = ""
+        self._said: tuple[float | None, str] = (None, "")
         self._placed = placed
         self._happened = happened
         self._ended = ended
@@ -117,8 +117,8 @@ class Delegated:
         if percent is not None:
             percent = self._percent = max(min(percent, _MOST_BEFORE_RESULT), self._percent or 0.0)
         # What was said of why it waits is taken back by an empty message.
-        if percent is not None or message or self._said:
-            self._said = message
+        if (percent, message) != self._said:
+            self._said = percent, message
             self._progress(self.entry, percent, message)
 
     def _place(self, queued: bool, status: Status) -> None:

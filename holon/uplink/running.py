@@ -307,8 +307,11 @@ class Running:
             await self._books.remember(entry)
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Have something done beside."""
-        self._group.create_task(work, name=name)
+        """Have something done beside; not once the link ends, for then another node sees to it, or this one anew."""
+        try:
+            self._group.create_task(work, name=name)
+        except RuntimeError:
+            work.close()
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from weakref import WeakValueDictionary
 
 from holon.domain.job import Status
 from holon.domain.value import value
+from holon.engine.jobs import Accepted
 from holon.errors import HolonError, InvalidArgument, NotFound
-from holon.ports import JobRecord
+from holon.ports import JobRecord, Note
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.asked import creating_of, time_for, wrong
 from holon.uplink.books import Books, Delegation, origin_key, owner_of
@@ -167,13 +168,13 @@ class Taking:
         entry = self._entry(offer, offer.attempt if again else 0)
         self._place.following.expect(entry.job_id)
         try:
-            record = await self._noted_job_of(entry, offer)
+            record = await self._job_of(entry, offer)
             if record is not None and record.job.status is Status.CANCELLED:
                 # An earlier one, withdrawn so long ago that it is not remembered: the task begins anew.
                 self._place.following.leave(entry.job_id)
                 entry = self._entry(offer, offer.attempt)
                 self._place.following.expect(entry.job_id)
-                await self._noted_job_of(entry, offer)
+                await self._job_of(entry, offer)
         except NotFound as error:
             self._place.following.leave(entry.job_id)
             await self._running.forget(entry)
@@ -208,26 +209,19 @@ class Taking:
         self._move(entry, offer)
         return entry
 
-    async def _noted_job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
-        """As `_job_of`, and have it in the books.
-
-        Both are asked for at once, for they take as long as each; the books first, so that a store that does one thing
-        after the other has no job that they do not know. One that was made all the same is found at the next start.
-        """
-        both = self._books.write(entry), self._job_of(entry, offer)
-        noted, made = await asyncio.gather(*both, return_exceptions=True)
-        if isinstance(noted, BaseException):
-            raise noted
-        if isinstance(made, BaseException):
-            raise made
-        return made
-
     async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
-        """Have the job that an entry names; answers with the one that was there already, which it names then."""
+        """Have the job that an entry names, and the entry in the books with it.
+
+        Answers with the job that was there already, which the entry names then.
+        """
         key = origin_key(entry.task_id, entry.generation, entry.run)
         place = self._place
-        asked = creating_of(offer, key, entry.job_id, place.max_priority, place.allowed_skills)
-        accepted = await self._place.jobs.create_for_parent(entry.owner, asked)
+
+        async def made(note: Note) -> Accepted:
+            asked = creating_of(offer, key, entry.job_id, place.max_priority, place.allowed_skills, note)
+            return await place.jobs.create_for_parent(entry.owner, asked)
+
+        accepted = await self._books.write_with_job(entry, made)
         if not accepted.existing:
             return None
         if accepted.job_id != entry.job_id:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from holon.domain.job import Status
-from holon.ports import Creation, JobFilter
+from holon.domain.value import replace
+from holon.errors import TooLarge
+from holon.ports import MAX_DOCUMENT_BYTES, Creation, JobFilter, Note, Put
 from tests.contract.world import World
 
 
@@ -142,3 +144,31 @@ async def test_a_purge_takes_what_ended_before_its_time_and_no_more_than_its_lim
     assert await world.storage.purge(started + 1_500, 10) == 1
     assert len((await world.storage.jobs(JobFilter("ann"), 10))[0]) == 1
     assert await world.storage.purge(world.now, 10) == 1
+
+
+async def test_a_note_is_written_with_its_job_and_with_one_that_is_there_already(world: World) -> None:
+    async def made(request_id: str, version: int, text: bytes = b"1", **note: int) -> tuple[Creation, int | None]:
+        new = world.new_job(request_id=request_id, digest=b"d")
+        noted = replace(new, note=Note("notes", Put(f"of {request_id}", text, version, **note)))
+        reply = await world.storage.create_jobs([noted, world.new_job()], 0)
+        assert reply.jobs[1][1] is Creation.CREATED
+        assert reply.notes[1] is None
+        return reply.jobs[0][1], reply.notes[0]
+
+    creation, first = await made("a", 0)
+    assert creation is Creation.CREATED
+    assert first
+    creation, second = await made("a", first, b"2")
+    assert creation is Creation.EXISTING
+    assert second not in (None, first)
+    # Somebody else has written it meanwhile.
+    assert await made("a", first, b"3") == (Creation.OUTDATED, None)
+    assert (await made("b", 7)) == (Creation.OUTDATED, None)
+    creation, _ = await made("c", 0, expires_in=1_000)
+    assert creation is Creation.CREATED
+    found = await world.storage.documents("notes")
+    assert (found[0].value, found[0].version) == (b"2", second)
+    assert [one.key for one in found] == ["of a", "of c"]
+    with pytest.raises(TooLarge):
+        await made("d", 0, b"x" * (MAX_DOCUMENT_BYTES + 1))
+    assert (await world.storage.create_jobs([world.new_job()], 0)).notes == ()

@@ -25,7 +25,6 @@ PROGRAM = "from tests.e2e.dying import serve; serve()"
 # By moment: whose method, and whether it dies after it.
 IN_CHILD: dict[str, tuple[Any, str, bool]] = {
     "offered": (Parent, "offered", False),
-    "noted": (Books, "write", True),
     "created": (Jobs, "create_for_parent", True),
     "accepted": (Reports, "accept", True),
     "ended": (Reports, "finish", False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from holon.domain.job import Status
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating, Listing
 from holon.errors import FailedPrecondition, StoreUnavailable
+from holon.ports import NewJob, Note
 from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.uplink import books, parent, running
@@ -154,27 +156,36 @@ async def test_a_job_of_the_parent_is_in_the_books_before_the_parent_hears_of_it
         assert (entry["task_id"], entry["job_id"]) == ("t1", (await child.jobs())[0].job.id)
 
 
-async def test_a_store_that_does_one_thing_after_the_other_has_no_job_that_the_books_do_not_know(
+async def test_a_job_of_the_parent_is_made_together_with_what_the_books_say_of_it(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_child(certificates, blueprints()) as child:
         stream = await child.linked()
-        asked: list[str] = []
-        put, create = child.store.put_document, child.store.create_jobs
+        create = child.store.create_jobs
+        kept: list[Note | None] = []
 
-        def putting(kind: str, *arguments: Any, **more: Any) -> Any:
-            asked.append(kind)
-            return put(kind, *arguments, **more)
+        def creating(items: Sequence[NewJob], *arguments: Any) -> Any:
+            kept.extend(one.note for one in items)
+            return create(items, *arguments)
 
-        def creating(*arguments: Any) -> Any:
-            asked.append("job")
-            return create(*arguments)
-
-        monkeypatch.setattr(child.store, "put_document", putting)
         monkeypatch.setattr(child.store, "create_jobs", creating)
         await offered(stream, "t1", "waits")
         assert (await answer(stream)).HasField("accepted")
-        assert [one for one in asked if one in (KIND, "job")] == [KIND, "job"]
+        (note,), (document,) = kept, await child.store.documents(KIND)
+        assert note is not None
+        assert (document.key, document.value) == ("t1", note.put.value)
+
+
+async def test_who_has_lost_the_link_makes_no_job_of_a_task_that_another_node_has_taken(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        await child.until(lambda: child.uplink.linked)
+        await child.store.put_document(KIND, "t1", b"another node's", version=0)
+        await offered(stream, "t1", "waits")
+        await stream.wait(stream.gone)
+        assert await child.jobs() == []
 
 
 async def test_a_job_that_may_have_been_made_all_the_same_is_stopped_and_the_task_begins_anew(

@@ -106,11 +106,14 @@ class LedgerCalls(ABC):
         return f"0-{ordered_id(self.now())}"
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+        for new in items:
+            if new.note is not None:
+                check_document(new.note.kind, new.note.put.key, new.note.put.value)
         if self._outbox.full:
-            known = await self._do(lambda tables, _: creations.repeats(tables, items))
+            known = await self._do(lambda tables, now: creations.repeats(tables, items, now))
             if known is None:
                 raise too_much_waits(self._outbox.bytes)
-            return Created(tuple(known), (), Leased())
+            return known
         encoded = with_states(items, self._settings.max_state_bytes)
         return await self._do(
             lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now), new_work=True

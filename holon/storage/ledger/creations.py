@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holon.ports import Created, Creation, NewJob, Seat
+from holon.ports import Created, Creation, NewJob, Note, Seat
 from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease
 from holon.storage.ledger.rows import JobRow
-from holon.storage.ledger.shared import count_job
+from holon.storage.ledger.shared import count_job, put_document
 from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
 
 
-def repeats(tables: Tables, items: Sequence[NewJob]) -> list[tuple[str, Creation]] | None:
+def repeats(tables: Tables, items: Sequence[NewJob], now: int) -> Created | None:
     """What repeats of request ids are answered, where all are; None when one of the items would make a job."""
-    replies = [_repeat(tables, new) for new in items]
-    known = [reply for reply in replies if reply is not None]
-    return known if len(known) == len(replies) else None
+    if any(_repeat(tables, new) is None for new in items):
+        return None
+    return create_jobs(tables, [(new, b"") for new in items], 0, (), now)
+
+
+def _written(tables: Tables, note: Note | None, now: int) -> int | None:
+    """Write a note; answers with its version."""
+    if note is None:
+        return None
+    put = note.put
+    return put_document(tables, note.kind, put.key, put.value, put.version, put.expires_in, now)
 
 
 def _repeat(tables: Tables, new: NewJob) -> tuple[str, Creation] | None:
@@ -35,8 +43,12 @@ def create_jobs(
 ) -> Created:
     """Create jobs, all or none. With each item comes its encoded state: after its first step, if it has one."""
     replies: list[tuple[str, Creation]] = []
-    for new, state in items:
+    notes = [_written(tables, new.note, now) for new, _ in items]
+    for (new, state), noted in zip(items, notes, strict=True):
         job = new.job
+        if new.note is not None and noted is None:
+            replies.append((job.id, Creation.OUTDATED))
+            continue
         if (reply := _repeat(tables, new)) is not None:
             replies.append(reply)
             continue
@@ -56,4 +68,5 @@ def create_jobs(
             tables.mark_ready(row)
         replies.append((row.id, Creation.CREATED))
     leased = lease(tables, seats, now)
-    return Created(tuple(replies), claim(tables, want, now), leased)
+    has_notes = any(new.note is not None for new, _ in items)
+    return Created(tuple(replies), claim(tables, want, now), leased, tuple(notes) if has_notes else ())

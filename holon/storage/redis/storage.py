@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -11,10 +11,7 @@ from typing import Self
 from holon.clock import Clock
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
-from holon.ports import (
-    Hint,
-    StoreSettings,
-)
+from holon.ports import Created, Creation, Hint, NewJob, Seat, StoreSettings
 from holon.storage.redis.calls import Calls
 from holon.storage.redis.claimed import Claimed
 from holon.storage.redis.cluster import CLUSTERS, Cluster, Slot
@@ -187,6 +184,19 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
                 one.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
+    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+        notes = [item.note for item in items if item.note is not None]
+        if not notes:
+            return await super().create_jobs(items, want, seats)
+        # Documents are in a slot of their own. Both are asked for at once, for they take as long as each; notes first.
+        noting = asyncio.gather(*(self.put_documents(one.kind, [one.put]) for one in notes))
+        written, created = await asyncio.gather(noting, super().create_jobs(items, want, seats), return_exceptions=True)
+        if isinstance(written, BaseException):
+            raise written
+        if isinstance(created, BaseException):
+            raise created
+        return _with_notes(items, [version for versions in written for version in versions], created)
+
     def hints(self) -> AsyncIterator[Hint]:
         return self._hints.listen()
 
@@ -194,3 +204,14 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
         if hint.due is not None:
             hint = replace(hint, due=self._partitions.here(self._partitions[partition], hint.due))
         self._hints.give(hint)
+
+
+def _with_notes(items: Sequence[NewJob], written: Sequence[int | None], created: Created) -> Created:
+    """The reply, with the version of each item's note."""
+    left = iter(written)
+    notes = tuple(None if item.note is None else next(left) for item in items)
+    jobs = tuple(
+        (job_id, Creation.OUTDATED if item.note is not None and noted is None else creation)
+        for item, noted, (job_id, creation) in zip(items, notes, created.jobs, strict=True)
+    )
+    return replace(created, jobs=jobs, notes=notes)
