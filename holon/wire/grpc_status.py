@@ -108,6 +108,8 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: HolonError) 
 
 def clipped(text: str, limit: int = MAX_MESSAGE_BYTES) -> str:
     """The beginning of a text that fits into `limit` bytes of UTF-8."""
+    if len(text) <= limit and text.isascii():
+        return text
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 

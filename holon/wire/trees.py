@@ -24,7 +24,7 @@ from holon.domain.tree import (
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.grpc_status import clipped
-from holon.wire.values import MAX_ID, cost_of, is_id, timestamp
+from holon.wire.values import MAX_ID, cost_of, fill, is_id, timestamp
 
 MAX_TEXT = 128
 MAX_MESSAGE = 1_024
@@ -49,19 +49,26 @@ def summary_message(summary: Summary) -> types_pb2.JobSummary:
         job_id=summary.job_id,
         status=summary.status,
         current_state=summary.state,
-        as_of=timestamp(summary.as_of),
-        created_at=timestamp(summary.created_at),
-        finished_at=_time(summary.finished_at),
-        task_counts=[types_pb2.StatusCount(status=status, count=count) for status, count in summary.tasks],
-        job_counts=[types_pb2.StatusCount(status=status, count=count) for status, count in summary.jobs],
-        errors=map(_trouble_message, summary.errors),
         truncated=summary.truncated,
         cost=summary.cost,
     )
+    # Filled where they are: one comes with each result, and a copy of each part is most of what that costs.
+    fill(message.as_of, summary.as_of)
+    fill(message.created_at, summary.created_at)
+    if summary.finished_at is not None:
+        fill(message.finished_at, summary.finished_at)
+    for status, count in summary.tasks:
+        message.task_counts.add(status=status, count=count)
+    for status, count in summary.jobs:
+        message.job_counts.add(status=status, count=count)
+    message.errors.extend(map(_trouble_message, summary.errors))
     for visit in summary.states:
-        message.states.add(state=visit.state, entered_at=timestamp(visit.entered), left_at=_time(visit.left))
+        state = message.states.add(state=visit.state)
+        fill(state.entered_at, visit.entered)
+        if visit.left is not None:
+            fill(state.left_at, visit.left)
     if summary.digest is not None:
-        message.digest.CopyFrom(_digest_message(summary.digest))
+        _fill_digest(message.digest, summary.digest)
     return message
 
 
@@ -90,7 +97,7 @@ def node_message(node: TreeNode) -> types_pb2.TreeNode:
     if node.error is not None:
         message.error.CopyFrom(_trouble_message(node.error))
     if node.digest is not None:
-        message.digest.CopyFrom(_digest_message(node.digest))
+        _fill_digest(message.digest, node.digest)
     if node.summary is not None:
         message.summary.CopyFrom(summary_message(node.summary))
     return message
@@ -106,13 +113,11 @@ def _trouble_message(one: Trouble) -> types_pb2.TaskErrorCause:
     )
 
 
-def _digest_message(digest: Digest) -> types_pb2.HistoryDigest:
-    message = types_pb2.HistoryDigest(
-        event_count=digest.events, first_sequence=digest.first, last_sequence=digest.last, sha256=digest.sha256
-    )
+def _fill_digest(message: types_pb2.HistoryDigest, digest: Digest) -> None:
+    message.event_count, message.sha256 = digest.events, digest.sha256
+    message.first_sequence, message.last_sequence = digest.first, digest.last
     for one in digest.children:
         message.children.add(holon_id=one.holon_id, job_id=one.job_id, sha256=one.sha256)
-    return message
 
 
 # In ------------------------------------------------------------------------------------------------------------------
