@@ -32,7 +32,7 @@ def origin() -> None:
 
     async def twice(jobs: Jobs, client: Client, asked: Creating) -> Accepted:
         accepted = await right(jobs, client, asked)
-        await right(jobs, client, replace(asked, request_id=secrets.token_hex(8), job_id=""))
+        await right(jobs, client, replace(asked, request_id=secrets.token_hex(8), job_id="", note=None))
         return accepted
 
     Jobs.create_for_parent = twice  # type: ignore[method-assign, assignment]
