@@ -64,7 +64,7 @@ class Stream:
         self._end: asyncio.Future[tuple[grpc.StatusCode, str]] = asyncio.get_running_loop().create_future()
         self._updates: asyncio.Queue[worker_pb2.TaskUpdate] = asyncio.Queue()
         self._others: asyncio.Queue[worker_pb2.SessionRequest] = asyncio.Queue()
-        self.order: list[str] = []
+        self.came: list[worker_pb2.SessionRequest] = []
 
     async def send(self, **members: Any) -> None:
         async with asyncio.timeout(GUARD):
@@ -140,7 +140,7 @@ class Stream:
     async def _read(self) -> None:
         while (frame := await self._context.read()) is not grpc.aio.EOF:
             kind = frame.WhichOneof("message")
-            self.order.append(kind)
+            self.came.append(frame)
             if kind == "task_updates":
                 for update in frame.task_updates.updates:
                     self._updates.put_nowait(update)

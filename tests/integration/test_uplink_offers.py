@@ -294,10 +294,10 @@ async def test_who_lacks_somebody_for_an_offer_says_that_it_has_no_credits_for_i
             # By itself it looks later.
             monkeypatch.setattr("holon.uplink.credits.LOOK_S", GUARD)
             await asyncio.sleep(0.1)
-        stream.order.clear()
+        stream.came.clear()
         await offered(stream, "t1", "counting", {})
         assert (await answer(stream)).rejected.reason == "UNSERVABLE"
-        assert stream.order[0] == "heartbeat"
+        assert stream.came[0].HasField("heartbeat")
         granted: dict[str, int] = {}
         while granted.get("counting") != 0:
             beat = (await stream.message("heartbeat")).heartbeat
