@@ -87,7 +87,7 @@ class Jobs:
             NotFound: (BLUEPRINT_NOT_FOUND) clients cannot start this blueprint.
             InvalidArgument: (INPUT_INVALID) `initial_data` does not fit the blueprint's contract; details name fields.
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
-            Aborted: (NOTE_OUTDATED) the note that was to be written with it has another version.
+            Aborted: the note that was to be written with it has another version.
         """
         return await self._create(client, asked, *self._blueprints.for_clients(asked.blueprint))
 
@@ -140,7 +140,7 @@ class Jobs:
             span.end()
         job_id, creation = reply.jobs[0]
         if creation is Creation.OUTDATED:
-            raise Aborted("what was to be noted with the job has been changed by another node", code="NOTE_OUTDATED")
+            raise Aborted("what was to be noted with the job has been changed by another node")
         if creation is Creation.CONFLICT:
             raise AlreadyExists(
                 f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"

@@ -51,17 +51,17 @@ class Touches:
         self._extends.update({lease.lease_id: lease for lease in leases})
         self._some.set()
 
-    def hand_back(self, lease: LeaseRef, *, avoid: bool, cost: Cost = None) -> None:
-        """A worker gives a lease back without an outcome; this is carried at once."""
+    def hand_back(self, lease: LeaseRef, *, again_after: int | None, cost: Cost = None) -> None:
+        """A worker gives a lease back without an outcome, as in `Handback`; this is carried at once."""
         for told in (self._accepts, self._extends, self._progress):
             told.pop(lease.lease_id, None)
-        self._handbacks[lease.lease_id] = Handback(lease, avoid, cost)
+        self._handbacks[lease.lease_id] = Handback(lease, again_after, cost)
         self.soon()
 
     def _undelivered(self, offers: Sequence[Offer]) -> None:
         """Their session ended before they were sent."""
         for offer in offers:
-            self.hand_back(lease_of(offer), avoid=False)
+            self.hand_back(lease_of(offer), again_after=0)
 
     def progress(self, progress: Progress) -> None:
         """A running task's newest word."""
@@ -116,7 +116,7 @@ class Touches:
         if touched is not None:
             lost = (Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost)
             for lease in self._dispatcher.stop([*touched.stops, *lost]):
-                self.hand_back(lease, avoid=False)
+                self.hand_back(lease, again_after=0)
             if touch.handbacks or touch.credits:
                 # A call that leased before the store knew of these credits got nothing for them.
                 self._dispatcher.look()

@@ -243,10 +243,13 @@ class Workers:
         """Whether the worker holds this lease."""
         return self._held(member, task_id, lease_id) is not None
 
-    def rejected(self, member: Member, task_id: str, lease_id: str, *, avoid: bool, cost: Cost = None) -> bool:
+    def rejected(
+        self, member: Member, task_id: str, lease_id: str, *, again_after: int | None = None, cost: Cost = None
+    ) -> bool:
         """A worker gives a task back without an outcome; False when it holds no such lease.
 
         Arguments:
+            again_after: milliseconds after which it may come to this worker again; None: after a lease.
             cost: what it cost until then; None: nothing.
         """
         lease = self._held(member, task_id, lease_id)
@@ -255,7 +258,7 @@ class Workers:
                 cost = least(cost, member.session.leases[lease_id].max_cost)
             self._telemetry.handed_back(lease)
             self._dispatcher.freed(member.session, lease_id)
-            self._touches.hand_back(lease, avoid=avoid, cost=cost)
+            self._touches.hand_back(lease, again_after=again_after, cost=cost)
         return lease is not None
 
     async def complete(self, member: Member, reported: Sequence[Reported]) -> Sequence[Answer]:
@@ -280,7 +283,7 @@ class Workers:
         session = member.session
         self._dispatcher.remove(session)
         for offer in session.leases.values():
-            self._touches.hand_back(lease_of(offer), avoid=True)
+            self._touches.hand_back(lease_of(offer), again_after=None)
         session.leases.clear()
         session.accepted.clear()
 

@@ -129,14 +129,15 @@ class Stop:
 
 @value
 class Handback:
-    """A lease that its worker gives back without an outcome. `avoid`: not to this worker again, for one lease.
+    """A lease that its worker gives back without an outcome.
 
-    A task is given back a few times without that; then it is as if each said it. `cost` is what the attempt cost until
-    then, which the job is charged; None: nothing.
+    The task comes to this worker again after `again_after` milliseconds at the soonest; None, and whatever is more:
+    after one lease. That it comes sooner is granted a few times; then it is as if nothing was said. `cost` is what the
+    attempt cost until then, which the job is charged; None: nothing.
     """
 
     lease: LeaseRef
-    avoid: bool
+    again_after: int | None = None
     cost: Cost = None
 
 

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # An offer that is looked at, and a newer one.
 _OF_ONE_TASK = 2
+# When it is of use to be offered again what could not be taken just now.
+_BUSY_S = 2.0
 
 
 @dataclass(slots=True)
@@ -39,11 +41,14 @@ class Starting:
 
 @value
 class Refusal:
-    """Why an offer is given back. `at_once`: it crossed our word of fewer credits, and may come again with more."""
+    """Why an offer is given back, and after how many seconds it may come again; None: when the parent likes.
+
+    Zero: it crossed our word of fewer credits, and may come again with more.
+    """
 
     reason: str
     message: str
-    at_once: bool = False
+    again_after: float | None = None
 
 
 class Taking:
@@ -98,7 +103,7 @@ class Taking:
             async with self._alone.setdefault(lease.task_id, asyncio.Lock()):
                 refusal = await self._begin(lease, offer)
         except HolonError as error:
-            refusal = Refusal("BUSY", f"the holon cannot take it now: {error.message}")
+            refusal = Refusal("BUSY", f"the holon cannot take it now: {error.message}", again_after=_BUSY_S)
         except TenureLost:
             raise
         except Exception:
@@ -110,10 +115,10 @@ class Taking:
             self._running.changed.set()
         if refusal is None:
             return
-        if refusal.at_once:
+        if refusal.again_after == 0:
             # The parent hears first that there are no credits for it, so it may offer it as soon as there are.
             self.lacking()
-        self._reports.reject(lease, refusal.reason, refusal.message, at_once=refusal.at_once)
+        self._reports.reject(lease, refusal.reason, refusal.message, again_after=refusal.again_after)
 
     async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> Refusal | None:
         """Have a job do the task; else why it is given back."""
@@ -126,7 +131,9 @@ class Taking:
             if (offer.generation, offer.attempt) <= (known.generation, known.attempt):
                 return Refusal("STALE_OFFER", f"this holon has had attempt {known.attempt} of the task")
             if not await self._made_way(known, offer, until):
-                return Refusal("BUSY", "an earlier attempt of the task is still being stopped here")
+                return Refusal(
+                    "BUSY", "an earlier attempt of the task is still being stopped here", again_after=_BUSY_S
+                )
         if known is not None and await self._goes_on(known, offer):
             before = known.lease
             self._move(known, offer)
@@ -135,14 +142,14 @@ class Taking:
             self._accept(known, lease)
             return None
         if self.closed:
-            return Refusal("DRAINING", "this node of the holon is leaving", at_once=True)
+            return Refusal("DRAINING", "this node of the holon is leaving", again_after=0)
         if len(self._running) + self._creating >= self._place.max_jobs:
             full = f"{self._place.max_jobs} tasks are under way, as many as there may be"
-            return Refusal("BUSY", full, at_once=not self._running.coming_back)
+            return Refusal("BUSY", full, again_after=_BUSY_S if self._running.coming_back else 0)
         if self._place.offerings.lacks(offer.skill):
-            return Refusal(UNSERVABLE, "no worker here has a skill that it needs", at_once=True)
+            return Refusal(UNSERVABLE, "no worker here has a skill that it needs", again_after=0)
         if loop.time() > until:
-            return Refusal("BUSY", "the holon was too slow to take it")
+            return Refusal("BUSY", "the holon was too slow to take it", again_after=_BUSY_S)
         self._creating += 1
         try:
             return await self._create(known, lease, offer)
@@ -238,8 +245,7 @@ class Taking:
     def _accept(self, entry: Delegation, lease: Lease) -> None:
         """The job is in the store: say so, and see it to its end."""
         starting = self._starting.pop(lease, None)
-        if self._reports.leases.holds(lease):
-            self._reports.accept(lease)
+        self._reports.accept(lease)
         running = self._running.goes_on(entry)
         if starting is not None and starting.reason:
             self._running.stop_soon(running, starting.reason)

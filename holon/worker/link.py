@@ -27,6 +27,8 @@ _log = logging.getLogger("holon.worker")
 
 _LEAST_UNACKNOWLEDGED = 1_000
 _UNACKNOWLEDGED_PER_CREDIT = 4
+# When it is of use to be offered again what was too much just now.
+_BUSY_S = 2.0
 CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
 
 
@@ -184,9 +186,10 @@ class Link:
             self.reports.leases.take(lease)
             if self._drain_reason is not None:
                 # It crossed our Drain: no more come here, but perhaps to who comes in our place, under the same id.
-                self.reports.reject(lease, "DRAINING", "the worker is leaving", at_once=True)
+                self.reports.reject(lease, "DRAINING", "the worker is leaving", again_after=0)
             elif self.reports.leases.kept >= most:
-                self.reports.reject(lease, "BUSY", f"{most} results are not acknowledged yet")
+                busy = f"{most} results are not acknowledged yet"
+                self.reports.reject(lease, "BUSY", busy, again_after=_BUSY_S)
             else:
                 self._tasks.offered(lease, offer)
 

@@ -43,8 +43,9 @@ class Reports:
         return f"Reports({self.leases})"
 
     def accept(self, lease: Lease) -> None:
-        """Tell the node that the task runs. A result says the same, so that a short task needs none."""
-        self._tell(_update(lease, accepted=worker_pb2.TaskAccepted()))
+        """Tell the node that the task runs, if it is still ours. A result says the same: a short task needs none."""
+        if self.leases.holds(lease):
+            self._tell(_update(lease, accepted=worker_pb2.TaskAccepted()))
 
     def progress(self, lease: Lease, percent: float | None, message: str) -> None:
         """Tell the node how far a task is; lost when there is no session."""
@@ -66,17 +67,20 @@ class Reports:
         if self.session is not None:
             self.session.put_control(worker_pb2.SessionRequest(tree_page=page))
 
-    def reject(self, lease: Lease, reason: str, message: str, *, at_once: bool = False, cost: Cost = None) -> None:
+    def reject(
+        self, lease: Lease, reason: str, message: str, *, again_after: float | None = None, cost: Cost = None
+    ) -> None:
         """Give a task back: the final word on its lease.
 
         Arguments:
-            at_once: it may come again as soon as there are credits.
+            again_after: seconds after which it may come again; 0: as soon as there are credits. None: the node says.
             cost: what it cost until then; None: nothing.
         """
         if self.leases.drop(lease):
             rejected = worker_pb2.TaskRejected(reason=reason, message=message, cost=cost)
-            if at_once:
+            if again_after is not None:
                 rejected.retry_after.SetInParent()
+                rejected.retry_after.FromMilliseconds(round(again_after * 1000))
             self._tell(_update(lease, rejected=rejected))
             self._settled()
 

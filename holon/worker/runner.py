@@ -72,7 +72,7 @@ class Runner:
             # It crossed our word of fewer credits, or that was not said yet. Perhaps nobody else can do it, so it is to
             # come again as soon as they allow.
             self._grant()
-            self._reports.reject(lease, "BUSY", f"all {self._slots} slots are taken", at_once=True)
+            self._reports.reject(lease, "BUSY", f"all {self._slots} slots are taken", again_after=0)
             return
         skill = next(one for one in self._skills if one.answers(offer))
         call = self._calls[lease] = Call(lease, offer, skill, self._loop.time(), self._tracing)
@@ -110,7 +110,7 @@ class Runner:
         for call in tuple(self._calls.values()):
             self._tell_handler(call, "DRAINING")
             self._silence(call)
-            self._reports.reject(call.lease, "DRAINING", "the worker leaves before the task is done", at_once=True)
+            self._reports.reject(call.lease, "DRAINING", "the worker leaves before the task is done", again_after=0)
 
     def close(self) -> None:
         """Stop every handler and say nothing more."""

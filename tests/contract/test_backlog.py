@@ -117,7 +117,7 @@ async def test_a_task_of_a_lost_session_waits_under_its_first_arrival(world: Wor
 async def test_a_rejected_task_avoids_its_worker_for_one_lease_and_goes_to_another_at_once(world: World) -> None:
     hand, other = await world.hand(), await world.hand("w2")
     offer = await world.offered(hand)
-    await world.hand_back(hand, offer, avoid=True)
+    await world.hand_back(hand, offer, again_after=None)
     assert await world.lease(hand.seat()) == []
     [again] = await world.lease(other.seat())
     assert again.task_id == offer.task_id
@@ -126,7 +126,7 @@ async def test_a_rejected_task_avoids_its_worker_for_one_lease_and_goes_to_anoth
 async def test_a_rejected_task_comes_back_to_a_lone_worker_after_one_lease(world: World) -> None:
     hand = await world.hand()
     offer = await world.offered(hand)
-    await world.hand_back(hand, offer, avoid=True)
+    await world.hand_back(hand, offer, again_after=None)
     await world.after(world.settings.lease - 1)
     assert await world.lease(hand.seat()) == []
     world.clock.advance(1)
@@ -136,12 +136,48 @@ async def test_a_rejected_task_comes_back_to_a_lone_worker_after_one_lease(world
 async def test_a_rejected_task_comes_back_to_a_lone_worker_by_the_timers_alone(world: World) -> None:
     hand = await world.hand()
     offer = await world.offered(hand)
-    await world.hand_back(hand, offer, avoid=True)
+    await world.hand_back(hand, offer, again_after=None)
     until = world.now + world.settings.lease
     while not (fired := await world.fire(hand.seat())).leased.offers:
         assert fired.next_due is not None, "the task waits for ever"
         assert fired.next_due <= until
         world.clock.advance(fired.next_due - world.now)
+
+
+@pytest.mark.parametrize(("asked", "after"), [(1, 1), (2_000, 2_000), (10**12, 30_000)])
+async def test_a_rejected_task_comes_back_to_its_worker_when_that_said_but_within_a_lease(
+    store: Factory, asked: int, after: int
+) -> None:
+    world = await store(lease=30_000)
+    hand, other = await world.hand(), await world.hand("w2")
+    offer = await world.offered(hand)
+    await world.hand_back(hand, offer, again_after=asked)
+    await world.after(after - 1)
+    assert await world.lease(hand.seat()) == []
+    fired = await world.fire()
+    assert fired.next_due is not None
+    assert fired.next_due <= world.now + 1
+    world.clock.advance(1)
+    [again] = await world.lease(hand.seat())
+    assert again.task_id == offer.task_id
+    # Nobody else has to wait for that.
+    await world.hand_back(hand, again, again_after=asked)
+    assert [one.task_id for one in await world.lease(other.seat())] == [offer.task_id]
+
+
+async def test_a_task_that_is_to_come_back_soon_does_so_often_and_no_more(world: World) -> None:
+    hand = await world.hand()
+    await world.dispatch()
+    for _ in range(MOST_AT_ONCE):
+        [offer] = await world.lease(hand.seat())
+        await world.hand_back(hand, offer, again_after=10)
+        await world.after(10)
+    [offer] = await world.lease(hand.seat())
+    await world.hand_back(hand, offer, again_after=10)
+    await world.after(world.settings.lease - 1)
+    assert await world.lease(hand.seat()) == []
+    world.clock.advance(1)
+    assert len(await world.lease(hand.seat())) == 1
 
 
 async def test_a_task_goes_back_to_its_worker_at_once_so_often_and_no_more(world: World) -> None:
@@ -193,7 +229,7 @@ async def test_tasks_that_avoid_a_worker_are_looked_past_and_keep_their_place(wo
     hand, other = await world.hand(), await world.hand("w2")
     avoiding = [await world.dispatch() for _ in range(16)]
     for offer in await world.lease(hand.seat(16)):
-        await world.hand_back(hand, offer, avoid=True)
+        await world.hand_back(hand, offer, again_after=None)
     task = await world.dispatch()
     assert [offer.task_id for offer in await world.lease(hand.seat(10))] == [task]
     assert [offer.task_id for offer in await world.lease(other.seat(20))] == avoiding

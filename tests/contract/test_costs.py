@@ -276,7 +276,7 @@ async def test_what_is_given_back_is_charged_what_it_cost_before(world: World, t
     offer = await given(world, hand, 100, 40)
     for _ in range(2):
         # A repeat is charged nothing.
-        await world.hand_back(hand, offer, avoid=True, cost=told)
+        await world.hand_back(hand, offer, again_after=None, cost=told)
     assert await cost(world, offer) == charged
     [again] = await world.lease((await world.hand("w2")).seat())
     await ends(world, again, 3)

@@ -69,7 +69,7 @@ async def test_a_handed_back_lease_frees_a_credit_and_its_own_call_fills_it(worl
     await fill(world, 1)
     touched = await world.touch(hand.seat(10), handbacks=())
     assert touched.leased.offers == ()
-    await world.hand_back(hand, offer, avoid=True)
+    await world.hand_back(hand, offer, again_after=None)
     assert len(await world.lease(hand.seat(10))) == 1
 
 

@@ -102,7 +102,7 @@ async def test_a_task_whose_back_off_is_over_is_hinted_at_by_its_key(world: Worl
 async def test_a_rejected_task_is_hinted_at_again_when_it_may_come_back(world: World) -> None:
     hand = await world.hand()
     offer = await world.offered(hand)
-    await world.hand_back(hand, offer, avoid=True)
+    await world.hand_back(hand, offer, again_after=None)
     hints = Hints(world)
     await world.after(world.settings.lease)
     await hints.until(lambda hint: T.key in hint.keys)

@@ -99,10 +99,10 @@ async def test_of_a_task_that_is_leased_again_and_again_the_newest_thousand_atte
     task = await world.dispatch()
     first, hand = await world.hand("first"), await world.hand()
     [offer] = await world.lease(first.seat())
-    await world.hand_back(first, offer, avoid=True)
+    await world.hand_back(first, offer, again_after=None)
     for _ in range(MOST_ATTEMPTS):
         [offer] = await world.lease(hand.seat())
-        await world.hand_back(hand, offer, avoid=True)
+        await world.hand_back(hand, offer, again_after=None)
         world.clock.advance(world.settings.lease)
     [offer] = await world.lease(hand.seat())
     began = world.now

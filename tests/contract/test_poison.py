@@ -194,7 +194,7 @@ async def test_a_reject_or_a_lapsed_offer_on_a_live_session_is_no_loss(store: Fa
     await world.dispatch()
     for _ in range(3):
         [offer] = await world.lease(hand.seat())
-        await world.hand_back(hand, offer, avoid=True)
+        await world.hand_back(hand, offer, again_after=None)
         await world.after(world.settings.lease)
         [offer] = await world.lease(hand.seat())
         await world.after(world.settings.offer)

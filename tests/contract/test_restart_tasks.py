@@ -229,7 +229,7 @@ async def test_a_rejected_task_avoids_its_worker_after_a_restart_too(durable: Fa
     world = await durable()
     hand = await world.hand()
     offer = await world.offered(hand)
-    await world.hand_back(hand, offer, avoid=True)
+    await world.hand_back(hand, offer, again_after=None)
     await world.restart()
     assert await world.lease((await world.hand()).seat()) == []
     assert len(await world.lease((await world.hand("w2")).seat())) == 1

@@ -290,8 +290,10 @@ class World:
     async def touch(self, *seats: Seat, **fields: Any) -> Touched:
         return await self.storage.touch(Touch(**fields), seats)
 
-    async def hand_back(self, hand: Hand, offer: Offer, *, avoid: bool = False, cost: int | None = None) -> Touched:
-        return await self.touch(handbacks=(Handback(hand.ref(offer), avoid, cost),))
+    async def hand_back(
+        self, hand: Hand, offer: Offer, *, again_after: int | None = 0, cost: int | None = None
+    ) -> Touched:
+        return await self.touch(handbacks=(Handback(hand.ref(offer), again_after, cost),))
 
     async def stops(self) -> list[Stop]:
         """What is to be stopped at this node's sessions."""

@@ -66,6 +66,11 @@ class Stream:
         self._others: asyncio.Queue[worker_pb2.SessionRequest] = asyncio.Queue()
         self.came: list[worker_pb2.SessionRequest] = []
 
+    @property
+    def order(self) -> list[str | None]:
+        """What kinds of messages came, in their order."""
+        return [frame.WhichOneof("message") for frame in self.came]
+
     async def send(self, **members: Any) -> None:
         async with asyncio.timeout(GUARD):
             await self._context.write(worker_pb2.SessionResponse(**members).SerializeToString())

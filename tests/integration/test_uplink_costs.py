@@ -150,7 +150,7 @@ async def test_what_a_task_cost_that_a_child_gives_back_is_told_with_that(certif
             await leaf.ends(await leaf.given(), DONE, cost=1)
             last = await leaf.given()
             if not running:
-                assert leaf._engine.workers.rejected(leaf.member, last.task_id, last.lease_id, avoid=True)
+                assert leaf._engine.workers.rejected(leaf.member, last.task_id, last.lease_id)
             await stream.stop(task, "LEASE_LOST")
             rejected = (await answer(stream)).rejected
             # With what is reserved for the one that runs: nobody waits for what it says.
@@ -334,7 +334,7 @@ async def test_what_is_given_back_costs_no_more_than_the_cap(parent: Node) -> No
     async with Leaf(parent.engine, "w1", Skill("t", price=3)) as leaf:
         job_id = await above(parent)
         first = await leaf.given()
-        assert parent.engine.workers.rejected(leaf.member, first.task_id, first.lease_id, avoid=False, cost=9)
+        assert parent.engine.workers.rejected(leaf.member, first.task_id, first.lease_id, again_after=0, cost=9)
         await leaf.ends(await leaf.given(), DONE, cost=1)
         assert (await parent.ended(job_id)).cost == 6
 

@@ -179,6 +179,30 @@ async def test_a_task_that_is_rejected_until_there_is_a_credit_comes_again_with_
         assert (again.task_id, again.attempt, again.generation) == (offer.task_id, 2, 1)
 
 
+async def test_a_task_that_is_rejected_for_a_moment_comes_again_after_that_to_who_alone_can_do_it() -> None:
+    async with a_node() as node:
+        worker = await node.worker("w1")
+        await node.create(n=1)
+        for attempt in (1, 2):
+            offer = await worker.offer()
+            assert offer.attempt == attempt
+            rejected = worker_pb2.TaskRejected(reason="BUSY")
+            rejected.retry_after.FromMilliseconds(100)
+            rejected_at = asyncio.get_running_loop().time()
+            await worker.send(updates(update(offer, rejected=rejected)))
+        again = await worker.offer()
+        assert (again.task_id, again.attempt) == (offer.task_id, 3)
+        assert asyncio.get_running_loop().time() >= rejected_at + 0.1
+        # Less than no time is none, and more than a lease no more than that.
+        rejected.retry_after.FromMilliseconds(-5)
+        await worker.send(updates(update(again, rejected=rejected)))
+        again = await worker.offer()
+        assert again.attempt == 4
+        rejected.retry_after.FromMilliseconds(2**50)
+        await worker.send(updates(update(again, rejected=rejected)))
+        await worker.beat()
+
+
 # Stops -----------------------------------------------------------------------------------------------------------
 
 

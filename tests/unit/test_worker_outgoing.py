@@ -22,10 +22,12 @@ class Recorder(Workers):
     """Workers that only note what they are given back."""
 
     def __init__(self) -> None:
-        self.back: list[tuple[str, bool]] = []
+        self.back: list[tuple[str, int | None]] = []
 
-    def rejected(self, member: Member, task_id: str, lease_id: str, *, avoid: bool, cost: Cost = None) -> bool:
-        self.back.append((task_id, avoid))
+    def rejected(
+        self, member: Member, task_id: str, lease_id: str, *, again_after: int | None = None, cost: Cost = None
+    ) -> bool:
+        self.back.append((task_id, again_after))
         return member.session.leases.pop(lease_id, None) is not None
 
 
@@ -73,7 +75,7 @@ async def test_what_is_too_large_for_the_worker_is_given_back_and_avoids_it() ->
     door = Door(max_message_bytes=64 * 1024)
     door.offer(1, size=100_000)
     door.offer(2)
-    assert door.workers.back == [("t1", True)]
+    assert door.workers.back == [("t1", None)]
     assert not door.ends
     ((kind, frame),) = await door.sent()
     assert (kind, [one.task_id for one in frame.task_offers.offers]) == ("task_offers", ["t2"])
@@ -82,7 +84,7 @@ async def test_what_is_too_large_for_the_worker_is_given_back_and_avoids_it() ->
 async def test_what_a_worker_that_does_not_read_has_no_room_for_is_given_back() -> None:
     door = Door(max_bytes=100_000)
     door.offer(1, 2, 3, size=40_000)
-    assert door.workers.back == [("t3", True)]
+    assert door.workers.back == [("t3", None)]
     assert not door.ends
 
 
@@ -99,7 +101,7 @@ async def test_a_stop_takes_back_an_offer_that_was_not_sent_and_tells_of_one_tha
     held = _offer(2, 0)
     door.member.session.leases["l2"] = held
     door.outgoing.stop([_stop(unsent), _stop(held), _stop(held, StopReason.LEASE_LOST), _stop(_offer(9, 0))])
-    assert door.workers.back == [("t1", False)]
+    assert door.workers.back == [("t1", 0)]
     ((kind, frame),) = await door.sent()
     assert (kind, [(one.task_id, one.reason) for one in frame.stop_tasks.stops]) == (
         "stop_tasks",
@@ -112,7 +114,7 @@ async def test_a_worker_that_is_sent_away_is_offered_nothing_more() -> None:
     door.offer(1)
     door.outgoing.go_away("DRAINING", "this node is shutting down", 1_500)
     door.offer(2)
-    assert door.workers.back == [("t1", False), ("t2", False)]
+    assert door.workers.back == [("t1", 0), ("t2", 0)]
     assert not door.ends
     ((kind, frame),) = await door.sent()
     assert (kind, frame.go_away.reason, frame.go_away.time_left.ToMilliseconds()) == ("go_away", "DRAINING", 1500)

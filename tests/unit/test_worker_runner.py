@@ -268,6 +268,17 @@ async def test_params_that_it_cannot_read_are_rejected(bench: Make) -> None:
     assert (await made.updates.final()).rejected.reason == "UNSUITABLE"
 
 
+async def test_a_task_whose_lease_is_gone_is_not_accepted(bench: Make) -> None:
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    made = bench(endless)
+    made.link.reports.leases.drop(made.offer("endless", task_id="t1"))
+    made.offer("endless", task_id="t2")
+    update = await made.updates.next()
+    assert (update.task_id, update.WhichOneof("update")) == ("t2", "accepted")
+
+
 async def test_every_offer_gets_exactly_one_final_word_whatever_crosses(bench: Make) -> None:
     gates = {name: threading.Event() for name in ("t1", "t2", "t4")}
 

@@ -27,6 +27,8 @@ from transports.grpc.outgoing import Outgoing
 
 MAX_REFUSALS = 100
 MAX_PROGRESS_MESSAGE = 1024
+# Nobody is kept from a task for longer than a lease, whatever he says.
+MAX_AGAIN_S = 86_400.0
 Named: TypeAlias = worker_pb2.TaskUpdate | types_pb2.LeaseRef
 # What a frame may have around a batch.
 _AROUND_BATCH = 64
@@ -220,9 +222,11 @@ class Incoming:
 
     def _rejected(self, update: worker_pb2.TaskUpdate) -> None:
         rejected = update.rejected
-        avoid = not rejected.HasField("retry_after") or seconds(rejected.retry_after) > 0
+        after = None
+        if rejected.HasField("retry_after"):
+            after = round(min(max(0.0, seconds(rejected.retry_after)), MAX_AGAIN_S) * 1000)
         back = self._workers.rejected(
-            self._member, update.task_id, update.lease_id, avoid=avoid, cost=cost_of(rejected)
+            self._member, update.task_id, update.lease_id, again_after=after, cost=cost_of(rejected)
         )
         _check_held(back, update)
 

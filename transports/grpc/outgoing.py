@@ -70,7 +70,7 @@ class Outgoing:
         """Send offers. One that cannot be sent goes back to the queue."""
         for offer in offers:
             if self._leaving:
-                self._give_back(offer.task_id, offer.lease_id, avoid=False)
+                self._give_back(offer.task_id, offer.lease_id)
                 continue
             try:
                 self._offers.put(offer_message(offer))
@@ -88,9 +88,9 @@ class Outgoing:
                         "lease_id": offer.lease_id,
                     },
                 )
-                self._give_back(offer.task_id, offer.lease_id, avoid=True)
+                self._give_back(offer.task_id, offer.lease_id, None)
             except HolonError as error:
-                self._give_back(offer.task_id, offer.lease_id, avoid=False)
+                self._give_back(offer.task_id, offer.lease_id)
                 self._end(error, False)
 
     def stop(self, stops: Sequence[Stop]) -> None:
@@ -102,7 +102,7 @@ class Outgoing:
                 wanted.setdefault(stop.lease.lease_id, stop)
         for unsent in self._offers.discard(lambda offer: offer.lease_id in wanted):
             del wanted[unsent.lease_id]
-            self._give_back(unsent.task_id, unsent.lease_id, avoid=False)
+            self._give_back(unsent.task_id, unsent.lease_id)
         self._send_stops([stop_message(stop) for stop in wanted.values()])
 
     def go_away(self, reason: str, message: str, time_left: int) -> None:
@@ -120,7 +120,7 @@ class Outgoing:
         """Offer nothing more; what was not sent yet goes back to the queue."""
         self._leaving = True
         for offer in self._offers.discard(lambda _: True):
-            self._give_back(offer.task_id, offer.lease_id, avoid=False)
+            self._give_back(offer.task_id, offer.lease_id)
 
     def beat(self, sequence: int, now_ms: int) -> None:
         """Answer a heartbeat."""
@@ -168,9 +168,9 @@ class Outgoing:
     def _holds(self, lease_id: str) -> bool:
         return self._member is not None and lease_id in self._member.session.leases
 
-    def _give_back(self, task_id: str, lease_id: str, *, avoid: bool) -> None:
+    def _give_back(self, task_id: str, lease_id: str, again_after: int | None = 0) -> None:
         if self._member is not None:
-            self._workers.rejected(self._member, task_id, lease_id, avoid=avoid)
+            self._workers.rejected(self._member, task_id, lease_id, again_after=again_after)
 
     def _send_stops(self, stops: Sequence[worker_pb2.StopTask]) -> None:
         if self._can_stop:

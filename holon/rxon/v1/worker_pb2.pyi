@@ -898,8 +898,9 @@ class TaskRejected(google.protobuf.message.Message):
     """
     @property
     def retry_after(self) -> google.protobuf.duration_pb2.Duration:
-        """For how long it is no use to offer it again: zero, which is for who has no credits for it any more, lets it come
-        again with the next credit, five times of a task in all. Anything else, and unset, leave it to the node.
+        """For how long it is no use to offer it again; a lease at most, and so long when it is unset. Zero is for who has no
+        credits for it any more, and lets it come again with the next credit. What is shorter than a lease is granted five
+        times of a task in all.
         """
 
     def __init__(

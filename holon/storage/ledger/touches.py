@@ -57,14 +57,16 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
     give_up(tables, ref.worker_id, ref.lease_id)
     if task is not None and task.state in (TaskState.OFFERED, TaskState.LEASED):
         tables.edit(task)
-        avoids = handback.avoid or task.at_once >= MOST_AT_ONCE
-        if not avoids:
+        after, lease = handback.again_after, tables.settings.lease
+        if after is None or after >= lease or task.at_once >= MOST_AT_ONCE:
+            after = lease
+        else:
             task.at_once += 1
         charged = None
         if handback.cost is not None:
             charged = settle(tables, task, handback.cost)
         if goes_on(tables, task, now, charged):
-            requeue(tables, task, now, avoid_until=now + tables.settings.lease if avoids else None)
+            requeue(tables, task, now, avoid_until=now + after if after else None)
     else:
         reported(tables, ref.task_id, ref.lease_id, handback.cost or 0)
 

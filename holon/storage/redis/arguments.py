@@ -211,7 +211,7 @@ def touch_arguments(touch: Touch, seal: Seal) -> Arguments:
         arguments += _ref(ref)
     arguments.append(len(touch.handbacks))
     for handback in touch.handbacks:
-        arguments += (*_ref(handback.lease), _flag(handback.avoid), maybe(handback.cost))
+        arguments += (*_ref(handback.lease), maybe(handback.again_after), maybe(handback.cost))
     arguments.append(len(touch.progress))
     for progress in touch.progress:
         message = seal.seal_text("jobs", job_of(progress.lease.task_id), "message", progress.message)

@@ -25,17 +25,21 @@ local function moved(ref)
     return row and row.lease == ref.lease and placed(row) and row.session ~= ref.session
 end
 
--- So often a task may go back to who gave it back at once. Who always does that would have it round and round, for ever.
+-- So often a task may go back to who gave it back sooner than after a lease. Who always does that would have it round and
+-- round, for ever.
 local MOST_AT_ONCE = 5
-local function hand_back(ref, avoid_it, cost)
+local function hand_back(ref, after, cost)
     if moved(ref) then return end
     local row = current(ref)
     give_up(ref.worker, ref.lease)
     if row and placed(row) then
-        avoid_it = avoid_it or (row.at_once or 0) >= MOST_AT_ONCE
-        if not avoid_it then row.at_once = (row.at_once or 0) + 1 end
+        if not after or after >= LEASE or (row.at_once or 0) >= MOST_AT_ONCE then
+            after = LEASE
+        else
+            row.at_once = (row.at_once or 0) + 1
+        end
         local charged = cost and settle(row, cost)
-        if goes_on(row, charged) then requeue(row, avoid_it and NOW + LEASE) end
+        if goes_on(row, charged) then requeue(row, after > 0 and NOW + after) end
     else
         reported(job(job_of(ref.task)), ref.lease, cost or 0)
     end
@@ -88,7 +92,7 @@ local function operation()
     end
     for _ = 1, num() do
         local ref = read_ref()
-        hand_back(ref, flag(), num())
+        hand_back(ref, num(), num())
     end
     for _ = 1, num() do
         local ref = read_ref()
