@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from holon.ports import MAX_DOCUMENTS, Document, Quota
 from holon.storage.documents import too_many_documents
-from holon.storage.ledger.rows import DocumentRow, QuotaRow
+from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
-from holon.storage.ledger.rows import DocumentRow, FanOut, JobRow, QuotaRow, Row, TaskRow, TaskState
+from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
+from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
 from holon.storage.sealing import Seal

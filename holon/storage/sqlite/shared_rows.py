@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holon.storage.ledger.rows import DocumentRow, QuotaRow
+from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 
 DELETE_DOCUMENT = "DELETE FROM documents WHERE kind = ? AND key = ?"
 REPLACE_DOCUMENT = "REPLACE INTO documents (kind, key, version, value, expires_at) VALUES (?, ?, ?, ?, ?)"
