@@ -213,15 +213,19 @@ class Jobs:
         )
         return await self._records.jobs(which, listing.page_token, size)
 
-    async def cancel(self, owner: str, job_id: str) -> JobRecord:
+    async def cancel(self, owner: str, job_id: str, *, insist: bool = True) -> JobRecord:
         """Ask a job to end; a repeat changes nothing. Answers with the job as it was.
 
+        Arguments:
+            insist: whether one that cleans up after an earlier cancel is ended at once; else that goes on.
         Raises:
             FailedPrecondition: (JOB_TERMINATED) it is over.
         """
         record = await self.get(owner, job_id)
         if record.job.status.terminal:
             raise _terminated(job_id, record.job.status)
+        if record.job.cancelling and not insist:
+            return record
         # A cancel that arrives while the job cleans up after an earlier one ends it at once.
         key = f"cancel-{int(record.job.cancelling)}"
         with self._slots.wanting(1) as wanted:

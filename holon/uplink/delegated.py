@@ -137,11 +137,15 @@ class Delegated:
             return False
         return True
 
-    async def cancel(self) -> None:
-        """Cancel the job; returns once that is asked for, or it is over anyway."""
+    async def cancel(self, *, insist: bool) -> None:
+        """Cancel the job; returns once that is asked for, or it is over anyway.
+
+        Arguments:
+            insist: whether it is to end at once if it cleans up already, as after a cancel that another node asked for.
+        """
         while True:
             try:
-                await self._jobs.cancel(self.entry.owner.name, self.entry.job_id)
+                await self._jobs.cancel(self.entry.owner.name, self.entry.job_id, insist=insist)
             except (NotFound, FailedPrecondition):
                 return
             except HolonError as error:

@@ -135,7 +135,7 @@ class Running:
                         continue
                     log.warning("job %s is cancelled: the parent does not ask for it", job_id, extra={"job_id": job_id})
                     with suppress(NotFound, FailedPrecondition):
-                        await self._place.jobs.cancel(owner, job_id)
+                        await self._place.jobs.cancel(owner, job_id, insist=False)
             except StoreUnavailable as error:
                 await asyncio.sleep(error.retry_after or _RETRY_S)
             else:
@@ -235,11 +235,11 @@ class Running:
             # Before it is done: the next offer of this task is to find that it must begin again.
             running.entry.withdrawn = True
             await self._write(running.entry)
-        await running.cancel()
+        await running.cancel(insist=False)
         while not await running.ended(self._place.cleanup):
             job_id = running.entry.job_id
             log.warning("job %s has cleaned up for too long, and is ended", job_id, extra={"job_id": job_id})
-            await running.cancel()
+            await running.cancel(insist=True)
 
     async def _to_end(self, running: Delegated, record: JobRecord | None) -> None:
         entry = running.entry

@@ -96,7 +96,9 @@ class Life:
     async def stop(self) -> None:
         """Ask its process to end, and wait until it has; it must do so, and say that all is well."""
         child = self._child
-        if child is not None and (code := await self._end(signal.SIGTERM)):
+        # It may have a moment to die at, and meet that on its way out; what was before excuses nothing.
+        met = self._meant(-signal.SIGKILL)
+        if child is not None and (code := await self._end(signal.SIGTERM)) and (met or not self._meant(code)):
             self.wrong.append(f"{self.name} ended with {code} when it was asked to end\n{child.tail()}")
 
     async def pause(self, seconds: float) -> None:

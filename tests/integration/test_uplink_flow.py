@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from holon.clock import SystemClock
 from holon.context import ActionFactory, JobContext
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import DEFAULT, Client
@@ -14,8 +15,17 @@ from holon.domain.fleet import Skill
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating
 from holon.errors import BlueprintError
-from tests.integration.a_child import Child, Leaf, a_child, answer, offered
-from tests.integration.scripted_node import GUARD, Certificates, Stream, is_at_once, make_certificates
+from holon.storage import MemoryStorage
+from holon.uplink import owner_of
+from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered
+from tests.integration.scripted_node import (
+    GUARD,
+    Certificates,
+    ScriptedNode,
+    Stream,
+    is_at_once,
+    make_certificates,
+)
 
 DONE = Outcome(SUCCESS, b"{}")
 
@@ -177,6 +187,38 @@ async def test_a_clean_up_that_does_not_end_is_ended(certificates: Certificates)
         assert (await stream.result()).result.status == "cancelled"
         (job,) = await child.jobs()
         assert job.job.current_state == "tidy"
+
+
+async def test_a_clean_up_that_began_before_a_restart_is_not_cut_short_when_the_lease_is_lost_too(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holon.uplink.running._COMES_BACK_S", 0.01)
+    skills = Skill("leaf"), Skill("sweep")
+    async with MemoryStorage(STORE, SystemClock()) as store, ScriptedNode(certificates) as parent:
+        async with (
+            a_child(certificates, blueprints(), store=store, parent=parent) as child,
+            Leaf(child.engine, "leaf", *skills) as leaf,
+        ):
+            stream = await child.linked()
+            await offered(stream, "t1", "work", {"tidies": "sweep"})
+            await leaf.given()
+            await stream.stop("t1")
+            assert (await leaf.given()).skill == "sweep"
+        async with (
+            a_child(certificates, blueprints(), store=store, parent=parent) as child,
+            Leaf(child.engine, "leaf", *skills) as leaf,
+        ):
+            sweeping = await leaf.given()
+            await child.linked(session_id="second")
+            jobs = child.uplink._serving.jobs  # type: ignore[union-attr]
+            await child.until(lambda: (one := jobs.get("t1")) is not None and one.entry.withdrawn)
+            # What is asked of the job from here on comes behind that.
+            await child.engine.jobs.cancel(owner_of(PARENT).name, (await child.jobs())[0].job.id, insist=False)
+            await leaf.ends(sweeping, DONE)
+            await child.until(lambda: jobs.get("t1") is None)
+            (record,) = await child.jobs()
+            assert record.job.error is not None
+            assert record.job.error.message == "cancelled, and cleaned up"
 
 
 async def test_a_job_that_its_parent_dropped_takes_its_place_while_it_cleans_up_and_the_credits_say_so(
