@@ -235,6 +235,31 @@ async def test_tasks_that_avoid_a_worker_are_looked_past_and_keep_their_place(wo
     assert [offer.task_id for offer in await world.lease(other.seat(20))] == avoiding
 
 
+async def test_a_task_that_each_of_two_workers_has_failed_once_goes_back_to_the_first(world: World) -> None:
+    hands = [await world.hand(), await world.hand("w2")]
+    await world.dispatch()
+    for turn in range(4):
+        hand, other = hands[turn % 2], hands[1 - turn % 2]
+        [offer] = await world.lease(hand.seat())
+        await world.complete(offer, BROKEN, 1_000)
+        await world.after(1_000)
+        # Not straight back to who has just failed it, while there is another.
+        assert await world.lease(hand.seat()) == []
+        [again] = await world.lease(other.seat())
+        await world.hand_back(other, again)
+
+
+async def test_who_fails_a_task_that_another_rejected_is_not_the_only_one_that_it_avoids(world: World) -> None:
+    hand, other, third = await world.hand(), await world.hand("w2"), await world.hand("w3")
+    offer = await world.offered(hand)
+    await world.hand_back(hand, offer, again_after=None)
+    [offer] = await world.lease(other.seat())
+    await world.complete(offer, BROKEN, 1_000)
+    await world.after(1_000)
+    assert await world.lease(hand.seat(), other.seat()) == []
+    assert len(await world.lease(third.seat())) == 1
+
+
 async def test_a_retry_enters_the_backlog_after_its_back_off(world: World) -> None:
     hand = await world.hand()
     offer = await world.accepted(hand)

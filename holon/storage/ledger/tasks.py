@@ -90,8 +90,13 @@ def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None 
 
 
 def avoid(task: TaskRow, until: int, now: int, *, soft: bool) -> None:
-    """Keep an edited task from its last worker until then; softly: only while another could take it."""
-    others = tuple(entry for entry in task.avoid if entry[0] != task.worker_id and entry[1] > now)
+    """Keep an edited task from its last worker until then; softly: only while another could take it.
+
+    Of those who failed it that is the last alone: else it would wait once each of a few workers has failed it.
+    """
+    others = tuple(
+        entry for entry in task.avoid if entry[0] != task.worker_id and entry[1] > now and not (soft and entry[2])
+    )
     task.avoid = (*others, (task.worker_id, until, soft))
 
 

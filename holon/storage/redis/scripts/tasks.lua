@@ -256,10 +256,11 @@ local function close_attempt(row)
     end
 end
 
+-- Of those who failed a task it avoids the last alone: else it would wait once each of a few workers has failed it.
 local function avoid(row, till, soft)
     local text = ''
     for _, entry in ipairs(avoided(row)) do
-        if entry[1] ~= row.worker and entry[2] > NOW then
+        if entry[1] ~= row.worker and entry[2] > NOW and not (soft and entry[3]) then
             text = text .. entry[1] .. ' ' .. int(entry[2]) .. (entry[3] and ' 1;' or ' 0;')
         end
     end
