@@ -350,7 +350,7 @@ async def test_so_it_is_in_redis_where_the_job_goes_on_by_itself(
         jobs = [(await node.client.create_job("waiting", {"it": name})).job_id for name in ("1", "2", "3")]
         keys = [f"{{h:0}}:s:{job_id}" for job_id in jobs]
         states: list[Any] = [await redis.get(key) for key in keys]
-        await redis.set(keys[0], states[0][:-1] + b"\0")
+        await redis.set(keys[0], states[0][:-1] + bytes([states[0][-1] ^ 1]))
         await redis.set(keys[1], states[2])
         async with late_hand(node):
             assert (await node.client.wait_for(jobs[2], timeout=GUARD)).result["it"] == "3"

@@ -359,7 +359,7 @@ async def test_each_job_that_was_made_and_not_noted_is_stopped_though_the_store_
         async with a_child(certificates, blueprints(), store=store) as child:
             cancel = child.engine.jobs.cancel
 
-            async def away_once(*which: str) -> Any:
+            async def away_once(*_: str, insist: bool) -> Any:
                 monkeypatch.setattr(child.engine.jobs, "cancel", cancel)
                 raise StoreUnavailable("away", retry_after=0.001)
 
