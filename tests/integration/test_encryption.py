@@ -322,7 +322,7 @@ async def test_what_was_changed_or_moved_in_the_file_stops_only_its_job_which_is
             (await node.client.create_job("waiting", {"it": name}, request_id=name)).job_id for name in ("1", "2", "3")
         ]
     before = _states(file)
-    _put(file, {changed: before[changed][:-1] + b"\0", moved: before[sound]})
+    _put(file, {changed: before[changed][:-1] + bytes([before[changed][-1] ^ 1]), moved: before[sound]})
 
     with caplog.at_level(logging.ERROR):
         async with node_at(file, ENCRYPTION_KEY=text(OLD)) as node, late_hand(node):
