@@ -27,10 +27,10 @@ from tests.integration.token_calls import (
     call,
     end_of,
     exchange,
+    refusal,
     refused,
     renewal,
     rules,
-    session,
     two_nodes,
     welcomed,
 )
@@ -53,7 +53,7 @@ async def test_a_session_ends_with_its_token_unless_a_new_one_comes_in_time() ->
         await wire.beat()
         clock.advance(600_000)
         assert await end_of(wire) == (CODE.UNAUTHENTICATED, "TOKEN_EXPIRED")
-        assert await end_of(await session(channel, second.access_token)) == (CODE.UNAUTHENTICATED, "TOKEN_EXPIRED")
+        assert await refusal(channel, second.access_token) == (CODE.UNAUTHENTICATED, "TOKEN_EXPIRED")
 
 
 async def test_a_token_that_is_not_the_workers_is_refused_in_the_stream_and_the_session_goes_on() -> None:
@@ -90,7 +90,7 @@ async def test_f12_tokens_end_with_the_static_token_that_bought_them(tmp_path: P
         admission.use(rules=rules(tmp_path, f'[w1]\ntoken = "{OWN[::-1]}"'))
         gone = (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
         assert await end_of(wire) == gone
-        assert await end_of(await session(channel, given.access_token)) == gone
+        assert await refusal(channel, given.access_token) == gone
         assert await refused(channel, "r2", refresh_token=given.refresh_token) == gone
 
 

@@ -17,9 +17,9 @@ from tests.integration.token_calls import (
     end_of,
     exchange,
     key_of,
+    refusal,
     refused,
     same,
-    session,
     two_nodes,
     welcomed,
 )
@@ -57,7 +57,7 @@ async def test_tokens_of_a_key_that_is_revoked_are_taken_at_no_node_and_their_se
         gone = (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
         assert await end_of(wire) == gone
         for channel in (here, there):
-            assert await end_of(await session(channel, before.access_token)) == gone
+            assert await refusal(channel, before.access_token) == gone
         # The family was not revoked, and buys what the new key signs, also at the other node.
         after = await exchange(there, "r2", refresh_token=before.refresh_token)
         assert key_of(after) == key.kid

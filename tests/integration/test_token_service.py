@@ -31,6 +31,7 @@ from tests.integration.token_calls import (
     call,
     end_of,
     exchange,
+    refusal,
     refused,
     rules,
     same,
@@ -90,7 +91,7 @@ async def test_what_a_certificate_bought_is_of_no_use_at_the_port_for_tokens() -
         given = await exchange(await node.worker_channel(worker_files("w1")), certificate=CERTIFICATE)
         node.workers_port = node.workers.token_port
         channel = await node.worker_channel(None)
-        assert await end_of(await session(channel, given.access_token)) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert await refusal(channel, given.access_token) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
         assert await refused(channel, refresh_token=given.refresh_token) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
 
 
@@ -126,7 +127,7 @@ async def test_a_refresh_token_buys_the_next_one_once_and_a_used_one_ends_all_of
             CODE.UNAUTHENTICATED,
             "TOKEN_INVALID",
         )
-        assert await end_of(await session(channel, first.access_token)) == (CODE.PERMISSION_DENIED, "REVOKED")
+        assert await refusal(channel, first.access_token) == (CODE.PERMISSION_DENIED, "REVOKED")
         await welcomed(channel, (await exchange(channel, "r6", certificate=CERTIFICATE)).access_token)
 
 
@@ -232,7 +233,7 @@ async def test_a_worker_that_ends_one_family_after_the_other_takes_no_more_room_
         kinds = [await node.engine.store.documents(kind) for kind in (KIND, ENDED)]
         assert [len(documents) for documents in kinds] == [1, 1]
         assert all(len(document.value) < 8_192 for documents in kinds for document in documents)
-        assert await end_of(await session(channel, given.access_token)) == (CODE.PERMISSION_DENIED, "REVOKED")
+        assert await refusal(channel, given.access_token) == (CODE.PERMISSION_DENIED, "REVOKED")
 
 
 async def test_a_used_token_ends_its_family_also_where_the_store_has_no_room_to_tell_of_it(

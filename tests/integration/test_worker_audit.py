@@ -9,7 +9,7 @@ import pytest
 
 from holon.rxon.v1 import token_pb2
 from tests.integration.grpc_node import a_node, worker_files
-from tests.integration.token_calls import CERTIFICATE, TOKENS, call, end_of, exchange, refused, session
+from tests.integration.token_calls import CERTIFICATE, TOKENS, call, exchange, refusal, refused
 
 
 async def test_tokens_that_change_hands_and_callers_that_are_refused_are_told_without_a_token(
@@ -22,7 +22,7 @@ async def test_tokens_that_change_hands_and_callers_that_are_refused_are_told_wi
         await refused(channel, "r2", refresh_token="none")
         for token in ("noise", given.refresh_token, given.refresh_token):
             await call(channel, "RevokeToken", token_pb2.RevokeTokenRequest(refresh_token=token))
-        await end_of(await session(channel, "no-token"))
+        await refusal(channel, "no-token")
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "holon.audit"]
     assert {line.pop("via") for line in lines} == {"worker"}
     assert all(line.pop("peer").startswith("ipv") for line in lines)

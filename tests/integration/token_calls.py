@@ -59,6 +59,11 @@ async def session(channel: Any, token: str, claimed: str = "") -> Wire:
     return wire
 
 
+async def refusal(channel: Any, token: str) -> tuple[grpc.StatusCode, str]:
+    """How a session ends whose token is not let in. It says nothing: a refusal that meets a word on its way may be lost."""
+    return await end_of(Wire(channel.stream_stream("/holon.rxon.v1.WorkerService/Session")(metadata=bearer(token))))
+
+
 async def welcomed(channel: Any, token: str) -> Wire:
     wire = await session(channel, token)
     wire.welcome = await wire.expect("welcome")
