@@ -60,7 +60,7 @@ async def session(channel: Any, token: str, claimed: str = "") -> Wire:
 
 
 async def refusal(channel: Any, token: str) -> tuple[grpc.StatusCode, str]:
-    """How a session ends whose token is not let in. It says nothing: a refusal that meets a word on its way may be lost."""
+    """How a session ends whose token is not let in. It says nothing: a refusal that meets a word may be lost."""
     return await end_of(Wire(channel.stream_stream("/holon.rxon.v1.WorkerService/Session")(metadata=bearer(token))))
 
 
