@@ -119,7 +119,8 @@ async def test_a_child_is_given_what_its_workers_have_room_for_and_no_heap_of_jo
                 (child,) = [one async for one in operator.node.list_workers()]
                 most_held = max(most_held, child.held)
                 most_running = max(most_running, family.work.begun - family.work.ended)
-        # All of its places were taken, and at most a few jobs waited for one.
+        # All of its places were taken, and none waited for one. Results may be on their way, though, while others have
+        # the places of their jobs, which its word of credits gave away again.
         assert most_running == 3
-        assert most_held <= 5
+        assert most_held <= 6
         assert {(await family.parent.ended(job))["status"] for job in jobs} == {"finished"}

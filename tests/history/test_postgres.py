@@ -13,6 +13,7 @@ from holon.storage.history import PostgresHistory
 from holon.storage.history.postgres_schema import VERSIONS
 from tests.history.postgres import Server, serving
 from tests.history.test_contract import RICH, notice, record
+from tests.history.waiting import GUARD_S
 
 
 @pytest.fixture
@@ -78,8 +79,14 @@ async def test_what_was_kept_outlives_a_kill_of_the_server_and_its_clients_find_
     async with PostgresHistory(own.database()) as history:
         await history.add([notice(record(f"0-{n}"), 1, RICH) for n in range(100)])
         own.kill()
+
+        async def add_for_ever() -> None:
+            # The process that serves a client may have a moment left.
+            while True:
+                await history.add([notice(record("0-b"))])
+
         with pytest.raises(StoreUnavailable):
-            await history.add([notice(record("0-b"))])
+            await asyncio.wait_for(add_for_ever(), GUARD_S)
         own.start()
         await history.add([notice(record("0-b"))])
         assert [await count(history, f"0-{n}") for n in range(100)] == [1] * 100
