@@ -147,10 +147,6 @@ class Tally:
             counts["open"] = left
         return counts
 
-    def finished_by(self) -> Iterator[Told]:
-        """The tasks of which an attempt has ended, as they did."""
-        return iter(self._told.values())
-
     def visits(self, until: int | None) -> tuple[Visit, ...]:
         """The states that the job was in, the oldest first.
 

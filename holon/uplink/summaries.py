@@ -6,10 +6,10 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from holon.domain.tally import Tally
 from holon.domain.tree import MAX_SUMMARY_BYTES, Disclose, Summary
 from holon.engine.below import shorter
 from holon.engine.jobs import Jobs
+from holon.engine.tallies import Reading
 from holon.engine.trees import Trees
 from holon.errors import HolonError
 from holon.ports import JobRecord
@@ -33,8 +33,7 @@ class _Job:
     entry: Delegation
     due: float
     changed: bool = False
-    tally: Tally | None = None
-    reading: asyncio.Lock | None = None
+    reading: Reading | None = None
 
 
 class Summaries:
@@ -112,12 +111,10 @@ class Summaries:
             log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message, extra=facts)
 
     async def _message(self, job: _Job, record: JobRecord) -> types_pb2.JobSummary:
-        if job.tally is None or job.reading is None:
-            # Most jobs are told of once.
-            job.tally, job.reading = Tally(job.entry.job_id), asyncio.Lock()
-        async with job.reading:
-            await self._trees.read_on(job.tally, record)
-            return _bounded(await self._trees.summary(record, job.tally))
+        if job.reading is None:
+            job.reading = Reading(job.entry.job_id, self._trees.read_on)
+        await job.reading.on(record)
+        return _bounded(await self._trees.summary(record, job.reading.tally))
 
 
 def _bounded(summary: Summary) -> types_pb2.JobSummary:
