@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 # What changes all the time is looked at so often, at most; what has just begun sooner, at first.
 LINGER_S = 0.01
 FIRST_LINGER_S = 0.001
+# So many jobs are read at the same time.
 READ_AT_ONCE = 32
 # A hint can be lost; this is how long a change can then go unseen.
 LOOK_EVERY_S = 30.0

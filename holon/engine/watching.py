@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 from holon.domain.events import HistoryEvent
 from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update
-from holon.engine.following import Watched
+from holon.engine.following import FIRST_LINGER_S, LINGER_S, LOOK_EVERY_S, READ_AT_ONCE, RETRY_S, Watched
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
 from holon.errors import (
@@ -27,15 +27,8 @@ from holon.ports import Storage
 log = logging.getLogger(__name__)
 
 MAX_WATCHERS = 10_000
-# How many lines of history a watcher that is far behind reads at once, and how many jobs are read at the same time.
+# How many lines of history a watcher that is far behind reads at once.
 PAGE = 100
-READ_AT_ONCE = 32
-# What changes all the time is read so often, at most; what begins to change is read sooner, at first.
-LINGER_S = 0.01
-FIRST_LINGER_S = 0.001
-# A hint can be lost; this is how long a change can then go unseen.
-LOOK_EVERY_S = 30.0
-RETRY_S = 1.0
 
 
 class Watching:
