@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
 import json
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -52,7 +54,9 @@ ENDED = grpc.aio.AioRpcError
 
 @cache
 def authority(name: str) -> Authority:
-    return open_authority(Path(tempfile.mkdtemp(prefix=f"holon-{name}-")))
+    folder = tempfile.mkdtemp(prefix=f"holon-{name}-")
+    atexit.register(shutil.rmtree, folder)
+    return open_authority(Path(folder))
 
 
 @cache

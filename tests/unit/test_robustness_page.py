@@ -69,7 +69,7 @@ BOUNDS = STREAM.bounds
         ("saying the first thing that is wrong", f"{contracts.MAX_TO_FIND_ONE:,} steps"),
         ("events that wait for a job", f"{StoreSettings('n').max_inbox:,}"),
         ("attempts that are known of a task", f"{leases.MOST_ATTEMPTS:,}"),
-        ("times that a task goes back at once to who gave it back", f"{touches.MOST_AT_ONCE}"),
+        ("times that a task goes back to who gave it back sooner than after a lease", f"{touches.MOST_AT_ONCE}"),
         ("lost attempts of a job that stay reserved until they report", f"{costs.MOST_UNREPORTED}"),
         ("what branches bring together", f"{StoreSettings('n').max_fan_in_bytes // MIB} MiB"),
         ("a document that nodes share", f"{MAX_DOCUMENT_BYTES // KIB} KiB"),
