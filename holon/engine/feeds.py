@@ -77,6 +77,7 @@ class Feed:
         sequence: the newest line of history that was read.
         moves: counts the changes of `moved`.
         failure: why there will be nothing more, if not by the job's end.
+        times, next_at: how often it was told without being read, and from when on it may be again, on the loop's clock.
     """
 
     def __init__(self, job_id: str) -> None:
@@ -89,6 +90,8 @@ class Feed:
         self.moves = 0
         self.sequence = 0
         self.failure: HolonError | None = None
+        self.times = 0
+        self.next_at = 0.0
         self._tail: deque[Happened] = deque(maxlen=TAIL)
 
     def __repr__(self) -> str:

@@ -26,6 +26,14 @@ LOOK_EVERY_S = 30.0
 RETRY_S = 1.0
 
 
+def pause(times: int) -> float:
+    """How many seconds are left between what is told of a job and the next, when it was told so often.
+
+    The first change and the second may be the beginning and the end of a job of one task.
+    """
+    return 0.0 if times == 1 else min(FIRST_LINGER_S * times**2, LINGER_S)
+
+
 class Watched:
     """The jobs that the store is asked to hint at: each for as long as anybody here wants that."""
 
@@ -157,9 +165,7 @@ class Following:
         if record is not None and record is one.last:
             return
         one.last, one.times = record, one.times + 1
-        # The first change and the second may be the beginning and the end of a job of one task.
-        wait = 0.0 if one.times == 1 else min(FIRST_LINGER_S * one.times**2, LINGER_S)
-        one.next_at = asyncio.get_running_loop().time() + wait
+        one.next_at = asyncio.get_running_loop().time() + pause(one.times)
         try:
             one.seen(record)
         except Exception:

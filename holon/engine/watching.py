@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 from holon.domain.events import HistoryEvent
 from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update
-from holon.engine.following import FIRST_LINGER_S, LINGER_S, LOOK_EVERY_S, READ_AT_ONCE, RETRY_S, Watched
+from holon.engine.following import FIRST_LINGER_S, LINGER_S, LOOK_EVERY_S, READ_AT_ONCE, RETRY_S, Watched, pause
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
 from holon.errors import (
@@ -114,6 +114,24 @@ class Watching:
                 if feed.watched:
                     self._watched.drop(job_id)
 
+    async def until_over(self, owner: str, job_id: str, seconds: float) -> None:
+        """Wait until a job is over, for at most so many seconds, or until this node shuts down.
+
+        Raises:
+            NotFound: (JOB_NOT_FOUND) there is no such job, or none any more.
+            ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
+            StoreUnavailable: the store is away.
+        """
+        try:
+            async with asyncio.timeout(seconds), aclosing(self.follow(owner, job_id, None, lines=False)) as updates:
+                async for _ in updates:
+                    pass
+        except TimeoutError:
+            pass
+        except Unavailable:
+            if not self._closed:
+                raise
+
     async def _first(self, feed: Feed, owner: str, after: int | None) -> Seen:
         """The job as it is, once it is sure that the caller may see it."""
         async with feed.opening:
@@ -174,9 +192,25 @@ class Watching:
 
     def changed(self, jobs: Iterable[str]) -> None:
         """These watched jobs have changed."""
-        self._dirty.update(job for job in jobs if job in self._feeds)
+        for job in jobs:
+            feed = self._feeds.get(job)
+            if feed is not None and not self._told_at_once(feed):
+                self._dirty.add(job)
         if self._dirty:
             self._some.set()
+
+    def _told_at_once(self, feed: Feed) -> bool:
+        """Tell of a job what is at hand, where that is all that is wanted, and is not too soon after the last time."""
+        now = asyncio.get_running_loop().time()
+        if feed.seen is None or feed.opening.locked() or any(feed.watchers.values()) or now < feed.next_at:
+            return False
+        record = self._store.at_hand(feed.job_id)
+        if record is None:
+            return False
+        feed.times += 1
+        feed.next_at = now + pause(feed.times)
+        feed.take(record, self._jobs.progress_message(record), None)
+        return True
 
     def close(self) -> None:
         """The node's door closes: who follows is sent elsewhere."""

@@ -123,6 +123,7 @@ async def opened(
         http = await doors.enter_async_context(
             HttpDoor(
                 engine.jobs,
+                engine.watching,
                 engine.trees,
                 engine.blueprints,
                 http_settings(config),

@@ -47,6 +47,12 @@ class Job:
     tasks: int
     data: dict[str, Any] = field(default_factory=dict)
     finished_at: float | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def finish(self) -> None:
+        """Note that it has ended now."""
+        self.finished_at = time.time()
+        self.over.set()
 
     def shown(self) -> dict[str, Any]:
         """As the API shows it."""
@@ -89,7 +95,7 @@ class Echo:
         self.jobs[job.id] = job
         if not tasks:
             job.data = {"echo": data["n"]}
-            job.finished_at = time.time()
+            job.finish()
             self._report(data["n"])
             return job
         params = types_pb2.Payload(data=orjson.dumps(data))
@@ -148,7 +154,7 @@ class Echo:
         job.data = orjson.loads(update.result.data.data)
         job.left -= 1
         if not job.left:
-            job.finished_at = time.time()
+            job.finish()
 
     def _give(self) -> None:
         """Offer what waits to the sessions in turn."""
@@ -181,6 +187,7 @@ class App:
         elif scope["path"] == _JOBS:
             status, body = 200, orjson.dumps(self._page(parse_qs(scope["query_string"].decode())))
         elif job_shown := self._node.jobs.get(scope["path"].removeprefix(f"{_JOBS}/")):
+            await job_shown.over.wait()
             status, body = 200, orjson.dumps(job_shown.shown())
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.bench.http_client import Connection
@@ -18,8 +18,6 @@ CONNECTIONS = 64
 MAX_JOBS = 300_000
 _PAGE = 1000
 _PATIENCE_SECONDS = 60.0
-# Between two looks at one job. The loop's own timers are of whole milliseconds.
-_LOOK_SECONDS = 0.0005
 _ENDED = frozenset({"finished", "failed", "cancelled", "quarantined"})
 
 
@@ -39,7 +37,6 @@ class Job:
     sent: float
     id: str = ""
     finished: float = 0.0
-    echoed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Reports(asyncio.Protocol):
@@ -92,7 +89,6 @@ class Load:
             job.left -= 1
             if job.left <= 0:
                 del self._under_way[number]
-                job.echoed.set()
                 self._slots.release()
         if not self._under_way:
             self._quiet.set()
@@ -113,18 +109,13 @@ class Load:
                     self._slots.release()
 
     async def observe(self, connection: Connection) -> float:
-        """Make one job and look until it has ended; return the seconds from its POST.
-
-        It is looked at only from when its workers have echoed it, so that the looks are no load of their own.
-        """
+        """Make one job and wait for its end; return the seconds from its POST until that was answered."""
         began = time.perf_counter()
         job = await self._create(connection)
-        await job.echoed.wait()
-        while True:
-            status, shown = await connection.get(f"/api/v1/jobs/{job.id}")
-            if status != 200 or shown["status"] in _ENDED:
-                return time.perf_counter() - began
-            await asyncio.to_thread(time.sleep, _LOOK_SECONDS)
+        status, shown = 200, {"status": ""}
+        while status == 200 and shown["status"] not in _ENDED:
+            status, shown = await connection.get(f"/api/v1/jobs/{job.id}?wait=30&fields=status")
+        return time.perf_counter() - began
 
     async def verified(self) -> list[Job]:
         """Wait until every job made since the last call has ended, and return them.

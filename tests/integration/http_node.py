@@ -77,11 +77,10 @@ class Node:
     reloading: Reloading
 
     async def ended(self, job_id: str) -> dict[str, Any]:
-        async with asyncio.timeout(GUARD):
-            while True:
-                job: dict[str, Any] = (await self.client.get(f"/api/v1/jobs/{job_id}", headers=AUTH)).json()
-                if job["finished_at"] is not None:
-                    return job
+        reply = await self.client.get(f"/api/v1/jobs/{job_id}?wait=30", headers=AUTH, timeout=GUARD)
+        job: dict[str, Any] = reply.json()
+        assert job["finished_at"] is not None
+        return job
 
     async def created(self, path: str = "/api/v1/jobs/waiting", data: object = None) -> str:
         reply = await self.client.post(path, json={"initial_data": data or {}}, headers=AUTH)
@@ -108,6 +107,7 @@ async def running(
         async with (
             HttpDoor(
                 engine.jobs,
+                engine.watching,
                 engine.trees,
                 engine.blueprints,
                 settings,

@@ -40,6 +40,7 @@ class Door:
         self.node = node
         self.app = App(
             node.engine.jobs,
+            node.engine.watching,
             node.engine.trees,
             node.engine.blueprints,
             Clients(sole(TOKEN)),

@@ -19,6 +19,7 @@ from holon.engine.jobs import Jobs
 from holon.engine.rates import Call, RateLimits
 from holon.engine.shared_reloading import Reload
 from holon.engine.trees import Trees
+from holon.engine.watching import Watching
 from holon.errors import BlueprintError, HolonError, NotFound, Unavailable
 from holon.security.clients import Clients, check_role
 from transports.http import operations
@@ -62,6 +63,7 @@ class App:
     def __init__(
         self,
         jobs: Jobs,
+        watching: Watching,
         trees: Trees,
         blueprints: Blueprints,
         clients: Clients,
@@ -88,22 +90,21 @@ class App:
         if keys is not None:
             own.append(operations.keys(KeyRoutes(keys)))
         if client_api:
-            self._add_clients(jobs, trees, blueprints, reload, docs, own)
+            self._add_clients(JobRoutes(jobs, watching), TreeRoutes(trees), blueprints, reload, docs, own)
         else:
             for operation in own:
                 self._add(operation)
 
     def _add_clients(
         self,
-        jobs: Jobs,
-        trees: Trees,
+        routes: JobRoutes,
+        trees: TreeRoutes,
         blueprints: Blueprints,
         reload: Reload,
         docs: str | None,
         public: Sequence[Operation],
     ) -> None:
-        routes = JobRoutes(jobs)
-        own = [*operations.of_jobs(routes, TreeRoutes(trees)), *operations.of_admins(AdminRoutes(reload)), *public]
+        own = [*operations.of_jobs(routes, trees), *operations.of_admins(AdminRoutes(reload)), *public]
         started = [blueprint for blueprint in blueprints if blueprint.path]
         creations = [operations.creation(routes, blueprint) for blueprint in started]
         if docs is not None:
@@ -124,7 +125,7 @@ class App:
         try:
             reply = await self._answer(request)
         except (Disconnected, asyncio.CancelledError):
-            # Only the door's own end cancels a request, and by then nobody is left to answer to.
+            # The client is gone, or the door ends: nobody is left to answer to.
             return
         except Exception as error:  # noqa: BLE001  # the outermost frame of a request
             reply = (refusal(error) if isinstance(error, HolonError) else None) or _unexpected(request, error)

@@ -21,6 +21,7 @@ from holon.engine.jobs import Jobs
 from holon.engine.rates import RateLimits
 from holon.engine.shared_reloading import Reload
 from holon.engine.trees import Trees
+from holon.engine.watching import Watching
 from holon.errors import ConfigError, Violation
 from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
@@ -92,6 +93,7 @@ class HttpDoor:
     def __init__(
         self,
         jobs: Jobs,
+        watching: Watching,
         trees: Trees,
         blueprints: Blueprints,
         settings: HttpSettings,
@@ -104,6 +106,7 @@ class HttpDoor:
         keys: Keys | None = None,
     ) -> None:
         self._settings = settings
+        self._watching = watching
         self._secured: SecuredListener | None = None
         self._tls: Tls | None = None
         if tls is not None:
@@ -114,6 +117,7 @@ class HttpDoor:
         docs = settings.version if settings.docs else None
         self._app = App(
             jobs,
+            watching,
             trees,
             blueprints,
             clients,
@@ -188,6 +192,8 @@ class HttpDoor:
         When cancelled, it ends the rest at once.
         """
         self.drain()
+        # Who waits for the end of a job is told how far it is.
+        self._watching.close()
         await self._close(grace)
 
     def _listening(

@@ -29,6 +29,9 @@ class Parameter:
     schema: Schema
 
 
+# Proxies on the way give up on what takes longer.
+MAX_WAIT_S = 30
+
 JOB_ID = Parameter("job_id", "path", "The job's id, as its creation answered it.", {"type": "string"})
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
@@ -62,6 +65,13 @@ FIELDS = Parameter(
     "query",
     "Show only these fields.",
     {"type": "array", "items": {"type": "string", "enum": list(ALL_FIELDS)}, "minItems": 1},
+)
+WAIT = Parameter(
+    "wait",
+    "query",
+    "How many seconds to wait for its end: the answer comes once it is over, and shows where it stands when it is not "
+    "by then, or when the node shuts down.",
+    {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0},
 )
 STATUS = Parameter(
     "status",
@@ -104,7 +114,7 @@ DIGESTS = Parameter(
     {"type": "boolean", "default": False},
 )
 
-OF_GET = (FIELDS,)
+OF_GET = (FIELDS, WAIT)
 OF_TREE = (MAX_DEPTH, TREE_SIZE, TREE_TOKEN, DIGESTS)
 OF_PAGES = (PAGE_SIZE, PAGE_TOKEN)
 OF_LIST = (PAGE_SIZE, JOBS_TOKEN, STATUS, BLUEPRINT, CREATED_AFTER, CREATED_BEFORE, FIELDS)

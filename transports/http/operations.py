@@ -143,10 +143,10 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             OF_JOB,
             routes.get,
             "Show a job",
-            "Where it stands, and once it is over, how it ended.",
+            "Where it stands, and once it is over, how it ended. `wait` answers as soon as that is known.",
             (Answer(200, "The job", "Job"),),
             (JOB_ID, *OF_GET),
-            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE"),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "WATCHES_FULL", "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE"),
         ),
         Operation(
             "get_job_history",

@@ -57,6 +57,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "NOT_CONFIGURED": (FailedPrecondition, "the node has no file of what was to be read again"),
     "PAYLOAD_TOO_LARGE": (TooLarge, "the body is over its limit (HTTP_BODY_MAX_BYTES)"),
     "LIMIT_EXCEEDED": (TooLarge, "`initial_data` is over its limit (INLINE_PAYLOAD_MAX_BYTES or STATE_MAX_BYTES)"),
+    "WATCHES_FULL": (ResourceExhausted, "too many wait for jobs of this node, or this client too often"),
     "INBOX_FULL": (ResourceExhausted, "too many events wait for the job"),
     "HISTORY_BACKLOG": (ResourceExhausted, "too much history waits for the database of history"),
     "QUOTA_EXCEEDED": (ResourceExhausted, "as many jobs were created as may be in this month"),

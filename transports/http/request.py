@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl
 
 from holon.domain.client import Client
@@ -183,6 +185,26 @@ class Request:
                 raise self._too_large()
             chunks.append(chunk)
         return b"".join(chunks)
+
+    @asynccontextmanager
+    async def while_there(self) -> AsyncIterator[None]:
+        """Something that may take long: the task that is in here is cancelled when the client goes away.
+
+        Its body is read already, if it has one.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  a request is served by one
+        gone = asyncio.ensure_future(self._gone())
+        gone.add_done_callback(lambda gone: None if gone.cancelled() else task.cancel("the client went away"))
+        try:
+            yield
+        finally:
+            # It ends within a turn of the loop, which the answer need not wait for.
+            gone.cancel()
+
+    async def _gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def linger(self) -> None:
         """Take in and drop what is left of a refused body, for a second at most, until its sender ends or goes.

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from holon.domain.policy import allowing
 from holon.engine.jobs import Jobs
 from holon.engine.paging import DEFAULT_PAGE
 from holon.engine.requests import Creating, Listing
+from holon.engine.watching import Watching
 from holon.errors import InvalidArgument, Violation
 from holon.telemetry.audit import audited
 from transports.http.asgi import Reply
-from transports.http.inputs import CREATE_FIELDS, OF_GET, OF_LIST, OF_PAGES, names, repeatable
+from transports.http.inputs import CREATE_FIELDS, MAX_WAIT_S, OF_GET, OF_LIST, OF_PAGES, names, repeatable
 from transports.http.request import Request
 from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
 from transports.http.strict_json import read_object
 
 _BODY_OF_CREATE = frozenset(CREATE_FIELDS)
 _NONE: frozenset[str] = frozenset()
-_FIELDS = names(OF_GET)
+_GET = names(OF_GET)
+_GET_REPEATABLE = repeatable(OF_GET)
 _PAGES = names(OF_PAGES) | {"limit"}
 # `offset` is known, to say what there is in its place.
 _LIST = names(OF_LIST) | {"limit", "offset"}
@@ -30,8 +33,9 @@ _CANCELLED = Reply.of(200, {"status": "cancellation_request_accepted"})
 class JobRoutes:
     """The routes of jobs. Each raises what `Jobs` raises, and InvalidArgument for what it cannot read."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, watching: Watching) -> None:
         self._jobs = jobs
+        self._watching = watching
 
     async def create(self, blueprint: str, request: Request) -> Reply:
         """Create a job of a blueprint; it is durable when this returns."""
@@ -48,12 +52,21 @@ class JobRoutes:
             budget=asked.get("budget"),
         )
         accepted = await self._jobs.create(request.client, creating)
+        # Its offers go out first, in two turns of the loop: a worker's time is the job's, and this client's is not.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())
 
     async def get(self, request: Request) -> Reply:
-        """Show one job."""
-        fields = fields_of(request.parameters(_FIELDS, _FIELDS).get("fields"), ALL_FIELDS)
-        record = await self._jobs.get(request.client.name, request.job_id)
+        """Show one job: at once, or once it is over, or when that was waited for long enough."""
+        asked = request.parameters(_GET, _GET_REPEATABLE)
+        fields, wait = fields_of(asked.get("fields"), ALL_FIELDS), _wait(asked)
+        owner, job_id = request.client.name, request.job_id
+        record = await self._jobs.get(owner, job_id)
+        if wait and not record.job.status.terminal:
+            async with request.while_there():
+                await self._watching.until_over(owner, job_id, wait)
+            record = await self._jobs.get(owner, job_id)
         return Reply.of(200, job_json(record, self._jobs.progress_message(record), fields))
 
     async def list(self, request: Request) -> Reply:
@@ -101,6 +114,14 @@ def _time(asked: dict[str, str], name: str) -> float | None:
     if not _NUMBER.fullmatch(text):
         reason = f"must be a number of seconds since the epoch, not {text[:40]!r}"
         raise InvalidArgument(f"{name} {reason}", details=[Violation(name, reason)])
+    return float(text)
+
+
+def _wait(asked: dict[str, str]) -> float:
+    text = asked.get("wait", "0")
+    if not _NUMBER.fullmatch(text) or not 0 <= float(text) <= MAX_WAIT_S:
+        reason = f"must be a number of seconds from 0 to {MAX_WAIT_S}, not {text[:40]!r}"
+        raise InvalidArgument(f"wait {reason}", details=[Violation("wait", reason)])
     return float(text)
 
 
