@@ -305,13 +305,13 @@ async def broken(node: RunningNode, path: str, where: str, data: dict[str, str] 
 
 def _states(file: Place) -> dict[str, bytes]:
     with closing(sqlite3.connect(file.file)) as db:
-        return dict(db.execute("SELECT id, state FROM jobs JOIN states USING (n)").fetchall())
+        return dict(db.execute("SELECT id, state FROM jobs").fetchall())
 
 
 def _put(file: Place, states: dict[str, bytes]) -> None:
     with closing(sqlite3.connect(file.file, isolation_level=None)) as db:
         for job_id, state in states.items():
-            db.execute("UPDATE states SET state = ? WHERE n = (SELECT n FROM jobs WHERE id = ?)", (state, job_id))
+            db.execute("UPDATE jobs SET state = ? WHERE id = ?", (state, job_id))
 
 
 async def test_what_was_changed_or_moved_in_the_file_stops_only_its_job_which_is_not_lost(

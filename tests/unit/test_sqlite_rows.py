@@ -100,23 +100,42 @@ def slots(row: Row, but: set[str]) -> dict[str, Any]:
     return {name: getattr(row, name) for name in type(row).__slots__ if name not in but}
 
 
-@pytest.mark.parametrize("row", [job(), full_job(), over_job()], ids=["new", "full", "over"])
-@pytest.mark.parametrize("how", ["inserted", "updated"])
-def test_a_jobs_row_comes_back_as_it_was(db: sqlite3.Connection, seal: Seal, row: JobRow, how: str) -> None:
-    if how == "inserted":
-        db.execute(job_rows.INSERT, job_rows.inserted(row, seal))
-        db.execute(job_rows.INSERT_STATE, job_rows.inserted_state(row, seal))
-    else:
-        first = job()
-        first.request_id, first.request_digest = row.request_id, row.request_digest
-        db.execute(job_rows.INSERT, job_rows.inserted(first, seal))
-        db.execute(job_rows.INSERT_STATE, (row.n, b"before"))
-        db.execute(job_rows.UPDATE, job_rows.updated(row, seal))
-        db.execute(job_rows.UPDATE_STATE, job_rows.updated_state(row, seal))
+def large_job() -> JobRow:
+    row = full_job()
+    row.state = b"s" * (job_rows.LARGEST_INSIDE + 1)
+    return row
+
+
+@pytest.mark.parametrize("row", [job(), full_job(), over_job(), large_job()], ids=["new", "full", "over", "large"])
+@pytest.mark.parametrize("before", [None, job(), large_job()], ids=["inserted", "was small", "was large"])
+def test_a_jobs_row_comes_back_as_it_was(
+    db: sqlite3.Connection, seal: Seal, row: JobRow, before: JobRow | None
+) -> None:
+    first = row if before is None else before
+    first.request_id, first.request_digest = row.request_id, row.request_digest
+    db.execute(job_rows.INSERT, job_rows.inserted(first, seal))
+    if job_rows.apart(first):
+        db.execute(job_rows.REPLACE_STATE, job_rows.replaced_state(first, seal))
+    if before is not None:
+        db.execute(job_rows.UPDATE_WITH_STATE, job_rows.updated_with_state(row, seal))
+        if job_rows.apart(row):
+            db.execute(job_rows.REPLACE_STATE, job_rows.replaced_state(row, seal))
     again = job_rows.job_row(db.execute(job_rows.SELECT_ONE, (row.id,)).fetchone(), seal)
     assert slots(again, MEMORY_OF_JOB) == slots(row, MEMORY_OF_JOB)
     live = db.execute(job_rows.SELECT_LIVE).fetchall()
     assert len(live) == (not row.over)
+
+
+def test_a_job_that_changes_without_its_state_keeps_that(db: sqlite3.Connection, seal: Seal) -> None:
+    for row in (job(), large_job()):
+        db.execute(job_rows.INSERT, job_rows.inserted(row, seal))
+        if job_rows.apart(row):
+            db.execute(job_rows.REPLACE_STATE, job_rows.replaced_state(row, seal))
+        row.message = "on its way"
+        db.execute(job_rows.UPDATE, job_rows.updated(row, seal))
+        again = job_rows.job_row(db.execute(job_rows.SELECT_ONE, (row.id,)).fetchone(), seal)
+        assert (again.state, again.message) == (row.state, "on its way")
+        db.execute("DELETE FROM jobs")
 
 
 @pytest.mark.parametrize("row", [task(), full_task(), over_task()], ids=["new", "full", "over"])

@@ -31,8 +31,8 @@ PURGE = (
 _ORDER = (
     job_rows.INSERT,
     job_rows.UPDATE,
-    job_rows.INSERT_STATE,
-    job_rows.UPDATE_STATE,
+    job_rows.UPDATE_WITH_STATE,
+    job_rows.REPLACE_STATE,
     task_rows.INSERT_NEED,
     task_rows.INSERT,
     task_rows.UPDATE,
@@ -152,14 +152,13 @@ class Changes:
         rows = self._rows
         if before is None:
             rows[job_rows.INSERT].append(job_rows.inserted(row, self._seal))
-            rows[job_rows.INSERT_STATE].append(job_rows.inserted_state(row, self._seal))
+        elif row.state is not job_rows.state_then(before):
+            rows[job_rows.UPDATE_WITH_STATE].append(job_rows.updated_with_state(row, self._seal))
+        elif job_rows.changed(row, before):
+            rows[job_rows.UPDATE].append(job_rows.updated(row, self._seal))
+        if job_rows.apart(row) and (before is None or row.state is not job_rows.state_then(before)):
+            rows[job_rows.REPLACE_STATE].append(job_rows.replaced_state(row, self._seal))
             self._large += len(row.state)
-        else:
-            if job_rows.changed(row, before):
-                rows[job_rows.UPDATE].append(job_rows.updated(row, self._seal))
-            if row.state is not job_rows.state_then(before):
-                rows[job_rows.UPDATE_STATE].append(job_rows.updated_state(row, self._seal))
-                self._large += len(row.state)
         if row.over:
             self.over.append(row)
         fan_before = None if before is None else job_rows.fan_then(before)

@@ -15,28 +15,31 @@ INSERT = """
     INSERT INTO jobs (
         n, id, owner, blueprint, request_id, request_digest, created_at,
         status, step, commit_id, updated_at, finished_at, progress, message, history_seq, deliveries,
-        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups, budget, cost, reserved, unreported
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups, budget, cost, reserved, unreported, state
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-UPDATE = """
+_UPDATE = """
     UPDATE jobs SET
         status = ?, step = ?, commit_id = ?, updated_at = ?, finished_at = ?, progress = ?, message = ?,
         history_seq = ?, deliveries = ?, wake_at = ?, wake_step = ?, open_step = ?, open_count = ?,
-        inbox_seq = ?, inbox = ?, dedups = ?, budget = ?, cost = ?, reserved = ?, unreported = ?
-    WHERE n = ?
-"""
+        inbox_seq = ?, inbox = ?, dedups = ?, budget = ?, cost = ?, reserved = ?, unreported = ?"""
+UPDATE = _UPDATE + " WHERE n = ?"
+UPDATE_WITH_STATE = _UPDATE + ", state = ? WHERE n = ?"
 _SELECT = """
     SELECT
         n, id, owner, blueprint, request_id, request_digest, created_at,
         status, step, commit_id, updated_at, finished_at, progress, message, history_seq, deliveries,
-        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups, budget, cost, reserved, unreported, state
-    FROM jobs JOIN states USING (n)
+        wake_at, wake_step, open_step, open_count, inbox_seq, inbox, dedups, budget, cost, reserved, unreported,
+        coalesce(jobs.state, states.state)
+    FROM jobs LEFT JOIN states USING (n)
 """
 SELECT_ONE = _SELECT + " WHERE id = ?"
 SELECT_LIVE = _SELECT + " WHERE finished_at = 0 ORDER BY n"
 
-INSERT_STATE = "INSERT INTO states (n, state) VALUES (?, ?)"
-UPDATE_STATE = "UPDATE states SET state = ? WHERE n = ?"
+# A state of more bytes has a row of its own, so that not all of it is written with every change of its job. One that
+# was large and is small now leaves that row behind, until the job goes.
+LARGEST_INSIDE = 1024
+REPLACE_STATE = "REPLACE INTO states (n, state) VALUES (?, ?)"
 
 _CHANGING = (
     "status",
@@ -74,7 +77,7 @@ def changed(row: JobRow, before: tuple[Any, ...]) -> bool:
 def inserted(row: JobRow, seal: Seal) -> tuple[Any, ...]:
     """What `INSERT` takes."""
     first = (row.n, row.id, row.owner, row.blueprint, row.request_id, row.request_digest, row.created_at)
-    return first + _changing(row, seal)
+    return (*first, *_changing(row, seal), _inside(row, seal))
 
 
 def updated(row: JobRow, seal: Seal) -> tuple[Any, ...]:
@@ -82,14 +85,23 @@ def updated(row: JobRow, seal: Seal) -> tuple[Any, ...]:
     return (*_changing(row, seal), row.n)
 
 
-def inserted_state(row: JobRow, seal: Seal) -> tuple[Any, ...]:
-    """What `INSERT_STATE` takes."""
+def updated_with_state(row: JobRow, seal: Seal) -> tuple[Any, ...]:
+    """What `UPDATE_WITH_STATE` takes."""
+    return (*_changing(row, seal), _inside(row, seal), row.n)
+
+
+def apart(row: JobRow) -> bool:
+    """Whether a job's state is so large that it has a row of its own."""
+    return len(row.state) > LARGEST_INSIDE
+
+
+def replaced_state(row: JobRow, seal: Seal) -> tuple[Any, ...]:
+    """What `REPLACE_STATE` takes."""
     return row.n, seal.seal("jobs", row.id, "state", row.state)
 
 
-def updated_state(row: JobRow, seal: Seal) -> tuple[Any, ...]:
-    """What `UPDATE_STATE` takes."""
-    return seal.seal("jobs", row.id, "state", row.state), row.n
+def _inside(row: JobRow, seal: Seal) -> bytes | None:
+    return None if apart(row) else seal.seal("jobs", row.id, "state", row.state)
 
 
 def _changing(row: JobRow, seal: Seal) -> tuple[Any, ...]:

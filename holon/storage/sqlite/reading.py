@@ -38,9 +38,9 @@ STATES_AT_ONCE = 50
 # The single task of a job is told while it waits for a lease.
 _JOB = """
     SELECT
-        j.n, states.state, j.created_at, j.updated_at, j.finished_at, j.progress, j.message, j.deliveries,
-        j.history_seq, needs.need, j.cost, j.unreported, j.id
-    FROM jobs j JOIN states ON states.n = j.n
+        j.n, coalesce(j.state, states.state), j.created_at, j.updated_at, j.finished_at, j.progress, j.message,
+        j.deliveries, j.history_seq, needs.need, j.cost, j.unreported, j.id
+    FROM jobs j LEFT JOIN states ON states.n = j.n
     LEFT JOIN tasks t ON j.open_count > 0 AND t.job = j.n AND t.step = j.open_step AND t.place = 0
         AND t.branch = 0 AND t.state = 'queued'
     LEFT JOIN needs ON needs.key = t.key
@@ -58,8 +58,8 @@ _HISTORY = """
     WHERE jobs.id = ? AND h.last > ? ORDER BY h.last LIMIT ?
 """
 _WAITING = """
-    SELECT h.job, h.last, length(h.events), length(s.state) FROM history h JOIN states s ON s.n = h.job
-    ORDER BY h.job, h.last LIMIT ?
+    SELECT h.job, h.last, length(h.events), length(coalesce(j.state, s.state))
+    FROM history h JOIN jobs j ON j.n = h.job LEFT JOIN states s ON s.n = h.job ORDER BY h.job, h.last LIMIT ?
 """
 _NOTICES = """
     SELECT job, last, events FROM history WHERE (job, last) >= (?, ?) AND (job, last) <= (?, ?) ORDER BY job, last

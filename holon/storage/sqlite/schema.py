@@ -13,7 +13,7 @@ from holon.errors import ConfigError
 # "HOLN": tells our files from those of other programs.
 APPLICATION_ID = 0x484F4C4E
 
-# The state of a job stands apart, so that a row that changes often stays small however large the state is.
+# A job's state stands apart where it is large, so that a row that changes often stays small however large that is.
 _FIRST = (
     """
     CREATE TABLE jobs (
@@ -140,6 +140,8 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE sheets (n INTEGER PRIMARY KEY, job INTEGER NOT NULL, tasks BLOB NOT NULL)",
         "CREATE TABLE offers (n INTEGER PRIMARY KEY, offers BLOB NOT NULL)",
     ),
+    # A state that is small is in its job's row; where that has none, it is in `states`.
+    ("ALTER TABLE jobs ADD COLUMN state BLOB",),
 )
 
 
