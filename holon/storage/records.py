@@ -216,7 +216,8 @@ def _allowed(names: list[str] | None) -> Allowed:
     return None if names is None else tuple(names)
 
 
-def _outcome_fields(outcome: Outcome) -> tuple[Any, ...]:
+def outcome_fields(outcome: Outcome) -> tuple[Any, ...]:
+    """A task's outcome as plain values."""
     error = outcome.error
     told = error and (error.code, error.message, error.details, *_word(error))
     return outcome.status, outcome.data, told, outcome.worker_id
@@ -227,25 +228,26 @@ def _word(error: TaskError | JobError) -> tuple[bool, ...]:
     return () if error.retryable is None else (error.retryable,)
 
 
-def _outcome(fields: list[Any]) -> Outcome:
+def outcome_of(fields: list[Any]) -> Outcome:
+    """A task's outcome from `outcome_fields`."""
     return Outcome(fields[0], fields[1], fields[2] and TaskError(*fields[2]), fields[3])
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
     """A task's outcome as bytes."""
-    return pack(*_outcome_fields(outcome))
+    return pack(*outcome_fields(outcome))
 
 
 def decode_outcome(record: bytes) -> Outcome:
     """A task's outcome from its bytes."""
-    return _outcome(unpack("outcome", record))
+    return outcome_of(unpack("outcome", record))
 
 
 def encode_event(event: InboxEvent) -> bytes:
     """An inbox event as bytes."""
     match event:
         case TaskEnded(step, task_id, outcome, tries):
-            return pack("task", step, task_id, _outcome_fields(outcome), tries)
+            return pack("task", step, task_id, outcome_fields(outcome), tries)
         case BranchesDone(step, failed, fail_fast, too_large):
             return pack("branches", step, failed, fail_fast, too_large)
         case Woken(step):
@@ -259,7 +261,7 @@ def decode_event(record: bytes) -> InboxEvent:
     kind, *fields = unpack("event", record)
     match kind:
         case "task":
-            return TaskEnded(fields[0], fields[1], _outcome(fields[2]), fields[3])
+            return TaskEnded(fields[0], fields[1], outcome_of(fields[2]), fields[3])
         case "branches":
             return BranchesDone(*fields)
         case "woken":

@@ -146,7 +146,10 @@ class OneJob:
         return 202, {"status": "accepted", "job_id": "j"}
 
     async def get(self, path: str) -> tuple[int, Any]:
-        return 200, self._ended if path.partition("?")[0].endswith("/j") else {"jobs": [self._ended], "next_page_token": ""}
+        return 200, self._ended if path.partition("?")[0].endswith("/j") else {
+            "jobs": [self._ended],
+            "next_page_token": "",
+        }
 
 
 async def run_one(node: OneJob) -> list[float]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from holon.ports import TaskRecord
-from holon.storage.sqlite import schema
+from holon.domain.task import Outcome
+from holon.ports import Offer, Result, Superseded, TaskRecord
 from holon.storage.sqlite.sheets import FEWEST, Sheets
 from tests.contract.backends import Sqlite
 from tests.contract.world import OK, World
+from tests.integration.sqlite_versions import back_to
 
 BRANCHES = 5
 
@@ -33,6 +35,19 @@ def rows(world: World) -> dict[str, int]:
         return {
             table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("sheets", "offers", "tasks")
         }
+
+
+def endings(world: World) -> int:
+    """How many rows there are of branches that ended together."""
+    with closing(sqlite3.connect(world._place / "holon.db")) as db:
+        return int(db.execute("SELECT count(*) FROM endings").fetchone()[0])
+
+
+async def complete(world: World, offers: Sequence[Offer], outcome: Outcome = OK) -> None:
+    """Have one call complete all of these."""
+    results = [Result(offer.task_id, offer.lease_id, replace(outcome, worker_id=offer.worker_id)) for offer in offers]
+    done = await world.storage.complete(results, offers[0].worker_id, 0, ())
+    assert set(done.verdicts) == {None}
 
 
 async def records(world: World, tasks: list[str]) -> list[TaskRecord]:
@@ -118,7 +133,59 @@ async def test_a_fan_out_that_is_cancelled_leaves_no_sheets(world: World) -> Non
     await world.fan_out(BRANCHES, fail_fast=True)
     offers = await world.lease(hand.seat(BRANCHES - 1))
     await world.complete(offers[0], OK.failed("CODE", "words"))
-    assert rows(world) == {"sheets": 0, "offers": 0, "tasks": BRANCHES}
+    assert rows(world) == {"sheets": 0, "offers": 0, "tasks": 0}
+    assert endings(world) == 1
+
+
+async def test_branches_that_end_together_are_a_row(world: World) -> None:
+    hand = await world.hand()
+    tasks = await world.fan_out(4 * BRANCHES)
+    offers = await world.lease(hand.seat(4 * BRANCHES))
+    # One that was accepted has a row of its own, and ends in that; so does one that ends alone.
+    await world.touch(accepts=(hand.ref(offers[1]),))
+    first, alone, *later = offers
+    await complete(world, [first, *later[BRANCHES:]])
+    assert rows(world) == {"sheets": 1, "offers": 1, "tasks": 1}
+    await world.complete(alone, OK.failed("CODE", "words"))
+    await complete(world, later[: BRANCHES - 1], OK.failed("OTHER", "words"))
+    before = await records(world, tasks)
+    await world.restart()
+    assert await records(world, tasks) == before
+    assert {record.state for record in before} == {"over", "offered"}
+    [last] = (await world.resume("w1", later[BRANCHES - 1]))[1].kept
+    assert await world.complete(last) is None
+    assert rows(world) == {"sheets": 0, "offers": 0, "tasks": 2}
+    assert endings(world) == 2
+    # Whoever repeats a result hears the same of it, and whoever is late that he is.
+    assert await world.complete(first) is None
+    assert await world.complete(first, worker_id="w2") is Superseded.STALE_TASK
+    [job] = await world.ready()
+    outcomes = await world.storage.branches(job, 0)
+    assert [task for task, _ in outcomes] == tasks
+    codes = [outcome.error and outcome.error.code for _, outcome in outcomes]
+    assert codes == [None, "CODE", *["OTHER"] * (BRANCHES - 1), *[None] * (3 * BRANCHES - 1)]
+
+
+async def test_numbers_of_endings_are_not_used_again(world: World) -> None:
+    hand = await world.hand()
+    await world.fan_out(BRANCHES)
+    await complete(world, await world.lease(hand.seat(BRANCHES)))
+    await world.restart()
+    hand = await world.hand()
+    await world.fan_out(BRANCHES)
+    await complete(world, await world.lease(hand.seat(BRANCHES)))
+    assert endings(world) == 2
+
+
+async def test_endings_go_with_their_job(world: World) -> None:
+    hand = await world.hand()
+    await world.fan_out(BRANCHES)
+    await complete(world, await world.lease(hand.seat(BRANCHES)))
+    [job] = await world.ready()
+    await world.finish(await world.claim_of(job))
+    assert endings(world) == 1
+    assert await world.storage.purge(world.now + 1, 10) == 1
+    assert endings(world) == 0
 
 
 async def test_a_file_of_before_there_were_sheets_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,10 +196,7 @@ async def test_a_file_of_before_there_were_sheets_goes_on(tmp_path: Path, monkey
         await world.open()
         tasks = await world.fan_out(BRANCHES)
         await world.close()
-    with closing(sqlite3.connect(tmp_path / "holon" / "holon.db")) as db:
-        db.execute("DROP TABLE sheets")
-        db.execute("DROP TABLE offers")
-        db.execute(f"PRAGMA user_version = {len(schema.VERSIONS) - 1}")
+    back_to(tmp_path / "holon" / "holon.db", 4)
     await world.restart()
     hand = await world.hand()
     offers = await world.lease(hand.seat(BRANCHES))

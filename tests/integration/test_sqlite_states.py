@@ -12,10 +12,10 @@ import pytest
 
 from holon.domain.job import Status
 from holon.ports import Claim
-from holon.storage.sqlite import schema
 from holon.storage.sqlite.job_rows import LARGEST_INSIDE
 from tests.contract.backends import Sqlite
 from tests.contract.world import World
+from tests.integration.sqlite_versions import back_to
 
 SMALL, LARGE = {"it": "small"}, {"it": "l" * LARGEST_INSIDE}
 
@@ -58,10 +58,7 @@ async def test_a_state_is_read_wherever_it_is_and_as_it_was_written_last(world: 
 async def test_a_file_in_which_all_states_are_apart_goes_on(world: World) -> None:
     jobs = {await world.create(data={"it": "y" * size}): size for size in (1, LARGEST_INSIDE)}
     await world.close()
-    with closing(sqlite3.connect(world._place / "holon.db", isolation_level=None)) as db:
-        db.execute("INSERT OR REPLACE INTO states SELECT n, state FROM jobs WHERE state IS NOT NULL")
-        db.execute("ALTER TABLE jobs DROP COLUMN state")
-        db.execute(f"PRAGMA user_version = {len(schema.VERSIONS) - 1}")
+    back_to(world._place / "holon.db", 5)
     await world.restart()
     assert places(world) == (0, 2)
     for job_id, size in jobs.items():

@@ -13,7 +13,7 @@ from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
 from holon.storage.sealing import Seal
-from holon.storage.sqlite import fan_rows, job_rows, shared_rows, sheets, task_rows
+from holon.storage.sqlite import endings, fan_rows, job_rows, shared_rows, sheets, task_rows
 from holon.storage.sqlite.sheets import Sheets
 
 PAGE = 4096
@@ -24,6 +24,7 @@ WRITTEN_AT = "UPDATE clock SET written = ?"
 PURGE = (
     "DELETE FROM history WHERE job = ?",
     "DELETE FROM tasks WHERE job = ?",
+    "DELETE FROM endings WHERE job = ?",
     "DELETE FROM states WHERE n = ?",
     "DELETE FROM jobs WHERE n = ?",
 )
@@ -37,6 +38,7 @@ _ORDER = (
     task_rows.INSERT,
     task_rows.UPDATE,
     task_rows.END,
+    endings.INSERT,
     sheets.INSERT_TASKS,
     sheets.INSERT_OFFERS,
     sheets.DELETE_TASKS,
@@ -84,8 +86,10 @@ class Changes:
         self._jobs = tables.jobs
         self._needs: dict[str, tuple[Need, int]] = {}
         self._large = 0
-        # New branches, by their job; tasks that were only offered; and the numbers of those with a row now.
+        # New branches, by their job; those of sheets that are over now, by their step; tasks that were only offered;
+        # and the numbers of those that are no sheet's any more.
         self._new: dict[str, list[TaskRow]] = {}
+        self._ended: dict[tuple[str, int], list[TaskRow]] = {}
         self._offers: list[TaskRow] = []
         self._written: list[int] = []
         self._sheets: list[tuple[Sheets, int, list[int]]] = []
@@ -178,8 +182,12 @@ class Changes:
         elif task_rows.changed(row, before):
             if sheets.only_offered(row, before):
                 self._offers.append(row)
+            elif row.n not in self._made:
+                self._task_row(row, new=False)
+            elif row.state is TaskState.OVER:
+                self._ended.setdefault((row.job_id, row.step), []).append(row)
             else:
-                self._task_row(row, new=row.n in self._made)
+                self._task_row(row, new=True)
             if row.key != task_rows.key_then(before):
                 self._need(row)
         if row.state is TaskState.OVER:
@@ -221,6 +229,15 @@ class Changes:
                 self._rows[sheets.INSERT_TASKS].append(sheet)
                 self._large += len(sheet[-1])
                 self._sheets.append((self._made, together[-1].n, [row.n for row in together]))
+        for (job_id, _), rows in self._ended.items():
+            if len(rows) < sheets.FEWEST:
+                for row in rows:
+                    self._task_row(row, new=True)
+                continue
+            ending = endings.inserted(tables.number(), self._jobs[job_id].n, rows, self._seal)
+            self._rows[endings.INSERT].append(ending)
+            self._large += len(ending[-1])
+            self._written += [row.n for row in rows]
         if few:
             for row in self._offers:
                 self._task_row(row, new=row.n in self._made)

@@ -16,7 +16,7 @@ from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import want_spawn
 from holon.storage.records import decode_need
 from holon.storage.sealing import Seal, SealBroken, marks
-from holon.storage.sqlite import fan_rows, job_rows, shared_rows, sheets, task_rows
+from holon.storage.sqlite import endings, fan_rows, job_rows, shared_rows, sheets, task_rows
 from holon.storage.sqlite.sheets import Sheets
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ _NUMBERS = """
         (SELECT coalesce(max(n), 0) FROM tasks),
         (SELECT coalesce(max(n), 0) FROM sheets),
         (SELECT coalesce(max(n), 0) FROM offers),
+        (SELECT coalesce(max(n), 0) FROM endings),
         (SELECT coalesce(max(version), 0) FROM documents)
     )
 """
@@ -120,14 +121,19 @@ def _load_sheets(db: sqlite3.Connection, made: Sheets, seal: Seal, left_out: set
     """The tasks that are nowhere but on a sheet."""
     needs = {key: decode_need(need) for key, need in db.execute(sheets.SELECT_NEEDS)}
     tasks: list[TaskRow] = []
+    ended: dict[tuple[str, int], set[int]] = {}
     for columns in db.execute(sheets.SELECT_TASKS):
         try:
             rows = sheets.made_tasks(columns, needs, seal)
+            step = rows[0].job_id, rows[0].step
+            if step not in ended:
+                of_step = db.execute(endings.SELECT_OF_STEP, step)
+                ended[step] = {n for ending in of_step for n in endings.numbers(ending, step[0], seal)}
         except SealBroken:
             left_out.add(columns[-1])
             continue
-        # What is written of a task alone is newer.
-        written = {n for (n,) in db.execute(sheets.SELECT_WRITTEN, (rows[0].n, rows[-1].n))}
+        # What is written of a task alone is newer, and how it ended.
+        written = {n for (n,) in db.execute(sheets.SELECT_WRITTEN, (rows[0].n, rows[-1].n))} | ended[step]
         left = [row for row in rows if row.n not in written]
         made.add(columns[0], [row.n for row in left])
         tasks += left
@@ -211,13 +217,15 @@ class Visitors:
         row = self._tasks.get(wanted)
         if row is None:
             at = _place_of(wanted)
-            columns = self._db.execute(task_rows.SELECT_ONE, at).fetchone() if at is not None else None
-            if columns is None or at is None or at[0] in self._left_out:
+            if at is None or at[0] in self._left_out:
                 return None
+            columns = self._db.execute(task_rows.SELECT_ONE, at).fetchone()
             try:
-                row = self._tasks[wanted] = task_rows.task_row(columns, self._seal)
+                row = task_rows.task_row(columns, self._seal) if columns else endings.fetch(self._db, *at, self._seal)
             except SealBroken:
                 return None
+            if row is not None:
+                self._tasks[wanted] = row
         return row
 
     def request(self, owner: str, request_id: str) -> str | None:

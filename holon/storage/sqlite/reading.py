@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -24,6 +25,7 @@ from holon.errors import StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice
 from holon.storage.records import decode_history, decode_job, decode_need, from_json
 from holon.storage.sealing import Seal, SealBroken
+from holon.storage.sqlite import endings
 from holon.storage.sqlite.lane import RETRY_AFTER_S
 from holon.storage.sqlite.opening import BUSY_SECONDS
 from holon.storage.sqlite.task_rows import opened_outcome
@@ -203,14 +205,16 @@ class Reader:
 
     async def branches(self, job_id: str, step: int) -> list[tuple[str, Outcome]]:
         """The outcomes of a fan-out's branches, in order of their places."""
-        outcomes: list[tuple[str, Outcome]] = []
+        outcomes: list[tuple[int, Outcome]] = []
         after = -1
         while found := await self._fetch(_BRANCHES, (job_id, step, after, BRANCHES_PAGE)):
             for place, outcome in found:
-                name = task_id(job_id, step, place)
-                outcomes.append((name, opened_outcome(name, outcome, self._seal)))
+                outcomes.append((place, opened_outcome(task_id(job_id, step, place), outcome, self._seal)))
             after = found[-1][0]
-        return outcomes
+        for columns in await self._fetch(endings.SELECT_OF_STEP, (job_id, step)):
+            outcomes += endings.outcomes(columns, job_id, self._seal)
+        outcomes.sort(key=itemgetter(0))
+        return [(task_id(job_id, step, place), outcome) for place, outcome in outcomes]
 
 
 def notice_key(notice_id: str) -> tuple[int, int]:

@@ -140,8 +140,20 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE sheets (n INTEGER PRIMARY KEY, job INTEGER NOT NULL, tasks BLOB NOT NULL)",
         "CREATE TABLE offers (n INTEGER PRIMARY KEY, offers BLOB NOT NULL)",
     ),
-    # A state that is small is in its job's row; where that has none, it is in `states`.
-    ("ALTER TABLE jobs ADD COLUMN state BLOB",),
+    (
+        # A state that is small is in its job's row; where that has none, it is in `states`.
+        "ALTER TABLE jobs ADD COLUMN state BLOB",
+        """
+        CREATE TABLE endings (
+            n INTEGER PRIMARY KEY,
+            job INTEGER NOT NULL,
+            step INTEGER NOT NULL,
+            places TEXT NOT NULL,
+            ends BLOB NOT NULL
+        )
+        """,
+        "CREATE INDEX endings_of_job ON endings (job, step)",
+    ),
 )
 
 

@@ -5,10 +5,12 @@ What SQL looks at has a column of its own, and what is large; all the rest of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
+from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, task_id
 from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.rows import TaskRow, TaskState
@@ -114,13 +116,18 @@ def _sealed(row: TaskRow, seal: Seal) -> tuple[bytes, bytes]:
 
 
 def _packed(row: TaskRow) -> bytes:
+    return packer.pack((SCHEMA, *fields_of(row)))
+
+
+def fields_of(row: TaskRow) -> tuple[Any, ...]:
+    """All of a task that SQL never looks at, and that is not large, as plain values."""
     retry = row.retry
     attempts = [(one.worker_id, one.offered, one.leased, one.ended) for one in row.attempts]
-    return packer.pack((SCHEMA, retry.max_retries, retry.first_ms, retry.longest_ms, attempts, *_facts(row)))
+    return (retry.max_retries, retry.first_ms, retry.longest_ms, attempts, *_facts(row))
 
 
 # Many tasks need the same: they share one object.
-_need = lru_cache(maxsize=1024)(decode_need)
+need_of = lru_cache(maxsize=1024)(decode_need)
 
 
 def opened_outcome(task: str, outcome: bytes, seal: Seal) -> Outcome:
@@ -131,26 +138,35 @@ def opened_outcome(task: str, outcome: bytes, seal: Seal) -> Outcome:
 def task_row(columns: tuple[Any, ...], seal: Seal) -> TaskRow:
     """A task's row from its columns; what a live one has only in memory is still to be set. Raises as `Seal.open`."""
     n, step, place, branch, state, packed, params, outcome, need, job_id = columns
-    max_retries, first_ms, longest_ms, attempts, *values = unpack("task", packed)
-    facts = dict(zip(FACTS, values, strict=True))
     name = task_id(job_id, step, place)
+    opened = seal.open("tasks", name, "params", params)
+    row = row_of(n, job_id, step, place, bool(branch), unpack("task", packed), opened, need_of(need))
+    row.state = TaskState(state)
+    row.outcome = opened_outcome(name, outcome, seal) if outcome else None
+    return row
+
+
+def row_of(
+    n: int, job_id: str, step: int, place: int, branch: bool, fields: Sequence[Any], params: bytes, need: Need
+) -> TaskRow:
+    """A task's row from its `fields_of`; its state and its outcome are still to be set."""
+    max_retries, first_ms, longest_ms, attempts, *values = fields
+    facts = dict(zip(FACTS, values, strict=True))
     new = NewTask(
-        id=name,
+        id=task_id(job_id, step, place),
         index=place,
-        need=_need(need),
-        params=seal.open("tasks", name, "params", params),
+        need=need,
+        params=params,
         priority=facts["priority"],
         execution_timeout=facts["execution_timeout"],
         dispatch_timeout=None,
         result_timeout=None,
         retry=RetryPolicy(max_retries, first_ms, longest_ms),
     )
-    row = TaskRow(n, job_id, step, new, bool(branch), facts["created_at"])
+    row = TaskRow(n, job_id, step, new, branch, facts["created_at"])
     for fact, value in facts.items():
         setattr(row, fact, value)
-    row.state = TaskState(state)
-    row.attempts = tuple(Attempt(*fields) for fields in attempts)
-    row.outcome = opened_outcome(name, outcome, seal) if outcome else None
+    row.attempts = tuple(Attempt(*attempt) for attempt in attempts)
     row.over_reason = Superseded(row.over_reason) if row.over_reason else None
     row.avoid = tuple((who, until, soft) for who, until, soft in row.avoid)
     return row
