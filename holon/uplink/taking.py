@@ -21,14 +21,12 @@ from holon.uplink.tenure import TenureLost
 from holon.wire.values import MAX_ID, seconds
 from holon.worker.leases import Lease
 from holon.worker.outcome import INVALID_INPUT_ERROR, failure
-from holon.worker.reports import Reports
+from holon.worker.reports import BUSY_S, Reports
 
 log = logging.getLogger(__name__)
 
 # An offer that is looked at, and a newer one.
 _OF_ONE_TASK = 2
-# When it is of use to be offered again what could not be taken just now.
-_BUSY_S = 2.0
 
 
 @dataclass(slots=True)
@@ -103,7 +101,7 @@ class Taking:
             async with self._alone.setdefault(lease.task_id, asyncio.Lock()):
                 refusal = await self._begin(lease, offer)
         except HolonError as error:
-            refusal = Refusal("BUSY", f"the holon cannot take it now: {error.message}", again_after=_BUSY_S)
+            refusal = Refusal("BUSY", f"the holon cannot take it now: {error.message}", again_after=BUSY_S)
         except TenureLost:
             raise
         except Exception:
@@ -131,9 +129,7 @@ class Taking:
             if (offer.generation, offer.attempt) <= (known.generation, known.attempt):
                 return Refusal("STALE_OFFER", f"this holon has had attempt {known.attempt} of the task")
             if not await self._made_way(known, offer, until):
-                return Refusal(
-                    "BUSY", "an earlier attempt of the task is still being stopped here", again_after=_BUSY_S
-                )
+                return Refusal("BUSY", "an earlier attempt of the task is still being stopped here", again_after=BUSY_S)
         if known is not None and await self._goes_on(known, offer):
             before = known.lease
             self._move(known, offer)
@@ -145,11 +141,11 @@ class Taking:
             return Refusal("DRAINING", "this node of the holon is leaving", again_after=0)
         if len(self._running) + self._creating >= self._place.max_jobs:
             full = f"{self._place.max_jobs} tasks are under way, as many as there may be"
-            return Refusal("BUSY", full, again_after=_BUSY_S if self._running.coming_back else 0)
+            return Refusal("BUSY", full, again_after=BUSY_S if self._running.coming_back else 0)
         if self._place.offerings.lacks(offer.skill):
             return Refusal(UNSERVABLE, "no worker here has a skill that it needs", again_after=0)
         if loop.time() > until:
-            return Refusal("BUSY", "the holon was too slow to take it", again_after=_BUSY_S)
+            return Refusal("BUSY", "the holon was too slow to take it", again_after=BUSY_S)
         self._creating += 1
         try:
             return await self._create(known, lease, offer)
@@ -173,6 +169,7 @@ class Taking:
     async def _create(self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer) -> Refusal | None:
         again = known is not None and known.generation == offer.generation
         entry = self._entry(offer, offer.attempt if again else 0)
+        followed = False
         self._place.following.expect(entry.job_id)
         try:
             record = await self._job_of(entry, offer)
@@ -182,22 +179,22 @@ class Taking:
                 entry = self._entry(offer, offer.attempt)
                 self._place.following.expect(entry.job_id)
                 await self._job_of(entry, offer)
+            followed = True
         except NotFound as error:
-            self._place.following.leave(entry.job_id)
             await self._running.forget(entry)
             return Refusal("UNKNOWN_SKILL", error.message)
         except InvalidArgument as error:
-            self._place.following.leave(entry.job_id)
             await self._running.forget(entry)
             self._reports.finish(lease, failure(INVALID_INPUT_ERROR, error.message))
             return None
-        except asyncio.CancelledError:
-            self._place.following.leave(entry.job_id)
-            raise
         except (HolonError, TenureLost):
             # The store may have made the job all the same: it is looked for, and stopped.
+            followed = True
             self._running.stop(self._running.goes_on(entry), LEASE_LOST)
             raise
+        finally:
+            if not followed:
+                self._place.following.leave(entry.job_id)
         self._accept(entry, lease)
         return None
 

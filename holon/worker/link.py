@@ -16,7 +16,7 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.address import NodeUrl
 from holon.worker.channel import Ended, Metadata, open_channel
 from holon.worker.leases import Lease
-from holon.worker.reports import Reports
+from holon.worker.reports import BUSY_S, Reports
 from holon.worker.session import Session, replaced_by
 from holon.worker.settings import Credentials
 from holon.worker.timing import Timing
@@ -27,8 +27,6 @@ _log = logging.getLogger("holon.worker")
 
 _LEAST_UNACKNOWLEDGED = 1_000
 _UNACKNOWLEDGED_PER_CREDIT = 4
-# When it is of use to be offered again what was too much just now.
-_BUSY_S = 2.0
 CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
 
 
@@ -189,7 +187,7 @@ class Link:
                 self.reports.reject(lease, "DRAINING", "the worker is leaving", again_after=0)
             elif self.reports.leases.kept >= most:
                 busy = f"{most} results are not acknowledged yet"
-                self.reports.reject(lease, "BUSY", busy, again_after=_BUSY_S)
+                self.reports.reject(lease, "BUSY", busy, again_after=BUSY_S)
             else:
                 self._tasks.offered(lease, offer)
 

@@ -17,6 +17,8 @@ from holon.worker.timing import Timing
 
 _log = logging.getLogger("holon.worker")
 
+# When it is of use to be offered again what could not be taken just now.
+BUSY_S = 2.0
 # A node that says "at once" is not asked in a tight loop.
 _LEAST_RETRY = 0.05
 
