@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 from holon.domain.events import HistoryEvent
@@ -67,11 +68,19 @@ class Idle:
 Update: TypeAlias = Seen | Happened | Moved | Idle
 
 
+class Wants(Enum):
+    """What is told to one who follows a job: each line of its history, how far it is, or only that there is no more."""
+
+    LINES = "lines"
+    MOVES = "moves"
+    END = "end"
+
+
 class Feed:
     """The newest reading of one job, and the last lines of its history.
 
     Attributes:
-        watchers: one event for each who follows, and whether lines are told; it is set when there is something new.
+        watchers: one event for each who follows, and what he wants; it is set when there is something new for him.
         opening: held while the feed is read for the first time.
         watched: whether the store hints at the job for it.
         sequence: the newest line of history that was read.
@@ -82,7 +91,8 @@ class Feed:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.watchers: dict[asyncio.Event, bool] = {}
+        self.watchers: dict[asyncio.Event, Wants] = {}
+        self._readers = 0
         self.opening = asyncio.Lock()
         self.watched = False
         self.seen: Seen | None = None
@@ -96,6 +106,20 @@ class Feed:
 
     def __repr__(self) -> str:
         return f"Feed({self.job_id}, sequence={self.sequence}, watchers={len(self.watchers)})"
+
+    @property
+    def lines_wanted(self) -> bool:
+        """Whether anybody wants lines."""
+        return self._readers > 0
+
+    def join(self, watcher: asyncio.Event, wants: Wants) -> None:
+        """One more follows."""
+        self.watchers[watcher] = wants
+        self._readers += wants is Wants.LINES
+
+    def leave(self, watcher: asyncio.Event) -> None:
+        """He follows no more."""
+        self._readers -= self.watchers.pop(watcher) is Wants.LINES
 
     @property
     def over(self) -> bool:
@@ -133,7 +157,14 @@ class Feed:
         self.wake()
 
     def wake(self) -> None:
-        """Tell who follows that there is something new."""
+        """Tell who follows that there is something new for him."""
+        over = self.over or self.failure is not None
+        for watcher, wants in self.watchers.items():
+            if over or wants is not Wants.END:
+                watcher.set()
+
+    def close(self) -> None:
+        """Tell all who follow that the node closes."""
         for watcher in self.watchers:
             watcher.set()
 

@@ -11,27 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from holon.engine.rounds import Rounds, pause
 from holon.errors import HolonError
 from holon.ports import JobRecord, Storage
 
 log = logging.getLogger(__name__)
 
-# What changes all the time is looked at so often, at most; what has just begun sooner, at first.
-LINGER_S = 0.01
-FIRST_LINGER_S = 0.001
-# So many jobs are read at the same time.
-READ_AT_ONCE = 32
-# A hint can be lost; this is how long a change can then go unseen.
-LOOK_EVERY_S = 30.0
 RETRY_S = 1.0
-
-
-def pause(times: int) -> float:
-    """How many seconds are left between what is told of a job and the next, when it was told so often.
-
-    The first change and the second may be the beginning and the end of a job of one task.
-    """
-    return 0.0 if times == 1 else min(FIRST_LINGER_S * times**2, LINGER_S)
 
 
 class Watched:
@@ -91,8 +77,7 @@ class Following:
         self._watched = watched
         self._jobs: dict[str, _Followed] = {}
         self._expected: set[str] = set()
-        self._dirty: set[str] = set()
-        self._some = asyncio.Event()
+        self._rounds = Rounds(self._jobs, self._read)
 
     def __repr__(self) -> str:
         return f"Following({len(self._jobs)}, expected={len(self._expected)})"
@@ -129,22 +114,7 @@ class Following:
 
     async def run(self) -> None:
         """Read what is not at hand, and look again at what was too soon, until cancelled."""
-        loop = asyncio.get_running_loop()
-        look_at = loop.time() + LOOK_EVERY_S
-        while True:
-            try:
-                async with asyncio.timeout_at(look_at):
-                    await self._some.wait()
-            except TimeoutError:
-                self._dirty.update(self._jobs)
-                look_at = loop.time() + LOOK_EVERY_S
-            self._some.clear()
-            linger = FIRST_LINGER_S
-            while self._dirty:
-                batch = [self._dirty.pop() for _ in range(min(READ_AT_ONCE, len(self._dirty)))]
-                await asyncio.gather(*map(self._read, batch))
-                await asyncio.sleep(linger)
-                linger = min(2 * linger, LINGER_S)
+        await self._rounds.run()
 
     def _look(self, job_id: str, one: _Followed) -> None:
         """Tell what is at hand; what is not, or was told a moment ago, is left to `run`."""
@@ -152,14 +122,9 @@ class Following:
         if one.watched and asyncio.get_running_loop().time() >= one.next_at:
             record = self._store.at_hand(job_id)
         if record is None:
-            self._mark(job_id)
+            self._rounds.mark(job_id)
         else:
             self._tell(job_id, one, record)
-
-    def _mark(self, job_id: str) -> None:
-        if job_id in self._jobs:
-            self._dirty.add(job_id)
-            self._some.set()
 
     def _tell(self, job_id: str, one: _Followed, record: JobRecord | None) -> None:
         if record is not None and record is one.last:
@@ -172,21 +137,22 @@ class Following:
             # Whoever hints is not to end for one job.
             log.exception("job %s cannot be followed", job_id, extra={"job_id": job_id})
 
-    async def _read(self, job_id: str) -> None:
+    async def _read(self, job_id: str) -> float:
         one = self._jobs.get(job_id)
         if one is None:
-            return
+            return 0
         try:
             if not one.watched:
                 await self._watched.add(job_id)
                 one.watched = True
                 if self._jobs.get(job_id) is not one:
                     self._watched.drop(job_id)
-                    return
+                    return 0
             record = await self._store.job(job_id)
         except HolonError as error:
             log.warning("job %s is looked at later: %s", job_id, error.message, extra={"job_id": job_id})
-            asyncio.get_running_loop().call_later(error.retry_after or RETRY_S, self._mark, job_id)
-            return
+            asyncio.get_running_loop().call_later(error.retry_after or RETRY_S, self._rounds.mark, job_id)
+            return 0
         if self._jobs.get(job_id) is one:
             self._tell(job_id, one, record)
+        return 0

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 
 from holon.domain.events import HistoryEvent
-from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update
-from holon.engine.following import FIRST_LINGER_S, LINGER_S, LOOK_EVERY_S, READ_AT_ONCE, RETRY_S, Watched, pause
+from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update, Wants
+from holon.engine.following import RETRY_S, Watched
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
+from holon.engine.rounds import Rounds, pause
 from holon.errors import (
     HolonError,
     InvalidArgument,
@@ -48,8 +49,7 @@ class Watching:
         self._watched = watched
         self._idle = idle
         self._feeds: dict[str, Feed] = {}
-        self._dirty: set[str] = set()
-        self._some = asyncio.Event()
+        self._rounds = Rounds(self._feeds, self._read_again)
         self._watchers = 0
         self._of: Counter[str] = Counter()
         self._closed = False
@@ -81,6 +81,34 @@ class Watching:
             ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
             Unavailable: the node shuts down, or the store is away; resume after the last sequence.
         """
+        with self._joined(owner, job_id, Wants.LINES if lines else Wants.MOVES) as (feed, wake):
+            first = await self._first(feed, owner, after)
+            going_on = self._go_on(feed, first, feed.moves, wake)
+            yield first
+            async with aclosing(going_on):
+                async for update in going_on:
+                    yield update
+
+    async def until_over(self, owner: str, job_id: str) -> None:
+        """Wait until a job is over, gone or not the owner's, or until this node shuts down.
+
+        Raises:
+            ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
+            StoreUnavailable: the store is away.
+        """
+        with self._joined(owner, job_id, Wants.END) as (feed, wake):
+            try:
+                await self._first(feed, owner, None)
+                while not (feed.over or self._closed):
+                    if feed.failure is not None:
+                        raise feed.failure.with_traceback(None)
+                    await wake.wait()
+            except NotFound:
+                pass
+
+    @contextmanager
+    def _joined(self, owner: str, job_id: str, wants: Wants) -> Iterator[tuple[Feed, asyncio.Event]]:
+        """One more who follows a job: its feed, and what wakes him."""
         # As many as are left to others: one client alone can have half of them, and never all.
         if self._of[owner] >= MAX_WATCHERS - self._watchers:
             raise ResourceExhausted(
@@ -93,44 +121,21 @@ class Watching:
         feed = self._feeds.get(job_id)
         if feed is None:
             feed = self._feeds[job_id] = Feed(job_id)
-        feed.watchers[wake] = lines
+        feed.join(wake, wants)
         self._watchers += 1
         self._of[owner] += 1
         try:
-            first = await self._first(feed, owner, after)
-            going_on = self._go_on(feed, first, feed.moves, wake)
-            yield first
-            async with aclosing(going_on):
-                async for update in going_on:
-                    yield update
+            yield feed, wake
         finally:
             self._watchers -= 1
             self._of[owner] -= 1
             if not self._of[owner]:
                 del self._of[owner]
-            del feed.watchers[wake]
+            feed.leave(wake)
             if not feed.watchers and self._feeds.get(job_id) is feed:
                 del self._feeds[job_id]
                 if feed.watched:
                     self._watched.drop(job_id)
-
-    async def until_over(self, owner: str, job_id: str, seconds: float) -> None:
-        """Wait until a job is over, for at most so many seconds, or until this node shuts down.
-
-        Raises:
-            NotFound: (JOB_NOT_FOUND) there is no such job, or none any more.
-            ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
-            StoreUnavailable: the store is away.
-        """
-        try:
-            async with asyncio.timeout(seconds), aclosing(self.follow(owner, job_id, None, lines=False)) as updates:
-                async for _ in updates:
-                    pass
-        except TimeoutError:
-            pass
-        except Unavailable:
-            if not self._closed:
-                raise
 
     async def _first(self, feed: Feed, owner: str, after: int | None) -> Seen:
         """The job as it is, once it is sure that the caller may see it."""
@@ -161,7 +166,7 @@ class Watching:
                 )
             if feed.failure is not None:
                 raise feed.failure.with_traceback(None)
-            while feed.watchers[wake] and position < feed.sequence:
+            while feed.watchers[wake] is Wants.LINES and position < feed.sequence:
                 for line in await self._lines(feed, position):
                     yield line
                     position = line.sequence
@@ -195,51 +200,41 @@ class Watching:
         for job in jobs:
             feed = self._feeds.get(job)
             if feed is not None and not self._told_at_once(feed):
-                self._dirty.add(job)
-        if self._dirty:
-            self._some.set()
+                self._rounds.mark(job)
 
     def _told_at_once(self, feed: Feed) -> bool:
         """Tell of a job what is at hand, where that is all that is wanted, and is not too soon after the last time."""
         now = asyncio.get_running_loop().time()
-        if feed.seen is None or feed.opening.locked() or any(feed.watchers.values()) or now < feed.next_at:
+        if now < feed.next_at or feed.seen is None or feed.opening.locked() or feed.lines_wanted:
             return False
-        record = self._store.at_hand(feed.job_id)
-        if record is None:
+        try:
+            record = self._store.at_hand(feed.job_id)
+            if record is None:
+                return False
+            feed.take(record, self._jobs.progress_message(record), None)
+        except Exception:
+            # Whoever hints is not to end for one job; a reading of it finds the same, and says so to who follows.
+            log.exception("job %s cannot be told at once", feed.job_id, extra={"job_id": feed.job_id})
             return False
         feed.times += 1
         feed.next_at = now + pause(feed.times)
-        feed.take(record, self._jobs.progress_message(record), None)
         return True
 
     def close(self) -> None:
         """The node's door closes: who follows is sent elsewhere."""
         self._closed = True
         for feed in self._feeds.values():
-            feed.wake()
+            feed.close()
 
     async def run(self) -> None:
         """Read what has changed, until cancelled."""
-        loop = asyncio.get_running_loop()
-        look_at = loop.time() + LOOK_EVERY_S
-        while True:
-            linger = FIRST_LINGER_S
-            try:
-                async with asyncio.timeout_at(look_at):
-                    await self._some.wait()
-            except TimeoutError:
-                self._dirty.update(self._feeds)
-                look_at = loop.time() + LOOK_EVERY_S
-            self._some.clear()
-            while self._dirty:
-                batch = [self._dirty.pop() for _ in range(min(READ_AT_ONCE, len(self._dirty)))]
-                feeds = [feed for job in batch if (feed := self._feeds.get(job)) is not None]
-                pauses = await asyncio.gather(*(self._read_again(feed) for feed in feeds))
-                await asyncio.sleep(max(linger, *pauses, 0))
-                linger = min(2 * linger, LINGER_S)
+        await self._rounds.run()
 
-    async def _read_again(self, feed: Feed) -> float:
+    async def _read_again(self, job_id: str) -> float:
         """Read a job that has changed; answers with the seconds to wait when the store is away."""
+        feed = self._feeds.get(job_id)
+        if feed is None:
+            return 0
         try:
             async with feed.opening:
                 if feed.seen is not None:
@@ -247,7 +242,7 @@ class Watching:
         except StoreUnavailable as error:
             facts = {"job_id": feed.job_id}
             log.warning("cannot look at watched job %s: %s", feed.job_id, error.message, extra=facts)
-            self.changed((feed.job_id,))
+            self._rounds.mark(feed.job_id)
             return error.retry_after or RETRY_S
         except Exception:
             log.exception("watched job %s cannot be read", feed.job_id, extra={"job_id": feed.job_id})
@@ -261,7 +256,7 @@ class Watching:
             return
         lines: Sequence[tuple[int, HistoryEvent]] | None = None
         # A first reading needs no lines, and one who is behind the tail reads them himself.
-        if feed.seen is not None and record.sequence > feed.sequence and any(feed.watchers.values()):
+        if feed.seen is not None and record.sequence > feed.sequence and feed.lines_wanted:
             start = max(feed.sequence, record.sequence - TAIL)
             limit = record.sequence - start
             lines = await self._records.history(feed.job_id, start, limit, record.sequence)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from holon.domain.client import ADMIN, DEFAULT, Client
@@ -58,9 +59,25 @@ class Credential:
         for call in tuple(self._calls):
             call()
 
+    @asynccontextmanager
+    async def while_good(self) -> AsyncIterator[None]:
+        """What is in this block goes on for as long as it is good.
+
+        Raises:
+            Unauthenticated: (TOKEN_INVALID) it was taken back meanwhile; the block was cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as scope:
+                with self._telling(lambda: scope.reschedule(loop.time())):
+                    yield
+        except TimeoutError:
+            if not self.revoked:
+                raise
+            raise Unauthenticated("Unauthorized: this token was taken back", code=_INVALID) from None
+
     @contextmanager
-    def telling(self, call: Callable[[], None]) -> Iterator[None]:
-        """While this is entered, `call` is called once it is revoked; at once when it is already."""
+    def _telling(self, call: Callable[[], None]) -> Iterator[None]:
         self._calls.add(call)
         try:
             if self.revoked:

@@ -19,6 +19,7 @@ from holon.security.clients import Clients, sole
 from tests.integration.http_node import AUTH, LIMIT, TOKEN, Node, running
 from tests.integration.http_wire import Answer, exchange
 from transports.http.app import App
+from transports.http.hurry import Hurry
 from transports.http.inputs import OF_LIST
 from transports.http.shapes import ALL_FIELDS, JOB_STATUSES
 
@@ -75,7 +76,9 @@ class Door:
         if any(body):
             headers = (*headers, (b"content-length", b"%d" % sum(map(len, body))))
         scope = {"method": method, "path": path, "query_string": query, "headers": headers, "http_version": "1.1"}
-        await self.app(scope, receive, send)
+        hurry = Hurry()
+        hurry.begin()
+        await self.app({**scope, "state": {"hurry": hurry}}, receive, send)
         start, *rest = sent
         answer = Answer(
             start["status"],

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+import weakref
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 
+from holon.domain.value import replace
 from holon.engine import watching
-from tests.integration.http_node import AUTH, GUARD, Node, running
+from holon.ports import JobRecord
+from holon.security.clients import sole
+from tests.integration.http_node import AUTH, GUARD, LIMIT, TOKEN, Node, running
+from transports.http import routes
 
 
 @pytest.fixture
@@ -31,9 +38,9 @@ class Waits:
             self.begun.set()
             return seen
 
-        async def noted(owner: str, job_id: str, seconds: float) -> None:
+        async def noted(owner: str, job_id: str) -> None:
             try:
-                await self._until_over(owner, job_id, seconds)
+                await self._until_over(owner, job_id)
             finally:
                 self.over.set()
 
@@ -99,15 +106,140 @@ async def test_a_door_that_stops_says_how_far_the_job_is(node: Node, waits: Wait
     assert shown.headers["connection"] == "close"
 
 
-async def test_a_client_that_goes_away_leaves_nothing_behind(node: Node, waits: Waits) -> None:
+class Raw:
+    """A connection on which bytes are sent as they are."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+
+    @classmethod
+    async def to(cls, node: Node) -> Raw:
+        return cls(*await asyncio.open_connection("127.0.0.1", node.door.port))
+
+    def ask(self, path: str, body: bytes = b"", length: int | None = None) -> None:
+        self.writer.write(
+            f"GET {path} HTTP/1.1\r\nhost: x\r\nx-client-token: {TOKEN}\r\n"
+            f"content-length: {len(body) if length is None else length}\r\n\r\n".encode()
+            + body
+        )
+
+    async def answer(self) -> tuple[int, Any]:
+        async with asyncio.timeout(GUARD):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+            return int(head[9:12]), json.loads(await self._reader.readexactly(length))
+
+
+@pytest.fixture
+async def raw(node: Node, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Raw]:
+    # Longer than anything here goes on: what ends such a wait is not its time.
+    monkeypatch.setattr(routes, "MAX_WAIT_S", 10 * GUARD)
+    raw = await Raw.to(node)
+    yield raw
+    raw.writer.close()
+
+
+LONG = f"wait={10 * GUARD:g}&fields=status"
+WAITING = {"status": "waiting_for_worker"}
+
+
+@pytest.mark.parametrize("how", ["closes", "resets"])
+async def test_a_client_that_goes_away_leaves_nothing_behind(node: Node, waits: Waits, raw: Raw, how: str) -> None:
     job_id = await node.created()
-    async with httpx.AsyncClient(base_url=node.client.base_url) as leaving:
-        answer = asyncio.create_task(leaving.get(f"/api/v1/jobs/{job_id}?wait=30", headers=AUTH))
-        await waits.begun.wait()
-        answer.cancel()
+    raw.ask(f"/api/v1/jobs/{job_id}?{LONG}")
+    await waits.begun.wait()
+    if how == "closes":
+        raw.writer.close()
+    else:
+        raw.writer.transport.abort()
     async with asyncio.timeout(GUARD):
         await waits.over.wait()
     assert repr(node.engine.watching) == "Watching(jobs=0, watchers=0)"
+
+
+async def test_a_client_that_ends_its_side_is_answered_at_once(node: Node, waits: Waits, raw: Raw) -> None:
+    job_id = await node.created()
+    raw.ask(f"/api/v1/jobs/{job_id}?{LONG}")
+    await waits.begun.wait()
+    raw.writer.write_eof()
+    assert await raw.answer() == (200, WAITING)
+
+
+async def test_what_is_sent_behind_a_wait_ends_it(node: Node, waits: Waits, raw: Raw) -> None:
+    job_id = await node.created()
+    raw.ask(f"/api/v1/jobs/{job_id}?{LONG}")
+    await waits.begun.wait()
+    waits.begun.clear()
+    raw.ask(f"/api/v1/jobs/{job_id}?{LONG}")
+    assert await raw.answer() == (200, WAITING)
+    # The last one waits again: nothing is behind it.
+    await waits.begun.wait()
+    await node.client.post(f"/api/v1/jobs/{job_id}/cancel", headers=AUTH)
+    assert await raw.answer() == (200, {"status": "cancelled"})
+
+
+async def test_a_wait_with_a_body_takes_no_more_of_it_than_any_call(node: Node, waits: Waits, raw: Raw) -> None:
+    job_id = await node.created()
+    raw.ask(f"/api/v1/jobs/{job_id}?{LONG}", length=LIMIT + 1)
+    status, refusal = await raw.answer()
+    assert (status, refusal["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert not waits.begun.is_set()
+
+
+async def test_one_whose_token_is_taken_back_waits_no_more(node: Node, waits: Waits) -> None:
+    job_id = await node.created()
+    answer = asking(node, job_id, "wait=30")
+    await waits.begun.wait()
+    node.clients.replace(sole("another"))
+    refused = await answer
+    assert (refused.status_code, refused.json()["code"]) == (401, "TOKEN_INVALID")
+    assert node.engine.watching.watchers == 0
+
+
+class Data(dict[str, Any]):
+    """What a job works on, of which it is seen when nobody has it any more."""
+
+
+async def test_what_a_job_works_on_is_not_kept_meanwhile(
+    node: Node, waits: Waits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await node.created()
+    get, kept = node.engine.jobs.get, []
+
+    async def noted(owner: str, job_id: str) -> JobRecord:
+        record = await get(owner, job_id)
+        data = Data()
+        kept.append(weakref.ref(data))
+        return replace(record, job=replace(record.job, initial_data=data))
+
+    monkeypatch.setattr(node.engine.jobs, "get", noted)
+    answer = asking(node, job_id, "wait=30")
+    await waits.begun.wait()
+    assert [ref() for ref in kept] == [None]
+    await node.client.post(f"/api/v1/jobs/{job_id}/cancel", headers=AUTH)
+    assert (await answer).json()["status"] == "cancelled"
+
+
+async def test_a_job_that_cannot_be_told_at_once_ends_nothing_but_that(
+    node: Node, waits: Waits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = node.engine.store
+
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def at_hand(self, _: str) -> None:
+            raise RuntimeError("no job like that")
+
+    monkeypatch.setattr(node.engine.watching, "_store", Failing())
+    job_id = await node.created()
+    answer = asking(node, job_id, "wait=30")
+    await waits.begun.wait()
+    await node.client.post(f"/api/v1/jobs/{job_id}/cancel", headers=AUTH)
+    assert (await answer).json()["status"] == "cancelled"
+    assert "cannot be told at once" in caplog.text
+    assert (await node.ended(await node.created("/api/v1/jobs/doubling", {"n": 1})))["status"] == "finished"
 
 
 async def test_one_who_waits_too_much_is_told_to_come_later(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

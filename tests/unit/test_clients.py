@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from holon.domain.client import ADMIN, DEFAULT, Client
@@ -47,11 +49,8 @@ def test_the_one_token_of_a_node_is_its_operators() -> None:
 def test_what_a_new_table_lacks_is_revoked_and_the_rest_goes_on_as_it_now_is() -> None:
     clients = Clients([entry("shop", "old", "kept"), entry("lab", "gone"), entry("bank", "moved")])
     old, kept, gone, moved = (clients.admit(token) for token in ("old", "kept", "gone", "moved"))
-    told: list[str] = []
-    with gone.telling(lambda: told.append("lab")), kept.telling(lambda: told.append("shop")):
-        changed = clients.replace([entry("shop", "kept", "new", "moved", plan="gold"), entry("inn", "fresh")])
+    changed = clients.replace([entry("shop", "kept", "new", "moved", plan="gold"), entry("inn", "fresh")])
     assert (changed.added, changed.removed, changed.narrowed) == (("inn",), ("bank", "lab"), ("shop",))
-    assert told == ["lab"]
     assert [one.revoked for one in (old, kept, gone, moved)] == [True, False, True, True]
     assert (kept.client.plan, clients.admit("kept")) == ("gold", kept)
     assert clients.admit("new").client.name == clients.admit("moved").client.name == "shop"
@@ -59,15 +58,31 @@ def test_what_a_new_table_lacks_is_revoked_and_the_rest_goes_on_as_it_now_is() -
         refusal(clients, token)
 
 
-def test_who_asks_to_be_told_of_a_revoked_token_is_told_at_once_and_nobody_after_his_end() -> None:
+async def test_what_goes_on_while_a_token_is_good_ends_once_it_is_taken_back() -> None:
+    clients = Clients([entry("shop", "kept"), entry("lab", "gone")])
+    kept, gone = clients.admit("kept"), clients.admit("gone")
+    async with asyncio.timeout(10), kept.while_good():
+        asyncio.get_running_loop().call_soon(clients.replace, [entry("shop", "kept")])
+        for _ in range(2):
+            with pytest.raises(Unauthenticated, match="taken back"):
+                async with gone.while_good():
+                    await asyncio.Event().wait()
+
+
+async def test_what_was_over_before_a_token_is_taken_back_is_not_touched() -> None:
     credential = Credential(digest_of("one"), Client("shop"))
-    told: list[int] = []
-    with credential.telling(lambda: told.append(1)):
+    async with credential.while_good():
         pass
     credential.revoke()
-    assert told == []
-    with credential.telling(lambda: told.append(2)):
-        assert told == [2]
+    await asyncio.sleep(0)
+    assert repr(credential) == "Credential(shop, revoked=True, watched=0)"
+
+
+async def test_what_times_out_by_itself_while_a_token_is_good_says_so() -> None:
+    credential = Credential(digest_of("one"), Client("shop"))
+    with pytest.raises(TimeoutError):
+        async with credential.while_good(), asyncio.timeout(0):
+            await asyncio.Event().wait()
 
 
 def test_nothing_of_a_token_is_shown() -> None:

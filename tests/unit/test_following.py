@@ -10,7 +10,7 @@ import pytest
 
 from holon.domain.job import Job, Status
 from holon.domain.value import replace
-from holon.engine import following
+from holon.engine import rounds
 from holon.engine.following import Following, Watched
 from holon.errors import StoreUnavailable
 from holon.ports import JobRecord
@@ -115,7 +115,7 @@ async def test_what_is_not_at_hand_is_read_and_again_where_the_store_is_away(
 
 
 async def test_a_hint_that_was_lost_is_made_up_for(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(rounds, "LOOK_EVERY_S", 0.01)
     jobs = Following(store, Watched(store))
     running = asyncio.create_task(jobs.run())
     store.hand = RECORD

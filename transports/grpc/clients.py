@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -13,7 +12,7 @@ import grpc
 import grpc.aio
 
 from holon.domain.client import ADMIN, Client
-from holon.errors import HolonError, Unauthenticated
+from holon.errors import HolonError
 from holon.security.clients import Clients, Credential, check_role
 from holon.telemetry.audit import By
 from holon.wire.grpc_status import abort
@@ -117,12 +116,5 @@ async def while_admitted() -> AsyncGenerator[None, None]:
     if credential is None:
         yield
         return
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(None) as scope:
-            with credential.telling(lambda: scope.reschedule(loop.time())):
-                yield
-    except TimeoutError:
-        if not credential.revoked:
-            raise
-        raise Unauthenticated("Unauthorized: this token was taken back", code="TOKEN_INVALID") from None
+    async with credential.while_good():
+        yield

@@ -125,7 +125,7 @@ class App:
         try:
             reply = await self._answer(request)
         except (Disconnected, asyncio.CancelledError):
-            # The client is gone, or the door ends: nobody is left to answer to.
+            # Only the door's own end cancels a request, and by then nobody is left to answer to.
             return
         except Exception as error:  # noqa: BLE001  # the outermost frame of a request
             reply = (refusal(error) if isinstance(error, HolonError) else None) or _unexpected(request, error)
@@ -154,7 +154,8 @@ class App:
 
     def _admit(self, request: Request, operation: Operation) -> None:
         try:
-            request.client = self._clients.admit(request.token()).client
+            request.credential = self._clients.admit(request.token())
+            request.client = request.credential.client
             check_role(request.client, operation.role, f"{operation.method} {operation.path}")
         except HolonError as error:
             self._clients.refused.call(error, request.by, f"{request.method} {request.path}")

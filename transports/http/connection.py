@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from transports.http.answer import Answer
 from transports.http.asgi import Receive, Reply, Scope, Send
+from transports.http.hurry import Hurry
 from transports.http.refusals import full, head_too_large, malformed, too_slow
 
 MAX_HEAD = 64 * 1024
@@ -64,10 +65,12 @@ class Connection(HttpToolsProtocol):
     """
 
     def __init__(self, config: Config, state: ServerState, silence: float, most: int) -> None:
-        super().__init__(config, state, {})
+        self._hurry = Hurry()
+        super().__init__(config, state, {"hurry": self._hurry})
         self._silence = silence
         self._most = most
         self._served: RequestResponseCycle | None = None
+        self._half_closed = False
         self._unread = 0
         self._reader: asyncio.TimerHandle | None = None
         self._head = 0
@@ -93,6 +96,7 @@ class Connection(HttpToolsProtocol):
         if self._served is not None and not self._served.response_complete:
             self._served.disconnected = True
             self._served.message_event.set()
+        self._hurry.begin()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -120,6 +124,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._served = cycle
+        self._hurry.now = bool(self.pipeline) or self._half_closed
         super()._start_asgi_task(cycle, Answer(app, cycle))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
@@ -160,6 +165,8 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes, whatever is under way
         """The client sends no more, and may still read: whole requests get their answers, and then it ends."""
+        self._half_closed = True
+        self._hurry.begin()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete or cycle.disconnected:
             return False
@@ -176,6 +183,8 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINE:
             raise _Objection(malformed(f"over {MAX_PIPELINE} requests came behind each other; wait for answers"))
         super().on_headers_complete()
+        if self.pipeline:
+            self._hurry.begin()
         # What the parser finds behind a body are no headers.
         self.headers = []
 

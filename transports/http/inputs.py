@@ -70,7 +70,7 @@ WAIT = Parameter(
     "wait",
     "query",
     "How many seconds to wait for its end: the answer comes once it is over, and shows where it stands when it is not "
-    "by then, or when the node shuts down.",
+    "by then, when the node shuts down, or when something else is sent on the connection, or it ends.",
     {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0},
 )
 STATUS = Parameter(

@@ -10,8 +10,10 @@ from urllib.parse import parse_qsl
 from holon.domain.client import Client
 from holon.domain.trace import trace_of
 from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
+from holon.security.clients import Credential
 from holon.telemetry.audit import By
 from transports.http.asgi import Receive, Scope
+from transports.http.hurry import Hurry
 
 _MAX_PARAMETERS = 100
 # How long, and how far over the limit, a refused body is still taken in, so that its sender gets to read the refusal.
@@ -34,6 +36,7 @@ class Request:
         max_body: the most bytes that its body may have.
     Attributes:
         client: who makes it, once that is known.
+        credential: what that was known by; None where nobody is asked.
         job_id: the job that its path names; empty when it names none.
         unread: whether something of its body may still come in.
     """
@@ -48,11 +51,13 @@ class Request:
         "_peer",
         "_query",
         "_receive",
+        "_scope",
         "_tokens",
         "_traceparent",
         "_tracestate",
         "_version",
         "client",
+        "credential",
         "job_id",
         "method",
         "path",
@@ -63,6 +68,8 @@ class Request:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.client = NOBODY
+        self.credential: Credential | None = None
+        self._scope = scope
         self.job_id = ""
         self._peer: tuple[str, int] | None = scope.get("client")
         self.unread = False
@@ -187,23 +194,20 @@ class Request:
         return b"".join(chunks)
 
     @asynccontextmanager
-    async def while_there(self) -> AsyncIterator[None]:
-        """Something that may take long: the task that is in here is cancelled when the client goes away.
+    async def waiting(self, seconds: float) -> AsyncIterator[None]:
+        """What is in this block is ended after so many seconds, or once the client wants its answer at once.
 
-        Its body is read already, if it has one.
+        Raises:
+            Unauthenticated: (TOKEN_INVALID) the client's token was taken back meanwhile.
         """
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  a request is served by one
-        gone = asyncio.ensure_future(self._gone())
-        gone.add_done_callback(lambda gone: None if gone.cancelled() else task.cancel("the client went away"))
+        loop = asyncio.get_running_loop()
+        hurry: Hurry = self._scope["state"]["hurry"]
+        assert self.credential is not None  # noqa: S101  nobody else waits
         try:
-            yield
-        finally:
-            # It ends within a turn of the loop, which the answer need not wait for.
-            gone.cancel()
-
-    async def _gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+            async with self.credential.while_good(), asyncio.timeout(seconds) as limit:
+                with hurry.telling(lambda: None if limit.expired() else limit.reschedule(loop.time())):
+                    yield
+        except TimeoutError:
             pass
 
     async def linger(self) -> None:

@@ -58,14 +58,22 @@ class JobRoutes:
         return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())
 
     async def get(self, request: Request) -> Reply:
-        """Show one job: at once, or once it is over, or when that was waited for long enough."""
+        """Show one job: at once, or once it is over, or when that was waited for long enough.
+
+        Raises:
+            Unauthenticated: (TOKEN_INVALID) the client's token was taken back meanwhile.
+        """
         asked = request.parameters(_GET, _GET_REPEATABLE)
         fields, wait = fields_of(asked.get("fields"), ALL_FIELDS), _wait(asked)
         owner, job_id = request.client.name, request.job_id
         record = await self._jobs.get(owner, job_id)
         if wait and not record.job.status.terminal:
-            async with request.while_there():
-                await self._watching.until_over(owner, job_id, wait)
+            # What handlers work on is large, and is not kept meanwhile.
+            del record
+            if request.unread:
+                await request.body()
+            async with request.waiting(wait):
+                await self._watching.until_over(owner, job_id)
             record = await self._jobs.get(owner, job_id)
         return Reply.of(200, job_json(record, self._jobs.progress_message(record), fields))
 
