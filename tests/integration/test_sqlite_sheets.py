@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from holon.domain.job import Status
 from holon.domain.task import Outcome
-from holon.ports import Offer, Result, Superseded, TaskRecord
+from holon.ports import NewFanOut, Offer, Opening, Result, Superseded, TaskRecord
 from holon.storage.sqlite.sheets import FEWEST, Sheets
 from tests.contract.backends import Sqlite
 from tests.contract.world import OK, World
@@ -164,6 +166,55 @@ async def test_branches_that_end_together_are_a_row(world: World) -> None:
     assert [task for task, _ in outcomes] == tasks
     codes = [outcome.error and outcome.error.code for _, outcome in outcomes]
     assert codes == [None, "CODE", *["OTHER"] * (BRANCHES - 1), *[None] * (3 * BRANCHES - 1)]
+
+
+async def test_many_that_end_together_are_several_rows_and_read_a_few_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holon.storage.sqlite.endings.MOST", 7)
+    monkeypatch.setattr("holon.storage.sqlite.reading.ENDINGS_PAGE", 1)
+    monkeypatch.setattr("holon.storage.sqlite.reading.MOST_AT_ONCE", 0)
+    monkeypatch.setattr("holon.storage.sqlite.reading.BRANCHES_PAGE", 3)
+    hand = await world.hand()
+    tasks = await world.fan_out(20)
+    offers = await world.lease(hand.seat(20))
+    await complete(world, offers[::-1])
+    assert endings(world) == 3
+    assert {record.state for record in await records(world, tasks)} == {"over"}
+    # All of them once more, as by a worker that did not hear of it.
+    await complete(world, offers)
+    [job] = await world.ready()
+    assert [task for task, _ in await world.storage.branches(job, 0)] == tasks
+
+
+async def test_large_outcomes_are_few_to_a_row(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holon.storage.sqlite.endings.MOST_BYTES", 10)
+    hand = await world.hand()
+    tasks = await world.fan_out(4)
+    await complete(world, await world.lease(hand.seat(4)), replace(OK, data=b"123456"))
+    assert endings(world) == 2
+    [job] = await world.ready()
+    assert [(task, outcome.data) for task, outcome in await world.storage.branches(job, 0)] == [
+        (task, b"123456") for task in tasks
+    ]
+
+
+async def test_branches_that_lost_their_first_offer_before_they_were_written_still_have_done_so(world: World) -> None:
+    hand = await world.hand()
+    claim = await world.start()
+    branches = tuple(world.task(claim, index) for index in range(BRANCHES))
+    fan_out = NewFanOut(BRANCHES, False, ())
+    step = world.step(claim, Status.WAITING_FOR_PARALLEL, tasks=branches, fan_out=fan_out)
+    # One transaction: its worker's next session resumes nothing.
+    await asyncio.gather(
+        world.storage.commit(step, 0, [hand.seat(BRANCHES)]),
+        world.storage.open_session(Opening("w1", "next", 10, ())),
+    )
+    tasks = [branch.id for branch in branches]
+    before = await records(world, tasks)
+    assert {(record.state, record.attempt) for record in before} == {("queued", 1)}
+    await world.restart()
+    assert await records(world, tasks) == before
 
 
 async def test_numbers_of_endings_are_not_used_again(world: World) -> None:

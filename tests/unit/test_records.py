@@ -9,7 +9,16 @@ from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
 from holon.domain.value import replace
 from holon.ports import NewTask
-from holon.storage.records import decode_chunk, decode_job, decode_need, encode_chunk, encode_job, encode_need, unpack
+from holon.storage.records import (
+    UPGRADES,
+    decode_chunk,
+    decode_job,
+    decode_need,
+    encode_chunk,
+    encode_job,
+    encode_need,
+    unpack,
+)
 
 
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
@@ -43,3 +52,9 @@ def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_pri
     del fields[-1]
     assert decode_chunk(msgpack.packb((3, [fields]))) == (replace(task, need=before),)
     assert decode_chunk(msgpack.packb((2, [fields[:-1]]))) == (replace(task, need=before, lost_after=0),)
+
+
+def test_what_upgrades_a_tasks_fields_upgrades_them_among_those_that_ended_together_too() -> None:
+    # Endings came with schema 5; the fields of a task stand in them as in a record of its own.
+    since = {kind: {schema for one, schema in UPGRADES if one == kind and schema >= 5} for kind in ("task", "endings")}
+    assert since["endings"] == since["task"]

@@ -234,9 +234,10 @@ class Changes:
                 for row in rows:
                     self._task_row(row, new=True)
                 continue
-            ending = endings.inserted(tables.number(), self._jobs[job_id].n, rows, self._seal)
-            self._rows[endings.INSERT].append(ending)
-            self._large += len(ending[-1])
+            for some in endings.together(rows):
+                ending = endings.inserted(tables.number(), self._jobs[job_id].n, some, self._seal)
+                self._rows[endings.INSERT].append(ending)
+                self._large += len(ending[-1]) + len(ending[-2])
             self._written += [row.n for row in rows]
         if few:
             for row in self._offers:

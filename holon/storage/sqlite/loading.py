@@ -17,6 +17,7 @@ from holon.storage.ledger.tasks import want_spawn
 from holon.storage.records import decode_need
 from holon.storage.sealing import Seal, SealBroken, marks
 from holon.storage.sqlite import endings, fan_rows, job_rows, shared_rows, sheets, task_rows
+from holon.storage.sqlite.endings import Endings
 from holon.storage.sqlite.sheets import Sheets
 
 log = logging.getLogger(__name__)
@@ -192,6 +193,7 @@ class Visitors:
         self._left_out: set[str] = set()
         self._jobs: dict[str, JobRow] = {}
         self._tasks: dict[str, TaskRow] = {}
+        self._endings = Endings(db, seal)
         self._replies: dict[str, Committed] = {}
 
     def leave_out(self, jobs: set[str]) -> None:
@@ -221,7 +223,7 @@ class Visitors:
                 return None
             columns = self._db.execute(task_rows.SELECT_ONE, at).fetchone()
             try:
-                row = task_rows.task_row(columns, self._seal) if columns else endings.fetch(self._db, *at, self._seal)
+                row = task_rows.task_row(columns, self._seal) if columns else self._endings.task(*at)
             except SealBroken:
                 return None
             if row is not None:
@@ -252,6 +254,7 @@ class Visitors:
         """The group is over."""
         self._jobs.clear()
         self._tasks.clear()
+        self._endings.forget()
 
 
 def _place_of(wanted: str) -> tuple[str, int, int] | None:

@@ -34,6 +34,9 @@ from holon.telemetry.metrics import StoreMetrics
 # A list looks at so many jobs at a time for those that it shows, so that other reads come in between.
 LOOK_AT = 5_000
 BRANCHES_PAGE = 500
+ENDINGS_PAGE = 16
+# Bytes of outcomes that are decoded on the loop; more are in a thread.
+MOST_AT_ONCE = 64 * 1024
 # Each may have as many bytes as a job's state.
 STATES_AT_ONCE = 50
 
@@ -60,7 +63,7 @@ _HISTORY = """
     WHERE jobs.id = ? AND h.last > ? ORDER BY h.last LIMIT ?
 """
 _WAITING = """
-    SELECT h.job, h.last, length(h.events), length(coalesce(j.state, s.state))
+    SELECT h.job, h.last, length(h.events), coalesce(length(j.state), length(s.state))
     FROM history h JOIN jobs j ON j.n = h.job LEFT JOIN states s ON s.n = h.job ORDER BY h.job, h.last LIMIT ?
 """
 _NOTICES = """
@@ -211,10 +214,21 @@ class Reader:
             for place, outcome in found:
                 outcomes.append((place, opened_outcome(task_id(job_id, step, place), outcome, self._seal)))
             after = found[-1][0]
-        for columns in await self._fetch(endings.SELECT_OF_STEP, (job_id, step)):
-            outcomes += endings.outcomes(columns, job_id, self._seal)
-        outcomes.sort(key=itemgetter(0))
-        return [(task_id(job_id, step, place), outcome) for place, outcome in outcomes]
+        after = 0
+        while rows := await self._fetch(endings.SELECT_OUTCOMES, (job_id, step, after, ENDINGS_PAGE)):
+            if sum(len(sealed) for _, sealed in rows) <= MOST_AT_ONCE:
+                outcomes += endings.outcomes(rows, job_id, self._seal)
+            else:
+                # Whatever the loop has to do for others comes in between.
+                outcomes += await asyncio.to_thread(endings.outcomes, rows, job_id, self._seal)
+            after = rows[-1][0]
+        if len(outcomes) <= BRANCHES_PAGE:
+            return _in_order(outcomes, job_id, step)
+        return await asyncio.to_thread(_in_order, outcomes, job_id, step)
+
+
+def _in_order(outcomes: list[tuple[int, Outcome]], job_id: str, step: int) -> list[tuple[str, Outcome]]:
+    return [(task_id(job_id, step, place), outcome) for place, outcome in sorted(outcomes, key=itemgetter(0))]
 
 
 def notice_key(notice_id: str) -> tuple[int, int]:

@@ -148,8 +148,11 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
             n INTEGER PRIMARY KEY,
             job INTEGER NOT NULL,
             step INTEGER NOT NULL,
+            first INTEGER NOT NULL,
+            last INTEGER NOT NULL,
             places TEXT NOT NULL,
-            ends BLOB NOT NULL
+            ends BLOB NOT NULL,
+            outcomes BLOB NOT NULL
         )
         """,
         "CREATE INDEX endings_of_job ON endings (job, step)",

@@ -92,8 +92,8 @@ class Sheets:
 
 
 def as_made(row: TaskRow) -> bool:
-    """Whether a new task is as a sheet tells it, but for a first offer."""
-    return row.state is TaskState.QUEUED or (row.state is TaskState.OFFERED and row.attempt == 1)
+    """Whether a new task is as a sheet tells it, but for a first offer. It may have lost that already."""
+    return (row.state, row.attempt) in ((TaskState.QUEUED, 0), (TaskState.OFFERED, 1))
 
 
 def only_offered(row: TaskRow, before: tuple[Any, ...]) -> bool:
