@@ -80,15 +80,12 @@ def test_a_node_is_measured_beside_itself_in_plaintext(tmp_path: Path) -> None:
     assert list((tmp_path / ".holon").iterdir()) == []
 
 
-def test_on_redis_it_tells_what_the_server_had_to_do_whether_one_node_asked_it_or_two(tmp_path: Path) -> None:
-    for nodes in (1, 2):
-        found = figures(
-            bench(tmp_path, "one-task", "--storage", "redis://", "--nodes", str(nodes), "--seconds", "2", "--json")
-        )
-        assert found.keys() >= PROMISED
-        assert (found["storage"], found["nodes"]) == ("redis://", nodes)
-        assert 0 < found["store_calls_per_job"] < found["store_commands_per_job"]
-        assert found["store_cpu_us_per_job"] > 0
+def test_on_redis_it_tells_what_the_server_had_to_do_for_all_nodes(tmp_path: Path) -> None:
+    found = figures(bench(tmp_path, "one-task", "--storage", "redis://", "--nodes", "2", "--seconds", "1", "--json"))
+    assert found.keys() >= PROMISED
+    assert (found["storage"], found["nodes"]) == ("redis://", 2)
+    assert 0 < found["store_calls_per_job"] < found["store_commands_per_job"]
+    assert found["store_cpu_us_per_job"] > 0
 
 
 def test_delegate_tells_what_each_level_of_holons_adds(tmp_path: Path) -> None:
