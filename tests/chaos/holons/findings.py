@@ -14,6 +14,9 @@ from tests.chaos.notes import Note
 from tests.chaos.record import Record, Told, read_jobs
 from tests.chaos.story import FAULT
 
+# So often a tree is asked for, as long as a part of it is told from what was told before.
+ASKED = 5
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -96,9 +99,22 @@ class Findings:
 async def read(clients: Mapping[str, Client]) -> tuple[dict[str, dict[str, Told]], dict[str, list[TreeNode]]]:
     """Every job of every holon, and the trees of the root's."""
     told = {name: await read_jobs([client]) for name, client in clients.items()}
-    root = clients[ROOT]
-    trees = {job: [node async for node in root.tree(job, digests=True)] for job in told[ROOT]}
+    trees = {job: await _whole_tree(clients[ROOT], job) for job in told[ROOT]}
     return told, trees
+
+
+async def _whole_tree(root: Client, job: str) -> list[TreeNode]:
+    """A tree of which all levels are there, if they can be had.
+
+    A page is what could be had within two seconds, which may be too short on a machine that has much else to do. A
+    holon that is linked and never tells is found all the same.
+    """
+    nodes: list[TreeNode] = []
+    for _ in range(ASKED):
+        nodes = [node async for node in root.tree(job, digests=True)]
+        if not any(node.offline for node in nodes):
+            break
+    return nodes
 
 
 async def fingerprints(
