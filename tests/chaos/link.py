@@ -38,6 +38,8 @@ class Link:
         self._frozen = False
         # Whether each connection carries anything now, by its ends.
         self._open: dict[tuple[asyncio.StreamWriter, asyncio.StreamWriter], asyncio.Event] = {}
+        # How many are carried, or about to be.
+        self._carried = 0
         self._server: asyncio.Server
 
     def __repr__(self) -> str:
@@ -52,8 +54,9 @@ class Link:
     ) -> None:
         self._server.close()
         self.heal()
-        # Aborted until none is left: one may just be connecting.
-        while self._open:
+        # One that was just accepted begins to be carried; then all are aborted, also who connects, until none is left.
+        await asyncio.sleep(0)
+        while self._carried:
             self.cut()
             await asyncio.sleep(0)
         await self._server.wait_closed()
@@ -86,12 +89,16 @@ class Link:
             flows.set()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        port = self._upstream()
-        with suppress(OSError):
-            if port is not None:
-                there, back = await asyncio.open_connection("127.0.0.1", port)
-                await self._both(reader, writer, there, back)
-        writer.transport.abort()
+        self._carried += 1
+        try:
+            port = self._upstream()
+            with suppress(OSError):
+                if port is not None:
+                    there, back = await asyncio.open_connection("127.0.0.1", port)
+                    await self._both(reader, writer, there, back)
+        finally:
+            self._carried -= 1
+            writer.transport.abort()
 
     async def _both(
         self,

@@ -196,9 +196,11 @@ class RedisServer:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
             return False
-        writer.write(b"PING\r\n")
-        answer = await reader.readline()
-        writer.close()
+        try:
+            writer.write(b"PING\r\n")
+            answer = await reader.readline()
+        finally:
+            writer.close()
         return answer.startswith(b"+PONG")
 
     def _kill(self) -> None:
