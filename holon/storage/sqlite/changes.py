@@ -229,6 +229,18 @@ class Changes:
                 self._rows[sheets.INSERT_TASKS].append(sheet)
                 self._large += len(sheet[-1])
                 self._sheets.append((self._made, together[-1].n, [row.n for row in together]))
+        self._endings(tables)
+        if few:
+            for row in self._offers:
+                self._task_row(row, new=row.n in self._made)
+        elif self._offers:
+            n = tables.number()
+            self._rows[sheets.INSERT_OFFERS].append(sheets.inserted_offers(n, self._offers))
+            self._sheets.append((self._offered, n, [row.n for row in self._offers]))
+        self._rows[sheets.DELETE_TASKS] += [(sheet,) for sheet in self._made.emptied(self._written)]
+        self._rows[sheets.DELETE_OFFERS] += [(sheet,) for sheet in self._offered.emptied(self._written)]
+
+    def _endings(self, tables: Tables) -> None:
         for (job_id, _), rows in self._ended.items():
             if len(rows) < sheets.FEWEST:
                 for row in rows:
@@ -239,15 +251,6 @@ class Changes:
                 self._rows[endings.INSERT].append(ending)
                 self._large += len(ending[-1]) + len(ending[-2])
             self._written += [row.n for row in rows]
-        if few:
-            for row in self._offers:
-                self._task_row(row, new=row.n in self._made)
-        elif self._offers:
-            n = tables.number()
-            self._rows[sheets.INSERT_OFFERS].append(sheets.inserted_offers(n, self._offers))
-            self._sheets.append((self._offered, n, [row.n for row in self._offers]))
-        self._rows[sheets.DELETE_TASKS] += [(sheet,) for sheet in self._made.emptied(self._written)]
-        self._rows[sheets.DELETE_OFFERS] += [(sheet,) for sheet in self._offered.emptied(self._written)]
 
     def _fan_out(self, fan: FanOut, before: tuple[Any, ...] | None) -> None:
         job = self._jobs[fan.job_id]

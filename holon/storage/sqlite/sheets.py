@@ -2,7 +2,8 @@
 
 The branches of a fan-out are made together and offered together, and most are over soon: then all that is written of
 each alone is how it ended. There are sheets of tasks as they were made, and sheets of offers. Its own row is written at
-the first change that is no offer, and is newer than both. Single tasks are on none: a read tells whether they wait.
+the first change that is no offer, and is newer than both; those that end together are an ending (`endings`) instead.
+Single tasks are on none: a read tells whether they wait.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ _Offer: TypeAlias = tuple[int, int, str]
 
 
 class Sheets:
-    """Which tasks are on which sheet, of one kind, and have no newer row of their own."""
+    """Which tasks are on which sheet, of one kind, and have neither a newer row of their own nor an ending."""
 
     def __init__(self) -> None:
         self._sheet_of: dict[int, int] = {}
