@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Generator
 from typing import TypeAlias
@@ -14,6 +15,9 @@ from tests.stores import VARIABLE, asked
 
 # Tests start servers as another user, which forks; gRPC's own handlers of that can take the child down.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+# Whoever starts the tests in the background may have them ignore this, and programs inherit that; some are interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Limits in time are not asserted: a busy machine is no failure.
 settings.register_profile("holon", deadline=None)
 settings.load_profile("holon")
