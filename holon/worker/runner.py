@@ -152,7 +152,8 @@ class Runner:
         self._unaccepted.clear()
 
     def _progress(self, call: Call, percent: float | None, message: str) -> None:
-        if self._unaccepted.pop(call.lease, None):
+        if self._unaccepted.get(call.lease):
+            self._accepted(call)
             self._reports.accept(call.lease)
         self._reports.progress(call.lease, percent, message)
 
@@ -212,8 +213,15 @@ class Runner:
         result.duration.FromNanoseconds(int((self._loop.time() - call.began) * 1e9))
         self._reports.finish(call.lease, result)
 
-    def _silence(self, call: Call) -> None:
+    def _accepted(self, call: Call) -> None:
+        """A task is accepted by what is said of it next. Who has no other to accept is not woken for that."""
         self._unaccepted.pop(call.lease, None)
+        if self._sweep and not self._unaccepted:
+            self._sweep.cancel()
+            self._sweep = None
+
+    def _silence(self, call: Call) -> None:
+        self._accepted(call)
         self._limit(call, None)
         if call.progress:
             call.progress.end()
