@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
+# What is imported is no garbage: at the default of 700 new objects the collector would look through it all the time.
+_THRESHOLD = 50_000
+
 
 def main() -> None:
     """Run the command line; the process ends with one of the codes in `holon.cli.exits`."""
+    gc.set_threshold(_THRESHOLD)
     from holon.cli.app import app
     from holon.cli.exits import ending
 

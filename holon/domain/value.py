@@ -16,11 +16,9 @@ def value(cls: type[T]) -> type[T]:
     as long as an assignment. Here `__init__` assigns, and there is no guard: that nobody changes a value is seen to by
     the type checker, which treats the class as frozen.
     """
-    made = dataclass(frozen=True, slots=True)(cls)
-    setattr(made, "__init__", _init_of(made))  # noqa: B010  the type checker knows the other one
-    setattr(made, "__replace__", _replace_of(made))  # noqa: B010
-    for guard in ("__setattr__", "__delattr__"):
-        delattr(made, guard)
+    made = dataclass(init=False, unsafe_hash=True, slots=True)(cls)
+    setattr(made, "__init__", _init_of(made))  # noqa: B010  the type checker knows another one
+    setattr(made, "__replace__", _first_replace)  # noqa: B010
     return made
 
 
@@ -42,6 +40,13 @@ def _init_of(cls: type[Any]) -> Any:
     init = _compiled("__init__", arguments, lines or ["    pass"], names, cls)
     init.__annotations__ = {one.name: one.type for one in fields(cls) if one.init}
     return init
+
+
+def _first_replace(self: Any, **changes: Any) -> Any:
+    """Make the function that replaces fields of this class, where it is used at all, and use it."""
+    cls = type(self)
+    cls.__replace__ = _replace_of(cls)
+    return self.__replace__(**changes)
 
 
 def _replace_of(cls: type[Any]) -> Any:
