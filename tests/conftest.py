@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -18,6 +19,8 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 # Whoever starts the tests in the background may have them ignore this, and programs inherit that; some are interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Thousands of tests stay until the end: the collector would look through them all the time.
+gc.set_threshold(50_000)
 # Limits in time are not asserted: a busy machine is no failure.
 settings.register_profile("holon", deadline=None)
 settings.load_profile("holon")
@@ -43,6 +46,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     # What a test has logged on purpose may be no text that one process can send to another.
     report.sections = [(name, said.encode("utf-8", "backslashreplace").decode()) for name, said in report.sections]
     return report
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

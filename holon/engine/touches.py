@@ -114,7 +114,8 @@ class Touches:
         finally:
             self._dispatcher.settle(seats, touched.leased if touched else None)
         if touched is not None:
-            lost = (Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost)
+            # Of one whose result went to the store before this call, nobody is to be told anything.
+            lost = (Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost if self._matters(lease))
             for lease in self._dispatcher.stop([*touched.stops, *lost]):
                 self.hand_back(lease, again_after=0)
             if touch.handbacks or touch.credits:

@@ -33,10 +33,10 @@ def enqueue(tables: Tables, index: int, need: Need) -> None:
 
 def take(tables: Tables, need: Need = T) -> TaskRow | None:
     """The next task, offered."""
-    row = tables.backlog.best((need.key,), "w", frozenset(), 0)
-    if row is not None:
+    for row in tables.backlog.take((need.key,), "w", frozenset(), 0, 1):
         tables.edit(row).state = TaskState.OFFERED
-    return row
+        return row
+    return None
 
 
 def left(tables: Tables) -> list[int]:

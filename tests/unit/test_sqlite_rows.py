@@ -19,7 +19,7 @@ from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
 from holon.storage.records import encode_job, encode_need, unpack
 from holon.storage.sealing import Seal
-from holon.storage.sqlite import fan_rows, job_rows, task_rows
+from holon.storage.sqlite import fan_rows, job_rows, needs, task_rows
 from holon.storage.sqlite.schema import upgrade
 
 NEED = Need("s", "1", "t", ("a", "b"))
@@ -142,7 +142,7 @@ def test_a_job_that_changes_without_its_state_keeps_that(db: sqlite3.Connection,
 @pytest.mark.parametrize("how", ["inserted", "updated"])
 def test_a_tasks_row_comes_back_as_it_was(db: sqlite3.Connection, seal: Seal, row: TaskRow, how: str) -> None:
     db.execute(job_rows.INSERT, job_rows.inserted(job(3), seal))
-    db.execute(task_rows.INSERT_NEED, (NEED.key, encode_need(NEED), 3))
+    db.execute(needs.INSERT, (NEED.key, encode_need(NEED), 3))
     if how == "inserted":
         db.execute(task_rows.INSERT, task_rows.inserted(row, 3, seal))
     else:
@@ -161,7 +161,7 @@ def test_a_tasks_row_comes_back_as_it_was(db: sqlite3.Connection, seal: Seal, ro
 def test_a_task_that_an_earlier_release_wrote_has_what_came_since_as_it_is_at_first(db: sqlite3.Connection) -> None:
     row = full_task()
     db.execute(job_rows.INSERT, job_rows.inserted(job(3), Seal()))
-    db.execute(task_rows.INSERT_NEED, (NEED.key, encode_need(NEED), 3))
+    db.execute(needs.INSERT, (NEED.key, encode_need(NEED), 3))
     db.execute(task_rows.INSERT, task_rows.inserted(row, 3, Seal()))
     *facts, _, _ = unpack("task", task_rows.updated(row)[2])
     db.execute("UPDATE tasks SET facts = ?", (msgpack.packb((4, *facts)),))
@@ -204,7 +204,25 @@ def test_a_need_is_deleted_when_only_jobs_are_left_that_are_much_newer_than_its_
     with closing(sqlite3.connect(tmp_path / "holon.db", isolation_level=None)) as db:
         upgrade(db, tmp_path / "holon.db")
         for key, job in (("old", 5), ("used again", 5), ("used again", 30_000), ("new", 25_000)):
-            db.execute(task_rows.INSERT_NEED, (key, b"", job))
+            db.execute(needs.INSERT, (key, b"", job))
         db.execute("CREATE TEMP VIEW jobs AS SELECT 20000 n")
-        db.execute(task_rows.PURGE_NEEDS)
+        db.execute(needs.PURGE)
         assert {key for (key,) in db.execute("SELECT key FROM needs")} == {"used again", "new"}
+
+
+def test_a_need_stays_while_it_is_used_though_it_is_not_written_for_each_job(tmp_path: Path) -> None:
+    known, written = needs.Needs(), 0
+    with closing(sqlite3.connect(tmp_path / "holon.db", isolation_level=None)) as db:
+        upgrade(db, tmp_path / "holon.db")
+        db.execute("CREATE TEMP TABLE jobs (n INTEGER)")
+        for job in range(1, 100_000, 1_000):
+            if known.lacks("key", job):
+                db.execute(needs.INSERT, ("key", b"", job))
+                known.add("key", job)
+                written += 1
+            # Of all jobs only this one is left.
+            db.execute("DELETE FROM jobs")
+            db.execute("INSERT INTO jobs VALUES (?)", (job,))
+            db.execute(needs.PURGE)
+            assert db.execute("SELECT count(*) FROM needs").fetchone() == (1,), job
+    assert written == 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from holon.domain.matching import Offering
@@ -16,14 +16,20 @@ LEASE = LeaseRef("w1", "s1", "0-a-0-0", "l1")
 
 
 class Told:
-    """A store that takes what it is told."""
+    """A store that takes what it is told, and knows nothing of leases that were accepted if `lost` says so.
 
-    def __init__(self) -> None:
+    `meanwhile` is called while it is told.
+    """
+
+    def __init__(self, *, lost: bool = False, meanwhile: Callable[[], object] = int) -> None:
         self.touches: list[Touch] = []
+        self._lost = lost
+        self._meanwhile = meanwhile
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
         self.touches.append(touch)
-        return Touched((), (), Leased())
+        self._meanwhile()
+        return Touched(tuple(touch.accepts) if self._lost else (), (), Leased())
 
 
 async def carried(*, ended: bool) -> Touch:
@@ -53,3 +59,17 @@ async def test_i6_what_a_worker_held_that_is_gone_is_not_extended_and_its_word_o
     touch = await carried(ended=True)
     assert touch.extends == ()
     assert touch.accepts == (LEASE,)
+
+
+async def test_nothing_is_carried_of_a_task_whose_result_overtook_its_acceptance() -> None:
+    nothing: Any = None
+    session = Session("w1", "s1", 1, (Offering("t"),), nothing)
+    store: Any = Told(lost=True, meanwhile=lambda: session.leases.clear())
+    dispatcher = Dispatcher(store, Telemetry())
+    session.leases[LEASE.lease_id] = nothing
+    dispatcher.add(session)
+    touches = Touches(store, dispatcher)
+    touches.accepted(LEASE)
+    await touches.flush()
+    await touches.flush()
+    assert [(touch.accepts, touch.handbacks) for touch in store.touches] == [((LEASE,), ()), ((), ())]

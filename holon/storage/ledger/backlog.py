@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import groupby
+from operator import attrgetter
 from typing import TypeAlias
 
 from holon.domain.matching import Need
@@ -47,30 +49,58 @@ class Backlog:
         """How many entries there are, those included that do not count any more."""
         return sum(map(len, self._queues.values()))
 
-    def enqueue(self, row: TaskRow) -> None:
-        """Put an edited task into the queue of its match key, at the place of its priority and first arrival."""
-        self.needs.setdefault(row.key, row.need)
-        self._count(row.key, 1)
-        self._push(row.key, (-row.priority, row.n, row.id))
-        self._hint(row.key)
+    def enqueue(self, *rows: TaskRow) -> None:
+        """Put edited tasks into the queues of their match keys, at the places of their priority and first arrival."""
+        for key, some in groupby(rows, attrgetter("key")):
+            queue = self._queues.setdefault(key, [])
+            before = len(queue)
+            for row in some:
+                heappush(queue, (-row.priority, row.n, row.id))
+            self.needs.setdefault(key, row.need)
+            self._count(key, len(queue) - before)
+            self._hint(key)
 
     def dequeued(self, row: TaskRow) -> None:
         """A task has left its queue, by whatever way."""
         self._count(row.key, -1)
 
-    def best(self, keys: Iterable[str], worker_id: str, only: frozenset[str], now: int) -> TaskRow | None:
-        """Take the first task of these queues that does not avoid the worker; it is no longer queued afterwards."""
+    def take(self, keys: Sequence[str], worker_id: str, only: frozenset[str], now: int, most: int) -> Sequence[TaskRow]:
+        """Take the first of these queues' tasks that do not avoid the worker; none: there are no more.
+
+        They are not queued any more afterwards, and whoever calls says so in their rows before the next call.
+
+        Arguments:
+            most: how many to take; it may be fewer, and more may be left.
+        """
+        waiting = [key for key in keys if key in self.waiting]
+        # Nearly always there is but one, and thousands of times a second.
+        if len(waiting) == 1 and (found := self._run(waiting[0], most)):
+            return found
+        best = self._best(waiting, worker_id, only, now)
+        return () if best is None else (best,)
+
+    def _run(self, key: str, most: int) -> list[TaskRow]:
+        """Take tasks out of a queue up to the first that avoids anybody."""
+        heap, tasks, found = self._queues[key], self._tasks, list[TaskRow]()
+        while heap and len(found) < most:
+            row = tasks.get(heap[0][2])
+            if row is not None and (row.state is not TaskState.QUEUED or row.key != key):
+                row = None
+            if row is not None and row.avoid:
+                break
+            self._taken.append((key, heappop(heap)))
+            # One that came back can have left its old entry behind, which is the next then.
+            if row is not None and not (found and row is found[-1]):
+                found.append(row)
+        if found:
+            self._count(key, -len(found))
+        return found
+
+    def _best(self, keys: Iterable[str], worker_id: str, only: frozenset[str], now: int) -> TaskRow | None:
+        """Take the first task that does not avoid the worker; of several queues, or past some that avoid somebody."""
         skipped: list[tuple[str, _Entry]] = []
         found: TaskRow | None = None
         heads = [(head, key) for key in keys if key in self.waiting and (head := self._head(key)) is not None]
-        if len(heads) == 1:
-            # Nearly always, and thousands of times a second.
-            [(entry, key)] = heads
-            row = self._tasks[entry[2]]
-            if not row.avoid:
-                self._pop(key)
-                self._count(key, -1)
-                return row
         while heads:
             first = min(heads) if len(heads) > 1 else heads[0]
             entry, key = first

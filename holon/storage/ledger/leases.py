@@ -10,7 +10,7 @@ from holon.storage.ledger.costs import resumed
 from holon.storage.ledger.endings import lost
 from holon.storage.ledger.rows import TaskRow, TaskState, WorkerRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import queued_changed
+from holon.storage.ledger.tasks import queued_changed, queued_fewer
 
 # Of a task so many attempts are known, the newest; nothing else bounds how often it is leased.
 MOST_ATTEMPTS = 1_000
@@ -23,11 +23,11 @@ def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
         worker = tables.workers.get(seat.worker_id)
         if worker is None or worker.session_id != seat.session_id or not worker.live:
             continue
-        for _ in range(min(seat.n, worker.credits - len(worker.held))):
-            task = tables.backlog.best(seat.keys, worker.id, seat.only, now)
-            if task is None:
-                break
-            offers.append(_granted(tables, task, worker, now))
+        room = min(seat.n, worker.credits - len(worker.held))
+        while room > 0 and (tasks := tables.backlog.take(seat.keys, worker.id, seat.only, now, room)):
+            offers += [_granted(tables, task, worker, now) for task in tasks]
+            queued_fewer(tables, tasks, now)
+            room -= len(tasks)
     left = frozenset(key for seat in seats for key in seat.keys if tables.backlog.waiting.get(key))
     return Leased(tuple(offers), left)
 
@@ -42,7 +42,6 @@ def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offe
     task.attempt += 1
     task.attempts = (*task.attempts[1 - MOST_ATTEMPTS :], Attempt(worker.id, now, None, None))
     tables.take_hold(worker, task.lease_id, task.id)
-    queued_changed(tables, task, -1, now)
     tables.arm(task)
     return offer_of(tables, task, now)
 

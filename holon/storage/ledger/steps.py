@@ -88,16 +88,17 @@ def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
         tables.edit(row.fan)
     else:
         row.fan = None
-    for new in step.tasks:
-        _create_task(tables, row, new, now)
+    _create(tables, row, step.tasks, now)
     want_spawn(tables, row, now)
 
 
-def _create_task(tables: Tables, row: JobRow, new: NewTask, now: int) -> None:
-    task = TaskRow(tables.number(), row.id, row.open_step, new, row.fan is not None, now)
-    tables.add_task(task)
-    tables.backlog.enqueue(task)
-    tables.arm(task)
+def _create(tables: Tables, row: JobRow, tasks: Sequence[NewTask], now: int) -> None:
+    branch = row.fan is not None
+    made = [TaskRow(tables.number(), row.id, row.open_step, new, branch, now) for new in tasks]
+    for task in made:
+        tables.add_task(task)
+        tables.arm(task)
+    tables.backlog.enqueue(*made)
 
 
 def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: int) -> Leased:
@@ -114,8 +115,7 @@ def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: in
         fan.spawned += len(chunk)
         fan.queued += len(chunk)
         row.open_count += len(chunk)
-        for new in chunk:
-            _create_task(tables, row, new, now)
+        _create(tables, row, chunk, now)
     leased = lease(tables, seats, now)
     want_spawn(tables, row, now)
     return leased

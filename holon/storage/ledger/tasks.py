@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+
 from holon.ports import Attempt, LeaseRef, Stop, StopReason
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState, WorkerRow
 from holon.storage.ledger.tables import Tables
@@ -31,6 +35,13 @@ def queued_changed(tables: Tables, task: TaskRow, by: int, now: int) -> None:
         if by < 0 and row.fan.chunks and row.fan.queued < SPAWN_BELOW:
             tables.edit(row)
             want_spawn(tables, row, now)
+
+
+def queued_fewer(tables: Tables, tasks: Sequence[TaskRow], now: int) -> None:
+    """Branches ceased to wait for a lease, many at a time."""
+    for _, some in groupby(tasks, attrgetter("job_id", "step")):
+        first, *others = some
+        queued_changed(tables, first, -1 - len(others), now)
 
 
 def stop_holder(tables: Tables, task: TaskRow, reason: StopReason) -> None:

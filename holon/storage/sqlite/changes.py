@@ -13,7 +13,8 @@ from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
 from holon.storage.sealing import Seal
-from holon.storage.sqlite import endings, fan_rows, job_rows, shared_rows, sheets, task_rows
+from holon.storage.sqlite import endings, fan_rows, job_rows, needs, shared_rows, sheets, task_rows
+from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.sheets import Sheets
 
 PAGE = 4096
@@ -34,7 +35,7 @@ _ORDER = (
     job_rows.UPDATE,
     job_rows.UPDATE_WITH_STATE,
     job_rows.REPLACE_STATE,
-    task_rows.INSERT_NEED,
+    needs.INSERT,
     task_rows.INSERT,
     task_rows.UPDATE,
     task_rows.END,
@@ -64,6 +65,7 @@ class Changes:
         tables: the ledger, whose transaction is not done yet.
         made: the sheets of tasks.
         offered: the sheets of offers.
+        known: the needs that are in the file already.
         seal: what rows are sealed with.
         purged: the numbers of the jobs to delete.
         settled: what history to delete, as (job, last number).
@@ -74,6 +76,7 @@ class Changes:
         tables: Tables,
         made: Sheets,
         offered: Sheets,
+        known: Needs,
         seal: Seal,
         purged: Iterable[int] = (),
         settled: Iterable[tuple[int, int]] = (),
@@ -81,6 +84,7 @@ class Changes:
         self._seal = seal
         self._made = made
         self._offered = offered
+        self._known = known
         self.over: list[Row] = []
         self._rows: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in _ORDER}
         self._jobs = tables.jobs
@@ -108,7 +112,7 @@ class Changes:
         for fan, before in fans:
             self._fan_out(fan, before)
         self._sheets_of_tasks(tables)
-        self._rows[task_rows.INSERT_NEED] += [(key, encode_need(need), job) for key, (need, job) in self._needs.items()]
+        self._rows[needs.INSERT] += [(key, encode_need(need), job) for key, (need, job) in self._needs.items()]
         told: dict[JobRow, list[HistoryEvent]] = {}
         for job, _, lines in tables.notices:
             told.setdefault(job, []).extend(lines)
@@ -133,16 +137,18 @@ class Changes:
             if rows:
                 db.executemany(statement, rows)
         if self._rows[PURGE[0]]:
-            db.execute(task_rows.PURGE_NEEDS)
+            db.execute(needs.PURGE)
         db.execute(WRITTEN_AT, (now,))
         db.execute("COMMIT")
 
     def written(self) -> None:
-        """All of it is in the file: note which tasks are on which sheet now."""
+        """All of it is in the file: note which tasks are on which sheet now, and which needs are there."""
         for kind in (self._made, self._offered):
             kind.remove(self._written)
         for kind, sheet, tasks in self._sheets:
             kind.add(sheet, tasks)
+        for key, (_, job) in self._needs.items():
+            self._known.add(key, job)
 
     def told(self) -> int:
         """How many bytes of history this writes."""
@@ -195,8 +201,9 @@ class Changes:
 
     def _need(self, row: TaskRow) -> None:
         job = self._jobs[row.job_id].n
-        _, newest = self._needs.get(row.key, (row.need, job))
-        self._needs[row.key] = row.need, max(job, newest)
+        if self._known.lacks(row.key, job):
+            _, newest = self._needs.get(row.key, (row.need, job))
+            self._needs[row.key] = row.need, max(job, newest)
 
     def _task_row(self, row: TaskRow, *, new: bool) -> None:
         """Write a row of a task's own; it may be the first."""

@@ -15,7 +15,8 @@ from holon.domain.task import Outcome
 from holon.storage.ledger.rows import TaskRow, TaskState
 from holon.storage.records import outcome_fields, outcome_of, pack, unpack
 from holon.storage.sealing import Seal
-from holon.storage.sqlite.task_rows import fields_of, need_of, row_of
+from holon.storage.sqlite import needs
+from holon.storage.sqlite.task_rows import fields_of, row_of
 
 # So many branches, and bytes of what they gave, are a row at most: to know one, all of its row are read.
 MOST = 200
@@ -36,7 +37,6 @@ _SELECT_ONE = """
     WHERE jobs.id = ? AND e.step = ? AND ? BETWEEN e.first AND e.last
         AND EXISTS (SELECT 1 FROM json_each(e.places) WHERE value = ?)
 """
-_SELECT_NEED = "SELECT need FROM needs WHERE key = ?"
 
 
 def together(rows: Iterable[TaskRow]) -> Iterator[list[TaskRow]]:
@@ -119,8 +119,8 @@ class Endings:
             self._open(columns, job_id, step)
             end = self._opened[job_id, step, place]
         number, key, fields, outcome = end
-        (need,) = self._db.execute(_SELECT_NEED, (key,)).fetchone()
-        row = row_of(number, job_id, step, place, True, fields, b"", need_of(need))
+        (need,) = self._db.execute(needs.SELECT_ONE, (key,)).fetchone()
+        row = row_of(number, job_id, step, place, True, fields, b"", needs.need_of(need))
         row.state = TaskState.OVER
         row.outcome = outcome
         return row

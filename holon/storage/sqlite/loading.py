@@ -14,9 +14,8 @@ from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.shared import documents
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import want_spawn
-from holon.storage.records import decode_need
 from holon.storage.sealing import Seal, SealBroken, marks
-from holon.storage.sqlite import endings, fan_rows, job_rows, shared_rows, sheets, task_rows
+from holon.storage.sqlite import endings, fan_rows, job_rows, needs, shared_rows, sheets, task_rows
 from holon.storage.sqlite.endings import Endings
 from holon.storage.sqlite.sheets import Sheets
 
@@ -120,12 +119,12 @@ def _load_tasks(db: sqlite3.Connection, seal: Seal, left_out: set[str]) -> list[
 
 def _load_sheets(db: sqlite3.Connection, made: Sheets, seal: Seal, left_out: set[str]) -> list[TaskRow]:
     """The tasks that are nowhere but on a sheet."""
-    needs = {key: decode_need(need) for key, need in db.execute(sheets.SELECT_NEEDS)}
+    known = {key: needs.need_of(need) for key, need in db.execute(needs.SELECT)}
     tasks: list[TaskRow] = []
     ended: dict[tuple[str, int], set[int]] = {}
     for columns in db.execute(sheets.SELECT_TASKS):
         try:
-            rows = sheets.made_tasks(columns, needs, seal)
+            rows = sheets.made_tasks(columns, known, seal)
             step = rows[0].job_id, rows[0].step
             if step not in ended:
                 of_step = db.execute(endings.SELECT_OF_STEP, step)

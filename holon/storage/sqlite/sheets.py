@@ -29,7 +29,6 @@ INSERT_TASKS = "INSERT INTO sheets (n, job, tasks) VALUES (?, ?, ?)"
 DELETE_TASKS = "DELETE FROM sheets WHERE n = ?"
 SELECT_TASKS = "SELECT s.n, s.tasks, jobs.id FROM sheets s JOIN jobs ON jobs.n = s.job ORDER BY s.n"
 SELECT_WRITTEN = "SELECT n FROM tasks WHERE n BETWEEN ? AND ?"
-SELECT_NEEDS = "SELECT key, need FROM needs"
 
 INSERT_OFFERS = "INSERT INTO offers (n, offers) VALUES (?, ?)"
 DELETE_OFFERS = "DELETE FROM offers WHERE n = ?"

@@ -6,7 +6,6 @@ What SQL looks at has a column of its own, and what is large; all the rest of a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -14,8 +13,9 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, task_id
 from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.rows import TaskRow, TaskState
-from holon.storage.records import SCHEMA, decode_need, decode_outcome, encode_outcome, packer, unpack
+from holon.storage.records import SCHEMA, decode_outcome, encode_outcome, packer, unpack
 from holon.storage.sealing import Seal
+from holon.storage.sqlite.needs import need_of
 
 INSERT = """
     INSERT INTO tasks (n, job, step, place, branch, key, state, facts, params, outcome)
@@ -30,17 +30,6 @@ _SELECT = """
 """
 SELECT_ONE = _SELECT + " WHERE jobs.id = ? AND t.step = ? AND t.place = ?"
 SELECT_LIVE = _SELECT + " WHERE jobs.finished_at = 0 AND t.state <> 'over' ORDER BY t.n"
-
-# By how much the number of a need's newest job may be too small: it is not written for each job anew.
-_LAG = 10_000
-INSERT_NEED = f"""
-    INSERT INTO needs (key, need, job) VALUES (?, ?, ?)
-    ON CONFLICT (key) DO UPDATE SET job = excluded.job WHERE job + {_LAG} < excluded.job
-"""  # noqa: S608  a constant
-# No task can have it any more: tasks go with their jobs, and all that are left are of newer ones.
-PURGE_NEEDS = f"""
-    DELETE FROM needs WHERE job + {_LAG} < coalesce((SELECT n FROM jobs ORDER BY n LIMIT 1), {2**62})
-"""  # noqa: S608  a constant
 
 # Durable, and packed as they are: in this order, after what needs a form of its own.
 FACTS = (
@@ -124,10 +113,6 @@ def fields_of(row: TaskRow) -> tuple[Any, ...]:
     retry = row.retry
     attempts = [(one.worker_id, one.offered, one.leased, one.ended) for one in row.attempts]
     return (retry.max_retries, retry.first_ms, retry.longest_ms, attempts, *_facts(row))
-
-
-# Many tasks need the same: they share one object.
-need_of = lru_cache(maxsize=1024)(decode_need)
 
 
 def opened_outcome(task: str, outcome: bytes, seal: Seal) -> Outcome:

@@ -26,6 +26,7 @@ from holon.storage.sqlite.checkpoints import Checkpointer, move_log
 from holon.storage.sqlite.known import Known, Told
 from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
 from holon.storage.sqlite.loading import Visitors, load
+from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.opening import opened
 from holon.storage.sqlite.sheets import Sheets
 from holon.telemetry.metrics import StoreMetrics
@@ -68,6 +69,7 @@ class Ledger:
         self.tables.load_request = self.visitors.request
         self.made = Sheets()
         self.offered = Sheets()
+        self.needs = Needs()
         self.purged: set[int] = set()
         self.settled: dict[tuple[int, int], int] = {}
         self._db = db
@@ -184,7 +186,9 @@ class Writer:
                 replies.append(call.operation(ledger))
                 if len(tables.changed()) >= MAX_ROWS:
                     break
-            changes = Changes(tables, ledger.made, ledger.offered, self._seal, ledger.purged, ledger.settled)
+            changes = Changes(
+                tables, ledger.made, ledger.offered, ledger.needs, self._seal, ledger.purged, ledger.settled
+            )
             if changes:
                 self._write(changes, db, sum(len(events) for _, _, events in tables.notices), len(replies))
         except Exception as error:  # noqa: BLE001 -- whatever it is, nothing of the group may stay

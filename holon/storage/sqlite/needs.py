@@ -1,0 +1,42 @@
+"""The SQLite file: what tasks need, once for all that need the same. It goes after the last of their jobs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from holon.storage.records import decode_need
+
+# By how much the number of a need's newest job may be too small: it is not written for each job anew.
+LAG = 10_000
+# Of so many it is remembered at most that they are in the file; others are written once more.
+MOST = 10_000
+
+INSERT = """
+    INSERT INTO needs (key, need, job) VALUES (?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET job = excluded.job WHERE job < excluded.job
+"""
+# No task can have it any more: tasks go with their jobs, and all that are left are of newer ones.
+PURGE = f"DELETE FROM needs WHERE job + {LAG} < coalesce((SELECT n FROM jobs ORDER BY n LIMIT 1), {2**62})"  # noqa: S608
+SELECT = "SELECT key, need FROM needs"
+SELECT_ONE = "SELECT need FROM needs WHERE key = ?"
+
+# Many tasks need the same: they share one object.
+need_of = lru_cache(maxsize=1024)(decode_need)
+
+
+class Needs:
+    """Which needs this process has written, each with the number of the newest job that it was written for."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, int] = {}
+
+    def lacks(self, key: str, job: int) -> bool:
+        """Whether a need is to be written for the task of a job, by its number."""
+        newest = self._newest.get(key)
+        return newest is None or newest + LAG < job
+
+    def add(self, key: str, job: int) -> None:
+        """It is in the file, written for this job."""
+        if len(self._newest) >= MOST:
+            self._newest.clear()
+        self._newest[key] = job

@@ -1,0 +1,63 @@
+"""The ledger's backlog, where many of its tasks are taken at a time."""
+
+from __future__ import annotations
+
+from holon.domain.matching import Need
+from holon.domain.task import RetryPolicy
+from holon.ports import NewTask, StoreSettings
+from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.tables import Tables
+
+NEED = Need("echo")
+OTHER = Need("other")
+
+
+def tables_with(*needs: Need) -> tuple[Tables, list[TaskRow]]:
+    """Tables with a queued task for each need."""
+    tables = Tables(StoreSettings(node_id="n"))
+    tables.add_job(JobRow(tables.number(), "0-a", "ann", "bp", "running", b"", 0))
+    rows = []
+    for index, need in enumerate(needs):
+        new = NewTask(f"0-a-0-{index}", index, need, b"{}", 0.0, 0, None, None, RetryPolicy())
+        rows.append(TaskRow(tables.number(), "0-a", 0, new, True, 0))
+        tables.add_task(rows[-1])
+    tables.backlog.enqueue(*rows)
+    return tables, rows
+
+
+def taken(tables: Tables, most: int, *keys: str) -> list[list[int]]:
+    """The places of the tasks that are taken by calls one after the other, until there are none."""
+    calls = []
+    while rows := tables.backlog.take(keys or (NEED.key,), "w", frozenset(), 0, most):
+        for row in rows:
+            row.state = TaskState.OFFERED
+        calls.append([row.index for row in rows])
+    return calls
+
+
+def test_as_many_are_taken_as_there_is_room_for() -> None:
+    tables, _ = tables_with(*[NEED] * 5)
+    assert taken(tables, 2) == [[0, 1], [2, 3], [4]]
+    assert not tables.backlog.waiting
+
+
+def test_one_that_came_back_is_taken_once_though_its_old_entry_is_left() -> None:
+    tables, rows = tables_with(*[NEED] * 3)
+    tables.backlog.dequeued(rows[1])
+    tables.backlog.enqueue(rows[1])
+    assert tables.backlog.entries == 4
+    assert taken(tables, 5) == [[0, 1, 2]]
+    assert not tables.backlog.waiting
+
+
+def test_one_that_avoids_the_worker_is_passed_and_stays() -> None:
+    tables, rows = tables_with(*[NEED] * 4)
+    rows[1].avoid = (("w", 1, False),)
+    assert taken(tables, 5) == [[0], [2], [3]]
+    assert tables.backlog.waiting == {NEED.key: 1}
+
+
+def test_of_several_queues_the_first_to_come_goes_first() -> None:
+    tables, _ = tables_with(NEED, OTHER, NEED, OTHER)
+    assert tables.backlog.waiting == {NEED.key: 2, OTHER.key: 2}
+    assert taken(tables, 5, OTHER.key, NEED.key) == [[0], [1], [2], [3]]
