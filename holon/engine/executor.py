@@ -36,10 +36,16 @@ class Executor:
 
     async def run(self) -> None:
         """Run jobs until cancelled; what was not committed then is released or expires, and runs again."""
+        handlers = self._tools.handlers
+        handlers.ending = False
         async with asyncio.TaskGroup() as lanes:
             for number in range(self._tools.slots.limit):
                 lanes.create_task(self._lane(), name=f"lane-{number}")
-            lanes.create_task(self._keep(), name="keeper")
+            try:
+                await self._keep()
+            finally:
+                # Before the lanes are cancelled.
+                handlers.ending = True
 
     async def _lane(self) -> None:
         slots = self._tools.slots
@@ -59,12 +65,18 @@ class Executor:
             # The claim expires and the job runs again; nothing of this run happened.
             log.warning("job %s: its step was not stored: %s", job_id, error.message, extra={"job_id": job_id})
         except asyncio.CancelledError:
+            if not self._tools.handlers.ending:
+                # The claim expires: a handler that does this again and again is found out.
+                log.warning("job %s: its handler cancelled its own run", job_id, extra={"job_id": job_id})
+                return
             await asyncio.shield(self._release(claim))
             raise
         except Exception:
             log.exception("job %s: its run ended unexpectedly", job_id, extra={"job_id": job_id})
         finally:
             self._running.pop(job_id, None)
+            if not self._tools.handlers.ending:
+                _go_on()
 
     async def _release(self, claim: Claim) -> None:
         try:
@@ -89,3 +101,10 @@ class Executor:
                 if not ours:
                     facts = {"job_id": job_id}
                     log.warning("job %s: its claim was lost; what its handler decides is void", job_id, extra=facts)
+
+
+def _go_on() -> None:
+    """Whatever a handler has made of the task that ran it, the lane goes on."""
+    lane = asyncio.current_task()
+    while lane is not None and lane.cancelling():
+        lane.uncancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -60,11 +61,15 @@ class _Watched:
 
 
 class Handlers:
-    """Runs the handlers of registered blueprints; `waiting` counts those that wait for something now.
+    """Runs the handlers of registered blueprints.
 
     Arguments:
         now: the store's clock, in epoch milliseconds.
         telemetry: where failures are counted, and steps traced.
+
+    Attributes:
+        waiting: how many of them wait for something now.
+        ending: whether a cancel of who runs them is meant: else it came out of a handler, and is its failure.
     """
 
     def __init__(self, blueprints: Blueprints, limits: Limits, now: Callable[[], int], telemetry: Telemetry) -> None:
@@ -74,6 +79,7 @@ class Handlers:
         self._telemetry = telemetry
         self._prompt: set[tuple[str, str]] = set()
         self.waiting = 0
+        self.ending = False
 
     def _count(self, by: int) -> None:
         self.waiting += by
@@ -83,7 +89,7 @@ class Handlers:
         return (job.blueprint, job.current_state) in self._prompt
 
     async def run(self, job: Job, results: Mapping[str, Any], before: tuple[HistoryEvent, ...]) -> Change:
-        """Run the handler of a job's state; what it raises is its job's failure, not ours.
+        """Run the handler of a job's state; what it raises is its job's failure, not ours. On cancel it is void.
 
         Arguments:
             results: of the fan-out that led here, by task id.
@@ -138,8 +144,12 @@ class Handlers:
                 returned, waited = await call(state.function(**arguments(state, context)))
         except _Suspended:
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001  it is the user's code
-            span.end(f"{type(error).__name__}: {error}")
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # it is the user's code
+            if isinstance(error, asyncio.CancelledError) and self.ending and call is not _at_once:
+                raise
+            span.end(_said(error))
             return self._raised(job, error, _ms(began), before)
         key = (job.blueprint, job.current_state)
         (self._prompt.discard if waited else self._prompt.add)(key)
@@ -171,9 +181,7 @@ class Handlers:
         self._telemetry.metrics.handler_failures.add(job.blueprint)
         ours = isinstance(error, HolonError)
         code = error.code if isinstance(error, HolonError) else "HANDLER_ERROR"
-        message = error.message if isinstance(error, HolonError) else f"{type(error).__name__}: {error}"
-        # As the name of a file may be, it may be what no store can write.
-        message = message.encode(errors="backslashreplace").decode()
+        message = _text(error.message) if isinstance(error, HolonError) else _said(error)
         log.warning(
             "job %s: handler of state %s failed: %s",
             job.id,
@@ -196,9 +204,25 @@ async def _at_once(handler: Awaitable[Any]) -> tuple[Any, bool]:
         next(steps)
     except StopIteration as stop:
         return stop.value, False
-    with suppress(Exception, SystemExit):
+    with suppress(BaseException):
         steps.close()
     raise _Suspended
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says, with its kind."""
+    kind = type(error).__name__
+    if isinstance(error, asyncio.CancelledError) and not error.args:
+        return f"{kind}: what the handler waited for was cancelled"
+    return f"{kind}: {_text(error)}"
+
+
+def _text(said: object) -> str:
+    """Text of what a user's code has made; as the name of a file may be, it may be what no store can write."""
+    try:
+        return str(said).encode(errors="backslashreplace").decode()
+    except Exception:  # noqa: BLE001  likewise the user's code
+        return "(its text cannot be told)"
 
 
 def _ms(began: float) -> int:

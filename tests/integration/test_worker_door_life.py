@@ -352,3 +352,13 @@ async def test_a_stream_that_ends_while_its_welcome_is_on_its_way_has_its_status
             await worker.send(hello())
             end = await worker.end()
             assert (end.code(), reason_of(end)) == (grpc.StatusCode.PERMISSION_DENIED, "OUT")
+
+
+@pytest.mark.parametrize("part", ["session-reader", "session-writer", "session-clerk"])
+async def test_a_stream_of_which_a_part_is_gone_ends(part: str) -> None:
+    async with a_node() as node:
+        worker = await node.worker("w1")
+        [task] = [one for one in asyncio.all_tasks() if one.get_name() == part]
+        task.cancel()
+        end = await worker.end()
+        assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "STREAM_LOST")

@@ -247,6 +247,10 @@ class Session:
         async def run() -> None:
             try:
                 await part
+            except asyncio.CancelledError:
+                # Whoever did that: without one of its parts a stream is of no use.
+                self.end(Unavailable("this stream has come to its end here; open another", code="STREAM_LOST"), False)
+                raise
             except Exception as error:  # noqa: BLE001  the outermost frame: it ends the stream, and is logged
                 self.end(told(error, f"the {name} of worker {self.worker_id}'s session"), False)
 

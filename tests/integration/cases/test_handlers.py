@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -226,7 +227,27 @@ async def test_a_handler_in_back_off_shows_it_and_can_be_cancelled(start: Start)
         assert len(await history(node, job_id, "state_failed")) == 1
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), RecursionError("deep"), StopAsyncIteration(), TimeoutError()])
+class OfAnotherKind(BaseException):
+    """As some libraries make them: no `except Exception` sees it."""
+
+
+class WithoutText(Exception):
+    def __str__(self) -> str:
+        raise ValueError("it has none")
+
+
+RAISED = [
+    SystemExit(3),
+    RecursionError("deep"),
+    StopAsyncIteration(),
+    TimeoutError(),
+    asyncio.CancelledError(),
+    OfAnotherKind(),
+    WithoutText(),
+]
+
+
+@pytest.mark.parametrize("raised", RAISED, ids=lambda raised: type(raised).__name__)
 async def test_whatever_a_handler_raises_is_its_own_failure_and_disturbs_no_other_job(
     start: Start, raised: BaseException
 ) -> None:
@@ -237,8 +258,63 @@ async def test_whatever_a_handler_raises_is_its_own_failure_and_disturbs_no_othe
         if initial_data.get("bad"):
             raise raised
 
-    async with start(bp, JOB_MAX_RETRIES=1) as node:
+    async with start(bp, JOB_MAX_RETRIES=1, EXECUTOR_MAX_CONCURRENT_JOBS=1) as node:
         bad = await create(node, "bp", {"bad": True})
         assert (await node.run("bp", {})).status == "finished"
-        assert (await ended(node, bad)).status == "quarantined"
+        job = await ended(node, bad)
+        assert (job.status, code_and_message(job)[0]) == ("quarantined", "HANDLER_ERROR")
+        assert type(raised).__name__ in code_and_message(job)[1]
+        # Now that it ended well once, it is run with what creates its job.
+        assert (await ended(node, await create(node, "bp", {"bad": True}))).status == "quarantined"
+        assert (await node.run("bp", {})).status == "finished"
+
+
+async def test_what_a_handler_waits_for_may_be_cancelled_by_others(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.dispatch_task("t", {}, {"success": "then"})
+
+    @bp.handler(is_end=True)
+    async def then(initial_data: dict[str, Any]) -> None:
+        if initial_data.get("bad"):
+            request = asyncio.get_running_loop().create_future()
+            request.cancel()
+            await request
+
+    async with start(bp, JOB_MAX_RETRIES=0, EXECUTOR_MAX_CONCURRENT_JOBS=1) as node:
+        worker = node.new_worker("w1")
+
+        @worker.skill("t")
+        async def t() -> None: ...
+
+        async with worker:
+            assert (await node.run("bp", {})).status == "finished"
+            job = await node.run("bp", {"bad": True})
+            assert job.status == "quarantined"
+            code, message = code_and_message(job)
+            assert code == "HANDLER_ERROR"
+            assert message.endswith("CancelledError: what the handler waited for was cancelled")
+            assert (await node.run("bp", {})).status == "finished"
+
+
+async def test_i6_a_handler_that_cancels_its_own_run_ends_alone(start: Start) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only(initial_data: dict[str, Any]) -> None:
+        run = asyncio.current_task()
+        if initial_data.get("bad") and run is not None:
+            run.cancel()
+            if initial_data["bad"] == "and waits":
+                await asyncio.sleep(0)
+
+    async with start(bp, EXECUTOR_MAX_CONCURRENT_JOBS=1, JOB_CLAIM_SECONDS=0.2, JOB_MAX_RETRIES=0) as node:
+        waits = await create(node, "bp", {"bad": "and waits"})
+        goes_on = await create(node, "bp", {"bad": "and goes on"})
+        assert (await node.run("bp", {})).status == "finished"
+        assert code_and_message(await ended(node, waits))[0] == "HANDLER_ERROR"
+        # What became of its step depends on how far that had come; it does not run for ever.
+        assert (await ended(node, goes_on)).status in ("finished", "quarantined")
         assert (await node.run("bp", {})).status == "finished"
