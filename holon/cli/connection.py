@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from holon.errors import ConfigError
+from holon.errors import ConfigError, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,6 +49,10 @@ def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
 
     async def go() -> T:
         async with Client(url, token, ca) as client:
-            return await call(client)
+            try:
+                return await call(client)
+            except Unauthenticated as error:
+                hint = "HOLON_TOKEN is to be the token of a client" if token else "set HOLON_TOKEN to a client's token"
+                raise Unauthenticated(f"{error.message}; {hint}", code=error.code) from error
 
     return asyncio.run(go())

@@ -27,6 +27,12 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+class WaitTimedOut(HolonError):
+    """A job that was waited for is not over in time, and goes on."""
+
+    code = "WAIT_TIMED_OUT"
+
+
 _CODES: Mapping[type[HolonError], ExitCode] = {
     HolonError: ExitCode.FAILED,
     errors.InvalidArgument: ExitCode.USAGE,
@@ -37,6 +43,7 @@ _CODES: Mapping[type[HolonError], ExitCode] = {
     errors.PermissionDenied: ExitCode.DENIED,
     errors.Unavailable: ExitCode.UNREACHABLE,
     errors.Unreachable: ExitCode.UNREACHABLE,
+    WaitTimedOut: ExitCode.WAIT_TIMED_OUT,
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from holon.cli.connection import NAMED, with_client
-from holon.cli.exits import ExitCode
+from holon.cli.exits import ExitCode, WaitTimedOut
 from holon.cli.output import Json, json_text, local_time, safe, show_json, show_lines, show_table
 from holon.cli.tree import tree, verify
 from holon.cli.watching import Bar, follow
@@ -194,8 +194,7 @@ app.command("verify")(verify)
 def _end(job_id: str, job: Job | None, *, as_json: bool) -> NoReturn:
     """End a command that waited for a job, with the job as it ended (None: it has not)."""
     if job is None:
-        print(f"holon: job {safe(job_id)} is not over yet, and goes on", file=sys.stderr)
-        raise typer.Exit(ExitCode.WAIT_TIMED_OUT)
+        raise WaitTimedOut(f"job {job_id} is not over yet, and goes on")
     _show_job(job, as_json=as_json)
     raise typer.Exit(_ENDINGS.get(job.status, ExitCode.FAILED))
 

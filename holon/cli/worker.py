@@ -63,16 +63,27 @@ def _find(target: str) -> Worker:
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        raise ConfigError(f"there is no module {error.name!r} in {Path.cwd()}, nor installed") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_why(name, error)) from error
     found = getattr(module, attribute, None)
     if not isinstance(found, Worker):
         workers = [f"{name}:{key}" for key, value in vars(module).items() if isinstance(value, Worker)]
         hint = f"; there is {', '.join(workers)}" if workers else ""
         raise ConfigError(f"{attribute!r} in module {name!r} is no Worker{hint}")
     return found
+
+
+def _why(name: str, error: BaseException) -> str:
+    """Why a worker's module cannot be imported."""
+    from importlib.util import find_spec
+
+    from holon.engine.loader import reason_of
+
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+        return f"there is no module {error.name!r} in {Path.cwd()}, nor installed"
+    spec = find_spec(name)
+    origin = spec.origin if spec is not None and spec.origin is not None else name
+    return f"{origin} cannot be imported: {reason_of(origin, error)}"
 
 
 def _join(found: Found, folder: Path) -> None:

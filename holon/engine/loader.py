@@ -122,11 +122,11 @@ def _import(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise BlueprintError(_reason(spec.origin or str(file), error)) from error
+        raise BlueprintError(reason_of(spec.origin or str(file), error)) from error
     return module
 
 
-def _reason(origin: str, error: BaseException) -> str:
+def reason_of(origin: str, error: BaseException) -> str:
     """What went wrong while a file was run, with the line of the file itself."""
     if isinstance(error, OSError) and error.filename == origin:
         return f"it cannot be read: {error.strerror}"

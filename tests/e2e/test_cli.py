@@ -74,6 +74,8 @@ def test_how_a_job_ended_is_the_exit_code_of_waiting_for_it(dev: Dev) -> None:
     waited = dev("jobs", "create", "waiting", "--wait", "--wait-timeout", "0.1")
     assert waited.code == 13
     assert "goes on" in waited.err
+    asked = dev("jobs", "create", "waiting", "--wait", "--wait-timeout", "0.1", "--json")
+    assert (asked.code, json.loads(asked.err)["code"]) == (13, "WAIT_TIMED_OUT")
 
 
 def test_a_job_uses_the_skills_that_it_is_allowed(dev: Dev) -> None:
@@ -125,7 +127,7 @@ def test_jobs_are_listed_in_pages_and_by_status(dev: Dev) -> None:
     [
         (("jobs", "get", "none"), {}, 4, "Job not found"),
         (("jobs", "create", "nothing"), {}, 4, "nothing"),
-        (("jobs", "list"), {"HOLON_TOKEN": "wrong"}, 5, "Invalid token"),
+        (("jobs", "list"), {"HOLON_TOKEN": "wrong"}, 5, "Invalid token; HOLON_TOKEN is to be the token of a client"),
         (("jobs", "list"), {"HOLON_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1"),
         (("jobs", "list"), {"HOLON_URL": "127.0.0.1"}, 2, "grpcs://"),
         (("jobs", "list", "--status", "done"), {}, 2, "done"),
@@ -155,6 +157,7 @@ def test_the_token_of_the_development_node_is_sent_to_no_other(dev: Dev) -> None
     ran = dev("jobs", "list", HOLON_URL=dev.file["HOLON_URL"], HOLON_CA=dev.file["HOLON_CA"])
     assert ran.code == 5
     assert "Missing" in ran.err
+    assert "set HOLON_TOKEN" in ran.err
 
 
 def test_a_command_that_is_interrupted_says_so(dev: Dev) -> None:

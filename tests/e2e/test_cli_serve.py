@@ -212,3 +212,19 @@ def test_a_worker_that_cannot_start_says_what_to_write(folder: Path, target: str
     assert (ran.code, ran.out) == (2, "")
     assert says in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import os\nimport nosuch\n", "line 2: ModuleNotFoundError: No module named 'nosuch'"),
+        ("def (", "line 1: SyntaxError"),
+        ("raise SystemExit(0)", "line 1: SystemExit: 0"),
+    ],
+)
+def test_what_a_workers_module_raises_is_told_with_its_line(folder: Path, text: str, says: str) -> None:
+    (folder / "broken_worker.py").write_text(text)
+    ran = holon(folder, "worker", "run", "broken_worker:worker", "--json")
+    told = json.loads(ran.err)
+    assert (ran.code, told["code"]) == (2, "CONFIG_INVALID")
+    assert f"broken_worker.py cannot be imported: {says}" in told["error"]
