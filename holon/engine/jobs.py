@@ -138,18 +138,19 @@ class Jobs:
             reply = await self._write(new)
         finally:
             span.end()
-        job_id, creation = reply.jobs[0]
-        if creation is Creation.OUTDATED:
+        [(job_id, creation)] = reply.jobs
+        created_anew = creation is Creation.CREATED
+        if created_anew:
+            self._telemetry.created(job)
+        elif creation is Creation.OUTDATED:
             raise Aborted("what was to be noted with the job has been changed by another node")
-        if creation is Creation.CONFLICT:
+        elif creation is Creation.CONFLICT:
             raise AlreadyExists(
                 f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
             )
-        if creation is Creation.OVER_QUOTA and limited is not None:
+        elif creation is Creation.OVER_QUOTA and limited is not None:
             raise used_up(limited, now)
-        if creation is Creation.CREATED:
-            self._telemetry.created(job)
-        return Accepted(job_id, creation is Creation.EXISTING, reply.notes[0] if reply.notes else None)
+        return Accepted(job_id, not created_anew, reply.notes[0] if reply.notes else None)
 
     async def _write(self, new: NewJob) -> Created:
         with self._slots.wanting(1) as wanted:

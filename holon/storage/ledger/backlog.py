@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from holon.domain.matching import Need
-from holon.storage.ledger.rows import TaskRow, TaskState
+from holon.storage.ledger.rows import QUEUED, TaskRow
 
 # A task looks past this many tasks of a queue that avoid the worker at hand, then gives up on the queue.
 LOOK_PAST = 16
@@ -84,7 +84,7 @@ class Backlog:
         heap, tasks, found = self._queues[key], self._tasks, list[TaskRow]()
         while heap and len(found) < most:
             row = tasks.get(heap[0][2])
-            if row is not None and (row.state is not TaskState.QUEUED or row.key != key):
+            if row is not None and (row.state is not QUEUED or row.key != key):
                 row = None
             if row is not None and row.avoid:
                 break
@@ -156,7 +156,7 @@ class Backlog:
         while heap:
             entry = heap[0]
             row = self._tasks.get(entry[2])
-            if row is not None and row.state is TaskState.QUEUED and row.key == key:
+            if row is not None and row.state is QUEUED and row.key == key:
                 return entry
             self._pop(key)
         return None
@@ -187,7 +187,7 @@ class Backlog:
     def _queued(self, key: str, entry: _Entry) -> bool:
         """Whether an entry of a queue still counts."""
         row = self._tasks.get(entry[2])
-        return row is not None and row.state is TaskState.QUEUED and row.key == key
+        return row is not None and row.state is QUEUED and row.key == key
 
 
 def _avoids(row: TaskRow, worker_id: str, only: bool, now: int) -> bool:

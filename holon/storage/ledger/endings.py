@@ -9,7 +9,7 @@ from holon.domain.task import LIMIT_EXCEEDED, WORKER_LOST, Outcome, task_id
 from holon.ports import StopReason, Superseded
 from holon.storage.ledger.costs import again, free, leave
 from holon.storage.ledger.jobs import deliver
-from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import clear_fan_out, close_attempt, give_up, queued_changed, requeue, stop_holder
 
@@ -33,11 +33,11 @@ def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEve
 
 def end_task(tables: Tables, task: TaskRow, outcome: Outcome, now: int) -> None:
     """End an edited task with an outcome, and tell nobody."""
-    if task.state is TaskState.QUEUED:
+    if task.state is QUEUED:
         tables.backlog.dequeued(task)
-    if task.state in (TaskState.QUEUED, TaskState.BACK_OFF):
+    if task.state in (QUEUED, BACK_OFF):
         queued_changed(tables, task, -1, now)
-    task.state = TaskState.OVER
+    task.state = OVER
     task.outcome = outcome
     task.params = b""
     free(tables, task)
@@ -71,16 +71,16 @@ def end_open_tasks(tables: Tables, row: JobRow, reason: Superseded) -> None:
     open_count, row.open_count = row.open_count, 0
     for index in range(open_count):
         task = tables.tasks.get(task_id(row.id, row.open_step, index))
-        if task is None or task.state is TaskState.OVER:
+        if task is None or task.state is OVER:
             continue
         tables.edit(task)
-        if task.state is TaskState.QUEUED:
+        if task.state is QUEUED:
             tables.backlog.dequeued(task)
         stop_holder(tables, task, StopReason.CANCELLED)
-        if task.state in (TaskState.OFFERED, TaskState.LEASED):
+        if task.state in (OFFERED, LEASED):
             leave(tables, task)
         task.reserved = 0
-        task.state = TaskState.OVER
+        task.state = OVER
         task.over_reason = reason
         task.params = b""
     # Those of branches that were not made yet are left.

@@ -8,7 +8,7 @@ from holon.domain.task import job_of
 from holon.ports import Attempt, Leased, Offer, Opened, Opening, Seat, Superseded
 from holon.storage.ledger.costs import resumed
 from holon.storage.ledger.endings import lost
-from holon.storage.ledger.rows import TaskRow, TaskState, WorkerRow
+from holon.storage.ledger.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, TaskRow, WorkerRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import queued_changed, queued_fewer
 
@@ -34,7 +34,7 @@ def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
 
 def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offer:
     tables.edit(task)
-    task.state = TaskState.OFFERED
+    task.state = OFFERED
     task.worker_id, task.session_id = worker.id, worker.session_id
     task.lease_id = tables.token()
     task.lease_until = now + tables.settings.offer
@@ -110,7 +110,7 @@ def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
             dropped.append((task_id, lease_id, why_not(tables, task_id, task, lease_id)))
     for lease_id, task_id in old.items():
         task = tables.task(task_id) if lease_id not in worker.held else None
-        if task is not None and task.lease_id == lease_id and task.state in (TaskState.OFFERED, TaskState.LEASED):
+        if task is not None and task.lease_id == lease_id and task.state in (OFFERED, LEASED):
             lost(tables, tables.edit(task), now)
     return Opened(replaced, tuple(kept), tuple(dropped))
 
@@ -120,11 +120,11 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
 
     One whose final word was taken has ended, even while nobody else has the task.
     """
-    ended = task.applied_lease == task.lease_id or task.state in (TaskState.OVER, TaskState.BACK_OFF)
+    ended = task.applied_lease == task.lease_id or task.state in (OVER, BACK_OFF)
     if ended or task.worker_id != worker.id:
         return False
     tables.edit(task)
-    if task.state is TaskState.QUEUED:
+    if task.state is QUEUED:
         tables.backlog.dequeued(task)
         queued_changed(tables, task, -1, now)
         task.attempts = (
@@ -140,7 +140,7 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
 
 def hold(tables: Tables, task: TaskRow, now: int) -> None:
     """An edited task's worker has it: its lease runs from now, its execution from the first time."""
-    task.state = TaskState.LEASED
+    task.state = LEASED
     task.lease_until = now + keeps_for(tables, task)
     task.accepted = True
     if task.execution_due is None:
@@ -155,7 +155,7 @@ def why_not(tables: Tables, task_id: str, task: TaskRow | None, lease_id: str) -
     """Why a lease is not, or no longer, its holder's."""
     if task is None:
         return Superseded.JOB_NOT_FOUND if tables.job(job_of(task_id)) is None else Superseded.STALE_TASK
-    if task.applied_lease == lease_id or task.state in (TaskState.OVER, TaskState.BACK_OFF):
+    if task.applied_lease == lease_id or task.state in (OVER, BACK_OFF):
         return task.over_reason or Superseded.STALE_TASK
     return Superseded.WORKER_MISMATCH if task.lease_id == lease_id else Superseded.STALE_TASK
 
@@ -169,7 +169,7 @@ def close_session(tables: Tables, worker_id: str, session_id: str) -> None:
     worker.stops = ()
     for lease_id, task_id in list(worker.held.items()):
         task = tables.tasks.get(task_id)
-        if task is None or task.lease_id != lease_id or task.state not in (TaskState.OFFERED, TaskState.LEASED):
+        if task is None or task.lease_id != lease_id or task.state not in (OFFERED, LEASED):
             tables.lose_hold(worker, lease_id)
     if not worker.held:
         tables.drop_worker(worker)

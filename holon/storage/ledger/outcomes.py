@@ -13,7 +13,7 @@ from holon.storage.ledger.costs import affords, again, reported, settle
 from holon.storage.ledger.endings import end_task, finished_line, not_covered, task_over
 from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease, why_not
-from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.rows import BACK_OFF, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import avoid, close_attempt, give_up, queued_changed
@@ -50,7 +50,7 @@ def _complete(
     if task.applied_lease == result.lease_id and task.applied_worker == worker_id:
         return None
     current = task.lease_id == result.lease_id and task.worker_id == worker_id
-    if not current or task.state in (TaskState.OVER, TaskState.BACK_OFF):
+    if not current or task.state in (OVER, BACK_OFF):
         reason = why_not(tables, task.id, task, result.lease_id)
         _record_superseded(tables, task, result, worker_id, reason, now)
         reported(tables, task.id, result.lease_id, result.cost)
@@ -110,11 +110,11 @@ def apply(
     if retry_after is None:
         task_over(tables, task, outcome, line, now)
         return
-    if task.state is TaskState.QUEUED:
+    if task.state is QUEUED:
         tables.backlog.dequeued(task)
     else:
         queued_changed(tables, task, 1, now)
-    task.state = TaskState.BACK_OFF
+    task.state = BACK_OFF
     task.generation += 1
     task.execution_due = None
     task.until = now + retry_after

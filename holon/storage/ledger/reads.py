@@ -11,7 +11,7 @@ from typing import Any
 from holon.domain.task import task_id
 from holon.ports import JobFilter, JobRecord, TaskRecord
 from holon.storage.ledger.costs import unreported
-from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.rows import QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import decode_job
 
@@ -35,7 +35,7 @@ def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
         finished_at=row.finished_at,
         progress=row.progress,
         progress_message=row.message,
-        queued_need=task.need if task is not None and task.state is TaskState.QUEUED else None,
+        queued_need=task.need if task is not None and task.state is QUEUED else None,
         sequence=row.history_seq,
         number=row.n,
         cost=row.cost,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from holon.domain.matching import Need
-from holon.storage.ledger.rows import TaskState
+from holon.storage.ledger.rows import OVER, QUEUED
 from holon.storage.ledger.tables import Tables
 
 
@@ -23,11 +23,11 @@ def rekey(tables: Tables, moves: Sequence[tuple[str, Need]]) -> None:
     """Give waiting tasks a new need, and with it a new place in the backlog, under their old arrival."""
     for task_id, need in moves:
         task = tables.task(task_id)
-        if task is None or task.need == need or task.state is TaskState.OVER:
+        if task is None or task.need == need or task.state is OVER:
             continue
         tables.edit(task)
-        if task.state is TaskState.QUEUED:
+        if task.state is QUEUED:
             tables.backlog.dequeued(task)
         task.need, task.key = need, need.key
-        if task.state is TaskState.QUEUED:
+        if task.state is QUEUED:
             tables.backlog.enqueue(task)

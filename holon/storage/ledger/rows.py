@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from operator import attrgetter, itemgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from holon.domain.costs import Cost
 from holon.domain.events import InboxEvent
@@ -194,6 +194,14 @@ class TaskState(StrEnum):
     OVER = "over"
 
 
+# Up to Python 3.11 a member that is looked up in its class costs as much as a call, and a task needs a score of them.
+QUEUED: Final = TaskState.QUEUED
+OFFERED: Final = TaskState.OFFERED
+LEASED: Final = TaskState.LEASED
+BACK_OFF: Final = TaskState.BACK_OFF
+OVER: Final = TaskState.OVER
+
+
 class TaskRow(Row):
     """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease.
 
@@ -281,7 +289,7 @@ class TaskRow(Row):
         self.dispatch_due = None if new.dispatch_timeout is None else now + new.dispatch_timeout
         self.result_due = None if new.result_timeout is None else now + new.result_timeout
         self.execution_due: int | None = None
-        self.state = TaskState.QUEUED
+        self.state = QUEUED
         self.accepted = False
         self.worker_id = ""
         self.session_id = ""
@@ -305,21 +313,21 @@ class TaskRow(Row):
     @property
     def unplaced(self) -> bool:
         """Whether the dispatch timeout counts: no worker took it, or is being offered it; an offer has its own time."""
-        return not self.accepted and self.state is not TaskState.OFFERED
+        return not self.accepted and self.state is not OFFERED
 
     def next_time(self) -> int | None:
         """When the task is to be looked at next: the first of its limits is reached."""
         state = self.state
-        if state is TaskState.OVER:
+        if state is OVER:
             return None
         due = self.result_due
         if self.dispatch_due is not None and self.unplaced:
             due = _sooner(due, self.dispatch_due)
-        if state is TaskState.QUEUED:
+        if state is QUEUED:
             for _, until, _ in self.avoid:
                 due = _sooner(due, until)
             return due
-        if state is TaskState.BACK_OFF:
+        if state is BACK_OFF:
             return _sooner(due, self.until)
         due = _sooner(due, self.lease_until)
         return due if self.execution_due is None else _sooner(due, self.execution_due)

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from holon.ports import Attempt, LeaseRef, Stop, StopReason
-from holon.storage.ledger.rows import JobRow, TaskRow, TaskState, WorkerRow
+from holon.storage.ledger.rows import LEASED, OFFERED, QUEUED, JobRow, TaskRow, WorkerRow
 from holon.storage.ledger.tables import Tables
 
 # A chunk of a large fan-out becomes tasks when fewer than this many of its branches wait for a lease; a hint says so
@@ -49,7 +49,7 @@ def stop_holder(tables: Tables, task: TaskRow, reason: StopReason) -> None:
 
     One whose session has ended is told nothing, and has nothing more to say.
     """
-    if task.state not in (TaskState.OFFERED, TaskState.LEASED):
+    if task.state not in (OFFERED, LEASED):
         return
     worker = tables.workers.get(task.worker_id)
     if worker is not None and worker.live and worker.session_id == task.session_id:
@@ -91,7 +91,7 @@ def close_attempt(task: TaskRow, now: int) -> None:
 def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None = None) -> None:
     """Put an edited task back into its queue under its first arrival; until that time it avoids its last worker."""
     close_attempt(task, now)
-    task.state = TaskState.QUEUED
+    task.state = QUEUED
     task.execution_due = None
     if avoid_until is not None:
         avoid(task, avoid_until, now, soft=False)

@@ -13,7 +13,7 @@ from holon.storage.ledger.endings import finished_line, goes_on, lost, task_over
 from holon.storage.ledger.jobs import claim, deliver, unclaim
 from holon.storage.ledger.leases import execution, lease
 from holon.storage.ledger.outcomes import apply
-from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import SPAWN_BELOW, SPAWN_CHECK_MS, close_attempt, requeue, stop_holder
 
@@ -51,21 +51,21 @@ def _job(tables: Tables, row: JobRow, spawns: list[tuple[str, int]], now: int) -
 
 
 def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
-    if task.state is TaskState.OVER:
+    if task.state is OVER:
         return
     if task.result_due is not None and task.result_due <= now:
         _deadline(tables, task, RESULT_TIMEOUT, "no result came before the task's result timeout", now)
     elif task.dispatch_due is not None and task.unplaced and task.dispatch_due <= now:
         message = "Task timed out while waiting in queue (dispatch timeout): no worker took it"
         _deadline(tables, task, DISPATCH_TIMEOUT, message, now)
-    elif task.state is TaskState.BACK_OFF and task.until <= now:
-        task.state = TaskState.QUEUED
+    elif task.state is BACK_OFF and task.until <= now:
+        task.state = QUEUED
         tables.backlog.enqueue(task)
     elif task.execution_due is not None and task.execution_due <= now:
         _timed_out(tables, task, chance, now)
-    elif task.state in (TaskState.OFFERED, TaskState.LEASED) and task.lease_until <= now:
+    elif task.state in (OFFERED, LEASED) and task.lease_until <= now:
         _lease_over(tables, task, now)
-    elif task.state is TaskState.QUEUED:
+    elif task.state is QUEUED:
         task.avoid = tuple(entry for entry in task.avoid if entry[1] > now)
         tables.hint_key(task.key)
     tables.arm(task)
@@ -73,7 +73,7 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
 
 def _deadline(tables: Tables, task: TaskRow, code: str, message: str, now: int) -> None:
     stop_holder(tables, task, StopReason.DEADLINE)
-    if task.state in (TaskState.OFFERED, TaskState.LEASED):
+    if task.state in (OFFERED, LEASED):
         leave(tables, task)
     close_attempt(task, now)
     outcome = Outcome.failed(code, message, task.worker_id)

@@ -8,7 +8,7 @@ from holon.ports import Handback, LeaseRef, Progress, Seat, Stop, Touch, Touched
 from holon.storage.ledger.costs import reported, settle
 from holon.storage.ledger.endings import goes_on
 from holon.storage.ledger.leases import hold, lease, resume
-from holon.storage.ledger.rows import TaskRow, TaskState
+from holon.storage.ledger.rows import LEASED, OFFERED, QUEUED, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import give_up, held_by, requeue
 
@@ -43,10 +43,10 @@ def _holds(tables: Tables, ref: LeaseRef, now: int) -> bool:
     task = _current(tables, ref)
     if task is None:
         return False
-    if task.state in (TaskState.OFFERED, TaskState.LEASED):
+    if task.state in (OFFERED, LEASED):
         hold(tables, tables.edit(task), now)
         return True
-    return task.state is TaskState.QUEUED and resume(tables, task, tables.workers[task.worker_id], now)
+    return task.state is QUEUED and resume(tables, task, tables.workers[task.worker_id], now)
 
 
 def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
@@ -55,7 +55,7 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         return
     task = _current(tables, ref)
     give_up(tables, ref.worker_id, ref.lease_id)
-    if task is not None and task.state in (TaskState.OFFERED, TaskState.LEASED):
+    if task is not None and task.state in (OFFERED, LEASED):
         tables.edit(task)
         after, lease = handback.again_after, tables.settings.lease
         if after is None or after >= lease or task.at_once >= MOST_AT_ONCE:
@@ -77,7 +77,7 @@ def _moved(tables: Tables, ref: LeaseRef) -> bool:
     return (
         task is not None
         and task.lease_id == ref.lease_id
-        and task.state in (TaskState.OFFERED, TaskState.LEASED)
+        and task.state in (OFFERED, LEASED)
         and task.session_id != ref.session_id
     )
 
@@ -85,7 +85,7 @@ def _moved(tables: Tables, ref: LeaseRef) -> bool:
 def _progress(tables: Tables, progress: Progress) -> None:
     task = _current(tables, progress.lease)
     row = tables.job(task.job_id) if task else None
-    if task is None or row is None or row.over or task.state not in (TaskState.OFFERED, TaskState.LEASED):
+    if task is None or row is None or row.over or task.state not in (OFFERED, LEASED):
         return
     tables.edit(row).message = progress.message or row.message
     if progress.percent is None:

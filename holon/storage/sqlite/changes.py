@@ -8,7 +8,7 @@ from typing import Any
 
 from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
-from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
+from holon.storage.ledger.rows import OFFERED, OVER, FanOut, JobRow, Row, TaskRow
 from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
@@ -190,13 +190,13 @@ class Changes:
                 self._offers.append(row)
             elif row.n not in self._made:
                 self._task_row(row, new=False)
-            elif row.state is TaskState.OVER:
+            elif row.state is OVER:
                 self._ended.setdefault((row.job_id, row.step), []).append(row)
             else:
                 self._task_row(row, new=True)
             if row.key != task_rows.key_then(before):
                 self._need(row)
-        if row.state is TaskState.OVER:
+        if row.state is OVER:
             self.over.append(row)
 
     def _need(self, row: TaskRow) -> None:
@@ -213,25 +213,25 @@ class Changes:
             self._large += len(row.outcome.data)
         if new:
             self._rows[task_rows.INSERT].append(task_rows.inserted(row, self._jobs[row.job_id].n, self._seal))
-        elif row.state is TaskState.OVER:
+        elif row.state is OVER:
             self._rows[task_rows.END].append(task_rows.ended(row, self._seal))
         else:
             self._rows[task_rows.UPDATE].append(task_rows.updated(row))
 
     def _sheets_of_tasks(self, tables: Tables) -> None:
-        offered = sum(row.state is TaskState.OFFERED for rows in self._new.values() for row in rows)
+        offered = sum(row.state is OFFERED for rows in self._new.values() for row in rows)
         few = len(self._offers) + offered < sheets.FEWEST
         for job_id, rows in self._new.items():
             for row in {row.key: row for row in rows}.values():
                 self._need(row)
-            alone = [row for row in rows if few and row.state is TaskState.OFFERED]
-            together = [row for row in rows if not few or row.state is not TaskState.OFFERED]
+            alone = [row for row in rows if few and row.state is OFFERED]
+            together = [row for row in rows if not few or row.state is not OFFERED]
             if len(together) < sheets.FEWEST:
                 alone, together = rows, []
             for row in alone:
                 self._task_row(row, new=True)
             if together:
-                self._offers += [row for row in together if row.state is TaskState.OFFERED]
+                self._offers += [row for row in together if row.state is OFFERED]
                 sheet = sheets.inserted_tasks(together, self._jobs[job_id].n, self._seal)
                 self._rows[sheets.INSERT_TASKS].append(sheet)
                 self._large += len(sheet[-1])

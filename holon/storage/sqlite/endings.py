@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from holon.domain.task import Outcome
-from holon.storage.ledger.rows import TaskRow, TaskState
+from holon.storage.ledger.rows import OVER, TaskRow
 from holon.storage.records import outcome_fields, outcome_of, pack, unpack
 from holon.storage.sealing import Seal
 from holon.storage.sqlite import needs
@@ -121,7 +121,7 @@ class Endings:
         number, key, fields, outcome = end
         (need,) = self._db.execute(needs.SELECT_ONE, (key,)).fetchone()
         row = row_of(number, job_id, step, place, True, fields, b"", needs.need_of(need))
-        row.state = TaskState.OVER
+        row.state = OVER
         row.outcome = outcome
         return row
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from holon.domain.task import job_of, task_id
 from holon.ports import Committed, Leased, NewTask
 from holon.storage.ledger.leases import keeps_for, offer_of
-from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.rows import LEASED, OFFERED, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.shared import documents
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import want_spawn
@@ -159,11 +159,11 @@ def _load_shared(db: sqlite3.Connection, tables: Tables) -> None:
 
 def _take_in(tables: Tables, task: TaskRow, now: int) -> None:
     tables.tasks[task.id] = task
-    if task.state is TaskState.QUEUED:
+    if task.state is QUEUED:
         tables.backlog.enqueue(task)
-    elif task.state in (TaskState.OFFERED, TaskState.LEASED):
+    elif task.state in (OFFERED, LEASED):
         tables.worker(task.worker_id).held[task.lease_id] = task.id
-        if task.state is TaskState.LEASED:
+        if task.state is LEASED:
             task.lease_until = now + keeps_for(tables, task)
         else:
             task.lease_until = now + tables.settings.offer

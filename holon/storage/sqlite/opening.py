@@ -19,6 +19,11 @@ BUSY_SECONDS = 1.0
 CACHE_KIB = 16_384
 LARGEST_LOG_BYTES = 64 * 2**20
 
+# sqlite3 binds both as they are, but asks each first what it would rather be. Up to Python 3.12 that is an exception
+# for each value; an adapter that gives back the same is asked instead.
+sqlite3.register_adapter(bytes, bytes.__bytes__)
+sqlite3.register_adapter(type(None), {None: None}.__getitem__)
+
 
 @contextmanager
 def opened(path: Path, synchronous: str, kind: type[sqlite3.Connection]) -> Iterator[sqlite3.Connection]:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy, task_id
 from holon.ports import Attempt, NewTask
-from holon.storage.ledger.rows import TaskRow, TaskState
+from holon.storage.ledger.rows import OFFERED, QUEUED, TaskRow
 from holon.storage.records import pack, unpack
 from holon.storage.sealing import Seal
 from holon.storage.sqlite.task_rows import FACTS
@@ -93,16 +93,16 @@ class Sheets:
 
 def as_made(row: TaskRow) -> bool:
     """Whether a new task is as a sheet tells it, but for a first offer. It may have lost that already."""
-    return (row.state, row.attempt) in ((TaskState.QUEUED, 0), (TaskState.OFFERED, 1))
+    return (row.state, row.attempt) in ((QUEUED, 0), (OFFERED, 1))
 
 
 def only_offered(row: TaskRow, before: tuple[Any, ...]) -> bool:
     """Whether all that became of a branch is that it was offered."""
-    if row.state is not TaskState.OFFERED or not row.branch:
+    if row.state is not OFFERED or not row.branch:
         return False
     state, attempt, attempts = _then(before)
     return (
-        state is TaskState.QUEUED
+        state is QUEUED
         and row.attempt == attempt + 1
         and row.attempts[:-1] == attempts
         and bool(_besides(row) == _besides_then(before))
@@ -168,7 +168,7 @@ def offer_again(record: bytes, tasks: Mapping[int, TaskRow]) -> tuple[list[int],
             if row is None:
                 unknown.append(n)
             elif row.attempt < attempt:
-                row.state = TaskState.OFFERED
+                row.state = OFFERED
                 row.worker_id, row.session_id, row.lease_id, row.attempt = worker_id, session_id, lease_id, attempt
                 row.attempts = (*row.attempts, Attempt(worker_id, at, None, None))
                 offered.append(n)
