@@ -18,8 +18,7 @@ from holon.domain.policy import Allowed, allowing
 from holon.errors import BlueprintError, InvalidArgument
 
 _TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
-_NONE = (None,) * len(_TIMEOUTS)
-_NO_TIMEOUTS: dict[str, float | None] = dict.fromkeys(_TIMEOUTS)
+_NO_TIMEOUTS = (None,) * len(_TIMEOUTS)
 # A dict is found to be one without a search among all classes that are mappings: there may be thousands of tasks.
 _MAPPINGS = (dict, Mapping)
 _BRANCH_KEYS = frozenset(
@@ -101,7 +100,21 @@ class ActionFactory:
         if max_retries is not None and (type(max_retries) is not int or max_retries < 0):
             raise _wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0, or None")
         task = _task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost)
-        self._decide(DispatchTask(transitions=ways, max_retries=max_retries, **task))
+        self._decide(
+            DispatchTask(
+                task.skill,
+                task.params,
+                ways,
+                task.priority,
+                task.timeout_seconds,
+                task.dispatch_timeout_seconds,
+                task.result_timeout_seconds,
+                max_retries,
+                task.lost_after_seconds,
+                task.allowed_skills,
+                task.max_cost,
+            )
+        )
 
     def dispatch_parallel(
         self, tasks: Iterable[Mapping[str, Any]], aggregate_into: str, *, fail_fast: bool = False
@@ -251,7 +264,7 @@ def _branch(where: _Place, task: Any) -> Branch:
     timeouts = tuple([task.get(name) for name in _TIMEOUTS])
     priority, on_lost, allowed = task.get("priority", 0.0), task.get("on_lost"), task.get("allowed_skills")
     max_cost = task.get("max_cost")
-    return Branch(**_task(where, skill, task.get("params"), priority, timeouts, on_lost, allowed, max_cost))
+    return _task(where, skill, task.get("params"), priority, timeouts, on_lost, allowed, max_cost)
 
 
 def _task(
@@ -263,8 +276,8 @@ def _task(
     on_lost: Any,
     allowed_skills: Any,
     max_cost: Any,
-) -> dict[str, Any]:
-    """The fields that one task and a branch share, checked."""
+) -> Branch:
+    """What one task and a branch have in common, checked."""
     _text(where, "task_type", skill)
     if params is not None and not isinstance(params, _MAPPINGS):
         raise _wrong(f"{where}: params is a {type(params).__name__}; give a dict")
@@ -274,22 +287,26 @@ def _task(
     if not _is_number(priority):
         raise _wrong(f"{where}: priority is {priority!r}; give a finite number")
     # Most tasks say nothing of these.
-    seconds = _NO_TIMEOUTS if timeouts == _NONE else _seconds(where, timeouts)
-    fields = {"skill": skill, "params": plain, "priority": float(priority), **seconds}
-    if on_lost is not None:
-        fields["lost_after_seconds"] = _lost_after(where, on_lost, seconds)
-    if allowed_skills is not None:
-        fields["allowed_skills"] = _allowed(where, skill, allowed_skills)
-    if max_cost is not None:
-        fields["max_cost"] = _max_cost(where, max_cost)
-    return fields
+    execution, dispatch, result = _NO_TIMEOUTS if timeouts == _NO_TIMEOUTS else _seconds(where, timeouts)
+    # In the order of its fields: so many names take longer to match than all the rest.
+    return Branch(
+        skill,
+        plain,
+        float(priority),
+        execution,
+        dispatch,
+        result,
+        None if on_lost is None else _lost_after(where, on_lost, ends=execution is not None or result is not None),
+        None if allowed_skills is None else _allowed(where, skill, allowed_skills),
+        None if max_cost is None else _max_cost(where, max_cost),
+    )
 
 
-def _seconds(where: str | _Place, timeouts: tuple[Any, ...]) -> dict[str, float | None]:
+def _seconds(where: str | _Place, timeouts: tuple[Any, ...]) -> tuple[float | None, ...]:
     for name, value in zip(_TIMEOUTS, timeouts, strict=True):
         if value is not None and not (_is_number(value) and value > 0):
             raise _wrong(f"{where}: {name} is {value!r}; give a finite number of seconds above 0, or None")
-    return {name: None if value is None else float(value) for name, value in zip(_TIMEOUTS, timeouts, strict=True)}
+    return tuple(None if value is None else float(value) for value in timeouts)
 
 
 def _allowed(where: str | _Place, skill: str, asked: Any) -> Allowed:
@@ -308,9 +325,9 @@ def _max_cost(where: str | _Place, asked: Any) -> Cost:
         raise _wrong(f"{where}: {error.message}") from error
 
 
-def _lost_after(where: str | _Place, on_lost: Any, timeouts: Mapping[str, float | None]) -> float:
+def _lost_after(where: str | _Place, on_lost: Any, *, ends: bool) -> float:
     if on_lost == "wait":
-        if timeouts["timeout_seconds"] is None and timeouts["result_timeout_seconds"] is None:
+        if not ends:
             raise _wrong(
                 f"{where}: on_lost is 'wait'; give timeout_seconds or result_timeout_seconds too, for it may never end"
             )

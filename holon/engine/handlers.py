@@ -130,15 +130,16 @@ class Handlers:
         span = self._telemetry.tracing.step(job)
         try:
             state = self._state(job)
+            client = ClientConfig(job.owner, job.plan, orjson.loads(job.client_params) if job.client_params else {})
             context = JobContext(
-                job_id=job.id,
-                blueprint_name=job.blueprint,
-                current_state=job.current_state,
-                initial_data=initial_data,
-                state_history=state_history,
-                aggregation_results=dict(results),
-                actions=actions,
-                client=ClientConfig(job.owner, job.plan, orjson.loads(job.client_params) if job.client_params else {}),
+                job.id,
+                job.blueprint,
+                job.current_state,
+                initial_data,
+                state_history,
+                dict(results),
+                actions,
+                client,
             )
             with span:
                 returned, waited = await call(state.function(**arguments(state, context)))

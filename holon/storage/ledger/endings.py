@@ -108,14 +108,18 @@ def finished_line(
         details["cost"] = cost
     if took is None and task.attempts:
         took = now - (task.attempts[-1].leased or task.attempts[-1].offered)
+    # In the order of its fields, without a state before or after.
     return HistoryEvent(
         "task_finished",
         now,
-        duration_ms=took,
-        worker_id=outcome.worker_id or task.worker_id or None,
-        attempt_number=task.attempt,
-        task_id=task.id,
-        details=details,
+        None,
+        None,
+        None,
+        took,
+        outcome.worker_id or task.worker_id or None,
+        task.attempt,
+        task.id,
+        details,
     )
 
 
