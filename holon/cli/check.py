@@ -29,9 +29,9 @@ def check(as_json: Json = False) -> None:
     config = Config()
     checks = (config.check, partial(client_entries, config), partial(read_rules, config))
     found = [error for check in checks if (error := _problem(check))]
-    # What only the doors know: that all of them can serve with the files.
-    if not found and config.tls and (error := _problem(partial(_load_tls, config))):
-        found.append(error)
+    # What only who reads the files whole knows: that the doors can serve with them, and the parent be shown them.
+    if not found:
+        found += [error for check in (_load_tls, _check_parents) if (error := _problem(partial(check, config)))]
     if as_json:
         wrong = [{"field": one.field, "reason": one.reason} for error in found for one in error.details]
         show_json({"settings": config.effective(), "problems": wrong})
@@ -51,7 +51,16 @@ def _load_tls(config: Config) -> None:
     from holon.node.settings import tls_paths
     from holon.security.tls import load_server_credentials
 
-    load_server_credentials(tls_paths(config), SystemClock().now_ms())
+    if config.tls:
+        load_server_credentials(tls_paths(config), SystemClock().now_ms())
+
+
+def _check_parents(config: Config) -> None:
+    from holon.clock import SystemClock
+    from holon.node.settings import parent_tls_paths
+    from holon.security.tls import check_parent_files
+
+    check_parent_files(parent_tls_paths(config), SystemClock().now_ms())
 
 
 def _problem(check: Callable[[], object]) -> ConfigError | None:

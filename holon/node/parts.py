@@ -21,13 +21,21 @@ from holon.node.access import client_entries, clients_part
 from holon.node.admitting import open_admission, tls_part, workers_part
 from holon.node.encrypting import keys_part, marks_of
 from holon.node.following import Following
-from holon.node.settings import engine_settings, store_settings, tls_paths, token_settings, uplink_settings
+from holon.node.settings import (
+    engine_settings,
+    parent_tls_paths,
+    store_settings,
+    tls_paths,
+    token_settings,
+    uplink_settings,
+)
 from holon.node.stores import Store, open_store
 from holon.ports import StoreSettings
 from holon.security.admission import Admission
 from holon.security.clients import Clients
 from holon.security.endings import OwnCertificate
 from holon.security.sts.exchange import Exchange
+from holon.security.tls import check_parent_files
 from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
 from holon.storage.sealing import Seal
@@ -72,6 +80,7 @@ async def parts_of(
         BlueprintError: a blueprint is not sound.
     """
     tls = TlsFiles(tls_paths(config), clock) if config.tls else None
+    check_parent_files(parent_tls_paths(config), clock.now_ms())
     clients = Clients(client_entries(config))
     if config.CLIENTS_CONFIG_PATH:
         files.add(clients_part(config, clients))

@@ -36,6 +36,13 @@ def tls_paths(config: Config) -> TlsPaths:
     )
 
 
+def parent_tls_paths(config: Config) -> TlsPaths:
+    """Where the TLS files are that are for the parent alone; empty where it gets the node's own, or none."""
+    return TlsPaths(
+        config.PARENT_TLS_CERT_PATH, config.PARENT_TLS_KEY_PATH, config.PARENT_TLS_CA_PATH, config.SECRETS_MOUNTED
+    )
+
+
 def store_settings(config: Config) -> StoreSettings:
     """What the store needs of the settings."""
     return StoreSettings(

@@ -1,9 +1,9 @@
-"""The server's TLS files, validated here: of a bad file grpc says only that it cannot bind."""
+"""The node's TLS files, validated here: of a bad one grpc says only that it cannot bind, or that it cannot connect."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -12,22 +12,27 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 from holon.security.context import server_context
 from holon.security.endings import Ending, ending_of
-from holon.security.identity import certificates_in, is_authority
+from holon.security.identity import UNREADABLE, certificates_in, is_authority
 from holon.security.revocation import RevocationList, load_lists
 from holon.security.trust import Trust
 
 _LEAST_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
+# What the variables of the files that are for the parent begin with.
+_PARENT = "PARENT_"
+_FOR_SERVERS = ("servers", ExtendedKeyUsageOID.SERVER_AUTH, "serverAuth")
+_FOR_CLIENTS = ("clients", ExtendedKeyUsageOID.CLIENT_AUTH, "clientAuth")
 
 
 @dataclass(frozen=True, slots=True)
 class TlsPaths:
-    """Where the server's TLS files are, all of them PEM.
+    """Where TLS files are, all of them PEM: the server's, or in the first four what the parent is shown.
 
     Attributes:
         certificate: the server's certificate and its intermediates (TLS_CERT_PATH).
@@ -82,25 +87,69 @@ def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
         ConfigError: all that is wrong, each with its variable and file.
     """
     wrong: list[Violation] = []
-    cert_path, ca_path = paths.certificate, paths.authorities
-    served = _read("TLS_CERT_PATH", paths, wrong)
-    key = _read("TLS_KEY_PATH", paths, wrong)
-    authorities = _read("TLS_CA_PATH", paths, wrong) if ca_path else b""
-    own = _certificates("TLS_CERT_PATH", cert_path, served, wrong)
-    trusted = _certificates("TLS_CA_PATH", ca_path, authorities, wrong) if ca_path else ()
-    leaf = next(iter(own), None)
-    if leaf is not None:
-        wrong += _date_problems("TLS_CERT_PATH", cert_path, leaf, now_ms)
-        wrong += _kind_problems(cert_path, leaf)
-        wrong += _key_problems(paths.key, key, leaf, cert_path)
-    wrong += _authority_problems(ca_path, trusted, now_ms) if ca_path else []
-    if wrong or leaf is None:
+    found = _look(paths, "", now_ms, wrong)
+    if found.own:
+        wrong += _name_problems(paths.certificate, found.own[0])
+    if wrong or not found.own:
         raise _unusable(wrong)
-    _try(paths, served, key, authorities)
-    endings = (*(ending_of(cert_path, one) for one in own), *(ending_of(ca_path, one) for one in trusted))
-    lists = load_lists(paths.lists, trusted, now_ms) if paths.lists else ()
-    trust = Trust(authorities, lists, strict=paths.strict)
-    return ServerCredentials(served, key, authorities, endings[0].at_ms, endings, lists, trust)
+    _try(paths, found.chain, found.key, found.authorities)
+    endings = (
+        *(ending_of(paths.certificate, one) for one in found.own),
+        *(ending_of(paths.authorities, one) for one in found.trusted),
+    )
+    lists = load_lists(paths.lists, found.trusted, now_ms) if paths.lists else ()
+    trust = Trust(found.authorities, lists, strict=paths.strict)
+    return ServerCredentials(found.chain, found.key, found.authorities, endings[0].at_ms, endings, lists, trust)
+
+
+def check_parent_files(paths: TlsPaths, now_ms: int) -> None:
+    """Read and validate the files of PARENT_TLS_CERT_PATH, PARENT_TLS_KEY_PATH and PARENT_TLS_CA_PATH, where set.
+
+    Blocks for the reads. The link reads them again for each connection.
+
+    Arguments:
+        now_ms: as for `load_server_credentials`.
+
+    Raises:
+        ConfigError: all that is wrong, each with its variable and file.
+    """
+    wrong: list[Violation] = []
+    _look(paths, _PARENT, now_ms, wrong)
+    if wrong:
+        raise _unusable(wrong)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is in the files: their bytes, and the certificates that can be read in them."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+    authorities: bytes
+    own: Sequence[x509.Certificate]
+    trusted: Sequence[x509.Certificate]
+
+
+def _look(paths: TlsPaths, prefix: str, now_ms: int, wrong: list[Violation]) -> _Found:
+    """Read the files, and add what is wrong with them by itself and with each other.
+
+    Arguments:
+        prefix: what the names of their variables begin with; empty for the server's.
+    """
+    cert_name, key_name, ca_name = (f"{prefix}TLS_{kind}_PATH" for kind in ("CERT", "KEY", "CA"))
+    cert_path, ca_path = paths.certificate, paths.authorities
+    chain_pem = _read(cert_name, lambda: read_public(cert_path), wrong) if cert_path else b""
+    key = _read(key_name, lambda: read_private(paths.key, mounted=paths.mounted), wrong) if cert_path else b""
+    authorities = _read(ca_name, lambda: read_public(ca_path), wrong) if ca_path else b""
+    own = _certificates(cert_name, cert_path, chain_pem, wrong)
+    trusted = _certificates(ca_name, ca_path, authorities, wrong)
+    if own:
+        wrong += _date_problems(cert_name, cert_path, own[0], now_ms)
+        wrong += _kind_problems(cert_name, cert_path, own[0])
+        wrong += _use_problems(cert_name, cert_path, own[0])
+        wrong += _key_problems(key_name, paths.key, key, own[0], f"{cert_path} ({cert_name})")
+    wrong += _authority_problems(ca_name, ca_path, trusted, now_ms)
+    return _Found(chain_pem, key, authorities, own, trusted)
 
 
 def _try(paths: TlsPaths, served: bytes, key: bytes, authorities: bytes) -> None:
@@ -116,18 +165,16 @@ def _unusable(wrong: Sequence[Violation]) -> ConfigError:
     return ConfigError(f"the TLS files cannot be used; change what is listed:\n{lines}", details=wrong)
 
 
-def _read(name: str, paths: TlsPaths, wrong: list[Violation]) -> bytes:
+def _read(name: str, read: Callable[[], bytes], wrong: list[Violation]) -> bytes:
     try:
-        if name == "TLS_KEY_PATH":
-            return read_private(paths.key, mounted=paths.mounted)
-        return read_public(paths.certificate if name == "TLS_CERT_PATH" else paths.authorities)
+        return read()
     except ValueError as error:
         wrong.append(Violation(name, str(error)))
         return b""
 
 
 def _certificates(name: str, path: str, pem: bytes, wrong: list[Violation]) -> Sequence[x509.Certificate]:
-    if any(violation.field == name for violation in wrong):
+    if not path or any(violation.field == name for violation in wrong):
         return ()
     found = certificates_in(pem)
     if not found:
@@ -135,43 +182,72 @@ def _certificates(name: str, path: str, pem: bytes, wrong: list[Violation]) -> S
     return found
 
 
-def _kind_problems(path: str, leaf: x509.Certificate) -> list[Violation]:
-    """OpenSSL serves more kinds than gRPC, whose handshakes then fail, each of them."""
+def _kind_problems(name: str, path: str, leaf: x509.Certificate) -> list[Violation]:
+    """OpenSSL knows more kinds than gRPC, whose handshakes then fail, each of them."""
     public = leaf.public_key()
     if isinstance(public, rsa.RSAPublicKey) and public.key_size >= _LEAST_RSA_BITS:
         return []
     if isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, _CURVES):
         return []
+    does = "takes" if name.startswith(_PARENT) else "can serve"
     reason = (
-        f"has a key that not every door can serve; issue one for RSA of {_LEAST_RSA_BITS} bits or more, P-256 or P-384"
+        f"has a key that not every door {does}; issue one for RSA of {_LEAST_RSA_BITS} bits or more, P-256 or P-384"
     )
-    return [Violation("TLS_CERT_PATH", f"{path} {reason}")]
+    return [Violation(name, f"{path} {reason}")]
 
 
-def _key_problems(path: str, pem: bytes, leaf: x509.Certificate, cert_path: str) -> list[Violation]:
+def _use_problems(name: str, path: str, leaf: x509.Certificate) -> list[Violation]:
+    """Without the extension a certificate is for every use."""
+    who, use, word = _FOR_CLIENTS if name.startswith(_PARENT) else _FOR_SERVERS
+    try:
+        uses = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return []
+    except (ValueError, *UNREADABLE) as error:
+        return [Violation(name, f"{path} cannot be read: {error}")]
+    if use in uses or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in uses:
+        return []
+    return [Violation(name, f"{path} is not for {who}; issue one with the extended key usage {word}")]
+
+
+def _name_problems(path: str, leaf: x509.Certificate) -> list[Violation]:
+    try:
+        leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        reason = "has no subject alternative name; issue one with the names that callers connect to"
+        return [Violation("TLS_CERT_PATH", f"{path} {reason}: most look for them there alone")]
+    except (ValueError, *UNREADABLE) as error:
+        return [Violation("TLS_CERT_PATH", f"{path} cannot be read: {error}")]
+    return []
+
+
+def _key_problems(name: str, path: str, pem: bytes, leaf: x509.Certificate, certificate: str) -> list[Violation]:
     if not pem:
         return []
     try:
         public = load_pem_private_key(pem, password=None).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return [Violation("TLS_KEY_PATH", f"{path} holds no readable private key (PEM, without a passphrase)")]
+        return [Violation(name, f"{path} holds no readable private key (PEM, without a passphrase)")]
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*form) != leaf.public_key().public_bytes(*form):
-        return [Violation("TLS_KEY_PATH", f"{path} is not the key of the certificate in {cert_path} (TLS_CERT_PATH)")]
+        return [Violation(name, f"{path} is not the key of the certificate in {certificate}")]
     return []
 
 
-def _authority_problems(path: str, trusted: Sequence[x509.Certificate], now_ms: int) -> list[Violation]:
+def _authority_problems(name: str, path: str, trusted: Sequence[x509.Certificate], now_ms: int) -> list[Violation]:
     """One good authority is enough: an old one may stay in the file while its certificates are replaced."""
-    found = [_date_problems("TLS_CA_PATH", path, one, now_ms) or _not_authority(path, one) for one in trusted]
+    found = [_date_problems(name, path, one, now_ms) or _not_authority(name, path, one) for one in trusted]
     return list(chain.from_iterable(found)) if all(found) else []
 
 
-def _not_authority(path: str, certificate: x509.Certificate) -> list[Violation]:
-    if is_authority(certificate):
+def _not_authority(name: str, path: str, certificate: x509.Certificate) -> list[Violation]:
+    parents = name.startswith(_PARENT)
+    # One that has signed itself may stand for its server alone.
+    if is_authority(certificate) or (parents and certificate.issuer == certificate.subject):
         return []
     subject = certificate.subject.rfc4514_string()
-    return [Violation("TLS_CA_PATH", f"{path}: {subject} is no authority; give what signs the workers' certificates")]
+    whose = "the parent's certificate" if parents else "the workers' certificates"
+    return [Violation(name, f"{path}: {subject} is no authority; give what signs {whose}")]
 
 
 def _date_problems(name: str, path: str, certificate: x509.Certificate, now_ms: int) -> list[Violation]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from holon import __version__
-from tests.e2e.cli_node import environment, holon_here, project
+from tests.e2e.cli_node import environment, holon, holon_here, project
 
 
 def test_the_version_is_told_without_loading_a_node(tmp_path: Path) -> None:
@@ -124,6 +124,23 @@ def test_a_certificate_of_the_wrong_use_is_found_before_the_start(tmp_path: Path
     wrong = holon_here(tmp_path, "check", "--json", env=files | {"TLS_CA_PATH": "certs/server.pem"})
     assert wrong.code == 2
     assert [problem["field"] for problem in wrong.json["problems"]] == ["TLS_CA_PATH"]
+
+
+def test_files_that_the_parent_would_not_take_are_found_before_the_start(tmp_path: Path) -> None:
+    holon_here(tmp_path, "certs", "dev")
+    holon_here(tmp_path, "certs", "issue", "child-1")
+    holon_here(tmp_path, "certs", "issue", "child-2")
+    env = {
+        "PARENT_URL": "grpcs://127.0.0.1:7700",
+        "PARENT_TLS_CERT_PATH": "certs/worker-child-1.pem",
+        "PARENT_TLS_KEY_PATH": "certs/worker-child-1.key",
+        "PARENT_TLS_CA_PATH": "certs/ca.pem",
+    }
+    assert holon_here(tmp_path, "check", env=env).code == 0
+    swapped = env | {"PARENT_TLS_KEY_PATH": "certs/worker-child-2.key"}
+    for ran in (holon_here(tmp_path, "check", env=swapped), holon(tmp_path, "serve", env=swapped)):
+        assert ran.code == 2
+        assert "PARENT_TLS_KEY_PATH: certs/worker-child-2.key is not the key of the certificate in" in ran.err
 
 
 def test_certificates_that_end_soon_are_shown_as_such(tmp_path: Path) -> None:

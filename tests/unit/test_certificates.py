@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ssl
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from holon.errors import ConfigError, InvalidArgument
 from holon.files import write_atomically
 from holon.security import certificates
 from holon.security.certificates import Authority, KeyPair
-from holon.security.tls import TlsPaths, load_server_credentials
+from holon.security.tls import TlsPaths, check_parent_files, load_server_credentials
 
 DAY_MS = 86_400_000
 
@@ -203,3 +206,81 @@ def test_a_server_certificate_out_of_its_dates_is_refused(
     server = certificates.issue_server(authority, tmp_path)
     with pytest.raises(ConfigError, match=word):
         load_server_credentials(paths(server, authority), now_ms(server) + days * DAY_MS)
+
+
+def written(authority: Authority, folder: Path, *extensions: x509.ExtensionType) -> KeyPair:
+    """A certificate of the authority with these extensions and no others of its use or names."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder().subject_name(certificates._name("localhost"))
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    certificate = certificates._sign(builder, authority.certificate.subject, key, authority.key, 9)
+    pair = KeyPair(folder / "own.pem", folder / "own.key")
+    certificates._write_pair(pair, certificate, key)
+    return pair
+
+
+LOCALHOST = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+FOR_CLIENTS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+FOR_ANY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])
+
+
+@pytest.mark.parametrize(
+    ("extensions", "says"),
+    [
+        ((LOCALHOST, FOR_CLIENTS), "own.pem is not for servers; issue one with the extended key usage serverAuth"),
+        ((), "own.pem has no subject alternative name"),
+    ],
+)
+def test_a_certificate_that_callers_would_not_take_for_a_servers_is_refused(
+    authority: Authority, tmp_path: Path, extensions: tuple[x509.ExtensionType, ...], says: str
+) -> None:
+    own = written(authority, tmp_path, *extensions)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load_server_credentials(paths(own, authority), now_ms(own))
+    assert [violation.field for violation in caught.value.details] == ["TLS_CERT_PATH"]
+
+
+@pytest.mark.parametrize("extensions", [(LOCALHOST,), (LOCALHOST, FOR_ANY)])
+def test_one_that_states_no_use_or_every_use_serves(
+    authority: Authority, tmp_path: Path, extensions: tuple[x509.ExtensionType, ...]
+) -> None:
+    own = written(authority, tmp_path, *extensions)
+    load_server_credentials(paths(own, authority), now_ms(own))
+
+
+def test_what_the_parent_is_shown_is_checked_as_a_clients(authority: Authority, tmp_path: Path) -> None:
+    child, other = (certificates.issue_worker(authority, tmp_path, name) for name in ("child", "other"))
+    server = certificates.issue_server(authority, tmp_path)
+    ca, now = str(authority.files.certificate), now_ms(other)
+    junk = tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    good = TlsPaths(str(child.certificate), str(child.key), ca)
+    for sound in (good, replace(good, authorities=""), TlsPaths("", "", ca), TlsPaths("", "", "")):
+        check_parent_files(sound, now)
+
+    def wrong(paths: TlsPaths, now: int = now) -> dict[str, str]:
+        with pytest.raises(ConfigError) as caught:
+            check_parent_files(paths, now)
+        return {violation.field: violation.reason for violation in caught.value.details}
+
+    assert "other.key is not the key of" in wrong(replace(good, key=str(other.key)))["PARENT_TLS_KEY_PATH"]
+    unread = f"{junk} holds no readable certificate (PEM)"
+    found = wrong(replace(good, certificate=str(junk), authorities=str(junk)))
+    assert found == {"PARENT_TLS_CERT_PATH": unread, "PARENT_TLS_CA_PATH": unread}
+    assert "expired" in wrong(replace(good, authorities=""), now + 500 * DAY_MS)["PARENT_TLS_CERT_PATH"]
+    assert "is no authority" in wrong(replace(good, authorities=str(child.certificate)))["PARENT_TLS_CA_PATH"]
+    servers = wrong(TlsPaths(str(server.certificate), str(server.key), ca))
+    assert "is not for clients" in servers["PARENT_TLS_CERT_PATH"]
+
+
+def test_a_parents_server_may_be_trusted_by_a_certificate_that_it_signed_itself(
+    authority: Authority, tmp_path: Path
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        x509.CertificateBuilder().subject_name(certificates._name("root")).add_extension(LOCALHOST, critical=False)
+    )
+    pair = KeyPair(tmp_path / "root.pem", tmp_path / "root.key")
+    certificates._write_pair(pair, certificates._sign(builder, certificates._name("root"), key, key, 9), key)
+    check_parent_files(TlsPaths("", "", str(pair.certificate)), now_ms(pair))
