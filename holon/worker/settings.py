@@ -9,6 +9,7 @@ from pathlib import Path
 
 from holon.errors import ConfigError
 from holon.wire.address import NodeUrl, parse_url
+from holon.wire.pem import certificates_problem, key_problem
 from holon.worker.hints import Hints
 
 DEFAULT_PORT = 7700
@@ -80,17 +81,23 @@ def read_settings(
         )
     credentials = Credentials(
         token if token is not None else environ.get("WORKER_TOKEN", ""),
-        _file("TLS_CA_PATH", ca_path, environ, problems),
-        _file("TLS_CERT_PATH", cert_path, environ, problems),
-        _file("TLS_KEY_PATH", key_path, environ, problems),
+        ca := _file("TLS_CA_PATH", ca_path, environ),
+        certificate := _file("TLS_CERT_PATH", cert_path, environ),
+        key := _file("TLS_KEY_PATH", key_path, environ),
     )
+    problems += _file_problems(ca, certificate, key)
     if not (credentials.token.isascii() and credentials.token.isprintable()):
         problems.append("WORKER_TOKEN has characters that no header can carry; use printable ASCII")
-    if bool(credentials.certificate) != bool(credentials.key):
+    if bool(certificate) != bool(key):
         problems.append("TLS_CERT_PATH and TLS_KEY_PATH belong together; set both or neither")
     identity = worker_id if worker_id is not None else environ.get("WORKER_ID", "")
-    if not identity and urls and not (credentials.certificate and all(url.secure for url in urls)):
+    if not identity and urls and not certificate:
         problems.append("WORKER_ID is not set, and there is no certificate to take it from; set it")
+    elif not identity and (plain := [url for url in urls if not url.secure]):
+        problems.append(
+            f"NODE_URL is grpc:// ({plain[0]}), so that no certificate is used and WORKER_ID is not taken from it; "
+            "write grpcs://, or set WORKER_ID where the node has no TLS"
+        )
     tokens = sts if sts is not None else _switch("WORKER_STS", environ, problems)
     if tokens and not (credentials.token or credentials.certificate):
         problems.append("WORKER_STS needs something to exchange; set WORKER_TOKEN, or a certificate and its key")
@@ -106,13 +113,26 @@ def _switch(name: str, environ: Mapping[str, str], problems: list[str]) -> bool:
     return word in ("true", "1", "yes", "on")
 
 
-def _file(name: str, given: str | Path | None, environ: Mapping[str, str], problems: list[str]) -> Path | None:
+def _file(name: str, given: str | Path | None, environ: Mapping[str, str]) -> Path | None:
     text = given if given is not None else environ.get(name, "")
-    if not str(text):
-        return None
-    path = Path(text)
+    return Path(text) if str(text) else None
+
+
+def _file_problems(ca: Path | None, certificate: Path | None, key: Path | None) -> list[str]:
+    found = {"TLS_CA_PATH": ca, "TLS_CERT_PATH": certificate, "TLS_KEY_PATH": key}
+    wrong = {name: reason for name, path in found.items() if path and (reason := _unreadable(path))}
+    for name in ("TLS_CA_PATH", "TLS_CERT_PATH"):
+        if name not in wrong and (path := found[name]) and (reason := certificates_problem(path)):
+            wrong[name] = reason
+    good = not wrong.keys() & {"TLS_CERT_PATH", "TLS_KEY_PATH"}
+    if certificate and key and good and (reason := key_problem(key, certificate)):
+        wrong["TLS_KEY_PATH"] = reason
+    return [f"{name}: {reason}" for name, reason in wrong.items()]
+
+
+def _unreadable(path: Path) -> str | None:
     try:
         path.open("rb").close()
     except OSError as error:
-        problems.append(f"{name}: {path} cannot be read: {error.strerror}")
-    return path
+        return f"{path} cannot be read: {error.strerror}"
+    return None

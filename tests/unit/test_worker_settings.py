@@ -5,16 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from holon.errors import ConfigError
+from holon.security.certificates import issue_worker, open_authority
 from holon.wire.address import parse_url
 from holon.worker.settings import DEFAULT_PORT, read_settings
 from holon.worker.urls import Urls
 
 
 def test_arguments_win_over_the_environment(tmp_path: Path) -> None:
-    ca = tmp_path / "ca.pem"
-    ca.write_text("")
+    ca = open_authority(tmp_path).files.certificate
     environ = {"NODE_URL": "grpcs://a, grpcs://b:99", "WORKER_ID": "w1", "WORKER_TOKEN": "t1", "TLS_CA_PATH": str(ca)}
     settings = read_settings(worker_id="w2", environ=environ)
     assert [str(url) for url in settings.urls] == ["grpcs://a:7700", "grpcs://b:99"]
@@ -37,8 +44,51 @@ def test_every_problem_is_in_one_report(tmp_path: Path) -> None:
 
 
 def test_without_a_certificate_the_id_must_be_said() -> None:
-    with pytest.raises(ConfigError, match="WORKER_ID is not set"):
+    with pytest.raises(ConfigError, match="WORKER_ID is not set, and there is no certificate"):
         read_settings(environ={"NODE_URL": "grpc://localhost", "WORKER_TOKEN": "t"})
+
+
+def test_an_address_without_tls_beside_a_certificate_is_named_as_what_is_wrong(tmp_path: Path) -> None:
+    pair = issue_worker(open_authority(tmp_path), tmp_path, "w1")
+    environ = {"TLS_CERT_PATH": str(pair.certificate), "TLS_KEY_PATH": str(pair.key)}
+    with pytest.raises(ConfigError, match=r"NODE_URL is grpc:// .* write grpcs://") as caught:
+        read_settings(environ=environ | {"NODE_URL": "grpc://localhost:17700"})
+    assert "there is no certificate" not in caught.value.message
+    assert not read_settings(environ=environ | {"NODE_URL": "grpcs://localhost:17700"}).worker_id
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "says"),
+    [
+        ("TLS_CA_PATH", "junk", "junk holds no readable certificate"),
+        ("TLS_CERT_PATH", "junk", "junk holds no readable certificate"),
+        ("TLS_KEY_PATH", "junk", "junk holds no readable private key"),
+        ("TLS_KEY_PATH", "worker-w2.key", "worker-w2.key is not the key of the certificate in"),
+        ("TLS_KEY_PATH", "of-another-kind.key", "of-another-kind.key is not the key of the certificate in"),
+        ("TLS_KEY_PATH", "locked.key", "locked.key holds no readable private key"),
+    ],
+)
+def test_files_that_no_connection_could_use_are_named_with_their_variables(
+    tmp_path: Path, name: str, file: str, says: str
+) -> None:
+    authority = open_authority(tmp_path)
+    pair, _ = (issue_worker(authority, tmp_path, worker) for worker in ("w1", "w2"))
+    (tmp_path / "junk").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    another = rsa.generate_private_key(65537, 2048)
+    for key, lock in (("of-another-kind.key", NoEncryption()), ("locked.key", BestAvailableEncryption(b"secret"))):
+        (tmp_path / key).write_bytes(another.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock))
+    environ = {
+        "NODE_URL": "grpcs://a",
+        "TLS_CA_PATH": str(authority.files.certificate),
+        "TLS_CERT_PATH": str(pair.certificate),
+        "TLS_KEY_PATH": str(pair.key),
+    }
+    read_settings(environ=environ)
+    with pytest.raises(ConfigError) as caught:
+        read_settings(environ=environ | {name: str(tmp_path / file)})
+    assert caught.value.message.startswith(f"the worker cannot start: {name}: ")
+    assert says in caught.value.message
+    assert ";" not in caught.value.message
 
 
 @pytest.mark.parametrize(
