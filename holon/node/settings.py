@@ -113,7 +113,7 @@ def uplink_settings(config: Config) -> UplinkSettings:
             _path(config.PARENT_TLS_CA_PATH or config.TLS_CA_PATH),
             _path(certificate),
             _path(key),
-            _parents_settings(config),
+            _parents_settings(config, shows=bool(certificate)),
         ),
         config.INSTANCE_ID,
         config.PARENT_WORKER_ID,
@@ -131,14 +131,20 @@ def uplink_settings(config: Config) -> UplinkSettings:
     )
 
 
-def _parents_settings(config: Config) -> Hints:
-    """What the settings are called that the link with the parent has its credentials from."""
+def _parents_settings(config: Config, *, shows: bool) -> Hints:
+    """What the settings are called that the link with the parent has its credentials from.
+
+    Arguments:
+        shows: whether there is a certificate among them.
+    """
     return Hints(
         "PARENT_URL",
         "PARENT_WORKER_ID",
         "PARENT_TOKEN",
-        "PARENT_TLS_CERT_PATH" if config.PARENT_TLS_CERT_PATH else "TLS_CERT_PATH",
-        "PARENT_TLS_CA_PATH" if config.PARENT_TLS_CA_PATH else "TLS_CA_PATH",
+        # Where neither is set, the one that is for the parent alone is the one to set.
+        "PARENT_TLS_CERT_PATH" if config.PARENT_TLS_CERT_PATH or not shows else "TLS_CERT_PATH",
+        "PARENT_TLS_CA_PATH" if config.PARENT_TLS_CA_PATH or not config.TLS_CA_PATH else "TLS_CA_PATH",
+        shows,
     )
 
 

@@ -26,12 +26,16 @@ class NodeUrl:
     @property
     def is_loopback(self) -> bool:
         """Whether it cannot be another machine."""
-        if self.host == "localhost":
-            return True
+        return self.host == "localhost" or (self.is_address and ipaddress.ip_address(self.host).is_loopback)
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it names its host by the one address that it has, and not by a name."""
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            ipaddress.ip_address(self.host)
         except ValueError:
             return False
+        return True
 
 
 def parse_url(text: str, default_port: int) -> NodeUrl:

@@ -118,7 +118,7 @@ async def end_of(call: Call, url: NodeUrl, hints: Hints, *, welcomed: bool) -> E
     # A node that ends a stream says more than a status.
     told = welcomed or any(key == _DETAILS for key, _ in trailers)
     reasons = details + " ".join(str(value) for _, value in trailers)
-    if hint := hints.of(code, reasons, secure=url.secure, told=told):
+    if hint := hints.of(code, reasons, url, told=told):
         message = f"{message} ({hint})"
     return Ended(
         message,
@@ -136,7 +136,7 @@ def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl, hints: Hints) -> Ended
     told = any(key == _DETAILS for key, _ in trailers)
     reasons = details + " ".join(str(value) for _, value in trailers)
     unserved = code is grpc.StatusCode.UNIMPLEMENTED
-    hint = _NO_TOKENS if unserved else hints.of(code, reasons, secure=url.secure, told=told)
+    hint = _NO_TOKENS if unserved else hints.of(code, reasons, url, told=told)
     message = f"{url}: no access token: {code.name}: {details}"
     return Ended(f"{message} ({hint})" if hint else message, refused=code in _REFUSED)
 

@@ -84,6 +84,7 @@ def read_settings(
         ca := _file("TLS_CA_PATH", ca_path, environ),
         certificate := _file("TLS_CERT_PATH", cert_path, environ),
         key := _file("TLS_KEY_PATH", key_path, environ),
+        Hints(shows=certificate is not None),
     )
     problems += _file_problems(ca, certificate, key)
     if not (credentials.token.isascii() and credentials.token.isprintable()):

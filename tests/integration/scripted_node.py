@@ -229,13 +229,13 @@ async def serving(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
 
 def worker_for(certificates: Certificates, *nodes: ScriptedNode, **options: Any) -> Worker:
     """A worker of these nodes with fast timing and no skills yet."""
-    return Worker(
-        ",".join(node.url for node in nodes),
-        ca_path=certificates.ca,
-        cert_path=certificates.worker.certificate,
-        key_path=certificates.worker.key,
-        **{"worker_id": "", "token": "", "timing": FAST, **options},
-    )
+    files = {
+        "ca_path": certificates.ca,
+        "cert_path": certificates.worker.certificate,
+        "key_path": certificates.worker.key,
+    }
+    urls = ",".join(node.url for node in nodes)
+    return Worker(urls, **{"worker_id": "", "token": "", "timing": FAST, **files, **options})
 
 
 def is_at_once(update: worker_pb2.TaskUpdate) -> bool:

@@ -247,6 +247,26 @@ async def test_a_node_of_another_authority_is_not_trusted_and_the_log_says_what_
     assert node.waiting == 0
 
 
+async def test_where_nobody_listens_the_log_says_that_and_nothing_of_certificates(certificates: Certificates) -> None:
+    async with ScriptedNode(certificates) as gone:
+        pass
+    worker = worker_for(certificates, gone)
+    worker.skill(_nothing)
+    with LogWatch("(nothing listens there") as watch:
+        async with serving(worker):
+            await asyncio.wait_for(watch.seen.wait(), GUARD)
+
+
+async def test_who_has_no_certificate_for_a_door_that_asks_for_one_is_told_so(
+    node: ScriptedNode, certificates: Certificates
+) -> None:
+    worker = worker_for(certificates, node, worker_id="w1", cert_path="", key_path="")
+    worker.skill(_nothing)
+    with LogWatch("asks for a certificate, and TLS_CERT_PATH is not set") as watch:
+        async with serving(worker):
+            await asyncio.wait_for(watch.seen.wait(), GUARD)
+
+
 async def test_the_next_address_is_tried_when_the_first_does_not_answer(
     certificates: Certificates, node: ScriptedNode
 ) -> None:
