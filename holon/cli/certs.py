@@ -47,10 +47,10 @@ def issue(
     days: Annotated[int, typer.Option(min=1, max=3650, help="Days that it is valid.")] = 397,
     as_json: Json = False,
 ) -> None:
-    """Make a certificate for one worker."""
+    """Make a certificate for one worker, by the authority that `holon certs dev` or `serve --dev` has made."""
     from holon.security.certificates import issue_worker, open_authority
 
-    authority = open_authority(folder)
+    authority = open_authority(folder, make=False)
     pair = issue_worker(authority, folder, worker_id, days=days)
     _show(
         {

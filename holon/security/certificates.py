@@ -75,16 +75,23 @@ class CertificateFacts:
     uses: tuple[str, ...]
 
 
-def open_authority(folder: Path) -> Authority:
+def open_authority(folder: Path, *, make: bool = True) -> Authority:
     """Return the authority kept in `folder` as `ca.pem` and `ca.key`; make it, and the folder, when there is none.
 
     Blocks for reads and writes.
 
+    Arguments:
+        make: whether one is made; else it must be there.
     Raises:
-        ConfigError: one of the files is missing, unreadable, of the other's, or expired; the message says what to do.
+        ConfigError: one of the files is missing, unreadable, of the other's, or expired, or there is none and none is
+            to be made; the message says what to do.
     """
     files = KeyPair(folder / "ca.pem", folder / "ca.key")
     if not files.certificate.exists() and not files.key.exists():
+        if not make:
+            raise ConfigError(
+                f"there is no authority in {folder}; run `holon certs dev` first, or name its folder with --dir"
+            )
         return _make_authority(files)
     try:
         certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())

@@ -167,9 +167,18 @@ def test_certificates_that_end_soon_are_shown_as_such(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_certificate_command_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    holon_here(tmp_path, "certs", "dev")
     ran = holon_here(tmp_path, "certs", *arguments)
     assert ran.code == 2
     assert says in ran.err
+
+
+def test_a_certificate_is_issued_by_an_authority_that_is_there_and_by_no_new_one(tmp_path: Path) -> None:
+    holon_here(tmp_path, "certs", "dev")
+    ran = holon_here(tmp_path, "certs", "issue", "gpu-01", "--dir", "cert")
+    assert ran.code == 2
+    assert "there is no authority in cert; run `holon certs dev` first, or name its folder with --dir" in ran.err
+    assert not (tmp_path / "cert").exists()
 
 
 def test_an_error_is_told_as_json_by_commands_without_a_node_too(tmp_path: Path) -> None:
