@@ -171,7 +171,8 @@ def _parent(settings: Settings) -> Iterator[Violation]:
             )
     names = ("PARENT_TLS_CERT_PATH", "PARENT_TLS_KEY_PATH")
     if bool(settings.PARENT_TLS_CERT_PATH) != bool(settings.PARENT_TLS_KEY_PATH):
-        yield Violation(next(name for name in names if not getattr(settings, name)), f"is unset; {' and '.join(names)}")
+        unset = next(name for name in names if not getattr(settings, name))
+        yield Violation(unset, f"is unset; {' and '.join(names)} belong together; set both or neither")
     for name in (*names, "PARENT_TLS_CA_PATH"):
         path = getattr(settings, name)
         if path and (reason := _file_problem(name, path, settings)):

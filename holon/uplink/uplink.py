@@ -8,7 +8,7 @@ import secrets
 
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
-from holon.errors import HolonError
+from holon.errors import BlueprintError, HolonError
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.answering import Answering
 from holon.uplink.books import Books
@@ -47,7 +47,12 @@ class Uplink:
         self._holarchy = holarchy
         self._engine = engine
         self._providers = Providers(engine.store, engine.fleet.names, settings.node)
-        engine.blueprints.register_all(passing(skill, engine.fleet) for skill in settings.skills)
+        for skill in settings.skills:
+            try:
+                engine.blueprints.register(passing(skill, engine.fleet))
+            except BlueprintError as error:
+                message = f"UPLINK_SKILLS: {skill!r} cannot be passed on: {error.message}"
+                raise BlueprintError(message, code=error.code) from error
         self._place = Place(
             engine.store,
             engine.jobs,

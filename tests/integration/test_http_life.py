@@ -91,6 +91,10 @@ async def test_a_host_that_is_none_names_its_setting() -> None:
     with pytest.raises(ConfigError, match=r"API_HOST: no\.such\.host\.invalid is no host"):
         async with running(HttpSettings(host="no.such.host.invalid", port=0)):
             pass
+    # Of the documentation's addresses: no machine has it.
+    with pytest.raises(ConfigError, match=r"API_HOST: this machine has no address 192\.0\.2\.1; choose one"):
+        async with running(HttpSettings(host="192.0.2.1", port=0, behind_proxy=True)):
+            pass
 
 
 async def test_every_address_of_a_name_is_listened_on_at_the_same_port() -> None:

@@ -15,6 +15,7 @@ from holon.domain.fleet import Skill
 from holon.domain.policy import Allowed
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating
+from holon.errors import BlueprintError
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.grpc_node import Node, a_node, json_payload, offering
@@ -225,3 +226,13 @@ async def test_a_limit_holds_three_levels_down_and_through_a_skill_that_is_passe
             assert ended.error is not None
             assert [one["code"] for one in ended.error.details["causes"]] == ["CHILD_FAILED", "POLICY_DENIED"]
             assert runs == ["work", "work"]
+
+
+async def test_a_skill_that_cannot_be_passed_on_is_told_of_with_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(
+        BlueprintError, match=r"UPLINK_SKILLS: 'work' cannot be passed on: .*'work' is already registered"
+    ):
+        async with a_holon(
+            tmp_path, "child", passing("work", "other"), PARENT_URL="grpcs://127.0.0.1:1", UPLINK_SKILLS="work"
+        ):
+            pass

@@ -413,7 +413,8 @@ def test_a_node_without_clients_needs_a_parent_and_a_socket_a_folder(tmp_path: P
     Config({}, ENABLE_CLIENT_API=False, PARENT_URL=parent, ADMIN_SOCKET=str(tmp_path / "s")).check()
     for path in (tmp_path / "none" / "s", tmp_path / ("s" * 100)):
         assert set(reasons(Config({}, ADMIN_SOCKET=str(path)))) == {"ADMIN_SOCKET"}
-    assert set(reasons(Config({}, PARENT_TLS_CERT_PATH=str(tmp_path / "cert")))) >= {"PARENT_TLS_KEY_PATH"}
+    lacking = reasons(Config({}, PARENT_TLS_CERT_PATH=str(tmp_path / "cert")))["PARENT_TLS_KEY_PATH"]
+    assert lacking.endswith("PARENT_TLS_CERT_PATH and PARENT_TLS_KEY_PATH belong together; set both or neither")
 
 
 def test_a_limit_of_skills_for_the_parent_has_those_that_are_passed_on() -> None:

@@ -55,6 +55,7 @@ class ClientDoor:
         limit = settings.max_message_bytes
         self._server = Server(
             "client door",
+            ("CLIENT_GRPC_HOST", "CLIENT_GRPC_PORT"),
             settings,
             [self._service.handler(limit), NodeService(overview, exchange).handler(limit)],
             [ClientCheck(clients, NEEDS), *([RateCheck(rates)] if rates is not None else []), *interceptors],

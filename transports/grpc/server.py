@@ -12,7 +12,7 @@ from typing import Any, Self, cast
 import grpc
 import grpc.aio
 
-from holon.errors import ConfigError
+from holon.errors import ConfigError, Violation
 from holon.security.tls_files import TlsFiles
 from transports.grpc.health import Health
 from transports.grpc.settings import DoorSettings
@@ -61,6 +61,7 @@ class Server:
 
     Arguments:
         name: what the door is called in messages, such as `worker door`.
+        variables: the settings of its host and its port.
         handlers: its services.
         tls: its certificate, the newest at each handshake; None listens in plaintext, on loopback only.
         client_certificates: whether a caller must present a certificate.
@@ -70,6 +71,7 @@ class Server:
     def __init__(
         self,
         name: str,
+        variables: tuple[str, str],
         settings: DoorSettings,
         handlers: Sequence[grpc.GenericRpcHandler],
         interceptors: Sequence[grpc.aio.ServerInterceptor],
@@ -80,6 +82,7 @@ class Server:
     ) -> None:
         self.port = 0
         self._name = name
+        self._variables = variables
         self._settings = settings
         self._handlers = handlers
         self._interceptors = interceptors
@@ -132,11 +135,23 @@ class Server:
                 return self._server.add_insecure_port(address)
             return self._server.add_secure_port(address, self._credentials(self._tls))
         except RuntimeError as error:
-            raise ConfigError(
-                f"the {self._name} cannot listen on {address}: {_why_not(settings)}; stop what listens there, or "
-                "choose another address",
-                code="PORT_UNAVAILABLE",
-            ) from error
+            raise self._unavailable(address) from error
+
+    def _unavailable(self, address: str) -> ConfigError:
+        host, port = self._variables
+        error = _why_not(self._settings)
+        if error is None:
+            name, why = port, "the certificate and its key were not taken" if self._settings.port else "no port is free"
+        elif isinstance(error, socket.gaierror):
+            name, why = host, f"this machine knows no such host ({error.strerror}); choose another"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            name, why = host, "this machine has no such address; choose one that it has"
+        elif error.errno == errno.EADDRINUSE:
+            name, why = port, "the port is in use; stop what listens there, or choose another"
+        else:
+            name, why = port, f"{error.strerror or error}; choose another address"
+        reason = f"the {self._name} cannot listen on {address}: {why}"
+        return ConfigError(f"{name}: {reason}", code="PORT_UNAVAILABLE", details=[Violation(name, reason)])
 
     def _credentials(self, tls: TlsFiles) -> grpc.ServerCredentials:
         shown = tls.current
@@ -178,8 +193,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _why_not(settings: DoorSettings) -> str:
-    """Ask the system itself: grpc says only that it could not."""
+def _why_not(settings: DoorSettings) -> OSError | None:
+    """Ask the system itself: grpc says only that it could not. None: the address is not why."""
     try:
         family, kind, number, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -189,5 +204,5 @@ def _why_not(settings: DoorSettings) -> str:
             probe.bind(address)
             probe.listen(1)
     except OSError as error:
-        return "the port is in use" if error.errno == errno.EADDRINUSE else str(error.strerror or error)
-    return "the certificate and its key were not taken" if settings.port else "no port is free"
+        return error
+    return None

@@ -84,9 +84,10 @@ class WorkerDoor:
         if exchange is not None:
             services.append(TokenService(exchange, self._refused).handler())
 
-        def server(name: str, port: int, *, certificates: bool) -> Server:
+        def server(name: str, variable: str, port: int, *, certificates: bool) -> Server:
             return Server(
                 name,
+                ("GRPC_HOST", variable),
                 replace(settings, port=port),
                 services,
                 [CallerCheck(admission, self._refused, certificates=certificates)],
@@ -95,10 +96,11 @@ class WorkerDoor:
                 max_streams=MAX_STREAMS,
             )
 
-        self._server = server("worker door", settings.port, certificates=settings.certificates)
+        self._server = server("worker door", "GRPC_PORT", settings.port, certificates=settings.certificates)
         self._servers = [self._server]
         if settings.token_port is not None:
-            self._servers.append(server("worker door for tokens", settings.token_port, certificates=False))
+            tokens = server("worker door for tokens", "WORKER_TOKEN_PORT", settings.token_port, certificates=False)
+            self._servers.append(tokens)
         admission.on_change(self._look_again)
         holarchy.on_change(self._chain_changed)
 

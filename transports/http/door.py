@@ -268,6 +268,8 @@ class HttpDoor:
         host, why = self._settings.host, error.strerror or str(error)
         if isinstance(error, socket.gaierror):
             name, reason = "API_HOST", f"{host} is no host that this machine knows ({why})"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            name, reason = "API_HOST", f"this machine has no address {host}; choose one that it has"
         elif error.errno == errno.EADDRINUSE:
             name, reason = "API_PORT", f"{host}:{self._port} is in use; stop what listens there, or choose another"
         else:
