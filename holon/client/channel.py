@@ -11,6 +11,7 @@ import grpc.aio
 
 from holon.errors import ConfigError
 from holon.wire.address import parse_url
+from holon.wire.pem import certificates_problem
 
 DEFAULT_PORT = 7701
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -67,7 +68,8 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
         ca: a file (PEM) with the authorities that the node's certificate may come from; None takes the system's.
         apart: whether it has a connection of its own, which no other channel to the same place shares.
     Raises:
-        ConfigError: the address is none, would send the token in the clear to another machine, or `ca` cannot be read.
+        ConfigError: the address is none, would send the token in the clear to another machine, or `ca` cannot be read
+            or holds no certificate.
     """
     if url.startswith(_SOCKET):
         return grpc.aio.insecure_channel(url, options=_OPTIONS + (_APART if apart else ()))
@@ -80,6 +82,9 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
         return grpc.aio.insecure_channel(where.target, options=options)
     try:
         roots = Path(ca).read_bytes() if ca else None
+        wrong = certificates_problem(Path(ca)) if ca else None
     except OSError as error:
         raise ConfigError(f"the CA file {ca} cannot be read: {error.strerror}") from error
+    if wrong:
+        raise ConfigError(f"the CA file {wrong}")
     return grpc.aio.secure_channel(where.target, grpc.ssl_channel_credentials(roots), options=options)

@@ -15,6 +15,8 @@ _HINTS = {
     grpc.StatusCode.CANCELLED: "the call was reset before its answer, as by a node that ends; try again",
     grpc.StatusCode.UNIMPLEMENTED: "check that the address is the client door of a node, and its version",
 }
+# Of a host with several addresses gRPC tells of one: nobody listens there, and at another the node may not be trusted.
+_PERHAPS_ANOTHER = "if it runs, the handshake at another of its addresses may have failed: check the CA (HOLON_CA)"
 _OPERATORS = "the operator's socket looks, cancels and drains, and starts no jobs; else check the version of the node"
 # Without a status of the node's own. A cancel of the caller's own is none of these: it is no failure of the call.
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
@@ -34,6 +36,8 @@ def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
     operators = url.startswith("unix:") and code is grpc.StatusCode.UNIMPLEMENTED
     if hint := _OPERATORS if operators else _HINTS.get(code):
         message = f"{message}; {hint}"
+    if url.startswith("grpcs://") and "Connection refused" in details:
+        message = f"{message}; {_PERHAPS_ANOTHER}"
     if code in _NO_ANSWER:
         return Unreachable(message)
     return _kind(code)(message, code=code.name)

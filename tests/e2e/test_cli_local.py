@@ -48,6 +48,12 @@ def test_no_node_is_named_in_an_empty_folder(tmp_path: Path) -> None:
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
+def test_an_authority_that_is_none_is_a_usage_error_and_not_a_node_that_is_away(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    ran = holon_here(tmp_path, "jobs", "list", env={"HOLON_URL": "grpcs://127.0.0.1:1", "HOLON_CA": "ca.pem"})
+    assert (ran.code, ran.err) == (2, "holon: the CA file ca.pem holds no readable certificate (PEM)\n")
+
+
 def test_check_shows_the_settings_with_the_secrets_hidden(tmp_path: Path) -> None:
     env = {"CLIENT_TOKEN": "swordfish", "API_PORT": "9080"}
     ran = holon_here(tmp_path, "check", "--json", env=env)

@@ -161,8 +161,10 @@ async def test_a_call_without_the_right_token_is_refused(token: str | None) -> N
 @pytest.mark.parametrize("url", ["grpc://127.0.0.1:1", "grpcs://127.0.0.1:1"])
 async def test_nobody_there_is_unreachable_and_named(url: str) -> None:
     async with Client(url, TOKEN) as client:
-        with pytest.raises(Unreachable, match=url):
+        with pytest.raises(Unreachable, match=url) as caught:
             await client.get_job("x")
+    # gRPC tells of one address, and of a node there it may be another that was not trusted.
+    assert ("check the CA (HOLON_CA)" in caught.value.message) == url.startswith("grpcs")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,10 @@ async def test_what_is_no_safe_address_is_refused_before_anything_is_sent(url: s
 async def test_an_authority_that_cannot_be_read_or_a_token_no_header_carries_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.pem"):
         async with Client("grpcs://localhost", TOKEN, tmp_path / "nothing.pem"):
+            pass
+    (tmp_path / "junk.pem").write_text("no certificate")
+    with pytest.raises(ConfigError, match=r"the CA file .*junk\.pem holds no readable certificate \(PEM\)"):
+        async with Client("grpcs://localhost", TOKEN, tmp_path / "junk.pem"):
             pass
     with pytest.raises(ConfigError, match="token"):
         Client("grpcs://localhost", "two\nlines")
