@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from holon.cli.output import silence_grpc
 from holon.errors import ConfigError, Unauthenticated
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
 
     from holon.cli.dev import Found, read
 
-    # What gRPC itself says of failed handshakes is in the error too, and standard error may be read by a program.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    silence_grpc()
     from holon.client import Client
 
     url = os.environ.get("HOLON_URL")

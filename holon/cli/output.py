@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -11,6 +12,14 @@ import orjson
 import typer
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def silence_grpc() -> None:
+    """Keep off standard error what gRPC itself logs, unless that is asked for; before gRPC is imported.
+
+    Programs read lines of ours there, and what fails between us and another side is told in those.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def json_text(value: Any) -> str:

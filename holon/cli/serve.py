@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holon.cli.output import Json
+from holon.cli.output import Json, silence_grpc
 
 if TYPE_CHECKING:
     from holon.config import Config
@@ -40,6 +40,7 @@ def serve(
 
     Settings come from the environment, and from these options where given. Exits 2 when any is wrong, and lists all.
     """
+    silence_grpc()
     from holon.config import Config
     from holon.node import Node, run_alone
     from holon.telemetry import set_up_logging

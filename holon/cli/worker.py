@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holon.cli.output import Json
+from holon.cli.output import Json, silence_grpc
 from holon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def run(
 
     from holon.cli.dev import Found, read
 
+    silence_grpc()
     _log(as_json=as_json)
     worker = _find(target)
     if worker_id is not None:

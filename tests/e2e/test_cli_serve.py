@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -85,6 +86,36 @@ def test_a_signal_to_a_node_that_an_operator_drains_leaves_it_the_time_it_has(
     assert node.process.wait(GUARD) == 0
     assert '"drained"' in node.log
     assert "not drained" not in node.log
+
+
+def _knocks(door: str) -> None:
+    """Try a door that asks for a certificate without one."""
+    host, port = door.removeprefix("grpcs://").split(":")
+    stranger = ssl.create_default_context()
+    stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+    stranger.set_alpn_protocols(["h2"])
+    # It is closed after the client's own part of the handshake, in TLS 1.3.
+    with (
+        socket.create_connection((host, int(port)), GUARD) as line,
+        contextlib.suppress(OSError),
+        stranger.wrap_socket(line) as secured,
+    ):
+        while secured.read():
+            pass
+
+
+@pytest.mark.parametrize(("env", "told"), [({}, False), ({"GRPC_VERBOSITY": "INFO"}, True)])
+def test_a_handshake_that_fails_breaks_no_log_of_json_and_is_told_to_who_asks_for_it(
+    folder: Path, started: list[Started], env: dict[str, str], told: bool
+) -> None:
+    node, doors = serve(folder, "--dev", env={"STORAGE_URI": "memory://", "LOG_FORMAT": "json", **env})
+    started.append(node)
+    _knocks(doors["workers"])
+    if told:
+        until(lambda: "PEER_DID_NOT_RETURN_A_CERTIFICATE" in node.log, "gRPC tells of it")
+    assert node.end(signal.SIGTERM) == 0
+    foreign = [line for line in node.log.splitlines() if not line.startswith("{")]
+    assert bool(foreign) == told, foreign
 
 
 def test_a_node_with_https_takes_a_renewed_certificate_and_says_so(folder: Path, started: list[Started]) -> None:
