@@ -14,7 +14,7 @@ from transports.http.refusals import STATUSES
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs/errors.md").read_text(encoding="utf-8")
-# The rooms of the node; the worker SDK, the client and the command line have words of their own.
+# The rooms of the node, and the worker SDK; the client and the command line have words of their own.
 ROOMS = (
     "holon/errors.py",
     "holon/context.py",
@@ -25,6 +25,7 @@ ROOMS = (
     "holon/wire",
     "holon/node",
     "holon/uplink",
+    "holon/worker",
     "transports",
 )
 # The one answer of HTTP that is no error of the tree.
