@@ -55,7 +55,7 @@ class Call:
         with self._tracing.task(self.offer) as span:
             try:
                 result = self._result(self.skill.handler(**self._arguments()))
-            except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # user code
+            except BaseException as error:  # noqa: BLE001  # user code
                 result = self._failed(error)
             span.ended(result)
             return result
@@ -65,6 +65,7 @@ class Call:
 
         Raises:
             CancelledError: somebody else than us cancelled it: its loop is being closed.
+            KeyboardInterrupt, GeneratorExit: the loop is being ended with it.
         """
         with self._tracing.task(self.offer) as span:
             try:
@@ -74,7 +75,9 @@ class Call:
                 if task and task.cancelling() and not self.stopping:
                     raise
                 result = self._failed(error)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # user code
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # user code
                 result = self._failed(error)
             span.ended(result)
             return result
@@ -97,11 +100,16 @@ class Call:
         if isinstance(error, InvalidArgument) and error.code == "INPUT_INVALID":
             _log.warning("task %s: %s", self.lease.task_id, error, extra=facts)
             return failure(INVALID_INPUT_ERROR, error.message)
+        try:
+            result = failure_of(error)
+        except Exception as other:  # noqa: BLE001  # user code: an error of its own that cannot say what it is
+            error, result = other, failure_of(other)
         if isinstance(error, TaskError):
-            _log.warning("task %s failed: %s", self.lease.task_id, error, extra=facts)
+            said = result.error
+            _log.warning("task %s failed: %s: %s", self.lease.task_id, said.code, said.message, extra=facts)
         else:
             _log.error("task %s: its handler %s raised", self.lease.task_id, self.skill, exc_info=error, extra=facts)
-        return failure_of(error)
+        return result
 
 
 def _deadline(call: Call) -> float | None:

@@ -88,14 +88,19 @@ def result_of(value: Any, statuses: frozenset[str]) -> worker_pb2.TaskResult:
 
 
 def failure(code: str, message: str, details: Mapping[str, Any] | None = None) -> worker_pb2.TaskResult:
-    """The result of a task that failed. Details that JSON cannot hold are replaced by their text."""
-    error = types_pb2.TaskError(code=code, message=message[:_LONGEST_MESSAGE])
+    """The result of a task that failed. What cannot be written, of all three, is replaced by its text."""
+    error = types_pb2.TaskError(code=text_of(code), message=text_of(message)[:_LONGEST_MESSAGE])
     if details is not None:
         try:
             error.details.data = orjson.dumps(details, default=_plain, option=_JSON)
         except TypeError:
-            error.details.data = orjson.dumps({"text": repr(details)[:_LONGEST_MESSAGE]})
+            error.details.data = orjson.dumps({"text": text_of(repr(details))[:_LONGEST_MESSAGE]})
     return worker_pb2.TaskResult(status=FAILURE, error=error)
+
+
+def text_of(one: object) -> str:
+    """Text for the wire, of whatever a handler gave for it; what is no UTF-8, as in some names of files, is escaped."""
+    return str(one).encode(errors="backslashreplace").decode()
 
 
 def failure_of(error: BaseException) -> worker_pb2.TaskResult:

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from holon.worker.outcome import text_of
 from holon.worker.threads import Mailbox
 
 
@@ -37,7 +38,7 @@ class Progress:
         """
         if percent is not None:
             percent = None if math.isnan(percent) else min(100.0, max(0.0, float(percent)))
-        self._newest = (percent, str(message))
+        self._newest = (percent, text_of(message))
         if not self._pending:
             self._pending = True
             self._mailbox.post(self._due)

@@ -244,10 +244,11 @@ class Runner:
 
     def _returned(self, call: Call, task: asyncio.Task[worker_pb2.TaskResult]) -> None:
         """On the handlers' loop. A task that was cancelled before its first step never ran at all."""
-        if task.cancelled() and not call.stopping:
+        lost = task.cancelled() or task.exception() is not None
+        if lost and not call.stopping:
             self._inward.post(self._abandoned, call)
         else:
-            self._inward.post(self._done, call, cancelled() if task.cancelled() else task.result())
+            self._inward.post(self._done, call, cancelled() if lost else task.result())
 
     def _abandoned(self, call: Call) -> None:
         """The handlers' loop is being closed."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+_log = logging.getLogger("holon.worker")
 
 
 class Mailbox:
@@ -60,7 +63,7 @@ class Threads:
         return f"Threads({self._name}, started={self._started}, open={self._open})"
 
     def submit(self, call: Callable[[], object]) -> None:
-        """Make the call in a thread at once. It must not raise."""
+        """Make the call in a thread at once; what it raises is logged."""
         with self._lock:
             self._open += 1
             starts = self._open > self._started
@@ -80,6 +83,8 @@ class Threads:
         while (call := self._calls.get()) is not None:
             try:
                 call()
+            except BaseException:  # noqa: BLE001  # the outermost frame of a thread, which goes on to be counted as one
+                _log.exception("a call of %s raised", self._name)
             finally:
                 with self._lock:
                     self._open -= 1

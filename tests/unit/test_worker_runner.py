@@ -20,6 +20,7 @@ from holon.worker.runner import Runner
 from holon.worker.session import Session
 from holon.worker.settings import Credentials
 from holon.worker.skill import skill_of
+from holon.worker.threads import Threads
 from holon.worker.timing import Timing
 from holon.worker.tracing import Tracing
 
@@ -168,6 +169,16 @@ async def test_what_a_handler_returns_is_its_result(bench: Make, value: Any, sta
     assert (result.status, result.data.data) == (status, data)
 
 
+class Aside(BaseException):
+    """Like gevent's Timeout: no Exception."""
+
+
+class Mute(TaskError):
+    """Lacks what each TaskError has."""
+
+    def __init__(self) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
@@ -176,6 +187,10 @@ async def test_what_a_handler_returns_is_its_result(bench: Make, value: Any, sta
         (KeyError(), "TRANSIENT_ERROR", "KeyError"),
         (SystemExit(3), "TRANSIENT_ERROR", "SystemExit: 3"),
         (RuntimeError("x" * 5000), "TRANSIENT_ERROR", "RuntimeError: xxx"),
+        (Aside("over"), "TRANSIENT_ERROR", "Aside: over"),
+        (TaskError(cast("str", 404), cast("str", ValueError("odd")), {"why": [1]}), "404", "odd"),
+        (OSError("no caf\udce9"), "TRANSIENT_ERROR", "OSError: no caf\\udce9"),
+        (Mute(), "TRANSIENT_ERROR", "AttributeError: "),
     ],
 )
 async def test_what_a_handler_raises_is_a_failure_with_a_code(
@@ -193,8 +208,37 @@ async def test_what_a_handler_raises_is_a_failure_with_a_code(
         assert (result.status, result.error.code) == ("failure", code)
         assert result.error.message.startswith(says)
         assert len(result.error.message) <= 1000
-        if isinstance(error, TaskError):
+        if type(error) is TaskError:
             assert result.error.details.data == b'{"why":[1]}'
+
+
+async def test_a_keyboard_interrupt_in_a_thread_is_a_failure_like_another(bench: Make) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert (await bench(interrupted).result("interrupted")).error.message == "KeyboardInterrupt"
+
+
+async def test_details_that_cannot_be_written_are_replaced_by_their_text(bench: Make) -> None:
+    def odd() -> None:
+        raise TaskError("PERMANENT_ERROR", "odd", {"file": "caf\udce9"})
+
+    assert orjson.loads((await bench(odd).result("odd")).error.details.data) == {"text": r"{'file': 'caf\udce9'}"}
+
+
+async def test_a_thread_outlives_what_its_calls_raise(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise Aside
+
+    done = threading.Event()
+    threads = Threads("hands")
+    threads.submit(broken)
+    threads.submit(done.set)
+    threads.close()
+    assert await asyncio.to_thread(done.wait, 5)
+    for thread in [one for one in threading.enumerate() if one.name.startswith("hands-")]:
+        await asyncio.to_thread(thread.join, 5)
+    assert [record.getMessage() for record in caplog.records] == ["a call of hands raised"]
 
 
 @pytest.mark.parametrize("value", [[1], "text", Result("odd"), {"n": object()}, {"n": 1 << 70}])
@@ -364,6 +408,15 @@ async def test_a_handler_whose_loop_is_closed_under_it_gives_its_task_back(bench
     assert (await made.updates.final()).rejected.reason == "DRAINING"
 
 
+async def test_a_handler_that_is_closed_with_its_loop_gives_its_task_back(bench: Make) -> None:
+    async def closed() -> None:
+        raise GeneratorExit
+
+    made = bench(closed)
+    made.offer("closed")
+    assert (await made.updates.final()).rejected.reason == "DRAINING"
+
+
 async def test_a_cancel_of_the_handlers_own_is_a_failure_like_another(bench: Make) -> None:
     async def inner() -> None:
         await asyncio.Event().wait()
@@ -393,13 +446,13 @@ async def test_progress_is_cut_to_a_hundred_and_the_newest_wins(bench: Make) -> 
     def work(progress: Progress) -> None:
         for percent in (-5, 50, 250):
             progress(percent, "on")
-        progress(float("nan"), "last")
+        progress(float("nan"), "caf\udce9")
         assert go_on.wait(60)
 
     made = bench(work)
     made.offer("work")
     seen: list[worker_pb2.TaskProgress] = []
-    while not seen or seen[-1].message != "last":
+    while not seen or seen[-1].message != r"caf\udce9":
         update = await made.updates.next()
         if update.HasField("progress"):
             seen.append(update.progress)

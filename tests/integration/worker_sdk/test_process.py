@@ -106,7 +106,7 @@ async def test_a_second_signal_ends_it_at_once(
     process.send_signal(signal.SIGINT)
     await stream.message("drain")
     process.send_signal(signal.SIGINT)
-    await stream.wait(stream.half_closed)
+    await stream.wait(stream.gone)
     _, errors = await asyncio.wait_for(process.communicate(), GUARD)
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in errors
