@@ -178,6 +178,17 @@ async def test_a_handed_back_task_waits_again(world: World) -> None:
     assert await world.stops() == []
 
 
+async def test_a_lease_that_was_handed_back_is_over_though_nobody_else_has_the_task(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.hand_back(hand, offer)
+    assert (await world.touch(extends=(hand.ref(offer),))).lost == (hand.ref(offer),)
+    _, opened = await world.resume("w1", offer)
+    assert opened.kept == ()
+    assert opened.dropped == ((offer.task_id, offer.lease_id, Superseded.STALE_TASK),)
+    assert await world.waiting() == 1
+
+
 async def test_handing_back_touches_only_a_lease_that_is_held(world: World) -> None:
     hand, other = await world.hand(), await world.hand("w2")
     offer = await world.accepted(hand)

@@ -118,10 +118,10 @@ def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
 def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
     """Move a lease to its worker's current session, also one that ran out but went to nobody else.
 
-    One whose final word was taken has ended, even while nobody else has the task.
+    One whose final word was taken, or that was given back, has ended, even while nobody else has the task.
     """
     ended = task.applied_lease == task.lease_id or task.state in (OVER, BACK_OFF)
-    if ended or task.worker_id != worker.id:
+    if ended or not task.session_id or task.worker_id != worker.id:
         return False
     tables.edit(task)
     if task.state is QUEUED:
@@ -157,7 +157,8 @@ def why_not(tables: Tables, task_id: str, task: TaskRow | None, lease_id: str) -
         return Superseded.JOB_NOT_FOUND if tables.job(job_of(task_id)) is None else Superseded.STALE_TASK
     if task.applied_lease == lease_id or task.state in (OVER, BACK_OFF):
         return task.over_reason or Superseded.STALE_TASK
-    return Superseded.WORKER_MISMATCH if task.lease_id == lease_id else Superseded.STALE_TASK
+    mistaken = task.lease_id == lease_id and task.session_id
+    return Superseded.WORKER_MISMATCH if mistaken else Superseded.STALE_TASK
 
 
 def close_session(tables: Tables, worker_id: str, session_id: str) -> None:

@@ -203,7 +203,8 @@ OVER: Final = TaskState.OVER
 
 
 class TaskRow(Row):
-    """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease.
+    """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease, and its session too,
+    unless it was given back.
 
     `reserves` is as in `NewTask`, `reserved` what its job holds for it now. `at_once` counts how often it was given
     back without avoiding who did that. `written_off` says that its last lease was charged before its attempt ended.

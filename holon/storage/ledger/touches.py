@@ -65,6 +65,8 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         charged = None
         if handback.cost is not None:
             charged = settle(tables, task, handback.cost)
+        # With its worker's final word it is over: it is no session's, and no later one goes on with it.
+        task.session_id = ""
         if goes_on(tables, task, now, charged):
             requeue(tables, task, now, avoid_until=now + after if after else None)
     else:

@@ -22,6 +22,7 @@ from tests.integration.scripted_node import (
     Certificates,
     Gate,
     ScriptedNode,
+    is_at_once,
     keep,
     make_certificates,
     serving,
@@ -154,6 +155,24 @@ async def test_a_node_that_rotates_gets_the_new_stream_before_the_old_one_is_clo
         gate.open.set()
         assert (await new.result()).task_id == "t1"
         assert gate.runs == 1
+
+
+async def test_what_was_given_back_while_a_new_stream_was_opened_is_given_back_on_that_too(
+    node: ScriptedNode, worker: Worker
+) -> None:
+    async with serving(worker):
+        old = await node.welcomed("old")
+        await old.offer("t1", "endless")
+        assert (await old.update()).HasField("accepted")
+        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+        new = await node.session()
+        assert {one.task_id for one in new.hello.resume.leases} == {"t1"}
+        await old.stop("t1", "LEASE_LOST")
+        while not (await old.update()).HasField("rejected"):
+            pass
+        await new.welcome("new", leases=keep("t1"))
+        update = await new.update()
+        assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t1", "STALE_OFFER", True)
 
 
 async def test_while_no_other_stream_is_to_be_had_the_old_one_still_takes_results(

@@ -116,10 +116,11 @@ local function applied(row, lease_id)
     return row.applied ~= nil and string.sub(row.applied, 1, #lease_id + 1) == lease_id .. ' '
 end
 
--- Move a lease to its worker's current session, also one that ran out but went to nobody else.
+-- Move a lease to its worker's current session, also one that ran out but went to nobody else; not one that was given
+-- back.
 local function resume(row, holder)
     if applied(row, row.lease) or row.place == 'over' or row.place == 'back_off' then return false end
-    if row.worker ~= holder.ID then return false end
+    if not row.session or row.worker ~= holder.ID then return false end
     if row.place == 'queued' then
         dequeued(row)
         queued_changed(row, -1)
@@ -139,7 +140,7 @@ local function why_not(task_id, row, lease_id)
     if applied(row, lease_id) or row.place == 'over' or row.place == 'back_off' then
         return row.reason or 'stale_task'
     end
-    return row.lease == lease_id and 'worker_mismatch' or 'stale_task'
+    return row.lease == lease_id and row.session and 'worker_mismatch' or 'stale_task'
 end
 
 -- A session has ended. Its leases live on until their deadline; what it was to stop is over with it.
