@@ -239,6 +239,10 @@ class Workers:
             self._touches.progress(Progress(lease, percent, message))
         return lease is not None
 
+    def is_current(self, member: Member) -> bool:
+        """Whether no newer session has taken the place of this one."""
+        return self._dispatcher.session(member.session.session_id) is not None
+
     def holds(self, member: Member, task_id: str, lease_id: str) -> bool:
         """Whether the worker holds this lease."""
         return self._held(member, task_id, lease_id) is not None

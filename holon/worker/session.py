@@ -31,6 +31,8 @@ _UPDATES = frames_of(worker_pb2.SessionRequest, "task_updates", "updates")
 # What grpc.aio raises when a stream ends under a read or a write; a reset by the node among them looks like a cancel.
 _FAILURES = (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError)
 _CANCELLED_ENDS = 1.0
+# What the node said before it knew of the session that took this one's place, which settled every lease.
+_OF_LEASES = ("task_offers", "stop_tasks")
 # A timer this late says that the process was stopped, or the machine asleep.
 _LATE = 1.0
 _HEARTBEAT = 10.0
@@ -309,6 +311,8 @@ class Session:
             if frame.heartbeat_ack.HasField("next_interval"):
                 asked = _seconds(frame.heartbeat_ack.next_interval, 0.0)
                 self._interval = max(asked, self._timing.least_heartbeat)
+        elif self._writer.closed and kind in _OF_LEASES:
+            _log.debug("%s: %s on a stream that was left: a newer one has said what goes on", self.url, kind)
         elif kind == "task_offers":
             self._listener.on_offers(frame.task_offers)
         elif kind == "update_acks":

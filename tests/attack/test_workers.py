@@ -52,6 +52,8 @@ async def test_no_worker_says_anything_of_anothers_task(place: Place) -> None:
         for kind, said in attempts.items():
             arguments: Any = {kind: said}
             await thief.send(updates(update(lease, **arguments)))
+            if kind == "accepted":
+                assert (await thief.expect("stop_tasks")).reason == "LEASE_LOST"
             assert (await thief.refused()).error.reason == "TASK_NOT_HELD", kind
         for status in ("success", "failure", "cancelled"):
             await thief.send(updates(result(lease, {"got": "stolen"} if status == "success" else None, status)))
@@ -81,6 +83,7 @@ async def test_a_guessed_or_mixed_up_lease_is_no_lease(place: Place) -> None:
             await worker.send(updates(result(guess, {"got": "guessed"})))
             assert (await worker.verdict()).verdict == SUPERSEDED
         await worker.send(updates(update(mixed, accepted=worker_pb2.TaskAccepted())))
+        assert (await worker.expect("stop_tasks")).lease_id == mixed.lease_id
         assert (await worker.refused()).error.reason == "TASK_NOT_HELD"
         for lease in (one, other):
             await worker.send(updates(result(lease, {"got": "right"})))
@@ -99,7 +102,7 @@ async def test_what_is_said_again_in_this_session_or_a_later_one_counts_once(pla
         await worker.send(updates(result(lease, {"got": "second"})))
         await worker.send(updates(update(lease, accepted=worker_pb2.TaskAccepted())))
         await worker.send(updates(update(lease, progress=worker_pb2.TaskProgress(percent=1, message="again"))))
-        said = [await worker.next() for _ in range(4)]
+        said = [await worker.next() for _ in range(5)]
         assert sum(kind == "update_acks" for kind, _ in said) == 2
         assert [one.error.reason for kind, one in said if kind == "session_error"] == ["TASK_NOT_HELD"] * 2
         await worker.close()

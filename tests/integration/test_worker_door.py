@@ -253,6 +253,20 @@ async def test_an_offer_that_is_not_answered_goes_back_and_the_worker_is_told() 
         assert (stop.lease_id, stop.reason) == (offer.lease_id, "LEASE_LOST")
 
 
+async def test_who_accepts_a_lease_that_it_does_not_hold_is_to_stop() -> None:
+    async with a_node() as node:
+        worker = await node.worker()
+        await node.create(n=1)
+        offer = await worker.offer()
+        await worker.send(updates(update(offer, rejected=worker_pb2.TaskRejected(reason="BUSY"))))
+        await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        stop = await worker.expect("stop_tasks")
+        assert (stop.task_id, stop.lease_id, stop.reason) == (offer.task_id, offer.lease_id, "LEASE_LOST")
+        refused = await worker.refused()
+        assert (refused.error.reason, refused.lease_id) == ("TASK_NOT_HELD", offer.lease_id)
+        await worker.beat()
+
+
 async def test_a_lease_that_a_heartbeat_lists_and_nobody_gave_is_to_be_stopped() -> None:
     async with a_node() as node:
         worker = await node.worker()

@@ -109,6 +109,20 @@ async def test_a_result_on_the_old_stream_ends_the_lease_that_the_new_one_resume
         assert (await new.offer()).job_id == job_id
 
 
+async def test_an_acceptance_on_the_old_stream_does_not_stop_what_the_new_one_resumed() -> None:
+    async with a_node() as node:
+        old = await node.worker("w1", instance_id="a")
+        await node.create(n=1)
+        offer = await old.offer()
+        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        new = await node.worker("w1", instance_id="a", resume=worker_pb2.Resume(leases=[lease]))
+        await old.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        assert (await old.refused()).error.reason == "TASK_NOT_HELD"
+        await old.beat()
+        await new.send(updates(result(offer)))
+        assert (await new.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+
+
 async def test_i6_a_late_hello_that_its_worker_gave_up_leaves_no_stream_without_offers() -> None:
     async with a_node() as node:
         serving = await node.worker("w1", instance_id="a")

@@ -218,7 +218,11 @@ class Incoming:
         return len(results)
 
     def _accepted(self, update: worker_pb2.TaskUpdate) -> None:
-        _check_held(self._workers.accepted(self._member, update.task_id, update.lease_id), update)
+        held = self._workers.accepted(self._member, update.task_id, update.lease_id)
+        if not held and self._workers.is_current(self._member):
+            # It works for nobody. Of what is said on an older stream, a newer one may go on with the lease.
+            self._outgoing.lost((update,))
+        _check_held(held, update)
 
     def _rejected(self, update: worker_pb2.TaskUpdate) -> None:
         rejected = update.rejected

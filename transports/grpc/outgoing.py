@@ -133,7 +133,7 @@ class Outgoing:
             answer.session_expires_at.CopyFrom(timestamp(int(until_ms)))
         self._control(Response(reauthenticated=answer))
 
-    def lost(self, leases: Sequence[types_pb2.LeaseRef]) -> None:
+    def lost(self, leases: Sequence[types_pb2.LeaseRef | worker_pb2.TaskUpdate]) -> None:
         """Tell the worker that it does not hold these."""
         reason = STOP_REASONS[StopReason.LEASE_LOST]
         self._send_stops(

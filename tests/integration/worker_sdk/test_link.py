@@ -175,6 +175,30 @@ async def test_what_was_given_back_while_a_new_stream_was_opened_is_given_back_o
         assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t1", "STALE_OFFER", True)
 
 
+async def test_what_comes_late_on_a_stream_that_was_left_begins_and_stops_nothing(
+    node: ScriptedNode, worker: Worker, gate: Gate
+) -> None:
+    async with serving(worker):
+        old = await node.welcomed("old")
+        await old.offer("t1", "endless")
+        await old.offer("t2", "double", {"n": 2})
+        assert (await old.result()).task_id == "t2"
+        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+        new = await node.session()
+        await new.welcome("new", leases=keep("t1"))
+        await old.wait(old.half_closed)
+        await old.offer("t3", "held")
+        await old.stop("t1", "LEASE_LOST")
+        await old.ack("t2")
+        old.end()
+        await old.wait(old.gone)
+        assert (await new.result()).task_id == "t2"
+        await new.stop("t1")
+        update = await new.result()
+        assert (update.task_id, update.result.status) == ("t1", "cancelled")
+        assert gate.runs == 0
+
+
 async def test_while_no_other_stream_is_to_be_had_the_old_one_still_takes_results(
     node: ScriptedNode, worker: Worker, gate: Gate
 ) -> None:
