@@ -57,7 +57,7 @@ class _Listener:
         self._hint = Hint(
             ready=old.ready or hint.ready,
             stops=old.stops or hint.stops,
-            due=hint.due if hint.due is not None else old.due,
+            due=min((due for due in (old.due, hint.due) if due is not None), default=None),
             keys=old.keys | hint.keys,
             spawns=old.spawns | hint.spawns,
             jobs=old.jobs | hint.jobs,
