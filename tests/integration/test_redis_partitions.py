@@ -170,6 +170,21 @@ async def test_a_session_resumes_what_it_holds_in_every_partition_and_counts_it(
     assert len(lost) == 3
 
 
+async def test_nothing_is_kept_of_a_session_that_could_not_be_opened(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = world.storage
+    assert isinstance(storage, RedisStorage)
+
+    async def refuse(*_: object) -> None:
+        raise StoreUnavailable("it is away")
+
+    monkeypatch.setattr(storage._partitions[1], "open_session", refuse)
+    with pytest.raises(StoreUnavailable):
+        await world.hand()
+    assert "sessions=0" in repr(storage._shares)
+
+
 async def test_of_two_sessions_that_open_at_once_one_is_current_everywhere(world: World) -> None:
     for job in await spread(world):
         await world.dispatch(claim=await world.claim_of(job))

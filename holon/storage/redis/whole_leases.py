@@ -33,7 +33,12 @@ class AllLeases(Whole):
         if self._shares is None:
             return (await self._partitions.first.open_session(opening, None))[0]
         self._shares.opened(opening.session_id, opening.credits)
-        return await self._partitions.whole(self._several.open_session(opening))
+        try:
+            return await self._partitions.whole(self._several.open_session(opening))
+        except BaseException:
+            # Nobody has this session, so nobody will close it.
+            self._shares.closed(opening.session_id)
+            raise
 
     async def close_session(self, worker_id: str, session_id: str) -> None:
         if self._shares is not None:
