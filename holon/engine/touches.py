@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from holon.domain.costs import Cost
 from holon.engine.dispatcher import Dispatcher
 from holon.errors import StoreUnavailable
-from holon.ports import Handback, LeaseRef, Leases, Offer, Progress, Stop, StopReason, Touch, Touched
+from holon.ports import Handback, LeaseRef, Leases, Offer, Progress, Replaced, Stop, StopReason, Touch, Touched
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ class Touches:
         self._some = asyncio.Event()
         self._soon = asyncio.Event()
         dispatcher.undelivered = self._undelivered
+        # Called with sessions that were replaced.
+        self.replaced: Callable[[Replaced], None] = lambda _: None
 
     def __repr__(self) -> str:
         return f"Touches(accepts={len(self._accepts)}, extends={len(self._extends)}, handbacks={len(self._handbacks)})"
@@ -114,6 +116,8 @@ class Touches:
         finally:
             self._dispatcher.settle(seats, touched.leased if touched else None)
         if touched is not None:
+            for one in touched.replaced:
+                self.replaced(one)
             # Of one whose result went to the store before this call, nobody is to be told anything.
             lost = (Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost if self._matters(lease))
             for lease in self._dispatcher.stop([*touched.stops, *lost]):

@@ -24,7 +24,7 @@ from holon.engine.schema_work import unusable
 from holon.engine.session import Offered, Session
 from holon.engine.touches import Touches, lease_of
 from holon.errors import StoreUnavailable
-from holon.ports import LeaseRef, Leases, Offer, Opened, Opening, Progress, Superseded, WorkerConnection
+from holon.ports import LeaseRef, Leases, Offer, Opened, Opening, Progress, Replaced, Superseded, WorkerConnection
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ class Workers:
         self._draining = False
         # By the session that replaced it, one of the same process whose stream is still open.
         self._moved: dict[str, Session] = {}
+        touches.replaced = self._replace
 
     def __repr__(self) -> str:
         sessions = len(list(self._dispatcher.sessions))
@@ -125,6 +126,7 @@ class Workers:
                     tuple(joining.resumed),
                     joining.lease,
                     joining.execution,
+                    joining.instance_id,
                 )
             )
             kept = held.pop_all()
@@ -136,24 +138,27 @@ class Workers:
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:
-            self._replace(opened.replaced, session)
+            self._replace(Replaced(opened.replaced, session_id, joining.instance_id))
         self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog, joining.holon)
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:
             self._dispatcher.look()
         return Member(session, opened, outputs, kept)
 
-    def _replace(self, session_id: str, newer: Session) -> None:
-        """The older session has nothing any more. A process that moved here half-closes it by itself."""
-        older = self._dispatcher.session(session_id)
+    def _replace(self, replaced: Replaced) -> None:
+        """The older session has nothing any more. A process that moved half-closes it by itself.
+
+        The store tells of it too: the newer one may be at another node, or the reply that named the older was lost.
+        """
+        older = self._dispatcher.session(replaced.session_id)
         if older is None:
             return
         self._dispatcher.remove(older)
         older.leases.clear()
         older.accepted.clear()
-        if newer.instance_id and older.instance_id == newer.instance_id:
-            older.moved_to = newer.session_id
-            self._moved[newer.session_id] = older
+        if replaced.instance_id and older.instance_id == replaced.instance_id:
+            older.moved_to = replaced.newer
+            self._moved[replaced.newer] = older
         else:
             older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
 

@@ -165,12 +165,25 @@ class Touch:
 
 
 @value
+class Replaced:
+    """A session whose worker has a newer one, at whatever node. `instance_id` is the newer one's, as in `Opening`."""
+
+    session_id: str
+    newer: str
+    instance_id: str
+
+
+@value
 class Touched:
-    """The reply of `touch`: what could not be kept, and every stop that is due at this node's sessions."""
+    """The reply of `touch`: what could not be kept, and every stop that is due at this node's sessions.
+
+    `replaced` are sessions of this node, where nodes share a store.
+    """
 
     lost: tuple[LeaseRef, ...] = ()
     stops: tuple[Stop, ...] = ()
     leased: Leased = Leased()
+    replaced: tuple[Replaced, ...] = ()
 
 
 @value
@@ -178,7 +191,7 @@ class Opening:
     """A worker's new session. `resumed` are the (task, lease) pairs that it still holds.
 
     `lease` is how long its leases last, and `execution` how long it may execute a task that names no time of its own,
-    in milliseconds; None: as for everybody.
+    in milliseconds; None: as for everybody. `instance_id` names its process, if it likes.
     """
 
     worker_id: str
@@ -187,6 +200,7 @@ class Opening:
     resumed: tuple[tuple[str, str], ...] = ()
     lease: int | None = None
     execution: int | None = None
+    instance_id: str = ""
 
 
 @value

@@ -164,6 +164,7 @@ async def test_an_opening_whose_reply_was_lost_can_be_repeated(world: World) -> 
     again = await world.storage.open_session(opening)
     assert again.kept == first.kept
     assert again.dropped == first.dropped
+    assert (first.replaced, again.replaced) == (hand.session_id, None)
     assert await world.waiting() == 1
     assert (await world.task_record(left.task_id)).attempt == 1
     await world.dispatch()

@@ -254,7 +254,7 @@ class World:
 
     # Workers ------------------------------------------------------------------------------------------------------
 
-    async def hand(self, worker_id: str = "w1", credits: int = 1_000, **more: int) -> Hand:  # noqa: A002
+    async def hand(self, worker_id: str = "w1", credits: int = 1_000, **more: Any) -> Hand:  # noqa: A002
         """A worker's new session, which resumes nothing."""
         return (await self.resume(worker_id, credits=credits, **more))[0]
 
@@ -263,7 +263,7 @@ class World:
         worker_id: str,
         *offers: Offer,
         credits: int = 1_000,  # noqa: A002
-        **more: int,
+        **more: Any,
     ) -> tuple[Hand, Opened]:
         """A worker's new session, which still holds these leases."""
         session = self.unique("session-")

@@ -26,7 +26,7 @@ from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Holarchy
 from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
-from holon.ports import StoreSettings
+from holon.ports import Storage, StoreSettings
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.security.admission import Admission
 from holon.security.certificates import Authority, KeyPair, issue_server, issue_worker, open_authority
@@ -328,7 +328,7 @@ async def a_node(
     watch_idle: int = 20_000,
     tls: TlsFiles | None = None,
     tokens: TokenSettings | None = None,
-    store: MemoryStorage | None = None,
+    store: Storage | None = None,
     **settings: Any,
 ) -> AsyncIterator[Node]:
     clock = clock or SystemClock()

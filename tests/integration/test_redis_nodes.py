@@ -13,11 +13,16 @@ import httpx
 import pytest
 
 from holon.client import Job
-from holon.storage.redis import lane
+from holon.ports import StoreSettings
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.storage.redis import RedisStorage, lane
 from holon.testing import RunningNode, running_node
+from holon.worker.link import Replaced
 from tests.chaos.link import Link
 from tests.conftest import Measured
 from tests.integration.cases.site import fan_out, one_task
+from tests.integration.grpc_node import a_node, result, updates
+from tests.integration.scripted_node import serving
 from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
@@ -93,6 +98,45 @@ async def test_a_cancel_at_one_node_stops_the_worker_of_another(pair: tuple[Runn
         await first.client.cancel_job(job_id)
         await stopped.wait()
         assert (await ended(first, job_id)).status == "cancelled"
+
+
+async def test_the_newer_of_two_processes_has_the_id_though_it_is_at_another_node(
+    pair: tuple[RunningNode, RunningNode],
+) -> None:
+    first, second = pair
+    older, newer = first.new_worker("w1"), second.new_worker("w1")
+
+    @older.skill("t")
+    @newer.skill("t")
+    async def t(n: int) -> dict[str, int]:
+        return {"n": n}
+
+    async with serving(older) as task:
+        await asyncio.sleep(0)
+        await asyncio.wait_for(older.ready(), GUARD)
+        async with newer:
+            with pytest.raises(Replaced):
+                await asyncio.wait_for(task, GUARD)
+            assert (await first.run("one_task", {"n": 1})).status == "finished"
+
+
+async def test_a_process_that_moves_to_another_node_is_not_sent_away_by_its_older_one(server: RedisServer) -> None:
+    uri = server.uri(server.database())
+    async with (
+        RedisStorage(uri, StoreSettings("a")) as one,
+        RedisStorage(uri, StoreSettings("b")) as other,
+        a_node(store=one) as first,
+        a_node(store=other) as second,
+    ):
+        older = await first.worker(instance_id="a process")
+        await first.create(n=1)
+        offer = await older.offer()
+        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        newer = await second.worker(instance_id="a process", resume=worker_pb2.Resume(leases=[lease]))
+        await first.until(lambda: not first.engine.dispatcher.sessions)
+        await older.beat()
+        await newer.send(updates(result(offer)))
+        assert (await newer.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
 
 
 async def test_a_job_is_watched_at_one_node_while_another_runs_it(pair: tuple[RunningNode, RunningNode]) -> None:

@@ -17,7 +17,19 @@ from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
-from holon.ports import Count, Creation, Document, Hint, JobFilter, Quota, Result, StopReason, StoreSettings
+from holon.ports import (
+    Count,
+    Creation,
+    Document,
+    Hint,
+    JobFilter,
+    Opening,
+    Quota,
+    Replaced,
+    Result,
+    StopReason,
+    StoreSettings,
+)
 from holon.security import certificates
 from holon.storage.redis import RedisStorage, lane, queues
 from holon.storage.redis import server as of_server
@@ -127,6 +139,26 @@ async def test_a_stop_is_taken_by_the_node_of_the_worker(nodes: Nodes) -> None:
     await heard(hints, lambda hint: hint.stops)
     assert await first.stops() == []
     assert [(stop.lease, stop.reason) for stop in await second.stops()] == [(hand.ref(offer), StopReason.CANCELLED)]
+
+
+async def test_the_node_of_a_session_that_was_replaced_is_told_by_which_process(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    hand = await second.hand()
+    hints = second.storage.hints()
+    await first.storage.open_session(Opening("w1", "newer", 1, instance_id="a process: 1"))
+    await heard(hints, lambda hint: hint.stops)
+    assert (await first.touch()).replaced == ()
+    assert (await second.touch()).replaced == (Replaced(hand.session_id, "newer", "a process: 1"),)
+    assert (await second.touch()).replaced == ()
+
+
+async def test_that_a_session_was_replaced_is_told_though_the_reply_that_says_so_is_lost(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    hand = await world.hand()
+    opening = Opening("w1", "newer", 1)
+    await world.storage.open_session(opening)
+    assert (await world.storage.open_session(opening)).replaced is None
+    assert (await world.touch()).replaced == (Replaced(hand.session_id, "newer", ""),)
 
 
 async def test_a_watched_job_that_changes_at_another_node_is_hinted_at(nodes: Nodes) -> None:

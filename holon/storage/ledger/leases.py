@@ -94,7 +94,7 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
 def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
     """Make a session its worker's current one. Leases that it does not resume go back to the queue at once."""
     worker = tables.worker(opening.worker_id)
-    replaced = worker.session_id if worker.live else None
+    replaced = worker.session_id if worker.live and worker.session_id != opening.session_id else None
     old = worker.held
     tables.edit(worker)
     worker.session_id, worker.live, worker.credits = opening.session_id, True, opening.credits

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 import msgpack
 
@@ -20,6 +21,7 @@ from holon.ports import (
     Notice,
     Offer,
     Opened,
+    Replaced,
     Stop,
     StopReason,
     Superseded,
@@ -146,10 +148,18 @@ def opened_of(answer: Answer, seal: Seal) -> tuple[Opened, int | None]:
     return opened, int(order) if order else None
 
 
-def stop_of(text: bytes) -> Stop:
-    """What a worker is to stop."""
-    _, reason, worker, session, task, lease = text.decode().split(" ")
-    return Stop(LeaseRef(worker, session, task, lease), StopReason(reason.replace("_", " ")))
+def told_of(texts: Sequence[bytes]) -> tuple[tuple[Stop, ...], tuple[Replaced, ...]]:
+    """What workers are to be told: what they are to stop, and which of their sessions were replaced."""
+    stops: list[Stop] = []
+    replaced: list[Replaced] = []
+    for text in texts:
+        _, reason, worker, session, *what = text.decode().split(" ")
+        if reason == "replaced":
+            newer, instance = what
+            replaced.append(Replaced(session, newer, unquote(instance)))
+        else:
+            stops.append(Stop(LeaseRef(worker, session, *what), StopReason(reason.replace("_", " "))))
+    return tuple(stops), tuple(replaced)
 
 
 def record_of(fields: Answer, seal: Seal) -> JobRecord:

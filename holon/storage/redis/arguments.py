@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
+from urllib.parse import quote
 
 from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent
 from holon.domain.machine import succeeded
@@ -191,7 +192,9 @@ def results_arguments(results: Sequence[Result], limit: int, seal: Seal) -> Argu
 def opening_arguments(opening: Opening, order: int | None) -> Arguments:
     """A worker's new session, and its place in the order of them, if that is known."""
     arguments: Arguments = [opening.worker_id, opening.session_id, opening.credits, maybe(order)]
-    arguments += (maybe(opening.lease), maybe(opening.execution), len(opening.resumed))
+    # What names a process may be anything; among what workers are to be told it is one word.
+    instance = quote(opening.instance_id, safe="")
+    arguments += (maybe(opening.lease), maybe(opening.execution), instance, len(opening.resumed))
     for pair in opening.resumed:
         arguments += pair
     return arguments

@@ -47,9 +47,8 @@ class LeaseCalls(Part):
         with self._places(seats) as places:
             lost, (last, stops), leased = await self.link.call("touch", self._last_stop, *given, *places)
         self._newest_stop = last
-        return Touched(
-            tuple(refs[at - 1] for at in lost), tuple(map(answers.stop_of, stops)), self._leased(leased, seats)
-        )
+        stopped, replaced = answers.told_of(stops)
+        return Touched(tuple(refs[at - 1] for at in lost), stopped, self._leased(leased, seats), replaced)
 
     def stops_taken(self) -> None:
         """This node knows of all stops that it was told of."""

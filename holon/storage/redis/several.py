@@ -98,6 +98,7 @@ class Several:
             tuple(lease for reply in told for lease in reply.lost),
             tuple(stop for reply in told for stop in reply.stops),
             await self._visits.lease_too(seats),
+            tuple(session for reply in told for session in reply.replaced),
         )
         return touched, failure
 

@@ -1,14 +1,21 @@
 -- Make a session its worker's current one. Leases that it does not resume go back to the queue at once.
 
 local function operation()
-    local id, session, credits, order, keeps, takes = arg(), arg(), num(), num(), num(), num()
+    local id, session, credits, order, keeps, takes, instance = arg(), arg(), num(), num(), num(), num(), arg()
     local holder = worker(id)
     -- Sessions of a worker have an order, which the first partition gives: all partitions end up with the same one.
     if order and holder and (holder.opened or 0) > order then
         return done({'', {}, {}, int(order)})
     end
+    local first = not order
     if PARTITIONS > 1 then order = order or number() end
-    local replaced = holder and holder.live and holder.session or ''
+    local replaced = ''
+    -- Asked again, for the reply was lost, it replaces nothing.
+    if holder and holder.live and holder.session ~= session then
+        replaced = holder.session
+        -- It may be another node's; and that it is this one's is not known where the reply is lost.
+        if first then tell_worker(holder, 'replaced', id, replaced, session, instance) end
+    end
     local old = {}
     if holder then old = all_held(holder) else holder = new_worker(id) end
     holder.session, holder.live, holder.credits, holder.node, holder.opened = session, '1', credits, NODE, order

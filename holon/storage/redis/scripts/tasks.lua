@@ -195,15 +195,18 @@ local function held_by(row, session_id)
     return holder
 end
 
--- What workers are to be told to stop: a list for the node of each.
+-- What workers are to be told: a list for the node of each.
+local function tell_worker(holder, ...)
+    put('RPUSH', P .. 'stops:' .. holder.node, table.concat({int(number()), ...}, ' '))
+    tell_node(holder.node, 's')
+end
+
 local function stop_holder(row, reason)
     if not placed(row) then return end
     local holder = worker(row.worker)
     if not holder then return end
     if holder.live and holder.session == row.session then
-        local stop = table.concat({int(number()), reason, row.worker, row.session, row.ID, row.lease}, ' ')
-        put('RPUSH', P .. 'stops:' .. holder.node, stop)
-        tell_node(holder.node, 's')
+        tell_worker(holder, reason, row.worker, row.session, row.ID, row.lease)
     elseif not holder.live then
         give_up(row.worker, row.lease)
     end

@@ -63,8 +63,8 @@ local function progressed(ref, percent, message)
     row.progress = percent
 end
 
--- What this node's sessions are to stop; what earlier sessions were to is over with them. A stop stays until the node
--- says that it was told of it: a reply can be lost, and then this is asked again.
+-- What this node's sessions are to stop, and those that were replaced; what earlier sessions were to stop is over with
+-- them. A stop stays until the node says that it was told of it: a reply can be lost, and then this is asked again.
 local function stops_due(told_of)
     local key, last, known, due = P .. 'stops:' .. NODE, told_of, 0, {}
     local found = read('LRANGE', key, 0, -1)
@@ -75,7 +75,8 @@ local function stops_due(told_of)
             known, due = i, {}
         else
             local holder = worker(stop[3])
-            if holder and holder.live and holder.session == stop[4] then due[#due + 1] = text end
+            local current = holder and holder.live and holder.session == stop[4]
+            if current or stop[2] == 'replaced' then due[#due + 1] = text end
         end
     end
     if known > 0 then write('LTRIM', key, known, -1) end
