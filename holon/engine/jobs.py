@@ -133,7 +133,7 @@ class Jobs:
         created = HistoryEvent("job_created", now, job.current_state, details=details)
         most = client.monthly_attempts
         limited = None if most is None else monthly(client.name, most, now)
-        new = NewJob(job, (created,), request_id, digest_of(asked, text, job), quota=limited, note=asked.note)
+        new = NewJob(job, (created,), request_id, digest_of(asked, text, job), None, limited, asked.note)
         try:
             reply = await self._write(new)
         finally:

@@ -110,7 +110,7 @@ class Results:
         for one, what in zip(reported, checked, strict=True):
             after = await self._retry_after(session, one, what.outcome) if what.outcome.status == FAILURE else None
             cost = _cost(session, one)
-            results.append(Result(one.task_id, one.lease_id, what.outcome, after, one.took, cost=cost))
+            results.append(Result(one.task_id, one.lease_id, what.outcome, after, one.took, None, cost))
         try:
             with self._slots.wanting(len(results)) as wanted:
                 plans = self._plans(session, reported, checked, results)

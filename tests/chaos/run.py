@@ -26,6 +26,7 @@ from tests.chaos.notes import Notebook
 from tests.chaos.record import Record, Told, read_jobs, read_notes
 from tests.chaos.services import Service, history_of, service_of
 from tests.chaos.story import shortest
+from tests.chaos.worker import REPEATED
 
 CALM_S = 90.0
 SLACK_S = 0.1
@@ -63,6 +64,7 @@ class Plan:
         fault_every_s: seconds between two faults, on average.
         faults: the kinds that there are to be; empty means all.
         long: the share of tasks that outlast a lease.
+        repeated: the share of results that are said again soon, or after their acknowledgement.
         broken: the promise that the nodes are to break, for the checker's own tests.
     """
 
@@ -77,6 +79,7 @@ class Plan:
     fault_every_s: float = 1.5
     faults: tuple[str, ...] = ()
     long: float = 0.03
+    repeated: float = REPEATED
     broken: str = ""
 
 
@@ -256,6 +259,7 @@ class Chaos:
                 TLS_CA_PATH=self._ca,
                 TLS_CERT_PATH=pair.certificate,
                 TLS_KEY_PATH=pair.key,
+                CHAOS_REPEATED=self._plan.repeated,
             )
 
         return Life(name, "tests.chaos.worker", settings, self._folder)

@@ -28,7 +28,7 @@ from tests.chaos.notes import Notebook
 
 CREDITS = 4
 FAILS = 0.03
-# Of all results, how many are said again soon, or after their acknowledgement.
+# Of all results, how many are said again soon, or after their acknowledgement, if nobody says otherwise.
 REPEATED = 0.15
 # Of all leases that are lost, how many get a result all the same.
 DEFIANT = 0.7
@@ -37,10 +37,15 @@ QUICK = Timing(welcome=3.0, reconnect_first=0.1, reconnect_longest=1.0, reconnec
 
 
 class Witness:
-    """Sees to it that whatever passes between a node and this process is written down."""
+    """Sees to it that whatever passes between a node and this process is written down.
 
-    def __init__(self, notes: Notebook, dice: random.Random) -> None:
+    Arguments:
+        repeated: the share of results that are said again.
+    """
+
+    def __init__(self, notes: Notebook, dice: random.Random, repeated: float = REPEATED) -> None:
         self._notes = notes
+        self._repeated = repeated
         self._dice = dice
         self._attempts: dict[str, int] = {}
 
@@ -81,7 +86,7 @@ class Witness:
             if kind in ("result", "rejected"):
                 note("sent", task=update.task_id, lease=update.lease_id, kind=kind, status=update.result.status)
             put(session, update)
-            if kind == "result" and dice.random() < REPEATED:
+            if kind == "result" and dice.random() < self._repeated:
                 again = worker_pb2.TaskUpdate()
                 again.CopyFrom(update)
                 again.resent = dice.random() < 0.5
@@ -142,7 +147,7 @@ async def main() -> None:
     """Serve the nodes that the environment names, until drained by a signal or by the end of the parent."""
     notes = Notebook(Path(os.environ["CHAOS_FOLDER"]), os.environ["CHAOS_NAME"])
     dice = random.Random(os.environ["CHAOS_SEED"])
-    Witness(notes, dice).watch()
+    Witness(notes, dice, float(os.environ["CHAOS_REPEATED"])).watch()
     worker = Worker(max_concurrent=CREDITS, drain_grace=1.0, timing=QUICK)
 
     @worker.skill(WORK)
