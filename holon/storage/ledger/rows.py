@@ -44,6 +44,13 @@ class Row:
         """A function that finds what these slots held in a snapshot of a row."""
         return itemgetter(*map(cls.changing.index, names))
 
+    @classmethod
+    def untouched(cls, *names: str) -> Callable[[Any, tuple[Any, ...]], bool]:
+        """A function of a row and a snapshot of it: whether these slots hold the very objects that they held then."""
+        same = " and ".join(f"row.{name} is then[{cls.changing.index(name)}]" for name in names)
+        made: Callable[[Any, tuple[Any, ...]], bool] = eval(f"lambda row, then: {same}")  # noqa: S307  names of slots
+        return made
+
 
 class FanOut(Row):
     """The count of a fan-out. `queued` of its branches wait for a lease; `chunks` are not tasks yet."""

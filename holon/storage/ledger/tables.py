@@ -161,12 +161,12 @@ class Tables:
 
     def forget(self, row: Row) -> None:
         """Leave a row that is over, and durable, to `load_job` and `load_task`; or one that is not to be after all."""
-        if isinstance(row, JobRow):
+        if isinstance(row, TaskRow):
+            self.tasks.pop(row.id, None)
+        elif isinstance(row, JobRow):
             self.jobs.pop(row.id, None)
             if row.request_id is not None:
                 self.requests.pop((row.owner, row.request_id), None)
-        elif isinstance(row, TaskRow):
-            self.tasks.pop(row.id, None)
 
     def worker(self, worker_id: str) -> WorkerRow:
         """A worker's row, made when it is not known yet."""

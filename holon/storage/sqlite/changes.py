@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -92,8 +93,8 @@ class Changes:
         self._large = 0
         # New branches, by their job; those of sheets that are over now, by their step; tasks that were only offered;
         # and the numbers of those that are no sheet's any more.
-        self._new: dict[str, list[TaskRow]] = {}
-        self._ended: dict[tuple[str, int], list[TaskRow]] = {}
+        self._new: defaultdict[str, list[TaskRow]] = defaultdict(list)
+        self._ended: defaultdict[tuple[str, int], list[TaskRow]] = defaultdict(list)
         self._offers: list[TaskRow] = []
         self._written: list[int] = []
         self._sheets: list[tuple[Sheets, int, list[int]]] = []
@@ -181,7 +182,7 @@ class Changes:
     def _task(self, row: TaskRow, before: tuple[Any, ...] | None) -> None:
         if before is None:
             if row.branch and sheets.as_made(row):
-                self._new.setdefault(row.job_id, []).append(row)
+                self._new[row.job_id].append(row)
             else:
                 self._task_row(row, new=True)
                 self._need(row)
@@ -191,7 +192,7 @@ class Changes:
             elif row.n not in self._made:
                 self._task_row(row, new=False)
             elif row.state is OVER:
-                self._ended.setdefault((row.job_id, row.step), []).append(row)
+                self._ended[row.job_id, row.step].append(row)
             else:
                 self._task_row(row, new=True)
             if row.key != task_rows.key_then(before):

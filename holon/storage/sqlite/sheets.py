@@ -52,8 +52,7 @@ _terms = attrgetter(*_TERMS)
 
 _OF_OFFERS = {"worker_id", "session_id", "lease_id", "attempt"}
 _NOT_OF_OFFERS = tuple(name for name in ("key", *FACTS) if name not in _OF_OFFERS | TaskRow.FIXED)
-_besides = attrgetter(*_NOT_OF_OFFERS)
-_besides_then = TaskRow.then(*_NOT_OF_OFFERS)
+_besides_untouched = TaskRow.untouched(*_NOT_OF_OFFERS)
 _then = TaskRow.then("state", "attempt", "attempts")
 
 # A task's number, which attempt the offer is, and its lease.
@@ -93,7 +92,7 @@ class Sheets:
 
 def as_made(row: TaskRow) -> bool:
     """Whether a new task is as a sheet tells it, but for a first offer. It may have lost that already."""
-    return (row.state, row.attempt) in ((QUEUED, 0), (OFFERED, 1))
+    return row.attempt == 0 if row.state is QUEUED else row.attempt == 1 and row.state is OFFERED
 
 
 def only_offered(row: TaskRow, before: tuple[Any, ...]) -> bool:
@@ -105,7 +104,7 @@ def only_offered(row: TaskRow, before: tuple[Any, ...]) -> bool:
         state is QUEUED
         and row.attempt == attempt + 1
         and row.attempts[:-1] == attempts
-        and bool(_besides(row) == _besides_then(before))
+        and _besides_untouched(row, before)
     )
 
 

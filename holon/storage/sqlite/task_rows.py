@@ -60,6 +60,7 @@ FACTS = (
     "written_off",
 )
 _facts = attrgetter(*FACTS)
+_attempt = attrgetter("worker_id", "offered", "leased", "ended")
 _CHANGING = tuple(
     name for name in ("key", "state", "attempts", "outcome", "params", *FACTS) if name not in TaskRow.FIXED
 )
@@ -111,8 +112,7 @@ def _packed(row: TaskRow) -> bytes:
 def fields_of(row: TaskRow) -> tuple[Any, ...]:
     """All of a task that SQL never looks at, and that is not large, as plain values."""
     retry = row.retry
-    attempts = [(one.worker_id, one.offered, one.leased, one.ended) for one in row.attempts]
-    return (retry.max_retries, retry.first_ms, retry.longest_ms, attempts, *_facts(row))
+    return (retry.max_retries, retry.first_ms, retry.longest_ms, list(map(_attempt, row.attempts)), *_facts(row))
 
 
 def opened_outcome(task: str, outcome: bytes, seal: Seal) -> Outcome:
