@@ -62,8 +62,9 @@ def trusting(*names: str, lists: Path | None = None, strict: bool = True) -> Tru
 
 
 async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:
+    """How a stream ends: its code, and the node's reason, or what the library says where there is none."""
     end = await wire.end()
-    return end.code(), reason_of(end)
+    return end.code(), reason_of(end) or end.details() or ""
 
 
 async def who(node: Node, files: KeyPair | str | None, claimed: str = "", metadata: Any = None) -> Any:
