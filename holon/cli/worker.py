@@ -76,15 +76,18 @@ def _find(target: str) -> Worker:
 
 def _why(name: str, error: BaseException) -> str:
     """Why a worker's module cannot be imported."""
+    from contextlib import suppress
     from importlib.util import find_spec
 
     from holon.engine.loader import reason_of
 
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
         return f"there is no module {error.name!r} in {Path.cwd()}, nor installed"
-    spec = find_spec(name)
-    origin = spec.origin if spec is not None and spec.origin is not None else name
-    return f"{origin} cannot be imported: {reason_of(origin, error)}"
+    # Of a module in a package, the package is imported first, and may be what cannot be.
+    with suppress(Exception, SystemExit):
+        if (spec := find_spec(name)) is not None and spec.origin is not None:
+            return f"{spec.origin} cannot be imported: {reason_of(spec.origin, error)}"
+    return f"{name} cannot be imported: {reason_of(name, error)}"
 
 
 def _join(found: Found, folder: Path) -> None:
@@ -93,7 +96,8 @@ def _join(found: Found, folder: Path) -> None:
         return
     from holon.security.certificates import issue_worker, open_authority
 
-    pair = issue_worker(open_authority(found.certs), folder, os.environ.get("WORKER_ID") or _own_id(), days=30)
+    authority = open_authority(found.certs, make=False)
+    pair = issue_worker(authority, folder, os.environ.get("WORKER_ID") or _own_id(), days=30)
     os.environ |= {
         "NODE_URL": found.worker_url,
         "TLS_CA_PATH": found.ca,

@@ -259,3 +259,12 @@ def test_what_a_workers_module_raises_is_told_with_its_line(folder: Path, text: 
     told = json.loads(ran.err)
     assert (ran.code, told["code"]) == (2, "CONFIG_INVALID")
     assert f"broken_worker.py cannot be imported: {says}" in told["error"]
+
+
+def test_a_package_that_cannot_be_imported_is_told_of_for_its_modules(folder: Path) -> None:
+    (folder / "broken").mkdir()
+    (folder / "broken" / "__init__.py").write_text("1 / 0")
+    ran = holon(folder, "worker", "run", "broken.inside:worker")
+    assert (ran.code, ran.out) == (2, "")
+    assert "broken.inside cannot be imported: ZeroDivisionError" in ran.err
+    assert "Traceback" not in ran.err
