@@ -36,16 +36,13 @@ class Executor:
 
     async def run(self) -> None:
         """Run jobs until cancelled; what was not committed then is released or expires, and runs again."""
-        handlers = self._tools.handlers
-        handlers.ending = False
+        ours = asyncio.current_task()
+        # Whoever ends the lanes has this task cancelled too, and before any of them hears of it.
+        self._tools.handlers.ending = lambda: ours is not None and ours.cancelling() > 0
         async with asyncio.TaskGroup() as lanes:
             for number in range(self._tools.slots.limit):
                 lanes.create_task(self._lane(), name=f"lane-{number}")
-            try:
-                await self._keep()
-            finally:
-                # Before the lanes are cancelled.
-                handlers.ending = True
+            lanes.create_task(self._keep(), name="keeper")
 
     async def _lane(self) -> None:
         slots = self._tools.slots
@@ -65,7 +62,7 @@ class Executor:
             # The claim expires and the job runs again; nothing of this run happened.
             log.warning("job %s: its step was not stored: %s", job_id, error.message, extra={"job_id": job_id})
         except asyncio.CancelledError:
-            if not self._tools.handlers.ending:
+            if not self._tools.handlers.ending():
                 # The claim expires: a handler that does this again and again is found out.
                 log.warning("job %s: its handler cancelled its own run", job_id, extra={"job_id": job_id})
                 return
@@ -75,7 +72,7 @@ class Executor:
             log.exception("job %s: its run ended unexpectedly", job_id, extra={"job_id": job_id})
         finally:
             self._running.pop(job_id, None)
-            if not self._tools.handlers.ending:
+            if not self._tools.handlers.ending():
                 _go_on()
 
     async def _release(self, claim: Claim) -> None:

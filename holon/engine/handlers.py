@@ -69,7 +69,8 @@ class Handlers:
 
     Attributes:
         waiting: how many of them wait for something now.
-        ending: whether a cancel of who runs them is meant: else it came out of a handler, and is its failure.
+        ending: whether who runs them is being ended: a cancel that is not meant came out of a handler, and is its
+            failure.
     """
 
     def __init__(self, blueprints: Blueprints, limits: Limits, now: Callable[[], int], telemetry: Telemetry) -> None:
@@ -79,7 +80,7 @@ class Handlers:
         self._telemetry = telemetry
         self._prompt: set[tuple[str, str]] = set()
         self.waiting = 0
-        self.ending = False
+        self.ending: Callable[[], bool] = lambda: False
 
     def _count(self, by: int) -> None:
         self.waiting += by
@@ -148,7 +149,7 @@ class Handlers:
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # it is the user's code
-            if isinstance(error, asyncio.CancelledError) and self.ending and call is not _at_once:
+            if isinstance(error, asyncio.CancelledError) and self.ending() and call is not _at_once:
                 raise
             span.end(_said(error))
             return self._raised(job, error, _ms(began), before)

@@ -139,8 +139,7 @@ class Jobs:
         finally:
             span.end()
         [(job_id, creation)] = reply.jobs
-        created_anew = creation is Creation.CREATED
-        if created_anew:
+        if creation is Creation.CREATED:
             self._telemetry.created(job)
         elif creation is Creation.OUTDATED:
             raise Aborted("what was to be noted with the job has been changed by another node")
@@ -150,7 +149,7 @@ class Jobs:
             )
         elif creation is Creation.OVER_QUOTA and limited is not None:
             raise used_up(limited, now)
-        return Accepted(job_id, not created_anew, reply.notes[0] if reply.notes else None)
+        return Accepted(job_id, creation is Creation.EXISTING, reply.notes[0] if reply.notes else None)
 
     async def _write(self, new: NewJob) -> Created:
         with self._slots.wanting(1) as wanted:

@@ -318,3 +318,24 @@ async def test_i6_a_handler_that_cancels_its_own_run_ends_alone(start: Start) ->
         # What became of its step depends on how far that had come; it does not run for ever.
         assert (await ended(node, goes_on)).status in ("finished", "quarantined")
         assert (await node.run("bp", {})).status == "finished"
+
+
+async def test_i6_a_handler_that_is_cut_short_by_the_end_of_its_node_has_not_failed(start: Start) -> None:
+    bp, begun = blueprint(), asyncio.Event()
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with start(bp) as node:
+        job_id = await create(node, "bp")
+        await asyncio.wait_for(begun.wait(), 10)
+        # As at the end of a program: all at once, and whoever runs others last.
+        tasks = [one for one in asyncio.all_tasks() if one.get_name().startswith("lane-")]
+        tasks += [one for one in asyncio.all_tasks() if one.get_name() == "executor"]
+        for one in tasks:
+            one.cancel()
+        await asyncio.wait(tasks, timeout=10)
+        assert all(one.done() for one in tasks)
+        assert await history(node, job_id, "state_failed") == []
