@@ -11,7 +11,7 @@ import pytest
 
 from holon.errors import StoreUnavailable
 from holon.ports import JobFilter, Storage
-from holon.storage.ledger.rows import Row
+from holon.storage.ledger.row import Row
 from holon.storage.ledger.tables import Tables
 from holon.storage.sealing import Seal
 from holon.storage.sqlite import SqliteStorage, sheets

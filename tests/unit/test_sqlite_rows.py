@@ -16,7 +16,8 @@ from holon.domain.job import Job, Status
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.ports import Attempt, NewTask, Superseded
-from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow, TaskState
+from holon.storage.ledger.row import Row
+from holon.storage.ledger.rows import FanOut, JobRow, TaskRow, TaskState
 from holon.storage.records import encode_job, encode_need, unpack
 from holon.storage.sealing import Seal
 from holon.storage.sqlite import fan_rows, job_rows, needs, task_rows

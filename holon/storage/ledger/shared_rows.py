@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holon.storage.ledger.rows import Row
+from holon.storage.ledger.row import Row
 
 
 class DocumentRow(Row):

@@ -11,7 +11,8 @@ from holon.domain.events import HistoryEvent
 from holon.ports import Hint, StoreSettings
 from holon.randomness import random_id
 from holon.storage.ledger.backlog import Backlog
-from holon.storage.ledger.rows import JobRow, Row, TaskRow, WorkerRow
+from holon.storage.ledger.row import Row
+from holon.storage.ledger.rows import JobRow, TaskRow, WorkerRow
 from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 
 AnyRow = TypeVar("AnyRow", bound=Row)

@@ -9,7 +9,8 @@ from typing import Any
 
 from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
-from holon.storage.ledger.rows import OFFERED, OVER, FanOut, JobRow, Row, TaskRow
+from holon.storage.ledger.row import Row
+from holon.storage.ledger.rows import OFFERED, OVER, FanOut, JobRow, TaskRow
 from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need

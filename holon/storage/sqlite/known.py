@@ -13,7 +13,8 @@ from typing import TypeAlias
 from holon.domain.events import HistoryEvent
 from holon.ports import JobRecord
 from holon.storage.ledger.reads import copied
-from holon.storage.ledger.rows import FanOut, JobRow, Row, TaskRow
+from holon.storage.ledger.row import Row
+from holon.storage.ledger.rows import FanOut, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import decode_history
 

@@ -17,7 +17,8 @@ from holon.clock import Clock
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Hint, StoreSettings
 from holon.storage.hints import Hints
-from holon.storage.ledger.rows import JobRow, Row
+from holon.storage.ledger.row import Row
+from holon.storage.ledger.rows import JobRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import Outbox
 from holon.storage.sealing import Seal
