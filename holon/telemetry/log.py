@@ -18,6 +18,10 @@ from holon.telemetry.behind import LinesBehind
 
 ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
+# Where gRPC's own code logs, and how the error begins that its core gives for an operation of a call that is over; the
+# others of this kind are of who uses it wrongly.
+_GRPC = "grpc._cython.cygrpc"
+_CALL_OVER = 'Failed "execute_batch"'
 FIELDS = ("job_id", "task_id", "worker_id", "lease_id", "session_id", "match_key")
 
 
@@ -83,6 +87,19 @@ def _fields_of(record: logging.LogRecord) -> dict[str, str]:
     return {name: str(value) for name in FIELDS if (value := getattr(record, name, None)) is not None}
 
 
+def of_a_call_that_is_over(record: logging.LogRecord) -> bool:
+    """Whether gRPC tells, as an error, that a caller went away while it was being answered.
+
+    It does where it sends the end of a call itself, after the call's handler, so that no handler can take it.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return record.name == _GRPC and type(error).__name__ == "ExecuteBatchError" and str(error).startswith(_CALL_OVER)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    return not of_a_call_that_is_over(record)
+
+
 def set_up_logging(level: str, form: str, zone: str) -> None:
     """Send the log to standard error, from a thread of its own; replaces what was set up before.
 
@@ -100,5 +117,6 @@ def set_up_logging(level: str, form: str, zone: str) -> None:
             before.close()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger(_GRPC).addFilter(_worth_telling)
     # Who did what is told whatever else is not.
     logging.getLogger(LOGGER).setLevel(logging.INFO)

@@ -35,6 +35,7 @@ from holon.storage.ledger.rows import WorkerRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
+from holon.telemetry.log import of_a_call_that_is_over
 from tests.fuzz.streams import Request, Response, Stream
 from transports.grpc.caller import called_by
 from transports.grpc.client_door import ClientDoor
@@ -92,10 +93,8 @@ class Errors(logging.Handler):
         logging.getLogger().removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The library says so when it answers a call that its caller has ended meanwhile.
-        if record.name == "grpc._cython.cygrpc" and "ExecuteBatchError" in record.getMessage():
-            return
-        self.seen.append(logging.Formatter().format(record))
+        if not of_a_call_that_is_over(record):
+            self.seen.append(logging.Formatter().format(record))
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Also what tasks raised and nobody took."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from holon.telemetry.log import FIELDS, JsonLines, TextLines, set_up_logging
 
@@ -101,6 +102,24 @@ def test_what_is_below_the_level_is_not_shown(root: logging.Logger, capsys: pyte
     root.handlers[0].flush()
     [line] = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == "loud"
+
+
+def test_grpc_does_not_tell_of_a_caller_that_went_away_while_it_was_answered(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        set_up_logging("INFO", "json", "UTC")
+    of_grpc = logging.getLogger(cygrpc.__name__)
+    for said in ('Failed "execute_batch": (SendMessageOperation,)', "Failed grpc_call_start_batch: 8"):
+        try:
+            raise cygrpc.ExecuteBatchError(said)
+        except cygrpc.ExecuteBatchError:
+            of_grpc.exception("ExecuteBatchError raised in core by servicer method [%s]", "/a/b")
+    of_grpc.error("something else")
+    root.handlers[0].flush()
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert ["start_batch" in one.get("exception", "") for one in told] == [True, False]
+    assert told[1]["message"] == "something else"
 
 
 def calls() -> Iterator[tuple[str, str, set[str]]]:
