@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc.aio
 
@@ -93,6 +93,19 @@ def open_stream(channel: grpc.aio.Channel, metadata: Metadata) -> Call:
         SESSION, response_deserializer=worker_pb2.SessionResponse.FromString
     )
     return session(metadata=metadata, wait_for_ready=False)
+
+
+async def write(call: Call, frame: bytes) -> None:
+    """Write a frame to a stream that is connected.
+
+    `call.write` does not do: where the write fails because the node has ended the stream, it puts INTERNAL in the place
+    of the status that the node gave, and the reason of a refusal is lost (`set_internal_error` in grpc.aio's `_write`).
+
+    Raises:
+        grpc.aio.InternalError: the stream is over; its status says why.
+    """
+    below: Any = call
+    await below._cython_call.send_serialized_message(frame)  # noqa: SLF001
 
 
 async def end_of(call: Call, url: NodeUrl, hints: Hints, *, welcomed: bool) -> Ended:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc.aio
@@ -15,7 +16,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.frames import frames_of
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
-from holon.worker.channel import Ended, Metadata, end_of, open_stream
+from holon.worker.channel import Ended, Metadata, end_of, open_stream, write
 from holon.worker.hints import Hints
 from holon.worker.timing import Timing
 
@@ -29,7 +30,7 @@ _log = logging.getLogger("holon.worker")
 _UPDATES = frames_of(worker_pb2.SessionRequest, "task_updates", "updates")
 
 # What grpc.aio raises when a stream ends under a read or a write; a reset by the node among them looks like a cancel.
-_FAILURES = (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError)
+_FAILURES = (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError, asyncio.CancelledError)
 _CANCELLED_ENDS = 1.0
 # What the node said before it knew of the session that took this one's place, which settled every lease.
 _OF_LEASES = ("task_offers", "stop_tasks")
@@ -99,7 +100,7 @@ class Session:
         self._timing = timing
         self._loop = asyncio.get_running_loop()
         self._call: Call = open_stream(channel, metadata)
-        self._writer = StreamWriter(self._call.write)
+        self._writer = StreamWriter(partial(write, self._call))
         self._updates = self._writer.lane(worker_pb2.TaskUpdate, _UPDATES)
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._connected = False
@@ -227,7 +228,7 @@ class Session:
         try:
             await self._call.wait_for_connection()
             self._connected = True
-            await self._call.write(worker_pb2.SessionRequest(hello=hello).SerializeToString())
+            await write(self._call, worker_pb2.SessionRequest(hello=hello).SerializeToString())
         except _FAILURES as error:
             await self._translate(error)
         while (frame := await self._read()).WhichOneof("message") != "welcome":

@@ -36,6 +36,7 @@ from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
 from holon.storage.sealing import Seal
+from holon.worker.channel import write
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.grpc.worker_door import WorkerDoor
@@ -175,7 +176,13 @@ class Wire:
 
     async def send(self, frame: worker_pb2.SessionRequest | bytes) -> None:
         async with asyncio.timeout(GUARD):
-            await self.call.write(frame if isinstance(frame, bytes) else frame.SerializeToString())
+            await self.call.wait_for_connection()
+            try:
+                await write(self.call, frame if isinstance(frame, bytes) else frame.SerializeToString())
+            except grpc.aio.InternalError:
+                # Raises what the node said at the end.
+                await self.call.code()
+                await self.call.read()
 
     async def frame(self) -> worker_pb2.SessionResponse:
         """The next frame as it is; raises AioRpcError, or EOFError where the stream ends with OK."""
