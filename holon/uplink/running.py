@@ -247,7 +247,9 @@ class Running:
         if running.stopping in _GIVEN_BACK and was_cancelled:
             reason = UNSERVABLE if running.stopping == UNSERVABLE else "STALE_OFFER"
             why, cost = running.why or "the task was taken back", record.spent if record is not None else None
-            self._reports.reject(entry.lease, reason, why, cost=cost)
+            if not self._reports.reject(entry.lease, reason, why, cost=cost) and cost is not None:
+                # The lease was lost with its session, and nobody waits for a word of it, but what it cost counts.
+                self._reports.finish_lost(entry.lease, _cancelled_at(cost))
             await self._remember(entry)
         else:
             entry.withdrawn = False
@@ -312,6 +314,12 @@ class Running:
             self._group.create_task(work, name=name)
         except RuntimeError:
             work.close()
+
+
+def _cancelled_at(cost: int) -> worker_pb2.TaskResult:
+    result = cancelled()
+    result.cost = cost
+    return result
 
 
 @contextmanager

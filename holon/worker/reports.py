@@ -71,25 +71,32 @@ class Reports:
 
     def reject(
         self, lease: Lease, reason: str, message: str, *, again_after: float | None = None, cost: Cost = None
-    ) -> None:
-        """Give a task back: the final word on its lease.
+    ) -> bool:
+        """Give a task back: the final word on its lease. False when it is not held: nobody is told anything.
 
         Arguments:
             again_after: seconds after which it may come again; 0: as soon as there are credits. None: the node says.
             cost: what it cost until then; None: nothing.
         """
-        if self.leases.drop(lease):
+        held = self.leases.drop(lease)
+        if held:
             rejected = worker_pb2.TaskRejected(reason=reason, message=message, cost=cost)
             if again_after is not None:
                 rejected.retry_after.SetInParent()
                 rejected.retry_after.FromMilliseconds(round(again_after * 1000))
             self._tell(_update(lease, rejected=rejected))
             self._settled()
+        return held
 
     def finish(self, lease: Lease, result: worker_pb2.TaskResult) -> None:
         """Say how a task ended: the final word on its lease. It is kept, and repeated, until it is acknowledged."""
         if self.leases.keep(lease, result):
             self._send_result(lease)
+
+    def finish_lost(self, lease: Lease, result: worker_pb2.TaskResult) -> None:
+        """The same of a lease that is over: the result is not used, but the node learns what it cost."""
+        self.leases.take(lease)
+        self.finish(lease, result)
 
     def acknowledge(self, acks: worker_pb2.UpdateAcks) -> list[tuple[Lease, bool]]:
         """Forget results that are settled, and repeat those that the node could not take.

@@ -40,6 +40,16 @@ async def test_stale_task(world: World) -> None:
     assert await world.complete(offer) is Superseded.STALE_TASK
 
 
+async def test_stale_task_once_it_was_given_back_also_while_nobody_else_has_it(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.hand_back(hand, offer)
+    assert await world.complete(offer) is Superseded.STALE_TASK
+    assert await world.waiting() == 1
+    [again] = await world.lease(hand.seat())
+    assert await world.complete(again) is None
+
+
 async def test_stale_task_when_the_job_never_had_it(world: World) -> None:
     offer = await world.accepted(await world.hand())
     unknown = replace(offer, task_id=f"{offer.job_id}-7-7")

@@ -157,6 +157,33 @@ async def test_what_a_task_cost_that_a_child_gives_back_is_told_with_that(certif
             assert (rejected.reason, rejected.cost) == ("STALE_OFFER", cost)
 
 
+async def test_what_a_task_cost_that_others_took_over_while_the_link_was_away_is_told_until_that_is_known(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, [twice("t")], cleanup=0.1) as child, Leaf(child.engine, "w1", A) as leaf:
+        first = await child.linked(session_id="first")
+        await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        assert (await answer(first)).HasField("accepted")
+        await leaf.ends(await leaf.given(), DONE, cost=1)
+        await leaf.given()
+        first.end()
+        # It goes on with no lease.
+        second = await child.linked(session_id="second")
+        told = await second.result()
+        assert (told.task_id, told.lease_id) == ("t1", "t1-lease")
+        second.end()
+        third = await child.linked(session_id="third")
+        told = await third.result()
+        assert (told.result.status, told.result.cost, told.resent) == ("cancelled", 3, True)
+        await third.ack("t1", verdict=worker_pb2.VERDICT_SUPERSEDED)
+        # As after any lease that was taken back, the task may come again, and begins anew.
+        await offered(third, "t1", "t", {}, lease_id="again", attempt=2, lineage=types_pb2.Lineage(budget=5))
+        assert (await answer(third)).HasField("accepted")
+        await leaf.ends(await leaf.given(), DONE, cost=1)
+        await leaf.ends(await leaf.given(), DONE, cost=1)
+        assert (await third.result()).result.cost == 2
+
+
 async def test_a_task_that_cost_nothing_is_given_back_without_a_word_of_it(certificates: Certificates) -> None:
     async with a_child(certificates, [paying("t", "a")], escalate_after=0.1, cleanup=0.1) as child:
         stream = await child.linked()

@@ -49,7 +49,8 @@ def _complete(
         return why_not(tables, result.task_id, None, result.lease_id)
     if task.applied_lease == result.lease_id and task.applied_worker == worker_id:
         return None
-    current = task.lease_id == result.lease_id and task.worker_id == worker_id
+    # One that was given back is over, while nobody else has the task too.
+    current = task.lease_id == result.lease_id and task.worker_id == worker_id and task.session_id
     if not current or task.state in (OVER, BACK_OFF):
         reason = why_not(tables, task.id, task, result.lease_id)
         _record_superseded(tables, task, result, worker_id, reason, now)

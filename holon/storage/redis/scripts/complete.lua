@@ -49,7 +49,8 @@ end
 
 local function verdict(task_id, lease_id, retry_after, took, outcome, step)
     local row = task(task_id)
-    local ours = row and row.lease == lease_id and row.worker == worker_id
+    -- One that was given back is over, while nobody else has the task too.
+    local ours = row and row.lease == lease_id and row.worker == worker_id and row.session
     give_up(worker_id, lease_id)
     if not row then return why_not(task_id, nil, lease_id) end
     local result = lease_id .. ' ' .. worker_id
