@@ -56,6 +56,8 @@ class Tally:
         self._visits: list[Visit] = []
         # By task, how it failed last, as long as it has not done better.
         self._errors: dict[str, Trouble] = {}
+        # What attempts cost that ended late, of tasks of which none has ended in time.
+        self._late: dict[str, Cost] = {}
         self._counts: Counter[str] = Counter()
         self.truncated = False
 
@@ -100,16 +102,19 @@ class Tally:
             if len(self._errors) > MAX_ERRORS:
                 del self._errors[next(iter(self._errors))]
         self._counts[status] += 1
-        cost = total(None if before is None else before.cost, _cost_in(event))
+        cost = total(self._late.pop(name, None) if before is None else before.cost, _cost_in(event))
         self._told[name] = Told(
             name, skill, event.time, status, event.worker_id or "", event.attempt_number or 0, event.time, error, cost
         )
 
     def _charged_late(self, event: HistoryEvent) -> None:
         """What an attempt cost that others had overtaken."""
-        known = self._told.get(event.task_id or "")
+        name, cost = event.task_id or "", _cost_in(event)
+        known = self._told.get(name)
         if known is not None:
-            known.cost = total(known.cost, _cost_in(event))
+            known.cost = total(known.cost, cost)
+        elif cost is not None:
+            self._late[name] = total(self._late.get(name), cost)
 
     def _entered(self, event: HistoryEvent) -> None:
         if self._visits:
@@ -133,7 +138,7 @@ class Tally:
                 name = task_id(self._job_id, sent.step, index)
                 known = self._told.get(name)
                 if known is None:
-                    yield Told(name, sent.skill, sent.time)
+                    yield Told(name, sent.skill, sent.time, cost=self._late.get(name))
                 else:
                     known.sent = sent.time
                     yield known

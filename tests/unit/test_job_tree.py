@@ -108,7 +108,13 @@ def test_what_the_attempts_of_a_task_cost_is_told_together_late_ones_included() 
         over("0-1", "success", 13),
         *(over("0-2", "success", 15, cost=cost) for cost in nonsense.values()),
     )
-    assert [told.cost for told in made.tasks()] == [7, None, None]
+    assert [told.cost for told in made.tasks()] == [11, None, None]
+
+
+def test_what_a_late_attempt_cost_is_told_before_any_has_ended_in_time() -> None:
+    late = events.HistoryEvent("result_superseded", 11, worker_id="w", task_id=f"{JOB}-0-0", details={"cost": 4})
+    made = tally(sent(0, 10, branches=2), late)
+    assert [(told.status, told.cost) for told in made.tasks()] == [("", 4), ("", None)]
 
 
 def test_states_are_told_with_their_times_and_a_handler_that_is_tried_again_is_one_stay() -> None:
