@@ -67,7 +67,8 @@ class Touches:
 
     def progress(self, progress: Progress) -> None:
         """A running task's newest word."""
-        self._progress[progress.lease.lease_id] = progress
+        lease_id = progress.lease.lease_id
+        self._progress[lease_id] = progress.after(self._progress.get(lease_id))
         self._some.set()
 
     def credits(self, worker_id: str, session_id: str, granted: int) -> None:
@@ -162,7 +163,9 @@ class Touches:
         self._accepts = {one.lease_id: one for one in touch.accepts} | self._accepts
         self._extends = {one.lease_id: one for one in touch.extends} | self._extends
         self._handbacks = {one.lease.lease_id: one for one in touch.handbacks} | self._handbacks
-        self._progress = {one.lease.lease_id: one for one in touch.progress} | self._progress
+        self._progress |= {
+            one.lease.lease_id: self._progress.get(one.lease.lease_id, one).after(one) for one in touch.progress
+        }
         self._credits = {one[1]: one for one in touch.credits} | self._credits
         self._some.set()
 

@@ -237,8 +237,8 @@ class Workers:
             self._touches.accepted(lease)
         return lease is not None
 
-    def progress(self, member: Member, task_id: str, lease_id: str, percent: float | None, message: str) -> bool:
-        """A running task's newest word; False when the worker holds no such lease."""
+    def progress(self, member: Member, task_id: str, lease_id: str, percent: float | None, message: str | None) -> bool:
+        """A running task's newest word, as in `Progress`; False when the worker holds no such lease."""
         lease = self._held(member, task_id, lease_id)
         if lease is not None:
             self._touches.progress(Progress(lease, percent, message))

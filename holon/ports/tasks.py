@@ -143,11 +143,19 @@ class Handback:
 
 @value
 class Progress:
-    """The newest word of a running task. `percent` is 0-100 or None."""
+    """The newest word of a running task. `percent` is 0-100. None is no news of either; an empty `message` takes back
+    what was said."""
 
     lease: LeaseRef
     percent: float | None
-    message: str
+    message: str | None
+
+    def after(self, before: Progress | None) -> Progress:
+        """This word and the one before it in one."""
+        if before is None:
+            return self
+        percent = before.percent if self.percent is None else self.percent
+        return Progress(self.lease, percent, before.message if self.message is None else self.message)
 
 
 @value

@@ -116,9 +116,21 @@ class Delegated:
         """What goes up never falls, and is not all before the result."""
         if percent is not None:
             percent = self._percent = max(min(percent, _MOST_BEFORE_RESULT), self._percent or 0.0)
-        # What was said of why it waits is taken back by an empty message.
-        if (percent, message) != self._said:
-            self._said = percent, message
+        if (percent, message) == self._said:
+            return
+        before, self._said = self._said, (percent, message)
+        self._say(taken_back=bool(before[1]) and not message)
+
+    def say_again(self) -> None:
+        """The parent may not have heard what was said last."""
+        self._say(taken_back=not self._said[1])
+
+    def _say(self, *, taken_back: bool) -> None:
+        percent, message = self._said
+        if taken_back:
+            # Where nothing else comes with it, an empty message takes back the one before, such as why it waits.
+            self._progress(self.entry, None, "")
+        if message or percent is not None:
             self._progress(self.entry, percent, message)
 
     def _place(self, queued: bool, status: Status) -> None:

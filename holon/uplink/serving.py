@@ -113,3 +113,4 @@ class Serving:
             running.entry.deadline = self.taking.deadline(time_left)
             self.jobs.limit(running)
             self._summaries.changed(running.entry)
+            running.say_again()

@@ -101,6 +101,17 @@ async def test_the_newest_progress_of_a_task_is_its_jobs(world: World) -> None:
     assert await world.ready() == []
 
 
+async def test_a_message_stays_until_there_is_another_or_it_is_taken_back(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    said: list[tuple[float | None, str]] = []
+    for percent, message in ((10.0, "begun"), (20.0, None), (None, "stuck"), (30.0, None), (None, "")):
+        await world.touch(progress=(Progress(hand.ref(offer), percent, message),))
+        record = await world.record(offer.job_id)
+        said.append((record.progress, record.progress_message))
+    assert said == [(10, "begun"), (20, "begun"), (20, "stuck"), (30, "stuck"), (30, "")]
+
+
 async def test_progress_counts_only_under_the_current_lease(world: World) -> None:
     hand, other = await world.hand(), await world.hand("w2")
     offer = await world.accepted(hand)

@@ -15,6 +15,7 @@ from holon.domain.fleet import Skill
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating
 from holon.errors import BlueprintError
+from holon.rxon.v1 import worker_pb2
 from holon.storage import MemoryStorage
 from holon.uplink import owner_of
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered
@@ -24,6 +25,7 @@ from tests.integration.scripted_node import (
     ScriptedNode,
     Stream,
     is_at_once,
+    keep,
     make_certificates,
 )
 
@@ -153,8 +155,25 @@ async def test_why_a_task_waits_is_said_and_taken_back_once_a_worker_has_it(cert
                 await leaf.given()
                 while (update := await stream.update()).task_id != "t2" or update.progress.HasField("summary"):
                     pass
-            assert update.HasField("progress")
-            assert update.progress.message == ""
+            # Alone, for beside a percentage no message is no news.
+            assert update.WhichOneof("update") == "progress"
+            assert update.progress == worker_pb2.TaskProgress()
+
+
+async def test_what_the_parent_may_not_have_heard_of_a_tasks_progress_is_said_again_on_a_new_stream(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints()) as child, Leaf(child.engine, "leaf", Skill("leaf")) as leaf:
+        first = await child.linked(session_id="first")
+        await offered(first, "t1", "work", {})
+        await leaf.given()
+        first.end()
+        second = await child.linked(session_id="second", leases=keep("t1"))
+        # It waits no more, whatever was said before.
+        while (update := await second.update()).progress.HasField("summary"):
+            pass
+        assert (update.task_id, update.WhichOneof("update")) == ("t1", "progress")
+        assert update.progress == worker_pb2.TaskProgress()
 
 
 async def test_a_fan_out_is_given_back_while_none_of_it_was_with_a_worker(certificates: Certificates) -> None:

@@ -245,7 +245,9 @@ class Incoming:
             self._tree.told(update.task_id, update.lease_id, progress.summary)
             if percent is None and not message:
                 return
-        _check_held(self._workers.progress(self._member, update.task_id, update.lease_id, percent, message), update)
+        # Who says nothing at all takes back what was said.
+        said = None if percent is not None and not message else message
+        _check_held(self._workers.progress(self._member, update.task_id, update.lease_id, percent, said), update)
 
     def _logs(self, update: worker_pb2.TaskUpdate) -> None:
         """Log lines are best effort: this version keeps none."""

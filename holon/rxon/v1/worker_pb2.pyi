@@ -919,7 +919,9 @@ global___TaskRejected = TaskRejected
 
 @typing.final
 class TaskProgress(google.protobuf.message.Message):
-    """How far a task is. The newest wins; earlier ones may never be seen."""
+    """How far a task is. The newest wins; earlier ones may never be seen. With nothing set, it takes back the message that
+    was told before.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -217,6 +217,6 @@ def touch_arguments(touch: Touch, seal: Seal) -> Arguments:
         arguments += (*_ref(handback.lease), maybe(handback.again_after), maybe(handback.cost))
     arguments.append(len(touch.progress))
     for progress in touch.progress:
-        message = seal.seal_text("jobs", job_of(progress.lease.task_id), "message", progress.message)
-        arguments += (*_ref(progress.lease), maybe(progress.percent), message)
+        message = seal.seal_text("jobs", job_of(progress.lease.task_id), "message", progress.message or "")
+        arguments += (*_ref(progress.lease), maybe(progress.percent), _flag(progress.message is not None), message)
     return arguments

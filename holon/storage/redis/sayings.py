@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from holon.ports import LeaseRef, Touch
+from holon.ports import LeaseRef, Progress, Touch
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions
 
@@ -47,6 +47,10 @@ class Sayings:
 def _together(before: Touch, after: Touch) -> Touch:
     back = {one.lease.lease_id: one for one in (*before.handbacks, *after.handbacks)}
 
+    progress: dict[str, Progress] = {}
+    for one in (*before.progress, *after.progress):
+        progress[one.lease.lease_id] = one.after(progress.get(one.lease.lease_id))
+
     def newest(*refs: LeaseRef) -> tuple[LeaseRef, ...]:
         return tuple({ref.lease_id: ref for ref in refs if ref.lease_id not in back}.values())
 
@@ -54,6 +58,6 @@ def _together(before: Touch, after: Touch) -> Touch:
         accepts=newest(*before.accepts, *after.accepts),
         extends=newest(*before.extends, *after.extends),
         handbacks=tuple(back.values()),
-        progress=tuple({one.lease.lease_id: one for one in (*before.progress, *after.progress)}.values()),
+        progress=tuple(progress.values()),
         credits=tuple({one[1]: one for one in (*before.credits, *after.credits)}.values()),
     )

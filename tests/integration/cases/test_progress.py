@@ -62,12 +62,28 @@ async def test_c30_a_message_alone_leaves_the_percentage_and_the_newest_word_win
         for percent, message in ((70, "most"), (20, "again"), (None, "still")):
             await wire.send(progress(offer, percent, message))
         job = await seen(node, job_id, lambda one: one.progress_message == "still")
-        assert job.progress in (20, None)
+        assert job.progress == 20
         await wire.send(progress(offer, 100, "all"))
         job = await seen(node, job_id, lambda one: one.progress_message == "all")
         assert job.progress == 100
         await wire.send(updates(result(offer)))
         assert (await ended(node, job_id)).status == "finished"
+
+
+async def test_c30_a_word_with_nothing_in_it_takes_back_what_was_said_and_a_percentage_alone_does_not(
+    start: Start,
+) -> None:
+    async with start(one_task()) as node, a_wire(node, "w1") as wire:
+        job_id = await create(node, "one_task", {})
+        offer = await wire.offer()
+        await wire.send(progress(offer, 10, "stuck"))
+        await wire.send(progress(offer, 20))
+        job = await seen(node, job_id, lambda one: one.progress == 20)
+        assert job.progress_message == "stuck"
+        await wire.send(progress(offer, None))
+        await wire.send(progress(offer, 30))
+        job = await seen(node, job_id, lambda one: one.progress == 30)
+        assert (job.progress_message, job.status) == ("", "waiting_for_worker")
 
 
 async def test_c30_the_sdk_keeps_progress_between_0_and_100(start: Start) -> None:

@@ -47,11 +47,11 @@ local function hand_back(ref, after, cost)
     end
 end
 
-local function progressed(ref, percent, message)
+local function progressed(ref, percent, said, message)
     local row = current(ref)
     local owner = row and job(row.job)
     if not owner or over(owner) or not placed(row) then return end
-    if message ~= '' then owner.message = message end
+    if said then owner.message = message end
     if not percent then return end
     local fan = fan_of(owner)
     if not fan then
@@ -99,7 +99,7 @@ local function operation()
     end
     for _ = 1, num() do
         local ref = read_ref()
-        progressed(ref, num(), arg())
+        progressed(ref, num(), flag(), arg())
     end
     read_seats()
     local leased = lease()
