@@ -234,13 +234,16 @@ class Trees:
         link = self._links.get(worker_id)
         if not worker_id or (link is None and worker_id in walk.sessions):
             return None
+        if link is not None and row is not None and row.state == "queued":
+            # It is here and does not have it: what it did of the task is over, however it told of it last.
+            return None
         kept = await self.below.find(told.id)
         lease_id = row.lease_id if row is not None else kept.lease_id if kept is not None else ""
         if kept is not None and kept.lease_id != lease_id:
             # Of an attempt before, perhaps somebody else's.
             kept = None
         left = walk.until - asyncio.get_running_loop().time()
-        if link is not None and left > _LEAST_S and (row is None or row.state != "queued"):
+        if link is not None and left > _LEAST_S:
             try:
                 return await link.ask(told.id, lease_id, kept.summary.job_id if kept is not None else "", asked, left)
             except PermissionDenied:

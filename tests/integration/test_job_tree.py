@@ -196,6 +196,23 @@ async def test_a_child_that_goes_while_it_works_is_shown_as_of_then_and_goes_on_
                 assert not any(node.offline for node in await tree_of(root.client, job))
 
 
+async def test_nothing_is_shown_below_a_task_that_a_child_that_is_linked_has_given_back(tmp_path: Path) -> None:
+    async with (
+        a_holon(tmp_path, "root", passing("top", "middle")) as root,
+        a_holon(tmp_path, "middle", passing("middle", "nobodys"), above=root, ESCALATE_AFTER=2),
+    ):
+        job = (await root.client.create_job("top", {"n": 1})).job_id
+        await until(lambda: summaries(tmp_path / "root.db") == 1, "the child has told of its job")
+
+        async def given_back() -> bool:
+            return ("task", "middle", "queued") in shape(await tree_of(root.client, job))
+
+        await until(given_back, "the child has given the task back")
+        assert shape(await tree_of(root.client, job)) == [
+            ("job", "top", "waiting_for_worker"), ("task", "middle", "queued"),
+        ]  # fmt: skip
+
+
 def summaries(file: Path) -> int:
     """Of how many tasks below a holon knows what was told."""
     with closing(sqlite3.connect(file)) as database:
