@@ -156,7 +156,10 @@ class Dispatcher:
     def why(self, need: Need) -> str:
         """Why a task with this need waits, in a sentence."""
         fitting = self._fitting.get(self.learn(need), {})
-        if any(session.taking for session in fitting.values()):
+        taking = [session for session in fitting.values() if session.taking]
+        if any(session.room(need.skill) > 0 for session in taking):
+            return f"waiting: a worker with skill {need.skill!r} has room; who gave it back or failed it is asked later"
+        if taking:
             return f"waiting: every worker with skill {need.skill!r} is busy"
         if fitting:
             return f"waiting: every worker with skill {need.skill!r} is draining"

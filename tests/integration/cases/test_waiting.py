@@ -9,6 +9,7 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.rxon.v1 import worker_pb2
 from holon.testing import RunningNode
 from holon.worker import Worker
 from tests.integration.cases.apart import Apart
@@ -22,11 +23,12 @@ from tests.integration.cases.site import (
     happened,
     history,
     http,
+    next_offer,
     one_task,
     seen,
     waits,
 )
-from tests.integration.grpc_node import json_payload, offering, result, updates
+from tests.integration.grpc_node import json_payload, offering, result, update, updates
 
 INTEGER = {"type": "object", "properties": {"q": {"type": "integer"}}, "required": ["q"]}
 TEXT = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
@@ -101,6 +103,17 @@ async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) 
         await seen(node, job_id, lambda job: job.progress_message == unknown)
         async with doing(node):
             assert (await ended(node, job_id)).progress_message == ""
+
+
+async def test_a_job_does_not_say_that_a_worker_is_busy_which_has_given_its_task_back(start: Start) -> None:
+    async with start(one_task()) as node, a_wire(node, "w1") as wire:
+        job_id = await create(node, "one_task", {})
+        rejected = worker_pb2.TaskRejected(reason="UNSUITABLE")
+        await wire.send(updates(update(await next_offer(wire), rejected=rejected)))
+        there = "waiting: a worker with skill 't' has room; who gave it back or failed it is asked later"
+        if isinstance(node, Apart):
+            there = "waiting: no worker connected to this node offers skill 't'"
+        await seen(node, job_id, lambda job: job.progress_message == there)
 
 
 async def test_a_task_that_nobody_can_do_does_not_hold_up_the_others(start: Start) -> None:
@@ -216,7 +229,5 @@ async def test_a_worker_that_changes_what_it_offers_gets_what_waited_for_that(st
 
 
 def catalog(*skills: str) -> Any:
-    from holon.rxon.v1 import worker_pb2
-
     offerings = [offering(skill) for skill in skills]
     return worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=2, offerings=offerings))
