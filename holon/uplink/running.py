@@ -247,9 +247,8 @@ class Running:
         if running.stopping in _GIVEN_BACK and was_cancelled:
             reason = UNSERVABLE if running.stopping == UNSERVABLE else "STALE_OFFER"
             why, cost = running.why or "the task was taken back", record.spent if record is not None else None
-            if not self._reports.reject(entry.lease, reason, why, cost=cost) and cost is not None:
-                # The lease was lost with its session, and nobody waits for a word of it, but what it cost counts.
-                self._reports.finish_lost(entry.lease, _cancelled_at(cost))
+            if not self._reports.reject(entry.lease, reason, why, cost=cost):
+                self._tell_cost(entry, record)
             await self._remember(entry)
         else:
             entry.withdrawn = False
@@ -261,6 +260,8 @@ class Running:
                     word.cost = record.spent or 0
                 await self._summaries.add(entry, record, word)
             if not self._tell(entry, word):
+                if running.stopping and was_cancelled:
+                    self._tell_cost(entry, record)
                 await self._remember(entry)
         del self._jobs[entry.task_id]
         running.leave()
@@ -300,6 +301,13 @@ class Running:
         self._reports.finish(entry.lease, result)
         return True
 
+    def _tell_cost(self, entry: Delegation, record: JobRecord | None) -> None:
+        """Nobody waits for a word of a lease that was lost with its session; but what it cost counts."""
+        if record is not None and (record.spent is not None or record.job.budget is not None):
+            result = cancelled()
+            result.cost = record.spent or 0
+            self._reports.finish_lost(entry.lease, result)
+
     async def _write(self, entry: Delegation) -> None:
         with _noted(entry):
             await self._books.write(entry)
@@ -314,12 +322,6 @@ class Running:
             self._group.create_task(work, name=name)
         except RuntimeError:
             work.close()
-
-
-def _cancelled_at(cost: int) -> worker_pb2.TaskResult:
-    result = cancelled()
-    result.cost = cost
-    return result
 
 
 @contextmanager

@@ -184,6 +184,57 @@ async def test_what_a_task_cost_that_others_took_over_while_the_link_was_away_is
         assert (await third.result()).result.cost == 2
 
 
+async def test_it_is_told_too_that_a_task_cost_nothing_that_was_lost_with_the_link(certificates: Certificates) -> None:
+    async with a_child(certificates, [paying("t", "nobodys")], cleanup=0.1) as child:
+        first = await child.linked(session_id="first")
+        await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        await offered(first, "t2", "t", {})
+        assert {(await answer(first)).WhichOneof("update") for _ in range(2)} == {"accepted"}
+        first.end()
+        second = await child.linked(session_id="second")
+        told = await second.result()
+        assert (told.task_id, told.result.status, told.result.cost) == ("t1", "cancelled", 0)
+        # What has no budget waits for no such word: the next comes of another task.
+        await child.until(lambda: not child.uplink.held)
+        await offered(second, "t3", "unknown", {})
+        update = await answer(second)
+        assert (update.task_id, update.WhichOneof("update")) == ("t3", "rejected")
+
+
+async def test_what_a_task_cost_that_its_parent_cancelled_is_told_though_the_link_was_away_for_its_end(
+    certificates: Certificates,
+) -> None:
+    blueprint = Blueprint("t")
+
+    @blueprint.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.dispatch_task("a", {}, {"success": "end", "cancelled": "tidy"})
+
+    @blueprint.handler
+    async def tidy(actions: ActionFactory) -> None:
+        actions.dispatch_task("a", {}, {"success": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    async with a_child(certificates, [blueprint]) as child, Leaf(child.engine, "w1", A) as leaf:
+        first = await child.linked(session_id="first")
+        await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        assert (await answer(first)).HasField("accepted")
+        work = await leaf.given()
+        await first.stop("t1")
+        cleaning = await leaf.given()
+        first.end()
+        second = await child.linked(session_id="second")
+        # Once it has taken the terms of this stream, the lease is lost.
+        await offered(second, "t2", "unknown", {})
+        assert (await answer(second)).HasField("rejected")
+        await leaf.ends(work, DONE, cost=2)
+        await leaf.ends(cleaning, DONE, cost=1)
+        told = (await second.result()).result
+        assert (told.status, told.cost) == ("cancelled", 3)
+
+
 async def test_a_task_that_cost_nothing_is_given_back_without_a_word_of_it(certificates: Certificates) -> None:
     async with a_child(certificates, [paying("t", "a")], escalate_after=0.1, cleanup=0.1) as child:
         stream = await child.linked()
