@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
+from holon.domain.task import CANCELLED, Outcome
 from holon.ports import Offer, Superseded
 from tests.contract.world import BROKEN, World
 from tests.contract.world import ONE_SECOND as RETRY
@@ -47,6 +48,20 @@ async def test_stale_task_once_it_was_given_back_also_while_nobody_else_has_it(w
     assert await world.complete(offer) is Superseded.STALE_TASK
     assert await world.waiting() == 1
     [again] = await world.lease(hand.seat())
+    assert await world.complete(again) is None
+
+
+async def test_stale_task_when_its_worker_has_stopped_since_the_lease_ran_out(world: World) -> None:
+    offer = await world.accepted(await world.hand())
+    await world.after(world.settings.lease)
+    stopped = Outcome(CANCELLED, worker_id="w1")
+    for _ in range(2):
+        assert await world.complete(offer, stopped) is Superseded.STALE_TASK
+    # That was its final word: it is not gone on with, and nobody cancelled the task.
+    _, opened = await world.resume("w1", offer)
+    assert opened.kept == ()
+    [again] = await world.lease((await world.hand("w2")).seat())
+    assert again.task_id == offer.task_id
     assert await world.complete(again) is None
 
 

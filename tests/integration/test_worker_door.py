@@ -253,6 +253,21 @@ async def test_an_offer_that_is_not_answered_goes_back_and_the_worker_is_told() 
         assert (stop.lease_id, stop.reason) == (offer.lease_id, "LEASE_LOST")
 
 
+async def test_a_job_goes_on_when_a_worker_that_lost_the_lease_says_that_it_has_stopped() -> None:
+    async with a_node(offer=0.2) as node:
+        first = await node.worker("w1")
+        job_id = await node.create(n=1)
+        offer = await first.offer()
+        assert (await first.expect("stop_tasks")).reason == "LEASE_LOST"
+        await first.send(updates(update(offer, result=worker_pb2.TaskResult(status="cancelled"))))
+        verdict = await first.verdict()
+        assert (verdict.verdict, verdict.reason) == (worker_pb2.VERDICT_SUPERSEDED, "stale_task")
+        second = await node.worker("w2")
+        await second.send(updates(result(await second.offer())))
+        await second.verdict()
+        assert (await node.ended(job_id)).status == "finished"
+
+
 async def test_who_accepts_a_lease_that_it_does_not_hold_is_to_stop() -> None:
     async with a_node() as node:
         worker = await node.worker()

@@ -7,7 +7,7 @@ from typing import Any
 
 from holon.domain.costs import Cost
 from holon.domain.events import HistoryEvent
-from holon.domain.task import Outcome
+from holon.domain.task import CANCELLED, Outcome
 from holon.ports import Completed, Result, Seat, Step, Superseded
 from holon.storage.ledger.costs import affords, again, reported, settle
 from holon.storage.ledger.endings import end_task, finished_line, not_covered, task_over
@@ -50,7 +50,11 @@ def _complete(
     if task.applied_lease == result.lease_id and task.applied_worker == worker_id:
         return None
     # One that was given back is over, while nobody else has the task too.
-    current = task.lease_id == result.lease_id and task.worker_id == worker_id and task.session_id
+    current = task.lease_id == result.lease_id and task.worker_id == worker_id and bool(task.session_id)
+    if current and task.state is QUEUED and result.outcome.status == CANCELLED:
+        # It heard that the lease is lost, and stopped. Nobody cancelled the task, which waits for another.
+        tables.edit(task).session_id = ""
+        current = False
     if not current or task.state in (OVER, BACK_OFF):
         reason = why_not(tables, task.id, task, result.lease_id)
         _record_superseded(tables, task, result, worker_id, reason, now)

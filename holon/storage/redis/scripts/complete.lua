@@ -55,6 +55,10 @@ local function verdict(task_id, lease_id, retry_after, took, outcome, step)
     if not row then return why_not(task_id, nil, lease_id) end
     local result = lease_id .. ' ' .. worker_id
     if row.applied == result then return '' end
+    if ours and row.place == 'queued' and outcome.status == 'cancelled' then
+        -- It heard that the lease is lost, and stopped. Nobody cancelled the task, which waits for another.
+        row.session, ours = nil, nil
+    end
     if not ours or row.place == 'over' or row.place == 'back_off' then return superseded(row, lease_id, outcome) end
     row.applied = result
     outcome.cost = settle(row, outcome.cost)
