@@ -36,3 +36,16 @@ async def test_what_the_tasks_of_deleted_jobs_needed_is_deleted_too(tmp_path: Pa
     await world.restart()
     assert [offer.task_id for offer in await world.lease((await world.hand()).seat(1))] == [stays]
     await world.close()
+
+
+async def test_what_a_task_needs_survives_a_restart_though_every_job_before_was_deleted(tmp_path: Path) -> None:
+    world = World(Sqlite(sealed=False), tmp_path, {})
+    await world.open()
+    done = await world.offered(await world.hand())
+    await world.complete(done)
+    await world.finish(await world.claim_of(done.job_id))
+    assert await world.storage.purge(world.now + 1, 10) == 1
+    waits = await world.dispatch(T)
+    await world.restart()
+    assert [offer.task_id for offer in await world.lease((await world.hand()).seat(1))] == [waits]
+    await world.close()

@@ -149,6 +149,9 @@ class Changes:
             kind.remove(self._written)
         for kind, sheet, tasks in self._sheets:
             kind.add(sheet, tasks)
+        if self._rows[PURGE[0]]:
+            # What nobody had a task for went with the jobs: all of it, where none was left.
+            self._known.forget()
         for key, (_, job) in self._needs.items():
             self._known.add(key, job)
 

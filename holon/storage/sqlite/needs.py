@@ -38,5 +38,9 @@ class Needs:
     def add(self, key: str, job: int) -> None:
         """It is in the file, written for this job."""
         if len(self._newest) >= MOST:
-            self._newest.clear()
+            self.forget()
         self._newest[key] = job
+
+    def forget(self) -> None:
+        """Any of them may be gone from the file: each is written once more."""
+        self._newest.clear()
