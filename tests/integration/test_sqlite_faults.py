@@ -199,6 +199,19 @@ async def test_a_store_whose_disk_fails_stops_for_good_and_a_restart_finds_what_
         assert await again.job(lost.job.id) is None
 
 
+async def test_a_file_that_is_damaged_under_a_store_is_unavailable_to_reads(tmp_path: Path) -> None:
+    world = World(FaultyBackend(Faults()), tmp_path, {})
+    await world.open()
+    job = await world.create()
+    await world.close()
+    await world.open()
+    file = tmp_path / "holon.db"
+    file.write_bytes(b"no database" * 10_000)
+    with pytest.raises(StoreUnavailable, match="could not read: file is not a database"):
+        await world.storage.job(job)
+    await world.close()
+
+
 async def test_an_idle_store_moves_its_log_into_the_file(world: World, faults: Faults) -> None:
     await world.create()
     assert await asyncio.to_thread(faults.checkpointed.wait, 30)

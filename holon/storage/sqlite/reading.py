@@ -114,7 +114,7 @@ class Reader:
         began = perf_counter()
         try:
             return list(await self._db.execute_fetchall(statement, parameters))
-        except (sqlite3.OperationalError, ValueError) as error:
+        except (sqlite3.Error, ValueError) as error:
             # aiosqlite says ValueError of a connection that was closed under a waiting call.
             raise StoreUnavailable(f"the store could not read: {error}", retry_after=RETRY_AFTER_S) from error
         finally:
