@@ -135,6 +135,21 @@ async def test_i2_a_commit_that_fails_takes_its_whole_group_back(world: World, f
     assert {offer.job_id, claim.job.id, new.job.id} <= set(await world.ready())
 
 
+async def test_i3_tasks_of_a_step_that_failed_and_is_repeated_are_leased_once(world: World, faults: Faults) -> None:
+    claim = await world.start()
+    waits = await world.dispatch()
+    faults.fail_next("injected")
+    with pytest.raises(StoreUnavailable):
+        await world.fan_out(3, claim=claim)
+    branches = await world.fan_out(3, claim=claim)
+    hand = await world.hand()
+    offers = await world.lease(hand.seat(9))
+    assert [offer.task_id for offer in offers] == [waits, *branches]
+    assert await world.waiting() == 0
+    for offer in offers:
+        assert await world.complete(offer) is None
+
+
 async def test_an_operation_that_cannot_be_written_fails_alone(world: World, faults: Faults) -> None:
     claim = await world.start()
     async with faults.held_up(world):

@@ -77,6 +77,17 @@ def test_what_came_is_gone_with_its_queue() -> None:
     assert tables.backlog.entries == 0
 
 
+def test_what_came_and_comes_again_is_taken_once() -> None:
+    tables = tables_with(1)
+    enqueue(tables, 1, T)
+    enqueue(tables, 2, T)
+    tables.take_back()
+    enqueue(tables, 1, T)
+    enqueue(tables, 2, T)
+    assert [row.index for row in tables.backlog.take((T.key,), "w", frozenset(), 0, 9)] == [0, 1, 2]
+    assert tables.backlog.waiting == {}
+
+
 def test_a_queue_that_was_rid_of_what_did_not_count_has_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "MOST_STALE", 2)
     tables = tables_with(20)

@@ -81,11 +81,9 @@ class Backlog:
 
     def _run(self, key: str, most: int) -> list[TaskRow]:
         """Take tasks out of a queue up to the first that avoids anybody."""
-        heap, tasks, found = self._queues[key], self._tasks, list[TaskRow]()
+        heap, found = self._queues[key], list[TaskRow]()
         while heap and len(found) < most:
-            row = tasks.get(heap[0][2])
-            if row is not None and (row.state is not QUEUED or row.key != key):
-                row = None
+            row = self._row(key, heap[0])
             if row is not None and row.avoid:
                 break
             self._taken.append((key, heappop(heap)))
@@ -123,7 +121,7 @@ class Backlog:
     def queued(self, key: str) -> Iterator[TaskRow]:
         """The tasks that wait in the queue of a match key, in no order."""
         # One that came back can have left its old entry behind.
-        waiting = {entry[2] for entry in self._queues.get(key, ()) if self._queued(key, entry)}
+        waiting = {entry[2] for entry in self._queues.get(key, ()) if self._row(key, entry) is not None}
         return (self._tasks[task] for task in waiting)
 
     # The transaction -------------------------------------------------------------------------------------------
@@ -154,10 +152,8 @@ class Backlog:
     def _head(self, key: str) -> _Entry | None:
         heap = self._queues.get(key)
         while heap:
-            entry = heap[0]
-            row = self._tasks.get(entry[2])
-            if row is not None and row.state is QUEUED and row.key == key:
-                return entry
+            if self._row(key, heap[0]) is not None:
+                return heap[0]
             self._pop(key)
         return None
 
@@ -181,13 +177,17 @@ class Backlog:
         if by < 0 and len(self._queues[key]) > MOST_STALE + 2 * left:
             heap = self._queues[key]
             self._dropped.append((key, heap))
-            self._queues[key] = [entry for entry in heap if self._queued(key, entry)]
+            self._queues[key] = [entry for entry in heap if self._row(key, entry) is not None]
             heapify(self._queues[key])
 
-    def _queued(self, key: str, entry: _Entry) -> bool:
-        """Whether an entry of a queue still counts."""
+    def _row(self, key: str, entry: _Entry) -> TaskRow | None:
+        """The task of an entry of a queue, if that still counts.
+
+        A task that a failed transaction made is made anew, under the same id: the number tells them apart.
+        """
         row = self._tasks.get(entry[2])
-        return row is not None and row.state is QUEUED and row.key == key
+        counts = row is not None and row.n == entry[1] and row.state is QUEUED and row.key == key
+        return row if counts else None
 
 
 def _avoids(row: TaskRow, worker_id: str, only: bool, now: int) -> bool:
