@@ -302,6 +302,18 @@ def handler_failed(
     return Change(waits, before, wake_after=back_off(limits.retry, failures, chance))
 
 
+def stays(job: Job, limits: Limits, chance: float) -> Change:
+    """All that came in is stale, and only used up. A step ends its job's timer: who waits for that waits anew.
+
+    Arguments:
+        chance: a random number in [0, 1), for the jitter.
+    """
+    if job.status is not Status.WAITING_FOR_RETRY:
+        return Change(job)
+    waits = replace(job, waiting=Waiting(job.step, {}))
+    return Change(waits, wake_after=back_off(limits.retry, job.failures, chance))
+
+
 def end(
     job: Job,
     status: Status,

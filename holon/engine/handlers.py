@@ -196,8 +196,15 @@ class Handlers:
 
     def failed(self, job: Job, error: JobError, took: int, before: tuple[HistoryEvent, ...] = ()) -> Change:
         """The handler of a job's state has failed: again after a while, or never."""
-        jitter = random.random()  # noqa: S311  it hides nothing
-        return machine.handler_failed(job, error, self._limits, self._now(), took, jitter, before=before)
+        return machine.handler_failed(job, error, self._limits, self._now(), took, _jitter(), before=before)
+
+    def stays(self, job: Job) -> Change:
+        """A job that nothing has changed, as it goes on waiting."""
+        return machine.stays(job, self._limits, _jitter())
+
+
+def _jitter() -> float:
+    return random.random()  # noqa: S311  it hides nothing
 
 
 async def _at_once(handler: Awaitable[Any]) -> tuple[Any, bool]:

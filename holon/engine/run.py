@@ -69,7 +69,7 @@ class Run:
         change = self._take_events()
         if change is None and not self._job.status.due:
             if self._consumed:
-                return await self._commit(Change(self._job))
+                return await self._commit(self._tools.handlers.stays(self._job))
             await self._tools.store.release([(self._job.id, self._claim.claim_id)])
             return False
         job = change.job if change else self._job

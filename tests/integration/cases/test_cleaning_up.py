@@ -124,3 +124,32 @@ async def test_d16_the_task_that_was_cancelled_is_void_while_the_job_cleans_up(s
         ack = await wire.verdict()
         assert (ack.verdict, ack.reason) == (worker_pb2.VERDICT_SUPERSEDED, "job_cancelled")
         assert (await node.client.get_job(job_id)).current_state == "clean_up"
+
+
+async def test_d16_a_clean_up_that_failed_is_tried_again_though_the_task_had_ended_meanwhile(start: Start) -> None:
+    bp = Blueprint("late", api_endpoint="/jobs/late", api_version="v1")
+    cleaning_up, go_on = asyncio.Event(), asyncio.Event()
+    tries: list[int] = []
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.dispatch_task("t", {}, {"success": "clean_up", "cancelled": "clean_up"})
+
+    @bp.handler(is_end=True)
+    async def clean_up() -> None:
+        tries.append(len(tries))
+        cleaning_up.set()
+        await go_on.wait()
+        if len(tries) == 1:
+            raise ValueError("not yet")
+
+    async with start(bp) as node, a_wire(node, "w1") as wire:
+        job_id = await create(node, "late", {})
+        offer = await wire.offer()
+        await node.client.cancel_job(job_id)
+        await happened(cleaning_up)
+        await wire.send(updates(result(offer, {})))
+        assert (await wire.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        go_on.set()
+        assert (await ended(node, job_id)).status == "cancelled"
+        assert tries == [0, 1]
