@@ -12,6 +12,8 @@ from holon.ports import Claim
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 1.0
+
 
 class Executor:
     """Long-lived lanes that run one claimed job after the other, and the keeper of their claims.
@@ -57,10 +59,7 @@ class Executor:
         job_id = claim.job.id
         self._running[job_id] = claim.claim_id
         try:
-            await Run(self._tools, claim).go()
-        except StoreUnavailable as error:
-            # The claim expires and the job runs again; nothing of this run happened.
-            log.warning("job %s: its step was not stored: %s", job_id, error.message, extra={"job_id": job_id})
+            await self._go(claim)
         except asyncio.CancelledError:
             if not self._tools.handlers.ending():
                 # The claim expires: a handler that does this again and again is found out.
@@ -74,6 +73,16 @@ class Executor:
             self._running.pop(job_id, None)
             if not self._tools.handlers.ending():
                 _go_on()
+
+    async def _go(self, claim: Claim) -> None:
+        try:
+            await Run(self._tools, claim).go()
+        except StoreUnavailable as error:
+            facts = {"job_id": claim.job.id}
+            log.warning("job %s: its step was not stored: %s", claim.job.id, error.message, extra=facts)
+            # Nothing of this run happened. A claim that expires counts as if its handler had ended the node.
+            await asyncio.sleep(error.retry_after or RETRY_S)
+            await self._release(claim)
 
     async def _release(self, claim: Claim) -> None:
         try:

@@ -53,7 +53,7 @@ class Run:
         """Run steps until the claim ends.
 
         Raises:
-            StoreUnavailable: a step could not be stored; the claim is left to expire.
+            StoreUnavailable: a step could not be stored; the claim is as it was.
         """
         if self._claim.deliveries > self._tools.max_deliveries:
             await self._commit(self._crashed())
