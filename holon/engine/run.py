@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 from holon.domain import machine
-from holon.domain.events import CancelRequested, InboxEvent, TaskEnded
+from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change
 from holon.domain.value import replace, value
@@ -73,15 +73,15 @@ class Run:
             await self._tools.store.release([(self._job.id, self._claim.claim_id)])
             return False
         job = change.job if change else self._job
+        before = change.history if change else ()
         if job.status.due:
-            before = change.history if change else ()
             handled = await self._tools.handlers.run(job, await self._branches(job), before)
             change = replace(handled, end_tasks=True) if change and change.end_tasks else handled
         assert change is not None  # noqa: S101  a job that is not due has an event here
         try:
             return await self._commit(change)
         except InvalidArgument as error:
-            unstorable = self._unstorable(job, error)
+            unstorable = self._unstorable(job, error, before)
             return await self._commit(replace(unstorable, end_tasks=change.end_tasks))
 
     def _take_events(self) -> Change | None:
@@ -135,12 +135,13 @@ class Run:
         error = JobError("HANDLER_CRASHED", message)
         return machine.end(self._job, Status.QUARANTINED, error, self._now(), end_tasks=True)
 
-    def _unstorable(self, job: Job, error: InvalidArgument) -> Change:
+    def _unstorable(self, job: Job, error: InvalidArgument, before: tuple[HistoryEvent, ...]) -> Change:
         """What was decided cannot be stored: too large ends the job as it was, else its handler has failed."""
         reason = JobError(error.code, error.message)
         if isinstance(error, TooLarge):
-            return machine.end(self._job, Status.FAILED, reason, self._now())
-        return self._tools.handlers.failed(job, reason, 0)
+            as_it_was = replace(self._job, cancelling=job.cancelling)
+            return machine.end(as_it_was, Status.FAILED, reason, self._now(), before=before)
+        return self._tools.handlers.failed(job, reason, 0, before)
 
     async def _commit(self, change: Change) -> bool:
         tools = self._tools

@@ -153,3 +153,25 @@ async def test_d16_a_clean_up_that_failed_is_tried_again_though_the_task_had_end
         go_on.set()
         assert (await ended(node, job_id)).status == "cancelled"
         assert tries == [0, 1]
+
+
+async def test_d16_a_clean_up_that_decides_what_is_too_large_leaves_the_job_cancelled(start: Start) -> None:
+    bp = Blueprint("too_large", api_endpoint="/jobs/too_large", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.dispatch_task("t", {}, {"success": "finished", "cancelled": "clean_up"})
+
+    @bp.handler
+    async def clean_up(actions: ActionFactory) -> None:
+        actions.dispatch_task("clean", {"text": "x" * 2**21}, {"success": "finished"})
+
+    @bp.handler(is_end=True)
+    async def finished() -> None: ...
+
+    async with start(bp) as node:
+        job_id = await create(node, "too_large", {})
+        await waits(node, job_id)
+        await node.client.cancel_job(job_id)
+        assert (await ended(node, job_id)).status == "cancelled"
+        assert len(await history(node, job_id, "job_cancel_requested")) == 1
