@@ -19,7 +19,7 @@ from holon.engine.payloads import decode
 from holon.engine.planning import Planner, over_budget
 from holon.engine.slots import Slots
 from holon.errors import InvalidArgument, TooLarge
-from holon.ports import Claim, Committed, Storage
+from holon.ports import Claim, Leased, Storage
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -148,13 +148,16 @@ class Run:
         plan = await tools.planner.plan(self._job, change, self._claim.claim_id, tuple(self._consumed))
         step = plan.step
         seats = tools.dispatcher.seats_for(plan.needs)
-        reply: Committed | None = None
+        leased: Leased | None = None
         try:
             with tools.slots.wanting(1) as wanted:
                 reply = await tools.store.commit(step, wanted.n, seats)
                 wanted.claims = reply.claims
+                # Any other reply has leased nothing, and says nothing of what waits.
+                if not (reply.conflict or reply.over_budget or reply.cancel_pending):
+                    leased = reply.leased
         finally:
-            tools.dispatcher.settle(seats, reply.leased if reply is not None else None)
+            tools.dispatcher.settle(seats, leased)
         if reply.over_budget:
             raise over_budget(self._job)
         if reply.conflict:
