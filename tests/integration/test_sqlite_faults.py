@@ -227,6 +227,21 @@ async def test_a_file_that_is_damaged_under_a_store_is_unavailable_to_reads(tmp_
     await world.close()
 
 
+@pytest.mark.parametrize("name", ["holon.db", "holon.db-wal"])
+async def test_a_store_whose_file_is_removed_stops_and_accepts_nothing_that_would_be_lost(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    store = world.storage
+    assert isinstance(store, SqliteStorage)
+    await world.create()
+    (tmp_path / name).unlink()
+    await world.create()
+    with pytest.raises(StoreUnavailable, match=f"{name} was removed while the node ran"):
+        await store.failure()
+    with pytest.raises(StoreUnavailable, match="stopped"):
+        await world.create()
+
+
 async def test_an_idle_store_moves_its_log_into_the_file(world: World, faults: Faults) -> None:
     await world.create()
     assert await asyncio.to_thread(faults.checkpointed.wait, 30)

@@ -250,14 +250,24 @@ class Writer:
                 self._group(lane, db, ledger, [call])
 
     def _bound_log(self, db: sqlite3.Connection) -> None:
-        """Move the log here, where nothing is written meanwhile, if it has outgrown what is moved beside."""
+        """Move the log here, where nothing is written meanwhile, if it has outgrown what is moved beside.
+
+        Raises:
+            StoreUnavailable: a file is gone. SQLite goes on with what nobody will ever open again.
+        """
         try:
-            if self._log.stat().st_size >= LARGE_LOG_BYTES:
+            self._path.stat()
+            size = self._log.stat().st_size
+        except FileNotFoundError as error:
+            raise StoreUnavailable(
+                f"{error.filename} was removed while the node ran: what it accepts from now on is in no file; the node "
+                "has to be restarted, with a backup of the file if there is one"
+            ) from error
+        try:
+            if size >= LARGE_LOG_BYTES:
                 move_log(db)
         except sqlite3.Error as error:
             self._check(error)
-        except FileNotFoundError:
-            return
 
     def _check(self, error: sqlite3.Error) -> None:
         """Raise when an error of a checkpoint says that the file is broken; any other is tried again later."""
