@@ -170,6 +170,7 @@ async def test_nodes_that_have_no_name_are_where_the_cluster_was_asked(
             client.config_set(setting, told)
     # Each node knows the ports of the others, and all of them are on this machine.
     other = World(CLUSTERED, tmp_path, {})
+    other.settings = StoreSettings("node-2")
     try:
         await other.open()
         job_id = await world.create()

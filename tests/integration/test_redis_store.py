@@ -227,8 +227,22 @@ async def test_a_node_that_starts_again_takes_back_only_what_was_its_own(nodes: 
     mine, other = await first.start(), await second.start()
     again = await nodes.add("a")
     assert await second.keep(other) == [True]
-    assert await first.keep(mine) == [False]
+    with pytest.raises(StoreUnavailable, match="INSTANCE_ID"):
+        await first.keep(mine)
     assert await again.ready() == [mine.job.id]
+
+
+async def test_of_two_processes_of_one_name_the_earlier_ends_and_does_not_come_again(nodes: Nodes) -> None:
+    first, later = await nodes.add("a"), await nodes.add("a")
+    with pytest.raises(StoreUnavailable):
+        await first.ready()
+    async with asyncio.timeout(GUARD):
+        with pytest.raises(StoreUnavailable, match=r"another process runs as a .* INSTANCE_ID"):
+            await first.storage.failure()
+    # Its connection is lost as any may be, and is its own all the same.
+    async with nodes.redis() as redis:
+        await redis.client_kill_filter(_type="normal", skipme=True)
+    assert await later.ready() == []
 
 
 async def test_a_suspect_does_not_keep_other_nodes_from_their_work(nodes: Nodes) -> None:

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from holon.clock import Clock
 from holon.errors import StoreUnavailable
 from holon.ports import Hint
+from holon.randomness import random_id
 from holon.storage.hints import Hints
 from holon.storage.redis.arguments import Argument
 from holon.storage.redis.calls import Calls, Ears
@@ -68,6 +69,8 @@ class Link(Calls):
         self._codes = found.codes
         self._strictness, self._metrics = strictness, metrics
         self.id = found.id
+        # By this the server tells a later process of the same node from this one.
+        self._process, self._came = random_id(), False
         self._taken = 0.0
         self.backlog = 0
         self._presence = Presence()
@@ -107,7 +110,9 @@ class Link(Calls):
         self._lane.finish()
         tasks = [task for task in (self._calls, self._listening) if task is not None]
         if tasks:
-            await asyncio.wait(tasks)
+            # Who waits for the failure hears of it; where nobody does, it is over with the link.
+            for task in (await asyncio.wait(tasks))[0]:
+                task.cancelled() or task.exception()
 
     @property
     def away(self) -> bool:
@@ -147,7 +152,8 @@ class Link(Calls):
         connection = await self._server.connect()
         try:
             code = await load_first(connection, self._codes)
-            [arrived] = await ask(connection, (*code.call("arrive"), *self._keys.declared, self.id, self._node))
+            given = (*self._keys.declared, self.id, self._node, self._process, "" if self._came else "1")
+            [arrived] = await ask(connection, (*code.call("arrive"), *given))
             if isinstance(arrived, RedisError):
                 raise arrived
             found, number = arrived
@@ -155,6 +161,12 @@ class Link(Calls):
                 raise StoreUnavailable(
                     "the Redis of STORAGE_URI has lost the store, or holds another; restore it and start again"
                 )
+            if not number:
+                raise StoreUnavailable(
+                    f"another process runs as {self._node} on the Redis of STORAGE_URI, and came later; give every "
+                    "node an INSTANCE_ID of its own"
+                )
+            self._came = True
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

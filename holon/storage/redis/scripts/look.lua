@@ -9,7 +9,7 @@ local function see_to_others(nodes)
         if node ~= NODE and tonumber(late[i + 1]) <= NOW - GONE then
             gone[node] = true
             write('ZREM', nodes, node)
-            write('HDEL', META, 'lane:' .. node, 'keeps:' .. node)
+            write('HDEL', META, 'lane:' .. node, 'process:' .. node, 'keeps:' .. node)
             for _, one in ipairs({READY, SUSPECTS}) do
                 if not read('XPENDING', one.key, GROUP, '-', '+', 1, node)[1] then
                     write('XGROUP', 'DELCONSUMER', one.key, GROUP, node)
