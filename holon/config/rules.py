@@ -78,7 +78,9 @@ def _names(settings: Settings) -> Iterator[Violation]:
     if not _INSTANCE_ID.fullmatch(settings.INSTANCE_ID):
         yield Violation("INSTANCE_ID", "must be 1 to 128 letters, digits, dots, dashes, underscores or colons")
     try:
-        StorageURI.parse(settings.STORAGE_URI)
+        for option, path in StorageURI.parse(settings.STORAGE_URI).tls_files:
+            if reason := _file_problem("STORAGE_URI", path, settings):
+                yield Violation("STORAGE_URI", f"{option}: {reason}")
     except ConfigError as error:
         yield from error.details
     except ValueError:

@@ -69,6 +69,11 @@ class StorageURI:
             raise _wrong("a SQLite file is sqlite:///relative.db or sqlite:////absolute.db, with three or four slashes")
         return cls("sqlite", Path(path), _synchronous(parts.query))
 
+    @property
+    def tls_files(self) -> list[tuple[str, str]]:
+        """The files that the client library reads to speak TLS, each with the option that names it."""
+        return [(name, path) for name, path in parse_qsl(urlsplit(self.server).query) if name in _TLS_FILES]
+
 
 def is_redis(text: str) -> bool:
     """Whether a URI, right or wrong, is one of Redis."""
@@ -116,12 +121,22 @@ def _redis(parts: SplitResult) -> StorageURI:
 
 
 def _names_a_server(parts: SplitResult) -> bool:
+    if not all(_has_port(host) for host in parts.netloc.rpartition("@")[2].split(",")):
+        return False
     if parts.scheme == "redis+sentinel":
         return bool(_HOSTS.fullmatch(parts.netloc) and _SERVICE.fullmatch(parts.path))
     if parts.scheme in _CLUSTERS:
         return bool(_HOSTS.fullmatch(parts.netloc)) and parts.path in ("", "/")
     path = parts.path.removeprefix("/")
     return bool(path) if parts.scheme == "unix" else bool(parts.hostname) and (path or "0").isdecimal()
+
+
+def _has_port(host: str) -> bool:
+    """Whether the port of a host, if it names one, is a port."""
+    try:
+        return urlsplit(f"//{host}").port != 0
+    except ValueError:
+        return False
 
 
 def _wrong(reason: str) -> ConfigError:

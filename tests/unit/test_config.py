@@ -248,16 +248,16 @@ def test_times_that_contradict_each_other_are_refused() -> None:
         ("redis://localhost", StorageURI("redis", server="redis://localhost")),
         ("redis+cluster://u:p@a:1,b:2", StorageURI("redis", server="redis+cluster://u:p@a:1,b:2")),
         (
-            "rediss+cluster://a:1?partitions=6&ssl_ca_certs=/ca.pem",
-            StorageURI("redis", server="rediss+cluster://a:1?ssl_ca_certs=/ca.pem", partitions=6),
+            f"rediss+cluster://a:1?partitions=6&ssl_ca_certs={__file__}",
+            StorageURI("redis", server=f"rediss+cluster://a:1?ssl_ca_certs={__file__}", partitions=6),
         ),
         ("redis://localhost?partitions=8", StorageURI("redis", server="redis://localhost", partitions=8)),
         ("redis://a:b@[::1]:7000/3", StorageURI("redis", server="redis://a:b@[::1]:7000/3")),
         ("redis+sentinel://u:p@a:1,b:2/jobs/3", StorageURI("redis", server="redis+sentinel://u:p@a:1,b:2/jobs/3")),
         ("unix:///run/redis.sock?db=2", StorageURI("redis", server="unix:///run/redis.sock?db=2")),
         (
-            "rediss://host/0?ssl_ca_certs=/ca.pem&replicas=1&synced=true",
-            StorageURI("redis", server="rediss://host/0?ssl_ca_certs=/ca.pem", replicas=1, synced=True),
+            f"rediss://host/0?ssl_ca_certs={__file__}&replicas=1&synced=true",
+            StorageURI("redis", server=f"rediss://host/0?ssl_ca_certs={__file__}", replicas=1, synced=True),
         ),
     ],
 )
@@ -274,7 +274,8 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
         "redis://", "redis://h/x", "redis://h?db=1", "redis://h?ssl_keyfile=k", "redis://h?replicas=-1", "unix://",
         "redis+sentinel://h:1", "redis+sentinel://h:1/jobs/x", "redis+sentinel:///jobs", "redis+cluster://",
         "redis+cluster://h:1/1", "redis+cluster://h:1,,h:2", "redis://h?partitions=0", "redis://h?partitions=65",
-        "redis+cluster://h:1?ssl_keyfile=k",
+        "redis+cluster://h:1?ssl_keyfile=k", "redis://h:99999", "redis://h:x", "redis+sentinel://h:1,g:x/jobs",
+        "redis+cluster://u:p@h:1,g:70000", "rediss://h?ssl_ca_certs=/no/such/file",
     ],
 )  # fmt: skip
 def test_a_storage_uri_of_no_store_is_refused(text: str) -> None:
