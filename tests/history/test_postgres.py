@@ -60,6 +60,22 @@ async def test_a_setting_that_cannot_work_is_refused_at_the_start(postgres: Serv
     assert "secret" not in refused.value.message
 
 
+@pytest.mark.parametrize("wrong", ["others' tables", "no right to make tables", "an option that there is not"])
+async def test_a_database_that_cannot_hold_history_is_refused_at_the_start(postgres: Server, wrong: str) -> None:
+    uri = postgres.database()
+    if wrong == "others' tables":
+        postgres.sql("CREATE TABLE holon_jobs (n integer)", uri)
+    elif wrong == "no right to make tables":
+        postgres.sql("CREATE USER weak", uri)
+        postgres.sql("REVOKE CREATE ON SCHEMA public FROM public", uri)
+        uri = uri.replace("holon@", "weak@")
+    else:
+        uri += "&no_such=option"
+    with pytest.raises(ConfigError, match="HISTORY_DATABASE_URI: the database cannot hold history"):
+        async with PostgresHistory(uri):
+            pass
+
+
 async def test_it_opens_while_the_database_is_away_and_works_when_that_comes(
     own: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

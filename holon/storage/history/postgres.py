@@ -108,8 +108,8 @@ class PostgresHistory:
         """Open it; a database that is away may come later.
 
         Raises:
-            ConfigError: asyncpg is not installed, the URI is none, the database refuses this user, does not exist, or
-                is a later release's.
+            ConfigError: asyncpg is not installed, the URI is none, the database refuses this user, or its tables, does
+                not exist, or is a later release's.
         """
         try:
             import asyncpg
@@ -131,7 +131,11 @@ class PostgresHistory:
             if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
                 await self._close()
                 raise ConfigError(f"HISTORY_DATABASE_URI: {cause}") from cause
-            log.warning("%s; history waits in the store meanwhile", error.message)
+            if isinstance(cause, asyncpg.SyntaxOrAccessError):
+                # It answers: others have tables of these names there, or its user may not make any.
+                await self._close()
+                raise ConfigError(f"HISTORY_DATABASE_URI: the database cannot hold history: {cause}") from cause
+            log.warning("%s; history waits in the store meanwhile (HISTORY_DATABASE_URI)", error.message)
         except ValueError:
             await self._close()
             raise _no_uri() from None
