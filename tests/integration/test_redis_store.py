@@ -426,6 +426,24 @@ async def test_a_server_that_evicts_is_refused(nodes: Nodes) -> None:
             await redis.config_set("maxmemory-policy", "noeviction")
 
 
+async def test_a_server_that_begins_to_evict_is_given_no_new_jobs(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    assert isinstance(world.storage, RedisStorage)
+    claim = await world.start()
+    async with nodes.redis() as redis:
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            await world.storage._partitions.first.link._look(False)
+            with pytest.raises(StoreUnavailable, match="maxmemory-policy allkeys-lru") as refused:
+                await world.create()
+            assert refused.value.retry_after
+            assert not (await world.finish(claim)).conflict
+        finally:
+            await redis.config_set("maxmemory-policy", "noeviction")
+    await world.storage._partitions.first.link._look(False)
+    await world.create()
+
+
 @pytest.mark.parametrize(("field", "value"), [("schema", 9), ("partitions", 4)])
 async def test_a_store_of_another_release_or_shape_is_refused(nodes: Nodes, field: str, value: int) -> None:
     await nodes.add("a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -22,11 +23,10 @@ from holon.storage.redis.lane import RETRY_AFTER_S, Lane
 from holon.storage.redis.opening import Found
 from holon.storage.redis.presence import Presence, ServersTime
 from holon.storage.redis.scripts import Code, load_first
-from holon.storage.redis.server import Connection, Place, Strictness, ask, share_taken
+from holon.storage.redis.server import Connection, Place, Strictness, ask, objection_of
 from holon.telemetry.metrics import StoreMetrics
 
-# New jobs are refused when so much of the memory is taken: the rest is for those that are there.
-FULL = 0.9
+log = logging.getLogger(__name__)
 
 
 class Link(Calls):
@@ -71,7 +71,7 @@ class Link(Calls):
         self.id = found.id
         # By this the server tells a later process of the same node from this one.
         self._process, self._came = random_id(), False
-        self._taken = 0.0
+        self._objection = ""
         self.backlog = 0
         self._presence = Presence()
         self._calls: asyncio.Task[None] | None = None
@@ -121,8 +121,8 @@ class Link(Calls):
 
     @property
     def full(self) -> bool:
-        """Whether it has no room for new jobs."""
-        return self._taken >= FULL
+        """Whether it is to be given no new jobs."""
+        return bool(self._objection)
 
     @property
     def waiting(self) -> int:
@@ -175,10 +175,7 @@ class Link(Calls):
     async def call(self, name: str, *given: Argument, new_work: bool = False) -> Any:
         """As `Calls.call`; what only adds work is refused where there is no room for it."""
         if new_work and self.full:
-            raise StoreUnavailable(
-                f"the Redis of the store has {self._taken:.0%} of its maxmemory taken; new jobs wait for room",
-                retry_after=RETRY_AFTER_S,
-            )
+            raise StoreUnavailable(self._objection, retry_after=RETRY_AFTER_S)
         return await super().call(name, *given, new_work=new_work)
 
     def beside(self, server: Place, keys: Keys) -> SharedLink:
@@ -209,7 +206,10 @@ class Link(Calls):
         if first:
             # What was said while nobody listened is not said again.
             self._ears.heard(Hint(jobs=frozenset(self._hints.watched), documents=frozenset(self._hints.kinds)))
-        self._taken = share_taken(await self._lane.submit(("INFO", "memory")))
+        objection = objection_of(await self._lane.submit(("INFO", "memory")))
+        if objection and not self._objection:
+            log.warning("%s", objection)
+        self._objection = objection
 
 
 class SharedLink(Calls):

@@ -26,6 +26,10 @@ OLDEST_SYNCED = (7, 2)
 PATIENCE_S = 5.0
 # Replicas and the disk have so long, which is less.
 STRICT_PATIENCE_MS = 2_000
+# With any other policy a server drops what it has no room for.
+KEEPS = "noeviction"
+# New jobs are refused when so much of the memory is taken: the rest is for those that are there.
+FULL = 0.9
 
 Connection: TypeAlias = AbstractConnection
 
@@ -208,10 +212,9 @@ async def version_of(connection: Connection, strictness: Strictness, clustered: 
             if clustered
             else "the Redis of STORAGE_URI is a Redis Cluster; name it as redis+cluster://host:port,host:port"
         )
-    policy = facts.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
+    if (policy := _policy(facts)) != KEEPS:
         raise ConfigError(
-            f"the Redis of STORAGE_URI has maxmemory-policy {policy}, which loses jobs; set it to noeviction"
+            f"the Redis of STORAGE_URI has maxmemory-policy {policy}, which loses jobs; set it to {KEEPS}"
         )
     appends = facts.get("aof_enabled") == "1"
     if strictness.synced and (version < OLDEST_SYNCED or not appends):
@@ -221,11 +224,23 @@ async def version_of(connection: Connection, strictness: Strictness, clustered: 
     return version
 
 
-def share_taken(info: Any) -> float:
-    """How much of the memory that a server may take is taken, from 0 to 1, as it says under INFO memory."""
+def objection_of(info: Any) -> str:
+    """Why a server should be given no new jobs, as it says under INFO memory; empty where it may."""
     facts = _facts(info)
+    if (policy := _policy(facts)) != KEEPS:
+        return (
+            f"the Redis of STORAGE_URI has maxmemory-policy {policy} now, which loses jobs; new jobs wait until it is "
+            f"{KEEPS} again"
+        )
     most = int(facts.get("maxmemory", "0"))
-    return int(facts.get("used_memory", "0")) / most if most else 0.0
+    taken = int(facts.get("used_memory", "0")) / most if most else 0
+    if taken >= FULL:
+        return f"the Redis of the store has {taken:.0%} of its maxmemory taken; new jobs wait for room"
+    return ""
+
+
+def _policy(facts: Mapping[str, str]) -> str:
+    return facts.get("maxmemory_policy", KEEPS)
 
 
 def _facts(info: bytes | Mapping[str, Any]) -> dict[str, str]:
