@@ -33,6 +33,8 @@ from holon.ports import (
 from holon.security import certificates
 from holon.storage.redis import RedisStorage, lane, queues
 from holon.storage.redis import server as of_server
+from holon.storage.redis.scripts import code
+from holon.storage.redis.server import ask
 from holon.storage.sealing import Seal
 from tests.contract.backends import REDIS
 from tests.contract.test_fused import unclaimed, with_step
@@ -291,6 +293,28 @@ async def test_code_that_the_server_has_forgotten_is_loaded_again(nodes: Nodes) 
             await redis.function_flush()
     created = await asyncio.gather(*(world.create() for _ in range(5)))
     assert sorted(await world.ready()) == sorted(created)
+
+
+async def test_code_that_the_server_forgets_again_at_once_is_loaded_once_more(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await nodes.add("a")
+    forgets = [True, True]
+    for kind in (code.Functions, code.Scripts):
+
+        async def load(self: Any, connection: Any, load: Any = kind.load) -> None:
+            await load(self, connection)
+            if forgets and forgets.pop():
+                await ask(connection, ("FUNCTION", "FLUSH"), ("SCRIPT", "FLUSH"))
+
+        monkeypatch.setattr(kind, "load", load)
+    async with nodes.redis() as redis:
+        await redis.script_flush()
+        if (await redis.info("server"))["redis_version"] >= "7":
+            await redis.function_flush()
+    job_id = await world.create()
+    assert not forgets
+    assert await world.ready() == [job_id]
 
 
 async def test_i1_a_short_outage_is_ridden_out_and_nothing_that_was_answered_is_lost() -> None:

@@ -133,5 +133,5 @@ async def there_and_back(
             raise kept
         if not strictness.met(kept):
             # Nobody may hear of them before they are safe.
-            raise NotSafeYet(f"not as many replicas or disks as asked for have the calls: {kept}")
+            raise NotSafeYet(f"not as many replicas or disks have the calls as STORAGE_URI asks for: {kept}")
     return [pair for run, reply in zip(runs, replies, strict=True) for pair in run.replies(reply)]

@@ -213,7 +213,7 @@ class Lane:
             self._queue.extendleft(reversed(flight))
             raise
         self._wait = FIRST_WAIT_S
-        now = perf_counter()
+        now, code = perf_counter(), self._code
         self._metrics.groups.observe(len(flight))
         again: list[Call] = []
         passing: Exception | None = None
@@ -221,7 +221,8 @@ class Lane:
             if not isinstance(reply, Exception):
                 self._metrics.calls.observe(now - call.handed_over)
                 call.promise.set_result(reply)
-            elif passes(reply):
+            elif passes(reply) or (code is not None and code.unknown(reply)):
+                # Code that the server forgot once more is loaded with the next connection.
                 passing = reply
                 again.append(call)
             else:
