@@ -14,12 +14,14 @@ from redis.asyncio import Redis
 from holon.clock import ManualClock
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import StoreSettings
-from holon.storage.redis import RedisStorage, lane
+from holon.storage.redis import RedisStorage, lane, link
 from holon.storage.redis import server as of_server
 from tests.contract.backends import REDIS
-from tests.contract.world import World
+from tests.contract.world import OK, World
 from tests.e2e.processes import until
 from tests.redis_server import RedisServer, binaries
+
+PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,65 @@ async def test_a_user_who_may_not_touch_the_stores_keys_is_told_so(server: Redis
     said = await told(server.uri().replace("unix://", "unix://other:s3cr3t@"))
     assert said.startswith("the Redis of STORAGE_URI cannot hold a store: ")
     assert "permission" in said
+
+
+def rights_on_the_page() -> str:
+    """The rights that the page says are enough."""
+    [line] = [one for one in PAGE.read_text(encoding="utf-8").splitlines() if "ACL SETUSER" in one]
+    return line.partition(">PASSWORD ")[2]
+
+
+async def user(server: RedisServer, *rights: str) -> str:
+    """The URI of a user who has these rights alone, in a database that nobody has used."""
+    async with Redis.from_url(server.uri()) as redis:
+        if (await redis.info("server"))["redis_version"] < "7":
+            text = (
+                " ".join(rights).replace("+fcall +function|list +function|load", "").replace("+script|load", "+script")
+            )
+            rights = tuple(text.split())
+        command = ("ACL", "SETUSER", "narrow", "reset", "on", ">s3cr3t", *" ".join(rights).split())
+        await redis.execute_command(*command)  # type: ignore[no-untyped-call]
+    return server.uri(server.database()).replace("unix://", "unix://narrow:s3cr3t@")
+
+
+async def test_the_rights_that_the_page_lists_are_enough(server: RedisServer, tmp_path: Path) -> None:
+    uri = await user(server, rights_on_the_page())
+    world = World(REDIS, tmp_path, {})
+    world.clock, world.settings = ManualClock(), StoreSettings("a")
+    async with RedisStorage(uri, world.settings, world.clock) as world.storage:
+        offer = await world.accepted(await world.hand())
+        assert await world.complete(offer, OK) is None
+        assert not (await world.finish(await world.claim_of(offer.job_id))).conflict
+        assert await world.storage.purge(world.now + 1, 10) == 1
+        assert await world.storage.documents("keys") == []
+
+
+@pytest.mark.parametrize(
+    ("lacking", "named"),
+    [("-zadd", "ZADD"), ("-publish", "PUBLISH"), ("-hscan", "HSCAN"), ("resetchannels", "PUBLISH, SUBSCRIBE")],
+)
+async def test_what_a_user_may_not_do_later_is_told_at_the_start(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, lacking: str, named: str
+) -> None:
+    async with Redis.from_url(server.uri()) as redis:
+        if (await redis.info("server"))["redis_version"] < "7":
+            pytest.skip("before Redis 7 a server cannot be asked what its user may do")
+    said = await told(await user(server, rights_on_the_page(), lacking))
+    assert "STORAGE_URI" in said
+    assert f"may not run {named} on the keys" in said
+
+
+async def test_a_user_who_may_not_listen_to_other_nodes_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "RIDE_OUT_S", 0.3)
+    # The oldest that is here: it is found out by trying.
+    server = RedisServer(binaries()[-1])
+    try:
+        uri = await user(server, rights_on_the_page(), "resetchannels")
+        with pytest.raises((ConfigError, StoreUnavailable), match=r"SUBSCRIBE|cannot listen.*STORAGE_URI.*permission"):
+            async with RedisStorage(uri, StoreSettings("a")):
+                pass
+    finally:
+        server.close()
 
 
 async def test_a_server_that_is_too_old_is_told_with_the_version_that_is_needed(

@@ -81,6 +81,8 @@ class Channel:
         self._heard = heard
         self._look = look
         self.listening = asyncio.Event()
+        # Why it does not listen, if it does not.
+        self.failure: Exception | None = None
 
     def __repr__(self) -> str:
         return f"Channel({', '.join(self._names)}, {'listening' if self.listening.is_set() else 'away'})"
@@ -101,6 +103,7 @@ class Channel:
                 await self._look_around(first=True)
                 await self._listen(connection)
             except (RedisError, OSError, EOFError) as error:
+                self.failure = error
                 if self.listening.is_set():
                     log.warning("no word from other nodes: %s", error)
             finally:

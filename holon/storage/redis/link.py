@@ -19,7 +19,7 @@ from holon.storage.redis.arguments import Argument
 from holon.storage.redis.calls import Calls, Ears
 from holon.storage.redis.channel import Channel, hint_of
 from holon.storage.redis.keys import Keys
-from holon.storage.redis.lane import RETRY_AFTER_S, Lane
+from holon.storage.redis.lane import RETRY_AFTER_S, RIDE_OUT_S, Lane
 from holon.storage.redis.opening import Found
 from holon.storage.redis.presence import Presence, ServersTime
 from holon.storage.redis.scripts import Code, load_first
@@ -92,11 +92,21 @@ class Link(Calls):
         try:
             await self.call("enter")
             self._listening = asyncio.create_task(channel.run(), name="store-channel")
-            await channel.listening.wait()
+            await self._until_listening(channel)
         except BaseException:
             await self._close()
             raise
         return self
+
+    @staticmethod
+    async def _until_listening(channel: Channel) -> None:
+        try:
+            async with asyncio.timeout(RIDE_OUT_S):
+                await channel.listening.wait()
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"this node cannot listen to others at the Redis of STORAGE_URI: {channel.failure or 'no answer came'}"
+            ) from error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

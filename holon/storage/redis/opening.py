@@ -13,15 +13,17 @@ from holon.domain.value import value
 from holon.errors import ConfigError
 from holon.randomness import random_id
 from holon.storage import records
-from holon.storage.redis.keys import Keys
+from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.lane import passes
-from holon.storage.redis.scripts import Code, code_for, load_first
+from holon.storage.redis.scripts import Code, code_for, commands, load_first
 from holon.storage.redis.server import Connection, Place, Strictness, ask, version_of
 
 log = logging.getLogger(__name__)
 
 # What the keys of this release look like. Those of the one before are written anew at the start; others are refused.
 SCHEMA, SCHEMA_BEFORE = 3, 2
+# What nodes say to the server beside operations, and could not do without later on.
+SAID = ("HGET", "HGETALL", "HSCAN", "PING", "SUBSCRIBE", "ZCOUNT", "ZREVRANGE", "ZSCAN")
 # What passes, as a slot that moves to another server, is waited for.
 PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 1.6)
 
@@ -78,6 +80,8 @@ async def _find(
                 code = await load_first(connection, codes)
                 given = (*keys.declared, new_id, SCHEMA, count, records.SCHEMA, "1" if make else "")
                 [known] = await ask(connection, (*code.call("start"), *given))
+                if not isinstance(known, Exception) and known[0] is not None:
+                    known = await _with_rights(known, connection, code, keys)
                 if not isinstance(known, Exception) and _is_older(known, count):
                     known = await _upgraded(known, connection, code, keys)
             finally:
@@ -107,6 +111,25 @@ async def _find(
             f"{records.SCHEMA} at most; start the newer release, of which a node has been here"
         )
     return Found(store.decode(), codes, int(time)), whole is not None
+
+
+async def _with_rights(known: Any, connection: Connection, code: Code, keys: Keys) -> Any:
+    """What `start` answered, or an error.
+
+    Raises:
+        ConfigError: the user may not do all that is done later, where a call would stop half-way.
+    """
+    store = known[0].decode()
+    given = (*keys.declared, keys.meta, SHARED.meta, f"{store}:", *sorted({*commands(), *SAID}))
+    [refused] = await ask(connection, (*code.call("rights"), *given))
+    if isinstance(refused, Exception):
+        return refused
+    if refused:
+        raise ConfigError(
+            f"the user that STORAGE_URI names at its Redis may not run {', '.join(one.decode() for one in refused)} on "
+            f"the keys {{h:* and the channels {store}:* and {store}.*; give it the rights that docs/redis.md tells of"
+        )
+    return known
 
 
 def _is_older(known: Sequence[Any], count: int) -> bool:

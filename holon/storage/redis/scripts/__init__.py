@@ -7,6 +7,7 @@ release; before, as scripts, each with no more than it needs. Both are made of t
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -15,7 +16,7 @@ from importlib.resources import files
 from holon.storage.redis.scripts.code import Code, Functions, Scripts, load_first
 from holon.storage.redis.scripts.compose import Definition, definitions, lua, lua_of_script, needed
 
-__all__ = ["Code", "code_for", "functions", "load_first", "scripts"]
+__all__ = ["Code", "code_for", "commands", "functions", "load_first", "scripts"]
 
 _SHARED = (
     "prelude",
@@ -60,12 +61,13 @@ _WRITERS = (
 # These are about what nodes share beside jobs.
 _SHARING = ("count", "draw", "forget", "put_document", "recall", "upgrade")
 _READERS = ("backlog", "branches", "history", "job", "jobs", "task")
-_BY_THEMSELVES = ("arrive", "start")
+_BY_THEMSELVES = ("arrive", "rights", "start")
 _ALL = (*_WRITERS, *_SHARING, *_READERS, *_BY_THEMSELVES)
 # What only adds work is refused first when memory is short: it is the only one that may not go beyond the limit.
 _ADDS_WORK = ("create_jobs",)
 # Functions came with this version, and so did flags.
 _FUNCTIONS = (7,)
+_COMMAND = re.compile(r"\b(?:read|write|write_many|put|redis\.call)\('([A-Z]+)'(?:, '(CREATE|DELCONSUMER)')?")
 # What so many operations need is there for all of them.
 _MANY = 8
 
@@ -73,6 +75,17 @@ _MANY = 8
 def code_for(version: tuple[int, ...]) -> Sequence[Code]:
     """What a server of this version can be given, the best first: one without memory takes scripts only."""
     return (functions(), scripts(version)) if version >= _FUNCTIONS else (scripts(version),)
+
+
+@cache
+def commands() -> tuple[str, ...]:
+    """The commands that operations run, those of a group with what they do there: `XGROUP|CREATE`.
+
+    What an upgrade runs besides is not among them: it is needed once, and by few.
+    """
+    names = (name for name in (*_SHARED, *_ALL) if name != "upgrade")
+    found = {match for name in names for match in _COMMAND.findall(_source(name))}
+    return tuple(sorted(f"{command}|{part}" if part else command for command, part in found))
 
 
 @cache
