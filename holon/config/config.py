@@ -18,6 +18,7 @@ from holon.config.values import bounds_problem, read
 from holon.errors import ConfigError, Violation
 
 _TABLE = table()
+_REDIS = ("REDIS_HOST", "REDIS_PORT", "REDIS_DB")
 _HIDDEN = "(hidden)"
 _CREDENTIALS = re.compile(r"://[^/]*@")
 
@@ -38,13 +39,17 @@ class Config(Settings):
 
     _frozen: bool
     _unread: dict[str, str]
+    # Whether STORAGE_URI was given, or is what REDIS_HOST makes of it.
+    _store_given: bool
 
     def __init__(self, environ: Mapping[str, str] | None = None, **values: Value) -> None:
         object.__setattr__(self, "_frozen", False)
         object.__setattr__(self, "_unread", {})
+        object.__setattr__(self, "_store_given", False)
         source = os.environ if environ is None else environ
         for name, setting in _TABLE.items():
-            setattr(self, name, setting.default)
+            object.__setattr__(self, name, read(setting, setting.default))
+        for name in _TABLE:
             if text := source.get(name):
                 setattr(self, name, text)
         for name, value in values.items():
@@ -62,6 +67,10 @@ class Config(Settings):
             object.__setattr__(self, name, read(_TABLE[name], value))
         except ValueError as error:
             self._unread[name] = str(error)
+        if name == "STORAGE_URI":
+            object.__setattr__(self, "_store_given", True)
+        elif name in _REDIS and not self._store_given:
+            object.__setattr__(self, "STORAGE_URI", rules.redis_uri(self) or _TABLE["STORAGE_URI"].default)
 
     if not TYPE_CHECKING:
         # Hidden from type checkers, which would otherwise let code assign any misspelt name.
@@ -131,6 +140,9 @@ class Config(Settings):
                 wrong.append(Violation(name, reason))
         alone = {violation.field for violation in wrong}
         wrong += [violation for violation in rules.problems(self) if violation.field not in alone]
+        if self._store_given or not self.REDIS_HOST:
+            # They say nothing then; and what is there may be others' (Kubernetes sets REDIS_PORT to a URL).
+            wrong = [violation for violation in wrong if violation.field not in _REDIS]
         if wrong:
             raise ConfigError(_report(wrong), details=wrong)
 

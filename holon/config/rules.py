@@ -23,6 +23,7 @@ _TOKEN_DOOR = ("GRPC_HOST", "WORKER_TOKEN_PORT")
 _TLS_PATHS = ("TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH")
 _TOKENS = ("CLIENT_TOKEN", "GLOBAL_WORKER_TOKEN")
 _HOST = re.compile(r"[A-Za-z0-9.:_%-]{1,253}")
+_NO_HOST = "is no host: give a name or an address, without scheme, brackets or port"
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _COLLECTOR = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]+/?")
 _NODE_URL = re.compile(r"(grpcs?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
@@ -48,6 +49,14 @@ def is_loopback(host: str) -> bool:
 def job_retention(settings: Settings) -> float:
     """Return how many seconds ended jobs are kept in the store; where that is memory, not as long."""
     return settings.JOB_RETENTION or (1 if is_redis(settings.STORAGE_URI) else 7) * DAY_SECONDS
+
+
+def redis_uri(settings: Settings) -> str:
+    """Return the STORAGE_URI that REDIS_HOST, REDIS_PORT and REDIS_DB stand for; empty when there is no such host."""
+    host = settings.REDIS_HOST
+    if not _HOST.fullmatch(host):
+        return ""
+    return f"redis://{f'[{host}]' if ':' in host else host}:{settings.REDIS_PORT}/{settings.REDIS_DB}"
 
 
 def exposes_clients(settings: Settings) -> bool:
@@ -86,6 +95,8 @@ def _names(settings: Settings) -> Iterator[Violation]:
     except ValueError:
         # What the parser says may show the part with the password.
         yield Violation("STORAGE_URI", "is no URI; what is special in its parts is percent-encoded")
+    if settings.REDIS_HOST and not _HOST.fullmatch(settings.REDIS_HOST):
+        yield Violation("REDIS_HOST", f"{settings.REDIS_HOST!r} {_NO_HOST}")
     try:
         HistoryURI.parse(settings.HISTORY_DATABASE_URI)
     except ConfigError as error:
@@ -106,7 +117,7 @@ def _addresses(settings: Settings) -> Iterator[Violation]:
     for name, _ in _DOORS:
         host = getattr(settings, name)
         if not _HOST.fullmatch(host):
-            yield Violation(name, f"{host!r} is no host: give a name or an address, without scheme, brackets or port")
+            yield Violation(name, f"{host!r} {_NO_HOST}")
         elif is_loopback(host):
             continue
         elif name == "API_HOST" and not (settings.TLS_ENABLED or settings.API_BEHIND_PROXY):

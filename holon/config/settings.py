@@ -229,6 +229,9 @@ class Settings:
         "`redis+cluster://host:6379` or `rediss+cluster://` (`?partitions=12&replicas=1&synced=true`); or `memory://`",
         required=True,
     )
+    REDIS_HOST: str = _setting("", "Host of a Redis without a password, the store where `STORAGE_URI` is unset")
+    REDIS_PORT: int = _setting(6379, "Port of that Redis", minimum=1, maximum=65535)
+    REDIS_DB: int = _setting(0, "Number of the database there", minimum=0, maximum=1_000_000)
     ENCRYPTION_KEY: str = _setting(
         "",
         "Key (base64 of 32 random bytes) that what jobs carry is encrypted with where it is stored; unset, with "

@@ -49,6 +49,34 @@ def test_ended_jobs_are_kept_for_a_week_and_on_redis_for_a_day_unless_told_other
     assert Config({"STORAGE_URI": "unix:///socket", "JOB_RETENTION": "5"}).job_retention == 5
 
 
+def test_a_redis_named_by_its_host_is_the_store_where_no_uri_is_given() -> None:
+    config = Config({"REDIS_HOST": "cache.example"})
+    config.check()
+    assert (config.STORAGE_URI, config.job_retention) == ("redis://cache.example:6379/0", 86_400)
+    assert Config({"REDIS_HOST": "::1", "REDIS_PORT": "7000", "REDIS_DB": "3"}).STORAGE_URI == "redis://[::1]:7000/3"
+    by_code = Config({})
+    by_code.REDIS_HOST = "cache.example"
+    by_code.REDIS_PORT = 7000
+    assert by_code.STORAGE_URI == "redis://cache.example:7000/0"
+    by_code.REDIS_HOST = ""
+    assert by_code.STORAGE_URI == Config({}).STORAGE_URI
+
+
+def test_a_storage_uri_that_is_given_wins_over_the_host_of_a_redis() -> None:
+    both = Config({"STORAGE_URI": "sqlite:///.holon/holon.db", "REDIS_HOST": "cache.example"})
+    assert both.STORAGE_URI == "sqlite:///.holon/holon.db"
+    config = Config({"REDIS_HOST": "cache.example"}, STORAGE_URI="memory://")
+    config.REDIS_PORT = 7000
+    assert config.STORAGE_URI == "memory://"
+
+
+def test_what_is_said_of_a_redis_is_checked_where_it_counts() -> None:
+    wrong = {"REDIS_HOST": "redis://host", "REDIS_PORT": "tcp://10.0.0.1:6379", "REDIS_DB": "-1"}
+    assert set(reasons(Config(wrong))) == set(wrong)
+    Config(wrong | {"STORAGE_URI": "memory://"}).check()
+    Config({"REDIS_PORT": "tcp://10.0.0.1:6379"}).check()
+
+
 def test_an_instance_id_is_made_for_each_node_unless_one_is_given() -> None:
     assert Config({}).INSTANCE_ID != Config({}).INSTANCE_ID
     assert Config({"INSTANCE_ID": "node-1"}).INSTANCE_ID == "node-1"
