@@ -74,13 +74,13 @@ def check_input(data: Any) -> None:
         )
 
 
-def request_id_of(request_id: str | None) -> str | None:
-    """The request id, None for none; raises InvalidArgument for one that cannot be stored."""
+def request_id_of(request_id: str | None, name: str = "request_id") -> str | None:
+    """The request id, None for none; raises InvalidArgument, by its `name`, for one that cannot be stored."""
     if not request_id:
         return None
     if len(request_id) > MAX_REQUEST_ID or not request_id.isprintable() or not request_id.isascii():
         reason = f"must be at most {MAX_REQUEST_ID} printable ASCII characters"
-        raise InvalidArgument(f"request_id {reason}", details=[Violation("request_id", reason)])
+        raise InvalidArgument(f"{name} {reason}", details=[Violation(name, reason)])
     return request_id
 
 

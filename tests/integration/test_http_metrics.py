@@ -15,7 +15,7 @@ async def test_metrics_are_public_and_of_the_type_that_the_node_says() -> None:
         reply = await node.client.get("/_public/metrics")
         assert (reply.status_code, reply.headers["content-type"]) == (200, TEXT_FORMAT)
         assert reply.text == "orchestrator_jobs_total 1\n"
-        assert (await node.client.post("/_public/metrics")).headers["allow"] == "GET"
+        assert (await node.client.post("/_public/metrics")).headers["allow"] == "GET, HEAD"
 
 
 async def test_a_node_that_measures_nothing_has_no_such_route() -> None:

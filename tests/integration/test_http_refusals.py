@@ -80,7 +80,8 @@ async def test_the_status_is_public(node: Node) -> None:
         (b'{"initial_data": {"n": 1e999}}', "Invalid JSON body"),
         (b'{"initial_data": {"n": 18446744073709551616}}', "18446744073709551616 does not fit into 64 bits"),
         (b'{"initial_data": {"n": ' + b"9" * 300 + b"}}", "does not fit into 64 bits"),
-        (b'{"initial_data": {"n": 1, "note": "\xff"}}', "Invalid JSON body"),
+        (b'{"initial_data": {"n": 1, "note": "\xff"}}', "Invalid JSON body: it is no UTF-8, from byte 35 on"),
+        ('{"initial_data": {"n": 1}}'.encode("utf-16"), "Invalid JSON body: it is no UTF-8, from byte 0 on"),
         (b'{"initial_data": {"n": 1, "note": "\\ud800"}}', "Invalid JSON body"),
         (b'{"a": ' * 2000 + b"1" + b"}" * 2000, "Invalid JSON body"),
         (b'{"initial_data": ' + b'{"a": ' * 65 + b"1" + b"}" * 66, "initial_data: nested deeper than 64"),
@@ -173,6 +174,7 @@ async def test_a_bad_idempotency_key_is_refused(node: Node, keys: list[str]) -> 
     headers = [*AUTH.items(), *(("Idempotency-Key", key) for key in keys)]
     reply = await node.client.post("/api/v1/jobs/doubling", json={"initial_data": {"n": 1}}, headers=headers)
     assert reply.status_code == 400
+    assert "Idempotency-Key" in reply.json()["error"]
 
 
 async def test_a_blueprint_without_an_endpoint_has_no_route(node: Node) -> None:
@@ -190,19 +192,39 @@ async def test_an_unknown_path_is_not_found_in_the_shape_of_all_errors(node: Nod
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/api/v1/jobs", "GET"),
-        ("POST", "/_public/status", "GET"),
-        ("DELETE", "/api/v1/jobs/x", "GET"),
+        ("PUT", "/api/v1/jobs", "GET, HEAD"),
+        ("POST", "/_public/status", "GET, HEAD"),
+        ("DELETE", "/api/v1/jobs/x", "GET, HEAD"),
         ("GET", "/api/v1/jobs/x/cancel", "POST"),
         ("PUT", "/api/v1/jobs/doubling", "POST"),
+        ("HEAD", "/api/v1/jobs/doubling", "POST"),
         ("GET", "/api/v1/jobs/doubling", "POST"),
         ("GET", "/api/plain", "POST"),
     ],
 )
 async def test_a_wrong_method_is_told_the_right_ones(node: Node, method: str, path: str, allowed: str) -> None:
     reply = await node.client.request(method, path, headers=AUTH)
-    assert (reply.status_code, reply.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
-    assert reply.headers["allow"] == allowed
+    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
+    if method != "HEAD":
+        assert reply.json()["code"] == "METHOD_NOT_ALLOWED"
+
+
+async def test_the_head_of_an_answer_can_be_had_without_its_body(node: Node) -> None:
+    assert (await node.client.head("/api/v1/jobs")).status_code == 401
+    for path in ("/_public/status", "/_public/docs", "/api/v1/jobs"):
+        whole = await node.client.get(path, headers=AUTH)
+        head = await node.client.head(path, headers=AUTH)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(whole.content))
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("gzip", 400), ("br, gzip", 400), ("identity", 202)])
+async def test_a_body_that_is_compressed_is_refused_and_said_to_be(node: Node, encoding: str, status: int) -> None:
+    headers = [*AUTH.items(), ("Content-Encoding", encoding), ("Content-Encoding", "Identity")]
+    reply = await node.client.post("/api/v1/jobs/waiting", content=b"{}", headers=headers)
+    assert reply.status_code == status
+    if status == 400:
+        assert reply.json()["error"].startswith(f"the body is encoded as {encoding!r}; send it as it is")
 
 
 async def test_a_request_needs_exactly_one_host(node: Node) -> None:

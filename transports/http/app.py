@@ -173,6 +173,9 @@ class App:
         else:
             methods = self._at.setdefault(operation.path, {})
         methods[operation.method] = operation
+        if operation.method == "GET":
+            # The same answer, of which only the head is sent.
+            methods["HEAD"] = operation
 
     def _check_free(self, blueprint: Blueprint) -> None:
         path = blueprint.path or ""

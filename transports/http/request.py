@@ -44,6 +44,7 @@ class Request:
     __slots__ = (
         "_authorizations",
         "_coding",
+        "_encoding",
         "_hosts",
         "_keys",
         "_length",
@@ -79,7 +80,7 @@ class Request:
         self._max_body = max_body
         self._tokens: list[bytes] = []
         self._keys: list[bytes] = []
-        self._traceparent = self._tracestate = self._coding = b""
+        self._traceparent = self._tracestate = self._coding = self._encoding = b""
         self._hosts = self._authorizations = self._length = 0
         for name, value in scope["headers"]:
             if name == b"host":
@@ -98,6 +99,8 @@ class Request:
                 self._traceparent = value
             elif name == b"tracestate":
                 self._tracestate = value
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                self._encoding = value
             elif name == b"authorization":
                 self._authorizations += 1
 
@@ -176,9 +179,15 @@ class Request:
         """Read the body to its end.
 
         Raises:
+            InvalidArgument: (INVALID_JSON) it is compressed, or encoded otherwise.
             TooLarge: (PAYLOAD_TOO_LARGE) it has more bytes than the limit; what follows stays unread.
             Disconnected: the client went away.
         """
+        if self._encoding:
+            shown = self._encoding[:64].decode("latin-1")
+            raise InvalidArgument(
+                f"the body is encoded as {shown!r}; send it as it is, without Content-Encoding", code="INVALID_JSON"
+            )
         if self._length > self._max_body:
             raise self._too_large()
         chunk, more = await self._next()

@@ -7,13 +7,22 @@ import re
 
 from holon.domain.policy import allowing
 from holon.engine.jobs import Jobs
-from holon.engine.paging import DEFAULT_PAGE
-from holon.engine.requests import Creating, Listing
+from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
+from holon.engine.requests import Creating, Listing, request_id_of
 from holon.engine.watching import Watching
 from holon.errors import InvalidArgument, Violation
 from holon.telemetry.audit import audited
 from transports.http.asgi import Reply
-from transports.http.inputs import CREATE_FIELDS, MAX_WAIT_S, OF_GET, OF_LIST, OF_PAGES, names, repeatable
+from transports.http.inputs import (
+    CREATE_FIELDS,
+    IDEMPOTENCY_KEY,
+    MAX_WAIT_S,
+    OF_GET,
+    OF_LIST,
+    OF_PAGES,
+    names,
+    repeatable,
+)
 from transports.http.request import Request
 from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
 from transports.http.strict_json import read_object
@@ -44,7 +53,7 @@ class JobRoutes:
         creating = Creating(
             blueprint,
             asked.get("initial_data"),
-            request.idempotency_key(),
+            request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name),
             asked.get("dispatch_timeout"),
             asked.get("result_timeout"),
             request.trace(),
@@ -141,7 +150,7 @@ def _page_size(asked: dict[str, str]) -> int:
     text = asked.get(name)
     if text is None:
         return DEFAULT_PAGE
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        reason = f"must be a whole number from 1 on, not {text[:40]!r}"
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_PAGE):
+        reason = f"must be a whole number from 1 to {MAX_PAGE}, not {text[:40]!r}"
         raise InvalidArgument(f"{name} {reason}", details=[Violation(name, reason)])
     return int(text)

@@ -29,7 +29,7 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except ValueError as error:
-        raise _invalid(f"Invalid JSON body: {error}") from error
+        raise _invalid(f"Invalid JSON body: {_why(body, error)}") from error
     if not isinstance(value, dict):
         raise _invalid("Invalid JSON body: it must be an object")
     unknown = [Violation(name[:128], "is unknown") for name in value if name not in known]
@@ -43,6 +43,15 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
     if _HIDDEN_OR_LONG.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in value):
         _read_again(body)
     return value
+
+
+def _why(body: bytes, error: ValueError) -> str:
+    """Why it is no JSON; the reader has its own words for bytes that are no text."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as other:
+        return f"it is no UTF-8, from byte {other.start} on"
+    return str(error)
 
 
 def _check_depth(value: Any, name: str) -> None:

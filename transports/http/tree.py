@@ -11,6 +11,8 @@ from transports.http.request import Request
 from transports.http.tree_shapes import node_json
 
 _KNOWN = names(OF_TREE)
+# There are never so many levels.
+_MAX_DEPTH = 999_999_999
 
 
 class TreeRoutes:
@@ -23,8 +25,8 @@ class TreeRoutes:
         """Show a page of the tree of a job."""
         asked = request.parameters(_KNOWN)
         wanted = Asked(
-            _number(asked, "max_depth", 0),
-            _number(asked, "page_size", 1) or MAX_NODES,
+            _number(asked, "max_depth", 0, _MAX_DEPTH),
+            _number(asked, "page_size", 1, MAX_NODES) or MAX_NODES,
             asked.get("page_token", ""),
             _flag(asked, "digests"),
         )
@@ -32,12 +34,12 @@ class TreeRoutes:
         return Reply.of(200, {"nodes": [node_json(node) for node in page.nodes], "next_page_token": page.token})
 
 
-def _number(asked: dict[str, str], name: str, least: int) -> int | None:
+def _number(asked: dict[str, str], name: str, least: int, most: int) -> int | None:
     text = asked.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
-        raise _invalid(name, f"must be a whole number from {least} on, not {text[:40]!r}")
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise _invalid(name, f"must be a whole number from {least} to {most}, not {text[:40]!r}")
     return int(text)
 
 
