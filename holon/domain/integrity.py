@@ -8,7 +8,7 @@ from typing import Literal
 
 from holon.domain import schema
 from holon.domain.blueprint import Blueprint, State
-from holon.domain.targets import Target, Targets, targets_of
+from holon.domain.targets import Mistake, Target, Targets, targets_of
 from holon.errors import BlueprintError, HolonError
 
 
@@ -26,7 +26,7 @@ def check(blueprint: Blueprint) -> list[Problem]:
 
     A state is reachable when its name stands in the code of a reachable one. A state that is not is an error; but where
     some reachable handler chooses its target at run time, it is a warning. A constant target that is no state is an
-    error everywhere.
+    error everywhere, and so is what a handler asks of its `actions` that these do not have.
 
     Arguments:
         blueprint: with all its states defined.
@@ -42,6 +42,7 @@ def check(blueprint: Blueprint) -> list[Problem]:
     targets = {state.name: targets_at(state) for state in blueprint.states.values()}
     for state in blueprint.states.values():
         problems.extend(_input(blueprint, state))
+        problems.extend(_mistaken(state, targets[state.name]))
         problems.extend(_dangling(blueprint, state, targets[state.name]))
         if not (state.is_end or {"actions", "context"} & {want.name for want in state.wants}):
             text = f"{_place(state)} takes neither `actions` nor `context`, so it can decide nothing, and is no end"
@@ -74,7 +75,7 @@ def targets_at(state: State) -> Targets:
         inner = targets_of(plain.__code__)
         # What stands between may go anywhere.
         texts, skills = found.texts | inner.texts, found.skills | inner.skills
-        return Targets(found.constants | inner.constants, True, texts, skills, parallel=True)
+        return Targets(found.constants | inner.constants, True, texts, skills, True, found.mistakes)
     return found
 
 
@@ -86,6 +87,11 @@ def is_parallel(blueprint: Blueprint) -> bool:
 def skills_of(blueprint: Blueprint) -> frozenset[str]:
     """The skills that a blueprint's handlers ask for by constants, each by `dispatch_task`; others cannot be known."""
     return frozenset(skill for state in blueprint.states.values() for skill in targets_at(state).skills)
+
+
+def _mistaken(state: State, targets: Targets) -> list[Problem]:
+    found = sorted(targets.mistakes, key=lambda one: (one.line or 0, one.text))
+    return [Problem("error", state.name, f"{_place(state, one)}: {one.text}") for one in found]
 
 
 def _dangling(blueprint: Blueprint, state: State, targets: Targets) -> list[Problem]:
@@ -116,6 +122,6 @@ def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, Targets]
     return problems
 
 
-def _place(state: State, target: Target | None = None) -> str:
+def _place(state: State, found: Target | Mistake | None = None) -> str:
     code = inspect.unwrap(state.function).__code__
-    return f"state {state.name!r} ({code.co_filename}:{(target and target.line) or code.co_firstlineno})"
+    return f"state {state.name!r} ({code.co_filename}:{(found and found.line) or code.co_firstlineno})"

@@ -7,13 +7,32 @@ Every path through the code is followed with a stack of what is known: constants
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
-# The argument that holds states, by its name and position, in each action.
-_ARGUMENTS = {"go_to": ("state", 0), "dispatch_task": ("transitions", 2), "dispatch_parallel": ("aggregate_into", 1)}
+# What each action takes, by position as far as it may be, and which of it holds states.
+ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "go_to": ("state",),
+    "dispatch_task": (
+        "task_type",
+        "params",
+        "transitions",
+        "priority",
+        "timeout_seconds",
+        "dispatch_timeout_seconds",
+        "result_timeout_seconds",
+        "max_retries",
+        "on_lost",
+        "allowed_skills",
+        "max_cost",
+    ),
+    "dispatch_parallel": ("tasks", "aggregate_into", "fail_fast"),
+}
+_STATES = {"go_to": "state", "dispatch_task": "transitions", "dispatch_parallel": "aggregate_into"}
+# What `actions` has beside its actions.
+_READ = frozenset({"decision"})
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD")
 _TAKES_ONLY = ("POP_", "STORE_", "DELETE_", "JUMP_FORWARD", "JUMP_BACKWARD", "NOP", "RESUME", "MAKE_CELL", "COPY_FREE")
 # More than any sane handler needs; what is longer is left open.
@@ -33,6 +52,14 @@ class Target:
     label: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is asked of `actions` and is not there, on which line of the file."""
+
+    text: str
+    line: int | None
+
+
 @dataclass(slots=True)
 class Targets:
     """What one handler can lead to.
@@ -43,6 +70,7 @@ class Targets:
         texts: every string constant in the code.
         skills: every constant skill of a single task.
         parallel: it may ask for several tasks at once; also where `actions` goes where it cannot be followed.
+        mistakes: what it asks of its own `actions`, and there is none of.
     """
 
     constants: set[Target] = field(default_factory=set)
@@ -50,6 +78,7 @@ class Targets:
     texts: set[str] = field(default_factory=set)
     skills: set[str] = field(default_factory=set)
     parallel: bool = False
+    mistakes: set[Mistake] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +94,14 @@ class _Dictionary:
 
 @dataclass(frozen=True, slots=True)
 class _Receiver:
-    """`actions`, `context`, or a method of the first, from the instruction at `origin`."""
+    """`actions`, `context`, or a method of the first, from the instruction at `origin`.
+
+    It is `own` where it is sure to be the handler's argument, and no other variable of the same name.
+    """
 
     name: str
     origin: int
+    own: bool
 
 
 _ABSENT = object()
@@ -78,17 +111,30 @@ _Stack = tuple[Any, ...]
 def targets_of(code: CodeType) -> Targets:
     """The targets of a handler's code, nested functions included."""
     found = Targets()
-    for part in _nested(code):
+    arguments = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    for part, own in _nested(code, arguments - _stored(code)):
         found.texts.update(_texts(part.co_consts))
-        _Walk(part, found).run()
+        _Walk(part, found, own).run()
     return found
 
 
-def _nested(code: CodeType) -> Iterator[CodeType]:
-    yield code
+def _nested(code: CodeType, own: frozenset[str]) -> Iterator[tuple[CodeType, frozenset[str]]]:
+    """A code object and those in it, each with the arguments of the outermost that it sees."""
+    yield code, own
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _nested(constant)
+            yield from _nested(constant, own & set(constant.co_freevars))
+
+
+def _stored(code: CodeType) -> set[str]:
+    """The variables that some of the code gives another value."""
+    named = {
+        variable
+        for one in dis.get_instructions(code)
+        if one.opname.startswith(("STORE_FAST", "STORE_DEREF", "DELETE_"))
+        for variable in _variables(one)[: 1 if one.opname == "STORE_FAST_LOAD_FAST" else 2]
+    }
+    return named.union(*(_stored(constant) for constant in code.co_consts if isinstance(constant, CodeType)))
 
 
 def _texts(constants: Any) -> Iterator[str]:
@@ -102,9 +148,10 @@ def _texts(constants: Any) -> Iterator[str]:
 class _Walk:
     """One walk over one code object."""
 
-    def __init__(self, code: CodeType, found: Targets) -> None:
+    def __init__(self, code: CodeType, found: Targets, own: frozenset[str]) -> None:
         self.code = code
         self.found = found
+        self.own = own
         self.instructions = [one for one in dis.get_instructions(code) if one.opname != "EXTENDED_ARG"]
         self.index = {one.offset: at for at, one in enumerate(self.instructions)}
         self.loaded: set[int] = set()
@@ -175,20 +222,23 @@ class _Walk:
         if variable not in ("actions", "context") or (is_cell and one.opname != "LOAD_DEREF"):
             return None
         self.loaded.add(one.offset)
-        return _Receiver(variable, one.offset)
+        return _Receiver(variable, one.offset, variable in self.own)
 
     def _attribute(self, one: dis.Instruction, stack: _Stack) -> _Stack:
         effect = dis.stack_effect(one.opcode, one.arg)
         rest, (owner,) = _pop(stack, 1)
         result = None
         if isinstance(owner, _Receiver):
-            if owner.name == "actions" and one.argval in _ARGUMENTS:
-                result = _Receiver(one.argval, owner.origin)
+            if owner.name == "actions" and one.argval in ACTIONS:
+                result = _Receiver(one.argval, owner.origin, owner.own)
             else:
                 self.followed.add(owner.origin)
+                if owner.name == "actions" and owner.own and one.argval not in _READ:
+                    there = ", ".join(f"actions.{name}" for name in ACTIONS)
+                    self._mistaken(f"there is no actions.{one.argval} in this version; there are {there}", one)
                 if owner.name == "context" and one.argval == "actions":
                     self.loaded.add(one.offset)
-                    result = _Receiver("actions", one.offset)
+                    result = _Receiver("actions", one.offset, owner.own)
         return (*rest, result, *(None,) * effect)
 
     def _call(self, at: int, one: dis.Instruction, stack: _Stack) -> _Stack:
@@ -199,10 +249,17 @@ class _Walk:
         stack, arguments = _pop(stack, count)
         stack, callee = _pop(stack, 2)
         for method in callee:
-            if isinstance(method, _Receiver) and method.name in _ARGUMENTS:
+            if isinstance(method, _Receiver) and method.name in ACTIONS:
                 self.followed.add(method.origin)
-                self._note(method.name, arguments, keywords, one.positions.lineno if one.positions else None)
+                self._note(method.name, arguments, keywords, _line(one))
+                for name in keywords:
+                    if method.own and name not in ACTIONS[method.name]:
+                        takes = ", ".join(ACTIONS[method.name])
+                        self._mistaken(f"{method.name} takes no {name} in this version; it takes {takes}", one)
         return (*stack, None)
+
+    def _mistaken(self, text: str, one: dis.Instruction) -> None:
+        self.found.mistakes.add(Mistake(text, _line(one)))
 
     def _keywords(self, at: int) -> tuple[str, ...]:
         """Before Python 3.13 the names of keyword arguments stand before the call."""
@@ -214,17 +271,18 @@ class _Walk:
         named = dict(zip(reversed(keywords), reversed(arguments), strict=False))
         positional = arguments[: len(arguments) - len(keywords)]
 
-        def argument(name: str, position: int) -> Any:
+        def argument(name: str) -> Any:
             if name in named:
                 return named[name]
+            position = ACTIONS[action].index(name)
             return positional[position] if position < len(positional) else _ABSENT
 
         self.found.parallel |= action == "dispatch_parallel"
         if action == "dispatch_task":
-            skill = argument("task_type", 0)
+            skill = argument("task_type")
             if isinstance(skill, _Constant) and isinstance(skill.value, str):
                 self.found.skills.add(skill.value)
-        given = argument(*_ARGUMENTS[action])
+        given = argument(_STATES[action])
         if given is _ABSENT:
             return
         if action != "dispatch_task":
@@ -240,6 +298,10 @@ class _Walk:
                 self.found.constants.add(Target(action, value.value, line, label))
             else:
                 self.found.open = True
+
+
+def _line(one: dis.Instruction) -> int | None:
+    return one.positions.lineno if one.positions else None
 
 
 def _variables(one: dis.Instruction) -> tuple[str, ...]:

@@ -131,6 +131,83 @@ def lines() -> list[str]:
     return Path(__file__).read_text(encoding="utf-8").splitlines()
 
 
+async def an_action_that_there_is_not(actions: Any) -> None:
+    actions.goto("end")
+
+
+async def an_action_through_the_context(context: Any, x: int = 0) -> None:
+    if x:
+        context.actions.run_blueprint("end", {}, {"success": "end"})
+
+
+async def an_action_in_a_nested_function(actions: Any) -> None:
+    def go() -> None:
+        actions.await_human_approval("end", "?", {"yes": "end"})
+
+    go()
+
+
+async def an_argument_that_there_is_not(actions: Any, x: int = 0) -> None:
+    y = x
+    actions.dispatch_task("t", {}, {"success": "end"}, priority=y, dispatch_strategy="cheapest")
+
+
+@pytest.mark.parametrize(
+    ("start", "named", "there"),
+    [
+        (an_action_that_there_is_not, "goto", "actions.go_to"),
+        (an_action_through_the_context, "run_blueprint", "actions.dispatch_task"),
+        (an_action_in_a_nested_function, "await_human_approval", "actions.dispatch_parallel"),
+        (an_argument_that_there_is_not, "dispatch_strategy", "max_cost"),
+    ],
+)
+def test_what_actions_do_not_have_is_an_error_with_its_line_and_what_there_is(
+    start: Callable[..., Awaitable[Any]], named: str, there: str
+) -> None:
+    (problem,) = check(blueprint(start, "end"))
+    assert (problem.severity, problem.state) == ("error", "start")
+    assert there in problem.message
+    line = int(problem.message.split("test_integrity.py:")[1].split(")")[0])
+    assert f".{named}(" in lines()[line - 1] or f"{named}=" in lines()[line - 1]
+
+
+async def another_variable_of_the_name(initial_data: dict[str, Any]) -> None:
+    actions = []
+    actions.append(initial_data["end"])
+
+
+async def the_argument_with_another_value(actions: Any, x: Any = None) -> None:
+    actions = x or actions
+    actions.whatever("end")
+
+
+async def another_argument_of_the_name(actions: Any) -> None:
+    def pick(actions: list[str]) -> str:
+        return actions.pop()
+
+    actions.go_to(pick(["end"]))
+
+
+@pytest.mark.parametrize(
+    "start", [another_variable_of_the_name, the_argument_with_another_value, another_argument_of_the_name]
+)
+def test_what_only_has_the_name_of_actions_may_have_anything(start: Callable[..., Awaitable[Any]]) -> None:
+    assert [one for one in check(blueprint(start, "end")) if one.severity == "error"] == []
+
+
+def test_what_stands_before_a_handler_may_give_it_other_actions() -> None:
+    def extended(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @functools.wraps(handler)
+        async def wrapper(actions: Any) -> None:
+            await handler(actions=actions)
+
+        return wrapper
+
+    assert [
+        one for one in check(blueprint(extended(an_action_that_there_is_not), "end")) if one.severity == "error"
+    ] == []
+
+
 async def other_texts_are_no_targets(actions: Any, page: Any = None) -> None:
     """Says gone."""
     if page:

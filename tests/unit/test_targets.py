@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from holon.context import ActionFactory, JobContext
 from holon.domain.blueprint import Blueprint
 from holon.domain.integrity import is_parallel, skills_of
+from holon.domain.targets import ACTIONS
 
 
 async def asks(actions: ActionFactory) -> None:
@@ -65,3 +67,10 @@ def test_it_is_known_whom_a_blueprint_asks_for_by_name_and_whether_for_many_at_o
     blueprint = blueprint_of(handler)
     assert is_parallel(blueprint) is parallel
     assert skills_of(blueprint) == skills
+
+
+def test_the_actions_that_are_known_by_name_are_those_that_there_are() -> None:
+    public = {name for name in vars(ActionFactory) if not name.startswith("_")} - {"decision"}
+    assert public == set(ACTIONS)
+    for name, arguments in ACTIONS.items():
+        assert ("self", *arguments) == tuple(inspect.signature(getattr(ActionFactory, name)).parameters)
