@@ -19,6 +19,11 @@ from holon.errors import ConfigError, Violation
 
 _TABLE = table()
 _REDIS = ("REDIS_HOST", "REDIS_PORT", "REDIS_DB")
+# Asked for in the environment, and not done: whoever sets it would wait for jobs that never come.
+_NOT_DONE = {
+    "SCHEDULES_CONFIG_PATH": "this version runs no schedules; unset it, and have cron or a timer of systemd call "
+    "`holon jobs create`",
+}
 _HIDDEN = "(hidden)"
 _CREDENTIALS = re.compile(r"://[^/]*@")
 
@@ -52,6 +57,7 @@ class Config(Settings):
         for name in _TABLE:
             if text := source.get(name):
                 setattr(self, name, text)
+        self._unread.update({name: reason for name, reason in _NOT_DONE.items() if source.get(name)})
         for name, value in values.items():
             setattr(self, name, value)
         if not self.INSTANCE_ID:
