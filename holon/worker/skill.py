@@ -138,6 +138,11 @@ def skill_of(
         raise _unusable(shown, "it is no function")
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
         raise _unusable(shown, "it is a generator; return one dict")
+    for option, value in (("name", name), ("version", version), ("type", type), ("description", description)):
+        if not isinstance(value, str):
+            raise _unusable(shown, f"its {option} is {value!r}; give text, such as {str(value)!r}")
+    if isinstance(statuses, str) or not all(isinstance(status, str) for status in statuses):
+        raise _unusable(shown, f"its statuses are {statuses!r}; give a list of text")
     parameters = inspect.signature(handler).parameters
     for missing in _NOT_YET:
         if missing in parameters:

@@ -151,6 +151,28 @@ def test_what_cannot_be_a_skill_is_refused_at_decoration() -> None:
     assert worker.skills == ()
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"name": 5}, "its name is 5; give text"),
+        ({"version": 2}, "its version is 2; give text, such as '2'"),
+        ({"type": b"t"}, "its type is b't'; give text"),
+        ({"description": ["x"]}, r"its description is \['x'\]; give text"),
+        ({"statuses": "skipped"}, "its statuses are 'skipped'; give a list of text"),
+        ({"statuses": ["skipped", 5]}, r"its statuses are \['skipped', 5\]; give a list of text"),
+    ],
+)
+def test_options_of_a_skill_that_are_no_text_are_refused_at_decoration(options: dict[str, Any], says: str) -> None:
+    worker = Worker()
+    with pytest.raises(InvalidArgument, match=f"double cannot be a skill: {says}"):
+
+        @worker.skill(**options)
+        def double(n: int) -> dict[str, int]:
+            return {"doubled": 2 * n}
+
+    assert worker.skills == ()
+
+
 def test_a_skill_has_one_home_and_keeps_its_function() -> None:
     worker = Worker()
 
