@@ -47,7 +47,18 @@ class OrchestratorEngine:
         self._blueprints.append(blueprint)
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT, drained. Blocks; not for use inside a running event loop."""
+        """Run until SIGTERM or SIGINT, drained. Blocks.
+
+        Raises:
+            RuntimeError: it is called inside a running event loop.
+            ConfigError: as for `Node.run`.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise RuntimeError("an event loop runs here already: use `await engine.start()` and `await engine.stop()`")
         run_alone(Node(self.config, self._blueprints, self._storage).run_until_signalled())
 
     async def start(self) -> None:

@@ -92,6 +92,11 @@ async def test_blueprints_are_registered_before_the_start_and_a_start_is_one() -
         await engine.stop()
 
 
+async def test_run_inside_a_running_loop_is_refused_and_what_to_call_is_said() -> None:
+    with pytest.raises(RuntimeError, match=r"await engine\.start\(\)"):
+        OrchestratorEngine(MemoryStorage(), config()).run()
+
+
 async def test_settings_may_be_changed_until_the_start_and_not_after() -> None:
     settings = config()
     engine = OrchestratorEngine(MemoryStorage(), settings)
