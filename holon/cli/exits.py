@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +49,10 @@ _CODES: Mapping[type[HolonError], ExitCode] = {
 }
 
 
+# How a file that is written to says that it takes no more.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
 def code_of(error: HolonError) -> ExitCode:
     """The exit code of an error; the nearest of its classes counts."""
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
@@ -56,14 +62,30 @@ def code_of(error: HolonError) -> ExitCode:
 def ending() -> Iterator[None]:
     """End the process on an error of ours with its message on standard error, as JSON where the command asked for it.
 
-    Anything else goes on as it is: a fault, with its traceback and exit code 1.
+    So it does where there is no room for what the command prints. Anything else goes on as it is: a fault, with its
+    traceback and exit code 1.
     """
     try:
-        yield
+        try:
+            yield
+        except SystemExit:
+            # Else it is written at the very end of the process, which tells of a failure in words of its own.
+            sys.stdout.flush()
+            raise
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     except HolonError as error:
         sys.exit(_tell(error))
+    except OSError as error:
+        if error.errno not in (*_NO_ROOM, errno.EPIPE) or error.filename is not None:
+            raise
+        # What is left in the buffer would be tried once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            # Whoever read it has had enough.
+            sys.exit(ExitCode.FAILED)
+        reason = f"what the command prints cannot be written: {error.strerror}; make room, or send it elsewhere"
+        sys.exit(_tell(errors.FailedPrecondition(reason)))
     except BaseExceptionGroup as group:
         found = _ours(group)
         if found is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,36 @@ def test_every_command_is_in_the_help(tmp_path: Path) -> None:
     for command in ("serve", "worker", "jobs", "blueprints", "certs", "check"):
         assert command in ran.out
     assert holon_here(tmp_path).code == 2
+
+
+@pytest.mark.parametrize("command", ["keys new", "keys new --json", "check", "--help"])
+def test_output_that_there_is_no_room_for_is_told_in_a_line(tmp_path: Path, command: str) -> None:
+    def without_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    program = "from holon.cli import main; main()"
+    with (tmp_path / "out").open("w") as out:
+        ran = subprocess.run(
+            [sys.executable, "-c", program, *command.split()],
+            env=environment(),
+            cwd=tmp_path,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=without_room,
+            timeout=60,
+        )
+    assert ran.returncode == 1
+    (line,) = ran.stderr.splitlines()
+    message = json.loads(line)["error"] if "--json" in command else line.removeprefix("holon: ")
+    assert message.startswith("what the command prints cannot be written: File too large")
+
+
+def test_a_command_whose_output_is_closed_does_what_it_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from holon.cli import main; main()", "certs", "dev"]
+    shell = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
+    assert subprocess.run(shell, env=environment(), cwd=tmp_path, timeout=60).returncode == 0
+    assert (tmp_path / "certs/server.pem").is_file()
 
 
 def test_no_node_is_named_in_an_empty_folder(tmp_path: Path) -> None:
