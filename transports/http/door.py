@@ -268,7 +268,8 @@ class HttpDoor:
         host, why = self._settings.host, error.strerror or str(error)
         if isinstance(error, socket.gaierror):
             name, reason = "API_HOST", f"{host} is no host that this machine knows ({why})"
-        elif error.errno == errno.EADDRNOTAVAIL:
+        elif error.errno in (errno.EADDRNOTAVAIL, None):
+            # From Python 3.13 on asyncio tells of it without a number.
             name, reason = "API_HOST", f"this machine has no address {host}; choose one that it has"
         elif error.errno == errno.EADDRINUSE:
             name, reason = "API_PORT", f"{host}:{self._port} is in use; stop what listens there, or choose another"
