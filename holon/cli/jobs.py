@@ -64,8 +64,16 @@ def create(
         )
         if not wait:
             return created.job_id, None
-        with Bar(created.job_id, lines=False) as bar:
-            return created.job_id, await follow(client, created.job_id, None, wait_timeout, bar.tell)
+        try:
+            with Bar(created.job_id, lines=False) as bar:
+                return created.job_id, await follow(client, created.job_id, None, wait_timeout, bar.tell)
+        except BaseException:
+            # Whatever ends the wait does not end the job, and only here is it known which one it is.
+            if as_json:
+                show_json({"status": "accepted", "job_id": created.job_id})
+            else:
+                print(f"holon: job {created.job_id} was created, and is waited for no more", file=sys.stderr)
+            raise
 
     job_id, job = with_client(go)
     if not wait:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.e2e.cli_node import GUARD, Dev, Started, development_node, until
+from tests.e2e.cli_node import COMMAND, GUARD, Dev, Started, development_node, environment, until
 from tests.stores import NewStore
 
 
@@ -168,3 +172,29 @@ def test_a_command_that_is_interrupted_says_so(dev: Dev) -> None:
         assert waiting.end(signal.SIGINT) == 130
     finally:
         waiting.kill()
+
+
+@pytest.mark.parametrize("json_wanted", [False, True])
+def test_a_wait_that_is_cut_short_says_which_job_was_created(dev: Dev, json_wanted: bool) -> None:
+    ours, its = pty.openpty()
+    command = [*COMMAND, "jobs", "create", "waiting", "--wait", *(["--json"] if json_wanted else [])]
+    process = subprocess.Popen(
+        command, cwd=dev.folder, env=environment({"TERM": "xterm"}), stdout=subprocess.PIPE, stderr=its, text=True
+    )
+    os.close(its)
+    try:
+        shown = ""
+        while not (found := re.search(r"0-[0-9a-f]{32}", shown)):
+            shown += os.read(ours, 4096).decode()
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=GUARD)
+        assert process.returncode == 130
+        if json_wanted:
+            assert json.loads(out) == {"status": "accepted", "job_id": found.group()}
+        else:
+            while f"job {found.group()} was created" not in shown:
+                shown += os.read(ours, 4096).decode()
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(ours)
