@@ -109,7 +109,7 @@ class Results:
         results = []
         for one, what in zip(reported, checked, strict=True):
             after = await self._retry_after(session, one, what.outcome) if what.outcome.status == FAILURE else None
-            cost = _cost(session, one)
+            cost = charge_of(session, one)
             results.append(Result(one.task_id, one.lease_id, what.outcome, after, one.took, None, cost))
         try:
             with self._slots.wanting(len(results)) as wanted:
@@ -245,7 +245,7 @@ class Results:
         return (task.retry, task.generation) if task is not None else (RetryPolicy(), 1)
 
 
-def _cost(session: Session, one: Reported) -> Cost:
+def charge_of(session: Session, one: Reported) -> Cost:
     """What an attempt is charged: what its worker says, else what it declares, and no more than the task may cost."""
     offer = session.leases.get(one.lease_id)
     if offer is None:

@@ -14,21 +14,37 @@ from holon.domain.costs import Cost, least
 from holon.domain.fleet import Catalog, Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.matching import Offering
+from holon.domain.task import CANCELLED
 from holon.domain.value import value
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fleet import Fleet
 from holon.engine.needs import Needs
-from holon.engine.results import Answer, Reported, Results
+from holon.engine.results import Answer, Reported, Results, charge_of
 from holon.engine.schema_work import unusable
 from holon.engine.session import Offered, Session
 from holon.engine.touches import Touches, lease_of
 from holon.errors import StoreUnavailable
-from holon.ports import LeaseRef, Leases, Offer, Opened, Opening, Progress, Replaced, Superseded, WorkerConnection
+from holon.ports import (
+    LeaseRef,
+    Leases,
+    Offer,
+    Opened,
+    Opening,
+    Progress,
+    Replaced,
+    StopReason,
+    Superseded,
+    WorkerConnection,
+)
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
+# Why a `cancelled` counts for nothing that answers a stop of this kind.
+_NOT_CANCELLED: Mapping[StopReason | None, Superseded] = MappingProxyType(
+    {StopReason.LEASE_LOST: Superseded.STALE_TASK, StopReason.DEADLINE: Superseded.DEADLINE_EXCEEDED}
+)
 # Compiled patterns are the dearest part of a catalog.
 MAX_PATTERNS = 256
 
@@ -138,6 +154,8 @@ class Workers:
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:
+            if (older := self._dispatcher.session(opened.replaced)) is not None:
+                session.stopped = {one: why for one, why in older.stopped.items() if one in session.leases}
             self._replace(Replaced(opened.replaced, session_id, joining.instance_id))
         self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog, joining.holon)
         self._dispatcher.add(session)
@@ -231,7 +249,7 @@ class Workers:
 
     def accepted(self, member: Member, task_id: str, lease_id: str) -> bool:
         """A worker took an offer; False when it holds no such lease."""
-        lease = self._held(member, task_id, lease_id)
+        lease = _held(member.session, task_id, lease_id)
         if lease is not None:
             member.session.accepted.add(lease_id)
             self._touches.accepted(lease)
@@ -239,7 +257,7 @@ class Workers:
 
     def progress(self, member: Member, task_id: str, lease_id: str, percent: float | None, message: str | None) -> bool:
         """A running task's newest word, as in `Progress`; False when the worker holds no such lease."""
-        lease = self._held(member, task_id, lease_id)
+        lease = _held(member.session, task_id, lease_id)
         if lease is not None:
             self._touches.progress(Progress(lease, percent, message))
         return lease is not None
@@ -250,7 +268,7 @@ class Workers:
 
     def holds(self, member: Member, task_id: str, lease_id: str) -> bool:
         """Whether the worker holds this lease."""
-        return self._held(member, task_id, lease_id) is not None
+        return _held(member.session, task_id, lease_id) is not None
 
     def rejected(
         self, member: Member, task_id: str, lease_id: str, *, again_after: int | None = None, cost: Cost = None
@@ -261,18 +279,39 @@ class Workers:
             again_after: milliseconds after which it may come to this worker again; None: after a lease.
             cost: what it cost until then; None: nothing.
         """
-        lease = self._held(member, task_id, lease_id)
+        return self._handed_back(member.session, task_id, lease_id, again_after, cost)
+
+    def _handed_back(self, session: Session, task_id: str, lease_id: str, again_after: int | None, cost: Cost) -> bool:
+        lease = _held(session, task_id, lease_id)
         if lease is not None:
             if cost is not None:
-                cost = least(cost, member.session.leases[lease_id].max_cost)
+                cost = least(cost, session.leases[lease_id].max_cost)
             self._telemetry.handed_back(lease)
-            self._dispatcher.freed(member.session, lease_id)
+            self._dispatcher.freed(session, lease_id)
             self._touches.hand_back(lease, again_after=again_after, cost=cost)
         return lease is not None
 
     async def complete(self, member: Member, reported: Sequence[Reported]) -> Sequence[Answer]:
-        """Apply results; see `Results.complete`."""
-        return await self._results.complete(member.session, reported, member.output_contracts)
+        """Apply results; see `Results.complete`.
+
+        Who was told to stop, though nobody cancelled anything, and answers `cancelled`, has stopped: that gives the
+        task back and cancels nothing.
+        """
+        session = self._dispatcher.session(member.session.moved_to) or member.session
+        back: list[Answer] = []
+        if session.stopped:
+            rest = []
+            for one in reported:
+                reason = session.stopped.get(one.lease_id)
+                if one.outcome.status == CANCELLED and reason in _NOT_CANCELLED:
+                    self._handed_back(session, one.task_id, one.lease_id, None, charge_of(session, one))
+                    back.append(Answer(one.task_id, one.lease_id, _NOT_CANCELLED[reason]))
+                else:
+                    rest.append(one)
+            if not rest:
+                return back
+            reported = rest
+        return [*back, *await self._results.complete(member.session, reported, member.output_contracts)]
 
     def drain(self, member: Member) -> None:
         """A worker takes no more tasks and will leave when it has ended those that it holds."""
@@ -334,13 +373,14 @@ class Workers:
         """Wait until no session holds a lease."""
         await self._dispatcher.quiet()
 
-    def _held(self, member: Member, task_id: str, lease_id: str) -> LeaseRef | None:
-        offer = member.session.leases.get(lease_id)
-        return lease_of(offer) if offer is not None and offer.task_id == task_id else None
-
 
 def _granted(catalog: Catalog) -> dict[Offered, int | None]:
     return {(skill.name, skill.version, skill.type): skill.credits for skill in catalog.skills}
+
+
+def _held(session: Session, task_id: str, lease_id: str) -> LeaseRef | None:
+    offer = session.leases.get(lease_id)
+    return lease_of(offer) if offer is not None and offer.task_id == task_id else None
 
 
 def _send_away(session: Session, time_left: int) -> None:

@@ -253,18 +253,39 @@ async def test_an_offer_that_is_not_answered_goes_back_and_the_worker_is_told() 
         assert (stop.lease_id, stop.reason) == (offer.lease_id, "LEASE_LOST")
 
 
-async def test_a_job_goes_on_when_a_worker_that_lost_the_lease_says_that_it_has_stopped() -> None:
+@pytest.mark.parametrize("accepts", [False, True])
+async def test_who_stops_what_it_lost_and_says_cancelled_cancels_nothing(accepts: bool) -> None:
     async with a_node(offer=0.2) as node:
         first = await node.worker("w1")
         job_id = await node.create(n=1)
         offer = await first.offer()
         assert (await first.expect("stop_tasks")).reason == "LEASE_LOST"
-        await first.send(updates(update(offer, result=worker_pb2.TaskResult(status="cancelled"))))
-        verdict = await first.verdict()
-        assert (verdict.verdict, verdict.reason) == (worker_pb2.VERDICT_SUPERSEDED, "stale_task")
+        if accepts:  # it crossed the stop: nobody else has the task yet, so it is this worker's again
+            await first.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+            await node.engine.touches.flush()
+        await first.send(updates(result(offer, status="cancelled")))
+        ack = await first.verdict()
+        assert (ack.verdict, ack.reason) == (worker_pb2.VERDICT_SUPERSEDED, "stale_task")
+        second = await node.worker("w2")
+        again = await second.offer()
+        assert again.task_id == offer.task_id
+        await second.send(updates(result(again)))
+        assert (await node.ended(job_id)).status == "finished"
+
+
+async def test_who_is_asked_to_stop_and_moves_to_another_stream_cancels_nothing_either() -> None:
+    async with a_node(offer=0.2) as node:
+        first = await node.worker("w1", instance_id="one")
+        job_id = await node.create(n=1)
+        offer = await first.offer()
+        assert (await first.expect("stop_tasks")).reason == "LEASE_LOST"
+        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        resume = worker_pb2.Resume(session_id=first.welcome.session_id, leases=[lease])
+        moved = await node.worker("w1", instance_id="one", resume=resume)
+        await moved.send(updates(result(offer, status="cancelled")))
+        assert (await moved.verdict()).reason == "stale_task"
         second = await node.worker("w2")
         await second.send(updates(result(await second.offer())))
-        await second.verdict()
         assert (await node.ended(job_id)).status == "finished"
 
 
