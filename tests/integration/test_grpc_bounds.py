@@ -29,7 +29,8 @@ from tests.integration.grpc_node import (
     worker_files,
 )
 from tests.integration.raw_http2 import ACK, DATA, GOAWAY, HEADERS, SETTINGS, Connection
-from transports.grpc.settings import Bounds, WorkerDoorSettings
+from transports.grpc.server import options
+from transports.grpc.settings import Bounds, DoorSettings, WorkerDoorSettings
 
 DOORS = ["worker", "client"]
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6
@@ -74,6 +75,12 @@ async def test_who_does_not_shake_hands_is_closed(door: str, secure: bool) -> No
             except ConnectionError:
                 pass
             writer.close()
+
+
+def test_who_looks_at_its_sockets_every_five_seconds_alone_gets_through_its_handshake() -> None:
+    # Between their calls that is what blocking clients in C++ do, such as those of Debian: at one look they are
+    # connected, at the next they read the answer. By a shorter limit they would begin again, for ever.
+    assert dict(options(DoorSettings(), 1))["grpc.server_handshake_timeout_ms"] > 2 * 5_000
 
 
 @pytest.mark.parametrize("door", DOORS)

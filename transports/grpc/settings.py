@@ -13,7 +13,8 @@ class Bounds:
 
     Attributes:
         connections: how many there may be, handshakes counted.
-        handshake: how long one may take to shake hands.
+        handshake: how long one may take. A blocking client in C++ may look at its sockets every five seconds
+            alone, and it takes two looks.
         metadata_bytes: the most metadata of a call.
         idle: how long a connection without a call is kept.
         ping: how long a connection may be silent before it is pinged, while there are calls.
@@ -23,7 +24,7 @@ class Bounds:
     """
 
     connections: int = 10_000
-    handshake: float = 5.0
+    handshake: float = 15.0
     metadata_bytes: int = 16 * 1024
     idle: float = 300.0
     ping: float = 30.0
