@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -24,7 +24,7 @@ from holon.engine.results import Answer, Reported, Results, charge_of
 from holon.engine.schema_work import unusable
 from holon.engine.session import Offered, Session
 from holon.engine.touches import Touches, lease_of
-from holon.errors import StoreUnavailable
+from holon.errors import InvalidArgument, StoreUnavailable, Violation
 from holon.ports import (
     LeaseRef,
     Leases,
@@ -184,8 +184,9 @@ class Workers:
         self, skills: Sequence[Skill], held: ExitStack, keeps: Joining | Session
     ) -> tuple[list[Offering], dict[str, str]]:
         offerings, outputs, patterns = [], {}, 0
-        for skill in skills:
-            contract, new = await self._needs.learn(skill.name, skill.input_schema)
+        for index, skill in enumerate(skills):
+            with _naming(f"catalog.offerings.{index}.input_schema", skill.name):
+                contract, new = await self._needs.learn(skill.name, skill.input_schema)
             held.callback(self._needs.release, skill.name, contract)
             if new:
                 log.debug("skill %s: a new contract %s", skill.name, contract)
@@ -193,7 +194,8 @@ class Workers:
                 await asyncio.sleep(0)
             price = skill.price if keeps.keeps_budgets else None
             offerings.append(Offering(skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price))
-            output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
+            with _naming(f"catalog.offerings.{index}.output_schema", skill.name):
+                output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
             self._contracts.hold(output)
             held.callback(self._contracts.release, output)
             outputs[skill.name] = output
@@ -372,6 +374,16 @@ class Workers:
     async def quiet(self) -> None:
         """Wait until no session holds a lease."""
         await self._dispatcher.quiet()
+
+
+@contextmanager
+def _naming(field: str, skill: str) -> Iterator[None]:
+    """Say of an error in a schema where it is: a catalog has up to a thousand skills."""
+    try:
+        yield
+    except InvalidArgument as error:
+        message = f"{field} of skill {skill!r}: {error.message}"
+        raise InvalidArgument(message, code=error.code, details=[Violation(field, error.message)]) from error
 
 
 def _granted(catalog: Catalog) -> dict[Offered, int | None]:

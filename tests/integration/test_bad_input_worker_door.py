@@ -180,10 +180,15 @@ async def test_a_hello_that_cannot_be_is_refused_and_its_field_named(
     assert not list(node.engine.dispatcher.sessions)
 
 
-async def test_a_schema_that_cannot_be_used_refuses_the_hello(node: Node) -> None:
+@pytest.mark.parametrize("which", ["input_schema", "output_schema"])
+async def test_a_schema_that_cannot_be_used_refuses_the_hello_and_is_named(node: Node, which: str) -> None:
     wire = await node.stream("w1")
-    first = hello(offering("a", input_schema=json_payload({"type": "nothing"})))
-    assert await refusal(wire, first) == (CODE.INVALID_ARGUMENT, "HELLO_INVALID")
+    bad: dict[str, Any] = {which: json_payload({"type": "nothing"})}
+    await wire.send(hello(offering("a"), offering("b", **bad)))
+    end = await wire.end()
+    assert (end.code(), reason_of(end)) == (CODE.INVALID_ARGUMENT, "HELLO_INVALID")
+    assert fields_of(end) == [f"catalog.offerings.1.{which}"]
+    assert "'b'" in str(end.details())
 
 
 # What is refused in band -----------------------------------------------------------------------------------------
