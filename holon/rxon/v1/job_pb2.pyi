@@ -212,7 +212,8 @@ class CreateJobRequest(google.protobuf.message.Message):
     MAX_TRANSITIONS_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Chosen by the client, new for each job: the same again answers as the first time, and with other content is
-    refused as ALREADY_EXISTS. Empty means that a repeat creates another job.
+    refused as ALREADY_EXISTS. At most 128 printable characters of ASCII; empty means that a repeat creates another
+    job.
     """
     blueprint_name: builtins.str
     """The blueprint to run."""
@@ -687,7 +688,7 @@ global___JobChunk = JobChunk
 
 @typing.final
 class WatchIdle(google.protobuf.message.Message):
-    """A sign of life in a stream where nothing happens."""
+    """A sign of life in a stream where nothing has happened for 20 s."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

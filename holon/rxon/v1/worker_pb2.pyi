@@ -1020,14 +1020,16 @@ class TaskResult(google.protobuf.message.Message):
     RECEIPTS_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
     status: builtins.str
-    """success, failure, cancelled, or a status that the offering declared. Empty is INVALID, never success."""
+    """success, failure, cancelled, or a status that the offering declared. Empty is INVALID, never success. Without a
+    stop, `cancelled` cancels the job; after one for another reason than CANCELLED it only gives the task back.
+    """
     cost: builtins.int
     """What it cost, in millionths of the cost unit; unset charges the declared price."""
     origin_worker_id: builtins.str
     """Who really did it, from a holon that discloses it; empty means the sender."""
     @property
     def data(self) -> holon.rxon.v1.types_pb2.Payload:
-        """What it produced; a JSON object is merged into the job's state."""
+        """What it produced: a JSON object, merged into the job's state; unset when nothing."""
 
     @property
     def error(self) -> holon.rxon.v1.types_pb2.TaskError:
@@ -1035,7 +1037,7 @@ class TaskResult(google.protobuf.message.Message):
 
     @property
     def data_metadata(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[holon.rxon.v1.types_pb2.NamedFile]:
-        """The files behind keys of `data`."""
+        """The files behind keys of `data`; needs PAYLOAD_REFS."""
 
     @property
     def duration(self) -> google.protobuf.duration_pb2.Duration:
@@ -1043,11 +1045,11 @@ class TaskResult(google.protobuf.message.Message):
 
     @property
     def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[holon.rxon.v1.types_pb2.NamedFile]:
-        """Other files that it produced."""
+        """Other files that it produced; needs PAYLOAD_REFS."""
 
     @property
     def receipts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[holon.rxon.v1.types_pb2.Receipt]:
-        """Signed statements about it."""
+        """Signed statements about it; needs RECEIPTS."""
 
     @property
     def summary(self) -> holon.rxon.v1.types_pb2.JobSummary:
