@@ -99,7 +99,9 @@ class Delegated:
             self._ended(self, record)
             return
         self._happened(self.entry)
-        self._tell(record.progress, self._jobs.progress_message(record))
+        message = self._jobs.progress_message(record)
+        # Why its own task waits it says of its own workers: above, others are looked for.
+        self._tell(record.progress, f"in a holon below: {message}" if record.queued_need is not None else message)
         self._place(record.queued_need is not None, record.job.status)
 
     def leave(self) -> None:

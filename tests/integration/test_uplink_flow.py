@@ -149,8 +149,9 @@ async def test_why_a_task_waits_is_said_and_taken_back_once_a_worker_has_it(cert
             first = await leaf.given()
             await offered(stream, "t2", "work", {})
             async with asyncio.timeout(GUARD):
-                while "busy" not in (await stream.update()).progress.message:
+                while "busy" not in (why := (await stream.update()).progress.message):
                     pass
+                assert why == "in a holon below: waiting: every worker with skill 'leaf' is busy"
                 await leaf.ends(first, DONE)
                 await leaf.given()
                 while (update := await stream.update()).task_id != "t2" or update.progress.HasField("summary"):
