@@ -315,11 +315,9 @@ class Link:
                 # Nothing is owed for it: the session in which it was offered has ended.
                 self.reports.leases.drop(lease)
                 self._tasks.stopped(lease, "LEASE_LOST", 0.0)
-        for lease, one in told.items():
-            # Given back on the older stream since this Hello was made: that is of no account to who keeps it.
-            if one.decision == worker_pb2.LEASE_DECISION_KEEP and lease not in self.reports.leases:
-                self.reports.leases.take(lease)
-                self.reports.reject(lease, "STALE_OFFER", "it is not held any more", again_after=0)
+        # What was given back on the older stream since this Hello was made: that is of no account to who keeps it.
+        kept = (lease for lease, one in told.items() if one.decision == worker_pb2.LEASE_DECISION_KEEP)
+        self.reports.reject_again([lease for lease in kept if lease not in self.reports.leases])
         self._check_finished()
 
     async def _sent_away(self, going: worker_pb2.GoAway) -> None:

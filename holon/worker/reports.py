@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from holon.domain.costs import Cost
 from holon.errors import HolonError, ResourceExhausted, TooLarge
@@ -40,6 +40,8 @@ class Reports:
         self._timing = timing
         self._settled = settled
         self._retries: dict[Lease, asyncio.TimerHandle] = {}
+        # What was given back had cost, since the session of the moment began.
+        self._spent: dict[Lease, int] = {}
 
     def __repr__(self) -> str:
         return f"Reports({self.leases})"
@@ -80,6 +82,8 @@ class Reports:
         """
         held = self.leases.drop(lease)
         if held:
+            if cost is not None:
+                self._spent[lease] = cost
             rejected = worker_pb2.TaskRejected(reason=reason, message=message, cost=cost)
             if again_after is not None:
                 rejected.retry_after.SetInParent()
@@ -92,6 +96,13 @@ class Reports:
         """Say how a task ended: the final word on its lease. It is kept, and repeated, until it is acknowledged."""
         if self.leases.keep(lease, result):
             self._send_result(lease)
+
+    def reject_again(self, leases: Iterable[Lease]) -> None:
+        """Give back on a new session what an older one was told is given back, which crossed the Hello of this."""
+        spent, self._spent = self._spent, {}
+        for lease in leases:
+            self.leases.take(lease)
+            self.reject(lease, "STALE_OFFER", "it is not held any more", again_after=0, cost=spent.get(lease))
 
     def finish_lost(self, lease: Lease, result: worker_pb2.TaskResult) -> None:
         """The same of a lease that is over: the result is not used, but the node learns what it cost."""

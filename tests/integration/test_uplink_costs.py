@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
@@ -15,10 +16,10 @@ from holon.domain.fleet import Skill
 from holon.domain.task import SUCCESS, Outcome
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.worker import Result
-from tests.integration.a_child import Leaf, a_child, answer, offered
+from tests.integration.a_child import PARENT, Leaf, a_child, answer, offered
 from tests.integration.grpc_node import Node, a_node, json_payload, offering
 from tests.integration.holon_line import a_holon
-from tests.integration.scripted_node import Certificates, make_certificates
+from tests.integration.scripted_node import Certificates, keep, make_certificates
 from tests.integration.test_holons_at_the_door import identity
 from tests.integration.test_worker_admission import admission
 
@@ -155,6 +156,25 @@ async def test_what_a_task_cost_that_a_child_gives_back_is_told_with_that(certif
             rejected = (await answer(stream)).rejected
             # With what is reserved for the one that runs: nobody waits for what it says.
             assert (rejected.reason, rejected.cost) == ("STALE_OFFER", cost)
+
+
+async def test_what_a_task_cost_that_was_given_back_while_a_new_stream_was_opened_is_told_on_that_too(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, [twice("t")]) as child, Leaf(child.engine, "w1", A) as leaf:
+        old = await child.linked(session_id="old")
+        await offered(old, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        assert (await answer(old)).HasField("accepted")
+        await leaf.ends(await leaf.given(), DONE, cost=1)
+        await leaf.given()
+        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+        new = await child.parent.session()
+        await old.stop("t1", "LEASE_LOST")
+        assert (await answer(old)).rejected.cost == 3
+        terms = {"holon_id": PARENT, "capabilities": [types_pb2.CAPABILITY_HOLON]}
+        await new.welcome("new", leases=keep("t1"), **terms)
+        rejected = (await answer(new)).rejected
+        assert (rejected.reason, rejected.cost) == ("STALE_OFFER", 3)
 
 
 async def test_what_a_task_cost_that_others_took_over_while_the_link_was_away_is_told_until_that_is_known(
