@@ -58,6 +58,12 @@ class Outcome:
     error: TaskError | None = None
     worker_id: str = ""
 
+    @property
+    def size(self) -> int:
+        """How much an aggregator gets of it, in bytes: data, and what is said of an error."""
+        said = 0 if self.error is None else len(self.error.message) + len(self.error.details)
+        return len(self.data) + said
+
     @staticmethod
     def failed(code: str, message: str, worker_id: str = "") -> Outcome:
         """An outcome that the node writes in the place of a worker's."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from holon.domain.events import BranchesDone
 from holon.domain.job import Status
-from holon.domain.task import SUCCESS, Outcome
+from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError
 from holon.ports import Offer, Result, Superseded
 from tests.contract.world import BROKEN, OK, Factory, T, World
 
@@ -113,11 +115,22 @@ async def test_a_fan_out_that_failed_fast_ends_its_open_branches_with_its_job(wo
     assert await world.complete(second) is Superseded.JOB_ALREADY_TERMINATED
 
 
-async def test_results_over_the_limit_of_their_sum_wake_the_job_once_and_say_so(store: Factory) -> None:
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(SUCCESS, b'{"x":"' + b"x" * 400 + b'"}'),
+        Outcome(FAILURE, error=TaskError("PERMANENT_ERROR", "", b'{"x":"' + b"x" * 400 + b'"}')),
+        Outcome(FAILURE, error=TaskError("PERMANENT_ERROR", "x" * 400)),
+    ],
+    ids=["data", "details of an error", "messages"],
+)
+async def test_results_over_the_limit_of_their_sum_wake_the_job_once_and_say_so(
+    store: Factory, outcome: Outcome
+) -> None:
     world = await store(max_fan_in_bytes=1_000)
     offers = await branched(world, 4)
     for offer in offers:
-        await world.complete(offer, Outcome(SUCCESS, b'{"x":"' + b"x" * 400 + b'"}'))
+        await world.complete(offer, outcome)
     [event] = await events(world, offers[0].job_id)
     assert isinstance(event, BranchesDone)
     assert event.too_large

@@ -50,7 +50,7 @@ def _count_down(tables: Tables, row: JobRow, task: TaskRow, outcome: Outcome) ->
     tables.edit(fan)
     fan.pending -= 1
     fan.progress += 100 - task.progress
-    fan.bytes += len(outcome.data)
+    fan.bytes += outcome.size
     row.progress = round(fan.progress / fan.total, 1)
     failed = not succeeded(outcome)
     fan.failed += failed

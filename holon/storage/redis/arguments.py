@@ -180,7 +180,7 @@ def results_arguments(results: Sequence[Result], limit: int, seal: Seal) -> Argu
             error.code if error else "",
             seal.seal_text("tasks", result.task_id, "error", error.message) if error else "",
             outcome.worker_id,
-            len(outcome.data),
+            outcome.size,
             _flag(succeeded(outcome)),
             seal.seal("tasks", result.task_id, "outcome", encode_outcome(outcome)),
             maybe(result.cost),
