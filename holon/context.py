@@ -24,7 +24,7 @@ _MAPPINGS = (dict, Mapping)
 _BRANCH_KEYS = frozenset(
     {"task_type", "type", "params", "priority", "on_lost", "allowed_skills", "max_cost", *_TIMEOUTS}
 )
-# That a task is never given to another: longer than any may take.
+# No task takes longer, so that no sum of times overflows anywhere; one that is never given to another waits as long.
 _WAIT_S = 10 * 366 * 86_400.0
 _ABSENT = object()
 _NAMES_SHOWN = 20
@@ -97,8 +97,9 @@ class ActionFactory:
             for status, state in (transitions or {}).items()
         }
         timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
-        if max_retries is not None and (type(max_retries) is not int or max_retries < 0):
-            raise _wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0, or None")
+        if max_retries is not None and (type(max_retries) is not int or not 0 <= max_retries <= sys.maxsize):
+            most = sys.maxsize
+            raise _wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0 to {most}, or None")
         task = _task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost)
         self._decide(
             DispatchTask(
@@ -304,8 +305,10 @@ def _task(
 
 def _seconds(where: str | _Place, timeouts: tuple[Any, ...]) -> tuple[float | None, ...]:
     for name, value in zip(_TIMEOUTS, timeouts, strict=True):
-        if value is not None and not (_is_number(value) and value > 0):
-            raise _wrong(f"{where}: {name} is {value!r}; give a finite number of seconds above 0, or None")
+        if value is not None and not (_is_number(value) and 0 < value <= _WAIT_S):
+            raise _wrong(
+                f"{where}: {name} is {value!r}; give a number of seconds above 0 and at most {_WAIT_S:.0f}, or None"
+            )
     return tuple(None if value is None else float(value) for value in timeouts)
 
 
