@@ -28,6 +28,8 @@ _BRANCH_KEYS = frozenset(
 _WAIT_S = 10 * 366 * 86_400.0
 _ABSENT = object()
 _NAMES_SHOWN = 20
+# No worker offers a skill of a longer name.
+_LONGEST_NAME = 128
 _LARGEST_NUMBER = sys.float_info.max
 
 
@@ -279,7 +281,8 @@ def _task(
     max_cost: Any,
 ) -> Branch:
     """What one task and a branch have in common, checked."""
-    _text(where, "task_type", skill)
+    if len(_text(where, "task_type", skill)) > _LONGEST_NAME:
+        raise _wrong(f"{where}: task_type has {len(skill)} characters, over the limit of {_LONGEST_NAME}")
     if params is not None and not isinstance(params, _MAPPINGS):
         raise _wrong(f"{where}: params is a {type(params).__name__}; give a dict")
     plain = dict(params or {})
@@ -343,6 +346,8 @@ def _lost_after(where: str | _Place, on_lost: Any, *, ends: bool) -> float:
 def _text(where: str | _Place, what: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise _wrong(f"{where}: {what} is {value!r}; give text that is not empty")
+    if not value.isascii() and value != value.encode(errors="ignore").decode():
+        raise _wrong(f"{where}: {what} is {value!r}, which cannot be written as UTF-8")
     return value
 
 
