@@ -11,8 +11,8 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 
 from holon.domain.value import value
 from holon.errors import ConfigError
@@ -80,7 +80,8 @@ class Server:
     clustered = False
 
     def __init__(self, uri: str) -> None:
-        self._sentinels: list[ConnectionPool] = []
+        self._sentinels: list[str] = []
+        self._credentials = ""
         self._service = ""
         self._uri = uri
         self._pool: ConnectionPool | None = None
@@ -90,8 +91,11 @@ class Server:
         credentials, at, rest = uri.removeprefix(SENTINEL).rpartition("@")
         hosts, _, path = rest.partition("/")
         self._service, _, database = path.partition("/")
-        self._uri = f"redis://{credentials}{at}{{}}/{database or 0}"
-        self._sentinels = [pool_of(f"redis://{host}") for host in hosts.split(",")]
+        self._credentials = f"{credentials}{at}"
+        self._uri = f"redis://{self._credentials}{{}}/{database or 0}"
+        self._sentinels = hosts.split(",")
+        for host in self._sentinels:
+            pool_of(f"redis://{host}")
 
     def __repr__(self) -> str:
         if self._pool is None:
@@ -115,21 +119,32 @@ class Server:
         said: object = "nothing"
         for sentinel in self._sentinels:
             try:
-                connection = await connected(sentinel)
+                found = await self._named_by(sentinel)
             except (RedisError, OSError) as error:
                 said = error
                 continue
-            try:
-                [found] = await ask(connection, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
-            except (RedisError, OSError) as error:
-                found = error
-            finally:
-                await connection.disconnect(nowait=True)
             if isinstance(found, list):
                 host, port = (part.decode() for part in found)
                 return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             said = found or f"no master is known as {self._service}"
         raise RedisConnectionError(f"no sentinel names a master: {said}")
+
+    async def _named_by(self, sentinel: str) -> Any:
+        """What a sentinel answers; one that asks for a password is given the servers'."""
+        try:
+            return await self._asked(f"redis://{sentinel}")
+        except AuthenticationError:
+            if not self._credentials:
+                raise
+            return await self._asked(f"redis://{self._credentials}{sentinel}")
+
+    async def _asked(self, uri: str) -> Any:
+        connection = await connected(pool_of(uri))
+        try:
+            [found] = await ask(connection, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
+        finally:
+            await connection.disconnect(nowait=True)
+        return found
 
 
 def pool_of(uri: str) -> ConnectionPool:
