@@ -72,7 +72,8 @@ class StorageURI:
     @property
     def tls_files(self) -> list[tuple[str, str]]:
         """The files that the client library reads to speak TLS, each with the option that names it."""
-        return [(name, path) for name, path in parse_qsl(urlsplit(self.server).query) if name in _TLS_FILES]
+        options = parse_qsl(urlsplit(self.server).query, keep_blank_values=True)
+        return [(name, path) for name, path in options if name in _TLS_FILES]
 
 
 def is_redis(text: str) -> bool:

@@ -310,7 +310,7 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
         "redis+sentinel://h:1", "redis+sentinel://h:1/jobs/x", "redis+sentinel:///jobs", "redis+cluster://",
         "redis+cluster://h:1/1", "redis+cluster://h:1,,h:2", "redis://h?partitions=0", "redis://h?partitions=65",
         "redis+cluster://h:1?ssl_keyfile=k", "redis://h:99999", "redis://h:x", "redis+sentinel://h:1,g:x/jobs",
-        "redis+cluster://u:p@h:1,g:70000", "rediss://h?ssl_ca_certs=/no/such/file",
+        "redis+cluster://u:p@h:1,g:70000", "rediss://h?ssl_ca_certs=/no/such/file", "rediss://h?ssl_certfile=",
     ],
 )  # fmt: skip
 def test_a_storage_uri_of_no_store_is_refused(text: str) -> None:
