@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from holon.errors import ConfigError, StoreUnavailable
 from holon.storage.history import PostgresHistory
-from holon.storage.history.postgres_schema import VERSIONS
+from holon.storage.history import postgres as of_postgres
+from holon.storage.history.postgres_schema import LOCK, VERSIONS
 from tests.history.postgres import Server, serving
 from tests.history.test_contract import RICH, notice, record
 from tests.history.waiting import GUARD_S
@@ -89,6 +91,24 @@ async def test_it_opens_while_the_database_is_away_and_works_when_that_comes(
         own.start()
         await history.add([notice(record("0-a"))])
         assert await count(history, "0-a") == 1
+
+
+async def test_who_holds_its_tables_does_not_hold_up_a_start(
+    postgres: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_postgres, "CONNECT_S", 1.0)
+    monkeypatch.setattr(of_postgres, "STATEMENT_S", 10 * GUARD_S)
+    uri = postgres.database()
+    other = await asyncpg.connect(uri)
+    try:
+        await other.execute("SELECT pg_advisory_lock($1)", LOCK)
+        async with asyncio.timeout(GUARD_S), PostgresHistory(uri) as history:
+            assert "waits in the store" in caplog.text
+            await other.execute("SELECT pg_advisory_unlock($1)", LOCK)
+            await history.add([notice(record("0-a"))])
+            assert await count(history, "0-a") == 1
+    finally:
+        await other.close()
 
 
 async def test_what_was_kept_outlives_a_kill_of_the_server_and_its_clients_find_it_again(own: Server) -> None:

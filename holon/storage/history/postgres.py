@@ -121,8 +121,11 @@ class PostgresHistory:
             self._pool = await asyncpg.create_pool(
                 self._uri, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_S, command_timeout=STATEMENT_S
             )
-            async with self._connection():
+            # Who holds its tables, as an upgrade does, does not hold up a start.
+            async with asyncio.timeout(CONNECT_S), self._connection():
                 pass
+        except TimeoutError as error:
+            self._say_away(away("PostgreSQL", error))
         except StoreUnavailable as error:
             cause = error.__cause__
             if isinstance(cause, asyncpg.ClientConfigurationError):
@@ -135,7 +138,7 @@ class PostgresHistory:
                 # It answers: others have tables of these names there, or its user may not make any.
                 await self._close()
                 raise ConfigError(f"HISTORY_DATABASE_URI: the database cannot hold history: {cause}") from cause
-            log.warning("%s; history waits in the store meanwhile (HISTORY_DATABASE_URI)", error.message)
+            self._say_away(error)
         except ValueError:
             await self._close()
             raise _no_uri() from None
@@ -149,6 +152,10 @@ class PostgresHistory:
     ) -> None:
         """Wait a few seconds for what runs, and disconnect."""
         await self._close()
+
+    @staticmethod
+    def _say_away(error: StoreUnavailable) -> None:
+        log.warning("%s; history waits in the store meanwhile (HISTORY_DATABASE_URI)", error.message)
 
     async def _close(self) -> None:
         pool, self._pool = self._pool, None
