@@ -45,6 +45,16 @@ async def test_a_second_node_is_refused_and_told_the_first_ones_process(tmp_path
         pass
 
 
+@pytest.mark.parametrize("first", ["holon.db", "link.db"])
+async def test_a_second_node_is_refused_by_whatever_name_it_has_for_the_file(tmp_path: Path, first: str) -> None:
+    (tmp_path / "link.db").symlink_to("holon.db")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    async with SqliteStorage(tmp_path / first, SETTINGS):
+        for name in ("holon.db", "link.db", "folder/holon.db", "folder/link.db"):
+            with pytest.raises(ConfigError, match=rf"{name} belongs to the node that runs as process {os.getpid()}\b"):
+                await SqliteStorage(tmp_path / name, SETTINGS).__aenter__()
+
+
 async def test_a_file_of_a_later_release_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "holon.db"
     async with SqliteStorage(path, SETTINGS):

@@ -16,13 +16,15 @@ class FileLock:
     of that file closes.
 
     Arguments:
-        database: the file whose only node this is to be; the lock is on the same name with `.lock` behind it.
+        database: the file whose only node this is to be; the lock is on the same name with `.lock` behind it, of the
+            file itself where this is a link to it.
     Raises:
         ConfigError: another node has it; the message names its process.
     """
 
     def __init__(self, database: Path) -> None:
-        path = database.with_name(f"{database.name}.lock")
+        file = database.resolve()
+        path = file.with_name(f"{file.name}.lock")
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
