@@ -158,6 +158,8 @@ class Watching:
 
     async def _go_on(self, feed: Feed, first: Seen, moves: int, wake: asyncio.Event) -> AsyncGenerator[Update, None]:
         position = first.sequence
+        loop = asyncio.get_running_loop()
+        told_at = loop.time()
         while True:
             wake.clear()
             if self._closed:
@@ -169,7 +171,7 @@ class Watching:
             while feed.watchers[wake] is Wants.LINES and position < feed.sequence:
                 for line in await self._lines(feed, position):
                     yield line
-                    position = line.sequence
+                    position, told_at = line.sequence, loop.time()
             if feed.over and feed.seen is not None:
                 if first.record is not feed.seen.record or first.sequence != position:
                     yield feed.seen
@@ -177,12 +179,15 @@ class Watching:
             if feed.moved is not None and feed.moves != moves:
                 moves = feed.moves
                 yield feed.moved
+                told_at = loop.time()
                 continue
             try:
-                async with asyncio.timeout(self._idle):
+                # Not from here on: what wakes is often nothing that he is told.
+                async with asyncio.timeout_at(told_at + self._idle):
                     await wake.wait()
             except TimeoutError:
                 yield Idle(position)
+                told_at = loop.time()
 
     async def _lines(self, feed: Feed, position: int) -> Sequence[Happened]:
         kept = feed.after(position)

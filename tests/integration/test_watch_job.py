@@ -244,6 +244,20 @@ async def test_nothing_happens_and_the_stream_is_alive() -> None:
         assert (await stream.rest())[-1].job.terminal
 
 
+async def test_what_is_no_news_does_not_put_off_the_sign_of_life() -> None:
+    async with a_node(watch_idle=1_500) as node:
+        job_id = await node.create()
+        worker = await node.worker()
+        offer = await worker.offer()
+        await says(node, worker, offer, 5)
+        stream = watch(node, job_id)
+        assert (await stream.next()).job.progress == 5
+        idle = asyncio.create_task(stream.until("idle"))
+        while not idle.done():
+            await says(node, worker, offer, 5)
+        assert (await idle)[-1].sequence == 4
+
+
 # Many, and slow ones ---------------------------------------------------------------------------------------------
 
 
