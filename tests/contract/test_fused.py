@@ -9,7 +9,19 @@ import pytest
 
 from holon.domain.events import CancelRequested
 from holon.domain.job import Job, Status
-from holon.ports import Claim, Completed, Created, Creation, NewJob, Offer, Result, Step, Superseded
+from holon.ports import (
+    Claim,
+    Completed,
+    Created,
+    Creation,
+    LeaseRef,
+    NewJob,
+    Offer,
+    Progress,
+    Result,
+    Step,
+    Superseded,
+)
 from tests.contract.world import OK, T, World
 
 
@@ -174,3 +186,11 @@ async def test_the_next_task_of_such_a_step_is_offered_by_the_same_call(world: W
     done = await world.storage.complete([result], offer.worker_id, 0, [hand.seat()])
     [following] = done.leased.offers
     assert following.task_id == step.tasks[0].id
+
+
+async def test_a_job_that_ended_well_with_its_task_is_done_however_late_its_progress_was_told(world: World) -> None:
+    offer, job = await dispatched(world)
+    told = Progress(LeaseRef(offer.worker_id, offer.session_id, offer.task_id, offer.lease_id), 90.0, "nearly")
+    await world.touch(progress=(told,))
+    await complete(world, offer, unclaimed(world, job, Status.FINISHED))
+    assert (await world.record(job.id)).progress == 100.0

@@ -112,6 +112,16 @@ async def test_a_message_stays_until_there_is_another_or_it_is_taken_back(world:
     assert said == [(10, "begun"), (20, "begun"), (20, "stuck"), (30, "stuck"), (30, "")]
 
 
+async def test_a_task_that_ended_well_is_done_however_late_its_progress_was_told(world: World) -> None:
+    hand = await world.hand()
+    offer, silent = await world.accepted(hand), await world.accepted(hand)
+    await world.touch(progress=(Progress(hand.ref(offer), 90.0, "nearly"),))
+    await world.complete(offer)
+    await world.complete(silent)
+    assert (await world.record(offer.job_id)).progress == 100.0
+    assert (await world.record(silent.job_id)).progress is None
+
+
 async def test_progress_counts_only_under_the_current_lease(world: World) -> None:
     hand, other = await world.hand(), await world.hand("w2")
     offer = await world.accepted(hand)

@@ -25,10 +25,21 @@ def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEve
     if event is not None:
         tables.tell(row, (event,))
     if not task.branch:
-        row.progress = None if outcome.error else row.progress
+        went(row, outcome)
         deliver(tables, row, TaskEnded(task.step, task.id, outcome, task.generation))
         return
     _count_down(tables, row, task, outcome)
+
+
+def went(row: JobRow, outcome: Outcome) -> None:
+    """How far an edited job is once its single task is over: what ended well is done, as a branch is.
+
+    The last that the task itself told is often not stored any more: its end was quicker.
+    """
+    if outcome.error:
+        row.progress = None
+    elif row.progress is not None and succeeded(outcome):
+        row.progress = 100.0
 
 
 def end_task(tables: Tables, task: TaskRow, outcome: Outcome, now: int) -> None:

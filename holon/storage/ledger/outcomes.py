@@ -10,7 +10,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.task import CANCELLED, Outcome
 from holon.ports import Completed, Result, Seat, Step, Superseded
 from holon.storage.ledger.costs import affords, again, reported, settle
-from holon.storage.ledger.endings import end_task, finished_line, not_covered, task_over
+from holon.storage.ledger.endings import end_task, finished_line, not_covered, task_over, went
 from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease, why_not
 from holon.storage.ledger.rows import BACK_OFF, OVER, QUEUED, JobRow, TaskRow
@@ -89,7 +89,7 @@ def _land(tables: Tables, row: JobRow, task: TaskRow, result: Result, cost: Cost
     told_at = min((event.time for event in step.history), default=now)
     line = finished_line(task, result.outcome, min(told_at, now), result.took, cost)
     end_task(tables, task, result.outcome, now)
-    tables.edit(row)
+    went(tables.edit(row), result.outcome)
     land(tables, row, step, state, (line,), now)
     if row.due:
         tables.mark_ready(row)

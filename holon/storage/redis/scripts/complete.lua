@@ -71,6 +71,7 @@ local function verdict(task_id, lease_id, retry_after, took, outcome, step)
     -- The step was decided upon the outcome before this call, and its lines come after this one.
     finished_line(row, owner, outcome, took, math.min(tonumber(step.time) or NOW, NOW))
     end_task(row, outcome)
+    went(owner, outcome)
     land(owner, step)
     if RUNS[owner.status] then mark_ready(owner) end
     landed[#landed + 1] = lease_id

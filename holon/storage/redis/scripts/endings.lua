@@ -75,6 +75,16 @@ local function count_down(owner, row, outcome)
         'B', int(fan.step), int(fan.failed), fail_fast and '1' or '0', too_large and '1' or '0'}, ' '))
 end
 
+-- How far a job is once its single task is over: what ended well is done, as a branch is. The last that the task itself
+-- told is often not stored any more: its end was quicker.
+local function went(owner, outcome)
+    if outcome.error then
+        owner.progress = nil
+    elseif owner.progress and outcome.succeeded then
+        owner.progress = 100
+    end
+end
+
 -- End a task with an outcome, and tell its job: at once, or with the last branch.
 local function task_over(row, outcome, took)
     local owner = job(row.job)
@@ -86,7 +96,7 @@ local function task_over(row, outcome, took)
         count_down(owner, row, outcome)
         return
     end
-    if outcome.error then owner.progress = nil end
+    went(owner, outcome)
     deliver(owner, table.concat({'T', int(row.step), int(row.generation), row.ID, outcome.bytes}, ' '))
 end
 
