@@ -157,12 +157,17 @@ async def test_too_much_history_that_waits_refuses_new_jobs_and_nothing_else(sto
 @pytest.mark.in_order
 async def test_while_too_much_history_waits_a_repeat_is_answered_as_the_first_time(store: Factory) -> None:
     world = await store(history_backlog=2_000)
+    hand, claim = await world.hand(), await world.start()
     first = world.new_job(request_id="r1")
     await world.storage.create_jobs([first], 0)
+    tasks = (world.task(claim), world.task(claim, 1))
+    await world.commit(world.step(claim, Status.WAITING_FOR_WORKER, tasks=tasks))
     await tell(world, 200)
     again, other = world.new_job(request_id="r1"), world.new_job(request_id="r1", digest=b"another")
-    created = await world.storage.create_jobs([again, other], 1)
+    created = await world.storage.create_jobs([again, other], 1, [hand.seat()])
     assert created.jobs == ((first.job.id, Creation.EXISTING), (first.job.id, Creation.CONFLICT))
+    # Its seats are used, or it would be taken for a word that nothing waits.
+    assert len(created.leased.offers) == len(created.leased.left) == 1
     # All or none: what is new among repeats is refused with them.
     with pytest.raises(ResourceExhausted):
         await world.storage.create_jobs([again, world.new_job()], 0)

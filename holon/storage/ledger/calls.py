@@ -110,7 +110,7 @@ class LedgerCalls(ABC):
             if new.note is not None:
                 check_document(new.note.kind, new.note.put.key, new.note.put.value)
         if self._outbox.full:
-            known = await self._do(lambda tables, now: creations.repeats(tables, items, now))
+            known = await self._do(lambda tables, now: creations.repeats(tables, items, seats, now))
             if known is None:
                 raise too_much_waits(self._outbox.bytes)
             return known

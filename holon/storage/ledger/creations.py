@@ -13,11 +13,11 @@ from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
 
 
-def repeats(tables: Tables, items: Sequence[NewJob], now: int) -> Created | None:
+def repeats(tables: Tables, items: Sequence[NewJob], seats: Sequence[Seat], now: int) -> Created | None:
     """What repeats of request ids are answered, where all are; None when one of the items would make a job."""
     if any(_repeat(tables, new) is None for new in items):
         return None
-    return create_jobs(tables, [(new, b"") for new in items], 0, (), now)
+    return create_jobs(tables, [(new, b"") for new in items], 0, seats, now)
 
 
 def _written(tables: Tables, note: Note | None, now: int) -> int | None:

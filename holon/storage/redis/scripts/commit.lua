@@ -20,7 +20,7 @@ local function operation()
     local row = job(step.job)
     if row and row.commit == step.commit then
         local events = row.claim == step.claim and unread(row) or {}
-        return done({0, row.cancels and 1 or 0, events, {offered_before(row), {}}, {}})
+        return done({0, row.cancels and 1 or 0, events, {offered_before(row), still_waiting()}, {}})
     end
     if not row or not row.claim or row.claim ~= step.claim or step.n ~= row.step + 1 then
         return done({1, 0, {}, {{}, {}}, {}})

@@ -68,6 +68,21 @@ end
 
 local NO_OFFERS = {{}, {}}
 
+-- The keys of the seats for which tasks wait.
+local function still_waiting()
+    local more, known = {}, {}
+    for _, seat in ipairs(seats) do
+        fetch_counts(seat.keys)
+        for _, key in ipairs(seat.keys) do
+            if counts[key] > 0 and not known[key] then
+                known[key] = true
+                more[#more + 1] = key
+            end
+        end
+    end
+    return more
+end
+
 -- Lease the heads of the backlog to the seats, in their order; answers with the offers, and the keys that have more.
 local function lease()
     if not seats[1] then return NO_OFFERS end
@@ -89,16 +104,7 @@ local function lease()
             end
         end
     end
-    local more, known = {}, {}
-    for _, seat in ipairs(seats) do
-        for _, key in ipairs(seat.keys) do
-            if counts[key] > 0 and not known[key] then
-                known[key] = true
-                more[#more + 1] = key
-            end
-        end
-    end
-    return {offers, more}
+    return {offers, still_waiting()}
 end
 
 -- A task's worker has it: its lease runs from now, its execution from the first time.
