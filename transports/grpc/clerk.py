@@ -36,6 +36,8 @@ class Clerk:
         # With the size of each.
         self._results: deque[tuple[Reported, int]] = deque()
         self._bytes = 0
+        # The leases of those that are not answered yet.
+        self._unanswered: set[str] = set()
         self._catalog: tuple[int, Catalog] | None = None
         self._wake = asyncio.Event()
         self._closed = False
@@ -55,8 +57,13 @@ class Clerk:
             self._outgoing.later(reported.task_id, reported.lease_id, busy)
             return
         self._results.append((reported, size))
+        self._unanswered.add(reported.lease_id)
         self._bytes += size
         self._wake.set()
+
+    def has(self, lease_id: str) -> bool:
+        """Whether a result under this lease came, and is not answered yet."""
+        return lease_id in self._unanswered
 
     def offers(self, frame: int, catalog: Catalog) -> None:
         """Take the worker's new catalog, which came in this frame; a newer one replaces it."""
@@ -100,6 +107,7 @@ class Clerk:
             except StoreUnavailable:
                 answers = [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in batch]
             self._bytes -= sum(size for _, size in taken)
+            self._unanswered.difference_update([one.lease_id for one in batch])
             self._outgoing.answer(answers)
 
     async def _keep(self, tree: ChildTree, batch: Sequence[Reported], answers: Sequence[Answer]) -> None:

@@ -225,6 +225,9 @@ class Incoming:
         _check_held(held, update)
 
     def _rejected(self, update: worker_pb2.TaskUpdate) -> None:
+        if self._clerk.has(update.lease_id):
+            # What is said of a lease is taken in its order, and the result was the last word.
+            return
         rejected = update.rejected
         after = None
         if rejected.HasField("retry_after"):
