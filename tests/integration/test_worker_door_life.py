@@ -12,8 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from holon import Blueprint
 from holon.context import ActionFactory
 from holon.errors import PermissionDenied
+from holon.ports import Offer
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.testing import running_node
+from holon.wire.worker import offer_message
 from tests.integration.grpc_node import (
     DRAIN,
     ENDED,
@@ -26,6 +28,7 @@ from tests.integration.grpc_node import (
     updates,
     worker_files,
 )
+from transports.grpc import outgoing
 from transports.grpc.frames import Frames
 from transports.grpc.session import Session
 
@@ -379,3 +382,24 @@ async def test_a_stream_of_which_a_part_is_gone_ends(part: str) -> None:
         task.cancel()
         end = await worker.end()
         assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "STREAM_LOST")
+
+
+async def test_an_offer_that_cannot_be_made_ends_the_stream_of_its_worker_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(offer: Offer) -> worker_pb2.TaskOffer:
+        if offer.worker_id == "w1":
+            raise ValueError("a fault of ours")
+        return offer_message(offer)
+
+    monkeypatch.setattr(outgoing, "offer_message", broken)
+    async with a_node() as node:
+        good = await node.worker("good-1", offering("good"))
+        worker = await node.worker("w1")
+        job_id = await node.create()
+        assert (await worker.end()).code() is grpc.StatusCode.INTERNAL
+        assert "a fault of ours" in caplog.text
+        await node.finishes_jobs(good)
+        other = await node.worker("w2")
+        await other.send(updates(result(await other.offer())))
+        assert (await node.ended(job_id)).status == "finished"

@@ -13,7 +13,7 @@ from holon.ports import Offer, Stop, StopReason
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.frames import frames_of
-from holon.wire.grpc_status import error_of
+from holon.wire.grpc_status import error_of, told
 from holon.wire.stream import BATCH_ITEMS, StreamWriter
 from holon.wire.values import duration, timestamp
 from holon.wire.worker import STOP_REASONS, offer_message, stop_message
@@ -92,6 +92,9 @@ class Outgoing:
             except HolonError as error:
                 self._give_back(offer.task_id, offer.lease_id)
                 self._end(error, False)
+            except Exception as error:  # noqa: BLE001  who calls serves every worker: it ends this stream, and is logged
+                self._give_back(offer.task_id, offer.lease_id, None)
+                self._end(told(error, f"the offer of task {offer.task_id} to worker {offer.worker_id}"), False)
 
     def stop(self, stops: Sequence[Stop]) -> None:
         """Tell the worker to stop what it has; what was not sent yet is taken back instead."""
