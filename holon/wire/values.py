@@ -14,6 +14,8 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 MAX_ID = 128
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _JSON = ("", "application/json")
+# As libraries write it that name the characters' encoding of every text: JSON has this one anyway.
+_SAID_JSON = re.compile(r'application/json *(?:; *(?:charset *= *(?:utf-8|"utf-8") *)?)?', re.IGNORECASE)
 
 
 def fill(time: Timestamp | Duration, ms: int) -> None:
@@ -65,7 +67,7 @@ def json_of(payload: types_pb2.Payload, where: str) -> bytes:
     Raises:
         InvalidArgument: (PAYLOAD_UNSUPPORTED) it is of another media type, encoded, or a reference.
     """
-    if (media_type := payload.media_type) not in _JSON:
+    if (media_type := payload.media_type) not in _JSON and not _SAID_JSON.fullmatch(media_type):
         raise _unsupported(where, f"is {media_type[:80]!r}; only application/json is taken")
     if encoding := payload.encoding:
         raise _unsupported(where, f"is encoded as {encoding[:80]!r}; this node reads no encodings")

@@ -42,6 +42,11 @@ async def test_a_result_for_a_task_that_is_not_held_is_superseded(node: Node) ->
         ({"data": types_pb2.Payload(data=b'{"n":"no number"}')}, "SCHEMA_MISMATCH", "CONTRACT_VIOLATION"),
         ({"data": types_pb2.Payload(data=b"{}", encoding="zstd")}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
         ({"data": types_pb2.Payload(data=b"{}", media_type="text/xml")}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
+        (
+            {"data": types_pb2.Payload(data=b"{}", media_type="application/json; charset=utf-16")},
+            "PAYLOAD_UNSUPPORTED",
+            "CONTRACT_VIOLATION",
+        ),
         ({"data": types_pb2.Payload(ref=types_pb2.FileRef(uri="x"))}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
         ({"files": [types_pb2.NamedFile(name="x")]}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
         ({"error": types_pb2.TaskError(code="X")}, "RESULT_INVALID", "CONTRACT_VIOLATION"),
@@ -72,6 +77,17 @@ async def test_a_result_that_breaks_the_rules_is_invalid_and_ends_its_attempt(
     ended = [json.loads(one.context_snapshot.data) for one in history if one.event_type == "task_finished"]
     assert [one["code"] for one in ended] == [code]
     assert (await node.finishes_another(worker)).status == "finished"
+
+
+@pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"'])
+async def test_json_that_names_its_characters_is_taken(node: Node, media_type: str) -> None:
+    worker = await node.worker()
+    job_id = await node.create()
+    data = types_pb2.Payload(data=b"{}", media_type=media_type)
+    done = worker_pb2.TaskResult(status="success", data=data)
+    await worker.send(updates(update(await worker.offer(), result=done)))
+    assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+    assert (await node.ended(job_id)).status == "finished"
 
 
 async def test_results_of_a_batch_over_the_limit_are_to_be_sent_again(node: Node) -> None:
