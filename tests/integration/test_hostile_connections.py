@@ -82,6 +82,33 @@ async def test_a_watcher_of_the_health_that_does_not_read_holds_up_nobody() -> N
     assert time.monotonic() - began < GUARD / 2
 
 
+async def test_questions_for_the_health_that_stop_half_way_are_bounded_and_shut_nobody_out(node: Node) -> None:
+    async with connection(node) as stranger, asyncio.timeout(GUARD):
+        streams = [stranger.call(HEALTH + "Check") for _ in range(STREAMS)]
+        for stream in streams:
+            stranger.send(DATA, 0, stream, b"\0" + (4 * 2**20 - 1).to_bytes(4, "big") + b"x" * 100)
+        # As many as there may be wait; those that came before them have been ended.
+        ended = [(await stranger.until(HEADERS))[2] for _ in range(STREAMS - 32)]
+        assert set(ended) == set(streams[: STREAMS - 32])
+        check: Any = node.channel.unary_unary
+        await check(HEALTH + "Check")(b"", timeout=GUARD)
+
+
+@pytest.mark.parametrize("worker_id", [None, "cuts"])
+async def test_a_question_that_is_cut_off_half_way_is_no_error_of_ours(
+    node: Node, caplog: pytest.LogCaptureFixture, worker_id: str | None
+) -> None:
+    before = len(asyncio.all_tasks())
+    async with connection(node, worker_id) as stranger:
+        for _ in range(8):
+            stream = stranger.call(HEALTH + "Check")
+            stranger.send(DATA, 0, stream, b"\0" + (1_000).to_bytes(4, "big") + b"x" * 100)
+        await stranger.drained()
+        await node.until(lambda: len(asyncio.all_tasks()) >= before + 8)
+    await settled(before)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 @pytest.mark.parametrize("method", ["Check", "Watch"])
 async def test_a_malformed_question_for_the_health_is_refused_and_is_no_error_of_ours(
     node: Node, caplog: pytest.LogCaptureFixture, method: str

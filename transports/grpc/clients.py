@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -16,6 +16,7 @@ from holon.errors import HolonError
 from holon.security.clients import Clients, Credential, check_role
 from holon.telemetry.audit import By
 from holon.wire.grpc_status import abort
+from transports.grpc.requests import Coming, serve
 from transports.grpc.tokens import OPEN, Details, Handler, presented
 from transports.grpc.trace import trace_of_call
 
@@ -38,6 +39,7 @@ class ClientCheck(grpc.aio.ServerInterceptor):
     def __init__(self, clients: Clients, needs: Mapping[str, str]) -> None:
         self._clients = clients
         self._needs = needs
+        self._of_nobody = Coming()
 
     def __repr__(self) -> str:
         return f"ClientCheck({self._clients!r})"
@@ -48,7 +50,7 @@ class ClientCheck(grpc.aio.ServerInterceptor):
         """Go on with the call, or put a handler in its place that refuses it without reading a byte of it."""
         method = handler_call_details.method
         if method.startswith(OPEN):
-            return await continuation(handler_call_details)
+            return self._open(await continuation(handler_call_details))
         by = By("grpc")
         try:
             credential = self._clients.admit(presented(handler_call_details.invocation_metadata or (), TOKEN_KEY))
@@ -59,6 +61,16 @@ class ClientCheck(grpc.aio.ServerInterceptor):
         _credential.set(credential)
         _by.set(by)
         return await continuation(handler_call_details)
+
+    def _open(self, handler: Handler) -> Handler:
+        """What anybody may call, of whom there may be many, with requests that stop half-way."""
+        if handler is None:
+            return None
+
+        async def served(requests: AsyncIterable[Any], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await serve(handler, requests, context, self._of_nobody)
+
+        return grpc.stream_stream_rpc_method_handler(served, handler.request_deserializer, handler.response_serializer)
 
     def _refusing(self, method: str, by: By, error: HolonError) -> grpc.RpcMethodHandler[Any, Any]:
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
