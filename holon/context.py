@@ -28,7 +28,7 @@ _BRANCH_KEYS = frozenset(
 _WAIT_S = 10 * 366 * 86_400.0
 _ABSENT = object()
 _NAMES_SHOWN = 20
-# No worker offers a skill of a longer name.
+# No worker offers a skill of a longer name, or of one that cannot be printed.
 _LONGEST_NAME = 128
 _LARGEST_NUMBER = sys.float_info.max
 
@@ -283,6 +283,8 @@ def _task(
     """What one task and a branch have in common, checked."""
     if len(_text(where, "task_type", skill)) > _LONGEST_NAME:
         raise _wrong(f"{where}: task_type has {len(skill)} characters, over the limit of {_LONGEST_NAME}")
+    if not skill.isprintable():
+        raise _wrong(f"{where}: task_type is {skill!r}, which no worker can offer; give printable characters")
     if params is not None and not isinstance(params, _MAPPINGS):
         raise _wrong(f"{where}: params is a {type(params).__name__}; give a dict")
     plain = dict(params or {})

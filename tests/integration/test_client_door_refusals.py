@@ -122,6 +122,14 @@ async def test_an_unknown_blueprint_is_not_found(node: Node) -> None:
     assert (error.code(), reason_of(error)) == (CODE.NOT_FOUND, "BLUEPRINT_NOT_FOUND")
 
 
+@pytest.mark.parametrize("after", [-1, 2**63 - 1])
+async def test_a_history_from_a_line_that_cannot_be_is_refused_by_name(node: Node, after: int) -> None:
+    request = job_pb2.GetJobHistoryRequest(job_id=await node.create(), after_sequence=after)
+    with pytest.raises(ENDED) as caught:
+        await node.call("GetJobHistory", request, job_pb2.GetJobHistoryResponse.FromString)
+    assert (caught.value.code(), fields_of(caught.value)) == (CODE.INVALID_ARGUMENT, ["after_sequence"])
+
+
 @pytest.mark.parametrize(
     ("more", "field"),
     [

@@ -98,6 +98,8 @@ def test_a_second_decision_is_refused_and_the_first_stands() -> None:
         ("dispatch_task", {"task_type": "t", "priority": "high"}, "priority is 'high'"),
         ("dispatch_task", {"task_type": "t", "priority": float("inf")}, "priority is inf"),
         ("dispatch_task", {"task_type": "t\ud800"}, r"task_type is 't\\ud800', which cannot be written as UTF-8"),
+        ("dispatch_task", {"task_type": "t\0\x1b[2J"}, "which no worker can offer"),
+        ("dispatch_parallel", {"tasks": [{"type": "a\nb"}], "aggregate_into": "x"}, "which no worker can offer"),
         ("dispatch_task", {"task_type": "t" * 129}, "task_type has 129 characters, over the limit of 128"),
         ("dispatch_task", {"task_type": "t", "transitions": {"x": "\ud800"}}, "cannot be written as UTF-8"),
         ("dispatch_parallel", {"tasks": [{"type": "\ud800"}], "aggregate_into": "x"}, "cannot be written as UTF-8"),

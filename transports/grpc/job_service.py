@@ -29,6 +29,8 @@ from transports.grpc.updates import Updates
 
 SERVICE = "holon.rxon.v1.JobService"
 MAX_BATCH = 256
+# As long as the token of a page can be, which goes on from there.
+MAX_SEQUENCE = 10**18 - 1
 _NOT_YET = ("ResolveApproval",)
 
 
@@ -124,8 +126,8 @@ class JobService:
         """Read a page of a job's history."""
         if request.page_token and request.after_sequence:
             raise invalid("after_sequence", "goes with the first page only; page_token goes on from there")
-        if request.after_sequence < 0:
-            raise invalid("after_sequence", "is below 0")
+        if not 0 <= request.after_sequence <= MAX_SEQUENCE:
+            raise invalid("after_sequence", f"is {request.after_sequence}; it must be 0 to {MAX_SEQUENCE}")
         start = request.page_token or (str(request.after_sequence) if request.after_sequence else "")
         events, more = await self._jobs.history(client().name, request.job_id, request.page_size, start)
         return job_pb2.GetJobHistoryResponse(
