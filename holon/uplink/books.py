@@ -171,7 +171,9 @@ class Books:
         self._remembered[entry.task_id] = None
         self._remembered.move_to_end(entry.task_id)
         while len(self._remembered) > MAX_REMEMBERED:
-            await self._delete(self._remembered.popitem(last=False)[0])
+            # By `run`: who waits for this is not to wait for what concerns another task.
+            self._settled[self._remembered.popitem(last=False)[0]] = None
+            self._some.set()
 
     async def forget(self, entry: Delegation) -> None:
         """Nothing has to be known of the task any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -68,6 +69,8 @@ class Taking:
         self._reports = reports
         self._running = running
         self._starting: dict[Lease, Starting] = {}
+        # How many of those are of one task.
+        self._of_task: Counter[str] = Counter()
         # Held while an offer of a task is looked at.
         self._alone: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # Those of them that are to be jobs of their own.
@@ -83,10 +86,11 @@ class Taking:
 
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """A task is offered: make it a job, or give it back."""
-        if sum(lease.task_id == other.task_id for other in self._starting) >= _OF_ONE_TASK:
+        if self._of_task[lease.task_id] >= _OF_ONE_TASK:
             self._reports.reject(lease, "BUSY", "other offers of the task are being looked at")
             return
         self._starting[lease] = Starting(offer.skill)
+        self._of_task[lease.task_id] += 1
         self._running.changed.set()
         self._running.start(self._take(lease, offer), f"offer-{lease.task_id}")
 
@@ -109,7 +113,7 @@ class Taking:
             log.exception("an offer of the parent could not be read", extra={"task_id": lease.task_id[:MAX_ID]})
             refusal = Refusal("UNSUITABLE", "the holon failed to read the offer; its log says why")
         finally:
-            self._starting.pop(lease, None)
+            self._started(lease)
             self._running.changed.set()
         if refusal is None:
             return
@@ -241,8 +245,17 @@ class Taking:
 
     def _accept(self, entry: Delegation, lease: Lease) -> None:
         """The job is in the store: say so, and see it to its end."""
-        starting = self._starting.pop(lease, None)
+        starting = self._started(lease)
         self._reports.accept(lease)
         running = self._running.goes_on(entry)
         if starting is not None and starting.reason:
             self._running.stop_soon(running, starting.reason)
+
+    def _started(self, lease: Lease) -> Starting | None:
+        """It is settled what becomes of an offer."""
+        starting = self._starting.pop(lease, None)
+        if starting is not None:
+            self._of_task[lease.task_id] -= 1
+            if not self._of_task[lease.task_id]:
+                del self._of_task[lease.task_id]
+        return starting

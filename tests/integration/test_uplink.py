@@ -20,7 +20,7 @@ from holon.domain.job import Status
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating, Listing
 from holon.errors import FailedPrecondition, StoreUnavailable
-from holon.ports import NewJob, Note
+from holon.ports import NewJob, Note, Put
 from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.uplink import books, parent, running
@@ -255,6 +255,52 @@ async def test_of_the_tasks_that_were_taken_back_the_oldest_are_forgotten(
         forgotten = next(one for one in ("t0", "t1", "t2", "t3") if one not in left)
         await offered(stream, forgotten, "waits", lease_id="again", attempt=2)
         assert (await answer(stream)).HasField("accepted")
+
+
+async def test_a_task_that_comes_back_while_the_oldest_are_forgotten_has_its_result_told(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "MAX_REMEMBERED", 1)
+    async with a_child(certificates, blueprints()) as child, Leaf(child.engine, "w1", Skill("a")) as leaf:
+        first = await child.linked(session_id="first")
+        await offered(first, "old", "waits")
+        assert (await answer(first)).HasField("accepted")
+        await first.stop("old", "LEASE_LOST")
+        assert (await answer(first)).HasField("rejected")
+        monkeypatch.setattr(running, "_COMES_BACK_S", GUARD)
+        await offered(first, "t1", "waits", {"of": "a"})
+        assert (await answer(first)).HasField("accepted")
+        given = await leaf.given()
+        first.end()
+        second = await child.linked(session_id="second")
+        await offered(second, "t2", "unknown")
+        assert (await answer(second)).HasField("rejected")
+
+        put, many = child.store.put_document, child.store.put_documents
+        forgetting, comes_back = asyncio.Event(), asyncio.Event()
+
+        async def slowly(kind: str, key: str, text: bytes | None, **more: Any) -> Any:
+            if (kind, text) == (KIND, None):
+                forgetting.set()
+                await comes_back.wait()
+            return await put(kind, key, text, **more)
+
+        async def many_slowly(kind: str, puts: Sequence[Put]) -> Any:
+            if kind == KIND:
+                forgetting.set()
+                await comes_back.wait()
+            return await many(kind, puts)
+
+        monkeypatch.setattr(child.store, "put_document", slowly)
+        monkeypatch.setattr(child.store, "put_documents", many_slowly)
+        # Its lease is gone, so nobody can be told of its end yet.
+        await leaf.ends(given, Outcome(SUCCESS, b"{}"))
+        await second.wait(forgetting)
+        await offered(second, "t1", "waits", {"of": "a"}, lease_id="newer", attempt=2)
+        assert (await answer(second)).HasField("accepted")
+        comes_back.set()
+        told = await second.result()
+        assert (told.lease_id, told.result.status) == ("newer", "success")
 
 
 @pytest.mark.parametrize(
