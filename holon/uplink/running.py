@@ -247,7 +247,8 @@ class Running:
         if running.stopping in _GIVEN_BACK and was_cancelled:
             reason = UNSERVABLE if running.stopping == UNSERVABLE else "STALE_OFFER"
             why, cost = running.why or "the task was taken back", record.spent if record is not None else None
-            if not self._reports.reject(entry.lease, reason, why, cost=cost):
+            counts = record is not None and record.job.budget is not None
+            if not self._reports.reject(entry.lease, reason, why, cost=cost, counts=counts):
                 self._tell_cost(entry, record)
             await self._remember(entry)
         else:
@@ -304,9 +305,7 @@ class Running:
     def _tell_cost(self, entry: Delegation, record: JobRecord | None) -> None:
         """Nobody waits for a word of a lease that was lost with its session; but what it cost counts."""
         if record is not None and (record.spent is not None or record.job.budget is not None):
-            result = cancelled()
-            result.cost = record.spent or 0
-            self._reports.finish_lost(entry.lease, result)
+            self._reports.finish_lost(entry.lease, record.spent or 0)
 
     async def _write(self, entry: Delegation) -> None:
         with _noted(entry):

@@ -138,7 +138,10 @@ class Taking:
             before = known.lease
             self._move(known, offer)
             await self._books.write(known)
-            self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
+            told = self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
+            if not told and offer.lineage.HasField("budget"):
+                # Lost with its session; what the job costs is told under the newer one, and the parent waits for both.
+                self._reports.finish_lost(before, 0)
             self._accept(known, lease)
             return None
         if self.closed:

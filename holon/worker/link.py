@@ -300,8 +300,8 @@ class Link:
             self._say_drain(session)
         elif session.hello.credits != self._credits:
             session.set_credits(self._credits, {})
-        self._settle(session.welcome.leases)
         self.reports.repeat()
+        self._settle(session.welcome.leases)
 
     def _settle(self, decisions: Sequence[worker_pb2.ResumedLease]) -> None:
         """Go on with the leases that the node keeps; one that it drops, or does not name, is stopped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from holon.domain.costs import Cost
@@ -11,7 +12,7 @@ from holon.errors import HolonError, ResourceExhausted, TooLarge
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.worker.leases import Lease, Leases
-from holon.worker.outcome import LIMIT_EXCEEDED, failure
+from holon.worker.outcome import LIMIT_EXCEEDED, cancelled, failure
 from holon.worker.session import Session
 from holon.worker.timing import Timing
 
@@ -19,6 +20,8 @@ _log = logging.getLogger("holon.worker")
 
 # When it is of use to be offered again what could not be taken just now.
 BUSY_S = 2.0
+# Of so many tasks that were given back it is told again what they cost; nobody says that they were heard of.
+_MOST_SPENT = 1_000
 # A node that says "at once" is not asked in a tight loop.
 _LEAST_RETRY = 0.05
 
@@ -41,7 +44,7 @@ class Reports:
         self._settled = settled
         self._retries: dict[Lease, asyncio.TimerHandle] = {}
         # What was given back had cost, since the session of the moment began.
-        self._spent: dict[Lease, int] = {}
+        self._spent: OrderedDict[Lease, int] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"Reports({self.leases})"
@@ -72,18 +75,28 @@ class Reports:
             self.session.put_control(worker_pb2.SessionRequest(tree_page=page))
 
     def reject(
-        self, lease: Lease, reason: str, message: str, *, again_after: float | None = None, cost: Cost = None
+        self,
+        lease: Lease,
+        reason: str,
+        message: str,
+        *,
+        again_after: float | None = None,
+        cost: Cost = None,
+        counts: bool = False,
     ) -> bool:
         """Give a task back: the final word on its lease. False when it is not held: nobody is told anything.
 
         Arguments:
             again_after: seconds after which it may come again; 0: as soon as there are credits. None: the node says.
             cost: what it cost until then; None: nothing.
+            counts: whether the node waits to hear what it cost, though that is nothing.
         """
         held = self.leases.drop(lease)
         if held:
-            if cost is not None:
-                self._spent[lease] = cost
+            if cost is not None or counts:
+                self._spent[lease] = cost or 0
+                if len(self._spent) > _MOST_SPENT:
+                    self._spent.popitem(last=False)
             rejected = worker_pb2.TaskRejected(reason=reason, message=message, cost=cost)
             if again_after is not None:
                 rejected.retry_after.SetInParent()
@@ -98,16 +111,25 @@ class Reports:
             self._send_result(lease)
 
     def reject_again(self, leases: Iterable[Lease]) -> None:
-        """Give back on a new session what an older one was told is given back, which crossed the Hello of this."""
-        spent, self._spent = self._spent, {}
+        """Give back on a new session what an older one was told is given back, which crossed the Hello of this.
+
+        What else was given back on that one may never have come there: what it cost is told until it is acknowledged.
+        """
+        spent, self._spent = self._spent, OrderedDict()
         for lease in leases:
             self.leases.take(lease)
-            self.reject(lease, "STALE_OFFER", "it is not held any more", again_after=0, cost=spent.get(lease))
+            cost, message = spent.pop(lease, None), "it is not held any more"
+            self.reject(lease, "STALE_OFFER", message, again_after=0, cost=cost or None, counts=cost is not None)
+        for lease, told in spent.items():
+            self.finish_lost(lease, told)
 
-    def finish_lost(self, lease: Lease, result: worker_pb2.TaskResult) -> None:
-        """The same of a lease that is over: the result is not used, but the node learns what it cost."""
-        self.leases.take(lease)
-        self.finish(lease, result)
+    def finish_lost(self, lease: Lease, cost: int) -> None:
+        """Say what the work under a lease cost that is over: no result of it is used, but that counts."""
+        if lease not in self.leases:
+            self.leases.take(lease)
+            result = cancelled()
+            result.cost = cost
+            self.finish(lease, result)
 
     def acknowledge(self, acks: worker_pb2.UpdateAcks) -> list[tuple[Lease, bool]]:
         """Forget results that are settled, and repeat those that the node could not take.

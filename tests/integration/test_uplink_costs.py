@@ -15,11 +15,12 @@ from holon.domain.costs import Cost
 from holon.domain.fleet import Skill
 from holon.domain.task import SUCCESS, Outcome
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
+from holon.uplink import running
 from holon.worker import Result
 from tests.integration.a_child import PARENT, Leaf, a_child, answer, offered
-from tests.integration.grpc_node import Node, a_node, json_payload, offering
+from tests.integration.grpc_node import Node, a_node, json_payload, offering, result, update, updates
 from tests.integration.holon_line import a_holon
-from tests.integration.scripted_node import Certificates, keep, make_certificates
+from tests.integration.scripted_node import GUARD, Certificates, keep, make_certificates
 from tests.integration.test_holons_at_the_door import identity
 from tests.integration.test_worker_admission import admission
 
@@ -175,6 +176,87 @@ async def test_what_a_task_cost_that_was_given_back_while_a_new_stream_was_opene
         await new.welcome("new", leases=keep("t1"), **terms)
         rejected = (await answer(new)).rejected
         assert (rejected.reason, rejected.cost) == ("STALE_OFFER", 3)
+
+
+async def test_what_a_task_cost_that_was_given_back_on_a_stream_that_broke_is_told_until_that_is_known(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, [twice("t")], cleanup=0.1) as child, Leaf(child.engine, "w1", A) as leaf:
+        first = await child.linked(session_id="first")
+        await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        assert (await answer(first)).HasField("accepted")
+        await leaf.ends(await leaf.given(), DONE, cost=1)
+        await leaf.given()
+        await first.stop("t1", "LEASE_LOST")
+        assert (await answer(first)).rejected.cost == 3
+        # For all that the child knows, this parent had gone by then.
+        first.end()
+        second = await child.linked(session_id="second")
+        told = await second.result()
+        assert (told.lease_id, told.result.status, told.result.cost) == ("t1-lease", "cancelled", 3)
+        await second.ack("t1", verdict=worker_pb2.VERDICT_SUPERSEDED)
+        await offered(second, "t2", "unknown", {})
+        assert (await answer(second)).HasField("rejected")
+        second.end()
+        third = await child.linked(session_id="third")
+        assert not third.hello.resume.leases
+        await offered(third, "t3", "unknown", {})
+        update = await answer(third)
+        assert (update.task_id, update.WhichOneof("update")) == ("t3", "rejected")
+
+
+async def test_it_is_told_again_too_that_a_task_cost_nothing_that_was_given_back(certificates: Certificates) -> None:
+    async with a_child(certificates, [paying("t", "nobodys")], cleanup=0.1) as child:
+        first = await child.linked(session_id="first")
+        await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        assert (await answer(first)).HasField("accepted")
+        await first.stop("t1", "LEASE_LOST")
+        assert not (await answer(first)).rejected.HasField("cost")
+        first.end()
+        second = await child.linked(session_id="second")
+        told = (await second.result()).result
+        assert (told.status, told.HasField("cost"), told.cost) == ("cancelled", True, 0)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_what_is_told_twice_of_a_task_that_was_given_back_is_charged_once(parent: Node, arrives: bool) -> None:
+    first = await parent.worker("w1", offering("t", price=5))
+    request = job_pb2.CreateJobRequest(blueprint_name="above", initial_data=json_payload({}), budget=20)
+    created = await parent.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)
+    offer = await first.offer()
+    if arrives:
+        await first.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        await first.send(updates(update(offer, rejected=worker_pb2.TaskRejected(reason="STALE_OFFER", cost=3))))
+        await parent.until(lambda: not any(one.leases for one in parent.engine.dispatcher.sessions))
+    second = await parent.worker("w1", offering("t", price=5), credits=0)
+    await second.send(updates(result(offer, status="cancelled", cost=3)))
+    assert (await second.verdict()).verdict == worker_pb2.VERDICT_SUPERSEDED
+    assert (await parent.job(created.job_id)).cost == 3
+
+
+async def test_a_lease_that_was_lost_costs_nothing_where_its_job_goes_on_under_a_newer_one(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_COMES_BACK_S", GUARD)
+    async with a_child(certificates, [twice("t")]) as child, Leaf(child.engine, "w1", A) as leaf:
+        first = await child.linked(session_id="first")
+        await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        assert (await answer(first)).HasField("accepted")
+        await leaf.ends(await leaf.given(), DONE, cost=1)
+        first.end()
+        second = await child.linked(session_id="second")
+        await offered(second, "t1", "t", {}, lease_id="newer", attempt=2, lineage=types_pb2.Lineage(budget=5))
+        said = [await answer(second) for _ in range(2)]
+        assert {(one.lease_id, one.WhichOneof("update")) for one in said} == {
+            ("t1-lease", "result"),
+            ("newer", "accepted"),
+        }
+        free = next(one.result for one in said if one.HasField("result"))
+        assert (free.status, free.HasField("cost"), free.cost) == ("cancelled", True, 0)
+        await second.ack("t1", verdict=worker_pb2.VERDICT_SUPERSEDED)
+        await leaf.ends(await leaf.given(), DONE, cost=1)
+        told = await second.result()
+        assert (told.lease_id, told.result.status, told.result.cost) == ("newer", "success", 2)
 
 
 async def test_what_a_task_cost_that_others_took_over_while_the_link_was_away_is_told_until_that_is_known(
