@@ -188,6 +188,10 @@ class Running:
             else:
                 self.start(self._remember(entry), f"settled-{lease.task_id}")
 
+    def outdated(self, lease: Lease) -> None:
+        """The task has a newer lease: what is answered of the result of this one settles the task no more."""
+        self._told.pop(lease, None)
+
     async def forget(self, entry: Delegation) -> None:
         """Nothing has to be known of a task any more."""
         try:

@@ -136,6 +136,7 @@ class Taking:
                 return Refusal("BUSY", "an earlier attempt of the task is still being stopped here", again_after=BUSY_S)
         if known is not None and await self._goes_on(known, offer):
             before = known.lease
+            self._running.outdated(before)
             self._move(known, offer)
             await self._books.write(known)
             told = self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
@@ -174,6 +175,8 @@ class Taking:
         return self._running.get(known.task_id) is not None or await self._running.exists(known)
 
     async def _create(self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer) -> Refusal | None:
+        if known is not None:
+            self._running.outdated(known.lease)
         again = known is not None and known.generation == offer.generation
         entry = self._entry(offer, offer.attempt if again else 0)
         followed = False

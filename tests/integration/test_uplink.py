@@ -257,6 +257,33 @@ async def test_of_the_tasks_that_were_taken_back_the_oldest_are_forgotten(
         assert (await answer(stream)).HasField("accepted")
 
 
+@pytest.mark.parametrize("generation", [1, 2])
+async def test_a_late_word_of_an_older_result_takes_no_newer_job_out_of_the_books(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, generation: int
+) -> None:
+    monkeypatch.setattr(books, "GATHER_S", 0.0)
+    async with a_child(certificates, blueprints()) as child, Leaf(child.engine, "w1", Skill("a")) as leaf:
+        stream = await child.linked()
+        await offered(stream, "t1", "waits", {"of": "a"})
+        await leaf.ends(await leaf.given(), Outcome(SUCCESS, b"{}"))
+        assert (await stream.result()).lease_id == "t1-lease"
+        # The parent had it before, and the word of that was lost with an older stream.
+        await offered(stream, "t1", "waits", {"of": "a"}, lease_id="newer", generation=generation, attempt=2)
+        if generation == 2:
+            await leaf.given()
+        else:
+            assert (await stream.result()).lease_id == "newer"
+        await stream.ack("t1")
+        # What is settled is deleted in its order.
+        await finishes(child, stream, "t2")
+        left = ["t2"]
+        async with asyncio.timeout(GUARD):
+            while "t2" in left:
+                await asyncio.sleep(0.001)
+                left = [one.key for one in await child.store.documents(KIND)]
+        assert left == ["t1"]
+
+
 async def test_a_task_that_comes_back_while_the_oldest_are_forgotten_has_its_result_told(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
