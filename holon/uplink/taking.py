@@ -136,9 +136,7 @@ class Taking:
                 return Refusal("BUSY", "an earlier attempt of the task is still being stopped here", again_after=BUSY_S)
         if known is not None and await self._goes_on(known, offer):
             before = known.lease
-            self._running.outdated(before)
-            self._move(known, offer)
-            await self._books.write(known)
+            await self._move_noted(known, offer)
             told = self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
             if not told and offer.lineage.HasField("budget"):
                 # Lost with its session; what the job costs is told under the newer one, and the parent waits for both.
@@ -248,6 +246,21 @@ class Taking:
         """The task is under this lease now."""
         entry.lease_id, entry.attempt = offer.lease_id, offer.attempt
         entry.deadline = self.deadline(seconds(offer.time_left) if offer.HasField("time_left") else None)
+
+    async def _move_noted(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
+        """The same of one that is in the books, together with them; where they refuse, its job is stopped."""
+        before = entry.lease, entry.attempt, entry.deadline
+        self._running.outdated(entry.lease)
+        self._move(entry, offer)
+        try:
+            await self._books.write(entry)
+        except HolonError:
+            # The parent gives the task to others now: nobody would stop the job for a lease that was never taken.
+            (_, entry.lease_id), entry.attempt, entry.deadline = before
+            running = self._running.get(entry.task_id)
+            if running is not None:
+                self._running.stop(running, LEASE_LOST)
+            raise
 
     def _accept(self, entry: Delegation, lease: Lease) -> None:
         """The job is in the store: say so, and see it to its end."""

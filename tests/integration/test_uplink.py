@@ -20,7 +20,7 @@ from holon.domain.job import Status
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating, Listing
 from holon.errors import FailedPrecondition, StoreUnavailable
-from holon.ports import NewJob, Note, Put
+from holon.ports import NewJob, Note, Put, StopReason
 from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.uplink import books, parent, running
@@ -255,6 +255,32 @@ async def test_of_the_tasks_that_were_taken_back_the_oldest_are_forgotten(
         forgotten = next(one for one in ("t0", "t1", "t2", "t3") if one not in left)
         await offered(stream, forgotten, "waits", lease_id="again", attempt=2)
         assert (await answer(stream)).HasField("accepted")
+
+
+async def test_a_job_whose_newer_lease_the_store_refuses_is_stopped_for_the_task_goes_to_others(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_child(certificates, blueprints()) as child, Leaf(child.engine, "w1", Skill("a")) as leaf:
+        stream = await child.linked()
+        await offered(stream, "t1", "waits", {"of": "a"})
+        given = await leaf.given()
+        assert (await answer(stream)).HasField("accepted")
+        put = child.store.put_document
+
+        async def refused(kind: str, *arguments: Any, **more: Any) -> Any:
+            if kind != KIND:
+                return await put(kind, *arguments, **more)
+            monkeypatch.setattr(child.store, "put_document", put)
+            raise StoreUnavailable("the store is away for a moment")
+
+        monkeypatch.setattr(child.store, "put_document", refused)
+        await stream.stop("t1", "LEASE_LOST")
+        await offered(stream, "t1", "waits", {"of": "a"}, lease_id="newer", attempt=2)
+        update = await answer(stream)
+        assert (update.lease_id, update.rejected.reason) == ("newer", "BUSY")
+        async with asyncio.timeout(GUARD):
+            stop = await leaf.stops.get()
+        assert (stop.lease.task_id, stop.reason) == (given.task_id, StopReason.CANCELLED)
 
 
 @pytest.mark.parametrize("generation", [1, 2])
