@@ -100,6 +100,19 @@ async def test_a_suspect_waits_until_nothing_runs_beside_it(world: World) -> Non
     assert suspect in await world.ready()
 
 
+async def test_what_comes_late_under_a_lost_claim_does_not_end_the_newer_one(world: World) -> None:
+    lost = await world.start()
+    await world.after(world.settings.claim)
+    suspect = await world.claim_of(lost.job.id)
+    assert (await world.finish(lost)).conflict
+    assert await world.release(lost) == [False]
+    # Wherever these are, none runs beside the suspect.
+    others = [await world.create() for _ in range(6)]
+    assert await world.ready() == []
+    await world.finish(suspect)
+    assert sorted(await world.ready()) == sorted(others)
+
+
 @pytest.mark.in_order
 async def test_a_suspect_is_not_kept_waiting_by_jobs_that_came_later(world: World) -> None:
     suspect = await world.create()

@@ -25,8 +25,8 @@ class Claimed:
         self._claim_ms = claim_ms
         self._now = now
         self._wake = wake
-        # Until when; whoever forgets a claim loses it then.
-        self._held: dict[str, int] = {}
+        # The newest claim of each job, and until when it lasts; whoever forgets a claim loses it then.
+        self._held: dict[str, tuple[str, int]] = {}
         self._suspect = ""
         self._asking = 0
         # The partitions where suspects wait.
@@ -39,7 +39,7 @@ class Claimed:
     def busy(self) -> bool:
         """Whether this node has claimed anything, or is about to."""
         now = self._now()
-        return self._asking > 0 or any(until > now for until in self._held.values())
+        return self._asking > 0 or any(until > now for _, until in self._held.values())
 
     @contextmanager
     def asking(self, want: int, *, alone: bool = False) -> Iterator[int]:
@@ -48,7 +48,7 @@ class Claimed:
         Arguments:
             alone: whether it asks for a suspect.
         """
-        if not alone and (self.suspects or self._held.get(self._suspect, 0) > self._now()):
+        if not alone and (self.suspects or self._suspect_until() > self._now()):
             yield 0
             return
         self._asking += 1
@@ -62,21 +62,33 @@ class Claimed:
         """These were handed over."""
         until = self._now() + self._claim_ms
         for claim in claims:
-            self._held[claim.job.id] = until
+            self._held[claim.job.id] = claim.claim_id, until
             if claim.deliveries > 1:
                 self._suspect = claim.job.id
 
-    def kept(self, job_id: str) -> None:
+    def kept(self, job_id: str, claim_id: str) -> None:
         """This claim was renewed."""
-        self._held[job_id] = self._now() + self._claim_ms
+        if self._is_newest(job_id, claim_id):
+            self._held[job_id] = claim_id, self._now() + self._claim_ms
 
-    def let_go(self, job_id: str) -> None:
+    def let_go(self, job_id: str, claim_id: str) -> None:
         """This claim has ended, or is another's."""
+        # This node may have claimed the job once more since.
+        if not self._is_newest(job_id, claim_id):
+            return
         self._held.pop(job_id, None)
         if job_id == self._suspect:
             self._suspect = ""
             self._wake()
         self._look()
+
+    def _is_newest(self, job_id: str, claim_id: str) -> bool:
+        newest, _ = self._held.get(job_id, (claim_id, 0))
+        return newest == claim_id
+
+    def _suspect_until(self) -> int:
+        _, until = self._held.get(self._suspect, ("", 0))
+        return until
 
     def _look(self) -> None:
         if self.suspects and not self.busy:

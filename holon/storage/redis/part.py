@@ -117,9 +117,9 @@ class Part:
             self.ready = self.ready and not n
             yield n
 
-    def _held(self, job_id: str, *, still: bool) -> None:
+    def _held(self, job_id: str, claim_id: str, *, still: bool) -> None:
         if self._claimed is not None:
-            (self._claimed.kept if still else self._claimed.let_go)(job_id)
+            (self._claimed.kept if still else self._claimed.let_go)(job_id, claim_id)
 
     @contextmanager
     def _places(self, seats: Sequence[Seat]) -> Iterator[list[Argument]]:

@@ -67,8 +67,8 @@ class StepCalls(Part):
     async def _pairs(self, name: str, claims: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
         given = [part for pair in claims for part in pair]
         ours = tuple(map(bool, await self.link.call(name, len(claims), *given)))
-        for (job_id, _), still in zip(claims, ours, strict=True):
-            self._held(job_id, still=still and name == "keep")
+        for (job_id, claim_id), still in zip(claims, ours, strict=True):
+            self._held(job_id, claim_id, still=still and name == "keep")
         return ours
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
@@ -77,7 +77,8 @@ class StepCalls(Part):
             conflict, cancel_pending, events, leased, claims = await self.link.call("commit", *given, n, *places)
             if conflict == _OVER_BUDGET:
                 return Committed(over_budget=True)
-            self._held(step.job.id, still=not conflict and step.keep and not step.job.status.terminal)
+            still = not conflict and step.keep and not step.job.status.terminal
+            self._held(step.job.id, step.claim_id, still=still)
             return Committed(
                 bool(conflict),
                 bool(cancel_pending),
