@@ -7,17 +7,20 @@ import random
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from holon.clock import ManualClock
 from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Creation, JobFilter, Opening, Result, StoreSettings
-from holon.storage.redis import RedisStorage
+from holon.storage.redis import RedisStorage, flight, server
+from holon.storage.redis.server import Connection
 from tests.contract.backends import PARTITIONED
 from tests.contract.judgement import judge, settle
 from tests.contract.model import Model
@@ -128,6 +131,30 @@ async def test_i4_a_session_gets_no_more_than_its_credits_out_of_all_partitions(
         new = [*done.leased.offers, *leased.offers, *await world.lease(hand.seat(10))]
         assert len(new) == 1
         held += new
+
+
+async def test_what_is_handed_over_again_counts_against_the_credits_everywhere(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there, _ = await spread(world, 1)
+    hand = await world.hand(credits=1)
+    claim = await world.claim_of(here)
+    await world.dispatch(claim=await world.claim_of(there))
+    step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim),))
+    lost: list[str] = []
+
+    async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:
+        replies = await server.ask(connection, *commands)
+        if not lost and any(step.commit_id in words for words in commands):
+            lost.append(step.commit_id)
+            raise RedisConnectionError("the reply was lost")
+        return replies
+
+    monkeypatch.setattr(flight, "ask", ask)
+    done = await world.commit(step, [hand.seat()])
+    assert lost
+    assert [offer.job_id for offer in done.leased.offers] == [here]
+    assert await world.lease(hand.seat()) == []
 
 
 async def test_one_credit_goes_where_a_task_waits(world: World) -> None:

@@ -63,6 +63,10 @@ local function read_seats()
             only = ' ' .. args[at + 5] .. ' ', most = tonumber(args[at + 6]),
         }
         at = at + 6
+        -- Who shares a session's credits out among partitions hears what this one has of them, whatever is answered: a
+        -- repeat hands over what was leased before.
+        local holder = seats[i].most and worker(seats[i].worker)
+        if holder then held_count(holder) end
     end
 end
 
@@ -91,8 +95,6 @@ local function lease()
         fetch_counts(seat.keys)
         local holder = worker(seat.worker)
         if holder and holder.live == '1' and holder.session == seat.session then
-            -- Who shares a session's credits out among partitions hears what this one has of them.
-            if seat.most then held_count(holder) end
             if any_wait(seat.keys) then
                 local n = math.min(seat.n, (seat.most or holder.credits) - held_count(holder))
                 PAGE = math.max(1, math.ceil(n / #seat.keys))
