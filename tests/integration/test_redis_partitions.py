@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from holon.clock import ManualClock
-from holon.domain.events import Woken
+from holon.domain.events import CancelRequested, Woken
 from holon.domain.job import Status
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Creation, JobFilter, Opening, Result, StoreSettings
@@ -24,7 +24,7 @@ from holon.storage.redis.server import Connection
 from tests.contract.backends import PARTITIONED
 from tests.contract.judgement import judge, settle
 from tests.contract.model import Model
-from tests.contract.world import OK, T, World
+from tests.contract.world import OK, T, U, World
 
 SEEDS = (1, 2, 1_003)
 
@@ -181,6 +181,19 @@ async def test_what_waits_in_another_partition_is_said_and_does_not_starve(world
         ended.append(offer.task_id)
         assert T.key in done.leased.left
         [offer] = done.leased.offers or await world.lease(hand.seat())
+
+
+async def test_a_commit_that_leases_nothing_hides_nothing_of_what_waits(world: World) -> None:
+    lost, cancelled, good = await spread(world, 1)
+    hand, claim = await world.hand(), await world.claim_of(lost)
+    await world.dispatch(claim=claim)
+    assert (await world.commit(world.step(claim), [hand.seat()])).conflict
+    await world.append(cancelled, CancelRequested("ann"))
+    claim = await world.claim_of(cancelled)
+    waits = world.step(claim, Status.WAITING_FOR_WORKER, consumed=(), tasks=(world.task(claim, need=U),))
+    assert (await world.commit(waits, [hand.seat()])).cancel_pending
+    done = await world.commit(world.step(await world.claim_of(good)), [hand.seat()])
+    assert done.leased.left == {T.key, U.key}
 
 
 async def test_a_session_resumes_what_it_holds_in_every_partition_and_counts_it(world: World) -> None:

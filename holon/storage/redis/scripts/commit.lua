@@ -23,7 +23,7 @@ local function operation()
         return done({0, row.cancels and 1 or 0, events, {offered_before(row), still_waiting()}, {}})
     end
     if not row or not row.claim or row.claim ~= step.claim or step.n ~= row.step + 1 then
-        return done({1, 0, {}, {{}, {}}, {}})
+        return done({1, 0, {}, {{}, still_waiting()}, {}})
     end
     if step.reserves and not affords(row, step.reserves) then return done({2, 0, {}, {{}, {}}, {}}) end
     land(row, step)
@@ -35,7 +35,7 @@ local function operation()
         unclaim(row)
     end
     local cancel_pending = row.cancels and 1 or 0
-    local leased = cancel_pending == 1 and {{}, {}} or lease()
+    local leased = cancel_pending == 1 and {{}, still_waiting()} or lease()
     if leased[1][1] then
         local reply = {step.commit, int(NOW)}
         for _, offer in ipairs(leased[1]) do
