@@ -192,9 +192,10 @@ class Model:
         if done.over_budget:
             assert step.reserves > 0
             self.broke.add(job)
-            failed = self.handlers.moved(replace(step, tasks=(), fan_out=None), claim.job, Status.FAILED)
+            failed = self.handlers.moved(replace(step, job=claim.job, tasks=(), fan_out=None), claim.job, Status.FAILED)
             step = replace(failed, commit_id=self.world.unique("commit-"), end_tasks=True)
             done = await self.world.storage.commit(step, 0 if lost else self.want(), seats)
+            assert not done.conflict, f"{job}: its claim was good for the step before"
         if self.newest_claim[job] != claim.claim_id:
             assert done.conflict, f"{job}: a lost claim committed"
         if done.conflict:
