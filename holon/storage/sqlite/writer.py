@@ -131,6 +131,8 @@ class Writer:
         self._seal = seal
         self._metrics = metrics
         self._log = path.with_name(f"{path.name}-wal")
+        # By what the files that are written are known, whatever stands at their names later.
+        self._numbers: dict[Path, int] = {}
         self._log_bytes = 0
 
     def run(self, lane: Lane[Ledger]) -> None:
@@ -142,6 +144,7 @@ class Writer:
         """
         with opened(self._path, self._synchronous, self._kind) as db:
             ledger = self._loaded(db)
+            self._numbers = {file: number for file in (self._path, self._log) if (number := _number(file)) is not None}
             checkpoints = Checkpointer(self._path, self._kind)
             try:
                 lane.ready()
@@ -255,29 +258,44 @@ class Writer:
         Raises:
             StoreUnavailable: a file is gone. SQLite goes on with what nobody will ever open again.
         """
+        if (gone := self._gone()) is not None:
+            raise gone
         try:
-            self._path.stat()
-            size = self._log.stat().st_size
-        except FileNotFoundError as error:
-            raise StoreUnavailable(
-                f"{error.filename} was removed while the node ran: what it accepts from now on is in no file; the node "
-                "has to be restarted, with a backup of the file if there is one"
-            ) from error
-        try:
-            if size >= LARGE_LOG_BYTES:
+            if self._log.stat().st_size >= LARGE_LOG_BYTES:
                 move_log(db)
         except sqlite3.Error as error:
             self._check(error)
+        except FileNotFoundError:
+            # Gone just now: the next look sees it.
+            return
 
     def _check(self, error: sqlite3.Error) -> None:
         """Raise when an error of a checkpoint says that the file is broken; any other is tried again later."""
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
             raise self._broken(error) from error
 
+    def _gone(self) -> StoreUnavailable | None:
+        for file, number in self._numbers.items():
+            if _number(file) != number:
+                return StoreUnavailable(
+                    f"{file} was removed while the node ran: what it accepts from now on is in no file; the node has "
+                    "to be restarted, with a backup of the file if there is one"
+                )
+        return None
+
     def _broken(self, error: sqlite3.Error) -> StoreUnavailable:
-        return StoreUnavailable(
+        # Who opens the file anew beside this, to move the log, may be the first to see it, and makes an empty one.
+        return self._gone() or StoreUnavailable(
             f"the store's file {self._path} failed: {error}; the node has to be restarted, and the disk looked at"
         )
+
+
+def _number(file: Path) -> int | None:
+    """What tells a file from another one of its name; None where there is none."""
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _unavailable(error: sqlite3.Error) -> StoreUnavailable:
