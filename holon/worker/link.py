@@ -240,11 +240,6 @@ class Link:
             await self._lost(session.end or Ended(f"{url}: the stream ended"), losses)
 
     async def _open(self, url: NodeUrl) -> Session:
-        hello = worker_pb2.Hello()
-        hello.CopyFrom(self._hello)
-        hello.credits = self._credits if self._drain_reason is None else 0
-        if self._session_id or not self.reports.leases.is_empty:
-            hello.resume.CopyFrom(self.reports.leases.resume(self._session_id))
         channel, certificate = open_channel(url, self._credentials)
         try:
             metadata = await self._proof(channel, url, certificate)
@@ -253,7 +248,7 @@ class Link:
             raise
         session = Session(url, channel, certificate, metadata, self._credentials.hints, self, self._timing)
         try:
-            await session.open(hello)
+            await session.open(self._said)
             await self._tasks.welcomed(session.welcome)
             # A store lets a cancel wait for its reply: then it comes here, where the session is still ours to close.
             await asyncio.sleep(0)
@@ -261,6 +256,15 @@ class Link:
             await session.close()
             raise
         return session
+
+    def _said(self) -> worker_pb2.Hello:
+        """The Hello of this moment."""
+        hello = worker_pb2.Hello()
+        hello.CopyFrom(self._hello)
+        hello.credits = self._credits if self._drain_reason is None else 0
+        if self._session_id or not self.reports.leases.is_empty:
+            hello.resume.CopyFrom(self.reports.leases.resume(self._session_id))
+        return hello
 
     async def _proof(self, channel: grpc.aio.Channel, url: NodeUrl, certificate: bytes) -> Metadata:
         """What a stream shows beside the certificate of its connection."""

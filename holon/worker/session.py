@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -126,13 +126,14 @@ class Session:
         """The largest payload that the node reads."""
         return self.welcome.max_payload_bytes or MAX_PAYLOAD_BYTES
 
-    async def open(self, hello: worker_pb2.Hello) -> None:
+    async def open(self, hello: Callable[[], worker_pb2.Hello]) -> None:
         """Say Hello and take the node's terms.
 
+        Arguments:
+            hello: makes it, once there is a connection: what comes on an older stream after that is not in it.
         Raises:
             Ended: refused, unreachable, or no Welcome in time. The session is of no use then but to be closed.
         """
-        self.hello = hello
         greeting = asyncio.create_task(self._greet(hello), name="session-greeting")
         try:
             done, _ = await asyncio.wait((greeting,), timeout=self._timing.welcome)
@@ -224,11 +225,12 @@ class Session:
         if not self._broken.done():
             self._broken.set_exception(Ended(f"{self.url}: {reason}"))
 
-    async def _greet(self, hello: worker_pb2.Hello) -> worker_pb2.Welcome:
+    async def _greet(self, hello: Callable[[], worker_pb2.Hello]) -> worker_pb2.Welcome:
         try:
             await self._call.wait_for_connection()
             self._connected = True
-            await write(self._call, worker_pb2.SessionRequest(hello=hello).SerializeToString())
+            self.hello = hello()
+            await write(self._call, worker_pb2.SessionRequest(hello=self.hello).SerializeToString())
         except _FAILURES as error:
             await self._translate(error)
         while (frame := await self._read()).WhichOneof("message") != "welcome":
