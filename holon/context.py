@@ -14,7 +14,7 @@ from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.costs import Cost, costing
 from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.plain import obstacle
-from holon.domain.policy import Allowed, allowing
+from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
 from holon.errors import BlueprintError, InvalidArgument
 
 _TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
@@ -28,8 +28,6 @@ _BRANCH_KEYS = frozenset(
 _WAIT_S = 10 * 366 * 86_400.0
 _ABSENT = object()
 _NAMES_SHOWN = 20
-# No worker offers a skill of a longer name, or of one that cannot be printed.
-_LONGEST_NAME = 128
 _LARGEST_NUMBER = sys.float_info.max
 
 
@@ -281,8 +279,8 @@ def _task(
     max_cost: Any,
 ) -> Branch:
     """What one task and a branch have in common, checked."""
-    if len(_text(where, "task_type", skill)) > _LONGEST_NAME:
-        raise _wrong(f"{where}: task_type has {len(skill)} characters, over the limit of {_LONGEST_NAME}")
+    if len(_text(where, "task_type", skill)) > LONGEST_SKILL:
+        raise _wrong(f"{where}: task_type has {len(skill)} characters, over the limit of {LONGEST_SKILL}")
     if not skill.isprintable():
         raise _wrong(f"{where}: task_type is {skill!r}, which no worker can offer; give printable characters")
     if params is not None and not isinstance(params, _MAPPINGS):

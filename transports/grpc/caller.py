@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -14,12 +14,11 @@ from holon.security.admission import Admission, Caller
 from holon.security.refused import Refused
 from holon.telemetry.audit import By
 from holon.wire.grpc_status import told
-from transports.grpc.requests import Coming, end, serve
+from transports.grpc.requests import Coming, Context, end, serve
 from transports.grpc.tokens import OPEN, Details, Handler, presented
 
 TOKEN_KEY = "x-worker-token"  # noqa: S105  a name, not a token
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _CALLER: ContextVar[Caller] = ContextVar("caller")
 _PEER: ContextVar[str] = ContextVar("peer of the caller", default="")
 NOBODY = Caller()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -17,22 +16,21 @@ from holon.engine.holarchy import Holarchy
 from holon.engine.rates import RateLimits
 from holon.engine.trees import Trees
 from holon.engine.workers import Workers
-from holon.errors import HolonError, Unavailable
+from holon.errors import Unavailable
 from holon.security.admission import Admission
 from holon.security.refused import Refused
 from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.metrics import StreamMetrics
-from holon.wire.grpc_status import abort, told
+from holon.wire.grpc_status import told
 from transports.grpc.caller import CallerCheck, acting, caller
 from transports.grpc.frames import Context
 from transports.grpc.refused_links import RefusedLinks
+from transports.grpc.requests import end
 from transports.grpc.server import FAREWELL_S, Server
 from transports.grpc.session import Session
 from transports.grpc.settings import WorkerDoorSettings
 from transports.grpc.token_service import TokenService
-
-log = logging.getLogger(__name__)
 
 SERVICE = "holon.rxon.v1.WorkerService"
 # A session, the one that replaces it, and a health check or two.
@@ -185,13 +183,4 @@ class WorkerDoor:
             self._sessions.discard(session)
             if not self._sessions:
                 self._none.set()
-        await _end(context, problem)
-
-
-async def _end(context: Context, problem: HolonError) -> None:
-    try:
-        await abort(context, problem)
-    except grpc.aio.AbortError:
-        raise
-    except grpc.aio.BaseError:
-        log.debug("a stream was gone before it could be ended: %s", problem.message)
+        await end(context, problem)
