@@ -90,10 +90,10 @@ class Offered:
         self.offerings, self.profiles = list(catalog.offerings), list(catalog.profiles)
         self.credits = {one.skill: one.credits for one in catalog.offerings}
 
-    async def hear(self) -> None:
+    async def hear(self) -> worker_pb2.SessionRequest:
         """Hear one thing that the child says."""
         async with asyncio.timeout(GUARD):
-            said = await self._stream._others.get()
+            said: worker_pb2.SessionRequest = await self._stream._others.get()
         if said.HasField("catalog"):
             self.catalogs += 1
             self._take(said.catalog)
@@ -102,6 +102,7 @@ class Offered:
         for one in said.heartbeat.offering_credits:
             assert one.skill in self.credits
             self.credits[one.skill] = one.credits
+        return said
 
 
 async def test_what_nobody_can_do_has_no_credits_at_once_is_withdrawn_after_a_while_and_comes_back(
@@ -111,7 +112,9 @@ async def test_what_nobody_can_do_has_no_credits_at_once_is_withdrawn_after_a_wh
         async with Leaf(child.engine, "crawler", Skill("crawl")), Leaf(child.engine, "both", Skill("count")):
             parent = Offered(await child.linked())
             await parent.until(crawling=7, counting=7, asking=7)
-            # It says what has changed since its Hello, if anything has.
+            # It says what has changed since its Hello, if anything has, before it beats.
+            while not (await parent.hear()).HasField("heartbeat"):
+                pass
             catalogs = parent.catalogs
         async with Leaf(child.engine, "counter", Skill("count")):
             await parent.until(crawling=0, counting=7, asking=7)
