@@ -95,6 +95,8 @@ class Link:
         self._finished = asyncio.Event()
         self._ready = asyncio.Event()
         self._carriers: dict[Session, asyncio.Task[None]] = {}
+        # Offers that came on an older stream since a Hello was made that is not answered yet; None: there is no such.
+        self._crossing: list[worker_pb2.TaskOffer] | None = None
         self._unknown_kinds: set[str] = set()
 
     def __repr__(self) -> str:
@@ -175,7 +177,13 @@ class Link:
         self._finished.set()
 
     def on_offers(self, offers: worker_pb2.TaskOffers) -> None:
-        """Hand offers on, or reject them while draining, or while the node owes too many acknowledgements."""
+        """Hand offers on, or reject them while draining, or while the node owes too many acknowledgements.
+
+        Where a Hello is on its way that does not name them, they wait: who answers that gives them to others.
+        """
+        if self._crossing is not None and self._drain_reason is None:
+            self._crossing += offers.offers
+            return
         most = max(_LEAST_UNACKNOWLEDGED, self._credits * _UNACKNOWLEDGED_PER_CREDIT)
         for offer in offers.offers:
             lease = Lease(offer.task_id, offer.lease_id)
@@ -248,23 +256,31 @@ class Link:
             raise
         session = Session(url, channel, certificate, metadata, self._credentials.hints, self, self._timing)
         try:
-            await session.open(self._said)
+            await session.open(self._say_hello)
             await self._tasks.welcomed(session.welcome)
             # A store lets a cancel wait for its reply: then it comes here, where the session is still ours to close.
             await asyncio.sleep(0)
         except BaseException:
+            self._take_crossing()
             await session.close()
             raise
         return session
 
-    def _said(self) -> worker_pb2.Hello:
-        """The Hello of this moment."""
+    def _say_hello(self) -> worker_pb2.Hello:
+        """The Hello of this moment. What is offered on an older stream from now on waits for its answer."""
+        self._crossing = []
         hello = worker_pb2.Hello()
         hello.CopyFrom(self._hello)
         hello.credits = self._credits if self._drain_reason is None else 0
         if self._session_id or not self.reports.leases.is_empty:
             hello.resume.CopyFrom(self.reports.leases.resume(self._session_id))
         return hello
+
+    def _take_crossing(self) -> None:
+        """A Hello is of no account: what was offered since then still counts, if its stream is there."""
+        crossing, self._crossing = self._crossing, None
+        if crossing and self.reports.session in self._carriers:
+            self.on_offers(worker_pb2.TaskOffers(offers=crossing))
 
     async def _proof(self, channel: grpc.aio.Channel, url: NodeUrl, certificate: bytes) -> Metadata:
         """What a stream shows beside the certificate of its connection."""
@@ -289,6 +305,8 @@ class Link:
     def _adopt(self, session: Session) -> None:
         """Make a session that has its Welcome the one that all is sent on."""
         previous, self.reports.session = self.reports.session, session
+        # They have gone to others, or come again here.
+        self._crossing = None
         self._session_id = session.welcome.session_id
         if self._tokens is not None:
             self._tokens.trust()

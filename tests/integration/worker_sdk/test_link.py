@@ -175,6 +175,33 @@ async def test_what_was_given_back_while_a_new_stream_was_opened_is_given_back_o
         assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t1", "STALE_OFFER", True)
 
 
+@pytest.mark.parametrize("answered", [True, False])
+async def test_what_is_offered_while_a_hello_is_on_its_way_waits_for_its_answer(
+    node: ScriptedNode, worker: Worker, gate: Gate, *, answered: bool
+) -> None:
+    async with serving(worker):
+        old = await node.welcomed("old")
+        await old.offer("t1", "endless")
+        assert (await old.update()).HasField("accepted")
+        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+        new = await node.session()
+        await old.offer("t2", "held")
+        # It is read behind the offer.
+        await old.stop("t1", "LEASE_LOST")
+        while not (await old.update()).HasField("rejected"):
+            pass
+        if answered:
+            await new.welcome("new")
+            await new.offer("t3", "double", {"n": 3})
+            assert (await new.result()).task_id == "t3"
+            assert gate.runs == 0, "the node has given it to others, for the Hello did not name it"
+        else:
+            new.end(grpc.StatusCode.UNAVAILABLE, "DRAINING")
+            await gate.enter()
+            gate.open.set()
+            assert (await old.result()).task_id == "t2", "the stream on which it came goes on"
+
+
 async def test_what_comes_late_on_a_stream_that_was_left_begins_and_stops_nothing(
     node: ScriptedNode, worker: Worker, gate: Gate
 ) -> None:
