@@ -11,6 +11,7 @@ from holon.domain.task import RetryPolicy
 from holon.domain.value import value
 from holon.engine.below import Below, Sealing
 from holon.engine.blueprints import Blueprints
+from holon.engine.catalogs import Catalogs
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.executor import Executor
@@ -91,7 +92,8 @@ class Engine:
         planner = Planner(needs, settings.max_payload, self.dispatcher.price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
-        self.workers = Workers(store, self.dispatcher, self.touches, results, needs, contracts, telemetry, self.fleet)
+        catalogs = Catalogs(needs, contracts)
+        self.workers = Workers(store, self.dispatcher, self.touches, results, catalogs, telemetry, self.fleet)
         self.records = Records(store, history)
         self.mover = Mover(store, history) if history is not None else None
         self.rates = RateLimits(store, settings.rates) if settings.rates is not None else None

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from types import MappingProxyType
 
 from holon.domain.costs import Cost, least
-from holon.domain.fleet import Catalog, Skill
-from holon.domain.holarchy import HolonIdentity
-from holon.domain.matching import Offering
+from holon.domain.fleet import Catalog
 from holon.domain.task import CANCELLED
-from holon.domain.value import value
-from holon.engine.contracts import Contracts
+from holon.engine.catalogs import Catalogs, limits_of
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fleet import Fleet
-from holon.engine.needs import Needs
+from holon.engine.members import Joining, Member
 from holon.engine.results import Answer, Reported, Results, charge_of
-from holon.engine.schema_work import unusable
 from holon.engine.session import Offered, Session
 from holon.engine.touches import Touches, lease_of
-from holon.errors import InvalidArgument, StoreUnavailable, Violation
+from holon.errors import StoreUnavailable
 from holon.ports import (
     LeaseRef,
     Leases,
-    Offer,
-    Opened,
     Opening,
     Progress,
     Replaced,
@@ -45,52 +37,6 @@ log = logging.getLogger(__name__)
 _NOT_CANCELLED: Mapping[StopReason | None, Superseded] = MappingProxyType(
     {StopReason.LEASE_LOST: Superseded.STALE_TASK, StopReason.DEADLINE: Superseded.DEADLINE_EXCEEDED}
 )
-# Compiled patterns are the dearest part of a catalog.
-MAX_PATTERNS = 256
-
-
-@value
-class Joining:
-    """What a worker says when it opens a session.
-
-    `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
-    that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
-    `lease` and `execution` are as in `Opening`. `holon` is the holon that it is; None: a plain worker.
-    `keeps_limits` is as in `Offering`; `keeps_budgets`: all that it has done for a task costs no more than that may.
-    """
-
-    worker_id: str
-    credits: int
-    catalog: Catalog
-    resumed: Sequence[tuple[str, str]] = ()
-    instance_id: str = ""
-    sdk: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    lease: int | None = None
-    execution: int | None = None
-    holon: HolonIdentity | None = None
-    keeps_limits: bool = True
-    keeps_budgets: bool = True
-
-
-@dataclass(slots=True)
-class Member:
-    """A worker's open session, for its door. `output_contracts` are by skill; `held` gives back all contracts."""
-
-    session: Session
-    opened: Opened
-    output_contracts: dict[str, str] = field(default_factory=dict)
-    held: ExitStack = field(default_factory=ExitStack)
-
-    @property
-    def resumed(self) -> Sequence[Offer]:
-        """The leases that go on."""
-        return self.opened.kept
-
-    @property
-    def dropped(self) -> Sequence[tuple[str, str, Superseded]]:
-        """The leases that do not, and why."""
-        return self.opened.dropped
 
 
 class Workers:
@@ -102,8 +48,7 @@ class Workers:
         dispatcher: Dispatcher,
         touches: Touches,
         results: Results,
-        needs: Needs,
-        contracts: Contracts,
+        catalogs: Catalogs,
         telemetry: Telemetry,
         fleet: Fleet,
     ) -> None:
@@ -111,8 +56,7 @@ class Workers:
         self._dispatcher = dispatcher
         self._touches = touches
         self._results = results
-        self._needs = needs
-        self._contracts = contracts
+        self._catalogs = catalogs
         self._telemetry = telemetry
         self._fleet = fleet
         self._draining = False
@@ -132,7 +76,7 @@ class Workers:
             StoreUnavailable: the store is away; try again.
         """
         with ExitStack() as held:
-            offerings, outputs = await self._learn(joining.catalog.skills, held, joining)
+            offerings, outputs = await self._catalogs.learn(joining.catalog.skills, held, joining)
             session_id = secrets.token_hex(12)
             opened = await self._store.open_session(
                 Opening(
@@ -147,7 +91,7 @@ class Workers:
             )
             kept = held.pop_all()
         session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
-        session.grant(_granted(joining.catalog), anew=True)
+        session.grant(limits_of(joining.catalog), anew=True)
         session.instance_id = joining.instance_id
         session.is_holon = joining.holon is not None
         session.keeps_limits, session.keeps_budgets = joining.keeps_limits, joining.keeps_budgets
@@ -180,30 +124,6 @@ class Workers:
         else:
             older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
 
-    async def _learn(
-        self, skills: Sequence[Skill], held: ExitStack, keeps: Joining | Session
-    ) -> tuple[list[Offering], dict[str, str]]:
-        offerings, outputs, patterns = [], {}, 0
-        for index, skill in enumerate(skills):
-            with _naming(f"catalog.offerings.{index}.input_schema", skill.name):
-                contract, new = await self._needs.learn(skill.name, skill.input_schema)
-            held.callback(self._needs.release, skill.name, contract)
-            if new:
-                log.debug("skill %s: a new contract %s", skill.name, contract)
-                # A catalog can bring a thousand: others run between them.
-                await asyncio.sleep(0)
-            price = skill.price if keeps.keeps_budgets else None
-            offerings.append(Offering(skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price))
-            with _naming(f"catalog.offerings.{index}.output_schema", skill.name):
-                output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
-            self._contracts.hold(output)
-            held.callback(self._contracts.release, output)
-            outputs[skill.name] = output
-            patterns += self._contracts.patterns(contract) + self._contracts.patterns(output)
-            if patterns > MAX_PATTERNS:
-                raise unusable(f"all schemas of a catalog together have over {MAX_PATTERNS} patterns")
-        return offerings, outputs
-
     async def offers(self, member: Member, catalog: Catalog) -> None:
         """A worker offers other things than before.
 
@@ -211,11 +131,11 @@ class Workers:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; what it offered before stays.
         """
         with ExitStack() as held:
-            offerings, outputs = await self._learn(catalog.skills, held, member.session)
+            offerings, outputs = await self._catalogs.learn(catalog.skills, held, member.session)
             if self._dispatcher.session(member.session.session_id) is None:
                 return
             self._fleet.offers(member.session, catalog)
-            member.session.grant(_granted(catalog), anew=True)
+            member.session.grant(limits_of(catalog), anew=True)
             self._dispatcher.offers_changed(member.session, offerings)
             member.held.close()
             member.output_contracts, member.held = outputs, held.pop_all()
@@ -374,20 +294,6 @@ class Workers:
     async def quiet(self) -> None:
         """Wait until no session holds a lease."""
         await self._dispatcher.quiet()
-
-
-@contextmanager
-def _naming(field: str, skill: str) -> Iterator[None]:
-    """Say of an error in a schema where it is: a catalog has up to a thousand skills."""
-    try:
-        yield
-    except InvalidArgument as error:
-        message = f"{field} of skill {skill!r}: {error.message}"
-        raise InvalidArgument(message, code=error.code, details=[Violation(field, error.message)]) from error
-
-
-def _granted(catalog: Catalog) -> dict[Offered, int | None]:
-    return {(skill.name, skill.version, skill.type): skill.credits for skill in catalog.skills}
 
 
 def _held(session: Session, task_id: str, lease_id: str) -> LeaseRef | None:

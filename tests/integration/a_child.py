@@ -17,8 +17,8 @@ from holon.domain.holarchy import HolonIdentity
 from holon.domain.task import Outcome
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Holarchy
+from holon.engine.members import Joining
 from holon.engine.results import Reported
-from holon.engine.workers import Joining
 from holon.ports import JobFilter, JobRecord, Offer, Stop, StoreSettings
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage

@@ -13,9 +13,9 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
 from holon.domain.fleet import Catalog, Skill
 from holon.engine.core import Engine, EngineSettings
+from holon.engine.members import Joining
 from holon.engine.requests import Creating, Listing
 from holon.engine.session import Session
-from holon.engine.workers import Joining
 from holon.ports import Offer, Stop, StoreSettings
 from holon.storage.sqlite import SqliteStorage
 

@@ -9,7 +9,7 @@ import pytest
 from holon.config import Config
 from holon.config.settings import table
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
-from holon.engine import contracts, schema_work, watching, workers
+from holon.engine import catalogs, contracts, schema_work, watching
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
 from holon.storage import windows
 from holon.storage.ledger import costs, leases, touches
@@ -63,7 +63,7 @@ BOUNDS = STREAM.bounds
         ),
         ("a machine's properties", f"{hello.MAX_PROPERTIES_BYTES // KIB} KiB"),
         ("a schema", f"{contracts.MAX_SCHEMA_BYTES // KIB} KiB, {schema_work.MAX_EXPANDED:,} parts"),
-        ("patterns", f"{contracts.MAX_PATTERNS} of a schema, {workers.MAX_PATTERNS} of a catalog"),
+        ("patterns", f"{contracts.MAX_PATTERNS} of a schema, {catalogs.MAX_PATTERNS} of a catalog"),
         ("checking a value", f"{contracts.MAX_TO_CHECK:,} steps"),
         ("saying all that is wrong with it", f"{contracts.MAX_TO_FIND_ALL:,} steps, {contracts.MAX_VIOLATIONS}"),
         ("saying the first thing that is wrong", f"{contracts.MAX_TO_FIND_ONE:,} steps"),

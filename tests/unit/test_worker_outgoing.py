@@ -8,8 +8,9 @@ import pytest
 
 from holon.domain.costs import Cost
 from holon.domain.task import RetryPolicy
+from holon.engine.members import Member
 from holon.engine.session import Session
-from holon.engine.workers import Member, Workers
+from holon.engine.workers import Workers
 from holon.errors import HolonError
 from holon.ports import LeaseRef, Offer, Opened, Stop, StopReason
 from holon.rxon.v1 import worker_pb2

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from holon.domain.fleet import Catalog
 from holon.domain.tree import weight_of
+from holon.engine.members import Member
 from holon.engine.results import Answer, Reported
-from holon.engine.workers import Member, Workers
+from holon.engine.workers import Workers
 from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
 from holon.wire.stream import BATCH_ITEMS
 from transports.grpc.child_tree import ChildTree

@@ -10,9 +10,9 @@ from holon.domain.costs import MOST_COST
 from holon.domain.fleet import Catalog, Device, Machine, Skill
 from holon.domain.holarchy import MAX_BELOW, HolonIdentity
 from holon.engine.contracts import MAX_SCHEMA_BYTES
+from holon.engine.members import Joining
 from holon.engine.payloads import decode
 from holon.engine.session import Offered
-from holon.engine.workers import Joining
 from holon.errors import InvalidArgument, PermissionDenied, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission, Caller

@@ -6,8 +6,9 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
+from holon.engine.members import Member
 from holon.engine.results import Answer
-from holon.engine.workers import Member, Workers
+from holon.engine.workers import Workers
 from holon.errors import Aborted, HolonError, ResourceExhausted, StoreUnavailable, TooLarge
 from holon.ports import Offer, Stop, StopReason
 from holon.rxon.v1 import types_pb2, worker_pb2

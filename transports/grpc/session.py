@@ -13,9 +13,10 @@ from typing import Any
 from holon.clock import Clock
 from holon.domain.value import replace
 from holon.engine.holarchy import Holarchy
+from holon.engine.members import Joining, Member
 from holon.engine.rates import Call, RateLimits
 from holon.engine.trees import Trees
-from holon.engine.workers import Joining, Member, Workers
+from holon.engine.workers import Workers
 from holon.errors import (
     FailedPrecondition,
     HolonError,

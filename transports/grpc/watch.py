@@ -6,7 +6,8 @@ import asyncio
 import random
 
 from holon.clock import Clock
-from holon.engine.workers import Member, Workers
+from holon.engine.members import Member
+from holon.engine.workers import Workers
 from holon.errors import ResourceExhausted, Unavailable
 from transports.grpc.frames import Frames
 from transports.grpc.settings import WorkerDoorSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from holon.engine.workers import Member
+from holon.engine.members import Member
 from holon.rxon.v1 import worker_pb2
 from holon.wire.values import duration, timestamp
 from holon.wire.worker import resumed_leases

@@ -1,0 +1,82 @@
+"""What workers offer: the contracts of their skills are known while somebody offers them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from holon.domain.fleet import Catalog, Skill
+from holon.domain.matching import Offering
+from holon.engine.contracts import Contracts
+from holon.engine.members import Joining
+from holon.engine.needs import Needs
+from holon.engine.schema_work import unusable
+from holon.engine.session import Offered, Session
+from holon.errors import InvalidArgument, Violation
+
+log = logging.getLogger(__name__)
+
+# Compiled patterns are the dearest part of a catalog.
+MAX_PATTERNS = 256
+
+
+class Catalogs:
+    """Learns what workers offer."""
+
+    def __init__(self, needs: Needs, contracts: Contracts) -> None:
+        self._needs = needs
+        self._contracts = contracts
+
+    async def learn(
+        self, skills: Sequence[Skill], held: ExitStack, keeps: Joining | Session
+    ) -> tuple[list[Offering], dict[str, str]]:
+        """Know the contracts of a worker's skills.
+
+        Arguments:
+            held: when it is closed, all that was learned is known no more; also what was before an error or a cancel.
+            keeps: says whether the worker keeps limits and budgets.
+
+        Returns:
+            what it offers, and the contracts of results by skill.
+
+        Raises:
+            InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; it is named.
+            StoreUnavailable: waiting tasks were not tried on a new contract.
+        """
+        offerings, outputs, patterns = [], {}, 0
+        for index, skill in enumerate(skills):
+            with _naming(f"catalog.offerings.{index}.input_schema", skill.name):
+                contract, new = await self._needs.learn(skill.name, skill.input_schema)
+            held.callback(self._needs.release, skill.name, contract)
+            if new:
+                log.debug("skill %s: a new contract %s", skill.name, contract)
+                # A catalog can bring a thousand: others run between them.
+                await asyncio.sleep(0)
+            price = skill.price if keeps.keeps_budgets else None
+            offerings.append(Offering(skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price))
+            with _naming(f"catalog.offerings.{index}.output_schema", skill.name):
+                output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
+            self._contracts.hold(output)
+            held.callback(self._contracts.release, output)
+            outputs[skill.name] = output
+            patterns += self._contracts.patterns(contract) + self._contracts.patterns(output)
+            if patterns > MAX_PATTERNS:
+                raise unusable(f"all schemas of a catalog together have over {MAX_PATTERNS} patterns")
+        return offerings, outputs
+
+
+def limits_of(catalog: Catalog) -> dict[Offered, int | None]:
+    """How many tasks of each offering its worker takes; None: as many as of all."""
+    return {(skill.name, skill.version, skill.type): skill.credits for skill in catalog.skills}
+
+
+@contextmanager
+def _naming(field: str, skill: str) -> Iterator[None]:
+    """Say of an error in a schema where it is: a catalog has up to a thousand skills."""
+    try:
+        yield
+    except InvalidArgument as error:
+        message = f"{field} of skill {skill!r}: {error.message}"
+        raise InvalidArgument(message, code=error.code, details=[Violation(field, error.message)]) from error

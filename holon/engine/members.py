@@ -1,0 +1,57 @@
+"""What the engine knows of a worker while it has a session: what it said when it came, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from holon.domain.fleet import Catalog
+from holon.domain.holarchy import HolonIdentity
+from holon.domain.value import value
+from holon.engine.session import Session
+from holon.ports import Offer, Opened, Superseded
+
+
+@value
+class Joining:
+    """What a worker says when it opens a session.
+
+    `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
+    that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
+    `lease` and `execution` are as in `Opening`. `holon` is the holon that it is; None: a plain worker.
+    `keeps_limits` is as in `Offering`; `keeps_budgets`: all that it has done for a task costs no more than that may.
+    """
+
+    worker_id: str
+    credits: int
+    catalog: Catalog
+    resumed: Sequence[tuple[str, str]] = ()
+    instance_id: str = ""
+    sdk: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    lease: int | None = None
+    execution: int | None = None
+    holon: HolonIdentity | None = None
+    keeps_limits: bool = True
+    keeps_budgets: bool = True
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker's open session, for its door. `output_contracts` are by skill; `held` gives back all contracts."""
+
+    session: Session
+    opened: Opened
+    output_contracts: dict[str, str] = field(default_factory=dict)
+    held: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def resumed(self) -> Sequence[Offer]:
+        """The leases that go on."""
+        return self.opened.kept
+
+    @property
+    def dropped(self) -> Sequence[tuple[str, str, Superseded]]:
+        """The leases that do not, and why."""
+        return self.opened.dropped
