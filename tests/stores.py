@@ -14,6 +14,7 @@ _KINDS = {
     "rediss": "redis",
     "unix": "redis",
     "redis+sentinel": "redis",
+    "rediss+sentinel": "redis",
     "redis-partitions": "redis-partitions",
     "redis-cluster": "redis-cluster",
     "redis+cluster": "redis-cluster",

@@ -225,8 +225,8 @@ class Settings:
     STORAGE_URI: str = _setting(
         "sqlite:///.holon/holon.db",
         "The store: `sqlite:///relative.db` or `sqlite:////absolute.db` (`?synchronous=NORMAL`); "
-        "`redis://host:6379/0`, `rediss://`, `unix:///socket`, `redis+sentinel://host:26379/service`, "
-        "`redis+cluster://host:6379` or `rediss+cluster://` (`?partitions=12&replicas=1&synced=true`); or `memory://`",
+        "`redis://host:6379/0`, `redis+sentinel://host:26379/service` or `redis+cluster://host:6379` "
+        "(`?partitions=12&replicas=1&synced=true`), with `rediss` over TLS; `unix:///socket`; or `memory://`",
         required=True,
     )
     REDIS_HOST: str = _setting("", "Host of a Redis without a password, the store where `STORAGE_URI` is unset")

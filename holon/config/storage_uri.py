@@ -12,10 +12,11 @@ from holon.errors import ConfigError, Violation
 # A node has two connections to each.
 MAX_PARTITIONS = 64
 _SYNCHRONOUS = ("FULL", "NORMAL")
-_REDIS = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "rediss+cluster")
+_SENTINELS = ("redis+sentinel", "rediss+sentinel")
 _HOSTS = re.compile(r"(?:[^@]*@)?[^,@/]+(?:,[^,@/]+)*")
 _CLUSTERS = ("redis+cluster", "rediss+cluster")
-_TLS = ("rediss", "rediss+cluster")
+_TLS = ("rediss", "rediss+sentinel", "rediss+cluster")
+_REDIS = ("redis", "rediss", "unix", *_SENTINELS, *_CLUSTERS)
 _SERVICE = re.compile(r"/[^/]+(?:/[0-9]+)?")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _FORMS = (
@@ -49,7 +50,7 @@ class StorageURI:
     @classmethod
     def parse(cls, text: str) -> StorageURI:
         """Read a URI: `memory://`; `sqlite:///relative.db`, `sqlite:////absolute.db`, with `?synchronous=FULL|NORMAL`;
-        `redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://` or `rediss+cluster://`, with
+        `redis://`, `rediss://`, `unix://`, and `+sentinel` or `+cluster` behind the first two, with
         `?partitions=N`, `?replicas=N` and `?synced=true`.
 
         Raises:
@@ -98,7 +99,7 @@ def _redis(parts: SplitResult) -> StorageURI:
         raise _wrong(
             "a Redis is redis://[user:password@]host[:port][/database], where the database is a number, "
             "unix:///path/to/socket, redis+sentinel://[user:password@]host:port,.../service[/database], or "
-            "redis+cluster://[user:password@]host:port,..., which has no database"
+            "redis+cluster://[user:password@]host:port,..., which has no database; rediss is the same over TLS"
         )
     partitions, replicas, synced, kept = 1, 0, False, []
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -124,7 +125,7 @@ def _redis(parts: SplitResult) -> StorageURI:
 def _names_a_server(parts: SplitResult) -> bool:
     if not all(_has_port(host) for host in parts.netloc.rpartition("@")[2].split(",")):
         return False
-    if parts.scheme == "redis+sentinel":
+    if parts.scheme in _SENTINELS:
         return bool(_HOSTS.fullmatch(parts.netloc) and _SERVICE.fullmatch(parts.path))
     if parts.scheme in _CLUSTERS:
         return bool(_HOSTS.fullmatch(parts.netloc)) and parts.path in ("", "/")

@@ -88,14 +88,14 @@ async def test_sentinels_that_ask_for_a_password_are_given_that_of_the_servers(w
     await until(watched.ready, "the sentinel knows the replica")
     for port in watched.ports[:2]:
         async with Redis(port=port) as redis:
-            await redis.execute_command("ACL", "SETUSER", "holon", "on", ">s3cr3t", "~*", "&*", "+@all")  # type: ignore[no-untyped-call]
+            await redis.execute_command("ACL", "SETUSER", "holon", "on", ">s{3}cr3t", "~*", "&*", "+@all")  # type: ignore[no-untyped-call]
     async with Redis(port=watched.sentinel_port) as sentinel:
-        await sentinel.execute_command("ACL", "SETUSER", "holon", "on", ">s3cr3t", "+@all")  # type: ignore[no-untyped-call]
-        await sentinel.execute_command("ACL", "SETUSER", "default", "resetpass", ">s3cr3t")  # type: ignore[no-untyped-call]
+        await sentinel.execute_command("ACL", "SETUSER", "holon", "on", ">s{3}cr3t", "+@all")  # type: ignore[no-untyped-call]
+        await sentinel.execute_command("ACL", "SETUSER", "default", "resetpass", ">s{3}cr3t")  # type: ignore[no-untyped-call]
     with pytest.raises(ConfigError, match="no sentinel names a master: Authentication required"):
         async with RedisStorage(watched.uri):
             pass
-    async with RedisStorage(watched.uri.replace("127.0.0.1:1,", "holon:s3cr3t@127.0.0.1:1,")) as storage:
+    async with RedisStorage(watched.uri.replace("127.0.0.1:1,", "holon:s{3}cr3t@127.0.0.1:1,")) as storage:
         assert await storage.claim(1) == ()
 
 

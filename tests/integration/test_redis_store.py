@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -30,7 +29,6 @@ from holon.ports import (
     StopReason,
     StoreSettings,
 )
-from holon.security import certificates
 from holon.storage.redis import RedisStorage, lane, queues
 from holon.storage.redis import server as of_server
 from holon.storage.redis.scripts import code
@@ -39,7 +37,6 @@ from holon.storage.sealing import Seal
 from tests.contract.backends import REDIS
 from tests.contract.test_fused import unclaimed, with_step
 from tests.contract.world import OK, Hand, T, U, World
-from tests.ports import free_ports
 from tests.redis_server import RedisServer, binaries
 
 GUARD = 60.0  # seconds; reached only by what does not come
@@ -510,39 +507,6 @@ async def test_a_password_opens_the_store_and_nothing_else_does(tmp_path: Path) 
         async with known as storage:
             assert await storage.claim(1) == ()
         assert "s3cr3t" not in repr(known)
-    finally:
-        server.close()
-
-
-def server_with(*options: str) -> RedisServer:
-    """The first server that takes these; where none does the test is skipped, or in CI fails."""
-    said = ""
-    for binary in binaries():
-        try:
-            return RedisServer(binary, options=options)
-        except RuntimeError as error:
-            said = str(error)
-            if "FATAL CONFIG FILE ERROR" not in said:
-                # It is not that this one knows no TLS.
-                raise
-    if os.environ.get("CI"):
-        pytest.fail(said)
-    pytest.skip(f"no redis-server here has TLS; Debian's has it (scripts/test --system): {said[:200]}")
-
-
-async def test_a_store_is_reached_over_tls_and_the_servers_certificate_is_checked(tmp_path: Path) -> None:
-    authority = certificates.open_authority(tmp_path)
-    pair = certificates.issue_server(authority, tmp_path, days=2)
-    [port] = free_ports(1)
-    files = ("--tls-cert-file", str(pair.certificate), "--tls-key-file", str(pair.key))
-    trust = ("--tls-ca-cert-file", str(tmp_path / "ca.pem"), "--tls-auth-clients", "no")
-    server = server_with("--bind", "127.0.0.1", "--tls-port", str(port), *files, *trust)
-    try:
-        async with RedisStorage(f"rediss://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}") as storage:
-            assert await storage.claim(1) == ()
-        with pytest.raises(ConfigError, match="cannot be reached"):
-            async with RedisStorage(f"rediss://localhost:{port}"):
-                pass
     finally:
         server.close()
 

@@ -289,6 +289,10 @@ def test_times_that_contradict_each_other_are_refused() -> None:
         ("redis://localhost?partitions=8", StorageURI("redis", server="redis://localhost", partitions=8)),
         ("redis://a:b@[::1]:7000/3", StorageURI("redis", server="redis://a:b@[::1]:7000/3")),
         ("redis+sentinel://u:p@a:1,b:2/jobs/3", StorageURI("redis", server="redis+sentinel://u:p@a:1,b:2/jobs/3")),
+        (
+            f"rediss+sentinel://a:1/jobs?ssl_ca_certs={__file__}",
+            StorageURI("redis", server=f"rediss+sentinel://a:1/jobs?ssl_ca_certs={__file__}"),
+        ),
         ("unix:///run/redis.sock?db=2", StorageURI("redis", server="unix:///run/redis.sock?db=2")),
         (
             f"rediss://host/0?ssl_ca_certs={__file__}&replicas=1&synced=true",

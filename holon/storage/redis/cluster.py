@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from redis.asyncio import ConnectionPool
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -30,20 +31,23 @@ class Cluster:
 
     def __init__(self, uri: str) -> None:
         scheme, _, rest = uri.partition("+cluster://")
-        place, _, query = rest.partition("?")
+        place, question, query = rest.partition("?")
         credentials, at, hosts = place.rstrip("/").rpartition("@")
-        self._uri = f"{scheme}://{credentials}{at}{{}}/0{'?' * bool(query)}{query}"
+        self._before, self._behind = f"{scheme}://{credentials}{at}", f"/0{question}{query}"
         self._named = hosts.split(",")
         self._known: list[str] = []
         for host in self._named:
-            pool_of(self._uri.format(host))
+            self._pool(host)
 
     def __repr__(self) -> str:
         return f"Cluster({', '.join(self._known or self._named)})"
 
     async def connect(self, slot: int) -> Connection:
         """A new connection to the master of a slot; raises RedisError or OSError when there is none to be had."""
-        return await connected(pool_of(self._uri.format(await self._master(slot))))
+        return await connected(self._pool(await self._master(slot)))
+
+    def _pool(self, address: str) -> ConnectionPool:
+        return pool_of(f"{self._before}{address}{self._behind}")
 
     async def _master(self, slot: int) -> str:
         said: object = "none answers"
@@ -51,7 +55,7 @@ class Cluster:
         known = random.sample(self._known, len(self._known))
         for address in dict.fromkeys((*known, *self._named)):
             try:
-                connection = await connected(pool_of(self._uri.format(address)))
+                connection = await connected(self._pool(address))
             except (RedisError, OSError) as error:
                 said = error
                 continue

@@ -11,15 +11,14 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
 from holon.domain.value import value
 from holon.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-SENTINEL = "redis+sentinel://"
 OLDEST = (6, 2)
 OLDEST_SYNCED = (7, 2)
 # A server that does not answer for so long is taken for lost.
@@ -71,8 +70,7 @@ class Server:
     """Where a server is, and how to get there.
 
     Arguments:
-        uri: `redis://`, `rediss://` or `unix://`, with what the client library takes in its query; or
-            `redis+sentinel://[USER:PASSWORD@]HOST:PORT,.../SERVICE[/DATABASE]`: the master that sentinels name.
+        uri: `redis://`, `rediss://` or `unix://`, with what the client library takes in its query.
     Raises:
         ConfigError: the URI is none of these.
     """
@@ -80,71 +78,15 @@ class Server:
     clustered = False
 
     def __init__(self, uri: str) -> None:
-        self._sentinels: list[str] = []
-        self._credentials = ""
-        self._service = ""
-        self._uri = uri
-        self._pool: ConnectionPool | None = None
-        if not uri.startswith(SENTINEL):
-            self._pool = pool_of(uri)
-            return
-        credentials, at, rest = uri.removeprefix(SENTINEL).rpartition("@")
-        hosts, _, path = rest.partition("/")
-        self._service, _, database = path.partition("/")
-        self._credentials = f"{credentials}{at}"
-        self._uri = f"redis://{self._credentials}{{}}/{database or 0}"
-        self._sentinels = hosts.split(",")
-        for host in self._sentinels:
-            pool_of(f"redis://{host}")
+        self._pool = pool_of(uri)
 
     def __repr__(self) -> str:
-        if self._pool is None:
-            return f"Server({self._service}, {len(self._sentinels)} sentinels)"
         shown = self._pool.connection_kwargs
         return f"Server({shown.get('host') or shown.get('path')}, db={shown.get('db', 0)})"
 
     async def connect(self) -> Connection:
         """A new connection; raises RedisError or OSError when there is none to be had."""
-        if self._pool is not None:
-            return await connected(self._pool)
-        connection = await connected(pool_of(self._uri.format(await self._master())))
-        # A master that was replaced may not know it yet, and its sentinels may.
-        [role] = await ask(connection, ("ROLE",))
-        if isinstance(role, RedisError) or role[0] != b"master":
-            await connection.disconnect(nowait=True)
-            raise RedisConnectionError(f"the server that the sentinels name for {self._service} is no master: {role}")
-        return connection
-
-    async def _master(self) -> str:
-        said: object = "nothing"
-        for sentinel in self._sentinels:
-            try:
-                found = await self._named_by(sentinel)
-            except (RedisError, OSError) as error:
-                said = error
-                continue
-            if isinstance(found, list):
-                host, port = (part.decode() for part in found)
-                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            said = found or f"no master is known as {self._service}"
-        raise RedisConnectionError(f"no sentinel names a master: {said}")
-
-    async def _named_by(self, sentinel: str) -> Any:
-        """What a sentinel answers; one that asks for a password is given the servers'."""
-        try:
-            return await self._asked(f"redis://{sentinel}")
-        except AuthenticationError:
-            if not self._credentials:
-                raise
-            return await self._asked(f"redis://{self._credentials}{sentinel}")
-
-    async def _asked(self, uri: str) -> Any:
-        connection = await connected(pool_of(uri))
-        try:
-            [found] = await ask(connection, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
-        finally:
-            await connection.disconnect(nowait=True)
-        return found
+        return await connected(self._pool)
 
 
 def pool_of(uri: str) -> ConnectionPool:

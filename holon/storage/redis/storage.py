@@ -21,6 +21,7 @@ from holon.storage.redis.opening import find_store
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions
 from holon.storage.redis.quotas import Quotas
+from holon.storage.redis.sentinels import SENTINELS, Sentinels
 from holon.storage.redis.server import Place, Server, Strictness
 from holon.storage.redis.several import Several
 from holon.storage.redis.shares import Shares
@@ -39,8 +40,8 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
     asked of a job or a task is asked there. What is about all jobs is asked of every partition, in turn or at once.
 
     Arguments:
-        uri: where the server is: `redis://[USER:PASSWORD@]HOST:PORT/DATABASE`, `rediss://...`, `unix:///PATH`, or one
-            that sentinels name, see `Server`; or a cluster, see `Cluster`.
+        uri: where the server is: `redis://[USER:PASSWORD@]HOST:PORT/DATABASE`, `rediss://...`, `unix:///PATH`, one that
+            sentinels name, see `Sentinels`; or a cluster, see `Cluster`.
         settings: who this node is, and its durations; the node sets them when it is given a store without.
         clock: what says the time, for tests; None: the server's clock.
         partitions: how many there are; it stays what the first node says.
@@ -68,7 +69,11 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
         self._clock = clock
         self._seal = seal or Seal()
         self._strictness = Strictness(replicas, synced)
-        self._server = Cluster(uri) if uri.startswith(CLUSTERS) else Server(uri)
+        self._server: Cluster | Place
+        if uri.startswith(CLUSTERS):
+            self._server = Cluster(uri)
+        else:
+            self._server = Sentinels(uri) if uri.startswith(SENTINELS) else Server(uri)
         self.metrics = StoreMetrics()
         self._opened = AsyncExitStack()
         self._beside: Calls | None = None
