@@ -78,8 +78,11 @@ async def test_a_store_is_reached_over_tls_and_the_servers_certificate_is_checke
     try:
         async with RedisStorage(f"rediss://localhost:{port}{secured.query}") as storage:
             assert await storage.claim(1) == ()
-        with pytest.raises(ConfigError, match="cannot be reached"):
+        with pytest.raises(ConfigError, match=r"cannot be reached: .*certificate verify failed"):
             async with RedisStorage(f"rediss://localhost:{port}"):
+                pass
+        with pytest.raises(ConfigError, match=r"cannot be reached: .*see whether it speaks TLS"):
+            async with RedisStorage(f"redis://localhost:{port}"):
                 pass
     finally:
         server.close()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from holon.domain.value import value
 from holon.errors import ConfigError
@@ -67,6 +68,16 @@ def partition_id(store: str, partition: int) -> str:
     return f"{store}.{partition}" if partition else store
 
 
+def _hint(error: Exception) -> str:
+    """What to look at where somebody listens, it seems, and breaks off or says nothing."""
+    if isinstance(error, RedisTimeoutError) or isinstance(error.__cause__, ConnectionResetError | BrokenPipeError):
+        return (
+            "; see whether it speaks TLS as the URI says (rediss:// or redis://), and asks for a certificate "
+            "(ssl_certfile, ssl_keyfile)"
+        )
+    return ""
+
+
 async def _find(
     server: Place, partition: int, count: int, new_id: str, strictness: Strictness, *, make: bool
 ) -> tuple[Found, bool]:
@@ -90,7 +101,9 @@ async def _find(
                 break
             await asyncio.sleep(pause)
     except (RedisError, OSError) as error:
-        raise ConfigError(f"the Redis of STORAGE_URI cannot be reached: {error}") from error
+        raise ConfigError(
+            f"the Redis of STORAGE_URI cannot be reached: {str(error).rstrip('.')}{_hint(error)}"
+        ) from error
     if isinstance(known, Exception):
         raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {known}") from known
     store, schema, partitions, time, newest, whole = known
