@@ -131,6 +131,22 @@ async def test_a_job_whose_creation_was_not_answered_counts_once(far: Far) -> No
     assert await storage.job(new.job.id) is not None
 
 
+async def test_jobs_whose_handing_over_was_not_heard_are_ready_again_at_once_as_if_they_had_not_been(far: Far) -> None:
+    world = far.world
+    held = await world.start()
+    jobs = [await world.create() for _ in range(2)]
+    hints = world.storage.hints()
+    # The call is sent again, and there is nothing that is not handed over already.
+    assert await deaf(far, world.storage.claim(5)) == ()
+    async with asyncio.timeout(GUARD):
+        async for hint in hints:
+            if hint.ready:
+                break
+    claims = await world.storage.claim(5)
+    assert [(claim.job.id, claim.deliveries) for claim in claims] == [(job, 1) for job in jobs]
+    assert await world.storage.keep([(held.job.id, held.claim_id)]) == (True,), "what was heard of is kept"
+
+
 async def test_who_listens_again_looks_at_every_kind_of_document_that_it_asked_for(far: Far) -> None:
     assert await far.world.storage.documents("keys") == []
     hints = far.world.storage.hints()

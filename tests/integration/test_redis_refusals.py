@@ -102,7 +102,7 @@ async def test_what_a_user_may_not_do_later_is_told_at_the_start(
 
 
 async def test_a_user_who_may_not_listen_to_other_nodes_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "RIDE_OUT_S", 0.3)
+    monkeypatch.setattr(link, "RIDE_OUT_S", 1.5)
     # The oldest that is here: it is found out by trying.
     server = RedisServer(binaries()[-1])
     try:

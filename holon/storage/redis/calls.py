@@ -84,7 +84,11 @@ class Calls:
         Raises:
             StoreUnavailable: it did not happen, or its reply was lost.
         """
-        time, words, answer, *holdings = await self._lane.submit(self._command(given), name, new_work=new_work)
+        return self._said(await self._lane.submit(self._command(given), name, new_work=new_work))
+
+    def _said(self, reply: Any) -> Any:
+        """The answer in a reply; what comes with it is heard."""
+        time, words, answer, *holdings = reply
         self._time.heard(time)
         if holdings:
             for at in range(0, len(holdings[0]), 3):

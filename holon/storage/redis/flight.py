@@ -6,7 +6,7 @@ own, and that is most of what a small one costs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from time import perf_counter
 from typing import Any
@@ -19,8 +19,11 @@ from holon.storage.redis.server import Connection, Strictness, ask
 
 # Operations that do what several callers ask for; how many they are is the first of what such a call gives.
 JOINED = frozenset({"create_jobs"})
+# Operations that may hand jobs over.
+_HANDING_OVER = frozenset({"append", "claim", "commit", "complete", "create_jobs", "fire"})
 # The words before that: keys, time, node, token and settings.
 _HEADER = 7
+_TOKEN = 5
 # One run is given so much at most: the server does nothing else meanwhile.
 _MOST_WORDS, _MOST_BYTES = 4_000, 1_000_000
 
@@ -51,6 +54,11 @@ class Call:
         self.deadline = deadline
         self.handed_over = perf_counter()
         self.size = sum([len(word) for word in command if type(word) is bytes])
+
+
+def marks_of(calls: Iterable[Call], number: bytes) -> list[str]:
+    """By what claims begin that these calls were given, sent on the connection of this number."""
+    return [f"{call.command[_TOKEN]}.{number.decode()}" for call in calls if call.operation in _HANDING_OVER]
 
 
 class _Run:

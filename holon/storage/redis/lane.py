@@ -1,8 +1,9 @@
 """The one connection for calls: those of one tick, and those that came while the last flight was out, go together.
 
 They are carried out in their order. When the connection is lost, the calls that were out are sent again on the next
-one: every script answers a repeat as the first time, or what it handed over is given back by its own deadline. Each
-connection has a number, which scripts that write are told: what an older one still carries is refused.
+one: every script answers a repeat as the first time, or what it handed over is given back: jobs at once, tasks by their
+own deadline. Each connection has a number, which scripts that write are told: what an older one still carries is
+refused.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from redis.exceptions import (
 
 from holon.errors import StoreUnavailable
 from holon.storage.promises import Promise, Promises
-from holon.storage.redis.flight import Call, there_and_back
+from holon.storage.redis.flight import Call, marks_of, there_and_back
 from holon.storage.redis.scripts import Code
 from holon.storage.redis.server import Connection, Strictness
 from holon.telemetry.metrics import StoreMetrics
@@ -51,6 +52,8 @@ RIDE_OUT_TO_CREATE_S = 2.0
 LAST_WAIT_S = 0.3
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
 RETRY_AFTER_S = 1.0
+# Of so many calls without a reply it is said that nobody heard what they claimed; of older ones that expires.
+_MOST_UNHEARD = 1_000
 # The server says these of itself, and may have got over it, or another have taken its place, by the next time; or else
 # the next connection finds out what has become of the store.
 _PASSING = ("NOREPLICAS", "BUSY", "OUTDATED", "MISCONF", "EMPTYSTORE")
@@ -73,6 +76,8 @@ class Lane:
             had now, and StoreUnavailable when there never will be.
         strictness: what is waited for after each flight; replies are withheld until then.
         metrics: where calls are counted.
+        unheard: told, once there is a connection again, by what claims begin that were made on an older one, and of
+            which nobody here has heard.
     """
 
     def __init__(
@@ -80,8 +85,11 @@ class Lane:
         connect: Callable[[], Awaitable[tuple[Connection, bytes, Code]]],
         strictness: Strictness,
         metrics: StoreMetrics,
+        unheard: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
         self._connect = connect
+        self._tell_unheard = unheard
+        self._unheard: deque[str] = deque(maxlen=_MOST_UNHEARD)
         self._strictness = strictness
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
@@ -130,11 +138,17 @@ class Lane:
             raise StoreUnavailable(f"the store has {len(self._queue)} calls waiting", retry_after=RETRY_AFTER_S)
         return await self._promises.kept(self._put(command, operation, new_work))
 
-    def send(self, command: tuple[Any, ...], operation: str = "") -> None:
-        """Send a command of whose reply nobody hears."""
+    def send(
+        self, command: tuple[Any, ...], operation: str = "", replied: Callable[[Any], None] = lambda _: None
+    ) -> None:
+        """Send a command for whose reply nobody waits; `replied` is called with it, if there is one."""
+
+        def done(promise: asyncio.Future[Any]) -> None:
+            if promise.exception() is None:
+                replied(promise.result())
+
         if not self._finished and len(self._queue) < MAX_WAITING:
-            promise = self._put(command, operation, False)
-            promise.add_done_callback(lambda done: done.exception())
+            self._put(command, operation, False).add_done_callback(done)
 
     def after_replies(self, then: Callable[[], None]) -> None:
         """Call this when every call that was made until now has its reply: at once, if none is out.
@@ -245,7 +259,15 @@ class Lane:
             try:
                 if self._connection is None or self._code is None:
                     self._connection, self._number, self._code = await self._connect()
-                return await there_and_back(self._connection, self._number, self._code, self._strictness, flight)
+                    if self._unheard:
+                        self._tell_unheard(tuple(self._unheard))
+                        self._unheard.clear()
+                try:
+                    return await there_and_back(self._connection, self._number, self._code, self._strictness, flight)
+                except (RedisError, OSError, EOFError):
+                    # They may have been carried out.
+                    self._unheard += marks_of(flight, self._number)
+                    raise
             finally:
                 self._limit = None
 

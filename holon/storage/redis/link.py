@@ -63,7 +63,14 @@ class Link(Calls):
         metrics: StoreMetrics,
     ) -> None:
         super().__init__(
-            Lane(self._ready_connection, strictness, metrics), keys, node, settings, clock, ServersTime(), ears, hints
+            Lane(self._ready_connection, strictness, metrics, self._disown),
+            keys,
+            node,
+            settings,
+            clock,
+            ServersTime(),
+            ears,
+            hints,
         )
         self._server = server
         self._codes = found.codes
@@ -181,6 +188,10 @@ class Link(Calls):
             await connection.disconnect(nowait=True)
             raise
         return connection, number, code
+
+    def _disown(self, marks: Sequence[str]) -> None:
+        """Give jobs back that were handed over by replies which never came; by `marks` begin their claims."""
+        self._lane.send(self._command((len(marks), *marks)), "disown", self._said)
 
     async def call(self, name: str, *given: Argument, new_work: bool = False) -> Any:
         """As `Calls.call`; what only adds work is refused where there is no room for it."""

@@ -70,7 +70,11 @@ def partition_id(store: str, partition: int) -> str:
 
 def _hint(error: Exception) -> str:
     """What to look at where somebody listens, it seems, and breaks off or says nothing."""
-    if isinstance(error, RedisTimeoutError) or isinstance(error.__cause__, ConnectionResetError | BrokenPipeError):
+    before = error.__cause__ or error.__context__
+    broken_off = isinstance(before, ConnectionResetError | BrokenPipeError) or str(error).startswith(
+        "Connection closed"
+    )
+    if broken_off or isinstance(error, RedisTimeoutError):
         return (
             "; see whether it speaks TLS as the URI says (rediss:// or redis://), and asks for a certificate "
             "(ssl_certfile, ssl_keyfile)"

@@ -42,6 +42,7 @@ _WRITERS = (
     "commit",
     "complete",
     "create_jobs",
+    "disown",
     "enlist",
     "enter",
     "fire",

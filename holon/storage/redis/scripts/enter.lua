@@ -1,17 +1,7 @@
 -- A node has started: what an earlier process of its name had claimed is ready again, and its sessions have ended.
 
 local function operation()
-    for _, one in ipairs({READY, SUSPECTS}) do
-        for _, entry in ipairs(read('XPENDING', one.key, GROUP, '-', '+', 100000, NODE)) do
-            local found = read('XRANGE', one.key, entry[1], entry[1])[1]
-            local row = found and job(found[2][2])
-            if row and row.claim and row.entry == string.sub(one.name, 1, 1) .. entry[1] then
-                unclaim(row)
-            else
-                one.stale[#one.stale + 1] = entry[1]
-            end
-        end
-    end
+    each_claimed(unclaim)
     -- Its workers could not speak meanwhile: their leases run from now.
     for _, id in ipairs(sessions_of(NODE)) do
         local holder = worker(id)

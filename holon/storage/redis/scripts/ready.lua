@@ -81,6 +81,21 @@ local function holds_any(queue)
     return false
 end
 
+-- Go through the jobs that this node has claimed. An entry without one is dropped.
+local function each_claimed(visit)
+    for _, one in ipairs({READY, SUSPECTS}) do
+        for _, entry in ipairs(read('XPENDING', one.key, GROUP, '-', '+', 100000, NODE)) do
+            local found = read('XRANGE', one.key, entry[1], entry[1])[1]
+            local row = found and job(found[2][2])
+            if row and row.claim and row.entry == string.sub(one.name, 1, 1) .. entry[1] then
+                visit(row)
+            else
+                one.stale[#one.stale + 1] = entry[1]
+            end
+        end
+    end
+end
+
 local function take(queue, one, claims)
     queue.taken, queue.last = queue.taken + 1, one[2]
     local row = one[1]
@@ -90,7 +105,8 @@ local function take(queue, one, claims)
     end
     row.ready = nil
     row.deliveries = (row.deliveries or 0) + 1
-    row.claim = token()
+    -- Whose reply was lost can say so: by the call, and the connection on which it came.
+    row.claim = TOKEN .. '.' .. args[#args] .. '.' .. int(number())
     row['until'] = NOW + CLAIM
     claims[#claims + 1] = row
 end
