@@ -87,7 +87,7 @@ class Engine:
         needs = Needs(contracts, store)
         # An accept is in the store well before its offer is over, a heartbeat before its lease.
         every = min(1.0, store_settings.lease / 6_000, store_settings.offer / 4_000)
-        self.touches = Touches(store, self.dispatcher, every)
+        self.touches = Touches(store, self.dispatcher, store.now, every)
         handlers = Handlers(self.blueprints, limits, store.now, telemetry)
         planner = Planner(needs, settings.max_payload, self.dispatcher.price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)

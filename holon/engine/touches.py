@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from holon.domain.costs import Cost
 from holon.engine.dispatcher import Dispatcher
 from holon.errors import StoreUnavailable
-from holon.ports import Handback, LeaseRef, Leases, Offer, Progress, Replaced, Stop, StopReason, Touch, Touched
+from holon.ports import Accept, Handback, LeaseRef, Leases, Offer, Progress, Replaced, Stop, StopReason, Touch, Touched
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +20,17 @@ class Touches:
     Arguments:
         store: what is told.
         dispatcher: whose sessions hear of stops, and get what fits into freed credits.
+        now: the time, in epoch milliseconds.
         every: how long a batch is collected, in seconds; well below a lease.
     """
 
-    def __init__(self, store: Leases, dispatcher: Dispatcher, every: float = 1.0) -> None:
+    def __init__(self, store: Leases, dispatcher: Dispatcher, now: Callable[[], int], every: float = 1.0) -> None:
         self._store = store
         self._dispatcher = dispatcher
+        self._now = now
         self._every = every
-        self._accepts: dict[str, LeaseRef] = {}
+        # With the time of each: the batch is carried later, and the store is to know when it was.
+        self._accepts: dict[str, tuple[LeaseRef, int]] = {}
         self._extends: dict[str, LeaseRef] = {}
         self._handbacks: dict[str, Handback] = {}
         self._progress: dict[str, Progress] = {}
@@ -45,7 +48,7 @@ class Touches:
 
     def accepted(self, lease: LeaseRef) -> None:
         """A worker took an offer."""
-        self._accepts[lease.lease_id] = lease
+        self._accepts[lease.lease_id] = (lease, self._now())
         self._some.set()
 
     def extend(self, leases: Iterable[LeaseRef]) -> None:
@@ -101,6 +104,7 @@ class Touches:
 
     async def flush(self) -> None:
         """Carry what was said so far. What the store could not take is said again with the next batch."""
+        accepts = dict(self._accepts)
         touch = self._take()
         seats = [
             seat
@@ -113,7 +117,7 @@ class Touches:
             touched = await self._store.touch(touch, seats)
         except StoreUnavailable as error:
             log.warning("cannot reach the store for accepts and heartbeats: %s", error.message)
-            self._put_back(touch)
+            self._put_back(touch, accepts)
         finally:
             self._dispatcher.settle(seats, touched.leased if touched else None)
         if touched is not None:
@@ -138,8 +142,9 @@ class Touches:
             del self._ended[session_id]
 
     def _take(self) -> Touch:
+        now = self._now()
         touch = Touch(
-            accepts=tuple(lease for lease in self._accepts.values() if self._matters(lease)),
+            accepts=tuple(Accept(lease, now - at) for lease, at in self._accepts.values() if self._matters(lease)),
             extends=tuple(lease for lease in self._extends.values() if self._is_held(lease)),
             handbacks=tuple(self._handbacks.values()),
             progress=tuple(self._progress.values()),
@@ -159,8 +164,8 @@ class Touches:
         session = self._dispatcher.session(lease.session_id)
         return session is None or lease.lease_id in session.leases
 
-    def _put_back(self, touch: Touch) -> None:
-        self._accepts = {one.lease_id: one for one in touch.accepts} | self._accepts
+    def _put_back(self, touch: Touch, accepts: dict[str, tuple[LeaseRef, int]]) -> None:
+        self._accepts = {one.lease.lease_id: accepts[one.lease.lease_id] for one in touch.accepts} | self._accepts
         self._extends = {one.lease_id: one for one in touch.extends} | self._extends
         self._handbacks = {one.lease.lease_id: one for one in touch.handbacks} | self._handbacks
         self._progress |= {

@@ -9,6 +9,7 @@ from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, Task
 from holon.ports.shared import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Count, Counted, Document, Put, Quota, Shared
 from holon.ports.store import Hint, Leases, Outbox, Reads, Steps, Storage, StoreSettings
 from holon.ports.tasks import (
+    Accept,
     Attempt,
     Handback,
     Leased,
@@ -34,6 +35,7 @@ __all__ = [
     "MAX_DOCUMENT_BYTES",
     "MAX_PAGE_BYTES",
     "TRIES",
+    "Accept",
     "Appended",
     "Attempt",
     "Change",

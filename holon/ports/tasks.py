@@ -128,6 +128,14 @@ class Stop:
 
 
 @value
+class Accept:
+    """A worker took an offer, `ago` milliseconds before this is told."""
+
+    lease: LeaseRef
+    ago: int = 0
+
+
+@value
 class Handback:
     """A lease that its worker gives back without an outcome.
 
@@ -165,7 +173,7 @@ class Touch:
     `credits` are (worker, session, credits). `extends` renew leases and accept those not yet accepted.
     """
 
-    accepts: tuple[LeaseRef, ...] = ()
+    accepts: tuple[Accept, ...] = ()
     extends: tuple[LeaseRef, ...] = ()
     handbacks: tuple[Handback, ...] = ()
     progress: tuple[Progress, ...] = ()

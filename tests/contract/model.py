@@ -15,6 +15,7 @@ from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError, job_of
 from holon.ports import (
+    Accept,
     Appended,
     Claim,
     Creation,
@@ -304,7 +305,7 @@ class Model:
         rest = tuple(ref for ref in refs if ref not in back)
         worker.credits = self.random.randint(1, 4) if self.chance(0.2) else worker.credits
         touch = Touch(
-            accepts=rest,
+            accepts=tuple(Accept(ref) for ref in rest),
             extends=tuple(ref for ref in rest if self.random.random() < 0.8),
             handbacks=tuple(self.handback(ref) for ref in back),
             progress=tuple(Progress(ref, self.random.random() * 100, "") for ref in rest),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holon.domain.events import HistoryEvent
 from holon.domain.task import RetryPolicy
-from holon.ports import NewJob, Result
+from holon.ports import Accept, NewJob, Result, Touch
 from holon.storage.ledger.leases import MOST_ATTEMPTS
 from tests.contract.world import BROKEN, OK, World
 
@@ -23,6 +23,30 @@ async def test_a_jobs_history_is_told_in_order_and_complete_at_its_end(world: Wo
     assert types(told) == ["job_created", "state_finished", "task_finished", "state_finished", "job_completed"]
     ended = told[2]
     assert (ended.task_id, ended.worker_id, ended.duration_ms, ended.time) == (offer.task_id, "w1", 42, world.now)
+
+
+async def test_an_attempt_is_measured_from_its_acceptance_also_where_that_is_told_later(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.offered(hand)
+    offered = world.now
+    world.clock.advance(900)
+    await world.storage.touch(Touch(accepts=(Accept(hand.ref(offer), 700),)), ())
+    await world.touch(accepts=(hand.ref(offer),), extends=(hand.ref(offer),))
+    world.clock.advance(100)
+    assert await world.complete(offer) is None
+    [ended] = [event for event in await world.told(offer.job_id) if event.type == "task_finished"]
+    assert ended.details["attempts"] == [["w1", offered, offered + 200, offered + 1_000]]
+    assert ended.duration_ms == 800
+
+
+async def test_no_attempt_is_accepted_before_it_was_offered(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.offered(hand)
+    offered = world.now
+    await world.storage.touch(Touch(accepts=(Accept(hand.ref(offer), 5),)), ())
+    assert await world.complete(offer) is None
+    [ended] = [event for event in await world.told(offer.job_id) if event.type == "task_finished"]
+    assert ended.details["attempts"] == [["w1", offered, offered, offered]]
 
 
 async def test_history_is_read_in_pages(world: World) -> None:

@@ -15,6 +15,7 @@ from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import SUCCESS, Outcome, RetryPolicy, task_id
 from holon.ports import (
+    Accept,
     Appended,
     Claim,
     Committed,
@@ -287,8 +288,9 @@ class World:
         assert (await self.touch(accepts=(hand.ref(offer),))).lost == ()
         return offer
 
-    async def touch(self, *seats: Seat, **fields: Any) -> Touched:
-        return await self.storage.touch(Touch(**fields), seats)
+    async def touch(self, *seats: Seat, accepts: Sequence[LeaseRef] = (), **fields: Any) -> Touched:
+        """What sessions say, as they say it."""
+        return await self.storage.touch(Touch(accepts=tuple(map(Accept, accepts)), **fields), seats)
 
     async def hand_back(
         self, hand: Hand, offer: Offer, *, again_after: int | None = 0, cost: int | None = None

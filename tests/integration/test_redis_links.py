@@ -173,7 +173,7 @@ async def test_i6_an_offer_that_was_lost_on_its_way_does_not_keep_its_workers_cr
     session = Session(hand.worker_id, hand.session_id, 1, (Offering("t"),), Unheard())
     dispatcher = Dispatcher(world.storage, Telemetry())
     dispatcher.add(session)
-    touches = Touches(world.storage, dispatcher)
+    touches = Touches(world.storage, dispatcher, world.storage.now)
     task = await world.dispatch()
     assert [offer.task_id for offer in await world.lease(hand.seat())] == [task]
     await world.after(world.settings.offer)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from holon.clock import ManualClock
 from holon.domain.matching import Offering
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
 from holon.engine.touches import Touches
-from holon.ports import Leased, LeaseRef, Seat, Touch, Touched
+from holon.errors import StoreUnavailable
+from holon.ports import Accept, Leased, LeaseRef, Seat, Touch, Touched
 from holon.telemetry.events import Telemetry
 
 LEASE = LeaseRef("w1", "s1", "0-a-0-0", "l1")
@@ -29,7 +31,7 @@ class Told:
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
         self.touches.append(touch)
         self._meanwhile()
-        return Touched(tuple(touch.accepts) if self._lost else (), (), Leased())
+        return Touched(tuple(one.lease for one in touch.accepts) if self._lost else (), (), Leased())
 
 
 async def carried(*, ended: bool) -> Touch:
@@ -40,7 +42,7 @@ async def carried(*, ended: bool) -> Touch:
     session = Session("w1", "s1", 1, (Offering("t"),), nothing)
     session.leases[LEASE.lease_id] = nothing
     dispatcher.add(session)
-    touches = Touches(store, dispatcher)
+    touches = Touches(store, dispatcher, ManualClock().now_ms)
     touches.accepted(LEASE)
     touches.extend([LEASE])
     if ended:
@@ -58,7 +60,7 @@ async def test_what_a_worker_holds_is_extended() -> None:
 async def test_i6_what_a_worker_held_that_is_gone_is_not_extended_and_its_word_of_a_task_is_kept() -> None:
     touch = await carried(ended=True)
     assert touch.extends == ()
-    assert touch.accepts == (LEASE,)
+    assert touch.accepts == (Accept(LEASE),)
 
 
 async def test_nothing_is_carried_of_a_task_whose_result_overtook_its_acceptance() -> None:
@@ -68,8 +70,30 @@ async def test_nothing_is_carried_of_a_task_whose_result_overtook_its_acceptance
     dispatcher = Dispatcher(store, Telemetry())
     session.leases[LEASE.lease_id] = nothing
     dispatcher.add(session)
-    touches = Touches(store, dispatcher)
+    touches = Touches(store, dispatcher, ManualClock().now_ms)
     touches.accepted(LEASE)
     await touches.flush()
     await touches.flush()
-    assert [(touch.accepts, touch.handbacks) for touch in store.touches] == [((LEASE,), ()), ((), ())]
+    assert [(touch.accepts, touch.handbacks) for touch in store.touches] == [((Accept(LEASE),), ()), ((), ())]
+
+
+async def test_the_store_is_told_how_long_ago_a_task_was_accepted_also_when_it_was_away() -> None:
+    nothing: Any = None
+    clock = ManualClock()
+    away = [StoreUnavailable("away")]
+
+    def meanwhile() -> None:
+        if away:
+            raise away.pop()
+
+    store: Any = Told(meanwhile=meanwhile)
+    dispatcher = Dispatcher(store, Telemetry())
+    session = Session("w1", "s1", 1, (Offering("t"),), nothing)
+    session.leases[LEASE.lease_id] = nothing
+    dispatcher.add(session)
+    touches = Touches(store, dispatcher, clock.now_ms)
+    touches.accepted(LEASE)
+    for wait in (700, 200):
+        clock.advance(wait)
+        await touches.flush()
+    assert [touch.accepts for touch in store.touches] == [(Accept(LEASE, 700),), (Accept(LEASE, 900),)]

@@ -138,8 +138,11 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
     return True
 
 
-def hold(tables: Tables, task: TaskRow, now: int) -> None:
-    """An edited task's worker has it: its lease runs from now, its execution from the first time."""
+def hold(tables: Tables, task: TaskRow, now: int, ago: int = 0) -> None:
+    """An edited task's worker has it: its lease runs from now, its execution from the first time.
+
+    It took it `ago` milliseconds before.
+    """
     task.state = LEASED
     task.lease_until = now + keeps_for(tables, task)
     task.accepted = True
@@ -147,7 +150,8 @@ def hold(tables: Tables, task: TaskRow, now: int) -> None:
         task.execution_due = now + execution(tables, task)
     last = task.attempts[-1]
     if last.leased is None:
-        task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, now, None))
+        leased = max(last.offered, now - ago)
+        task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, leased, None))
     tables.arm(task)
 
 

@@ -22,7 +22,8 @@ def touch(tables: Tables, said: Touch, seats: Sequence[Seat], now: int) -> Touch
         worker = tables.workers.get(worker_id)
         if worker is not None and worker.session_id == session_id:
             tables.edit(worker).credits = granted
-    lost = tuple(ref for ref in (*said.accepts, *said.extends) if not _holds(tables, ref, now))
+    told = (*((one.lease, one.ago) for one in said.accepts), *((ref, 0) for ref in said.extends))
+    lost = tuple(ref for ref, ago in told if not _holds(tables, ref, ago, now))
     for handback in said.handbacks:
         _hand_back(tables, handback, now)
     for progress in said.progress:
@@ -39,12 +40,12 @@ def _current(tables: Tables, ref: LeaseRef) -> TaskRow | None:
     return task if task.worker_id == ref.worker_id else None
 
 
-def _holds(tables: Tables, ref: LeaseRef, now: int) -> bool:
+def _holds(tables: Tables, ref: LeaseRef, ago: int, now: int) -> bool:
     task = _current(tables, ref)
     if task is None:
         return False
     if task.state in (OFFERED, LEASED):
-        hold(tables, tables.edit(task), now)
+        hold(tables, tables.edit(task), now, ago)
         return True
     return task.state is QUEUED and resume(tables, task, tables.workers[task.worker_id], now)
 

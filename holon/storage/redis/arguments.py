@@ -210,8 +210,10 @@ def touch_arguments(touch: Touch, seal: Seal) -> Arguments:
     for granted in touch.credits:
         arguments += granted
     arguments.append(len(touch.accepts) + len(touch.extends))
-    for ref in (*touch.accepts, *touch.extends):
-        arguments += _ref(ref)
+    for accept in touch.accepts:
+        arguments += (*_ref(accept.lease), accept.ago)
+    for ref in touch.extends:
+        arguments += (*_ref(ref), 0)
     arguments.append(len(touch.handbacks))
     for handback in touch.handbacks:
         arguments += (*_ref(handback.lease), maybe(handback.again_after), maybe(handback.cost))

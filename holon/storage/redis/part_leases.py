@@ -42,7 +42,7 @@ class LeaseCalls(Part):
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
         """As `Storage.touch`; the stops are answered again until `stops_taken`."""
-        refs = (*touch.accepts, *touch.extends)
+        refs = (*(one.lease for one in touch.accepts), *touch.extends)
         given = arguments.touch_arguments(touch, self._seal)
         with self._places(seats) as places:
             lost, (last, stops), leased = await self.link.call("touch", self._last_stop, *given, *places)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from holon.ports import LeaseRef, Progress, Touch
+from holon.ports import Progress, Touch
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions
 
@@ -26,7 +26,7 @@ class Sayings:
     def by_partition(self, touch: Touch) -> Mapping[Partition, Touch]:
         """What each partition is to be told now: what was said, and what it was not told before."""
         split = self._partitions.split
-        accepts = split(touch.accepts, lambda ref: ref.task_id)
+        accepts = split(touch.accepts, lambda one: one.lease.task_id)
         extends = split(touch.extends, lambda ref: ref.task_id)
         handbacks = split(touch.handbacks, lambda one: one.lease.task_id)
         progress = split(touch.progress, lambda one: one.lease.task_id)
@@ -51,12 +51,11 @@ def _together(before: Touch, after: Touch) -> Touch:
     for one in (*before.progress, *after.progress):
         progress[one.lease.lease_id] = one.after(progress.get(one.lease.lease_id))
 
-    def newest(*refs: LeaseRef) -> tuple[LeaseRef, ...]:
-        return tuple({ref.lease_id: ref for ref in refs if ref.lease_id not in back}.values())
-
+    accepts = {one.lease.lease_id: one for one in (*before.accepts, *after.accepts)}
+    extends = {ref.lease_id: ref for ref in (*before.extends, *after.extends)}
     return Touch(
-        accepts=newest(*before.accepts, *after.accepts),
-        extends=newest(*before.extends, *after.extends),
+        accepts=tuple(one for lease_id, one in accepts.items() if lease_id not in back),
+        extends=tuple(ref for lease_id, ref in extends.items() if lease_id not in back),
         handbacks=tuple(back.values()),
         progress=tuple(progress.values()),
         credits=tuple({one[1]: one for one in (*before.credits, *after.credits)}.values()),

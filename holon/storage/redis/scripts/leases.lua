@@ -109,14 +109,18 @@ local function lease()
     return {offers, still_waiting()}
 end
 
--- A task's worker has it: its lease runs from now, its execution from the first time.
-local function hold(row)
+-- A task's worker has it: its lease runs from now, its execution from the first time. It took it `ago` milliseconds
+-- before.
+local function hold(row, ago)
     row.place = 'leased'
     row['until'] = NOW + keeps_for(row)
     row.accepted = 1
     row.execution_due = row.execution_due or NOW + may_take(row)
     local earlier, who, offered, leased = last_attempt(row)
-    if leased == '-' then set_attempt(row, earlier, who, offered, NOW_TEXT, '-') end
+    if leased == '-' then
+        local since = math.max(tonumber(offered), NOW - (ago or 0))
+        set_attempt(row, earlier, who, offered, int(since), '-')
+    end
 end
 
 -- Whether a result under this lease was applied: the task keeps the last one's lease and worker.

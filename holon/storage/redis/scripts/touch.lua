@@ -9,11 +9,11 @@ local function current(ref)
     return row.worker == ref.worker and row or nil
 end
 
-local function still_holds(ref)
+local function still_holds(ref, ago)
     local row = current(ref)
     if not row then return false end
     if placed(row) then
-        hold(row)
+        hold(row, ago)
         return true
     end
     return row.place == 'queued' and resume(row, worker(row.worker))
@@ -91,7 +91,8 @@ local function operation()
     end
     local lost_refs = {}
     for i = 1, num() do
-        if not still_holds(read_ref()) then lost_refs[#lost_refs + 1] = i end
+        local ref = read_ref()
+        if not still_holds(ref, num()) then lost_refs[#lost_refs + 1] = i end
     end
     for _ = 1, num() do
         local ref = read_ref()
