@@ -54,7 +54,7 @@ class Report:
 def load_directory(path: Path | str) -> list[Blueprint]:
     """Import the blueprints of a directory: every `*.py` at its top but those whose names begin with `_`.
 
-    The files are run. Warnings are logged.
+    The files are run. Warnings of files are logged; those of a blueprint are when it is registered.
 
     Returns:
         the blueprints, in order of file name and definition.
@@ -157,7 +157,9 @@ def _clash(blueprint: Blueprint, found: list[tuple[Path, Blueprint]]) -> Problem
 
 def _sound(report: Report) -> list[Blueprint]:
     for one in report.warnings:
-        logger.warning("%s", one)
+        # Those of a blueprint are logged where it is registered.
+        if one.blueprint is None:
+            logger.warning("%s: %s", one.file, one.problem.message)
     if report.errors:
         count = len(report.errors)
         lines = "\n".join(f"  {one}" for one in report.errors)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from holon.engine.blueprints import Blueprints
+from holon.engine.contracts import Contracts
 from holon.engine.loader import examine_directory, load_directory, load_file
 from holon.errors import BlueprintError
 
@@ -115,12 +117,18 @@ def test_a_report_tells_problems_without_raising(tmp_path: Path) -> None:
     ]
 
 
-def test_warnings_are_logged_and_keep_nothing_from_loading(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_warning_is_logged_once_and_keeps_nothing_from_loading(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     text = GOOD.replace("NAME", "loose").replace('go_to("end")', "go_to(initial_data.n)")
-    write(tmp_path, loose=text)
+    write(tmp_path, loose=text, none="x = 1")
     with caplog.at_level(logging.WARNING):
-        assert [one.name for one in load_directory(tmp_path)] == ["loose"]
-    assert "no state that a job can be in leads to 'end'" in caplog.text
+        [loose] = load_directory(tmp_path)
+        Blueprints(Contracts()).register(loose)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}/none.py: it defines no Blueprint at its top level",
+        f"blueprint loose: state 'end' ({tmp_path}/loose.py:17): no state that a job can be in leads to 'end'",
+    ]
 
 
 def test_a_file_that_failed_can_be_corrected_and_loaded(tmp_path: Path) -> None:
