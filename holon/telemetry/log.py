@@ -22,6 +22,8 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 # others of this kind are of who uses it wrongly.
 _GRPC = "grpc._cython.cygrpc"
 _CALL_OVER = 'Failed "execute_batch"'
+# What reads SQLite tells at `DEBUG` each statement twice, with its values.
+_SQLITE = "aiosqlite"
 FIELDS = ("job_id", "task_id", "worker_id", "lease_id", "session_id", "match_key")
 
 
@@ -118,5 +120,7 @@ def set_up_logging(level: str, form: str, zone: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger(_GRPC).addFilter(_worth_telling)
+    for chatty in (_GRPC, _SQLITE):
+        logging.getLogger(chatty).setLevel(max(root.level, logging.INFO))
     # Who did what is told whatever else is not.
     logging.getLogger(LOGGER).setLevel(logging.INFO)
