@@ -46,13 +46,21 @@ class Change:
 # What happened ---------------------------------------------------------------------------------------------------
 
 
-def react(job: Job, event: InboxEvent, data: Mapping[str, Any], error_details: Any, now: int) -> Change | None:
+def react(
+    job: Job,
+    event: InboxEvent,
+    data: Mapping[str, Any],
+    error_details: Any,
+    now: int,
+    failed: tuple[str, Outcome] | None = None,
+) -> Change | None:
     """What an inbox event changes before any handler runs; None when it is stale and changes nothing.
 
     Arguments:
         data: the decoded data of a task's outcome, merged into the state history; empty for other events.
         error_details: the decoded details of a task's error.
         now: epoch milliseconds.
+        failed: the branch that ended the others under `fail_fast`, its task and outcome; None for other events.
     """
     if job.status.terminal:
         return None
@@ -66,7 +74,7 @@ def react(job: Job, event: InboxEvent, data: Mapping[str, Any], error_details: A
             return None
         return Change(replace(job, status=Status.RUNNING, waiting=None))
     if isinstance(event, BranchesDone):
-        return _branches_done(job, waiting, event, now)
+        return _branches_done(job, waiting, event, failed, now)
     return _task_ended(job, waiting, event, data, error_details, now)
 
 
@@ -79,16 +87,28 @@ def _cancel(job: Job, event: CancelRequested, now: int) -> Change:
     return Change(_moved(job, target, cancelling=True), told, end_tasks=True)
 
 
-def _branches_done(job: Job, waiting: Waiting, event: BranchesDone, now: int) -> Change | None:
+def _branches_done(
+    job: Job, waiting: Waiting, event: BranchesDone, failed: tuple[str, Outcome] | None, now: int
+) -> Change | None:
     if waiting.aggregate_into is None:
         return None
     if event.too_large:
         message = f"the results of the branches before {waiting.aggregate_into!r} are over the limit of their sum"
         return end(job, Status.FAILED, JobError("LIMIT_EXCEEDED", message), now)
     if event.fail_fast:
-        error = JobError("BRANCH_FAILED", f"a branch before {waiting.aggregate_into!r} failed and fail_fast is set")
-        return end(job, Status.FAILED, error, now, end_tasks=True)
+        which = f"branch {failed[0]}" if failed else "a branch"
+        message = f"{which} before {waiting.aggregate_into!r} failed and fail_fast is set{_why(failed)}"
+        return end(job, Status.FAILED, JobError("BRANCH_FAILED", message), now, end_tasks=True)
     return Change(_moved(job, waiting.aggregate_into, aggregates=event.step))
+
+
+def _why(failed: tuple[str, Outcome] | None) -> str:
+    if failed is None:
+        return ""
+    outcome = failed[1]
+    if outcome.error is None:
+        return f": worker {outcome.worker_id} says {outcome.status}"
+    return f": {outcome.error.code}: {outcome.error.message}"
 
 
 def _task_ended(

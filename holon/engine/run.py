@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from holon.domain import machine
-from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent, TaskEnded
+from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change
+from holon.domain.task import Outcome
 from holon.domain.value import replace, value
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
@@ -66,7 +68,7 @@ class Run:
 
     async def _step(self) -> bool:
         """One step; whether to go on with the claim."""
-        change = self._take_events()
+        change = await self._take_events()
         if change is None and not self._job.status.due:
             if self._consumed:
                 return await self._commit(self._tools.handlers.stays(self._job))
@@ -84,7 +86,7 @@ class Run:
             unstorable = self._unstorable(job, error, before)
             return await self._commit(replace(unstorable, end_tasks=change.end_tasks))
 
-    def _take_events(self) -> Change | None:
+    async def _take_events(self) -> Change | None:
         """React to what came in, until there is a change; a cancel goes first."""
         cancel = next((entry for entry in self._events if isinstance(entry[1], CancelRequested)), None)
         while cancel is not None or (self._events and not self._job.status.due):
@@ -93,20 +95,27 @@ class Run:
             number, event = cancel or self._events.popleft()
             cancel = None
             self._consumed.append(number)
-            change = self._react(event)
+            change = await self._react(event)
             if change is not None:
                 return change
         return None
 
-    def _react(self, event: InboxEvent) -> Change | None:
+    async def _react(self, event: InboxEvent) -> Change | None:
         data: Any = {}
         details: Any = None
+        ended: Sequence[Outcome] = ()
+        failed: tuple[str, Outcome] | None = None
         if isinstance(event, TaskEnded):
+            ended = [event.outcome]
             data = decode(event.outcome.data, "the data of a result") or {}
             details = decode(event.outcome.error.details, "the details of an error") if event.outcome.error else None
-        change = machine.react(self._job, event, data, details, self._now())
-        if change is not None and isinstance(event, TaskEnded):
-            self._tools.telemetry.metrics.outcome(self._job.blueprint, event.outcome)
+        elif isinstance(event, BranchesDone) and event.fail_fast:
+            branches = await self._tools.store.branches(self._job.id, event.step)
+            ended = [outcome for _, outcome in branches]
+            failed = next((one for one in branches if not machine.succeeded(one[1])), None)
+        change = machine.react(self._job, event, data, details, self._now(), failed)
+        for outcome in ended if change is not None else ():
+            self._tools.telemetry.metrics.outcome(self._job.blueprint, outcome)
         return change
 
     async def _branches(self, job: Job) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from holon.context import ActionFactory
 from holon.rxon.v1 import worker_pb2
 from holon.testing import RunningNode, running_node
 from holon.worker import TaskError
-from tests.integration.cases.site import a_wire
+from tests.integration.cases.site import a_wire, fan_out
 from tests.integration.grpc_node import result, updates
 
 REPOSITORY = Path(__file__).parents[2]
@@ -138,6 +138,17 @@ async def test_what_waits_for_a_worker_is_counted_by_skill_and_its_timeout_by_bl
     assert figure(figures, "orchestrator_task_queue_length") == 0
     assert figure(figures, "orchestrator_jobs_timeouts_total", blueprint="work", type="dispatch") == 1
     assert figure(figures, "orchestrator_jobs_failed_total", blueprint="work") == 1
+
+
+async def test_a_timeout_that_ends_the_other_branches_is_counted() -> None:
+    tasks: list[dict[str, Any]] = [
+        {"task_type": "nobody-does-it", "dispatch_timeout_seconds": 0.05},
+        {"task_type": "nor-this"},
+    ]
+    async with running_node(fan_out(tasks, fail_fast=True)) as node:
+        await node.run("fan_out", {})
+        figures = await figures_of(node)
+    assert figure(figures, "orchestrator_jobs_timeouts_total", blueprint="fan_out", type="dispatch") == 1
 
 
 async def test_a_request_that_made_its_job_before_is_not_counted_again(node: RunningNode) -> None:

@@ -258,8 +258,12 @@ def test_the_aggregator_keeps_its_results_while_it_is_tried_again_and_no_longer(
 
 
 def test_fail_fast_fails_the_job_and_ends_its_other_branches() -> None:
-    change = after(waiting("gather"), BranchesDone(4, failed=1, fail_fast=True))
+    branch = ("0-a-4-1", Outcome("cancelled", worker_id="w1"))
+    change = react(waiting("gather"), BranchesDone(4, failed=1, fail_fast=True), {}, None, NOW, branch)
+    assert change is not None
     assert (change.job.status, error_of(change).code, change.end_tasks) == (Status.FAILED, "BRANCH_FAILED", True)
+    said = "branch 0-a-4-1 before 'gather' failed and fail_fast is set: worker w1 says cancelled"
+    assert error_of(change).message == said
 
 
 def test_results_that_are_too_large_together_fail_the_job() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from holon.domain.task import task_id
 from holon.worker import Result, TaskError
 from tests.integration.cases.site import (
     GUARD,
@@ -149,6 +150,8 @@ async def test_fail_fast_ends_the_job_with_the_first_failure_and_stops_the_other
             assert (job.status, job.current_state, job.result) == ("failed", "start", None)
             assert job.error is not None
             assert job.error.code == "BRANCH_FAILED"
+            told = "branch {} before 'collect' failed and fail_fast is set: PERMANENT_ERROR: no luck"
+            assert job.error.message == told.format(task_id(job.id, 0, 1))
             for _ in range(2):
                 await happened(stopped)
         assert len(runs) == 3
