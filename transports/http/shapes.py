@@ -83,7 +83,7 @@ _JOB: Mapping[str, _OfJob] = {
     ),
     "error": _OfJob(_error, _ERROR),
     "created_at": _OfJob(lambda record, _: seconds(record.created_at), _time("when it was created")),
-    "updated_at": _OfJob(lambda record, _: seconds(record.updated_at), _time("when it last changed")),
+    "updated_at": _OfJob(lambda record, _: seconds(record.updated_at), _time("when its last step was written")),
     "finished_at": _OfJob(
         lambda record, _: seconds(record.finished_at),
         or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),

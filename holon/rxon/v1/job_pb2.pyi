@@ -80,7 +80,7 @@ class Job(google.protobuf.message.Message):
 
     @property
     def updated_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When anything of it last changed."""
+        """When its last step was written; its progress and what is told with that may be newer."""
 
     @property
     def finished_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
