@@ -82,7 +82,7 @@ class Dispatcher:
             else:
                 sessions.pop(session.session_id, None)
                 self._open[key].pop(session.session_id, None)
-        self._told.clear()
+        self._told -= session.fits
         self._prices.clear()
         self.has_room(session)
 
@@ -126,7 +126,8 @@ class Dispatcher:
         """Tasks with these needs were written; those of match keys without any of these seats wait for a lease."""
         left = {need.key for need in needs} - {key for seat in seats for key in seat.keys}
         if left:
-            await self.wait_for(left)
+            for need in await self.wait_for(left):
+                self._tell(need)
 
     async def wait_for(self, keys: Iterable[str]) -> Sequence[Need]:
         """Tasks of these match keys wait for a lease; answers with their needs, looked up if not known yet."""
@@ -272,8 +273,6 @@ class Dispatcher:
             else:
                 session.leases.update({offer.lease_id: offer for offer in offers})
                 session.connection.offer(self._telemetry.offered(offers))
-        for key in leased.left:
-            self._tell(key)
 
     def _unname(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -336,11 +335,12 @@ class Dispatcher:
             session.connection.stop(mine)
         return unknown
 
-    def _tell(self, key: str) -> None:
-        if key in self._told or any(session.taking for session in self._fitting.get(key, {}).values()):
+    def _tell(self, need: Need) -> None:
+        """Say that tasks wait which nobody here can do: once, until somebody comes who can."""
+        if need.key in self._told or self.can_do(need):
             return
-        self._told.add(key)
-        log.warning("tasks wait that nobody can do: %s", self.why(self._needs[key]), extra={"match_key": key})
+        self._told.add(need.key)
+        log.warning("tasks wait: %s", self.why(need).removeprefix("waiting: "), extra={"match_key": need.key})
 
     # The loop ----------------------------------------------------------------------------------------------------
 

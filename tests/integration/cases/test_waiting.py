@@ -20,6 +20,7 @@ from tests.integration.cases.site import (
     a_wire,
     create,
     ended,
+    fan_out,
     happened,
     history,
     http,
@@ -29,6 +30,7 @@ from tests.integration.cases.site import (
     waits,
 )
 from tests.integration.grpc_node import json_payload, offering, result, update, updates
+from tests.log_watch import LogWatch
 
 INTEGER = {"type": "object", "properties": {"q": {"type": "integer"}}, "required": ["q"]}
 TEXT = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
@@ -103,6 +105,29 @@ async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) 
         await seen(node, job_id, lambda job: job.progress_message == unknown)
         async with doing(node):
             assert (await ended(node, job_id)).progress_message == ""
+
+
+async def test_the_log_says_once_what_waits_for_somebody_who_does_not_exist(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [one.getMessage() for one in caplog.records if one.getMessage().startswith("tasks wait: ")]
+
+    unknown = "tasks wait: no worker connected to this node offers skill 't'"
+    async with start(one_task(), fan_out([{"task_type": "t"}] * 3)) as node:
+        with LogWatch(unknown, "holon.engine") as said:
+            await create(node, "fan_out", {})
+            await happened(said.seen)
+        await waits(node, await create(node, "one_task", {}))
+        async with a_wire(node, "other", offering("u")):
+            await waits(node, await create(node, "one_task", {}))
+        assert told() == [unknown]
+        async with doing(node):
+            assert (await ended(node, await create(node, "one_task", {}))).status == "finished"
+        with LogWatch(unknown, "holon.engine") as said:
+            await create(node, "one_task", {})
+            await happened(said.seen)
+    assert told() == [unknown, unknown]
 
 
 async def test_a_job_does_not_say_that_a_worker_is_busy_which_has_given_its_task_back(start: Start) -> None:
