@@ -77,6 +77,7 @@ class Job:
     owner's when it was created, as in `holon.domain.client`. `priority` is the highest that its tasks may have, and
     what theirs count from; None: they have their own. `allowed_skills` are all that it may use, here and below.
     `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
+    `deadline` is until when its tasks have time at most, but for those of its clean-up; None: they have their own.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Job:
     priority: float | None = None
     allowed_skills: Allowed = None
     budget: Cost = None
+    deadline: int | None = None
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

@@ -235,7 +235,7 @@ def _dispatch(
 ) -> Change:
     if decision.max_retries is not None:
         limits = replace(limits, retry=replace(limits.retry, max_retries=decision.max_retries))
-    spec = _spec(job, 0, decision, limits, branch=False)
+    spec = _spec(job, 0, decision, limits, now, branch=False)
     waits = {"status": Status.WAITING_FOR_WORKER, "waiting": Waiting(job.step, dict(decision.transitions))}
     sent = HistoryEvent("task_dispatched", now, job.current_state, task_id=spec.id, details={"skill": spec.skill})
     return Change(replace(job, **went_on | waits), (*told, sent), (spec,))
@@ -251,7 +251,7 @@ def _fan_out(
 ) -> Change:
     if not decision.branches:
         return Change(replace(job, **went_on | {"current_state": decision.aggregate_into}), told)
-    specs = tuple(_spec(job, index, branch, limits, branch=True) for index, branch in enumerate(decision.branches))
+    specs = tuple(_spec(job, index, branch, limits, now, branch=True) for index, branch in enumerate(decision.branches))
     waits = {"status": Status.WAITING_FOR_PARALLEL, "waiting": Waiting(job.step, {}, decision.aggregate_into)}
     sent = HistoryEvent("task_dispatched", now, job.current_state, details={"branches": len(specs), "step": job.step})
     return Change(replace(job, **went_on | waits), (*told, sent), specs, fan_out=True, fail_fast=decision.fail_fast)
@@ -265,7 +265,7 @@ def _denied(job: Job, decision: DispatchTask | DispatchParallel) -> str | None:
     return denied(job.allowed_skills, (task.skill for task in tasks))
 
 
-def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, *, branch: bool) -> TaskSpec:
+def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, now: int, *, branch: bool) -> TaskSpec:
     # In the order of its fields: so many names take longer to match than all the rest.
     return TaskSpec(
         task_id(job.id, job.step, index),
@@ -275,13 +275,21 @@ def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, *,
         asked.priority if job.priority is None else job.priority + min(0.0, asked.priority),
         _ms(asked.timeout_seconds) or 0,
         _ms(asked.dispatch_timeout_seconds) or job.dispatch_timeout,
-        _ms(asked.result_timeout_seconds) or job.result_timeout,
+        _within(job, _ms(asked.result_timeout_seconds) or job.result_timeout, now),
         limits.retry,
         branch,
         _ms(asked.lost_after_seconds) or 0,
         both(job.allowed_skills, asked.allowed_skills),
         asked.max_cost,
     )
+
+
+def _within(job: Job, timeout: int | None, now: int) -> int | None:
+    """A task's time within what its job has: whoever does it and cannot be told to stop does so by itself."""
+    if job.deadline is None or job.cancelling:
+        return timeout
+    left = max(1, job.deadline - now)
+    return left if timeout is None else min(timeout, left)
 
 
 def _ms(seconds: float | None) -> int | None:

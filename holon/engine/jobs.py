@@ -128,6 +128,7 @@ class Jobs:
             priority=asked.priority,
             allowed_skills=asked.allowed_skills,
             budget=costing("budget", asked.budget),
+            deadline=asked.deadline,
         )
         details = {"blueprint": job.blueprint}
         created = HistoryEvent("job_created", now, job.current_state, details=details)

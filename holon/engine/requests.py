@@ -33,6 +33,7 @@ class Creating:
     owner and request id; empty: a new one. `allowed_skills` are all that it may use, here and below.
     `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
     `note` is a document that is to be written with it, also where the job is there already.
+    `deadline` is until when its tasks have time at most, in epoch milliseconds of the store's clock; None: as they say.
     """
 
     blueprint: str
@@ -46,6 +47,7 @@ class Creating:
     allowed_skills: Allowed = None
     budget: Cost = None
     note: Note | None = None
+    deadline: int | None = None
 
 
 @value

@@ -22,7 +22,7 @@ from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
 
-SCHEMA = 5
+SCHEMA = 6
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
@@ -31,6 +31,7 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("task", 3): lambda fields: [*fields, 0, 0],
     ("task", 4): lambda fields: [*fields, 0, False],
     ("job", 3): lambda fields: [*fields, None, None],
+    ("job", 5): lambda fields: [*fields, None],
     ("need", 3): lambda fields: [*fields, None, None],
     ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],
     ("chunk", 3): lambda fields: [[[*task[:2], [*task[2], None, None], *task[3:], 0] for task in fields[0]]],
@@ -152,6 +153,7 @@ def encode_job(job: Job) -> bytes:
         job.priority,
         job.allowed_skills,
         job.budget,
+        job.deadline,
     )
 
 
@@ -182,6 +184,7 @@ def decode_job(record: bytes) -> Job:
         priority,
         allowed_skills,
         budget,
+        deadline,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -209,6 +212,7 @@ def decode_job(record: bytes) -> Job:
         priority=priority,
         allowed_skills=_allowed(allowed_skills),
         budget=budget,
+        deadline=deadline,
     )
 
 

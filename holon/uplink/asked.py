@@ -12,7 +12,7 @@ from holon.engine.requests import MAX_TIMEOUT_S, Creating
 from holon.errors import InvalidArgument, NotFound
 from holon.ports import Note
 from holon.rxon.v1 import worker_pb2
-from holon.wire.values import is_id
+from holon.wire.values import is_id, seconds
 
 # What is left of a task's time when its job is stopped here: so that it ends here first, and the parent hears of it.
 _MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
@@ -51,6 +51,7 @@ def creating_of(
     job_id: str,
     max_priority: float,
     allowed_skills: Allowed,
+    now: int,
     note: Note | None = None,
 ) -> Creating:
     """The job that does it.
@@ -59,6 +60,7 @@ def creating_of(
         key: makes its creation repeatable.
         max_priority: the highest that it may have; its opposite is the lowest.
         allowed_skills: all that it may use, if the parent allows them too.
+        now: epoch milliseconds of this holon's store.
         note: what is written with it.
     Raises:
         NotFound: it comes in a way that this holon does not take.
@@ -77,11 +79,22 @@ def creating_of(
         allowed_skills=both(allowed_skills, _allowed(offer)),
         budget=_budget(offer),
         note=note,
+        deadline=now + _time_for_tasks(seconds(offer.time_left)) if offer.HasField("time_left") else None,
     )
 
 
 def time_for(seconds_left: float) -> int:
     """How many milliseconds a job may take, where its task may take so many seconds, whatever a parent calls them."""
-    left = round(min(max(seconds_left, 0.0) * 1000, _LONGEST_MS))
-    margin = min(max(round(left * _MARGIN), _LEAST_MARGIN_MS), _MOST_MARGIN_MS)
+    left, margin = _left(seconds_left)
     return max(0, left - margin)
+
+
+def _time_for_tasks(seconds_left: float) -> int:
+    """The same for the tasks of that job: a little more, so that it is stopped before it hears that one of them was."""
+    left, margin = _left(seconds_left)
+    return max(0, left - margin // 2)
+
+
+def _left(seconds_left: float) -> tuple[int, int]:
+    left = round(min(max(seconds_left, 0.0) * 1000, _LONGEST_MS))
+    return left, min(max(round(left * _MARGIN), _LEAST_MARGIN_MS), _MOST_MARGIN_MS)

@@ -62,6 +62,10 @@ class Delegation:
         """The newest lease."""
         return Lease(self.task_id, self.lease_id)
 
+    def ends_by(self, deadline: int) -> None:
+        """Its job is to be stopped by then. A newer lease never gives it longer: its tasks were told of the first."""
+        self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
+
     @property
     def owner(self) -> Client:
         """Whose the job is here."""

@@ -110,7 +110,7 @@ class Serving:
         """The lease goes on."""
         running = self.jobs.get(lease.task_id)
         if running is not None and running.entry.lease == lease:
-            running.entry.deadline = self.taking.deadline(time_left)
+            running.entry.ends_by(self.taking.deadline(time_left))
             self.jobs.limit(running)
             self._summaries.changed(running.entry)
             running.say_again()

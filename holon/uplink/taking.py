@@ -230,7 +230,8 @@ class Taking:
         place = self._place
 
         async def made(note: Note) -> Accepted:
-            asked = creating_of(offer, key, entry.job_id, place.max_priority, place.allowed_skills, note)
+            now = place.store.now()
+            asked = creating_of(offer, key, entry.job_id, place.max_priority, place.allowed_skills, now, note)
             return await place.jobs.create_for_parent(entry.owner, asked)
 
         accepted = await self._books.write_with_job(entry, made)
@@ -245,7 +246,7 @@ class Taking:
     def _move(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
         """The task is under this lease now."""
         entry.lease_id, entry.attempt = offer.lease_id, offer.attempt
-        entry.deadline = self.deadline(seconds(offer.time_left) if offer.HasField("time_left") else None)
+        entry.ends_by(self.deadline(seconds(offer.time_left) if offer.HasField("time_left") else None))
 
     async def _move_noted(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
         """The same of one that is in the books, together with them; where they refuse, its job is stopped."""

@@ -257,6 +257,25 @@ async def test_of_the_tasks_that_were_taken_back_the_oldest_are_forgotten(
         assert (await answer(stream)).HasField("accepted")
 
 
+async def test_who_does_a_task_of_a_parents_job_has_no_longer_than_the_parent_gave_and_no_newer_lease_prolongs_it(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints()) as child, Leaf(child.engine, "w1", Skill("a")) as leaf:
+        stream = await child.linked()
+        await offered(stream, "t1", "waits", {"of": "a"}, time_left=Duration(seconds=100))
+        given = await leaf.given()
+        assert given.time_left is not None
+        # A hundredth is the job's, which is stopped before it hears that the time of its task is over.
+        assert 90_000 < given.time_left <= 99_000
+        assert (await answer(stream)).HasField("accepted")
+        before = [orjson.loads(one.value)["deadline"] for one in await child.store.documents(KIND)]
+        await offered(stream, "t1", "waits", {"of": "a"}, lease_id="newer", attempt=2, time_left=Duration(seconds=900))
+        while not (update := await answer(stream)).HasField("accepted"):
+            pass
+        assert update.lease_id == "newer"
+        assert [orjson.loads(one.value)["deadline"] for one in await child.store.documents(KIND)] == before
+
+
 async def test_a_job_whose_newer_lease_the_store_refuses_is_stopped_for_the_task_goes_to_others(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:

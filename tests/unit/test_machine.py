@@ -154,6 +154,16 @@ def test_the_timeouts_of_a_job_are_those_of_its_tasks_and_explicit_ones_win() ->
     assert (task.execution_timeout, task.dispatch_timeout, task.result_timeout) == (1_500, 2_500, 1)
 
 
+def test_no_task_has_longer_than_its_job_but_for_those_of_a_clean_up() -> None:
+    one = job(deadline=NOW + 5_000)
+    asked = [DispatchTask("a", {}, {}, result_timeout_seconds=seconds) for seconds in (None, 3, 9)]
+    assert [decided(ask, one).tasks[0].result_timeout for ask in asked] == [5_000, 3_000, 5_000]
+    [branch] = decided(DispatchParallel((Branch("a", {}),), "join"), one).tasks
+    assert branch.result_timeout == 5_000
+    over, cleaning = replace(one, deadline=NOW - 1), replace(one, cancelling=True)
+    assert [decided(asked[0], each).tasks[0].result_timeout for each in (over, cleaning)] == [1, None]
+
+
 def test_success_follows_its_transition_and_its_data_is_merged() -> None:
     one = replace(waiting(success="next"), state_history={"kept": 1, "old": 1})
     change = after(one, ended(), {"old": 2, "new": 3})

@@ -24,7 +24,7 @@ from holon.storage.records import (
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
     job = Job("0-a", "bp", "ann", {"n": 1}, "start", plan="gold", client_params=b'{"limit":5}', priority=2.5)
     assert decode_job(encode_job(job)) == job
-    *fields, _, _ = unpack("job", encode_job(job))
+    *fields, _, _, _ = unpack("job", encode_job(job))
     assert decode_job(msgpack.packb((3, *fields))) == job
     *fields, _ = fields
     assert decode_job(msgpack.packb((2, *fields))) == replace(job, priority=None)
@@ -35,7 +35,7 @@ def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
 def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_price() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", allowed_skills=("t", "u"), budget=0)
     assert decode_job(encode_job(job)) == job
-    *fields, _, _ = unpack("job", encode_job(job))
+    *fields, _, _, _ = unpack("job", encode_job(job))
     assert decode_job(msgpack.packb((3, *fields))) == replace(job, allowed_skills=None, budget=None)
 
     need = Need("t", "1", "x", ("a",), ("b",), ("t", "u"), 7)
@@ -52,6 +52,13 @@ def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_pri
     del fields[-1]
     assert decode_chunk(msgpack.packb((3, [fields]))) == (replace(task, need=before),)
     assert decode_chunk(msgpack.packb((2, [fields[:-1]]))) == (replace(task, need=before, lost_after=0),)
+
+
+def test_a_job_that_was_written_before_it_had_a_deadline_has_none() -> None:
+    job = Job("0-a", "bp", "ann", {}, "start", budget=7, deadline=1_700_000_000_000)
+    assert decode_job(encode_job(job)) == job
+    *fields, _ = unpack("job", encode_job(job))
+    assert decode_job(msgpack.packb((5, *fields))) == replace(job, deadline=None)
 
 
 def test_what_upgrades_a_tasks_fields_upgrades_them_among_those_that_ended_together_too() -> None:
