@@ -82,8 +82,9 @@ class Credits:
         for name, can in able.items():
             if not can:
                 continue
-            waiting = sum(one.unplaced for other, one in mine.items() if self._offerings.share(name, other))
-            more = min(meant, max(0, self._places(sessions, self._offerings.needs(name)) - waiting))
+            sharing = [one for other, one in mine.items() if self._offerings.share(name, other)]
+            idle = self._places(sessions, self._offerings.needs(name)) - self._waiting(sessions, sharing)
+            more = min(meant, max(0, idle))
             if more and self._offerings.is_wide(name):
                 more = min(more, self._wide(sessions, more, held - unplaced))
             one = mine.get(name, nothing)
@@ -102,11 +103,19 @@ class Credits:
             places = 1
         return min(places, self._slots.limit - self._slots.taken)
 
+    def _waiting(self, sessions: Collection[Session], held: Collection[Held]) -> int:
+        """How many jobs wait for a place that they will take."""
+        unplaced, fanned = sum(one.unplaced for one in held), sum(one.fanned for one in held)
+        if self._providers.anywhere_else:
+            # What the workers of other nodes do is not seen.
+            return unplaced
+        # Each that waits for a fan-out takes a place at least, where somebody does its tasks.
+        return unplaced + max(0, fanned - _used(sessions))
+
     def _wide(self, sessions: Collection[Session], free: int, placed: int) -> int:
         """How many jobs more of those that may take several places."""
         # Nothing waits for a place while one is idle: what is in use is all that the jobs ask for now.
-        used = sum(len(session.leases) + session.promised for session in sessions)
-        return max(1, min(placed, free * placed // max(1, placed, used)))
+        return max(1, min(placed, free * placed // max(1, placed, _used(sessions))))
 
     def _meant(self, sessions: Collection[Session], held: int, unplaced: int) -> int:
         """How many more there may be, so that others have their share of the places if they have any."""
@@ -159,6 +168,10 @@ class Credits:
                     await self._serving.changed.wait()
             except TimeoutError:
                 pass
+
+
+def _used(sessions: Collection[Session]) -> int:
+    return sum(len(session.leases) + session.promised for session in sessions)
 
 
 def _room(session: Session, needs: frozenset[str]) -> int:

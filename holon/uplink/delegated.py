@@ -27,7 +27,7 @@ class Delegated:
     Arguments:
         entry: which task it does.
         progress: told how far the job is, in percent, and in words.
-        placed: called when `unplaced` changes.
+        placed: called when `unplaced` or `fanned` changes.
         happened: called when anything of a job that runs may have changed.
         ended: called with the job once it is over; None when it is gone.
 
@@ -137,9 +137,9 @@ class Delegated:
 
     def _place(self, queued: bool, status: Status) -> None:
         self.was_placed |= not queued and status == Status.WAITING_FOR_WORKER
-        self.fanned = status == Status.WAITING_FOR_PARALLEL
-        if queued != self.unplaced:
-            self.unplaced = queued
+        before = self.unplaced, self.fanned
+        self.unplaced, self.fanned = queued, status == Status.WAITING_FOR_PARALLEL
+        if before != (self.unplaced, self.fanned):
             self._placed()
 
     async def ended(self, seconds: float) -> bool:

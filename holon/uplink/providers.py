@@ -52,6 +52,11 @@ class Providers:
         """Whether a worker of another node has a skill."""
         return skill in self._elsewhere
 
+    @property
+    def anywhere_else(self) -> bool:
+        """Whether another node has any workers."""
+        return bool(self._elsewhere)
+
     async def run(self) -> None:
         """Tell the other nodes, and hear them, until cancelled; what they said last is forgotten with time."""
         loop = asyncio.get_running_loop()

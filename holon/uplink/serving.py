@@ -19,17 +19,20 @@ class Held:
     """How many tasks there are, and how many of them have yet to find a place.
 
     `uncounted` are those that the parent does not count any more: it dropped them with an old session; they clean up.
+    `fanned` wait for the tasks of a fan-out, of which it is not seen whether they have found theirs.
     """
 
     held: int = 0
     unplaced: int = 0
     uncounted: int = 0
+    fanned: int = 0
 
-    def add(self, *, unplaced: bool, uncounted: bool = False) -> None:
+    def add(self, *, unplaced: bool, uncounted: bool = False, fanned: bool = False) -> None:
         """There is one more."""
         self.held += 1
         self.unplaced += unplaced
         self.uncounted += uncounted
+        self.fanned += fanned
 
     @property
     def counted(self) -> int:
@@ -73,7 +76,8 @@ class Serving:
         for running in self.jobs:
             # One that may get its task back in a moment keeps the room for that.
             uncounted = bool(running.stopping) and not self._leases.holds(running.entry.lease)
-            found.setdefault(running.entry.skill, Held()).add(unplaced=running.unplaced, uncounted=uncounted)
+            held = found.setdefault(running.entry.skill, Held())
+            held.add(unplaced=running.unplaced, uncounted=uncounted, fanned=running.fanned)
         for starting in self.taking.starting.values():
             found.setdefault(starting.skill, Held()).add(unplaced=True)
         return found

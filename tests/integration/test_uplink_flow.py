@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -306,10 +307,10 @@ async def credits_of(stream: Stream, skill: str = "") -> int:
             granted = said.credits
 
 
-async def grants(stream: Stream, number: int) -> None:
-    """The child comes to say that it may hold so many tasks in all."""
+async def grants(stream: Stream, number: int, skill: str = "") -> None:
+    """The child comes to say that it may hold so many tasks, in all or of a skill."""
     async with asyncio.timeout(GUARD):
-        while await credits_of(stream) != number:
+        while await credits_of(stream, skill) != number:
             pass
 
 
@@ -355,6 +356,26 @@ def alike() -> list[Blueprint]:
         async def end() -> None: ...
 
     return [one, many]
+
+
+@pytest.mark.parametrize(("places", "most"), [(0, 1), (2, 2)])
+async def test_jobs_that_wait_for_a_fan_out_that_nobody_does_keep_what_comes_after_them_with_the_parent(
+    certificates: Certificates, places: int, most: int
+) -> None:
+    async with a_child(certificates, alike()) as child:
+        stream = await child.linked()
+        async with AsyncExitStack() as workers:
+            if places:
+                await workers.enter_async_context(Leaf(child.engine, "other", Skill("other"), credits=places))
+            for n in range(most):
+                await offered(stream, f"m{n}", "many", {"width": 4})
+                assert (await answer(stream)).HasField("accepted")
+            # It says nothing new where that is what it said before.
+            assert await credits_of(stream) <= most
+            async with Leaf(child.engine, "leaf", Skill("leaf"), credits=4 * most + 4) as leaf:
+                for _ in range(4 * most):
+                    await leaf.given()
+                await grants(stream, most + 1, "many")
 
 
 async def test_work_of_one_task_has_every_idle_place_and_other_work_no_more_than_its_jobs_leave(
