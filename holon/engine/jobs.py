@@ -214,10 +214,11 @@ class Jobs:
         )
         return await self._records.jobs(which, listing.page_token, size)
 
-    async def cancel(self, owner: str, job_id: str, *, insist: bool = True) -> JobRecord:
+    async def cancel(self, owner: str, job_id: str, *, by: str = "", insist: bool = True) -> JobRecord:
         """Ask a job to end; a repeat changes nothing. Answers with the job as it was.
 
         Arguments:
+            by: who asks; its owner where nobody is named.
             insist: whether one that cleans up after an earlier cancel is ended at once; else that goes on.
         Raises:
             FailedPrecondition: (JOB_TERMINATED) it is over.
@@ -230,7 +231,7 @@ class Jobs:
         # A cancel that arrives while the job cleans up after an earlier one ends it at once.
         key = f"cancel-{int(record.job.cancelling)}"
         with self._slots.wanting(1) as wanted:
-            appended, wanted.claims = await self._store.append(job_id, CancelRequested(owner), key, wanted.n)
+            appended, wanted.claims = await self._store.append(job_id, CancelRequested(by or owner), key, wanted.n)
         if appended is Appended.OVER:
             raise _terminated(job_id, (await self.get(owner, job_id)).job.status)
         if appended is Appended.UNKNOWN:

@@ -95,6 +95,9 @@ async def test_a_pure_holon_has_no_way_in_for_clients_and_does_its_parents_work(
         assert (ended["status"], ended["error"]["code"]) == ("failed", "CANCELLED_BY_CHILD")
 
         async with Client(f"unix:{admin}", "") as operator:
+            lines = [line async for line in operator.history(running[0].id)]
+            asked = [line.context_snapshot for line in lines if line.event_type == "job_cancel_requested"]
+            assert asked == [{"by": "operator"}]
             await operator.node.drain(grace=5.0)
         assert await child.process.wait() == 0
 

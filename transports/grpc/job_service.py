@@ -117,9 +117,10 @@ class JobService:
 
     async def cancel(self, request: job_pb2.CancelJobRequest) -> job_pb2.CancelJobResponse:
         """Ask a job to stop."""
-        with audited("job_cancelled", acting(), lambda: request.job_id):
+        by = acting()
+        with audited("job_cancelled", by, lambda: request.job_id):
             refuse({"reason": bool(request.reason)})
-            record = await self._jobs.cancel(client().name, request.job_id)
+            record = await self._jobs.cancel(client().name, request.job_id, by=by.who)
         return job_pb2.CancelJobResponse(job=job_message(record, self._jobs.progress_message(record)))
 
     async def history(self, request: job_pb2.GetJobHistoryRequest) -> job_pb2.GetJobHistoryResponse:
