@@ -146,9 +146,9 @@ class Handlers:
                 returned, waited = await call(state.function(**arguments(state, context)))
         except _Suspended:
             raise
-        except (KeyboardInterrupt, GeneratorExit):
+        except GeneratorExit:
             raise
-        except BaseException as error:  # it is the user's code
+        except BaseException as error:  # it is the user's code; a signal is no exception here
             if isinstance(error, asyncio.CancelledError) and self.ending() and call is not _at_once:
                 raise
             span.end(_said(error))

@@ -238,6 +238,7 @@ class WithoutText(Exception):
 
 RAISED = [
     SystemExit(3),
+    KeyboardInterrupt(),
     RecursionError("deep"),
     StopAsyncIteration(),
     TimeoutError(),
