@@ -9,6 +9,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,29 @@ async def test_a_second_node_is_refused_by_whatever_name_it_has_for_the_file(tmp
         for name in ("holon.db", "link.db", "folder/holon.db", "folder/link.db"):
             with pytest.raises(ConfigError, match=rf"{name} belongs to the node that runs as process {os.getpid()}\b"):
                 await SqliteStorage(tmp_path / name, SETTINGS).__aenter__()
+
+
+@pytest.fixture
+def somebody() -> Iterator[Path]:
+    """A folder of everybody, for whoever is not root: for root nothing is read-only."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        if user == 0:
+            os.chown(folder, 65534, -1)
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(user)
+
+
+async def test_a_file_that_may_only_be_read_is_refused(somebody: Path) -> None:
+    path = somebody / "holon.db"
+    async with SqliteStorage(path, SETTINGS):
+        pass
+    path.chmod(0o400)
+    with pytest.raises(ConfigError, match=rf"{path} cannot be opened: .*Permission denied.*STORAGE_URI"):
+        await SqliteStorage(path, SETTINGS).__aenter__()
 
 
 async def test_a_file_of_a_later_release_is_refused(tmp_path: Path) -> None:

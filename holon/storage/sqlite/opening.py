@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -75,11 +76,19 @@ def _prepare(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Make an empty file, and its directory, for this user alone, unless they are there."""
+    """Make an empty file, and its directory, for this user alone, unless they are there.
+
+    Raises:
+        OSError: one cannot be made, or the file that is there is not this user's to write.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
+        # SQLite reads what it may not write, and says so at the first write. The file is not opened here to find out:
+        # closing it would drop the locks of a connection that this process has to it.
+        if path.exists() and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
         return
     # A new name is durable only when its directory is.
     directory = os.open(path.parent, os.O_RDONLY)
