@@ -136,8 +136,8 @@ def list_(
         lambda client: client.list_page(
             statuses=status or (),
             blueprint=blueprint,
-            created_after=None if created_after is None else created_after.timestamp(),
-            created_before=None if created_before is None else created_before.timestamp(),
+            created_after=_epoch(created_after),
+            created_before=_epoch(created_before),
             page_size=limit,
             page_token=page_token,
         )
@@ -234,6 +234,14 @@ def _read_data(text: str) -> Any:
         raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InvalidArgument(f"{where} is no JSON: {error}", code="INVALID_JSON") from error
+
+
+def _epoch(moment: datetime | None) -> float | None:
+    """The epoch seconds of a local time."""
+    try:
+        return None if moment is None else moment.timestamp()
+    except ValueError as error:
+        raise InvalidArgument(f"{moment} is no time that is known here: {error}") from error
 
 
 def _number(text: str | None) -> Any:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.client.failures import error_of
+from holon.errors import InvalidArgument
 from holon.wire.trace import current_trace
 
 A = TypeVar("A")
+P = ParamSpec("P")
 
 Metadata = tuple[tuple[str, str], ...]
+# In seconds; a node takes less of either, and says how much.
+_LONGEST_S = 10**12
 
 
 class Calls:
@@ -46,17 +51,52 @@ class Calls:
             raise error_of(error, self.url) from error
 
 
-def timestamp_of(seconds: float | None) -> Timestamp | None:
-    """Epoch seconds as a Timestamp, to the microsecond."""
+def request_of(kind: Callable[P, A], *args: P.args, **fields: P.kwargs) -> A:
+    """A message of these fields, as a caller gave them.
+
+    Raises:
+        InvalidArgument: one of them is text that UTF-8 cannot write, or a number that is too large for its field.
+    """
+    try:
+        return kind(*args, **fields)
+    except ValueError as error:
+        name, value = next((name, value) for name, value in fields.items() if not _takes(kind, name, value))
+        raise InvalidArgument(f"{name} is {reprlib.repr(value)}, which cannot be sent: {error}") from error
+
+
+def _takes(kind: Callable[..., object], name: str, value: object) -> bool:
+    try:
+        kind(**{name: value})
+    except ValueError:
+        return False
+    return True
+
+
+def timestamp_of(name: str, seconds: float | None) -> Timestamp | None:
+    """Epoch seconds as a Timestamp, to the microsecond.
+
+    Raises:
+        InvalidArgument: they are none that a Timestamp can be.
+    """
     if seconds is None:
         return None
-    micros = round(seconds * 1e6)
+    micros = _whole(name, seconds, 1e6)
     return Timestamp(seconds=micros // 10**6, nanos=micros % 10**6 * 1000)
 
 
-def duration_of(seconds: float | None) -> Duration | None:
-    """Seconds as a Duration."""
+def duration_of(name: str, seconds: float | None) -> Duration | None:
+    """Seconds as a Duration.
+
+    Raises:
+        InvalidArgument: they are none that a Duration can be.
+    """
     if seconds is None:
         return None
-    nanos = round(seconds * 1e9)
+    nanos = _whole(name, seconds, 1e9)
     return Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+
+
+def _whole(name: str, seconds: float, parts: float) -> int:
+    if not -_LONGEST_S <= seconds <= _LONGEST_S:
+        raise InvalidArgument(f"{name} is {seconds}, which is no number of seconds that can be sent")
+    return round(seconds * parts)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import orjson
 
-from holon.client.calls import Calls, duration_of, timestamp_of
+from holon.client.calls import Calls, duration_of, request_of, timestamp_of
 from holon.client.channel import open_channel
 from holon.client.failures import error_in_band
 from holon.client.node import NodeClient
@@ -144,7 +144,7 @@ class Client:
 
     async def get_job(self, job_id: str) -> Job:
         """Read a job as it is now."""
-        answer = await self._calls.call(self._stub.GetJob, job_pb2.GetJobRequest(job_id=job_id))
+        answer = await self._calls.call(self._stub.GetJob, request_of(job_pb2.GetJobRequest, job_id=job_id))
         return job_of(answer.job)
 
     async def list_page(
@@ -167,11 +167,12 @@ class Client:
             page_size: at most 1,000; 0 means 100.
             page_token: of the page before, with the same filters.
         """
-        request = job_pb2.ListJobsRequest(
+        request = request_of(
+            job_pb2.ListJobsRequest,
             statuses=statuses,
             blueprint_name=blueprint,
-            created_after=timestamp_of(created_after),
-            created_before=timestamp_of(created_before),
+            created_after=timestamp_of("created_after", created_after),
+            created_before=timestamp_of("created_before", created_before),
             page_size=page_size,
             page_token=page_token,
         )
@@ -206,12 +207,12 @@ class Client:
 
     async def cancel_job(self, job_id: str) -> Job:
         """Ask a job to end; it ends when what it has running has stopped. Answers with the job as it is now."""
-        answer = await self._calls.call(self._stub.CancelJob, job_pb2.CancelJobRequest(job_id=job_id))
+        answer = await self._calls.call(self._stub.CancelJob, request_of(job_pb2.CancelJobRequest, job_id=job_id))
         return job_of(answer.job)
 
     async def history_page(self, job_id: str, *, page_size: int = 0, page_token: str = "") -> HistoryPage:
         """Read one page of what happened to a job; as for `list_page`."""
-        request = job_pb2.GetJobHistoryRequest(job_id=job_id, page_size=page_size, page_token=page_token)
+        request = request_of(job_pb2.GetJobHistoryRequest, job_id=job_id, page_size=page_size, page_token=page_token)
         answer = await self._calls.call(self._stub.GetJobHistory, request)
         return HistoryPage(tuple(event_of(event) for event in answer.events), answer.next_page_token)
 
@@ -258,7 +259,8 @@ class Client:
             page_size: at most 1,000; 0 means 1,000.
             page_token: of the page before, with the same arguments.
         """
-        request = job_pb2.GetJobTreeRequest(
+        request = request_of(
+            job_pb2.GetJobTreeRequest,
             job_id=job_id,
             max_depth=max_depth,
             digests_wanted=digests,
@@ -341,13 +343,14 @@ def _creation(job: JobRequest) -> job_pb2.CreateJobRequest:
         data = orjson.dumps({} if job.initial_data is None else job.initial_data)
     except TypeError as error:
         raise InvalidArgument(f"initial_data: {error}", code="NOT_JSON") from error
-    return job_pb2.CreateJobRequest(
+    return request_of(
+        job_pb2.CreateJobRequest,
         request_id=job.request_id or uuid.uuid4().hex,
         blueprint_name=job.blueprint,
         initial_data=types_pb2.Payload(data=data),
-        dispatch_timeout=duration_of(job.dispatch_timeout),
-        result_timeout=duration_of(job.result_timeout),
-        skill_limit=None if job.allowed_skills is None else types_pb2.SkillLimit(skills=job.allowed_skills),
+        dispatch_timeout=duration_of("dispatch_timeout", job.dispatch_timeout),
+        result_timeout=duration_of("result_timeout", job.result_timeout),
+        skill_limit=None if job.allowed_skills is None else request_of(types_pb2.SkillLimit, skills=job.allowed_skills),
         budget=costing("budget", job.budget),
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import grpc.aio
 
-from holon.client.calls import Calls, duration_of
+from holon.client.calls import Calls, duration_of, request_of
 from holon.client.node_shapes import (
     BlueprintInfo,
     NodeInfo,
@@ -62,7 +62,7 @@ class NodeClient:
 
     async def get_blueprint(self, name: str) -> BlueprintInfo:
         """Read one blueprint, with its graph."""
-        answer = await self._calls.call(self._stub.GetBlueprint, node_pb2.GetBlueprintRequest(name=name))
+        answer = await self._calls.call(self._stub.GetBlueprint, request_of(node_pb2.GetBlueprintRequest, name=name))
         return blueprint_of(answer.blueprint)
 
     async def list_workers(self, *, skill: str = "", connected: bool | None = None) -> AsyncIterator[WorkerInfo]:
@@ -74,7 +74,7 @@ class NodeClient:
         """
         token = ""
         while True:
-            request = node_pb2.ListWorkersRequest(page_token=token, skill=skill, connected=connected)
+            request = request_of(node_pb2.ListWorkersRequest, page_token=token, skill=skill, connected=connected)
             page = await self._calls.call(self._stub.ListWorkers, request)
             for one in page.workers:
                 yield worker_of(one)
@@ -92,7 +92,9 @@ class NodeClient:
         """
         token = ""
         while True:
-            request = node_pb2.GetWorkerHistoryRequest(worker_id=worker_id, page_size=page_size, page_token=token)
+            request = request_of(
+                node_pb2.GetWorkerHistoryRequest, worker_id=worker_id, page_size=page_size, page_token=token
+            )
             page = await self._calls.call(self._stub.GetWorkerHistory, request)
             for event in page.events:
                 yield event_of(event)
@@ -122,7 +124,7 @@ class NodeClient:
             FailedPrecondition: (CONFIG_INVALID) a file is bad; nothing has changed.
             InvalidArgument: the node reads no such file.
         """
-        request = node_pb2.ReloadNodeRequest(targets=targets)
+        request = request_of(node_pb2.ReloadNodeRequest, targets=targets)
         return tuple((await self._calls.call(self._stub.ReloadNode, request)).reloaded)
 
     async def drain(self, *, grace: float | None = None, reason: str = "") -> None:
@@ -132,12 +134,12 @@ class NodeClient:
             grace: seconds that this may take; None is the node's own.
             reason: for its log.
         """
-        request = node_pb2.DrainNodeRequest(grace=duration_of(grace), reason=reason)
+        request = request_of(node_pb2.DrainNodeRequest, grace=duration_of("grace", grace), reason=reason)
         await self._calls.call(self._stub.DrainNode, request)
 
     async def drain_worker(self, worker_id: str, *, undo: bool = False, reason: str = "") -> WorkerInfo:
         """Give a worker no more tasks until it starts again, or take that back; the worker as it is now."""
-        request = node_pb2.DrainWorkerRequest(worker_id=worker_id, undo=undo, reason=reason)
+        request = request_of(node_pb2.DrainWorkerRequest, worker_id=worker_id, undo=undo, reason=reason)
         return worker_of((await self._calls.call(self._stub.DrainWorker, request)).worker)
 
     async def accept_holon(self, worker_id: str = "") -> str:
@@ -146,7 +148,7 @@ class NodeClient:
         Raises:
             NotFound: (HOLON_UNKNOWN) none is known there.
         """
-        request = node_pb2.AcceptHolonRequest(worker_id=worker_id)
+        request = request_of(node_pb2.AcceptHolonRequest, worker_id=worker_id)
         return str((await self._calls.call(self._stub.AcceptHolon, request)).holon_id)
 
     async def rotate_signing_key(self, *, revoke: bool = False) -> Rotation:

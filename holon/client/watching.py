@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import grpc
 import grpc.aio
 
-from holon.client.calls import Metadata
+from holon.client.calls import Metadata, request_of
 from holon.client.failures import error_of, is_of_node
 from holon.client.shapes import Update, update_of
 from holon.client.streams import Streams
@@ -73,7 +73,7 @@ async def _stream(
         _Away: it has ended before.
         HolonError: what the node refused it with.
     """
-    request = job_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
+    request = request_of(job_pb2.WatchJobRequest, job_id=job_id, after_sequence=after)
     over = False
     async with streams.lend() as channel:
         stub = cast("JobServiceAsyncStub", JobServiceStub(channel))

@@ -63,6 +63,17 @@ def test_data_comes_from_a_file_or_from_standard_input(dev: Dev) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("get", os.fsdecode(b"\xff")), ("watch", "x", "--after", str(2**70)), ("list", "--created-after", "0001-01-01")],
+)
+def test_an_argument_that_cannot_be_sent_is_wrong_input(dev: Dev, command: tuple[str, ...]) -> None:
+    refused = dev("jobs", *command, TZ="Europe/Moscow")
+    assert refused.code == 2
+    assert refused.err.startswith("holon: ")
+    assert len(refused.err.splitlines()) == 1
+
+
 def test_one_request_id_makes_one_job(dev: Dev) -> None:
     first, again = (dev("jobs", "create", "waiting", "--request-id", "order-7") for _ in range(2))
     assert first.out == again.out

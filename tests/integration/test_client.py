@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,35 @@ async def test_the_errors_of_the_node_come_back_as_what_they_were(client: Client
     with pytest.raises(InvalidArgument) as unwritable:
         await client.create_job("doubling", {"n": {1, 2}})
     assert unwritable.value.code == "NOT_JSON"
+
+
+UNWRITABLE = "gr\udcff"  # as the command line gives what is no UTF-8
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        ("blueprint_name", lambda client: client.create_job(UNWRITABLE)),
+        ("request_id", lambda client: client.create_job("doubling", {"n": 1}, request_id=UNWRITABLE)),
+        ("skills", lambda client: client.create_job("doubling", {"n": 1}, allowed_skills=[UNWRITABLE])),
+        ("dispatch_timeout", lambda client: client.create_job("doubling", {"n": 1}, dispatch_timeout=math.nan)),
+        ("result_timeout", lambda client: client.create_job("doubling", {"n": 1}, result_timeout=1e300)),
+        ("job_id", lambda client: client.get_job(UNWRITABLE)),
+        ("job_id", lambda client: client.cancel_job(UNWRITABLE)),
+        ("statuses", lambda client: client.list_page(statuses=["failed", UNWRITABLE])),
+        ("created_before", lambda client: client.list_page(created_before=math.inf)),
+        ("page_size", lambda client: client.history_page("0-a", page_size=2**40)),
+        ("max_depth", lambda client: client.tree_page("0-a", max_depth=2**40)),
+        ("after_sequence", lambda client: anext(client.watch("0-a", after=2**70))),
+        ("worker_id", lambda client: client.node.drain_worker(UNWRITABLE)),
+        ("grace", lambda client: client.node.drain(grace=-math.inf)),
+    ],
+)
+async def test_what_no_message_can_hold_is_refused_by_its_name(
+    client: Client, field: str, call: Callable[[Client], Awaitable[object]]
+) -> None:
+    with pytest.raises(InvalidArgument, match=rf"^{field} is .* sent"):
+        await call(client)
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
