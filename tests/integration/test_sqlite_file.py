@@ -147,6 +147,23 @@ async def test_i9_the_clock_never_goes_backwards_within_a_file(tmp_path: Path) -
         assert store.now() == 2_000_000
 
 
+@pytest.mark.parametrize(("back_s", "told"), [(30, False), (3_600, True)])
+async def test_a_clock_that_was_set_back_since_the_last_write_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, back_s: int, told: bool
+) -> None:
+    path = tmp_path / "holon.db"
+    now = ManualClock().now_ms()
+    for at in (now, now - back_s * 1000):
+        clock = ManualClock(at)
+        async with SqliteStorage(path, SETTINGS, clock) as store:
+            await store.create_jobs([new(f"0-{at}")], 0)
+        assert clock.now_ms() == now
+    found = [
+        line for line in caplog.messages if "2023-11-14 22:13:20 UTC, 3600 s ahead of this machine's clock" in line
+    ]
+    assert bool(found) is told
+
+
 async def test_settings_may_come_after_the_store_is_made(tmp_path: Path) -> None:
     store = SqliteStorage(tmp_path / "holon.db", clock=ManualClock())
     store.configure(StoreSettings("node-1", claim=1_000))

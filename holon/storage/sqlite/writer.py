@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -43,6 +44,8 @@ MAX_ROWS = 2_000
 IDLE_S = 1.0
 LOG_BYTES = 16 * 2**20
 LARGE_LOG_BYTES = 64 * 2**20
+# How far, in seconds, a clock may have been set back between two starts without a word.
+AHEAD_S = 60.0
 
 # After these the file, or what the kernel has of it, cannot be trusted: a restart reads what is really there.
 _BROKEN = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -169,7 +172,7 @@ class Writer:
 
     def _loaded(self, db: sqlite3.Connection) -> Ledger:
         try:
-            self._clock.not_before(db.execute(_WRITTEN).fetchone()[0])
+            self._go_on_from(db.execute(_WRITTEN).fetchone()[0])
             ledger = Ledger(db, self._settings, self._outbox, self._seal)
             if self._outbox.moving:
                 (self._outbox.bytes,) = db.execute(_UNMOVED).fetchone()
@@ -178,6 +181,19 @@ class Writer:
         except sqlite3.Error as error:
             raise ConfigError(f"the store's file {self._path} cannot be read: {error}") from error
         return ledger
+
+    def _go_on_from(self, written: int) -> None:
+        """Have the clock begin no earlier than the last write, and say where it was set back by more than it drifts."""
+        ahead_s = (written - self._clock.now_ms()) / 1000
+        self._clock.not_before(written)
+        if ahead_s > AHEAD_S:
+            log.warning(
+                "the store's file %s was last written at %s, %.0f s ahead of this machine's clock: time goes on from "
+                "there, and certificates are judged by it; set the clock right, or put back an older copy",
+                self._path,
+                datetime.fromtimestamp(written / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+                ahead_s,
+            )
 
     def _group(
         self, lane: Lane[Ledger], db: sqlite3.Connection, ledger: Ledger, calls: list[Call[Ledger]]
