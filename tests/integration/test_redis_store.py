@@ -221,6 +221,31 @@ async def test_the_jobs_of_a_node_that_fell_silent_go_to_another(nodes: Nodes) -
     assert not (await second.finish(again)).conflict
 
 
+class Wall(ManualClock):
+    """A clock as a server has it: whoever sets it may set it back."""
+
+    def step(self, ms: int) -> None:
+        self._now_ms += ms
+
+
+async def test_i6_time_goes_on_though_the_servers_clock_was_set_back_or_leaps(nodes: Nodes) -> None:
+    nodes.clock = wall = Wall()
+    first, second = await nodes.add("a"), await nodes.add("b")
+    wall.step(3_600_000)
+    claim = await first.start()
+    # It was an hour ahead for that moment; then it is of a machine that starts without a clock, which is put right.
+    for leap in (-3_600_000, -(10**12), 10**12):
+        wall.step(leap)
+        assert await first.keep(claim) == [True]
+        for _ in range(first.settings.claim // 1_000 - 1):
+            wall.step(1_000)
+            assert not (await second.fire(want=1)).claims
+        wall.step(1_000)
+        [again] = (await second.fire(want=1)).claims
+        assert again.job.id == claim.job.id
+        first, second, claim = second, first, again
+
+
 async def test_a_node_that_starts_again_takes_back_only_what_was_its_own(nodes: Nodes) -> None:
     first, second = await nodes.add("a"), await nodes.add("b")
     mine, other = await first.start(), await second.start()

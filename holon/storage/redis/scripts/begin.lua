@@ -5,18 +5,29 @@ local function server_time()
     return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- The store's time, which never goes back: the server's, unless its clock was set back, or it is another server whose clock
+-- is behind. It does not stand still until that has caught up, for leases and timers would too: it goes on by what passes
+-- from call to call, of which each node makes one a second, and no further where the clock leaps once more.
+local SET_BACK, LONGEST = 1000, 2000
+local function store_time(time, last, seen)
+    if time >= last - SET_BACK then return math.max(time, last) end
+    change('seen', time)
+    return last + math.max(0, math.min(time - (seen or time), LONGEST))
+end
+
 local function read_meta()
     local meta = read('HMGET', META, 'last', 'time', 'ready', 'newest', 'poisoned', 'idle', 'watched', 'due',
-        'lane:' .. NODE, 'id')
+        'lane:' .. NODE, 'id', 'seen')
     if not meta[1] then return empty_store() end
     if meta[9] ~= args[#args] then return redis.error_reply('OUTDATED this node has connected again since') end
     NUMBER, NEWEST, FOUND_NEWEST, POISONED = tonumber(meta[1]), meta[4], meta[4], tonumber(meta[5])
     READY.known, SUSPECTS.known = meta[3], nil
     STORE = meta[10]
     IDLE, FOUND_IDLE, WATCHED, NEXT_DUE = meta[6], meta[6], meta[7] ~= '0', tonumber(meta[8])
-    NOW = math.max(tonumber(args[1]) or server_time(), tonumber(meta[2]))
+    CHANGED = {}
+    NOW = store_time(tonumber(args[1]) or server_time(), tonumber(meta[2]), meta[11] and tonumber(meta[11]))
     NOW_TEXT = int(NOW)
-    CHANGED = {'time', NOW}
+    change('time', NOW)
     if PARTITIONS > 1 then follow_time() end
 end
 
