@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,8 +78,9 @@ def ending() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (*_NO_ROOM, errno.EPIPE) or error.filename is not None:
             raise
-        # What is left in the buffer would be tried once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from holon.cli.output import discard
+
+        discard()
         if error.errno == errno.EPIPE:
             # Whoever read it has had enough.
             sys.exit(ExitCode.FAILED)

@@ -32,6 +32,11 @@ def show_json(value: Any) -> None:
     print(json_text(value), flush=True)
 
 
+def discard() -> None:
+    """Let go of a standard output that takes nothing: what its buffer has would be tried once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def safe(text: object) -> str:
     """A text with its control characters as escapes, so that what a stranger wrote cannot drive the terminal."""
     return "".join(

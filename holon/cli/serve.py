@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from holon.config import Config
     from holon.config.settings import Value
     from holon.node import Ports
+
+log = logging.getLogger(__name__)
 
 
 def serve(
@@ -65,7 +68,7 @@ def serve(
 
 
 def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
-    from holon.cli.output import show_json
+    from holon.cli.output import discard, show_json
 
     scheme = "grpcs" if config.tls else "grpc"
     doors = {
@@ -83,12 +86,17 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
         from holon.cli.dev import write
 
         written = write(config, doors["http"], doors["workers"], doors["clients"])
-    if as_json:
-        show_json(doors | ({"dev": str(written)} if written else {}))
-        return
-    print(f"ready: {', '.join(f'{name} {url}' for name, url in doors.items())}", flush=True)
-    if written:
-        print(f"{written} tells `holon jobs` and `holon worker run` in this folder where it is", flush=True)
+    try:
+        if as_json:
+            show_json(doors | ({"dev": str(written)} if written else {}))
+            return
+        print(f"ready: {', '.join(f'{name} {url}' for name, url in doors.items())}", flush=True)
+        if written:
+            print(f"{written} tells `holon jobs` and `holon worker run` in this folder where it is", flush=True)
+    except OSError as error:
+        # Nothing of what the node does depends on who reads it.
+        log.warning("where the doors are cannot be written to standard output: %s; the node goes on", error.strerror)
+        discard()
 
 
 def _in_url(host: str) -> str:

@@ -51,6 +51,16 @@ def test_i10_a_node_that_is_told_to_end_drains_and_exits_with_zero(folder: Path,
     assert TOKEN not in node.log
 
 
+def test_a_node_goes_on_though_nobody_reads_where_its_doors_are(folder: Path, started: list[Started]) -> None:
+    node = Started(folder, "serve", *ANY_PORTS, env={"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN})
+    started.append(node)
+    assert node.process.stdout is not None
+    node.process.stdout.close()
+    until(lambda: "Broken pipe; the node goes on" in node.log, "it says that it cannot say it")
+    assert node.end(signal.SIGTERM) == 0
+    assert "Traceback" not in node.log
+
+
 def test_a_second_signal_ends_a_node_that_drains_at_once(folder: Path, started: list[Started]) -> None:
     env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": "600"}
     node, doors = serve(folder, "--blueprints", "blueprints", env=env)
