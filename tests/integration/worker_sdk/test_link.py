@@ -22,6 +22,7 @@ from tests.integration.scripted_node import (
     Certificates,
     Gate,
     ScriptedNode,
+    Stream,
     is_at_once,
     keep,
     make_certificates,
@@ -157,15 +158,20 @@ async def test_a_node_that_rotates_gets_the_new_stream_before_the_old_one_is_clo
         assert gate.runs == 1
 
 
+async def moving(node: ScriptedNode) -> tuple[Stream, Stream]:
+    """A stream on which a task runs, and the one that is to take its place, which has said Hello."""
+    old = await node.welcomed("old")
+    await old.offer("t1", "endless")
+    assert (await old.update()).HasField("accepted")
+    await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+    return old, await node.session()
+
+
 async def test_what_was_given_back_while_a_new_stream_was_opened_is_given_back_on_that_too(
     node: ScriptedNode, worker: Worker
 ) -> None:
     async with serving(worker):
-        old = await node.welcomed("old")
-        await old.offer("t1", "endless")
-        assert (await old.update()).HasField("accepted")
-        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
-        new = await node.session()
+        old, new = await moving(node)
         assert {one.task_id for one in new.hello.resume.leases} == {"t1"}
         await old.stop("t1", "LEASE_LOST")
         while not (await old.update()).HasField("rejected"):
@@ -180,11 +186,7 @@ async def test_what_is_offered_while_a_hello_is_on_its_way_waits_for_its_answer(
     node: ScriptedNode, worker: Worker, gate: Gate, *, answered: bool
 ) -> None:
     async with serving(worker):
-        old = await node.welcomed("old")
-        await old.offer("t1", "endless")
-        assert (await old.update()).HasField("accepted")
-        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
-        new = await node.session()
+        old, new = await moving(node)
         await old.offer("t2", "held")
         # It is read behind the offer.
         await old.stop("t1", "LEASE_LOST")
