@@ -37,6 +37,7 @@ from holon.storage.sealing import Seal
 from tests.contract.backends import REDIS
 from tests.contract.test_fused import unclaimed, with_step
 from tests.contract.world import OK, Hand, T, U, World
+from tests.e2e.processes import until
 from tests.redis_server import RedisServer, binaries
 
 GUARD = 60.0  # seconds; reached only by what does not come
@@ -396,7 +397,7 @@ async def test_without_memory_new_jobs_are_refused_and_results_are_taken(nodes: 
     async with nodes.redis() as redis:
         await redis.config_set("maxmemory", "100kb")
         try:
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailable, match="has no room: command not allowed"):
                 await world.create()
             # Whoever starts or has to connect again can.
             await nodes.add("b")
@@ -404,6 +405,20 @@ async def test_without_memory_new_jobs_are_refused_and_results_are_taken(nodes: 
             assert not (await world.finish(await world.claim_of(offer.job_id))).conflict
         finally:
             await redis.config_set("maxmemory", "0")
+
+
+async def test_a_server_that_is_no_master_for_a_moment_is_waited_for(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = await nodes.add("a")
+    async with nodes.redis() as redis:
+        await redis.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        try:
+            creating = asyncio.create_task(world.create())
+            await until(lambda: "the store is away" in caplog.text, "the call was refused once")
+        finally:
+            await redis.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+    assert await creating
 
 
 async def test_a_server_that_has_no_memory_and_forgot_its_code_is_given_scripts(nodes: Nodes) -> None:

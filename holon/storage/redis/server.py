@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
@@ -12,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from holon.domain.value import value
 from holon.errors import ConfigError
@@ -29,6 +30,9 @@ STRICT_PATIENCE_MS = 2_000
 KEEPS = "noeviction"
 # New jobs are refused when so much of the memory is taken: the rest is for those that are there.
 FULL = 0.9
+
+_IN_SCRIPT = re.compile(r"@user_script: ?[0-9]+: -([A-Z]+) (.*)")
+_KINDS: dict[str, type[ResponseError]] = {"OOM": OutOfMemoryError, "READONLY": ReadOnlyError}
 
 Connection: TypeAlias = AbstractConnection
 
@@ -141,8 +145,17 @@ async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:
         try:
             replies.append(await connection.read_response())
         except ResponseError as error:
-            replies.append(error)
+            replies.append(_itself(error))
     return replies
+
+
+def _itself(error: ResponseError) -> ResponseError:
+    """An error as it is; before version 7 a server puts words around that of a command in a script."""
+    found = _IN_SCRIPT.search(str(error))
+    if found is None:
+        return error
+    kind, said = found.groups()
+    return _KINDS[kind](said) if kind in _KINDS else ResponseError(f"{kind} {said}")
 
 
 async def version_of(connection: Connection, strictness: Strictness, clustered: bool) -> tuple[int, ...]:
