@@ -149,17 +149,17 @@ class Results:
     async def _write(
         self, session: Session, results: Sequence[Result], plans: Mapping[str, Plan], wanted: Wanted
     ) -> Completed:
-        freed = sum(result.lease_id in session.leases for result in results)
+        held = [result.lease_id in session.leases for result in results]
         needs: dict[Need, int] = {}
         for plan in plans.values():
             for need, n in plan.needs.items():
                 needs[need] = needs.get(need, 0) + n
-        seats = self._dispatcher.seats_at(session, session.free + freed) + self._dispatcher.seats_for(needs)
+        seats = self._dispatcher.seats_at(session, session.free + sum(held)) + self._dispatcher.seats_for(needs)
         reply: Completed | None = None
         try:
             reply = await self._complete(session, results, plans, wanted.n, seats)
             wanted.claims = reply.claims
-            self._tell(session, results, plans, reply)
+            self._tell(session, results, held, plans, reply)
         finally:
             if reply is not None:
                 self._dispatcher.freed(session, *(result.lease_id for result in results))
@@ -170,8 +170,18 @@ class Results:
         await self._dispatcher.wait_without(seats, needs)
         return reply
 
-    def _tell(self, session: Session, results: Sequence[Result], plans: Mapping[str, Plan], reply: Completed) -> None:
-        self._telemetry.ended(results, reply.verdicts, session.worker_id)
+    def _tell(
+        self,
+        session: Session,
+        results: Sequence[Result],
+        held: Sequence[bool],
+        plans: Mapping[str, Plan],
+        reply: Completed,
+    ) -> None:
+        ended = zip(results, reply.verdicts, held, strict=True)
+        # A result that is taken under a lease that nobody holds was taken before, and counted then.
+        news = [(result, why) for result, why, was_held in ended if was_held or why is not None]
+        self._telemetry.ended(news, session.worker_id)
         for result in results if reply.landed else ():
             if result.lease_id in reply.landed:
                 self._telemetry.metrics.outcome(plans[result.lease_id].step.job.blueprint, result.outcome)

@@ -67,11 +67,11 @@ class Telemetry:
                 log.debug("task %s goes to worker %s, attempt %d", one.task_id, one.worker_id, one.attempt, extra=facts)
         return self.tracing.offered(offers)
 
-    def ended(self, results: Sequence[Result], verdicts: Sequence[Superseded | None], worker_id: str) -> None:
+    def ended(self, results: Sequence[tuple[Result, Superseded | None]], worker_id: str) -> None:
         """Results of a worker were taken, or not: why."""
         told = log.isEnabledFor(logging.DEBUG)
         counted: Counter[str] = Counter()
-        for result, superseded in zip(results, verdicts, strict=True):
+        for result, superseded in results:
             outcome = result.outcome
             if superseded is not None:
                 self.metrics.ignored.add(superseded.value)

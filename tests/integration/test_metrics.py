@@ -18,7 +18,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.testing import RunningNode, running_node
 from holon.worker import TaskError
 from tests.integration.cases.site import a_wire, fan_out
-from tests.integration.grpc_node import result, updates
+from tests.integration.grpc_node import offering, result, updates
 
 REPOSITORY = Path(__file__).parents[2]
 Figures = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -176,6 +176,18 @@ async def test_a_session_that_ends_says_why(node: RunningNode) -> None:
         await worker.ready()
     figures = await scraped_until(node, "holon_sessions_ended_total", reason="LEFT")
     assert figure(figures, "orchestrator_active_workers") == 0
+
+
+async def test_a_result_that_is_sent_again_counts_once(node: RunningNode) -> None:
+    await node.client.create_job("work", {"skill": "echo"})
+    async with a_wire(node, "worker-1", offering("echo")) as wire:
+        offer = await wire.offer()
+        for status in ("success", "failure", "success"):
+            await wire.send(updates(result(offer, status=status)))
+            assert (await wire.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        figures = await figures_of(node)
+    counted = {labels: value for (name, labels), value in figures.items() if name == "holon_task_results_total"}
+    assert counted == {(("verdict", "success"),): 1}
 
 
 async def test_what_the_worker_door_does_not_apply_or_does_not_understand_is_counted_by_its_reason(
