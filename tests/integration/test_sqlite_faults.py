@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -104,6 +105,19 @@ async def test_i2_when_the_disk_is_full_everybody_is_told_and_no_job_of_the_grou
     again = await world.storage.create_jobs(group, 0)
     assert {made for _, made in again.jobs} == {Creation.CREATED}
     assert {kept, *(new.job.id for new in group)} <= set(await world.ready())
+
+
+async def test_a_disk_that_stays_full_is_told_once_and_then_that_it_has_room(
+    world: World, faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "holon.storage.sqlite")
+    for _ in range(3):
+        faults.fail_next("database or disk is full", sqlite3.SQLITE_FULL)
+        with pytest.raises(StoreUnavailable):
+            await world.create()
+    assert [await world.create() for _ in range(2)]
+    said = [record.getMessage().partition(".db ")[2] for record in caplog.records]
+    assert said == ["took nothing of 1 calls: database or disk is full", "takes what is written again"]
 
 
 async def test_i2_a_commit_that_fails_takes_its_whole_group_back(world: World, faults: Faults) -> None:

@@ -137,6 +137,8 @@ class Writer:
         # By what the files that are written are known, whatever stands at their names later.
         self._numbers: dict[Path, int] = {}
         self._log_bytes = 0
+        # What was said last of the file's taking nothing; empty while it does.
+        self._refusing = ""
 
     def run(self, lane: Lane[Ledger]) -> None:
         """Open the file, work until the lane is closed, and close it.
@@ -217,6 +219,9 @@ class Writer:
             return []
         if self._outbox.moving:
             self._outbox.bytes += changes.told() - sum(ledger.settled.values())
+        if changes and self._refusing:
+            self._refusing = ""
+            log.info("the store's file %s takes what is written again", self._path)
         changes.written()
         told = self._known.committed(tables, changes.lines)
         purged = bool(ledger.purged)
@@ -259,7 +264,10 @@ class Writer:
         if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE):
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
                 raise self._broken(error) from error
-            log.warning("the store's file %s took nothing of %d calls: %s", self._path, len(calls), error)
+            if str(error) != self._refusing:
+                # Once, and not for each that comes: a full disk is to have room for other logs.
+                self._refusing = str(error)
+                log.warning("the store's file %s took nothing of %d calls: %s", self._path, len(calls), error)
             lane.refuse(calls, [_unavailable(error) for _ in calls])
         elif len(calls) == 1:
             lane.refuse(calls, [error])
