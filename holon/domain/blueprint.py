@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +40,7 @@ class State:
     """One state: what runs in it, and what its end means (`outcome` is None unless `is_end`).
 
     `retry` says that a parent holon may have the job done again after this end; `status` is what it is told of a good
-    one, empty for a success.
+    one, empty for a success. `progress_weight` is how much of a job it is, next to the others.
     """
 
     name: str
@@ -51,6 +52,7 @@ class State:
     wants: tuple[Want, ...]
     retry: bool = False
     status: str = ""
+    progress_weight: float = 1
 
 
 class Blueprint:
@@ -170,6 +172,25 @@ class Blueprint:
             raise BlueprintError(f"{_place(ends[0].function)}: returns: {error.message}") from error
         return found if found is not None and found.get("type") == "object" else None
 
+    @cached_property
+    def spans(self) -> Mapping[str, tuple[float, float]]:
+        """Which part of a job each state is, in percent: what is passed when it is entered, and how much it is itself.
+
+        States stand in the order of their definition, each as wide as it weighs; where none weighs anything, each is
+        all of the job. Read once, after the last decorator.
+        """
+        heaviest = max((state.progress_weight for state in self._states.values()), default=0)
+        if not heaviest:
+            return dict.fromkeys(self._states, (0.0, 100.0))
+        # By the heaviest, for a sum of large numbers may be none any more.
+        weights = {name: state.progress_weight / heaviest for name, state in self._states.items()}
+        total, passed = sum(weights.values()), 0.0
+        spans = {}
+        for name, weight in weights.items():
+            spans[name] = (100 * passed / total, 100 * weight / total)
+            passed += weight
+        return spans
+
     @overload
     def handler(self, name: F) -> F: ...
 
@@ -183,6 +204,7 @@ class Blueprint:
         outcome: Outcome | None = None,
         retry: bool = False,
         status: str = "",
+        progress_weight: float | None = None,
     ) -> Callable[[F], F]: ...
 
     def handler(
@@ -194,6 +216,7 @@ class Blueprint:
         outcome: Outcome | None = None,
         retry: bool = False,
         status: str = "",
+        progress_weight: float | None = None,
     ) -> Any:
         """Make an async function the handler of a state: `@bp.handler`, `@bp.handler()` or `@bp.handler("name")`.
 
@@ -207,32 +230,44 @@ class Blueprint:
                 worker's transient error. By default that failure is its last word.
             status: of an end that is a success: what a parent holon is answered, so that its transitions may branch
                 by it; by default `success`.
+            progress_weight: how much of a job's progress this state is, next to the weights of the others: 0 or more;
+                by default 1, and 0 for an end, where nothing is left to wait for.
         Raises:
-            BlueprintError: the function is not `async def`, or its state, start or outcome contradicts another.
+            BlueprintError: the function is not `async def`, its state, start or outcome contradicts another, or its
+                weight is none.
         """
         if callable(name):
             return self._add(name, None)
         return lambda function: self._add(
-            function, name, is_start=is_start, is_end=is_end, outcome=outcome, retry=retry, status=status
+            function,
+            name,
+            is_start=is_start,
+            is_end=is_end,
+            outcome=outcome,
+            retry=retry,
+            status=status,
+            progress_weight=progress_weight,
         )
 
     @overload
     def aggregator(self, name: F) -> F: ...
 
     @overload
-    def aggregator(self, name: str | None = None) -> Callable[[F], F]: ...
+    def aggregator(self, name: str | None = None, *, progress_weight: float | None = None) -> Callable[[F], F]: ...
 
-    def aggregator(self, name: Any = None) -> Any:
+    def aggregator(self, name: Any = None, *, progress_weight: float | None = None) -> Any:
         """Make an async function the state in which the results of a fan-out meet, in `aggregation_results`.
 
         The forms are those of `handler`: `@bp.aggregator`, `@bp.aggregator()` or `@bp.aggregator("name")`.
 
+        Arguments:
+            name, progress_weight: as of `handler`.
         Raises:
             BlueprintError: as `handler` does.
         """
         if callable(name):
             return self._add(name, None, is_aggregator=True)
-        return lambda function: self._add(function, name, is_aggregator=True)
+        return lambda function: self._add(function, name, is_aggregator=True, progress_weight=progress_weight)
 
     def _add(
         self,
@@ -245,6 +280,7 @@ class Blueprint:
         is_aggregator: bool = False,
         retry: bool = False,
         status: str = "",
+        progress_weight: float | None = None,
     ) -> F:
         place = _place(function)
         if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
@@ -272,8 +308,11 @@ class Blueprint:
                 f"{place}: status={status!r}; it is a word of your own for an end that is a success, none of "
                 f"{', '.join(_TAKEN)}"
             )
+        weight = _weight(progress_weight, 0 if is_end else 1, place)
         wants = _wants(function, place)
-        self._states[name] = State(name, function, is_start, is_end, outcome, is_aggregator, wants, retry, status)
+        self._states[name] = State(
+            name, function, is_start, is_end, outcome, is_aggregator, wants, retry, status, weight
+        )
         return function
 
 
@@ -286,6 +325,15 @@ def _place(function: Any) -> str:
     name = getattr(function, "__qualname__", None) or repr(function)
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def _weight(told: Any, default: float, place: str) -> float:
+    """What a state weighs."""
+    if told is None:
+        return default
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= sys.float_info.max:
+        raise BlueprintError(f"{place}: progress_weight={told!r}; it is a finite number, 0 or more")
+    return told
 
 
 def _wants(function: Function, place: str) -> tuple[Want, ...]:

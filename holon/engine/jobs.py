@@ -10,12 +10,13 @@ from holon.domain.client import Client
 from holon.domain.costs import costing
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
+from holon.domain.progress import passed_by, percent_of
 from holon.domain.value import replace, value
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
-from holon.engine.paging import DEFAULT_PAGE, number_of_page, size_of_page
+from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_page
 from holon.engine.payloads import check_depth, encode, may_be_deep
 from holon.engine.planning import Plan
 from holon.engine.quotas import monthly, used_up
@@ -192,6 +193,23 @@ class Jobs:
         if record.queued_need is not None:
             return self._dispatcher.why(record.queued_need)
         return record.progress_message
+
+    def percent(self, record: JobRecord) -> float | None:
+        """How far a job is by its states, as its holon's parent is told; clients see how far its last dispatch is."""
+        return percent_of(record.job, self._blueprints.get(record.job.blueprint), record.progress)
+
+    async def passed(self, record: JobRecord) -> float:
+        """How far a job that is not over was at most, in percent, by its history: it may have gone back since."""
+        blueprint = self._blueprints.get(record.job.blueprint)
+        if blueprint is None or record.job.status.terminal:
+            return 0.0
+        told: list[HistoryEvent] = []
+        after = 0
+        while lines := await self._records.history(record.job.id, after, MAX_PAGE, record.sequence):
+            # A fan-out has a line for each branch.
+            told += (line for _, line in lines if line.type != "task_finished")
+            after = lines[-1][0]
+        return passed_by(blueprint, told)
 
     async def list(self, owner: str, listing: Listing) -> tuple[Sequence[JobRecord], str]:
         """A page of the owner's jobs, newest first, and the token of the next page (empty: that was all).

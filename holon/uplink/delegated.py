@@ -30,6 +30,7 @@ class Delegated:
         placed: called when `unplaced` or `fanned` changes.
         happened: called when anything of a job that runs may have changed.
         ended: called with the job once it is over; None when it is gone.
+        passed: how far it was already, in percent, as far as another node or an earlier link may have told.
 
     Attributes:
         unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
@@ -49,6 +50,7 @@ class Delegated:
         placed: Callable[[], None],
         happened: Callable[[Delegation], None],
         ended: Callable[[Delegated, JobRecord | None], None],
+        passed: float = 0.0,
     ) -> None:
         self.entry = entry
         self.stopping = ""
@@ -64,7 +66,7 @@ class Delegated:
         self._placed = placed
         self._happened = happened
         self._ended = ended
-        self._percent: float | None = None
+        self._percent = min(passed, _MOST_BEFORE_RESULT)
         # None once the job is over: nothing is done to it any more, however long its end takes to be told.
         self._timers: dict[str, asyncio.TimerHandle] | None = {}
 
@@ -99,9 +101,9 @@ class Delegated:
             self._ended(self, record)
             return
         self._happened(self.entry)
-        message = self._jobs.progress_message(record)
+        percent, message = self._jobs.percent(record), self._jobs.progress_message(record)
         # Why its own task waits it says of its own workers: above, others are looked for.
-        self._tell(record.progress, f"in a holon below: {message}" if record.queued_need is not None else message)
+        self._tell(percent, f"in a holon below: {message}" if record.queued_need is not None else message)
         self._place(record.queued_need is not None, record.job.status)
 
     def leave(self) -> None:
@@ -117,7 +119,7 @@ class Delegated:
     def _tell(self, percent: float | None, message: str) -> None:
         """What goes up never falls, and is not all before the result."""
         if percent is not None:
-            percent = self._percent = max(min(percent, _MOST_BEFORE_RESULT), self._percent or 0.0)
+            percent = self._percent = max(min(percent, _MOST_BEFORE_RESULT), self._percent)
         if (percent, message) == self._said:
             return
         before, self._said = self._said, (percent, message)

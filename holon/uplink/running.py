@@ -109,11 +109,12 @@ class Running:
         """Take up what the holon did for its parent before; raises StoreUnavailable."""
         self.start(self._cancel_unknown(parent_id), "unknown-jobs")
         for entry in await self._books.load():
-            if not await self.exists(entry):
+            record = await self._record(entry)
+            if record is None:
                 # It ended before the job was made: nothing of it is known to anybody.
                 await self.forget(entry)
                 continue
-            running = self._run(entry)
+            running = self._run(entry, await self._place.jobs.passed(record))
             if entry.withdrawn:
                 self.stop(running, LEASE_LOST)
             else:
@@ -145,11 +146,13 @@ class Running:
 
     async def exists(self, entry: Delegation) -> bool:
         """Whether there is the job that an entry names."""
+        return await self._record(entry) is not None
+
+    async def _record(self, entry: Delegation) -> JobRecord | None:
         try:
-            await self._place.jobs.get(entry.owner.name, entry.job_id)
+            return await self._place.jobs.get(entry.owner.name, entry.job_id)
         except NotFound:
-            return False
-        return True
+            return None
 
     def close(self) -> None:
         """This node links no more: the jobs go on, and nothing is done to them from here."""
@@ -207,10 +210,12 @@ class Running:
         self.limit(running)
         return running
 
-    def _run(self, entry: Delegation) -> Delegated:
+    def _run(self, entry: Delegation, passed: float = 0.0) -> Delegated:
         place = self._place
         told = self._summaries.changed
-        running = Delegated(place.jobs, place.following, entry, self._progress, self.changed.set, told, self._ended)
+        running = Delegated(
+            place.jobs, place.following, entry, self._progress, self.changed.set, told, self._ended, passed
+        )
         self._jobs[entry.task_id] = running
         running.follow()
         return running

@@ -95,6 +95,11 @@ class Leaf:
         assert self._engine.workers.accepted(self.member, offer.task_id, offer.lease_id)
         return offer
 
+    async def says(self, offer: Offer, percent: float) -> None:
+        """A task is so far, and the node stores that now."""
+        assert self._engine.workers.progress(self.member, offer.task_id, offer.lease_id, percent, None)
+        await self._engine.touches.flush()
+
     async def ends(self, offer: Offer, outcome: Outcome, *, cost: int | None = None) -> None:
         """A task ends so."""
         reported = Reported(offer.task_id, offer.lease_id, outcome, cost=cost)

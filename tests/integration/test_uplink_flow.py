@@ -98,6 +98,28 @@ def blueprints() -> list[Blueprint]:
     return [work, named, spread, fails]
 
 
+def a_line() -> Blueprint:
+    """Three dispatches, one after the other."""
+    line = Blueprint("line")
+
+    @line.handler(is_start=True)
+    async def first(actions: ActionFactory) -> None:
+        actions.dispatch_task("leaf", {}, transitions={"success": "second"})
+
+    @line.handler(progress_weight=2)
+    async def second(actions: ActionFactory) -> None:
+        actions.dispatch_task("leaf", {}, transitions={"success": "third", "again": "first"})
+
+    @line.handler
+    async def third(actions: ActionFactory) -> None:
+        actions.dispatch_task("leaf", {}, transitions={"success": "over"})
+
+    @line.handler(is_end=True)
+    async def over() -> None: ...
+
+    return line
+
+
 async def test_no_task_of_a_parents_job_goes_before_what_its_parent_said(certificates: Certificates) -> None:
     async with (
         a_child(certificates, blueprints(), max_priority=50.0) as child,
@@ -176,6 +198,76 @@ async def test_what_the_parent_may_not_have_heard_of_a_tasks_progress_is_said_ag
             pass
         assert (update.task_id, update.WhichOneof("update")) == ("t1", "progress")
         assert update.progress == worker_pb2.TaskProgress()
+
+
+async def test_the_progress_of_a_job_is_by_the_states_that_it_has_passed_and_never_falls(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, [a_line()]) as child, Leaf(child.engine, "leaf", Skill("leaf")) as leaf:
+        stream = await child.linked()
+        told: list[float] = []
+
+        async def hears(percent: float) -> None:
+            async with asyncio.timeout(GUARD):
+                while told[-1:] != [percent]:
+                    if (update := await stream.update()).progress.HasField("percent"):
+                        told.append(update.progress.percent)
+
+        async def over(status: str = SUCCESS) -> None:
+            await leaf.ends(await leaf.given(), Outcome(status, b"{}"))
+
+        await offered(stream, "t1", "line", {})
+        await over()
+        await hears(25)
+        second = await leaf.given()
+        await leaf.says(second, 50)
+        await hears(50)
+        # Once more: it is where it was, until it is further.
+        await leaf.ends(second, Outcome("again", b"{}"))
+        await over()
+        again = await leaf.given()
+        await leaf.says(again, 80)
+        await hears(65)
+        await leaf.ends(again, DONE)
+        await hears(75)
+        last = await leaf.given()
+        await leaf.says(last, 100)
+        await hears(99)
+        await leaf.ends(last, DONE)
+        assert (await answer(stream)).HasField("result")
+        assert told == sorted(told)
+
+
+async def test_progress_does_not_fall_either_when_a_child_starts_again_whose_job_went_back(
+    certificates: Certificates,
+) -> None:
+    async def hears(stream: Stream) -> float:
+        while not (update := await stream.update()).progress.HasField("percent"):
+            pass
+        return update.progress.percent
+
+    async with MemoryStorage(STORE, SystemClock()) as store, ScriptedNode(certificates) as parent:
+        async with (
+            a_child(certificates, [a_line()], store=store, parent=parent) as child,
+            Leaf(child.engine, "leaf", Skill("leaf")) as leaf,
+        ):
+            stream = await child.linked()
+            await offered(stream, "t1", "line", {})
+            await leaf.ends(await leaf.given(), DONE)
+            assert await hears(stream) == 25
+            second = await leaf.given()
+            await leaf.says(second, 50)
+            assert await hears(stream) == 50
+            await leaf.ends(second, Outcome("again", b"{}"))
+            await leaf.given()
+        async with (
+            a_child(certificates, [a_line()], store=store, parent=parent) as child,
+            Leaf(child.engine, "leaf", Skill("leaf")) as leaf,
+        ):
+            stream = await child.linked(session_id="second", leases=keep("t1"))
+            await leaf.says(await leaf.given(), 40)
+            # What it has left is passed; how far it was in that is not known any more.
+            assert await hears(stream) == 75
 
 
 async def test_a_fan_out_is_given_back_while_none_of_it_was_with_a_worker(certificates: Certificates) -> None:

@@ -92,6 +92,34 @@ def test_an_end_is_a_success_whatever_its_name_unless_named_failed_or_said_so() 
     assert ends == {"done": "finished", "by_name": "finished", "failed": "failed", "broken": "failed"}
 
 
+def test_states_are_as_wide_as_they_weigh_in_the_order_of_their_definition() -> None:
+    one = Blueprint("one")
+    for name, weighs in (("a", 1), ("b", 0), ("c", 2.5), ("d", None)):
+        one.handler(name, progress_weight=weighs)(bare)
+    one.aggregator("e", progress_weight=0.5)(bare)
+    one.handler("end", is_end=True)(bare)
+    assert list(one.spans) == ["a", "b", "c", "d", "e", "end"]
+    wide = [(0, 20), (20, 0), (20, 50), (70, 20), (90, 10), (100, 0)]
+    assert [edge for span in one.spans.values() for edge in span] == pytest.approx(
+        [edge for span in wide for edge in span]
+    )
+    # Of what weighs nothing, one is as good as another; and a sum may be too large for a number.
+    one, large = Blueprint("one"), Blueprint("large")
+    one.handler("all", is_start=True, is_end=True)(bare)
+    for name in ("a", "b"):
+        large.handler(name, progress_weight=1e308)(bare)
+    assert (one.spans, large.spans) == ({"all": (0, 100)}, {"a": (0, 50), "b": (50, 50)})
+
+
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), 10**400, True, "1"])
+def test_a_weight_that_is_none_is_refused_by_the_name_of_its_handler(weight: Any) -> None:
+    one = Blueprint("one")
+    for decorate in (one.handler("a", progress_weight=weight), one.aggregator("b", progress_weight=weight)):
+        with pytest.raises(BlueprintError, match=r"^bare \(.*test_blueprint.py:\d+\): progress_weight=.*0 or more"):
+            decorate(bare)
+    assert not one.states
+
+
 def test_an_end_named_failed_may_be_declared_a_success() -> None:
     one = Blueprint("one")
 
