@@ -335,9 +335,9 @@ def decode_need(record: bytes) -> Need:
     return _need(unpack("need", record))
 
 
-def encode_chunk(chunk: tuple[NewTask, ...]) -> bytes:
-    """Tasks that are not made yet as bytes."""
-    return pack([_new_task_fields(task) for task in chunk])
+def encode_chunk(chunk: tuple[NewTask, ...], dispatched: int) -> bytes:
+    """Tasks that are not made yet as bytes, with when their fan-out was dispatched."""
+    return pack([_new_task_fields(task) for task in chunk], dispatched)
 
 
 def _new_task_fields(task: NewTask) -> tuple[Any, ...]:
@@ -358,9 +358,11 @@ def _new_task_fields(task: NewTask) -> tuple[Any, ...]:
     )
 
 
-def decode_chunk(record: bytes) -> tuple[NewTask, ...]:
-    """Tasks that are not made yet from their bytes."""
-    return tuple(
+def decode_chunk(record: bytes) -> tuple[tuple[NewTask, ...], int | None]:
+    """Tasks that are not made yet from their bytes, and when their fan-out was dispatched; None: that was not noted."""
+    # It was added at the end, where an earlier release leaves it unread.
+    tasks, *dispatched = unpack("chunk", record)
+    chunk = tuple(
         NewTask(
             id=fields[0],
             index=fields[1],
@@ -375,5 +377,6 @@ def decode_chunk(record: bytes) -> tuple[NewTask, ...]:
             lost_after=fields[10],
             reserves=fields[11],
         )
-        for fields in unpack("chunk", record)[0]
+        for fields in tasks
     )
+    return chunk, dispatched[0] if dispatched else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from holon.domain.events import BranchesDone
 from holon.domain.job import Status
-from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError
-from holon.ports import Offer, Result, Superseded
+from holon.domain.task import DISPATCH_TIMEOUT, FAILURE, RESULT_TIMEOUT, SUCCESS, Outcome, TaskError
+from holon.ports import NewFanOut, Offer, Result, Superseded
 from tests.contract.world import BROKEN, OK, Factory, T, World
 
 
@@ -239,3 +240,70 @@ async def test_spawning_for_a_job_that_is_unknown_or_over_does_nothing(world: Wo
 async def test_the_needs_of_chunks_not_spawned_are_not_yet_waiting(world: World) -> None:
     await world.fan_out(1, rest=(5,))
     assert await world.waiting(T) == 1
+
+
+async def codes(world: World, job: str) -> list[str]:
+    """The codes of the errors that a job's branches ended with, each with its index."""
+    return [
+        f"{task.rsplit('-', 1)[1]} {outcome.error.code if outcome.error else ''}"
+        for task, outcome in await world.storage.branches(job, 0)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "code"), [("dispatch_timeout", DISPATCH_TIMEOUT), ("result_timeout", RESULT_TIMEOUT)]
+)
+async def test_the_timeouts_of_branches_that_are_spawned_later_count_from_the_dispatch_too(
+    world: World, timeout: str, code: str
+) -> None:
+    fields: dict[str, Any] = {timeout: 5_000}
+    tasks = await world.fan_out(1, rest=(1, 1), **fields)
+    job = tasks[0].rsplit("-", 2)[0]
+    for _ in range(2):
+        world.clock.advance(2_000)
+        await world.storage.spawn(job, 0, ())
+    assert await world.waiting() == 3
+    await world.after(999)
+    assert await codes(world, job) == []
+    await world.after(1)
+    assert await codes(world, job) == [f"{index} {code}" for index in range(3)]
+    assert await events(world, job) == [BranchesDone(0, failed=3)]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "code"), [("dispatch_timeout", DISPATCH_TIMEOUT), ("result_timeout", RESULT_TIMEOUT)]
+)
+async def test_branches_whose_time_was_over_before_they_were_spawned_end_at_once(
+    world: World, timeout: str, code: str
+) -> None:
+    hand = await world.hand()
+    fields: dict[str, Any] = {timeout: 1_000}
+    tasks = await world.fan_out(1, rest=(4, 2), **fields)
+    job = tasks[0].rsplit("-", 2)[0]
+    await world.after(1_000)
+    assert (await world.storage.spawn(job, 0, [hand.seat(10)])).offers == ()
+    assert (await codes(world, job), await world.waiting()) == ([f"{index} {code}" for index in range(5)], 0)
+    assert await world.ready() == []
+    assert (await world.storage.spawn(job, 0, [hand.seat(10)])).offers == ()
+    assert (await world.task_record(tasks[-1])).state == "over"
+    assert await events(world, job) == [BranchesDone(0, failed=7)]
+    ends = [(event.task_id, event.details["code"]) for event in await world.told(job) if event.type == "task_finished"]
+    assert ends == [(task, code) for task in tasks]
+
+
+async def test_a_branch_that_ends_as_it_is_spawned_may_end_the_others(world: World) -> None:
+    claim = await world.start()
+    first, *rest = (world.task(claim, index, dispatch_timeout=1_000 if index == 3 else None) for index in range(6))
+    fan = NewFanOut(6, True, (tuple(rest[:4]), tuple(rest[4:])))
+    await world.commit(world.step(claim, Status.WAITING_FOR_PARALLEL, tasks=(first,), fan_out=fan))
+    hand = await world.hand()
+    [offer] = await world.lease(hand.seat())
+    await world.after(1_000)
+    job = claim.job.id
+    assert (await world.storage.spawn(job, 0, [hand.seat(10)])).offers == ()
+    assert (await codes(world, job), await world.waiting()) == ([f"3 {DISPATCH_TIMEOUT}"], 0)
+    assert [stop.lease for stop in await world.stops()] == [hand.ref(offer)]
+    [event] = await events(world, job)
+    assert isinstance(event, BranchesDone)
+    assert (event.fail_fast, event.failed) == (True, 1)
+    assert (await world.storage.spawn(job, 0, [hand.seat(10)])).offers == ()

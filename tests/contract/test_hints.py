@@ -49,6 +49,14 @@ async def test_a_job_woken_by_a_result_is_hinted_at(world: World) -> None:
     await hints.until(lambda hint: hint.ready)
 
 
+async def test_a_job_woken_by_branches_that_ended_as_they_were_spawned_is_hinted_at(world: World) -> None:
+    tasks = await world.fan_out(1, rest=(1,), dispatch_timeout=1_000)
+    await world.after(1_000)
+    hints = Hints(world)
+    await world.storage.spawn(tasks[0].rsplit("-", 2)[0], 0, ())
+    await hints.until(lambda hint: hint.ready)
+
+
 async def test_a_released_job_is_hinted_at(world: World) -> None:
     claim = await world.start()
     hints = Hints(world)

@@ -136,6 +136,20 @@ async def test_a_fan_outs_next_chunk_is_called_for_after_a_restart(durable: Fact
     assert spawns == {(tasks[0].rsplit("-", 2)[0], 0)}
 
 
+async def test_branches_that_are_spawned_after_a_restart_have_their_time_from_the_dispatch(durable: Factory) -> None:
+    world = await durable()
+    tasks = await world.fan_out(1, rest=(2,), result_timeout=5_000)
+    begun = world.now
+    world.clock.advance(3_000)
+    await world.restart()
+    await world.storage.spawn(tasks[0].rsplit("-", 2)[0], 0, ())
+    offers = await world.lease((await world.hand()).seat(3))
+    assert [offer.deadline for offer in offers] == [begun + 5_000] * 3
+    world.clock.advance(begun + 5_000 - world.now)
+    await world.fire()
+    assert await world.ready() == [tasks[0].rsplit("-", 2)[0]]
+
+
 async def test_timeouts_and_back_offs_of_tasks_survive(durable: Factory) -> None:
     world = await durable()
     hand = await world.hand()

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from holon.clock import ManualClock
+from holon.domain.events import BranchesDone
 from holon.domain.job import Status
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage import records
-from holon.storage.redis import RedisStorage
+from holon.storage.redis import RedisStorage, scripts
 from tests.contract.backends import REDIS
 from tests.contract.world import World
 from tests.redis_server import RedisServer
@@ -73,6 +74,36 @@ def newer() -> Iterator[None]:
         patch.setattr(records, "pack", longer)
         patch.setattr(records, "unpack", shorter)
         yield
+
+
+@contextmanager
+def without_the_time_of_fan_outs() -> Iterator[None]:
+    """What opens meanwhile is of a release that did not note when a fan-out was dispatched."""
+    source = scripts._source
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scripts, "_source", lambda name: source(name).replace(", 'dispatched'", ""))
+        scripts.functions.cache_clear()
+        scripts.scripts.cache_clear()
+        yield
+    scripts.functions.cache_clear()
+    scripts.scripts.cache_clear()
+
+
+async def test_a_fan_out_that_an_older_release_began_goes_on(releases: Releases) -> None:
+    with without_the_time_of_fan_outs():
+        old = await releases.node("a")
+        tasks = await old.fan_out(1, rest=(1, 1), result_timeout=5_000)
+    new = await releases.node("b")
+    job_id = tasks[0].rsplit("-", 2)[0]
+    new.clock.advance(3_000)
+    await new.storage.spawn(job_id, 0, ())
+    # What the older one writes is without it again.
+    [offer, *_] = await old.lease((await old.hand()).seat(2))
+    assert await old.complete(offer) is None
+    await new.storage.spawn(job_id, 0, ())
+    await new.after(5_000)
+    [(_, event)] = (await new.claim_of(job_id)).events
+    assert event == BranchesDone(0, failed=2)
 
 
 async def test_a_node_reads_and_ends_what_an_older_release_wrote(releases: Releases) -> None:

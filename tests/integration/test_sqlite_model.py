@@ -72,6 +72,9 @@ def durable(row: Row) -> dict[str, Any]:
 def everything(tables: Tables) -> dict[str, Any]:
     rows: dict[str, Row] = {**tables.jobs, **tables.tasks}
     fans = {row.id: durable(row.fan) for row in tables.jobs.values() if row.fan is not None}
+    for fan in fans.values():
+        # It stands in the file with what is not spawned yet, for the sake of that.
+        fan["dispatched"] = fan["chunks"] and fan["dispatched"]
     waiting = {key: number for key, number in tables.backlog.waiting.items() if number}
     return {"rows": {name: durable(row) for name, row in rows.items()}, "fans": fans, "waiting": waiting}
 

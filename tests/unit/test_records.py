@@ -46,12 +46,13 @@ def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_pri
     assert decode_need(msgpack.packb((1, *fields))) == before
 
     task = NewTask("0-a-1-0", 0, need, b"{}", 1.5, 300, None, 5, RetryPolicy(), "trace", 7)
-    assert decode_chunk(encode_chunk((task,))) == (task,)
-    ((fields,),) = unpack("chunk", encode_chunk((task,)))
+    assert decode_chunk(encode_chunk((task,), 99)) == ((task,), 99)
+    (fields,), _ = unpack("chunk", encode_chunk((task,), 99))
+    assert decode_chunk(msgpack.packb((6, [fields]))) == ((task,), None)
     del fields[2][-2:]
     del fields[-1]
-    assert decode_chunk(msgpack.packb((3, [fields]))) == (replace(task, need=before),)
-    assert decode_chunk(msgpack.packb((2, [fields[:-1]]))) == (replace(task, need=before, lost_after=0),)
+    assert decode_chunk(msgpack.packb((3, [fields]))) == ((replace(task, need=before),), None)
+    assert decode_chunk(msgpack.packb((2, [fields[:-1]]))) == ((replace(task, need=before, lost_after=0),), None)
 
 
 def test_a_job_that_was_written_before_it_had_a_deadline_has_none() -> None:

@@ -173,15 +173,15 @@ def test_a_task_that_an_earlier_release_wrote_has_what_came_since_as_it_is_at_fi
 
 def test_a_fan_out_comes_back_with_the_chunks_that_are_left(db: sqlite3.Connection, seal: Seal) -> None:
     one, two, three = ((NewTask(f"t{n}", n, NEED, b"{}", 0.0, 1, 2, 3, RetryPolicy(), TRACE),) for n in range(3))
-    fan = FanOut("0-a", 2, 5, True, (one, two, three))
+    fan = FanOut("0-a", 2, 5, True, (one, two, three), 99)
     fan.pending, fan.spawned, fan.queued, fan.failed, fan.progress, fan.bytes, fan.over = 4, 2, 1, 1, 12.5, 99, True
     db.executemany(fan_rows.INSERT_CHUNK, fan_rows.chunks(fan, 3, seal))
     fan.chunks = (two, three)
     db.execute(fan_rows.DELETE_CHUNKS, (3, len(fan.chunks)))
     db.execute(fan_rows.REPLACE, fan_rows.replaced(fan, 3))
     stored = db.execute(fan_rows.SELECT_CHUNKS).fetchall()
-    left = tuple(fan_rows.opened_chunk("0-a", place, chunk, seal) for _, place, chunk in stored)
-    again = fan_rows.fan_row(db.execute(fan_rows.SELECT_LIVE).fetchone(), "0-a", left)
+    left, times = zip(*(fan_rows.opened_chunk("0-a", place, chunk, seal) for _, place, chunk in stored), strict=True)
+    again = fan_rows.fan_row(db.execute(fan_rows.SELECT_LIVE).fetchone(), "0-a", left, times[0])
     assert slots(again, set()) == slots(fan, set())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from holon.domain.costs import Cost
 from holon.domain.events import BranchesDone, HistoryEvent, TaskEnded
 from holon.domain.machine import succeeded
-from holon.domain.task import LIMIT_EXCEEDED, WORKER_LOST, Outcome, task_id
+from holon.domain.task import DISPATCH_TIMEOUT, LIMIT_EXCEEDED, RESULT_TIMEOUT, WORKER_LOST, Outcome, task_id
 from holon.ports import StopReason, Superseded
 from holon.storage.ledger.costs import again, free, leave
 from holon.storage.ledger.jobs import deliver
@@ -132,6 +132,25 @@ def finished_line(
         task.id,
         details,
     )
+
+
+def out_of_time(tables: Tables, task: TaskRow, now: int) -> bool:
+    """End an edited task whose result timeout is over, or its dispatch timeout; whether one is."""
+    if task.result_due is not None and task.result_due <= now:
+        code, message = RESULT_TIMEOUT, "no result came before the task's result timeout"
+    elif task.dispatch_due is not None and task.unplaced and task.dispatch_due <= now:
+        code = DISPATCH_TIMEOUT
+        message = "Task timed out while waiting in queue (dispatch timeout): no worker took it"
+    else:
+        return False
+    stop_holder(tables, task, StopReason.DEADLINE)
+    if task.state in (OFFERED, LEASED):
+        leave(tables, task)
+    close_attempt(task, now)
+    outcome = Outcome.failed(code, message, task.worker_id)
+    task.over_reason = Superseded.DEADLINE_EXCEEDED
+    task_over(tables, task, outcome, finished_line(task, outcome, now), now)
+    return True
 
 
 def goes_on(tables: Tables, task: TaskRow, now: int, cost: Cost = None) -> bool:

@@ -14,11 +14,15 @@ from holon.storage.ledger.row import Row
 
 
 class FanOut(Row):
-    """The count of a fan-out. `queued` of its branches wait for a lease; `chunks` are not tasks yet."""
+    """The count of a fan-out. `queued` of its branches wait for a lease; `chunks` are not tasks yet.
+
+    The timeouts of all its branches count from when it was `dispatched`.
+    """
 
     __slots__ = (
         "bytes",
         "chunks",
+        "dispatched",
         "fail_fast",
         "failed",
         "job_id",
@@ -32,13 +36,20 @@ class FanOut(Row):
     )
 
     def __init__(
-        self, job_id: str, step: int, total: int, fail_fast: bool, chunks: tuple[tuple[NewTask, ...], ...]
+        self,
+        job_id: str,
+        step: int,
+        total: int,
+        fail_fast: bool,
+        chunks: tuple[tuple[NewTask, ...], ...],
+        dispatched: int,
     ) -> None:
         self.job_id = job_id
         self.step = step
         self.total = total
         self.fail_fast = fail_fast
         self.chunks = chunks
+        self.dispatched = dispatched
         self.pending = total
         self.spawned = 0
         self.queued = 0

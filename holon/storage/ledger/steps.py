@@ -8,10 +8,10 @@ from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
 from holon.ports import Committed, Leased, NewTask, Seat, Step, Superseded
 from holon.storage.ledger.costs import affords
-from holon.storage.ledger.endings import end_open_tasks
+from holon.storage.ledger.endings import end_open_tasks, out_of_time
 from holon.storage.ledger.jobs import claim, unclaim
 from holon.storage.ledger.leases import lease
-from holon.storage.ledger.rows import FanOut, JobRow, TaskRow
+from holon.storage.ledger.rows import OVER, FanOut, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import SPAWN_BELOW, want_spawn
 
@@ -83,7 +83,7 @@ def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
         row.reserved += step.reserves
     if step.fan_out is not None:
         fan = step.fan_out
-        row.fan = FanOut(row.id, row.open_step, fan.total, fan.fail_fast, fan.rest)
+        row.fan = FanOut(row.id, row.open_step, fan.total, fan.fail_fast, fan.rest, now)
         row.fan.spawned = row.fan.queued = len(step.tasks)
         tables.edit(row.fan)
     else:
@@ -92,17 +92,21 @@ def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
     want_spawn(tables, row, now)
 
 
-def _create(tables: Tables, row: JobRow, tasks: Sequence[NewTask], now: int) -> None:
+def _create(tables: Tables, row: JobRow, tasks: Sequence[NewTask], dispatched: int) -> list[TaskRow]:
     branch = row.fan is not None
-    made = [TaskRow(tables.number(), row.id, row.open_step, new, branch, now) for new in tasks]
+    made = [TaskRow(tables.number(), row.id, row.open_step, new, branch, dispatched) for new in tasks]
     for task in made:
         tables.add_task(task)
         tables.arm(task)
     tables.backlog.enqueue(*made)
+    return made
 
 
 def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: int) -> Leased:
-    """Turn the next chunk of a fan-out into tasks, if few enough of its branches wait for a lease."""
+    """Turn the next chunk of a fan-out into tasks, if few enough of its branches wait for a lease.
+
+    A branch whose time is over by then ends at once; it may be the one that ends the others.
+    """
     row = tables.job(job_id)
     fan = row.fan if row else None
     if row is None or fan is None or row.over or fan.over or fan.step != step or not fan.chunks:
@@ -115,7 +119,9 @@ def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: in
         fan.spawned += len(chunk)
         fan.queued += len(chunk)
         row.open_count += len(chunk)
-        _create(tables, row, chunk, now)
+        for task in _create(tables, row, chunk, fan.dispatched):
+            if task.state is not OVER:
+                out_of_time(tables, task, now)
     leased = lease(tables, seats, now)
     want_spawn(tables, row, now)
     return leased

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 from holon.domain.events import Woken
 from holon.domain.retries import retry_after
-from holon.domain.task import DISPATCH_TIMEOUT, RESULT_TIMEOUT, TIMEOUT_ERROR, Outcome
+from holon.domain.task import TIMEOUT_ERROR, Outcome
 from holon.ports import Fired, Seat, StopReason, Superseded
 from holon.storage.ledger.costs import leave
-from holon.storage.ledger.endings import finished_line, goes_on, lost, task_over
+from holon.storage.ledger.endings import goes_on, lost, out_of_time
 from holon.storage.ledger.jobs import claim, deliver, unclaim
 from holon.storage.ledger.leases import execution, lease
 from holon.storage.ledger.outcomes import apply
 from holon.storage.ledger.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import SPAWN_BELOW, SPAWN_CHECK_MS, close_attempt, requeue, stop_holder
+from holon.storage.ledger.tasks import SPAWN_BELOW, SPAWN_CHECK_MS, requeue, stop_holder
 
 
 def fire(tables: Tables, limit: int, want: int, seats: Sequence[Seat], chance: Callable[[], float], now: int) -> Fired:
@@ -53,12 +53,9 @@ def _job(tables: Tables, row: JobRow, spawns: list[tuple[str, int]], now: int) -
 def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
     if task.state is OVER:
         return
-    if task.result_due is not None and task.result_due <= now:
-        _deadline(tables, task, RESULT_TIMEOUT, "no result came before the task's result timeout", now)
-    elif task.dispatch_due is not None and task.unplaced and task.dispatch_due <= now:
-        message = "Task timed out while waiting in queue (dispatch timeout): no worker took it"
-        _deadline(tables, task, DISPATCH_TIMEOUT, message, now)
-    elif task.state is BACK_OFF and task.until <= now:
+    if out_of_time(tables, task, now):
+        return
+    if task.state is BACK_OFF and task.until <= now:
         task.state = QUEUED
         tables.backlog.enqueue(task)
     elif task.execution_due is not None and task.execution_due <= now:
@@ -69,16 +66,6 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
         task.avoid = tuple(entry for entry in task.avoid if entry[1] > now)
         tables.hint_key(task.key)
     tables.arm(task)
-
-
-def _deadline(tables: Tables, task: TaskRow, code: str, message: str, now: int) -> None:
-    stop_holder(tables, task, StopReason.DEADLINE)
-    if task.state in (OFFERED, LEASED):
-        leave(tables, task)
-    close_attempt(task, now)
-    outcome = Outcome.failed(code, message, task.worker_id)
-    task.over_reason = Superseded.DEADLINE_EXCEEDED
-    task_over(tables, task, outcome, finished_line(task, outcome, now), now)
 
 
 def _timed_out(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:

@@ -50,20 +50,20 @@ def chunks(fan: FanOut, n: int, seal: Seal) -> list[tuple[Any, ...]]:
     """What `INSERT_CHUNK` takes, for each chunk of a fan-out."""
     last = len(fan.chunks)
     return [
-        (n, place, seal.seal("chunks", fan.job_id, place, encode_chunk(chunk)))
+        (n, place, seal.seal("chunks", fan.job_id, place, encode_chunk(chunk, fan.dispatched)))
         for place, chunk in zip(range(last, 0, -1), fan.chunks, strict=True)
     ]
 
 
-def opened_chunk(job_id: str, place: int, chunk: bytes, seal: Seal) -> tuple[NewTask, ...]:
-    """A chunk from its columns; raises as `Seal.open`."""
+def opened_chunk(job_id: str, place: int, chunk: bytes, seal: Seal) -> tuple[tuple[NewTask, ...], int | None]:
+    """A chunk from its columns, and when its fan-out was dispatched, if that was noted; raises as `Seal.open`."""
     return decode_chunk(seal.open("chunks", job_id, place, chunk))
 
 
-def fan_row(columns: tuple[Any, ...], job_id: str, rest: tuple[tuple[NewTask, ...], ...]) -> FanOut:
+def fan_row(columns: tuple[Any, ...], job_id: str, rest: tuple[tuple[NewTask, ...], ...], dispatched: int) -> FanOut:
     """A fan-out's row from its columns and its chunks."""
     _, step, total, fail_fast, *counts, over = columns
-    fan = FanOut(job_id, step, total, bool(fail_fast), rest)
+    fan = FanOut(job_id, step, total, bool(fail_fast), rest, dispatched)
     fan.pending, fan.spawned, fan.queued, fan.failed, fan.progress, fan.bytes = counts
     fan.over = bool(over)
     return fan

@@ -96,15 +96,21 @@ def _load_fan_outs(
     db: sqlite3.Connection, jobs: dict[int, JobRow], names: dict[int, str], seal: Seal, left_out: set[str]
 ) -> None:
     rest: dict[int, tuple[tuple[NewTask, ...], ...]] = defaultdict(tuple)
+    # Earlier releases did not note it: then it counts from the last time that is known.
+    dispatched = {n: row.updated_at for n, row in jobs.items()}
     for n, place, chunk in db.execute(fan_rows.SELECT_CHUNKS):
         try:
-            rest[n] = (*rest[n], fan_rows.opened_chunk(names[n], place, chunk, seal))
+            tasks, noted = fan_rows.opened_chunk(names[n], place, chunk, seal)
         except SealBroken:
             left_out.add(names[n])
+            continue
+        rest[n] = (*rest[n], tasks)
+        if noted is not None:
+            dispatched[n] = noted
     for columns in db.execute(fan_rows.SELECT_LIVE):
         row = jobs.get(columns[0])
         if row is not None:
-            row.fan = fan_rows.fan_row(columns, row.id, rest[row.n])
+            row.fan = fan_rows.fan_row(columns, row.id, rest[row.n], dispatched[row.n])
 
 
 def _load_tasks(db: sqlite3.Connection, seal: Seal, left_out: set[str]) -> list[TaskRow]:

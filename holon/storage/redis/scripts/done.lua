@@ -195,8 +195,9 @@ end
 local function write_all()
     -- Before Redis 7 a script is refused for want of memory at its first write, if that one grows.
     if SHRINKS then read('DEL', P .. 'nothing') end
-    for i = 1, #writes do read(unpack(writes[i])) end
+    -- Texts first: one of them may be of no use any more, and is deleted after that.
     for from = 1, #texts, 4000 do read('MSET', unpack(texts, from, math.min(from + 3999, #texts))) end
+    for i = 1, #writes do read(unpack(writes[i])) end
 end
 
 -- What has become of the store as a whole. How many there are of some is looked up once they are written.

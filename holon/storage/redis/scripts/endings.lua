@@ -100,6 +100,25 @@ local function task_over(row, outcome, took)
     deliver(owner, table.concat({'T', int(row.step), int(row.generation), row.ID, outcome.bytes}, ' '))
 end
 
+-- End a task whose result timeout is over, or its dispatch timeout; whether one is.
+local function out_of_time(row)
+    local code, message
+    if row.result_due and row.result_due <= NOW then
+        code, message = 'RESULT_TIMEOUT', "no result came before the task's result timeout"
+    elseif row.dispatch_due and unplaced(row) and row.dispatch_due <= NOW then
+        code = 'DISPATCH_TIMEOUT'
+        message = 'Task timed out while waiting in queue (dispatch timeout): no worker took it'
+    else
+        return false
+    end
+    stop_holder(row, 'deadline')
+    if placed(row) then leave(row) end
+    close_attempt(row)
+    row.reason = 'deadline_exceeded'
+    task_over(row, failed(code, message, row.worker))
+    return true
+end
+
 -- How a task ends whose job's budget does not cover another attempt, and how the last one ended, if that is known.
 local function not_covered(row, last)
     local message = "cost: what is left of the job's budget does not cover another attempt, which may cost "

@@ -19,14 +19,6 @@ local function fire_job(row)
     end
 end
 
-local function deadline(row, code, message)
-    stop_holder(row, 'deadline')
-    if placed(row) then leave(row) end
-    close_attempt(row)
-    row.reason = 'deadline_exceeded'
-    task_over(row, failed(code, message, row.worker))
-end
-
 local function timed_out(row)
     stop_holder(row, 'deadline')
     leave(row)
@@ -53,12 +45,8 @@ local function lease_over(row)
 end
 
 local function fire_task(row)
-    if row.result_due and row.result_due <= NOW then
-        deadline(row, 'RESULT_TIMEOUT', "no result came before the task's result timeout")
-    elseif row.dispatch_due and unplaced(row) and row.dispatch_due <= NOW then
-        deadline(row, 'DISPATCH_TIMEOUT',
-            'Task timed out while waiting in queue (dispatch timeout): no worker took it')
-    elseif row.place == 'back_off' and row['until'] <= NOW then
+    if out_of_time(row) then return end
+    if row.place == 'back_off' and row['until'] <= NOW then
         row.place = 'queued'
         enqueue(row)
     elseif row.execution_due and row.execution_due <= NOW then

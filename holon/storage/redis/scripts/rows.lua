@@ -286,7 +286,7 @@ end
 -- A fan-out is one field of its job: numbers, in this order.
 local FAN = {
     'step', 'total', 'fail_fast', 'pending', 'spawned', 'queued', 'failed', 'progress', 'bytes', 'over', 'chunks',
-    'first_chunks',
+    'first_chunks', 'dispatched',
 }
 local function fan_of(row)
     if row.FAN == nil then
@@ -294,6 +294,8 @@ local function fan_of(row)
         if row.fan then
             local fan, values = {}, words(row.fan)
             for i, name in ipairs(FAN) do fan[name] = tonumber(values[i]) end
+            -- Earlier releases did not note it: then it counts from the last time that is known.
+            fan.dispatched = fan.dispatched or row.updated
             row.FAN = fan
         end
     end

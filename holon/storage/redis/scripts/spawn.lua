@@ -1,4 +1,5 @@
--- Turn the next chunk of a fan-out into tasks, if few enough of its branches wait for a lease.
+-- Turn the next chunk of a fan-out into tasks, if few enough of its branches wait for a lease. A branch whose time is over
+-- by then ends at once; it may be the one that ends the others.
 
 local function operation()
     local row, step = job(arg()), num()
@@ -13,9 +14,14 @@ local function operation()
         fan.chunks, fan.spawned, fan.queued = fan.chunks - 1, fan.spawned + count, fan.queued + count
         row.open_count = (row.open_count or 0) + count
         row.spawn = nil
-        for _ = 1, count do create_task(row) end
+        local made = {}
+        for i = 1, count do made[i] = create_task(row, fan.dispatched) end
+        for _, one in ipairs(made) do
+            if one.place ~= 'over' then out_of_time(one) end
+        end
     end
     local leased = lease()
+    claim(0)
     want_spawn(row)
     return done(leased)
 end

@@ -24,8 +24,8 @@ local function read_step()
     return step
 end
 
--- Make a task out of the next arguments.
-local function create_task(row)
+-- Make a task out of the next arguments, whose timeouts count from when it was dispatched.
+local function create_task(row, dispatched)
     local one = new_task(args[at + 1], row.ID, row.open_step)
     one.place = 'queued'
     one.branch = fan_of(row) and '1' or nil
@@ -34,10 +34,11 @@ local function create_task(row)
     one.reserved = one.reserves
     carry_params(one, args[at + 4], args[at + 8])
     local dispatch, result = args[at + 6], args[at + 7]
-    if dispatch ~= '' then one.dispatch_due = NOW + dispatch end
-    if result ~= '' then one.result_due = NOW + result end
+    if dispatch ~= '' then one.dispatch_due = dispatched + dispatch end
+    if result ~= '' then one.result_due = dispatched + result end
     at = at + TASK_ARGUMENTS
     enqueue(one)
+    return one
 end
 
 local function create_tasks(row, step)
@@ -53,7 +54,7 @@ local function create_tasks(row, step)
         row.FAN = {
             step = row.open_step, total = total, fail_fast = step.fan.fail_fast, pending = total,
             spawned = step.tasks, queued = step.tasks, failed = 0, progress = 0, bytes = 0, over = 0, chunks = chunks,
-            first_chunks = chunks,
+            first_chunks = chunks, dispatched = NOW,
         }
         for i, chunk in ipairs(step.fan.chunks) do
             local key = P .. 'c:' .. row.ID .. '-' .. int(row.open_step) .. '-' .. int(i)
@@ -64,7 +65,7 @@ local function create_tasks(row, step)
     end
     row.made = (row.made or '') .. ' ' .. int(row.open_step) .. ':' .. int(total)
     at = step.FROM
-    for _ = 1, step.tasks do create_task(row) end
+    for _ = 1, step.tasks do create_task(row, NOW) end
     want_spawn(row)
 end
 
