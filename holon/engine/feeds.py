@@ -38,7 +38,7 @@ class Happened:
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """How far the job is; only the newest is ever told. `queued`: its one task waits for a worker."""
+    """How far the job is; only the newest is ever told. `queued`: nobody has its task, or any of its branches."""
 
     sequence: int
     percent: float | None

@@ -140,7 +140,8 @@ class Delegated:
     def _place(self, queued: bool, status: Status) -> None:
         self.was_placed |= not queued and status == Status.WAITING_FOR_WORKER
         before = self.unplaced, self.fanned
-        self.unplaced, self.fanned = queued, status == Status.WAITING_FOR_PARALLEL
+        fanned = status == Status.WAITING_FOR_PARALLEL
+        self.unplaced, self.fanned = queued and not fanned, fanned
         if before != (self.unplaced, self.fanned):
             self._placed()
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from holon.domain.job import Status
-from holon.ports import JobFilter, Progress
+from holon.domain.matching import Need
+from holon.ports import JobFilter, NewFanOut, Progress
 from tests.contract.world import BROKEN, OK, T, U, World
 
 
@@ -185,3 +186,46 @@ async def test_the_store_tells_the_time_of_its_clock(world: World) -> None:
     assert world.storage.now() == world.clock.now_ms()
     world.clock.advance(5)
     assert world.storage.now() == world.clock.now_ms()
+
+
+async def told_need(world: World, job: str) -> Need | None:
+    """What a record and a page say that a job's task, or a branch, needs while nobody has any."""
+    [listed], _ = await world.storage.jobs(JobFilter("ann"), 1)
+    record = await world.record(job)
+    assert listed == record
+    return record.queued_need
+
+
+async def test_a_record_says_what_a_branch_needs_while_nobody_has_any(world: World) -> None:
+    tasks = await world.fan_out(3, need=U)
+    job = tasks[0].rsplit("-", 2)[0]
+    assert await told_need(world, job) == U
+    hand = await world.hand()
+    [offer] = await world.lease(hand.seat(1))
+    assert await told_need(world, job) is None
+    await world.complete(offer)
+    assert await told_need(world, job) == U
+    [_, last] = await world.lease(hand.seat(2))
+    await world.hand_back(hand, last)
+    assert await told_need(world, job) is None
+    await world.hand()
+    assert await told_need(world, job) == U
+    for offer in await world.lease((await world.hand()).seat(2)):
+        await world.complete(offer)
+    assert await told_need(world, job) is None
+
+
+async def test_a_record_says_what_a_branch_needs_that_is_among_many_others_that_are_over(world: World) -> None:
+    claim = await world.start()
+    rest = [world.task(claim, index) for index in range(1, 120)]
+    first = (world.task(claim, 0, U), *rest[:100])
+    fan = NewFanOut(120, fail_fast=False, rest=(tuple(rest[100:]),))
+    await world.commit(world.step(claim, Status.WAITING_FOR_PARALLEL, tasks=first, fan_out=fan))
+    hand = await world.hand()
+    for offer in await world.lease(hand.seat(200, T)):
+        await world.complete(offer)
+    assert await told_need(world, claim.job.id) == U
+    await world.storage.spawn(claim.job.id, 0, ())
+    for offer in await world.lease(hand.seat(1, U)):
+        await world.complete(offer)
+    assert await told_need(world, claim.job.id) == T

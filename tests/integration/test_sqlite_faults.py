@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,28 @@ async def test_i2_a_commit_that_fails_takes_its_whole_group_back(world: World, f
     assert await world.complete(done.leased.offers[0]) is None
     assert (await world.storage.create_jobs([new], 0)).jobs[0][1] is Creation.CREATED
     assert {offer.job_id, claim.job.id, new.job.id} <= set(await world.ready())
+
+
+async def test_a_job_that_waits_for_a_fan_out_is_read_while_nothing_can_be_written(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = (await world.fan_out(1))[0].rsplit("-", 2)[0]
+    assert isinstance(world.storage, SqliteStorage)
+    done, asked = world.storage._do, asyncio.Event()
+
+    async def do(operation: Any) -> Any:
+        asked.set()
+        return await done(operation)
+
+    async with faults.held_up(world, then_fail="injected"):
+        creating = asyncio.create_task(world.create())
+        await settled()
+        monkeypatch.setattr(world.storage, "_do", do)
+        reading = asyncio.create_task(world.record(job_id))
+        await asked.wait()
+    with pytest.raises(StoreUnavailable, match="injected"):
+        await creating
+    assert (await reading).job.status is Status.WAITING_FOR_PARALLEL
 
 
 async def test_i3_tasks_of_a_step_that_failed_and_is_repeated_are_leased_once(world: World, faults: Faults) -> None:

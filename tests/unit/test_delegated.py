@@ -1,4 +1,4 @@
-"""A task of the parent's: nothing is done to its job any more once that is over."""
+"""A task of the parent's: what is told of its job, and that nothing is done to it any more once that is over."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from holon.domain.job import Job, Status
+from holon.domain.matching import Need
 from holon.ports import JobRecord
 from holon.uplink.books import Delegation
 from holon.uplink.delegated import Delegated
@@ -59,3 +61,23 @@ async def test_a_job_that_is_over_has_no_time_any_more() -> None:
     assert calls == ["newest"]
     running.leave()
     assert gone.followed == {}
+
+
+async def test_a_job_whose_branches_wait_says_why_and_takes_one_place_and_not_two() -> None:
+    class Waiting(Gone):
+        def progress_message(self, record: JobRecord) -> str:
+            return "waiting: nobody"
+
+    jobs: Any = Waiting()
+    said: list[str] = []
+    entry = Delegation("parent", "t1", "0-job", 1, 1, "lease")
+    running = Delegated(
+        jobs, jobs, entry, lambda *told: said.append(told[2]), lambda: None, lambda _: None, lambda *_: None
+    )
+    running.follow()
+    for status in (Status.WAITING_FOR_PARALLEL, Status.WAITING_FOR_WORKER):
+        job = Job("0-job", "bp", "parent", {}, "start", status)
+        jobs.followed["0-job"](JobRecord(job, 0, 0, None, None, "", Need("t")))
+        assert running.unplaced + running.fanned == 1
+    assert said == ["in a holon below: waiting: nobody"]
+    running.leave()

@@ -8,12 +8,16 @@ from heapq import nsmallest
 from operator import attrgetter
 from typing import Any
 
+from holon.domain.matching import Need
 from holon.domain.task import task_id
 from holon.ports import JobFilter, JobRecord, TaskRecord
 from holon.storage.ledger.costs import unreported
 from holon.storage.ledger.rows import QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import decode_job
+
+# Of a fan-out so many branches are looked at for one that waits: from both ends, where nearly always one of those is.
+LOOK_AT = 50
 
 
 def job_record(tables: Tables, row: JobRow) -> JobRecord:
@@ -23,9 +27,6 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
 
 def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
     """The same of the job as it is now, made when that is called, whatever became of the row by then."""
-    task = None
-    if row.open_count and row.fan is None:
-        task = tables.tasks.get(task_id(row.id, row.open_step, 0))
     return partial(
         _job_record,
         row.state,
@@ -35,12 +36,23 @@ def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
         finished_at=row.finished_at,
         progress=row.progress,
         progress_message=row.message,
-        queued_need=task.need if task is not None and task.state is QUEUED else None,
+        queued_need=_queued_need(tables, row),
         sequence=row.history_seq,
         number=row.n,
         cost=row.cost,
         unreported=unreported(row),
     )
+
+
+def _queued_need(tables: Tables, row: JobRow) -> Need | None:
+    fan, last = row.fan, row.open_count - 1
+    if fan is not None and not 0 < fan.queued == fan.spawned - (fan.total - fan.pending):
+        return None
+    for n in range(min(row.open_count, LOOK_AT)):
+        task = tables.tasks.get(task_id(row.id, row.open_step, last - n // 2 if n % 2 else n // 2))
+        if task is not None and task.state is QUEUED:
+            return task.need
+    return None
 
 
 def _job_record(state: bytes, deliveries: int, **rest: Any) -> JobRecord:

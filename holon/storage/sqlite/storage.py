@@ -10,6 +10,7 @@ from typing import ClassVar, Self, TypeVar
 
 from holon.clock import Clock, SystemClock
 from holon.domain.events import HistoryEvent
+from holon.domain.job import Status
 from holon.domain.task import Outcome
 from holon.errors import StoreUnavailable
 from holon.ports import (
@@ -20,7 +21,7 @@ from holon.ports import (
     StoreSettings,
 )
 from holon.storage.ledger.calls import LedgerCalls
-from holon.storage.ledger.reads import task_counts
+from holon.storage.ledger.reads import copied, task_counts
 from holon.storage.ledger.shared import forget_expired
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import TAKE_BYTES
@@ -177,6 +178,8 @@ class SqliteStorage(LedgerCalls):
         if not isinstance(known, Reading):
             return known
         record, size = await self._reader.job(job_id)
+        if record is not None:
+            [record] = await self._with_branches([record])
         self._known.read(job_id, known, record, size)
         return record
 
@@ -189,7 +192,22 @@ class SqliteStorage(LedgerCalls):
             found += page
         more = found[limit - 1] if len(found) > limit else None
         records, last = await self._reader.job_records(found[:limit])
-        return records, more if last is None else last
+        return await self._with_branches(records), more if last is None else last
+
+    async def _with_branches(self, records: Sequence[JobRecord]) -> Sequence[JobRecord]:
+        """Jobs as they were read, or as memory has them where they wait for fan-outs: a read does not see branches."""
+        fans = [record.job.id for record in records if record.job.status is Status.WAITING_FOR_PARALLEL]
+        if not fans:
+            return records
+        try:
+            live = await self._do(
+                lambda tables, _: [copied(tables, tables.jobs[one]) for one in fans if one in tables.jobs]
+            )
+        except StoreUnavailable:
+            # They can be read while nothing can be written.
+            return records
+        told = {record.job.id: record for record in (copy() for copy in live)}
+        return [told.get(record.job.id, record) for record in records]
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         known = self._known.history(job_id, after, limit)

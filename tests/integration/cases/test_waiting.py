@@ -107,6 +107,16 @@ async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) 
             assert (await ended(node, job_id)).progress_message == ""
 
 
+async def test_a_job_says_why_the_branches_wait_that_nobody_has(start: Start) -> None:
+    async with start(fan_out([{"task_type": "t"}] * 3)) as node, http(node) as door:
+        job_id = await create(node, "fan_out", {})
+        unknown = "waiting: no worker connected to this node offers skill 't'"
+        assert (await seen(node, job_id, lambda job: job.progress_message)).progress_message == unknown
+        assert (await door.get("/api/v1/jobs")).json()["jobs"][0]["progress_message"] == unknown
+        async with doing(node):
+            assert (await ended(node, job_id)).progress_message == ""
+
+
 async def test_the_log_says_once_what_waits_for_somebody_who_does_not_exist(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:

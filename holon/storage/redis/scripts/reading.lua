@@ -10,14 +10,23 @@ local function run_reading(operation, keys, argv)
     return operation()
 end
 
--- A job as clients see it, with what its single task needs while nobody has it; nil when there is none.
+-- What a job's single task needs while nobody has it; of a fan-out, what one of its branches needs while nobody has any. So
+-- many of these are looked at for one that waits: from both ends, where nearly always one of those is.
+local BRANCHES = 50
+local function queued_need(row)
+    local count, fan = row.open_count or 0, fan_of(row)
+    if fan and (fan.queued == 0 or fan.queued ~= fan.spawned - (fan.total - fan.pending)) then return '' end
+    for n = 0, math.min(count, BRANCHES) - 1 do
+        local half = math.floor(n / 2)
+        local one = task(row.ID .. '-' .. int(row.open_step) .. '-' .. int(n % 2 == 0 and half or count - 1 - half))
+        if one and one.place == 'queued' then return one.need end
+    end
+    return ''
+end
+
+-- A job as clients see it; nil when there is none.
 local function record(id)
     local row = job(id)
     if not row then return nil end
-    local need = ''
-    if row.open_count and row.open_count > 0 and not row.fan then
-        local one = task(id .. '-' .. int(row.open_step) .. '-0')
-        if one and one.place == 'queued' then need = one.need end
-    end
-    return told_job(row, need), row.status, row.blueprint
+    return told_job(row, queued_need(row)), row.status, row.blueprint
 end
