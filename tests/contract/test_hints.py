@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from holon.domain.events import CancelRequested, Woken
 from holon.domain.job import Status
 from holon.ports import Hint
-from tests.contract.world import BROKEN, T, World
+from holon.storage.redis import channel
+from tests.contract.test_costs import given
+from tests.contract.world import BROKEN, Factory, T, World
 
 GUARD = 60.0  # seconds; reached only by a hint that does not come
+
+
+@pytest.fixture(autouse=True)
+def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that finds nothing by looking now and then; for what is opened after this."""
+    monkeypatch.setattr(channel, "LOOK_EVERY_S", 10 * GUARD)
 
 
 class Hints:
@@ -54,6 +64,15 @@ async def test_a_job_woken_by_branches_that_ended_as_they_were_spawned_is_hinted
     await world.after(1_000)
     hints = Hints(world)
     await world.storage.spawn(tasks[0].rsplit("-", 2)[0], 0, ())
+    await hints.until(lambda hint: hint.ready)
+
+
+async def test_a_job_woken_by_a_task_that_is_over_as_it_is_given_back_is_hinted_at(store: Factory) -> None:
+    world = await store()
+    hand = await world.hand()
+    offer = await given(world, hand, 79, 40)
+    hints = Hints(world)
+    await world.hand_back(hand, offer, cost=40)
     await hints.until(lambda hint: hint.ready)
 
 

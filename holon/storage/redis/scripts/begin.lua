@@ -38,7 +38,7 @@ local function forget()
     jobs, tasks, workers = {}, {}, {}
     inboxes, backlog = emptied(inboxes), 0
     counts, counted, queues, wanted_keys = {}, {}, {}, {}
-    left, left_for_me, ALONE = false, false, false
+    asked, left, left_for_me, ALONE = false, false, false, false
     reset_stream(READY)
     reset_stream(SUSPECTS)
     seats = NO_SEATS

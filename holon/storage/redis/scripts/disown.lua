@@ -11,6 +11,5 @@ local function operation()
             unclaim(row)
         end
     end)
-    claim(0)
     return done({})
 end

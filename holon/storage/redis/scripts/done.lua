@@ -179,6 +179,10 @@ end
 -- What others are to know of this; a node that wants jobs is told of those that are left.
 local function note_hints()
     if earliest then note_due() end
+    if not asked then
+        left = #READY.added > 0 or #SUSPECTS.added > 0
+        left_for_me = left
+    end
     if left_for_me then mine.r = true end
     if left then
         for node in gmatch(IDLE, '%S+') do

@@ -26,6 +26,5 @@ local function operation()
         if words(taken[i + 1])[2] == NODE then write('HDEL', P .. 'taken', taken[i]) end
     end
     write('ZADD', P .. 'nodes', NOW, NODE)
-    claim(0)
     return done({})
 end

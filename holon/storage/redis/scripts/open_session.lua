@@ -35,6 +35,5 @@ local function operation()
         local row = not holder.HELD[old[i]] and task(old[i + 1])
         if row and row.lease == old[i] and placed(row) then lost(row) end
     end
-    claim(0)
     return done({replaced, kept, dropped, order and int(order) or ''})
 end

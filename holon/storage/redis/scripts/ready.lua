@@ -20,8 +20,8 @@ end
 -- its node has of the others.
 local ALONE
 
--- Whether jobs are left for others, and for this node.
-local left, left_for_me = false, false
+-- Whether this call asked for jobs, and whether some are left for others, and for this node.
+local asked, left, left_for_me = false, false, false
 
 local function mark_ready(row)
     if row.ready or row.claim or over(row) then return end
@@ -114,11 +114,8 @@ end
 -- Claim ready jobs, oldest first. A suspect runs alone.
 local function claim(want)
     local claims = {}
-    if want == 0 then
-        left = #READY.added > 0 or #SUSPECTS.added > 0
-        left_for_me = left
-        return claims
-    end
+    if want == 0 then return claims end
+    asked = true
     if POISONED > 0 or #SUSPECTS.added > 0 then
         local found, more = waiting(SUSPECTS, 1)
         if found[1] and not found[1][1] then

@@ -21,7 +21,6 @@ local function operation()
         end
     end
     local leased = lease()
-    claim(0)
     want_spawn(row)
     return done(leased)
 end
