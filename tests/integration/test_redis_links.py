@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 from redis.asyncio import ConnectionPool, Redis
@@ -21,7 +21,7 @@ from holon.engine.session import Session
 from holon.engine.touches import Touches
 from holon.errors import StoreUnavailable
 from holon.ports import Creation, Document, Offer, Opening, Quota, StopReason, StoreSettings
-from holon.storage.redis import RedisStorage, server
+from holon.storage.redis import RedisStorage, lane, server
 from holon.storage.redis.lane import RIDE_OUT_S
 from holon.telemetry.events import Telemetry
 from tests.chaos.link import Link
@@ -91,8 +91,8 @@ async def stopped(world: World, hand: Hand) -> Offer:
     return offer
 
 
-async def deaf(far: Far, asking: Coroutine[Any, Any, T]) -> T:
-    """The answer to a call whose first one was lost, though the server did what it was asked."""
+async def unanswered(far: Far, asking: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A call whose reply does not come, though the server did what it was asked."""
     before = await far.calls()
     far.link.deaf = True
     asked = asyncio.create_task(asking)
@@ -101,6 +101,12 @@ async def deaf(far: Far, asking: Coroutine[Any, Any, T]) -> T:
         return await far.calls() > before
 
     await far.until(was_asked)
+    return asked
+
+
+async def deaf(far: Far, asking: Coroutine[Any, Any, T]) -> T:
+    """The answer to a call whose first one was lost, though the server did what it was asked."""
+    asked = await unanswered(far, asking)
     far.link.cut()
     far.link.heal()
     return await asked
@@ -145,6 +151,73 @@ async def test_jobs_whose_handing_over_was_not_heard_are_ready_again_at_once_as_
     claims = await world.storage.claim(5)
     assert [(claim.job.id, claim.deliveries) for claim in claims] == [(job, 1) for job in jobs]
     assert await world.storage.keep([(held.job.id, held.claim_id)]) == (True,), "what was heard of is kept"
+
+
+async def test_jobs_whose_handing_over_was_not_heard_are_given_back_though_the_next_connection_is_lost_for_long(
+    far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = far.world
+    jobs = [await world.create() for _ in range(2)]
+    monkeypatch.setattr(lane, "RIDE_OUT_S", 0.2)
+    asked = await unanswered(far, world.storage.claim(5))
+
+    async def lost(*_: Any) -> NoReturn:
+        far.link.freeze()
+        far.link.cut()
+        raise RedisConnectionError("lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lane, "there_and_back", lost)
+        far.link.cut()
+        far.link.heal()
+        # What is said of them is refused as these calls are, of which the second comes after it.
+        with pytest.raises(StoreUnavailable):
+            await asked
+        with pytest.raises(StoreUnavailable):
+            await world.ready()
+    far.link.heal()
+    await ready_again(far, jobs)
+
+
+async def test_jobs_whose_handing_over_was_not_waited_for_in_a_hurry_are_given_back(
+    far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "LAST_WAIT_S", 0.1)
+    jobs = [await far.world.create() for _ in range(2)]
+    storage = far.world.storage
+    asked = await unanswered(far, storage.claim(5))
+    assert isinstance(storage, RedisStorage)
+    storage.hurry()
+    with pytest.raises(StoreUnavailable):
+        await asked
+    far.link.heal()
+    await ready_again(far, jobs)
+
+
+async def ready_again(far: Far, jobs: Sequence[str]) -> None:
+    """They are handed over as if they had not been."""
+    # What is said on a new connection comes before what is asked after the first answer on it.
+    assert await far.world.ready() == []
+    claims = await far.world.storage.claim(5)
+    assert [(claim.job.id, claim.deliveries) for claim in claims] == [(job, 1) for job in jobs]
+
+
+async def test_what_a_server_that_has_lost_its_newest_hands_over_once_more_is_kept(far: Far) -> None:
+    await far.world.create()
+    before = {key: await far.redis.dump(key) or b"" for key in await far.redis.keys("*")}
+    # Its first connection's number is lost as well, as if it had come just before.
+    asked = await unanswered(far, far.world.storage.claim(1))
+    far.link.freeze()
+    far.link.cut()
+    await far.redis.flushdb()
+    for key, value in before.items():
+        await far.redis.restore(key, 0, value)
+    await far.redis.hincrby("{h:0}:meta", "lane:a", -1)
+    far.link.heal()
+    [claim] = await asked
+    # What is said on a new connection comes before what is asked after the first answer on it.
+    assert await far.world.ready() == []
+    assert await far.world.storage.keep([(claim.job.id, claim.claim_id)]) == (True,)
 
 
 async def test_who_listens_again_looks_at_every_kind_of_document_that_it_asked_for(far: Far) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
@@ -76,8 +76,8 @@ class Lane:
             had now, and StoreUnavailable when there never will be.
         strictness: what is waited for after each flight; replies are withheld until then.
         metrics: where calls are counted.
-        unheard: told, once there is a connection again, by what claims begin that were made on an older one, and of
-            which nobody here has heard.
+        unheard: told, whenever there is a connection again, by what claims begin that were made on an older one, and
+            of which nobody here has heard; until it says that these were `given_back`.
     """
 
     def __init__(
@@ -149,6 +149,10 @@ class Lane:
 
         if not self._finished and len(self._queue) < MAX_WAITING:
             self._put(command, operation, False).add_done_callback(done)
+
+    def given_back(self, marks: Collection[str]) -> None:
+        """Nothing is claimed any more of what nobody here has heard."""
+        self._unheard = deque((mark for mark in self._unheard if mark not in marks), maxlen=_MOST_UNHEARD)
 
     def after_replies(self, then: Callable[[], None]) -> None:
         """Call this when every call that was made until now has its reply: at once, if none is out.
@@ -261,11 +265,10 @@ class Lane:
                     self._connection, self._number, self._code = await self._connect()
                     if self._unheard:
                         self._tell_unheard(tuple(self._unheard))
-                        self._unheard.clear()
                 try:
                     return await there_and_back(self._connection, self._number, self._code, self._strictness, flight)
-                except (RedisError, OSError, EOFError):
-                    # They may have been carried out.
+                except BaseException:
+                    # They may have been carried out, also where a hurry did not wait for it.
                     self._unheard += marks_of(flight, self._number)
                     raise
             finally:

@@ -77,7 +77,9 @@ class Link(Calls):
         self._strictness, self._metrics = strictness, metrics
         self.id = found.id
         # By this the server tells a later process of the same node from this one.
-        self._process, self._came = random_id(), False
+        self._process = random_id()
+        # Its last connection's; empty until there was one.
+        self._number = b""
         self._objection = ""
         self.backlog = 0
         self._presence = Presence()
@@ -169,7 +171,7 @@ class Link(Calls):
         connection = await self._server.connect()
         try:
             code = await load_first(connection, self._codes)
-            given = (*self._keys.declared, self.id, self._node, self._process, "" if self._came else "1")
+            given = (*self._keys.declared, self.id, self._node, self._process, self._number)
             [arrived] = await ask(connection, (*code.call("arrive"), *given))
             if isinstance(arrived, RedisError):
                 raise arrived
@@ -183,7 +185,7 @@ class Link(Calls):
                     f"another process runs as {self._node} on the Redis of STORAGE_URI, and came later; give every "
                     "node an INSTANCE_ID of its own"
                 )
-            self._came = True
+            self._number = number
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -191,7 +193,12 @@ class Link(Calls):
 
     def _disown(self, marks: Sequence[str]) -> None:
         """Give jobs back that were handed over by replies which never came; by `marks` begin their claims."""
-        self._lane.send(self._command((len(marks), *marks)), "disown", self._said)
+
+        def replied(reply: Any) -> None:
+            self._lane.given_back(set(marks))
+            self._said(reply)
+
+        self._lane.send(self._command((len(marks), *marks)), "disown", replied)
 
     async def call(self, name: str, *given: Argument, new_work: bool = False) -> Any:
         """As `Calls.call`; what only adds work is refused where there is no room for it."""
