@@ -96,7 +96,7 @@ class Link:
         self._ready = asyncio.Event()
         self._carriers: dict[Session, asyncio.Task[None]] = {}
         # Offers that came on an older stream since a Hello was made that is not answered yet; None: there is no such.
-        self._crossing: list[worker_pb2.TaskOffer] | None = None
+        self._crossing: dict[Lease, worker_pb2.TaskOffer] | None = None
         self._unknown_kinds: set[str] = set()
 
     def __repr__(self) -> str:
@@ -166,6 +166,7 @@ class Link:
         """Take no more tasks, and end once every final word is said and every result acknowledged."""
         if self._drain_reason is None:
             self._drain_reason = reason
+            self._take_crossing()
             if self.reports.session:
                 self._say_drain(self.reports.session)
             self._check_finished()
@@ -182,7 +183,7 @@ class Link:
         Where a Hello is on its way that does not name them, they wait: who answers that gives them to others.
         """
         if self._crossing is not None and self._drain_reason is None:
-            self._crossing += offers.offers
+            self._crossing |= {Lease(offer.task_id, offer.lease_id): offer for offer in offers.offers}
             return
         most = max(_LEAST_UNACKNOWLEDGED, self._credits * _UNACKNOWLEDGED_PER_CREDIT)
         for offer in offers.offers:
@@ -210,6 +211,10 @@ class Link:
             lease = Lease(stop.task_id, stop.lease_id)
             if self.reports.leases.holds(lease):
                 self._tasks.stopped(lease, stop.reason, stop.grace.seconds + stop.grace.nanos / 1e9)
+            elif self._crossing is not None and self._crossing.pop(lease, None) is not None:
+                # The node waits for a word of it.
+                self.reports.leases.take(lease)
+                self.reports.reject(lease, "STALE_OFFER", "it was stopped before it was begun", again_after=0)
 
     def on_tree(self, request: worker_pb2.TreeRequest) -> bool:
         """Hand a question on, if somebody answers it."""
@@ -230,6 +235,7 @@ class Link:
             try:
                 session = await self._open(url)
             except (Ended, OSError) as error:
+                self._take_crossing()
                 losses += 1
                 await self._lost(error, losses)
                 continue
@@ -261,14 +267,13 @@ class Link:
             # A store lets a cancel wait for its reply: then it comes here, where the session is still ours to close.
             await asyncio.sleep(0)
         except BaseException:
-            self._take_crossing()
             await session.close()
             raise
         return session
 
     def _say_hello(self) -> worker_pb2.Hello:
         """The Hello of this moment. What is offered on an older stream from now on waits for its answer."""
-        self._crossing = []
+        self._crossing = {}
         hello = worker_pb2.Hello()
         hello.CopyFrom(self._hello)
         hello.credits = self._credits if self._drain_reason is None else 0
@@ -277,10 +282,10 @@ class Link:
         return hello
 
     def _take_crossing(self) -> None:
-        """A Hello is of no account: what was offered since then still counts, if its stream is there."""
+        """See to what was offered since a Hello that is of no account, or while draining, if its stream is there."""
         crossing, self._crossing = self._crossing, None
         if crossing and self.reports.session in self._carriers:
-            self.on_offers(worker_pb2.TaskOffers(offers=crossing))
+            self.on_offers(worker_pb2.TaskOffers(offers=crossing.values()))
 
     async def _proof(self, channel: grpc.aio.Channel, url: NodeUrl, certificate: bytes) -> Metadata:
         """What a stream shows beside the certificate of its connection."""

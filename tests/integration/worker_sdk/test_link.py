@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from holon.rxon.v1 import worker_pb2
 from holon.wire.address import parse_url
 from holon.worker import Replaced, Worker
+from holon.worker.leases import Lease
 from holon.worker.link import Link, Tasks
 from holon.worker.settings import Credentials
 from tests.integration.scripted_node import (
@@ -204,6 +205,41 @@ async def test_what_is_offered_while_a_hello_is_on_its_way_waits_for_its_answer(
             assert (await old.result()).task_id == "t2", "the stream on which it came goes on"
 
 
+async def test_what_is_stopped_while_it_waits_for_the_answer_to_a_hello_is_given_back_and_never_begun(
+    node: ScriptedNode, worker: Worker, gate: Gate
+) -> None:
+    gate.open.set()
+    async with serving(worker):
+        old = await node.welcomed("old")
+        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+        new = await node.session()
+        await old.offer("t1", "held")
+        await old.offer("t2", "double", {"n": 2})
+        await old.stop("t1")
+        update = await old.update()
+        assert (update.task_id, update.WhichOneof("update"), is_at_once(update)) == ("t1", "rejected", True)
+        new.end(grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        assert (await old.result()).task_id == "t2"
+    assert gate.runs == 0
+
+
+async def test_who_drains_while_a_hello_is_on_its_way_gives_back_what_waits_for_the_answer(
+    node: ScriptedNode, worker: Worker
+) -> None:
+    async with serving(worker):
+        old = await node.welcomed("old")
+        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+        await node.session()
+        await old.offer("t1", "held")
+        await old.offer("t2", "held")
+        # It is read behind the offers.
+        await old.stop("t2")
+        assert (await old.update()).task_id == "t2"
+        worker.drain()
+        update = await old.update()
+        assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t1", "DRAINING", True)
+
+
 async def test_what_comes_late_on_a_stream_that_was_left_begins_and_stops_nothing(
     node: ScriptedNode, worker: Worker, gate: Gate
 ) -> None:
@@ -366,6 +402,7 @@ class Slow:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.answer = asyncio.Event()
+        self.offers: list[str] = []
 
     async def welcomed(self, _: worker_pb2.Welcome) -> None:
         self.asked.set()
@@ -377,14 +414,20 @@ class Slow:
             task.uncancel()
             task.cancel()
 
+    def offered(self, lease: Lease, _: worker_pb2.TaskOffer) -> None:
+        self.offers.append(lease.task_id)
+
+
+def link_to(node: ScriptedNode, certificates: Certificates) -> Link:
+    own = certificates.worker
+    credentials = Credentials("", certificates.ca, own.certificate, own.key)
+    return Link([parse_url(node.url, 0)], credentials, worker_pb2.Hello(catalog=worker_pb2.Catalog()), 1, FAST)
+
 
 async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_ends(
     certificates: Certificates, node: ScriptedNode
 ) -> None:
-    own = certificates.worker
-    credentials = Credentials("", certificates.ca, own.certificate, own.key)
-    link = Link([parse_url(node.url, 0)], credentials, worker_pb2.Hello(catalog=worker_pb2.Catalog()), 1, FAST)
-    tasks = Slow()
+    link, tasks = link_to(node, certificates), Slow()
     running = asyncio.create_task(link.run(cast("Tasks", tasks)))
     stream = await node.session()
     await stream.welcome()
@@ -394,3 +437,29 @@ async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_ends(
         await asyncio.wait((running,))
     assert running.cancelled()
     assert not link.linked
+
+
+async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_begins_nothing_that_was_offered_meanwhile(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    link, tasks = link_to(node, certificates), Slow()
+    tasks.answer.set()
+    running = asyncio.create_task(link.run(cast("Tasks", tasks)))
+    old = await node.welcomed("old")
+    await link.ready()
+    tasks.answer.clear()
+    tasks.asked.clear()
+    told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    link.tree = lambda _: told.set_result(None)
+    await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+    await (await node.session()).welcome("new")
+    async with asyncio.timeout(GUARD):
+        await tasks.asked.wait()
+        await old.offer("t1", "double")
+        # It is read behind the offer.
+        await old.send(tree_request=worker_pb2.TreeRequest())
+        await told
+        running.cancel()
+        await asyncio.wait((running,))
+    assert running.cancelled()
+    assert tasks.offers == []
