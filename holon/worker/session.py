@@ -135,6 +135,8 @@ class Session:
             Ended: refused, unreachable, or no Welcome in time. The session is of no use then but to be closed.
         """
         greeting = asyncio.create_task(self._greet(hello), name="session-greeting")
+        # Read, whoever raises what, and when: else it is logged as lost.
+        greeting.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             done, _ = await asyncio.wait((greeting,), timeout=self._timing.welcome)
         finally:
@@ -144,9 +146,6 @@ class Session:
                     # grpc.aio does not wake who waits for the connection of a call that is cancelled.
                     greeting.cancel()
                 await _ended(greeting)
-            if greeting.done() and not greeting.cancelled():
-                # Read, whoever raises what: else it is logged as lost.
-                greeting.exception()
         if not done:
             raise Ended(f"{self.url}: no Welcome within {self._timing.welcome:g} s")
         self.welcome = welcome = greeting.result()

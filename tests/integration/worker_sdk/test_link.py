@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from pathlib import Path
 from typing import cast
@@ -463,3 +464,23 @@ async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_begins_no
         await asyncio.wait((running,))
     assert running.cancelled()
     assert tasks.offers == []
+
+
+async def test_a_link_that_drains_and_is_cancelled_while_a_hello_is_on_its_way_loses_no_exception(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    lost: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context["message"]))
+    link = link_to(node, certificates)
+    running = asyncio.create_task(link.run(cast("Tasks", Slow())))
+    await node.session()
+    link.drain("over")
+    # The link hears of it, and ends who waits for the Welcome; that one's stream ends a while later.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    running.cancel()
+    async with asyncio.timeout(GUARD):
+        await asyncio.wait((running, *(one for one in asyncio.all_tasks() if one.get_name() == "session-greeting")))
+    del running
+    gc.collect()
+    assert lost == []
