@@ -68,6 +68,9 @@ async def test_a_job_whose_branches_wait_says_why_and_takes_one_place_and_not_tw
         def progress_message(self, record: JobRecord) -> str:
             return "waiting: nobody"
 
+        def percent(self, record: JobRecord) -> None:
+            return None
+
     jobs: Any = Waiting()
     said: list[str] = []
     entry = Delegation("parent", "t1", "0-job", 1, 1, "lease")

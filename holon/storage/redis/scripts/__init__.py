@@ -70,7 +70,7 @@ _ADDS_WORK = ("create_jobs",)
 _FUNCTIONS = (7,)
 _COMMAND = re.compile(r"\b(?:read|write|write_many|put|redis\.call)\('([A-Z]+)'(?:, '(CREATE|DELCONSUMER)')?")
 # What so many operations need is there for all of them.
-_MANY = 8
+_MANY = 9
 
 
 def code_for(version: tuple[int, ...]) -> Sequence[Code]:
