@@ -165,13 +165,19 @@ async def under_load(place: Place) -> AsyncIterator[tuple[Load, Client, AsyncExi
 
 
 async def moved(boss: Client, *worker_ids: str) -> None:
-    """Return once the workers have connected anew since this call."""
-    since = time.time()
+    """Return once the workers use what they have been given by now."""
     async with asyncio.timeout(GUARD):
-        while True:
-            workers = {one.worker_id: one.connected_at or 0.0 async for one in boss.node.list_workers()}
-            if all(workers.get(one, 0.0) > since for one in worker_ids):
-                return
+        # One that connects just now may have read before what it shows.
+        for _ in range(2):
+            since = time.time()
+            while min(await connected(boss, *worker_ids)) <= since:
+                pass
+
+
+async def connected(boss: Client, *worker_ids: str) -> list[float]:
+    """Since when each worker is."""
+    workers = {one.worker_id: one.connected_at or 0.0 async for one in boss.node.list_workers()}
+    return [workers.get(one, 0.0) for one in worker_ids]
 
 
 async def refused(boss: Client, load: Load, path: Path, target: str, *bad: bytes) -> None:
