@@ -66,20 +66,22 @@ class Load:
 
     def __init__(self, place: Place) -> None:
         self.done: Counter[str] = Counter()
+        # A client that is cancelled while it connects leaves the connection behind.
+        self.over = False
         self._place = place
         self._more = asyncio.Condition()
 
     async def grpc(self, name: str, skill: str = "t") -> None:
-        """A client of the gRPC door, until it is cancelled."""
-        while True:
+        """A client of the gRPC door, until the load is `over`."""
+        while not self.over:
             async with self._place.client(name) as client:
                 made = await client.create_job("relay", {"skill": skill, "n": self.done[name]})
                 job = await client.wait_for(made.job_id, timeout=GUARD)
                 await self._finished(name, job.status, job.result)
 
     async def http(self, name: str) -> None:
-        """A client of the HTTP door, until it is cancelled."""
-        while True:
+        """A client of the HTTP door, until the load is `over`."""
+        while not self.over:
             async with self._place.http(name) as http:
                 body = {"initial_data": {"skill": "t", "n": self.done[name]}}
                 reply = await http.post("/api/v1/jobs/relay", json=body)
@@ -152,16 +154,13 @@ async def under_load(place: Place) -> AsyncIterator[tuple[Load, Client, AsyncExi
         await by_token.enter_async_context(a_worker(place, BY_TOKEN, token=place.tokens[BY_TOKEN]))
         async with asyncio.TaskGroup() as loops:
             load.done.update(shop=0, lab=0, boss=0)
-            running = [
-                loops.create_task(load.grpc("shop")),
-                loops.create_task(load.http("lab")),
-                loops.create_task(load.grpc("boss", "below")),
-            ]
+            loops.create_task(load.grpc("shop"))
+            loops.create_task(load.http("lab"))
+            loops.create_task(load.grpc("boss", "below"))
             await load.goes_on()
             yield load, boss, by_token, child
             await load.goes_on()
-            for loop in running:
-                loop.cancel()
+            load.over = True
 
 
 async def moved(boss: Client, *worker_ids: str) -> None:
