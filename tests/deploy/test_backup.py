@@ -69,16 +69,17 @@ async def test_jobs_of_before_a_backup_are_there_after_its_restore_and_go_on(
             accepted[await node.create("/jobs/echo", {"n": n, "seconds": 0.5})] = n
         await until(lambda: len(work_log(tmp_path, "w1")) > 16, "the worker is at work")
 
+        enough = asyncio.Event()
+
         async def more() -> None:
-            while True:
+            while not enough.is_set():
                 await node.create("/jobs/echo", {"n": 0})
 
         writing = [asyncio.create_task(more()) for _ in range(4)]
         code, copy, errors = await backup(store, copies)
         assert (code, errors) == (0, "")
-        for task in writing:
-            task.cancel()
-        await asyncio.wait(writing)
+        enough.set()
+        await asyncio.gather(*writing)
         late = await node.create("/jobs/echo", {"n": 99})
 
         await node.process.end()
