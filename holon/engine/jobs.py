@@ -199,7 +199,11 @@ class Jobs:
         return percent_of(record.job, self._blueprints.get(record.job.blueprint), record.progress)
 
     async def passed(self, record: JobRecord) -> float:
-        """How far a job that is not over was at most, in percent, by its history: it may have gone back since."""
+        """How far a job that is not over was at most, in percent, by its history: it may have gone back since.
+
+        Raises:
+            HolonError: its history cannot be read now.
+        """
         blueprint = self._blueprints.get(record.job.blueprint)
         if blueprint is None or record.job.status.terminal:
             return 0.0

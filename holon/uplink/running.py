@@ -114,7 +114,7 @@ class Running:
                 # It ended before the job was made: nothing of it is known to anybody.
                 await self.forget(entry)
                 continue
-            running = self._run(entry, await self._place.jobs.passed(record))
+            running = self._run(entry, await self._passed(record))
             if entry.withdrawn:
                 self.stop(running, LEASE_LOST)
             else:
@@ -153,6 +153,16 @@ class Running:
             return await self._place.jobs.get(entry.owner.name, entry.job_id)
         except NotFound:
             return None
+
+    async def _passed(self, record: JobRecord) -> float:
+        """How far a job was already; without its history, which may be elsewhere, that is not known."""
+        try:
+            return await self._place.jobs.passed(record)
+        except HolonError as error:
+            log.warning(
+                "how far job %s was is not known: %s", record.job.id, error.message, extra={"job_id": record.job.id}
+            )
+            return 0.0
 
     def close(self) -> None:
         """This node links no more: the jobs go on, and nothing is done to them from here."""

@@ -180,15 +180,16 @@ class Link:
     def on_offers(self, offers: worker_pb2.TaskOffers) -> None:
         """Hand offers on, or reject them while draining, or while the node owes too many acknowledgements.
 
-        Where a Hello is on its way that does not name them, they wait: who answers that gives them to others.
+        Where a Hello is on its way that does not name them, they wait, as many as there may be: who answers that gives
+        them to others.
         """
-        if self._crossing is not None and self._drain_reason is None:
-            self._crossing |= {Lease(offer.task_id, offer.lease_id): offer for offer in offers.offers}
-            return
         most = max(_LEAST_UNACKNOWLEDGED, self._credits * _UNACKNOWLEDGED_PER_CREDIT)
         for offer in offers.offers:
             lease = Lease(offer.task_id, offer.lease_id)
             if lease in self.reports.leases:
+                continue
+            if self._crossing is not None and self._drain_reason is None and len(self._crossing) < self._credits:
+                self._crossing[lease] = offer
                 continue
             self.reports.leases.take(lease)
             if self._drain_reason is not None:

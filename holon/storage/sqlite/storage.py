@@ -12,6 +12,7 @@ from holon.clock import Clock, SystemClock
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.task import Outcome
+from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import (
     Counts,
@@ -195,7 +196,7 @@ class SqliteStorage(LedgerCalls):
         return await self._with_branches(records), more if last is None else last
 
     async def _with_branches(self, records: Sequence[JobRecord]) -> Sequence[JobRecord]:
-        """Jobs as they were read, or as memory has them where they wait for fan-outs: a read does not see branches."""
+        """Jobs as they were read, with why they wait for fan-outs, from memory: a read does not see branches."""
         fans = [record.job.id for record in records if record.job.status is Status.WAITING_FOR_PARALLEL]
         if not fans:
             return records
@@ -206,8 +207,9 @@ class SqliteStorage(LedgerCalls):
         except StoreUnavailable:
             # They can be read while nothing can be written.
             return records
-        told = {record.job.id: record for record in (copy() for copy in live)}
-        return [told.get(record.job.id, record) for record in records]
+        told = {(record.job.id, record.sequence): record.queued_need for record in (copy() for copy in live)}
+        # Of one that has gone on since it was read nothing is taken: it may be none that was asked for any more.
+        return [replace(one, queued_need=told.get((one.job.id, one.sequence), one.queued_need)) for one in records]
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         known = self._known.history(job_id, after, limit)
