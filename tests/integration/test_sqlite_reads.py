@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from holon.domain.job import Status
-from holon.ports import Hint
+from holon.ports import Hint, JobFilter, JobRecord
 from holon.storage.ledger.tables import Tables
 from holon.storage.sqlite import SqliteStorage, known
 from tests.contract.backends import Sqlite
@@ -134,3 +134,23 @@ async def test_what_is_watched_and_read_between_a_commit_and_its_word_is_hinted_
     async with asyncio.timeout(60):
         while job_id not in (await anext(hints)).jobs:
             pass
+
+
+async def test_a_page_holds_what_was_asked_for_though_a_job_goes_on_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = world.storage
+    assert isinstance(storage, SqliteStorage)
+    [branch] = await world.fan_out(1)
+    job_id = branch.rsplit("-", 2)[0]
+    look = storage._with_branches
+
+    async def late(records: Sequence[JobRecord]) -> Sequence[JobRecord]:
+        [offer] = await world.lease((await world.hand()).seat())
+        await world.complete(offer)
+        await world.commit(world.step(await world.claim_of(job_id), Status.WAITING_FOR_RETRY))
+        return await look(records)
+
+    monkeypatch.setattr(storage, "_with_branches", late)
+    records, _ = await storage.jobs(JobFilter("ann", (Status.WAITING_FOR_PARALLEL,)), 10)
+    assert [record.job.status for record in records] == [Status.WAITING_FOR_PARALLEL]

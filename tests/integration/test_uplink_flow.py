@@ -15,7 +15,7 @@ from holon.domain.client import DEFAULT, Client
 from holon.domain.fleet import Skill
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating
-from holon.errors import BlueprintError
+from holon.errors import BlueprintError, StoreUnavailable
 from holon.rxon.v1 import worker_pb2
 from holon.storage import MemoryStorage
 from holon.uplink import owner_of
@@ -238,14 +238,16 @@ async def test_the_progress_of_a_job_is_by_the_states_that_it_has_passed_and_nev
         assert told == sorted(told)
 
 
+async def heard(stream: Stream) -> float:
+    """The next percentage that a child says."""
+    while not (update := await stream.update()).progress.HasField("percent"):
+        pass
+    return update.progress.percent
+
+
 async def test_progress_does_not_fall_either_when_a_child_starts_again_whose_job_went_back(
     certificates: Certificates,
 ) -> None:
-    async def hears(stream: Stream) -> float:
-        while not (update := await stream.update()).progress.HasField("percent"):
-            pass
-        return update.progress.percent
-
     async with MemoryStorage(STORE, SystemClock()) as store, ScriptedNode(certificates) as parent:
         async with (
             a_child(certificates, [a_line()], store=store, parent=parent) as child,
@@ -254,10 +256,10 @@ async def test_progress_does_not_fall_either_when_a_child_starts_again_whose_job
             stream = await child.linked()
             await offered(stream, "t1", "line", {})
             await leaf.ends(await leaf.given(), DONE)
-            assert await hears(stream) == 25
+            assert await heard(stream) == 25
             second = await leaf.given()
             await leaf.says(second, 50)
-            assert await hears(stream) == 50
+            assert await heard(stream) == 50
             await leaf.ends(second, Outcome("again", b"{}"))
             await leaf.given()
         async with (
@@ -267,7 +269,31 @@ async def test_progress_does_not_fall_either_when_a_child_starts_again_whose_job
             stream = await child.linked(session_id="second", leases=keep("t1"))
             await leaf.says(await leaf.given(), 40)
             # What it has left is passed; how far it was in that is not known any more.
-            assert await hears(stream) == 75
+            assert await heard(stream) == 75
+
+
+async def test_a_child_whose_history_cannot_be_read_links_all_the_same(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise StoreUnavailable("the database of the history is away")
+
+    async with MemoryStorage(STORE, SystemClock()) as store, ScriptedNode(certificates) as parent:
+        async with (
+            a_child(certificates, [a_line()], store=store, parent=parent) as child,
+            Leaf(child.engine, "leaf", Skill("leaf")) as leaf,
+        ):
+            await offered(await child.linked(), "t1", "line", {})
+            await leaf.ends(await leaf.given(), DONE)
+            await leaf.given()
+        monkeypatch.setattr(store, "history", away)
+        async with (
+            a_child(certificates, [a_line()], store=store, parent=parent) as child,
+            Leaf(child.engine, "leaf", Skill("leaf")) as leaf,
+        ):
+            stream = await child.linked(session_id="second", leases=keep("t1"))
+            await leaf.given()
+            assert await heard(stream) == 25
 
 
 async def test_a_fan_out_is_given_back_while_none_of_it_was_with_a_worker(certificates: Certificates) -> None:

@@ -241,6 +241,17 @@ async def test_who_drains_while_a_hello_is_on_its_way_gives_back_what_waits_for_
         assert (update.task_id, update.rejected.reason, is_at_once(update)) == ("t1", "DRAINING", True)
 
 
+async def test_no_more_offers_wait_for_the_answer_to_a_hello_than_there_may_be(
+    node: ScriptedNode, worker: Worker
+) -> None:
+    async with serving(worker):
+        old, new = await moving(node)
+        most = new.hello.credits
+        for n in range(most + 1):
+            await old.offer(f"w{n}", "double", {"n": n})
+        assert (await old.result()).task_id == f"w{most}"
+
+
 async def test_what_comes_late_on_a_stream_that_was_left_begins_and_stops_nothing(
     node: ScriptedNode, worker: Worker, gate: Gate
 ) -> None:
