@@ -45,7 +45,8 @@ class Dispatcher:
         # By match key, how many seats of calls under way name it.
         self._named: Counter[str] = Counter()
         self._most = MOST_NEEDS
-        self._told: set[str] = set()
+        # By match key, what was said of its tasks, which nobody here could do.
+        self._told: dict[str, str] = {}
         # By skill, until somebody comes, goes, or offers other things: a step may ask for thousands of tasks.
         self._prices: dict[str, Cost] = {}
         self._wake = asyncio.Event()
@@ -82,7 +83,7 @@ class Dispatcher:
             else:
                 sessions.pop(session.session_id, None)
                 self._open[key].pop(session.session_id, None)
-        self._told -= session.fits
+        self._came({self._needs[key].skill for key in session.fits})
         self._prices.clear()
         self.has_room(session)
 
@@ -110,6 +111,8 @@ class Dispatcher:
                 session.fits.add(key)
             self._fitting[key] = fitting
             self._open[key] = dict(fitting)
+            if fitting:
+                self._came({need.skill})
         return key
 
     def _forget(self) -> None:
@@ -118,7 +121,7 @@ class Dispatcher:
             for session in self._fitting.pop(key).values():
                 session.fits.discard(key)
             del self._needs[key], self._open[key]
-            self._told.discard(key)
+            self._told.pop(key, None)
         # Far more than are left, so that this stays rare however many wait.
         self._most = MOST_NEEDS + 2 * len(self._needs)
 
@@ -336,11 +339,21 @@ class Dispatcher:
         return unknown
 
     def _tell(self, need: Need) -> None:
-        """Say that tasks wait which nobody here can do: once, until somebody comes who can."""
+        """Say that tasks wait which nobody here can do: once, until somebody comes who can.
+
+        Their match keys change with the contracts that are known, and what is said is the same.
+        """
         if need.key in self._told or self.can_do(need):
             return
-        self._told.add(need.key)
-        log.warning("tasks wait: %s", self.why(need).removeprefix("waiting: "), extra={"match_key": need.key})
+        why = self.why(need)
+        if why not in self._told.values():
+            log.warning("tasks wait: %s", why.removeprefix("waiting: "), extra={"match_key": need.key})
+        self._told[need.key] = why
+
+    def _came(self, skills: Collection[str]) -> None:
+        """Somebody is here who can do tasks of these skills: once nobody is, that is said again."""
+        if self._told:
+            self._told = {key: why for key, why in self._told.items() if self._needs[key].skill not in skills}
 
     # The loop ----------------------------------------------------------------------------------------------------
 

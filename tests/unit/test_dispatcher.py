@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import pytest
+
 from holon.domain.matching import Need, Offering
 from holon.engine.dispatcher import MOST_NEEDS, Dispatcher
 from holon.engine.session import Session
@@ -88,6 +90,46 @@ async def test_what_begins_to_wait_while_a_lease_is_on_its_way_back_is_leased_wh
     loop.cancel()
     with suppress(asyncio.CancelledError):
         await loop
+
+
+async def waits(dispatcher: Dispatcher, need: Need) -> None:
+    """A task waits that no call had a seat for."""
+    dispatcher.learn(need)
+    await dispatcher.wait_without([], [need])
+
+
+async def test_that_nobody_is_there_is_said_once_whatever_contracts_are_known_meanwhile(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store: Any = Asked()
+    nothing: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    before, with_it = Need("t"), Need("t", contracts=("c",))
+    said = ["tasks wait: no worker connected to this node offers skill 't'"]
+    await waits(dispatcher, before)
+    # Its worker is about to come: the contract is known, and the worker not yet there.
+    await waits(dispatcher, with_it)
+    assert caplog.messages == said
+    session = Session("w", "s", 2, [Offering("t", contract="c")], nothing)
+    dispatcher.add(session)
+    dispatcher.remove(session)
+    await waits(dispatcher, with_it)
+    assert caplog.messages == said * 2
+
+
+async def test_who_can_do_what_is_learned_while_he_is_there_is_missed_when_he_has_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store: Any = Asked()
+    nothing: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    await waits(dispatcher, Need("t"))
+    session = Session("w", "s", 2, [Offering("t", contract="c")], nothing)
+    dispatcher.add(session)
+    dispatcher.learn(Need("t", contracts=("c",)))
+    dispatcher.remove(session)
+    await waits(dispatcher, Need("t", contracts=("c",)))
+    assert len(caplog.messages) == 2
 
 
 def test_a_lease_of_a_replaced_session_frees_room_at_the_one_that_replaced_it() -> None:

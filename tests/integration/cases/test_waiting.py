@@ -47,6 +47,13 @@ def doing(node: RunningNode, name: str = "w1", **options: Any) -> Worker:
     return worker
 
 
+async def nobody_is_there(node: RunningNode) -> None:
+    """The node has seen that its workers are gone, which may take it longer than them."""
+    async with asyncio.timeout(GUARD):
+        while [one async for one in node.client.node.list_workers(connected=True)]:
+            pass
+
+
 async def test_c19_a_task_waits_for_a_worker_that_comes_later(start: Start) -> None:
     async with start(one_task()) as node:
         job_id = await create(node, "one_task", {}, dispatch_timeout=30)
@@ -134,6 +141,7 @@ async def test_the_log_says_once_what_waits_for_somebody_who_does_not_exist(
         assert told() == [unknown]
         async with doing(node):
             assert (await ended(node, await create(node, "one_task", {}))).status == "finished"
+        await nobody_is_there(node)
         with LogWatch(unknown, "holon.engine") as said:
             await create(node, "one_task", {})
             await happened(said.seen)
