@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holon.domain.value import value
+from holon.domain.value import Value
 
 # The role of who may act on the node itself, and see all of it.
 ADMIN = "admin"
@@ -13,8 +13,7 @@ DEFAULT = "default"
 NO_PLAN = "unknown"
 
 
-@value
-class Client:
+class Client(Value):
     """Who calls. `name` owns its jobs.
 
     `params` is JSON text of an object, given to handlers; empty: none. `monthly_attempts` is how many jobs it may

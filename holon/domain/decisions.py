@@ -6,18 +6,16 @@ from typing import Any
 
 from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
-from holon.domain.value import value
+from holon.domain.value import Value
 
 
-@value
-class GoTo:
+class GoTo(Value):
     """The job goes on in the state named."""
 
     state: str
 
 
-@value
-class DispatchTask:
+class DispatchTask(Value, gc=True):
     """One task for one worker; the status it ends with names the next state.
 
     Arguments:
@@ -48,8 +46,7 @@ class DispatchTask:
     max_cost: Cost = None
 
 
-@value
-class Branch:
+class Branch(Value, gc=True):
     """One task of a fan-out; its fields are those of `DispatchTask`, without transitions."""
 
     skill: str
@@ -63,8 +60,7 @@ class Branch:
     max_cost: Cost = None
 
 
-@value
-class DispatchParallel:
+class DispatchParallel(Value):
     """Many tasks at once, whose results meet in one state.
 
     Arguments:

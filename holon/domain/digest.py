@@ -12,14 +12,13 @@ import hashlib
 import json
 
 from holon.domain.events import HistoryEvent
-from holon.domain.value import value
+from holon.domain.value import Value
 
 SHA256_BYTES = 32
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 
 
-@value
-class ChildDigest:
+class ChildDigest(Value):
     """The fingerprint that another holon told of a job of its own."""
 
     holon_id: str
@@ -27,8 +26,7 @@ class ChildDigest:
     sha256: bytes
 
 
-@value
-class Digest:
+class Digest(Value):
     """A fingerprint of so many lines of a job's history, of which `first` and `last` are the numbers.
 
     `children` are what was told of the jobs below.

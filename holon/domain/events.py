@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Any
 
 from holon.domain.task import Outcome
-from holon.domain.value import value
+from holon.domain.value import Value, field
 
 
-@value
-class TaskEnded:
+class TaskEnded(Value):
     """The single task of a step is over; `tries` counts its applied outcomes."""
 
     step: int
@@ -19,8 +17,7 @@ class TaskEnded:
     tries: int = 1
 
 
-@value
-class BranchesDone:
+class BranchesDone(Value):
     """A fan-out is over: all its branches reported, or the first failed under `fail_fast`, or their data is too big.
 
     `failed` counts the branches without success; `fail_fast` says that one of them ended the rest.
@@ -32,15 +29,13 @@ class BranchesDone:
     too_large: bool = False
 
 
-@value
-class Woken:
+class Woken(Value):
     """The timer that a step started has fired."""
 
     step: int
 
 
-@value
-class CancelRequested:
+class CancelRequested(Value):
     """Somebody who may asked for the job to end; `by` names them."""
 
     by: str
@@ -49,8 +44,7 @@ class CancelRequested:
 InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested
 
 
-@value
-class HistoryEvent:
+class HistoryEvent(Value, gc=True):
     """One line of a job's history. `time` is epoch milliseconds; `duration_ms` is of what ended with this event.
 
     The store gives it a number within its job (from 1) and, made from that, a unique id.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from holon.domain.value import value
+from holon.domain.value import Value
 
 # Of how many holons below it a holon tells its parent.
 MAX_BELOW = 1_000
@@ -12,8 +12,7 @@ MAX_BELOW = 1_000
 MAX_DEPTH = 64
 
 
-@value
-class HolonIdentity:
+class HolonIdentity(Value):
     """A holon, as it introduces itself to its parent.
 
     `epoch` is raised each time that one of its nodes takes over the link; `instance` names that node's process. `below`

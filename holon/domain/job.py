@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
 from holon.domain.client import NO_PLAN
 from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
-from holon.domain.value import replace, value
+from holon.domain.value import Value, field, replace
 
 
 class Status(StrEnum):
@@ -40,8 +39,7 @@ TERMINAL = frozenset({Status.FINISHED, Status.FAILED, Status.CANCELLED, Status.Q
 DUE = frozenset({Status.PENDING, Status.RUNNING})
 
 
-@value
-class JobError:
+class JobError(Value, gc=True):
     """Why a job did not finish: a stable code, one sentence, and what its author or worker added.
 
     `retryable` is the word of the holon whose failure it is on whether another try may help; None: there is none.
@@ -53,8 +51,7 @@ class JobError:
     retryable: bool | None = None
 
 
-@value
-class Waiting:
+class Waiting(Value):
     """What the last step left open.
 
     `step` is the step that opened it: an event of another step is stale and ignored.
@@ -66,8 +63,7 @@ class Waiting:
     aggregate_into: str | None = None
 
 
-@value
-class Job:
+class Job(Value, gc=True):
     """One run of a blueprint. Times are epoch milliseconds of the store's clock; timeouts are milliseconds.
 
     `step` counts commits and is the revision that the store compares. `transitions` counts the changes of state,

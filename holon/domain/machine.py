@@ -13,19 +13,17 @@ from holon.domain.policy import both, denied
 from holon.domain.policy import told as allowed_of
 from holon.domain.retries import Verdict, back_off, verdict
 from holon.domain.task import CANCELLED, FAILURE, POLICY_DENIED, SUCCESS, Outcome, RetryPolicy, TaskSpec, task_id
-from holon.domain.value import replace, value
+from holon.domain.value import Value, replace
 
 
-@value
-class Limits:
+class Limits(Value):
     """What bounds a job: changes of state, and how its handlers and tasks are tried again (milliseconds)."""
 
     max_transitions: int
     retry: RetryPolicy
 
 
-@value
-class Change:
+class Change(Value):
     """A job after a step, and the step's effects: all of it lands together, or nothing.
 
     `wake_after` starts the job's timer, in milliseconds. `fan_out` says that the tasks are branches;

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import field
+
+from msgspec.structs import force_setattr
 
 from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
-from holon.domain.value import value
+from holon.domain.value import Value
 
 ANY_CONTRACT = ""
 
 
-@value
-class Need:
+class Need(Value):
     """What a task needs: a skill, a version and type of it if it says so, and a contract that accepts its params.
 
     `contracts` are the ids, in order, of the contracts of the skill that accept the params, `refused` of those that do
     not: a contract in neither has not been tried yet. `ANY_CONTRACT`, the contract of a skill without an input schema,
     accepts everything and is not listed. `allowed_skills` are what may be used to do it: only who keeps to such a limit
-    can. `max_cost` is what it may cost: only who declares a price, and none above it, can. `key` is the match key:
-    equal only for tasks that the same workers can do.
+    can. `max_cost` is what it may cost: only who declares a price, and none above it, can. `key` is the match key,
+    made of all these, whatever is given: equal only for tasks that the same workers can do.
     """
 
     skill: str
@@ -30,7 +30,7 @@ class Need:
     refused: tuple[str, ...] = ()
     allowed_skills: Allowed = None
     max_cost: Cost = None
-    key: str = field(init=False, compare=False)
+    key: str = ""
 
     def __post_init__(self) -> None:
         text = "\x1f".join((self.skill, self.version, self.type, *self.contracts, "", *self.refused))
@@ -39,11 +39,10 @@ class Need:
             text += "\x1e" + ascii(self.allowed_skills)
         if self.max_cost is not None:
             text += f"\x1d{self.max_cost}"
-        object.__setattr__(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
+        force_setattr(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
 
 
-@value
-class Offering:
+class Offering(Value):
     """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema.
 
     `keeps_limits`: whoever does a task for it uses no other skills than the task allows; a plain worker uses none.

@@ -6,7 +6,7 @@ from typing import Any
 
 from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
-from holon.domain.value import value
+from holon.domain.value import Value
 
 SUCCESS = "success"
 FAILURE = "failure"
@@ -27,8 +27,7 @@ CANCELLED_BY_CHILD = "CANCELLED_BY_CHILD"
 DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 
 
-@value
-class RetryPolicy:
+class RetryPolicy(Value):
     """How often a failed task is tried again, and after how long (milliseconds, doubling, full jitter)."""
 
     max_retries: int = 3
@@ -36,8 +35,7 @@ class RetryPolicy:
     longest_ms: int = 60_000
 
 
-@value
-class TaskError:
+class TaskError(Value):
     """What a worker says of a failure. `details` is JSON text, opaque here.
 
     `retryable` is a holon's own word on whether another try may help; None: the code says so.
@@ -49,8 +47,7 @@ class TaskError:
     retryable: bool | None = None
 
 
-@value
-class Outcome:
+class Outcome(Value):
     """How an attempt ended: a status, its data as JSON text (a JSON object, or empty), or an error."""
 
     status: str
@@ -70,8 +67,7 @@ class Outcome:
         return Outcome(FAILURE, error=TaskError(code, message), worker_id=worker_id)
 
 
-@value
-class TaskSpec:
+class TaskSpec(Value, gc=True):
     """What a step asks for: the work itself, without any trace of who will do it.
 
     Timeouts are milliseconds, None means no limit; an execution timeout of 0 leaves it to the worker that takes the

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from holon.domain.costs import Cost
 from holon.domain.digest import Digest
-from holon.domain.value import value
+from holon.domain.value import Value
 
 # A page has so many nodes at most, and so many bytes.
 MAX_NODES = 1_000
@@ -37,8 +37,7 @@ class Disclose(StrEnum):
     FULL = "full"
 
 
-@value
-class Trouble:
+class Trouble(Value):
     """What went wrong, and where: the holon, and the blueprint or skill."""
 
     code: str
@@ -47,8 +46,7 @@ class Trouble:
     name: str = ""
 
 
-@value
-class Visit:
+class Visit(Value):
     """A stay in a state, from when to when (epoch milliseconds); `left` is None while it lasts."""
 
     state: str
@@ -56,8 +54,7 @@ class Visit:
     left: int | None = None
 
 
-@value
-class Summary:
+class Summary(Value):
     """What a holon tells of a job and of all below it. Times are epoch milliseconds of its own store's clock.
 
     `tasks` and `jobs` are how many there are of each status; `truncated` says that something was left out. `cost` is
@@ -80,8 +77,7 @@ class Summary:
     cost: Cost = None
 
 
-@value
-class TreeNode:
+class TreeNode(Value):
     """One job or task. `id` names it within the tree, `parent` the one above it (empty: none). Times as in `Summary`.
 
     `offline` says that its holon could not be asked now: it is as of `as_of`, and `summary` is what was told last.
@@ -112,8 +108,7 @@ class TreeNode:
     cost: Cost = None
 
 
-@value
-class Asked:
+class Asked(Value):
     """What is wanted of a tree: how many levels below its root (None: all), and which page of how many nodes.
 
     `digests`: whether each job's fingerprint is wanted.
@@ -125,8 +120,7 @@ class Asked:
     digests: bool = False
 
 
-@value
-class TreePage:
+class TreePage(Value):
     """Nodes, each after the one above it, and where the next page begins (empty: that was all)."""
 
     nodes: tuple[TreeNode, ...]

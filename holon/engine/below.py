@@ -10,10 +10,11 @@ from itertools import islice
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import orjson
+from msgspec import to_builtins
 
 from holon.domain.digest import ChildDigest, Digest
 from holon.domain.tree import Summary, Trouble, Visit
-from holon.domain.value import replace, value
+from holon.domain.value import Value, replace
 from holon.errors import HolonError, ResourceExhausted
 from holon.ports import MAX_DOCUMENT_BYTES, Change, Document, Put, Shared, change_document, place_of
 
@@ -30,13 +31,12 @@ DROPPED_AT_ONCE = 200
 # What a seal adds is to fit in too.
 _MOST_OF_ONE = MAX_DOCUMENT_BYTES - 1024
 
-_FIELDS = frozenset(Summary.__dataclass_fields__)
+_FIELDS = frozenset(Summary.__struct_fields__)
 
 T = TypeVar("T")
 
 
-@value
-class Kept:
+class Kept(Value):
     """What a holon told last of the job of a task; `final`: with the task's result, after which nothing changes it."""
 
     lease_id: str
@@ -275,7 +275,7 @@ def _written(kept: Kept) -> bytes:
     summary = kept.summary
     while True:
         told = {"lease_id": kept.lease_id, "final": kept.final, "summary": summary}
-        text = orjson.dumps(told, default=bytes.hex)
+        text = orjson.dumps(to_builtins(told, builtin_types=(bytes,)), default=bytes.hex)
         if len(text) <= _MOST_OF_ONE:
             return text
         summary = shorter(summary)

@@ -8,7 +8,7 @@ from functools import partial
 
 from holon.domain.machine import Limits
 from holon.domain.task import RetryPolicy
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.engine.below import Below, Sealing
 from holon.engine.blueprints import Blueprints
 from holon.engine.catalogs import Catalogs
@@ -38,8 +38,7 @@ from holon.ports import HistoryStorage, Storage, StoreSettings
 from holon.telemetry.events import Telemetry
 
 
-@value
-class EngineSettings:
+class EngineSettings(Value):
     """What bounds the engine. Times are milliseconds, sizes bytes. Without `rates` no calls are counted."""
 
     concurrent_jobs: int = 100

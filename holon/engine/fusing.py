@@ -17,7 +17,7 @@ from holon.domain.events import HistoryEvent, TaskEnded
 from holon.domain.job import Job, Status
 from holon.domain.machine import Change
 from holon.domain.task import Outcome, task_id
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.engine.handlers import Handlers
 from holon.engine.planning import Plan, Planner
 from holon.errors import InvalidArgument
@@ -63,8 +63,7 @@ class Mirror:
         return entry[0]
 
 
-@value
-class Ended:
+class Ended(Value, gc=True):
     """How the single task of a job ended; `tries` counts its applied outcomes, `data` and `details` are decoded."""
 
     task_id: str

@@ -11,7 +11,7 @@ from uuid import uuid4
 import orjson
 
 from holon.domain.holarchy import HolonIdentity, repeated
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
 from holon.ports import TRIES, Change, Document, DocumentHints, Shared, change_document, contended
 
@@ -36,8 +36,7 @@ def child_key(worker_id: str) -> str:
     return f"worker {worker_id}"
 
 
-@value
-class Chain:
+class Chain(Value):
     """The line of holons above one: `ids`, root first, with its parent last.
 
     `most` is how many holons the line may have in all, further down too; None: nobody above has a limit.

@@ -11,7 +11,7 @@ from holon.domain.costs import costing
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.progress import passed_by, percent_of
-from holon.domain.value import replace, value
+from holon.domain.value import Value, replace
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
@@ -39,8 +39,7 @@ from holon.telemetry.events import Telemetry
 log = logging.getLogger(__name__)
 
 
-@value
-class Accepted:
+class Accepted(Value):
     """A job that exists. `existing` says that an earlier call with the same request id made it.
 
     `noted` is the version of the note that was written with it.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 
 from holon.domain.fleet import Catalog
 from holon.domain.holarchy import HolonIdentity
-from holon.domain.value import value
+from holon.domain.value import Value, field
 from holon.engine.session import Session
 from holon.ports import Offer, Opened, Superseded
 
 
-@value
-class Joining:
+class Joining(Value, gc=True):
     """What a worker says when it opens a session.
 
     `resumed` are the (task, lease) pairs that it still holds. `instance_id` names its process, if it likes: a process
@@ -37,14 +36,14 @@ class Joining:
     keeps_budgets: bool = True
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class Member:
     """A worker's open session, for its door. `output_contracts` are by skill; `held` gives back all contracts."""
 
     session: Session
     opened: Opened
-    output_contracts: dict[str, str] = field(default_factory=dict)
-    held: ExitStack = field(default_factory=ExitStack)
+    output_contracts: dict[str, str] = dataclasses.field(default_factory=dict)
+    held: ExitStack = dataclasses.field(default_factory=ExitStack)
 
     @property
     def resumed(self) -> Sequence[Offer]:

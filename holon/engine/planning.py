@@ -10,7 +10,7 @@ from holon.domain.job import Job
 from holon.domain.machine import Change
 from holon.domain.matching import Need
 from holon.domain.task import LIMIT_EXCEEDED, TaskSpec
-from holon.domain.value import replace, value
+from holon.domain.value import Value, replace
 from holon.engine.needs import Needs
 from holon.engine.payloads import encode
 from holon.errors import TooLarge
@@ -21,8 +21,7 @@ from holon.randomness import random_id
 CHUNK = 200
 
 
-@value
-class Plan:
+class Plan(Value):
     """A step to write, and the needs of its tasks: how many of each."""
 
     step: Step

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.errors import ResourceExhausted, StoreUnavailable
 from holon.ports import Count, Counted, Storage
 from holon.telemetry.metrics import RateMetrics
@@ -36,8 +36,7 @@ class Call(Enum):
     OPENING = ("worker", "opening")
 
 
-@value
-class Rates:
+class Rates(Value):
     """How many calls a window of `period` milliseconds takes: of a client, by whatever door; and of a worker.
 
     `limit` is that of each, without what keeps a worker there: its heartbeats, and apart from them the sessions that it

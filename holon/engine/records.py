@@ -14,7 +14,7 @@ import orjson
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import TERMINAL
-from holon.domain.value import replace, value
+from holon.domain.value import Value, replace
 from holon.errors import FailedPrecondition, InvalidArgument, Violation
 from holon.ports import MAX_PAGE_BYTES, HistoryStorage, JobFilter, JobRecord, Reads, WorkerEvent
 
@@ -24,8 +24,7 @@ AT_ONCE = 64
 _TOKEN = re.compile(r"(?:([0-9]{1,18})(?:\.([0-9]{1,18})\.([0-9A-Za-z-]{0,64}))?)?")
 
 
-@value
-class _Place:
+class _Place(Value):
     """Where a list goes on: below this number in the store, and before this (creation, id) in history; None: anew."""
 
     number: int | None = None

@@ -12,7 +12,7 @@ import orjson
 from holon.domain.costs import Cost
 from holon.domain.job import Job, Status
 from holon.domain.policy import Allowed
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.engine.paging import DEFAULT_PAGE
 from holon.errors import InvalidArgument, Violation
 from holon.ports import Note
@@ -24,8 +24,7 @@ LATEST_S = 10_000_000_000.0
 MAX_TIMEOUT_S = 10 * 366 * 86_400.0
 
 
-@value
-class Creating:
+class Creating(Value, gc=True):
     """A job to create, as a client asked for it. Timeouts are seconds and apply to each of its tasks.
 
     `trace` is the trace that it belongs to, see `holon.domain.trace`. `priority` is the highest that its tasks may
@@ -50,8 +49,7 @@ class Creating:
     deadline: int | None = None
 
 
-@value
-class Listing:
+class Listing(Value):
     """Which jobs to list; the page token is from the page before.
 
     Those created at `created_after` or later, and before `created_before`: epoch seconds, None is no bound.

@@ -12,7 +12,7 @@ from holon.domain.matching import Need
 from holon.domain.retries import retry_after
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy
 from holon.domain.tree import Summary
-from holon.domain.value import replace, value
+from holon.domain.value import Value, replace
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Ended, Fusing
@@ -29,8 +29,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 
 
-@value
-class Reported:
+class Reported(Value, gc=True):
     """A result as a worker sent it; with `broken` it cannot be used, and `outcome` is the failure in its place.
 
     `resent` says that it was sent before, perhaps to a process that did not survive it. `summary` is what a holon tells
@@ -47,8 +46,7 @@ class Reported:
     cost: Cost = None
 
 
-@value
-class Answer:
+class Answer(Value, gc=True):
     """What a worker is told of its result; exactly one of the three.
 
     `superseded`: it was not applied, and why. `invalid`: it broke its contract or a limit, which ended the attempt.
@@ -62,8 +60,7 @@ class Answer:
     again_after: float | None = None
 
 
-@value
-class _Checked:
+class _Checked(Value, gc=True):
     """A result that was read: the outcome to apply, the worker's own or a failure in its place, and its JSON."""
 
     outcome: Outcome

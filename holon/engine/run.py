@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from holon.domain import machine
@@ -13,7 +14,7 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change
 from holon.domain.task import Outcome
-from holon.domain.value import replace, value
+from holon.domain.value import replace
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
@@ -27,7 +28,7 @@ from holon.telemetry.events import Telemetry
 log = logging.getLogger(__name__)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Tools:
     """What a run of a job needs of the node; one object for all lanes."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from holon.domain.tree import MAX_TREE_BYTES, TreeNode, TreePage, weight
-from holon.domain.value import replace, value
+from holon.domain.value import Value, replace
 from holon.errors import InvalidArgument, Violation
 
 MAX_TOKEN = 1_024
@@ -18,8 +18,7 @@ _PAGE_BYTES = MAX_TREE_BYTES - 128 * 1024
 _TOKEN = re.compile(r"(\d{1,9})(?::(\d{1,9}):([!-~]*))?", re.ASCII)
 
 
-@value
-class Place:
+class Place(Value):
     """Where a page begins: at the task of this number, or behind that in the tree below it.
 
     `inner` is where in that one, None before the task itself; `seen` is how much of it was told.

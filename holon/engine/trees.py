@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from holon.domain.tree import (
     Summary,
     TreePage,
 )
-from holon.domain.value import replace, value
+from holon.domain.value import replace
 from holon.engine.below import Below
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.holarchy import own_id as id_of
@@ -60,7 +61,7 @@ class Subtree(Protocol):
         ...
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class _Walk:
     """What one page is made from: the job, what its history says, what is asked, who is here, and until when."""
 

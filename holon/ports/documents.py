@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.errors import StoreUnavailable
 from holon.ports.shared import Document, Shared
 
@@ -17,8 +17,7 @@ TRIES = 10
 _AGAIN_S = 1.0
 
 
-@value
-class Change:
+class Change(Value):
     """What a document is to hold from now on; None deletes it. `expires_in` is as `Shared.put_document` has it."""
 
     value: bytes | None

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from holon.domain.events import HistoryEvent
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.ports.reads import JobFilter, JobRecord
 
 
-@value
-class Notice:
+class Notice(Value):
     """What one commit told of a job: lines that follow each other, the first under the number `first`.
 
     `id` settles it. `record` is the job as it is now: as it was after these lines, or further on.
@@ -23,8 +22,7 @@ class Notice:
     events: tuple[HistoryEvent, ...]
 
 
-@value
-class WorkerEvent:
+class WorkerEvent(Value):
     """A line of history that a worker had part in, with its job and its number there."""
 
     job_id: str

@@ -8,7 +8,7 @@ from holon.domain.costs import Cost
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Job
 from holon.domain.task import Outcome
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.ports.shared import Put, Quota
 from holon.ports.tasks import (
     Leased,
@@ -18,8 +18,7 @@ from holon.ports.tasks import (
 )
 
 
-@value
-class Step:
+class Step(Value):
     """All that a handler's run decided; see `Storage.commit`.
 
     `consumed` are the numbers of the inbox events that it used up. `job.step` is one more than the claimed job's.
@@ -45,16 +44,14 @@ class Step:
         return sum(task.reserves for tasks in (self.tasks, *later) for task in tasks)
 
 
-@value
-class Note:
+class Note(Value):
     """A document to be written with a new job, and whatever becomes of that; see `Shared.put_document`."""
 
     kind: str
     put: Put
 
 
-@value
-class NewJob:
+class NewJob(Value):
     """A job to create. `request_id` makes the call repeatable: per owner, with the digest of what was asked.
 
     `step` is its first step, if that is decided already: it is written with the job. `quota` is what it counts against.
@@ -84,8 +81,7 @@ class Creation(Enum):
     OUTDATED = "outdated"
 
 
-@value
-class Claim:
+class Claim(Value):
     """The exclusive right to run one job, and all that is needed for it.
 
     `events` are its unread inbox with their numbers. `deliveries` counts the claims since the last commit.
@@ -97,8 +93,7 @@ class Claim:
     deliveries: int
 
 
-@value
-class Created:
+class Created(Value):
     """The reply of `create_jobs`: for each item the job's id and what became of it.
 
     `notes` are the new versions of the items' notes; empty where no item has one.
@@ -120,8 +115,7 @@ class Appended(Enum):
     UNKNOWN = "unknown"
 
 
-@value
-class Committed:
+class Committed(Value):
     """The reply of `commit`. `events` are what came in meanwhile, when the claim was kept.
 
     `conflict` says that the claim was lost: nothing was written, and all that was decided is void.
@@ -138,8 +132,7 @@ class Committed:
     over_budget: bool = False
 
 
-@value
-class Result:
+class Result(Value):
     """How an attempt ended, under the lease that it held.
 
     `retry_after` answers a failure with another try; None makes the outcome final. `took` is the worker's own
@@ -157,8 +150,7 @@ class Result:
     cost: Cost = None
 
 
-@value
-class Completed:
+class Completed(Value):
     """The reply of `complete`: for each result None when it is committed, else why not.
 
     `landed` are the lease ids whose result's step was written with it.
@@ -170,8 +162,7 @@ class Completed:
     claims: tuple[Claim, ...] = ()
 
 
-@value
-class Fired:
+class Fired(Value):
     """The reply of `fire`. `next_due` is the time of the earliest timer left, None when there is none.
 
     `spawns` are the (job, step) of fan-outs whose next chunk is to be spawned.

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 
 from holon.domain.costs import Cost, total
 from holon.domain.job import Job, Status
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
-from holon.domain.value import value
+from holon.domain.value import Value, shown
 
 # So many bytes the states of a page of jobs have together, at most, unless it is one job alone.
 MAX_PAGE_BYTES = 3 * 1024 * 1024
 
 
-@value
-class JobRecord:
+class JobRecord(Value):
     """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
 
     Of a job that waits for a fan-out it is what one of the branches needs that wait, while nobody has any of them.
@@ -44,8 +42,7 @@ class JobRecord:
         return total(self.cost, self.unreported or None)
 
 
-@value
-class JobFilter:
+class JobFilter(Value):
     """Which jobs a list shows, newest first. `before` is the arrival number that the last page ended at.
 
     Those created at `created_after` or later, and before `created_before`: epoch milliseconds, None is no bound.
@@ -64,8 +61,7 @@ class JobFilter:
         return not early and (self.created_before is None or created_at < self.created_before)
 
 
-@value
-class TaskRecord:
+class TaskRecord(Value):
     """Where a task stands, for those who decide about it and for those who look."""
 
     id: str
@@ -77,11 +73,13 @@ class TaskRecord:
     generation: int
     attempt: int
     retry: RetryPolicy
-    params: bytes = field(repr=False)
+    params: bytes
+
+    def __repr__(self) -> str:
+        return shown(self, but="params")
 
 
-@value
-class Counts:
+class Counts(Value):
     """How much there is of what is not over: jobs by status, tasks that wait for a lease, tasks that workers hold.
 
     `waiting` are the tasks that wait, by skill.

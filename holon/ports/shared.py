@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 from typing import Protocol
 
-from holon.domain.value import value
+from holon.domain.value import Value, shown
 
 # What one document may hold, and how many of a kind there may be.
 MAX_DOCUMENT_BYTES = 64 * 1024
 MAX_DOCUMENTS = 20_000
 
 
-@value
-class Document:
+class Document(Value):
     """A small record that every node sees alike: a signing key, a revocation.
 
     `version` is another one after each change, and never comes again, for whatever document. `expires_at` is when it is
@@ -24,22 +22,26 @@ class Document:
     kind: str
     key: str
     version: int
-    value: bytes = field(repr=False)
+    value: bytes
     expires_at: int | None = None
 
+    def __repr__(self) -> str:
+        return shown(self, but="value")
 
-@value
-class Put:
+
+class Put(Value):
     """A document to write, or to delete, as `Shared.put_document` takes it."""
 
     key: str
-    value: bytes | None = field(repr=False)
+    value: bytes | None
     version: int
     expires_in: int | None = None
 
+    def __repr__(self) -> str:
+        return shown(self, but="value")
 
-@value
-class Count:
+
+class Count(Value):
     """Calls to count: `n` of those under `key`, of which a window of `period_ms` milliseconds takes `limit`.
 
     The same key is always counted under the same period.
@@ -51,8 +53,7 @@ class Count:
     period_ms: int
 
 
-@value
-class Counted:
+class Counted(Value):
     """What became of a `Count`. `remaining` is what the window still takes.
 
     `retry_after_ms` is for how long it lasts: then the next begins, and takes its limit again.
@@ -63,8 +64,7 @@ class Counted:
     retry_after_ms: int
 
 
-@value
-class Quota:
+class Quota(Value):
     """How many jobs may be made under `key` in one period, such as "2026-11".
 
     `expires_at` is when that period is over, and its count may be forgotten (epoch milliseconds).

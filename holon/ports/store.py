@@ -17,7 +17,7 @@ from typing import Protocol
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.matching import Need
 from holon.domain.task import Outcome
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.ports.history import Notice
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Fired, NewJob, Result, Step
 from holon.ports.reads import Counts, JobFilter, JobRecord, TaskRecord
@@ -32,8 +32,7 @@ from holon.ports.tasks import (
 )
 
 
-@value
-class StoreSettings:
+class StoreSettings(Value):
     """What every backend is built with: who this node is, and its durations (milliseconds) and limits.
 
     `execution` is how long a worker may execute a task that names no time of its own.
@@ -56,8 +55,7 @@ class StoreSettings:
     history_backlog: int | None = None
 
 
-@value
-class Hint:
+class Hint(Value):
     """That something may be worth a call. A hint can be lost or late: it is never the truth.
 
     `ready`: jobs wait for a claim. `stops`: a stop is due. `due`: the earliest timer is now at this time.

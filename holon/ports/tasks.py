@@ -8,11 +8,10 @@ from holon.domain.costs import Cost
 from holon.domain.matching import Need
 from holon.domain.policy import Allowed
 from holon.domain.task import RetryPolicy
-from holon.domain.value import value
+from holon.domain.value import Value
 
 
-@value
-class NewTask:
+class NewTask(Value):
     """A task that a step creates. `params` is JSON text; `need` is computed by the caller.
 
     `execution_timeout` is how long its worker may execute it; 0: as long as that worker may without a word.
@@ -39,8 +38,7 @@ class NewTask:
     reserves: int = 0
 
 
-@value
-class NewFanOut:
+class NewFanOut(Value):
     """That the tasks of a step are branches. `rest` holds those past the first, in chunks for `spawn`."""
 
     total: int
@@ -48,8 +46,7 @@ class NewFanOut:
     rest: tuple[tuple[NewTask, ...], ...] = ()
 
 
-@value
-class Seat:
+class Seat(Value):
     """Room at one worker's live session: it takes up to `n` tasks of these match keys.
 
     `only` are those of the keys that no other worker could do: then a task does not avoid the one that failed it last.
@@ -62,8 +59,7 @@ class Seat:
     only: frozenset[str] = frozenset()
 
 
-@value
-class Offer:
+class Offer(Value):
     """A task leased to a worker: what is sent to it, and what deciding about its outcome needs.
 
     `time_left` is what the worker has for the attempt (milliseconds; None: no limit), `deadline` the same as a time.
@@ -93,16 +89,14 @@ class Offer:
     max_cost: Cost = None
 
 
-@value
-class Leased:
+class Leased(Value):
     """Offers made, and the match keys (of those asked for) that still have tasks waiting."""
 
     offers: tuple[Offer, ...] = ()
     left: frozenset[str] = frozenset()
 
 
-@value
-class LeaseRef:
+class LeaseRef(Value):
     """One lease, as its holder names it."""
 
     worker_id: str
@@ -119,24 +113,21 @@ class StopReason(Enum):
     LEASE_LOST = "lease lost"
 
 
-@value
-class Stop:
+class Stop(Value):
     """A lease whose work is to stop; it counts against its worker's credits until its final word."""
 
     lease: LeaseRef
     reason: StopReason
 
 
-@value
-class Accept:
+class Accept(Value):
     """A worker took an offer, `ago` milliseconds before this is told."""
 
     lease: LeaseRef
     ago: int = 0
 
 
-@value
-class Handback:
+class Handback(Value):
     """A lease that its worker gives back without an outcome.
 
     The task comes to this worker again after `again_after` milliseconds at the soonest; None, and whatever is more:
@@ -149,8 +140,7 @@ class Handback:
     cost: Cost = None
 
 
-@value
-class Progress:
+class Progress(Value):
     """The newest word of a running task. `percent` is 0-100. None is no news of either; an empty `message` takes back
     what was said."""
 
@@ -166,8 +156,7 @@ class Progress:
         return Progress(self.lease, percent, before.message if self.message is None else self.message)
 
 
-@value
-class Touch:
+class Touch(Value):
     """What a node's sessions had to say that needs no answer of its own: one batch a second, or sooner.
 
     `credits` are (worker, session, credits). `extends` renew leases and accept those not yet accepted.
@@ -180,8 +169,7 @@ class Touch:
     credits: tuple[tuple[str, str, int], ...] = ()
 
 
-@value
-class Replaced:
+class Replaced(Value):
     """A session whose worker has a newer one, at whatever node. `instance_id` is the newer one's, as in `Opening`."""
 
     session_id: str
@@ -189,8 +177,7 @@ class Replaced:
     instance_id: str
 
 
-@value
-class Touched:
+class Touched(Value):
     """The reply of `touch`: what could not be kept, and every stop that is due at this node's sessions.
 
     `replaced` are sessions of this node, where nodes share a store.
@@ -202,8 +189,7 @@ class Touched:
     replaced: tuple[Replaced, ...] = ()
 
 
-@value
-class Opening:
+class Opening(Value):
     """A worker's new session. `resumed` are the (task, lease) pairs that it still holds.
 
     `lease` is how long its leases last, and `execution` how long it may execute a task that names no time of its own,
@@ -219,8 +205,7 @@ class Opening:
     instance_id: str = ""
 
 
-@value
-class Opened:
+class Opened(Value):
     """The reply of `open_session`: which resumed leases go on (as offers), and which do not, and why."""
 
     replaced: str | None
@@ -239,8 +224,7 @@ class Superseded(StrEnum):
     WORKER_MISMATCH = "worker_mismatch"
 
 
-@value
-class Attempt:
+class Attempt(Value):
     """One lease of a task, from its offer to its end. Times are epoch milliseconds; None: did not come to it."""
 
     worker_id: str

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.policy import Allowed
-from holon.domain.value import value
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
 from holon.engine.requests import Listing
@@ -42,7 +42,7 @@ _GIVEN_BACK = (LEASE_LOST, UNSERVABLE)
 _COMES_BACK_S = 0.5
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where the parent's jobs run. `holon_id` is this holon's; times are milliseconds, but `cleanup`: seconds."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from holon.domain.job import Status
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.engine.jobs import Accepted
 from holon.errors import HolonError, InvalidArgument, NotFound
 from holon.ports import JobRecord, Note
@@ -38,8 +38,7 @@ class Starting:
     reason: str = ""
 
 
-@value
-class Refusal:
+class Refusal(Value):
     """Why an offer is given back, and after how many seconds it may come again; None: when the parent likes.
 
     Zero: it crossed our word of fewer credits, and may come again with more.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import orjson
 
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.errors import StoreUnavailable
 from holon.ports import Document, DocumentHints, Shared
 
@@ -25,8 +25,7 @@ class TenureLost(Exception):
     """Expected: another node of the holon links with the parent now, or the store is away for too long."""
 
 
-@value
-class _Held:
+class _Held(Value):
     """Who has the lease, and until when, in epoch milliseconds."""
 
     epoch: int = 0

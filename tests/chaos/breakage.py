@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import transports.grpc.hello
 import transports.grpc.incoming
 from holon.domain.events import HistoryEvent, InboxEvent
+from holon.domain.value import replace
 from holon.ports import Appended, Claim, Result, Superseded
 from holon.storage.ledger import jobs, outcomes
 from holon.storage.ledger.rows import JobRow, TaskState

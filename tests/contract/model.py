@@ -9,11 +9,12 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError, job_of
+from holon.domain.value import replace
 from holon.ports import (
     Accept,
     Appended,

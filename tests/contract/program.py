@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, TaskEnded, Woken
 from holon.domain.job import Job, Status, Waiting
 from holon.domain.task import RetryPolicy, task_id
+from holon.domain.value import replace
 from holon.ports import Claim, NewFanOut, NewTask, Step
 from tests.contract.world import T, U, World
 

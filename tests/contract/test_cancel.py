@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
+from holon.domain.value import replace
 from holon.ports import Appended, StopReason, Superseded
 from tests.contract.world import BROKEN, World
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from holon.domain.events import Woken
 from holon.domain.job import Status
+from holon.domain.value import replace
 from holon.ports import Appended
 from tests.contract.world import World
 

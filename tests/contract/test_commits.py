@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from holon.domain.events import HistoryEvent, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
+from holon.domain.value import replace
 from holon.errors import InvalidArgument, TooLarge
 from tests.contract.world import Factory, World
 

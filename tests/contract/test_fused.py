@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from holon.domain.events import CancelRequested
 from holon.domain.job import Job, Status
+from holon.domain.value import replace
 from holon.ports import (
     Claim,
     Completed,

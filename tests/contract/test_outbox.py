@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 import pytest
 
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
+from holon.domain.value import replace
 from holon.errors import ResourceExhausted
 from holon.ports import Appended, Creation, JobFilter, NewJob, Notice
 from tests.contract.world import Factory, World

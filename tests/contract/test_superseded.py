@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.domain.task import CANCELLED, Outcome
+from holon.domain.value import replace
 from holon.ports import Offer, Superseded
 from tests.contract.world import BROKEN, World
 from tests.contract.world import ONE_SECOND as RETRY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status
+from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import HistoryStorage, JobFilter, JobRecord, Notice
 from tests.history.backends import Database

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 
 import asyncpg
 import pytest
 
+from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
 from holon.storage.history import PostgresHistory
 from holon.storage.history import postgres as of_postgres

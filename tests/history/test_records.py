@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from holon.clock import ManualClock
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, Status
+from holon.domain.value import replace
 from holon.engine.records import Records
 from holon.errors import FailedPrecondition, InvalidArgument, StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, NewJob, Step, StoreSettings

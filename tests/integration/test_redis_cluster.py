@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import force_setattr
 
 from holon.clock import ManualClock
 from holon.errors import ConfigError, StoreUnavailable
@@ -131,7 +132,7 @@ async def test_i1_when_a_master_dies_its_replica_goes_on_with_its_partition(tmp_
             # New jobs go to the partitions that are there.
             while len(jobs) < 15:
                 new = world.new_job()
-                object.__setattr__(new.job, "id", f"{world.storage.new_job_id('ann')}")
+                force_setattr(new.job, "id", f"{world.storage.new_job_id('ann')}")
                 with suppress(StoreUnavailable):
                     jobs.append((await world.storage.create_jobs([new], 0)).jobs[0][0])
             found: set[str] = set()

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from msgspec.structs import force_setattr
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -55,7 +56,7 @@ async def spread(world: World, n: int = 3) -> list[str]:
         world.clock.advance(1)
         new = world.new_job()
         name = new.job.id.partition("-")[2]
-        object.__setattr__(new.job, "id", f"{number % PARTITIONED.partitions}-{name}")
+        force_setattr(new.job, "id", f"{number % PARTITIONED.partitions}-{name}")
         jobs.append((await world.storage.create_jobs([new], 0)).jobs[0][0])
     return jobs
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from holon.clock import ManualClock
 from holon.domain.events import Woken
 from holon.domain.job import Status
+from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import Appended, Created, Creation, Quota
 from holon.storage.sqlite import SqliteStorage

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from holon.domain.job import Status
+from holon.domain.value import replace
 from holon.ports import Hint, JobFilter, JobRecord
 from holon.storage.ledger.tables import Tables
 from holon.storage.sqlite import SqliteStorage, known

@@ -6,13 +6,13 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from holon.domain.job import Status
 from holon.domain.task import Outcome
+from holon.domain.value import replace
 from holon.ports import NewFanOut, Offer, Opening, Result, Superseded, TaskRecord
 from holon.storage.sqlite.sheets import FEWEST, Sheets
 from tests.contract.backends import Sqlite

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from holon.domain.job import Status
+from holon.domain.value import replace
 from holon.ports import Claim
 from holon.storage.sqlite.job_rows import LARGEST_INSIDE
 from tests.contract.backends import Sqlite

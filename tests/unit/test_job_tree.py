@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from holon.domain.digest import Digest, Fingerprint
 from holon.domain.tally import Tally, final
 from holon.domain.tree import Asked, Kind, Summary, TreePage, Trouble, Visit
 from holon.domain.tree import TreeNode as Node
+from holon.domain.value import replace
 from holon.engine.below import shorter
 from holon.engine.tree_pages import MOST_OF_ONE, Page, Place, grafted, place_of
 from holon.errors import InvalidArgument
@@ -64,7 +65,7 @@ def test_a_fingerprint_is_what_it_says_and_the_same_from_what_a_client_reads() -
     again.take(7, line_of(told))
     assert again.digest() == digest
     other = Fingerprint()
-    other.take(7, line_of(replace(told, timestamp=1.001)))
+    other.take(7, line_of(dataclasses.replace(told, timestamp=1.001)))
     assert other.digest() != digest
 
 
@@ -203,7 +204,7 @@ def shown(name: str, parent: str = "", kind: str = "job", **more: Any) -> TreeNo
         name, parent, kind, "here", "j1", "", name, "running", "", None, 0, "", None, None, None, False, None, False,
         None, None, None,
     )  # fmt: skip
-    return replace(plain, **more)
+    return dataclasses.replace(plain, **more)
 
 
 def test_a_tree_is_drawn_with_where_each_part_runs() -> None:
@@ -235,4 +236,4 @@ def test_a_tree_is_drawn_with_where_each_part_runs() -> None:
         "task lost  #x  running",
     ]
     assert list(drawn([])) == []
-    assert asdict(nodes[0])["node_id"] == "top"
+    assert dataclasses.asdict(nodes[0])["node_id"] == "top"

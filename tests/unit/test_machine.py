@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, Limits, branch_result, decide, end, handler_failed, react, started, succeeded
 from holon.domain.task import Outcome, RetryPolicy, TaskError
+from holon.domain.value import replace
 
 NOW = 1_700_000_000_000
 LIMITS = Limits(max_transitions=10, retry=RetryPolicy(3, 1_000, 60_000))

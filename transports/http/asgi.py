@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from holon.domain.value import value
+from holon.domain.value import Value
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -16,8 +16,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-@value
-class Reply:
+class Reply(Value):
     """An answer: its body is JSON text unless said otherwise; `headers` come on top of those that every answer has."""
 
     status: int

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status
+from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice, WorkerEvent
 from holon.storage.records import from_json, pack, to_json, unpack

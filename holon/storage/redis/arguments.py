@@ -10,7 +10,7 @@ from urllib.parse import quote
 from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent
 from holon.domain.machine import succeeded
 from holon.domain.task import job_of
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Quota, Result, Seat, Step, StoreSettings, Touch
 from holon.storage.records import encode_event, encode_history, encode_need, encode_outcome, encode_state
 from holon.storage.sealing import Seal
@@ -122,8 +122,7 @@ def step_arguments(step: Step, limit: int, seal: Seal, before: NewJob | None = N
     ]
 
 
-@value
-class Allowance:
+class Allowance(Value):
     """Up to how many jobs of a quota a partition may make in all, under a generation; `last`: there is no more."""
 
     allowed: int

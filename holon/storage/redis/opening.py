@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from holon.domain.value import value
 from holon.errors import ConfigError
 from holon.randomness import random_id
 from holon.storage import records
@@ -29,7 +29,7 @@ SAID = ("HGET", "HGETALL", "HSCAN", "PING", "SUBSCRIBE", "ZCOUNT", "ZREVRANGE", 
 PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 1.6)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Found:
     """A partition of the store: its id, the operations as its server takes them, and the last time written there."""
 

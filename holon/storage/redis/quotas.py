@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.errors import StoreUnavailable
 from holon.ports import NewJob, Quota
 from holon.storage.redis.arguments import Allowance, quota_name
@@ -26,8 +26,7 @@ MAX_TRIES = 50
 Allowances: TypeAlias = Mapping[Quota, Allowance]
 
 
-@value
-class _Short:
+class _Short(Value):
     """A partition may not make as many jobs as are wanted: how many it has made, and under which generation."""
 
     made: int

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from holon.domain.value import value
+from holon.domain.value import Value
 from holon.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,7 @@ _KINDS: dict[str, type[ResponseError]] = {"OOM": OutOfMemoryError, "READONLY": R
 Connection: TypeAlias = AbstractConnection
 
 
-@value
-class Strictness:
+class Strictness(Value):
     """What must have become of a call before it is answered: how many replicas have it, and whether on the disk."""
 
     replicas: int = 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
 
 from holon.domain.client import Client
 from holon.domain.digest import Fingerprint
 from holon.domain.events import HistoryEvent
+from holon.domain.value import replace
 from holon.engine.jobs import Accepted, Jobs
 from holon.engine.requests import Creating
 from holon.ports import Result, Superseded
