@@ -44,8 +44,10 @@ class CancelRequested(Value):
 InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested
 
 
-class HistoryEvent(Value, gc=True):
+class HistoryEvent(Value, gc=True, array_like=True):
     """One line of a job's history. `time` is epoch milliseconds; `duration_ms` is of what ended with this event.
+
+    Stores pack it as the list of its fields.
 
     The store gives it a number within its job (from 1) and, made from that, a unique id.
     """

@@ -224,8 +224,11 @@ class Superseded(StrEnum):
     WORKER_MISMATCH = "worker_mismatch"
 
 
-class Attempt(Value):
-    """One lease of a task, from its offer to its end. Times are epoch milliseconds; None: did not come to it."""
+class Attempt(Value, array_like=True):
+    """One lease of a task, from its offer to its end. Times are epoch milliseconds; None: did not come to it.
+
+    Stores pack it as the list of its fields.
+    """
 
     worker_id: str
     offered: int

@@ -6,12 +6,12 @@ integers as integers, and refuses what no client could read.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
 import orjson
+from msgspec.msgpack import Encoder
 
 from holon.domain.client import NO_PLAN
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
@@ -19,6 +19,7 @@ from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.policy import Allowed
 from holon.domain.task import Outcome, RetryPolicy, TaskError
+from holon.domain.value import replace
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
 
@@ -57,19 +58,13 @@ def from_json(text: bytes) -> Any:
     return orjson.loads(text) if text else None
 
 
-class _Packer(threading.local):
-    """A packer for each thread: to make one takes longer than to pack a record."""
-
-    def __init__(self) -> None:
-        self.pack: Callable[[Any], bytes] = msgpack.Packer().pack
-
-
-packer = _Packer()
+# Byte for byte what `msgpack` packs, in less than half the time; in reading it there is nothing to gain.
+to_msgpack = Encoder().encode
 
 
 def pack(*fields: Any) -> bytes:
     """Plain values as a record."""
-    return packer.pack((SCHEMA, *fields))
+    return to_msgpack((SCHEMA, *fields))
 
 
 class NewerRecord(StoreUnavailable):
@@ -287,24 +282,8 @@ def decode_inbox(record: bytes) -> tuple[tuple[int, InboxEvent], ...]:
 
 
 def encode_history(events: Sequence[HistoryEvent]) -> bytes:
-    """Lines of a job's history as bytes."""
-    return pack(
-        [
-            (
-                one.type,
-                one.time,
-                one.state,
-                one.previous_state,
-                one.next_state,
-                one.duration_ms,
-                one.worker_id,
-                one.attempt_number,
-                one.task_id,
-                to_json(one.details) if one.details else b"",
-            )
-            for one in events
-        ]
-    )
+    """Lines of a job's history as bytes: lists of their fields, in which details are JSON text, or empty."""
+    return pack([replace(one, details=to_json(one.details)) if one.details else one for one in events])
 
 
 def decode_history(record: bytes) -> list[HistoryEvent]:

@@ -66,7 +66,7 @@ class RepeatingWorld(World):
 
 
 def durable(row: Row) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in type(row).__slots__ if name not in MEMORY_ONLY}
+    return {name: getattr(row, name) for name in row.__struct_fields__ if name not in MEMORY_ONLY}
 
 
 def everything(tables: Tables) -> dict[str, Any]:

@@ -17,7 +17,7 @@ T, U = Need("t"), Need("u")
 def tables_with(tasks: int) -> Tables:
     """Tables in which so many tasks wait, written."""
     tables = Tables(StoreSettings("n"))
-    tables.add_job(JobRow(tables.number(), "0-a", "ann", "bp", "running", b"", 0))
+    tables.add_job(JobRow(tables.number(), "0-a", "ann", "bp", "running", b"", 0, 0))
     for index in range(tasks):
         enqueue(tables, index, T)
     tables.done()
@@ -26,7 +26,7 @@ def tables_with(tasks: int) -> Tables:
 
 def enqueue(tables: Tables, index: int, need: Need) -> None:
     new = NewTask(f"0-a-0-{index}", index, need, b"{}", 0.0, 0, None, None, RetryPolicy())
-    row = TaskRow(tables.number(), "0-a", 0, new, True, 0)
+    row = TaskRow.made(tables.number(), "0-a", 0, new, True, 0)
     tables.add_task(row)
     tables.backlog.enqueue(row)
 
@@ -103,7 +103,7 @@ def test_a_queue_that_was_rid_of_what_did_not_count_has_it_again(monkeypatch: py
 
 def test_a_job_that_was_not_written_is_gone_with_its_request() -> None:
     tables = tables_with(0)
-    row = JobRow(tables.number(), "0-b", "ann", "bp", "running", b"", 0)
+    row = JobRow(tables.number(), "0-b", "ann", "bp", "running", b"", 0, 0)
     row.request_id = "r"
     tables.add_job(row)
     tables.take_back()

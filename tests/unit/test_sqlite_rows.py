@@ -47,7 +47,7 @@ def db() -> Iterator[sqlite3.Connection]:
 
 
 def job(n: int = 1) -> JobRow:
-    return JobRow(n, "0-a", "ann", "bp", Status.PENDING, encode_job(Job("0-a", "bp", "ann", {}, "start")), 1_000)
+    return JobRow(n, "0-a", "ann", "bp", Status.PENDING, encode_job(Job("0-a", "bp", "ann", {}, "start")), 1_000, 1_000)
 
 
 def full_job() -> JobRow:
@@ -76,7 +76,7 @@ def over_job() -> JobRow:
 
 def task() -> TaskRow:
     new = NewTask("0-a-2-1", 1, NEED, b'{"x":1}', 1.5, 300, None, None, RetryPolicy(1, 2, 3), TRACE)
-    return TaskRow(5, "0-a", 2, new, True, 1_000)
+    return TaskRow.made(5, "0-a", 2, new, True, 1_000)
 
 
 def full_task() -> TaskRow:
@@ -98,7 +98,7 @@ def over_task() -> TaskRow:
 
 
 def slots(row: Row, but: set[str]) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in type(row).__slots__ if name not in but}
+    return {name: getattr(row, name) for name in row.__struct_fields__ if name not in but}
 
 
 def large_job() -> JobRow:
@@ -173,7 +173,7 @@ def test_a_task_that_an_earlier_release_wrote_has_what_came_since_as_it_is_at_fi
 
 def test_a_fan_out_comes_back_with_the_chunks_that_are_left(db: sqlite3.Connection, seal: Seal) -> None:
     one, two, three = ((NewTask(f"t{n}", n, NEED, b"{}", 0.0, 1, 2, 3, RetryPolicy(), TRACE),) for n in range(3))
-    fan = FanOut("0-a", 2, 5, True, (one, two, three), 99)
+    fan = FanOut("0-a", 2, 5, True, (one, two, three), 99, 5)
     fan.pending, fan.spawned, fan.queued, fan.failed, fan.progress, fan.bytes, fan.over = 4, 2, 1, 1, 12.5, 99, True
     db.executemany(fan_rows.INSERT_CHUNK, fan_rows.chunks(fan, 3, seal))
     fan.chunks = (two, three)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+from msgspec import field
+
 from holon.domain.costs import Cost
 from holon.domain.events import InboxEvent
 from holon.domain.matching import Need
@@ -19,44 +21,19 @@ class FanOut(Row):
     The timeouts of all its branches count from when it was `dispatched`.
     """
 
-    __slots__ = (
-        "bytes",
-        "chunks",
-        "dispatched",
-        "fail_fast",
-        "failed",
-        "job_id",
-        "over",
-        "pending",
-        "progress",
-        "queued",
-        "spawned",
-        "step",
-        "total",
-    )
-
-    def __init__(
-        self,
-        job_id: str,
-        step: int,
-        total: int,
-        fail_fast: bool,
-        chunks: tuple[tuple[NewTask, ...], ...],
-        dispatched: int,
-    ) -> None:
-        self.job_id = job_id
-        self.step = step
-        self.total = total
-        self.fail_fast = fail_fast
-        self.chunks = chunks
-        self.dispatched = dispatched
-        self.pending = total
-        self.spawned = 0
-        self.queued = 0
-        self.failed = 0
-        self.progress = 0.0
-        self.bytes = 0
-        self.over = False
+    job_id: str
+    step: int
+    total: int
+    fail_fast: bool
+    chunks: tuple[tuple[NewTask, ...], ...]
+    dispatched: int
+    pending: int
+    spawned: int = 0
+    queued: int = 0
+    failed: int = 0
+    progress: float = 0.0
+    bytes: int = 0
+    over: bool = False
 
 
 class JobRow(Row):
@@ -67,86 +44,44 @@ class JobRow(Row):
     over and of which nobody has said yet what they cost: `unreported`.
     """
 
-    __slots__ = (
-        "blueprint",
-        "budget",
-        "cancel_pending",
-        "claim_id",
-        "claim_until",
-        "commit_id",
-        "cost",
-        "created_at",
-        "dedups",
-        "deliveries",
-        "due",
-        "fan",
-        "finished_at",
-        "history_seq",
-        "id",
-        "inbox",
-        "inbox_seq",
-        "message",
-        "n",
-        "open_count",
-        "open_step",
-        "over",
-        "owner",
-        "progress",
-        "ready_seq",
-        "reply",
-        "request_digest",
-        "request_id",
-        "reserved",
-        "spawn_at",
-        "state",
-        "status",
-        "step",
-        "timer_at",
-        "unreported",
-        "updated_at",
-        "wake_at",
-        "wake_step",
-    )
-
-    def __init__(self, n: int, job_id: str, owner: str, blueprint: str, status: str, state: bytes, now: int) -> None:
-        self.n = n
-        self.id = job_id
-        self.owner = owner
-        self.blueprint = blueprint
-        self.status = status
-        self.state = state
-        self.created_at = now
-        self.updated_at = now
-        self.finished_at: int | None = None
-        self.over = False
-        self.due = True
-        self.step = 0
-        self.commit_id = ""
-        self.reply: Committed | None = None
-        self.request_id: str | None = None
-        self.request_digest = b""
-        self.progress: float | None = None
-        self.message = ""
-        self.history_seq = 0
-        self.inbox: tuple[tuple[int, InboxEvent], ...] = ()
-        self.inbox_seq = 0
-        self.dedups: tuple[str, ...] = ()
-        self.cancel_pending = False
-        self.claim_id = ""
-        self.claim_until = 0
-        self.deliveries = 0
-        self.ready_seq = 0
-        self.timer_at: int | None = None
-        self.wake_at: int | None = None
-        self.wake_step = 0
-        self.spawn_at: int | None = None
-        self.open_step = 0
-        self.open_count = 0
-        self.fan: FanOut | None = None
-        self.budget: Cost = None
-        self.cost: Cost = None
-        self.reserved = 0
-        self.unreported: tuple[tuple[str, int], ...] = ()
+    n: int
+    id: str
+    owner: str
+    blueprint: str
+    status: str
+    state: bytes
+    created_at: int
+    updated_at: int
+    finished_at: int | None = None
+    over: bool = False
+    due: bool = True
+    step: int = 0
+    commit_id: str = ""
+    reply: Committed | None = None
+    request_id: str | None = None
+    request_digest: bytes = b""
+    progress: float | None = None
+    message: str = ""
+    history_seq: int = 0
+    inbox: tuple[tuple[int, InboxEvent], ...] = ()
+    inbox_seq: int = 0
+    dedups: tuple[str, ...] = ()
+    cancel_pending: bool = False
+    claim_id: str = ""
+    claim_until: int = 0
+    deliveries: int = 0
+    ready_seq: int = 0
+    timer_at: int | None = None
+    wake_at: int | None = None
+    wake_step: int = 0
+    spawn_at: int | None = None
+    open_step: int = 0
+    open_count: int = 0
+    fan: FanOut | None = None
+    budget: Cost = None
+    cost: Cost = None
+    reserved: int = 0
+    unreported: tuple[tuple[str, int], ...] = ()
 
     @property
     def job_id(self) -> str:  # type: ignore[override]
@@ -189,106 +124,72 @@ class TaskRow(Row):
     back without avoiding who did that. `written_off` says that its last lease was charged before its attempt ended.
     """
 
-    __slots__ = (
-        "accepted",
-        "applied_lease",
-        "applied_worker",
-        "at_once",
-        "attempt",
-        "attempts",
-        "avoid",
-        "branch",
-        "created_at",
-        "dispatch_due",
-        "execution_due",
-        "execution_timeout",
-        "generation",
-        "id",
-        "index",
-        "job_id",
-        "key",
-        "lease_id",
-        "lease_until",
-        "losses",
-        "lost_after",
-        "n",
-        "need",
-        "outcome",
-        "over_reason",
-        "params",
-        "priority",
-        "progress",
-        "reserved",
-        "reserves",
-        "result_due",
-        "retry",
-        "session_id",
-        "state",
-        "step",
-        "timer_at",
-        "trace",
-        "until",
-        "worker_id",
-        "written_off",
-    )
-    FIXED = frozenset(
-        {
-            "branch",
-            "created_at",
-            "execution_timeout",
-            "id",
-            "index",
-            "job_id",
-            "lost_after",
-            "n",
-            "priority",
-            "reserves",
-            "retry",
-            "step",
-            "trace",
-        }
-    )
+    n: int
+    id: str
+    job_id: str
+    step: int
+    index: int
+    branch: bool
+    need: Need
+    key: str
+    params: bytes
+    priority: float
+    retry: RetryPolicy
+    trace: str
+    created_at: int
+    execution_timeout: int
+    lost_after: int
+    reserves: int
+    reserved: int
+    dispatch_due: int | None
+    result_due: int | None
+    execution_due: int | None = None
+    state: TaskState = QUEUED
+    accepted: bool = False
+    worker_id: str = ""
+    session_id: str = ""
+    lease_id: str = ""
+    lease_until: int = 0
+    until: int = 0
+    applied_lease: str = ""
+    applied_worker: str = ""
+    generation: int = 1
+    attempt: int = 0
+    at_once: int = 0
+    written_off: bool = False
+    losses: int = 0
+    avoid: tuple[tuple[str, int, bool], ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    outcome: Outcome | None = None
+    over_reason: Superseded | None = None
+    progress: float = 0.0
+    timer_at: int | None = None
 
-    def __init__(self, n: int, job_id: str, step: int, new: NewTask, branch: bool, now: int) -> None:
-        self.n = n
-        self.id = new.id
-        self.job_id = job_id
-        self.step = step
-        self.index = new.index
-        self.branch = branch
-        self.need: Need = new.need
-        self.key = new.need.key
-        self.params = new.params
-        self.priority = new.priority
-        self.retry: RetryPolicy = new.retry
-        self.trace = new.trace
-        self.created_at = now
-        self.execution_timeout = new.execution_timeout
-        self.lost_after = new.lost_after
-        self.reserves = self.reserved = new.reserves
-        self.dispatch_due = None if new.dispatch_timeout is None else now + new.dispatch_timeout
-        self.result_due = None if new.result_timeout is None else now + new.result_timeout
-        self.execution_due: int | None = None
-        self.state = QUEUED
-        self.accepted = False
-        self.worker_id = ""
-        self.session_id = ""
-        self.lease_id = ""
-        self.lease_until = 0
-        self.until = 0
-        self.applied_lease = ""
-        self.applied_worker = ""
-        self.generation = 1
-        self.attempt = 0
-        self.at_once = 0
-        self.written_off = False
-        self.losses = 0
-        self.avoid: tuple[tuple[str, int, bool], ...] = ()
-        self.attempts: tuple[Attempt, ...] = ()
-        self.outcome: Outcome | None = None
-        self.over_reason: Superseded | None = None
-        self.progress = 0.0
-        self.timer_at: int | None = None
+    @classmethod
+    def made(cls, n: int, job_id: str, step: int, new: NewTask, branch: bool, now: int) -> TaskRow:
+        """The row of a new task. Its timeouts count from `now`."""
+        need, reserves = new.need, new.reserves
+        return cls(
+            n,
+            new.id,
+            job_id,
+            step,
+            new.index,
+            branch,
+            need,
+            need.key,
+            new.params,
+            new.priority,
+            new.retry,
+            new.trace,
+            now,
+            new.execution_timeout,
+            new.lost_after,
+            reserves,
+            reserves,
+            None if new.dispatch_timeout is None else now + new.dispatch_timeout,
+            None if new.result_timeout is None else now + new.result_timeout,
+        )
 
     @property
     def unplaced(self) -> bool:
@@ -325,14 +226,11 @@ class WorkerRow(Row):
     `held` alone is changed in place, by the tables, which take that back themselves: a worker may hold thousands.
     """
 
-    __slots__ = ("credits", "execution", "held", "id", "lease", "live", "session_id", "stops")
-
-    def __init__(self, worker_id: str) -> None:
-        self.id = worker_id
-        self.session_id = ""
-        self.live = False
-        self.credits = 0
-        self.lease: int | None = None
-        self.execution: int | None = None
-        self.held: dict[str, str] = {}
-        self.stops: tuple[Stop, ...] = ()
+    id: str
+    session_id: str = ""
+    live: bool = False
+    credits: int = 0
+    lease: int | None = None
+    execution: int | None = None
+    held: dict[str, str] = field(default_factory=dict)
+    stops: tuple[Stop, ...] = ()

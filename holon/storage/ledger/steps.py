@@ -83,7 +83,7 @@ def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
         row.reserved += step.reserves
     if step.fan_out is not None:
         fan = step.fan_out
-        row.fan = FanOut(row.id, row.open_step, fan.total, fan.fail_fast, fan.rest, now)
+        row.fan = FanOut(row.id, row.open_step, fan.total, fan.fail_fast, fan.rest, now, fan.total)
         row.fan.spawned = row.fan.queued = len(step.tasks)
         tables.edit(row.fan)
     else:
@@ -94,7 +94,7 @@ def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
 
 def _create(tables: Tables, row: JobRow, tasks: Sequence[NewTask], dispatched: int) -> list[TaskRow]:
     branch = row.fan is not None
-    made = [TaskRow(tables.number(), row.id, row.open_step, new, branch, dispatched) for new in tasks]
+    made = [TaskRow.made(tables.number(), row.id, row.open_step, new, branch, dispatched) for new in tasks]
     for task in made:
         tables.add_task(task)
         tables.arm(task)

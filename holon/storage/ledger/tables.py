@@ -48,7 +48,7 @@ class Tables:
         self._timers: list[tuple[int, int, bool, str]] = []
         self._number = 0
         self._undo: list[Callable[[], object]] = []
-        self._before: dict[Row, tuple[Any, ...] | None] = {}
+        self._before: dict[Row, Any] = {}
         # Of each lease that began or ceased to count: where it is noted, and what was there.
         self._holds: list[tuple[dict[str, str], str, str | None]] = []
         self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
@@ -72,7 +72,7 @@ class Tables:
             self._before[row] = row.snapshot()
         return row
 
-    def changed(self) -> Mapping[Row, tuple[Any, ...] | None]:
+    def changed(self) -> Mapping[Row, Any]:
         """Every row that this transaction made or changed, in that order, and how it was before (None: it was not)."""
         return self._before
 

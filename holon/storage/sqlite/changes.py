@@ -99,7 +99,7 @@ class Changes:
         self._offers: list[TaskRow] = []
         self._written: list[int] = []
         self._sheets: list[tuple[Sheets, int, list[int]]] = []
-        fans: list[tuple[FanOut, tuple[Any, ...] | None]] = []
+        fans: list[tuple[FanOut, FanOut | None]] = []
         for row, before in tables.changed().items():
             if isinstance(row, TaskRow):
                 self._task(row, before)
@@ -163,27 +163,27 @@ class Changes:
         """About how many bytes this adds to the write-ahead log: a page for each row, and more for large ones."""
         return self._large + PAGE * sum(map(len, self._rows.values()))
 
-    def _job(self, row: JobRow, before: tuple[Any, ...] | None) -> None:
+    def _job(self, row: JobRow, before: JobRow | None) -> None:
         rows = self._rows
         if before is None:
             rows[job_rows.INSERT].append(job_rows.inserted(row, self._seal))
-        elif row.state is not job_rows.state_then(before):
+        elif row.state is not before.state:
             rows[job_rows.UPDATE_WITH_STATE].append(job_rows.updated_with_state(row, self._seal))
         elif job_rows.changed(row, before):
             rows[job_rows.UPDATE].append(job_rows.updated(row, self._seal))
-        if job_rows.apart(row) and (before is None or row.state is not job_rows.state_then(before)):
+        if job_rows.apart(row) and (before is None or row.state is not before.state):
             rows[job_rows.REPLACE_STATE].append(job_rows.replaced_state(row, self._seal))
             self._large += len(row.state)
         if row.over:
             self.over.append(row)
-        fan_before = None if before is None else job_rows.fan_then(before)
+        fan_before = None if before is None else before.fan
         if fan_before is not None and (row.over or row.fan is not fan_before):
             rows[fan_rows.DELETE].append((row.n,))
             rows[fan_rows.DELETE_CHUNKS].append((row.n, 0))
         if row.fan is not None and row.fan is not fan_before and not row.over:
             rows[fan_rows.INSERT_CHUNK] += fan_rows.chunks(row.fan, row.n, self._seal)
 
-    def _task(self, row: TaskRow, before: tuple[Any, ...] | None) -> None:
+    def _task(self, row: TaskRow, before: TaskRow | None) -> None:
         if before is None:
             if row.branch and sheets.as_made(row):
                 self._new[row.job_id].append(row)
@@ -199,7 +199,7 @@ class Changes:
                 self._ended[row.job_id, row.step].append(row)
             else:
                 self._task_row(row, new=True)
-            if row.key != task_rows.key_then(before):
+            if row.key != before.key:
                 self._need(row)
         if row.state is OVER:
             self.over.append(row)
@@ -264,12 +264,12 @@ class Changes:
                 self._large += len(ending[-1]) + len(ending[-2])
             self._written += [row.n for row in rows]
 
-    def _fan_out(self, fan: FanOut, before: tuple[Any, ...] | None) -> None:
+    def _fan_out(self, fan: FanOut, before: FanOut | None) -> None:
         job = self._jobs[fan.job_id]
         if job.over or job.fan is not fan:
             return
         self._rows[fan_rows.REPLACE].append(fan_rows.replaced(fan, job.n))
-        if before is not None and fan.chunks is not fan_rows.chunks_then(before):
+        if before is not None and fan.chunks is not before.chunks:
             self._rows[fan_rows.DELETE_CHUNKS].append((job.n, len(fan.chunks)))
 
     # One that was deleted and is there again has two rows: what is deleted comes first.

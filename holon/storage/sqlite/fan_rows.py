@@ -26,8 +26,6 @@ INSERT_CHUNK = "INSERT INTO chunks (n, place, chunk) VALUES (?, ?, ?)"
 DELETE_CHUNKS = "DELETE FROM chunks WHERE n = ? AND place > ?"
 SELECT_CHUNKS = "SELECT n, place, chunk FROM chunks ORDER BY n, place DESC"
 
-chunks_then = FanOut.then("chunks")
-
 
 def replaced(fan: FanOut, n: int) -> tuple[Any, ...]:
     """What `REPLACE` takes. `n` is the number of the fan-out's job."""
@@ -63,7 +61,7 @@ def opened_chunk(job_id: str, place: int, chunk: bytes, seal: Seal) -> tuple[tup
 def fan_row(columns: tuple[Any, ...], job_id: str, rest: tuple[tuple[NewTask, ...], ...], dispatched: int) -> FanOut:
     """A fan-out's row from its columns and its chunks."""
     _, step, total, fail_fast, *counts, over = columns
-    fan = FanOut(job_id, step, total, bool(fail_fast), rest, dispatched)
+    fan = FanOut(job_id, step, total, bool(fail_fast), rest, dispatched, total)
     fan.pending, fan.spawned, fan.queued, fan.failed, fan.progress, fan.bytes = counts
     fan.over = bool(over)
     return fan

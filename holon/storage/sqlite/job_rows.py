@@ -64,14 +64,11 @@ _CHANGING = (
     "unreported",
 )
 _now = attrgetter(*_CHANGING)
-_then = JobRow.then(*_CHANGING)
-state_then = JobRow.then("state")
-fan_then = JobRow.then("fan")
 
 
-def changed(row: JobRow, before: tuple[Any, ...]) -> bool:
+def changed(row: JobRow, before: JobRow) -> bool:
     """Whether a job's columns (not its state) differ from what they were."""
-    return bool(_now(row) != _then(before))
+    return bool(_now(row) != _now(before))
 
 
 def inserted(row: JobRow, seal: Seal) -> tuple[Any, ...]:
@@ -133,7 +130,7 @@ def job_row(columns: tuple[Any, ...], seal: Seal) -> JobRow:
     """A job's row from its columns, without its fan-out; raises as `Seal.open`."""
     n, job_id, owner, blueprint, request_id, request_digest, created_at, *changing, state = columns
     status = Status(changing[0])
-    row = JobRow(n, job_id, owner, blueprint, status, seal.open("jobs", job_id, "state", state), created_at)
+    row = JobRow(n, job_id, owner, blueprint, status, seal.open("jobs", job_id, "state", state), created_at, created_at)
     row.request_id, row.request_digest = request_id, request_digest or b""
     _, row.step, row.commit_id, row.updated_at, finished_at, row.progress, message = changing[:7]
     row.message = seal.open_text("jobs", job_id, "message", message)

@@ -19,7 +19,7 @@ from holon.ports import Attempt, NewTask
 from holon.storage.ledger.rows import OFFERED, QUEUED, TaskRow
 from holon.storage.records import pack, unpack
 from holon.storage.sealing import Seal
-from holon.storage.sqlite.task_rows import FACTS
+from holon.storage.sqlite.task_rows import FACTS, FIXED
 
 # A sheet is written, and deleted again: fewer tasks than this have a row each instead.
 FEWEST = 3
@@ -51,9 +51,8 @@ _TERMS = (
 _terms = attrgetter(*_TERMS)
 
 _OF_OFFERS = {"worker_id", "session_id", "lease_id", "attempt"}
-_NOT_OF_OFFERS = tuple(name for name in ("key", *FACTS) if name not in _OF_OFFERS | TaskRow.FIXED)
-_besides_untouched = TaskRow.untouched(*_NOT_OF_OFFERS)
-_then = TaskRow.then("state", "attempt", "attempts")
+_NOT_OF_OFFERS = tuple(name for name in ("key", *FACTS) if name not in _OF_OFFERS | FIXED)
+_besides = attrgetter(*_NOT_OF_OFFERS)
 
 # A task's number, which attempt the offer is, and its lease.
 _Offer: TypeAlias = tuple[int, int, str]
@@ -95,16 +94,15 @@ def as_made(row: TaskRow) -> bool:
     return row.attempt == 0 if row.state is QUEUED else row.attempt == 1 and row.state is OFFERED
 
 
-def only_offered(row: TaskRow, before: tuple[Any, ...]) -> bool:
+def only_offered(row: TaskRow, before: TaskRow) -> bool:
     """Whether all that became of a branch is that it was offered."""
     if row.state is not OFFERED or not row.branch:
         return False
-    state, attempt, attempts = _then(before)
     return (
-        state is QUEUED
-        and row.attempt == attempt + 1
-        and row.attempts[:-1] == attempts
-        and _besides_untouched(row, before)
+        before.state is QUEUED
+        and row.attempt == before.attempt + 1
+        and row.attempts[:-1] == before.attempts
+        and bool(_besides(row) == _besides(before))
     )
 
 
@@ -139,7 +137,7 @@ def made_tasks(columns: tuple[Any, ...], needs: Mapping[str, Need], seal: Seal) 
             lost_after=lost_after,
             reserves=reserves,
         )
-        row = TaskRow(number, job_id, step, new, True, created_at)
+        row = TaskRow.made(number, job_id, step, new, True, created_at)
         row.dispatch_due, row.result_due = dispatch_due, result_due
         rows.append(row)
     return rows

@@ -13,7 +13,7 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, task_id
 from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.rows import TaskRow, TaskState
-from holon.storage.records import SCHEMA, decode_outcome, encode_outcome, packer, unpack
+from holon.storage.records import SCHEMA, decode_outcome, encode_outcome, to_msgpack, unpack
 from holon.storage.sealing import Seal
 from holon.storage.sqlite.needs import need_of
 
@@ -60,19 +60,15 @@ FACTS = (
     "written_off",
 )
 _facts = attrgetter(*FACTS)
-_attempt = attrgetter("worker_id", "offered", "leased", "ended")
-_CHANGING = tuple(
-    name for name in ("key", "state", "attempts", "outcome", "params", *FACTS) if name not in TaskRow.FIXED
-)
+# Those that never change.
+FIXED = frozenset({"created_at", "priority", "execution_timeout", "trace", "lost_after", "reserves"})
+_CHANGING = ("key", "state", "attempts", "outcome", "params", *(name for name in FACTS if name not in FIXED))
 _now = attrgetter(*_CHANGING)
-_then = TaskRow.then(*_CHANGING)
-key_then = TaskRow.then("key")
-_state_then = TaskRow.then("state")
 
 
-def changed(row: TaskRow, before: tuple[Any, ...]) -> bool:
+def changed(row: TaskRow, before: TaskRow) -> bool:
     """Whether a task's columns differ from what they were."""
-    return row.state is not _state_then(before) or bool(_now(row) != _then(before))
+    return row.state is not before.state or bool(_now(row) != _now(before))
 
 
 def inserted(row: TaskRow, job: int, seal: Seal) -> tuple[Any, ...]:
@@ -106,13 +102,13 @@ def _sealed(row: TaskRow, seal: Seal) -> tuple[bytes, bytes]:
 
 
 def _packed(row: TaskRow) -> bytes:
-    return packer.pack((SCHEMA, *fields_of(row)))
+    return to_msgpack((SCHEMA, *fields_of(row)))
 
 
 def fields_of(row: TaskRow) -> tuple[Any, ...]:
     """All of a task that SQL never looks at, and that is not large, as plain values."""
     retry = row.retry
-    return (retry.max_retries, retry.first_ms, retry.longest_ms, list(map(_attempt, row.attempts)), *_facts(row))
+    return (retry.max_retries, retry.first_ms, retry.longest_ms, row.attempts, *_facts(row))
 
 
 def opened_outcome(task: str, outcome: bytes, seal: Seal) -> Outcome:
@@ -148,7 +144,7 @@ def row_of(
         result_timeout=None,
         retry=RetryPolicy(max_retries, first_ms, longest_ms),
     )
-    row = TaskRow(n, job_id, step, new, branch, facts["created_at"])
+    row = TaskRow.made(n, job_id, step, new, branch, facts["created_at"])
     for fact, value in facts.items():
         setattr(row, fact, value)
     row.attempts = tuple(Attempt(*attempt) for attempt in attempts)
