@@ -1,7 +1,7 @@
 """The domain: the fingerprint of a job's history, by which what was told of it can be checked against it later.
 
 Each line is one line of JSON: an array of its number, type, time, state, previous state, next state, duration, worker,
-attempt, task and details, the keys of objects sorted, without spaces, and in ASCII; times are whole milliseconds, what
+attempt, task and details, the keys of objects sorted, without spaces, and in UTF-8; times are whole milliseconds, what
 does not apply is null. The fingerprint is the SHA-256 of those lines in order, each with its line end. It says the
 same wherever history is kept.
 """
@@ -9,13 +9,14 @@ same wherever history is kept.
 from __future__ import annotations
 
 import hashlib
-import json
+
+from msgspec.json import Encoder
 
 from holon.domain.events import HistoryEvent
 from holon.domain.value import Value
 
 SHA256_BYTES = 32
-_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
+_encode = Encoder(order="sorted").encode
 
 
 class ChildDigest(Value):
@@ -75,4 +76,4 @@ def _line(number: int, event: HistoryEvent) -> bytes:
         event.task_id or None,
         event.details or None,
     )
-    return _ENCODE(fields).encode() + b"\n"
+    return _encode(fields) + b"\n"

@@ -54,6 +54,7 @@ def test_a_fingerprint_is_what_it_says_and_the_same_from_what_a_client_reads() -
     text = json.dumps(
         [7, "state_started", 1000, "start", None, None, None, None, 1, None, {"a": "\N{SNOWMAN}", "b": 2.5}],
         separators=(",", ":"),
+        ensure_ascii=False,
     )
     digest = fingerprint.digest()
     assert digest == Digest(1, 7, 7, hashlib.sha256(text.encode() + b"\n").digest())
