@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from holon.domain.costs import Cost
@@ -20,6 +21,8 @@ from holon.storage.ledger.tasks import avoid, close_attempt, give_up, queued_cha
 
 # Of so many tasks and workers it is remembered how often a late result was told.
 MOST_LATE = 10_000
+
+_time = attrgetter("time")
 
 
 def complete(
@@ -86,7 +89,7 @@ def _land(tables: Tables, row: JobRow, task: TaskRow, result: Result, cost: Cost
     assert step is not None  # noqa: S101  whoever calls has looked
     close_attempt(task, now)
     # The step was decided upon the outcome before this transaction began, and its lines come after this one.
-    told_at = min((event.time for event in step.history), default=now)
+    told_at = min(map(_time, step.history), default=now)
     line = finished_line(task, result.outcome, min(told_at, now), result.took, cost)
     end_task(tables, task, result.outcome, now)
     went(tables.edit(row), result.outcome)

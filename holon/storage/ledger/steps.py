@@ -67,8 +67,9 @@ def _write(tables: Tables, row: JobRow, step: Step, state: bytes, before: tuple[
     row.commit_id, row.reply = step.commit_id, None
     row.deliveries = 0
     row.wake_at = None
-    row.inbox = tuple(entry for entry in row.inbox if entry[0] not in step.consumed)
-    row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
+    if row.inbox:
+        row.inbox = tuple(entry for entry in row.inbox if entry[0] not in step.consumed)
+        row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
     tables.tell(row, (*before, *step.history))
     if job.status.terminal:
         row.over, row.finished_at, row.due = True, now, False

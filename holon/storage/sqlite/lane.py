@@ -11,6 +11,8 @@ from threading import Thread
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
+from msgspec import Struct
+
 from holon.errors import StoreUnavailable
 from holon.storage.promises import Promise, Promises
 from holon.telemetry.metrics import StoreMetrics
@@ -25,15 +27,12 @@ MAX_WAITING = 10_000
 RETRY_AFTER_S = 1.0
 
 
-class Call(Generic[Subject]):
+class Call(Struct, Generic[Subject], eq=False):
     """An operation that waits for its turn, and who waits for its reply."""
 
-    __slots__ = ("handed_over", "operation", "promise")
-
-    def __init__(self, operation: Callable[[Subject], Any], promise: Promise[Any]) -> None:
-        self.operation = operation
-        self.promise = promise
-        self.handed_over = 0.0
+    operation: Callable[[Subject], Any]
+    promise: Promise[Any]
+    handed_over: float = 0.0
 
 
 class Lane(Generic[Subject]):
