@@ -69,8 +69,13 @@ class Lane(Generic[Item]):
             max_bytes: where a batch stops, unless it is one item alone.
         """
         waiting = self._waiting
+        if not waiting:
+            return None
         batch: list[bytes] = []
         total = 0
+        if len(waiting) <= BATCH_ITEMS and (whole := sum(map(len, waiting))) + _WRAPPING * len(waiting) <= max_bytes:
+            batch, total = [*waiting], whole
+            waiting.clear()
         while waiting and len(batch) < BATCH_ITEMS:
             size = len(waiting[0])
             if batch and total + size + _WRAPPING * (len(batch) + 1) > max_bytes:
@@ -78,7 +83,7 @@ class Lane(Generic[Item]):
             batch.append(waiting.popleft())
             total += size
         self._writer.release(total)
-        return self._frame_of(batch) if batch else None
+        return self._frame_of(batch)
 
 
 class StreamWriter:
