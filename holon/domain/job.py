@@ -12,7 +12,12 @@ from holon.domain.value import Value, field, replace
 
 
 class Status(StrEnum):
-    """Where a job stands. Clients see these words; a terminal one is final."""
+    """Where a job stands. Clients see these words; a terminal one is final.
+
+    Attributes:
+        terminal: whether a job with this status is over.
+        due: whether the handler of the job's current state is to be run next.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
@@ -24,19 +29,13 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
     QUARANTINED = "quarantined"
 
-    @property
-    def terminal(self) -> bool:
-        """Whether a job with this status is over."""
-        return self in TERMINAL
-
-    @property
-    def due(self) -> bool:
-        """Whether the handler of the job's current state is to be run next."""
-        return self in DUE
+    def __init__(self, word: str) -> None:
+        # Looked at a dozen times for each job, so neither is made of the word each time.
+        self.terminal = word in ("finished", "failed", "cancelled", "quarantined")
+        self.due = word in ("pending", "running")
 
 
-TERMINAL = frozenset({Status.FINISHED, Status.FAILED, Status.CANCELLED, Status.QUARANTINED})
-DUE = frozenset({Status.PENDING, Status.RUNNING})
+TERMINAL = frozenset(status for status in Status if status.terminal)
 
 
 class JobError(Value, gc=True):

@@ -51,7 +51,7 @@ class Tracing:
 
     def job(self, job_id: str, blueprint: str, given: str) -> Span:  # noqa: ARG002  the shape of those that are on
         """A job is being created. `given` is the trace that its client named; see `holon.domain.trace`."""
-        return Span(given)
+        return Span(given) if given else _NONE
 
     def step(self, job: Job) -> Span:  # noqa: ARG002  likewise
         """The handler of a job's state begins; its tasks belong to the span's trace."""
