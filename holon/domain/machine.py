@@ -264,19 +264,22 @@ def _denied(job: Job, decision: DispatchTask | DispatchParallel) -> str | None:
 
 
 def _spec(job: Job, index: int, asked: DispatchTask | Branch, limits: Limits, now: int, *, branch: bool) -> TaskSpec:
-    # In the order of its fields: so many names take longer to match than all the rest.
+    execution, dispatch, result = asked.timeout_seconds, asked.dispatch_timeout_seconds, asked.result_timeout_seconds
+    result_timeout = job.result_timeout if result is None else _ms(result)
+    # In the order of its fields: so many names take longer to match than all the rest. Most tasks say nothing of their
+    # times, and there may be thousands: so nothing is called for what is not said.
     return TaskSpec(
         task_id(job.id, job.step, index),
         index,
         asked.skill,
         asked.params,
         asked.priority if job.priority is None else job.priority + min(0.0, asked.priority),
-        _ms(asked.timeout_seconds) or 0,
-        _ms(asked.dispatch_timeout_seconds) or job.dispatch_timeout,
-        _within(job, _ms(asked.result_timeout_seconds) or job.result_timeout, now),
+        0 if execution is None else _ms(execution),
+        job.dispatch_timeout if dispatch is None else _ms(dispatch),
+        result_timeout if job.deadline is None else _within(job, result_timeout, now),
         limits.retry,
         branch,
-        _ms(asked.lost_after_seconds) or 0,
+        0 if asked.lost_after_seconds is None else _ms(asked.lost_after_seconds),
         both(job.allowed_skills, asked.allowed_skills),
         asked.max_cost,
     )
@@ -290,8 +293,8 @@ def _within(job: Job, timeout: int | None, now: int) -> int | None:
     return left if timeout is None else min(timeout, left)
 
 
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else max(1, round(seconds * 1000))
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
 def handler_failed(

@@ -129,10 +129,10 @@ class Needs:
         return [one for one in self._by_skill.get(need.skill, ()) if one not in (*need.contracts, *need.refused)]
 
     def _with(self, need: Need, untried: Sequence[str], params: Any) -> Need:
-        accepted = [contract for contract in untried if self._contracts.accepts(contract, params)]
-        refused = [contract for contract in untried if contract not in accepted]
         if not untried:
             return need
+        accepted = [contract for contract in untried if self._contracts.accepts(contract, params)]
+        refused = [contract for contract in untried if contract not in accepted]
         return _need(
             need.skill,
             need.version,
