@@ -13,8 +13,8 @@ import pytest
 
 import holon
 from holon.domain.costs import Cost
+from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
-from holon.domain.task import Outcome, TaskError
 from holon.domain.value import Value, replace
 from holon.ports import Document
 
@@ -63,9 +63,10 @@ def test_a_replaced_value_has_what_is_made_of_its_fields_anew() -> None:
     assert replace(Need("t"), version="2").key == Need("t", version="2").key != Need("t").key
 
 
-def test_defaults_are_not_shared() -> None:
-    outcomes = [Outcome("failure", b"", TaskError("CODE", "why"), "w") for _ in range(2)]
-    assert outcomes[0] == outcomes[1]
+def test_what_one_value_has_by_default_no_other_has() -> None:
+    one, other = (HistoryEvent("state_started", 1) for _ in range(2))
+    one.details["only"] = "here"
+    assert other.details == {}
 
 
 def test_what_a_document_has_is_not_in_its_text() -> None:
