@@ -60,7 +60,7 @@ class Branch(Value, gc=True):
     max_cost: Cost = None
 
 
-class DispatchParallel(Value):
+class DispatchParallel(Value, gc=True):
     """Many tasks at once, whose results meet in one state.
 
     Arguments:
