@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
-from holon.domain import machine
 from holon.domain.events import HistoryEvent, TaskEnded
 from holon.domain.job import Job, Status
 from holon.domain.machine import Change
+from holon.domain.reactions import react
 from holon.domain.task import Outcome, task_id
 from holon.domain.value import Value
 from holon.engine.handlers import Handlers
@@ -102,7 +102,7 @@ class Fusing:
         if job is None or job.waiting is None or ended.task_id != task_id(job.id, job.waiting.step, 0):
             return None
         event = TaskEnded(job.waiting.step, ended.task_id, ended.outcome, ended.tries)
-        change = machine.react(job, event, ended.data, ended.details, now)
+        change = react(job, event, ended.data, ended.details, now)
         if change is not None and change.job.status.due:
             if not self._may_run(change.job):
                 return None

@@ -13,6 +13,7 @@ from holon.domain import machine
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change
+from holon.domain.reactions import react
 from holon.domain.task import Outcome
 from holon.domain.value import replace
 from holon.engine.dispatcher import Dispatcher
@@ -114,7 +115,7 @@ class Run:
             branches = await self._tools.store.branches(self._job.id, event.step)
             ended = [outcome for _, outcome in branches]
             failed = next((one for one in branches if not machine.succeeded(one[1])), None)
-        change = machine.react(self._job, event, data, details, self._now(), failed)
+        change = react(self._job, event, data, details, self._now(), failed)
         for outcome in ended if change is not None else ():
             self._tools.telemetry.metrics.outcome(self._job.blueprint, outcome)
         return change

@@ -1,0 +1,119 @@
+"""The domain: what an event changes of a job, before any handler runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
+from holon.domain.job import Job, JobError, Status, Waiting
+from holon.domain.machine import Change, end, moved
+from holon.domain.retries import Verdict, verdict
+from holon.domain.task import CANCELLED, FAILURE, Outcome
+from holon.domain.value import replace
+
+
+def react(
+    job: Job,
+    event: InboxEvent,
+    data: Mapping[str, Any],
+    error_details: Any,
+    now: int,
+    failed: tuple[str, Outcome] | None = None,
+) -> Change | None:
+    """What an inbox event changes before any handler runs; None when it is stale and changes nothing.
+
+    Arguments:
+        data: the decoded data of a task's outcome, merged into the state history; empty for other events.
+        error_details: the decoded details of a task's error.
+        now: epoch milliseconds.
+        failed: the branch that ended the others under `fail_fast`, its task and outcome; None for other events.
+    """
+    if job.status.terminal:
+        return None
+    if isinstance(event, CancelRequested):
+        return _cancel(job, event, now)
+    waiting = job.waiting
+    if waiting is None or waiting.step != event.step:
+        return None
+    if isinstance(event, Woken):
+        if job.status is not Status.WAITING_FOR_RETRY:
+            return None
+        return Change(replace(job, status=Status.RUNNING, waiting=None))
+    if isinstance(event, BranchesDone):
+        return _branches_done(job, waiting, event, failed, now)
+    return _task_ended(job, waiting, event, data, error_details, now)
+
+
+def _cancel(job: Job, event: CancelRequested, now: int) -> Change:
+    target = job.waiting.transitions.get(CANCELLED) if job.waiting and not job.cancelling else None
+    told = (HistoryEvent("job_cancel_requested", now, job.current_state, details={"by": event.by}),)
+    if target is None:
+        error = JobError("CANCELLED", f"cancelled by {event.by}")
+        return end(job, Status.CANCELLED, error, now, before=told, end_tasks=True)
+    return Change(moved(job, target, cancelling=True), told, end_tasks=True)
+
+
+def _branches_done(
+    job: Job, waiting: Waiting, event: BranchesDone, failed: tuple[str, Outcome] | None, now: int
+) -> Change | None:
+    if waiting.aggregate_into is None:
+        return None
+    if event.too_large:
+        message = f"the results of the branches before {waiting.aggregate_into!r} are over the limit of their sum"
+        return end(job, Status.FAILED, JobError("LIMIT_EXCEEDED", message), now)
+    if event.fail_fast:
+        which = f"branch {failed[0]}" if failed else "a branch"
+        message = f"{which} before {waiting.aggregate_into!r} failed and fail_fast is set{_why(failed)}"
+        return end(job, Status.FAILED, JobError("BRANCH_FAILED", message), now, end_tasks=True)
+    return Change(moved(job, waiting.aggregate_into, aggregates=event.step))
+
+
+def _why(failed: tuple[str, Outcome] | None) -> str:
+    if failed is None:
+        return ""
+    outcome = failed[1]
+    if outcome.error is None:
+        return f": worker {outcome.worker_id} says {outcome.status}"
+    return f": {outcome.error.code}: {outcome.error.message}"
+
+
+def _task_ended(
+    job: Job, waiting: Waiting, event: TaskEnded, data: Mapping[str, Any], error_details: Any, now: int
+) -> Change | None:
+    if waiting.aggregate_into is not None:
+        return None
+    outcome = event.outcome
+    if outcome.status == FAILURE:
+        return _task_failed(job, waiting, event, error_details, now)
+    target = waiting.transitions.get(outcome.status)
+    if target is not None:
+        return Change(moved(job, target, state_history={**job.state_history, **data}))
+    if outcome.status == CANCELLED:
+        error = JobError("CANCELLED", f"worker {outcome.worker_id} cancelled task {event.task_id}")
+        return end(job, Status.CANCELLED, error, now)
+    message = f"Worker returned unhandled status: {outcome.status}"
+    return end(job, Status.FAILED, JobError("UNHANDLED_STATUS", message), now)
+
+
+def _task_failed(job: Job, waiting: Waiting, event: TaskEnded, error_details: Any, now: int) -> Change:
+    outcome = event.outcome
+    what = verdict(outcome)
+    reason = outcome.error
+    error = JobError(
+        reason.code if reason else "UNKNOWN_ERROR", _story(event), error_details, reason.retryable if reason else None
+    )
+    transition = {Verdict.QUARANTINE: FAILURE, Verdict.END: FAILURE, Verdict.TIME_OUT: "timeout"}.get(what)
+    target = waiting.transitions.get(transition) if transition else None
+    if target is not None:
+        seen = {"code": error.code, "message": error.message, "details": error_details}
+        return Change(moved(job, target, state_history={**job.state_history, "error": seen}))
+    return end(job, Status.QUARANTINED if what is Verdict.QUARANTINE else Status.FAILED, error, now)
+
+
+def _story(event: TaskEnded) -> str:
+    reason = event.outcome.error
+    text = f"{reason.code}: {reason.message}" if reason else "no reason given"
+    if event.tries > 1:
+        return f"Task failed after {event.tries} attempts: {text}"
+    return f"Task failed: {text}"
