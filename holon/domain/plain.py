@@ -11,6 +11,12 @@ _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 MAX_DEPTH = 200
 
 
+def _is_simple(value: Any) -> bool:
+    """Whether nothing has to be said of a value, as of most: for each of the others its path is put together."""
+    kind = type(value)
+    return kind is str or kind is bool or value is None or (kind is int and _SMALLEST <= value <= _LARGEST)
+
+
 def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
     """The first thing in a value that JSON cannot hold, as a sentence; None when there is none.
 
@@ -31,13 +37,12 @@ def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
         for key, item in value.items():
             if not isinstance(key, str):
                 return f"{path} has the key {key!r}; keys are text"
-            # Most values are texts, of which nothing has to be said.
-            if type(item) is not str and (found := obstacle(item, f"{path}.{key}", depth + 1)):
+            if not _is_simple(item) and (found := obstacle(item, f"{path}.{key}", depth + 1)):
                 return found
         return None
     if isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            if found := obstacle(item, f"{path}[{index}]", depth + 1):
+            if not _is_simple(item) and (found := obstacle(item, f"{path}[{index}]", depth + 1)):
                 return found
         return None
     return f"{path} is a {type(value).__name__}, which JSON cannot hold"

@@ -18,12 +18,12 @@ _LONG = re.compile(rb"[0-9]{19}")
 _INT64 = range(-(2**63), 2**64)
 
 
-def encode(value: Any, limit: int, what: str) -> bytes:
+def encode(value: Any, limit: int, what: object) -> bytes:
     """A value as JSON text.
 
     Arguments:
         limit: the most bytes that it may have.
-        what: what it is, for the message.
+        what: what it is, for the message: a text, or what makes one when there is a message.
     Raises:
         InvalidArgument: (NOT_JSON) it holds what JSON cannot.
         TooLarge: (LIMIT_EXCEEDED) it is over the limit.

@@ -28,6 +28,15 @@ class Plan(Value):
     needs: Mapping[Need, int]
 
 
+class _Params:
+    """Whose params are encoded, for a message: the words are put together when there is one."""
+
+    spec: TaskSpec
+
+    def __str__(self) -> str:
+        return f"the params of task {self.spec.index} for skill {self.spec.skill!r}"
+
+
 class Planner:
     """Makes steps of changes.
 
@@ -87,11 +96,12 @@ class Planner:
         return Plan(step, _counted(task for chunk in chunks for task in chunk) if chunks else {})
 
     def _chunk(self, job: Job, specs: tuple[TaskSpec, ...], trace: str) -> tuple[NewTask, ...]:
-        return tuple(self._new_task(job, spec, trace) for spec in specs)
+        what = _Params()
+        return tuple([self._new_task(job, spec, trace, what) for spec in specs])
 
-    def _new_task(self, job: Job, spec: TaskSpec, trace: str) -> NewTask:
+    def _new_task(self, job: Job, spec: TaskSpec, trace: str, what: _Params) -> NewTask:
         max_cost = spec.max_cost if job.budget is None else self._cap(spec, job.budget)
-        what = f"the params of task {spec.index} for skill {spec.skill!r}"
+        what.spec = spec
         # In the order of its fields: so many names take longer to match than all the rest.
         return NewTask(
             spec.id,
