@@ -25,12 +25,8 @@ def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
         path: what to call the value itself.
         depth: how deep it stands; a value nested over 200 deep, or in itself, is an obstacle.
     """
-    if value is None or isinstance(value, str | bool):
-        return None
-    if isinstance(value, int):
-        return None if _SMALLEST <= value <= _LARGEST else f"{path} is an integer of over 64 bits"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{path} is {value}, which is no number in JSON"
+    if not isinstance(value, (dict, list, tuple)):
+        return _single(value, path)
     if depth >= MAX_DEPTH:
         return f"{path[:100]}... is nested over {MAX_DEPTH} deep"
     if isinstance(value, dict):
@@ -40,9 +36,17 @@ def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
             if not _is_simple(item) and (found := obstacle(item, f"{path}.{key}", depth + 1)):
                 return found
         return None
-    if isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            if not _is_simple(item) and (found := obstacle(item, f"{path}[{index}]", depth + 1)):
-                return found
+    for index, item in enumerate(value):
+        if not _is_simple(item) and (found := obstacle(item, f"{path}[{index}]", depth + 1)):
+            return found
+    return None
+
+
+def _single(value: Any, path: str) -> str | None:
+    if value is None or isinstance(value, (str, bool)):
         return None
+    if isinstance(value, int):
+        return None if _SMALLEST <= value <= _LARGEST else f"{path} is an integer of over 64 bits"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{path} is {value}, which is no number in JSON"
     return f"{path} is a {type(value).__name__}, which JSON cannot hold"
