@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 # A job's objects live for milliseconds, many at a time: the default of 700 new ones would have the collector walk
-# them all the time, for cycles that hardly exist.
-THRESHOLDS = (50_000, 50, 100)
+# them all the time, for cycles that hardly exist. What was alive at one such walk, as a worker's session, waits for ten
+# of them: at a node with little to do that is half an hour already.
+THRESHOLDS = (50_000, 10, 100)
 # Each worker and each client is a file descriptor; the worker door alone takes 10,000, and many systems give 1,024.
 DESCRIPTORS = 24_000
 
