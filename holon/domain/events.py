@@ -47,7 +47,7 @@ InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested
 class HistoryEvent(Value, gc=True, array_like=True):
     """One line of a job's history. `time` is epoch milliseconds; `duration_ms` is of what ended with this event.
 
-    Stores pack it as the list of its fields.
+    Stores pack it as the list of its fields: another one is another schema of their records.
 
     The store gives it a number within its job (from 1) and, made from that, a unique id.
     """

@@ -23,7 +23,7 @@ class Limits(Value):
     retry: RetryPolicy
 
 
-class Change(Value):
+class Change(Value, gc=True):
     """A job after a step, and the step's effects: all of it lands together, or nothing.
 
     `wake_after` starts the job's timer, in milliseconds. `fan_out` says that the tasks are branches;

@@ -45,8 +45,9 @@ class Dispatcher:
         # By match key, how many seats of calls under way name it.
         self._named: Counter[str] = Counter()
         self._most = MOST_NEEDS
-        # By match key, what was said of its tasks, which nobody here could do.
-        self._told: dict[str, str] = {}
+        # By skill, the match keys of tasks that nobody here could do, and what was said of these.
+        self._told: defaultdict[str, set[str]] = defaultdict(set)
+        self._said: defaultdict[str, set[str]] = defaultdict(set)
         # By skill, until somebody comes, goes, or offers other things: a step may ask for thousands of tasks.
         self._prices: dict[str, Cost] = {}
         self._wake = asyncio.Event()
@@ -83,7 +84,8 @@ class Dispatcher:
             else:
                 sessions.pop(session.session_id, None)
                 self._open[key].pop(session.session_id, None)
-        self._came({self._needs[key].skill for key in session.fits})
+        for key in session.fits:
+            self._came(self._needs[key].skill)
         self._prices.clear()
         self.has_room(session)
 
@@ -112,7 +114,7 @@ class Dispatcher:
             self._fitting[key] = fitting
             self._open[key] = dict(fitting)
             if fitting:
-                self._came({need.skill})
+                self._came(need.skill)
         return key
 
     def _forget(self) -> None:
@@ -120,8 +122,12 @@ class Dispatcher:
         for key in self._needs.keys() - self._waiting - self._named.keys():
             for session in self._fitting.pop(key).values():
                 session.fits.discard(key)
-            del self._needs[key], self._open[key]
-            self._told.pop(key, None)
+            skill = self._needs.pop(key).skill
+            del self._open[key]
+            if (told := self._told.get(skill)) is not None:
+                told.discard(key)
+                if not told:
+                    self._came(skill)
         # Far more than are left, so that this stays rare however many wait.
         self._most = MOST_NEEDS + 2 * len(self._needs)
 
@@ -343,17 +349,18 @@ class Dispatcher:
 
         Their match keys change with the contracts that are known, and what is said is the same.
         """
-        if need.key in self._told or self.can_do(need):
+        if need.key in self._told.get(need.skill, ()) or self.can_do(need):
             return
-        why = self.why(need)
-        if why not in self._told.values():
+        why, said = self.why(need), self._said[need.skill]
+        self._told[need.skill].add(need.key)
+        if why not in said:
+            said.add(why)
             log.warning("tasks wait: %s", why.removeprefix("waiting: "), extra={"match_key": need.key})
-        self._told[need.key] = why
 
-    def _came(self, skills: Collection[str]) -> None:
-        """Somebody is here who can do tasks of these skills: once nobody is, that is said again."""
-        if self._told:
-            self._told = {key: why for key, why in self._told.items() if self._needs[key].skill not in skills}
+    def _came(self, skill: str) -> None:
+        """Somebody is here who can do tasks of a skill: once nobody is, that is said again."""
+        self._told.pop(skill, None)
+        self._said.pop(skill, None)
 
     # The loop ----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from holon.randomness import random_id
 CHUNK = 200
 
 
-class Plan(Value):
+class Plan(Value, gc=True):
     """A step to write, and the needs of its tasks: how many of each."""
 
     step: Step

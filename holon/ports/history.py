@@ -10,7 +10,7 @@ from holon.domain.value import Value
 from holon.ports.reads import JobFilter, JobRecord
 
 
-class Notice(Value):
+class Notice(Value, gc=True):
     """What one commit told of a job: lines that follow each other, the first under the number `first`.
 
     `id` settles it. `record` is the job as it is now: as it was after these lines, or further on.
@@ -22,7 +22,7 @@ class Notice(Value):
     events: tuple[HistoryEvent, ...]
 
 
-class WorkerEvent(Value):
+class WorkerEvent(Value, gc=True):
     """A line of history that a worker had part in, with its job and its number there."""
 
     job_id: str

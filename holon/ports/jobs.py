@@ -18,7 +18,7 @@ from holon.ports.tasks import (
 )
 
 
-class Step(Value):
+class Step(Value, gc=True):
     """All that a handler's run decided; see `Storage.commit`.
 
     `consumed` are the numbers of the inbox events that it used up. `job.step` is one more than the claimed job's.
@@ -51,7 +51,7 @@ class Note(Value):
     put: Put
 
 
-class NewJob(Value):
+class NewJob(Value, gc=True):
     """A job to create. `request_id` makes the call repeatable: per owner, with the digest of what was asked.
 
     `step` is its first step, if that is decided already: it is written with the job. `quota` is what it counts against.
@@ -81,7 +81,7 @@ class Creation(Enum):
     OUTDATED = "outdated"
 
 
-class Claim(Value):
+class Claim(Value, gc=True):
     """The exclusive right to run one job, and all that is needed for it.
 
     `events` are its unread inbox with their numbers. `deliveries` counts the claims since the last commit.
@@ -93,7 +93,7 @@ class Claim(Value):
     deliveries: int
 
 
-class Created(Value):
+class Created(Value, gc=True):
     """The reply of `create_jobs`: for each item the job's id and what became of it.
 
     `notes` are the new versions of the items' notes; empty where no item has one.
@@ -115,7 +115,7 @@ class Appended(Enum):
     UNKNOWN = "unknown"
 
 
-class Committed(Value):
+class Committed(Value, gc=True):
     """The reply of `commit`. `events` are what came in meanwhile, when the claim was kept.
 
     `conflict` says that the claim was lost: nothing was written, and all that was decided is void.
@@ -132,7 +132,7 @@ class Committed(Value):
     over_budget: bool = False
 
 
-class Result(Value):
+class Result(Value, gc=True):
     """How an attempt ended, under the lease that it held.
 
     `retry_after` answers a failure with another try; None makes the outcome final. `took` is the worker's own
@@ -150,7 +150,7 @@ class Result(Value):
     cost: Cost = None
 
 
-class Completed(Value):
+class Completed(Value, gc=True):
     """The reply of `complete`: for each result None when it is committed, else why not.
 
     `landed` are the lease ids whose result's step was written with it.
@@ -162,7 +162,7 @@ class Completed(Value):
     claims: tuple[Claim, ...] = ()
 
 
-class Fired(Value):
+class Fired(Value, gc=True):
     """The reply of `fire`. `next_due` is the time of the earliest timer left, None when there is none.
 
     `spawns` are the (job, step) of fan-outs whose next chunk is to be spawned.

@@ -14,7 +14,7 @@ from holon.domain.value import Value, shown
 MAX_PAGE_BYTES = 3 * 1024 * 1024
 
 
-class JobRecord(Value):
+class JobRecord(Value, gc=True):
     """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
 
     Of a job that waits for a fan-out it is what one of the branches needs that wait, while nobody has any of them.

@@ -227,7 +227,7 @@ class Superseded(StrEnum):
 class Attempt(Value, array_like=True):
     """One lease of a task, from its offer to its end. Times are epoch milliseconds; None: did not come to it.
 
-    Stores pack it as the list of its fields.
+    Stores pack it as the list of its fields: another one is another schema of their records.
     """
 
     worker_id: str

@@ -18,6 +18,7 @@ from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.row import Row
 from holon.storage.ledger.rows import FanOut, JobRow, TaskRow, TaskState
+from holon.storage.ledger.shared_rows import DocumentRow
 from holon.storage.records import encode_job, encode_need, unpack
 from holon.storage.sealing import Seal
 from holon.storage.sqlite import fan_rows, job_rows, needs, task_rows
@@ -95,6 +96,13 @@ def over_task() -> TaskRow:
     row = full_task()
     row.state, row.outcome, row.over_reason, row.params = TaskState.OVER, OUTCOME, Superseded.DEADLINE_EXCEEDED, b""
     return row
+
+
+def test_the_text_of_a_row_names_its_job_and_nothing_that_it_holds() -> None:
+    row = full_job()
+    row.state = b"secret"
+    assert repr(row) == f"JobRow({row.id})"
+    assert repr(DocumentRow("keys", "k", 1, b"secret")) == "DocumentRow()"
 
 
 def slots(row: Row, but: set[str]) -> dict[str, Any]:

@@ -16,6 +16,10 @@ class Row(Struct, eq=False):
 
     job_id = ""
 
+    def __repr__(self) -> str:
+        # Not of what it holds: a job's data, or a key that signs tokens.
+        return f"{type(self).__name__}({self.job_id})"
+
     def snapshot(self) -> Self:
         """The row as it is now, which changes no more."""
         return replace(self)

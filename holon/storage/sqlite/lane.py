@@ -34,6 +34,10 @@ class Call(Struct, Generic[Subject], eq=False):
     promise: Promise[Any]
     handed_over: float = 0.0
 
+    def __repr__(self) -> str:
+        # Not of its reply.
+        return f"Call({self.operation!r})"
+
 
 class Lane(Generic[Subject]):
     """Carries calls from an event loop to one thread of its own.
