@@ -90,7 +90,7 @@ class ActionFactory:
                 millionths of the cost unit. It waits for who declares one. None: as this job.
         """
         where = "dispatch_task"
-        if transitions is not None and not isinstance(transitions, Mapping):
+        if transitions is not None and not isinstance(transitions, _MAPPINGS):
             raise _wrong(f"{where}: transitions is a {type(transitions).__name__}; give a dict of status to state")
         ways = {
             _text(where, "a status in transitions", status): _text(where, f"the state for {status!r}", state)

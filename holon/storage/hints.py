@@ -53,16 +53,20 @@ class _Listener:
         self._some = asyncio.Event()
 
     def fold(self, hint: Hint) -> None:
-        old = self._hint or Hint()
-        self._hint = Hint(
-            ready=old.ready or hint.ready,
-            stops=old.stops or hint.stops,
-            due=min((due for due in (old.due, hint.due) if due is not None), default=None),
-            keys=old.keys | hint.keys,
-            spawns=old.spawns | hint.spawns,
-            jobs=old.jobs | hint.jobs,
-            notices=old.notices or hint.notices,
-            documents=old.documents | hint.documents,
+        old = self._hint
+        self._hint = (
+            hint
+            if old is None
+            else Hint(
+                ready=old.ready or hint.ready,
+                stops=old.stops or hint.stops,
+                due=min((due for due in (old.due, hint.due) if due is not None), default=None),
+                keys=old.keys | hint.keys,
+                spawns=old.spawns | hint.spawns,
+                jobs=old.jobs | hint.jobs,
+                notices=old.notices or hint.notices,
+                documents=old.documents | hint.documents,
+            )
         )
         self._some.set()
 

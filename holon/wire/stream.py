@@ -56,7 +56,7 @@ class Lane(Generic[Item]):
             item = self._kind.FromString(encoded)
             if unwanted(item):
                 discarded.append(item)
-                self._writer.release(len(encoded))
+                self._writer.release(len(encoded), 1)
             else:
                 kept.append(encoded)
         self._waiting = kept
@@ -82,7 +82,7 @@ class Lane(Generic[Item]):
                 break
             batch.append(waiting.popleft())
             total += size
-        self._writer.release(total)
+        self._writer.release(total, len(batch))
         return self._frame_of(batch)
 
 
@@ -111,7 +111,7 @@ class StreamWriter:
         self._control: deque[bytes] = deque()
         self._lanes: deque[Lane[Any]] = deque()
         self._control_bytes = 0
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._waiting_items = 0
         self._sent = 0
         self._closed = False
         self._stopped = False
@@ -121,7 +121,7 @@ class StreamWriter:
         state = "closed" if self._closed else "open"
         return (
             f"StreamWriter({state}, sent={self._sent}, control={len(self._control)}, "
-            f"items={sum(map(len, self._lanes))}, bytes={self._waiting_bytes})"
+            f"items={self._waiting_items}, bytes={self._waiting_bytes})"
         )
 
     @property
@@ -201,11 +201,13 @@ class StreamWriter:
         if self._waiting_bytes + size > self._max_bytes:
             self._check_bytes(self._waiting_bytes, size)
         self._waiting_bytes += size
+        self._waiting_items += 1
         self._wake.set()
 
-    def release(self, size: int) -> None:
-        """Count `size` bytes as waiting no more; lanes call it."""
+    def release(self, size: int, items: int) -> None:
+        """Count so many items, of `size` bytes together, as waiting no more; lanes call it."""
         self._waiting_bytes -= size
+        self._waiting_items -= items
 
     def _check_bytes(self, waiting: int, size: int) -> None:
         if waiting and waiting + size > self._max_bytes:
@@ -229,6 +231,8 @@ class StreamWriter:
             first = self._control.popleft()
             self._control_bytes -= len(first)
             return first
+        if not self._waiting_items:
+            return None
         batch_bytes = min(BATCH_BYTES, self.max_message_bytes)
         for _ in range(len(self._lanes)):
             lane = self._lanes[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from holon.domain.client import Client
@@ -160,7 +161,7 @@ class Request:
         if not self._query:
             return found
         try:
-            pairs = parse_qsl(self._query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+            pairs = _pairs(self._query)
         except ValueError as error:
             raise InvalidArgument(f"the query has more than {_MAX_PARAMETERS} parameters") from error
         for name, value in pairs:
@@ -241,3 +242,9 @@ class Request:
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is over the limit of {self._max_body} bytes (HTTP_BODY_MAX_BYTES); send less")
+
+
+@lru_cache(maxsize=64)
+def _pairs(query: bytes) -> list[tuple[str, str]]:
+    """The parameters of a query; most requests have the same ones."""
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)

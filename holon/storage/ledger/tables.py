@@ -18,6 +18,7 @@ from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 AnyRow = TypeVar("AnyRow", bound=Row)
 Key = TypeVar("Key")
 
+_NONE: frozenset[str] = frozenset()
 # Timers are rid of their stale entries when there are so many, beside twice those that may count.
 MOST_STALE = 1_000
 
@@ -78,19 +79,17 @@ class Tables:
 
     def done(self) -> Hint | None:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
-        jobs = frozenset({row.job_id for row in self._before})
+        jobs = frozenset([row.job_id for row in self._before])
         told = bool(self.notices) and self.settings.history_backlog is not None
         self._undo.clear()
         self._before.clear()
         self._holds.clear()
         self.backlog.done()
         self.notices.clear()
-        keys = frozenset(key for key in self._keys if self.backlog.waiting.get(key))
-        spawns, kinds, stops = frozenset(self._spawns), frozenset(self._kinds), self._stops
-        self._keys.clear()
-        self._spawns.clear()
-        self._kinds.clear()
-        self._stops = False
+        keys, spawns, kinds, stops = _NONE, frozenset(self._spawns), frozenset(self._kinds), self._stops
+        if self._keys:
+            keys = frozenset([key for key in self._keys if self.backlog.waiting.get(key)])
+        self._forget_hints()
         due = self.next_due()
         if len(self._timers) > MOST_STALE + 2 * (len(self.jobs) + len(self.tasks)):
             self._timers = [entry for entry in self._timers if self._armed(entry)]
@@ -114,11 +113,14 @@ class Tables:
             elif isinstance(row, JobRow | TaskRow):
                 self.forget(row)
         self.backlog.take_back()
-        self._keys.clear()
-        self._spawns.clear()
-        self._kinds.clear()
-        self._stops = False
+        self._forget_hints()
         self.done()
+
+    def _forget_hints(self) -> None:
+        for hints in (self._keys, self._spawns, self._kinds):
+            if hints:
+                hints.clear()
+        self._stops = False
 
     def number(self) -> int:
         """The next number of arrival; numbers of failed transactions are not used again."""

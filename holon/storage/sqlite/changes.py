@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
 from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
@@ -32,7 +32,7 @@ PURGE = (
     "DELETE FROM jobs WHERE n = ?",
 )
 
-_ORDER = (
+_ORDER: Final = (
     job_rows.INSERT,
     job_rows.UPDATE,
     job_rows.UPDATE_WITH_STATE,
@@ -58,6 +58,7 @@ _ORDER = (
     shared_rows.DELETE_QUOTA,
     shared_rows.REPLACE_QUOTA,
 )
+_PLACE: Final = {statement: place for place, statement in enumerate(_ORDER)}
 
 
 class Changes:
@@ -80,15 +81,16 @@ class Changes:
         offered: Sheets,
         known: Needs,
         seal: Seal,
-        purged: Iterable[int] = (),
-        settled: Iterable[tuple[int, int]] = (),
+        purged: Collection[int] = (),
+        settled: Collection[tuple[int, int]] = (),
     ) -> None:
         self._seal = seal
         self._made = made
         self._offered = offered
         self._known = known
         self.over: list[Row] = []
-        self._rows: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in _ORDER}
+        # By statement, of those that have any: most of a transaction have a few.
+        self._rows: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
         self._jobs = tables.jobs
         self._needs: dict[str, tuple[Need, int]] = {}
         self._large = 0
@@ -113,8 +115,10 @@ class Changes:
                 self._quota(row)
         for fan, before in fans:
             self._fan_out(fan, before)
-        self._sheets_of_tasks(tables)
-        self._rows[needs.INSERT] += [(key, encode_need(need), job) for key, (need, job) in self._needs.items()]
+        if self._new or self._ended or self._offers or made or offered:
+            self._sheets_of_tasks(tables)
+        if self._needs:
+            self._rows[needs.INSERT] = [(key, encode_need(need), job) for key, (need, job) in self._needs.items()]
         told: dict[JobRow, list[HistoryEvent]] = {}
         for job, _, lines in tables.notices:
             told.setdefault(job, []).extend(lines)
@@ -124,21 +128,21 @@ class Changes:
             last, text = job.history_seq, encode_history(events)
             self.lines[job.id] = last - len(events) + 1, text
             self._rows[INSERT_HISTORY].append((job.n, last, seal.seal("history", job.id, last, text)))
-        self._rows[SETTLE] += settled
-        doomed = [(n,) for n in purged]
-        for statement in PURGE:
-            self._rows[statement] += doomed
+        if settled:
+            self._rows[SETTLE] = list(settled)
+        if purged:
+            doomed = [(n,) for n in purged]
+            self._rows.update((statement, doomed) for statement in PURGE)
 
     def __bool__(self) -> bool:
-        return any(self._rows.values())
+        return bool(self._rows)
 
     def write(self, db: sqlite3.Connection, now: int) -> None:
         """Write everything in one transaction, and commit it; what is raised leaves the transaction to be ended."""
         db.execute("BEGIN IMMEDIATE")
-        for statement, rows in self._rows.items():
-            if rows:
-                db.executemany(statement, rows)
-        if self._rows[PURGE[0]]:
+        for statement in sorted(self._rows, key=_PLACE.__getitem__):
+            db.executemany(statement, self._rows[statement])
+        if PURGE[0] in self._rows:
             db.execute(needs.PURGE)
         db.execute(WRITTEN_AT, (now,))
         db.execute("COMMIT")
@@ -146,10 +150,11 @@ class Changes:
     def written(self) -> None:
         """All of it is in the file: note which tasks are on which sheet now, and which needs are there."""
         for kind in (self._made, self._offered):
-            kind.remove(self._written)
+            if kind:
+                kind.remove(self._written)
         for kind, sheet, tasks in self._sheets:
             kind.add(sheet, tasks)
-        if self._rows[PURGE[0]]:
+        if PURGE[0] in self._rows:
             # What nobody had a task for went with the jobs: all of it, where none was left.
             self._known.forget()
         for key, (_, job) in self._needs.items():
@@ -157,7 +162,7 @@ class Changes:
 
     def told(self) -> int:
         """How many bytes of history this writes."""
-        return sum(len(events) for _, _, events in self._rows[INSERT_HISTORY])
+        return sum([len(events) for _, _, events in self._rows.get(INSERT_HISTORY, ())])
 
     def volume(self) -> int:
         """About how many bytes this adds to the write-ahead log: a page for each row, and more for large ones."""
@@ -249,8 +254,9 @@ class Changes:
             n = tables.number()
             self._rows[sheets.INSERT_OFFERS].append(sheets.inserted_offers(n, self._offers))
             self._sheets.append((self._offered, n, [row.n for row in self._offers]))
-        self._rows[sheets.DELETE_TASKS] += [(sheet,) for sheet in self._made.emptied(self._written)]
-        self._rows[sheets.DELETE_OFFERS] += [(sheet,) for sheet in self._offered.emptied(self._written)]
+        for statement, kind in ((sheets.DELETE_TASKS, self._made), (sheets.DELETE_OFFERS, self._offered)):
+            if emptied := kind.emptied(self._written):
+                self._rows[statement] = [(sheet,) for sheet in emptied]
 
     def _endings(self, tables: Tables) -> None:
         for (job_id, _), rows in self._ended.items():

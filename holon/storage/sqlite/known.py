@@ -13,8 +13,7 @@ from typing import TypeAlias
 from holon.domain.events import HistoryEvent
 from holon.ports import JobRecord
 from holon.storage.ledger.reads import copied
-from holon.storage.ledger.row import Row
-from holon.storage.ledger.rows import FanOut, JobRow, TaskRow
+from holon.storage.ledger.rows import JobRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import decode_history
 
@@ -132,20 +131,20 @@ class Known:
         """
         if not self._jobs and not self._lines:
             return ()
-        rows = {_job_of(row, tables) for row in tables.changed()}
+        rows: dict[str, JobRow] = {}
+        for changed in tables.changed():
+            job_id = changed.job_id
+            if job_id in rows or not (job_id in self._jobs or job_id in self._lines):
+                continue
+            # A job is told with its task's need; the tasks of a job that is over change nothing of it.
+            row = changed if isinstance(changed, JobRow) else tables.jobs.get(job_id)
+            if row is not None:
+                rows[job_id] = row
         return [
             (
-                row.id,
+                job_id,
                 copied(tables, row) if len(row.state) <= MAX_STATE else None,
-                lines.get(row.id) if row.id in self._lines else None,
+                lines.get(job_id) if job_id in self._lines else None,
             )
-            for row in rows
-            if row is not None and (row.id in self._jobs or row.id in self._lines)
+            for job_id, row in rows.items()
         ]
-
-
-def _job_of(row: Row, tables: Tables) -> JobRow | None:
-    if isinstance(row, JobRow):
-        return row
-    # A job is told with its task's need; the tasks of a job that is over change nothing of it.
-    return tables.jobs.get(row.job_id) if isinstance(row, TaskRow | FanOut) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -217,8 +216,10 @@ class Lane(Generic[Subject]):
                 call.promise.set_result(reply)
         if then is not None:
             then()
-        now = perf_counter()
-        for since, times in Counter([call.handed_over for call in calls]).items():
+        now, together = perf_counter(), dict[float, int]()
+        for call in calls:
+            together[call.handed_over] = together.get(call.handed_over, 0) + 1
+        for since, times in together.items():
             self._metrics.calls.observe(now - since, times=times)
 
     def _reject(self, calls: Sequence[Call[Subject]], errors: Sequence[BaseException]) -> None:

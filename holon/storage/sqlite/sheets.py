@@ -8,7 +8,6 @@ Single tasks are on none: a read tells whether they wait.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -68,6 +67,9 @@ class Sheets:
     def __contains__(self, task: int) -> bool:
         return task in self._sheet_of
 
+    def __len__(self) -> int:
+        return len(self._left)
+
     def add(self, sheet: int, tasks: Sequence[int]) -> None:
         """A sheet with these tasks is in the file."""
         for task in tasks:
@@ -76,7 +78,10 @@ class Sheets:
 
     def emptied(self, written: Iterable[int]) -> list[int]:
         """The sheets that are of no use any more, once these tasks have rows of their own."""
-        fewer = Counter([self._sheet_of[task] for task in written if task in self._sheet_of])
+        sheet_of, fewer = self._sheet_of, dict[int, int]()
+        for task in written if sheet_of else ():
+            if (sheet := sheet_of.get(task)) is not None:
+                fewer[sheet] = fewer.get(sheet, 0) + 1
         return [sheet for sheet, count in fewer.items() if count == self._left[sheet]]
 
     def remove(self, written: Iterable[int]) -> None:

@@ -212,7 +212,7 @@ class Writer:
                 tables, ledger.made, ledger.offered, ledger.needs, self._seal, ledger.purged, ledger.settled
             )
             if changes:
-                self._write(changes, db, sum(len(events) for _, _, events in tables.notices), len(replies))
+                self._write(changes, db, sum([len(events) for _, _, events in tables.notices]), len(replies))
         except Exception as error:  # noqa: BLE001 -- whatever it is, nothing of the group may stay
             self._take_back(db, ledger)
             self._failed(lane, db, ledger, calls, error)
