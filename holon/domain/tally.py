@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -58,14 +57,14 @@ class Tally:
         self._errors: dict[str, Trouble] = {}
         # What attempts cost that ended late, of tasks of which none has ended in time.
         self._late: dict[str, Cost] = {}
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
         self.truncated = False
 
     def __repr__(self) -> str:
         return f"Tally({self._job_id}, lines={self.fingerprint.events}, tasks={len(self)})"
 
     def __len__(self) -> int:
-        return sum(sent.total for sent in self._sent)
+        return sum([sent.total for sent in self._sent])
 
     def take(self, number: int, event: HistoryEvent) -> None:
         """The next line."""
@@ -101,7 +100,7 @@ class Tally:
             self._errors[name] = error
             if len(self._errors) > MAX_ERRORS:
                 del self._errors[next(iter(self._errors))]
-        self._counts[status] += 1
+        self._counts[status] = self._counts.get(status, 0) + 1
         cost = total(self._late.pop(name, None) if before is None else before.cost, _cost_in(event))
         self._told[name] = Told(
             name, skill, event.time, status, event.worker_id or "", event.attempt_number or 0, event.time, error, cost
@@ -144,10 +143,10 @@ class Tally:
                     yield known
             start = 0
 
-    def counts(self) -> Counter[str]:
+    def counts(self) -> dict[str, int]:
         """How many tasks have ended with each status; the rest is `open`."""
-        counts = Counter({status: count for status, count in self._counts.items() if count})
-        left = len(self) - counts.total()
+        counts = {status: count for status, count in self._counts.items() if count}
+        left = len(self) - sum(counts.values())
         if left > 0:
             counts["open"] = left
         return counts

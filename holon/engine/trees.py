@@ -162,13 +162,14 @@ class Trees:
         """What is told above of a job, with all below it; the tally is as new as the record."""
         job, own_id = record.job, await self._holon_id()
         below = await self._told_below(tally)
-        tasks, jobs = tally.counts(), Counter(one.status for one in below)
+        tasks, jobs = tally.counts(), dict[str, int]()
         for one in below:
-            tasks.update(dict(one.tasks))
-            jobs.update(dict(one.jobs))
+            _count(tasks, one.tasks)
+            _count(jobs, ((one.status, 1), *one.jobs))
         error = error_of(record)
-        own = chain(() if error is None else (error,), tally.errors())
-        errors = chain((replace(one, holon_id=own_id) for one in own), chain.from_iterable(one.errors for one in below))
+        own = tally.errors() if error is None else (error, *tally.errors())
+        errors = [replace(one, holon_id=own_id) for one in own]
+        errors += chain.from_iterable([one.errors for one in below])
         return Summary(
             own_id,
             job.id,
@@ -179,7 +180,7 @@ class Trees:
             record.finished_at,
             _most_of(tasks),
             _most_of(jobs),
-            tuple(short(one) for one in islice(errors, MAX_ERRORS)),
+            tuple([short(one) for one in errors[:MAX_ERRORS]]),
             tally.visits(record.finished_at),
             tally.fingerprint.digest(_digests(below)),
             tally.truncated or len(below) == MOST_BELOW or max(len(tasks), len(jobs)) > MAX_COUNTS,
@@ -276,9 +277,15 @@ def _digests(below: Iterable[Summary]) -> tuple[ChildDigest, ...]:
     return tuple(ChildDigest(one.holon_id, one.job_id, one.digest.sha256) for one in below if one.digest is not None)
 
 
-def _most_of(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
+def _count(counts: dict[str, int], more: Iterable[tuple[str, int]]) -> None:
+    for status, count in more:
+        counts[status] = counts.get(status, 0) + count
+
+
+def _most_of(counts: dict[str, int]) -> tuple[tuple[str, int], ...]:
     """How many there are of each status, by name; of too many statuses, of those that most have."""
-    return tuple(sorted(counts.most_common(MAX_COUNTS)))
+    of_all = sorted(counts.items())
+    return tuple(of_all if len(of_all) <= MAX_COUNTS else sorted(Counter(counts).most_common(MAX_COUNTS)))
 
 
 def _check(asked: Asked) -> None:

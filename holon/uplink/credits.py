@@ -18,7 +18,7 @@ LOOK_S = 1.0
 # Jobs come and go many at a time: how long it waits for more of that before it looks again.
 LINGER_S = 0.002
 # And how long where there are many workers: so many times as long as it took to look.
-_LINGER_SHARE = 20
+_LINGER_SHARE = 40
 # A change by less than this share is not told before it would be anyway.
 _SLIGHT = 1 / 8
 
