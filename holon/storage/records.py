@@ -23,7 +23,7 @@ from holon.domain.value import replace
 from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
 
-SCHEMA = 6
+SCHEMA = 7
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
@@ -31,6 +31,8 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("task", 2): lambda fields: [*fields, 0],
     ("task", 3): lambda fields: [*fields, 0, 0],
     ("task", 4): lambda fields: [*fields, 0, False],
+    ("task", 6): lambda fields: [*fields, 0],
+    ("endings", 6): lambda fields: [[[*end[:3], [*end[3], 0]] for end in fields[0]]],
     ("job", 3): lambda fields: [*fields, None, None],
     ("job", 5): lambda fields: [*fields, None],
     ("need", 3): lambda fields: [*fields, None, None],

@@ -39,6 +39,8 @@ def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offe
     task.lease_id = tables.token()
     task.lease_until = now + tables.settings.offer
     task.written_off = False
+    task.over_reason = None
+    task.execution_due = None
     task.attempt += 1
     task.attempts = (*task.attempts[1 - MOST_ATTEMPTS :], Attempt(worker.id, now, None, None))
     tables.take_hold(worker, task.lease_id, task.id)
@@ -57,8 +59,7 @@ def keeps_for(tables: Tables, task: TaskRow) -> int:
     """How long a task stays its worker's after the last word of it, in milliseconds."""
     if task.lost_after:
         return max(task.lost_after, tables.settings.lease)
-    worker = tables.workers.get(task.worker_id)
-    return (worker.lease if worker is not None else None) or tables.settings.lease
+    return task.lease_lasts or tables.settings.lease
 
 
 def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
@@ -144,6 +145,8 @@ def hold(tables: Tables, task: TaskRow, now: int, ago: int = 0) -> None:
     It took it `ago` milliseconds before.
     """
     task.state = LEASED
+    worker = tables.workers.get(task.worker_id)
+    task.lease_lasts = (worker.lease if worker is not None else None) or 0
     task.lease_until = now + keeps_for(tables, task)
     task.accepted = True
     if task.execution_due is None:
@@ -161,8 +164,10 @@ def why_not(tables: Tables, task_id: str, task: TaskRow | None, lease_id: str) -
         return Superseded.JOB_NOT_FOUND if tables.job(job_of(task_id)) is None else Superseded.STALE_TASK
     if task.applied_lease == lease_id or task.state in (OVER, BACK_OFF):
         return task.over_reason or Superseded.STALE_TASK
-    mistaken = task.lease_id == lease_id and task.session_id
-    return Superseded.WORKER_MISMATCH if mistaken else Superseded.STALE_TASK
+    if task.lease_id != lease_id:
+        return Superseded.STALE_TASK
+    # Of one that has ended a repeat hears the same.
+    return Superseded.WORKER_MISMATCH if task.session_id else task.over_reason or Superseded.STALE_TASK
 
 
 def close_session(tables: Tables, worker_id: str, session_id: str) -> None:

@@ -122,6 +122,8 @@ class TaskRow(Row):
 
     `reserves` is as in `NewTask`, `reserved` what its job holds for it now. `at_once` counts how often it was given
     back without avoiding who did that. `written_off` says that its last lease was charged before its attempt ended.
+    `lease_lasts` is how long the leases last of who took it last, in milliseconds; 0: as long as the node says.
+    `execution_due` is that of its newest attempt, also while nobody has it: who takes it back has what was left.
     """
 
     n: int
@@ -150,6 +152,7 @@ class TaskRow(Row):
     session_id: str = ""
     lease_id: str = ""
     lease_until: int = 0
+    lease_lasts: int = 0
     until: int = 0
     applied_lease: str = ""
     applied_worker: str = ""

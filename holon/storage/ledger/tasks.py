@@ -92,7 +92,6 @@ def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None 
     """Put an edited task back into its queue under its first arrival; until that time it avoids its last worker."""
     close_attempt(task, now)
     task.state = QUEUED
-    task.execution_due = None
     if avoid_until is not None:
         avoid(task, avoid_until, now, soft=False)
     tables.backlog.enqueue(task)

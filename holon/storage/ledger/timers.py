@@ -58,7 +58,7 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
     if task.state is BACK_OFF and task.until <= now:
         task.state = QUEUED
         tables.backlog.enqueue(task)
-    elif task.execution_due is not None and task.execution_due <= now:
+    elif task.state in (OFFERED, LEASED) and task.execution_due is not None and task.execution_due <= now:
         _timed_out(tables, task, chance, now)
     elif task.state in (OFFERED, LEASED) and task.lease_until <= now:
         _lease_over(tables, task, now)
@@ -71,6 +71,8 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
 def _timed_out(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
     stop_holder(tables, task, StopReason.DEADLINE)
     leave(tables, task)
+    # The lease has ended as if its worker had said so: it is no session's, and no later one goes on with it.
+    task.session_id = ""
     message = f"Worker task timed out: no result within {execution(tables, task) / 1000:g} s of its start"
     outcome = Outcome.failed(TIMEOUT_ERROR, message, task.worker_id)
     task.over_reason = Superseded.DEADLINE_EXCEEDED

@@ -58,6 +58,7 @@ FACTS = (
     "reserved",
     "at_once",
     "written_off",
+    "lease_lasts",
 )
 _facts = attrgetter(*FACTS)
 # Those that never change.

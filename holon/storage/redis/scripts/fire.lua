@@ -22,6 +22,8 @@ end
 local function timed_out(row)
     stop_holder(row, 'deadline')
     leave(row)
+    -- The lease has ended as if its worker had said so: it is no session's, and no later one goes on with it.
+    row.session = nil
     row.reason = 'deadline_exceeded'
     local policy, failures, after = words(row.retry), row.generation - 1, nil
     if failures < tonumber(policy[1]) then
@@ -49,7 +51,7 @@ local function fire_task(row)
     if row.place == 'back_off' and row['until'] <= NOW then
         row.place = 'queued'
         enqueue(row)
-    elseif row.execution_due and row.execution_due <= NOW then
+    elseif placed(row) and row.execution_due and row.execution_due <= NOW then
         timed_out(row)
     elseif placed(row) and row['until'] <= NOW then
         lease_over(row)

@@ -40,7 +40,7 @@ local function granted(row, holder)
     row.place = 'offered'
     row.worker, row.session = holder.ID, holder.session
     row.lease = token()
-    row.written_off = nil
+    row.written_off, row.reason, row.execution_due = nil, nil, nil
     row['until'] = NOW + OFFER
     row.attempt = (row.attempt or 0) + 1
     set_attempt(row, newest_attempts(row), holder.ID, NOW_TEXT, '-', '-')
@@ -152,7 +152,9 @@ local function why_not(task_id, row, lease_id)
     if applied(row, lease_id) or row.place == 'over' or row.place == 'back_off' then
         return row.reason or 'stale_task'
     end
-    return row.lease == lease_id and row.session and 'worker_mismatch' or 'stale_task'
+    if row.lease ~= lease_id then return 'stale_task' end
+    -- Of one that has ended a repeat hears the same.
+    return row.session and 'worker_mismatch' or row.reason or 'stale_task'
 end
 
 -- A session has ended. Its leases live on until their deadline; what it was to stop is over with it.

@@ -273,7 +273,6 @@ end
 local function requeue(row, avoid_until)
     close_attempt(row)
     row.place = 'queued'
-    row.execution_due = nil
     if avoid_until then avoid(row, avoid_until, false) end
     enqueue(row)
     queued_changed(row, 1)
