@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 from holon.domain.machine import Limits
@@ -128,12 +128,17 @@ class Engine:
             store, self.slots, self.dispatcher, self.touches, needs, self.watching, self.following, told
         )
         surplus = partial(store.surplus, settings.job_retention_count)
-        self._retentions = {"retention": Retention(store, store.now, settings.job_retention, surplus)}
+        # Those of the ended jobs that stay: of which somebody is still to be told.
+        self.spared: Callable[[], Awaitable[Collection[str]]] = _none
+        self._retentions = {"retention": Retention(self._purge, store.now, settings.job_retention, surplus)}
         if history is not None:
-            self._retentions["history-retention"] = Retention(history, store.now, settings.history_retention)
+            self._retentions["history-retention"] = Retention(history.purge, store.now, settings.history_retention)
 
     def __repr__(self) -> str:
         return f"Engine({self._executor!r}, {self.dispatcher!r})"
+
+    async def _purge(self, finished_before: int, limit: int) -> int:
+        return await self.store.purge(finished_before, limit, await self.spared())
 
     def follow_documents(self, changed: Callable[[frozenset[str]], None]) -> None:
         """Have this called with the kinds of documents that changed. A hint can be lost: look now and then as well."""
@@ -164,3 +169,7 @@ class Engine:
         await self.touches.flush()
         if self.mover is not None:
             await self.mover.flush()
+
+
+async def _none() -> Collection[str]:
+    return ()

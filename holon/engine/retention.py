@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from holon.errors import StoreUnavailable
 
@@ -15,19 +14,11 @@ BATCH = 500
 LONGEST_PAUSE_S = 300.0
 
 
-class Kept(Protocol):
-    """What keeps jobs that have ended."""
-
-    async def purge(self, finished_before: int, limit: int) -> int:
-        """Delete jobs that ended before this time; how many were."""
-        ...
-
-
 class Retention:
     """Deletes ended jobs by age and by count, in small batches that others run between.
 
     Arguments:
-        kept: where they are deleted.
+        purge: deletes jobs that ended before a time, at most so many; answers with how many.
         now: the store's clock.
         keep_ms: how long a job is kept after its end.
         surplus: when the newest of those ended that are too many; None when none is.
@@ -35,12 +26,12 @@ class Retention:
 
     def __init__(
         self,
-        kept: Kept,
+        purge: Callable[[int, int], Awaitable[int]],
         now: Callable[[], int],
         keep_ms: int,
         surplus: Callable[[], Awaitable[int | None]] | None = None,
     ) -> None:
-        self._kept = kept
+        self._purge = purge
         self._now = now
         self._keep_ms = keep_ms
         self._surplus = surplus
@@ -55,7 +46,7 @@ class Retention:
                     before = max(before, newest + 1)
                 purged = BATCH
                 while purged == BATCH:
-                    purged = await self._kept.purge(before, BATCH)
+                    purged = await self._purge(before, BATCH)
             except StoreUnavailable as error:
                 log.warning("cannot delete old jobs: %s", error.message)
             await asyncio.sleep(pause)

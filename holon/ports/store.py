@@ -11,7 +11,7 @@ before a call or after its reply, never between: what a call hands over is not l
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from holon.domain.events import HistoryEvent, InboxEvent
@@ -256,11 +256,14 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
         """When the newest of those ended jobs ended that are beyond so many, epoch ms; None when there are no more."""
         ...
 
-    async def purge(self, finished_before: int, limit: int) -> int:
+    async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
         """Delete jobs that ended before this time, with all that is theirs; how many were.
 
         What has expired of documents and quotas goes too.
 
         Where history is moved, a job stays until all of its own is.
+
+        Arguments:
+            spared: jobs that stay all the same.
         """
         ...

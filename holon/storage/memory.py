@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
@@ -154,14 +154,15 @@ class MemoryStorage(LedgerCalls):
         )
         return ends[keep] if len(ends) > keep else None
 
-    async def purge(self, finished_before: int, limit: int) -> int:
+    async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
         await self._do(shared.forget_expired)
         tables = self._tables
         unmoved = self._history if self._outbox.moving else {}
         old = [
             row
             for row in tables.jobs.values()
-            if row.finished_at is not None and row.finished_at < finished_before and row.id not in unmoved
+            if row.finished_at is not None and row.finished_at < finished_before
+            if row.id not in unmoved and row.id not in spared
         ]
         gone = {row.id for row in old[:limit]}
         for row in old[:limit]:

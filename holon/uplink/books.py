@@ -85,6 +85,12 @@ def origin_key(task_id: str, generation: int, run: int) -> str:
     return blake2b(orjson.dumps((task_id, generation, run)), digest_size=20).hexdigest()
 
 
+async def owed(store: Shared) -> frozenset[str]:
+    """The jobs of tasks that are not settled: their results are still to be told, by whichever node links."""
+    entries = [_read(one) for one in await store.documents(KIND) if one.expires_at is None]
+    return frozenset(entry.job_id for entry in entries if entry is not None)
+
+
 class Books:
     """The delegations of this holon, as documents: one for each task that is not settled.
 

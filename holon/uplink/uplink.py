@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from functools import partial
 
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
 from holon.errors import BlueprintError, HolonError
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.answering import Answering
-from holon.uplink.books import Books
+from holon.uplink.books import Books, owed
 from holon.uplink.credits import Credits
 from holon.uplink.escalation import Escalation
 from holon.uplink.offerings import Offerings
@@ -71,6 +72,7 @@ class Uplink:
         self._credits: Credits | None = None
         self._serving: Serving | None = None
         self._draining = False
+        engine.spared = partial(owed, engine.store)
         engine.follow_documents(self._tenure.hints.changed)
         engine.follow_documents(self._providers.hints.changed)
         holarchy.on_change(self._chain_changed)

@@ -172,3 +172,17 @@ async def test_a_note_is_written_with_its_job_and_with_one_that_is_there_already
     with pytest.raises(TooLarge):
         await made("d", 0, b"x" * (MAX_DOCUMENT_BYTES + 1))
     assert (await world.storage.create_jobs([world.new_job()], 0)).notes == ()
+
+
+async def test_a_purge_spares_what_is_named_and_comes_to_what_is_behind_it(world: World) -> None:
+    ended = []
+    for _ in range(3):
+        claim = await world.start()
+        await world.finish(claim)
+        ended.append(claim.job.id)
+        world.clock.advance(10)
+    assert await world.storage.purge(world.now, 1, ended[:2]) == 1
+    assert [await world.storage.job(one) is not None for one in ended] == [True, True, False]
+    assert await world.storage.purge(world.now, 10, ended[:2]) == 0
+    assert await world.storage.purge(world.now, 10, ended[:1]) == 1
+    assert await world.storage.job(ended[0]) is not None

@@ -135,6 +135,7 @@ async def a_child(
     *,
     store: MemoryStorage | None = None,
     parent: ScriptedNode | None = None,
+    of_engine: EngineSettings | None = None,
     **settings: Any,
 ) -> AsyncIterator[Child]:
     """The child, running; its parent too, unless that is given."""
@@ -142,7 +143,7 @@ async def a_child(
         ScriptedNode(certificates) if parent is None else nullcontext(parent) as node,
         MemoryStorage(STORE, SystemClock()) if store is None else nullcontext(store) as kept,
     ):
-        engine = Engine(kept, STORE, EngineSettings())
+        engine = Engine(kept, STORE, of_engine or EngineSettings())
         engine.blueprints.register_all(blueprints)
         holarchy = Holarchy(kept, "the-child", 8)
         await holarchy.recall()

@@ -24,7 +24,7 @@ async def kept(keep_ms: int, most: int, ages_ms: tuple[int, ...]) -> list[int]:
         ages[claim.job.id] = age
         world.clock.advance(age - later)
     alive = await world.create()
-    retention = Retention(world.storage, world.storage.now, keep_ms, partial(world.storage.surplus, most))
+    retention = Retention(world.storage.purge, world.storage.now, keep_ms, partial(world.storage.surplus, most))
     running = asyncio.create_task(retention.run())
     # Nothing here waits for anything outside, so a few turns are enough for the first round.
     for _ in range(GUARD):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from holon.domain.events import HistoryEvent
@@ -114,10 +114,11 @@ class RecordCalls(Part):
         made = await self.link.ask("HGET", "quotas", quota_name(quota))
         return int(made.partition(b" ")[0]) if made is not None else 0
 
-    async def purge(self, finished_before: int, limit: int) -> int:
+    async def purge(self, finished_before: int, limit: int, spared: Collection[str]) -> int:
         purged = 0
         while purged < limit:
-            done = int(await self.link.call("purge", finished_before, min(PURGE_AT_A_TIME, limit - purged)))
+            at_once = min(PURGE_AT_A_TIME, limit - purged)
+            done = int(await self.link.call("purge", finished_before, at_once, len(spared), *spared))
             purged += done
             if not done:
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
@@ -100,9 +100,9 @@ class AllRecords(Whole, SharedCalls):
         quota = Quota(key, 0, period, 0)
         return sum(await self._partitions.every(lambda one: one.quota_made(quota)))
 
-    async def purge(self, finished_before: int, limit: int) -> int:
+    async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
         await self._forget_expired()
         purged = 0
         for partition in self._partitions:
-            purged += await partition.purge(finished_before, limit - purged)
+            purged += await partition.purge(finished_before, limit - purged, spared)
         return purged

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
@@ -233,14 +233,14 @@ class SqliteStorage(LedgerCalls):
     async def surplus(self, keep: int) -> int | None:
         return await self._reader.surplus(keep)
 
-    async def purge(self, finished_before: int, limit: int) -> int:
+    async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
         await self._do(forget_expired)
         purged = 0
         while purged < limit:
             at_once = min(PURGE_AT_A_TIME, limit - purged)
-            done = await self._writer.submit(lambda ledger, n=at_once: ledger.purge(finished_before, n))  # type: ignore[misc]
+            done = await self._writer.submit(lambda ledger, n=at_once: ledger.purge(finished_before, n, spared))  # type: ignore[misc]
             purged += done
             if done < at_once:
                 break

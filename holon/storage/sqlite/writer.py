@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -52,10 +52,10 @@ _BROKEN = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # These come from what one operation wanted to write, not from the file.
 _OF_ONE = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
-_FINISHED_BEFORE = "SELECT n FROM jobs WHERE finished_at > 0 AND finished_at < ? ORDER BY finished_at LIMIT ?"
+_FINISHED_BEFORE = "SELECT n, id FROM jobs WHERE finished_at > 0 AND finished_at < ? ORDER BY finished_at LIMIT ?"
 # A job whose history is not moved yet cannot go.
 _MOVED_FINISHED_BEFORE = (
-    "SELECT n FROM jobs WHERE finished_at > 0 AND finished_at < ? "
+    "SELECT n, id FROM jobs WHERE finished_at > 0 AND finished_at < ? "
     "AND NOT EXISTS (SELECT 1 FROM history WHERE job = n) ORDER BY finished_at LIMIT ?"
 )
 _UNMOVED = "SELECT coalesce(sum(length(events)), 0) FROM history"
@@ -79,9 +79,10 @@ class Ledger:
         self._db = db
         self._old = _MOVED_FINISHED_BEFORE if outbox.moving else _FINISHED_BEFORE
 
-    def purge(self, finished_before: int, limit: int) -> int:
-        """Delete jobs that ended before this time; how many."""
-        found = {n for (n,) in self._db.execute(self._old, (finished_before, limit))} - self.purged
+    def purge(self, finished_before: int, limit: int, spared: Collection[str]) -> int:
+        """Delete jobs that ended before this time, but those that are spared; how many."""
+        old = self._db.execute(self._old, (finished_before, limit + len(spared)))
+        found = {n for n, job_id in old if job_id not in spared} - self.purged
         self.purged |= found
         return len(found)
 

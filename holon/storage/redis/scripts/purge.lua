@@ -1,4 +1,4 @@
--- Delete jobs that ended before this time, with all that is theirs; how many were.
+-- Delete jobs that ended before this time, with all that is theirs, but those that are spared; how many were.
 -- The counts of periods that are over go too.
 
 -- A script stops the server while it runs: a job with many tasks is deleted with fewer others.
@@ -35,12 +35,13 @@ local function forgotten(id, row, keys)
 end
 
 local function operation()
-    local before_it, limit = num(), num()
-    local keys, count = {}, 0
-    for _, id in ipairs(read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, 1000)) do
+    local before_it, limit, named, spared = num(), num(), num(), {}
+    for _ = 1, named do spared[arg()] = true end
+    local keys, count, most = {}, 0, 1000 + named
+    for _, id in ipairs(read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, int(most))) do
         if #keys > MOST or count == limit then break end
-        local row = job(id)
-        if not (row and is_to_move(row)) then
+        local row = not spared[id] and job(id)
+        if row ~= false and not (row and is_to_move(row)) then
             forgotten(id, row, keys)
             count = count + 1
         end
