@@ -20,7 +20,7 @@ from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_
 from holon.engine.payloads import check_depth, encode, may_be_deep
 from holon.engine.planning import Plan
 from holon.engine.quotas import monthly, used_up
-from holon.engine.records import Records
+from holon.engine.records import LINES_AT_ONCE, Records, weight_of
 from holon.engine.requests import (
     Creating,
     Listing,
@@ -33,7 +33,7 @@ from holon.engine.requests import (
 )
 from holon.engine.slots import Slots, Wanted
 from holon.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
+from holon.ports import MAX_PAGE_BYTES, Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -268,13 +268,25 @@ class Jobs:
     async def history(
         self, owner: str, job_id: str, page_size: int = DEFAULT_PAGE, page_token: str = ""
     ) -> tuple[Sequence[tuple[int, HistoryEvent]], str]:
-        """A page of a job's history, oldest first, with sequence numbers, and the token of the next page."""
+        """A page of a job's history, oldest first, with sequence numbers, and the token of the next page.
+
+        It has as many lines as were asked for, or fewer where they are large together.
+        """
         size = size_of_page(page_size)
         after = number_of_page(page_token) or 0
         record = await self.get(owner, job_id)
-        events = await self._records.history(job_id, after, size + 1, record.sequence)
-        more = str(events[size - 1][0]) if len(events) > size else ""
-        return events[:size], more
+        page: list[tuple[int, HistoryEvent]] = []
+        at_once, weight = min(size + 1, LINES_AT_ONCE), 0
+        while True:
+            lines = await self._records.history(job_id, after, at_once, record.sequence)
+            for line in lines:
+                weight += weight_of(line[1])
+                if len(page) == size or (page and weight > MAX_PAGE_BYTES):
+                    return page, str(page[-1][0])
+                page.append(line)
+            if len(lines) < at_once:
+                return page, ""
+            after = lines[-1][0]
 
 
 def _not_found(job_id: str) -> NotFound:

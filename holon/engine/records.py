@@ -20,6 +20,10 @@ from holon.ports import MAX_PAGE_BYTES, HistoryStorage, JobFilter, JobRecord, Re
 
 # How many jobs are looked up in the store at the same time.
 AT_ONCE = 64
+# Of a page of history so many lines are read at a time: what is too much for the page is read for nothing.
+LINES_AT_ONCE = 100
+# What a line of history has besides its details, in bytes.
+_LINE = 300
 # A number, alone or with a time and the id of a job.
 _TOKEN = re.compile(r"(?:([0-9]{1,18})(?:\.([0-9]{1,18})\.([0-9A-Za-z-]{0,64}))?)?")
 
@@ -133,11 +137,24 @@ class Records:
             )
         numbers, job_id = _parts(token)
         before = (numbers[1], job_id, numbers[0]) if len(numbers) == 2 else None
-        found = await self._history.of_worker(owner, worker_id, before, size + 1)
-        if len(found) <= size:
-            return found, ""
-        last = found[size - 1]
-        return found[:size], _written(last.sequence, (last.event.time, last.job_id))
+        page: list[WorkerEvent] = []
+        at_once, weight = min(size + 1, LINES_AT_ONCE), 0
+        while True:
+            lines = await self._history.of_worker(owner, worker_id, before, at_once)
+            for line in lines:
+                weight += weight_of(line.event)
+                if len(page) == size or (page and weight > MAX_PAGE_BYTES):
+                    last = page[-1]
+                    return page, _written(last.sequence, (last.event.time, last.job_id))
+                page.append(line)
+            if len(lines) < at_once:
+                return page, ""
+            before = (lines[-1].event.time, lines[-1].job_id, lines[-1].sequence)
+
+
+def weight_of(event: HistoryEvent) -> int:
+    """About how many bytes a line of history has, as a page shows it."""
+    return _LINE + len(orjson.dumps(event.details))
 
 
 def _weight(record: JobRecord) -> int:

@@ -33,9 +33,10 @@ class Place:
         self.records = Records(store, history)
         self.created: list[tuple[int, str]] = []
 
-    async def create(self, blueprint: str = "bp", lines: int = 1, owner: str = "ann") -> str:
+    async def create(self, blueprint: str = "bp", lines: int = 1, owner: str = "ann", error: str = "") -> str:
         job = Job(f"0-{len(self.created):04}", blueprint, owner, {}, "start")
-        told = tuple(HistoryEvent(f"line-{n}", self.clock.now_ms(), worker_id="w1") for n in range(1, lines + 1))
+        now, details = self.clock.now_ms(), {"error": error} if error else {}
+        told = tuple(HistoryEvent(f"line-{n}", now, worker_id="w1", details=details) for n in range(1, lines + 1))
         await self.store.create_jobs([NewJob(job, told)], 0)
         self.created.append((self.clock.now_ms(), job.id))
         return job.id
@@ -243,3 +244,17 @@ async def test_without_a_database_lists_are_the_stores(tmp_path: Path) -> None:
         second, end = await records.jobs(JobFilter("ann"), token, 3)
         assert (ids(first) + ids(second), end) == ([f"0-{n:04}" for n in (4, 3, 2, 1, 0)], "")
         assert token.isdecimal()
+
+
+async def test_a_page_of_what_a_worker_did_is_bounded_in_bytes(place: Place) -> None:
+    lines, error = 250, "x" * 20_000
+    await place.create(lines=lines, error=error)
+    await place.move()
+    found, token, pages = list[int](), "", 0
+    while token or not pages:
+        page, token = await place.records.of_worker("ann", "w1", token, 1_000)
+        assert sum(len(one.event.details["error"]) for one in page) <= MAX_PAGE_BYTES
+        found += [one.sequence for one in page]
+        pages += 1
+    assert sorted(found) == list(range(1, lines + 1))
+    assert pages > 1
