@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from holon.clock import ManualClock, SystemClock
 from holon.errors import ResourceExhausted
+from holon.ports import StoreSettings
 from holon.rxon.v1 import token_pb2, types_pb2
 from holon.security.admission import Admission
 from holon.security.sts.families import KIND
 from holon.security.sts.state import ENDED
+from holon.storage.memory import MemoryStorage
 from tests.integration.grpc_node import (
     WORKER_TOKEN,
     a_node,
@@ -187,6 +189,24 @@ async def test_a_renewed_certificate_of_the_same_worker_goes_on_with_the_family_
         await welcomed(renewed, second.access_token)
         old = await session(renewed, first.access_token)
         assert await end_of(old) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+
+
+async def test_a_refresh_token_of_a_certificate_is_refused_without_one_and_not_used_up_by_that() -> None:
+    async with (
+        MemoryStorage(StoreSettings("node-1"), SystemClock()) as store,
+        a_node(tokens=TOKENS, store=store) as node,
+        a_node(tokens=TOKENS, store=store, secure=False) as beside,
+    ):
+        own = await node.worker_channel(worker_files("w1"))
+        first = await exchange(own, certificate=CERTIFICATE)
+        bare = await beside.worker_channel(None)
+        for request_id in ("r2", "r3"):
+            assert await refused(bare, request_id, refresh_token=first.refresh_token) == (
+                CODE.UNAUTHENTICATED,
+                "TOKEN_INVALID",
+            )
+        second = await exchange(own, "r4", refresh_token=first.refresh_token)
+        await welcomed(own, second.access_token)
 
 
 async def test_refresh_tokens_end_by_themselves() -> None:

@@ -177,7 +177,8 @@ class Exchange:
             self._admission.worker_of(caller, proven)
         if self._admit is not None:
             await self._admit(proven)
-        return self._of_family(caller, await self._families.go_on(token, request_id))
+        granted = await self._families.go_on(token, request_id, has_certificate=caller.identity is not None)
+        return self._of_family(caller, granted)
 
     async def _owner_of(self, refresh_token: str) -> str:
         """The worker of a refresh token. One that is none of ours may be of a new secret: the store is asked then."""

@@ -127,9 +127,11 @@ class Families:
 
         return self._granted(worker_id, await self._change(worker_id, change))
 
-    async def go_on(self, refresh_token: str, request_id: str) -> Granted:
+    async def go_on(self, refresh_token: str, request_id: str, *, has_certificate: bool) -> Granted:
         """Take a refresh token, and make its successor.
 
+        Arguments:
+            has_certificate: whether the connection does: without, a family that began with one goes nowhere.
         Raises:
             Unauthenticated: TOKEN_INVALID; TOKEN_REUSED: it was used before, which has ended its family.
         """
@@ -143,6 +145,11 @@ class Families:
                 raise invalid("the refresh token has expired; present the credential again")
             if family.ended:
                 return family
+            if not family.credential and not has_certificate:
+                raise invalid(
+                    "the tokens were exchanged for a certificate, and there is none on this connection; refresh them "
+                    "where there is"
+                )
             if hmac.compare_digest(family.current, presented):
                 successor = _digest(self._tokens(worker_id, family_id, generation + 1)[0])
                 return replace(
