@@ -10,7 +10,9 @@ from itertools import islice
 
 from holon.domain.costs import Cost
 from holon.domain.matching import Need, Offering, fits
+from holon.engine.prices import Prices
 from holon.engine.session import Session, business
+from holon.engine.waits import Said, why
 from holon.errors import StoreUnavailable
 from holon.ports import Leased, LeaseRef, Leases, Offer, Seat, Stop
 from holon.telemetry.events import Telemetry
@@ -45,11 +47,8 @@ class Dispatcher:
         # By match key, how many seats of calls under way name it.
         self._named: Counter[str] = Counter()
         self._most = MOST_NEEDS
-        # By skill, the match keys of tasks that nobody here could do, and what was said of these.
-        self._told: defaultdict[str, set[str]] = defaultdict(set)
-        self._said: defaultdict[str, set[str]] = defaultdict(set)
-        # By skill, until somebody comes, goes, or offers other things: a step may ask for thousands of tasks.
-        self._prices: dict[str, Cost] = {}
+        self._said = Said()
+        self._prices = Prices()
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
         # Called with offers whose session ended before they could be sent.
@@ -85,14 +84,14 @@ class Dispatcher:
                 sessions.pop(session.session_id, None)
                 self._open[key].pop(session.session_id, None)
         for key in session.fits:
-            self._came(self._needs[key].skill)
-        self._prices.clear()
+            self._said.came(self._needs[key].skill)
+        self._prices.changed()
         self.has_room(session)
 
     def remove(self, session: Session) -> None:
         """A session has ended."""
         self._sessions.pop(session.session_id, None)
-        self._prices.clear()
+        self._prices.changed()
         session.taking = False
         for key in session.fits:
             self._fitting[key].pop(session.session_id, None)
@@ -114,7 +113,7 @@ class Dispatcher:
             self._fitting[key] = fitting
             self._open[key] = dict(fitting)
             if fitting:
-                self._came(need.skill)
+                self._said.came(need.skill)
         return key
 
     def _forget(self) -> None:
@@ -122,12 +121,8 @@ class Dispatcher:
         for key in self._needs.keys() - self._waiting - self._named.keys():
             for session in self._fitting.pop(key).values():
                 session.fits.discard(key)
-            skill = self._needs.pop(key).skill
+            self._said.forget(key, self._needs.pop(key).skill)
             del self._open[key]
-            if (told := self._told.get(skill)) is not None:
-                told.discard(key)
-                if not told:
-                    self._came(skill)
         # Far more than are left, so that this stays rare however many wait.
         self._most = MOST_NEEDS + 2 * len(self._needs)
 
@@ -154,38 +149,13 @@ class Dispatcher:
         """Whether a worker of this node that takes tasks could do one with this need, now or once it has room."""
         return any(session.taking for session in self._fitting.get(self.learn(need), {}).values())
 
-    def price(self, skill: str) -> Cost:
-        """The dearest that workers of this node declare of a skill; None: none of them declares a price."""
-        if skill not in self._prices:
-            if len(self._prices) >= MOST_NEEDS:
-                self._prices.clear()
-            declared = (one.prices[skill] for one in self._sessions.values() if skill in one.prices)
-            self._prices[skill] = max(declared, default=None)
-        return self._prices[skill]
+    def price(self, skill: str, within: int) -> Cost:
+        """The dearest that workers of this node declare of a skill within a limit; see `Prices.of`."""
+        return self._prices.of(skill, within, self._sessions.values())
 
     def why(self, need: Need) -> str:
-        """Why a task with this need waits, in a sentence."""
-        fitting = self._fitting.get(self.learn(need), {})
-        taking = [session for session in fitting.values() if session.taking]
-        if any(session.room(need.skill) > 0 for session in taking):
-            return f"waiting: a worker with skill {need.skill!r} has room; who gave it back or failed it is asked later"
-        if taking:
-            return f"waiting: every worker with skill {need.skill!r} is busy"
-        if fitting:
-            return f"waiting: every worker with skill {need.skill!r} is draining"
-        offered = [one for session in self._sessions.values() for one in session.offerings if one.skill == need.skill]
-        if not offered:
-            return f"waiting: no worker connected to this node offers skill {need.skill!r}"
-        if need.allowed_skills is not None and not any(one.keeps_limits for one in offered):
-            return f"waiting: every holon with skill {need.skill!r} is of a release that keeps to no allowed_skills"
-        if need.max_cost is not None and all(one.price is None or one.price > need.max_cost for one in offered):
-            return (
-                f"waiting: no worker connected to this node with skill {need.skill!r} declares a price within "
-                f"max_cost {need.max_cost}"
-            )
-        if any(need.version in ("", one.version) and need.type in ("", one.type) for one in offered):
-            return f"waiting: no worker connected to this node with skill {need.skill!r} accepts these params"
-        return f"waiting: no worker connected to this node offers skill {need.skill!r} in the version or type asked for"
+        """Why a task with this need waits, in a sentence; empty where it is about to be given to somebody."""
+        return why(need, self._fitting.get(self.learn(need), {}).values(), self._sessions.values())
 
     # Seats -------------------------------------------------------------------------------------------------------
 
@@ -345,22 +315,9 @@ class Dispatcher:
         return unknown
 
     def _tell(self, need: Need) -> None:
-        """Say that tasks wait which nobody here can do: once, until somebody comes who can.
-
-        Their match keys change with the contracts that are known, and what is said is the same.
-        """
-        if need.key in self._told.get(need.skill, ()) or self.can_do(need):
-            return
-        why, said = self.why(need), self._said[need.skill]
-        self._told[need.skill].add(need.key)
-        if why not in said:
-            said.add(why)
-            log.warning("tasks wait: %s", why.removeprefix("waiting: "), extra={"match_key": need.key})
-
-    def _came(self, skill: str) -> None:
-        """Somebody is here who can do tasks of a skill: once nobody is, that is said again."""
-        self._told.pop(skill, None)
-        self._said.pop(skill, None)
+        """Say that tasks wait which nobody here can do."""
+        if not self._said.has(need) and not self.can_do(need):
+            self._said.say(need, self.why(need))
 
     # The loop ----------------------------------------------------------------------------------------------------
 

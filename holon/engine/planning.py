@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
-from holon.domain.costs import Cost, least
+from holon.domain.costs import Cost
 from holon.domain.job import Job
 from holon.domain.machine import Change
 from holon.domain.matching import Need
@@ -42,10 +42,10 @@ class Planner:
 
     Arguments:
         max_payload: the most bytes that the params of one task may have.
-        price: the dearest that is declared of a skill; None: nobody declares one.
+        price: what is declared of a skill that would do within a limit, see `Prices.of`; None: nobody declares one.
     """
 
-    def __init__(self, needs: Needs, max_payload: int, price: Callable[[str], Cost]) -> None:
+    def __init__(self, needs: Needs, max_payload: int, price: Callable[[str, int], Cost]) -> None:
         self._needs = needs
         self._max_payload = max_payload
         self._price = price
@@ -92,7 +92,7 @@ class Planner:
             change.job.status.due,
         )
         if job.budget is not None and step.reserves > job.budget:
-            raise over_budget(job)
+            raise self.over_budget(job, change)
         return Plan(step, _counted(task for chunk in chunks for task in chunk) if chunks else {})
 
     def _chunk(self, job: Job, specs: tuple[TaskSpec, ...], trace: str) -> tuple[NewTask, ...]:
@@ -120,7 +120,27 @@ class Planner:
 
     def _cap(self, spec: TaskSpec, budget: int) -> Cost:
         """What an attempt may cost: what the task says, else what is declared, else all of the budget."""
-        return spec.max_cost if spec.max_cost is not None else least(self._price(spec.skill), budget)
+        if spec.max_cost is not None:
+            return spec.max_cost
+        price = self._price(spec.skill, budget)
+        return budget if price is None else price
+
+    def over_budget(self, job: Job, change: Change) -> TooLarge:
+        """Why a step of a job with a budget sends nothing."""
+        budget = job.budget or 0
+        message = (
+            f"cost: the tasks of state {job.current_state!r} may cost more than what is left of the job's budget of "
+            f"{budget}; nothing was sent. "
+        )
+        asked = sorted({spec.skill for spec in change.tasks if spec.max_cost is None})
+        if unpriced := [skill for skill in asked if self._price(skill, budget) is None]:
+            message += (
+                f"Nobody here declares a price for skill {unpriced[0]!r}, so each of its tasks may cost all of it: "
+                "have its workers declare one"
+            )
+        else:
+            message += "Give them a lower max_cost, or the job, or the task above it, more"
+        return TooLarge(message, code=LIMIT_EXCEEDED)
 
 
 def _counted(tasks: Iterable[NewTask]) -> dict[Need, int]:
@@ -128,12 +148,3 @@ def _counted(tasks: Iterable[NewTask]) -> dict[Need, int]:
     for task in tasks:
         needs[task.need] = needs.get(task.need, 0) + 1
     return needs
-
-
-def over_budget(job: Job) -> TooLarge:
-    """Why a step of a job sends nothing."""
-    message = (
-        f"cost: the tasks of state {job.current_state!r} may cost more than what is left of the job's budget of "
-        f"{job.budget}; nothing was sent. Give them a lower max_cost, or the job, or the task above it, more"
-    )
-    return TooLarge(message, code=LIMIT_EXCEEDED)

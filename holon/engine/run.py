@@ -20,7 +20,7 @@ from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
 from holon.engine.payloads import decode
-from holon.engine.planning import Planner, over_budget
+from holon.engine.planning import Planner
 from holon.engine.slots import Slots
 from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Claim, Leased, Storage
@@ -170,7 +170,7 @@ class Run:
         finally:
             tools.dispatcher.settle(seats, leased)
         if reply.over_budget:
-            raise over_budget(self._job)
+            raise tools.planner.over_budget(self._job, change)
         if reply.conflict:
             tools.telemetry.metrics.void.add()
             log.warning(

@@ -458,6 +458,28 @@ async def test_branches_that_may_cost_more_than_the_budget_are_not_sent(parent: 
         assert leaf.offers.empty()
 
 
+async def test_a_task_that_is_dearer_than_the_whole_budget_is_not_sent_and_a_cheaper_worker_does_it(
+    parent: Node,
+) -> None:
+    parent.engine.blueprints.register_all([spending("one", [None])])
+    async with Leaf(parent.engine, "dear", Skill("t", price=100)) as dear:
+        job = await parent.ended(await created(parent, "one", 50))
+        assert (job.status, job.error.code) == ("failed", "LIMIT_EXCEEDED")
+        async with Leaf(parent.engine, "cheap", Skill("t", price=9)) as cheap:
+            job_id = await created(parent, "one", 50)
+            await cheap.ends(await cheap.given(), Outcome(SUCCESS))
+            assert (await parent.job(job_id)).cost == 9
+        assert dear.offers.empty()
+
+
+async def test_a_skill_without_a_price_is_named_where_its_tasks_together_may_cost_too_much(parent: Node) -> None:
+    parent.engine.blueprints.register_all([spending("two", [None, None])])
+    async with Leaf(parent.engine, "w1", Skill("t")):
+        job = await parent.ended(await created(parent, "two", 50))
+        assert job.error.code == "LIMIT_EXCEEDED"
+        assert "Nobody here declares a price for skill 't'" in job.error.message
+
+
 async def test_what_is_not_covered_is_said_in_few_words_however_much_it_is(parent: Node) -> None:
     parent.engine.blueprints.register_all([spending("few", [1] * 2), spending("many", [1] * 3_000)])
     few, many = [(await parent.ended(await created(parent, name, 1))).error for name in ("few", "many")]
