@@ -150,7 +150,7 @@ class Dispatcher:
         return any(session.taking for session in self._fitting.get(self.learn(need), {}).values())
 
     def price(self, skill: str, within: int) -> Cost:
-        """The dearest that workers of this node declare of a skill within a limit; see `Prices.of`."""
+        """What a task of a skill may cost under a limit, as workers of this node declare it; see `Prices.of`."""
         return self._prices.of(skill, within, self._sessions.values())
 
     def why(self, need: Need) -> str:

@@ -42,7 +42,7 @@ class Planner:
 
     Arguments:
         max_payload: the most bytes that the params of one task may have.
-        price: what is declared of a skill that would do within a limit, see `Prices.of`; None: nobody declares one.
+        price: what a task of a skill may cost under a limit, see `Prices.of`; None: nobody declares it.
     """
 
     def __init__(self, needs: Needs, max_payload: int, price: Callable[[str, int], Cost]) -> None:

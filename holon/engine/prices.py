@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
 
 from holon.domain.costs import Cost
@@ -19,7 +18,8 @@ class Prices:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, list[int]] = {}
+        # The least and the dearest; nothing where there is none.
+        self._known: dict[str, tuple[int, ...]] = {}
 
     def __repr__(self) -> str:
         return f"Prices({len(self._known)})"
@@ -29,16 +29,14 @@ class Prices:
         self._known.clear()
 
     def of(self, skill: str, within: int, sessions: Iterable[Session]) -> Cost:
-        """The dearest that is declared of a skill within a limit; where all are beyond it, the least of those.
+        """What a task of a skill may cost under a limit: the dearest price, or the limit where only some are beyond it.
 
-        None: nobody declares one.
+        Where all are beyond it, it is the least of those. None: nobody declares one.
         """
         prices = self._known.get(skill)
         if prices is None:
             if len(self._known) >= MOST_SKILLS:
                 self._known.clear()
-            prices = self._known[skill] = sorted({one.prices[skill] for one in sessions if skill in one.prices})
-        if not prices:
-            return None
-        at = bisect_right(prices, within)
-        return prices[at - 1] if at else prices[0]
+            declared = [one.prices[skill] for one in sessions if skill in one.prices]
+            prices = self._known[skill] = (min(declared), max(declared)) if declared else ()
+        return max(prices[0], min(prices[-1], within)) if prices else None

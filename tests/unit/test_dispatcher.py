@@ -34,13 +34,13 @@ def test_the_one_session_with_room_is_found_behind_thousands_without() -> None:
     assert [seat.session_id for seat in dispatcher.seats_for({Need("t"): 3})] == ["s"]
 
 
-def test_of_the_prices_of_a_skill_the_dearest_within_a_limit_counts_and_where_all_are_beyond_it_the_least() -> None:
+def test_of_the_prices_of_a_skill_the_dearest_counts_up_to_a_limit_and_where_all_are_beyond_it_the_least() -> None:
     nothing: Any = None
     dispatcher = Dispatcher(nothing, Telemetry())
     for n in (3, 7, 5):
         dispatcher.add(Session(f"w{n}", f"s{n}", 1, (Offering("t", price=n),), nothing))
     dispatcher.add(Session("w", "s", 1, (Offering("u"),), nothing))
-    assert [dispatcher.price("t", within) for within in (10, 7, 6, 4, 3, 2, 0)] == [7, 7, 5, 3, 3, 3, 3]
+    assert [dispatcher.price("t", within) for within in (10, 7, 6, 4, 3, 2, 0)] == [7, 7, 6, 4, 3, 3, 3]
     assert dispatcher.price("u", 10) is dispatcher.price("other", 10) is None
 
 

@@ -154,8 +154,8 @@ async def test_a_job_does_not_say_that_a_worker_is_busy_which_has_given_its_task
         rejected = worker_pb2.TaskRejected(reason="UNSUITABLE")
         await wire.send(updates(update(await next_offer(wire), rejected=rejected)))
         there = (
-            "waiting: a worker with skill 't' has room; one that gave it back, failed it, or reads no message so large is "
-            "asked later"
+            "waiting: a worker with skill 't' has room; one that gave it back, failed it, or reads no message so large "
+            "is asked later"
         )
         if isinstance(node, Apart):
             there = "waiting: no worker connected to this node offers skill 't'"
