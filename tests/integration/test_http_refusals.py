@@ -209,6 +209,14 @@ async def test_a_wrong_method_is_told_the_right_ones(node: Node, method: str, pa
         assert reply.json()["code"] == "METHOD_NOT_ALLOWED"
 
 
+async def test_a_job_of_a_misspelt_blueprint_is_refused_with_what_is_the_matter(node: Node) -> None:
+    reply = await node.client.post("/api/v1/jobs/misspelt", json={"initial_data": {}}, headers=AUTH)
+    assert (reply.status_code, reply.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert "no blueprint has this path, see `holon blueprints list`; it takes GET, HEAD" in reply.json()["error"]
+    reply = await node.client.put("/api/v1/jobs/misspelt", headers=AUTH)
+    assert "blueprint" not in reply.json()["error"]
+
+
 async def test_the_head_of_an_answer_can_be_had_without_its_body(node: Node) -> None:
     assert (await node.client.head("/api/v1/jobs")).status_code == 401
     for path in ("/_public/status", "/_public/docs", "/api/v1/jobs"):

@@ -139,7 +139,9 @@ class App:
             raise NotFound(f"nothing is at {path[:256]!r}; see the routes in docs/http.md", code="ROUTE_NOT_FOUND")
         operation = methods.get(request.method)
         if operation is None:
-            return no_such_method(request.method, path, tuple(sorted(methods)))
+            is_creation = request.method == "POST" and methods is self._of_job.get("")
+            hint = "no blueprint has this path, see `holon blueprints list`" if is_creation else ""
+            return no_such_method(request.method, path, tuple(sorted(methods)), hint)
         if not operation.public:
             self._admit(request, operation)
             if self._rates is not None:

@@ -112,9 +112,11 @@ def unexpected() -> Reply:
     return _of_http("INTERNAL", "the node failed to answer; the cause is in its log")
 
 
-def no_such_method(method: str, path: str, allowed: tuple[str, ...]) -> Reply:
-    """Return the answer to a known path with a method that it does not take."""
-    message = f"{path[:256]} does not take {method[:32]}; it takes {', '.join(allowed)}"
+def no_such_method(method: str, path: str, allowed: tuple[str, ...], hint: str = "") -> Reply:
+    """Return the answer to a known path with a method that it does not take; `hint` says what may be the matter."""
+    message = "; ".join(
+        filter(None, (f"{path[:256]} does not take {method[:32]}", hint, f"it takes {', '.join(allowed)}"))
+    )
     return _of_http("METHOD_NOT_ALLOWED", message, ((b"allow", ", ".join(allowed).encode()),))
 
 
