@@ -37,7 +37,7 @@ def found(outcome: Outcome) -> list[str]:
     wrong = []
     if (more := outcome.after.files - outcome.before.files) > MOST_MORE_FILES:
         wrong.append(f"{more} files stay open")
-    if outcome.seconds >= TELLING_S and min(outcome.growth.per_minute, outcome.growth.lately) > MOST_KIB_PER_MINUTE:
+    if outcome.seconds >= TELLING_S and outcome.growth.per_minute > MOST_KIB_PER_MINUTE:
         wrong.append(f"memory grows by {outcome.growth.per_minute:.0f} KiB a minute")
     return wrong
 
@@ -55,7 +55,7 @@ def figures(outcome: Outcome) -> Iterator[str]:
     yield f"threads        {before.threads} before, {after.threads} after"
     yield f"memory         {_mib(growth.first)} after the warm-up, {_mib(growth.last)} at the end"
     yield f"               {_mib(growth.most)} at most, {_mib(after.rss)} when all are gone"
-    yield f"memory growth  {growth.per_minute:+.0f} KiB a minute, {growth.lately:+.0f} in the second half"
+    yield f"memory growth  {growth.per_minute:+.0f} KiB a minute"
 
 
 def _mib(kib: float) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import resource
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import linear_regression, median
+from statistics import median
 
 EVERY_S = 1.0
 
@@ -53,11 +53,11 @@ class Watch:
 class Growth:
     """How memory went after the warm-up: KiB a minute; KiB at its beginning and end (medians of a quarter); the most.
 
-    The last quarter's own growth says whether it had come to rest.
+    It goes up and down with the walks of the collector, so what counts is how low it still comes: the lowest tenth of
+    the second half beside that of the first.
     """
 
     per_minute: float
-    lately: float
     first: float
     last: float
     most: int
@@ -66,17 +66,23 @@ class Growth:
     def of(cls, samples: list[Sample], warm_up: float) -> Growth:
         """Of the samples after `warm_up` seconds."""
         after = [one for one in samples if one.at >= warm_up] or samples
-        quarter, half = max(1, len(after) // 4), len(after) // 2
+        quarter = max(1, len(after) // 4)
         return cls(
-            _slope(after),
-            _slope(after[half:]),
+            _risen(after),
             median(one.rss for one in after[:quarter]),
             median(one.rss for one in after[-quarter:]),
             max(one.rss for one in samples),
         )
 
 
-def _slope(samples: list[Sample]) -> float:
-    if len(samples) < 2:
+def _risen(samples: list[Sample]) -> float:
+    half = len(samples) // 2
+    if not half:
         return 0.0
-    return 60 * linear_regression([one.at for one in samples], [one.rss for one in samples]).slope
+    apart = (samples[-1].at - samples[0].at) / 2
+    return 60 * (_low(samples[half:]) - _low(samples[:half])) / apart
+
+
+def _low(samples: list[Sample]) -> float:
+    """The tenth of them that is lowest, at its upper end."""
+    return sorted(one.rss for one in samples)[len(samples) // 10]

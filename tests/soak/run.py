@@ -100,7 +100,7 @@ class Soak:
             used = await node.usage()
             seconds = time.monotonic() - began
         wrong += clients.wrong + node.errors().splitlines()[:20]
-        growth = Growth.of(watch.samples, warm_up=min(120.0, self._seconds / 3))
+        growth = Growth.of(watch.samples, warm_up=min(240.0, self._seconds / 2))
         return Outcome(seconds, clients.ends, self._workers, before, after, growth, used.cpu, wrong)
 
     async def _warm(self, node: Child, client: Client) -> None:
