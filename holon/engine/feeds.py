@@ -144,7 +144,7 @@ class Feed:
             self._tail.extend(Happened(number, event) for number, event in lines)
             self.sequence = lines[-1][0]
         self.seen = Seen(self.sequence, record, message)
-        queued = record.queued_need is not None
+        queued = record.queued_need is not None or record.again_at is not None
         moved = Moved(self.sequence, record.progress, message, job.status.value, job.current_state, queued)
         if self.moved is None or not moved.same(self.moved):
             self.moves += 1

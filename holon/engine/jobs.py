@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
@@ -191,6 +192,9 @@ class Jobs:
         """What the job last said of its progress, or why it waits."""
         if record.queued_need is not None:
             return self._dispatcher.why(record.queued_need)
+        if record.again_at is not None:
+            at = datetime.fromtimestamp(record.again_at / 1000, UTC)
+            return f"waiting: its task has failed, and is tried again at {at:%H:%M:%S} UTC"
         return record.progress_message
 
     def percent(self, record: JobRecord) -> float | None:

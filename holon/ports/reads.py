@@ -18,6 +18,7 @@ class JobRecord(Value, gc=True):
     """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
 
     Of a job that waits for a fan-out it is what one of the branches needs that wait, while nobody has any of them.
+    `again_at` is when its single task is tried again, which has failed, in epoch milliseconds; None: it does not wait.
     `sequence` is the number of its newest line of history. `number` is that of its arrival in the store, where a list
     goes on below it; 0: it is not there any more. `cost` is what it was charged so far; None: nothing. `unreported`
     is what lost leases may yet be charged, of which nobody has said what they cost; of a job that is not in the store
@@ -35,6 +36,7 @@ class JobRecord(Value, gc=True):
     number: int = 0
     cost: Cost = None
     unreported: int = 0
+    again_at: int | None = None
 
     @property
     def spent(self) -> Cost:

@@ -103,7 +103,8 @@ class Delegated:
         self._happened(self.entry)
         percent, message = self._jobs.percent(record), self._jobs.progress_message(record)
         # Why its own task waits it says of its own workers: above, others are looked for.
-        self._tell(percent, f"in a holon below: {message}" if message and record.queued_need is not None else message)
+        waits = record.queued_need is not None or record.again_at is not None
+        self._tell(percent, f"in a holon below: {message}" if message and waits else message)
         self._place(record.queued_need is not None, record.job.status)
 
     def leave(self) -> None:

@@ -229,3 +229,20 @@ async def test_a_record_says_what_a_branch_needs_that_is_among_many_others_that_
     for offer in await world.lease(hand.seat(1, U)):
         await world.complete(offer)
     assert await told_need(world, claim.job.id) == T
+
+
+async def test_a_job_tells_when_its_task_is_tried_again_which_has_failed(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    assert (await world.record(offer.job_id)).again_at is None
+    await world.complete(offer, BROKEN, 5_000)
+    record = await world.record(offer.job_id)
+    assert (record.again_at, record.queued_need) == (world.now + 5_000, None)
+    [(listed, *_), _] = await world.storage.jobs(JobFilter("ann"), 10)
+    assert listed.again_at == world.now + 5_000
+    await world.after(5_000)
+    record = await world.record(offer.job_id)
+    assert record.again_at is None
+    assert record.queued_need is not None
+    await world.lease(hand.seat())
+    assert (await world.record(offer.job_id)).again_at is None

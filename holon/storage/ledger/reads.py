@@ -12,7 +12,7 @@ from holon.domain.matching import Need
 from holon.domain.task import task_id
 from holon.ports import JobFilter, JobRecord, TaskRecord
 from holon.storage.ledger.costs import unreported
-from holon.storage.ledger.rows import QUEUED, JobRow, TaskRow
+from holon.storage.ledger.rows import BACK_OFF, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import decode_job
 
@@ -41,7 +41,15 @@ def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
         number=row.n,
         cost=row.cost,
         unreported=unreported(row),
+        again_at=_again_at(tables, row),
     )
+
+
+def _again_at(tables: Tables, row: JobRow) -> int | None:
+    if row.fan is not None or not row.open_count:
+        return None
+    task = tables.tasks.get(task_id(row.id, row.open_step, 0))
+    return task.until if task is not None and task.state is BACK_OFF else None
 
 
 def _queued_need(tables: Tables, row: JobRow) -> Need | None:

@@ -165,7 +165,7 @@ def told_of(texts: Sequence[bytes]) -> tuple[tuple[Stop, ...], tuple[Replaced, .
 def record_of(fields: Answer, seal: Seal) -> JobRecord:
     """A job as clients see it."""
     state, created, updated, finished, progress, message, deliveries, told, need, number, name, *money = fields
-    cost, unreported = money
+    cost, unreported, again_at = money
     job_id = name.decode()
     return JobRecord(
         job=decode_job(seal.open("jobs", job_id, "state", state)).seen(int(deliveries or 0)),
@@ -179,6 +179,7 @@ def record_of(fields: Answer, seal: Seal) -> JobRecord:
         number=number,
         cost=int(cost) if cost else None,
         unreported=int(unreported),
+        again_at=int(again_at) if again_at else None,
     )
 
 

@@ -28,7 +28,7 @@ from holon.storage.sealing import Seal, SealBroken
 from holon.storage.sqlite import endings
 from holon.storage.sqlite.lane import RETRY_AFTER_S
 from holon.storage.sqlite.opening import BUSY_SECONDS
-from holon.storage.sqlite.task_rows import opened_outcome
+from holon.storage.sqlite.task_rows import opened_outcome, until_of
 from holon.telemetry.metrics import StoreMetrics
 
 # A list looks at so many jobs at a time for those that it shows, so that other reads come in between.
@@ -40,15 +40,15 @@ MOST_AT_ONCE = 64 * 1024
 # Each may have as many bytes as a job's state.
 STATES_AT_ONCE = 50
 
-# The single task of a job is told while it waits for a lease.
+# The single task of a job is told while it waits for a lease, or for its next attempt.
 _JOB = """
     SELECT
         j.n, coalesce(j.state, states.state), j.created_at, j.updated_at, j.finished_at, j.progress, j.message,
-        j.deliveries, j.history_seq, needs.need, j.cost, j.unreported, j.id
+        j.deliveries, j.history_seq, needs.need, j.cost, j.unreported, j.id, iif(t.state = 'back_off', t.facts, NULL)
     FROM jobs j LEFT JOIN states ON states.n = j.n
     LEFT JOIN tasks t ON j.open_count > 0 AND t.job = j.n AND t.step = j.open_step AND t.place = 0
-        AND t.branch = 0 AND t.state = 'queued'
-    LEFT JOIN needs ON needs.key = t.key
+        AND t.branch = 0 AND t.state IN ('queued', 'back_off')
+    LEFT JOIN needs ON needs.key = t.key AND t.state = 'queued'
 """
 _JOB_BY_ID = _JOB + " WHERE j.id = ?"
 _JOBS_BY_N = _JOB + " WHERE j.n IN (SELECT value FROM json_each(?)) ORDER BY j.n DESC"  # noqa: S608  constants
@@ -267,7 +267,7 @@ def _sound_records(rows: Iterable[tuple[Any, ...]], seal: Seal) -> dict[int, Job
 
 def _job_record(columns: tuple[Any, ...], seal: Seal) -> JobRecord:
     number, state, created_at, updated_at, finished_at, progress, message, deliveries, *rest = columns
-    sequence, need, cost, unreported, job_id = rest
+    sequence, need, cost, unreported, job_id, backing_off = rest
     return JobRecord(
         job=decode_job(seal.open("jobs", job_id, "state", state)).seen(deliveries),
         created_at=created_at,
@@ -280,4 +280,5 @@ def _job_record(columns: tuple[Any, ...], seal: Seal) -> JobRecord:
         number=number,
         cost=cost,
         unreported=sum(kept for _, kept in from_json(unreported) or ()),
+        again_at=until_of(backing_off) if backing_off is not None else None,
     )

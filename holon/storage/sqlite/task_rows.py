@@ -61,6 +61,8 @@ FACTS = (
     "lease_lasts",
 )
 _facts = attrgetter(*FACTS)
+# Before the facts are its retries and its attempts.
+_UNTIL = 4 + FACTS.index("until")
 # Those that never change.
 FIXED = frozenset({"created_at", "priority", "execution_timeout", "trace", "lost_after", "reserves"})
 _CHANGING = ("key", "state", "attempts", "outcome", "params", *(name for name in FACTS if name not in FIXED))
@@ -110,6 +112,12 @@ def fields_of(row: TaskRow) -> tuple[Any, ...]:
     """All of a task that SQL never looks at, and that is not large, as plain values."""
     retry = row.retry
     return (retry.max_retries, retry.first_ms, retry.longest_ms, row.attempts, *_facts(row))
+
+
+def until_of(packed: bytes) -> int:
+    """Until when a task that has failed waits for its next attempt, by its column of facts."""
+    until: int = unpack("task", packed)[_UNTIL]
+    return until
 
 
 def opened_outcome(task: str, outcome: bytes, seal: Seal) -> Outcome:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
-from holon.rxon.v1 import worker_pb2
+from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.testing import RunningNode
 from holon.worker import Worker
 from tests.integration.cases.apart import Apart
@@ -112,6 +113,18 @@ async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) 
         await seen(node, job_id, lambda job: job.progress_message == unknown)
         async with doing(node):
             assert (await ended(node, job_id)).progress_message == ""
+
+
+async def test_a_job_says_when_its_task_is_tried_again_which_has_failed(start: Start) -> None:
+    async with start(one_task()) as node, http(node) as door, a_wire(node, "w1") as wire:
+        job_id = await create(node, "one_task", {})
+        error = types_pb2.TaskError(code="TRANSIENT_ERROR", message="again")
+        await wire.send(updates(result(await next_offer(wire), status="failure", error=error)))
+        job = await seen(node, job_id, lambda job: job.progress_message)
+        assert re.fullmatch("waiting: its task has failed, and is tried again at .{8} UTC", job.progress_message)
+        assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"] == job.progress_message
+        await next_offer(wire)
+        await seen(node, job_id, lambda job: not job.progress_message)
 
 
 async def test_a_job_says_why_the_branches_wait_that_nobody_has(start: Start) -> None:

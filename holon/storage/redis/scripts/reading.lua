@@ -24,9 +24,16 @@ local function queued_need(row)
     return ''
 end
 
+-- When a job's single task is tried again, which has failed.
+local function again_at(row)
+    if (row.open_count or 0) == 0 or fan_of(row) then return '' end
+    local one = task(row.ID .. '-' .. int(row.open_step) .. '-0')
+    return one and one.place == 'back_off' and int(one['until']) or ''
+end
+
 -- A job as clients see it; nil when there is none.
 local function record(id)
     local row = job(id)
     if not row then return nil end
-    return told_job(row, queued_need(row)), row.status, row.blueprint
+    return told_job(row, queued_need(row), again_at(row)), row.status, row.blueprint
 end
