@@ -13,7 +13,7 @@ from holon.cli.connection import NAMED, with_client
 from holon.cli.exits import ExitCode, WaitTimedOut
 from holon.cli.output import Json, json_text, local_time, safe, show_json, show_lines, show_table
 from holon.cli.tree import tree, verify
-from holon.cli.watching import Bar, follow
+from holon.cli.watching import Bar, follow, what_of
 from holon.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -168,7 +168,10 @@ def cancel(job: _JobId, as_json: Json = False) -> None:
 
 @app.command()
 def history(job: _JobId, as_json: Json = False) -> None:
-    """Show what happened to a job, oldest first."""
+    """Show what happened to a job, oldest first.
+
+    WHAT says how the attempt or the job ended and why, and which task it was: its skill and #STEP-BRANCH.
+    """
 
     async def go(client: Client) -> list[Any]:
         return [event async for event in client.history(job, page_size=1000)]
@@ -178,7 +181,7 @@ def history(job: _JobId, as_json: Json = False) -> None:
         show_json({"events": events, "next_page_token": ""})
         return
     show_table(
-        ("#", "TIME", "EVENT", "STATE", "NEXT", "MS", "WORKER", "ATTEMPT"),
+        ("#", "TIME", "EVENT", "STATE", "NEXT", "MS", "WORKER", "ATTEMPT", "WHAT"),
         (
             (
                 event.sequence,
@@ -189,6 +192,7 @@ def history(job: _JobId, as_json: Json = False) -> None:
                 event.duration_ms,
                 event.worker_id,
                 event.attempt_number,
+                what_of(event),
             )
             for event in events
         ),

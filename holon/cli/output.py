@@ -45,6 +45,12 @@ def safe(text: object) -> str:
     )
 
 
+def one_line(text: object, most: int | None = None) -> str:
+    """A text as one line that is safe for a terminal, cut to `most` characters."""
+    line = safe(text).replace("\n", " ")
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
+
+
 def show_lines(pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one pair a line."""
     pairs = list(pairs)

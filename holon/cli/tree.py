@@ -10,7 +10,7 @@ import typer
 
 from holon.cli.connection import with_client
 from holon.cli.exits import ExitCode
-from holon.cli.output import Json, local_time, safe, show_json
+from holon.cli.output import Json, local_time, one_line, safe, show_json
 from holon.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -124,20 +124,16 @@ def _lines(node: TreeNode, holon: str) -> Iterator[str]:
         parts.append(f"at holon {node.holon_id}")
     if node.offline:
         parts.append(f"(offline, as of {local_time(node.as_of)})")
-    yield "  ".join(safe(part) for part in parts).replace("\n", " ")
+    yield one_line("  ".join(parts))
     if node.summary is not None:
         told = [f"{count} {status}" for status, count in node.summary.task_counts.items()]
         jobs = [f"{count} {status}" for status, count in node.summary.job_counts.items()]
         if told:
-            yield _line(f"tasks: {', '.join(told)}" + (f"; jobs below: {', '.join(jobs)}" if jobs else ""))
+            yield one_line(f"tasks: {', '.join(told)}" + (f"; jobs below: {', '.join(jobs)}" if jobs else ""))
     if node.error is not None:
-        yield _line(f"{node.error.code}: {node.error.message}")
+        yield one_line(f"{node.error.code}: {node.error.message}")
     if node.digest is not None:
-        yield _line(f"history {_digest(node.digest)}")
-
-
-def _line(text: str) -> str:
-    return safe(text).replace("\n", " ")
+        yield one_line(f"history {_digest(node.digest)}")
 
 
 def _number(node: TreeNode) -> str:

@@ -9,13 +9,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from holon.cli.output import local_time, safe
+from holon.cli.output import local_time, one_line, safe
 
 if TYPE_CHECKING:
     from holon.client import Client, HistoryEvent, Job, Update
 
 # How much of a job's progress message fits beside its bar.
 _SHOWN = 60
+# How much of an error is told in a line of a history; the JSON has all of it.
+_OF_ERROR = 120
 
 
 async def follow(
@@ -101,9 +103,29 @@ def event_line(event: HistoryEvent) -> str:
     where = f"{event.state or ''} -> {event.next_state}" if event.next_state else event.state or ""
     who = f"by {event.worker_id}" if event.worker_id else ""
     took = "" if event.duration_ms is None else f"in {event.duration_ms} ms"
-    return " ".join(
-        part for part in (local_time(event.timestamp), f"#{event.sequence}", event.event_type, where, who, took) if part
+    parts = (local_time(event.timestamp), f"#{event.sequence}", event.event_type, where, who, took, what_of(event))
+    return " ".join(part for part in parts if part)
+
+
+def what_of(event: HistoryEvent) -> str:
+    """What else is known of a line of a job's history: how it ended and why, and which task it was; for people.
+
+    A task has its skill, and the numbers of its step and its branch as `holon jobs tree` shows them.
+    """
+    known = event.context_snapshot
+    if not isinstance(known, dict):
+        return ""
+    why = ": ".join(str(known[name]) for name in ("code", "error") if known.get(name))
+    number = "-".join((event.task_id or "").rsplit("-", 2)[1:])
+    parts = (
+        str(known.get("status") or ""),
+        f"({known['reason']})" if known.get("reason") else "",
+        one_line(why, _OF_ERROR),
+        str(known.get("skill") or ""),
+        f"#{number}" if number else "",
+        f"{known['branches']} branches" if known.get("branches") else "",
     )
+    return one_line(" ".join(part for part in parts if part))
 
 
 def progress_line(job: Job) -> str:

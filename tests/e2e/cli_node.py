@@ -51,6 +51,25 @@ double = one_task("double", "double")
 poison = one_task("poison", "poison")
 waiting = one_task("waiting", "nobody-has-this")
 
+both = Blueprint("both", api_endpoint="/both")
+
+
+@both.handler(is_start=True)
+async def fan_out(actions: ActionFactory):
+    actions.dispatch_parallel(
+        [{"task_type": "double", "params": {"n": 1}}, {"task_type": "poison"}], aggregate_into="met"
+    )
+
+
+@both.aggregator
+async def met(actions: ActionFactory):
+    actions.go_to("over")
+
+
+@both.handler(is_end=True)
+async def over(): ...
+
+
 failing = Blueprint("failing", api_endpoint="/failing")
 
 
@@ -80,8 +99,8 @@ def double(n: int) -> dict:
 
 
 @worker.skill
-def poison() -> dict:
-    raise TaskError("PERMANENT_ERROR", "not \\x1b[31mred")
+def poison(why: str = "not \\x1b[31mred") -> dict:
+    raise TaskError("PERMANENT_ERROR", why)
 """
 
 

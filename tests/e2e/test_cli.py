@@ -46,6 +46,30 @@ def test_the_history_names_the_worker_that_its_certificate_names(dev: Dev) -> No
     assert "job_completed" in dev("jobs", "history", job["id"]).out
 
 
+def test_a_history_says_how_each_attempt_ended_and_of_which_task_it_was(dev: Dev) -> None:
+    job_id = dev("jobs", "create", "both", "--wait", "--json").json["id"]
+    lines = dev("jobs", "history", job_id).out.splitlines()
+    (dispatched,) = (line for line in lines if "task_dispatched" in line)
+    assert dispatched.rstrip().endswith("2 branches")
+    ended = {line.partition("w-cli")[2].strip() for line in lines if "task_finished" in line}
+    assert {" ".join(end.split()) for end in ended} == {
+        "1 success double #0-0",
+        r"1 failure PERMANENT_ERROR: not \x1b[31mred poison #0-1",
+    }
+    (completed,) = (line for line in lines if "job_completed" in line)
+    assert completed.rstrip().endswith(" finished")
+
+
+def test_a_long_error_is_one_line_of_a_history_and_whole_in_its_json(dev: Dev) -> None:
+    why = "first\nsecond " + "x" * 500
+    job_id = dev("jobs", "create", "poison", "-d", json.dumps({"why": why}), "--wait", "--json").json["id"]
+    (line,) = (line for line in dev("jobs", "history", job_id).out.splitlines() if "task_finished" in line)
+    assert "failure PERMANENT_ERROR: first second xxx" in line
+    assert line.rstrip().endswith("x… poison #0-0")
+    events = dev("jobs", "history", job_id, "--json").json["events"]
+    assert [one["context_snapshot"]["error"] for one in events if one["event_type"] == "task_finished"] == [why]
+
+
 def test_a_created_job_is_named_alone_on_its_line(dev: Dev) -> None:
     made = dev("jobs", "create", "waiting")
     assert made.code == 0

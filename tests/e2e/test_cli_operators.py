@@ -45,6 +45,12 @@ def test_a_watched_job_is_told_in_plain_lines_where_there_is_no_terminal(dev: De
     assert "\x1b" not in ran.out
 
 
+def test_a_watch_says_how_each_attempt_ended(dev: Dev) -> None:
+    lines = dev("jobs", "watch", created(dev, "poison"), "--after", "0").out.splitlines()
+    (finished,) = (line for line in lines if "task_finished" in line)
+    assert finished.endswith(r"failure PERMANENT_ERROR: not \x1b[31mred poison #0-0")
+
+
 def test_a_watched_job_is_told_in_lines_of_json_for_programs(dev: Dev) -> None:
     job_id = created(dev, "double", '{"n": 1}')
     ran = dev("jobs", "watch", job_id, "--after", "0", "--json")
