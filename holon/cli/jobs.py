@@ -158,7 +158,10 @@ def list_(
 
 @app.command()
 def cancel(job: _JobId, as_json: Json = False) -> None:
-    """Ask a job to end; it does when what it has running has stopped."""
+    """Ask a job to end, and do not wait for that.
+
+    What it has running is told to stop. A clean-up of its blueprint's begins at once, and a second cancel ends that.
+    """
     with_client(lambda client: client.cancel_job(job))
     if as_json:
         show_json({"status": "cancellation_request_accepted"})

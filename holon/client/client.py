@@ -206,7 +206,10 @@ class Client:
                 return
 
     async def cancel_job(self, job_id: str) -> Job:
-        """Ask a job to end; it ends when what it has running has stopped. Answers with the job as it is now."""
+        """Ask a job to end; answers with the job as it is now.
+
+        What it has running is told to stop. A clean-up of its blueprint's begins at once; a second cancel ends that.
+        """
         answer = await self._calls.call(self._stub.CancelJob, request_of(job_pb2.CancelJobRequest, job_id=job_id))
         return job_of(answer.job)
 

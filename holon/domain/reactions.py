@@ -49,9 +49,17 @@ def _cancel(job: Job, event: CancelRequested, now: int) -> Change:
     target = job.waiting.transitions.get(CANCELLED) if job.waiting and not job.cancelling else None
     told = (HistoryEvent("job_cancel_requested", now, job.current_state, details={"by": event.by}),)
     if target is None:
-        error = JobError("CANCELLED", f"cancelled by {event.by}")
+        error = JobError("CANCELLED", f"cancelled by {_named(event.by, job.owner)}")
         return end(job, Status.CANCELLED, error, now, before=told, end_tasks=True)
     return Change(moved(job, target, cancelling=True), told, end_tasks=True)
+
+
+def _named(by: str, owner: str) -> str:
+    """Who asked for a cancel, in words that need no knowledge of the node."""
+    if by.startswith("@"):
+        return "the parent holon"
+    # Nobody else may but the `operator`, at the node's socket.
+    return f"client {by!r}" if by == owner else f"the {by}"
 
 
 def _branches_done(

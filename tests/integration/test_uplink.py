@@ -486,3 +486,5 @@ async def test_each_job_that_was_made_and_not_noted_is_stopped_though_the_store_
             async with asyncio.timeout(GUARD):
                 while {one.job.status for one in await child.jobs()} != {Status.CANCELLED}:  # noqa: ASYNC110  it looks from outside
                     await asyncio.sleep(0.001)
+            errors = {one.job.error.message for one in await child.jobs() if one.job.error is not None}
+            assert errors == {"cancelled by the parent holon"}

@@ -340,8 +340,23 @@ def test_the_history_of_a_handler_counts_its_attempts() -> None:
 def test_a_cancel_ends_the_job_and_its_tasks(one: Job) -> None:
     change = after(one, ANN)
     assert (change.job.status, change.end_tasks, change.tasks) == (Status.CANCELLED, True, ())
-    assert error_of(change) == JobError("CANCELLED", "cancelled by ann")
+    assert error_of(change) == JobError("CANCELLED", "cancelled by client 'ann'")
     assert types(change) == ["job_cancel_requested", "job_completed"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "by", "who"),
+    [
+        ("default", "default", "client 'default'"),
+        ("operator", "operator", "client 'operator'"),
+        ("default", "operator", "the operator"),
+        ("@root", "operator", "the operator"),
+        ("@root", "@root", "the parent holon"),
+    ],
+)
+def test_who_cancelled_a_job_is_told_in_its_error(owner: str, by: str, who: str) -> None:
+    change = after(replace(job(), owner=owner), CancelRequested(by))
+    assert error_of(change).message == f"cancelled by {who}"
 
 
 def test_a_declared_cancelled_transition_lets_the_job_clean_up_and_end_cancelled() -> None:

@@ -729,7 +729,7 @@ class CancelJobResponse(google.protobuf.message.Message):
     JOB_FIELD_NUMBER: builtins.int
     @property
     def job(self) -> global___Job:
-        """The job as it is now; it ends when what it had running has stopped, and its final status is the truth."""
+        """The job as it is now. What it had running is told to stop, it may clean up, and its final status is the truth."""
 
     def __init__(
         self,
