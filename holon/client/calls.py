@@ -29,11 +29,15 @@ class Calls:
         url: the address, for messages.
         metadata: what goes with every call, beside the trace that the caller is in.
         timeout: seconds that a call may take, its repeats included.
+
+    Attributes:
+        reached: whether the node has answered the client, by a call or by a stream.
     """
 
     def __init__(self, url: str, metadata: Metadata, timeout: float) -> None:
         self.url = url
         self.metadata = metadata
+        self.reached = False
         self._timeout = timeout
 
     def __repr__(self) -> str:
@@ -46,9 +50,11 @@ class Calls:
             HolonError: what the node answered with, or Unreachable when no answer came.
         """
         try:
-            return await method(request, timeout=self._timeout, metadata=(*self.metadata, *current_trace()))
+            answer = await method(request, timeout=self._timeout, metadata=(*self.metadata, *current_trace()))
         except grpc.aio.AioRpcError as error:
             raise error_of(error, self.url) from error
+        self.reached = True
+        return answer
 
 
 def request_of(kind: Callable[P, A], *args: P.args, **fields: P.kwargs) -> A:

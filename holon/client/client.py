@@ -300,13 +300,12 @@ class Client:
 
         Arguments:
             after: the sequence to go on after; 0 is the beginning, None from now on.
-            patience: seconds that the node may be away, once it has been reached.
+            patience: seconds that the node may be away, once it has answered this client.
         Raises:
-            Unreachable: the node was away for too long.
+            Unreachable: the node was away for too long, or has never answered.
             HolonError: what it refused the watch with, such as NotFound.
         """
-        calls = self._calls
-        return watch(self._streams, calls.url, calls.metadata, job_id, after, patience)
+        return watch(self._streams, self._calls, job_id, after, patience)
 
     async def wait_for(
         self, job_id: str, *, timeout: float | None = None, seen: Callable[[Job], None] = lambda _: None

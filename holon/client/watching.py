@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import grpc
 import grpc.aio
 
-from holon.client.calls import Metadata, request_of
+from holon.client.calls import Calls, request_of
 from holon.client.failures import error_of, is_of_node
 from holon.client.shapes import Update, update_of
 from holon.client.streams import Streams
@@ -39,18 +39,17 @@ class _Away(Exception):
 
 
 async def watch(
-    streams: Streams, url: str, metadata: Metadata, job_id: str, after: int | None, patience: float
+    streams: Streams, calls: Calls, job_id: str, after: int | None, patience: float
 ) -> AsyncGenerator[Update, None]:
     """Follow a job; see `Client.watch`."""
     loop = asyncio.get_running_loop()
     lost_at: float | None = None
-    began = False
     pause = FIRST_PAUSE_S
     while True:
         try:
-            async with aclosing(_stream(streams, url, metadata, job_id, after)) as messages:
+            async with aclosing(_stream(streams, calls, job_id, after)) as messages:
                 async for message in messages:
-                    began, lost_at, pause = True, None, FIRST_PAUSE_S
+                    calls.reached, lost_at, pause = True, None, FIRST_PAUSE_S
                     after = message.sequence
                     update = update_of(message)
                     if update is not None:
@@ -58,14 +57,15 @@ async def watch(
             return
         except _Away as away:
             lost_at = loop.time() if lost_at is None else lost_at
-            if not began or loop.time() - lost_at >= patience:
+            # Who has never answered may be no node at all: whoever named it is to hear of that.
+            if not calls.reached or loop.time() - lost_at >= patience:
                 raise away.error from away
             await asyncio.sleep(max(away.error.retry_after or 0, random.uniform(0, pause)))  # noqa: S311
             pause = min(pause * 2, LAST_PAUSE_S)
 
 
 async def _stream(
-    streams: Streams, url: str, metadata: Metadata, job_id: str, after: int | None
+    streams: Streams, calls: Calls, job_id: str, after: int | None
 ) -> AsyncGenerator[job_pb2.WatchJobResponse, None]:
     """One stream, to the end of the job.
 
@@ -77,7 +77,7 @@ async def _stream(
     over = False
     async with streams.lend() as channel:
         stub = cast("JobServiceAsyncStub", JobServiceStub(channel))
-        call = stub.WatchJob(request, metadata=metadata)
+        call = stub.WatchJob(request, metadata=calls.metadata)
         try:
             while True:
                 async with asyncio.timeout(SILENCE_S):
@@ -87,13 +87,13 @@ async def _stream(
                 over = message.HasField("job") and message.job.terminal
                 yield message
         except TimeoutError as error:
-            raise _Away(Unreachable(f"{url}: nothing was heard for {SILENCE_S:g} s")) from error
+            raise _Away(Unreachable(f"{calls.url}: nothing was heard for {SILENCE_S:g} s")) from error
         except grpc.aio.AioRpcError as error:
-            told = error_of(error, url)
+            told = error_of(error, calls.url)
             if told.retry_after is not None or (error.code() in _LOST and not is_of_node(error)):
                 raise _Away(told) from error
             raise told from error
         finally:
             call.cancel()
     if not over:
-        raise _Away(Unreachable(f"{url}: the stream ended before the job did"))
+        raise _Away(Unreachable(f"{calls.url}: the stream ended before the job did"))

@@ -46,6 +46,9 @@ class Scripted:
         async for message in self._answers.pop(0)(request, context):
             yield message
 
+    async def get(self, _: job_pb2.GetJobRequest, __: Any) -> job_pb2.GetJobResponse:
+        return job_pb2.GetJobResponse(job=seen(1).job)
+
 
 @asynccontextmanager
 async def scripted(service: Scripted) -> AsyncIterator[Client]:
@@ -53,9 +56,11 @@ async def scripted(service: Scripted) -> AsyncIterator[Client]:
     handler = grpc.unary_stream_rpc_method_handler(
         service.watch, job_pb2.WatchJobRequest.FromString, job_pb2.WatchJobResponse.SerializeToString
     )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("holon.rxon.v1.JobService", {"WatchJob": handler}),)
+    get = grpc.unary_unary_rpc_method_handler(
+        service.get, job_pb2.GetJobRequest.FromString, job_pb2.GetJobResponse.SerializeToString
     )
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"WatchJob": handler, "GetJob": get}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("holon.rxon.v1.JobService", methods),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -182,4 +187,18 @@ async def test_a_watch_that_is_left_early_ends_its_stream() -> None:
 async def test_nobody_there_at_first_is_told_at_once() -> None:
     async with Client("grpc://127.0.0.1:1") as client:
         with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1"):
+            await told(client, "j1")
+
+
+async def test_a_node_that_answered_a_call_is_waited_for_before_a_watch_has_begun_too() -> None:
+    away = breaking(error=CODE.INTERNAL)
+    async with scripted(Scripted(away, away, ENDING)) as client:
+        await client.get_job("j1")
+        updates = await told(client, "j1")
+    assert updates[-1].sequence == 4
+
+
+async def test_a_node_that_never_answered_is_not_waited_for() -> None:
+    async with scripted(Scripted(breaking(error=CODE.INTERNAL), ENDING)) as client:
+        with pytest.raises(HolonError, match="on purpose"):
             await told(client, "j1")
