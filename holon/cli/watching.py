@@ -67,6 +67,7 @@ class Bar:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         console = Console(stderr=True)
         self._lines = lines
+        self._told = ""
         self._shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._bar = self._shown.add_task(safe(job_id), total=None)
 
@@ -81,21 +82,23 @@ class Bar:
 
     def tell(self, update: Update, job: Job) -> None:
         """Show what is told of a job, and how it now is."""
-        said = safe(f"{job.status} {job.current_state} {job.progress_message}".replace("\n", " "))
+        said = one_line(f"{job.status} {job.current_state} {job.progress_message}")
         total = None if job.progress is None else 100
         self._shown.update(self._bar, description=said[:_SHOWN], total=total, completed=job.progress or 0)
         if not self._lines:
             return
         if update.event is not None:
             self._line(event_line(update.event))
-        elif update.progress is not None and self._shown.disable:
-            self._line(progress_line(job))
+        elif self._shown.disable and not job.terminal and (line := progress_line(job)) != self._told:
+            # At first, and after a new connection, all that is known of a job that waits is the job itself.
+            self._told = line
+            self._line(line)
 
     def _line(self, text: str) -> None:
         if self._shown.disable:
-            print(safe(text), flush=True)
+            print(one_line(text), flush=True)
         else:
-            self._shown.console.print(safe(text), markup=False, highlight=False)
+            self._shown.console.print(one_line(text), markup=False, highlight=False)
 
 
 def event_line(event: HistoryEvent) -> str:

@@ -45,6 +45,18 @@ def test_a_watched_job_is_told_in_plain_lines_where_there_is_no_terminal(dev: De
     assert "\x1b" not in ran.out
 
 
+def test_a_watch_begins_with_where_the_job_stands_where_there_is_no_terminal(dev: Dev) -> None:
+    job_id = created(dev, "waiting")
+    until(lambda: dev("jobs", "get", job_id, "--json").json["progress_message"], "the node has said why it waits")
+    watching = Started(dev.folder, "jobs", "watch", job_id, "--timeout", "20")
+    try:
+        assert watching.line().startswith("waiting_for_worker start waiting: no worker")
+        dev("jobs", "cancel", job_id)
+        assert watching.process.wait(GUARD) == 12
+    finally:
+        watching.kill()
+
+
 def test_a_watch_says_how_each_attempt_ended(dev: Dev) -> None:
     lines = dev("jobs", "watch", created(dev, "poison"), "--after", "0").out.splitlines()
     (finished,) = (line for line in lines if "task_finished" in line)
