@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from holon.cli.exits import ExitCode
 from holon.cli.output import Json, safe, show_json, show_lines
-from holon.errors import ConfigError
+from holon.errors import BlueprintError, ConfigError, Violation
 
 if TYPE_CHECKING:
     from holon.config import Config
@@ -20,14 +21,19 @@ if TYPE_CHECKING:
 def check(as_json: Json = False) -> None:
     """Show the settings that a node would have here, secrets hidden, and check them and the files that they name.
 
-    Exits 2 when any is wrong.
+    Runs the files of BLUEPRINTS_DIR, as a start does. Exits 2 when anything is wrong.
     """
     from holon.config import Config
     from holon.node.access import client_entries
     from holon.node.admitting import read_rules
 
     config = Config()
-    checks = (config.check, partial(client_entries, config), partial(read_rules, config))
+    checks = (
+        config.check,
+        partial(client_entries, config),
+        partial(read_rules, config),
+        partial(_check_blueprints, config),
+    )
     found = [error for check in checks if (error := _problem(check))]
     # What only who reads the files whole knows: that the doors can serve with them, and the parent be shown them.
     if not found:
@@ -61,6 +67,26 @@ def _check_parents(config: Config) -> None:
     from holon.security.tls import check_parent_files
 
     check_parent_files(parent_tls_paths(config), SystemClock().now_ms())
+
+
+def _check_blueprints(config: Config) -> None:
+    from holon.engine.loader import examine_directory
+
+    folder = config.BLUEPRINTS_DIR
+    # One that is not there is a wrong setting, which is told already.
+    if not folder or not Path(folder).is_dir():
+        return
+    try:
+        errors = [str(one).removeprefix("error: ") for one in examine_directory(folder).errors]
+    except BlueprintError as error:
+        raise ConfigError(error.message, details=[Violation("BLUEPRINTS_DIR", error.message)]) from error
+    if errors:
+        lines = "\n".join(f"  {one}" for one in errors)
+        raise ConfigError(
+            f"the blueprints of BLUEPRINTS_DIR have {len(errors)} error{'s' * (len(errors) > 1)}; correct them and "
+            f"start again:\n{lines}",
+            details=[Violation("BLUEPRINTS_DIR", one) for one in errors],
+        )
 
 
 def _problem(check: Callable[[], object]) -> ConfigError | None:

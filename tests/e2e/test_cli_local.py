@@ -106,6 +106,27 @@ def test_check_lists_what_is_wrong(tmp_path: Path) -> None:
     assert {problem["field"] for problem in problems} == {"API_PORT", "STORAGE_URI"}
 
 
+def test_check_finds_the_blueprints_that_a_start_refuses(tmp_path: Path) -> None:
+    env = {"BLUEPRINTS_DIR": "flows"}
+    (tmp_path / "flows").mkdir()
+    assert holon_here(tmp_path, "check", env=env).code == 0
+    (tmp_path / "flows" / "a.py").write_text("print('no blueprint, which is a warning')\n")
+    assert holon_here(tmp_path, "check", env=env).code == 0
+    (tmp_path / "flows" / "bad.py").write_text("from holon import Blueprint\nbad = Blueprint('bad')\n")
+    (tmp_path / "flows" / "worse.py").write_text("def\n")
+    ran = holon_here(tmp_path, "check", env=env)
+    assert ran.code == 2
+    assert "the blueprints of BLUEPRINTS_DIR have 2 errors; correct them and start again:" in ran.err
+    for line in ("flows/bad.py: blueprint bad: ", "flows/worse.py: line 1: SyntaxError"):
+        assert f"\n  {line}" in ran.err
+    assert holon(tmp_path, "serve", env=env | {"CLIENT_TOKEN": "x" * 32}).code == 2
+    (tmp_path / "flows" / "a.py").unlink()
+    problems = holon_here(tmp_path, "check", "--json", env=env | {"API_PORT": "http"}).json["problems"]
+    assert [problem["field"] for problem in problems] == ["API_PORT", "BLUEPRINTS_DIR", "BLUEPRINTS_DIR"]
+    missing = holon_here(tmp_path, "check", "--json", env={"BLUEPRINTS_DIR": "none"}).json["problems"]
+    assert [problem["field"] for problem in missing] == ["BLUEPRINTS_DIR"]
+
+
 # Blueprints ----------------------------------------------------------------------------------------------------------
 
 
