@@ -46,10 +46,13 @@ def create(
         typer.Option(metavar="INTEGER", help="What its tasks may cost together, in millionths of the cost unit."),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is over; the exit code says how.")] = False,
-    wait_timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    wait_timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most; with --wait.")] = None,
     as_json: Json = False,
 ) -> None:
     """Create a job. With --wait exits 0 finished, 10 failed, 11 quarantined, 12 cancelled, 13 waited too long."""
+    if wait_timeout is not None and not wait:
+        raise InvalidArgument("--wait-timeout is how long --wait waits; give --wait too, or leave it out")
+    _check_timeout("--wait-timeout", wait_timeout)
     initial_data = _read_data(data)
 
     async def go(client: Client) -> tuple[str, Job | None]:
@@ -100,6 +103,7 @@ def watch(
 
     On a terminal with a bar, elsewhere in plain lines. With --json each thing that is told is one line of JSON.
     """
+    _check_timeout("--timeout", timeout)
 
     async def go(client: Client) -> Job | None:
         if as_json:
@@ -241,6 +245,12 @@ def _read_data(text: str) -> Any:
         raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InvalidArgument(f"{where} is no JSON: {error}", code="INVALID_JSON") from error
+
+
+def _check_timeout(option: str, seconds: float | None) -> None:
+    """Refuse to wait for no time at all: whoever asks for that would take it for a job that is late."""
+    if seconds is not None and not seconds > 0:
+        raise InvalidArgument(f"{option} is {seconds:g}; it must be a number of seconds above 0")
 
 
 def _epoch(moment: datetime | None) -> float | None:

@@ -117,6 +117,23 @@ def test_how_a_job_ended_is_the_exit_code_of_waiting_for_it(dev: Dev) -> None:
     assert (asked.code, json.loads(asked.err)["code"]) == (13, "WAIT_TIMED_OUT")
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--wait", "--wait-timeout", "-1"), "--wait-timeout is -1; it must be a number of seconds above 0"),
+        (("--wait", "--wait-timeout", "0"), "--wait-timeout is 0;"),
+        (("--wait", "--wait-timeout", "nan"), "--wait-timeout is nan;"),
+        (("--wait-timeout", "5"), "give --wait too"),
+    ],
+)
+def test_a_wait_that_is_none_is_refused_before_a_job_is_created(dev: Dev, options: tuple[str, ...], says: str) -> None:
+    before = len(dev.jobs("limit=1000"))
+    ran = dev("jobs", "create", "failing", *options)
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+    assert len(dev.jobs("limit=1000")) == before
+
+
 def test_a_job_uses_the_skills_that_it_is_allowed(dev: Dev) -> None:
     allowed = dev("jobs", "create", "double", "-d", '{"n": 1}', "--allow", "other", "--allow", "double", "--wait")
     assert allowed.code == 0

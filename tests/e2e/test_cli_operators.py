@@ -102,6 +102,9 @@ def test_how_a_job_ended_is_the_exit_code_of_watching_it(dev: Dev) -> None:
 def test_what_cannot_be_watched_is_told(dev: Dev) -> None:
     assert dev("jobs", "watch", "none").code == 4
     assert dev("jobs", "watch", created(dev, "waiting"), "--after", "99").code == 2
+    for seconds in ("-1", "0", "nan"):
+        ran = dev("jobs", "watch", created(dev, "waiting"), "--timeout", seconds)
+        assert (ran.code, ran.err) == (2, f"holon: --timeout is {seconds}; it must be a number of seconds above 0\n")
     assert dev("jobs", "watch", "x", HOLON_URL="grpc://127.0.0.1:1").code == 3
     assert dev("jobs", "watch", "x", HOLON_TOKEN="wrong").code == 5
 
