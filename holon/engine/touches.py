@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from holon.domain.costs import Cost
 from holon.engine.dispatcher import Dispatcher
@@ -39,6 +40,8 @@ class Touches:
         self._ended: dict[str, str] = {}
         self._some = asyncio.Event()
         self._soon = asyncio.Event()
+        # Set once the batch that is collected now has been carried, or could not be.
+        self._carried = asyncio.Event()
         dispatcher.undelivered = self._undelivered
         # Called with sessions that were replaced.
         self.replaced: Callable[[Replaced], None] = lambda _: None
@@ -74,6 +77,18 @@ class Touches:
         self._progress[lease_id] = progress.after(self._progress.get(lease_id))
         self._some.set()
 
+    async def before(self, lease_ids: Iterable[str]) -> None:
+        """Have carried at once what tasks last said of themselves: after their results nobody could take it.
+
+        It waits no longer than a batch may take. What most tasks said was carried long ago, and nothing is waited for.
+        """
+        if any(lease_id in self._progress for lease_id in lease_ids):
+            carried = self._carried
+            self.soon()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every):
+                    await carried.wait()
+
     def credits(self, worker_id: str, session_id: str, granted: int) -> None:
         """A session grants other credits than before; this is carried at once."""
         self._credits[session_id] = (worker_id, session_id, granted)
@@ -100,7 +115,11 @@ class Touches:
                 pass
             self._some.clear()
             self._soon.clear()
-            await self.flush()
+            carried, self._carried = self._carried, asyncio.Event()
+            try:
+                await self.flush()
+            finally:
+                carried.set()
 
     async def flush(self) -> None:
         """Carry what was said so far. What the store could not take is said again with the next batch."""

@@ -219,6 +219,7 @@ class Workers:
         Who was told to stop, though nobody cancelled anything, and answers `cancelled`, has stopped: that gives the
         task back and cancels nothing.
         """
+        await self._touches.before(one.lease_id for one in reported)
         session = self._dispatcher.session(member.session.moved_to) or member.session
         back: list[Answer] = []
         if session.stopped:

@@ -43,11 +43,19 @@ class Progress:
             self._pending = True
             self._mailbox.post(self._due)
 
-    def end(self) -> None:
-        """Report nothing more: the task has had its final word. Called in the stream's loop."""
+    def end(self, *, last: bool = False) -> None:
+        """Report nothing more: the task is about to have its final word. Called in the stream's loop.
+
+        Arguments:
+            last: whether the newest is reported first, if it waits.
+        """
+        if self._ended:
+            return
         self._ended = True
         if self._timer:
             self._timer.cancel()
+        if last and self._pending:
+            self._report(*self._newest)
 
     def _due(self) -> None:
         if self._ended:

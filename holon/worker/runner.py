@@ -199,7 +199,8 @@ class Runner:
 
     def _end(self, call: Call, result: worker_pb2.TaskResult) -> None:
         """Say the final word, unless it was said. A stopped handler counts as cancelled only if that was wanted."""
-        self._silence(call)
+        # Of a task that was told to stop nobody waits for more.
+        self._silence(call, last=not call.stopping)
         if not self._reports.leases.holds(call.lease):
             return
         if call.verdict is not None:
@@ -220,11 +221,11 @@ class Runner:
             self._sweep.cancel()
             self._sweep = None
 
-    def _silence(self, call: Call) -> None:
+    def _silence(self, call: Call, *, last: bool = False) -> None:
+        if call.progress:
+            call.progress.end(last=last)
         self._accepted(call)
         self._limit(call, None)
-        if call.progress:
-            call.progress.end()
 
     def _done(self, call: Call, result: worker_pb2.TaskResult) -> None:
         """The handler returned."""

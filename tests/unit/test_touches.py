@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
 from holon.engine.touches import Touches
 from holon.errors import StoreUnavailable
-from holon.ports import Accept, Leased, LeaseRef, Seat, Touch, Touched
+from holon.ports import Accept, Leased, LeaseRef, Progress, Seat, Touch, Touched
 from holon.telemetry.events import Telemetry
 
+GUARD = 60.0
 LEASE = LeaseRef("w1", "s1", "0-a-0-0", "l1")
 
 
@@ -51,6 +53,40 @@ async def carried(*, ended: bool) -> Touch:
     [touch] = store.touches
     assert isinstance(touch, Touch)
     return touch
+
+
+async def test_what_a_task_said_last_is_carried_before_its_result() -> None:
+    store: Any = Told()
+    touches = Touches(store, Dispatcher(store, Telemetry()), ManualClock().now_ms, every=GUARD)
+    carrying = asyncio.create_task(touches.run())
+    try:
+        touches.progress(Progress(LEASE, 100.0, "all done"))
+        await touches.before(["another"])
+        assert store.touches == []
+        await touches.before([LEASE.lease_id])
+        assert [one.message for touch in store.touches for one in touch.progress] == ["all done"]
+        await touches.before([LEASE.lease_id])
+        assert len(store.touches) == 1
+    finally:
+        carrying.cancel()
+
+
+async def test_a_store_that_is_slow_holds_up_no_result() -> None:
+    class Slow(Told):
+        async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
+            await asyncio.Event().wait()
+            return await super().touch(touch, seats)
+
+    store: Any = Slow()
+    touches = Touches(store, Dispatcher(store, Telemetry()), ManualClock().now_ms, every=0.01)
+    carrying = asyncio.create_task(touches.run())
+    try:
+        touches.progress(Progress(LEASE, 100.0, "all done"))
+        async with asyncio.timeout(GUARD):
+            await touches.before([LEASE.lease_id])
+        assert store.touches == []
+    finally:
+        carrying.cancel()
 
 
 async def test_what_a_worker_holds_is_extended() -> None:

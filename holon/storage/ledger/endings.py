@@ -34,7 +34,7 @@ def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEve
 def went(row: JobRow, outcome: Outcome) -> None:
     """How far an edited job is once its single task is over: what ended well is done, as a branch is.
 
-    The last that the task itself told is often not stored any more: its end was quicker.
+    The last that the task itself told need not be stored: its end may have been quicker.
     """
     if outcome.error:
         row.progress = None

@@ -86,6 +86,26 @@ async def test_c30_a_word_with_nothing_in_it_takes_back_what_was_said_and_a_perc
         assert (job.progress_message, job.status) == ("", "waiting_for_worker")
 
 
+async def test_c30_the_last_word_of_a_task_is_that_of_its_job_that_is_over(start: Start) -> None:
+    async with start(one_task()) as node:
+        worker = node.new_worker("w1")
+        go_on = asyncio.Event()
+
+        @worker.skill("t")
+        async def t(progress: Any) -> None:
+            progress(50, "half")
+            await go_on.wait()
+            progress(95, "i=19")
+            progress(100, "all done")
+
+        async with worker:
+            job_id = await create(node, "one_task", {})
+            await seen(node, job_id, lambda one: one.progress_message == "half")
+            go_on.set()
+            job = await ended(node, job_id)
+    assert (job.status, job.progress, job.progress_message) == ("finished", 100, "all done")
+
+
 async def test_c30_the_sdk_keeps_progress_between_0_and_100(start: Start) -> None:
     async with start(one_task()) as node:
         worker = node.new_worker("w1")

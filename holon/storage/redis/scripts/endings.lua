@@ -76,7 +76,7 @@ local function count_down(owner, row, outcome)
 end
 
 -- How far a job is once its single task is over: what ended well is done, as a branch is. The last that the task itself
--- told is often not stored any more: its end was quicker.
+-- told need not be stored: its end may have been quicker.
 local function went(owner, outcome)
     if outcome.error then
         owner.progress = nil
