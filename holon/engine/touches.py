@@ -82,7 +82,7 @@ class Touches:
 
         It waits no longer than a batch may take. What most tasks said was carried long ago, and nothing is waited for.
         """
-        if any(lease_id in self._progress for lease_id in lease_ids):
+        if self._progress and any(lease_id in self._progress for lease_id in lease_ids):
             carried = self._carried
             self.soon()
             with suppress(TimeoutError):
