@@ -355,7 +355,11 @@ def _text(where: str | _Place, what: str, value: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
+    kind = type(value)
+    if kind is float or kind is int:
+        number: float = value
+        return -_LARGEST_NUMBER <= number <= _LARGEST_NUMBER
+    return isinstance(value, (int, float)) and kind is not bool and abs(value) <= _LARGEST_NUMBER
 
 
 def _wrong(message: str) -> BlueprintError:

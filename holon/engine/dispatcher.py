@@ -45,7 +45,7 @@ class Dispatcher:
         self._open: dict[str, dict[str, Session]] = {}
         self._waiting: set[str] = set()
         # By match key, how many seats of calls under way name it.
-        self._named: Counter[str] = Counter()
+        self._named: dict[str, int] = {}
         self._most = MOST_NEEDS
         self._said = Said()
         self._prices = Prices()
@@ -212,8 +212,12 @@ class Dispatcher:
         return [self._seat(session, rooms[skill], of_skill) for skill, of_skill in by_skill.items() if rooms[skill] > 0]
 
     def _only(self, key: str) -> bool:
-        taking = (session for session in self._fitting[key].values() if session.taking)
-        return len(list(islice(taking, 2))) < 2
+        taking = 0
+        for session in self._fitting[key].values():
+            taking += session.taking
+            if taking > 1:
+                return False
+        return True
 
     def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
         keys = tuple(keys)
@@ -221,8 +225,8 @@ class Dispatcher:
         if session.limits:
             session.promised_of[self._needs[keys[0]].skill] += n
         for key in keys:
-            self._named[key] += 1
-        only = frozenset(key for key in keys if self._only(key))
+            self._named[key] = self._named.get(key, 0) + 1
+        only = frozenset([key for key in keys if self._only(key)])
         return Seat(session.worker_id, session.session_id, n, keys, only)
 
     def settle(self, seats: Sequence[Seat], leased: Leased | None) -> None:

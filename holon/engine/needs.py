@@ -50,8 +50,12 @@ class Needs:
         max_cost: Cost = None,
     ) -> Need:
         """The need of a task with these params."""
-        need = _need(skill, version, kind, (), (), allowed, max_cost)
-        return self._with(need, list(self._by_skill.get(skill, ())), params)
+        # Thousands of times for a large fan-out: none is made only to be made again with what is known of contracts.
+        accepted: list[str] = []
+        refused: list[str] = []
+        for contract in self._by_skill.get(skill, ()):
+            (accepted if self._contracts.accepts(contract, params) else refused).append(contract)
+        return _need(skill, version, kind, tuple(sorted(accepted)), tuple(sorted(refused)), allowed, max_cost)
 
     async def learn(self, skill: str, schema: Mapping[str, Any] | None) -> tuple[str, bool]:
         """Know a contract of a skill until `release`; answers with its id, and whether it is new here.

@@ -14,7 +14,10 @@ from holon.errors import InvalidArgument, TooLarge
 # Python's parsers and ours recurse: nobody's data needs more, and an attacker's must not have it.
 MAX_DEPTH = 64
 # The parser turns whole numbers beyond 64 bits into floats: text that may hold one is read again, to refuse it.
-_LONG = re.compile(rb"[0-9]{19}")
+_DIGITS = 19
+_LONG = re.compile(rb"[0-9]{%d}" % _DIGITS)
+# Each level takes two brackets: what is no longer than this is not too deep.
+_SHALLOW = 2 * MAX_DEPTH
 _INT64 = range(-(2**63), 2**64)
 
 
@@ -51,7 +54,7 @@ def decode(text: bytes, what: str) -> Any:
         raise InvalidArgument(f"{what}: {error}", code="NOT_JSON") from error
     if may_be_deep(text):
         check_depth(value, what)
-    if _LONG.search(text):
+    if len(text) >= _DIGITS and _LONG.search(text):
         json.loads(text, parse_int=partial(_check_whole, what))
     return value
 
@@ -64,7 +67,7 @@ def _check_whole(what: str, digits: str) -> None:
 
 def may_be_deep(text: bytes) -> bool:
     """Whether JSON text can be nested deeper than 64: it has more brackets than that, if only in its strings."""
-    return text.count(b"{") + text.count(b"[") > MAX_DEPTH
+    return len(text) > _SHALLOW and text.count(b"{") + text.count(b"[") > MAX_DEPTH
 
 
 def check_depth(value: Any, what: str) -> None:

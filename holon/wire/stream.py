@@ -202,7 +202,9 @@ class StreamWriter:
             self._check_bytes(self._waiting_bytes, size)
         self._waiting_bytes += size
         self._waiting_items += 1
-        self._wake.set()
+        if self._waiting_items == 1:
+            # Else it is awake: it sends until nothing waits.
+            self._wake.set()
 
     def release(self, size: int, items: int) -> None:
         """Count so many items, of `size` bytes together, as waiting no more; lanes call it."""

@@ -60,7 +60,9 @@ class Clerk:
         self._results.append((reported, size))
         self._unanswered.add(reported.lease_id)
         self._bytes += size
-        self._wake.set()
+        if len(self._results) == 1:
+            # Else it is awake: it stores until nothing waits.
+            self._wake.set()
 
     def has(self, lease_id: str) -> bool:
         """Whether a result under this lease came, and is not answered yet."""
