@@ -174,12 +174,13 @@ class Dispatcher:
         """The least busy of the next few sessions with room for a match key; it goes to the end of the turn."""
         turn, skill = self._open[key], self._needs[key].skill
         found: Session | None = None
+        least = 0.0
         while turn and found is None:
             for session in list(islice(turn.values(), LOOK_AT)):
                 if session.room(skill) <= 0:
                     del turn[session.session_id]
-                elif found is None or business(session) < business(found):
-                    found = session
+                elif found is None or business(session) < least:
+                    found, least = session, business(session)
         if found is not None:
             turn[found.session_id] = turn.pop(found.session_id)
         return found

@@ -6,6 +6,8 @@ system, which costs more than all else of an answer.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from transports.http.asgi import Application, Message, Receive, Scope
@@ -28,9 +30,9 @@ class Answer:
         self._cycle = cycle
         self._head = b""
 
-    async def __call__(self, scope: Scope, receive: Receive, _: object) -> None:
-        """Have the application serve the request."""
-        await self._app(scope, receive, self._send)
+    def __call__(self, scope: Scope, receive: Receive, _: object) -> Awaitable[None]:
+        """Have the application serve the request, when that is awaited."""
+        return self._app(scope, receive, self._send)
 
     async def _send(self, message: Message) -> None:
         cycle = self._cycle
