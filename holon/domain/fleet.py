@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+# What a worker says of a skill goes on to a parent and to people: each takes no more than this.
+MAX_DESCRIPTION = 4 * 1024
+MAX_STATUSES = 64
+MAX_STATUS = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Skill:

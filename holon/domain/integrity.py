@@ -8,6 +8,7 @@ from typing import Literal
 
 from holon.domain import schema
 from holon.domain.blueprint import Blueprint, State
+from holon.domain.fleet import MAX_STATUSES
 from holon.domain.targets import Mistake, Target, Targets, targets_of
 from holon.errors import BlueprintError, HolonError
 
@@ -39,6 +40,9 @@ def check(blueprint: Blueprint) -> list[Problem]:
     except BlueprintError as error:
         start = None
         problems.append(Problem("error", None, error.message))
+    if (count := len({state.status for state in blueprint.states.values() if state.status})) > MAX_STATUSES:
+        text = f"blueprint {blueprint.name!r}: its ends have {count} statuses, over the limit of {MAX_STATUSES}"
+        problems.append(Problem("error", None, f"{text}; put what tells more of them apart into the result"))
     targets = {state.name: targets_at(state) for state in blueprint.states.values()}
     for state in blueprint.states.values():
         problems.extend(_input(blueprint, state))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from holon.domain.fleet import MAX_STATUS
 from holon.domain.task import FAILURE, Outcome, TaskError
 from holon.domain.trace import headers_of
 from holon.errors import InvalidArgument, Violation
@@ -22,7 +23,6 @@ STOP_REASONS = {
 # Beside the ones of the protocol: what a worker says of a failure is shown to people, in a line.
 MAX_ERROR_MESSAGE = 8 * 1024
 MAX_ERROR_CODE = 128
-MAX_STATUS = 128
 # Levels of holons whose errors are told, and how much of each.
 MAX_CAUSES = 32
 MAX_CAUSE_MESSAGE = 1024

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from holon.domain.costs import Cost, costing
+from holon.domain.fleet import MAX_DESCRIPTION, MAX_STATUS, MAX_STATUSES
 from holon.domain.schema import arguments_schema, build, fits, hint_of, schema_of
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
@@ -143,6 +144,9 @@ def skill_of(
             raise _unusable(shown, f"its {option} is {value!r}; give text, such as {str(value)!r}")
     if isinstance(statuses, str) or not all(isinstance(status, str) for status in statuses):
         raise _unusable(shown, f"its statuses are {statuses!r}; give a list of text")
+    if len(set(statuses)) > MAX_STATUSES or not all(0 < len(status) <= MAX_STATUS for status in statuses):
+        why = f"a node takes at most {MAX_STATUSES} statuses, each of 1 to {MAX_STATUS} characters"
+        raise _unusable(shown, f"{why}; put what tells more of them apart into the result")
     parameters = inspect.signature(handler).parameters
     for missing in _NOT_YET:
         if missing in parameters:
@@ -150,7 +154,10 @@ def skill_of(
     keys = arguments_schema(handler, RESERVED)
     named = [one for one in parameters.values() if one.name not in RESERVED and one.kind in _NAMED]
     params_hint = hint_of(handler, "params") if "params" in parameters else Any
-    docstring = inspect.getdoc(handler) or ""
+    description = description or (inspect.getdoc(handler) or "").partition("\n")[0]
+    if len(description) > MAX_DESCRIPTION:
+        why = f"its description has {len(description)} characters, over the limit of {MAX_DESCRIPTION}"
+        raise _unusable(shown, f"{why}; say it in a few lines")
     try:
         costing("price", price)
     except InvalidArgument as error:
@@ -159,7 +166,7 @@ def skill_of(
         name=name or handler.__name__,
         version=version,
         type=type,
-        description=description or docstring.partition("\n")[0],
+        description=description,
         statuses=frozenset(statuses),
         handler=handler,
         is_async=inspect.iscoroutinefunction(handler),

@@ -215,7 +215,8 @@ async def test_an_answer_over_the_limit_is_a_clear_error(node: Node) -> None:
     # Kept: a stream that nobody holds may be ended.
     workers = []
     for number in range(2):
-        wide = [offering(f"s{number}-{n}", description="y" * 60_000) for n in range(45)]
+        schema = json_payload({"description": "y" * 60_000})
+        wide = [offering(f"s{number}-{n}", input_schema=schema) for n in range(45)]
         workers.append(await node.worker(f"w{number}", *wide))
     listing: Any = node.channel.unary_unary("/holon.rxon.v1.NodeService/ListSkills")
     with pytest.raises(ENDED) as error:

@@ -331,15 +331,32 @@ async def test_a_page_that_cannot_be_is_refused_by_name(
         ({"price": -1}, "catalog.offerings.0.price"),
         ({"properties": b"[]"}, "catalog.profiles.0.resources.properties"),
         ({"properties": b"{" + b" " * 65_536 + b"}"}, "catalog.profiles.0.resources"),
+        ({"properties": b'{"p":[' + b",".join([b"1e15"] * 4_000) + b"]}"}, "catalog.profiles.0.resources"),
+        ({"description": "x" * 4_097}, "catalog.offerings.0.description"),
+        ({"statuses": ["s"] * 65}, "catalog.offerings.0.statuses"),
+        ({"statuses": ["s" * 129]}, "catalog.offerings.0.statuses"),
+        ({"statuses": [""]}, "catalog.offerings.0.statuses"),
     ],
 )
 async def test_what_a_worker_cannot_say_of_itself_is_refused_by_name(
     node: Node, more: dict[str, Any], field: str
 ) -> None:
     wire = await node.stream("w1")
-    hi = hello(offering("t", price=more.get("price")), labels=more.get("labels"))
-    if "properties" in more:
-        hi.hello.catalog.profiles.add().resources.properties.data = more["properties"]
+    labels, properties = more.pop("labels", None), more.pop("properties", None)
+    hi = hello(offering("t", **more), labels=labels)
+    if properties is not None:
+        hi.hello.catalog.profiles.add().resources.properties.data = properties
     await wire.send(hi)
     error = await wire.end()
     assert (reason_of(error), fields_of(error)) == ("HELLO_INVALID", [field])
+
+
+async def test_what_just_fits_is_taken(node: Node) -> None:
+    wire = await node.stream("w1")
+    hi = hello(offering("t", description="x" * 4_096, statuses=[f"{n:0128}" for n in range(64)]))
+    properties = json.dumps({"p": "x" * (65_536 - 30)}).encode()
+    hi.hello.catalog.profiles.add().resources.properties.data = properties
+    await wire.send(hi)
+    await wire.expect("welcome")
+    [worker] = await workers(node)
+    assert len(worker.resources[0].properties.data) == len(properties) - 1

@@ -49,6 +49,23 @@ def test_a_blueprint_without_start_is_an_error() -> None:
     assert "no start state" in problem.message
 
 
+@pytest.mark.parametrize(("count", "sound"), [(64, True), (65, False)])
+def test_the_ends_of_a_blueprint_have_no_more_statuses_than_a_parent_takes(count: int, sound: bool) -> None:
+    one = Blueprint("one")
+
+    async def start(actions: Any, to: str) -> None:
+        actions.go_to(to)
+
+    one.handler("start", is_start=True)(start)
+    for n in range(count):
+
+        async def end() -> None: ...
+
+        one.handler(f"end{n}", is_end=True, status=f"s{n}")(end)
+    errors = [problem.message for problem in check(one) if problem.severity == "error"]
+    assert errors == [] if sound else "its ends have 65 statuses, over the limit of 64" in errors[0]
+
+
 async def by_position(actions: Any) -> None:
     actions.go_to("gone")
 

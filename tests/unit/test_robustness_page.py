@@ -8,6 +8,7 @@ import pytest
 
 from holon.config import Config
 from holon.config.settings import table
+from holon.domain import fleet
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
 from holon.engine import catalogs, contracts, schema_work, watching
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
@@ -61,7 +62,11 @@ BOUNDS = STREAM.bounds
             "offerings, of one skill, profiles, labels",
             f"{hello.MAX_OFFERINGS:,}, {hello.MAX_OF_ONE_SKILL}, {hello.MAX_PROFILES}, {hello.MAX_LABELS}",
         ),
-        ("a machine's properties", f"{hello.MAX_PROPERTIES_BYTES // KIB} KiB"),
+        ("a machine, with the numbers of its properties written out", f"{hello.MAX_PROPERTIES_BYTES // KIB} KiB"),
+        (
+            "the description of an offering; its statuses",
+            f"{fleet.MAX_DESCRIPTION:,} characters; {fleet.MAX_STATUSES} of {fleet.MAX_STATUS} characters",
+        ),
         ("a schema", f"{contracts.MAX_SCHEMA_BYTES // KIB} KiB, {schema_work.MAX_EXPANDED:,} parts"),
         ("patterns", f"{contracts.MAX_PATTERNS} of a schema, {catalogs.MAX_PATTERNS} of a catalog"),
         ("checking a value", f"{contracts.MAX_TO_CHECK:,} steps"),

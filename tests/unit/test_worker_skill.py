@@ -160,9 +160,13 @@ def test_what_cannot_be_a_skill_is_refused_at_decoration() -> None:
         ({"description": ["x"]}, r"its description is \['x'\]; give text"),
         ({"statuses": "skipped"}, "its statuses are 'skipped'; give a list of text"),
         ({"statuses": ["skipped", 5]}, r"its statuses are \['skipped', 5\]; give a list of text"),
+        ({"statuses": [f"s{n}" for n in range(65)]}, "a node takes at most 64 statuses"),
+        ({"statuses": ["s" * 129]}, "a node takes at most 64 statuses, each of 1 to 128 characters"),
+        ({"statuses": [""]}, "a node takes at most 64 statuses, each of 1 to 128 characters"),
+        ({"description": "d" * 4_097}, "its description has 4097 characters, over the limit of 4096"),
     ],
 )
-def test_options_of_a_skill_that_are_no_text_are_refused_at_decoration(options: dict[str, Any], says: str) -> None:
+def test_options_of_a_skill_that_no_node_takes_are_refused_at_decoration(options: dict[str, Any], says: str) -> None:
     worker = Worker()
     with pytest.raises(InvalidArgument, match=f"double cannot be a skill: {says}"):
 

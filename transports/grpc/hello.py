@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holon.domain.costs import MOST_COST
-from holon.domain.fleet import Catalog, Device, Machine, Skill
+from holon.domain.fleet import MAX_DESCRIPTION, MAX_STATUS, MAX_STATUSES, Catalog, Device, Machine, Skill
 from holon.domain.holarchy import MAX_BELOW, HolonIdentity
 from holon.engine.contracts import MAX_SCHEMA_BYTES
 from holon.engine.members import Joining
@@ -16,6 +16,7 @@ from holon.engine.session import Offered
 from holon.errors import InvalidArgument, PermissionDenied, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission, Caller
+from holon.wire.nodes import resources_message
 from holon.wire.values import is_id, json_of
 
 HELLO_INVALID = "HELLO_INVALID"
@@ -181,15 +182,22 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
 
 def _machine(resources: types_pb2.Resources, where: str) -> Machine:
     where = f"{where}.resources"
-    if resources.ByteSize() > MAX_PROPERTIES_BYTES:
-        raise _invalid(where, f"has {resources.ByteSize()} bytes, over the limit of {MAX_PROPERTIES_BYTES}")
+    _check_size(resources, where, "bytes")
     if len(resources.devices) > MAX_DEVICES:
         raise _invalid(f"{where}.devices", f"has {len(resources.devices)}, over the limit of {MAX_DEVICES}")
     devices = [
         Device(one.type, one.model, one.id, _object(one.properties, f"{where}.devices.{index}.properties") or {})
         for index, one in enumerate(resources.devices)
     ]
-    return Machine(tuple(devices), _object(resources.properties, f"{where}.properties") or {})
+    machine = Machine(tuple(devices), _object(resources.properties, f"{where}.properties") or {})
+    # What is taken here must be taken by a parent too, and that gets it as this node writes it: 1e15 with its zeros.
+    _check_size(resources_message(machine), where, "bytes, its numbers written out")
+    return machine
+
+
+def _check_size(resources: types_pb2.Resources, where: str, what: str) -> None:
+    if (size := resources.ByteSize()) > MAX_PROPERTIES_BYTES:
+        raise _invalid(where, f"has {size} {what}, over the limit of {MAX_PROPERTIES_BYTES}; say less of the machine")
 
 
 def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
@@ -199,6 +207,14 @@ def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
         name = getattr(offering, field)
         if len(name) > MAX_NAME or not name.isprintable():
             raise _invalid(f"{where}.{field}", f"must be at most {MAX_NAME} printable characters")
+    if len(offering.description) > MAX_DESCRIPTION:
+        raise _invalid(
+            f"{where}.description", f"has {len(offering.description)} characters, over the limit of {MAX_DESCRIPTION}"
+        )
+    if len(offering.statuses) > MAX_STATUSES:
+        raise _invalid(f"{where}.statuses", f"has {len(offering.statuses)}, over the limit of {MAX_STATUSES}")
+    if not all(0 < len(status) <= MAX_STATUS for status in offering.statuses):
+        raise _invalid(f"{where}.statuses", f"must each be 1 to {MAX_STATUS} characters")
     if not 0 <= offering.price <= MOST_COST:
         raise _invalid(f"{where}.price", f"is {offering.price}; it must be from 0 to {MOST_COST}")
     if offering.holon_path:

@@ -510,7 +510,7 @@ class Offering(google.protobuf.message.Message):
     version: builtins.str
     """Its version; empty when it has none."""
     description: builtins.str
-    """What it does, for people."""
+    """What it does, for people; at most 4,096 characters."""
     price: builtins.int
     """What one task costs, in millionths of the cost unit; unset when not declared, 0 when free."""
     credits: builtins.int
@@ -525,7 +525,7 @@ class Offering(google.protobuf.message.Message):
 
     @property
     def statuses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Statuses that it may end with besides success, failure and cancelled."""
+        """Statuses that it may end with besides success, failure and cancelled; at most 64, each of 1 to 128 characters."""
 
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EventType]:
@@ -602,7 +602,7 @@ class Profile(google.protobuf.message.Message):
     """Names it within the catalog."""
     @property
     def resources(self) -> holon.rxon.v1.types_pb2.Resources:
-        """What it has."""
+        """What it has; at most 64 KiB, also once the numbers of its JSON are written out: 1e15 as 1000000000000000.0."""
 
     @property
     def artifacts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[holon.rxon.v1.types_pb2.Artifact]:
