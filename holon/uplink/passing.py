@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.fleet import MAX_STATUSES, Skill
 from holon.engine.fleet import Fleet
 from holon.rxon.v1 import worker_pb2
 from holon.wire.values import json_payload
@@ -28,8 +30,8 @@ def passing(skill: str, fleet: Fleet) -> Blueprint:
 
     @blueprint.handler(STATE, is_start=True)
     async def ask(initial_data: dict[str, Any], actions: ActionFactory) -> None:
-        statuses = {status for one in fleet.offers_of(skill) for status in one.statuses}
-        ways = dict.fromkeys(("success", *sorted(statuses - {"failure", "cancelled"})), "answered")
+        statuses = [one for one in _statuses(fleet.offers_of(skill)) if one not in ("failure", "cancelled")]
+        ways = dict.fromkeys(("success", *statuses), "answered")
         actions.dispatch_task(skill, initial_data, ways, max_retries=0)
 
     @blueprint.handler("answered", is_end=True)
@@ -43,7 +45,7 @@ def offering_of(skill: str, fleet: Fleet) -> worker_pb2.Offering | None:
     offers = fleet.offers_of(skill)
     if not offers:
         return None
-    offering = worker_pb2.Offering(skill=skill, statuses=sorted({status for one in offers for status in one.statuses}))
+    offering = worker_pb2.Offering(skill=skill, statuses=_statuses(offers))
     for field in ("type", "version", "description"):
         texts = {getattr(one, field) for one in offers}
         if len(texts) == 1:
@@ -57,6 +59,12 @@ def offering_of(skill: str, fleet: Fleet) -> worker_pb2.Offering | None:
         # What it may cost: the parent does not choose who does it.
         offering.price = max(price or 0 for price in prices)
     return offering
+
+
+def _statuses(offers: Sequence[Skill]) -> list[str]:
+    """What a skill may end with, as its workers say: as many as a parent takes, those that most of them name."""
+    named = Counter(status for one in offers for status in set(one.statuses))
+    return sorted(sorted(named, key=lambda status: (-named[status], status))[:MAX_STATUSES])
 
 
 def _agreed(schemas: Sequence[Mapping[str, Any] | None]) -> bytes | None:

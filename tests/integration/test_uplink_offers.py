@@ -195,6 +195,24 @@ async def test_a_skill_is_passed_on_as_the_workers_offer_it_as_often_as_they_hav
             assert [one.resources.properties.data for one in parent.profiles] == [b'{"g":1}']
 
 
+async def test_of_the_statuses_of_many_workers_a_parent_is_told_as_many_as_it_takes(certificates: Certificates) -> None:
+    of_two = tuple(f"z{n}" for n in range(40))
+    others = [tuple(f"{name}{n:02}" for n in range(40)) for name in "ab"]
+    async with (
+        a_child(certificates, [], skills=("ocr",)) as child,
+        Leaf(child.engine, "w1", Skill("ocr", statuses=of_two)),
+        Leaf(child.engine, "w2", Skill("ocr", statuses=of_two)),
+        Leaf(child.engine, "w3", Skill("ocr", statuses=others[0])),
+        Leaf(child.engine, "w4", Skill("ocr", statuses=others[1])),
+    ):
+        stream = await child.linked()
+        parent = Offered(stream)
+        # The Hello may have been said before all were there.
+        while not parent.offerings or len(parent.offerings[0].statuses) < 64:
+            await parent.hear()
+        assert list(parent.offerings[0].statuses) == sorted((*of_two, *others[0][:24]))
+
+
 @pytest.mark.parametrize(
     ("outcome", "status", "data", "error"),
     [
