@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,13 +17,14 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.fleet import Fleet
 from holon.errors import BlueprintError, InvalidArgument
-from holon.rxon.v1 import worker_pb2
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.uplink.fitting import MAX_PROFILES, Room
 from holon.uplink.passing import offering_of
 from holon.wire.nodes import resources_message
 from holon.wire.values import json_payload
 
-# Of the machines of its workers a holon tells so many; more than that says nothing more.
-MAX_PROFILES = 32
+log = logging.getLogger(__name__)
+
 # What nobody has been able to do for so long is offered no more.
 WITHDRAWN_AFTER_S = 30.0
 
@@ -31,6 +33,7 @@ WITHDRAWN_AFTER_S = 30.0
 class _Offered:
     """One offering, as it was found last; None: it was not yet.
 
+    `patterns` are those of its schemas. `left_out`: the catalog has no room for it.
     `since` is when somebody whom it needs was found missing, on the loop's clock; None: nobody is.
     """
 
@@ -40,6 +43,8 @@ class _Offered:
     wide: bool = False
     since: float | None = None
     withdrawn: bool = False
+    patterns: int = 0
+    left_out: bool = False
 
 
 class Offerings:
@@ -71,6 +76,9 @@ class Offerings:
         self._fleet = fleet
         self._have = have
         self._machines: list[Machine] = []
+        self._resources: list[types_pb2.Resources] = []
+        self._told: list[types_pb2.Resources] = []
+        self._said = False
         self._offered: dict[str, _Offered] = {}
         self._sequence = 1
         for blueprint in sorted(blueprints, key=lambda one: one.name):
@@ -91,7 +99,10 @@ class Offerings:
                 offering.input_schema.CopyFrom(json_payload(orjson.dumps(blueprint.input_schema)))
             if blueprint.output_schema is not None:
                 offering.output_schema.CopyFrom(json_payload(orjson.dumps(blueprint.output_schema)))
-            self._offered[blueprint.name] = _Offered(offering, skills_of(blueprint), wide=is_parallel(blueprint))
+            self._offered[blueprint.name] = _Offered(
+                offering, skills_of(blueprint), wide=is_parallel(blueprint), patterns=self._patterns(offering)
+            )
+        self._fit()
 
     def __repr__(self) -> str:
         return f"Offerings({', '.join(self._offered)})"
@@ -116,6 +127,7 @@ class Offerings:
             changed |= withdrawn != one.withdrawn
             one.withdrawn = withdrawn
         if changed:
+            self._fit()
             self._sequence += 1
         return changed
 
@@ -123,18 +135,43 @@ class Offerings:
         found = offering_of(name, self._fleet)
         if found is None or found == one.message:
             return False
-        one.message = found
+        one.message, one.patterns = found, self._patterns(found)
         return True
 
     def _look_at_machines(self) -> bool:
         found = self._fleet.machines()[:MAX_PROFILES]
         changed = found != self._machines
-        self._machines = found
+        if changed:
+            self._machines = found
+            self._resources = [resources_message(machine) for machine in found]
         return changed
 
+    def _patterns(self, offering: worker_pb2.Offering) -> int:
+        schemas = [orjson.loads(one.data) for one in (offering.input_schema, offering.output_schema) if one.data]
+        return sum(self._contracts.patterns(self._contracts.add(schema)) for schema in schemas)
+
+    def _fit(self) -> None:
+        """Leave out what would make the catalog one that the parent does not take."""
+        room = Room()
+        there = [one for one in self._offered.values() if one.message is not None and not one.withdrawn]
+        for one in sorted(there, key=lambda one: one.passed):
+            takes = room.takes_passed if one.passed else room.takes_own
+            one.left_out = one.message is not None and not takes(one.message, one.patterns)
+        self._told = [one for one in self._resources if room.takes_machine(one)]
+        left_out, machines = sum(one.left_out for one in there), len(self._resources) - len(self._told)
+        if (left_out or machines) and not self._said:
+            self._said = True
+            log.warning(
+                "the catalog for the parent would be too large: %d offerings and %d machines are left out of it; "
+                "make their schemas, descriptions and properties smaller",
+                left_out,
+                machines,
+            )
+
     def able(self) -> Mapping[str, bool]:
-        """Each offering that is not withdrawn, and whether it can be done now."""
-        return {name: one.since is None for name, one in self._offered.items() if one.message and not one.withdrawn}
+        """Each offering that the parent is told of, and whether it can be done now."""
+        told = {name: one for name, one in self._offered.items() if one.message and not one.withdrawn}
+        return {name: one.since is None for name, one in told.items() if not one.left_out}
 
     def lacks(self, name: str) -> bool:
         """Whether this is offered, and somebody whom it needs is missing now."""
@@ -158,14 +195,14 @@ class Offerings:
         return name in self._offered and self._offered[name].passed
 
     def catalog(self, granted: Mapping[str, int] = MappingProxyType({})) -> worker_pb2.Catalog:
-        """All of it, as the parent is told.
+        """All of it that fits, as the parent is told.
 
         Arguments:
             granted: how many tasks of each offering may be held.
         """
         catalog = worker_pb2.Catalog(sequence=self._sequence)
-        for n, machine in enumerate(self._machines):
-            catalog.profiles.add(profile_id=f"m{n}", resources=resources_message(machine))
+        for n, resources in enumerate(self._told):
+            catalog.profiles.add(profile_id=f"m{n}", resources=resources)
         for name in self.able():
             message = self._offered[name].message
             if message is not None:

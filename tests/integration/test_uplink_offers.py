@@ -21,6 +21,7 @@ from holon.uplink import offerings, providers
 from holon.uplink.providers import Providers
 from tests.integration.a_child import PARENT, STORE, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates, Stream, make_certificates
+from transports.grpc.hello import catalog_of
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,8 @@ class Offered:
                 await self.hear()
 
     def _take(self, catalog: worker_pb2.Catalog) -> None:
+        # A parent of this version takes it.
+        catalog_of(catalog)
         self.offerings, self.profiles = list(catalog.offerings), list(catalog.profiles)
         self.credits = {one.skill: one.credits for one in catalog.offerings}
 
@@ -211,6 +214,52 @@ async def test_of_the_statuses_of_many_workers_a_parent_is_told_as_many_as_it_ta
         while not parent.offerings or len(parent.offerings[0].statuses) < 64:
             await parent.hear()
         assert list(parent.offerings[0].statuses) == sorted((*of_two, *others[0][:24]))
+
+
+async def test_whatever_workers_say_of_themselves_the_parent_is_told_no_more_than_it_takes(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = [Skill(f"s{n:02}", input_schema={"description": "x" * 60_000, "minProperties": 1}) for n in range(20)]
+    machines = tuple(Machine(properties={f"p{n}": "x" * 60_000}) for n in range(32))
+    names = [skill.name for skill in large]
+    async with a_child(certificates, blueprints(), skills=names) as child, Leaf(child.engine, "w1", *large) as leaf:
+        parent = Offered(await child.linked())
+        while "s16" not in parent.credits:
+            await parent.hear()
+        # What is the holon's own goes before what others say, and that stays a part of what a message may be.
+        assert "asking" in parent.credits
+        assert "s17" not in parent.credits
+        await child.engine.workers.offers(leaf.member, Catalog((Skill("s01"),), machines))
+        while len(parent.profiles) < 17:
+            await parent.hear()
+        assert len(parent.profiles) == 17
+        assert "asking" in parent.credits
+        # Whoever links anew has the same in its Hello.
+        child.uplink._link.introduce(worker_pb2.HolonIdentity(holon_id="the-child", uplink_epoch=1))  # type: ignore[union-attr]
+        again = await child.linked()
+        assert again.hello.ByteSize() < 2**20 + 2**16
+        assert len(again.hello.catalog.profiles) == 17
+    [said] = [one.message for one in caplog.records if one.name == offerings.__name__]
+    assert "too large: 3 offerings and 0 machines are left out of it" in said
+
+
+async def test_skills_of_several_workers_have_no_more_patterns_together_than_a_parent_takes(
+    certificates: Certificates,
+) -> None:
+    def of(name: str) -> Skill:
+        return Skill(name, input_schema={"patternProperties": {f"^{name}{n}$": {} for n in range(60)}})
+
+    names = ["a", "b", "c", "d", "e"]
+    async with (
+        a_child(certificates, [], skills=names) as child,
+        Leaf(child.engine, "w1", *map(of, names[:3])),
+        Leaf(child.engine, "w2", *map(of, names[3:])),
+    ):
+        parent = Offered(await child.linked())
+        await parent.until(a=10, b=10, c=10, d=10)
+        while not (await parent.hear()).HasField("heartbeat"):
+            pass
+        assert "e" not in parent.credits
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, Store
 from holon.storage import windows
 from holon.storage.ledger import costs, leases, touches
 from holon.storage.sqlite import lane, storage
-from holon.uplink import books, offerings, parent
+from holon.uplink import books, fitting, parent
 from holon.wire import stream
 from transports.grpc import clerk, client_door, hello, incoming, job_service, worker_door
 from transports.grpc.settings import WorkerDoorSettings
@@ -84,11 +84,20 @@ BOUNDS = STREAM.bounds
         ("tasks that were taken back and may come again", f"{books.MAX_REMEMBERED:,}, for a day"),
         ("the chain above; the holons that are told of below", f"{MAX_DEPTH}; {MAX_BELOW:,}"),
         ("changes of who is below, told upwards", f"once in {parent.INTRODUCE_EVERY_S:g} s"),
-        ("machines of its workers that a parent is told of", f"{offerings.MAX_PROFILES}"),
+        ("machines of its workers that a parent is told of", f"{fitting.MAX_PROFILES}"),
+        (
+            "the blueprints that a parent is told of; skills and machines of workers",
+            f"1,000 and {fitting.MAX_OWN_BYTES // MIB} MiB; {fitting.MAX_BYTES_OF_WORKERS // MIB} MiB; of all, ",
+        ),
     ],
 )
 def test_a_limit_is_what_the_page_says(what: str, said: str) -> None:
     assert any(row.startswith(f"| {what} | ") and said in row for row in ROWS)
+
+
+def test_a_child_tells_no_more_than_its_parent_takes() -> None:
+    assert (fitting.MAX_OFFERINGS, fitting.MAX_PROFILES) == (hello.MAX_OFFERINGS, hello.MAX_PROFILES)
+    assert fitting.MAX_OWN_BYTES + fitting.MAX_BYTES_OF_WORKERS < Config({}).GRPC_MESSAGE_MAX_BYTES
 
 
 def test_the_settings_that_the_page_names_have_the_defaults_that_it_gives() -> None:
