@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any
 
 # What a worker says of a skill goes on to a parent and to people: each takes no more than this.
@@ -84,36 +83,13 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class SkillView:
-    """A skill with one contract, and how many workers provide it now; the price is the lowest declared."""
+    """A skill with one contract, and how many workers provide it now; the price is the lowest declared.
+
+    `key` is what makes two offers the same skill; its order is that of lists. `weight` is about how many bytes say it.
+    """
 
     skill: Skill
     providers: int
     lowest_price: int | None
-
-
-def skill_views(catalogs: Sequence[Catalog]) -> list[SkillView]:
-    """The skills of all catalogs by name, type and version; one for each contract."""
-    found: dict[tuple[str, ...], list[Skill]] = {}
-    for catalog in catalogs:
-        for skill in catalog.skills:
-            found.setdefault(skill_key(skill), []).append(skill)
-    views = []
-    for _, skills in sorted(found.items()):
-        prices = [skill.price for skill in skills if skill.price is not None]
-        views.append(SkillView(skills[0], len(skills), min(prices, default=None)))
-    return views
-
-
-def skill_key(skill: Skill) -> tuple[str, ...]:
-    """What makes two offers the same skill; their order is that of lists."""
-    contract = _text([skill.input_schema, skill.output_schema, sorted(skill.statuses)])
-    return (skill.name, skill.type, skill.version, blake2b(contract.encode(), digest_size=8).hexdigest())
-
-
-def _text(schema: Any) -> str:
-    """A schema as text that is the same whatever the order of its keys."""
-    if isinstance(schema, Mapping):
-        return "{" + ",".join(f"{key!r}:{_text(schema[key])}" for key in sorted(schema)) + "}"
-    if isinstance(schema, list):
-        return "[" + ",".join(map(_text, schema)) + "]"
-    return repr(schema)
+    key: tuple[str, ...] = ()
+    weight: int = 0

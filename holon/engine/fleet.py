@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView, skill_views
+from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView
 from holon.domain.holarchy import HolonIdentity
 from holon.engine.dispatcher import Dispatcher
+from holon.engine.offered import Known, known, skill_views
 from holon.engine.session import Session
 from holon.errors import NotFound
 
@@ -28,6 +29,7 @@ class _Present:
     sdk: str
     labels: Mapping[str, str]
     catalog: Catalog
+    known: tuple[Known, ...]
     since: int
     heard: int
     holon: HolonIdentity | None = None
@@ -51,6 +53,7 @@ class Fleet:
         # What is told of all workers together, until one of them comes, goes, or offers other things.
         self._names: frozenset[str] | None = None
         self._machines: list[Machine] | None = None
+        self._skills: list[SkillView] | None = None
 
     def __repr__(self) -> str:
         return f"Fleet(workers={len(self._present)}, drained={len(self._drained)})"
@@ -71,7 +74,7 @@ class Fleet:
         """A session has opened; it replaces an older one of the same worker."""
         now = self._now()
         self._changed()
-        self._present[session.worker_id] = _Present(session, sdk, labels, catalog, now, now, holon)
+        self._present[session.worker_id] = _Present(session, sdk, labels, catalog, known(catalog), now, now, holon)
         drained = self._drained.get(session.worker_id)
         if drained is not None and drained == session.instance_id:
             session.taking = False
@@ -83,7 +86,7 @@ class Fleet:
     def offers(self, session: Session, catalog: Catalog) -> None:
         """A worker offers other things than before."""
         if (present := self._of(session)) is not None:
-            present.catalog = catalog
+            present.catalog, present.known = catalog, known(catalog)
             self._changed()
 
     def heard(self, session: Session) -> None:
@@ -129,12 +132,14 @@ class Fleet:
             if not skill or any(offered.name == skill for offered in one.catalog.skills)
         ]
 
-    def skills(self) -> list[SkillView]:
-        """What they offer."""
-        return skill_views([one.catalog for one in self._present.values()])
+    def skills(self) -> Sequence[SkillView]:
+        """What they offer, in the order of lists."""
+        if self._skills is None:
+            self._skills = skill_views(one.known for one in self._present.values())
+        return self._skills
 
     def _changed(self) -> None:
-        self._names = self._machines = None
+        self._names = self._machines = self._skills = None
 
     def names(self) -> frozenset[str]:
         """The skills that some worker offers."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from holon.domain.blueprint import Blueprint
-from holon.domain.fleet import SkillView, WorkerView, skill_key
+from holon.domain.fleet import SkillView, WorkerView
 from holon.engine.blueprints import Blueprints
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
-from holon.engine.paging import page_of, size_of_page
+from holon.engine.paging import page_of, page_of_sorted, size_of_page
 from holon.engine.shared_reloading import Reload
 from holon.errors import InvalidArgument, NotFound, Violation
 from holon.ports import Counts, WorkerEvent
@@ -126,7 +126,7 @@ class Overview:
 
     def skills(self, page_size: int, page_token: str) -> tuple[list[SkillView], str]:
         """A page of what is offered now, by name, type and version, and the token of the next."""
-        return page_of(self._fleet.skills(), lambda one: skill_key(one.skill), page_size, page_token)
+        return page_of_sorted(self._fleet.skills(), lambda one: one.key, page_size, page_token)
 
     async def stats(self) -> Stats:
         """The figures of now."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import orjson
@@ -17,9 +18,17 @@ DEFAULT_PAGE = 100
 
 
 def page_of(items: Iterable[T], key: Callable[[T], tuple[str, ...]], size: int, token: str) -> tuple[list[T], str]:
-    """One page of items, in the order of their keys, and the token of the next (empty: that was all).
+    """A page of items, in the order of their keys, and the token of the next; as `page_of_sorted`."""
+    return page_of_sorted(sorted(items, key=key), key, size, token)
+
+
+def page_of_sorted(
+    items: Sequence[T], key: Callable[[T], tuple[str, ...]], size: int, token: str
+) -> tuple[list[T], str]:
+    """One page of items, and the token of the next (empty: that was all).
 
     Arguments:
+        items: in the order of their keys.
         key: unique to each item.
         size: how many a page holds, at most 1,000; 0 means 100.
         token: of the page before; empty for the first.
@@ -28,9 +37,9 @@ def page_of(items: Iterable[T], key: Callable[[T], tuple[str, ...]], size: int, 
     """
     size = size_of_page(size)
     after = _read(token)
-    left = sorted((one for one in items if after is None or key(one) > after), key=key)
-    page = left[:size]
-    return page, _written(key(page[-1])) if len(left) > size else ""
+    begin = 0 if after is None else bisect_right(items, after, key=key)
+    page = list(items[begin : begin + size])
+    return page, _written(key(page[-1])) if begin + len(page) < len(items) else ""
 
 
 def size_of_page(size: int) -> int:

@@ -11,6 +11,8 @@ import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from holon.domain.fleet import Skill
+from holon.engine import offered
 from holon.rxon.v1 import node_pb2, types_pb2, worker_pb2
 from tests.integration.grpc_node import (
     CLIENT,
@@ -225,6 +227,35 @@ async def test_a_skill_is_listed_once_for_each_contract_with_who_provides_it_and
         node, "ListSkills", node_pb2.ListSkillsRequest(page_size=1), node_pb2.ListSkillsResponse.FromString
     )
     assert [one.version for one in await skills(node, page_token=page.next_page_token)] == ["2", ""]
+
+
+async def test_what_tells_a_skill_apart_is_worked_out_once_however_often_it_is_listed(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_out: list[str] = []
+    plain = offered.contract_text
+
+    def counted(skill: Skill) -> bytes:
+        worked_out.append(skill.name)
+        return plain(skill)
+
+    monkeypatch.setattr(offered, "contract_text", counted)
+    schema = json_payload({"type": "object", "required": ["n"]})
+    await node.worker("w1", *(offering(f"s{n}", input_schema=schema) for n in range(20)))
+    token = ""
+    for size in (1, 7, 0):
+        request = node_pb2.ListSkillsRequest(page_size=size, page_token=token)
+        page = await ask(node, "ListSkills", request, node_pb2.ListSkillsResponse.FromString)
+        token = page.next_page_token
+    assert [one.name for one in page.skills] == sorted(f"s{n}" for n in range(20))[8:]
+    # Somebody else comes, and goes.
+    other = await node.worker("w2", offering("s3", input_schema=schema))
+    assert [one.provider_count for one in await skills(node) if one.name == "s3"] == [2]
+    await other.send(DRAIN)
+    await other.close()
+    await node.until(lambda: len(node.engine.fleet) == 1)
+    assert [one.provider_count for one in await skills(node) if one.name == "s3"] == [1]
+    assert sorted(worked_out) == sorted([*(f"s{n}" for n in range(20)), "s3"])
 
 
 async def test_a_new_catalog_replaces_what_is_listed(node: Node) -> None:

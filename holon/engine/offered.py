@@ -1,0 +1,50 @@
+"""What workers offer, for lists: how each skill is told apart is worked out once, when its catalog comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import orjson
+
+from holon.domain.fleet import Catalog, Skill, SkillView
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A skill of a catalog; `key` and `weight` are as of `SkillView`."""
+
+    skill: Skill
+    key: tuple[str, ...]
+    weight: int
+
+
+def known(catalog: Catalog) -> tuple[Known, ...]:
+    """The skills of a catalog, as they are listed."""
+    return tuple(map(_known, catalog.skills))
+
+
+def _known(skill: Skill) -> Known:
+    contract = contract_text(skill)
+    named = (skill.name, skill.type, skill.version)
+    weight = len(contract) + sum(len(text.encode()) for text in (*named, skill.description))
+    return Known(skill, (*named, blake2b(contract, digest_size=8).hexdigest()), weight)
+
+
+def contract_text(skill: Skill) -> bytes:
+    """What is promised of a skill, as text that is the same whatever the order of the keys of its schemas."""
+    return orjson.dumps([skill.input_schema, skill.output_schema, sorted(skill.statuses)], option=orjson.OPT_SORT_KEYS)
+
+
+def skill_views(catalogs: Iterable[Sequence[Known]]) -> list[SkillView]:
+    """The skills of all catalogs by name, type and version; one for each contract."""
+    found: dict[tuple[str, ...], list[Known]] = {}
+    for catalog in catalogs:
+        for one in catalog:
+            found.setdefault(one.key, []).append(one)
+    views = []
+    for key, offers in sorted(found.items()):
+        prices = [one.skill.price for one in offers if one.skill.price is not None]
+        views.append(SkillView(offers[0].skill, len(offers), min(prices, default=None), key, offers[0].weight))
+    return views
