@@ -81,7 +81,10 @@ class BlueprintInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker as its node sees it. `resources` are its machines: their devices and other properties."""
+    """A worker as its node sees it.
+
+    `resources` are its machines: their devices and other properties; empty in the answer of a drain.
+    """
 
     worker_id: str
     connected: bool

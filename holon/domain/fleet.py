@@ -65,6 +65,7 @@ class WorkerView:
         draining: whether it gets no more tasks because it, its node, or an operator said so.
         held: how many tasks it holds, offered and accepted.
         holon_id, holon_label: of the holon that it is; empty of a plain worker.
+        weight: about how many bytes say all this.
     """
 
     worker_id: str
@@ -79,6 +80,7 @@ class WorkerView:
     last_seen_at: int | None = None
     holon_id: str = ""
     holon_label: str = ""
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True)

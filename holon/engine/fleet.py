@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView
 from holon.domain.holarchy import HolonIdentity
 from holon.engine.dispatcher import Dispatcher
-from holon.engine.offered import Known, known, skill_views
+from holon.engine.offered import Known, known, skill_views, weight_of
 from holon.engine.session import Session
 from holon.errors import NotFound
 
@@ -30,6 +30,7 @@ class _Present:
     labels: Mapping[str, str]
     catalog: Catalog
     known: tuple[Known, ...]
+    weight: int
     since: int
     heard: int
     holon: HolonIdentity | None = None
@@ -74,7 +75,10 @@ class Fleet:
         """A session has opened; it replaces an older one of the same worker."""
         now = self._now()
         self._changed()
-        self._present[session.worker_id] = _Present(session, sdk, labels, catalog, known(catalog), now, now, holon)
+        weight = _weight(session, sdk, labels, catalog, holon)
+        self._present[session.worker_id] = _Present(
+            session, sdk, labels, catalog, known(catalog), weight, now, now, holon
+        )
         drained = self._drained.get(session.worker_id)
         if drained is not None and drained == session.instance_id:
             session.taking = False
@@ -87,6 +91,7 @@ class Fleet:
         """A worker offers other things than before."""
         if (present := self._of(session)) is not None:
             present.catalog, present.known = catalog, known(catalog)
+            present.weight = _weight(session, present.sdk, present.labels, catalog, present.holon)
             self._changed()
 
     def heard(self, session: Session) -> None:
@@ -198,6 +203,13 @@ class Fleet:
         return _view(present)
 
 
+def _weight(
+    session: Session, sdk: str, labels: Mapping[str, str], catalog: Catalog, holon: HolonIdentity | None
+) -> int:
+    of_holon = (holon.holon_id, holon.label) if holon is not None else ()
+    return weight_of(catalog, labels, session.worker_id, session.instance_id, sdk, *of_holon)
+
+
 def _view(present: _Present) -> WorkerView:
     session = present.session
     return WorkerView(
@@ -213,6 +225,7 @@ def _view(present: _Present) -> WorkerView:
         present.heard,
         present.holon.holon_id if present.holon is not None else "",
         present.holon.label if present.holon is not None else "",
+        present.weight,
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import orjson
 
 from holon.domain.fleet import Catalog, Skill, SkillView
+
+# What an entry of a list takes besides its texts.
+_AROUND = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +31,19 @@ def known(catalog: Catalog) -> tuple[Known, ...]:
 def _known(skill: Skill) -> Known:
     contract = contract_text(skill)
     named = (skill.name, skill.type, skill.version)
-    weight = len(contract) + sum(len(text.encode()) for text in (*named, skill.description))
+    weight = _AROUND + len(contract) + sum(len(text.encode()) for text in (*named, skill.description))
     return Known(skill, (*named, blake2b(contract, digest_size=8).hexdigest()), weight)
 
 
 def contract_text(skill: Skill) -> bytes:
     """What is promised of a skill, as text that is the same whatever the order of the keys of its schemas."""
     return orjson.dumps([skill.input_schema, skill.output_schema, sorted(skill.statuses)], option=orjson.OPT_SORT_KEYS)
+
+
+def weight_of(catalog: Catalog, labels: Mapping[str, str], *texts: str) -> int:
+    """About how many bytes say what a worker is: its machines, its skills by name, its labels, and these texts."""
+    names = {skill.name for skill in catalog.skills}
+    return len(orjson.dumps((catalog.machines, *names, labels, *texts))) + _AROUND
 
 
 def skill_views(catalogs: Iterable[Sequence[Known]]) -> list[SkillView]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import SkillView, WorkerView
 from holon.engine.blueprints import Blueprints
@@ -93,7 +95,7 @@ class Overview:
 
     def blueprints(self, page_size: int, page_token: str) -> tuple[list[Blueprint], str]:
         """A page of the blueprints, by name, and the token of the next."""
-        return page_of(self._blueprints, lambda one: (one.name,), page_size, page_token)
+        return page_of(self._blueprints, lambda one: (one.name,), _weight, page_size, page_token)
 
     def blueprint(self, name: str) -> Blueprint:
         """One blueprint.
@@ -116,7 +118,7 @@ class Overview:
             connected: False asks for those without a live session.
         """
         found = [] if connected is False else self._fleet.workers(skill)
-        return page_of(found, lambda one: (one.worker_id,), page_size, page_token)
+        return page_of(found, lambda one: (one.worker_id,), lambda one: one.weight, page_size, page_token)
 
     async def worker_history(
         self, owner: str, worker_id: str, page_size: int, page_token: str
@@ -126,7 +128,7 @@ class Overview:
 
     def skills(self, page_size: int, page_token: str) -> tuple[list[SkillView], str]:
         """A page of what is offered now, by name, type and version, and the token of the next."""
-        return page_of_sorted(self._fleet.skills(), lambda one: one.key, page_size, page_token)
+        return page_of_sorted(self._fleet.skills(), lambda one: one.key, lambda one: one.weight, page_size, page_token)
 
     async def stats(self) -> Stats:
         """The figures of now."""
@@ -164,3 +166,8 @@ class Overview:
     def drain_worker(self, worker_id: str, *, undo: bool, reason: str) -> WorkerView:
         """Give a worker no more tasks, or take that back; see `Fleet.drain`."""
         return self._fleet.undrain(worker_id) if undo else self._fleet.drain(worker_id, reason)
+
+
+def _weight(blueprint: Blueprint) -> int:
+    """About how many bytes a blueprint takes in a list."""
+    return len(orjson.dumps((blueprint.input_schema, blueprint.name, blueprint.path, blueprint.api_version))) + 64

@@ -10,6 +10,7 @@ from typing import TypeVar
 import orjson
 
 from holon.errors import InvalidArgument, Violation
+from holon.ports import MAX_PAGE_BYTES
 
 T = TypeVar("T")
 
@@ -17,19 +18,24 @@ MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
 
 
-def page_of(items: Iterable[T], key: Callable[[T], tuple[str, ...]], size: int, token: str) -> tuple[list[T], str]:
+def page_of(
+    items: Iterable[T], key: Callable[[T], tuple[str, ...]], weight: Callable[[T], int], size: int, token: str
+) -> tuple[list[T], str]:
     """A page of items, in the order of their keys, and the token of the next; as `page_of_sorted`."""
-    return page_of_sorted(sorted(items, key=key), key, size, token)
+    return page_of_sorted(sorted(items, key=key), key, weight, size, token)
 
 
 def page_of_sorted(
-    items: Sequence[T], key: Callable[[T], tuple[str, ...]], size: int, token: str
+    items: Sequence[T], key: Callable[[T], tuple[str, ...]], weight: Callable[[T], int], size: int, token: str
 ) -> tuple[list[T], str]:
     """One page of items, and the token of the next (empty: that was all).
+
+    It ends after one item, or before they have more than MAX_PAGE_BYTES together: the answer must fit into a message.
 
     Arguments:
         items: in the order of their keys.
         key: unique to each item.
+        weight: about how many bytes an item takes.
         size: how many a page holds, at most 1,000; 0 means 100.
         token: of the page before; empty for the first.
     Raises:
@@ -38,7 +44,13 @@ def page_of_sorted(
     size = size_of_page(size)
     after = _read(token)
     begin = 0 if after is None else bisect_right(items, after, key=key)
-    page = list(items[begin : begin + size])
+    page: list[T] = []
+    room = MAX_PAGE_BYTES
+    for one in items[begin : begin + size]:
+        room -= weight(one)
+        if page and room < 0:
+            break
+        page.append(one)
     return page, _written(key(page[-1])) if begin + len(page) < len(items) else ""
 
 

@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 
+from holon.engine import paging
 from holon.engine.holarchy import Holarchy
 from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
@@ -211,7 +212,9 @@ async def test_a_list_of_large_results_comes_in_pages_that_fit(node: Node) -> No
     assert len(sizes) > 1
 
 
-async def test_an_answer_over_the_limit_is_a_clear_error(node: Node) -> None:
+async def test_an_answer_over_the_limit_is_a_clear_error(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A page ends long before.
+    monkeypatch.setattr(paging, "MAX_PAGE_BYTES", 2**30)
     # Kept: a stream that nobody holds may be ended.
     workers = []
     for number in range(2):

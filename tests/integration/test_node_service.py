@@ -266,6 +266,50 @@ async def test_a_new_catalog_replaces_what_is_listed(node: Node) -> None:
     assert [one.name for one in await skills(node)] == ["v"]
 
 
+async def join_large(node: Node, worker_id: str) -> None:
+    """A worker that says of its machines as much as it may, with their numbers written out."""
+    wire = await node.stream(worker_id)
+    hi = hello(offering("t"), labels={"zone": worker_id})
+    for n in range(32):
+        properties = json_payload({f"p{n}": "x" * 65_000})
+        hi.hello.catalog.profiles.add(resources=types_pb2.Resources(properties=properties))
+    await wire.send(hi)
+    await wire.expect("welcome")
+
+
+async def test_pages_of_workers_end_before_they_do_not_fit_into_an_answer_and_a_drain_is_answered(node: Node) -> None:
+    names = ["w1", "w2", "w3"]
+    for name in names:
+        await join_large(node, name)
+    await node.worker("good-1", offering("good"))
+    seen, token = [], ""
+    for wanted in (["good-1", "w1"], ["w2"], ["w3"]):
+        request = node_pb2.ListWorkersRequest(page_token=token)
+        page = await ask(node, "ListWorkers", request, node_pb2.ListWorkersResponse.FromString)
+        assert [one.worker_id for one in page.workers] == wanted
+        seen += page.workers
+        token = page.next_page_token
+    assert not token
+    assert [len(one.resources) for one in seen] == [0, 32, 32, 32]
+    drained = await drain(node, "w1")
+    assert (drained.draining, dict(drained.labels), len(drained.resources)) == (True, {"zone": "w1"}, 0)
+
+
+async def test_pages_of_skills_end_before_they_do_not_fit_into_an_answer(node: Node) -> None:
+    for worker in range(2):
+        large = [json_payload({"minProperties": n, "description": "x" * 60_000}) for n in range(30)]
+        offers = [offering(f"s{worker}{n:02}", input_schema=one, output_schema=one) for n, one in enumerate(large)]
+        await node.worker(f"w{worker + 1}", *offers)
+    names, pages, token = [], 0, ""
+    while token or not pages:
+        request = node_pb2.ListSkillsRequest(page_token=token, page_size=1_000)
+        page = await ask(node, "ListSkills", request, node_pb2.ListSkillsResponse.FromString)
+        assert page.ByteSize() <= 3 * 2**20
+        names += [one.name for one in page.skills]
+        pages, token = pages + 1, page.next_page_token
+    assert (names, pages) == ([f"s{worker}{n:02}" for worker in range(2) for n in range(30)], 3)
+
+
 # Draining a worker -----------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from holon.config import Config
 from holon.config.settings import table
 from holon.domain import fleet
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
-from holon.engine import catalogs, contracts, schema_work, watching
+from holon.engine import catalogs, contracts, paging, schema_work, watching
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
 from holon.storage import windows
 from holon.storage.ledger import costs, leases, touches
@@ -52,6 +52,7 @@ BOUNDS = STREAM.bounds
             f"{STREAM.rotation * 0.9 / 60:.0f} to {STREAM.rotation / 60:g} min, and {STREAM.moving / 60:g} min",
         ),
         ("a page of jobs", f"{MAX_PAGE_BYTES // MIB} MiB"),
+        ("a page of workers, of skills or of blueprints", f"{paging.MAX_PAGE:,}, and {MAX_PAGE_BYTES // MIB} MiB"),
         ("a batch of jobs", f"{job_service.MAX_BATCH}"),
         ("watchers of jobs", f"{watching.MAX_WATCHERS:,}"),
         ("messages that are refused", f"{incoming.MAX_REFUSALS}"),

@@ -129,7 +129,10 @@ class NodeService:
         """Drain a worker, or take that back."""
         with audited("worker_drained", acting(), lambda: request.worker_id):
             view = self._overview.drain_worker(request.worker_id, undo=request.undo, reason=request.reason)
-        return node_pb2.DrainWorkerResponse(worker=worker_message(view, self._overview.node().node_id))
+        worker = worker_message(view, self._overview.node().node_id)
+        # It is drained: whatever is told of it, the answer is sent. They are in ListWorkers.
+        worker.ClearField("resources")
+        return node_pb2.DrainWorkerResponse(worker=worker)
 
     async def accept_holon(self, request: node_pb2.AcceptHolonRequest) -> node_pb2.AcceptHolonResponse:
         """Let another holon come in the place of one that is known."""

@@ -211,7 +211,7 @@ global___ListBlueprintsRequest = ListBlueprintsRequest
 
 @typing.final
 class ListBlueprintsResponse(google.protobuf.message.Message):
-    """A page of blueprints."""
+    """A page of blueprints. It ends early where they have over 3 MiB together."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -442,7 +442,7 @@ global___ListWorkersRequest = ListWorkersRequest
 
 @typing.final
 class ListWorkersResponse(google.protobuf.message.Message):
-    """A page of workers."""
+    """A page of workers. It ends early where they have over 3 MiB together."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -650,7 +650,7 @@ global___ListSkillsRequest = ListSkillsRequest
 
 @typing.final
 class ListSkillsResponse(google.protobuf.message.Message):
-    """A page of skills."""
+    """A page of skills. It ends early where they have over 3 MiB together."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -910,7 +910,7 @@ class DrainWorkerResponse(google.protobuf.message.Message):
     WORKER_FIELD_NUMBER: builtins.int
     @property
     def worker(self) -> global___WorkerInfo:
-        """The worker as it is now."""
+        """The worker as it is now, without its resources."""
 
     def __init__(
         self,
