@@ -15,7 +15,7 @@ from holon.client.calls import Calls, request_of
 from holon.client.failures import error_of, is_of_node
 from holon.client.shapes import Update, update_of
 from holon.client.streams import Streams
-from holon.errors import HolonError, Unreachable
+from holon.errors import HolonError, ResourceExhausted, Unreachable
 from holon.rxon.v1 import job_pb2
 from holon.rxon.v1.job_pb2_grpc import JobServiceStub
 
@@ -44,12 +44,14 @@ async def watch(
     """Follow a job; see `Client.watch`."""
     loop = asyncio.get_running_loop()
     lost_at: float | None = None
+    began = False
     pause = FIRST_PAUSE_S
     while True:
         try:
             async with aclosing(_stream(streams, calls, job_id, after)) as messages:
                 async for message in messages:
-                    calls.reached, lost_at, pause = True, None, FIRST_PAUSE_S
+                    calls.reached = began = True
+                    lost_at, pause = None, FIRST_PAUSE_S
                     after = message.sequence
                     update = update_of(message)
                     if update is not None:
@@ -57,8 +59,10 @@ async def watch(
             return
         except _Away as away:
             lost_at = loop.time() if lost_at is None else lost_at
-            # Who has never answered may be no node at all: whoever named it is to hear of that.
-            if not calls.reached or loop.time() - lost_at >= patience:
+            # Who has never answered may be no node at all: whoever named it is to hear of that. So he is of a node that
+            # is there, and does not take the watch.
+            waits = began or (calls.reached and not isinstance(away.error, ResourceExhausted))
+            if not waits or loop.time() - lost_at >= patience:
                 raise away.error from away
             await asyncio.sleep(max(away.error.retry_after or 0, random.uniform(0, pause)))  # noqa: S311
             pause = min(pause * 2, LAST_PAUSE_S)
