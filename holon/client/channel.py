@@ -15,10 +15,11 @@ from holon.wire.pem import certificates_problem
 
 DEFAULT_PORT = 7701
 MAX_MESSAGE_BYTES = 64 * 2**20
-# Each may be sent again when a reply was lost: the client gives every creation a request id.
+# Each may be sent again when a reply was lost: the client gives every creation a request id. Not a cancel: a second one
+# ends the clean-up that the first began.
 _REPEATABLE = {
     "JobService": (
-        "CreateJob", "BatchCreateJobs", "GetJob", "ListJobs", "CancelJob", "GetJobHistory", "WatchJob",
+        "CreateJob", "BatchCreateJobs", "GetJob", "ListJobs", "GetJobHistory", "WatchJob",
     ),
     "NodeService": (
         "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "ListSkills", "GetStats", "DrainNode",

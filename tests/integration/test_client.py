@@ -255,6 +255,11 @@ class Flaky:
             await context.abort(self.code, "on purpose")
         return job_pb2.CreateJobResponse(job_id="j1")
 
+    async def cancel(self, request: Any, context: Any) -> job_pb2.CancelJobResponse:
+        self.request_ids.append(request.job_id)
+        await context.abort(self.code, "on purpose")
+        return job_pb2.CancelJobResponse()
+
 
 @asynccontextmanager
 async def flaky(service: Flaky) -> AsyncIterator[Client]:
@@ -262,7 +267,11 @@ async def flaky(service: Flaky) -> AsyncIterator[Client]:
     create = grpc.unary_unary_rpc_method_handler(
         service.create, job_pb2.CreateJobRequest.FromString, job_pb2.CreateJobResponse.SerializeToString
     )
-    handler = grpc.method_handlers_generic_handler("holon.rxon.v1.JobService", {"CreateJob": create})
+    cancel = grpc.unary_unary_rpc_method_handler(
+        service.cancel, job_pb2.CancelJobRequest.FromString, job_pb2.CancelJobResponse.SerializeToString
+    )
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"CreateJob": create, "CancelJob": cancel}
+    handler = grpc.method_handlers_generic_handler("holon.rxon.v1.JobService", handlers)
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -282,6 +291,15 @@ async def test_a_creation_is_repeated_under_one_request_id_while_the_node_is_awa
     assert len(service.request_ids) == 3
     assert len(set(service.request_ids)) == 1
     assert service.request_ids[0]
+
+
+@pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_cancel_is_not_repeated_for_a_second_one_is_another(away: grpc.StatusCode) -> None:
+    service = Flaky(0, away)
+    async with flaky(service) as client:
+        with pytest.raises(Unreachable):
+            await client.cancel_job("j1")
+    assert service.request_ids == ["j1"]
 
 
 @pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])

@@ -19,7 +19,7 @@ from holon.clock import ManualClock
 from holon.domain.events import CancelRequested, Woken
 from holon.domain.job import Status
 from holon.errors import ConfigError, StoreUnavailable
-from holon.ports import Creation, JobFilter, Opening, Result, StoreSettings
+from holon.ports import Creation, JobFilter, NewJob, Opening, Result, StoreSettings
 from holon.storage.redis import RedisStorage, flight, server
 from holon.storage.redis.server import Connection
 from tests.contract.backends import PARTITIONED
@@ -54,11 +54,16 @@ async def spread(world: World, n: int = 3) -> list[str]:
     jobs = []
     for number in range(n * PARTITIONED.partitions):
         world.clock.advance(1)
-        new = world.new_job()
-        name = new.job.id.partition("-")[2]
-        force_setattr(new.job, "id", f"{number % PARTITIONED.partitions}-{name}")
+        new = new_at(world, number % PARTITIONED.partitions)
         jobs.append((await world.storage.create_jobs([new], 0)).jobs[0][0])
     return jobs
+
+
+def new_at(world: World, partition: int) -> NewJob:
+    """A new job of this partition."""
+    new = world.new_job()
+    force_setattr(new.job, "id", f"{partition}-{new.job.id.partition('-')[2]}")
+    return new
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -370,3 +375,43 @@ async def test_a_first_start_that_was_cut_short_is_gone_on_with(world: World) ->
         await redis.hdel("{h:0}:meta", "whole")
     async with RedisStorage(uri, StoreSettings("b"), ManualClock(), partitions=3) as storage:
         assert await storage.claim(1) == ()
+
+
+async def test_calls_that_a_partition_refuses_take_no_credits_from_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = await world.hand(credits=4)
+    for job in await spread(world, 1):
+        await world.dispatch(claim=await world.claim_of(job))
+    away = world.storage._partitions[1]  # type: ignore[attr-defined]
+
+    async def refuse(*_: object) -> None:
+        raise StoreUnavailable("it is away")
+
+    monkeypatch.setattr(away, "create_jobs", refuse)
+    for _ in range(6):
+        with pytest.raises(StoreUnavailable):
+            await world.storage.create_jobs([new_at(world, 1)], 0, [hand.seat()])
+    monkeypatch.setattr(away, "lease", refuse)
+    assert len(await world.lease(hand.seat(4))) == 2
+
+
+async def test_what_waits_is_looked_up_where_a_partition_is_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in await spread(world, 1):
+        await world.dispatch(claim=await world.claim_of(job))
+    every = await world.storage.needs()
+    (key,) = every
+
+    async def refuse(*_: object) -> None:
+        raise StoreUnavailable("it is away")
+
+    for call in ("needs", "queued_tasks"):
+        monkeypatch.setattr(world.storage._partitions[1], call, refuse)  # type: ignore[attr-defined]
+    assert await world.storage.needs() == every
+    assert len(await world.storage.queued_tasks(key, "", 10)) == 2
+    for away in world.storage._partitions:  # type: ignore[attr-defined]
+        monkeypatch.setattr(away, "needs", refuse)
+    with pytest.raises(StoreUnavailable):
+        await world.storage.needs()

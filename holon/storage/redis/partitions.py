@@ -109,6 +109,23 @@ class Partitions:
             return [await call(self.first)]
         return await self.whole(at_once(call(one) for one in self))
 
+    async def there(self, call: Callable[[Partition], Awaitable[T]]) -> Sequence[T]:
+        """The replies of the partitions that are there; raises when none of them is."""
+        replies = await self.whole(_however(call(one) for one in self))
+        found: list[T] = []
+        for reply in replies:
+            if not isinstance(reply, BaseException):
+                found.append(reply)
+            elif not isinstance(reply, StoreUnavailable):
+                raise reply
+        if not found:
+            raise next(reply for reply in replies if isinstance(reply, BaseException))
+        return found
+
+
+async def _however(calls: Iterable[Awaitable[T]]) -> list[T | BaseException]:
+    return await asyncio.gather(*calls, return_exceptions=True)
+
 
 async def at_once(calls: Iterable[Awaitable[T]]) -> list[T]:
     """The replies to calls that are made at once; raises the first error when all of them are over."""

@@ -80,12 +80,9 @@ class Shares:
                 session.lent[partition].append(most)
                 places.append((seat, most))
                 of.append(session)
-        failed = True
         try:
             yield places
-            failed = False
         finally:
+            # Also after a call that was refused: whatever it leased all the same reaches nobody, and lapses there.
             for session, (_, most) in zip(of, places, strict=True):
                 session.lent[partition].remove(most)
-                if failed:
-                    session.held[partition] = max(session.held[partition], most)

@@ -21,7 +21,6 @@ from holon.ports import (
     Touched,
 )
 from holon.storage.redis.lane import RETRY_AFTER_S
-from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import at_once
 from holon.storage.redis.whole import Whole
 
@@ -92,10 +91,11 @@ class AllLeases(Whole):
         return together
 
     async def needs(self) -> Mapping[str, Need]:
-        return {key: need for found in await self._partitions.every(Partition.needs) for key, need in found.items()}
+        there = await self._partitions.there(lambda one: one.needs())
+        return {key: need for found in there for key, need in found.items()}
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-        pages = await self._partitions.every(lambda one: one.queued_tasks(key, after, limit))
+        pages = await self._partitions.there(lambda one: one.queued_tasks(key, after, limit))
         return sorted((task for page in pages for task in page), key=lambda task: task.id)[:limit]
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
