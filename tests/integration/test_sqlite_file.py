@@ -11,15 +11,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from holon.clock import ManualClock
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Job
+from holon.domain.job import Job, Status
+from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
-from holon.ports import JobFilter, NewJob, StoreSettings
+from holon.ports import JobFilter, NewJob, Step, StoreSettings
 from holon.storage.sqlite import SqliteStorage, schema
 
 SETTINGS = StoreSettings("node-1")
@@ -145,6 +147,35 @@ async def test_i9_the_clock_never_goes_backwards_within_a_file(tmp_path: Path) -
         await store.create_jobs([new("0-a")], 0)
     async with SqliteStorage(path, SETTINGS, ManualClock(1_000_000)) as store:
         assert store.now() == 2_000_000
+
+
+async def test_i9_nor_where_the_newest_that_a_file_told_of_has_ended_or_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+    clock = ManualClock(2_000_000)
+    async with SqliteStorage(path, SETTINGS, clock) as store:
+        await store.create_jobs([new("0-a")], 0)
+        [claim] = await store.claim(1)
+        clock.advance(1_000)
+        over = replace(claim.job, step=1, status=Status.FINISHED)
+        await store.commit(Step(claim.claim_id, "c", over), 0, ())
+    async with SqliteStorage(path, SETTINGS, ManualClock(1_000_000)) as store:
+        assert store.now() == 2_001_000
+        assert await store.purge(store.now() + 1, 10) == 1
+    async with SqliteStorage(path, SETTINGS, ManualClock(1_000_000)) as store:
+        assert store.now() == 2_001_000
+
+
+async def test_what_is_written_with_a_job_needs_no_note_of_the_time(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+    clock = ManualClock(2_000_000)
+    async with SqliteStorage(path, SETTINGS, clock) as store:
+        await store.create_jobs([new("0-a")], 0)
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("SELECT written FROM clock").fetchone() == (0,)
+        clock.advance(1_000)
+        await store.put_document("kind", "key", b"{}", version=0)
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("SELECT written FROM clock").fetchone() == (2_001_000,)
 
 
 @pytest.mark.parametrize(("back_s", "told"), [(30, False), (3_600, True)])

@@ -94,6 +94,8 @@ class Changes:
         self._jobs = tables.jobs
         self._needs: dict[str, tuple[Need, int]] = {}
         self._large = 0
+        # When a job that is written was changed last.
+        self._newest = 0
         # New branches, by their job; those of sheets that are over now, by their step; tasks that were only offered;
         # and the numbers of those that are no sheet's any more.
         self._new: defaultdict[str, list[TaskRow]] = defaultdict(list)
@@ -137,14 +139,23 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self._rows)
 
-    def write(self, db: sqlite3.Connection, now: int) -> None:
-        """Write everything in one transaction, and commit it; what is raised leaves the transaction to be ended."""
+    def tells(self, now: int) -> bool:
+        """Whether what is written says itself that it was not before this time, for as long as the file is there."""
+        return self._newest >= now and PURGE[0] not in self._rows
+
+    def write(self, db: sqlite3.Connection, now: int | None) -> None:
+        """Write everything in one transaction, and commit it; what is raised leaves the transaction to be ended.
+
+        Arguments:
+            now: noted as the time of the last write, in epoch milliseconds: a page more. None: there is no need.
+        """
         db.execute("BEGIN IMMEDIATE")
         for statement in sorted(self._rows, key=_PLACE.__getitem__):
             db.executemany(statement, self._rows[statement])
         if PURGE[0] in self._rows:
             db.execute(needs.PURGE)
-        db.execute(WRITTEN_AT, (now,))
+        if now is not None:
+            db.execute(WRITTEN_AT, (now,))
         db.execute("COMMIT")
 
     def written(self) -> None:
@@ -169,13 +180,16 @@ class Changes:
         return self._large + PAGE * sum(map(len, self._rows.values()))
 
     def _job(self, row: JobRow, before: JobRow | None) -> None:
-        rows = self._rows
+        rows, told = self._rows, row.updated_at
         if before is None:
             rows[job_rows.INSERT].append(job_rows.inserted(row, self._seal))
         elif row.state is not before.state:
             rows[job_rows.UPDATE_WITH_STATE].append(job_rows.updated_with_state(row, self._seal))
         elif job_rows.changed(row, before):
             rows[job_rows.UPDATE].append(job_rows.updated(row, self._seal))
+        else:
+            told = 0
+        self._newest = max(self._newest, told)
         if job_rows.apart(row) and (before is None or row.state is not before.state):
             rows[job_rows.REPLACE_STATE].append(job_rows.replaced_state(row, self._seal))
             self._large += len(row.state)

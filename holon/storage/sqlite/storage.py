@@ -146,7 +146,7 @@ class SqliteStorage(LedgerCalls):
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
         clock, room = self._clock, MAX_WAITING_TO_CREATE if new_work else MAX_WAITING
-        return await self._writer.submit(lambda ledger: operation(ledger.tables, clock.now_ms()), room=room)
+        return await self._writer.submit(lambda ledger: operation(ledger.tables, ledger.at(clock.now_ms())), room=room)
 
     # Steps -----------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,14 @@ _MOVED_FINISHED_BEFORE = (
     "AND NOT EXISTS (SELECT 1 FROM history WHERE job = n) ORDER BY finished_at LIMIT ?"
 )
 _UNMOVED = "SELECT coalesce(sum(length(events)), 0) FROM history"
-_WRITTEN = "SELECT written FROM clock"
+# What is written with a job need not be noted beside it.
+_WRITTEN = """
+    SELECT max(
+        written,
+        coalesce((SELECT max(finished_at) FROM jobs), 0),
+        coalesce((SELECT max(updated_at) FROM jobs WHERE finished_at = 0), 0)
+    ) FROM clock
+"""
 
 
 class Ledger:
@@ -76,8 +83,14 @@ class Ledger:
         self.needs = Needs()
         self.purged: set[int] = set()
         self.settled: dict[tuple[int, int], int] = {}
+        self.now = 0
         self._db = db
         self._old = _MOVED_FINISHED_BEFORE if outbox.moving else _FINISHED_BEFORE
+
+    def at(self, now: int) -> int:
+        """An operation begins at this time, in epoch milliseconds; answers with that."""
+        self.now = now
+        return now
 
     def purge(self, finished_before: int, limit: int, spared: Collection[str]) -> int:
         """Delete jobs that ended before this time, but those that are spared; how many."""
@@ -213,7 +226,7 @@ class Writer:
                 tables, ledger.made, ledger.offered, ledger.needs, self._seal, ledger.purged, ledger.settled
             )
             if changes:
-                self._write(changes, db, sum([len(events) for _, _, events in tables.notices]), len(replies))
+                self._write(changes, db, ledger, len(replies))
         except Exception as error:  # noqa: BLE001 -- whatever it is, nothing of the group may stay
             self._take_back(db, ledger)
             self._failed(lane, db, ledger, calls, error)
@@ -241,12 +254,12 @@ class Writer:
         if hint is not None:
             self._hints.give(hint)
 
-    def _write(self, changes: Changes, db: sqlite3.Connection, lines: int, calls: int) -> None:
+    def _write(self, changes: Changes, db: sqlite3.Connection, ledger: Ledger, calls: int) -> None:
         began = perf_counter()
-        changes.write(db, self._clock.now_ms())
+        changes.write(db, None if changes.tells(ledger.now) else self._clock.now_ms())
         self._metrics.writes.observe(perf_counter() - began)
         self._metrics.groups.observe(calls)
-        self._metrics.history.add(by=lines)
+        self._metrics.history.add(by=sum([len(events) for _, _, events in ledger.tables.notices]))
 
     def _take_back(self, db: sqlite3.Connection, ledger: Ledger) -> None:
         ledger.tables.take_back()
