@@ -1,12 +1,22 @@
-"""What sessions said, by the partitions that it is about. One that is away is told when it is back."""
+"""What sessions said, by the partitions that it is about. One that is away is told when it is back.
+
+Each partition is told on its own, one batch after the other. What is said while it still has one waits for the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 
-from holon.ports import Progress, Touch
+from holon.errors import StoreUnavailable
+from holon.ports import Progress, Touch, Touched
+from holon.storage.redis.lane import RETRY_AFTER_S
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions
+
+# How long a partition that does not answer holds up those that do (seconds): much shorter than an offer is good for.
+PATIENCE_S = 0.5
+NOTHING = Touch()
 
 
 class Sayings:
@@ -14,16 +24,91 @@ class Sayings:
 
     Arguments:
         partitions: all of them.
+        again: called when there is something to tell, or to hear, that the last batch did not wait for.
     """
 
-    def __init__(self, partitions: Partitions) -> None:
+    def __init__(self, partitions: Partitions, again: Callable[[], None]) -> None:
         self._partitions = partitions
+        self._again = again
         self._untold: dict[Partition, Touch] = {}
+        # What they are told now, or were told with a reply that nobody has heard yet.
+        self._telling: dict[Partition, tuple[Touch, asyncio.Task[Touched]]] = {}
 
     def __repr__(self) -> str:
-        return f"Sayings(untold to {len(self._untold)})"
+        return f"Sayings(untold to {len(self._untold)}, telling {len(self._telling)})"
 
-    def by_partition(self, touch: Touch) -> Mapping[Partition, Touch]:
+    async def tell(self, touch: Touch) -> Sequence[Touched]:
+        """Tell each partition its part; answers with what there is to hear, also of what was told before.
+
+        One that is away, or does not answer soon, is told beside: that is heard with a later batch.
+
+        Raises:
+            StoreUnavailable: none could be told.
+        """
+        heard, lost = self._heard()
+        begun: list[asyncio.Task[Touched]] = []
+        for partition, what in self._by_partition(touch).items():
+            if partition in self._telling:
+                self._untold[partition] = what
+                continue
+            task = asyncio.create_task(partition.touch(what, ()), name="store-sayings")
+            self._telling[partition] = what, task
+            if not partition.away:
+                begun.append(task)
+        if begun:
+            await asyncio.wait(begun, timeout=PATIENCE_S)
+        while True:
+            more, failure = self._heard()
+            heard += more
+            lost = failure or lost
+            out = [task for _, task in self._telling.values()]
+            if heard or not out:
+                break
+            await asyncio.wait(out, return_when=asyncio.FIRST_COMPLETED)
+        for task in out:
+            task.remove_done_callback(self._answered)
+            task.add_done_callback(self._answered)
+        if lost is not None:
+            if not heard:
+                raise lost
+            self._soon(lost)
+        return heard
+
+    def _heard(self) -> tuple[list[Touched], StoreUnavailable | None]:
+        """The replies that are there; what was not told is with the next, and the failure is the second answer."""
+        heard: list[Touched] = []
+        failure: StoreUnavailable | None = None
+        for partition, (what, task) in list(self._telling.items()):
+            if not task.done():
+                continue
+            del self._telling[partition]
+            try:
+                heard.append(task.result())
+            except StoreUnavailable as error:
+                failure = error
+                said = self._untold.get(partition)
+                self._untold[partition] = what if said is None else _together(what, said)
+            else:
+                partition.stops_taken()
+        return heard, failure
+
+    def _answered(self, task: asyncio.Task[Touched]) -> None:
+        """One that no batch waited for is heard with the next, which comes soon if there is something in it."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, StoreUnavailable):
+            self._soon(error)
+            return
+        waits = any(self._untold.get(one, NOTHING) != NOTHING for one, (_, its) in self._telling.items() if its is task)
+        if waits or error is not None or task.result() != Touched():
+            self._again()
+
+    def _soon(self, failure: StoreUnavailable) -> None:
+        """Whoever was not told is asked again soon, and nobody else has to wait for it."""
+        asyncio.get_running_loop().call_later(failure.retry_after or RETRY_AFTER_S, self._again)
+
+    def _by_partition(self, touch: Touch) -> Mapping[Partition, Touch]:
         """What each partition is to be told now: what was said, and what it was not told before."""
         split = self._partitions.split
         accepts = split(touch.accepts, lambda one: one.lease.task_id)
@@ -38,10 +123,6 @@ class Sayings:
         }
         untold, self._untold = self._untold, {}
         return {one: _together(untold[one], new) if one in untold else new for one, new in said.items()}
-
-    def untold(self, partition: Partition, touch: Touch) -> None:
-        """A partition was not told this: it is with the next."""
-        self._untold[partition] = touch
 
 
 def _together(before: Touch, after: Touch) -> Touch:

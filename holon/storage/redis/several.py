@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from holon.domain.value import replace
@@ -33,12 +33,13 @@ class Several:
     Arguments:
         partitions: all of them.
         visits: what leases in all of them what a call has room for.
+        ask_again: called when `touch` has something to tell, or to hear, that its last call did not wait for.
     """
 
-    def __init__(self, partitions: Partitions, visits: Visits) -> None:
+    def __init__(self, partitions: Partitions, visits: Visits, ask_again: Callable[[], None]) -> None:
         self._partitions = partitions
         self._visits = visits
-        self._sayings = Sayings(partitions)
+        self._sayings = Sayings(partitions, ask_again)
 
     def __repr__(self) -> str:
         return f"Several({self._partitions}, {self._sayings})"
@@ -77,30 +78,15 @@ class Several:
             tuple(sorted(dropped, key=lambda pair: place[pair[0], pair[1]])),
         )
 
-    async def touch(self, touch: Touch, seats: Sequence[Seat]) -> tuple[Touched, StoreUnavailable | None]:
-        """Tell each partition its part; answers with the failure too, where one was not told: that is with the next."""
-        said = self._sayings.by_partition(touch)
-        replies = await asyncio.gather(*(one.touch(what, ()) for one, what in said.items()), return_exceptions=True)
-        told: list[Touched] = []
-        failure: StoreUnavailable | None = None
-        for (partition, what), reply in zip(said.items(), replies, strict=True):
-            if isinstance(reply, StoreUnavailable):
-                failure = reply
-                self._sayings.untold(partition, what)
-            elif isinstance(reply, BaseException):
-                raise reply
-            else:
-                partition.stops_taken()
-                told.append(reply)
-        if failure is not None and not told:
-            raise failure
-        touched = Touched(
+    async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
+        """Tell each partition its part; those that are away hold up nobody, and what they are told is with the next."""
+        told = await self._sayings.tell(touch)
+        return Touched(
             tuple(lease for reply in told for lease in reply.lost),
             tuple(stop for reply in told for stop in reply.stops),
             await self._visits.lease_too(seats),
             tuple(session for reply in told for session in reply.replaced),
         )
-        return touched, failure
 
     async def complete(
         self,

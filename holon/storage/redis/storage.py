@@ -125,7 +125,7 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
         )
         if claimed is not None:
             self._visits = Visits(self._open, claimed)
-            self._of_several = Several(self._open, self._visits)
+            self._of_several = Several(self._open, self._visits, lambda: self._hints.give(Hint(stops=True)))
         links = [one.link for one in self._open]
         async with AsyncExitStack() as opened:
             self._beside = links[0].about(SHARED)

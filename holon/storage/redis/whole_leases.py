@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from holon.domain.matching import Need
@@ -10,7 +9,6 @@ from holon.domain.value import replace
 from holon.ports import (
     Completed,
     Fired,
-    Hint,
     Leased,
     Opened,
     Opening,
@@ -20,7 +18,6 @@ from holon.ports import (
     Touch,
     Touched,
 )
-from holon.storage.redis.lane import RETRY_AFTER_S
 from holon.storage.redis.partitions import at_once
 from holon.storage.redis.whole import Whole
 
@@ -57,12 +54,7 @@ class AllLeases(Whole):
             return touched
         for _, session_id, granted in touch.credits:
             self._shares.granted(session_id, granted)
-        touched, failure = await self._partitions.whole(self._several.touch(touch, seats))
-        if failure is not None:
-            # Whoever was not told is asked again soon, and nobody else has to wait for it.
-            soon = failure.retry_after or RETRY_AFTER_S
-            asyncio.get_running_loop().call_later(soon, self._hints.give, Hint(stops=True))
-        return touched
+        return await self._partitions.whole(self._several.touch(touch, seats))
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
         if self._visits is None:

@@ -1,0 +1,119 @@
+"""A store in Redis of several partitions of which one is away: nothing in the others waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holon.errors import StoreUnavailable
+from holon.ports import Hint, Offer
+from tests.contract.backends import PARTITIONED
+from tests.contract.world import Hand, World
+from tests.integration.test_redis_partitions import spread
+
+GUARD = 3.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> object:
+    yield
+    PARTITIONED.close()
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(PARTITIONED, tmp_path, {})
+    await world.open()
+    yield world
+    await world.close()
+
+
+async def three(world: World) -> tuple[Hand, list[Offer]]:
+    """A worker that is offered one task of each partition."""
+    hand = await world.hand()
+    for job in await spread(world, 1):
+        await world.dispatch(claim=await world.claim_of(job))
+    offers = await world.lease(hand.seat(10))
+    return hand, sorted(offers, key=lambda offer: offer.task_id)
+
+
+def silent(world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """The second partition answers no touch until this is set."""
+    away = world.storage._partitions[1]  # type: ignore[attr-defined]
+    touch, back = away.touch, asyncio.Event()
+
+    async def late(*given: Any) -> Any:
+        await back.wait()
+        return await touch(*given)
+
+    monkeypatch.setattr(away, "touch", late)
+    return back
+
+
+async def hinted(world: World) -> None:
+    async for hint in world.storage.hints():
+        if hint == Hint(stops=True):
+            return
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_partition_that_does_not_answer_holds_up_no_accepts_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    hand, offers = await three(world)
+    away = world.storage._partitions[1]  # type: ignore[attr-defined]
+    back = silent(world, monkeypatch)
+    if known:
+        monkeypatch.setattr(type(away), "away", property(lambda one: one is away and not back.is_set()))
+    try:
+        async with asyncio.timeout(GUARD):
+            for offer in offers:
+                # One batch for each: it is not only the first that does not wait.
+                await world.touch(accepts=(hand.ref(offer),))
+        there = [(await world.task_record(offer.task_id)).state for offer in offers]
+        assert there == ["leased", "offered", "leased"]
+    finally:
+        back.set()
+    async with asyncio.timeout(GUARD):
+        while (await world.task_record(offers[1].task_id)).state != "leased":
+            await world.touch()
+
+
+async def test_what_a_partition_answers_late_is_heard_with_the_next_batch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand, offers = await three(world)
+    newer, _ = await world.resume("w1", *offers)
+    back = silent(world, monkeypatch)
+    extends = tuple(hand.ref(offer) for offer in offers)
+    try:
+        async with asyncio.timeout(GUARD):
+            assert len((await world.touch(extends=extends)).lost) == 2
+        listening = asyncio.create_task(hinted(world))
+        await asyncio.sleep(0)
+    finally:
+        back.set()
+    async with asyncio.timeout(GUARD):
+        # It is said that there is something to hear.
+        await listening
+    assert [ref.task_id for ref in (await world.touch()).lost] == [offers[1].task_id]
+    assert newer.session_id != hand.session_id
+
+
+async def test_a_store_that_is_away_altogether_is_said_to_be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand, offers = await three(world)
+
+    async def refuse(*_: object) -> None:
+        raise StoreUnavailable("it is away")
+
+    with monkeypatch.context() as patch:
+        for partition in world.storage._partitions:  # type: ignore[attr-defined]
+            patch.setattr(partition, "touch", refuse)
+        with pytest.raises(StoreUnavailable, match="it is away"):
+            await world.touch(accepts=tuple(hand.ref(offer) for offer in offers))
+    await world.touch()
+    assert [(await world.task_record(offer.task_id)).state for offer in offers] == 3 * ["leased"]
