@@ -115,9 +115,15 @@ class Results:
         except StoreUnavailable as error:
             facts = {"worker_id": session.worker_id}
             log.warning("results of worker %s were not stored: %s", session.worker_id, error.message, extra=facts)
-            return [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in reported]
+            return [_again(one) for one in reported]
+        if reply.unstored:
+            facts = {"worker_id": session.worker_id}
+            n = len(reply.unstored)
+            log.warning("%d results of worker %s were not stored", n, session.worker_id, extra=facts)
         return [
-            Answer(one.task_id, one.lease_id, superseded, None if superseded else what.broken)
+            _again(one)
+            if one.lease_id in reply.unstored
+            else Answer(one.task_id, one.lease_id, superseded, None if superseded else what.broken)
             for one, what, superseded in zip(reported, checked, reply.verdicts, strict=True)
         ]
 
@@ -159,7 +165,8 @@ class Results:
             self._tell(session, results, held, plans, reply)
         finally:
             if reply is not None:
-                self._dispatcher.freed(session, *(result.lease_id for result in results))
+                stored = (one.lease_id for one in results if one.lease_id not in reply.unstored)
+                self._dispatcher.freed(session, *stored)
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
         for lease_id in reply.landed:
             self._fusing.mirror.keep(plans[lease_id].step.job)
@@ -177,7 +184,11 @@ class Results:
     ) -> None:
         ended = zip(results, reply.verdicts, held, strict=True)
         # A result that is taken under a lease that nobody holds was taken before, and counted then.
-        news = [(result, why) for result, why, was_held in ended if was_held or why is not None]
+        news = [
+            (result, why)
+            for result, why, was_held in ended
+            if (was_held or why is not None) and result.lease_id not in reply.unstored
+        ]
         self._telemetry.ended(news, session.worker_id)
         for result in results if reply.landed else ():
             if result.lease_id in reply.landed:
@@ -258,6 +269,10 @@ def charge_of(session: Session, one: Reported) -> Cost:
     if offer is None:
         return one.cost
     return least(session.prices.get(offer.skill) if one.cost is None else one.cost, offer.max_cost)
+
+
+def _again(one: Reported) -> Answer:
+    return Answer(one.task_id, one.lease_id, again_after=RETRY_S)
 
 
 def _refused(session: Session, code: str, error: InvalidArgument) -> _Checked:

@@ -153,13 +153,15 @@ class Result(Value, gc=True):
 class Completed(Value, gc=True):
     """The reply of `complete`: for each result None when it is committed, else why not.
 
-    `landed` are the lease ids whose result's step was written with it.
+    `landed` are the lease ids whose result's step was written with it. `unstored` are those whose result could not be
+    stored now, where the store has several partitions: nothing is said of it, and it is to be sent again.
     """
 
     verdicts: tuple[Superseded | None, ...]
     landed: frozenset[str] = frozenset()
     leased: Leased = Leased()
     claims: tuple[Claim, ...] = ()
+    unstored: frozenset[str] = frozenset()
 
 
 class Fired(Value, gc=True):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from holon.errors import StoreUnavailable
-from holon.ports import Hint, Offer
+from holon.ports import Hint, Offer, Result
 from tests.contract.backends import PARTITIONED
-from tests.contract.world import Hand, World
+from tests.contract.world import OK, Hand, World
 from tests.integration.test_redis_partitions import spread
 
 GUARD = 3.0
@@ -117,3 +117,37 @@ async def test_a_store_that_is_away_altogether_is_said_to_be(world: World, monke
             await world.touch(accepts=tuple(hand.ref(offer) for offer in offers))
     await world.touch()
     assert [(await world.task_record(offer.task_id)).state for offer in offers] == 3 * ["leased"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_results_are_stored_though_one_that_travels_with_them_is_for_a_partition_that_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    _, offers = await three(world)
+    away = world.storage._partitions[1]  # type: ignore[attr-defined]
+    back = asyncio.Event()
+    asked: list[object] = []
+
+    async def refuse(*given: object) -> None:
+        asked.append(given)
+        raise StoreUnavailable("it is away")
+
+    results = [Result(offer.task_id, offer.lease_id, OK) for offer in offers]
+    with monkeypatch.context() as patch:
+        patch.setattr(away, "complete", refuse)
+        if known:
+            patch.setattr(type(away), "away", property(lambda one: one is away and not back.is_set()))
+        done = await world.storage.complete(results, "w1", 10, [])
+        assert done.verdicts == (None, None, None)
+        assert done.unstored == {offers[1].lease_id}
+        assert bool(asked) is not known
+        there = [(await world.task_record(offer.task_id)).state for offer in offers]
+        assert there[0] == there[2] != there[1] == "offered"
+        # What the others made ready is the caller's.
+        assert {claim.job.id for claim in done.claims} == {offers[0].job_id, offers[2].job_id}
+        with pytest.raises(StoreUnavailable):
+            # Of one that comes alone, the store says so itself.
+            await world.storage.complete(results[1:2], "w1", 0, [])
+    done = await world.storage.complete(results, "w1", 0, [])
+    assert (done.verdicts, done.unstored) == ((None, None, None), frozenset())
+    assert len({(await world.task_record(offer.task_id)).state for offer in offers}) == 1

@@ -18,6 +18,7 @@ from holon.ports import (
     Opening,
     Result,
     Seat,
+    Superseded,
     Touch,
     Touched,
 )
@@ -96,34 +97,37 @@ class Several:
         want: int,
         seats: Sequence[Seat],
     ) -> Completed:
-        """Apply results. The tasks that their steps make are leased with what else waits, once all are applied."""
+        """Apply results. The tasks that their steps make are leased with what else waits, once all are applied.
+
+        Those of a partition that is away are not waited for beside others: they are not stored, and are sent again.
+        """
+        there = {one: some for one, some in parts.items() if not one.away} or parts
         calls, left = [], want
-        for partition, some in parts.items():
+        for partition, some in there.items():
             n = min(left, len(some))
             left -= n
             calls.append(partition.complete(some, worker_id, n, ()))
         replies: list[Completed] = []
+        said: dict[tuple[str, str], Superseded | None] = {}
         failure: BaseException | None = None
-        for reply in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(reply, BaseException):
-                failure = reply
-            else:
+        for some, reply in zip(there.values(), await asyncio.gather(*calls, return_exceptions=True), strict=True):
+            if isinstance(reply, Completed):
                 replies.append(reply)
+                pairs = ((result.task_id, result.lease_id) for result in some)
+                said |= zip(pairs, reply.verdicts, strict=True)
+            elif failure is None or isinstance(failure, StoreUnavailable):
+                failure = reply
         claims = tuple(claim for reply in replies for claim in reply.claims)
-        if failure is not None:
+        if failure is not None and not (replies and isinstance(failure, StoreUnavailable)):
             # All results are sent again; nobody would run what was claimed meanwhile.
             await self._give_back(claims)
             raise failure
-        said = {
-            (result.task_id, result.lease_id): verdict
-            for some, reply in zip(parts.values(), replies, strict=True)
-            for result, verdict in zip(some, reply.verdicts, strict=True)
-        }
         return Completed(
-            tuple(said[result.task_id, result.lease_id] for result in results),
+            tuple(said.get((result.task_id, result.lease_id)) for result in results),
             frozenset().union(*(reply.landed for reply in replies)),
             await self._visits.lease_too(seats),
             claims,
+            frozenset(one.lease_id for one in results if (one.task_id, one.lease_id) not in said),
         )
 
     async def _give_back(self, claims: Sequence[Claim]) -> None:
