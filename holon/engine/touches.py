@@ -38,6 +38,7 @@ class Touches:
         self._credits: dict[str, tuple[str, str, int]] = {}
         # Sessions whose end the store has not heard of, with their workers.
         self._ended: dict[str, str] = {}
+        self._telling: asyncio.Task[None] | None = None
         self._some = asyncio.Event()
         self._soon = asyncio.Event()
         # Set once the batch that is collected now has been carried, or could not be.
@@ -106,6 +107,13 @@ class Touches:
 
     async def run(self) -> None:
         """Carry what was said, as long as anything is."""
+        try:
+            await self._run()
+        finally:
+            if self._telling is not None:
+                self._telling.cancel()
+
+    async def _run(self) -> None:
         while True:
             await self._some.wait()
             try:
@@ -149,7 +157,17 @@ class Touches:
             if touch.handbacks or touch.credits:
                 # A call that leased before the store knew of these credits got nothing for them.
                 self._dispatcher.look()
-            await self._tell_ends()
+            self._begin_to_tell_ends()
+
+    def _begin_to_tell_ends(self) -> None:
+        """Beside the batches: a part of the store that is away takes its time, and they must not wait for it."""
+        if self._telling is not None:
+            if not self._telling.done():
+                return
+            self._telling.result()
+            self._telling = None
+        if self._ended:
+            self._telling = asyncio.create_task(self._tell_ends(), name="session-ends")
 
     async def _tell_ends(self) -> None:
         for session_id, worker_id in list(self._ended.items()):
@@ -158,7 +176,7 @@ class Touches:
             except StoreUnavailable:
                 self._some.set()
                 return
-            del self._ended[session_id]
+            self._ended.pop(session_id, None)
 
     def _take(self) -> Touch:
         now = self._now()
