@@ -49,6 +49,19 @@ async def test_a_database_of_a_later_release_is_refused(postgres: Server) -> Non
             pass
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_has_not_every_character_is_refused_and_stays_as_it_was(
+    postgres: Server, encoding: str
+) -> None:
+    name = encoding.lower()
+    postgres.sql(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    uri = postgres.uri(name)
+    with pytest.raises(ConfigError, match=f"HISTORY_DATABASE_URI: .* {encoding}, .* create one with ENCODING 'UTF8'"):
+        async with PostgresHistory(uri):
+            pass
+    assert postgres.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", uri) == []
+
+
 @pytest.mark.parametrize("wrong", ["a database that is not there", "a user that is not there", "a wrong option"])
 async def test_a_setting_that_cannot_work_is_refused_at_the_start(postgres: Server, wrong: str) -> None:
     uri = {

@@ -109,7 +109,7 @@ class PostgresHistory:
 
         Raises:
             ConfigError: asyncpg is not installed, the URI is none, the database refuses this user, or its tables, does
-                not exist, or is a later release's.
+                not exist, is a later release's, or has another encoding than UTF8.
         """
         try:
             import asyncpg

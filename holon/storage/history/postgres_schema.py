@@ -9,6 +9,7 @@ from holon.errors import ConfigError
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+ENCODING = "UTF8"
 # "HOLH": nodes that start together upgrade one after the other.
 LOCK = 0x484F4C48
 
@@ -71,8 +72,15 @@ async def upgrade(db: PoolConnectionProxy[Any]) -> None:
     """Bring a database to this release's version, in one transaction.
 
     Raises:
-        ConfigError: a later release wrote it.
+        ConfigError: a later release wrote it, or it cannot hold every character.
     """
+    # One character that it has not would keep all history behind it from moving.
+    encoding = await db.fetchval("SHOW server_encoding")
+    if encoding != ENCODING:
+        raise ConfigError(
+            f"HISTORY_DATABASE_URI: the database has the encoding {encoding}, and history may have any character: "
+            f"create one with ENCODING '{ENCODING}', and name that"
+        )
     async with db.transaction():
         await db.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         await db.execute("CREATE TABLE IF NOT EXISTS holon_history_version (version integer NOT NULL)")
