@@ -137,22 +137,21 @@ class Following:
             # Whoever hints is not to end for one job.
             log.exception("job %s cannot be followed", job_id, extra={"job_id": job_id})
 
-    async def _read(self, job_id: str) -> float:
+    async def _read(self, job_id: str) -> None:
         one = self._jobs.get(job_id)
         if one is None:
-            return 0
+            return
         try:
             if not one.watched:
                 await self._watched.add(job_id)
                 one.watched = True
                 if self._jobs.get(job_id) is not one:
                     self._watched.drop(job_id)
-                    return 0
+                    return
             record = await self._store.job(job_id)
         except HolonError as error:
             log.warning("job %s is looked at later: %s", job_id, error.message, extra={"job_id": job_id})
             asyncio.get_running_loop().call_later(error.retry_after or RETRY_S, self._rounds.mark, job_id)
-            return 0
+            return
         if self._jobs.get(job_id) is one:
             self._tell(job_id, one, record)
-        return 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 
 # What changes all the time is looked at so often, at most; what has just begun sooner, at first.
 LINGER_S = 0.01
 FIRST_LINGER_S = 0.001
-# So many jobs are read at the same time.
+# So many jobs are read at the same time, and others wait for them so long: a part of the store may be away.
 READ_AT_ONCE = 32
+PATIENCE_S = 0.025
 # A hint can be lost; this is how long a change can then go unseen.
 LOOK_EVERY_S = 30.0
 
@@ -23,25 +25,30 @@ def pause(times: int) -> float:
 
 
 class Rounds:
-    """The jobs that are to be looked at.
+    """The jobs that are to be looked at. A look that takes long holds up no other job.
 
     Arguments:
         jobs: the ids of all that may be.
-        look: looks at one; answers with the seconds after which it is of use to look at any again.
+        look: looks at one; never called for one that it is still looking at.
     """
 
-    def __init__(self, jobs: Collection[str], look: Callable[[str], Awaitable[float]]) -> None:
+    def __init__(self, jobs: Collection[str], look: Callable[[str], Coroutine[None, None, None]]) -> None:
         self._jobs = jobs
         self._look = look
         self._marked: set[str] = set()
         self._some = asyncio.Event()
+        # Those that are being looked at, and those of them that have changed since that began.
+        self._looked_at: set[str] = set()
+        self._again: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"Rounds(jobs={len(self._jobs)}, marked={len(self._marked)})"
+        return f"Rounds(jobs={len(self._jobs)}, marked={len(self._marked)}, looked_at={len(self._looked_at)})"
 
     def mark(self, job_id: str) -> None:
         """Have a job looked at soon, if it is one of them."""
-        if job_id in self._jobs:
+        if job_id in self._looked_at:
+            self._again.add(job_id)
+        elif job_id in self._jobs:
             self._marked.add(job_id)
             self._some.set()
 
@@ -49,17 +56,31 @@ class Rounds:
         """Look at what is marked, and now and then at all of them, until cancelled."""
         loop = asyncio.get_running_loop()
         look_at = loop.time() + LOOK_EVERY_S
-        while True:
-            try:
-                async with asyncio.timeout_at(look_at):
-                    await self._some.wait()
-            except TimeoutError:
-                self._marked.update(self._jobs)
-                look_at = loop.time() + LOOK_EVERY_S
-            self._some.clear()
-            linger = FIRST_LINGER_S
-            while self._marked:
-                batch = [self._marked.pop() for _ in range(min(READ_AT_ONCE, len(self._marked)))]
-                pauses = await asyncio.gather(*map(self._look, batch))
-                await asyncio.sleep(max(linger, *pauses))
-                linger = min(2 * linger, LINGER_S)
+        async with asyncio.TaskGroup() as looks:
+            while True:
+                try:
+                    async with asyncio.timeout_at(look_at):
+                        await self._some.wait()
+                except TimeoutError:
+                    for job_id in tuple(self._jobs):
+                        self.mark(job_id)
+                    look_at = loop.time() + LOOK_EVERY_S
+                self._some.clear()
+                linger = FIRST_LINGER_S
+                while self._marked:
+                    batch = [self._marked.pop() for _ in range(min(READ_AT_ONCE, len(self._marked)))]
+                    await asyncio.wait([self._begin(job_id, looks) for job_id in batch], timeout=PATIENCE_S)
+                    await asyncio.sleep(linger)
+                    linger = min(2 * linger, LINGER_S)
+
+    def _begin(self, job_id: str, looks: asyncio.TaskGroup) -> asyncio.Task[None]:
+        self._looked_at.add(job_id)
+        look = looks.create_task(self._look(job_id))
+        look.add_done_callback(partial(self._end, job_id))
+        return look
+
+    def _end(self, job_id: str, _: asyncio.Task[None]) -> None:
+        self._looked_at.discard(job_id)
+        if job_id in self._again:
+            self._again.discard(job_id)
+            self.mark(job_id)

@@ -235,11 +235,11 @@ class Watching:
         """Read what has changed, until cancelled."""
         await self._rounds.run()
 
-    async def _read_again(self, job_id: str) -> float:
-        """Read a job that has changed; answers with the seconds to wait when the store is away."""
+    async def _read_again(self, job_id: str) -> None:
+        """Read a job that has changed; later where the store is away."""
         feed = self._feeds.get(job_id)
         if feed is None:
-            return 0
+            return
         try:
             async with feed.opening:
                 if feed.seen is not None:
@@ -247,12 +247,10 @@ class Watching:
         except StoreUnavailable as error:
             facts = {"job_id": feed.job_id}
             log.warning("cannot look at watched job %s: %s", feed.job_id, error.message, extra=facts)
-            self._rounds.mark(feed.job_id)
-            return error.retry_after or RETRY_S
+            asyncio.get_running_loop().call_later(error.retry_after or RETRY_S, self._rounds.mark, job_id)
         except Exception:
             log.exception("watched job %s cannot be read", feed.job_id, extra={"job_id": feed.job_id})
             feed.fail(HolonError("the node failed to read this job; the cause is in its log"))
-        return 0
 
     async def _read(self, feed: Feed) -> None:
         record = await self._store.job(feed.job_id)

@@ -404,6 +404,37 @@ async def test_a_store_that_is_away_for_a_while_delays_a_watch_and_ends_it_not(
     assert (await stream.rest())[-1].job.status == "cancelled"
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_job_in_a_part_of_the_store_that_is_away_delays_no_other_watch(
+    node: Node, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    away, there = await node.create(), await node.create()
+    streams = [watch(node, away), watch(node, there)]
+    for stream in streams:
+        await stream.next()
+    read, reads, is_back = node.engine.store.job, 0, asyncio.Event()
+
+    async def parted(wanted: str) -> Any:
+        nonlocal reads
+        if wanted == away:
+            reads += 1
+            if hangs:
+                await is_back.wait()
+            if reads == 1:
+                raise StoreUnavailable("a part of the store is away", retry_after=0.01 if hangs else GUARD)
+        return await read(wanted)
+
+    monkeypatch.setattr(node.engine.store, "job", parted)
+    node.engine.watching.changed([away])
+    await node.until(lambda: reads > 0)
+    await node.engine.store.append(there, CancelRequested("x"), "cancel-0", 0)
+    async with asyncio.timeout(GUARD / 2):
+        assert (await streams[1].rest())[-1].job.status == "cancelled"
+    is_back.set()
+    await node.cancel(away)
+    assert (await streams[0].rest())[-1].job.terminal
+
+
 async def test_a_job_that_cannot_be_read_ends_its_watch_and_no_other(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
