@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from typing import Any
 
 from redis.exceptions import AuthenticationError, RedisError
@@ -10,6 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from holon.storage.redis.server import Connection, ask, connected, pool_of
 
 SENTINELS = ("redis+sentinel://", "rediss+sentinel://")
+# When nothing more came for so long, what was told counts.
+ANSWER_S = 1.0
 
 
 class Sentinels:
@@ -54,18 +58,40 @@ class Sentinels:
         return f"{self._scheme}://{place}{self._options}"
 
     async def _master(self) -> str:
-        said: object = "nothing"
-        for host in self._hosts:
-            try:
-                found = await self._named_by(host)
-            except (RedisError, OSError) as error:
-                said = error
-                continue
-            if isinstance(found, list):
-                name, port = (part.decode() for part in found)
-                return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-            said = found or f"no master is known as {self._service}"
-        raise RedisConnectionError(f"no sentinel names a master: {said}")
+        """The server that most sentinels name, the first of them where as many name another.
+
+        One that was cut off still names the master of before, and that takes itself for one.
+        """
+        asked = [asyncio.create_task(self._place_by(host)) for host in self._hosts]
+        waiting = set(asked)
+        place, votes = "", 0
+        try:
+            while waiting and 2 * votes <= len(asked):
+                told, waiting = await asyncio.wait(waiting, timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
+                answers = [one.result() for one in asked if one.done()]
+                named = Counter(answer for answer in answers if isinstance(answer, str))
+                [(place, votes)] = named.most_common(1) or [("", 0)]
+                if votes and not told:
+                    break
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        if not votes:
+            raise RedisConnectionError(f"no sentinel names a master: {asked[-1].result()}")
+        return place
+
+    async def _place_by(self, host: str) -> str | Exception:
+        """Where a sentinel says that the master is, or why it does not."""
+        try:
+            found = await self._named_by(host)
+        except (RedisError, OSError) as error:
+            return error
+        if not isinstance(found, list):
+            unknown = RedisConnectionError(f"no master is known as {self._service}")
+            return found if isinstance(found, RedisError) else unknown
+        name, port = (part.decode() for part in found)
+        return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
     async def _named_by(self, host: str) -> Any:
         """What a sentinel answers; one that asks for a password is given the servers'."""
