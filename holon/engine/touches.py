@@ -112,6 +112,8 @@ class Touches:
         finally:
             if self._telling is not None:
                 self._telling.cancel()
+                # It is waited for, as its call may be half way; what it found nobody hears any more.
+                await asyncio.gather(self._telling, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

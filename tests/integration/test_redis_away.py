@@ -94,7 +94,6 @@ async def test_what_a_partition_answers_late_is_heard_with_the_next_batch(
         async with asyncio.timeout(GUARD):
             assert len((await world.touch(extends=extends)).lost) == 2
         listening = asyncio.create_task(hinted(world))
-        await asyncio.sleep(0)
     finally:
         back.set()
     async with asyncio.timeout(GUARD):
