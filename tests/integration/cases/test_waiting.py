@@ -30,7 +30,7 @@ from tests.integration.cases.site import (
     seen,
     waits,
 )
-from tests.integration.grpc_node import json_payload, offering, result, update, updates
+from tests.integration.grpc_node import Wire, json_payload, offering, result, update, updates
 from tests.log_watch import LogWatch
 
 INTEGER = {"type": "object", "properties": {"q": {"type": "integer"}}, "required": ["q"]}
@@ -115,14 +115,26 @@ async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) 
             assert (await ended(node, job_id)).progress_message == ""
 
 
+async def fail(wire: Wire) -> None:
+    """The worker's next task fails, and may succeed another time."""
+    error = types_pb2.TaskError(code="TRANSIENT_ERROR", message="again")
+    await wire.send(updates(result(await next_offer(wire), status="failure", error=error)))
+
+
 async def test_a_job_says_when_its_task_is_tried_again_which_has_failed(start: Start) -> None:
-    async with start(one_task()) as node, http(node) as door, a_wire(node, "w1") as wire:
+    seldom = {"RETRY_BACKOFF_MIN_SECONDS": 86_400, "RETRY_BACKOFF_MAX_SECONDS": 86_400}
+    async with start(one_task(), **seldom) as node, http(node) as door, a_wire(node, "w1") as wire:
         job_id = await create(node, "one_task", {})
-        error = types_pb2.TaskError(code="TRANSIENT_ERROR", message="again")
-        await wire.send(updates(result(await next_offer(wire), status="failure", error=error)))
+        await fail(wire)
         job = await seen(node, job_id, lambda job: job.progress_message)
         assert re.fullmatch("waiting: its task has failed, and is tried again at .{8} UTC", job.progress_message)
         assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"] == job.progress_message
+
+
+async def test_a_job_whose_task_is_tried_again_says_nothing_of_waiting_any_more(start: Start) -> None:
+    async with start(one_task()) as node, a_wire(node, "w1") as wire:
+        job_id = await create(node, "one_task", {})
+        await fail(wire)
         await next_offer(wire)
         await seen(node, job_id, lambda job: not job.progress_message)
 
