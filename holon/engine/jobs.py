@@ -17,11 +17,12 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
+from holon.engine.lines import page_of_lines
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_page
 from holon.engine.payloads import check_depth, encode, may_be_deep
 from holon.engine.planning import Plan
 from holon.engine.quotas import monthly, used_up
-from holon.engine.records import LINES_AT_ONCE, Records, weight_of
+from holon.engine.records import Records
 from holon.engine.requests import (
     Creating,
     Listing,
@@ -34,7 +35,7 @@ from holon.engine.requests import (
 )
 from holon.engine.slots import Slots, Wanted
 from holon.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from holon.ports import MAX_PAGE_BYTES, Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
+from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -277,20 +278,14 @@ class Jobs:
         It has as many lines as were asked for, or fewer where they are large together.
         """
         size = size_of_page(page_size)
-        after = number_of_page(page_token) or 0
+        start = number_of_page(page_token) or 0
         record = await self.get(owner, job_id)
-        page: list[tuple[int, HistoryEvent]] = []
-        at_once, weight = min(size + 1, LINES_AT_ONCE), 0
-        while True:
-            lines = await self._records.history(job_id, after, at_once, record.sequence)
-            for line in lines:
-                weight += weight_of(line[1])
-                if len(page) == size or (page and weight > MAX_PAGE_BYTES):
-                    return page, str(page[-1][0])
-                page.append(line)
-            if len(lines) < at_once:
-                return page, ""
-            after = lines[-1][0]
+
+        async def read(last: tuple[int, HistoryEvent] | None, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
+            return await self._records.history(job_id, start if last is None else last[0], limit, record.sequence)
+
+        page, more = await page_of_lines(read, lambda line: line[1], size)
+        return page, str(page[-1][0]) if more else ""
 
 
 def _not_found(job_id: str) -> NotFound:

@@ -15,15 +15,12 @@ import orjson
 from holon.domain.events import HistoryEvent
 from holon.domain.job import TERMINAL
 from holon.domain.value import Value, replace
+from holon.engine.lines import page_of_lines
 from holon.errors import FailedPrecondition, InvalidArgument, Violation
 from holon.ports import MAX_PAGE_BYTES, HistoryStorage, JobFilter, JobRecord, Reads, WorkerEvent
 
 # How many jobs are looked up in the store at the same time.
 AT_ONCE = 64
-# Of a page of history so many lines are read at a time: what is too much for the page is read for nothing.
-LINES_AT_ONCE = 100
-# What a line of history has besides its details, in bytes.
-_LINE = 300
 # A number, alone or with a time and the id of a job.
 _TOKEN = re.compile(r"(?:([0-9]{1,18})(?:\.([0-9]{1,18})\.([0-9A-Za-z-]{0,64}))?)?")
 
@@ -130,31 +127,21 @@ class Records:
             InvalidArgument: the token is none.
             FailedPrecondition: (HISTORY_NOT_KEPT) there is no database of history.
         """
-        if self._history is None:
+        history = self._history
+        if history is None:
             raise FailedPrecondition(
                 "what a worker did is told by a database of history, and this node has none: set HISTORY_DATABASE_URI",
                 code="HISTORY_NOT_KEPT",
             )
         numbers, job_id = _parts(token)
-        before = (numbers[1], job_id, numbers[0]) if len(numbers) == 2 else None
-        page: list[WorkerEvent] = []
-        at_once, weight = min(size + 1, LINES_AT_ONCE), 0
-        while True:
-            lines = await self._history.of_worker(owner, worker_id, before, at_once)
-            for line in lines:
-                weight += weight_of(line.event)
-                if len(page) == size or (page and weight > MAX_PAGE_BYTES):
-                    last = page[-1]
-                    return page, _written(last.sequence, (last.event.time, last.job_id))
-                page.append(line)
-            if len(lines) < at_once:
-                return page, ""
-            before = (lines[-1].event.time, lines[-1].job_id, lines[-1].sequence)
+        start = (numbers[1], job_id, numbers[0]) if len(numbers) == 2 else None
 
+        async def read(last: WorkerEvent | None, limit: int) -> Sequence[WorkerEvent]:
+            before = start if last is None else (last.event.time, last.job_id, last.sequence)
+            return await history.of_worker(owner, worker_id, before, limit)
 
-def weight_of(event: HistoryEvent) -> int:
-    """About how many bytes a line of history has, as a page shows it."""
-    return _LINE + len(orjson.dumps(event.details))
+        page, more = await page_of_lines(read, lambda line: line.event, size)
+        return page, _written(page[-1].sequence, (page[-1].event.time, page[-1].job_id)) if more else ""
 
 
 def _weight(record: JobRecord) -> int:
