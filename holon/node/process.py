@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# A job's objects live for milliseconds, many at a time: the default of 700 new ones would have the collector walk
-# them all the time, for cycles that hardly exist. What was alive at one such walk, as a worker's session, waits for ten
-# of them: at a node with little to do that is half an hour already.
-THRESHOLDS = (50_000, 10, 100)
+# A job's objects live for milliseconds, many at a time: the default of 700 new ones would have the collector walk them
+# all the time, for cycles that hardly exist. With this many it walks a few times a minute under full load. What ends
+# in cycles, as sessions and what gRPC makes for each call, is to be gone within minutes where little is done: hence few
+# walks of the younger for one of the older, which CPython does not begin before there is a quarter more of those.
+THRESHOLDS = (10_000, 5, 5)
 # Each worker and each client is a file descriptor; the worker door alone takes 10,000, and many systems give 1,024.
 DESCRIPTORS = 24_000
 
