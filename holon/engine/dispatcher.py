@@ -336,13 +336,17 @@ class Dispatcher:
             if not seats:
                 continue
             leased: Leased | None = None
+            away: StoreUnavailable | None = None
             try:
                 leased = await self._store.lease(seats)
             except StoreUnavailable as error:
                 log.warning("cannot lease: %s", error.message)
-                asyncio.get_running_loop().call_later(error.retry_after or RETRY_S, self.look)
+                away = error
             finally:
                 self.settle(seats, leased)
+            if away is not None:
+                # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
+                await asyncio.sleep(away.retry_after or RETRY_S)
             if leased is not None and leased.offers and leased.left:
                 self.look()
 

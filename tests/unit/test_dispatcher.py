@@ -266,3 +266,33 @@ async def test_what_waits_for_a_limited_skill_has_a_seat_of_its_own() -> None:
     await dispatcher.wait_without([], [limited, free])
     seats = {seat.keys: seat.n for seat in dispatcher.seats_at(session, 5)}
     assert seats == {(limited.key,): 2, (free.key,): 5}
+
+
+async def test_a_store_that_refuses_at_once_is_asked_again_later_whatever_happens_meanwhile() -> None:
+    calls = 0
+
+    class Refusing:
+        async def needs(self) -> dict[str, Need]:
+            return {Need("t").key: Need("t")}
+
+        async def lease(self, seats: Sequence[Seat]) -> Leased:
+            nonlocal calls
+            calls += 1
+            # A loop that does not wait is ended by this: it would never let the test go on.
+            assert calls < 100
+            raise StoreUnavailable("the store has as many calls waiting as it may", retry_after=3_600)
+
+    store: Any = Refusing()
+    connection: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    session = Session("w", "s", 1, SKILL, connection)
+    dispatcher.add(session)
+    running = asyncio.create_task(dispatcher.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+        dispatcher.has_room(session)
+    assert calls == 1
+    assert session.promised == 0
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
