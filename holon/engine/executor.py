@@ -47,8 +47,9 @@ class Executor:
             lanes.create_task(self._keep(), name="keeper")
 
     async def _lane(self) -> None:
-        slots = self._tools.slots
-        while True:
+        slots, ending = self._tools.slots, self._tools.handlers.ending
+        # Of the cancel that ends a lane it may hear nothing: a handler may have taken it for itself.
+        while not ending():
             claim = await slots.take()
             try:
                 await self._run(claim)

@@ -65,6 +65,9 @@ class Run:
         goes_on = True
         while goes_on:
             goes_on = await self._step()
+            if goes_on and self._tools.handlers.ending():
+                await self._tools.store.release([(self._job.id, self._claim.claim_id)])
+                return
             # Neither a store in memory nor most handlers wait for anything: a job that goes round lets others run.
             await asyncio.sleep(0)
 

@@ -7,6 +7,8 @@ import gc
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from holon.node.ending import alone
+
 T = TypeVar("T")
 
 # A job's objects live for milliseconds, many at a time: the default of 700 new ones would have the collector walk them
@@ -21,13 +23,15 @@ DESCRIPTORS = 24_000
 def run_alone(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, on uvloop where it exists, in a process whose collector is set for a node.
 
+    A node that runs in it ends the process a few seconds after its own end, whatever then still goes on in it.
+
     Returns:
         What the coroutine returns. It raises what that raises.
     """
     _raise_descriptors()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with alone(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
 
 

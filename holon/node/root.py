@@ -16,6 +16,7 @@ from holon.engine.loader import load_directory
 from holon.engine.reloading import Reloading
 from holon.errors import HolonError
 from holon.node.doors import Doors, Ports, opened
+from holon.node.ending import AT_ONCE_S, LAST_S, last_resort
 from holon.node.parts import parts_of
 from holon.node.stores import Store
 
@@ -83,6 +84,7 @@ class Node:
                 # Told by itself below, as promised: from in here it would come out in a group.
                 refused = error
             finally:
+                last_resort().within(LAST_S)
                 for loop in loops:
                     loop.cancel()
         if refused is not None:
@@ -118,9 +120,19 @@ class Node:
         self._reloading.ask()
 
     async def run_until_signalled(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
-        """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `reload`, but from a terminal that goes away."""
-        loop = asyncio.get_running_loop()
-        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
+        """Run, and stop at SIGTERM or SIGINT. SIGHUP is as `reload`, but from a terminal that goes away.
+
+        In a process of its own (`run_alone`) a second signal ends it within two seconds, and no handler or thread holds
+        it up for more than ten when it has drained: then it exits with 1.
+        """
+        loop, last = asyncio.get_running_loop(), last_resort()
+
+        def told() -> None:
+            if self._told:
+                last.within(AT_ONCE_S)
+            self.stop()
+
+        handlers = {signal.SIGTERM: told, signal.SIGINT: told}
         if sys.stdin is None or not sys.stdin.isatty():
             handlers[signal.SIGHUP] = self.reload
         for number, handler in handlers.items():

@@ -28,6 +28,8 @@ ANY_PORTS = ("--api-port", "0", "--grpc-port", "0", "--client-grpc-port", "0")
 
 BLUEPRINTS = """
 import asyncio
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from holon import Blueprint
@@ -85,6 +87,32 @@ async def sleep():
     Path("slow-began").touch()
     while not Path("slow-may-end").exists():
         await asyncio.sleep(0.02)
+
+
+deaf = Blueprint("deaf", api_endpoint="/deaf")
+threaded = Blueprint("threaded", api_endpoint="/threaded")
+swallows = Blueprint("swallows", api_endpoint="/swallows")
+
+
+@deaf.handler(is_start=True, is_end=True)
+async def goes_on():
+    Path("deaf-began").touch()
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+
+@threaded.handler(is_start=True, is_end=True)
+async def in_a_thread():
+    Path("threaded-began").touch()
+    await asyncio.to_thread(time.sleep, 3600)
+
+
+@swallows.handler(is_start=True, is_end=True)
+async def once():
+    Path("swallows-began").touch()
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(3600)
 """
 
 WORKER = """

@@ -98,6 +98,35 @@ def test_a_signal_to_a_node_that_an_operator_drains_leaves_it_the_time_it_has(
     assert "not drained" not in node.log
 
 
+@pytest.mark.parametrize("name", ["deaf", "threaded"])
+def test_i10_a_second_signal_ends_a_node_whose_handler_does_not_end(
+    folder: Path, started: list[Started], name: str
+) -> None:
+    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": "600"}
+    node, doors = serve(folder, "--blueprints", "blueprints", env=env)
+    started.append(node)
+    client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
+    assert holon_here(folder, "jobs", "create", name, env=client).code == 0
+    until((folder / f"{name}-began").exists, "its handler runs")
+    node.process.send_signal(signal.SIGTERM)
+    until(lambda: "draining" in node.log, "it drains")
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(GUARD) == 1
+    assert "what a handler began goes on" in node.log
+
+
+def test_i10_a_handler_that_takes_the_cancel_for_itself_does_not_hold_up_the_end(
+    folder: Path, started: list[Started]
+) -> None:
+    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": "0"}
+    node, doors = serve(folder, "--blueprints", "blueprints", env=env)
+    started.append(node)
+    client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
+    assert holon_here(folder, "jobs", "create", "swallows", env=client).code == 0
+    until((folder / "swallows-began").exists, "its handler runs")
+    assert node.end(signal.SIGTERM) == 0
+
+
 def _knocks(door: str) -> None:
     """Try a door that asks for a certificate without one."""
     host, port = door.removeprefix("grpcs://").split(":")
