@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from holon.domain import schema
 from holon.domain.costs import costing
+from holon.domain.prompt import awaits_nothing
 from holon.errors import BlueprintError, HolonError, InvalidArgument
 
 Outcome = Literal["finished", "failed"]
@@ -40,7 +41,8 @@ class State:
     """One state: what runs in it, and what its end means (`outcome` is None unless `is_end`).
 
     `retry` says that a parent holon may have the job done again after this end; `status` is what it is told of a good
-    one, empty for a success. `progress_weight` is how much of a job it is, next to the others.
+    one, empty for a success. `progress_weight` is how much of a job it is, next to the others. `prompt` says that its
+    handler awaits nothing.
     """
 
     name: str
@@ -53,6 +55,7 @@ class State:
     retry: bool = False
     status: str = ""
     progress_weight: float = 1
+    prompt: bool = False
 
 
 class Blueprint:
@@ -311,7 +314,17 @@ class Blueprint:
         weight = _weight(progress_weight, 0 if is_end else 1, place)
         wants = _wants(function, place)
         self._states[name] = State(
-            name, function, is_start, is_end, outcome, is_aggregator, wants, retry, status, weight
+            name,
+            function,
+            is_start,
+            is_end,
+            outcome,
+            is_aggregator,
+            wants,
+            retry,
+            status,
+            weight,
+            awaits_nothing(function.__code__),
         )
         return function
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 # What the JSON of every language here reads back unchanged.
@@ -40,6 +42,26 @@ def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
         if not _is_simple(item) and (found := obstacle(item, f"{path}[{index}]", depth + 1)):
             return found
     return None
+
+
+def no_number(value: Any, path: str) -> str | None:
+    """The first number in a value that is none, which an encoder would write as null, as a sentence; else None.
+
+    Arguments:
+        value: what can be encoded: `dataclasses` too.
+        path: what to call the value itself.
+    """
+    if isinstance(value, float):
+        return _single(value, path)
+    if is_dataclass(value):
+        value = {one.name: getattr(value, one.name, None) for one in fields(value)}
+    if isinstance(value, dict):
+        within: Iterable[tuple[str, Any]] = ((f".{key}", item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        within = ((f"[{index}]", item) for index, item in enumerate(value))
+    else:
+        return None
+    return next(filter(None, (no_number(item, path + name) for name, item in within)), None)
 
 
 def _single(value: Any, path: str) -> str | None:

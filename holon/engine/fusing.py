@@ -2,7 +2,8 @@
 
 Nothing leaves before that call has returned, so a crash before it is as if nothing had happened. A fused step does not
 raise the job's deliveries, so these are never fused: a handler that has not yet ended well in this process, a job that
-was alive before it started, and a result that its worker sends again.
+was alive before it started, and a result that its worker sends again. Nor is a handler that awaits anything: it would
+have to be given up half-way, and run again.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -18,45 +17,44 @@ from holon.domain.blueprint import State
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
+from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
-from holon.errors import HolonError
+from holon.errors import HolonError, InvalidArgument
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
 
-class _Suspended(Exception):
-    """Internal: a handler that was to run at once waits for something."""
-
-
 class _Watched:
-    """Awaits a handler, and knows afterwards whether it ever waited for anything; `count` is told when it does."""
+    """Awaits a handler; `count` is told while it waits. Afterwards it is known whether it was closed from outside."""
 
-    __slots__ = ("_count", "_handler", "waited")
+    __slots__ = ("_count", "_handler", "closed")
 
     def __init__(self, handler: Awaitable[Any], count: Callable[[int], None]) -> None:
         self._handler = handler
         self._count = count
-        self.waited = False
+        self.closed = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self._handler.__await__()
+        waited = False
         try:
             pending = next(steps)
-            self.waited = True
+            waited = True
             self._count(1)
             while True:
                 try:
                     sent = yield pending
                 except BaseException as thrown:  # noqa: BLE001  it is the handler's, a cancel too
+                    self.closed = isinstance(thrown, GeneratorExit)
                     pending = steps.throw(thrown)
                 else:
                     pending = steps.send(sent)
         except StopIteration as stop:
             return stop.value
         finally:
-            if self.waited:
+            if waited:
                 self._count(-1)
 
 
@@ -86,7 +84,7 @@ class Handlers:
         self.waiting += by
 
     def prompt(self, job: Job) -> bool:
-        """Whether the handler of a job's state has ended well here before, and never waited for anything."""
+        """Whether the handler of a job's state awaits nothing, and has ended well here before."""
         return (job.blueprint, job.current_state) in self._prompt
 
     async def run(self, job: Job, results: Mapping[str, Any], before: tuple[HistoryEvent, ...]) -> Change:
@@ -94,67 +92,60 @@ class Handlers:
 
         Arguments:
             results: of the fan-out that led here, by task id.
-            before: lines of history that go before this run's.
+            before: lines of history that go before those of this run.
         """
-        return await self._run(job, results, before, self._awaited)
+        return await self._run(job, results, before)
 
-    def run_now(self, job: Job, before: tuple[HistoryEvent, ...]) -> Change | None:
-        """The same for a `prompt` handler, without any wait; None when it waits after all, and what it did is void."""
-        running = self._run(job, {}, before, _at_once)
+    def run_now(self, job: Job, before: tuple[HistoryEvent, ...]) -> Change:
+        """The same for a `prompt` handler, without any wait."""
+        running = self._run(job, {}, before, at_once=True)
         try:
             running.send(None)
         except StopIteration as stop:
             change: Change = stop.value
             return change
-        except _Suspended:
-            self._prompt.discard((job.blueprint, job.current_state))
-            return None
-        raise AssertionError("a handler that runs at once suspends nobody")
-
-    async def _awaited(self, handler: Awaitable[Any]) -> tuple[Any, bool]:
-        watched = _Watched(handler, self._count)
-        returned = await watched
-        return returned, watched.waited
+        raise AssertionError("what awaits nothing was suspended")
 
     async def _run(
-        self,
-        job: Job,
-        results: Mapping[str, Any],
-        before: tuple[HistoryEvent, ...],
-        call: Callable[[Awaitable[Any]], Awaitable[tuple[Any, bool]]],
+        self, job: Job, results: Mapping[str, Any], before: tuple[HistoryEvent, ...], *, at_once: bool = False
     ) -> Change:
         before = (*before, machine.started(job, self._now()))
         began = time.perf_counter()
-        # What a handler changes counts only if its step is stored: it works on a copy.
-        initial_data, state_history = orjson.loads(orjson.dumps((job.initial_data, job.state_history)))
         actions = ActionFactory()
         span = self._telemetry.tracing.step(job)
+        watched: _Watched | None = None
         try:
             state = self._state(job)
+            # What a handler changes counts only if its step is stored: it works on a copy.
+            initial_data, history = orjson.loads(orjson.dumps((job.initial_data, job.state_history)))
             client = ClientConfig(job.owner, job.plan, orjson.loads(job.client_params) if job.client_params else {})
             context = JobContext(
                 job.id,
                 job.blueprint,
                 job.current_state,
                 initial_data,
-                state_history,
+                history,
                 dict(results),
                 actions,
                 client,
             )
             with span:
-                returned, waited = await call(state.function(**arguments(state, context)))
-        except _Suspended:
-            raise
-        except GeneratorExit:
-            raise
+                handler = state.function(**arguments(state, context))
+                if at_once:
+                    returned = await handler
+                else:
+                    watched = _Watched(handler, self._count)
+                    returned = await watched
+            state_history = _history(context)
         except BaseException as error:  # it is the user's code; a signal is no exception here
-            if isinstance(error, asyncio.CancelledError) and self.ending() and call is not _at_once:
+            if watched is not None and watched.closed:
+                raise
+            if isinstance(error, asyncio.CancelledError) and self.ending() and not at_once:
                 raise
             span.end(_said(error))
             return self._raised(job, error, _ms(began), before)
-        key = (job.blueprint, job.current_state)
-        (self._prompt.discard if waited else self._prompt.add)(key)
+        if state.prompt:
+            self._prompt.add((job.blueprint, job.current_state))
         span.end()
         change = machine.decide(
             job,
@@ -182,8 +173,9 @@ class Handlers:
     def _raised(self, job: Job, error: BaseException, took: int, before: tuple[HistoryEvent, ...]) -> Change:
         self._telemetry.metrics.handler_failures.add(job.blueprint)
         ours = isinstance(error, HolonError)
-        code = error.code if isinstance(error, HolonError) else "HANDLER_ERROR"
-        message = _text(error.message) if isinstance(error, HolonError) else _said(error)
+        code, message = "HANDLER_ERROR", _said(error)
+        if isinstance(error, HolonError):
+            code, message = told(error.code, MAX_ERROR_CODE) or code, told(error.message, MAX_ERROR_MESSAGE)
         log.warning(
             "job %s: handler of state %s failed: %s",
             job.id,
@@ -207,15 +199,12 @@ def _jitter() -> float:
     return random.random()  # noqa: S311  it hides nothing
 
 
-async def _at_once(handler: Awaitable[Any]) -> tuple[Any, bool]:
-    steps = handler.__await__()
-    try:
-        next(steps)
-    except StopIteration as stop:
-        return stop.value, False
-    with suppress(BaseException):
-        steps.close()
-    raise _Suspended
+def _history(context: JobContext) -> dict[str, Any]:
+    """The state history as a handler left it."""
+    history: Any = context.state_history
+    if not isinstance(history, dict):
+        raise InvalidArgument(f"state_history is a {type(history).__name__} now; it is a dict", code="NOT_JSON")
+    return history
 
 
 def _said(error: BaseException) -> str:
@@ -223,15 +212,7 @@ def _said(error: BaseException) -> str:
     kind = type(error).__name__
     if isinstance(error, asyncio.CancelledError) and not error.args:
         return f"{kind}: what the handler waited for was cancelled"
-    return f"{kind}: {_text(error)}"
-
-
-def _text(said: object) -> str:
-    """Text of what a user's code has made; as the name of a file may be, it may be what no store can write."""
-    try:
-        return str(said).encode(errors="backslashreplace").decode()
-    except Exception:  # noqa: BLE001  likewise the user's code
-        return "(its text cannot be told)"
+    return f"{kind}: {told(error, MAX_ERROR_MESSAGE)}"
 
 
 def _ms(began: float) -> int:

@@ -35,7 +35,7 @@ from holon.engine.requests import (
 )
 from holon.engine.slots import Slots, Wanted
 from holon.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Storage
+from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Quota, Storage
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class Jobs:
         self._max_payload = max_payload
         self._telemetry = telemetry
         self._records = records
+        # The quotas that clients have used up, as far as this node has seen.
+        self._spent: dict[str, Quota] = {}
 
     async def create(self, client: Client, asked: Creating) -> Accepted:
         """Create a job of a client's; it is durable when this returns.
@@ -151,12 +153,15 @@ class Jobs:
                 f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
             )
         elif creation is Creation.OVER_QUOTA and limited is not None:
+            self._spent[client.name] = limited
             raise used_up(limited, now)
         return Accepted(job_id, creation is Creation.EXISTING, reply.notes[0] if reply.notes else None)
 
     async def _write(self, new: NewJob) -> Created:
         with self._slots.wanting(1) as wanted:
-            plan = self._fusing.first(new.job, new.history)
+            # What is known to be refused runs no handler of its client's.
+            spent = new.quota is not None and self._spent.get(new.job.owner) == new.quota
+            plan = None if spent else self._fusing.first(new.job, new.history)
             if plan is not None:
                 try:
                     return await self._write_with_step(new, plan, wanted)

@@ -17,6 +17,7 @@ from holon.domain.client import NO_PLAN
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
+from holon.domain.plain import MAX_DEPTH, no_number
 from holon.domain.policy import Allowed
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.domain.value import replace
@@ -24,6 +25,8 @@ from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
 
 SCHEMA = 7
+# As deep as the encoder goes: what is stored stands a few levels deeper in an answer.
+_ENCODER_DEPTH = 254
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
@@ -44,15 +47,28 @@ _HISTORY = True
 
 
 def to_json(value: Any) -> bytes:
-    """A value as JSON text.
+    """A value as JSON text, which every reader reads back as it was.
 
     Raises:
-        InvalidArgument: `NOT_JSON`, it holds something that JSON cannot: a set, a date of another type, a huge integer.
+        InvalidArgument: `NOT_JSON`, it holds something that JSON cannot: a set, a date of another type, a huge integer,
+            a number that is none; or it is nested over 200 deep.
     """
     try:
-        return orjson.dumps(value)
+        text = orjson.dumps(value)
+        if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+            # It may be deeper than whoever wraps it in an answer can write; strings have brackets too.
+            orjson.dumps(_wrapped(value))
     except (TypeError, ValueError) as error:
         raise InvalidArgument(f"not JSON: {error}", code="NOT_JSON") from error
+    if b"null" in text and (where := no_number(value, "value")):
+        raise InvalidArgument(f"not JSON: {where}", code="NOT_JSON")
+    return text
+
+
+def _wrapped(value: Any) -> Any:
+    for _ in range(_ENCODER_DEPTH - MAX_DEPTH):
+        value = (value,)
+    return value
 
 
 def from_json(text: bytes) -> Any:

@@ -11,10 +11,10 @@ import orjson
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status
 from holon.domain.task import CANCELLED_BY_CHILD, CHILD_FAILED, CHILD_QUARANTINED, SUCCESS
+from holon.domain.texts import clipped
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.offerings import Offerings
-from holon.wire.grpc_status import clipped
 from holon.wire.values import json_payload
 from holon.wire.worker import MAX_CAUSE_MESSAGE, MAX_CAUSES
 from holon.worker.outcome import failure

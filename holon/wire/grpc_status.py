@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from holon import errors
+from holon.domain.texts import clipped
 from holon.errors import HolonError, Violation
 from holon.rxon.v1 import types_pb2
 from holon.wire.values import duration
@@ -72,13 +73,15 @@ def status_of(error: HolonError) -> status_pb2.Status:
         details.append(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, errors.QuotaExceeded):
         failed = error_details_pb2.QuotaFailure.Violation(
-            subject=clipped(f"client:{error.subject}", 512), description=clipped(error.message)
+            subject=clipped(f"client:{error.subject}", 512), description=clipped(error.message, MAX_MESSAGE_BYTES)
         )
         details.append(error_details_pb2.QuotaFailure(violations=[failed]))
     if error.retry_after is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=duration(round(error.retry_after * 1000))))
     number: int = code_of(error).value[0]
-    return status_pb2.Status(code=number, message=clipped(error.message), details=[_packed(one) for one in details])
+    return status_pb2.Status(
+        code=number, message=clipped(error.message, MAX_MESSAGE_BYTES), details=[_packed(one) for one in details]
+    )
 
 
 def error_of(error: HolonError) -> types_pb2.Error:
@@ -86,7 +89,7 @@ def error_of(error: HolonError) -> types_pb2.Error:
     message = types_pb2.Error(
         code=code_of(error).value[0],
         reason=error.code,
-        message=clipped(error.message),
+        message=clipped(error.message, MAX_MESSAGE_BYTES),
         field_violations=[
             types_pb2.FieldViolation(field=one.field, reason=one.reason) for one in _as_many_as_fit(error.details)
         ],
@@ -103,14 +106,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: HolonError) 
         grpc.aio.AbortError: always; it must reach grpc.
     """
     trailers = ((DETAILS_KEY, status_of(error).SerializeToString()),)
-    await context.abort(code_of(error), clipped(error.message), trailing_metadata=trailers)
-
-
-def clipped(text: str, limit: int = MAX_MESSAGE_BYTES) -> str:
-    """The beginning of a text that fits into `limit` bytes of UTF-8."""
-    if len(text) <= limit and text.isascii():
-        return text
-    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
+    await context.abort(code_of(error), clipped(error.message, MAX_MESSAGE_BYTES), trailing_metadata=trailers)
 
 
 def _as_many_as_fit(violations: tuple[Violation, ...]) -> Iterator[Violation]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.domain.digest import SHA256_BYTES, ChildDigest, Digest
+from holon.domain.texts import clipped
 from holon.domain.tree import (
     MAX_COUNTS,
     MAX_ERRORS,
@@ -23,7 +24,6 @@ from holon.domain.tree import (
 )
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.wire.grpc_status import clipped
 from holon.wire.values import MAX_ID, cost_of, fill, is_id, timestamp
 
 MAX_TEXT = 128

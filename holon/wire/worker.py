@@ -8,11 +8,11 @@ import orjson
 
 from holon.domain.fleet import MAX_STATUS
 from holon.domain.task import FAILURE, Outcome, TaskError
+from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, clipped
 from holon.domain.trace import headers_of
 from holon.errors import InvalidArgument, Violation
 from holon.ports import Offer, Stop, StopReason, Superseded
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.wire.grpc_status import clipped
 from holon.wire.values import duration, fill, json_of
 
 STOP_REASONS = {
@@ -20,9 +20,6 @@ STOP_REASONS = {
     StopReason.DEADLINE: "DEADLINE",
     StopReason.LEASE_LOST: "LEASE_LOST",
 }
-# Beside the ones of the protocol: what a worker says of a failure is shown to people, in a line.
-MAX_ERROR_MESSAGE = 8 * 1024
-MAX_ERROR_CODE = 128
 # Levels of holons whose errors are told, and how much of each.
 MAX_CAUSES = 32
 MAX_CAUSE_MESSAGE = 1024

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from holon import Blueprint
 from holon.domain.client import Client
 from holon.engine.batches import create_all
 from holon.engine.jobs import Jobs
@@ -50,6 +51,29 @@ async def test_a19_the_third_creation_of_a_quota_of_two_is_refused(jobs: Jobs) -
     assert error.retry_after is not None
     assert 0 < error.retry_after <= 31 * 86_400
     assert len((await jobs.list("ann", Listing()))[0]) == 2
+
+
+async def test_who_is_known_to_have_used_up_a_quota_has_no_handler_run_for_what_is_refused() -> None:
+    ran, once = list[int](), asyncio.Event()
+    bp = Blueprint("counting", api_endpoint="/jobs/counting")
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only(n: int) -> None:
+        ran.append(n)
+        once.set()
+
+    async with running(more=[bp]) as node:
+        jobs = node.engine.jobs
+        await jobs.create(having("ann", 2), Creating("counting", {"n": 0}))
+        async with asyncio.timeout(10):
+            # From here on it runs before its job is stored.
+            await once.wait()
+        await jobs.create(having("ann", 2), Creating("counting", {"n": 1}))
+        for n in (2, 3, 4):
+            with pytest.raises(QuotaExceeded):
+                await jobs.create(having("ann", 2), Creating("counting", {"n": n}))
+        await jobs.create(having("ann", 3), Creating("counting", {"n": 5}))
+    assert [n for n in ran if n not in (0, 2)] == [1, 5]
 
 
 async def test_one_owners_quota_is_not_anothers_and_none_is_no_limit(jobs: Jobs) -> None:

@@ -82,9 +82,8 @@ def test_every_decorator_form_defines_a_state_named_by_its_argument_or_its_funct
 
 
 def test_the_start_is_the_state_marked_so() -> None:
-    assert bp.start == State(
-        "start", start, True, False, None, False, (Want("initial_data", True), Want("actions", True))
-    )
+    wants = (Want("initial_data", True), Want("actions", True))
+    assert bp.start == State("start", start, True, False, None, False, wants, prompt=True)
 
 
 def test_an_end_is_a_success_whatever_its_name_unless_named_failed_or_said_so() -> None:

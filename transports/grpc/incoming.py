@@ -11,13 +11,13 @@ from google.protobuf.message import DecodeError
 
 from holon.clock import Clock
 from holon.domain.task import CONTRACT_VIOLATION, LIMIT_EXCEEDED, Outcome
+from holon.domain.texts import clipped
 from holon.engine.members import Member
 from holon.engine.rates import Call, RateLimits
 from holon.engine.results import Reported
 from holon.engine.workers import Workers
 from holon.errors import HolonError, InvalidArgument, NotFound, ResourceExhausted, TooLarge, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.wire.grpc_status import clipped
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
 from holon.wire.values import MAX_ID, cost_of, seconds
 from holon.wire.worker import outcome_of, took_of
