@@ -55,7 +55,7 @@ def to_json(value: Any) -> bytes:
     """
     try:
         text = orjson.dumps(value)
-        if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+        if len(text) > 2 * MAX_DEPTH and text.count(b"[") + text.count(b"{") > MAX_DEPTH:
             # It may be deeper than whoever wraps it in an answer can write; strings have brackets too.
             orjson.dumps(_wrapped(value))
     except (TypeError, ValueError) as error:
