@@ -309,7 +309,7 @@ class Model:
             accepts=tuple(Accept(ref) for ref in rest),
             extends=tuple(ref for ref in rest if self.random.random() < 0.8),
             handbacks=tuple(self.handback(ref) for ref in back),
-            progress=tuple(Progress(ref, self.random.random() * 100, "") for ref in rest),
+            progress=tuple(Progress(ref, self.random.random() * 100, self.random.choice((None, ""))) for ref in rest),
             credits=((worker.worker_id, worker.session_id, worker.credits),),
         )
         for ref in back:

@@ -137,6 +137,16 @@ async def test_results_over_the_limit_of_their_sum_wake_the_job_once_and_say_so(
     assert event.too_large
 
 
+async def test_what_the_store_says_of_branches_that_nobody_did_counts_too(store: Factory) -> None:
+    world = await store(max_fan_in_bytes=100)
+    await world.fan_out(4, dispatch_timeout=1_000)
+    await world.after(1_000)
+    [claim] = await world.storage.claim(1)
+    [(_, event)] = claim.events
+    assert isinstance(event, BranchesDone)
+    assert event.too_large
+
+
 async def test_results_up_to_the_limit_are_not_too_large(store: Factory) -> None:
     world = await store(max_fan_in_bytes=1_000)
     offers = await branched(world, 2)

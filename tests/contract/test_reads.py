@@ -102,6 +102,15 @@ async def test_the_newest_progress_of_a_task_is_its_jobs(world: World) -> None:
     assert await world.ready() == []
 
 
+async def test_progress_without_a_message_is_its_jobs_at_every_reader(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.touch(progress=(Progress(hand.ref(offer), 50.0, None),))
+    [record] = (await world.storage.jobs(JobFilter("ann"), 10))[0]
+    assert record.progress == 50.0
+    assert (await world.record(offer.job_id)).progress == 50.0
+
+
 async def test_a_message_stays_until_there_is_another_or_it_is_taken_back(world: World) -> None:
     hand = await world.hand()
     offer = await world.accepted(hand)

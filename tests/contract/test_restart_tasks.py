@@ -183,6 +183,15 @@ async def test_why_a_result_was_superseded_is_known_after_a_restart(durable: Fac
     assert await world.complete(offer) is Superseded.DEADLINE_EXCEEDED
 
 
+async def test_the_progress_of_a_task_that_was_told_without_words_survives(durable: Factory) -> None:
+    world = await durable()
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.touch(progress=(Progress(hand.ref(offer), 40.0, None),))
+    await world.restart()
+    assert (await world.record(offer.job_id)).progress == 40.0
+
+
 async def test_a_new_need_of_a_waiting_task_survives(durable: Factory) -> None:
     world = await durable()
     task = await world.dispatch(T)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
 from holon.ports import NewTask, StoreSettings
+from holon.storage.ledger.backlog import LOOK_PAST
 from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
 
@@ -54,6 +55,16 @@ def test_one_that_avoids_the_worker_is_passed_and_stays() -> None:
     tables, rows = tables_with(*[NEED] * 4)
     rows[1].avoid = (("w", 1, False),)
     assert taken(tables, 5) == [[0], [2], [3]]
+    assert tables.backlog.waiting == {NEED.key: 1}
+
+
+def test_one_that_came_back_again_and_again_is_passed_once() -> None:
+    tables, rows = tables_with(*[NEED] * 2)
+    rows[0].avoid = (("w", 1, False),)
+    for _ in range(2 * LOOK_PAST):
+        tables.backlog.dequeued(rows[0])
+        tables.backlog.enqueue(rows[0])
+    assert taken(tables, 5) == [[1]]
     assert tables.backlog.waiting == {NEED.key: 1}
 
 

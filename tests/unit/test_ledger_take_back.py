@@ -123,3 +123,14 @@ def test_leases_count_as_they_did() -> None:
     tables.lose_hold(worker, "kept")
     tables.take_back()
     assert worker.held == {"kept": "task of kept", "lost": "task of lost"}
+
+
+def test_a_late_result_that_was_not_told_after_all_is_told_the_next_time() -> None:
+    tables = tables_with(1)
+    assert tables.late_told("0-a-0-0", "w", 1) == 0
+    tables.take_back()
+    assert tables.late_told("0-a-0-0", "w", 1) == 0
+    tables.done()
+    assert tables.late_told("0-a-0-0", "w", 1) == 1
+    tables.take_back()
+    assert tables.late_told("0-a-0-0", "w", 1) == 1

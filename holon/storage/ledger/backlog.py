@@ -107,7 +107,9 @@ class Backlog:
             if not row.avoid or not _avoids(row, worker_id, key in only, now):
                 found = row
                 break
-            skipped.append((key, entry))
+            # One that came back can have left its old entry behind: it is one task all the same.
+            if (key, entry) not in skipped:
+                skipped.append((key, entry))
             heads.remove(first)
             passed = sum(1 for other, _ in skipped if other == key)
             if passed <= LOOK_PAST and (following := self._head(key)) is not None:

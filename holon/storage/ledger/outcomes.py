@@ -19,9 +19,6 @@ from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import avoid, close_attempt, give_up, queued_changed
 
-# Of so many tasks and workers it is remembered how often a late result was told.
-MOST_LATE = 10_000
-
 _time = attrgetter("time")
 
 
@@ -152,8 +149,4 @@ def _may_tell(tables: Tables, task: TaskRow, worker_id: str) -> bool:
     A history is its client's: nobody may fill it with what never was, or say the same again and again.
     """
     had = sum(attempt.worker_id == worker_id for attempt in task.attempts)
-    told = tables.late.pop((task.id, worker_id), 0)
-    tables.late[task.id, worker_id] = min(told + 1, had)
-    if len(tables.late) > MOST_LATE:
-        del tables.late[next(iter(tables.late))]
-    return told < had
+    return tables.late_told(task.id, worker_id, had) < had

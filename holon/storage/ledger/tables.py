@@ -21,6 +21,8 @@ Key = TypeVar("Key")
 _NONE: frozenset[str] = frozenset()
 # Timers are rid of their stale entries when there are so many, beside twice those that may count.
 MOST_STALE = 1_000
+# Of so many tasks and workers it is remembered how often a late result was told.
+MOST_LATE = 10_000
 
 
 class Tables:
@@ -38,7 +40,7 @@ class Tables:
         self.requests: dict[tuple[str, str], str] = {}
         self.documents: dict[str, dict[str, DocumentRow]] = {}
         self.quotas: dict[tuple[str, str], QuotaRow] = {}
-        self.late: dict[tuple[str, str], int] = {}
+        self._late: dict[tuple[str, str], int] = {}
         self.claimed: set[str] = set()
         self.alone: str | None = None
         self.load_job: Callable[[str], JobRow | None] = lambda _: None
@@ -194,6 +196,15 @@ class Tables:
         row = where.pop(key)
         self._undo.append(lambda: where.__setitem__(key, row))
         return self.edit(row)
+
+    def late_told(self, task_id: str, worker_id: str, most: int) -> int:
+        """How often a late result of a worker for a task was told before; from now on it is once more, up to `most`."""
+        told = self._late.pop((task_id, worker_id), 0)
+        self._late[task_id, worker_id] = min(told + 1, most)
+        self._undo.append(lambda: self._late.__setitem__((task_id, worker_id), told))
+        if len(self._late) > MOST_LATE:
+            del self._late[next(iter(self._late))]
+        return told
 
     def tell(self, row: JobRow, events: Iterable[HistoryEvent]) -> None:
         """Write lines of a job's history with this transaction."""

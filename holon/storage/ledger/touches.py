@@ -90,8 +90,9 @@ def _progress(tables: Tables, progress: Progress) -> None:
     row = tables.job(task.job_id) if task else None
     if task is None or row is None or row.over or task.state not in (OFFERED, LEASED):
         return
+    tables.edit(row)
     if progress.message is not None:
-        tables.edit(row).message = progress.message
+        row.message = progress.message
     if progress.percent is None:
         return
     if row.fan is None:

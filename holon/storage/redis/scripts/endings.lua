@@ -4,7 +4,7 @@
 local function failed(code, message, worker_id)
     return {
         bytes = table.concat({'!', code, message, worker_id or ''}, '\n'), status = 'failure', code = code,
-        message = message, worker = worker_id or '', size = 0, succeeded = false, error = true,
+        message = message, worker = worker_id or '', size = #message, succeeded = false, error = true,
     }
 end
 
