@@ -15,7 +15,7 @@ T = TypeVar("T")
 # all the time, for cycles that hardly exist. With this many it walks a few times a minute under full load. What ends
 # in cycles, as sessions and what gRPC makes for each call, is to be gone within minutes where little is done: hence few
 # walks of the younger for one of the older, which CPython does not begin before there is a quarter more of those.
-THRESHOLDS = (10_000, 5, 5)
+THRESHOLDS = (5_000, 5, 5)
 # Each worker and each client is a file descriptor; the worker door alone takes 10,000, and many systems give 1,024.
 DESCRIPTORS = 24_000
 
