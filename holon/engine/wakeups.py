@@ -119,7 +119,7 @@ class Wakeups:
             fired: Fired | None = None
             try:
                 with self._slots.wanting(self._slots.limit) as wanted:
-                    fired = await self._store.fire(FIRE_LIMIT, wanted.n, ())
+                    fired = await self._store.fire(FIRE_LIMIT, wanted.n)
                     wanted.claims = fired.claims
             except StoreUnavailable as error:
                 await self._wait_out("fire timers", error)
@@ -148,7 +148,7 @@ class Wakeups:
             while self._spawns:
                 job_id, step = self._spawns.pop()
                 try:
-                    await self._store.spawn(job_id, step, ())
+                    await self._store.spawn(job_id, step)
                 except StoreUnavailable as error:
                     await self._wait_out("spawn branches", error)
 

@@ -172,5 +172,4 @@ class Fired(Value, gc=True):
 
     next_due: int | None
     claims: tuple[Claim, ...] = ()
-    leased: Leased = Leased()
     spawns: tuple[tuple[str, int], ...] = ()

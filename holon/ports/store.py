@@ -118,8 +118,11 @@ class Steps(Protocol):
         """Write a step: the job's new state and all its effects together, under its claim, or nothing."""
         ...
 
-    async def spawn(self, job_id: str, step: int, seats: Sequence[Seat]) -> Leased:
-        """Turn the next chunk of a large fan-out into tasks, if fewer than 100 of them wait for a lease."""
+    async def spawn(self, job_id: str, step: int) -> None:
+        """Turn the next chunk of a large fan-out into tasks, if fewer than 100 of them wait for a lease.
+
+        They are hinted at, and leased by the calls that take seats.
+        """
         ...
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
@@ -150,8 +153,11 @@ class Leases(Protocol):
         """Apply results, each at most once and only under its task's current lease, held by this worker."""
         ...
 
-    async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
-        """Do what is due, at most `limit` timers."""
+    async def fire(self, limit: int, want: int) -> Fired:
+        """Do what is due, at most `limit` timers.
+
+        Tasks that wait again by it are hinted at, and leased by the calls that take seats.
+        """
         ...
 
     async def task(self, task_id: str) -> TaskRecord | None:

@@ -220,7 +220,7 @@ class Model:
         if self.spawns:
             job, step = self.random.choice(sorted(self.spawns))
             self.spawns.discard((job, step))
-            self.offered((await self.world.storage.spawn(job, step, self.seats())).offers)
+            await self.world.storage.spawn(job, step)
 
     async def rekey(self) -> None:
         for need, other in ((T, U), (U, T)):
@@ -230,11 +230,10 @@ class Model:
     async def pass_time(self) -> None:
         self.world.clock.advance(self.random.choice((0, 100, 1_000, 4_000, 9_000)))
         if self.chance(0.1):
-            await self.world.fire(*self.seats(), want=self.want())
+            await self.world.fire(want=self.want())
         limit = self.random.choice((1, 1_000))
-        fired = await self.world.fire(*self.seats(), want=self.want(), limit=limit)
+        fired = await self.world.fire(want=self.want(), limit=limit)
         self.spawns |= set(fired.spawns)
-        self.offered(fired.leased.offers)
         self.take(fired.claims)
 
     async def restart(self) -> None:

@@ -126,7 +126,7 @@ async def test_chunks_of_a_cancelled_fan_out_are_never_spawned(world: World) -> 
     tasks = await world.fan_out(2, rest=(5,))
     job = tasks[0].rsplit("-", 2)[0]
     await cancel(world, job)
-    await world.storage.spawn(job, 0, ())
+    await world.storage.spawn(job, 0)
     assert await world.waiting() == 0
     assert (await world.fire()).next_due is None
 

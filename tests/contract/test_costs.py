@@ -37,7 +37,8 @@ async def test_tasks_that_may_cost_different_sums_wait_apart(world: World) -> No
 async def test_a_task_that_is_tried_again_may_cost_the_same(world: World) -> None:
     offer = await world.accepted(await world.hand(), FREE)
     await world.complete(offer, BROKEN, 1_000)
-    [again] = (await world.after(1_000, (await world.hand("w2")).seat(1, FREE))).leased.offers
+    await world.after(1_000)
+    [again] = await world.lease((await world.hand("w2")).seat(1, FREE))
     assert (again.task_id, again.max_cost) == (offer.task_id, 0)
 
 
@@ -45,7 +46,8 @@ async def test_the_later_branches_of_a_fan_out_may_cost_the_same(world: World) -
     first, *_ = await world.fan_out(1, rest=(2,), need=FREE)
     hand = await world.hand()
     offers = await world.lease(hand.seat(5, FREE))
-    offers += (await world.storage.spawn(job_of(first), 0, [hand.seat(5, FREE)])).offers
+    await world.storage.spawn(job_of(first), 0)
+    offers += await world.lease(hand.seat(5, FREE))
     assert [one.max_cost for one in offers] == [0] * 3
 
 
@@ -123,7 +125,8 @@ async def test_the_branches_that_are_not_made_yet_are_reserved_too(world: World)
     assert offer.task_id == first
     # Each is charged for itself, and all is there again when all is over.
     await ends(world, offer, 25)
-    for offer in (await world.storage.spawn(job_of(first), 0, [hand.seat(5)])).offers:
+    await world.storage.spawn(job_of(first), 0)
+    for offer in await world.lease(hand.seat(5)):
         await ends(world, offer, 5)
     assert (await world.record(claim.job.id)).cost == 40
     assert await affords(world, claim.job.id, 60)
@@ -156,7 +159,8 @@ async def test_a_job_without_a_budget_is_charged_what_its_tasks_cost(world: Worl
     offer = await world.accepted(hand)
     await ends(world, offer, 7, BROKEN, 1_000)
     assert await cost(world, offer) == 7
-    [again] = (await world.after(1_000, hand.seat(1, T, only=(T,)))).leased.offers
+    await world.after(1_000)
+    [again] = await world.lease(hand.seat(1, T, only=(T,)))
     await ends(world, again, 2**53 - 1)
     assert await cost(world, offer) == 2**53 - 1
 
@@ -166,7 +170,8 @@ async def test_a_failure_is_charged_and_tried_again_while_the_budget_covers_it(w
     offer = await given(world, hand, 100, 40)
     await ends(world, offer, 30, BROKEN, 1_000)
     assert await cost(world, offer) == 30
-    [again] = (await world.after(1_000, hand.seat(1, T, only=(T,)))).leased.offers
+    await world.after(1_000)
+    [again] = await world.lease(hand.seat(1, T, only=(T,)))
     await ends(world, again, 31, BROKEN, 1_000)
     # 39 are left of it, and another attempt may cost 40.
     assert await cost(world, offer) == 61
@@ -428,7 +433,8 @@ async def test_a_lease_that_goes_on_leaves_the_others_what_its_replacement_would
     assert await world.waiting() == 1
     assert (await world.touch(extends=(hand.ref(first),))).lost == ()
     await ends(world, second, 40, BROKEN, 1_000)
-    [again] = (await world.after(1_000, other.seat(1, T, only=(T,)))).leased.offers
+    await world.after(1_000)
+    [again] = await world.lease(other.seat(1, T, only=(T,)))
     assert again.task_id == second.task_id
 
 

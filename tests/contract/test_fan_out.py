@@ -85,7 +85,8 @@ async def test_a_branch_is_tried_again_before_it_counts(world: World) -> None:
     [offer] = await branched(world, 1)
     await world.complete(offer, BROKEN, 1_000)
     assert await world.ready() == []
-    [again] = (await world.after(1_000, (await world.hand("w2")).seat())).leased.offers
+    await world.after(1_000)
+    [again] = await world.lease((await world.hand("w2")).seat())
     assert again.generation == 2
     await world.complete(again)
     assert await events(world, offer.job_id) == [BranchesDone(0, failed=0)]
@@ -172,7 +173,7 @@ async def test_chunks_become_tasks_one_after_the_other_and_every_branch_once(wor
     job = tasks[0].rsplit("-", 2)[0]
     counts = [await world.waiting()]
     for _ in range(5):
-        await world.storage.spawn(job, 0, ())
+        await world.storage.spawn(job, 0)
         counts.append(await world.waiting())
     assert counts == [3, 5, 7, 8, 8, 8]
     assert (await world.fire()).next_due is None
@@ -185,12 +186,12 @@ async def test_chunks_become_tasks_one_after_the_other_and_every_branch_once(wor
     assert [task for task, _ in await world.storage.branches(job, 0)] == tasks
 
 
-async def test_a_spawn_leases_what_it_made(world: World) -> None:
+async def test_what_a_spawn_made_is_leased_next(world: World) -> None:
     hand = await world.hand()
     tasks = await world.fan_out(1, rest=(2,))
     job = tasks[0].rsplit("-", 2)[0]
-    leased = await world.storage.spawn(job, 0, [hand.seat(10)])
-    assert [offer.task_id for offer in leased.offers] == tasks
+    await world.storage.spawn(job, 0)
+    assert [offer.task_id for offer in await world.lease(hand.seat(10))] == tasks
 
 
 async def test_a_job_is_not_woken_while_chunks_of_its_fan_out_are_left(world: World) -> None:
@@ -200,7 +201,8 @@ async def test_a_job_is_not_woken_while_chunks_of_its_fan_out_are_left(world: Wo
     [offer] = await world.lease(hand.seat())
     await world.complete(offer)
     assert await world.ready() == []
-    [again] = (await world.storage.spawn(job, 0, [hand.seat()])).offers
+    await world.storage.spawn(job, 0)
+    [again] = await world.lease(hand.seat())
     await world.complete(again)
     assert await events(world, job) == [BranchesDone(0, failed=0)]
 
@@ -209,15 +211,15 @@ async def test_nothing_is_spawned_while_a_hundred_branches_wait(world: World) ->
     tasks = await world.fan_out(101, rest=(10, 10))
     job = tasks[0].rsplit("-", 2)[0]
     hand = await world.hand()
-    await world.storage.spawn(job, 0, ())
+    await world.storage.spawn(job, 0)
     assert await world.waiting() == 101
     [offer] = await world.lease(hand.seat(1))
-    await world.storage.spawn(job, 0, ())
+    await world.storage.spawn(job, 0)
     assert await world.waiting() == 100
     await world.lease(hand.seat(1))
-    await world.storage.spawn(job, 0, ())
+    await world.storage.spawn(job, 0)
     assert await world.waiting() == 109
-    await world.storage.spawn(job, 0, ())
+    await world.storage.spawn(job, 0)
     assert await world.waiting() == 109
     assert await world.complete(offer) is None
 
@@ -243,7 +245,8 @@ async def test_spawning_for_a_job_that_is_unknown_or_over_does_nothing(world: Wo
     await world.complete(offer, BROKEN)
     await world.commit(world.step(await world.claim_of(job), Status.FAILED, end_tasks=True))
     for args in ((job, 0), (job, 7), ("0-unknown", 0)):
-        assert (await world.storage.spawn(*args, [hand.seat(5)])).offers == ()
+        await world.storage.spawn(*args)
+        assert await world.lease(hand.seat(5)) == []
     assert await world.waiting() == 0
 
 
@@ -271,7 +274,7 @@ async def test_the_timeouts_of_branches_that_are_spawned_later_count_from_the_di
     job = tasks[0].rsplit("-", 2)[0]
     for _ in range(2):
         world.clock.advance(2_000)
-        await world.storage.spawn(job, 0, ())
+        await world.storage.spawn(job, 0)
     assert await world.waiting() == 3
     await world.after(999)
     assert await codes(world, job) == []
@@ -291,10 +294,12 @@ async def test_branches_whose_time_was_over_before_they_were_spawned_end_at_once
     tasks = await world.fan_out(1, rest=(4, 2), **fields)
     job = tasks[0].rsplit("-", 2)[0]
     await world.after(1_000)
-    assert (await world.storage.spawn(job, 0, [hand.seat(10)])).offers == ()
+    await world.storage.spawn(job, 0)
+    assert await world.lease(hand.seat(10)) == []
     assert (await codes(world, job), await world.waiting()) == ([f"{index} {code}" for index in range(5)], 0)
     assert await world.ready() == []
-    assert (await world.storage.spawn(job, 0, [hand.seat(10)])).offers == ()
+    await world.storage.spawn(job, 0)
+    assert await world.lease(hand.seat(10)) == []
     assert (await world.task_record(tasks[-1])).state == "over"
     assert await events(world, job) == [BranchesDone(0, failed=7)]
     ends = [(event.task_id, event.details["code"]) for event in await world.told(job) if event.type == "task_finished"]
@@ -310,10 +315,12 @@ async def test_a_branch_that_ends_as_it_is_spawned_may_end_the_others(world: Wor
     [offer] = await world.lease(hand.seat())
     await world.after(1_000)
     job = claim.job.id
-    assert (await world.storage.spawn(job, 0, [hand.seat(10)])).offers == ()
+    await world.storage.spawn(job, 0)
+    assert await world.lease(hand.seat(10)) == []
     assert (await codes(world, job), await world.waiting()) == ([f"3 {DISPATCH_TIMEOUT}"], 0)
     assert [stop.lease for stop in await world.stops()] == [hand.ref(offer)]
     [event] = await events(world, job)
     assert isinstance(event, BranchesDone)
     assert (event.fail_fast, event.failed) == (True, 1)
-    assert (await world.storage.spawn(job, 0, [hand.seat(10)])).offers == ()
+    await world.storage.spawn(job, 0)
+    assert await world.lease(hand.seat(10)) == []

@@ -63,7 +63,7 @@ async def test_a_job_woken_by_branches_that_ended_as_they_were_spawned_is_hinted
     tasks = await world.fan_out(1, rest=(1,), dispatch_timeout=1_000)
     await world.after(1_000)
     hints = Hints(world)
-    await world.storage.spawn(tasks[0].rsplit("-", 2)[0], 0, ())
+    await world.storage.spawn(tasks[0].rsplit("-", 2)[0], 0)
     await hints.until(lambda hint: hint.ready)
 
 
@@ -101,6 +101,15 @@ async def test_a_job_whose_claim_ran_out_is_hinted_at(world: World) -> None:
 async def test_a_new_task_that_waits_is_hinted_at_by_its_key(world: World) -> None:
     hints = Hints(world)
     await world.dispatch(T)
+    await hints.until(lambda hint: T.key in hint.keys)
+
+
+async def test_branches_that_a_spawn_made_are_hinted_at_by_their_key(world: World) -> None:
+    hints = Hints(world)
+    tasks = await world.fan_out(1, rest=(1,))
+    await hints.until(lambda hint: T.key in hint.keys)
+    await world.lease((await world.hand()).seat())
+    await world.storage.spawn(tasks[0].rsplit("-", 2)[0], 0)
     await hints.until(lambda hint: T.key in hint.keys)
 
 

@@ -29,7 +29,8 @@ async def test_tasks_that_may_use_different_skills_wait_apart(world: World) -> N
 async def test_a_task_that_is_tried_again_may_use_the_same(world: World) -> None:
     offer = await world.accepted(await world.hand(), LIMITED)
     await world.complete(offer, BROKEN, 1_000)
-    [again] = (await world.after(1_000, (await world.hand("w2")).seat(1, LIMITED))).leased.offers
+    await world.after(1_000)
+    [again] = await world.lease((await world.hand("w2")).seat(1, LIMITED))
     assert (again.task_id, again.allowed_skills) == (offer.task_id, ("t", "u"))
 
 
@@ -37,7 +38,8 @@ async def test_the_later_branches_of_a_fan_out_may_use_the_same(world: World) ->
     first, *_ = await world.fan_out(1, rest=(2,), need=LIMITED)
     hand = await world.hand()
     offers = await world.lease(hand.seat(5, LIMITED))
-    offers += (await world.storage.spawn(job_of(first), 0, [hand.seat(5, LIMITED)])).offers
+    await world.storage.spawn(job_of(first), 0)
+    offers += await world.lease(hand.seat(5, LIMITED))
     assert [one.allowed_skills for one in offers] == [("t", "u")] * 3
 
 

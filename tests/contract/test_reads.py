@@ -234,7 +234,7 @@ async def test_a_record_says_what_a_branch_needs_that_is_among_many_others_that_
     for offer in await world.lease(hand.seat(200, T)):
         await world.complete(offer)
     assert await told_need(world, claim.job.id) == U
-    await world.storage.spawn(claim.job.id, 0, ())
+    await world.storage.spawn(claim.job.id, 0)
     for offer in await world.lease(hand.seat(1, U)):
         await world.complete(offer)
     assert await told_need(world, claim.job.id) == T

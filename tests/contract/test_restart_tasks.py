@@ -31,7 +31,8 @@ async def test_an_applied_retry_is_committed_again_after_a_restart(durable: Fact
     await world.complete(offer, BROKEN, 1_000)
     await world.restart()
     assert await world.complete(offer, BROKEN, 1_000) is None
-    [again] = (await world.after(1_000, (await world.hand("w2")).seat())).leased.offers
+    await world.after(1_000)
+    [again] = await world.lease((await world.hand("w2")).seat())
     assert (again.generation, again.attempt) == (2, 2)
 
 
@@ -113,7 +114,8 @@ async def test_a_fan_out_is_counted_across_restarts(durable: Factory) -> None:
     assert await world.complete(offers[1], BROKEN) is None
     assert await world.complete(offers[2]) is None
     hand = await world.hand()
-    more = list((await world.storage.spawn(job, 0, [hand.seat(5)])).offers)
+    await world.storage.spawn(job, 0)
+    more = await world.lease(hand.seat(5))
     assert [offer.task_id for offer in more] == tasks[3:]
     await world.complete(more[0])
     await world.restart()
@@ -142,7 +144,7 @@ async def test_branches_that_are_spawned_after_a_restart_have_their_time_from_th
     begun = world.now
     world.clock.advance(3_000)
     await world.restart()
-    await world.storage.spawn(tasks[0].rsplit("-", 2)[0], 0, ())
+    await world.storage.spawn(tasks[0].rsplit("-", 2)[0], 0)
     offers = await world.lease((await world.hand()).seat(3))
     assert [offer.deadline for offer in offers] == [begun + 5_000] * 3
     world.clock.advance(begun + 5_000 - world.now)
@@ -241,10 +243,10 @@ async def test_the_waiting_branches_of_a_fan_out_are_counted_after_a_restart(dur
     tasks = await world.fan_out(101, rest=(10,))
     job = tasks[0].rsplit("-", 2)[0]
     await world.restart()
-    await world.storage.spawn(job, 0, ())
+    await world.storage.spawn(job, 0)
     assert await world.waiting() == 101
     await world.lease((await world.hand()).seat(2))
-    await world.storage.spawn(job, 0, ())
+    await world.storage.spawn(job, 0)
     assert await world.waiting() == 109
 
 

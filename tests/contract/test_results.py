@@ -129,7 +129,8 @@ async def test_a_retried_failure_does_not_wake_the_job_and_waits_for_its_back_of
     await world.after(4_999)
     assert await world.waiting() == 0
     other = await world.hand("w2")
-    [again] = (await world.after(1, other.seat())).leased.offers
+    await world.after(1)
+    [again] = await world.lease(other.seat())
     assert (again.task_id, again.generation, again.attempt) == (offer.task_id, 2, 2)
 
 
@@ -137,7 +138,8 @@ async def test_a_lone_worker_gets_its_failed_task_again(world: World) -> None:
     hand = await world.hand()
     offer = await world.accepted(hand)
     await world.complete(offer, BROKEN, 1_000)
-    [again] = (await world.after(1_000, hand.seat(only=[T]))).leased.offers
+    await world.after(1_000)
+    [again] = await world.lease(hand.seat(only=[T]))
     assert (again.worker_id, again.generation) == ("w1", 2)
 
 
@@ -147,7 +149,8 @@ async def test_a_retry_does_not_go_straight_back_to_the_worker_that_failed_while
     hand, other = await world.hand(), await world.hand("w2")
     offer = await world.accepted(hand)
     await world.complete(offer, BROKEN, 1_000)
-    assert (await world.after(1_000, hand.seat())).leased.offers == ()
+    await world.after(1_000)
+    assert await world.lease(hand.seat()) == []
     assert len(await world.lease(other.seat())) == 1
 
 
@@ -175,7 +178,8 @@ async def test_a_repeated_retry_is_applied_once(world: World) -> None:
     offer = await world.accepted(hand)
     for _ in range(3):
         assert await world.complete(offer, BROKEN, 1_000) is None
-    [again] = (await world.after(1_000, (await world.hand("w2")).seat())).leased.offers
+    await world.after(1_000)
+    [again] = await world.lease((await world.hand("w2")).seat())
     assert again.generation == 2
     assert await world.complete(offer, BROKEN, 1_000) is None
     assert (await world.task_record(offer.task_id)).lease_id == again.lease_id
@@ -187,7 +191,8 @@ async def test_the_end_of_a_task_counts_its_applied_outcomes(world: World) -> No
     offer = await world.accepted(hand)
     await world.hand_back(hand, offer)
     for number in range(1, 4):
-        [offer] = (await world.after(1, (await world.hand(f"w{number}")).seat())).leased.offers
+        await world.after(1)
+        [offer] = await world.lease((await world.hand(f"w{number}")).seat())
         assert (offer.generation, offer.attempt) == (number, number + 1)
         await world.complete(offer, BROKEN, 1 if number < 3 else None)
     [(_, event)] = (await world.claim_of(offer.job_id)).events

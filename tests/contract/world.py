@@ -323,10 +323,10 @@ class World:
 
     # Time ---------------------------------------------------------------------------------------------------------
 
-    async def fire(self, *seats: Seat, want: int = 0, limit: int = 1_000) -> Fired:
-        return await self.storage.fire(limit, want, seats)
+    async def fire(self, *, want: int = 0, limit: int = 1_000) -> Fired:
+        return await self.storage.fire(limit, want)
 
-    async def after(self, ms: int, *seats: Seat, want: int = 0) -> Fired:
+    async def after(self, ms: int, *, want: int = 0) -> Fired:
         """Let time pass, and what is due happen."""
         self.clock.advance(ms)
-        return await self.fire(*seats, want=want)
+        return await self.fire(want=want)

@@ -96,11 +96,11 @@ async def test_a_fan_out_that_an_older_release_began_goes_on(releases: Releases)
     new = await releases.node("b")
     job_id = tasks[0].rsplit("-", 2)[0]
     new.clock.advance(3_000)
-    await new.storage.spawn(job_id, 0, ())
+    await new.storage.spawn(job_id, 0)
     # What the older one writes is without it again.
     [offer, *_] = await old.lease((await old.hand()).seat(2))
     assert await old.complete(offer) is None
-    await new.storage.spawn(job_id, 0, ())
+    await new.storage.spawn(job_id, 0)
     await new.after(5_000)
     [(_, event)] = (await new.claim_of(job_id)).events
     assert event == BranchesDone(0, failed=2)

@@ -200,7 +200,7 @@ async def test_settings_may_come_after_the_store_is_made(tmp_path: Path) -> None
     store.configure(StoreSettings("node-1", claim=1_000))
     async with store:
         await store.create_jobs([new("0-a")], 1)
-        assert (await store.fire(10, 0, ())).next_due == store.now() + 1_000
+        assert (await store.fire(10, 0)).next_due == store.now() + 1_000
 
 
 async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:

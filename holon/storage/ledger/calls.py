@@ -137,8 +137,8 @@ class LedgerCalls(ABC):
         state = encode_state(step.job, self._settings.max_state_bytes)
         return await self._do(lambda tables, now: steps.commit(tables, step, state, want, seats, now))
 
-    async def spawn(self, job_id: str, step: int, seats: Sequence[Seat]) -> Leased:
-        return await self._do(lambda tables, now: steps.spawn(tables, job_id, step, seats, now))
+    async def spawn(self, job_id: str, step: int) -> None:
+        await self._do(lambda tables, now: steps.spawn(tables, job_id, step, now))
 
     # Leases ----------------------------------------------------------------------------------------------------
 
@@ -158,8 +158,8 @@ class LedgerCalls(ABC):
         encoded = with_step_states(results, self._settings.max_state_bytes)
         return await self._do(lambda tables, now: outcomes.complete(tables, encoded, worker_id, want, seats, now))
 
-    async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
-        return await self._do(lambda tables, now: timers.fire(tables, limit, want, seats, random.random, now))
+    async def fire(self, limit: int, want: int) -> Fired:
+        return await self._do(lambda tables, now: timers.fire(tables, limit, want, random.random, now))
 
     async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
         return await self._do(lambda tables, _: rekeying.queued(tables, skill))

@@ -103,7 +103,7 @@ def _create(tables: Tables, row: JobRow, tasks: Sequence[NewTask], dispatched: i
     return made
 
 
-def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: int) -> Leased:
+def spawn(tables: Tables, job_id: str, step: int, now: int) -> None:
     """Turn the next chunk of a fan-out into tasks, if few enough of its branches wait for a lease.
 
     A branch whose time is over by then ends at once; it may be the one that ends the others.
@@ -111,7 +111,7 @@ def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: in
     row = tables.job(job_id)
     fan = row.fan if row else None
     if row is None or fan is None or row.over or fan.over or fan.step != step or not fan.chunks:
-        return Leased()
+        return
     if fan.queued < SPAWN_BELOW:
         tables.edit(row)
         tables.edit(fan)
@@ -123,6 +123,4 @@ def spawn(tables: Tables, job_id: str, step: int, seats: Sequence[Seat], now: in
         for task in _create(tables, row, chunk, fan.dispatched):
             if task.state is not OVER:
                 out_of_time(tables, task, now)
-    leased = lease(tables, seats, now)
     want_spawn(tables, row, now)
-    return leased

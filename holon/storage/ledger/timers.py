@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from holon.domain.events import Woken
 from holon.domain.retries import retry_after
 from holon.domain.task import TIMEOUT_ERROR, Outcome
-from holon.ports import Fired, Seat, StopReason, Superseded
+from holon.ports import Fired, StopReason, Superseded
 from holon.storage.ledger.costs import leave
 from holon.storage.ledger.endings import goes_on, lost, out_of_time
 from holon.storage.ledger.jobs import claim, deliver, unclaim
-from holon.storage.ledger.leases import execution, lease
+from holon.storage.ledger.leases import execution
 from holon.storage.ledger.outcomes import apply
 from holon.storage.ledger.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import SPAWN_BELOW, SPAWN_CHECK_MS, requeue, stop_holder
 
 
-def fire(tables: Tables, limit: int, want: int, seats: Sequence[Seat], chance: Callable[[], float], now: int) -> Fired:
+def fire(tables: Tables, limit: int, want: int, chance: Callable[[], float], now: int) -> Fired:
     """Do what is due, at most `limit` timers. `chance` gives random numbers in [0, 1) for the jitter of retries."""
     spawns: list[tuple[str, int]] = []
     for _ in range(limit):
@@ -29,9 +29,8 @@ def fire(tables: Tables, limit: int, want: int, seats: Sequence[Seat], chance: C
             _job(tables, row, spawns, now)
         else:
             _task(tables, row, chance, now)
-    leased = lease(tables, seats, now)
     claims = claim(tables, want, now)
-    return Fired(tables.next_due(), claims, leased, tuple(spawns))
+    return Fired(tables.next_due(), claims, tuple(spawns))
 
 
 def _job(tables: Tables, row: JobRow, spawns: list[tuple[str, int]], now: int) -> None:

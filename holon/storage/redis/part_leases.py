@@ -65,15 +65,14 @@ class LeaseCalls(Part):
                 self._claims(claims),
             )
 
-    async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
+    async def fire(self, limit: int, want: int) -> Fired:
         chance = random.randrange(2**31)  # noqa: S311  the jitter of retries
-        with self._asking(want) as n, self._places(seats) as places:
-            due, claims, leased, spawns = await self.link.call("fire", limit, chance, n, *places)
+        with self._asking(want) as n:
+            due, claims, spawns = await self.link.call("fire", limit, chance, n)
             pairs = (text.decode().rpartition("-") for text in spawns)
             return Fired(
                 int(due) if due else None,
                 self._claims(claims),
-                self._leased(leased, seats),
                 tuple((job, int(step)) for job, _, step in pairs),
             )
 

@@ -13,7 +13,6 @@ from holon.ports import (
     Committed,
     Created,
     Creation,
-    Leased,
     NewJob,
     Seat,
     Step,
@@ -87,9 +86,8 @@ class StepCalls(Part):
                 self._claims(claims),
             )
 
-    async def spawn(self, job_id: str, step: int, seats: Sequence[Seat]) -> Leased:
-        with self._places(seats) as places:
-            return self._leased(await self.link.call("spawn", job_id, step, *places), seats)
+    async def spawn(self, job_id: str, step: int) -> None:
+        await self.link.call("spawn", job_id, step)
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
         found: list[tuple[str, Outcome]] = []

@@ -124,12 +124,12 @@ class Visits:
 
     # Timers and history ----------------------------------------------------------------------------------------
 
-    async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
-        """Do what is due everywhere, then claim and lease what that has made."""
+    async def fire(self, limit: int, want: int) -> Fired:
+        """Do what is due everywhere, then claim what that has made ready."""
         turn = self._partitions.in_turn(lambda one: one.ready)
         limits = [limit // len(turn) + (at < limit % len(turn)) for at in range(len(turn))]
         asked = [(one, most) for one, most in zip(turn, limits, strict=True) if most]
-        replies = await asyncio.gather(*(one.fire(most, 0, ()) for one, most in asked), return_exceptions=True)
+        replies = await asyncio.gather(*(one.fire(most, 0) for one, most in asked), return_exceptions=True)
         now = self._partitions.first.now()
         # One that did not answer is asked again; one that was not asked has its turn next.
         dues = [now + AGAIN_MS] * (len(self._partitions) - len(turn)) + [now] * (len(turn) - len(asked))
@@ -147,7 +147,6 @@ class Visits:
         return Fired(
             min(dues, default=None),
             await self._claim_too(want),
-            await self.lease_too(seats),
             tuple(spawn for reply in fired for spawn in reply.spawns),
         )
 

@@ -67,10 +67,10 @@ class AllLeases(Whole):
         completed = await partition.complete(results, worker_id, want, self._visits.turn_of(partition, seats))
         return replace(completed, leased=self._visits.with_others(seats, completed.leased))
 
-    async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
+    async def fire(self, limit: int, want: int) -> Fired:
         if self._visits is None:
-            return await self._partitions.first.fire(limit, want, seats)
-        return await self._partitions.whole(self._visits.fire(limit, want, seats))
+            return await self._partitions.first.fire(limit, want)
+        return await self._partitions.whole(self._visits.fire(limit, want))
 
     async def task(self, task_id: str) -> TaskRecord | None:
         return await self._partitions.of(task_id).task(task_id)

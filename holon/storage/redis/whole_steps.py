@@ -12,7 +12,6 @@ from holon.ports import (
     Claim,
     Committed,
     Created,
-    Leased,
     NewJob,
     Seat,
     Step,
@@ -79,10 +78,8 @@ class AllSteps(Whole):
             return committed
         return replace(committed, leased=self._visits.with_others(seats, committed.leased))
 
-    async def spawn(self, job_id: str, step: int, seats: Sequence[Seat]) -> Leased:
-        partition = self._partitions.of(job_id)
-        leased = await partition.spawn(job_id, step, seats)
-        return self._visits.with_others(seats, leased) if self._visits else leased
+    async def spawn(self, job_id: str, step: int) -> None:
+        await self._partitions.of(job_id).spawn(job_id, step)
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
         return await self._partitions.of(job_id).branches(job_id, step)

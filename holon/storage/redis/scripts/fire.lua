@@ -72,7 +72,6 @@ local function operation()
     local limit = num()
     math.randomseed(num())
     local want = num()
-    read_seats()
     spawns = {}
     local timers = read('ZRANGEBYSCORE', P .. 'timers', '-inf', int(NOW), 'LIMIT', 0, limit)
     local fired = 0
@@ -91,8 +90,7 @@ local function operation()
             if kind == 'j' then fire_job(row) else fire_task(row) end
         end
     end
-    local leased = lease()
-    return done({'', told_claims(claim(want)), leased, spawns}, function(answer)
+    return done({'', told_claims(claim(want)), spawns}, function(answer)
         answer[1] = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2] or ''
     end)
 end

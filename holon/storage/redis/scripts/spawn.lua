@@ -3,9 +3,8 @@
 
 local function operation()
     local row, step = job(arg()), num()
-    read_seats()
     local fan = row and fan_of(row)
-    if not fan or over(row) or fan.over == 1 or fan.step ~= step or fan.chunks == 0 then return done({{}, {}}) end
+    if not fan or over(row) or fan.over == 1 or fan.step ~= step or fan.chunks == 0 then return done({}) end
     if fan.queued < SPAWN_BELOW then
         local key = P .. 'c:' .. row.ID .. '-' .. int(step) .. '-' .. int(fan.first_chunks - fan.chunks + 1)
         args, at = read('LRANGE', key, 0, -1), 0
@@ -20,7 +19,6 @@ local function operation()
             if one.place ~= 'over' then out_of_time(one) end
         end
     end
-    local leased = lease()
     want_spawn(row)
-    return done(leased)
+    return done({})
 end
