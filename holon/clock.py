@@ -21,15 +21,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """Wall time read once and then advanced by the monotonic clock: a step of the wall clock moves nothing.
+    """Wall time read once and then advanced by the monotonic clock: a step of the wall clock moves nothing."""
 
-    Arguments:
-        floor_ms: the least answer, in epoch milliseconds; a machine whose wall clock is behind it starts from there.
-    """
-
-    def __init__(self, *, floor_ms: int = 0) -> None:
+    def __init__(self) -> None:
         self._offset_ns = time.time_ns() - time.monotonic_ns()
-        self.not_before(floor_ms)
 
     def __repr__(self) -> str:
         return f"SystemClock(now_ms={self.now_ms()})"

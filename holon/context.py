@@ -189,9 +189,7 @@ class JobContext:
 _FIELDS = tuple(JobContext.__dataclass_fields__)
 
 
-def arguments(
-    state: State, context: JobContext, build_input: Callable[[Any, Any], Any] = schema.build
-) -> dict[str, Any]:
+def arguments(state: State, context: JobContext) -> dict[str, Any]:
     """The arguments of a handler, by their names.
 
     `context` is the whole context. A field of the context wins over data of the same name, `state_history` over
@@ -200,7 +198,6 @@ def arguments(
     Arguments:
         state: whose handler runs.
         context: what this run may know.
-        build_input: makes the typed value of `initial_data` from its hint and the JSON.
     Raises:
         BlueprintError: (MISSING_ARGUMENT) a required argument is nowhere.
         InvalidArgument: `initial_data` does not fit the handler's hint.
@@ -208,7 +205,7 @@ def arguments(
     given: dict[str, Any] = {}
     for want in state.wants:
         if want.name == "initial_data":
-            given["initial_data"] = build_input(_hint(state.function), context.initial_data)
+            given["initial_data"] = schema.build(_hint(state.function), context.initial_data)
         elif want.name == "context":
             given["context"] = context
         elif want.name in _FIELDS:

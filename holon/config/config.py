@@ -122,11 +122,6 @@ class Config(Settings):
         store = StorageURI.parse(self.STORAGE_URI).path
         return store is None or store.resolve() != history.path.resolve()
 
-    @property
-    def frozen(self) -> bool:
-        """Whether the settings can no longer change."""
-        return self._frozen
-
     def effective(self) -> dict[str, Value]:
         """Return every setting with its value, secrets hidden: what may be shown to people and written to logs."""
         return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 
 from holon.engine.run import Run, Tools
 from holon.errors import StoreUnavailable
@@ -26,15 +25,11 @@ class Executor:
     def __init__(self, tools: Tools, claim_ms: int) -> None:
         self._tools = tools
         self._claim_ms = claim_ms
+        # Claims under way: job to claim id.
         self._running: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"Executor(running={len(self._running)}, {self._tools.slots!r})"
-
-    @property
-    def running(self) -> Mapping[str, str]:
-        """Claims under way: job to claim id."""
-        return self._running
 
     async def run(self) -> None:
         """Run jobs until cancelled; what was not committed then is released or expires, and runs again."""

@@ -64,11 +64,6 @@ def load_directory(path: Path | str) -> list[Blueprint]:
     return _sound(examine_directory(path))
 
 
-def load_file(path: Path | str) -> list[Blueprint]:
-    """Import the blueprints of one file, as `load_directory` does."""
-    return _sound(examine([Path(path)]))
-
-
 def examine_directory(path: Path | str) -> Report:
     """As `load_directory`, but with every problem told and nothing raised for it.
 

@@ -129,11 +129,6 @@ class StreamWriter:
         """Whether the stream takes nothing more."""
         return self._closed
 
-    @property
-    def sent(self) -> int:
-        """How many frames were given to the transport."""
-        return self._sent
-
     def lane(self, kind: type[Item], frame_of: Callable[[Sequence[bytes]], bytes]) -> Lane[Item]:
         """Make a queue for one kind of item. Lanes take turns, a frame each.
 

@@ -38,7 +38,8 @@ def test_the_system_clock_goes_on_from_its_floor(monkeypatch: pytest.MonkeyPatch
     ticks = iter(range(0, 10_000_000_000, 1_000_000_000))
     monkeypatch.setattr(time, "monotonic_ns", lambda: next(ticks))
     monkeypatch.setattr(time, "time_ns", lambda: 5_000_000_000)
-    clock = SystemClock(floor_ms=100_000)  # reads the monotonic clock twice: at 0 s and 1 s
+    clock = SystemClock()  # reads the monotonic clock at 0 s
+    clock.not_before(100_000)  # and at 1 s
     assert clock.now_ms() == 101_000
 
 

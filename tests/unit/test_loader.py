@@ -10,7 +10,7 @@ import pytest
 
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
-from holon.engine.loader import examine_directory, load_directory, load_file
+from holon.engine.loader import examine_directory, load_directory
 from holon.errors import BlueprintError
 
 EXAMPLES = Path(__file__).parents[2] / "blueprints"
@@ -134,23 +134,24 @@ def test_each_warning_is_logged_once_and_keeps_nothing_from_loading(
 def test_a_file_that_failed_can_be_corrected_and_loaded(tmp_path: Path) -> None:
     write(tmp_path, one="raise ValueError('not yet')")
     with pytest.raises(BlueprintError, match="line 1: ValueError: not yet"):
-        load_file(tmp_path / "one.py")
+        load_directory(tmp_path)
     write(tmp_path, one=GOOD.replace("NAME", "corrected_at_last"))
-    assert load_file(tmp_path / "one.py")[0].name == "corrected_at_last"
+    assert [one.name for one in load_directory(tmp_path)] == ["corrected_at_last"]
 
 
 def test_a_missing_file_and_a_missing_directory_say_so(tmp_path: Path) -> None:
+    (tmp_path / "nowhere.py").symlink_to(tmp_path / "gone.py")
     with pytest.raises(BlueprintError, match=r"nowhere.py: it cannot be read: No such file"):
-        load_file(tmp_path / "nowhere.py")
+        load_directory(tmp_path)
     with pytest.raises(BlueprintError, match=r"cannot be read: No such file.*BLUEPRINTS_DIR"):
         load_directory(tmp_path / "nowhere")
 
 
-def test_a_file_may_be_named_relatively(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_may_be_named_relatively(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, one="x = 1\nraise ValueError('here')")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BlueprintError, match=r"error: one.py: line 2: ValueError: here"):
-        load_file("one.py")
+        load_directory(".")
 
 
 def test_an_empty_directory_has_no_blueprints(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_an_empty_directory_has_no_blueprints(tmp_path: Path) -> None:
 
 
 def test_the_hello_example_is_sound_and_says_what_it_takes() -> None:
-    (hello,) = load_file(EXAMPLES / "hello.py")
+    hello = {one.name: one for one in load_directory(EXAMPLES)}["hello"]
     assert hello.path == "/api/v1/jobs/hello"
     assert (hello.input_schema or {})["properties"] == {"name": {"type": "string"}}
     assert list(hello.states) == ["start", "greeted"]
