@@ -70,6 +70,14 @@ def test_every_dependency_is_explained_and_nothing_else() -> None:
     assert sorted(explained) == sorted({requirement.name for requirement in wanted("test") + wanted("build")})
 
 
+@pytest.mark.parametrize("room", ["holon.domain", "holon.engine"])
+def test_no_driver_of_a_store_may_be_imported_by_what_knows_ports_only(room: str) -> None:
+    drivers = {Requirement(line).name for extra in ("postgres", "redis") for line in EXTRAS[extra]}
+    contracts = [one for one in PROJECT["tool"]["importlinter"]["contracts"] if one.get("source_modules") == [room]]
+    [forbidden] = [one["forbidden_modules"] for one in contracts if one["type"] == "forbidden"]
+    assert drivers | {"aiosqlite", "sqlite3"} <= set(forbidden)
+
+
 def test_the_version_stands_in_one_place() -> None:
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["hatch"]["version"]["path"] == "holon/__init__.py"
