@@ -75,7 +75,7 @@ class Rounds:
 
     def _begin(self, job_id: str, looks: asyncio.TaskGroup) -> asyncio.Task[None]:
         self._looked_at.add(job_id)
-        look = looks.create_task(self._look(job_id))
+        look = looks.create_task(self._look(job_id), name="look")
         look.add_done_callback(partial(self._end, job_id))
         return look
 

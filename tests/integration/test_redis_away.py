@@ -118,6 +118,60 @@ async def test_a_store_that_is_away_altogether_is_said_to_be(world: World, monke
     assert [(await world.task_record(offer.task_id)).state for offer in offers] == 3 * ["leased"]
 
 
+async def test_what_is_refused_after_its_batch_has_failed_is_said_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand, offers = await three(world)
+    _, away, broken = world.storage._partitions  # type: ignore[attr-defined]
+    back = asyncio.Event()
+
+    async def refuse_late(*_: object) -> None:
+        await back.wait()
+        raise StoreUnavailable("it is away", retry_after=0.01)
+
+    async def fail(*_: object) -> None:
+        raise ValueError("nobody expects this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(away, "touch", refuse_late)
+        patch.setattr(broken, "touch", fail)
+        with pytest.raises(ValueError, match="nobody expects this"):
+            await world.touch(accepts=tuple(hand.ref(offer) for offer in offers))
+    listening = asyncio.create_task(hinted(world))
+    back.set()
+    async with asyncio.timeout(GUARD):
+        await listening
+    await world.touch()
+    assert [(await world.task_record(offer.task_id)).state for offer in offers] == ["leased", "leased", "offered"]
+
+
+async def test_a_store_that_closes_leaves_nothing_that_is_still_to_be_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand, offers = await three(world)
+    loop = asyncio.get_running_loop()
+    call_later, timers = loop.call_later, list[asyncio.TimerHandle]()
+
+    async def refuse(*_: object) -> None:
+        raise StoreUnavailable("it is away", retry_after=600.0)
+
+    def noted(*given: Any, **more: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(*given, **more))
+        return timers[-1]
+
+    silent(world, monkeypatch)
+    monkeypatch.setattr(world.storage._partitions[2], "touch", refuse)  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "call_later", noted)
+        await world.touch(accepts=tuple(hand.ref(offer) for offer in offers))
+    [again] = [one for one in timers if one.when() > loop.time() + 500]
+    before = {one.get_name() for one in asyncio.all_tasks()}
+    await world.close()
+    assert again.cancelled()
+    assert "store-sayings" in before
+    assert "store-sayings" not in {one.get_name() for one in asyncio.all_tasks()}
+
+
 @pytest.mark.parametrize("known", [False, True])
 async def test_results_are_stored_though_one_that_travels_with_them_is_for_a_partition_that_is_away(
     world: World, monkeypatch: pytest.MonkeyPatch, known: bool

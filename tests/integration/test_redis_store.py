@@ -568,6 +568,25 @@ async def test_a_job_that_a_node_has_no_key_for_is_given_back_to_those_that_have
     assert unknown.value.code == "ENCRYPTION_KEY_UNKNOWN"
 
 
+async def test_a_node_that_ends_gives_back_nothing_later(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    able = await nodes.add("a", seal=Seal([bytes(range(32))]))
+    await able.create()
+    loop = asyncio.get_running_loop()
+    call_later, timers = loop.call_later, list[asyncio.TimerHandle]()
+
+    def noted(*given: Any, **more: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(*given, **more))
+        return timers[-1]
+
+    settings = StoreSettings("b", claim=600_000)
+    async with RedisStorage(nodes.uri, settings, nodes.clock, seal=Seal()) as unable:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "call_later", noted)
+            assert await unable.claim(1) == ()
+        [later] = [one for one in timers if one.when() > loop.time() + 200]
+    assert later.cancelled()
+
+
 async def test_a_task_that_a_node_has_no_key_for_is_not_offered_by_it(nodes: Nodes) -> None:
     able, unable = await nodes.add("a", seal=Seal([bytes(range(32))])), await nodes.add("b", seal=Seal())
     task = await able.dispatch()

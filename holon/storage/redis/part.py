@@ -84,6 +84,8 @@ class Part:
         self.waiting: set[str] = set()
         # The last stop that was told to this node: the store forgets it when it hears so.
         self._last_stop = self._newest_stop = b""
+        # When claims that cannot be opened are given back.
+        self._timers: set[asyncio.TimerHandle] = set()
 
     def heard(self, hint: Hint) -> None:
         """Something may be worth a call."""
@@ -147,10 +149,18 @@ class Part:
             raise
         if len(claims) < len(answer):
             closed = set(answers.claimed(answer)) - {(claim.job.id, claim.claim_id) for claim in claims}
-            asyncio.get_running_loop().call_later(self._settings.claim / 2_000, self._give_back, closed)
+            self._give_back_later(closed)
         if self._claimed is not None:
             self._claimed.took(claims)
         return claims
+
+    def _give_back_later(self, claims: Collection[tuple[str, str]]) -> None:
+        def give_back() -> None:
+            self._timers.discard(timer)
+            self._give_back(claims)
+
+        timer = asyncio.get_running_loop().call_later(self._settings.claim / 2_000, give_back)
+        self._timers.add(timer)
 
     def _give_back(self, claims: Collection[tuple[str, str]]) -> None:
         self.link.tell("release", len(claims), *(part for pair in claims for part in pair))

@@ -29,7 +29,11 @@ class Partition(StepCalls, LeaseCalls, RecordCalls):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish what was asked for, and disconnect."""
-        await self.link.__aexit__(kind, error, trace)
+        try:
+            await self.link.__aexit__(kind, error, trace)
+        finally:
+            for timer in self._timers:
+                timer.cancel()
 
     @property
     def away(self) -> bool:

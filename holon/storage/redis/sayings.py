@@ -33,6 +33,8 @@ class Sayings:
         self._untold: dict[Partition, Touch] = {}
         # What they are told now, or were told with a reply that nobody has heard yet.
         self._telling: dict[Partition, tuple[Touch, asyncio.Task[Touched]]] = {}
+        # When the next batch is asked for.
+        self._later: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"Sayings(untold to {len(self._untold)}, telling {len(self._telling)})"
@@ -45,6 +47,25 @@ class Sayings:
         Raises:
             StoreUnavailable: none could be told.
         """
+        try:
+            return await self._tell(touch)
+        finally:
+            # What this batch has not heard is heard with the next, however this one ended.
+            for _, task in self._telling.values():
+                task.remove_done_callback(self._answered)
+                task.add_done_callback(self._answered)
+
+    async def close(self) -> None:
+        """Wait for nobody's answer any more, and ask for no more batches; the partitions are closed."""
+        try:
+            for _, task in self._telling.values():
+                task.cancel()
+            await asyncio.gather(*(task for _, task in self._telling.values()), return_exceptions=True)
+        finally:
+            if self._later is not None:
+                self._later.cancel()
+
+    async def _tell(self, touch: Touch) -> Sequence[Touched]:
         heard, lost = self._heard()
         begun: list[asyncio.Task[Touched]] = []
         for partition, what in self._by_partition(touch).items():
@@ -65,9 +86,6 @@ class Sayings:
             if heard or not out:
                 break
             await asyncio.wait(out, return_when=asyncio.FIRST_COMPLETED)
-        for task in out:
-            task.remove_done_callback(self._answered)
-            task.add_done_callback(self._answered)
         if lost is not None:
             if not heard:
                 raise lost
@@ -106,7 +124,13 @@ class Sayings:
 
     def _soon(self, failure: StoreUnavailable) -> None:
         """Whoever was not told is asked again soon, and nobody else has to wait for it."""
-        asyncio.get_running_loop().call_later(failure.retry_after or RETRY_AFTER_S, self._again)
+        if self._later is None:
+            after = failure.retry_after or RETRY_AFTER_S
+            self._later = asyncio.get_running_loop().call_later(after, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._later = None
+        self._again()
 
     def _by_partition(self, touch: Touch) -> Mapping[Partition, Touch]:
         """What each partition is to be told now: what was said, and what it was not told before."""

@@ -62,7 +62,7 @@ class Sentinels:
 
         One that was cut off still names the master of before, and that takes itself for one.
         """
-        asked = [asyncio.create_task(self._place_by(host)) for host in self._hosts]
+        asked = [asyncio.create_task(self._place_by(host), name="store-sentinel") for host in self._hosts]
         waiting = set(asked)
         place, votes = "", 0
         try:

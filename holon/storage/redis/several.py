@@ -45,6 +45,10 @@ class Several:
     def __repr__(self) -> str:
         return f"Several({self._partitions}, {self._sayings})"
 
+    async def close(self) -> None:
+        """Leave nothing behind that is still to be told; the partitions are closed."""
+        await self._sayings.close()
+
     async def create_jobs(
         self, items: Sequence[NewJob], parts: Mapping[Partition, Sequence[NewJob]], want: int, seats: Sequence[Seat]
     ) -> Created:

@@ -128,6 +128,8 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
             self._of_several = Several(self._open, self._visits, lambda: self._hints.give(Hint(stops=True)))
         links = [one.link for one in self._open]
         async with AsyncExitStack() as opened:
+            if self._of_several is not None:
+                opened.push_async_callback(self._of_several.close)
             self._beside = links[0].about(SHARED)
             if isinstance(self._server, Cluster):
                 self._beside = self._link_beside = await opened.enter_async_context(
@@ -179,7 +181,7 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
         Raises:
             StoreUnavailable: what is at the other end is not this store any more; only a restart helps.
         """
-        waits = [asyncio.ensure_future(one.failure()) for one in self._partitions]
+        waits = [asyncio.create_task(one.failure(), name="store-failure") for one in self._partitions]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for one in done:
