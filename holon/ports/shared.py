@@ -124,7 +124,3 @@ class Shared(Protocol):
         outage or a restart makes forget is not held against anybody.
         """
         ...
-
-    async def quota_used(self, key: str, period: str) -> int:
-        """How many jobs were made under a quota in this period."""
-        ...

@@ -13,9 +13,10 @@ from typing import Protocol
 from redis.asyncio import Redis as Client
 
 from holon.clock import Clock
-from holon.ports import Storage, StoreSettings
+from holon.ports import Quota, Storage, StoreSettings
 from holon.storage.ledger import tables
 from holon.storage.redis import RedisStorage
+from holon.storage.redis.arguments import quota_name
 from holon.storage.redis.partition import Partition
 from holon.storage.sealing import Seal
 from tests.redis_cluster import RedisCluster
@@ -96,6 +97,19 @@ async def _kept_in_redis(storage: RedisStorage) -> dict[str, int]:
         async with client_of(server, decode_responses=True) as redis:
             documents += sum([await redis.hlen(key) for key in await redis.keys("{h:r}:d:*")])
     return {"workers": len(workers), **kept, "documents": documents}
+
+
+async def quota_used(storage: Storage, key: str, period: str) -> int:
+    """How many jobs an open store has counted against a quota in this period."""
+    if not isinstance(storage, RedisStorage):
+        rows = await storage._do(lambda ledger, _: dict(ledger.quotas))  # type: ignore[attr-defined]
+        return rows[key, period].used if (key, period) in rows else 0
+    made = 0
+    for partition in storage._partitions:
+        async with client_of(partition, decode_responses=True) as redis:
+            count = await redis.hget(f"{partition._keys.prefix}quotas", quota_name(Quota(key, 0, period, 0)))
+            made += int(str(count).partition(" ")[0]) if count is not None else 0
+    return made
 
 
 class Memory:

@@ -34,7 +34,7 @@ async def test_jobs_are_made_until_their_quota_is_used_up(world: World) -> None:
     limited = quota(world, 2)
     made = [await create(world, [job(world, limited)]) for _ in range(3)]
     assert made == [[CREATED], [CREATED], [OVER]]
-    assert await world.storage.quota_used("ann", "2026-11") == 2
+    assert await world.quota_used("ann", "2026-11") == 2
 
 
 async def test_a_job_over_its_quota_is_not_made(world: World) -> None:
@@ -50,7 +50,7 @@ async def test_of_many_in_one_call_as_many_are_made_as_the_quota_allows(world: W
     limited = quota(world, 2)
     items = [job(world, limited), world.new_job(), job(world, limited), job(world, limited), world.new_job()]
     assert await create(world, items) == [CREATED, CREATED, CREATED, OVER, CREATED]
-    assert await world.storage.quota_used("ann", "2026-11") == 2
+    assert await world.quota_used("ann", "2026-11") == 2
 
 
 async def test_a_repeat_counts_nothing_and_gets_its_job_though_the_quota_is_used_up(world: World) -> None:
@@ -61,7 +61,7 @@ async def test_a_repeat_counts_nothing_and_gets_its_job_though_the_quota_is_used
     assert (await world.storage.create_jobs([again], 0)).jobs == ((first.job.id, EXISTING),)
     assert await create(world, [job(world, limited, request_id="s")]) == [OVER]
     assert await create(world, [job(world, quota(world, 2), request_id="s")]) == [CREATED]
-    assert await world.storage.quota_used("ann", "2026-11") == 2
+    assert await world.quota_used("ann", "2026-11") == 2
 
 
 async def test_a_request_id_used_for_something_else_counts_nothing(world: World) -> None:
@@ -69,7 +69,7 @@ async def test_a_request_id_used_for_something_else_counts_nothing(world: World)
     await create(world, [replace(job(world, limited, request_id="r"), request_digest=b"one")])
     other = replace(job(world, limited, request_id="r"), request_digest=b"two")
     assert await create(world, [other]) == [Creation.CONFLICT]
-    assert await world.storage.quota_used("ann", "2026-11") == 1
+    assert await world.quota_used("ann", "2026-11") == 1
 
 
 async def test_keys_and_periods_are_counted_apart(world: World) -> None:
@@ -78,27 +78,27 @@ async def test_keys_and_periods_are_counted_apart(world: World) -> None:
         assert await create(world, [job(world, one)]) == [CREATED]
     for one in quotas:
         assert await create(world, [job(world, one)]) == [OVER]
-        assert await world.storage.quota_used(one.key, one.period) == 1
+        assert await world.quota_used(one.key, one.period) == 1
 
 
 async def test_what_no_job_was_made_under_has_nothing_used(world: World) -> None:
     await create(world, [job(world, quota(world, 0))])
     await create(world, [world.new_job()])
-    assert await world.storage.quota_used("ann", "2026-11") == 0
+    assert await world.quota_used("ann", "2026-11") == 0
 
 
 async def test_a_raised_limit_makes_room_and_a_lowered_one_takes_it(world: World) -> None:
     assert await create(world, [job(world, quota(world, 1)) for _ in range(2)]) == [CREATED, OVER]
     assert await create(world, [job(world, quota(world, 3)) for _ in range(3)]) == [CREATED, CREATED, OVER]
     assert await create(world, [job(world, quota(world, 2))]) == [OVER]
-    assert await world.storage.quota_used("ann", "2026-11") == 3
+    assert await world.quota_used("ann", "2026-11") == 3
 
 
 async def test_many_who_create_at_once_share_a_quota_exactly(world: World) -> None:
     limited = quota(world, 7)
     made = await asyncio.gather(*(create(world, [job(world, limited), job(world, limited)]) for _ in range(10)))
     assert sum(what is CREATED for pair in made for what in pair) == 7
-    assert await world.storage.quota_used("ann", "2026-11") == 7
+    assert await world.quota_used("ann", "2026-11") == 7
 
 
 async def test_a_call_that_is_refused_counts_nothing(store: Factory) -> None:
@@ -107,7 +107,7 @@ async def test_a_call_that_is_refused_counts_nothing(store: Factory) -> None:
     large = replace(world.new_job(data={"text": "x" * 2_000}), quota=limited)
     with pytest.raises(TooLarge):
         await world.storage.create_jobs([job(world, limited), large], 0)
-    assert await world.storage.quota_used("ann", "2026-11") == 0
+    assert await world.quota_used("ann", "2026-11") == 0
 
 
 async def test_the_count_of_a_period_that_is_over_is_forgotten(world: World) -> None:
@@ -115,8 +115,8 @@ async def test_the_count_of_a_period_that_is_over_is_forgotten(world: World) -> 
     await create(world, [job(world, quota(world, 1, period="2026-12", left=60_000))])
     world.clock.advance(1_000)
     await world.storage.purge(0, 1)
-    assert await world.storage.quota_used("ann", "2026-11") == 0
-    assert await world.storage.quota_used("ann", "2026-12") == 1
+    assert await world.quota_used("ann", "2026-11") == 0
+    assert await world.quota_used("ann", "2026-12") == 1
 
 
 async def test_what_was_used_outlives_the_process(durable: Factory) -> None:
@@ -125,7 +125,7 @@ async def test_what_was_used_outlives_the_process(durable: Factory) -> None:
     await create(world, [job(world, limited)])
     await create(world, [job(world, limited)])
     await world.restart()
-    assert await world.storage.quota_used("ann", "2026-11") == 2
+    assert await world.quota_used("ann", "2026-11") == 2
     assert await create(world, [job(world, limited) for _ in range(2)]) == [CREATED, OVER]
     await world.restart()
     assert await create(world, [job(world, limited)]) == [OVER]

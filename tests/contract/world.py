@@ -41,7 +41,7 @@ from holon.ports import (
     Touch,
     Touched,
 )
-from tests.contract.backends import Backend, kept
+from tests.contract.backends import Backend, kept, quota_used
 
 Factory = Callable[..., Awaitable["World"]]
 
@@ -99,6 +99,10 @@ class World:
     async def kept(self) -> dict[str, int]:
         """How much the store keeps of workers, of queues and, when they are many, of timers."""
         return await kept(self.storage)
+
+    async def quota_used(self, key: str, period: str) -> int:
+        """How many jobs were counted against a quota in this period."""
+        return await quota_used(self.storage, key, period)
 
     async def restart(self, clock: ManualClock | None = None) -> None:
         """Go on with what a kill at this moment leaves; the claims that this world took are forgotten."""

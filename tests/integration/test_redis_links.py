@@ -133,7 +133,7 @@ async def test_a_job_whose_creation_was_not_answered_counts_once(far: Far) -> No
     storage, quota = far.world.storage, Quota("ann", 1, "2026-11", far.world.now + 60_000)
     new = replace(far.world.new_job(), quota=quota)
     assert (await deaf(far, storage.create_jobs([new], 0))).jobs == ((new.job.id, Creation.CREATED),)
-    assert await storage.quota_used("ann", "2026-11") == 1
+    assert await far.world.quota_used("ann", "2026-11") == 1
     assert await storage.job(new.job.id) is not None
 
 

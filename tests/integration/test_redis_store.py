@@ -194,7 +194,7 @@ async def test_windows_and_quotas_are_exact_over_all_nodes(nodes: Nodes) -> None
         )
     )
     assert sum(what is Creation.CREATED for one in created for _, what in one.jobs) == 10
-    assert [await world.storage.quota_used("ann", "2026-11") for world in worlds] == [10, 10, 10]
+    assert [await world.quota_used("ann", "2026-11") for world in worlds] == [10, 10, 10]
 
 
 async def test_a_window_leaves_nothing_behind(nodes: Nodes) -> None:

@@ -106,7 +106,7 @@ async def test_who_has_used_up_a_quota_takes_nothing_from_the_others(together: T
     what = [made(reply)[0] for reply in replies]
     assert what.count(Creation.OVER_QUOTA) == 2
     assert what[1] is Creation.CREATED
-    assert await together.world.storage.quota_used("ann", "2026-11") == 2
+    assert await together.world.quota_used("ann", "2026-11") == 2
 
 
 @pytest.mark.parametrize("together", [{"history_backlog": 300}], indirect=True)

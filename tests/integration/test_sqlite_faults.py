@@ -328,10 +328,10 @@ async def test_i2_documents_and_quotas_of_a_group_that_fails_are_as_they_were(wo
     for reply in await asyncio.gather(*group, return_exceptions=True):
         assert isinstance(reply, StoreUnavailable)
     assert await storage.documents("keys") == before[:2]
-    assert await storage.quota_used("ann", "2026-11") == 1
+    assert await world.quota_used("ann", "2026-11") == 1
     assert await storage.put_document("keys", "changed", b"8", version=changed or 0)
     assert await storage.put_document("keys", "expired", b"9", version=0)
     await world.restart()
     found = [(one.key, one.value) for one in await world.storage.documents("keys")]
     assert found == [("changed", b"8"), ("deleted", b"2"), ("expired", b"9")]
-    assert await world.storage.quota_used("ann", "2026-11") == 1
+    assert await world.quota_used("ann", "2026-11") == 1

@@ -207,6 +207,3 @@ class LedgerCalls(ABC):
         # One process owns the store, so this is all of them.
         now = self.now()
         return [self._windows.count(item, now) for item in items]
-
-    async def quota_used(self, key: str, period: str) -> int:
-        return await self._do(lambda tables, _: shared.quota_used(tables, key, period))

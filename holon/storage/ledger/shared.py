@@ -70,12 +70,6 @@ def count_job(tables: Tables, quota: Quota) -> bool:
     return True
 
 
-def quota_used(tables: Tables, key: str, period: str) -> int:
-    """How many jobs were counted."""
-    row = tables.quotas.get((key, period))
-    return row.used or 0 if row is not None else 0
-
-
 def _seen(row: DocumentRow) -> Document:
     return Document(row.kind, row.key, row.version, row.value or b"", row.expires_at)
 

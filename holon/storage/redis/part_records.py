@@ -13,10 +13,8 @@ from holon.ports import (
     JobFilter,
     JobRecord,
     Notice,
-    Quota,
 )
 from holon.storage.redis import answers
-from holon.storage.redis.arguments import quota_name
 from holon.storage.redis.part import Part
 
 PURGE_AT_A_TIME = 50
@@ -108,11 +106,6 @@ class RecordCalls(Part):
     async def ended_since(self, time: int) -> int:
         """How many jobs ended at this time or later."""
         return int(await self.link.ask("ZCOUNT", "over", time, "+inf"))
-
-    async def quota_made(self, quota: Quota) -> int:
-        """How many jobs were made here of a quota."""
-        made = await self.link.ask("HGET", "quotas", quota_name(quota))
-        return int(made.partition(b" ")[0]) if made is not None else 0
 
     async def purge(self, finished_before: int, limit: int, spared: Collection[str]) -> int:
         purged = 0

@@ -13,7 +13,6 @@ from holon.ports import (
     JobFilter,
     JobRecord,
     Notice,
-    Quota,
 )
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.redis.partition import Partition
@@ -95,10 +94,6 @@ class AllRecords(Whole, SharedCalls):
             else:
                 after = middle
         return first or None
-
-    async def quota_used(self, key: str, period: str) -> int:
-        quota = Quota(key, 0, period, 0)
-        return sum(await self._partitions.every(lambda one: one.quota_made(quota)))
 
     async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
         await self._forget_expired()
