@@ -29,9 +29,12 @@ def marks_of(config: Config, store: Store, seal: Seal, keys: Sequence[bytes]) ->
 
 
 def _kept(config: Config) -> float:
-    """How long, in seconds, something may be stored after its job has ended; a day more, until it is really gone."""
-    kept = max(config.job_retention, config.HISTORY_RETENTION if config.moves_history else 0)
-    return kept + DAY_SECONDS
+    """How long, in seconds, something may be stored that is not written again; a day more, until it is really gone.
+
+    A family of refresh tokens that nobody uses is, as a job that has ended.
+    """
+    history = config.HISTORY_RETENTION if config.moves_history else 0
+    return max(config.job_retention, history, config.REFRESH_TOKEN_SECONDS) + DAY_SECONDS
 
 
 def keys_part(config: Config, marks: Marks) -> Part:

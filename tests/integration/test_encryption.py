@@ -16,10 +16,12 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from holon.clock import SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.errors import ConfigError, FailedPrecondition
-from holon.storage.sealing import key_id
+from holon.ports import place_of
+from holon.storage.sealing import Seal, key_id
 from holon.storage.sealing.seal import MARK
 from holon.testing import RunningNode, running_node
 from holon.worker import Progress, TaskError, Worker
@@ -247,6 +249,23 @@ async def test_what_makes_tokens_is_sealed_and_without_a_key_the_log_says_that_i
         ({"signing_keys": False, "token_families": False}, 1),
         ({"signing_keys": True, "token_families": True}, 0),
     ]
+
+
+async def test_what_makes_tokens_follows_the_key_and_what_lasts_has_it_kept_as_long(file: Place) -> None:
+    lasts = 20 * 86_400
+    before = SystemClock().now_ms()
+    stored: dict[tuple[str, str], tuple[bytes, int]] = {}
+    settings: dict[str, str | float]
+    for keys in ((OLD,), (NEW, OLD)):
+        settings = {"ENCRYPTION_KEY_FILE": file.write(*keys), "REFRESH_TOKEN_SECONDS": lasts}
+        # Whoever opens a session with a token has been given it: the keys that sign were read.
+        async with node_at(file, **settings) as node, late_hand(node, sts=True):
+            await node.run("waiting", {})
+        with closing(sqlite3.connect(file.file)) as db:
+            rows = db.execute("SELECT kind, key, value, expires_at FROM documents").fetchall()
+        stored = {(kind, key): (value, expires_at) for kind, key, value, expires_at in rows}
+    assert Seal((NEW,)).open(*place_of("signing_keys", "ring"), stored["signing_keys", "ring"][0])
+    assert stored["encryption_keys", key_id(OLD)][1] >= before + (lasts + 86_400) * 1000
 
 
 async def test_a_store_of_before_there_was_a_key_goes_on_with_one_and_not_without_it_any_more(place: Place) -> None:

@@ -28,3 +28,7 @@ class Sealer(Protocol):
             StoreUnavailable: it was sealed for another place, with a key that is not here, or has been changed.
         """
         ...
+
+    def outdated(self, stored: bytes) -> bool:
+        """Whether this was sealed with another key than the one that seals now."""
+        ...

@@ -26,6 +26,9 @@ LOOK_EVERY_S = 10.0
 # Whoever names keys that do not exist makes the store be asked no more often than this.
 _LEAST_S = 1.0
 _RETRY_S = 1.0
+# Keys that the store is sealed with change one node after the other; meanwhile none seals again and again what the next
+# one seals otherwise.
+RESEAL_EVERY_MS = 3_600_000
 # Of one worker; past it the first go, whose access tokens then last as long as they would have.
 _MOST_ENDED = 64
 # How long a call waits for a look.
@@ -51,6 +54,7 @@ class TokenState:
         self._schedule = schedule
         self._sealer = sealer
         self._ring: Ring | None = None
+        self._resealed_at = -math.inf
         # By family, whose it was.
         self._ended: dict[str, str] = {}
         self.hints = DocumentHints(KEYS, ENDED)
@@ -166,12 +170,20 @@ class TokenState:
     async def _change_ring(self, wanted: Callable[[Ring | None, int], Ring]) -> Ring:
         place = place_of(KEYS, RING)
 
-        def change(stored: Document | None) -> tuple[Ring, Change | None]:
+        def change(stored: Document | None) -> tuple[tuple[Ring, bool], Change | None]:
             ring = None if stored is None else Ring.from_bytes(self._sealer.open(*place, stored.value))
-            made = wanted(ring, self._now())
-            return made, None if made == ring else Change(self._sealer.seal(*place, made.to_bytes()))
+            now = self._now()
+            made = wanted(ring, now)
+            # A ring lasts, and whoever took out the key that it was sealed with would lose it.
+            outdated = stored is not None and self._sealer.outdated(stored.value)
+            reseal = outdated and now - self._resealed_at >= RESEAL_EVERY_MS
+            unchanged = made == ring and not reseal
+            return (made, reseal), None if unchanged else Change(self._sealer.seal(*place, made.to_bytes()))
 
-        return await change_document(self._store, KEYS, RING, change)
+        made, resealed = await change_document(self._store, KEYS, RING, change)
+        if resealed:
+            self._resealed_at = self._now()
+        return made
 
     def _use(self, ring: Ring) -> None:
         before, self._ring = self._ring, ring

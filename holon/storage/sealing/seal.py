@@ -158,6 +158,11 @@ class Seal:
         self._tell(place, error)
         raise error
 
+    def outdated(self, stored: bytes) -> bool:
+        """Whether a record was sealed with another key than the one that seals now; one that is not sealed was not."""
+        key = self._key
+        return key is not None and stored[:1] == MARK and stored[2:_WRAPPED].hex() != key_id(key)
+
     def seal_text(self, table: str, row: str, what: str | int, text: str) -> str | bytes:
         """As `seal`, of text; bytes where it is sealed."""
         return self.seal(table, row, what, text.encode()) if text and self._key is not None else text
