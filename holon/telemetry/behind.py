@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections import deque
 from typing import Any, Protocol
 
+_SLOW = "whoever reads it is too slow"
 # Who reads is this far behind at most; what comes then is lost, and how much that was is told.
 MOST_LINES = 10_000
 # How long the end of the program waits for who reads.
@@ -26,6 +28,9 @@ class Lines(Protocol):
 class LinesBehind(logging.Handler):
     """Formats each record where it is logged, and writes the lines to a stream from a daemon thread, in order.
 
+    Lines that cannot be written, as on a full disk, are lost, and the next ones are tried all the same; once nobody is
+    there to read any more, it ends.
+
     Arguments:
         most: how many lines may wait; more are lost.
     """
@@ -36,6 +41,7 @@ class LinesBehind(logging.Handler):
         self._most = most
         self._lines: deque[str] = deque()
         self._lost = 0
+        self._why = _SLOW
         self._changed = threading.Condition()
         self._writing = False
         self._closed = False
@@ -81,23 +87,34 @@ class LinesBehind(logging.Handler):
                 self._changed.wait_for(lambda: self._lines or self._closed)
                 if not self._lines:
                     return
-                lines, self._lines, lost = self._lines, deque(), self._lost
-                self._lost = 0
+                lines, self._lines, lost, why = self._lines, deque(), self._lost, self._why
+                self._lost, self._why = 0, _SLOW
                 self._writing = True
-            if lost:
-                lines.append(self.format(_loss(lost)))
+            told = [self.format(_loss(lost, why))] if lost else []
+            # What was written before something failed may have ended within a line.
+            head = [""] if why != _SLOW else []
             try:
-                self._stream.write("\n".join((*lines, "")))
+                self._stream.write("\n".join((*head, *lines, *told, "")))
                 self._stream.flush()
-            except (OSError, ValueError):
-                # Nobody reads any more: there is nowhere left to say so.
+            except (OSError, ValueError) as error:
                 with self._changed:
-                    self._closed, self._writing = True, False
-                    self._lines.clear()
-                    self._changed.notify_all()
-                return
+                    if _is_gone(error):
+                        # There is nowhere left to say so.
+                        self._closed, self._writing = True, False
+                        self._lines.clear()
+                        self._changed.notify_all()
+                        return
+                    self._lost += lost + len(lines)
+                    self._why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
-def _loss(lost: int) -> logging.LogRecord:
-    message = f"{lost} lines of the log are lost: whoever reads it is too slow"
+def _is_gone(error: OSError | ValueError) -> bool:
+    """Whether nobody reads any more, or the stream is closed."""
+    if isinstance(error, OSError) and (isinstance(error, BrokenPipeError) or error.errno == errno.EBADF):
+        return True
+    return isinstance(error, ValueError) and not isinstance(error, UnicodeError)
+
+
+def _loss(lost: int, why: str) -> logging.LogRecord:
+    message = f"{lost} lines of the log are lost: {why}"
     return logging.LogRecord("holon.log", logging.WARNING, "", 0, message, (), None)

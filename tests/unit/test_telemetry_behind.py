@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import threading
@@ -71,6 +72,38 @@ def test_a_stream_that_nobody_reads_any_more_ends_the_log_and_nothing_else() -> 
     handler.close()
     handler.handle(record("more"))
     assert time.monotonic() - began < 10
+
+
+class Full(io.StringIO):
+    """A stream that takes three characters of each of its first two writes, as a disk that is full for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals = 2
+
+    def write(self, text: str) -> int:
+        if not self.refusals:
+            return super().write(text)
+        self.refusals -= 1
+        super().write(text[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_cannot_be_written_is_lost_and_told_and_the_log_goes_on() -> None:
+    stream = Full()
+    handler = LinesBehind(stream)
+    for message in ("lost", "gone", "here", "there"):
+        handler.handle(record(message))
+        handler.flush()
+    handler.close()
+    assert stream.getvalue().split("\n") == [
+        "los",
+        "go",
+        "here",
+        "2 lines of the log are lost: No space left on device",
+        "there",
+        "",
+    ]
 
 
 def test_a_log_call_that_is_wrong_does_not_end_its_caller() -> None:
