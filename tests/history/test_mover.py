@@ -82,6 +82,23 @@ async def running(site: Site) -> AsyncIterator[None]:
             await task
 
 
+@pytest.mark.parametrize("ending", ["", "-wal"])
+async def test_what_comes_after_the_file_was_removed_is_moved_into_the_one_that_is_there_then(
+    site: Site, tmp_path: Path, ending: str
+) -> None:
+    await site.tell()
+    async with running(site):
+        await site.all_moved()
+        for name in {"h.db" + ending, "h.db-wal"}:
+            (tmp_path / name).unlink()
+        await site.tell()
+        await until(lambda: not site.store.history_backlog)
+        # Who opens the file beside the node finds what the node does not have any more.
+        async with SqliteHistory(tmp_path / "h.db") as other:
+            assert [at for at, _ in await other.history("0-1", 0, 10)] == [1, 2]
+        assert [at for at, _ in await site.history.history("0-1", 0, 10)] == [1, 2]
+
+
 async def test_what_was_there_and_what_comes_is_moved(site: Site) -> None:
     await site.tell(3)
     async with running(site):

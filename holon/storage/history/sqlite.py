@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -64,7 +64,7 @@ _PURGE = ("DELETE FROM history WHERE job = ?", "DELETE FROM jobs WHERE id = ?")
 
 
 class SqliteHistory:
-    """A history in one file. Open while it is entered.
+    """A history in one file. Open while it is entered; a file that was removed meanwhile is made, and opened, anew.
 
     Arguments:
         path: the file; it and its directory are made when there is none, for this user alone.
@@ -74,7 +74,10 @@ class SqliteHistory:
     def __init__(self, path: Path, seal: Seal | None = None) -> None:
         self._path = path
         self._seal = seal or Seal()
+        self._entered = False
         self._open = AsyncExitStack()
+        # What tells the files that are open from others of their names.
+        self._files: dict[Path, tuple[int, int] | None] = {}
         self._reader: aiosqlite.Connection | None = None
         self._writer: aiosqlite.Connection | None = None
         self._writing = asyncio.Lock()
@@ -88,20 +91,26 @@ class SqliteHistory:
         Raises:
             ConfigError: it cannot be opened, is another program's, or a later release wrote it.
         """
+        await self._open_file()
+        self._entered = True
+        return self
+
+    async def _open_file(self) -> None:
         try:
             make_private(self._path)
-            self._writer = await self._connect()
-            await self._writer.execute_fetchall("PRAGMA journal_mode = WAL")
-            await upgrade(self._writer, self._path)
-            self._reader = await self._connect()
-            await self._reader.execute_fetchall("PRAGMA query_only = ON")
+            writer = await self._connect()
+            await writer.execute_fetchall("PRAGMA journal_mode = WAL")
+            await upgrade(writer, self._path)
+            reader = await self._connect()
+            await reader.execute_fetchall("PRAGMA query_only = ON")
         except (OSError, sqlite3.Error) as error:
             await self._open.aclose()
             raise ConfigError(f"{self._path} cannot be opened: {error}; see HISTORY_DATABASE_URI") from error
         except BaseException:
             await self._open.aclose()
             raise
-        return self
+        self._files = {path: _identity(path) for path in (self._path, Path(f"{self._path}-wal"))}
+        self._writer, self._reader = writer, reader
 
     async def _connect(self) -> aiosqlite.Connection:
         connection = aiosqlite.connect(self._path, timeout=BUSY_S, isolation_level=None)
@@ -112,8 +121,12 @@ class SqliteHistory:
     ) -> None:
         """Finish the write that runs, and close the file."""
         async with self._writing:
-            self._reader = self._writer = None
-            await self._open.aclose()
+            self._entered = False
+            await self._close_file()
+
+    async def _close_file(self) -> None:
+        self._reader = self._writer = None
+        await self._open.aclose()
 
     async def add(self, notices: Sequence[Notice]) -> None:
         # Whatever the loop has to do for jobs comes in between.
@@ -162,7 +175,10 @@ class SqliteHistory:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        """A write that is in the file of this name when it is over."""
         async with self._writing:
+            if self._entered and self._writer is None:
+                await self._open_again()
             db = self._writer
             if db is None:
                 raise self._closed()
@@ -176,6 +192,31 @@ class SqliteHistory:
                 if isinstance(error, sqlite3.Error | ValueError):
                     raise away(self._path, error) from error
                 raise
+            await self._look()
+
+    async def _look(self) -> None:
+        """Raise when a file is not there any more: SQLite goes on with what nobody will ever open again."""
+        if all(_identity(path) == known for path, known in self._files.items()):
+            return
+        await self._close_file()
+        with suppress(StoreUnavailable):
+            await self._open_again()
+        raise away(self._path, FileNotFoundError("it was removed while it was open, and is made anew"))
+
+    async def _open_again(self) -> None:
+        try:
+            await self._open_file()
+        except ConfigError as error:
+            raise away(self._path, error) from error
 
     def _closed(self) -> StoreUnavailable:
         return away(self._path, ValueError("it is not open, or closed again"))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of its name; None where there is none."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_dev, facts.st_ino
