@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from holon.config import rules
 from holon.config.history_uri import HistoryURI
 from holon.config.settings import Setting, Settings, Value, table
-from holon.config.storage_uri import StorageURI
-from holon.config.values import bounds_problem, read
+from holon.config.storage_uri import StorageURI, is_store
+from holon.config.values import HIDDEN, bounds_problem, read, shown, without_credentials
 from holon.errors import ConfigError, Violation
 
 _TABLE = table()
@@ -24,8 +24,6 @@ _NOT_DONE = {
     "SCHEDULES_CONFIG_PATH": "this version runs no schedules; unset it, and have cron or a timer of systemd call "
     "`holon jobs create`",
 }
-_HIDDEN = "(hidden)"
-_CREDENTIALS = re.compile(r"://[^/]*@")
 
 
 class Config(Settings):
@@ -124,10 +122,14 @@ class Config(Settings):
 
     def effective(self) -> dict[str, Value]:
         """Return every setting with its value, secrets hidden: what may be shown to people and written to logs."""
-        return {
-            name: _HIDDEN if setting.secret and getattr(self, name) else shown(getattr(self, name))
+        values = {
+            name: HIDDEN if setting.secret and getattr(self, name) else shown(getattr(self, name))
             for name, setting in _TABLE.items()
         }
+        if is_store(self.STORAGE_URI):
+            # Its options are known, and none of them is secret.
+            values["STORAGE_URI"] = without_credentials(self.STORAGE_URI)
+        return values
 
     def check(self) -> None:
         """Check every setting, and the files that they name; change nothing.
@@ -162,11 +164,6 @@ def _report(wrong: list[Violation]) -> str:
     head = "1 setting is wrong" if len(wrong) == 1 else f"{len(wrong)} settings are wrong"
     lines = "\n".join(f"  {violation.field}: {violation.reason}" for violation in wrong)
     return f"{head}; change what is listed and start again:\n{lines}"
-
-
-def shown(value: Value) -> Value:
-    """Return a value without the user and password that a URI may hold."""
-    return _CREDENTIALS.sub(f"://{_HIDDEN}@", value) if isinstance(value, str) else value
 
 
 def _unknown(name: str) -> str:

@@ -13,7 +13,7 @@ from holon.config.encryption_keys import read_keys
 from holon.config.history_uri import HistoryURI
 from holon.config.settings import DAY_SECONDS, Settings
 from holon.config.storage_uri import StorageURI, is_redis
-from holon.config.values import names_in
+from holon.config.values import names_in, shown
 from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 
@@ -109,7 +109,7 @@ def _names(settings: Settings) -> Iterator[Violation]:
     if collector and not _COLLECTOR.fullmatch(collector):
         yield Violation(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
-            f"{collector!r} is no address of a collector; use http://host:4317, or https://",
+            f"{shown(collector)!r} is no address of a collector; use http://host:4317, or https://",
         )
 
 
@@ -177,7 +177,7 @@ def _parent(settings: Settings) -> Iterator[Violation]:
     for one in names_in(settings.PARENT_URL):
         found = _NODE_URL.fullmatch(one)
         if found is None:
-            yield Violation("PARENT_URL", f"{one!r} is no address of a node; write grpcs://host:7700")
+            yield Violation("PARENT_URL", f"{shown(one)!r} is no address of a node; write grpcs://host:7700")
         elif found[1] == "grpc" and not is_loopback(found[2].strip("[]")):
             yield Violation(
                 "PARENT_URL", f"{one} is not encrypted, which is allowed on the loopback only; use grpcs://"

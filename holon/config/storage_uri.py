@@ -82,6 +82,15 @@ def is_redis(text: str) -> bool:
     return text.partition("://")[0] in _REDIS
 
 
+def is_store(text: str) -> bool:
+    """Whether a URI names a store as it should."""
+    try:
+        StorageURI.parse(text)
+    except (ConfigError, ValueError):
+        return False
+    return True
+
+
 def _synchronous(query: str) -> str:
     chosen = _SYNCHRONOUS[0]
     for key, value in parse_qsl(query, keep_blank_values=True):

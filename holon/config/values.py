@@ -10,6 +10,10 @@ from holon.config.settings import Setting, Value
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+HIDDEN = "(hidden)"
+# A password that is not percent-encoded may hold anything that divides a URI: what is before the last @ is hidden.
+_CREDENTIALS = re.compile(r":(//)?.*@", re.DOTALL)
+_OPTIONS = re.compile(r"(://[^?#]*[?#]).+", re.DOTALL)
 _KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -64,6 +68,16 @@ def _from_text(setting: Setting, text: str) -> Value:
 def names_in(text: str) -> tuple[str, ...]:
     """The names in a value that is split by commas, each once."""
     return tuple(dict.fromkeys(filter(None, (one.strip() for one in text.split(",")))))
+
+
+def without_credentials(text: str) -> str:
+    """Return a URI without the user and password that it may hold."""
+    return _CREDENTIALS.sub(rf":\1{HIDDEN}@", text)
+
+
+def shown(value: Value) -> Value:
+    """Return a value without what a URI, right or wrong, may hold that is secret: user, password and options."""
+    return _OPTIONS.sub(rf"\1{HIDDEN}", without_credentials(value)) if isinstance(value, str) else value
 
 
 def _unit(setting: Setting) -> str:

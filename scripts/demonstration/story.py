@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from holon.config.config import shown
+from holon.config.values import without_credentials
 from scripts.demonstration import evidence, tree
 from scripts.demonstration.cluster import CHILD, LEASE_SECONDS, WORKERS, Cluster, Member, start_cluster
 from scripts.demonstration.failure import Failed
@@ -64,7 +64,7 @@ class Story:
         screen, folder = self._screen, self._wishes.folder
         screen.title(f"A census of the Python source in {folder}")
         cluster = start_cluster(self._programs, self._place, self._wishes.storage)
-        store = shown(self._wishes.storage) or "SQLite, thrown away at the end"
+        store = without_credentials(self._wishes.storage) or "SQLite, thrown away at the end"
         screen.step("node", f"pid {cluster.node.pid}, store {store}")
         screen.more(f"clients: http://127.0.0.1:{cluster.http_port}   workers: mutual TLS on {cluster.worker_port}")
         screen.step(CHILD, f"pid {cluster.child.pid}, a holon that serves the node as a worker; no client reaches it")

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from holon.config.config import shown
+from holon.config.values import without_credentials
 from tests.bench.quiet import Quiet
 from tests.bench.recovery import HELD, Recovery
 from tests.bench.run import Outcome
@@ -38,7 +38,7 @@ def facts(outcome: Outcome) -> dict[str, Any]:
     """Return what a run gave, by name; times are in milliseconds, and None where there is nothing to tell."""
     return {
         "scenario": outcome.scenario,
-        "storage": shown(outcome.storage),
+        "storage": without_credentials(outcome.storage),
         "synchronous": outcome.synchronous,
         "nodes": outcome.nodes,
         "limit": "plaintext" if outcome.plaintext else "alone" if outcome.depth else "stripped",

@@ -420,6 +420,28 @@ def test_what_is_shown_of_a_uri_has_no_password_in_it() -> None:
     assert config.STORAGE_URI == "redis://holon:s3cr3t@host:6379/0"
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("redis://:s3cr3t/with+more==@host:6379/0", "redis://(hidden)@host:6379/0"),
+        ("redis://:s3cr3t@and@host", "redis://(hidden)@host"),
+        ("redis:s3cr3t@host", "redis:(hidden)@host"),
+        ("redis://host?password=s3cr3t", "redis://host?(hidden)"),
+        ("redis://host#s3cr3t", "redis://host#(hidden)"),
+        ("redis://a:s3cr3t@host?partitions=2&synced=true", "redis://(hidden)@host?partitions=2&synced=true"),
+    ],
+)
+def test_what_is_shown_of_a_uri_that_is_wrong_has_none_either(uri: str, shown: str) -> None:
+    assert Config({"STORAGE_URI": uri}).effective()["STORAGE_URI"] == shown
+
+
+@pytest.mark.parametrize("name", ["PARENT_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"])
+def test_what_is_wrong_with_an_address_shows_no_password_that_is_in_it(name: str) -> None:
+    for address in ("http://ann:s3cr3t@host:4317", "grpcs://host?token=s3cr3t"):
+        config = Config({name: address})
+        assert "s3cr3t" not in reasons(config)[name] + repr(config)
+
+
 def test_the_documentation_lists_every_setting_as_it_is() -> None:
     page = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if re.match(r"\| `[A-Z_]+` \|", line)]
