@@ -11,9 +11,10 @@ from pathlib import Path
 
 from holon.config.encryption_keys import read_keys
 from holon.config.history_uri import HistoryURI
+from holon.config.places import database_problem, file_problem, socket_problem
 from holon.config.settings import DAY_SECONDS, Settings
 from holon.config.storage_uri import StorageURI, is_redis
-from holon.config.values import names_in, shown
+from holon.config.values import has_port, names_in, shown
 from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 
@@ -27,6 +28,8 @@ _NO_HOST = "is no host: give a name or an address, without scheme, brackets or p
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _COLLECTOR = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]+/?")
 _NODE_URL = re.compile(r"(grpcs?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
+# A blueprint of that name passes it on.
+_SKILL = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _EXPOSED_TOKEN_LENGTH = 32
 _SOCKET_PATH_BYTES = 100
@@ -87,7 +90,10 @@ def _names(settings: Settings) -> Iterator[Violation]:
     if not _INSTANCE_ID.fullmatch(settings.INSTANCE_ID):
         yield Violation("INSTANCE_ID", "must be 1 to 128 letters, digits, dots, dashes, underscores or colons")
     try:
-        for option, path in StorageURI.parse(settings.STORAGE_URI).tls_files:
+        store = StorageURI.parse(settings.STORAGE_URI)
+        if store.path is not None and (reason := database_problem(store.path)):
+            yield Violation("STORAGE_URI", reason)
+        for option, path in store.tls_files:
             if reason := _file_problem("STORAGE_URI", path, settings):
                 yield Violation("STORAGE_URI", f"{option}: {reason}")
     except ConfigError as error:
@@ -98,15 +104,19 @@ def _names(settings: Settings) -> Iterator[Violation]:
     if settings.REDIS_HOST and not _HOST.fullmatch(settings.REDIS_HOST):
         yield Violation("REDIS_HOST", f"{settings.REDIS_HOST!r} {_NO_HOST}")
     try:
-        HistoryURI.parse(settings.HISTORY_DATABASE_URI)
+        history = HistoryURI.parse(settings.HISTORY_DATABASE_URI)
+        if history.path is not None and (reason := database_problem(history.path)):
+            yield Violation("HISTORY_DATABASE_URI", reason)
     except ConfigError as error:
         yield from error.details
     if settings.BLUEPRINTS_DIR and not Path(settings.BLUEPRINTS_DIR).is_dir():
         yield Violation("BLUEPRINTS_DIR", f"{settings.BLUEPRINTS_DIR} is no folder; create it or unset the variable")
     if settings.TZ != "UTC" and not _is_zone(settings.TZ):
         yield Violation("TZ", f"{settings.TZ!r} is no time zone known here; use a name such as Europe/Moscow or UTC")
+    if settings.AUDIT_LOG_PATH and (reason := file_problem(settings.AUDIT_LOG_PATH)):
+        yield Violation("AUDIT_LOG_PATH", reason)
     collector = settings.OTEL_EXPORTER_OTLP_ENDPOINT
-    if collector and not _COLLECTOR.fullmatch(collector):
+    if collector and not (_COLLECTOR.fullmatch(collector) and has_port(collector)):
         yield Violation(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             f"{shown(collector)!r} is no address of a collector; use http://host:4317, or https://",
@@ -167,16 +177,19 @@ def _worker_door(settings: Settings) -> Iterator[Violation]:
 
 
 def _parent(settings: Settings) -> Iterator[Violation]:
+    parents = names_in(settings.PARENT_URL)
+    if settings.PARENT_URL and not parents:
+        yield Violation("PARENT_URL", "names no node; write grpcs://host:7700, or unset it")
     if not settings.ENABLE_CLIENT_API and not settings.PARENT_URL:
         yield Violation("ENABLE_CLIENT_API", "is false and PARENT_URL is unset, so nobody could give this node work")
     socket = settings.ADMIN_SOCKET
     if len(os.fsencode(os.path.abspath(socket))) > _SOCKET_PATH_BYTES:  # noqa: PTH100  as bytes, and of no file yet
         yield Violation("ADMIN_SOCKET", f"has over {_SOCKET_PATH_BYTES} bytes as a whole path, the most for a socket")
-    elif socket and not Path(socket).absolute().parent.is_dir():
-        yield Violation("ADMIN_SOCKET", f"{Path(socket).parent} is no folder; create it")
-    for one in names_in(settings.PARENT_URL):
+    elif socket and (reason := socket_problem(socket)):
+        yield Violation("ADMIN_SOCKET", reason)
+    for one in parents:
         found = _NODE_URL.fullmatch(one)
-        if found is None:
+        if found is None or not has_port(one):
             yield Violation("PARENT_URL", f"{shown(one)!r} is no address of a node; write grpcs://host:7700")
         elif found[1] == "grpc" and not is_loopback(found[2].strip("[]")):
             yield Violation(
@@ -192,8 +205,12 @@ def _parent(settings: Settings) -> Iterator[Violation]:
             yield Violation(name, reason)
     if settings.PARENT_TOKEN and not _TOKEN.fullmatch(settings.PARENT_TOKEN):
         yield Violation("PARENT_TOKEN", "must be visible ASCII characters without spaces, at most 4096")
-    allowed = names_in(settings.UPLINK_ALLOWED_SKILLS)
-    lacking = [skill for skill in names_in(settings.UPLINK_SKILLS) if skill not in allowed]
+    passed, allowed = names_in(settings.UPLINK_SKILLS), names_in(settings.UPLINK_ALLOWED_SKILLS)
+    if bad := [skill for skill in passed if not _SKILL.fullmatch(skill)]:
+        yield Violation(
+            "UPLINK_SKILLS", f"{bad[0]!r} cannot be passed on: use 1 to 128 of the characters A-Z a-z 0-9 _ -"
+        )
+    lacking = [skill for skill in passed if skill not in allowed]
     if allowed and lacking:
         yield Violation("UPLINK_ALLOWED_SKILLS", f"lacks {lacking[0]!r}, which UPLINK_SKILLS passes on; add it")
 

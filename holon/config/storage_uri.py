@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from holon.config.values import has_port
 from holon.errors import ConfigError, Violation
 
 # A node has two connections to each.
@@ -132,7 +133,7 @@ def _redis(parts: SplitResult) -> StorageURI:
 
 
 def _names_a_server(parts: SplitResult) -> bool:
-    if not all(_has_port(host) for host in parts.netloc.rpartition("@")[2].split(",")):
+    if not all(has_port(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")):
         return False
     if parts.scheme in _SENTINELS:
         return bool(_HOSTS.fullmatch(parts.netloc) and _SERVICE.fullmatch(parts.path))
@@ -140,14 +141,6 @@ def _names_a_server(parts: SplitResult) -> bool:
         return bool(_HOSTS.fullmatch(parts.netloc)) and parts.path in ("", "/")
     path = parts.path.removeprefix("/")
     return bool(path) if parts.scheme == "unix" else bool(parts.hostname) and (path or "0").isdecimal()
-
-
-def _has_port(host: str) -> bool:
-    """Whether the port of a host, if it names one, is a port."""
-    try:
-        return urlsplit(f"//{host}").port != 0
-    except ValueError:
-        return False
 
 
 def _wrong(reason: str) -> ConfigError:

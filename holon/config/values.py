@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from urllib.parse import urlsplit
 
 from holon.config.settings import Setting, Value
 
@@ -68,6 +69,14 @@ def _from_text(setting: Setting, text: str) -> Value:
 def names_in(text: str) -> tuple[str, ...]:
     """The names in a value that is split by commas, each once."""
     return tuple(dict.fromkeys(filter(None, (one.strip() for one in text.split(",")))))
+
+
+def has_port(url: str) -> bool:
+    """Whether the port of a URL, if it names one, is a port."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def without_credentials(text: str) -> str:

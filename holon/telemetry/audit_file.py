@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import orjson
 
 from holon.errors import ConfigError, Violation
 from holon.telemetry.audit import LOGGER
 from holon.telemetry.behind import LinesBehind
+from holon.telemetry.log import zone_of
 
 log = logging.getLogger(__name__)
 
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+# A pipe that nobody reads would keep who opens it waiting for ever.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @contextmanager
@@ -41,7 +44,7 @@ def audit_to(path: str, zone: str) -> Iterator[None]:
         reason = f"{path} cannot be written: {error.strerror}"
         raise ConfigError(f"AUDIT_LOG_PATH: {reason}", details=[Violation("AUDIT_LOG_PATH", reason)]) from error
     handler = LinesBehind(file)
-    handler.setFormatter(_Lines(ZoneInfo(zone)))
+    handler.setFormatter(_Lines(zone_of(zone)))
     logger = logging.getLogger(LOGGER)
     before = logger.propagate, logger.level
     logger.addHandler(handler)
@@ -57,7 +60,7 @@ def audit_to(path: str, zone: str) -> Iterator[None]:
 
 
 class _Lines(logging.Formatter):
-    def __init__(self, zone: ZoneInfo) -> None:
+    def __init__(self, zone: tzinfo) -> None:
         super().__init__()
         self._zone = zone
 
@@ -94,7 +97,11 @@ class _File:
         os.close(self._descriptor)
 
     def _open(self) -> int:
-        return os.open(self._path, _FLAGS, 0o600)
+        descriptor = os.open(self._path, _FLAGS, 0o600)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return descriptor
 
     def _moved(self) -> bool:
         try:

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import sys
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from types import TracebackType
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
@@ -33,7 +33,7 @@ class JsonLines(logging.Formatter):
     JSON itself lets C1 controls pass, and what some readers take for the end of a line (U+2028).
     """
 
-    def __init__(self, zone: ZoneInfo) -> None:
+    def __init__(self, zone: tzinfo) -> None:
         super().__init__()
         self._zone = zone
 
@@ -60,7 +60,7 @@ class JsonLines(logging.Formatter):
 class TextLines(logging.Formatter):
     """Records as text for people, with the ids that the message does not tell; control characters are escaped."""
 
-    def __init__(self, zone: ZoneInfo) -> None:
+    def __init__(self, zone: tzinfo) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
         self._zone = zone
 
@@ -102,6 +102,11 @@ def _worth_telling(record: logging.LogRecord) -> bool:
     return not of_a_call_that_is_over(record)
 
 
+def zone_of(name: str) -> tzinfo:
+    """The time zone of this name; UTC is known also where there is no database of them."""
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
 def set_up_logging(level: str, form: str, zone: str) -> None:
     """Send the log to standard error, from a thread of its own; replaces what was set up before.
 
@@ -110,7 +115,7 @@ def set_up_logging(level: str, form: str, zone: str) -> None:
         form: `json` or `text`.
         zone: the time zone of its times, such as `Europe/Moscow`.
     """
-    formatter = JsonLines(ZoneInfo(zone)) if form == "json" else TextLines(ZoneInfo(zone))
+    formatter = JsonLines(zone_of(zone)) if form == "json" else TextLines(zone_of(zone))
     handler = LinesBehind(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -99,6 +100,17 @@ def test_a_file_of_its_own_is_its_owners_alone_and_is_made_anew_when_it_was_move
 def test_a_file_that_cannot_be_written_is_a_wrong_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="AUDIT_LOG_PATH"), audit_to(str(tmp_path), "UTC"):
         pass
+
+
+def test_a_pipe_is_no_file_of_the_audit_log_whether_it_is_read_or_not(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for reader in (False, True):
+        descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) if reader else None
+        with pytest.raises(ConfigError, match="AUDIT_LOG_PATH"), audit_to(str(pipe), "UTC"):
+            pass
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def test_what_the_file_does_not_take_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

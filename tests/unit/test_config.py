@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from holon.config import Config, HistoryURI, Setting, StorageURI
-from holon.errors import ConfigError
+from holon.domain.blueprint import Blueprint
+from holon.errors import BlueprintError, ConfigError
 from holon.security import certificates
 
 REPOSITORY = Path(__file__).parents[2]
@@ -464,7 +466,18 @@ def test_a_parent_is_named_by_addresses_of_worker_doors(text: str) -> None:
     Config({}, PARENT_URL=text).check()
 
 
-@pytest.mark.parametrize("text", ["grpc://root:7700", "root:7700", "https://root", "grpcs://root:7700/path"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "grpc://root:7700",
+        "root:7700",
+        "https://root",
+        "grpcs://root:7700/path",
+        "grpcs://root:99999",
+        "grpcs://[1:2]",
+        ",",
+    ],
+)
 def test_what_is_no_address_of_a_worker_door_or_not_encrypted_is_refused_as_a_parent(text: str) -> None:
     assert set(reasons(Config({}, PARENT_URL=text))) == {"PARENT_URL"}
 
@@ -473,7 +486,8 @@ def test_a_node_without_clients_needs_a_parent_and_a_socket_a_folder(tmp_path: P
     assert set(reasons(Config({}, ENABLE_CLIENT_API=False))) == {"ENABLE_CLIENT_API"}
     parent = "grpcs://root:7700"
     Config({}, ENABLE_CLIENT_API=False, PARENT_URL=parent, ADMIN_SOCKET=str(tmp_path / "s")).check()
-    for path in (tmp_path / "none" / "s", tmp_path / ("s" * 100)):
+    (tmp_path / "file").write_text("precious")
+    for path in (tmp_path / "none" / "s", tmp_path / ("s" * 100), tmp_path, tmp_path / "file"):
         assert set(reasons(Config({}, ADMIN_SOCKET=str(path)))) == {"ADMIN_SOCKET"}
     lacking = reasons(Config({}, PARENT_TLS_CERT_PATH=str(tmp_path / "cert")))["PARENT_TLS_KEY_PATH"]
     assert lacking.endswith("PARENT_TLS_CERT_PATH and PARENT_TLS_KEY_PATH belong together; set both or neither")
@@ -483,3 +497,35 @@ def test_a_limit_of_skills_for_the_parent_has_those_that_are_passed_on() -> None
     Config({}, UPLINK_ALLOWED_SKILLS="ocr, resize", UPLINK_SKILLS="resize").check()
     wrong = Config({}, UPLINK_ALLOWED_SKILLS="ocr", UPLINK_SKILLS="ocr,resize")
     assert reasons(wrong)["UPLINK_ALLOWED_SKILLS"].startswith("lacks 'resize'")
+
+
+@pytest.mark.parametrize("skill", ["a b", "ö", "s" * 129, "a.b"])
+def test_a_skill_that_no_blueprint_could_have_the_name_of_is_not_passed_on(skill: str) -> None:
+    with pytest.raises(BlueprintError):
+        Blueprint(skill)
+    assert set(reasons(Config({}, UPLINK_SKILLS=f"ocr,{skill}"))) == {"UPLINK_SKILLS"}
+
+
+DATABASES = {"STORAGE_URI": "sqlite:///{}", "HISTORY_DATABASE_URI": "sqlite:///{}"}
+WRITTEN = DATABASES | {"AUDIT_LOG_PATH": "{}", "ADMIN_SOCKET": "{}"}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_files_that_the_node_writes_are_found_wrong_before_it_does_and_none_is_made(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    there = sorted(tmp_path.iterdir())
+    for wrong in (tmp_path, tmp_path / "pipe", tmp_path / "file" / "x"):
+        config = Config({}, **{name: WRITTEN[name].format(wrong)})
+        assert set(reasons(config)) == {name}
+    Config({}, **{name: WRITTEN[name].format(tmp_path / "new")}).check()
+    assert sorted(tmp_path.iterdir()) == there
+
+
+def test_folders_are_made_for_databases_and_for_nothing_else(tmp_path: Path) -> None:
+    for name, form in WRITTEN.items():
+        config = Config({}, **{name: form.format(tmp_path / "some" / "where" / "x")})
+        if name in DATABASES:
+            config.check()
+        else:
+            assert set(reasons(config)) == {name}

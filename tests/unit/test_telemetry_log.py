@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, reset_tzpath
 
 import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
@@ -102,6 +102,22 @@ def test_what_is_below_the_level_is_not_shown(root: logging.Logger, capsys: pyte
     root.handlers[0].flush()
     [line] = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == "loud"
+
+
+def test_the_log_in_utc_needs_no_database_of_zones(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    reset_tzpath(to=())
+    ZoneInfo.clear_cache()
+    try:
+        set_up_logging("INFO", "json", "UTC")
+    finally:
+        reset_tzpath()
+    root.warning("here")
+    root.handlers[0].flush()
+    [line] = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["asctime"].endswith("+00:00")
 
 
 def test_grpc_does_not_tell_of_a_caller_that_went_away_while_it_was_answered(
