@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from holon.errors import ConfigError, Violation
 
+_TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _FORMS = "use postgresql://user:password@host/database, or sqlite:///path/to/file.db"
 
 
@@ -44,6 +45,12 @@ class HistoryURI:
         if parts.netloc or not path or parts.query or parts.fragment or "\0" in path:
             raise _wrong("is sqlite:///relative.db or sqlite:////absolute.db where it is a file, without options")
         return cls(Path(path))
+
+    @property
+    def tls_files(self) -> list[tuple[str, str]]:
+        """The files that asyncpg reads to speak TLS, each with the option that names it."""
+        options = parse_qsl(urlsplit(self.postgres).query, keep_blank_values=True)
+        return [(name, path) for name, path in options if name in _TLS_FILES]
 
 
 def _wrong(reason: str) -> ConfigError:

@@ -107,6 +107,9 @@ def _names(settings: Settings) -> Iterator[Violation]:
         history = HistoryURI.parse(settings.HISTORY_DATABASE_URI)
         if history.path is not None and (reason := database_problem(history.path)):
             yield Violation("HISTORY_DATABASE_URI", reason)
+        for option, path in history.tls_files:
+            if reason := _file_problem("HISTORY_DATABASE_URI", path, settings):
+                yield Violation("HISTORY_DATABASE_URI", f"{option}: {reason}")
     except ConfigError as error:
         yield from error.details
     if settings.BLUEPRINTS_DIR and not Path(settings.BLUEPRINTS_DIR).is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -71,6 +72,23 @@ async def test_a_setting_that_cannot_work_is_refused_at_the_start(postgres: Serv
     }[wrong]
     with pytest.raises(ConfigError, match="HISTORY_DATABASE_URI") as refused:
         async with PostgresHistory(uri):
+            pass
+    assert "secret" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("sslmode=verify-full", r"root certificate .*sslrootcert=/path"),
+        ("sslmode=full", "`sslmode` parameter must be one"),
+    ],
+)
+async def test_what_tls_lacks_is_said_and_not_that_the_uri_is_none(
+    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, told: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match=f"HISTORY_DATABASE_URI: {told}") as refused:
+        async with PostgresHistory(f"postgresql://holon:secret@localhost/x?{option}"):
             pass
     assert "secret" not in refused.value.message
 

@@ -371,6 +371,16 @@ def test_a_history_uri_of_no_database_is_refused_and_not_shown(text: str) -> Non
     assert "secret" not in str(wrong)
 
 
+@pytest.mark.parametrize("option", ["sslrootcert", "sslcert", "sslkey", "sslcrl"])
+def test_the_tls_files_of_a_history_uri_are_looked_at(tmp_path: Path, option: str) -> None:
+    uri = f"postgresql://me:secret@host/db?sslmode=verify-full&{option}={tmp_path}/ca.pem"
+    assert reasons(Config({"HISTORY_DATABASE_URI": uri})) == {
+        "HISTORY_DATABASE_URI": f"{option}: {tmp_path}/ca.pem cannot be read: No such file or directory"
+    }
+    (tmp_path / "ca.pem").write_text("pem")
+    Config({"HISTORY_DATABASE_URI": uri}).check()
+
+
 def test_the_stores_own_file_is_no_database_of_history() -> None:
     same = {"STORAGE_URI": "sqlite:///a/holon.db", "HISTORY_DATABASE_URI": "sqlite:///a/../a/holon.db"}
     assert not Config(same).moves_history

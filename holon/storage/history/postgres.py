@@ -38,6 +38,8 @@ STATEMENT_S = 30.0
 CLOSE_S = 5.0
 CONNECTIONS = 4
 
+# How asyncpg begins what it says of options that TLS has.
+_OF_TLS = ("`sslmode`", "`sslnegotiation`", "direct TLS")
 _TYPES = {"progress": "float8", "sequence": "int8", "time": "int8", "duration_ms": "int8", "attempt_number": "int8"}
 _TYPES |= {"created_at": "int8", "updated_at": "int8", "finished_at": "int8", "sealed": "bytea", "cost": "int8"}
 _JSON = ("result", "details", "error_details")
@@ -90,7 +92,7 @@ class PostgresHistory:
     """A history in a PostgreSQL database. Open while it is entered; it connects when it is used.
 
     Arguments:
-        uri: `postgresql://user:password@host:port/database`, with libpq's options.
+        uri: `postgresql://user:password@host:port/database`, with the options that asyncpg has of libpq's.
         seal: what is secret is sealed with it.
     """
 
@@ -130,7 +132,7 @@ class PostgresHistory:
             cause = error.__cause__
             if isinstance(cause, asyncpg.ClientConfigurationError):
                 await self._close()
-                raise _no_uri() from None
+                raise _wrong_uri(cause) from None
             if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
                 await self._close()
                 raise ConfigError(f"HISTORY_DATABASE_URI: {cause}") from cause
@@ -227,6 +229,14 @@ class PostgresHistory:
             if not self._upgraded:
                 await upgrade(db)
                 self._upgraded = True
+
+
+def _wrong_uri(error: Exception) -> ConfigError:
+    """What is told of a URI that asyncpg cannot use; what it says of TLS shows nothing but the name of a file."""
+    told = str(error.args[0]) if error.args else ""
+    if told.startswith("root certificate"):
+        return ConfigError(f"HISTORY_DATABASE_URI: {told}; name the authority's file with sslrootcert=/path/to/ca.pem")
+    return ConfigError(f"HISTORY_DATABASE_URI: {told}") if told.startswith(_OF_TLS) else _no_uri()
 
 
 def _no_uri() -> ConfigError:
