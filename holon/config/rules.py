@@ -12,7 +12,7 @@ from pathlib import Path
 from holon.config.encryption_keys import read_keys
 from holon.config.history_uri import HistoryURI
 from holon.config.places import database_problem, file_problem, socket_problem
-from holon.config.settings import DAY_SECONDS, Settings
+from holon.config.settings import DAY_SECONDS, KIB, Settings
 from holon.config.storage_uri import StorageURI, is_redis
 from holon.config.values import has_port, names_in, shown
 from holon.errors import ConfigError, Violation
@@ -33,6 +33,8 @@ _SKILL = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _EXPOSED_TOKEN_LENGTH = 32
 _SOCKET_PATH_BYTES = 100
+# What stands around a payload in a message: a task that fits alone, and not with that, could never be offered.
+AROUND_BYTES = 16 * KIB
 _TOO_SHORT = (
     f"has under {_EXPOSED_TOKEN_LENGTH} characters and its door can be reached from outside; "
     "`holon tokens new` makes one"
@@ -292,5 +294,8 @@ def _times_and_sizes(settings: Settings) -> Iterator[Violation]:
             f"{settings.HISTORY_RETENTION:g} s must be at least JOB_RETENTION ({kept:g} s), or jobs "
             "lose their history while they are still shown",
         )
-    if settings.INLINE_PAYLOAD_MAX_BYTES >= settings.GRPC_MESSAGE_MAX_BYTES:
-        yield Violation("INLINE_PAYLOAD_MAX_BYTES", "must be below GRPC_MESSAGE_MAX_BYTES: messages carry payloads")
+    if settings.INLINE_PAYLOAD_MAX_BYTES + AROUND_BYTES > settings.GRPC_MESSAGE_MAX_BYTES:
+        yield Violation(
+            "INLINE_PAYLOAD_MAX_BYTES",
+            f"must be at least {AROUND_BYTES} bytes below GRPC_MESSAGE_MAX_BYTES: messages carry more than payloads",
+        )

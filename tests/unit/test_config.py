@@ -272,7 +272,9 @@ def test_times_that_contradict_each_other_are_refused() -> None:
     assert set(reasons(Config({"TASK_LEASE_SECONDS": "5"}))) == {"TASK_LEASE_SECONDS"}
     Config({"HEARTBEAT_INTERVAL_SECONDS": "1", "WORKER_SILENCE_SECONDS": "3", "TASK_LEASE_SECONDS": "5"}).check()
     assert "RETRY_BACKOFF_MAX_SECONDS" in reasons(Config({"RETRY_BACKOFF_MAX_SECONDS": "0.5"}))
-    assert "INLINE_PAYLOAD_MAX_BYTES" in reasons(Config({"INLINE_PAYLOAD_MAX_BYTES": "4194304"}))
+    for size in ("4194303", "4177921"):
+        assert "INLINE_PAYLOAD_MAX_BYTES" in reasons(Config({"INLINE_PAYLOAD_MAX_BYTES": size}))
+    Config({"INLINE_PAYLOAD_MAX_BYTES": "4177920"}).check()
 
 
 @pytest.mark.parametrize(

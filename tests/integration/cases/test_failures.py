@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from holon.client import Job
+from holon.config.rules import AROUND_BYTES
 from holon.testing import RunningNode
 from holon.worker import Result, TaskError, Worker
 from tests.integration.cases.site import SUCCESS_ONLY, Start, a_wire, create, ended, failure, history, one_task
@@ -287,6 +288,21 @@ async def test_data_that_json_cannot_hold_is_a_permanent_failure(start: Start) -
         async with worker:
             job_id = await create(node, "one_task", {})
             assert await fate(node, job_id) == ("quarantined", "start", "PERMANENT_ERROR", 1)
+
+
+async def test_the_largest_params_and_result_that_settings_allow_fit_into_their_messages(start: Start) -> None:
+    size, skill = 2 * AROUND_BYTES, "s" * 128
+    settings = {"INLINE_PAYLOAD_MAX_BYTES": size, "GRPC_MESSAGE_MAX_BYTES": size + AROUND_BYTES}
+    async with start(one_task(skill=skill), **settings) as node:
+        worker = node.new_worker("w1")
+
+        @worker.skill(skill)
+        async def echo(x: str) -> dict[str, str]:
+            return {"x": x}
+
+        async with worker:
+            job = await node.run("one_task", {"x": "x" * (size - len('{"x":""}'))})
+            assert job.status == "finished"
 
 
 async def test_a_result_over_the_limit_is_a_permanent_failure(start: Start) -> None:
