@@ -9,7 +9,7 @@ import orjson
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
-from holon.errors import InvalidArgument, Violation
+from holon.errors import InvalidArgument, PermissionDenied, Violation
 from holon.ports import JobRecord
 from holon.rxon.v1 import job_pb2
 from holon.wire.values import json_payload, timestamp
@@ -82,6 +82,9 @@ _FIELDS: Mapping[str, _Writer] = {
 ALL_FIELDS = tuple(_FIELDS)
 # A page of a thousand jobs must not carry a thousand results that nobody asked for.
 LISTED_FIELDS = tuple(name for name in _FIELDS if name != "result")
+# What handlers and workers say may hold what the job was given.
+_OF_ITS_OWNER = frozenset({"result", "error", "progress_message"})
+_OF_ANYBODY = tuple(name for name in _FIELDS if name not in _OF_ITS_OWNER)
 
 
 def fields_of(asked: Iterable[str], default: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,6 +99,21 @@ def fields_of(asked: Iterable[str], default: tuple[str, ...]) -> tuple[str, ...]
             reason = f"{name[:128]!r} is no field that this node knows of a job; it knows {', '.join(ALL_FIELDS)}"
             raise InvalidArgument(f"fields: {reason}", details=[Violation("fields", reason)])
     return names or default
+
+
+def fields_of_others(asked: Iterable[str]) -> tuple[str, ...]:
+    """The same for jobs that are not the caller's: where and when each is, not what was said in it.
+
+    Raises:
+        InvalidArgument: as `fields_of`.
+        PermissionDenied: one is for the job's owner alone.
+    """
+    names = fields_of(asked, _OF_ANYBODY)
+    if secret := [name for name in names if name in _OF_ITS_OWNER]:
+        raise PermissionDenied(
+            f"fields: {', '.join(secret)} of a job is for its owner alone; leave that out, or list jobs of your own"
+        )
+    return names
 
 
 def job_message(record: JobRecord, progress: str, names: Iterable[str] = ALL_FIELDS) -> job_pb2.Job:

@@ -73,7 +73,13 @@ def blueprints() -> list[Blueprint]:
     async def answer(client: ClientConfig) -> dict[str, Any]:
         return {"name": client.name, "plan": client.plan, "params": client.params, "all": repr(client)}
 
-    return [waiting, asking]
+    failing = Blueprint("failing", api_version="v1", api_endpoint="/jobs/failing")
+
+    @failing.handler(is_start=True, is_end=True)
+    async def fail(initial_data: dict[str, Any]) -> None:
+        raise ValueError(initial_data["card"])
+
+    return [waiting, asking, failing]
 
 
 @dataclass
@@ -282,7 +288,7 @@ async def test_what_is_of_the_node_needs_the_role_of_administrators(
         assert (await boss.node.stats()).workers_connected == 0
         assert await boss.node.reload() == ("clients", "tls")
         # Blueprints and skills are for every client.
-        assert len([one async for one in shop.node.list_blueprints()]) == 2
+        assert len([one async for one in shop.node.list_blueprints()]) == 3
         assert [one async for one in shop.node.list_skills()] == []
 
 
@@ -296,6 +302,35 @@ async def test_only_administrators_list_the_jobs_of_others_and_only_by_name(plac
         assert [job.id for job in page.jobs] == [job_id]
         with pytest.raises(NotFound):
             await boss.get_job(job_id)
+
+
+async def test_an_administrators_list_of_others_jobs_tells_nothing_that_is_in_them(place: Place) -> None:
+    async with place.client(SHOP) as shop, place.client(BOSS) as boss:
+
+        async def listed(client: Client, *fields: str) -> list[job_pb2.Job]:
+            asked = job_pb2.ListJobsRequest(owner="shop", fields=fields)
+            return list((await client._calls.call(client._stub.ListJobs, asked)).jobs)
+
+        for blueprint in ("asking", "failing"):
+            await shop.wait_for((await shop.create_job(blueprint, {"card": "4711"})).job_id, timeout=GUARD)
+        await shop.create_job("waiting")
+        waiting, failed, finished = await listed(shop, "id", "result", "error", "progress_message")
+        assert waiting.progress_message
+        assert "4711" in failed.error.message
+        assert b"gold" in finished.result.data
+
+        shown = await listed(boss)
+        assert [(job.id, job.owner) for job in shown] == [(job.id, "shop") for job in (waiting, failed, finished)]
+        assert [job.status for job in shown] == ["waiting_for_worker", "quarantined", "finished"]
+        for job in shown:
+            told = (job.HasField("result"), job.HasField("error"), job.progress_message)
+            assert told == (False, False, "")
+        for secret in ("result", "error", "progress_message"):
+            with pytest.raises(PermissionDenied, match=f"^fields: {secret} of a job is for its owner alone"):
+                await listed(boss, "id", secret)
+        assert [job.status for job in await listed(boss, "status")] == [job.status for job in shown]
+        # Its owner is shown all but the results, unasked.
+        assert (await listed(shop))[1].error == failed.error
 
 
 async def test_admin_routes_refuse_others_before_anything_of_the_body_is_read(place: Place) -> None:

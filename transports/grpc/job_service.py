@@ -19,7 +19,7 @@ from holon.rxon.v1 import job_pb2
 from holon.security.clients import check_role
 from holon.telemetry.audit import audited
 from holon.wire.grpc_status import error_of
-from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, job_message
+from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, fields_of_others, job_message
 from holon.wire.trees import node_message
 from holon.wire.values import time_of
 from transports.grpc.calls import invalid, missing, refuse, streamed, unary
@@ -99,9 +99,11 @@ class JobService:
         """Read a page of jobs."""
         refuse({"parent_job_id": bool(request.parent_job_id)})
         owner = request.owner or client().name
-        if owner != client().name:
+        if owner == client().name:
+            names = fields_of(request.fields, LISTED_FIELDS)
+        else:
             check_role(client(), ADMIN, "to list the jobs of another client")
-        names = fields_of(request.fields, LISTED_FIELDS)
+            names = fields_of_others(request.fields)
         listing = Listing(
             tuple(request.statuses),
             request.blueprint_name or None,

@@ -448,7 +448,9 @@ class ListJobsRequest(google.protobuf.message.Message):
 
     @property
     def fields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The fields of Job that are wanted, by name; empty means all but result."""
+        """The fields of Job that are wanted, by name; empty means all but result. Of another client's jobs result, error and
+        progress_message are not told: empty leaves them out, and by name they are refused.
+        """
 
     def __init__(
         self,
