@@ -145,8 +145,10 @@ class Records:
 
 
 def _weight(record: JobRecord) -> int:
-    """How many bytes a job's result has."""
-    return 0 if record.job.result is None else len(orjson.dumps(record.job.result))
+    """How many bytes a job has of what may be large: its result, its error, what it said of its progress."""
+    error = record.job.error
+    failure = None if error is None else (error.message, error.details)
+    return len(orjson.dumps((record.job.result, failure, record.progress_message)))
 
 
 def _bounded(records: Iterable[JobRecord], size: int) -> list[JobRecord]:

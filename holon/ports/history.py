@@ -50,8 +50,8 @@ class HistoryStorage(Protocol):
     async def jobs(self, which: JobFilter, before: tuple[int, str] | None, limit: int) -> Sequence[JobRecord]:
         """A page of jobs as `job` shows them, newest first, after the (creation, id) that the page before ended at.
 
-        It ends at `limit` jobs, or before their results have more than MAX_PAGE_BYTES together; an empty one says that
-        there are no more. The filter's own `before` is the store's, and means nothing here.
+        It ends at `limit` jobs, or before their results, errors and messages have more than MAX_PAGE_BYTES together; an
+        empty one says that there are no more. The filter's own `before` is the store's, and means nothing here.
         """
         ...
 

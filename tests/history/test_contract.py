@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -149,11 +150,21 @@ async def test_jobs_are_listed_newest_first_in_pages_by_what_is_asked(history: H
     assert await ids(history, created_after=20, created_before=40, blueprint="bp", limit=1) == ["0-e", "0-d", "0-b"]
 
 
-async def test_a_page_of_large_results_is_bounded_in_bytes(history: HistoryStorage) -> None:
-    await history.add([notice(finished(f"0-{n}", n, 50, "x" * 2**20)) for n in range(8)])
+LARGE: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "result": lambda text: {"job": {"status": Status.FINISHED, "result": text}},
+    "error": lambda text: {"job": {"status": Status.FAILED, "error": JobError("CODE", text)}},
+    "details": lambda text: {"job": {"status": Status.FAILED, "error": JobError("CODE", "why", [text])}},
+    "message": lambda text: {"progress_message": text},
+}
+
+
+@pytest.mark.parametrize("large", LARGE)
+async def test_a_page_of_large_jobs_is_bounded_in_bytes(history: HistoryStorage, large: str) -> None:
+    of = LARGE[large]
+    await history.add([notice(record(f"0-{n}", n, **of("x" * 1_100_000))) for n in range(8)])
     assert len(await history.jobs(JobFilter("ann"), None, 10)) == 2
     assert await ids(history, 10) == [f"0-{n}" for n in reversed(range(8))]
-    await history.add([notice(finished("0-huge", 100, 100, "x" * 4 * 2**20))])
+    await history.add([notice(record("0-huge", 100, **of("x" * 4 * 2**20)))])
     assert [one.job.id for one in await history.jobs(JobFilter("ann"), None, 10)] == ["0-huge"]
 
 

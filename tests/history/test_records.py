@@ -12,7 +12,7 @@ import pytest
 
 from holon.clock import ManualClock
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Job, Status
+from holon.domain.job import Job, JobError, Status
 from holon.domain.value import replace
 from holon.engine.records import Records
 from holon.errors import FailedPrecondition, InvalidArgument, StoreUnavailable
@@ -41,10 +41,12 @@ class Place:
         self.created.append((self.clock.now_ms(), job.id))
         return job.id
 
-    async def end(self, job_id: str, result: object = 1) -> None:
+    async def end(self, job_id: str, result: object = 1, error: JobError | None = None) -> None:
         """End a job, of which is told then once more."""
         [claim] = [one for one in await self.store.claim(1_000) if one.job.id == job_id]
         job = replace(claim.job, step=1, status=Status.FINISHED, result={"n": result})
+        if error is not None:
+            job = replace(job, status=Status.FAILED, result=None, error=error)
         told = (HistoryEvent("job_completed", self.clock.now_ms()),)
         await self.store.commit(Step(claim.claim_id, f"commit-{job_id}", job, history=told), 0, ())
 
@@ -166,10 +168,13 @@ async def test_lists_are_those_of_one_place(tmp_path: Path, seed: int) -> None:
             assert [one.created_at for one in (*late, *early)] == [at for at, _ in all_jobs]
 
 
-async def test_pages_of_large_results_fit_into_a_message(place: Place) -> None:
+@pytest.mark.parametrize("large", ["result", "message", "details"])
+async def test_pages_of_large_jobs_fit_into_a_message(place: Place, large: str) -> None:
+    text = "x" * 900_000
+    errors = {"message": JobError("CODE", text), "details": JobError("CODE", "why", {"why": text})}
     for number in range(12):
         place.clock.advance(1)
-        await place.end(await place.create(), "x" * 900_000)
+        await place.end(await place.create(), text, errors.get(large))
         if number % 3 == 2:
             await place.move()
             await place.store.purge(place.clock.now_ms(), 1)
@@ -177,7 +182,7 @@ async def test_pages_of_large_results_fit_into_a_message(place: Place) -> None:
     token = ""
     while not shown or token:
         page, token = await place.records.jobs(JobFilter("ann"), token, 100)
-        assert sum(len(one.job.result["n"]) for one in page) < MAX_PAGE_BYTES
+        assert len(page) <= MAX_PAGE_BYTES // len(text)
         shown += ids(page)
     assert shown == [job for _, job in sorted(place.created, reverse=True)]
 

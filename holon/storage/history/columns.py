@@ -54,10 +54,10 @@ JOB = (
 )
 # How often whoever was refused may try again, in seconds.
 RETRY_AFTER_S = 2.0
-# Jobs with their results are read so many at a time.
+# Jobs with all that is large of them are read so many at a time.
 AT_ONCE = 100
 _ID, _CREATED = JOB.index("id"), JOB.index("created_at")
-_LARGE = (JOB.index("result"), JOB.index("sealed"))
+_LARGE = tuple(JOB.index(name) for name in ("message", "result", "error_message", "error_details", "sealed"))
 
 _LARGEST = 2**63 - 1
 END_OF_TIME = (_LARGEST, "", 0)
