@@ -75,6 +75,7 @@ async def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(node: Node,
         b"GET /_public/status HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n",
         b"GET /_public/status HTTP/2.0\r\nHost: x\r\n\r\n",
         POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     ],
 )

@@ -45,6 +45,7 @@ class Request:
     __slots__ = (
         "_authorizations",
         "_coding",
+        "_codings",
         "_encoding",
         "_hosts",
         "_keys",
@@ -82,7 +83,7 @@ class Request:
         self._tokens: list[bytes] = []
         self._keys: list[bytes] = []
         self._traceparent = self._tracestate = self._coding = self._encoding = b""
-        self._hosts = self._authorizations = self._length = 0
+        self._hosts = self._authorizations = self._length = self._codings = 0
         for name, value in scope["headers"]:
             if name == b"host":
                 self._hosts += 1
@@ -93,6 +94,7 @@ class Request:
                 self.unread = self._length > 0
             elif name == b"transfer-encoding":
                 self.unread = True
+                self._codings += 1
                 self._coding = value
             elif name == b"idempotency-key":
                 self._keys.append(value)
@@ -118,13 +120,13 @@ class Request:
 
         Raises:
             InvalidArgument: its version is not 1.1 or 1.0; there is not exactly one Host header (1.0 may have none); or
-                its body is encoded otherwise than in chunks, or at all in 1.0.
+                its body is encoded otherwise than in chunks, or twice, or at all in 1.0.
         """
         if self._version not in ("1.1", "1.0"):
             raise InvalidArgument(f"this is HTTP/1.1, and not {self._version}")
         if self._hosts != 1 and (self._hosts or self._version == "1.1"):
             raise InvalidArgument(f"a request needs exactly one Host header, and this one has {self._hosts}")
-        if self._coding and (self._version == "1.0" or self._coding.lower() != b"chunked"):
+        if self._codings and (self._version == "1.0" or self._codings > 1 or self._coding.lower() != b"chunked"):
             raise InvalidArgument("a body comes with its length, or in chunks (HTTP/1.1) and not encoded otherwise")
 
     def token(self) -> str | None:
