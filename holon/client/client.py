@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-import orjson
-
-from holon.client.calls import Calls, duration_of, request_of, timestamp_of
+from holon.client.calls import Calls, request_of, timestamp_of
 from holon.client.channel import open_channel
-from holon.client.failures import error_in_band
+from holon.client.creating import create_all, creation_of
 from holon.client.node import NodeClient
 from holon.client.shapes import (
     CreatedJob,
@@ -32,18 +29,13 @@ from holon.client.shapes import (
 from holon.client.streams import Streams
 from holon.client.tree_shapes import HistoryDigest, TreeNode, TreePage, node_of
 from holon.client.watching import watch
-from holon.domain.costs import costing
 from holon.domain.digest import Fingerprint
-from holon.errors import ConfigError, HolonError, InvalidArgument, Unreachable
-from holon.rxon.v1 import job_pb2, types_pb2
+from holon.errors import ConfigError, HolonError, Unreachable
+from holon.rxon.v1 import job_pb2
 from holon.rxon.v1.job_pb2_grpc import JobServiceStub
 
 if TYPE_CHECKING:
     from holon.rxon.v1.job_pb2_grpc import JobServiceAsyncStub
-
-# Of one call; a batch is also within the size of one message.
-_BATCH = 256
-_BATCH_BYTES = 2 * 2**20
 
 
 class Client:
@@ -115,32 +107,19 @@ class Client:
         asked = JobRequest(
             blueprint, initial_data, request_id, dispatch_timeout, result_timeout, allowed_skills, budget
         )
-        answer = await self._calls.call(self._stub.CreateJob, _creation(asked))
+        answer = await self._calls.call(self._stub.CreateJob, creation_of(asked))
         return CreatedJob(answer.job_id, answer.existing)
 
     async def create_jobs(self, jobs: Sequence[JobRequest]) -> list[CreatedJob | HolonError]:
         """Create many jobs, each by itself: one that is refused leaves the others alone.
 
         They go in as few calls as they fit into; when one of those fails, this raises, and a repeat with the same
-        request ids makes nothing twice.
+        request ids makes nothing twice. A job that is too large for a call is refused alone.
 
         Returns:
             for each, in their order, the job, which is durable, or why it was refused.
         """
-        outcomes: list[CreatedJob | HolonError] = []
-        requests: list[job_pb2.CreateJobRequest] = []
-        unsent: dict[int, HolonError] = {}
-        for place, job in enumerate(jobs):
-            try:
-                requests.append(_creation(job))
-            except InvalidArgument as error:
-                unsent[place] = error
-        for batch in _batches(requests):
-            request = job_pb2.BatchCreateJobsRequest(requests=batch)
-            answer = await self._calls.call(self._stub.BatchCreateJobs, request)
-            outcomes += [_outcome(result) for result in answer.results]
-        told = iter(outcomes)
-        return [unsent[place] if place in unsent else next(told) for place in range(len(jobs))]
+        return await create_all(self._calls, self._stub, jobs)
 
     async def get_job(self, job_id: str) -> Job:
         """Read a job as it is now."""
@@ -338,39 +317,3 @@ class Client:
         if job is None:
             raise Unreachable(f"{self._url}: the node told nothing of job {job_id}")
         return job
-
-
-def _creation(job: JobRequest) -> job_pb2.CreateJobRequest:
-    try:
-        data = orjson.dumps({} if job.initial_data is None else job.initial_data)
-    except TypeError as error:
-        raise InvalidArgument(f"initial_data: {error}", code="NOT_JSON") from error
-    return request_of(
-        job_pb2.CreateJobRequest,
-        request_id=job.request_id or uuid.uuid4().hex,
-        blueprint_name=job.blueprint,
-        initial_data=types_pb2.Payload(data=data),
-        dispatch_timeout=duration_of("dispatch_timeout", job.dispatch_timeout),
-        result_timeout=duration_of("result_timeout", job.result_timeout),
-        skill_limit=None if job.allowed_skills is None else request_of(types_pb2.SkillLimit, skills=job.allowed_skills),
-        budget=costing("budget", job.budget),
-    )
-
-
-def _batches(requests: Sequence[job_pb2.CreateJobRequest]) -> Iterator[list[job_pb2.CreateJobRequest]]:
-    batch: list[job_pb2.CreateJobRequest] = []
-    size = 0
-    for request in requests:
-        if batch and (len(batch) == _BATCH or size + request.ByteSize() > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(request)
-        size += request.ByteSize()
-    if batch:
-        yield batch
-
-
-def _outcome(result: job_pb2.BatchCreateJobsResult) -> CreatedJob | HolonError:
-    if result.HasField("created"):
-        return CreatedJob(result.created.job_id, result.created.existing)
-    return error_in_band(result.error)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from holon.client import Client, CreatedJob, Job, JobRequest
-from holon.errors import NotFound, Unauthenticated
+from holon.errors import NotFound, ResourceExhausted, Unauthenticated
 from holon.testing import RunningNode, running_node
 from tests.integration.client_site import GUARD, echo, told, working
 
@@ -76,6 +76,17 @@ async def test_jobs_are_created_in_batches_each_by_itself(node: RunningNode) -> 
     again = await node.client.create_jobs([JobRequest("echo", {"n": n}, request_id=f"r-{n}") for n in (0, 299)])
     assert again == [CreatedJob(jobs[0].job_id, True), CreatedJob(jobs[-1].job_id, True)]
     assert await node.client.create_jobs([]) == []
+
+
+async def test_a_job_that_no_call_takes_is_refused_in_its_place_and_those_around_it_are_made(node: RunningNode) -> None:
+    asked = [JobRequest("echo", {"n": n}) for n in range(2)]
+    asked.insert(1, JobRequest("echo", {"text": "x" * 5 * 2**20}))
+    first, refused, last = await node.client.create_jobs(asked)
+    assert isinstance(refused, ResourceExhausted)
+    assert "Received message larger than max" in refused.message
+    assert isinstance(first, CreatedJob)
+    assert isinstance(last, CreatedJob)
+    assert {job.id async for job in node.client.list_jobs()} == {first.job_id, last.job_id}
 
 
 async def test_a_wrong_token_ends_a_watch(node: RunningNode) -> None:

@@ -1,0 +1,101 @@
+"""The client: jobs as they are sent to be created, one in a call or many."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import orjson
+
+from holon.client.calls import Calls, duration_of, request_of
+from holon.client.failures import error_in_band
+from holon.client.shapes import CreatedJob, JobRequest
+from holon.domain.costs import costing
+from holon.errors import HolonError, InvalidArgument, ResourceExhausted
+from holon.rxon.v1 import job_pb2, types_pb2
+
+if TYPE_CHECKING:
+    from holon.rxon.v1.job_pb2_grpc import JobServiceAsyncStub
+
+# Of one call; a batch is also within the size of one message.
+_BATCH = 256
+_BATCH_BYTES = 2 * 2**20
+
+
+def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
+    """A job as it is asked for; without a request id it gets a new one.
+
+    Raises:
+        InvalidArgument: something of it cannot be sent; where that is its initial data, as NOT_JSON.
+    """
+    try:
+        data = orjson.dumps({} if job.initial_data is None else job.initial_data)
+    except TypeError as error:
+        raise InvalidArgument(f"initial_data: {error}", code="NOT_JSON") from error
+    return request_of(
+        job_pb2.CreateJobRequest,
+        request_id=job.request_id or uuid.uuid4().hex,
+        blueprint_name=job.blueprint,
+        initial_data=types_pb2.Payload(data=data),
+        dispatch_timeout=duration_of("dispatch_timeout", job.dispatch_timeout),
+        result_timeout=duration_of("result_timeout", job.result_timeout),
+        skill_limit=None if job.allowed_skills is None else request_of(types_pb2.SkillLimit, skills=job.allowed_skills),
+        budget=costing("budget", job.budget),
+    )
+
+
+async def create_all(
+    calls: Calls, stub: JobServiceAsyncStub, jobs: Sequence[JobRequest]
+) -> list[CreatedJob | HolonError]:
+    """Create many jobs, each by itself, in as few calls as they fit into.
+
+    Returns:
+        for each, in their order, the job, or why it was refused.
+    Raises:
+        HolonError: a call failed that one job alone is not the reason for; what was sent before it exists.
+    """
+    outcomes: list[CreatedJob | HolonError] = []
+    requests: list[job_pb2.CreateJobRequest] = []
+    unsent: dict[int, HolonError] = {}
+    for place, job in enumerate(jobs):
+        try:
+            requests.append(creation_of(job))
+        except InvalidArgument as error:
+            unsent[place] = error
+    for batch in _batches(requests):
+        outcomes += await _send(calls, stub, batch)
+    told = iter(outcomes)
+    return [unsent[place] if place in unsent else next(told) for place in range(len(jobs))]
+
+
+async def _send(
+    calls: Calls, stub: JobServiceAsyncStub, batch: list[job_pb2.CreateJobRequest]
+) -> list[CreatedJob | HolonError]:
+    try:
+        answer = await calls.call(stub.BatchCreateJobs, job_pb2.BatchCreateJobsRequest(requests=batch))
+    except ResourceExhausted as error:
+        # The node names what it has too much of. Without a name it is the transport, which takes no message so large.
+        if len(batch) > 1 or error.code != ResourceExhausted.code:
+            raise
+        return [error]
+    return [_outcome(result) for result in answer.results]
+
+
+def _batches(requests: Sequence[job_pb2.CreateJobRequest]) -> Iterator[list[job_pb2.CreateJobRequest]]:
+    batch: list[job_pb2.CreateJobRequest] = []
+    size = 0
+    for request in requests:
+        if batch and (len(batch) == _BATCH or size + request.ByteSize() > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(request)
+        size += request.ByteSize()
+    if batch:
+        yield batch
+
+
+def _outcome(result: job_pb2.BatchCreateJobsResult) -> CreatedJob | HolonError:
+    if result.HasField("created"):
+        return CreatedJob(result.created.job_id, result.created.existing)
+    return error_in_band(result.error)
