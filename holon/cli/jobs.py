@@ -230,7 +230,7 @@ def _show_update(update: Update, _: Job) -> None:
 
 
 def _read_data(text: str) -> Any:
-    import orjson
+    from holon.engine.payloads import decode
 
     where = "standard input" if text == "-" else text[1:] if text.startswith("@") else "--data"
     try:
@@ -240,11 +240,15 @@ def _read_data(text: str) -> Any:
             raw = Path(where).read_bytes()
         else:
             raw = text.encode("utf-8", "surrogateescape")
-        return orjson.loads(raw)
     except OSError as error:
         raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InvalidArgument(f"{where} is no JSON: {error}", code="INVALID_JSON") from error
+    if not raw:
+        raise InvalidArgument(f"{where} is no JSON: it is empty", code="INVALID_JSON")
+    try:
+        # As strict as the doors: what they refuse must not be changed into what they take.
+        return decode(raw, f"{where} is no JSON that can be taken")
+    except InvalidArgument as error:
+        raise InvalidArgument(error.message, code="INVALID_JSON") from error
 
 
 def _check_timeout(option: str, seconds: float | None) -> None:

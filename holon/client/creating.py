@@ -12,6 +12,7 @@ from holon.client.calls import Calls, duration_of, request_of
 from holon.client.failures import error_in_band
 from holon.client.shapes import CreatedJob, JobRequest
 from holon.domain.costs import costing
+from holon.domain.plain import no_number
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted
 from holon.rxon.v1 import job_pb2, types_pb2
 
@@ -33,6 +34,8 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         data = orjson.dumps({} if job.initial_data is None else job.initial_data)
     except TypeError as error:
         raise InvalidArgument(f"initial_data: {error}", code="NOT_JSON") from error
+    if b"null" in data and (where := no_number(job.initial_data, "initial_data")):
+        raise InvalidArgument(where, code="NOT_JSON")
     return request_of(
         job_pb2.CreateJobRequest,
         request_id=job.request_id or uuid.uuid4().hex,

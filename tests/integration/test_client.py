@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from holon.client import Client, Job
+from holon.client import Client, CreatedJob, Job, JobRequest
 from holon.clock import SystemClock
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
@@ -143,9 +143,18 @@ async def test_the_errors_of_the_node_come_back_as_what_they_were(client: Client
         await client.create_job("doubling", {"n": "x"})
     assert wrong.value.code == "INPUT_INVALID"
     assert [violation.field for violation in wrong.value.details] == ["initial_data.n"]
-    with pytest.raises(InvalidArgument) as unwritable:
-        await client.create_job("doubling", {"n": {1, 2}})
-    assert unwritable.value.code == "NOT_JSON"
+
+
+@pytest.mark.parametrize("value", [{1, 2}, 2**64, math.nan, [None, {"deep": -math.inf}]])
+async def test_what_json_cannot_hold_is_refused_before_it_is_sent(client: Client, value: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"^initial_data") as refused:
+        await client.create_job("waiting", {"n": value, "none": None})
+    assert refused.value.code == "NOT_JSON"
+    (beside, made) = await client.create_jobs([JobRequest("waiting", {"n": value}), JobRequest("waiting", {"n": None})])
+    assert isinstance(beside, InvalidArgument)
+    assert beside.code == "NOT_JSON"
+    assert isinstance(made, CreatedJob)
+    assert [job.id async for job in client.list_jobs()] == [made.job_id]
 
 
 UNWRITABLE = "gr\udcff"  # as the command line gives what is no UTF-8
@@ -331,7 +340,7 @@ def test_the_client_imports_nothing_of_a_node() -> None:
     )
     heavy = {"config", "security", "telemetry", "engine", "storage", "worker", "node"}
     assert not loaded & {f"holon.{room}" for room in heavy}
-    # What a history's fingerprint is, is one rule for both sides, and what a task is, with what it may use.
+    # Rules for both sides: what a history's fingerprint is, what a task is, with what it may use, what JSON can hold.
     of_domain = {name.split(".")[2] for name in loaded if name.startswith("holon.domain.")}
-    assert of_domain <= {"costs", "digest", "events", "policy", "task", "value"}
+    assert of_domain <= {"costs", "digest", "events", "plain", "policy", "task", "value"}
     assert not loaded & {"cryptography", "jsonschema_rs", "msgpack", "uvicorn", "typer", "rich", "google.rpc"}
