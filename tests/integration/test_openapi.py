@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+import httpx
 import jsonschema_rs
 import pydantic
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from holon.domain.blueprint import Blueprint
+from holon.engine import shared_reloading
 from holon.engine.contracts import Contracts
-from holon.errors import BlueprintError
+from holon.errors import BlueprintError, StoreUnavailable
 from holon.security.sts.exchange import PublicKey
-from tests.integration.http_node import AUTH, LIMIT, Node, running
+from holon.storage.memory import MemoryStorage
+from holon.testing import running_node
+from tests.integration.http_node import AUTH, GUARD, LIMIT, Node, running
 from transports.http.contracts import as_component
 from transports.http.door import HttpSettings
 from transports.http.refusals import CODES, STATUSES, status_of
@@ -145,6 +149,30 @@ async def test_a_refusal_is_one_that_it_tells_of(node: Node, method: str, path: 
     assert f"`{reply.json()['code']}`" in told[str(reply.status_code)]["description"]
     unauthorised = await node.client.request(method, path, **sent)
     assert f"`{unauthorised.json()['code']}`" in told[str(unauthorised.status_code)]["description"]
+
+
+class DeafStore(MemoryStorage):
+    """A store that takes nothing that is to be told of a reload."""
+
+    async def put_document(self, kind: str, *arguments: Any, **more: Any) -> int | None:
+        if kind == shared_reloading.KIND:
+            raise StoreUnavailable("the store is away")
+        return await super().put_document(kind, *arguments, **more)
+
+
+async def test_a_reload_that_other_nodes_cannot_be_told_of_is_refused_as_it_tells(tmp_path: Path) -> None:
+    workers = tmp_path / "workers.toml"
+    workers.touch(0o600)
+    workers.write_text("[w1]\n")
+    async with (
+        running_node(storage=DeafStore(), WORKERS_CONFIG_PATH=str(workers)) as node,
+        httpx.AsyncClient(base_url=node.url, trust_env=False, timeout=GUARD) as http,
+    ):
+        paths = (await http.get("/_public/openapi.json")).json()["paths"]
+        for path in ("/api/v1/admin/reload", "/api/v1/admin/reload-workers"):
+            reply = await http.post(path, headers={"X-Client-Token": node.token})
+            assert (reply.status_code, reply.json()["code"]) == (503, "STORE_UNAVAILABLE")
+            assert "`STORE_UNAVAILABLE`" in paths[path]["post"]["responses"]["503"]["description"]
 
 
 def test_its_codes_are_those_of_the_page_at_the_same_statuses() -> None:

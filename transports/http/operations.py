@@ -196,7 +196,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
 
 def of_admins(routes: AdminRoutes) -> list[Operation]:
     """The calls that change something of the node itself."""
-    refusals = (*_OF_BODY, "PERMISSION_DENIED", "CONFIG_INVALID", "NOT_CONFIGURED")
+    refusals = (*_OF_BODY, "PERMISSION_DENIED", "CONFIG_INVALID", "NOT_CONFIGURED", "STORE_UNAVAILABLE")
     return [
         Operation(
             "reload_node",
