@@ -19,11 +19,11 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 # ends the clean-up that the first began.
 _REPEATABLE = {
     "JobService": (
-        "CreateJob", "BatchCreateJobs", "GetJob", "ListJobs", "GetJobHistory", "WatchJob",
+        "CreateJob", "BatchCreateJobs", "GetJob", "ListJobs", "GetJobHistory", "GetJobTree", "WatchJob",
     ),
     "NodeService": (
-        "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "ListSkills", "GetStats", "DrainNode",
-        "DrainWorker",
+        "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "ListSkills", "GetStats",
+        "DrainNode", "DrainWorker",
     ),
 }  # fmt: skip
 _SERVICE_CONFIG = {

@@ -1,4 +1,4 @@
-"""The client: what it answers, what it raises, and what it repeats, over real gRPC."""
+"""The client: what it answers and what it raises, over real gRPC."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 
 from holon.client import Client, CreatedJob, Job, JobRequest
@@ -24,14 +22,11 @@ from holon.errors import (
     AlreadyExists,
     ConfigError,
     FailedPrecondition,
-    HolonError,
     InvalidArgument,
     NotFound,
     Unauthenticated,
-    Unavailable,
     Unreachable,
 )
-from holon.rxon.v1 import job_pb2
 from holon.security.certificates import issue_server, open_authority
 from holon.security.clients import Clients, sole
 from holon.security.tls import TlsPaths
@@ -244,93 +239,6 @@ async def test_over_tls_the_node_must_be_of_the_given_authority(tmp_path: Path) 
             async with Client(url, TOKEN, authorities) as client:
                 with pytest.raises(Unreachable):
                     await client.get_job("x")
-
-
-# What is repeated ----------------------------------------------------------------------------------------------------
-
-
-class Flaky:
-    """A service that fails its first calls, after it has noted them."""
-
-    def __init__(self, failures: int, code: grpc.StatusCode) -> None:
-        self.left = failures
-        self.code = code
-        self.request_ids: list[str] = []
-
-    async def create(self, request: Any, context: Any) -> job_pb2.CreateJobResponse:
-        self.request_ids.append(request.request_id)
-        self.left -= 1
-        if self.left >= 0:
-            await context.abort(self.code, "on purpose")
-        return job_pb2.CreateJobResponse(job_id="j1")
-
-    async def cancel(self, request: Any, context: Any) -> job_pb2.CancelJobResponse:
-        self.request_ids.append(request.job_id)
-        await context.abort(self.code, "on purpose")
-        return job_pb2.CancelJobResponse()
-
-
-@asynccontextmanager
-async def flaky(service: Flaky) -> AsyncIterator[Client]:
-    server = grpc.aio.server()
-    create = grpc.unary_unary_rpc_method_handler(
-        service.create, job_pb2.CreateJobRequest.FromString, job_pb2.CreateJobResponse.SerializeToString
-    )
-    cancel = grpc.unary_unary_rpc_method_handler(
-        service.cancel, job_pb2.CancelJobRequest.FromString, job_pb2.CancelJobResponse.SerializeToString
-    )
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"CreateJob": create, "CancelJob": cancel}
-    handler = grpc.method_handlers_generic_handler("holon.rxon.v1.JobService", handlers)
-    server.add_generic_rpc_handlers((handler,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with Client(f"grpc://127.0.0.1:{port}", timeout=GUARD) as client:
-            yield client
-    finally:
-        await server.stop(None)
-
-
-# A node that ends resets the calls under way, which looks like a cancel.
-@pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
-async def test_a_creation_is_repeated_under_one_request_id_while_the_node_is_away(away: grpc.StatusCode) -> None:
-    service = Flaky(2, away)
-    async with flaky(service) as client:
-        assert (await client.create_job("x")).job_id == "j1"
-    assert len(service.request_ids) == 3
-    assert len(set(service.request_ids)) == 1
-    assert service.request_ids[0]
-
-
-@pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
-async def test_a_cancel_is_not_repeated_for_a_second_one_is_another(away: grpc.StatusCode) -> None:
-    service = Flaky(0, away)
-    async with flaky(service) as client:
-        with pytest.raises(Unreachable):
-            await client.cancel_job("j1")
-    assert service.request_ids == ["j1"]
-
-
-@pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
-async def test_a_call_that_never_gets_its_answer_found_nobody(away: grpc.StatusCode) -> None:
-    async with flaky(Flaky(1_000, away)) as client:
-        with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
-            await client.create_job("x")
-
-
-async def test_what_the_node_refused_is_not_repeated() -> None:
-    service = Flaky(1, grpc.StatusCode.INTERNAL)
-    async with flaky(service) as client:
-        with pytest.raises(HolonError, match="on purpose"):
-            await client.create_job("x")
-    assert len(service.request_ids) == 1
-
-
-async def test_a_method_that_is_not_there_says_so() -> None:
-    async with flaky(Flaky(0, grpc.StatusCode.OK)) as client:
-        with pytest.raises(HolonError) as caught:
-            await client.get_job("x")
-    assert not isinstance(caught.value, Unavailable | Unreachable)
 
 
 def test_the_client_imports_nothing_of_a_node() -> None:

@@ -1,0 +1,153 @@
+"""The client: which calls are repeated while the node is away, and which are not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from holon.client import Client
+from holon.errors import HolonError, Unavailable, Unreachable
+from holon.rxon.v1 import job_pb2, node_pb2
+from tests.integration.http_node import GUARD
+
+
+class Flaky:
+    """A service that fails its first calls, after it has noted them."""
+
+    def __init__(self, failures: int, code: grpc.StatusCode) -> None:
+        self.left = failures
+        self.code = code
+        self.request_ids: list[str] = []
+
+    async def create(self, request: Any, context: Any) -> job_pb2.CreateJobResponse:
+        self.request_ids.append(request.request_id)
+        self.left -= 1
+        if self.left >= 0:
+            await context.abort(self.code, "on purpose")
+        return job_pb2.CreateJobResponse(job_id="j1")
+
+    async def cancel(self, request: Any, context: Any) -> job_pb2.CancelJobResponse:
+        self.request_ids.append(request.job_id)
+        await context.abort(self.code, "on purpose")
+        return job_pb2.CancelJobResponse()
+
+
+@asynccontextmanager
+async def flaky(service: Flaky) -> AsyncIterator[Client]:
+    create = grpc.unary_unary_rpc_method_handler(
+        service.create, job_pb2.CreateJobRequest.FromString, job_pb2.CreateJobResponse.SerializeToString
+    )
+    cancel = grpc.unary_unary_rpc_method_handler(
+        service.cancel, job_pb2.CancelJobRequest.FromString, job_pb2.CancelJobResponse.SerializeToString
+    )
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"CreateJob": create, "CancelJob": cancel}
+    async with served(grpc.method_handlers_generic_handler("holon.rxon.v1.JobService", handlers)) as client:
+        yield client
+
+
+class FirstAway(grpc.GenericRpcHandler):
+    """A node of empty answers that fails the first call of each method, after it has noted it."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        method = details.method.rpartition("/")[2]
+
+        async def answer(_: bytes, context: Any) -> bytes:
+            self.called.append(method)
+            if self.called.count(method) == 1:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "on purpose")
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@asynccontextmanager
+async def served(*handlers: grpc.GenericRpcHandler) -> AsyncIterator[Client]:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with Client(f"grpc://127.0.0.1:{port}", timeout=GUARD) as client:
+            yield client
+    finally:
+        await server.stop(None)
+
+
+async def all_of(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
+
+
+READS: dict[str, Callable[[Client], Awaitable[Any]]] = {
+    "GetJob": lambda client: client.get_job("x"),
+    "ListJobs": lambda client: all_of(client.list_jobs()),
+    "GetJobHistory": lambda client: all_of(client.history("x")),
+    "GetJobTree": lambda client: all_of(client.tree("x")),
+    "GetNode": lambda client: client.node.info(),
+    "GetStats": lambda client: client.node.stats(),
+    "ListBlueprints": lambda client: all_of(client.node.list_blueprints()),
+    "GetBlueprint": lambda client: client.node.get_blueprint("x"),
+    "ListWorkers": lambda client: all_of(client.node.list_workers()),
+    "GetWorkerHistory": lambda client: all_of(client.node.worker_history("w")),
+    "ListSkills": lambda client: all_of(client.node.list_skills()),
+}
+
+
+async def test_every_read_is_repeated_while_the_node_is_away() -> None:
+    services = (job_pb2.DESCRIPTOR.services_by_name["JobService"], node_pb2.DESCRIPTOR.services_by_name["NodeService"])
+    methods = [method.name for service in services for method in service.methods]
+    assert sorted(READS) == sorted(name for name in methods if name.startswith(("Get", "List")))
+    node = FirstAway()
+    async with served(node) as client:
+        for name, read in READS.items():
+            await read(client)
+            assert node.called[-2:] == [name, name]
+
+
+# A node that ends resets the calls under way, which looks like a cancel.
+@pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_creation_is_repeated_under_one_request_id_while_the_node_is_away(away: grpc.StatusCode) -> None:
+    service = Flaky(2, away)
+    async with flaky(service) as client:
+        assert (await client.create_job("x")).job_id == "j1"
+    assert len(service.request_ids) == 3
+    assert len(set(service.request_ids)) == 1
+    assert service.request_ids[0]
+
+
+@pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_cancel_is_not_repeated_for_a_second_one_is_another(away: grpc.StatusCode) -> None:
+    service = Flaky(0, away)
+    async with flaky(service) as client:
+        with pytest.raises(Unreachable):
+            await client.cancel_job("j1")
+    assert service.request_ids == ["j1"]
+
+
+@pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_call_that_never_gets_its_answer_found_nobody(away: grpc.StatusCode) -> None:
+    async with flaky(Flaky(1_000, away)) as client:
+        with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
+            await client.create_job("x")
+
+
+async def test_what_the_node_refused_is_not_repeated() -> None:
+    service = Flaky(1, grpc.StatusCode.INTERNAL)
+    async with flaky(service) as client:
+        with pytest.raises(HolonError, match="on purpose"):
+            await client.create_job("x")
+    assert len(service.request_ids) == 1
+
+
+async def test_a_method_that_is_not_there_says_so() -> None:
+    async with flaky(Flaky(0, grpc.StatusCode.OK)) as client:
+        with pytest.raises(HolonError) as caught:
+            await client.get_job("x")
+    assert not isinstance(caught.value, Unavailable | Unreachable)
