@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -61,8 +62,8 @@ def code_of(error: HolonError) -> ExitCode:
 def ending() -> Iterator[None]:
     """End the process on an error of ours with its message on standard error, as JSON where the command asked for it.
 
-    So it does where there is no room for what the command prints. Anything else goes on as it is: a fault, with its
-    traceback and exit code 1.
+    So it does where there is no room for what the command prints, or no folder any more that it could run in. Anything
+    else goes on as it is: a fault, with its traceback and exit code 1.
     """
     try:
         try:
@@ -76,6 +77,9 @@ def ending() -> Iterator[None]:
     except HolonError as error:
         sys.exit(_tell(error))
     except OSError as error:
+        if _folder_is_gone(error):
+            reason = "the folder that the command runs in is not there any more; go to one that is, and run it there"
+            sys.exit(_tell(errors.ConfigError(reason)))
         if error.errno not in (*_NO_ROOM, errno.EPIPE) or error.filename is not None:
             raise
         from holon.cli.output import discard
@@ -91,6 +95,17 @@ def ending() -> Iterator[None]:
         if found is None:
             raise
         sys.exit(_tell(found))
+
+
+def _folder_is_gone(error: OSError) -> bool:
+    """Whether it failed because somebody has removed the folder that the process is in: then it names no file."""
+    if error.errno != errno.ENOENT or error.filename is not None:
+        return False
+    try:
+        os.getcwd()  # noqa: PTH109  only whether there is one
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _ours(group: BaseExceptionGroup[BaseException]) -> HolonError | None:

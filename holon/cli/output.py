@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -12,6 +13,8 @@ import orjson
 import typer
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+# Python's way to hold bytes that are no UTF-8.
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def silence_grpc() -> None:
@@ -23,8 +26,14 @@ def silence_grpc() -> None:
 
 
 def json_text(value: Any) -> str:
-    """A value as one line of JSON."""
-    return orjson.dumps(value).decode()
+    """A value as one line of JSON; what is no text, as in the name of a file, is escaped as `safe` does it."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        import json
+
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return _SURROGATE.sub(lambda found: rf"\\u{ord(found[0]):04x}", text)
 
 
 def show_json(value: Any) -> None:

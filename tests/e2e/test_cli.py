@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.cli_node import COMMAND, GUARD, Dev, Started, development_node, environment, until
+from tests.e2e.cli_node import COMMAND, GUARD, Dev, Started, development_node, environment, holon, until
 from tests.stores import NewStore
 
 
@@ -206,6 +206,17 @@ def test_what_went_wrong_is_told_and_is_the_exit_code(
     assert (ran.code, ran.out) == (code, "")
     assert says in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_a_narrow_output_gets_what_it_lacks_as_escapes(dev: Dev) -> None:
+    narrow = {"PYTHONIOENCODING": "latin-1"}
+    ran = holon(dev.folder, "jobs", "create", "poison", "-d", '{"why": "\u65e5"}', "--wait", env=narrow)
+    assert (ran.code, ran.err) == (11, "")
+    assert "\\u65e5" in ran.out
+    job_id = dev("jobs", "list", "--limit", "1", "--json").json["jobs"][0]["id"]
+    ran = holon(dev.folder, "jobs", "tree", job_id, env=narrow)
+    assert (ran.code, ran.err) == (0, "")
+    assert "\n\\u2514\\u2500 task poison" in ran.out
 
 
 def test_an_error_is_json_where_that_is_asked_for(dev: Dev) -> None:
