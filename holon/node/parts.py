@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import holon
 from holon.clock import Clock
 from holon.config import Config, HistoryURI, StorageURI, read_keys
 from holon.domain.blueprint import Blueprint
@@ -27,6 +26,7 @@ from holon.node.settings import (
     store_settings,
     tls_paths,
     token_settings,
+    trace_resource,
     uplink_settings,
 )
 from holon.node.stores import Store, open_store
@@ -100,7 +100,9 @@ async def parts_of(
         await marks.begin()
         if config.ENCRYPTION_KEY_FILE:
             files.add(keys_part(config, marks))
-        tracing = await resources.enter_async_context(tracing_to(config.OTEL_EXPORTER_OTLP_ENDPOINT, _resource(config)))
+        tracing = await resources.enter_async_context(
+            tracing_to(config.OTEL_EXPORTER_OTLP_ENDPOINT, trace_resource(config))
+        )
         history = _history(config, seal)
         if history is not None:
             await resources.enter_async_context(history)
@@ -173,11 +175,3 @@ def _history(config: Config, seal: Seal) -> PostgresHistory | SqliteHistory | No
     if not config.moves_history:
         return None
     return SqliteHistory(uri.path, seal) if uri.path is not None else PostgresHistory(uri.postgres, seal)
-
-
-def _resource(config: Config) -> dict[str, str]:
-    return {
-        "service.name": config.OTEL_SERVICE_NAME,
-        "service.version": holon.__version__,
-        "service.instance.id": config.INSTANCE_ID,
-    }

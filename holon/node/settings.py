@@ -186,3 +186,12 @@ def http_settings(config: Config) -> HttpSettings:
         version=holon.__version__,
         client_api=config.ENABLE_CLIENT_API,
     )
+
+
+def trace_resource(config: Config) -> dict[str, str]:
+    """What traces say of the node that they come from."""
+    return {
+        "service.name": config.OTEL_SERVICE_NAME,
+        "service.version": holon.__version__,
+        "service.instance.id": config.INSTANCE_ID,
+    }
