@@ -348,6 +348,7 @@ class Dispatcher:
                 # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
                 await asyncio.sleep(away.retry_after or RETRY_S)
             if leased is not None and leased.offers and leased.left:
+                # There may be room for more, that a part of the store which was away did not hand over.
                 self.look()
 
     async def _begin(self) -> None:

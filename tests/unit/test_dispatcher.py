@@ -296,3 +296,40 @@ async def test_a_store_that_refuses_at_once_is_asked_again_later_whatever_happen
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
+
+
+async def test_what_a_part_of_the_store_did_not_hand_over_is_asked_for_again_where_there_is_room() -> None:
+    class Partly(Asked):
+        """Hands over one task a call, of three."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.left = 3
+
+        async def needs(self) -> dict[str, Need]:
+            return {Need("t").key: Need("t")}
+
+        async def lease(self, seats: Sequence[Seat]) -> Leased:
+            self.left -= 1
+            nothing: Any = None
+            offer = Offer("w", "s", "t", f"l{self.left}", "j", "t", "", "", b"", 0.0, 1, 1, None, None, nothing)
+            return Leased((offer,), frozenset(seats[0].keys if self.left else ()))
+
+    class Sent:
+        def __init__(self) -> None:
+            self.offers: asyncio.Queue[str] = asyncio.Queue()
+
+        def offer(self, offers: Sequence[Offer]) -> None:
+            for offer in offers:
+                self.offers.put_nowait(offer.lease_id)
+
+    store: Any = Partly()
+    connection: Any = Sent()
+    dispatcher = Dispatcher(store, Telemetry())
+    dispatcher.add(Session("w", "s", 5, SKILL, connection))
+    running = asyncio.create_task(dispatcher.run())
+    async with asyncio.timeout(10):
+        assert [await connection.offers.get() for _ in range(3)] == ["l2", "l1", "l0"]
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running

@@ -138,18 +138,24 @@ async def test_the_store_is_told_how_long_ago_a_task_was_accepted_also_when_it_w
 async def test_the_end_of_a_session_that_takes_its_time_holds_up_no_accepts() -> None:
     class Away(Told):
         async def close_session(self, worker_id: str, session_id: str) -> None:
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                # A call that is cancelled half way takes its time to end.
+                for _ in range(10):
+                    await asyncio.sleep(0)
 
     store: Any = Away()
     touches = Touches(store, Dispatcher(store, Telemetry()), ManualClock().now_ms, every=0.01)
     carrying = asyncio.create_task(touches.run())
-    try:
-        touches.ended("w1", "s1")
-        async with asyncio.timeout(3.0):
-            for number in range(3):
-                touches.progress(Progress(LEASE, float(number), ""))
-                await touches.before([LEASE.lease_id])
-                await asyncio.sleep(0.05)
-        assert len([touch for touch in store.touches if touch.progress]) == 3
-    finally:
-        carrying.cancel()
+    touches.ended("w1", "s1")
+    async with asyncio.timeout(3.0):
+        for number in range(3):
+            touches.progress(Progress(LEASE, float(number), ""))
+            await touches.before([LEASE.lease_id])
+            await asyncio.sleep(0.05)
+    assert len([touch for touch in store.touches if touch.progress]) == 3
+    carrying.cancel()
+    async with asyncio.timeout(10.0):
+        await asyncio.wait([carrying])
+    assert "session-ends" not in [task.get_name() for task in asyncio.all_tasks()]

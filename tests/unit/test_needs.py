@@ -1,0 +1,51 @@
+"""Needs: of contracts that nobody offers any more, so many are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from holon.domain.matching import Need
+from holon.engine.contracts import Contracts
+from holon.engine.needs import MAX_IDLE, MAX_IDLE_PATTERNS, Needs
+
+
+class Nothing:
+    """A store in which nothing waits."""
+
+    async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
+        return {}
+
+
+def known(needs: Needs) -> int:
+    """How many contracts of the skill are known."""
+    need = needs.of("t", {})
+    return len(need.contracts) + len(need.refused)
+
+
+async def test_i8_of_the_contracts_that_nobody_offers_the_last_are_known() -> None:
+    store: Any = Nothing()
+    needs = Needs(Contracts(), store)
+    offered, _ = await needs.learn("t", {"required": ["offered"]})
+    for number in range(2 * MAX_IDLE):
+        contract, new = await needs.learn("t", {"required": [f"field-{number}"]})
+        assert new
+        needs.release("t", contract)
+    assert known(needs) == MAX_IDLE + 1
+    assert offered in needs.of("t", {}).refused
+    # Who comes back soon finds what waits tried on it; who comes back late does not.
+    for number, tried in ((2 * MAX_IDLE - 1, True), (0, False)):
+        contract, new = await needs.learn("t", {"required": [f"field-{number}"]})
+        assert new is not tried
+        needs.release("t", contract)
+
+
+async def test_i8_contracts_with_patterns_are_known_as_long_as_those_are_few() -> None:
+    store: Any = Nothing()
+    needs = Needs(Contracts(), store)
+    most = 64
+    for number in range(20):
+        schema = {"properties": {f"p{number}-{n}": {"pattern": f"^{n}$"} for n in range(most)}}
+        contract, _ = await needs.learn("t", schema)
+        needs.release("t", contract)
+    assert known(needs) == MAX_IDLE_PATTERNS // most
