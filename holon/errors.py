@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# What cannot be had just now is asked for again after so many seconds, where nothing else is said.
+RETRY_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -42,6 +45,11 @@ class HolonError(Exception):
         self.code = code or type(self).code
         self.details = tuple(details)
         self.retry_after = retry_after
+
+    @property
+    def again_after(self) -> float:
+        """How many seconds to wait before trying again, for who does so in any case: as the error says, or a second."""
+        return self.retry_after or RETRY_S
 
 
 class InvalidArgument(HolonError):

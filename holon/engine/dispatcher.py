@@ -19,7 +19,6 @@ from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0
 # Among so many sessions with room, taken in turn, the least busy gets a new task.
 LOOK_AT = 4
 # Of more match keys than this, those that nothing waits behind are forgotten; they are learned again when they return.
@@ -346,7 +345,7 @@ class Dispatcher:
                 self.settle(seats, leased)
             if away is not None:
                 # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
-                await asyncio.sleep(away.retry_after or RETRY_S)
+                await asyncio.sleep(away.again_after)
             if leased is not None and leased.offers and leased.left:
                 # There may be room for more, that a part of the store which was away did not hand over.
                 self.look()
@@ -358,7 +357,7 @@ class Dispatcher:
                 needs = await self._store.needs()
             except StoreUnavailable as error:
                 log.warning("cannot look up what waits: %s", error.message)
-                await asyncio.sleep(error.retry_after or RETRY_S)
+                await asyncio.sleep(error.again_after)
                 continue
             self._waiting.update(map(self.learn, needs.values()))
             self.look()

@@ -11,8 +11,6 @@ from holon.ports import Claim
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0
-
 
 class Executor:
     """Long-lived lanes that run one claimed job after the other, and the keeper of their claims.
@@ -77,7 +75,7 @@ class Executor:
             facts = {"job_id": claim.job.id}
             log.warning("job %s: its step was not stored: %s", claim.job.id, error.message, extra=facts)
             # Nothing of this run happened. A claim that expires counts as if its handler had ended the node.
-            await asyncio.sleep(error.retry_after or RETRY_S)
+            await asyncio.sleep(error.again_after)
             await self._release(claim)
 
     async def _release(self, claim: Claim) -> None:

@@ -17,8 +17,6 @@ from holon.ports import JobRecord, Storage
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0
-
 
 class Watched:
     """The jobs that the store is asked to hint at: each for as long as anybody here wants that."""
@@ -151,7 +149,7 @@ class Following:
             record = await self._store.job(job_id)
         except HolonError as error:
             log.warning("job %s is looked at later: %s", job_id, error.message, extra={"job_id": job_id})
-            asyncio.get_running_loop().call_later(error.retry_after or RETRY_S, self._rounds.mark, job_id)
+            asyncio.get_running_loop().call_later(error.again_after, self._rounds.mark, job_id)
             return
         if self._jobs.get(job_id) is one:
             self._tell(job_id, one, record)

@@ -20,13 +20,11 @@ from holon.engine.payloads import decode
 from holon.engine.planning import Plan
 from holon.engine.session import Session
 from holon.engine.slots import Slots, Wanted
-from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
+from holon.errors import RETRY_S, InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import Completed, Result, Seat, Storage, Superseded
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
-
-RETRY_S = 1.0
 
 
 class Reported(Value, gc=True):

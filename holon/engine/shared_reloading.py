@@ -22,7 +22,6 @@ Reload: TypeAlias = Callable[[Sequence[str], By], Awaitable[tuple[str, ...]]]
 KIND = "reload"
 # Hints can be lost: this is how long another node's mark can then go unseen.
 LOOK_EVERY_S = 30.0
-RETRY_S = 1.0
 # A node that was starting while others reloaded may have read its files just before.
 FRESH_MS = 60_000
 KEPT_MS = 86_400_000
@@ -77,7 +76,7 @@ class SharedReloading:
             try:
                 marks = await self._store.documents(KIND)
             except StoreUnavailable as error:
-                await asyncio.sleep(error.retry_after or RETRY_S)
+                await asyncio.sleep(error.again_after)
                 continue
             await self._follow([mark for mark in marks if self._is_news(mark, first=first)])
             first = False

@@ -17,7 +17,6 @@ from holon.ports import Fired, Storage
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0
 FIRE_LIMIT = 500
 # A hint can be lost; this is how long a job can then wait for the next look.
 LOOK_EVERY_S = 10.0
@@ -154,4 +153,4 @@ class Wakeups:
 
     async def _wait_out(self, what: str, error: StoreUnavailable) -> None:
         log.warning("cannot %s: %s", what, error.message)
-        await asyncio.sleep(error.retry_after or RETRY_S)
+        await asyncio.sleep(error.again_after)

@@ -10,11 +10,12 @@ from contextlib import aclosing, contextmanager
 
 from holon.domain.events import HistoryEvent
 from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update, Wants
-from holon.engine.following import RETRY_S, Watched
+from holon.engine.following import Watched
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
 from holon.engine.rounds import Rounds, pause
 from holon.errors import (
+    RETRY_S,
     HolonError,
     InvalidArgument,
     NotFound,
@@ -247,7 +248,7 @@ class Watching:
         except StoreUnavailable as error:
             facts = {"job_id": feed.job_id}
             log.warning("cannot look at watched job %s: %s", feed.job_id, error.message, extra=facts)
-            asyncio.get_running_loop().call_later(error.retry_after or RETRY_S, self._rounds.mark, job_id)
+            asyncio.get_running_loop().call_later(error.again_after, self._rounds.mark, job_id)
         except Exception:
             log.exception("watched job %s cannot be read", feed.job_id, extra={"job_id": feed.job_id})
             feed.fail(HolonError("the node failed to read this job; the cause is in its log"))

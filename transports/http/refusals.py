@@ -102,7 +102,7 @@ def refusal(error: HolonError) -> Reply | None:
         return None
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if status in RETRIED:
-        headers = ((b"retry-after", b"%d" % math.ceil(error.retry_after or 1)),)
+        headers = ((b"retry-after", b"%d" % math.ceil(error.again_after)),)
     details = [{"field": violation.field, "reason": violation.reason} for violation in error.details]
     return Reply.of(status, {"error": error.message, "code": error.code, "details": details}, headers)
 

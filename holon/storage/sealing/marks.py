@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 KIND = "encryption_keys"
 # Hints can be lost: this is how long another node's new key can then go unseen.
 LOOK_EVERY_S = 30.0
-_RETRY_S = 1.0
 _WORD = b"holon"
 _ADD = "add it to ENCRYPTION_KEY_FILE (or set ENCRYPTION_KEY)"
 
@@ -79,7 +78,7 @@ class Marks:
                     await self._mark()
                 self._tell(await self._look())
             except StoreUnavailable as error:
-                wait = error.retry_after or _RETRY_S
+                wait = error.again_after
             await self.hints.wait(wait)
 
     async def _look(self) -> Sequence[Document]:
