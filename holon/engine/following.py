@@ -135,21 +135,22 @@ class Following:
             # Whoever hints is not to end for one job.
             log.exception("job %s cannot be followed", job_id, extra={"job_id": job_id})
 
-    async def _read(self, job_id: str) -> None:
+    async def _read(self, job_id: str) -> float | None:
+        """Read a job and tell it; where that cannot be, answers after how many seconds to do so again."""
         one = self._jobs.get(job_id)
         if one is None:
-            return
+            return None
         try:
             if not one.watched:
                 await self._watched.add(job_id)
                 one.watched = True
                 if self._jobs.get(job_id) is not one:
                     self._watched.drop(job_id)
-                    return
+                    return None
             record = await self._store.job(job_id)
         except HolonError as error:
             log.warning("job %s is looked at later: %s", job_id, error.message, extra={"job_id": job_id})
-            asyncio.get_running_loop().call_later(error.again_after, self._rounds.mark, job_id)
-            return
+            return error.again_after
         if self._jobs.get(job_id) is one:
             self._tell(job_id, one, record)
+        return None

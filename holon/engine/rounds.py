@@ -29,10 +29,11 @@ class Rounds:
 
     Arguments:
         jobs: the ids of all that may be.
-        look: looks at one; never called for one that it is still looking at.
+        look: looks at one, and answers after how many seconds it is to be looked at again, whether it has changed or
+            not; None: once it has. Never called for one that it is still looking at.
     """
 
-    def __init__(self, jobs: Collection[str], look: Callable[[str], Coroutine[None, None, None]]) -> None:
+    def __init__(self, jobs: Collection[str], look: Callable[[str], Coroutine[None, None, float | None]]) -> None:
         self._jobs = jobs
         self._look = look
         self._marked: set[str] = set()
@@ -40,9 +41,12 @@ class Rounds:
         # Those that are being looked at, and those of them that have changed since that began.
         self._looked_at: set[str] = set()
         self._again: set[str] = set()
+        # Those that are to be looked at again after a time.
+        self._later: dict[str, asyncio.TimerHandle] = {}
 
     def __repr__(self) -> str:
-        return f"Rounds(jobs={len(self._jobs)}, marked={len(self._marked)}, looked_at={len(self._looked_at)})"
+        counts = {"jobs": self._jobs, "marked": self._marked, "looked_at": self._looked_at, "later": self._later}
+        return f"Rounds({', '.join(f'{name}={len(some)}' for name, some in counts.items())})"
 
     def mark(self, job_id: str) -> None:
         """Have a job looked at soon, if it is one of them."""
@@ -54,6 +58,14 @@ class Rounds:
 
     async def run(self) -> None:
         """Look at what is marked, and now and then at all of them, until cancelled."""
+        try:
+            await self._run()
+        finally:
+            for timer in self._later.values():
+                timer.cancel()
+            self._later.clear()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         look_at = loop.time() + LOOK_EVERY_S
         async with asyncio.TaskGroup() as looks:
@@ -73,14 +85,22 @@ class Rounds:
                     await asyncio.sleep(linger)
                     linger = min(2 * linger, LINGER_S)
 
-    def _begin(self, job_id: str, looks: asyncio.TaskGroup) -> asyncio.Task[None]:
+    def _begin(self, job_id: str, looks: asyncio.TaskGroup) -> asyncio.Task[float | None]:
         self._looked_at.add(job_id)
+        if job_id in self._later:
+            self._later.pop(job_id).cancel()
         look = looks.create_task(self._look(job_id), name="look")
         look.add_done_callback(partial(self._end, job_id))
         return look
 
-    def _end(self, job_id: str, _: asyncio.Task[None]) -> None:
+    def _end(self, job_id: str, look: asyncio.Task[float | None]) -> None:
         self._looked_at.discard(job_id)
         if job_id in self._again:
             self._again.discard(job_id)
             self.mark(job_id)
+        elif not look.cancelled() and look.exception() is None and (after := look.result()) is not None:
+            self._later[job_id] = asyncio.get_running_loop().call_later(after, self._due, job_id)
+
+    def _due(self, job_id: str) -> None:
+        del self._later[job_id]
+        self.mark(job_id)

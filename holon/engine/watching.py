@@ -236,11 +236,11 @@ class Watching:
         """Read what has changed, until cancelled."""
         await self._rounds.run()
 
-    async def _read_again(self, job_id: str) -> None:
-        """Read a job that has changed; later where the store is away."""
+    async def _read_again(self, job_id: str) -> float | None:
+        """Read a job that has changed; where the store is away, answers after how many seconds to do so again."""
         feed = self._feeds.get(job_id)
         if feed is None:
-            return
+            return None
         try:
             async with feed.opening:
                 if feed.seen is not None:
@@ -248,10 +248,11 @@ class Watching:
         except StoreUnavailable as error:
             facts = {"job_id": feed.job_id}
             log.warning("cannot look at watched job %s: %s", feed.job_id, error.message, extra=facts)
-            asyncio.get_running_loop().call_later(error.again_after, self._rounds.mark, job_id)
+            return error.again_after
         except Exception:
             log.exception("watched job %s cannot be read", feed.job_id, extra={"job_id": feed.job_id})
             feed.fail(HolonError("the node failed to read this job; the cause is in its log"))
+        return None
 
     async def _read(self, feed: Feed) -> None:
         record = await self._store.job(feed.job_id)
