@@ -12,7 +12,7 @@ from holon.domain import schema
 from holon.domain.blueprint import State
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.costs import Cost, costing
-from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
+from holon.domain.decisions import AskedTask, Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.plain import obstacle
 from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
 from holon.errors import BlueprintError, InvalidArgument
@@ -101,21 +101,7 @@ class ActionFactory:
             most = sys.maxsize
             raise _wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0 to {most}, or None")
         task = _task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost)
-        self._decide(
-            DispatchTask(
-                task.skill,
-                task.params,
-                ways,
-                task.priority,
-                task.timeout_seconds,
-                task.dispatch_timeout_seconds,
-                task.result_timeout_seconds,
-                max_retries,
-                task.lost_after_seconds,
-                task.allowed_skills,
-                task.max_cost,
-            )
-        )
+        self._decide(DispatchTask(task, ways, max_retries))
 
     def dispatch_parallel(
         self, tasks: Iterable[Mapping[str, Any]], aggregate_into: str, *, fail_fast: bool = False
@@ -244,13 +230,13 @@ class _Place:
         return f"dispatch_parallel: task {self.index}"
 
 
-def _branches(tasks: Iterable[Any]) -> Iterator[Branch]:
+def _branches(tasks: Iterable[Any]) -> Iterator[AskedTask]:
     where = _Place()
     for where.index, task in enumerate(tasks):
         yield _branch(where, task)
 
 
-def _branch(where: _Place, task: Any) -> Branch:
+def _branch(where: _Place, task: Any) -> AskedTask:
     if not isinstance(task, _MAPPINGS):
         raise _wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params")
     if len(task) == 2 and "task_type" in task and "params" in task:
@@ -277,7 +263,7 @@ def _task(
     on_lost: Any,
     allowed_skills: Any,
     max_cost: Any,
-) -> Branch:
+) -> AskedTask:
     """What one task and a branch have in common, checked."""
     if len(_text(where, "task_type", skill)) > LONGEST_SKILL:
         raise _wrong(f"{where}: task_type has {len(skill)} characters, over the limit of {LONGEST_SKILL}")
@@ -293,7 +279,7 @@ def _task(
     # Most tasks say nothing of these.
     execution, dispatch, result = _NO_TIMEOUTS if timeouts == _NO_TIMEOUTS else _seconds(where, timeouts)
     # In the order of its fields: so many names take longer to match than all the rest.
-    return Branch(
+    return AskedTask(
         skill,
         plain,
         float(priority),

@@ -15,18 +15,16 @@ class GoTo(Value):
     state: str
 
 
-class DispatchTask(Value, gc=True):
-    """One task for one worker; the status it ends with names the next state.
+class AskedTask(Value, gc=True):
+    """What a handler asks of a worker, be it the only task of its decision or one of many.
 
     Arguments:
         skill: what the worker must be able to do.
         params: the JSON object that the worker is given.
-        transitions: the next state for each status that the worker may answer.
         priority: higher goes first among the tasks that wait.
         timeout_seconds: the longest the task may run, once accepted; None for the node's setting.
         dispatch_timeout_seconds: the longest it may wait for a worker; None for the job's value.
         result_timeout_seconds: the longest from now to its result; None for the job's value.
-        max_retries: how often it is tried again after it failed; None for the node's setting.
         lost_after_seconds: how long after its worker's last word another does it; None for the node's setting.
         allowed_skills: those of the job's that a holon may use to do it, its own among them; None: all of them.
         max_cost: what an attempt of it may cost, in millionths of the cost unit: the highest price of who may do it,
@@ -35,29 +33,27 @@ class DispatchTask(Value, gc=True):
 
     skill: str
     params: dict[str, Any]
+    priority: float = 0.0
+    timeout_seconds: float | None = None
+    dispatch_timeout_seconds: float | None = None
+    result_timeout_seconds: float | None = None
+    lost_after_seconds: float | None = None
+    allowed_skills: Allowed = None
+    max_cost: Cost = None
+
+
+class DispatchTask(Value, gc=True):
+    """One task for one worker; the status it ends with names the next state.
+
+    Arguments:
+        task: what is asked for.
+        transitions: the next state for each status that the worker may answer.
+        max_retries: how often it is tried again after it failed; None for the node's setting.
+    """
+
+    task: AskedTask
     transitions: dict[str, str]
-    priority: float = 0.0
-    timeout_seconds: float | None = None
-    dispatch_timeout_seconds: float | None = None
-    result_timeout_seconds: float | None = None
     max_retries: int | None = None
-    lost_after_seconds: float | None = None
-    allowed_skills: Allowed = None
-    max_cost: Cost = None
-
-
-class Branch(Value, gc=True):
-    """One task of a fan-out; its fields are those of `DispatchTask`, without transitions."""
-
-    skill: str
-    params: dict[str, Any]
-    priority: float = 0.0
-    timeout_seconds: float | None = None
-    dispatch_timeout_seconds: float | None = None
-    result_timeout_seconds: float | None = None
-    lost_after_seconds: float | None = None
-    allowed_skills: Allowed = None
-    max_cost: Cost = None
 
 
 class DispatchParallel(Value, gc=True):
@@ -69,7 +65,7 @@ class DispatchParallel(Value, gc=True):
         fail_fast: the first branch that fails for good ends the job.
     """
 
-    branches: tuple[Branch, ...]
+    branches: tuple[AskedTask, ...]
     aggregate_into: str
     fail_fast: bool = False
 

@@ -121,7 +121,7 @@ def _dispatch(
 ) -> Change:
     if decision.max_retries is not None:
         retry = replace(retry, max_retries=decision.max_retries)
-    spec = spec_of(job, 0, decision, retry, now, branch=False)
+    spec = spec_of(job, 0, decision.task, retry, now, branch=False)
     waits = {"status": Status.WAITING_FOR_WORKER, "waiting": Waiting(job.step, dict(decision.transitions))}
     sent = HistoryEvent("task_dispatched", now, job.current_state, task_id=spec.id, details={"skill": spec.skill})
     return Change(replace(job, **went_on | waits), (*told, sent), (spec,))
@@ -147,7 +147,7 @@ def _denied(job: Job, decision: DispatchTask | DispatchParallel) -> str | None:
     """The first skill that a decision asks for and its job may not use."""
     if job.allowed_skills is None:
         return None
-    tasks = (decision,) if isinstance(decision, DispatchTask) else decision.branches
+    tasks = (decision.task,) if isinstance(decision, DispatchTask) else decision.branches
     return denied(job.allowed_skills, (task.skill for task in tasks))
 
 

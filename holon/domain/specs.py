@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from holon.domain.decisions import Branch, DispatchTask
+from holon.domain.decisions import AskedTask
 from holon.domain.job import Job
 from holon.domain.policy import both
 from holon.domain.task import RetryPolicy, TaskSpec, task_id
 
 
-def spec_of(
-    job: Job, index: int, asked: DispatchTask | Branch, retry: RetryPolicy, now: int, *, branch: bool
-) -> TaskSpec:
+def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int, *, branch: bool) -> TaskSpec:
     """A task that a handler asks for, with what its job says of it.
 
     Arguments:
         index: its place among those of its step, from 0.
-        retry: how often it is tried again, where it does not say so itself.
+        retry: how often it is tried again.
         now: epoch milliseconds.
     """
     execution, dispatch, result = asked.timeout_seconds, asked.dispatch_timeout_seconds, asked.result_timeout_seconds

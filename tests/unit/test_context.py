@@ -9,7 +9,7 @@ import pytest
 
 from holon.context import ActionFactory, JobContext, arguments
 from holon.domain.blueprint import Blueprint, State
-from holon.domain.decisions import Branch, DispatchParallel, DispatchTask, GoTo
+from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
 from holon.errors import BlueprintError, InvalidArgument
 
 
@@ -26,7 +26,7 @@ def test_go_to_decides_the_next_state() -> None:
 def test_dispatch_task_takes_its_first_arguments_by_position() -> None:
     actions = ActionFactory()
     actions.dispatch_task("t", {"n": 1}, {"success": "end"})
-    assert actions.decision == DispatchTask("t", {"n": 1}, {"success": "end"})
+    assert actions.decision == DispatchTask(AskedTask("t", {"n": 1}), {"success": "end"})
 
 
 def test_dispatch_task_takes_everything_by_name() -> None:
@@ -41,14 +41,14 @@ def test_dispatch_task_takes_everything_by_name() -> None:
         result_timeout_seconds=6,
     )
     assert actions.decision == DispatchTask(
-        "t", {"n": [1, 2.5, None, True, {"a": ()}]}, {"success": "end"}, 2.0, 3.0, 4.5, 6.0
+        AskedTask("t", {"n": [1, 2.5, None, True, {"a": ()}]}, 2.0, 3.0, 4.5, 6.0), {"success": "end"}
     )
 
 
 def test_dispatch_task_needs_only_the_skill() -> None:
     actions = ActionFactory()
     actions.dispatch_task("t")
-    assert actions.decision == DispatchTask("t", {}, {})
+    assert actions.decision == DispatchTask(AskedTask("t", {}), {})
 
 
 def test_dispatch_parallel_takes_task_type_and_type_and_keeps_the_order() -> None:
@@ -62,7 +62,7 @@ def test_dispatch_parallel_takes_task_type_and_type_and_keeps_the_order() -> Non
         "gather",
     )
     assert actions.decision == DispatchParallel(
-        (Branch("a", {"n": 1}), Branch("b", {}, 1.0, 2.0), Branch("c", {}, 0.0, None, 3.0, 4.0)), "gather"
+        (AskedTask("a", {"n": 1}), AskedTask("b", {}, 1.0, 2.0), AskedTask("c", {}, 0.0, None, 3.0, 4.0)), "gather"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holon.domain.blueprint import State
-from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask, GoTo
+from holon.domain.decisions import AskedTask, Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, Limits, branch_result, decide, end, handler_failed, started, succeeded
@@ -133,7 +133,7 @@ def test_the_limit_of_transitions_does_not_keep_a_job_from_ending() -> None:
 
 
 def test_a_dispatch_makes_one_task_and_waits_for_it() -> None:
-    asked = DispatchTask("resize", {"x": 1}, {"success": "next", "failure": "sorry"}, priority=2.0)
+    asked = DispatchTask(AskedTask("resize", {"x": 1}, priority=2.0), {"success": "next", "failure": "sorry"})
     change = decided(asked)
     [task] = change.tasks
     assert (task.id, task.index, task.skill, task.params, task.priority) == ("0-a-4-0", 0, "resize", {"x": 1}, 2.0)
@@ -148,18 +148,20 @@ def test_a_dispatch_makes_one_task_and_waits_for_it() -> None:
 
 def test_the_timeouts_of_a_job_are_those_of_its_tasks_and_explicit_ones_win() -> None:
     one = job(dispatch_timeout=5_000, result_timeout=6_000)
-    [task] = decided(DispatchTask("a", {}, {}), one).tasks
+    [task] = decided(DispatchTask(AskedTask("a", {}), {}), one).tasks
     assert (task.dispatch_timeout, task.result_timeout) == (5_000, 6_000)
-    asked = DispatchTask("a", {}, {}, timeout_seconds=1.5, dispatch_timeout_seconds=2.5, result_timeout_seconds=0.0001)
+    asked = DispatchTask(
+        AskedTask("a", {}, timeout_seconds=1.5, dispatch_timeout_seconds=2.5, result_timeout_seconds=0.0001), {}
+    )
     [task] = decided(asked, one).tasks
     assert (task.execution_timeout, task.dispatch_timeout, task.result_timeout) == (1_500, 2_500, 1)
 
 
 def test_no_task_has_longer_than_its_job_but_for_those_of_a_clean_up() -> None:
     one = job(deadline=NOW + 5_000)
-    asked = [DispatchTask("a", {}, {}, result_timeout_seconds=seconds) for seconds in (None, 3, 9)]
+    asked = [DispatchTask(AskedTask("a", {}, result_timeout_seconds=seconds), {}) for seconds in (None, 3, 9)]
     assert [decided(ask, one).tasks[0].result_timeout for ask in asked] == [5_000, 3_000, 5_000]
-    [branch] = decided(DispatchParallel((Branch("a", {}),), "join"), one).tasks
+    [branch] = decided(DispatchParallel((AskedTask("a", {}),), "join"), one).tasks
     assert branch.result_timeout == 5_000
     over, cleaning = replace(one, deadline=NOW - 1), replace(one, cancelling=True)
     assert [decided(asked[0], each).tasks[0].result_timeout for each in (over, cleaning)] == [1, None]
@@ -235,7 +237,9 @@ def test_an_execution_timeout_is_a_failure_like_others() -> None:
 
 
 def test_a_fan_out_makes_a_task_of_every_branch_in_order() -> None:
-    asked = DispatchParallel((Branch("a", {"n": 0}), Branch("b", {"n": 1}, priority=3.0)), "gather", fail_fast=True)
+    asked = DispatchParallel(
+        (AskedTask("a", {"n": 0}), AskedTask("b", {"n": 1}, priority=3.0)), "gather", fail_fast=True
+    )
     change = decided(asked)
     assert [(task.id, task.index, task.skill, task.priority) for task in change.tasks] == [
         ("0-a-4-0", 0, "a", 0.0),
@@ -369,7 +373,7 @@ def test_a_declared_cancelled_transition_lets_the_job_clean_up_and_end_cancelled
 
 def test_a_clean_up_may_dispatch_tasks_of_its_own() -> None:
     cleaning = after(waiting(cancelled="clean"), ANN).job
-    change = decided(DispatchTask("undo", {}, {"success": "end"}), cleaning)
+    change = decided(DispatchTask(AskedTask("undo", {}), {"success": "end"}), cleaning)
     assert (len(change.tasks), change.end_tasks, change.job.cancelling) == (1, False, True)
     moved = after(replace(change.job, step=6), ended(step=5))
     assert (moved.job.current_state, moved.job.cancelling) == ("end", True)
@@ -377,7 +381,7 @@ def test_a_clean_up_may_dispatch_tasks_of_its_own() -> None:
 
 def test_a_second_cancel_ends_the_clean_up_at_once() -> None:
     cleaning = after(waiting(cancelled="clean"), ANN).job
-    busy = decided(DispatchTask("undo", {}, {"success": "end", "cancelled": "clean"}), cleaning).job
+    busy = decided(DispatchTask(AskedTask("undo", {}), {"success": "end", "cancelled": "clean"}), cleaning).job
     for one in (cleaning, busy):
         change = after(one, ANN)
         assert (change.job.status, change.end_tasks) == (Status.CANCELLED, True)

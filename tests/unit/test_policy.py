@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import State
-from holon.domain.decisions import Branch, Decision, DispatchParallel, DispatchTask
+from holon.domain.decisions import AskedTask, Decision, DispatchParallel, DispatchTask
 from holon.domain.job import Job, Status
 from holon.domain.machine import Change, Limits, decide
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS, Allowed, allowing, both, denied
@@ -52,7 +52,7 @@ def test_two_limits_together_allow_what_each_allows_alone(one: Allowed, other: A
 
 @given(allowed=ALLOWED, asked=ALLOWED)
 def test_a_task_may_never_use_what_its_job_may_not(allowed: Allowed, asked: Allowed) -> None:
-    change = decided(DispatchTask("a", {}, {}, allowed_skills=asked), allowed)
+    change = decided(DispatchTask(AskedTask("a", {}, allowed_skills=asked), {}), allowed)
     if allowed is not None and "a" not in allowed:
         assert change.tasks == ()
         return
@@ -65,8 +65,8 @@ def test_a_task_may_never_use_what_its_job_may_not(allowed: Allowed, asked: Allo
 @pytest.mark.parametrize(
     "decision",
     [
-        DispatchTask("b", {}, {"success": "end", "failure": "mend", "cancelled": "mend"}),
-        DispatchParallel((Branch("a", {}), Branch("b", {}), Branch("c", {})), "end"),
+        DispatchTask(AskedTask("b", {}), {"success": "end", "failure": "mend", "cancelled": "mend"}),
+        DispatchParallel((AskedTask("a", {}), AskedTask("b", {}), AskedTask("c", {})), "end"),
     ],
 )
 def test_a_step_that_asks_for_another_skill_sends_nothing_and_ends_its_job(decision: Decision) -> None:
