@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
 from holon.domain import schema
+from holon.domain.asking import MAPPINGS, asked_task, branches, text, wrong
 from holon.domain.blueprint import State
 from holon.domain.client import DEFAULT, NO_PLAN
-from holon.domain.costs import Cost, costing
-from holon.domain.decisions import AskedTask, Decision, DispatchParallel, DispatchTask, GoTo
-from holon.domain.plain import obstacle
-from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
-from holon.errors import BlueprintError, InvalidArgument
+from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
+from holon.errors import BlueprintError
 
-_TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
-_NO_TIMEOUTS = (None,) * len(_TIMEOUTS)
-# A dict is found to be one without a search among all classes that are mappings: there may be thousands of tasks.
-_MAPPINGS = (dict, Mapping)
-_BRANCH_KEYS = frozenset(
-    {"task_type", "type", "params", "priority", "on_lost", "allowed_skills", "max_cost", *_TIMEOUTS}
-)
-# No task takes longer, so that no sum of times overflows anywhere; one that is never given to another waits as long.
-_WAIT_S = 10 * 366 * 86_400.0
 _ABSENT = object()
 _NAMES_SHOWN = 20
-_LARGEST_NUMBER = sys.float_info.max
 
 
 class ActionFactory:
@@ -51,7 +39,7 @@ class ActionFactory:
 
     def go_to(self, state: str) -> None:
         """Go on in another state."""
-        self._decide(GoTo(_text("go_to", "state", state)))
+        self._decide(GoTo(text("go_to", "state", state)))
 
     def dispatch_task(
         self,
@@ -90,17 +78,17 @@ class ActionFactory:
                 millionths of the cost unit. It waits for who declares one. None: as this job.
         """
         where = "dispatch_task"
-        if transitions is not None and not isinstance(transitions, _MAPPINGS):
-            raise _wrong(f"{where}: transitions is a {type(transitions).__name__}; give a dict of status to state")
+        if transitions is not None and not isinstance(transitions, MAPPINGS):
+            raise wrong(f"{where}: transitions is a {type(transitions).__name__}; give a dict of status to state")
         ways = {
-            _text(where, "a status in transitions", status): _text(where, f"the state for {status!r}", state)
+            text(where, "a status in transitions", status): text(where, f"the state for {status!r}", state)
             for status, state in (transitions or {}).items()
         }
         timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
         if max_retries is not None and (type(max_retries) is not int or not 0 <= max_retries <= sys.maxsize):
             most = sys.maxsize
-            raise _wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0 to {most}, or None")
-        task = _task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost)
+            raise wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0 to {most}, or None")
+        task = asked_task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost)
         self._decide(DispatchTask(task, ways, max_retries))
 
     def dispatch_parallel(
@@ -115,12 +103,12 @@ class ActionFactory:
             aggregate_into: the state, usually an aggregator, that gets `aggregation_results`, in order of the tasks.
             fail_fast: the first task that fails for good ends the job.
         """
-        target = _text("dispatch_parallel", "aggregate_into", aggregate_into)
+        target = text("dispatch_parallel", "aggregate_into", aggregate_into)
         if not isinstance(fail_fast, bool):
-            raise _wrong(f"dispatch_parallel: fail_fast is {fail_fast!r}; give True or False")
+            raise wrong(f"dispatch_parallel: fail_fast is {fail_fast!r}; give True or False")
         if isinstance(tasks, str | Mapping) or not isinstance(tasks, Iterable):
-            raise _wrong(f"dispatch_parallel: tasks is a {type(tasks).__name__}; give a list of dicts")
-        self._decide(DispatchParallel(tuple(_branches(tasks)), target, fail_fast))
+            raise wrong(f"dispatch_parallel: tasks is a {type(tasks).__name__}; give a list of dicts")
+        self._decide(DispatchParallel(tuple(branches(tasks)), target, fail_fast))
 
     def _decide(self, decision: Decision) -> None:
         if self._decision is not None:
@@ -219,131 +207,3 @@ def _missing(name: str, state: State, context: JobContext) -> BlueprintError:
         "give it a default, or have an earlier step provide it",
         code="MISSING_ARGUMENT",
     )
-
-
-class _Place:
-    """Which task of a fan-out is looked at, for a message: the words are put together when there is one."""
-
-    index = 0
-
-    def __str__(self) -> str:
-        return f"dispatch_parallel: task {self.index}"
-
-
-def _branches(tasks: Iterable[Any]) -> Iterator[AskedTask]:
-    where = _Place()
-    for where.index, task in enumerate(tasks):
-        yield _branch(where, task)
-
-
-def _branch(where: _Place, task: Any) -> AskedTask:
-    if not isinstance(task, _MAPPINGS):
-        raise _wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params")
-    if len(task) == 2 and "task_type" in task and "params" in task:
-        # Most say nothing else, and there may be thousands.
-        return _task(where, task["task_type"], task["params"], 0.0, _NO_TIMEOUTS, None, None, None)
-    if not _BRANCH_KEYS.issuperset(task):
-        unknown = [key for key in task if key not in _BRANCH_KEYS]
-        raise _wrong(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_BRANCH_KEYS))}")
-    skill = task.get("task_type", task.get("type"))
-    if task.get("type", skill) != skill:
-        raise _wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
-    timeouts = tuple([task.get(name) for name in _TIMEOUTS])
-    priority, on_lost, allowed = task.get("priority", 0.0), task.get("on_lost"), task.get("allowed_skills")
-    max_cost = task.get("max_cost")
-    return _task(where, skill, task.get("params"), priority, timeouts, on_lost, allowed, max_cost)
-
-
-def _task(
-    where: str | _Place,
-    skill: Any,
-    params: Any,
-    priority: Any,
-    timeouts: tuple[Any, ...],
-    on_lost: Any,
-    allowed_skills: Any,
-    max_cost: Any,
-) -> AskedTask:
-    """What one task and a branch have in common, checked."""
-    if len(_text(where, "task_type", skill)) > LONGEST_SKILL:
-        raise _wrong(f"{where}: task_type has {len(skill)} characters, over the limit of {LONGEST_SKILL}")
-    if not skill.isprintable():
-        raise _wrong(f"{where}: task_type is {skill!r}, which no worker can offer; give printable characters")
-    if params is not None and not isinstance(params, _MAPPINGS):
-        raise _wrong(f"{where}: params is a {type(params).__name__}; give a dict")
-    plain = dict(params or {})
-    if found := obstacle(plain, "params"):
-        raise _wrong(f"{where}: {found}")
-    if not _is_number(priority):
-        raise _wrong(f"{where}: priority is {priority!r}; give a finite number")
-    # Most tasks say nothing of these.
-    execution, dispatch, result = _NO_TIMEOUTS if timeouts == _NO_TIMEOUTS else _seconds(where, timeouts)
-    # In the order of its fields: so many names take longer to match than all the rest.
-    return AskedTask(
-        skill,
-        plain,
-        float(priority),
-        execution,
-        dispatch,
-        result,
-        None if on_lost is None else _lost_after(where, on_lost, ends=execution is not None or result is not None),
-        None if allowed_skills is None else _allowed(where, skill, allowed_skills),
-        None if max_cost is None else _max_cost(where, max_cost),
-    )
-
-
-def _seconds(where: str | _Place, timeouts: tuple[Any, ...]) -> tuple[float | None, ...]:
-    for name, value in zip(_TIMEOUTS, timeouts, strict=True):
-        if value is not None and not (_is_number(value) and 0 < value <= _WAIT_S):
-            raise _wrong(
-                f"{where}: {name} is {value!r}; give a number of seconds above 0 and at most {_WAIT_S:.0f}, or None"
-            )
-    return tuple(None if value is None else float(value) for value in timeouts)
-
-
-def _allowed(where: str | _Place, skill: str, asked: Any) -> Allowed:
-    try:
-        allowed = allowing("allowed_skills", asked)
-        # A holon that passes the skill on asks for the same one of others.
-        return None if allowed is None else allowing("allowed_skills", {*allowed, skill})
-    except InvalidArgument as error:
-        raise _wrong(f"{where}: {error.message}") from error
-
-
-def _max_cost(where: str | _Place, asked: Any) -> Cost:
-    try:
-        return costing("max_cost", asked)
-    except InvalidArgument as error:
-        raise _wrong(f"{where}: {error.message}") from error
-
-
-def _lost_after(where: str | _Place, on_lost: Any, *, ends: bool) -> float:
-    if on_lost == "wait":
-        if not ends:
-            raise _wrong(
-                f"{where}: on_lost is 'wait'; give timeout_seconds or result_timeout_seconds too, for it may never end"
-            )
-        return _WAIT_S
-    if not (_is_number(on_lost) and 0 < on_lost <= _WAIT_S):
-        raise _wrong(f"{where}: on_lost is {on_lost!r}; give a number of seconds above 0, 'wait', or None")
-    return float(on_lost)
-
-
-def _text(where: str | _Place, what: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise _wrong(f"{where}: {what} is {value!r}; give text that is not empty")
-    if not value.isascii() and value != value.encode(errors="ignore").decode():
-        raise _wrong(f"{where}: {what} is {value!r}, which cannot be written as UTF-8")
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    kind = type(value)
-    if kind is float or kind is int:
-        number: float = value
-        return -_LARGEST_NUMBER <= number <= _LARGEST_NUMBER
-    return isinstance(value, (int, float)) and kind is not bool and abs(value) <= _LARGEST_NUMBER
-
-
-def _wrong(message: str) -> BlueprintError:
-    return BlueprintError(message, code="ACTION_INVALID")

@@ -1,0 +1,166 @@
+"""The domain: what a handler may say of the tasks that it asks for, checked at the call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from holon.domain.costs import Cost, costing
+from holon.domain.decisions import AskedTask
+from holon.domain.plain import obstacle
+from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
+from holon.errors import BlueprintError, InvalidArgument
+
+_TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
+_NO_TIMEOUTS = (None,) * len(_TIMEOUTS)
+# A dict is found to be one without a search among all classes that are mappings: there may be thousands of tasks.
+MAPPINGS = (dict, Mapping)
+_BRANCH_KEYS = frozenset(
+    {"task_type", "type", "params", "priority", "on_lost", "allowed_skills", "max_cost", *_TIMEOUTS}
+)
+# No task takes longer, so that no sum of times overflows anywhere; one that is never given to another waits as long.
+_WAIT_S = 10 * 366 * 86_400.0
+_LARGEST_NUMBER = sys.float_info.max
+
+
+class _Place:
+    """Which task of a fan-out is looked at, for a message: the words are put together when there is one."""
+
+    index = 0
+
+    def __str__(self) -> str:
+        return f"dispatch_parallel: task {self.index}"
+
+
+def branches(tasks: Iterable[Any]) -> Iterator[AskedTask]:
+    """The tasks of a fan-out, one after the other.
+
+    Raises:
+        BlueprintError: (ACTION_INVALID) one cannot be; the message says which.
+    """
+    where = _Place()
+    for where.index, task in enumerate(tasks):
+        yield _branch(where, task)
+
+
+def _branch(where: _Place, task: Any) -> AskedTask:
+    if not isinstance(task, MAPPINGS):
+        raise wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params")
+    if len(task) == 2 and "task_type" in task and "params" in task:
+        # Most say nothing else, and there may be thousands.
+        return asked_task(where, task["task_type"], task["params"], 0.0, _NO_TIMEOUTS, None, None, None)
+    if not _BRANCH_KEYS.issuperset(task):
+        unknown = [key for key in task if key not in _BRANCH_KEYS]
+        raise wrong(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_BRANCH_KEYS))}")
+    skill = task.get("task_type", task.get("type"))
+    if task.get("type", skill) != skill:
+        raise wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
+    timeouts = tuple([task.get(name) for name in _TIMEOUTS])
+    priority, on_lost, allowed = task.get("priority", 0.0), task.get("on_lost"), task.get("allowed_skills")
+    max_cost = task.get("max_cost")
+    return asked_task(where, skill, task.get("params"), priority, timeouts, on_lost, allowed, max_cost)
+
+
+def asked_task(
+    where: str | _Place,
+    skill: Any,
+    params: Any,
+    priority: Any,
+    timeouts: tuple[Any, ...],
+    on_lost: Any,
+    allowed_skills: Any,
+    max_cost: Any,
+) -> AskedTask:
+    """One task, alone or of a fan-out.
+
+    Arguments:
+        where: what is called, for the message.
+        timeouts: how long it may run, wait and take in all, in seconds; each None where nothing is said.
+    Raises:
+        BlueprintError: (ACTION_INVALID) it cannot be.
+    """
+    if len(text(where, "task_type", skill)) > LONGEST_SKILL:
+        raise wrong(f"{where}: task_type has {len(skill)} characters, over the limit of {LONGEST_SKILL}")
+    if not skill.isprintable():
+        raise wrong(f"{where}: task_type is {skill!r}, which no worker can offer; give printable characters")
+    if params is not None and not isinstance(params, MAPPINGS):
+        raise wrong(f"{where}: params is a {type(params).__name__}; give a dict")
+    plain = dict(params or {})
+    if found := obstacle(plain, "params"):
+        raise wrong(f"{where}: {found}")
+    if not _is_number(priority):
+        raise wrong(f"{where}: priority is {priority!r}; give a finite number")
+    # Most tasks say nothing of these.
+    execution, dispatch, result = _NO_TIMEOUTS if timeouts == _NO_TIMEOUTS else _seconds(where, timeouts)
+    # In the order of its fields: so many names take longer to match than all the rest.
+    return AskedTask(
+        skill,
+        plain,
+        float(priority),
+        execution,
+        dispatch,
+        result,
+        None if on_lost is None else _lost_after(where, on_lost, ends=execution is not None or result is not None),
+        None if allowed_skills is None else _allowed(where, skill, allowed_skills),
+        None if max_cost is None else _max_cost(where, max_cost),
+    )
+
+
+def _seconds(where: str | _Place, timeouts: tuple[Any, ...]) -> tuple[float | None, ...]:
+    for name, value in zip(_TIMEOUTS, timeouts, strict=True):
+        if value is not None and not (_is_number(value) and 0 < value <= _WAIT_S):
+            raise wrong(
+                f"{where}: {name} is {value!r}; give a number of seconds above 0 and at most {_WAIT_S:.0f}, or None"
+            )
+    return tuple(None if value is None else float(value) for value in timeouts)
+
+
+def _allowed(where: str | _Place, skill: str, asked: Any) -> Allowed:
+    try:
+        allowed = allowing("allowed_skills", asked)
+        # A holon that passes the skill on asks for the same one of others.
+        return None if allowed is None else allowing("allowed_skills", {*allowed, skill})
+    except InvalidArgument as error:
+        raise wrong(f"{where}: {error.message}") from error
+
+
+def _max_cost(where: str | _Place, asked: Any) -> Cost:
+    try:
+        return costing("max_cost", asked)
+    except InvalidArgument as error:
+        raise wrong(f"{where}: {error.message}") from error
+
+
+def _lost_after(where: str | _Place, on_lost: Any, *, ends: bool) -> float:
+    if on_lost == "wait":
+        if not ends:
+            raise wrong(
+                f"{where}: on_lost is 'wait'; give timeout_seconds or result_timeout_seconds too, for it may never end"
+            )
+        return _WAIT_S
+    if not (_is_number(on_lost) and 0 < on_lost <= _WAIT_S):
+        raise wrong(f"{where}: on_lost is {on_lost!r}; give a number of seconds above 0, 'wait', or None")
+    return float(on_lost)
+
+
+def text(where: str | _Place, what: str, value: Any) -> str:
+    """A name that a handler says; raises BlueprintError for what is none."""
+    if not isinstance(value, str) or not value:
+        raise wrong(f"{where}: {what} is {value!r}; give text that is not empty")
+    if not value.isascii() and value != value.encode(errors="ignore").decode():
+        raise wrong(f"{where}: {what} is {value!r}, which cannot be written as UTF-8")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    kind = type(value)
+    if kind is float or kind is int:
+        number: float = value
+        return -_LARGEST_NUMBER <= number <= _LARGEST_NUMBER
+    return isinstance(value, (int, float)) and kind is not bool and abs(value) <= _LARGEST_NUMBER
+
+
+def wrong(message: str) -> BlueprintError:
+    """What a handler hears of an action that cannot be."""
+    return BlueprintError(message, code="ACTION_INVALID")
