@@ -7,7 +7,6 @@ references and its patterns are bounded before it checks anything.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,14 +16,12 @@ import jsonschema_rs
 import orjson
 
 from holon.engine.schema_work import Work, unusable
+from holon.engine.unused import Unused
 from holon.errors import NotFound, Violation
 
 MAX_SCHEMA_BYTES = 64 * 1024
-# Compiled, a pattern takes a thousand times the memory of its text.
 MAX_PATTERNS = 64
 MAX_PATTERN_BYTES = 1024 * 1024
-# So many patterns are kept in contracts that nobody holds.
-MAX_IDLE_PATTERNS = 256
 MAX_VIOLATIONS = 20
 MAX_REASON_LENGTH = 300
 # In steps of `Work`. Checking takes some ten nanoseconds for each, looking for the first thing that is wrong a third of
@@ -58,13 +55,11 @@ class Contracts:
     """
 
     def __init__(self, limit: int = 1024) -> None:
-        self._limit = limit
         self._held: dict[str, tuple[_Contract, int]] = {}
-        self._idle: OrderedDict[str, _Contract] = OrderedDict()
-        self._idle_patterns = 0
+        self._unused: Unused[str, _Contract] = Unused(limit)
 
     def __repr__(self) -> str:
-        return f"<Contracts held={len(self._held)} idle={len(self._idle)} of {self._limit}>"
+        return f"<Contracts held={len(self._held)} {self._unused!r}>"
 
     def contract_id(self, schema: dict[str, Any] | None) -> str:
         """The digest of a schema's canonical text: 32 hexadecimal digits, the same in every process.
@@ -98,14 +93,14 @@ class Contracts:
         if not contract_id or schema is None:
             return ""
         if contract_id not in self._held:
-            known = contract_id in self._idle
-            self._rest(contract_id, self._taken_up(contract_id) if known else _compile(schema))
+            known = contract_id in self._unused
+            self._rest(contract_id, self._unused.take(contract_id) if known else _compile(schema))
         return contract_id
 
     def hold(self, contract_id: str) -> None:
         """Keep a contract that was added, until `release` was called as often."""
         if contract_id:
-            contract, holders = self._held.get(contract_id) or (self._taken_up(contract_id), 0)
+            contract, holders = self._held.get(contract_id) or (self._unused.take(contract_id), 0)
             self._held[contract_id] = (contract, holders + 1)
 
     def release(self, contract_id: str) -> None:
@@ -122,15 +117,7 @@ class Contracts:
         return self._known(contract_id).work.patterns if contract_id else 0
 
     def _rest(self, contract_id: str, contract: _Contract) -> None:
-        self._idle[contract_id] = contract
-        self._idle_patterns += contract.work.patterns
-        while len(self._idle) > self._limit or self._idle_patterns > MAX_IDLE_PATTERNS:
-            self._taken_up(next(iter(self._idle)))
-
-    def _taken_up(self, contract_id: str) -> _Contract:
-        contract = self._idle.pop(contract_id)
-        self._idle_patterns -= contract.work.patterns
-        return contract
+        self._unused.put(contract_id, contract, contract.work.patterns)
 
     def accepts(self, contract_id: str, value: Any) -> bool:
         """Whether the contract allows a JSON value, and can check it. The id `""` allows every one.
@@ -176,12 +163,11 @@ class Contracts:
         if held is not None:
             return held[0]
         try:
-            self._idle.move_to_end(contract_id)
+            return self._unused.look_up(contract_id)
         except KeyError:
             raise NotFound(
                 f"contract {contract_id} is not known here; add its schema again", code="CONTRACT_UNKNOWN"
             ) from None
-        return self._idle[contract_id]
 
 
 def _too_much(work: Work, value: Any) -> bool:

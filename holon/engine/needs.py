@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -12,12 +11,12 @@ from holon.domain.matching import ANY_CONTRACT, Need
 from holon.domain.policy import Allowed
 from holon.engine.contracts import Contracts
 from holon.engine.payloads import decode
+from holon.engine.unused import Unused
 from holon.ports import Leases
 
 PAGE = 500
 # Contracts that nobody offers now, and that waiting tasks were tried on: who comes back soon finds them tried.
-MAX_IDLE = 256
-MAX_IDLE_PATTERNS = 256
+MAX_UNUSED = 256
 
 
 class Needs:
@@ -33,12 +32,11 @@ class Needs:
         self._store = store
         # By skill, its contracts, and how many offers hold each.
         self._by_skill: dict[str, dict[str, int]] = {}
-        self._idle: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._idle_patterns = 0
+        self._unused: Unused[tuple[str, str], None] = Unused(MAX_UNUSED)
         self._untried: set[tuple[str, str]] = set()
 
     def __repr__(self) -> str:
-        return f"Needs(skills={len(self._by_skill)}, idle={len(self._idle)})"
+        return f"Needs(skills={len(self._by_skill)}, unused={len(self._unused)})"
 
     def of(
         self,
@@ -87,26 +85,17 @@ class Needs:
             self._contracts.hold(contract)
             self._untried.add((skill, contract))
         holders[contract] = holders.get(contract, 0) + 1
-        self._taken_up(skill, contract)
+        if (skill, contract) in self._unused:
+            self._unused.take((skill, contract))
 
     def release(self, skill: str, contract: str) -> None:
         """One offer less of a contract that `learn` answered with."""
         if contract == ANY_CONTRACT:
             return
         self._by_skill[skill][contract] -= 1
-        if self._by_skill[skill][contract]:
-            return
-        self._idle[(skill, contract)] = None
-        self._idle_patterns += self._contracts.patterns(contract)
-        while len(self._idle) > MAX_IDLE or self._idle_patterns > MAX_IDLE_PATTERNS:
-            oldest = next(iter(self._idle))
-            self._taken_up(*oldest)
-            self._forget(*oldest)
-
-    def _taken_up(self, skill: str, contract: str) -> None:
-        if (skill, contract) in self._idle:
-            del self._idle[(skill, contract)]
-            self._idle_patterns -= self._contracts.patterns(contract)
+        if not self._by_skill[skill][contract]:
+            for oldest in self._unused.put((skill, contract), None, self._contracts.patterns(contract)):
+                self._forget(*oldest)
 
     def _forget(self, skill: str, contract: str) -> None:
         del self._by_skill[skill][contract]

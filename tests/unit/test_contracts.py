@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from holon.engine.contracts import MAX_IDLE_PATTERNS, MAX_PATTERNS, MAX_VIOLATIONS, Contracts
+from holon.engine.contracts import MAX_PATTERNS, MAX_VIOLATIONS, Contracts
+from holon.engine.unused import MOST_PATTERNS
 from holon.errors import InvalidArgument, NotFound, Violation
 
 ORDER = {
@@ -219,7 +220,7 @@ def test_contracts_with_patterns_that_nobody_holds_are_few() -> None:
     contracts = Contracts()
     for number in range(40):
         contracts.add({"properties": {f"p{number}_{n}": {"pattern": f"^{n}$"} for n in range(MAX_PATTERNS)}})
-    assert f"idle={MAX_IDLE_PATTERNS // MAX_PATTERNS} of" in repr(contracts)
+    assert f"<Unused {MOST_PATTERNS // MAX_PATTERNS} of" in repr(contracts)
 
 
 def test_the_least_recently_used_contract_is_forgotten_and_says_so() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from holon.domain.matching import Need
 from holon.engine.contracts import Contracts
-from holon.engine.needs import MAX_IDLE, MAX_IDLE_PATTERNS, Needs
+from holon.engine.needs import MAX_UNUSED, Needs
+from holon.engine.unused import MOST_PATTERNS
 
 
 class Nothing:
@@ -27,14 +28,14 @@ async def test_i8_of_the_contracts_that_nobody_offers_the_last_are_known() -> No
     store: Any = Nothing()
     needs = Needs(Contracts(), store)
     offered, _ = await needs.learn("t", {"required": ["offered"]})
-    for number in range(2 * MAX_IDLE):
+    for number in range(2 * MAX_UNUSED):
         contract, new = await needs.learn("t", {"required": [f"field-{number}"]})
         assert new
         needs.release("t", contract)
-    assert known(needs) == MAX_IDLE + 1
+    assert known(needs) == MAX_UNUSED + 1
     assert offered in needs.of("t", {}).refused
     # Who comes back soon finds what waits tried on it; who comes back late does not.
-    for number, tried in ((2 * MAX_IDLE - 1, True), (0, False)):
+    for number, tried in ((2 * MAX_UNUSED - 1, True), (0, False)):
         contract, new = await needs.learn("t", {"required": [f"field-{number}"]})
         assert new is not tried
         needs.release("t", contract)
@@ -48,4 +49,18 @@ async def test_i8_contracts_with_patterns_are_known_as_long_as_those_are_few() -
         schema = {"properties": {f"p{number}-{n}": {"pattern": f"^{n}$"} for n in range(most)}}
         contract, _ = await needs.learn("t", schema)
         needs.release("t", contract)
-    assert known(needs) == MAX_IDLE_PATTERNS // most
+    assert known(needs) == MOST_PATTERNS // most
+
+
+async def test_a_contract_that_is_offered_again_is_known_however_many_others_come_and_go() -> None:
+    store: Any = Nothing()
+    needs = Needs(Contracts(), store)
+    schema = {"required": ["offered"]}
+    offered, _ = await needs.learn("t", schema)
+    needs.release("t", offered)
+    await needs.learn("t", schema)
+    for number in range(MAX_UNUSED + 1):
+        contract, _ = await needs.learn("t", {"required": [f"field-{number}"]})
+        needs.release("t", contract)
+    assert offered in needs.of("t", {}).refused
+    assert known(needs) == MAX_UNUSED + 1
