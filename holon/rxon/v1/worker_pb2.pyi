@@ -506,9 +506,11 @@ class Offering(google.protobuf.message.Message):
     skill: builtins.str
     """The skill's name."""
     type: builtins.str
-    """Its type, a wider word that tasks may ask for instead; empty when it has none."""
+    """Its type, a wider word for what it does, told to people and to parents; empty when it has none. A blueprint cannot
+    ask for it yet.
+    """
     version: builtins.str
-    """Its version; empty when it has none."""
+    """Its version, told to people and to parents; empty when it has none. A blueprint cannot ask for it yet."""
     description: builtins.str
     """What it does, for people; at most 4,096 characters."""
     price: builtins.int
