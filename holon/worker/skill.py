@@ -126,8 +126,8 @@ def skill_of(
     Arguments:
         handler: a function or a bound method, `async` or not.
         name: what tasks ask for; the function's name by default.
-        version: its version; empty when it has none.
-        type: a wider word that tasks may ask for instead; empty when it has none.
+        version: its version, for people; empty when it has none.
+        type: a wider word for what it does; empty when it has none.
         description: for people; the first line of the docstring by default.
         statuses: the statuses that it may end with besides success, failure and cancelled.
         price: what a task of it costs, in millionths of the cost unit; None does not say.

@@ -8,7 +8,7 @@ from typing import Any
 
 from holon.engine.slots import Slots
 from holon.engine.wakeups import Wakeups
-from holon.ports import Claim, Fired, Hint, Seat
+from holon.ports import Claim, Fired, Hint
 
 GUARD = 10.0
 NEVER = 10**15
@@ -35,7 +35,7 @@ class Timers:
     async def claim(self, want: int) -> Sequence[Claim]:
         return ()
 
-    async def fire(self, limit: int, want: int, seats: Sequence[Seat]) -> Fired:
+    async def fire(self, limit: int, want: int) -> Fired:
         self.fired += 1
         if self.fired == 1:
             self._asked.set()
