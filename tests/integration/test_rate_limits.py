@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
@@ -17,11 +18,12 @@ from holon.clock import ManualClock
 from holon.engine.rates import MAX_FLIGHT, Call, RateLimits, Rates
 from holon.errors import ResourceExhausted, StoreUnavailable
 from holon.ports import Count, Counted
-from holon.rxon.v1 import job_pb2, token_pb2, worker_pb2
+from holon.rxon.v1 import job_pb2, token_pb2, types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode, running_node
 from tests.integration.cases.site import a_wire, create, ended, http, next_offer, one_task, wired
 from tests.integration.grpc_node import ENDED, Wire, details_of, heartbeat, reason_of, result, update, updates
+from transports.grpc.incoming import MAX_REFUSALS
 
 JOBS = "/api/v1/jobs"
 CODE = grpc.StatusCode
@@ -178,13 +180,44 @@ async def test_a_result_over_the_limit_is_sent_again_and_counts_then() -> None:
         assert (ack.error.reason, ack.error.retry_after.seconds) == ("RATE_LIMITED", 3)
         # That alone is the answer: it is no mistake of the worker.
         await wire.beat(2)
-        await wire.send(updates(update(offer, accepted=worker_pb2.TaskAccepted()), result(offer, {"done": 1})))
-        assert (await wire.refused()).error.reason == "RATE_LIMITED"
-        assert (await wire.verdict()).verdict == worker_pb2.VERDICT_RETRY
+        # Beside what is refused it gets its verdict all the same.
+        await wire.send(updates(update(offer, progress=worker_pb2.TaskProgress(percent=5)), result(offer, {"done": 1})))
+        refused, answered = await wire.refused(), await wire.verdict()
+        assert (refused.error.reason, answered.verdict) == ("RATE_LIMITED", worker_pb2.VERDICT_RETRY)
         clock.advance(3_000)
         await wire.send(updates(result(offer, {"done": 1})))
         assert (await wire.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
         assert (await ended(node, job)).status == "finished"
+
+
+async def test_what_is_said_of_a_lease_but_once_is_taken_over_the_limit() -> None:
+    async with limited(1) as (node, _), a_wire(node, "w1") as wire:
+        await create(node, "one_task", {"n": 1})
+        offer = await next_offer(wire)
+        await wire.send(updates(LOGS))
+        # With a word that is refused in the same message.
+        back = worker_pb2.TaskRejected(reason="BUSY", retry_after=Duration())
+        await wire.send(updates(LOGS, update(offer, rejected=back)))
+        assert (await wire.refused()).error.reason == "RATE_LIMITED"
+        again = await wire.offer()
+        assert (again.task_id, again.lease_id != offer.lease_id) == (offer.task_id, True)
+        # The lease that it takes is no more its own: so it is read.
+        await wire.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        assert (await wire.expect("stop_tasks")).lease_id == offer.lease_id
+        assert (await wire.refused()).error.reason == "TASK_NOT_HELD"
+
+
+async def test_a_heartbeat_over_the_limit_counts_though_it_is_not_answered() -> None:
+    async with limited(1, RATE_LIMIT_HEARTBEAT_LIMIT=1) as (node, _), a_wire(node, "w1", credits=0) as wire:
+        await wire.beat()
+        await create(node, "one_task", {"n": 1})
+        await wire.send(heartbeat(2, credits=1))
+        assert (await wire.refused()).error.reason == "RATE_LIMITED"
+        offer = await wire.offer()
+        unknown = types_pb2.LeaseRef(task_id=offer.task_id, lease_id="another")
+        await wire.send(heartbeat(3, held=worker_pb2.HeldLeases(leases=[unknown])))
+        assert (await wire.refused()).error.reason == "RATE_LIMITED"
+        assert (await wire.expect("stop_tasks")).lease_id == "another"
 
 
 async def test_an_honest_worker_finishes_its_work_however_low_its_limit_is() -> None:
@@ -253,12 +286,15 @@ async def test_a_worker_may_leave_at_any_time() -> None:
             await wire.frame()
 
 
-async def test_a_worker_that_never_listens_is_sent_away() -> None:
-    async with limited(1) as (node, _), a_wire(node, "w1") as wire:
-        for _ in range(101):
-            await wire.send(updates(LOGS))
-        error = await wire.end()
-        assert (error.code(), reason_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_ERRORS")
+async def test_whoever_is_over_its_limit_is_told_so_as_often_as_it_is_and_its_session_goes_on() -> None:
+    async with limited(1, RATE_LIMIT_HEARTBEAT_LIMIT=1) as (node, _), a_wire(node, "w1") as wire:
+        await wire.beat()
+        for n in range(2 * MAX_REFUSALS):
+            await wire.send(heartbeat(n) if n % 2 else updates(LOGS))
+        refused = [(await wire.refused()).error.reason for _ in range(2 * MAX_REFUSALS - 1)]
+        assert set(refused) == {"RATE_LIMITED"}
+        await wire.send(worker_pb2.SessionRequest())
+        assert (await wire.refused()).error.reason == "UNKNOWN_MESSAGE"
 
 
 # The store ------------------------------------------------------------------------------------------------------------

@@ -26,11 +26,14 @@ from transports.grpc.clerk import RETRY_S, Clerk
 from transports.grpc.hello import MAX_CREDITS, catalog_of, credits_of, offering_credits_of
 from transports.grpc.outgoing import Outgoing
 
+# Of messages that are wrong: one that only comes too early is not.
 MAX_REFUSALS = 100
 MAX_PROGRESS_MESSAGE = 1024
 # Nobody is kept from a task for longer than a lease, whatever he says.
 MAX_AGAIN_S = 86_400.0
 Named: TypeAlias = worker_pb2.TaskUpdate | types_pb2.LeaseRef
+# What is said of a lease once, and without an answer.
+_ALWAYS_TAKEN = ("accepted", "rejected")
 # What a frame may have around a batch.
 _AROUND_BATCH = 64
 
@@ -106,19 +109,18 @@ class Incoming:
         try:
             frame = _parsed(raw)
             kind = frame.WhichOneof("message")
-            if self._rates is not None and not await self._admitted(self._rates, kind, frame):
-                return
             if kind not in self._kinds:
                 raise _unknown("message", kind, code="UNKNOWN_MESSAGE")
-            self._kinds[kind](frame)
+            if self._rates is None or await self._admitted(self._rates, kind, frame):
+                self._kinds[kind](frame)
         except HolonError as error:
             self._refuse(error)
 
-    async def _admitted(self, rates: RateLimits, kind: str | None, frame: worker_pb2.SessionRequest) -> bool:
-        """Whether a message is taken; raises what is wrong with one that is over the limit.
+    async def _admitted(self, rates: RateLimits, kind: str, frame: worker_pb2.SessionRequest) -> bool:
+        """Whether a message is taken, or what is left in it of one that is over the limit.
 
-        No result is lost by that: each is to be sent again, and one that brings only results is answered by that alone.
-        Who leaves may say so at any time.
+        Who leaves may say so at any time. A heartbeat over its limit is refused and not answered, but whoever sends it
+        lives: it keeps its leases. No such refusal is a mistake of the worker, and none counts towards its end.
         """
         if kind == "drain":
             return True
@@ -126,11 +128,27 @@ class Incoming:
             call = Call.HEARTBEAT if kind == "heartbeat" else Call.FRAME
             await rates.admit(call, self._member.session.worker_id)
         except ResourceExhausted as error:
-            updates = frame.task_updates.updates
-            if self._again(frame, error) < len(updates) or not updates:
-                raise
+            if kind == "task_updates":
+                return self._cut(frame, error)
+            self._outgoing.refuse(self._frame, error)
+            if kind == "heartbeat":
+                self._lives(frame.heartbeat)
             return False
         return True
+
+    def _cut(self, frame: worker_pb2.SessionRequest, error: ResourceExhausted) -> bool:
+        """Leave in a batch over the limit what is said only once; whether there is any.
+
+        Without that a task would run twice, and count against the worker's credits for good. Each result is to be sent
+        again, which is its answer. The rest is refused.
+        """
+        updates = frame.task_updates.updates
+        kept = [update for update in updates if update.WhichOneof("update") in _ALWAYS_TAKEN]
+        if self._again(frame, error) + len(kept) < len(updates):
+            self._outgoing.refuse(self._frame, error)
+        del updates[:]
+        updates.extend(kept)
+        return bool(kept)
 
     def _hello(self, _: worker_pb2.SessionRequest) -> None:
         raise InvalidArgument("Hello was said already, and opens a stream once", code="HELLO_REPEATED")
@@ -142,7 +160,10 @@ class Incoming:
         self._catalog_sequence = frame.catalog.sequence
 
     def _heartbeat(self, frame: worker_pb2.SessionRequest) -> None:
-        heartbeat = frame.heartbeat
+        self._lives(frame.heartbeat)
+        self._outgoing.beat(frame.heartbeat.sequence, self._clock.now_ms())
+
+    def _lives(self, heartbeat: worker_pb2.Heartbeat) -> None:
         of_offerings = offering_credits_of(heartbeat.offering_credits)
         granted = credits_of(heartbeat.credits) if heartbeat.HasField("credits") else None
         held = None
@@ -158,7 +179,6 @@ class Incoming:
             self._outgoing.lost(list(islice(lost, BATCH_ITEMS)))
             held = [one.lease_id for one in leases]
         self._workers.heartbeat(self._member, granted, held, of_offerings)
-        self._outgoing.beat(heartbeat.sequence, self._clock.now_ms())
 
     def _reauthenticate(self, frame: worker_pb2.SessionRequest) -> None:
         if self._renew is not None:
