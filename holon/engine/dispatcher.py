@@ -67,6 +67,12 @@ class Dispatcher:
         """A live session."""
         return self._sessions.get(session_id)
 
+    def newest(self, session: Session) -> Session:
+        """The session itself, or the one that replaced it, if that is here."""
+        if session.session_id in self._sessions:
+            return session
+        return next((one for one in self._sessions.values() if one.worker_id == session.worker_id), session)
+
     def add(self, session: Session) -> None:
         """A session has opened."""
         self._sessions[session.session_id] = session
@@ -265,9 +271,7 @@ class Dispatcher:
 
     def freed(self, session: Session, *leases: str) -> None:
         """Leases no longer count against the credits of their session, or of the one that replaced it."""
-        if session.session_id not in self._sessions:
-            newer = (one for one in self._sessions.values() if one.worker_id == session.worker_id)
-            session = next(newer, session)
+        session = self.newest(session)
         for lease_id in leases:
             session.leases.pop(lease_id, None)
             session.accepted.discard(lease_id)

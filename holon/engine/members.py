@@ -38,11 +38,10 @@ class Joining(Value, gc=True):
 
 @dataclasses.dataclass(slots=True)
 class Member:
-    """A worker's open session, for its door. `output_contracts` are by skill; `held` gives back all contracts."""
+    """A worker's open session, for its door. `held` gives back all contracts."""
 
     session: Session
     opened: Opened
-    output_contracts: dict[str, str] = dataclasses.field(default_factory=dict)
     held: ExitStack = dataclasses.field(default_factory=ExitStack)
 
     @property

@@ -92,15 +92,9 @@ class Results:
         self._max_payload = max_payload
         self._telemetry = telemetry
 
-    async def complete(
-        self, session: Session, reported: Sequence[Reported], output_contracts: Mapping[str, str]
-    ) -> Sequence[Answer]:
-        """Apply results of one session; each is its worker's final word about its lease.
-
-        Arguments:
-            output_contracts: by skill, the contract that a success of this session must keep.
-        """
-        checked = [self._checked(session, one, output_contracts) for one in reported]
+    async def complete(self, session: Session, reported: Sequence[Reported]) -> Sequence[Answer]:
+        """Apply results of one session; each is its worker's final word about its lease."""
+        checked = [self._checked(session, one) for one in reported]
         results = []
         for one, what in zip(reported, checked, strict=True):
             after = await self._retry_after(session, one, what.outcome) if what.outcome.status == FAILURE else None
@@ -214,7 +208,7 @@ class Results:
                 )
         return await self._store.complete(results, session.worker_id, want, seats)
 
-    def _checked(self, session: Session, one: Reported, output_contracts: Mapping[str, str]) -> _Checked:
+    def _checked(self, session: Session, one: Reported) -> _Checked:
         outcome = one.outcome
         if outcome.error is not None and outcome.error.retryable is not None and not session.is_holon:
             # Of a worker, whose word that is not, the code says so.
@@ -233,8 +227,8 @@ class Results:
         if data is not None and not isinstance(data, dict):
             broken = InvalidArgument("the data of a result must be a JSON object", code="SCHEMA_MISMATCH")
             return _refused(session, CONTRACT_VIOLATION, broken)
-        offer = session.leases.get(one.lease_id)
-        contract = output_contracts.get(offer.skill, "") if offer is not None else ""
+        offer = session.offered(one.lease_id)
+        contract = session.output_contracts.get(offer.skill, "") if offer is not None else ""
         if outcome.status == SUCCESS and contract:
             violations = self._contracts.violations(contract, {} if data is None else data, "data")
             if violations:
@@ -254,7 +248,7 @@ class Results:
         return retry_after(outcome, generation - 1, policy, jitter)
 
     async def _policy(self, session: Session, one: Reported) -> tuple[RetryPolicy, int]:
-        offer = session.leases.get(one.lease_id)
+        offer = session.offered(one.lease_id)
         if offer is not None:
             return offer.retry, offer.generation
         task = await self._store.task(one.task_id)
@@ -263,7 +257,7 @@ class Results:
 
 def charge_of(session: Session, one: Reported) -> Cost:
     """What an attempt is charged: what its worker says, else what it declares, and no more than the task may cost."""
-    offer = session.leases.get(one.lease_id)
+    offer = session.offered(one.lease_id)
     if offer is None:
         return one.cost
     return least(session.prices.get(offer.skill) if one.cost is None else one.cost, offer.max_cost)

@@ -18,7 +18,8 @@ class Session:
 
     `leases` are those that count against its credits, `accepted` those of them that it took, `stopped` those of them
     that it was told to stop, with the first reason; `promised` is what calls to the store under way may add, in all and
-    of skills that have limits of their own. `prices` are those that are declared, by skill.
+    of skills that have limits of their own. `prices` are those that are declared, by skill, and `output_contracts` what
+    a success must keep. `past` are the leases that a newer session of the same process took over.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Session:
         self.credits = granted
         self.offers(offerings)
         self.connection = connection
+        self.output_contracts: Mapping[str, str] = {}
         self.leases: dict[str, Offer] = {}
+        self.past: dict[str, Offer] = {}
         self.accepted: set[str] = set()
         self.stopped: dict[str, StopReason] = {}
         self.instance_id = ""
@@ -59,6 +62,10 @@ class Session:
         for one in self.offerings:
             if one.price is not None:
                 self.prices[one.skill] = max(one.price, self.prices.get(one.skill, 0))
+
+    def offered(self, lease_id: str) -> Offer | None:
+        """What its worker was offered under a lease, that a result of it is judged by; None: it is not known here."""
+        return self.leases.get(lease_id) or self.past.get(lease_id)
 
     @property
     def free(self) -> int:

@@ -95,6 +95,7 @@ class Workers:
         session.instance_id = joining.instance_id
         session.is_holon = joining.holon is not None
         session.keeps_limits, session.keeps_budgets = joining.keeps_limits, joining.keeps_budgets
+        session.output_contracts = outputs
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:
@@ -105,7 +106,7 @@ class Workers:
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:
             self._dispatcher.look()
-        return Member(session, opened, outputs, kept)
+        return Member(session, opened, kept)
 
     def _replace(self, replaced: Replaced) -> None:
         """The older session has nothing any more. A process that moved half-closes it by itself.
@@ -116,7 +117,7 @@ class Workers:
         if older is None:
             return
         self._dispatcher.remove(older)
-        older.leases.clear()
+        older.past, older.leases = older.leases, {}
         older.accepted.clear()
         if replaced.instance_id and older.instance_id == replaced.instance_id:
             older.moved_to = replaced.newer
@@ -138,7 +139,7 @@ class Workers:
             member.session.grant(limits_of(catalog), anew=True)
             self._dispatcher.offers_changed(member.session, offerings)
             member.held.close()
-            member.output_contracts, member.held = outputs, held.pop_all()
+            member.session.output_contracts, member.held = outputs, held.pop_all()
 
     def heartbeat(
         self,
@@ -216,11 +217,12 @@ class Workers:
     async def complete(self, member: Member, reported: Sequence[Reported]) -> Sequence[Answer]:
         """Apply results; see `Results.complete`.
 
+        What comes on an older stream is judged by what the session says that holds the lease.
         Who was told to stop, though nobody cancelled anything, and answers `cancelled`, has stopped: that gives the
         task back and cancels nothing.
         """
         await self._touches.before(one.lease_id for one in reported)
-        session = self._dispatcher.session(member.session.moved_to) or member.session
+        session = self._dispatcher.newest(member.session)
         back: list[Answer] = []
         if session.stopped:
             rest = []
@@ -234,7 +236,7 @@ class Workers:
             if not rest:
                 return back
             reported = rest
-        return [*back, *await self._results.complete(member.session, reported, member.output_contracts)]
+        return [*back, *await self._results.complete(session, reported)]
 
     def drain(self, member: Member) -> None:
         """A worker takes no more tasks and will leave when it has ended those that it holds."""
@@ -267,6 +269,7 @@ class Workers:
         self._moved.pop(session.moved_to, None)
         if (older := self._moved.pop(session.session_id, None)) is not None:
             # Its Hello was late, and the worker had given it up for the older stream, which it still serves.
+            older.past.update(session.leases)
             older.connection.go_away("ROTATE", "a newer stream of this worker has ended; open another", 0)
         try:
             await self._store.close_session(session.worker_id, session.session_id)

@@ -21,6 +21,7 @@ from tests.integration.grpc_node import (
     ENDED,
     a_node,
     hello,
+    json_payload,
     offering,
     reason_of,
     result,
@@ -124,6 +125,57 @@ async def test_an_acceptance_on_the_old_stream_does_not_stop_what_the_new_one_re
         await old.beat()
         await new.send(updates(result(offer)))
         assert (await new.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+
+
+async def test_a_heartbeat_on_the_old_stream_does_not_stop_what_the_new_one_resumed() -> None:
+    async with a_node() as node:
+        old = await node.worker("w1", instance_id="a")
+        await node.create(n=1)
+        offer = await old.offer()
+        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        await node.worker("w1", instance_id="a", resume=worker_pb2.Resume(leases=[lease]))
+        await old.beat(held=worker_pb2.HeldLeases(leases=[lease]))
+
+
+@pytest.mark.parametrize("new_ends", [False, True])
+async def test_a_result_on_the_old_stream_keeps_what_was_agreed(new_ends: bool) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    skill = offering(output_schema=json_payload(schema), price=50)
+    async with a_node() as node:
+        node.engine.blueprints.register_all([_within(100)])
+        old = await node.worker("w1", skill, credits=2, instance_id="a")
+        dear, wrong = await node.create("within", n=1), await node.create("within", n=2)
+        offers = {(offer := await old.offer()).job_id: offer for _ in range(2)}
+        leases = [types_pb2.LeaseRef(task_id=one.task_id, lease_id=one.lease_id) for one in offers.values()]
+        resume = worker_pb2.Resume(leases=leases)
+        new = await node.worker("w1", skill, credits=3, instance_id="a", resume=resume)
+        # What was offered on the new one counts as much.
+        late = await node.create("within", n=3)
+        offers[late] = await new.offer()
+        if new_ends:
+            new.call.cancel()
+            assert (await old.expect("go_away")).reason == "ROTATE"
+        for job_id in (dear, late):
+            await old.send(updates(result(offers[job_id], {"n": 1}, cost=10**9)))
+            assert (await old.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+            assert (await node.ended(job_id)).cost == 100
+        await old.send(updates(result(offers[wrong], {"n": "one"})))
+        ack = await old.verdict()
+        assert (ack.verdict, ack.error.reason) == (worker_pb2.VERDICT_INVALID, "SCHEMA_MISMATCH")
+
+
+def _within(max_cost: int) -> Blueprint:
+    within = Blueprint("within", api_version="v1", api_endpoint="/within")
+
+    @within.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task("t", initial_data, {"success": "done", "failure": "done"}, max_cost=max_cost)
+
+    @within.handler(is_end=True)
+    async def done() -> None:
+        pass
+
+    return within
 
 
 async def test_i6_a_late_hello_that_its_worker_gave_up_leaves_no_stream_without_offers() -> None:

@@ -173,10 +173,12 @@ class Incoming:
                 raise _invalid("held.leases", f"lists {len(leases)}; a worker holds at most {MAX_CREDITS}")
             for one in leases:
                 _check_ids(one, "held.leases.")
-            known = self._member.session.leases
-            # The rest is told of when the next heartbeat names it again: no answer is larger than what it answers.
-            lost = (one for one in leases if one.lease_id not in known)
-            self._outgoing.lost(list(islice(lost, BATCH_ITEMS)))
+            # Of those that are named on an older stream, the newer one says what goes on.
+            if self._workers.is_current(self._member):
+                known = self._member.session.leases
+                # The rest is told of when the next heartbeat names it again: no answer is larger than what it answers.
+                lost = (one for one in leases if one.lease_id not in known)
+                self._outgoing.lost(list(islice(lost, BATCH_ITEMS)))
             held = [one.lease_id for one in leases]
         self._workers.heartbeat(self._member, granted, held, of_offerings)
 
