@@ -16,11 +16,11 @@ from holon.security.revocation import RevocationList, key_of
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The way from a certificate to an authority: each is signed by the next.
+    """The way from a certificate to an authority, and on to those above that: each is signed by the next.
 
     Attributes:
-        certificates: the leaf first, the authority last.
-        expires_at_ms: when the first of them ends.
+        certificates: the leaf first, the topmost authority last.
+        expires_at_ms: when the first of them ends, without those that are above the authority that it leads to.
     """
 
     certificates: tuple[x509.Certificate, ...]
@@ -60,7 +60,7 @@ class Trust:
                 code="CERTIFICATE_UNTRUSTED",
             )
         chain = (leaf, *found)
-        return Path(chain, min(_ends(one) for one in chain))
+        return Path((*chain, *self._above(chain[-1], presented)), min(_ends(one) for one in chain))
 
     def check(self, path: Path, now_ms: int) -> float:
         """Return until when the lists have nothing against a path, in epoch milliseconds; they are asked anew then.
@@ -87,6 +87,15 @@ class Trust:
                     )
                 until = min(until, known.expires_at_ms)
         return until
+
+    def _above(self, authority: x509.Certificate, presented: Sequence[x509.Certificate]) -> Sequence[x509.Certificate]:
+        """Those that stand behind an authority of ours, as far as they are known: they may have revoked it."""
+        line, known = [authority], (*self._authorities, *presented)
+        while True:
+            issuers = (one for one in known if one not in line and _issued(line[-1], one) and is_authority(one))
+            if (issuer := next(issuers, None)) is None:
+                return line[1:]
+            line.append(issuer)
 
     def _towards(
         self,

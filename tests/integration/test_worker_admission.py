@@ -276,18 +276,26 @@ async def test_f12_whoever_the_new_file_does_not_let_in_is_out_and_the_others_st
         await again.expect("welcome")
 
 
+@pytest.mark.parametrize("trusted_itself", [False, True])
 async def test_a_certificate_that_comes_through_an_intermediate_is_taken_and_with_its_list_refused(
-    tmp_path: Path,
+    tmp_path: Path, trusted_itself: bool
 ) -> None:
     between = intermediate(tmp_path, authority("ours"))
     files = issue(tmp_path, between, "w1", above=[between.files.certificate])
-    who_lets_in = admission(tmp_path)
+    trusted = [authority("ours"), between][: 1 + trusted_itself]
+    lists = revoke(tmp_path / "crl.pem", authority("ours"), between.files)
+
+    def trust(revoked: bool) -> Trust:
+        pem = b"".join(one.files.certificate.read_bytes() for one in trusted)
+        return Trust(pem, load_lists(str(lists), certificates_in(pem), SystemClock().now_ms()) if revoked else ())
+
+    who_lets_in = admission(tmp_path, trust=trust(revoked=False))
     async with a_node(admission=who_lets_in) as node:
         assert await who(node, files) == "w1"
         wire = await node.stream(files)
         await wire.send(hello())
         await wire.expect("welcome")
-        who_lets_in.use(trust=trusting(lists=revoke(tmp_path / "crl.pem", authority("ours"), between.files)))
+        who_lets_in.use(trust=trust(revoked=True))
         assert await end_of(wire) == REVOKED
 
 

@@ -60,6 +60,11 @@ def intermediate(folder: Path, authority: Authority) -> Authority:
     return _signed(made, authority, path_length=0)
 
 
+def crossed(authority: Authority, by: Authority) -> Authority:
+    """The same authority with a certificate from another."""
+    return _signed(authority, by, path_length=None)
+
+
 def root(folder: Path) -> Authority:
     """An authority that may make others."""
     made = open_authority(folder)

@@ -13,8 +13,9 @@ from holon.errors import Unauthenticated
 from holon.security import trust as trusting
 from holon.security.admission import Admission, Caller
 from holon.security.identity import MAX_CHAIN
+from holon.security.revocation import load_lists
 from holon.security.trust import Trust
-from tests.integration.worker_certificates import certificate_of, intermediate, issue, root
+from tests.integration.worker_certificates import certificate_of, crossed, intermediate, issue, revoke, root
 
 
 def now_ms() -> int:
@@ -33,6 +34,29 @@ def test_a_certificate_leads_over_an_intermediate_in_whatever_order_they_come(tm
     stranger = root(tmp_path / "stranger").certificate
     path = Trust(pem(above.certificate)).path(leaf, (stranger, between.certificate, between.certificate), now_ms())
     assert path.certificates == (leaf, between.certificate, above.certificate)
+
+
+def test_what_stands_behind_an_authority_is_asked_too_whether_its_list_still_counts(tmp_path: Path) -> None:
+    above = root(tmp_path / "root")
+    between = intermediate(tmp_path / "between", above)
+    leaf = certificate_of(issue(tmp_path, between))
+    lists = load_lists(str(revoke(tmp_path / "crl.pem", above)), (above.certificate,), now_ms())
+    trust = Trust(pem(between.certificate, above.certificate), lists)
+    path = trust.path(leaf, (), now_ms())
+    assert path.certificates == (leaf, between.certificate, above.certificate)
+    assert trust.check(path, now_ms()) == lists[0].expires_at_ms
+    with pytest.raises(Unauthenticated) as refused:
+        trust.check(path, lists[0].expires_at_ms)
+    assert refused.value.code == "REVOCATION_UNKNOWN"
+
+
+def test_authorities_that_made_each_other_are_gone_through_once(tmp_path: Path) -> None:
+    one = root(tmp_path / "one")
+    other = intermediate(tmp_path / "other", one)
+    again = crossed(one, other)
+    leaf = certificate_of(issue(tmp_path, other))
+    path = Trust(pem(other.certificate, again.certificate)).path(leaf, (), now_ms())
+    assert path.certificates == (leaf, other.certificate, again.certificate)
 
 
 def test_copies_of_an_authority_that_left_cost_no_more_than_one(
