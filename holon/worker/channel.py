@@ -73,7 +73,7 @@ def open_channel(url: NodeUrl, credentials: Credentials) -> tuple[grpc.aio.Chann
     Returns:
         the channel, and the certificate that it shows; empty where it shows none.
     Raises:
-        OSError: a file cannot be read.
+        OSError: a file cannot be read, or is empty, as while it is being written.
     """
     options = _OPTIONS + (_NO_PROXY if url.is_loopback else ())
     if not url.secure:
@@ -155,4 +155,9 @@ def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl, hints: Hints) -> Ended
 
 
 def _read(path: Path | None) -> bytes | None:
-    return None if path is None else path.read_bytes()
+    if path is None:
+        return None
+    if not (data := path.read_bytes()):
+        # Where the certificate or the key is empty, grpc aborts the whole process.
+        raise OSError(f"{path} is empty; it is read again with the next connection")
+    return data

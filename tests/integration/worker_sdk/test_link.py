@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from holon.rxon.v1 import worker_pb2
+from holon.security.certificates import KeyPair
 from holon.wire.address import parse_url
 from holon.worker import Replaced, Worker
 from holon.worker.leases import Lease
@@ -367,6 +369,25 @@ async def test_a_node_of_another_authority_is_not_trusted_and_the_log_says_what_
     assert node.waiting == 0
 
 
+@pytest.mark.parametrize("which", ["ca", "certificate", "key"])
+async def test_a_file_that_is_empty_for_a_while_is_told_and_tried_again(
+    node: ScriptedNode, certificates: Certificates, tmp_path: Path, which: str
+) -> None:
+    own = own_files(certificates, tmp_path)
+    worker = worker_for(own, node)
+    worker.skill(_nothing)
+    path = {"ca": own.ca, "certificate": own.worker.certificate, "key": own.worker.key}[which]
+    whole = path.read_bytes()
+    with LogWatch(f"{path} is empty") as watch:
+        async with serving(worker):
+            stream = await node.welcomed()
+            path.write_bytes(b"")
+            stream.end(grpc.StatusCode.UNAVAILABLE)
+            await asyncio.wait_for(watch.seen.wait(), GUARD)
+            path.write_bytes(whole)
+            await node.welcomed("s2")
+
+
 async def test_where_nobody_listens_the_log_says_that_and_nothing_of_certificates(certificates: Certificates) -> None:
     async with ScriptedNode(certificates) as gone:
         pass
@@ -402,6 +423,13 @@ async def test_a_node_that_asks_for_the_catalog_gets_it_again(node: ScriptedNode
     async with serving(worker):
         stream = await node.welcomed(catalog_needed=True)
         assert len((await stream.message("catalog")).catalog.offerings) == 4
+
+
+def own_files(certificates: Certificates, folder: Path) -> Certificates:
+    """The same, in files that a test may write to."""
+    ca, pair = certificates.ca, certificates.worker
+    copies = [Path(shutil.copy(path, folder)) for path in (ca, pair.certificate, pair.key)]
+    return Certificates(copies[0], certificates.server, KeyPair(*copies[1:]))
 
 
 def _nothing() -> None:
