@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from holon.errors import Unavailable
 from holon.rxon.v1 import worker_pb2
 from holon.worker.link import Link
 from holon.worker.runner import Runner
@@ -44,12 +45,16 @@ class Background:
         self._slots = slots
         self._timing = timing
         self._tracing = tracing
+        # Set as well once the run is over.
         self._ready = asyncio.Event()
+        self._welcomed = False
         self._mailbox: Mailbox | None = None
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._runner: Runner | None = None
+        # What is asked for before there is a mailbox.
         self._wish: tuple[str, float] | None = None
+        self._stopping = False
 
     def __repr__(self) -> str:
         return f"Background({self._link}, {self._runner})"
@@ -69,16 +74,24 @@ class Background:
         try:
             await asyncio.shield(over)
         except asyncio.CancelledError:
+            self._stopping = True
             self._post(self._stop)
             await asyncio.wait((over,))
             raise
         finally:
+            self._ready.set()
             if over.done():
                 thread.join()
 
     async def ready(self) -> None:
-        """Return once the node has welcomed the worker."""
+        """Return once the node has welcomed the worker.
+
+        Raises:
+            Unavailable: the run has ended before that.
+        """
         await self._ready.wait()
+        if not self._welcomed:
+            raise Unavailable("the worker has left before a node welcomed it; serve again")
 
     def drain(self, reason: str, grace: float) -> None:
         """Ask the worker to leave; any thread may, and a signal handler.
@@ -109,8 +122,10 @@ class Background:
         link = self._link = Link(settings.urls, settings.credentials, self._hello, self._slots, self._timing, tokens)
         runner = self._runner = Runner(link, self._skills, self._slots, handlers, self._timing, self._tracing)
         announcer = asyncio.create_task(self._announce(link, handlers), name="worker-ready")
-        # Last: from here on other threads reach us. A wish that came before is seen below, one that comes now as well.
+        # Last: from here on other threads reach us. What came before is seen below, what comes now as well.
         self._mailbox = Mailbox(asyncio.get_running_loop())
+        if self._stopping:
+            self._stop()
         if self._wish:
             self._drain()
         try:
@@ -122,7 +137,11 @@ class Background:
 
     async def _announce(self, link: Link, handlers: asyncio.AbstractEventLoop) -> None:
         await link.ready()
-        handlers.call_soon_threadsafe(self._ready.set)
+        handlers.call_soon_threadsafe(self._welcome)
+
+    def _welcome(self) -> None:
+        self._welcomed = True
+        self._ready.set()
 
     def _drain(self) -> None:
         if not (self._wish and self._link and self._runner):
@@ -135,8 +154,10 @@ class Background:
         loop.call_later(grace + self._timing.goodbye, self._link.abandon)
 
     def _stop(self) -> None:
-        if self._task:
-            self._task.cancel()
+        # Once: what is cancelled cleans up.
+        task, self._task = self._task, None
+        if task:
+            task.cancel()
 
     def _post(self, call: Callable[[], None]) -> None:
         if self._mailbox:

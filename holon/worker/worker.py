@@ -76,7 +76,8 @@ class Worker:
         self._skills: dict[tuple[str, str, str], Skill] = {}
         self._background: Background | None = None
         self._serving: asyncio.Task[None] | None = None
-        self._leaving = False
+        # Why, once it is asked to leave.
+        self._leaving: str | None = None
 
     def __repr__(self) -> str:
         return f"Worker(skills={[skill.name for skill in self.skills]}, {self._background or 'not running'})"
@@ -163,10 +164,11 @@ class Worker:
             for number in (signal.SIGTERM, signal.SIGINT):
                 before[number] = signal.signal(number, self._on_signal)
         try:
-            asyncio.run(self.serve())
+            asyncio.run(self._serve())
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self._leaving = None
 
     async def serve(self) -> None:
         """Serve until `drain`; async handlers run on this loop. On cancel it stops without draining.
@@ -175,21 +177,27 @@ class Worker:
             ConfigError: a setting is missing or wrong.
             Replaced: a newer process has the worker's id.
         """
-        background = self._prepare()
         try:
-            await background.run()
+            await self._serve()
         finally:
-            self._background = None
+            self._leaving = None
 
     async def ready(self) -> None:
-        """Return once the node has welcomed a worker that serves."""
+        """Return once the node has welcomed a worker that serves.
+
+        Raises:
+            Unavailable: it has left before that.
+        """
         if self._background is None:
             raise RuntimeError("the worker does not serve; call serve() or enter it first")
         await self._background.ready()
 
     def drain(self, reason: str = "drain") -> None:
-        """Ask a serving worker to take no more tasks, finish what runs, and leave. Any thread may call it."""
-        self._leaving = True
+        """Ask a worker to take no more tasks, finish what runs, and leave. Any thread may call it.
+
+        One that does not serve yet leaves as soon as it does.
+        """
+        self._leaving = reason
         if self._background:
             self._background.drain(reason, self._drain_grace)
 
@@ -215,13 +223,20 @@ class Worker:
             if kind is None or (task := asyncio.current_task()) is None or task.cancelling():
                 raise
         finally:
-            self._background = None
+            self._background = self._leaving = None
 
     def _add(self, skill: Skill) -> None:
         key = (skill.name, skill.type, skill.version)
         if key in self._skills:
             raise InvalidArgument(f"there is already a skill {skill!r}; give one of them another name or version")
         self._skills[key] = skill
+
+    async def _serve(self) -> None:
+        background = self._prepare()
+        try:
+            await background.run()
+        finally:
+            self._background = None
 
     def _prepare(self) -> Background:
         if self._background:
@@ -240,12 +255,16 @@ class Worker:
         )
         if hello.ByteSize() > MAX_MESSAGE_BYTES // 2:
             raise ConfigError(f"the skills' schemas take {hello.ByteSize()} bytes; a node reads {MAX_MESSAGE_BYTES}")
-        self._leaving = False
-        self._background = Background(settings, hello, self.skills, self._max_concurrent, self._timing, tracing_here())
-        return self._background
+        tracing = tracing_here()
+        background = Background(settings, hello, self.skills, self._max_concurrent, self._timing, tracing)
+        self._background = background
+        # A signal may come before there is who drains.
+        if self._leaving is not None:
+            background.drain(self._leaving, self._drain_grace)
+        return background
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the shape of a signal handler
-        if self._leaving:
+        if self._leaving is not None:
             raise KeyboardInterrupt
         self.drain(signal.Signals(number).name)
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
 
 import grpc
+import pytest
 
+from holon.errors import Unavailable
 from holon.worker import Worker
+from holon.worker.runner import Runner
 from tests.integration.scripted_node import (
     FAST,
     GUARD,
@@ -96,6 +101,42 @@ async def test_a_worker_that_owes_nothing_leaves_without_a_node(certificates: Ce
         await asyncio.sleep(0)
         worker.drain()
         await asyncio.wait_for(task, GUARD)
+
+
+async def test_a_cancel_that_comes_while_a_worker_starts_ends_it(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting, cancelled = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def runner(*arguments: Any) -> Runner:
+        loop.call_soon_threadsafe(starting.set)
+        assert cancelled.wait(GUARD)
+        return Runner(*arguments)
+
+    monkeypatch.setattr("holon.worker.background.Runner", runner)
+    serving = asyncio.create_task(worker.serve())
+    await asyncio.wait_for(starting.wait(), GUARD)
+    serving.cancel()
+    # Where it is told to stop before it can be.
+    loop.call_soon(cancelled.set)
+    await asyncio.wait((serving,), timeout=GUARD)
+    assert serving.cancelled()
+
+
+async def test_a_worker_that_is_to_leave_before_it_serves_leaves_at_once(worker: Worker) -> None:
+    worker.drain()
+    await asyncio.wait_for(worker.serve(), GUARD)
+
+
+async def test_who_waits_for_a_worker_that_leaves_before_it_is_welcomed_is_told(
+    node: ScriptedNode, worker: Worker
+) -> None:
+    async with worker:
+        await node.session()
+        asyncio.get_running_loop().call_soon(worker.drain)
+        with pytest.raises(Unavailable, match="has left before"):
+            await asyncio.wait_for(worker.ready(), GUARD)
 
 
 async def test_left_as_a_context_a_worker_drains(node: ScriptedNode, worker: Worker) -> None:

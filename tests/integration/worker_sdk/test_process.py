@@ -110,3 +110,30 @@ async def test_a_second_signal_ends_it_at_once(
     _, errors = await asyncio.wait_for(process.communicate(), GUARD)
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in errors
+
+
+async def test_a_signal_that_comes_while_the_worker_starts_ends_it() -> None:
+    program = """
+import os, signal
+from holon.worker import Worker, worker as starting
+
+def tracing_here():
+    os.kill(os.getpid(), signal.SIGTERM)
+    return tracing()
+
+tracing, starting.tracing_here = starting.tracing_here, tracing_here
+worker = Worker("grpc://127.0.0.1:1", worker_id="w1")
+worker.skill(tracing_here)
+worker.run()
+print("left", flush=True)
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), GUARD)
+        assert (process.returncode, output) == (0, b"left\n"), errors
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
