@@ -237,6 +237,7 @@ class Link:
                 session = await self._open(url)
             except (Ended, OSError) as error:
                 self._take_crossing()
+                self._check_replaced()
                 losses += 1
                 await self._lost(error, losses)
                 continue
@@ -244,8 +245,7 @@ class Link:
             self._carriers[session] = group.create_task(self._carry(session), name="link-session")
             self._adopt(session)
             await session.left.wait()
-            if session.going and session.going.reason == "REPLACED":
-                raise replaced_by(url, session.going)
+            self._check_replaced()
             if session.going and session.end is None:
                 await self._sent_away(session.going)
                 continue
@@ -274,6 +274,7 @@ class Link:
 
     def _say_hello(self) -> worker_pb2.Hello:
         """The Hello of this moment. What is offered on an older stream from now on waits for its answer."""
+        self._check_replaced()
         self._crossing = {}
         hello = worker_pb2.Hello()
         hello.CopyFrom(self._hello)
@@ -307,6 +308,19 @@ class Link:
                 await asyncio.wait((renewing,))
             del self._carriers[session]
             await session.close()
+        if self._crossing is None:
+            self._check_replaced()
+
+    def _check_replaced(self) -> None:
+        """Raise Ended once a newer process has our id, which is told on the newest stream, also while that is left.
+
+        Where a Hello is on its way that was said before, its answer tells who is the newest.
+        """
+        newest = self.reports.session
+        if newest is not None and newest.going is not None and newest.going.reason == "REPLACED":
+            raise replaced_by(newest.url, newest.going)
+        if newest is not None and newest.end is not None and newest.end.replaced:
+            raise newest.end
 
     def _adopt(self, session: Session) -> None:
         """Make a session that has its Welcome the one that all is sent on."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -316,6 +317,42 @@ async def test_a_stream_aborted_as_replaced_is_as_final(node: ScriptedNode, work
         with pytest.raises(Replaced):
             await asyncio.wait_for(task, GUARD)
         assert node.waiting == 0
+
+
+@pytest.mark.parametrize("first", ["refused", "replaced"])
+async def test_a_worker_that_is_replaced_while_it_moves_stops_for_good(
+    certificates: Certificates, node: ScriptedNode, first: str
+) -> None:
+    worker = worker_for(certificates, node, timing=replace(FAST, reconnect_first=GUARD, reconnect_longest=GUARD))
+    worker.skill(_nothing)
+    async with serving(worker) as task:
+        old = await node.welcomed()
+        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE"))
+        new = await node.session()
+        if first == "refused":
+            with LogWatch("trying again") as watch:
+                new.end(grpc.StatusCode.UNAVAILABLE, "no room")
+                await asyncio.wait_for(watch.seen.wait(), GUARD)
+        await old.send(go_away=worker_pb2.GoAway(reason="REPLACED", message="host b is newer"))
+        old.end(grpc.StatusCode.ABORTED, "SESSION_REPLACED: host b is newer")
+        await old.wait(old.gone)
+        new.end(grpc.StatusCode.UNAVAILABLE, "no room")
+        with pytest.raises(Replaced, match="host b is newer"):
+            await asyncio.wait_for(task, GUARD)
+        assert node.waiting == 0
+
+
+async def test_a_worker_that_has_come_after_who_replaced_it_goes_on(node: ScriptedNode, worker: Worker) -> None:
+    async with serving(worker):
+        old = await node.welcomed()
+        await old.send(go_away=worker_pb2.GoAway(reason="ROTATE"))
+        new = await node.session()
+        await old.send(go_away=worker_pb2.GoAway(reason="REPLACED"))
+        old.end(grpc.StatusCode.ABORTED, "SESSION_REPLACED")
+        await old.wait(old.gone)
+        await new.welcome("new")
+        await new.offer("t1", "double", {"n": 21})
+        assert (await new.result()).result.data.data == b'{"n":42}'
 
 
 async def test_what_it_does_not_know_is_ignored_and_logged_once(
