@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc.aio
@@ -11,6 +10,7 @@ import grpc.aio
 from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.stream import MAX_MESSAGE_BYTES
+from holon.worker.certificate import Certificate, read_pem
 from holon.worker.hints import Hints
 from holon.worker.settings import Credentials
 
@@ -65,22 +65,23 @@ class Ended(Exception):
         self.too_large = too_large
 
 
-def open_channel(url: NodeUrl, credentials: Credentials) -> tuple[grpc.aio.Channel, bytes]:
+def open_channel(url: NodeUrl, credentials: Credentials) -> tuple[grpc.aio.Channel, Certificate]:
     """Make a channel of its own to a node; the files are read now, so that renewed certificates are used.
 
     Blocks for the reads.
 
     Returns:
-        the channel, and the certificate that it shows; empty where it shows none.
+        the channel, and the certificate that it shows.
     Raises:
         OSError: a file cannot be read, or is empty, as while it is being written.
     """
     options = _OPTIONS + (_NO_PROXY if url.is_loopback else ())
     if not url.secure:
-        return grpc.aio.insecure_channel(url.target, options=options), b""
-    certificate = _read(credentials.certificate)
-    tls = grpc.ssl_channel_credentials(_read(credentials.ca), _read(credentials.key), certificate)
-    return grpc.aio.secure_channel(url.target, tls, options=options), certificate or b""
+        return grpc.aio.insecure_channel(url.target, options=options), Certificate(None)
+    certificate = Certificate(credentials.certificate)
+    ca, key = (read_pem(path) or None for path in (credentials.ca, credentials.key))
+    tls = grpc.ssl_channel_credentials(ca, key, certificate.pem or None)
+    return grpc.aio.secure_channel(url.target, tls, options=options), certificate
 
 
 def open_stream(channel: grpc.aio.Channel, metadata: Metadata) -> Call:
@@ -152,12 +153,3 @@ def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl, hints: Hints) -> Ended
     hint = _NO_TOKENS if unserved else hints.of(code, reasons, url, told=told)
     message = f"{url}: no access token: {code.name}: {details}"
     return Ended(f"{message} ({hint})" if hint else message, refused=code in _REFUSED)
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    if not (data := path.read_bytes()):
-        # Where the certificate or the key is empty, grpc aborts the whole process.
-        raise OSError(f"{path} is empty; it is read again with the next connection")
-    return data

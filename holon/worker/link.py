@@ -14,6 +14,7 @@ import grpc.aio
 from holon.errors import FailedPrecondition
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.address import NodeUrl
+from holon.worker.certificate import Certificate
 from holon.worker.channel import Ended, Metadata, open_channel
 from holon.worker.leases import Lease
 from holon.worker.reports import BUSY_S, Reports
@@ -252,16 +253,16 @@ class Link:
             if self.reports.session is session:
                 self.reports.session = None
             losses = 1 if asyncio.get_running_loop().time() - began >= self._timing.settled else losses + 1
-            await self._lost(session.end or Ended(f"{url}: the stream ended"), losses)
+            await self._lost(session.end or Ended(f"{url}: the stream ended"), losses, session.shown)
 
     async def _open(self, url: NodeUrl) -> Session:
-        channel, certificate = open_channel(url, self._credentials)
+        channel, shown = open_channel(url, self._credentials)
         try:
-            metadata = await self._proof(channel, url, certificate)
+            metadata = await self._proof(channel, url, shown.pem)
         except BaseException:
             await channel.close()
             raise
-        session = Session(url, channel, certificate, metadata, self._credentials.hints, self, self._timing)
+        session = Session(url, channel, shown, metadata, self._credentials.hints, self, self._timing)
         try:
             await session.open(self._say_hello)
             await self._tasks.welcomed(session.welcome)
@@ -370,9 +371,11 @@ class Link:
         # Spread, for the node says it to many at once.
         await asyncio.sleep(random.uniform(0, min(self._timing.reconnect_first, left / 4)))  # noqa: S311
 
-    async def _lost(self, error: Exception, losses: int) -> None:
+    async def _lost(self, error: Exception, losses: int, shown: Certificate | None = None) -> None:
         """Say why there is no session, and wait before the next attempt.
 
+        Arguments:
+            shown: the certificate of the session that was lost; None: of none.
         Raises:
             Ended: there must be none.
         """
@@ -385,12 +388,18 @@ class Link:
                     "the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id, extra=facts
                 )
         wait = self._timing.pause(losses)
-        if isinstance(error, Ended) and error.refused and not (self._tokens and self._tokens.distrust()):
+        if isinstance(error, Ended) and error.refused and not self._shows_another(shown):
             wait = self._timing.pause_refused(losses)
             _log.error("%s; trying again in %.0f s", error, wait)
         else:
             _log.warning("%s; trying again in %.1f s", error, wait)
         await asyncio.sleep(wait)
+
+    def _shows_another(self, refused: Certificate | None) -> bool:
+        """Whether the next attempt shows something else than what was refused."""
+        if refused is not None and refused.renewed():
+            return True
+        return self._tokens is not None and self._tokens.distrust()
 
     async def _leave(self) -> None:
         """Half-close the last session and wait for the node's end; then drop whatever is left."""

@@ -16,6 +16,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.frames import frames_of
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
+from holon.worker.certificate import Certificate
 from holon.worker.channel import Ended, Metadata, end_of, open_stream, write
 from holon.worker.hints import Hints
 from holon.worker.timing import Timing
@@ -65,7 +66,7 @@ class Session:
 
     Arguments:
         channel: a connection of its own, which is closed with it.
-        certificate: what that shows; empty where it shows none.
+        shown: the certificate that it shows: once that is renewed, another stream takes this one's place.
         metadata: what proves who we are, beside the connection.
         hints: say what to check when the node ends it.
 
@@ -81,7 +82,7 @@ class Session:
         self,
         url: NodeUrl,
         channel: grpc.aio.Channel,
-        certificate: bytes,
+        shown: Certificate,
         metadata: Metadata,
         hints: Hints,
         listener: Listener,
@@ -89,7 +90,7 @@ class Session:
     ) -> None:
         self.url = url
         self.channel = channel
-        self.certificate = certificate
+        self.shown = shown
         self.left = asyncio.Event()
         self.going: worker_pb2.GoAway | None = None
         self.end: Ended | None = None
@@ -295,6 +296,8 @@ class Session:
         self._stop_beating()
         if self._writer.closed:
             return
+        if self.shown.renewed():
+            self.move()
         self._sequence += 1
         heartbeat = worker_pb2.Heartbeat(
             sequence=self._sequence, credits=self._credits, offering_credits=offering_credits

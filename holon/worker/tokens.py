@@ -93,7 +93,7 @@ class Tokens:
         while REAUTHENTICATE in session.welcome.capabilities:
             await asyncio.sleep(self._timing.pause(losses) if losses else self.due_in)
             try:
-                grant = await self.fresh(session.channel, session.url, session.certificate)
+                grant = await self.fresh(session.channel, session.url, session.shown.pem)
             except Ended as end:
                 losses += 1
                 _log.warning("the access token could not be renewed, and is tried again: %s", end)

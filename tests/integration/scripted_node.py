@@ -58,6 +58,7 @@ class Stream:
         self.hello = hello
         self.peer = context.peer()
         self.metadata = dict(context.invocation_metadata())
+        self.certificate = context.auth_context()["x509_pem_cert"][0]
         self.half_closed = asyncio.Event()
         self.gone = asyncio.Event()
         self._context = context

@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from holon.rxon.v1 import worker_pb2
-from holon.security.certificates import KeyPair
+from holon.security.certificates import KeyPair, issue_worker, open_authority
 from holon.wire.address import parse_url
 from holon.worker import Replaced, Worker
 from holon.worker.leases import Lease
@@ -425,6 +425,36 @@ async def test_a_file_that_is_empty_for_a_while_is_told_and_tried_again(
             await node.welcomed("s2")
 
 
+async def test_a_worker_moves_to_a_stream_with_its_new_certificate_before_it_leaves_the_old_one(
+    node: ScriptedNode, certificates: Certificates, tmp_path: Path
+) -> None:
+    own = own_files(certificates, tmp_path)
+    worker = worker_for(own, node)
+    worker.skill(_nothing)
+    async with serving(worker):
+        old = await node.welcomed("old", heartbeat_interval=Duration(nanos=50_000_000))
+        renewed = renew(own, certificates, tmp_path)
+        new = await node.session()
+        assert (old.certificate != renewed, new.certificate == renewed) == (True, True)
+        assert not old.half_closed.is_set()
+        await new.welcome("new")
+        await old.wait(old.half_closed)
+
+
+async def test_a_worker_that_is_refused_for_its_old_certificate_comes_back_with_its_new_one_at_once(
+    node: ScriptedNode, certificates: Certificates, tmp_path: Path
+) -> None:
+    own = own_files(certificates, tmp_path)
+    worker = worker_for(own, node, timing=replace(FAST, reconnect_refused=2 * GUARD, refused_first=2 * GUARD))
+    worker.skill(_nothing)
+    async with serving(worker):
+        stream = await node.welcomed()
+        await stream.message("heartbeat")
+        renewed = renew(own, certificates, tmp_path)
+        stream.end(grpc.StatusCode.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
+        assert (await node.session()).certificate == renewed
+
+
 async def test_where_nobody_listens_the_log_says_that_and_nothing_of_certificates(certificates: Certificates) -> None:
     async with ScriptedNode(certificates) as gone:
         pass
@@ -467,6 +497,14 @@ def own_files(certificates: Certificates, folder: Path) -> Certificates:
     ca, pair = certificates.ca, certificates.worker
     copies = [Path(shutil.copy(path, folder)) for path in (ca, pair.certificate, pair.key)]
     return Certificates(copies[0], certificates.server, KeyPair(*copies[1:]))
+
+
+def renew(own: Certificates, certificates: Certificates, folder: Path) -> bytes:
+    """Write a new certificate and its key over those of a worker; the certificate."""
+    pair = issue_worker(open_authority(certificates.ca.parent), folder / "new", "w1")
+    shutil.copy(pair.key, own.worker.key)
+    shutil.copy(pair.certificate, own.worker.certificate)
+    return pair.certificate.read_bytes()
 
 
 def _nothing() -> None:

@@ -76,7 +76,7 @@ print(json.dumps(sorted(sys.modules.keys() - before)))
     needless = {one for one in outside if not one.startswith(("_", "cython_runtime", "grpc"))}
     assert needless <= {"google", "orjson", "holon", "typing_extensions"}
     rooms = {name.split(".")[1] for name in modules if name.startswith("holon.")}
-    assert rooms <= {"domain", "errors", "rxon", "wire", "worker"}
+    assert rooms <= {"domain", "errors", "files", "rxon", "wire", "worker"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
