@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import msgpack
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -88,13 +89,19 @@ async def test_a_static_token_buys_one_where_workers_have_no_certificates(tmp_pa
             assert await refused(channel, **asked) == reason
 
 
-async def test_what_a_certificate_bought_is_of_no_use_at_the_port_for_tokens() -> None:
-    async with a_node(tokens=TOKENS, token_port=0) as node:
-        given = await exchange(await node.worker_channel(worker_files("w1")), certificate=CERTIFICATE)
+@pytest.mark.parametrize("credential", [{"certificate": CERTIFICATE}, {"worker_token": OWN}])
+async def test_what_was_bought_beside_a_certificate_is_of_no_use_at_the_port_for_tokens(
+    tmp_path: Path, credential: dict[str, Any]
+) -> None:
+    admission = Admission(SystemClock(), rules(tmp_path, f'[w1]\ntoken = "{OWN}"\n'))
+    async with a_node(tokens=TOKENS, token_port=0, admission=admission) as node:
+        own = await node.worker_channel(worker_files("w1"))
+        given = await exchange(own, **credential)
         node.workers_port = node.workers.token_port
         channel = await node.worker_channel(None)
         assert await refusal(channel, given.access_token) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
         assert await refused(channel, refresh_token=given.refresh_token) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert (await exchange(own, "r2", refresh_token=given.refresh_token)).refresh_token
 
 
 async def test_a_token_says_what_the_standards_say_and_its_key_is_published() -> None:
@@ -207,6 +214,23 @@ async def test_a_refresh_token_of_a_certificate_is_refused_without_one_and_not_u
             )
         second = await exchange(own, "r4", refresh_token=first.refresh_token)
         await welcomed(own, second.access_token)
+
+
+async def test_families_that_the_release_before_has_stored_go_on(tmp_path: Path) -> None:
+    admission = Admission(SystemClock(), rules(tmp_path, f'[w1]\ntoken = "{OWN}"\n'))
+    async with a_node(tokens=TOKENS, admission=admission) as node:
+        own = await node.worker_channel(worker_files("w1"))
+        given = [
+            await exchange(own, "r1", certificate=CERTIFICATE),
+            await exchange(own, "r2", worker_token=OWN),
+        ]
+        (stored,) = await node.engine.store.documents(KIND)
+        form, rows, beside = msgpack.unpackb(stored.value)
+        assert (form, len(rows), len(beside)) == (3, 2, 1)
+        before = msgpack.packb((2, rows))
+        assert await node.engine.store.put_document(KIND, stored.key, before, version=stored.version)
+        for n, one in enumerate(given):
+            assert (await exchange(own, f"r3-{n}", refresh_token=one.refresh_token)).refresh_token
 
 
 async def test_refresh_tokens_end_by_themselves() -> None:

@@ -158,7 +158,8 @@ class Exchange:
         if self._admit is not None:
             await self._admit(worker_id)
         if self._admission.is_own(proven, worker_id):
-            granted = await self._families.begin(worker_id, proof, request_id, granted_for, credential)
+            certified = caller.identity is not None
+            granted = await self._families.begin(worker_id, proof, request_id, granted_for, credential, certified)
             return self._of_family(caller, granted)
         return self._tokens(caller, worker_id, granted_for, credential, self._now(), token_id=random_id()[:22])
 

@@ -30,7 +30,8 @@ KIND = "token_families"
 REPEAT_MS = 30_000
 # Of one worker; a process that starts anew begins one. The one that was used least recently makes room.
 MOST = 8
-_FORM = 2
+# The form before knows no family that began with a token beside a certificate.
+_FORM, _FORM_BEFORE = 3, 2
 _TOKEN = re.compile(r"hrt_([A-Za-z0-9_-]{43})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})\.(.{1,253})")
 
 
@@ -48,6 +49,7 @@ class Family:
         expires_at: when the current one ends.
         scopes: what its access tokens are for.
         credential: what the static token is known by that it began with; empty where that was a certificate.
+        certified: whether it began on a connection with a certificate, to which its access tokens are bound.
         ended: whether none of its refresh tokens is good any more.
     """
 
@@ -60,6 +62,7 @@ class Family:
     expires_at: int
     scopes: tuple[str, ...]
     credential: str
+    certified: bool
     ended: bool = False
 
 
@@ -104,13 +107,13 @@ class Families:
         return f"Families(lifetime_ms={self._lifetime})"
 
     async def begin(
-        self, worker_id: str, proof: bytes, request_id: str, scopes: tuple[str, ...], credential: str
+        self, worker_id: str, proof: bytes, request_id: str, scopes: tuple[str, ...], credential: str, certified: bool
     ) -> Granted:
         """Begin a family; the same request again, soon, is answered with the same.
 
         Arguments:
             proof: what proved the worker, by its digest.
-            credential: as in `Family`.
+            credential, certified: as in `Family`.
         Raises:
             AlreadyExists: (REQUEST_ID_REUSED) the request was made before, and its tokens were used, or it is too late.
         """
@@ -123,7 +126,8 @@ class Families:
                     return known
                 raise _reused()
             current = _digest(self._tokens(worker_id, family_id, 1)[0])
-            return Family(family_id, 1, current, b"", request_id, now, now + self._lifetime, scopes, credential)
+            expires_at = now + self._lifetime
+            return Family(family_id, 1, current, b"", request_id, now, expires_at, scopes, credential, certified)
 
         return self._granted(worker_id, await self._change(worker_id, change))
 
@@ -131,7 +135,7 @@ class Families:
         """Take a refresh token, and make its successor.
 
         Arguments:
-            has_certificate: whether the connection does: without, a family that began with one goes nowhere.
+            has_certificate: whether the connection does: without, a family that began on one that did goes nowhere.
         Raises:
             Unauthenticated: TOKEN_INVALID; TOKEN_REUSED: it was used before, which has ended its family.
         """
@@ -145,10 +149,10 @@ class Families:
                 raise invalid("the refresh token has expired; present the credential again")
             if family.ended:
                 return family
-            if not family.credential and not has_certificate:
+            if family.certified and not has_certificate:
                 raise invalid(
-                    "the tokens were exchanged for a certificate, and there is none on this connection; refresh them "
-                    "where there is"
+                    "the tokens were exchanged on a connection with a certificate, and there is none on this one; "
+                    "refresh them where there is"
                 )
             if hmac.compare_digest(family.current, presented):
                 successor = _digest(self._tokens(worker_id, family_id, generation + 1)[0])
@@ -282,13 +286,19 @@ def _packed(families: list[Family]) -> bytes:
          one.scopes, one.credential, one.ended)
         for one in families
     ]  # fmt: skip
-    packed: bytes = msgpack.packb((_FORM, rows))
+    # A node of the release before can read the rest.
+    beside = [one.family_id for one in families if one.certified and one.credential]
+    packed: bytes = msgpack.packb((_FORM, rows, beside) if beside else (_FORM_BEFORE, rows))
     return packed
 
 
 def _unpacked(stored: bytes, now: int) -> dict[str, Family]:
-    form, rows = msgpack.unpackb(stored)
-    if form != _FORM:
+    form, rows, *more = msgpack.unpackb(stored)
+    if form not in (_FORM, _FORM_BEFORE):
         raise Unavailable(f"the families of tokens in the store are of form {form!r}, which this version cannot read")
-    families = [Family(*(*row[:7], tuple(row[7]), *row[8:])) for row in rows]
+    beside: set[str] = set(*more)
+    families = []
+    for *facts, scopes, credential, ended in rows:
+        certified = not credential or facts[0] in beside
+        families.append(Family(*(*facts, tuple(scopes), credential, certified, ended)))
     return {one.family_id: one for one in families if one.expires_at > now}
