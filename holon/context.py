@@ -9,10 +9,11 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from holon.domain import schema
-from holon.domain.asking import MAPPINGS, asked_task, branches, text, wrong
+from holon.domain.asking import MAPPINGS, NO_TIMEOUTS, asked_task, branches, text, wrong
 from holon.domain.blueprint import State
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
+from holon.domain.task import ANY_STATUS
 from holon.errors import BlueprintError
 
 _ABSENT = object()
@@ -118,6 +119,18 @@ class ActionFactory:
                 code="SECOND_DECISION",
             )
         self._decision = decision
+
+
+def pass_on(actions: ActionFactory, skill: str, params: Mapping[str, Any], state: str) -> None:
+    """Give one task to a worker, once, and go on in one state whatever it answers but failure and cancelled.
+
+    It is for who only hands on what a worker says; a blueprint names the statuses that it knows, in `dispatch_task`.
+
+    Raises:
+        BlueprintError: as `dispatch_task` does.
+    """
+    task = asked_task("pass_on", skill, params, 0.0, NO_TIMEOUTS, None, None, None)
+    actions._decide(DispatchTask(task, {ANY_STATUS: state}, max_retries=0))  # noqa: SLF001  no blueprint has it
 
 
 @dataclass(slots=True)

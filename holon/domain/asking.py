@@ -13,7 +13,7 @@ from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
 from holon.errors import BlueprintError, InvalidArgument
 
 _TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
-_NO_TIMEOUTS = (None,) * len(_TIMEOUTS)
+NO_TIMEOUTS = (None,) * len(_TIMEOUTS)
 # A dict is found to be one without a search among all classes that are mappings: there may be thousands of tasks.
 MAPPINGS = (dict, Mapping)
 _BRANCH_KEYS = frozenset(
@@ -49,7 +49,7 @@ def _branch(where: _Place, task: Any) -> AskedTask:
         raise wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params")
     if len(task) == 2 and "task_type" in task and "params" in task:
         # Most say nothing else, and there may be thousands.
-        return asked_task(where, task["task_type"], task["params"], 0.0, _NO_TIMEOUTS, None, None, None)
+        return asked_task(where, task["task_type"], task["params"], 0.0, NO_TIMEOUTS, None, None, None)
     if not _BRANCH_KEYS.issuperset(task):
         unknown = [key for key in task if key not in _BRANCH_KEYS]
         raise wrong(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_BRANCH_KEYS))}")
@@ -92,7 +92,7 @@ def asked_task(
     if not _is_number(priority):
         raise wrong(f"{where}: priority is {priority!r}; give a finite number")
     # Most tasks say nothing of these.
-    execution, dispatch, result = _NO_TIMEOUTS if timeouts == _NO_TIMEOUTS else _seconds(where, timeouts)
+    execution, dispatch, result = NO_TIMEOUTS if timeouts == NO_TIMEOUTS else _seconds(where, timeouts)
     # In the order of its fields: so many names take longer to match than all the rest.
     return AskedTask(
         skill,

@@ -9,7 +9,7 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, end, moved
 from holon.domain.retries import Verdict, verdict
-from holon.domain.task import CANCELLED, FAILURE, Outcome
+from holon.domain.task import ANY_STATUS, CANCELLED, FAILURE, Outcome
 from holon.domain.value import replace
 
 
@@ -95,6 +95,8 @@ def _task_ended(
     if outcome.status == FAILURE:
         return _task_failed(job, waiting, event, error_details, now)
     target = waiting.transitions.get(outcome.status)
+    if target is None and outcome.status != CANCELLED:
+        target = waiting.transitions.get(ANY_STATUS)
     if target is not None:
         return Change(moved(job, target, state_history={**job.state_history, **data}))
     if outcome.status == CANCELLED:

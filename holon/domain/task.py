@@ -11,6 +11,8 @@ from holon.domain.value import Value
 SUCCESS = "success"
 FAILURE = "failure"
 CANCELLED = "cancelled"
+# Among the ways of a task: whatever other status it ends with, but failure and cancelled. No worker can answer it.
+ANY_STATUS = ""
 
 # Codes that the node itself gives to an outcome; the worker's own are in `holon.domain.retries`.
 DISPATCH_TIMEOUT = "DISPATCH_TIMEOUT"

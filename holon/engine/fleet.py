@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView
 from holon.domain.holarchy import HolonIdentity
+from holon.domain.matching import Offering
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.offered import Known, known, skill_views, weight_of
 from holon.engine.session import Session
@@ -42,6 +43,9 @@ class Fleet:
 
     Arguments:
         now: the store's clock, in epoch milliseconds.
+
+    Attributes:
+        changes: another number once workers came, went, offer other things, or take tasks where they took none.
     """
 
     def __init__(self, dispatcher: Dispatcher, now: Callable[[], int]) -> None:
@@ -51,6 +55,7 @@ class Fleet:
         self._drained: OrderedDict[str, str] = OrderedDict()
         self._draining = False
         self._ends = 0
+        self.changes = 0
         # What is told of all workers together, until one of them comes, goes, or offers other things.
         self._names: frozenset[str] | None = None
         self._machines: list[Machine] | None = None
@@ -102,6 +107,7 @@ class Fleet:
     def leaving(self, session: Session) -> None:
         """A worker takes no more tasks and will leave; nobody else can take that back."""
         session.taking = False
+        self.changes += 1
         if (present := self._of(session)) is not None:
             present.leaving = True
 
@@ -115,6 +121,7 @@ class Fleet:
         """This node goes within so many milliseconds: nobody gets a task from it any more."""
         self._draining = True
         self._ends = self._now() + time_left
+        self.changes += 1
         for present in self._present.values():
             present.session.taking = False
 
@@ -144,6 +151,7 @@ class Fleet:
         return self._skills
 
     def _changed(self) -> None:
+        self.changes += 1
         self._names = self._machines = self._skills = None
 
     def names(self) -> frozenset[str]:
@@ -156,6 +164,11 @@ class Fleet:
     def offers_of(self, skill: str) -> list[Skill]:
         """A skill as each worker offers it, by name."""
         return [one for present in self._present.values() for one in present.catalog.skills if one.name == skill]
+
+    def offerings(self) -> frozenset[Offering]:
+        """What the workers that take tasks offer, as far as matching is concerned, each once."""
+        taking = [present.session for present in self._present.values() if present.session.taking]
+        return frozenset(one for session in taking for one in session.offerings)
 
     def machines(self) -> list[Machine]:
         """The machines behind all workers, each kind once."""
@@ -181,6 +194,7 @@ class Fleet:
         if len(self._drained) > MAX_DRAINED:
             self._drained.popitem(last=False)
         present.session.taking = False
+        self.changes += 1
         log.info("worker %s is drained: %r", worker_id, reason[:MAX_REASON], extra={"worker_id": worker_id})
         return _view(present)
 
@@ -198,6 +212,7 @@ class Fleet:
             return WorkerView(worker_id, known)
         if not present.leaving and not self._draining:
             present.session.taking = True
+            self.changes += 1
             self._dispatcher.has_room(present.session)
         log.info("worker %s is drained no more", worker_id, extra={"worker_id": worker_id})
         return _view(present)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -20,6 +20,7 @@ from holon.errors import BlueprintError, InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.fitting import MAX_PROFILES, Room
 from holon.uplink.passing import offering_of
+from holon.uplink.providers import Providers
 from holon.wire.nodes import resources_message
 from holon.wire.values import json_payload
 
@@ -55,8 +56,8 @@ class Offerings:
     Arguments:
         blueprints: those of the skills that are passed on among them.
         contracts: where their outputs are checked before they leave.
-        fleet: who has the skills that are passed on.
-        have: whether there is somebody for each of these skills.
+        fleet: whose machines are told of.
+        providers: who has which skills, and how they offer those that are passed on.
         passed: the names of those that are passed on.
     Raises:
         BlueprintError: what one says that it returns cannot be used.
@@ -67,14 +68,14 @@ class Offerings:
         blueprints: Blueprints,
         contracts: Contracts,
         fleet: Fleet,
-        have: Callable[[Iterable[str]], bool],
+        providers: Providers,
         passed: Collection[str] = (),
     ) -> None:
         self._outputs: dict[str, str] = {}
         self._blueprints = blueprints
         self._contracts = contracts
         self._fleet = fleet
-        self._have = have
+        self._providers = providers
         self._machines: list[Machine] = []
         self._resources: list[types_pb2.Resources] = []
         self._told: list[types_pb2.Resources] = []
@@ -119,7 +120,7 @@ class Offerings:
         for name, one in self._offered.items():
             if one.passed:
                 changed |= self._look_at_workers(name, one)
-            if self._have(one.needs):
+            if self._providers.have(one.needs):
                 one.since = None
             elif one.since is None:
                 one.since = now
@@ -132,7 +133,7 @@ class Offerings:
         return changed
 
     def _look_at_workers(self, name: str, one: _Offered) -> bool:
-        found = offering_of(name, self._fleet)
+        found = offering_of(name, self._providers.passed(name))
         if found is None or found == one.message:
             return False
         one.message, one.patterns = found, self._patterns(found)
@@ -175,7 +176,7 @@ class Offerings:
 
     def lacks(self, name: str) -> bool:
         """Whether this is offered, and somebody whom it needs is missing now."""
-        return name in self._offered and not self._have(self._offered[name].needs)
+        return name in self._offered and not self._providers.have(self._offered[name].needs)
 
     def is_wide(self, name: str) -> bool:
         """Whether a job of it may have several tasks at a time."""

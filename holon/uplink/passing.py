@@ -8,21 +8,21 @@ from typing import Any
 
 import orjson
 
-from holon.context import ActionFactory
+from holon.context import ActionFactory, pass_on
 from holon.domain.blueprint import Blueprint
-from holon.domain.fleet import MAX_STATUSES, Skill
-from holon.engine.fleet import Fleet
+from holon.domain.fleet import MAX_STATUSES
 from holon.rxon.v1 import worker_pb2
+from holon.uplink.provided import Passed
 from holon.wire.values import json_payload
 
 STATE = "asked"
 
 
-def passing(skill: str, fleet: Fleet) -> Blueprint:
+def passing(skill: str) -> Blueprint:
     """The blueprint that has one worker do a task of this skill, once: who asks for it tries again.
 
-    Arguments:
-        fleet: who knows what statuses it may end with.
+    Whatever status the worker answers is the parent's to branch by.
+
     Raises:
         BlueprintError: no blueprint can have this name.
     """
@@ -30,9 +30,7 @@ def passing(skill: str, fleet: Fleet) -> Blueprint:
 
     @blueprint.handler(STATE, is_start=True)
     async def ask(initial_data: dict[str, Any], actions: ActionFactory) -> None:
-        statuses = [one for one in _statuses(fleet.offers_of(skill)) if one not in ("failure", "cancelled")]
-        ways = dict.fromkeys(("success", *statuses), "answered")
-        actions.dispatch_task(skill, initial_data, ways, max_retries=0)
+        pass_on(actions, skill, initial_data, "answered")
 
     @blueprint.handler("answered", is_end=True)
     async def answered() -> None: ...
@@ -40,30 +38,32 @@ def passing(skill: str, fleet: Fleet) -> Blueprint:
     return blueprint
 
 
-def offering_of(skill: str, fleet: Fleet) -> worker_pb2.Offering | None:
+def offering_of(skill: str, offers: Sequence[Passed]) -> worker_pb2.Offering | None:
     """How the parent is offered a skill; what its workers do not agree upon is left out. None: nobody has it."""
-    offers = fleet.offers_of(skill)
     if not offers:
         return None
     offering = worker_pb2.Offering(skill=skill, statuses=_statuses(offers))
+    skills = [one.skill for one in offers]
     for field in ("type", "version", "description"):
-        texts = {getattr(one, field) for one in offers}
+        texts = {getattr(one, field) for one in skills}
         if len(texts) == 1:
             setattr(offering, field, texts.pop())
     for field in ("input_schema", "output_schema"):
-        schema = _agreed([getattr(one, field) for one in offers])
+        schema = _agreed([getattr(one, field) for one in skills])
         if schema is not None:
             getattr(offering, field).CopyFrom(json_payload(schema))
-    prices = [one.price for one in offers]
+    prices = [one.price for one in skills]
     if None not in prices:
         # What it may cost: the parent does not choose who does it.
         offering.price = max(price or 0 for price in prices)
     return offering
 
 
-def _statuses(offers: Sequence[Skill]) -> list[str]:
+def _statuses(offers: Sequence[Passed]) -> list[str]:
     """What a skill may end with, as its workers say: as many as a parent takes, those that most of them name."""
-    named = Counter(status for one in offers for status in set(one.statuses))
+    named: Counter[str] = Counter()
+    for one in offers:
+        named.update(dict.fromkeys(one.skill.statuses, one.workers))
     return sorted(sorted(named, key=lambda status: (-named[status], status))[:MAX_STATUSES])
 
 

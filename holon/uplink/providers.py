@@ -1,61 +1,71 @@
-"""The uplink: which skills somebody provides now, at whichever node of this holon."""
+"""The uplink: what somebody provides now, at whichever node of this holon."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-import orjson
-
+from holon.domain.matching import Need
 from holon.errors import HolonError
-from holon.ports import MAX_DOCUMENT_BYTES, Document, DocumentHints, Shared
+from holon.ports import Document, DocumentHints, Shared
+from holon.uplink.provided import Passed, Provided, provided_in, text_of
 
 log = logging.getLogger(__name__)
 
 KIND = "providers"
-# What a node says of its workers' skills is good for so long; it says it again before, and at once when it changes.
+# What a node says of its workers is good for so long; it says it again before, and at once when it changes.
 GOOD_MS = 30_000
 REPEAT_S = 10.0
 LOOK_S = 1.0
 
 
 class Providers:
-    """Each node says in the store which skills its workers have; all nodes know all of them.
+    """Each node says in the store what its workers offer; all nodes know all of it.
 
     Arguments:
-        here: tells the skills of this node's own workers.
+        here: tells what this node's own workers offer.
         node: names this node, unique in its holon.
 
     Attributes:
         hints: is to be told when documents change; perhaps another node says something new.
     """
 
-    def __init__(self, store: Shared, here: Callable[[], frozenset[str]], node: str) -> None:
+    def __init__(self, store: Shared, here: Callable[[], Provided], node: str) -> None:
         self._store = store
         self._here = here
         self._node = node
-        self._elsewhere: frozenset[str] = frozenset()
-        self._told: frozenset[str] | None = None
+        self._elsewhere: Sequence[Provided] = ()
+        self._skills_elsewhere: frozenset[str] = frozenset()
+        self._told: Provided | None = None
+        self._text = b""
         self._version = 0
         self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
-        return f"Providers(here={len(self._here())}, elsewhere={len(self._elsewhere)})"
+        return f"Providers(here={len(self._here().skills)}, elsewhere={len(self._skills_elsewhere)})"
 
     def have(self, skills: Iterable[str]) -> bool:
         """Whether each of these skills has somebody."""
-        here = self._here()
-        return all(skill in here or skill in self._elsewhere for skill in skills)
+        here = self._here().skills
+        return all(skill in here or skill in self._skills_elsewhere for skill in skills)
 
     def elsewhere(self, skill: str) -> bool:
         """Whether a worker of another node has a skill."""
-        return skill in self._elsewhere
+        return skill in self._skills_elsewhere
+
+    def can_do_elsewhere(self, need: Need) -> bool:
+        """Whether a worker of another node that takes tasks could do one with this need, now or once it has room."""
+        return any(node.can_do(need) for node in self._elsewhere)
+
+    def passed(self, skill: str) -> list[Passed]:
+        """A skill that is passed on, as the workers of all nodes offer it."""
+        return [one for node in (self._here(), *self._elsewhere) for one in node.passed if one.skill.name == skill]
 
     @property
     def anywhere_else(self) -> bool:
         """Whether another node has any workers."""
-        return bool(self._elsewhere)
+        return bool(self._skills_elsewhere)
 
     async def run(self) -> None:
         """Tell the other nodes, and hear them, until cancelled; what they said last is forgotten with time."""
@@ -76,7 +86,9 @@ class Providers:
 
     async def _tell(self) -> None:
         here = self._here()
-        known = await self._store.put_document(KIND, self._node, _text(here), version=self._version, expires_in=GOOD_MS)
+        if here != self._told:
+            self._text = _text(here)
+        known = await self._store.put_document(KIND, self._node, self._text, version=self._version, expires_in=GOOD_MS)
         if known is None:
             # It ran out, or is of the process before this one.
             document = await self._store.document(KIND, self._node)
@@ -87,22 +99,23 @@ class Providers:
 
     async def _read(self) -> None:
         others = [one for one in await self._store.documents(KIND) if one.key != self._node]
-        self._elsewhere = frozenset(skill for document in others for skill in _skills(document))
+        self._elsewhere = [_provided(one) for one in others]
+        self._skills_elsewhere = frozenset(skill for one in self._elsewhere for skill in one.skills)
 
 
-def _text(skills: Iterable[str]) -> bytes:
-    names = sorted(skills)
-    while len(text := orjson.dumps(names)) > MAX_DOCUMENT_BYTES:
-        names = names[: len(names) * MAX_DOCUMENT_BYTES // (len(text) + 1)]
+def _text(here: Provided) -> bytes:
+    text, whole = text_of(here)
+    if not whole:
+        log.warning(
+            "what the workers of this node offer is too much to be told to the other nodes of this holon: they know "
+            "less of it; make the schemas and descriptions of the skills in UPLINK_SKILLS smaller"
+        )
     return text
 
 
-def _skills(document: Document) -> list[str]:
-    try:
-        said = orjson.loads(document.value)
-    except ValueError:
-        said = None
-    if not isinstance(said, list):
+def _provided(document: Document) -> Provided:
+    said = provided_in(document.value)
+    if said is None:
         log.error("what node %s said of its workers cannot be read, and is passed over", document.key[:128])
-        return []
-    return [one for one in said if isinstance(one, str)]
+        return Provided()
+    return said

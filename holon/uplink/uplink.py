@@ -18,6 +18,7 @@ from holon.uplink.escalation import Escalation
 from holon.uplink.offerings import Offerings
 from holon.uplink.parent import Parent
 from holon.uplink.passing import passing
+from holon.uplink.provided import Here
 from holon.uplink.providers import Providers
 from holon.uplink.running import Place
 from holon.uplink.serving import Serving
@@ -47,10 +48,10 @@ class Uplink:
         self._settings = settings
         self._holarchy = holarchy
         self._engine = engine
-        self._providers = Providers(engine.store, engine.fleet.names, settings.node)
+        self._providers = Providers(engine.store, Here(engine.fleet, settings.skills), settings.node)
         for skill in settings.skills:
             try:
-                engine.blueprints.register(passing(skill, engine.fleet))
+                engine.blueprints.register(passing(skill))
             except BlueprintError as error:
                 message = f"UPLINK_SKILLS: {skill!r} cannot be passed on: {error.message}"
                 raise BlueprintError(message, code=error.code) from error
@@ -58,7 +59,7 @@ class Uplink:
             engine.store,
             engine.jobs,
             engine.following,
-            Offerings(engine.blueprints, engine.contracts, engine.fleet, self._providers.have, settings.skills),
+            Offerings(engine.blueprints, engine.contracts, engine.fleet, self._providers, settings.skills),
             holarchy.own_id,
             settings.max_jobs,
             settings.result_timeout,

@@ -18,6 +18,7 @@ from holon.errors import BlueprintError, StoreUnavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.uplink import offerings, providers
+from holon.uplink.provided import Passed, Provided, text_of
 from holon.uplink.providers import Providers
 from tests.integration.a_child import PARENT, STORE, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates, Stream, make_certificates
@@ -147,7 +148,7 @@ async def test_workers_of_other_nodes_of_the_holon_count(certificates: Certifica
     async with a_child(certificates, blueprints(), max_jobs=7) as child:
         parent = Offered(await child.linked())
         await parent.until(asking=1)
-        there = Providers(child.store, lambda: frozenset({"count"}), "n2")
+        there = Providers(child.store, lambda: Provided(frozenset({"count"})), "n2")
         running = asyncio.create_task(there.run())
         await parent.until(counting=1, asking=1)
         running.cancel()
@@ -196,6 +197,31 @@ async def test_a_skill_is_passed_on_as_the_workers_offer_it_as_often_as_they_hav
             while parent.offerings[0].version != "4" or not parent.profiles:
                 await parent.hear()
             assert [one.resources.properties.data for one in parent.profiles] == [b'{"g":1}']
+
+
+async def test_a_skill_is_passed_on_as_the_workers_of_all_nodes_offer_it(certificates: Certificates) -> None:
+    async with a_child(certificates, [], skills=("ocr",)) as child:
+        parent = Offered(await child.linked())
+        there = Provided(frozenset({"ocr"}), passed=(Passed(Skill("ocr", "2", "", PHOTO, statuses=("torn",)), 2),))
+        running = asyncio.create_task(Providers(child.store, lambda: there, "n2").run())
+        # Nobody here has it.
+        await parent.until(ocr=1)
+        (told,) = parent.offerings
+        assert (list(told.statuses), told.HasField("price"), told.type) == (["torn"], False, "")
+        async with Leaf(child.engine, "w1", OCR):
+            while "unsure" not in parent.offerings[0].statuses:
+                await parent.hear()
+            (told,) = parent.offerings
+            # Who declares no price may be the one that does it.
+            assert (list(told.statuses), told.HasField("price"), told.version) == (["torn", "unsure"], False, "2")
+            assert told.input_schema.data == orjson.dumps(PHOTO, option=orjson.OPT_SORT_KEYS)
+            there = Provided(frozenset({"ocr"}), passed=(Passed(Skill("ocr", price=9), 1),))
+            while parent.offerings[0].price != 9:
+                await parent.hear()
+            (told,) = parent.offerings
+            assert (list(told.statuses), told.HasField("input_schema"), told.version) == (["unsure"], False, "")
+        running.cancel()
+        await asyncio.wait((running,))
 
 
 async def test_of_the_statuses_of_many_workers_a_parent_is_told_as_many_as_it_takes(certificates: Certificates) -> None:
@@ -302,6 +328,21 @@ async def test_what_a_worker_says_is_what_the_parent_hears_after_one_try(
             assert [one.code for one in result.error.causes] == (["C"] if error[0] == "BLURRED" else [])
 
 
+async def test_a_worker_that_comes_later_may_answer_what_none_did_when_the_task_was_taken(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, [], skills=("ocr",)) as child, Leaf(child.engine, "w1", Skill("ocr"), credits=1):
+        stream = await child.linked()
+        for n in range(2):
+            await offered(stream, f"t{n}", "ocr", {"photo": n})
+            assert (await answer(stream)).HasField("accepted")
+        async with Leaf(child.engine, "w2", OCR) as late:
+            given = await late.given()
+            await late.ends(given, Outcome("unsure", b'{"text":"b"}'))
+            result = (await stream.result()).result
+            assert (result.status, result.data.data) == ("unsure", b'{"text":"b"}')
+
+
 @pytest.mark.parametrize("below", [HolonIdentity("below", 1, "a"), None], ids=["holon", "worker"])
 async def test_whether_another_try_may_help_goes_up_as_the_holon_below_said_it(
     certificates: Certificates, below: HolonIdentity | None
@@ -326,7 +367,7 @@ async def test_what_other_nodes_say_is_read_again_soon_where_the_store_was_away_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with MemoryStorage(STORE, SystemClock()) as store:
-        one = Providers(store, frozenset, "n1")
+        one = Providers(store, Provided, "n1")
         # The first reading is over once this node has told what it has.
         running = asyncio.create_task(one.run())
         async with asyncio.timeout(GUARD):
@@ -348,7 +389,7 @@ async def test_what_other_nodes_say_is_read_again_soon_where_the_store_was_away_
 
         monkeypatch.setattr(store, "documents", away_at_first)
         monkeypatch.setattr(providers, "REPEAT_S", 3_600)
-        await store.put_document("providers", "n2", b'["ocr"]', version=0)
+        await store.put_document("providers", "n2", text_of(Provided(frozenset({"ocr"})))[0], version=0)
         one.hints.changed(frozenset({"providers"}))
         await asyncio.wait_for(read_again.wait(), GUARD)
         assert one.elsewhere("ocr")

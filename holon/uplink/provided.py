@@ -1,0 +1,113 @@
+"""The uplink: what the workers of one node offer, as that node knows it, and as it tells the others of its holon."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace as but
+
+from msgspec import DecodeError
+from msgspec.json import Decoder, Encoder
+
+from holon.domain.fleet import Skill
+from holon.domain.matching import Need, Offering, fits
+from holon.domain.value import Value, replace
+from holon.engine.fleet import Fleet
+from holon.ports import MAX_DOCUMENT_BYTES
+
+# No document unpacks to more.
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+class Passed(Value):
+    """A skill that is passed on to the parent, as so many workers of a node offer it."""
+
+    skill: Skill
+    workers: int
+
+
+class Provided(Value):
+    """What the workers of a node offer.
+
+    `skills` are the names of all that they offer, `offers` what those take who take tasks, each once; `passed` is all
+    that they say of the skills that are passed on to the parent.
+    """
+
+    skills: frozenset[str] = frozenset()
+    offers: frozenset[Offering] = frozenset()
+    passed: tuple[Passed, ...] = ()
+
+    def can_do(self, need: Need) -> bool:
+        """Whether one of these workers could do a task with this need, now or once it has room."""
+        return need.skill in self.skills and any(fits(need, one) for one in self.offers)
+
+
+class Here:
+    """What the workers of this node offer, looked up anew once that may have changed.
+
+    Arguments:
+        passed: the names of the skills that are passed on.
+    """
+
+    def __init__(self, fleet: Fleet, passed: Collection[str]) -> None:
+        self._fleet = fleet
+        self._passed = passed
+        self._known = Provided()
+        self._changes = 0
+
+    def __repr__(self) -> str:
+        return f"Here(skills={len(self._known.skills)})"
+
+    def __call__(self) -> Provided:
+        """All of it, as it is now."""
+        if self._changes != self._fleet.changes:
+            passed = tuple(one for skill in self._passed for one in _counted(self._fleet.offers_of(skill)))
+            self._known = Provided(self._fleet.names(), self._fleet.offerings(), passed)
+            self._changes = self._fleet.changes
+        return self._known
+
+
+_encode, _decode = Encoder().encode, Decoder(Provided).decode
+_text_of_skill, _skill_of = Encoder(order="sorted").encode, Decoder(Skill).decode
+
+
+def _counted(offers: Iterable[Skill]) -> Iterator[Passed]:
+    """What workers say of a skill, but for how much of it they take, and how many say the same."""
+    said = Counter(_text_of_skill(but(one, credits=None)) for one in offers)
+    for text in sorted(said):
+        yield Passed(_skill_of(text), said[text])
+
+
+def text_of(provided: Provided) -> tuple[bytes, bool]:
+    """What a node tells the others, and whether that is all of it.
+
+    Of what is more than a document takes the schemas and descriptions are left out first, then all that is said of the
+    skills that are passed on, then skills.
+    """
+    text, whole = _packed(provided), True
+    if len(text) > MAX_DOCUMENT_BYTES:
+        bare = [
+            Passed(but(one.skill, input_schema=None, output_schema=None, description=""), one.workers)
+            for one in provided.passed
+        ]
+        text, whole = _packed(replace(provided, passed=tuple(bare))), False
+    names = sorted(provided.skills)
+    while len(text) > MAX_DOCUMENT_BYTES:
+        some = frozenset(names)
+        text = _packed(Provided(some, frozenset(one for one in provided.offers if one.skill in some)))
+        names = names[: len(names) // 2]
+    return text, whole
+
+
+def provided_in(text: bytes) -> Provided | None:
+    """What a node told; None: it cannot be read."""
+    try:
+        unpacking = zlib.decompressobj()
+        return _decode(unpacking.decompress(text, _MOST_BYTES))
+    except (zlib.error, DecodeError):
+        return None
+
+
+def _packed(provided: Provided) -> bytes:
+    return zlib.compress(_encode(provided), 1)

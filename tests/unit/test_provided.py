@@ -1,0 +1,67 @@
+"""What the workers of one node offer, as the other nodes of its holon are told it."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from holon.domain.fleet import Skill
+from holon.domain.matching import Need, Offering
+from holon.ports import MAX_DOCUMENT_BYTES
+from holon.randomness import random_id
+from holon.uplink.provided import Passed, Provided, provided_in, text_of
+
+
+@pytest.mark.parametrize(
+    ("need", "can"),
+    [
+        (Need("ocr"), True),
+        (Need("ocr", "2"), True),
+        (Need("ocr", "3"), False),
+        (Need("ocr", max_cost=7), True),
+        (Need("ocr", max_cost=6), False),
+        (Need("ocr", allowed_skills=("ocr",)), False),
+        (Need("crop"), False),
+        (Need("crop", contracts=("c1",)), True),
+        (Need("other"), False),
+    ],
+)
+def test_who_has_a_skill_can_do_what_it_fits_only(need: Need, *, can: bool) -> None:
+    offers = frozenset({Offering("ocr", "2", keeps_limits=False, price=7), Offering("crop", contract="c1")})
+    assert Provided(frozenset({"ocr", "crop"}), offers).can_do(need) is can
+
+
+def test_who_takes_no_tasks_can_do_none() -> None:
+    assert not Provided(frozenset({"ocr"})).can_do(Need("ocr"))
+
+
+def test_what_is_told_is_read_as_it_was() -> None:
+    skill = Skill("ocr", "2", "reading", {"type": "object"}, None, "Reads.", ("unsure",), 7)
+    said = Provided(frozenset({"ocr"}), frozenset({Offering("ocr", "2", price=7)}), (Passed(skill, 3),))
+    text, whole = text_of(said)
+    assert (provided_in(text), whole) == (said, True)
+
+
+def test_of_what_is_too_much_to_be_told_schemas_are_left_out_first_and_then_skills() -> None:
+    def noise(many: int) -> str:
+        return "".join(random_id() for _ in range(many))
+
+    offers = frozenset({Offering("ocr")})
+    skill = Skill("ocr", "2", "", {"description": noise(5_000)}, statuses=("unsure",))
+    text, whole = text_of(Provided(frozenset({"ocr"}), offers, (Passed(skill, 3),)))
+    bare = Passed(Skill("ocr", "2", "", statuses=("unsure",)), 3)
+    assert (provided_in(text), whole) == (Provided(frozenset({"ocr"}), offers, (bare,)), False)
+    names = frozenset(noise(4) for _ in range(3_000))
+    text, whole = text_of(Provided(names, frozenset(Offering(name) for name in names)))
+    assert len(text) <= MAX_DOCUMENT_BYTES
+    told = provided_in(text)
+    assert told is not None
+    assert not whole
+    assert told.skills < names
+    assert {one.skill for one in told.offers} == told.skills
+
+
+@pytest.mark.parametrize("text", [b"{", b'["ocr"]', zlib.compress(b'["ocr"]'), zlib.compress(b"{}")[:-6]])
+def test_what_is_no_word_of_a_node_is_not_read(text: bytes) -> None:
+    assert provided_in(text) is None
