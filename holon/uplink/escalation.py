@@ -91,7 +91,7 @@ class Escalation:
                 self._serving.jobs.give_back(running, self._dispatcher.why(waiting.need))
 
     def _has_somebody(self, need: Need) -> bool:
-        return self._dispatcher.can_do(need) or self._providers.elsewhere(need.skill)
+        return self._dispatcher.can_do(need) or self._providers.can_do_elsewhere(need)
 
     async def _need(self, running: Delegated, most: int) -> Need | None:
         """What a job waits for; of a fan-out, the first task among so many that nobody can do. None: for nothing."""

@@ -13,12 +13,14 @@ from holon.context import ActionFactory, JobContext
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import DEFAULT, Client
 from holon.domain.fleet import Skill
+from holon.domain.matching import Offering
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating
 from holon.errors import BlueprintError, StoreUnavailable
 from holon.rxon.v1 import worker_pb2
 from holon.storage import MemoryStorage
 from holon.uplink import owner_of
+from holon.uplink.provided import Provided, text_of
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import (
     GUARD,
@@ -162,6 +164,18 @@ async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any
         assert (given_back.task_id, given_back.rejected.reason) == ("t4", "UNSERVABLE")
         # It may come again as soon as there are credits for it.
         assert is_at_once(given_back)
+
+
+async def test_what_the_workers_of_other_nodes_cannot_do_is_given_back_though_they_have_the_skill(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints(), escalate_after=0.2, cleanup=0.1) as child:
+        text, _ = text_of(Provided(frozenset({"leaf"}), frozenset({Offering("leaf", contract="of-other-params")})))
+        await child.store.put_document("providers", "n2", text, version=0)
+        stream = await child.linked()
+        await offered(stream, "t1", "named", {"of": "leaf"})
+        assert (await answer(stream)).HasField("accepted")
+        assert (await answer(stream)).rejected.reason == "UNSERVABLE"
 
 
 async def test_why_a_task_waits_is_said_and_taken_back_once_a_worker_has_it(certificates: Certificates) -> None:
