@@ -80,6 +80,9 @@ class Below:
         self._sizes: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._bytes = 0
         self._waiting: OrderedDict[str, Kept] = OrderedDict()
+        # Whether others may have written some; and whether they have.
+        self._unsure = True
+        self._of_others = False
         self._some = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -87,8 +90,28 @@ class Below:
 
     @property
     def any(self) -> bool:
-        """Whether a holon below has told anything, as far as this node knows."""
+        """Whether a holon below has told this node anything, or had told anything when it started."""
         return bool(self._sizes or self._waiting)
+
+    async def has_any(self) -> bool:
+        """Whether a holon below has told anything, whichever node of this one; the store is asked after hints only.
+
+        Raises:
+            StoreUnavailable: the store is away; it is asked again.
+        """
+        if self._unsure and not (self._of_others or self.any):
+            # A hint that comes meanwhile tells of more.
+            self._unsure = False
+            try:
+                self._of_others = bool(await self._store.documents(KIND))
+            except BaseException:
+                self._unsure = True
+                raise
+        return self._of_others or self.any
+
+    def changed(self, kinds: frozenset[str]) -> None:
+        """Documents of these kinds have changed, perhaps by another node."""
+        self._unsure |= KIND in kinds
 
     async def find(self, task_id: str) -> Kept | None:
         """What was told last of the job of a task."""

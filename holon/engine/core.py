@@ -127,6 +127,7 @@ class Engine:
         self._wakeups = Wakeups(
             store, self.slots, self.dispatcher, self.touches, needs, self.watching, self.following, told
         )
+        self.follow_documents(self.below.changed)
         surplus = partial(store.surplus, settings.job_retention_count)
         # Those of the ended jobs that stay: of which somebody is still to be told.
         self.spared: Callable[[], Awaitable[Collection[str]]] = _none

@@ -257,7 +257,7 @@ class Trees:
 
     async def _told_below(self, tally: Tally) -> Sequence[Summary]:
         """What holons told last of the jobs of a job's tasks, as far as there are not too many."""
-        if not self.below.any:
+        if not await self.below.has_any():
             return ()
         found: list[Summary] = []
         plain = {one.worker_id for one in self._dispatcher.sessions} - self._links.keys()

@@ -379,6 +379,22 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
     await until_only("t5", "t9", "t99")
 
 
+async def test_what_holons_told_another_node_of_this_one_is_told_above_too(node: Node) -> None:
+    job_id, engine = await node.create(), node.engine
+    asked = Tally(job_id)
+    asked.take(1, HistoryEvent("task_dispatched", 1, "s", task_id=task_id(job_id, 0, 0), details={"skill": "t"}))
+    record = await engine.store.job(job_id)
+    assert record is not None
+    assert (await engine.trees.summary(record, asked)).jobs == ()
+    heard = asyncio.Event()
+    engine.follow_documents(lambda kinds: heard.set() if below.KIND in kinds else None)
+    other = below.Below(engine.store, engine.store.now, 60_000)
+    await other.ended([(task_id(job_id, 0, 0), "lease", Summary(BELOW, ANY, "finished", "", 1, 0))])
+    async with asyncio.timeout(GUARD):
+        await heard.wait()
+    assert (await engine.trees.summary(record, asked)).jobs == (("finished", 1),)
+
+
 async def test_holons_that_make_up_statuses_do_not_make_what_is_told_above_of_them_larger(node: Node) -> None:
     job_id = await node.create()
     engine = node.engine
