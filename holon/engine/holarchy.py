@@ -66,14 +66,16 @@ class Holarchy:
         own_id: of this holon.
         max_depth: how many holons one line of parents may have down to a child of this one; a lower limit of a
             holon above wins.
+        has_parent: whether it is to serve one; who does not any more has nobody above, whatever it did before.
 
     Attributes:
         above: the holons above, root first, as the parent told last, be it to a process before this one.
         hints: is to be told when documents change; perhaps it is the chain above, by another node.
     """
 
-    def __init__(self, store: Shared, own_id: str, max_depth: int) -> None:
+    def __init__(self, store: Shared, own_id: str, max_depth: int, *, has_parent: bool = True) -> None:
         self.own_id = own_id
+        self._has_parent = has_parent
         self._own_depth = max_depth
         self._chain = Chain()
         self._store = store
@@ -89,10 +91,13 @@ class Holarchy:
     async def recall(self) -> None:
         """Know the chain above as it was, while the parent is not linked yet: nobody who is in it may come as a child.
 
-        Also what another node of this holon, which links, was told of it.
+        Also what another node of this holon, which links, was told of it; or that another parent is to be taken.
         """
+        if not self._has_parent:
+            return
         document = await self._store.document(KIND, PARENT)
         if document is None:
+            self._stands(Chain())
             return
         try:
             pin = _pin_in(document, "")
@@ -107,7 +112,7 @@ class Holarchy:
 
     @property
     def parent_id(self) -> str:
-        """The parent that this holon serves, or served last; empty when it never had one."""
+        """The parent that this holon serves, or served last; empty where none is known."""
         return self._chain.ids[-1] if self._chain.ids else ""
 
     @property

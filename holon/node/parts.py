@@ -109,7 +109,8 @@ async def parts_of(
         reloading = SharedReloading(files, store, store.now, config.INSTANCE_ID)
         engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing), history, seal)
         engine.blueprints.register_all(blueprints)
-        holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH)
+        has_parent = bool(config.PARENT_URL)
+        holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH, has_parent=has_parent)
         await holarchy.recall()
         opening = partial(engine.rates.admit, Call.OPENING) if engine.rates is not None else None
         tokens = token_settings(config, holarchy.own_id)

@@ -32,6 +32,7 @@ class Parent:
         self._label = label
         self._epoch = epoch
         self._told_below: tuple[str, ...] = ()
+        self._is_served = False
         self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -48,15 +49,20 @@ class Parent:
         )
 
     def chain_changed(self) -> None:
-        """There are others below this holon than before, perhaps; the parent is told by `run`."""
+        """There are others above or below this holon than before, perhaps; `run` sees to it."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Tell the parent who is below, when that has changed, until cancelled; at once, but not often."""
+        """Tell the parent who is below, when that has changed, until cancelled; at once, but not often.
+
+        And be told anew who is above, when that was forgotten while the parent is served: an operator has the next
+        that comes taken, and until then nobody would keep those from coming below.
+        """
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self._holarchy.below != self._told_below:
+            forgotten = self._is_served and not self._holarchy.above
+            if forgotten or self._holarchy.below != self._told_below:
                 self._link.introduce(self.identity())
                 await asyncio.sleep(INTRODUCE_EVERY_S)
 
@@ -73,6 +79,7 @@ class Parent:
             await self._holarchy.serve(chain)
         except HolonError as error:
             raise Ended(f"{error.code}: {error.message}", refused=error.retry_after is None) from error
+        self._is_served = True
         answer_in = seconds(welcome.accept_timeout) if welcome.HasField("accept_timeout") else None
         self._serving.welcomed(welcome.holon_id, answer_in)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from holon.engine.holarchy import Chain, Holarchy
 from holon.ports import StoreSettings
 from holon.rxon.v1 import node_pb2, types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
+from holon.testing import RunningNode
 from holon.uplink import Uplink, UplinkSettings
 from holon.uplink.settings import parent_urls
 from holon.worker.settings import Credentials
@@ -36,6 +38,7 @@ from tests.integration.grpc_node import (
     updates,
     worker_files,
 )
+from tests.integration.holon_line import a_holon, until
 from tests.integration.test_worker_admission import admission
 from tests.log_watch import LogWatch
 
@@ -249,6 +252,20 @@ async def test_a_child_is_there_within_seconds_after_it_was_accepted(
             for task in running:
                 task.cancel()
             await asyncio.wait(running)
+
+
+async def test_who_served_a_holon_once_has_it_as_a_child_when_its_parent_url_is_unset(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+
+    async def serves(node: RunningNode) -> bool:
+        return [one.worker_id async for one in node.client.node.list_workers()] == ["child"]
+
+    async with a_holon(folders[0], "a") as a, a_holon(folders[1], "b", above=a):
+        await until(partial(serves, a), "b serves a")
+    async with a_holon(folders[1], "b") as b, a_holon(folders[0], "a", above=b):
+        await until(partial(serves, b), "a serves b")
 
 
 async def test_a_circle_of_holons_is_refused_also_when_it_closes_later(node: Node) -> None:

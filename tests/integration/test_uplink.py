@@ -375,6 +375,19 @@ async def test_a_task_that_comes_back_while_the_oldest_are_forgotten_has_its_res
         assert (told.lease_id, told.result.status) == ("newer", "success")
 
 
+async def test_a_parent_that_is_forgotten_while_it_is_served_is_known_again_by_its_next_welcome(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        await child.linked()
+        await child.until(lambda: child.uplink.linked)
+        assert await child.holarchy.accept("") == PARENT
+        await child.holarchy.recall()
+        assert child.holarchy.above == ()
+        await child.linked()
+        await child.until(lambda: child.holarchy.above == (PARENT,))
+
+
 @pytest.mark.parametrize(
     "terms",
     [

@@ -187,6 +187,26 @@ async def test_who_is_above_is_known_before_the_parent_has_come_back(store: Memo
     assert again.above == ("another",)
 
 
+async def test_where_the_next_parent_is_to_be_taken_no_node_knows_who_was_above(store: MemoryStorage) -> None:
+    one, other = Holarchy(store, "us", 8), Holarchy(store, "us", 8)
+    await one.serve(Chain(("root", "parent"), 4))
+    await other.recall()
+    await one.accept("")
+    for node in (one, other):
+        await node.recall()
+        assert (node.above, node.parent_id, node.max_depth) == ((), "", 8)
+    await other.admit("w", HolonIdentity("parent", 1, "i"))
+
+
+async def test_who_has_no_parent_any_more_has_nobody_above(store: MemoryStorage) -> None:
+    await Holarchy(store, "us", 8).serve(Chain(("root", "parent"), 4))
+    now = Holarchy(store, "us", 8, has_parent=False)
+    await now.recall()
+    assert (now.above, now.parent_id, now.max_depth) == ((), "", 8)
+    # The circle can be turned round.
+    await now.admit("w", HolonIdentity("parent", 1, "i"))
+
+
 @pytest.mark.parametrize("hint_is_lost", [False, True])
 async def test_every_node_of_a_holon_knows_who_is_above(
     store: MemoryStorage, monkeypatch: pytest.MonkeyPatch, hint_is_lost: bool
