@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.worker.outcome import FAILURE, LIMIT_EXCEEDED, failure
+from holon.worker.outcome import FAILURE, LIMIT_EXCEEDED, too_large
 
 
 class Lease(NamedTuple):
@@ -99,7 +99,10 @@ class Leases:
             return None
         lease = max(sizes, key=sizes.__getitem__)
         message = f"a result of {sizes[lease]} bytes ended the stream: it is more than the node reads"
-        self._kept[lease].result = failure(LIMIT_EXCEEDED, message)
+        kept = self._kept[lease]
+        kept.result = too_large(kept.result, message)
+        # It may be that which was too large.
+        kept.result.ClearField("summary")
         return lease
 
     def resume(self, session_id: str) -> worker_pb2.Resume:

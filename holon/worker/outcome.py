@@ -128,6 +128,21 @@ def cancelled() -> worker_pb2.TaskResult:
     return worker_pb2.TaskResult(status=CANCELLED)
 
 
+def too_large(result: worker_pb2.TaskResult, message: str) -> worker_pb2.TaskResult:
+    """The failure that is told in the place of a result that the node does not take: the work was done all the same.
+
+    What it cost, how long it took, and what a holon tells beside it stay as they were.
+    """
+    failed = failure(LIMIT_EXCEEDED, message)
+    if result.HasField("cost"):
+        failed.cost = result.cost
+    if result.HasField("duration"):
+        failed.duration.CopyFrom(result.duration)
+    if result.HasField("summary"):
+        failed.summary.CopyFrom(result.summary)
+    return failed
+
+
 def _object(data: Any) -> bytes:
     if not (isinstance(data, Mapping) or _is_record(data)):
         raise DataError(f"a handler returns a dict, a Result or None, not {type(data).__name__}; wrap it in a dict")

@@ -12,7 +12,7 @@ from holon.errors import HolonError, ResourceExhausted, TooLarge
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.worker.leases import Lease, Leases
-from holon.worker.outcome import LIMIT_EXCEEDED, cancelled, failure
+from holon.worker.outcome import cancelled, too_large
 from holon.worker.session import Session
 from holon.worker.timing import Timing
 
@@ -181,7 +181,7 @@ class Reports:
             return
         size, most = len(kept.result.data.data), self.session.max_payload_bytes
         if size > most:
-            kept.result = _too_large(f"{size} bytes of data, and the node takes {most}")
+            kept.result = too_large(kept.result, _too_large(f"{size} bytes of data, and the node takes {most}"))
         update = _update(lease, resent=kept.sent, result=kept.result)
         try:
             self.session.put(update)
@@ -191,7 +191,7 @@ class Reports:
                 kept.result.ClearField("summary")
                 self._send_result(lease)
                 return
-            kept.result = _too_large(error.message)
+            kept.result = too_large(kept.result, _too_large(error.message))
             self._tell(_update(lease, resent=kept.sent, result=kept.result))
         except ResourceExhausted as error:
             self.session.break_off(error.message)
@@ -220,8 +220,8 @@ def _update(lease: Lease, **what: object) -> worker_pb2.TaskUpdate:
     return worker_pb2.TaskUpdate(task_id=lease.task_id, lease_id=lease.lease_id, **what)  # type: ignore[arg-type]
 
 
-def _too_large(how: str) -> worker_pb2.TaskResult:
-    return failure(LIMIT_EXCEEDED, f"the result is too large: {how}; store it elsewhere and return where it is")
+def _too_large(how: str) -> str:
+    return f"the result is too large: {how}; store it elsewhere and return where it is"
 
 
 def _verdict_name(ack: worker_pb2.ResultAck) -> str:

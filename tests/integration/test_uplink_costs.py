@@ -126,6 +126,27 @@ async def test_a_childs_task_costs_no_more_than_its_parents_task_may(
         assert silent.offers.empty()
 
 
+async def test_a_job_whose_result_is_too_large_for_the_parent_costs_what_it_did_and_says_how_it_was_done(
+    certificates: Certificates,
+) -> None:
+    wordy = Blueprint("wordy", price=20)
+
+    @wordy.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.dispatch_task("a", {}, {"success": "end"})
+
+    @wordy.handler(is_end=True)
+    async def end() -> dict[str, str]:
+        return {"text": "x" * 2_000}
+
+    async with a_child(certificates, [wordy]) as child, Leaf(child.engine, "w1", A) as leaf:
+        stream = await child.linked(max_payload_bytes=1_000)
+        await offered(stream, "t1", "wordy", {}, lineage=types_pb2.Lineage(budget=20))
+        await leaf.ends(await leaf.given(), DONE, cost=1)
+        result = (await stream.result()).result
+        assert (result.error.code, result.cost, result.summary.current_state) == ("LIMIT_EXCEEDED", 1, "end")
+
+
 async def test_a_parent_is_told_in_full_what_nobody_has_reported(certificates: Certificates) -> None:
     async with a_child(certificates, [paying("t", "a", price=5)]) as child, Leaf(child.engine, "w1", A) as lost:
         stream = await child.linked()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from holon.worker import Worker
+from holon.worker import Result, Worker
 from tests.integration.scripted_node import Certificates, Gate, ScriptedNode, make_certificates, worker_for
 
 
@@ -47,7 +47,7 @@ def worker(certificates: Certificates, node: ScriptedNode, gate: Gate) -> Worker
         await asyncio.Event().wait()
 
     @worker.skill
-    def big(size: int) -> dict[str, str]:
-        return {"text": "x" * size}
+    def big(size: int) -> Result:
+        return Result(data={"text": "x" * size}, cost=3)
 
     return worker

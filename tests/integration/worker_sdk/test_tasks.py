@@ -275,6 +275,8 @@ async def test_a_result_above_the_nodes_payload_limit_becomes_a_failure_that_say
         result = (await stream.result()).result
         assert (result.status, result.error.code) == ("failure", "LIMIT_EXCEEDED")
         assert "1000" in result.error.message
+        # The work was done: it cost what it cost.
+        assert (result.cost, result.HasField("duration")) == (3, True)
 
 
 async def test_a_result_above_the_nodes_message_limit_is_not_sent(
@@ -283,7 +285,8 @@ async def test_a_result_above_the_nodes_message_limit_is_not_sent(
     async with serving(worker):
         stream = await node.welcomed(max_message_bytes=10_000, max_payload_bytes=1_000_000)
         await stream.offer("t1", "big", {"size": 20_000})
-        assert (await stream.result()).result.error.code == "LIMIT_EXCEEDED"
+        result = (await stream.result()).result
+        assert (result.error.code, result.cost, result.HasField("duration")) == ("LIMIT_EXCEEDED", 3, True)
 
 
 async def test_a_result_that_broke_the_stream_is_replaced_and_the_others_stay(
@@ -293,8 +296,8 @@ async def test_a_result_that_broke_the_stream_is_replaced_and_the_others_stay(
         worker = worker_for(certificates, node)
 
         @worker.skill
-        def big(size: int) -> dict[str, str]:
-            return {"text": "x" * size}
+        def big(size: int) -> Result:
+            return Result(data={"text": "x" * size}, cost=3)
 
         async with serving(worker):
             first = await node.welcomed("first")
@@ -304,7 +307,7 @@ async def test_a_result_that_broke_the_stream_is_replaced_and_the_others_stay(
             second = await node.welcomed("second", leases=keep("small", "large"))
             results = {update.task_id: update.result for update in (await second.result(), await second.result())}
             assert results["small"].status == "success"
-            assert results["large"].error.code == "LIMIT_EXCEEDED"
+            assert (results["large"].error.code, results["large"].cost) == ("LIMIT_EXCEEDED", 3)
 
 
 def _serve_in_thread(worker: Worker) -> None:
