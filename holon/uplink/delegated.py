@@ -19,6 +19,8 @@ _RETRY_S = 1.0
 # Only the result says that all is done.
 _MOST_BEFORE_RESULT = 99.0
 DEADLINE = "DEADLINE_EXCEEDED"
+# All that is said of why a task waits, where a holon discloses nothing of how its jobs are done.
+WAITING = "waiting in a holon below"
 
 
 class Delegated:
@@ -31,6 +33,8 @@ class Delegated:
         happened: called when anything of a job that runs may have changed.
         ended: called with the job once it is over; None when it is gone.
         passed: how far it was already, in percent, as far as another node or an earlier link may have told.
+        in_words: whether `progress` is told what workers say, and why tasks wait; else how far the job is in percent,
+            and that it waits.
 
     Attributes:
         unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
@@ -51,6 +55,8 @@ class Delegated:
         happened: Callable[[Delegation], None],
         ended: Callable[[Delegated, JobRecord | None], None],
         passed: float = 0.0,
+        *,
+        in_words: bool = True,
     ) -> None:
         self.entry = entry
         self.stopping = ""
@@ -67,6 +73,7 @@ class Delegated:
         self._happened = happened
         self._ended = ended
         self._percent = min(passed, _MOST_BEFORE_RESULT)
+        self._in_words = in_words
         # None once the job is over: nothing is done to it any more, however long its end takes to be told.
         self._timers: dict[str, asyncio.TimerHandle] | None = {}
 
@@ -101,11 +108,16 @@ class Delegated:
             self._ended(self, record)
             return
         self._happened(self.entry)
-        percent, message = self._jobs.percent(record), self._jobs.progress_message(record)
-        # Why its own task waits it says of its own workers: above, others are looked for.
-        waits = record.queued_need is not None or record.again_at is not None
-        self._tell(percent, f"in a holon below: {message}" if message and waits else message)
+        self._tell(self._jobs.percent(record), self._words(record))
         self._place(record.queued_need is not None, record.job.status)
+
+    def _words(self, record: JobRecord) -> str:
+        message = self._jobs.progress_message(record)
+        waits = bool(message) and (record.queued_need is not None or record.again_at is not None)
+        if not self._in_words:
+            return WAITING if waits else ""
+        # Why its own task waits it says of its own workers: above, others are looked for.
+        return f"in a holon below: {message}" if waits else message
 
     def leave(self) -> None:
         """See to the job no more: its end is told, or somebody else sees to it."""

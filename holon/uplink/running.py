@@ -44,7 +44,10 @@ _COMES_BACK_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the parent's jobs run. `holon_id` is this holon's; times are milliseconds, but `cleanup`: seconds."""
+    """Where the parent's jobs run. `holon_id` is this holon's; times are milliseconds, but `cleanup`: seconds.
+
+    `in_words`: whether the parent is told what workers say of the work, and why it waits.
+    """
 
     store: Storage
     jobs: Jobs
@@ -56,6 +59,7 @@ class Place:
     max_priority: float = 100.0
     cleanup: float = 30.0
     allowed_skills: Allowed = None
+    in_words: bool = True
 
 
 class Running:
@@ -224,7 +228,15 @@ class Running:
         place = self._place
         told = self._summaries.changed
         running = Delegated(
-            place.jobs, place.following, entry, self._progress, self.changed.set, told, self._ended, passed
+            place.jobs,
+            place.following,
+            entry,
+            self._progress,
+            self.changed.set,
+            told,
+            self._ended,
+            passed,
+            in_words=place.in_words,
         )
         self._jobs[entry.task_id] = running
         running.follow()
@@ -265,7 +277,8 @@ class Running:
         was_cancelled = record is None or record.job.status is Status.CANCELLED
         if running.stopping in _GIVEN_BACK and was_cancelled:
             reason = UNSERVABLE if running.stopping == UNSERVABLE else "STALE_OFFER"
-            why, cost = running.why or "the task was taken back", record.spent if record is not None else None
+            said = running.why if self._place.in_words else ""
+            why, cost = said or "the task was taken back", record.spent if record is not None else None
             counts = record is not None and record.job.budget is not None
             if not self._reports.reject(entry.lease, reason, why, cost=cost, counts=counts):
                 self._tell_cost(entry, record)

@@ -7,6 +7,7 @@ import logging
 import secrets
 from functools import partial
 
+from holon.domain.tree import Disclose
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
 from holon.errors import BlueprintError, HolonError
@@ -66,6 +67,7 @@ class Uplink:
             settings.max_priority,
             settings.cleanup,
             settings.allowed_skills,
+            in_words=settings.disclose is not Disclose.NONE,
         )
         self._tenure = Tenure(engine.store, engine.store.now, settings.node, secrets.token_hex(8))
         self._link: Link | None = None

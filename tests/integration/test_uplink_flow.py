@@ -15,6 +15,7 @@ from holon.domain.client import DEFAULT, Client
 from holon.domain.fleet import Skill
 from holon.domain.matching import Offering
 from holon.domain.task import SUCCESS, Outcome
+from holon.domain.tree import Disclose
 from holon.engine.requests import Creating
 from holon.errors import BlueprintError, StoreUnavailable
 from holon.rxon.v1 import worker_pb2
@@ -196,6 +197,33 @@ async def test_why_a_task_waits_is_said_and_taken_back_once_a_worker_has_it(cert
             # Alone, for beside a percentage no message is no news.
             assert update.WhichOneof("update") == "progress"
             assert update.progress == worker_pb2.TaskProgress()
+
+
+async def test_who_discloses_nothing_says_how_far_a_task_is_and_that_it_waits_but_not_in_words_of_its_own(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints(), disclose=Disclose.NONE, escalate_after=0.2, cleanup=0.1) as child:
+        stream = await child.linked()
+        async with Leaf(child.engine, "leaf", Skill("leaf"), credits=1) as leaf:
+            await offered(stream, "t1", "work", {})
+            first = await leaf.given()
+            await offered(stream, "t2", "work", {})
+            async with asyncio.timeout(GUARD):
+                while not (said := (await stream.update()).progress.message):
+                    pass
+            assert said == "waiting in a holon below"
+            assert child.engine.workers.progress(leaf.member, first.task_id, first.lease_id, 50.0, "secrets")
+            await child.engine.touches.flush()
+            async with asyncio.timeout(GUARD):
+                while not (far := (await stream.update()).progress).HasField("percent"):
+                    pass
+            assert (far.percent > 0, far.message) == (True, "")
+        await offered(stream, "t3", "named", {"of": "nobodys"})
+        async with asyncio.timeout(GUARD):
+            while not (given_back := await stream.update()).HasField("rejected"):
+                pass
+        assert (given_back.task_id, given_back.rejected.reason) == ("t3", "UNSERVABLE")
+        assert given_back.rejected.message == "the task was taken back"
 
 
 async def test_what_the_parent_may_not_have_heard_of_a_tasks_progress_is_said_again_on_a_new_stream(
