@@ -21,6 +21,11 @@ LINGER_S = 0.002
 _LINGER_SHARE = 40
 # A change by less than this share is not told before it would be anyway.
 _SLIGHT = 1 / 8
+# Each word of more is a heartbeat, and often one of less comes after it. So many go at once, and after that one each
+# time that so many seconds have passed: where a parent counts heartbeats, all of them are fewer than it takes.
+RAISES_AT_ONCE, RAISE_S = 5, 1.5
+# How long it tells what jobs take that they took so many places.
+SHOWN_S = 1.0
 
 
 # In all, and of each offering.
@@ -32,8 +37,12 @@ class Credits:
 
     More only while places would be idle: jobs that are not placed yet will take one each. Of work that takes one place
     at a time there may be as many more as there are such places. Of other work one more at first, and then as many as
-    leave no place idle if they are like the jobs that are here, never more at once than have found theirs: what a job
-    will take, its first task does not tell. None of what nobody can do; and that is not offered any more after a while.
+    leave no place idle if they are like the jobs that are here, or just were, and never more at once than have found
+    theirs: what a job will take, its first task does not tell. None of what nobody can do; and that is not offered any
+    more after a while.
+
+    What is less than before is told at once. What is more is told at once too, but where such words follow each other
+    it waits for a moment.
 
     Arguments:
         slots: where handlers run.
@@ -64,6 +73,10 @@ class Credits:
         self._share = share
         self._link = link
         self._granted: Granted = (-1, {})
+        # How many words of more may go now, as of that moment.
+        self._raises, self._raises_at = float(RAISES_AT_ONCE), 0.0
+        # How many jobs had found their places of late, at the most, and how many places were in use then.
+        self._shown, self._shown_until = (0, 1), 0.0
         self._closed = False
 
     def __repr__(self) -> str:
@@ -114,8 +127,13 @@ class Credits:
 
     def _wide(self, sessions: Collection[Session], free: int, placed: int) -> int:
         """How many jobs more of those that may take several places."""
-        # Nothing waits for a place while one is idle: what is in use is all that the jobs ask for now.
-        return max(1, min(placed, free * placed // max(1, placed, _used(sessions))))
+        # Nothing waits for a place while one is idle: what is in use is all that the jobs ask for now. That of a moment
+        # ago tells as much: short jobs end together, and those that follow are like them.
+        now = asyncio.get_running_loop().time()
+        if placed >= self._shown[0] or now >= self._shown_until:
+            self._shown, self._shown_until = (placed, max(1, placed, _used(sessions))), now + SHOWN_S
+        placed, used = self._shown
+        return max(1, min(placed, free * placed // used))
 
     def _meant(self, sessions: Collection[Session], held: int, unplaced: int) -> int:
         """How many more there may be, so that others have their share of the places if they have any."""
@@ -144,12 +162,31 @@ class Credits:
         changed, granted = self._offerings.look(asyncio.get_running_loop().time()), self.due
         if changed:
             self._link.set_catalog(self._offerings.catalog(granted[1]))
-        self._grant(granted)
+            self._tell(granted)
+        else:
+            self._grant(granted)
 
     def _grant(self, granted: Granted) -> None:
+        """Tell what is less than before at once, and what is more if that may be told now; else a later look does."""
+        less = _less(self._granted, granted)
+        if less == granted or self._may_raise():
+            self._tell(granted)
+        else:
+            self._tell(less)
+
+    def _tell(self, granted: Granted) -> None:
         if granted != self._granted:
             self._granted = granted
             self._link.set_credits(*granted)
+
+    def _may_raise(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._raises = min(RAISES_AT_ONCE, self._raises + (now - self._raises_at) / RAISE_S)
+        self._raises_at = now
+        if self._raises < 1:
+            return False
+        self._raises -= 1
+        return True
 
     async def run(self) -> None:
         """Grant what is due, whenever that may have changed, until cancelled."""
@@ -177,6 +214,12 @@ def _used(sessions: Collection[Session]) -> int:
 def _room(session: Session, needs: frozenset[str]) -> int:
     rooms = (session.room(one.skill) for one in session.offerings if one.skill in needs)
     return max(0, max(rooms, default=0) if needs else session.free)
+
+
+def _less(before: Granted, now: Granted) -> Granted:
+    """What is granted now, but nowhere more than before."""
+    (total, of_offerings), (total_now, of_now) = before, now
+    return min(total, total_now), {name: min(of_offerings.get(name, 0), one) for name, one in of_now.items()}
 
 
 def _is_alike(before: int, now: int, held: int) -> bool:

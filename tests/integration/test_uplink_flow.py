@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from holon.errors import BlueprintError, StoreUnavailable
 from holon.rxon.v1 import worker_pb2
 from holon.storage import MemoryStorage
 from holon.uplink import owner_of
+from holon.uplink.credits import RAISES_AT_ONCE
 from holon.uplink.provided import Provided, text_of
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import (
@@ -483,6 +485,28 @@ async def hold(child: Child, stream: Stream, leaf: Leaf, number: int) -> None:
         await leaf.given()
 
 
+@pytest.mark.parametrize("skill", ["one", "many"])
+async def test_jobs_that_come_and_go_do_not_make_a_heartbeat_each_that_says_there_is_more_room(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, skill: str
+) -> None:
+    monkeypatch.setattr("holon.uplink.credits.RAISE_S", 3_600)
+    async with (
+        a_child(certificates, alike()) as child,
+        Leaf(child.engine, "leaf", Skill("leaf"), credits=3) as leaf,
+    ):
+        stream = await child.linked()
+        for n in range(30):
+            await offered(stream, f"t{n}", skill, {"width": 1})
+            await leaf.ends(await leaf.given(), DONE)
+            await stream.result()
+        told = [stream.hello.credits, *(one.heartbeat.credits for one in stream.came if one.HasField("heartbeat"))]
+        assert sum(now > before for before, now in pairwise(told)) <= RAISES_AT_ONCE
+        # What is less goes at once.
+        stream.came.clear()
+        child.uplink.drain()
+        await grants(stream, 0)
+
+
 async def test_the_parent_has_its_share_of_the_places_and_what_is_idle(certificates: Certificates) -> None:
     async with (
         a_child(certificates, blueprints(), share=0.5) as child,
@@ -560,3 +584,19 @@ async def test_work_of_one_task_has_every_idle_place_and_other_work_no_more_than
             assert await credits_of(stream, "many") == 2 + 1
             await begun("m3")
             assert await credits_of(stream) == 3
+
+
+async def test_jobs_that_end_together_show_what_those_after_them_will_take(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holon.uplink.credits.SHOWN_S", 3_600)
+    async with a_child(certificates, alike()) as child:
+        stream = await child.linked()
+        async with Leaf(child.engine, "leaf", Skill("leaf"), credits=12) as leaf:
+            for n in range(3):
+                await offered(stream, f"m{n}", "many", {"width": 1})
+            given = [await leaf.given() for _ in range(3)]
+            await grants(stream, 3 + 3, "many")
+            for one in given:
+                await leaf.ends(one, DONE)
+            await grants(stream, 3, "many")
