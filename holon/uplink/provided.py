@@ -20,14 +20,14 @@ from holon.ports import MAX_DOCUMENT_BYTES
 _MOST_BYTES = 16 * 1024 * 1024
 
 
-class Passed(Value):
+class Passed(Value, gc=True):
     """A skill that is passed on to the parent, as so many workers of a node offer it."""
 
     skill: Skill
     workers: int
 
 
-class Provided(Value):
+class Provided(Value, gc=True):
     """What the workers of a node offer.
 
     `skills` are the names of all that they offer, `offers` what those take who take tasks, each once; `passed` is all
