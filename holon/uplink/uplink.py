@@ -156,7 +156,7 @@ class Uplink:
             serving = self._serving = Serving(self._place, books, link.reports, summaries, group)
             group.create_task(books.run(), name="uplink-books")
             serving.taking.closed = self._draining
-            link.tree = Answering(
+            link.hearing.tree = Answering(
                 engine.trees,
                 serving.job_of,
                 lambda: serving.taking.parent_id,

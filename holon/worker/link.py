@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
 
 import grpc.aio
 
@@ -16,8 +15,9 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.address import NodeUrl
 from holon.worker.certificate import Certificate
 from holon.worker.channel import Ended, Metadata, open_channel
+from holon.worker.hearing import Hearing, Tasks
 from holon.worker.leases import Lease
-from holon.worker.reports import BUSY_S, Reports
+from holon.worker.reports import Reports
 from holon.worker.session import Session, replaced_by
 from holon.worker.settings import Credentials
 from holon.worker.timing import Timing
@@ -26,8 +26,6 @@ from holon.worker.urls import Urls
 
 _log = logging.getLogger("holon.worker")
 
-_LEAST_UNACKNOWLEDGED = 1_000
-_UNACKNOWLEDGED_PER_CREDIT = 4
 CAPABILITIES = (types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL)
 
 
@@ -35,26 +33,6 @@ class Replaced(FailedPrecondition):
     """Expected: a newer process has this worker's id; the operator must run one at a time, or give each its own."""
 
     code = "SESSION_REPLACED"
-
-
-class Tasks(Protocol):
-    """Who does the work. Called on the link's loop; must not block."""
-
-    def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
-        """Take a task: from now on the link is owed one `finish` or `reject` for the lease."""
-
-    def stopped(self, lease: Lease, reason: str, grace: float) -> None:
-        """Stop a task. Its final word is owed all the same, within `grace` seconds; for a lease that was lost with its
-        session it is not sent."""
-
-    def resumed(self, lease: Lease, time_left: float | None) -> None:
-        """A new session goes on with the task, which may still run for so many seconds; None means no limit."""
-
-    def settled(self, lease: Lease, committed: bool) -> None:
-        """The node has answered the result of this lease for good, and used it or not: nothing is owed for it."""
-
-    async def welcomed(self, welcome: worker_pb2.Welcome) -> None:
-        """Take a node's terms, before anything of its session counts; raises Ended to leave it at that."""
 
 
 class Link:
@@ -69,10 +47,8 @@ class Link:
 
     Attributes:
         reports: what is told of tasks: accepted, progress, and final words.
-        tree: answers what the node asks about the job behind a task, which it does only of a holon; None: nobody does.
+        hearing: what the node says goes there.
     """
-
-    _tasks: Tasks
 
     def __init__(
         self,
@@ -87,18 +63,14 @@ class Link:
         self._urls = Urls(urls)
         self._credentials = credentials
         self._hello = hello
-        self._credits = credits
         self._timing = timing or Timing()
         self.reports = Reports(self._timing, self._check_finished)
-        self.tree: Callable[[worker_pb2.TreeRequest], None] | None = None
+        self.hearing = Hearing(self.reports, credits)
         self._session_id = ""
         self._drain_reason: str | None = None
         self._finished = asyncio.Event()
         self._ready = asyncio.Event()
         self._carriers: dict[Session, asyncio.Task[None]] = {}
-        # Offers that came on an older stream since a Hello was made that is not answered yet; None: there is no such.
-        self._crossing: dict[Lease, worker_pb2.TaskOffer] | None = None
-        self._unknown_kinds: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Link({self.reports.session or 'not connected'}, {self.reports.leases})"
@@ -114,7 +86,7 @@ class Link:
         Raises:
             Replaced: a newer process has our id.
         """
-        self._tasks = tasks
+        self.hearing.tasks = tasks
         replaced: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
@@ -144,7 +116,7 @@ class Link:
         by_skill: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Say how many tasks may be held in all, and of single skills; before any final word that is sent after it."""
-        self._credits = credits
+        self.hearing.credits = credits
         for offering in self._hello.catalog.offerings:
             if offering.skill in by_skill:
                 offering.credits = by_skill[offering.skill]
@@ -166,7 +138,7 @@ class Link:
     def drain(self, reason: str) -> None:
         """Take no more tasks, and end once every final word is said and every result acknowledged."""
         if self._drain_reason is None:
-            self._drain_reason = reason
+            self._drain_reason, self.hearing.leaving = reason, True
             self._take_crossing()
             if self.reports.session:
                 self._say_drain(self.reports.session)
@@ -177,58 +149,6 @@ class Link:
         if not self.reports.leases.is_empty:
             _log.error("%r: leaving with work not acknowledged; those tasks run again elsewhere", self.reports.leases)
         self._finished.set()
-
-    def on_offers(self, offers: worker_pb2.TaskOffers) -> None:
-        """Hand offers on, or reject them while draining, or while the node owes too many acknowledgements.
-
-        Where a Hello is on its way that does not name them, they wait, as many as there may be: who answers that gives
-        them to others.
-        """
-        most = max(_LEAST_UNACKNOWLEDGED, self._credits * _UNACKNOWLEDGED_PER_CREDIT)
-        for offer in offers.offers:
-            lease = Lease(offer.task_id, offer.lease_id)
-            if lease in self.reports.leases:
-                continue
-            if self._crossing is not None and self._drain_reason is None and len(self._crossing) < self._credits:
-                self._crossing[lease] = offer
-                continue
-            self.reports.leases.take(lease)
-            if self._drain_reason is not None:
-                # It crossed our Drain: no more come here, but perhaps to who comes in our place, under the same id.
-                self.reports.reject(lease, "DRAINING", "the worker is leaving", again_after=0)
-            elif self.reports.leases.kept >= most:
-                busy = f"{most} results are not acknowledged yet"
-                self.reports.reject(lease, "BUSY", busy, again_after=BUSY_S)
-            else:
-                self._tasks.offered(lease, offer)
-
-    def on_acks(self, acks: worker_pb2.UpdateAcks) -> None:
-        """Settle results."""
-        for lease, committed in self.reports.acknowledge(acks):
-            self._tasks.settled(lease, committed)
-
-    def on_stops(self, stops: worker_pb2.StopTasks) -> None:
-        """Hand stops on; one for a lease that is not held is ignored, since both sides' last words may cross."""
-        for stop in stops.stops:
-            lease = Lease(stop.task_id, stop.lease_id)
-            if self.reports.leases.holds(lease):
-                self._tasks.stopped(lease, stop.reason, stop.grace.seconds + stop.grace.nanos / 1e9)
-            elif self._crossing is not None and self._crossing.pop(lease, None) is not None:
-                # The node waits for a word of it.
-                self.reports.leases.take(lease)
-                self.reports.reject(lease, "STALE_OFFER", "it was stopped before it was begun", again_after=0)
-
-    def on_tree(self, request: worker_pb2.TreeRequest) -> bool:
-        """Hand a question on, if somebody answers it."""
-        if self.tree is not None:
-            self.tree(request)
-        return self.tree is not None
-
-    def on_unknown(self, kind: str) -> None:
-        """Ignore what this version does not know, and say so once."""
-        if kind not in self._unknown_kinds:
-            self._unknown_kinds.add(kind)
-            _log.warning("the node sends messages that this SDK does not use (%s); they are ignored", kind)
 
     async def _stay_connected(self, group: asyncio.TaskGroup) -> None:
         losses = 0
@@ -262,10 +182,10 @@ class Link:
         except BaseException:
             await channel.close()
             raise
-        session = Session(url, channel, shown, metadata, self._credentials.hints, self, self._timing)
+        session = Session(url, channel, shown, metadata, self._credentials.hints, self.hearing, self._timing)
         try:
             await session.open(self._say_hello)
-            await self._tasks.welcomed(session.welcome)
+            await self.hearing.tasks.welcomed(session.welcome)
             # A store lets a cancel wait for its reply: then it comes here, where the session is still ours to close.
             await asyncio.sleep(0)
         except BaseException:
@@ -276,19 +196,16 @@ class Link:
     def _say_hello(self) -> worker_pb2.Hello:
         """The Hello of this moment. What is offered on an older stream from now on waits for its answer."""
         self._check_replaced()
-        self._crossing = {}
+        self.hearing.says_hello()
         hello = worker_pb2.Hello()
         hello.CopyFrom(self._hello)
-        hello.credits = self._credits if self._drain_reason is None else 0
+        hello.credits = self.hearing.credits if self._drain_reason is None else 0
         if self._session_id or not self.reports.leases.is_empty:
             hello.resume.CopyFrom(self.reports.leases.resume(self._session_id))
         return hello
 
     def _take_crossing(self) -> None:
-        """See to what was offered since a Hello that is of no account, or while draining, if its stream is there."""
-        crossing, self._crossing = self._crossing, None
-        if crossing and self.reports.session in self._carriers:
-            self.on_offers(worker_pb2.TaskOffers(offers=crossing.values()))
+        self.hearing.take_crossing(stream_is_there=self.reports.session in self._carriers)
 
     async def _proof(self, channel: grpc.aio.Channel, url: NodeUrl, certificate: bytes) -> Metadata:
         """What a stream shows beside the certificate of its connection."""
@@ -309,7 +226,7 @@ class Link:
                 await asyncio.wait((renewing,))
             del self._carriers[session]
             await session.close()
-        if self._crossing is None:
+        if not self.hearing.said_hello:
             self._check_replaced()
 
     def _check_replaced(self) -> None:
@@ -326,8 +243,7 @@ class Link:
     def _adopt(self, session: Session) -> None:
         """Make a session that has its Welcome the one that all is sent on."""
         previous, self.reports.session = self.reports.session, session
-        # They have gone to others, or come again here.
-        self._crossing = None
+        self.hearing.welcomed()
         self._session_id = session.welcome.session_id
         if self._tokens is not None:
             self._tokens.trust()
@@ -341,8 +257,8 @@ class Link:
             session.put_control(worker_pb2.SessionRequest(catalog=self._hello.catalog))
         if self._drain_reason is not None:
             self._say_drain(session)
-        elif session.hello.credits != self._credits:
-            session.set_credits(self._credits, {})
+        elif session.hello.credits != self.hearing.credits:
+            session.set_credits(self.hearing.credits, {})
         self.reports.repeat()
         self._settle(session.welcome.leases)
 
@@ -353,11 +269,11 @@ class Link:
             one = told.get(lease)
             if one and one.decision == worker_pb2.LEASE_DECISION_KEEP:
                 left = one.time_left.seconds + one.time_left.nanos / 1e9
-                self._tasks.resumed(lease, left if one.HasField("time_left") else None)
+                self.hearing.tasks.resumed(lease, left if one.HasField("time_left") else None)
             else:
                 # Nothing is owed for it: the session in which it was offered has ended.
                 self.reports.leases.drop(lease)
-                self._tasks.stopped(lease, "LEASE_LOST", 0.0)
+                self.hearing.tasks.stopped(lease, "LEASE_LOST", 0.0)
         # What was given back on the older stream since this Hello was made: that is of no account to who keeps it.
         kept = (lease for lease, one in told.items() if one.decision == worker_pb2.LEASE_DECISION_KEEP)
         self.reports.reject_again([lease for lease in kept if lease not in self.reports.leases])

@@ -16,6 +16,7 @@ import orjson
 import holon.worker.reports
 from holon.rxon.v1 import worker_pb2
 from holon.worker import TaskError, Worker
+from holon.worker.hearing import Hearing
 from holon.worker.leases import Lease, Leases
 from holon.worker.link import Link
 from holon.worker.reports import Reports
@@ -62,20 +63,22 @@ class Witness:
             self._watch_stops()
 
     def _watch_offers(self) -> None:
-        offered, credits_set, note, attempts = Link.on_offers, Link.set_credits, self._notes.write, self._attempts
+        offered, credits_set, note, attempts = Hearing.on_offers, Link.set_credits, self._notes.write, self._attempts
 
-        def on_offers(link: Link, offers: worker_pb2.TaskOffers) -> None:
+        def on_offers(hearing: Hearing, offers: worker_pb2.TaskOffers) -> None:
+            newest = hearing._reports.session
+            session_id = newest.welcome.session_id if newest is not None else ""
             for one in offers.offers:
                 attempts[one.lease_id] = one.attempt
                 facts = {"attempt": one.attempt, "generation": one.generation}
-                note("received", task=one.task_id, lease=one.lease_id, session=link._session_id, **facts)
-            offered(link, offers)
+                note("received", task=one.task_id, lease=one.lease_id, session=session_id, **facts)
+            offered(hearing, offers)
 
         def set_credits(link: Link, granted: int, by_skill: Mapping[str, int] = MappingProxyType({})) -> None:
             note("granted", credits=granted)
             credits_set(link, granted, by_skill)
 
-        Link.on_offers = on_offers  # type: ignore[method-assign, assignment]
+        Hearing.on_offers = on_offers  # type: ignore[method-assign, assignment]
         Link.set_credits = set_credits  # type: ignore[method-assign, assignment]
 
     def _watch_results(self) -> None:

@@ -18,8 +18,9 @@ from holon.rxon.v1 import worker_pb2
 from holon.security.certificates import KeyPair, issue_worker, open_authority
 from holon.wire.address import parse_url
 from holon.worker import Replaced, Worker
+from holon.worker.hearing import Tasks
 from holon.worker.leases import Lease
-from holon.worker.link import Link, Tasks
+from holon.worker.link import Link
 from holon.worker.settings import Credentials
 from tests.integration.scripted_node import (
     FAST,
@@ -565,7 +566,7 @@ async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_begins_no
     tasks.answer.clear()
     tasks.asked.clear()
     told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    link.tree = lambda _: told.set_result(None)
+    link.hearing.tree = lambda _: told.set_result(None)
     await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
     await (await node.session()).welcome("new")
     async with asyncio.timeout(GUARD):
