@@ -44,7 +44,8 @@ def holon_node(
     workers = own / "workers.toml"
     workers.write_text('["child*"]\nkind = "holon"\n')
     if parent is not None:
-        pair = certificates.issue_worker(parent.authority, parent.certs, name, days=2)
+        # In its own folder: one that another holon of this name has already is not renewed.
+        pair = certificates.issue_worker(parent.authority, own, name, days=2)
         settings = {
             "PARENT_URL": f"grpcs://localhost:{parent.grpc}",
             "PARENT_TLS_CERT_PATH": pair.certificate,
