@@ -15,7 +15,6 @@ from holon.domain.integrity import is_parallel, skills_of
 from holon.domain.task import SUCCESS
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
-from holon.engine.fleet import Fleet
 from holon.errors import BlueprintError, InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.fitting import MAX_PROFILES, Room
@@ -56,8 +55,7 @@ class Offerings:
     Arguments:
         blueprints: those of the skills that are passed on among them.
         contracts: where their outputs are checked before they leave.
-        fleet: whose machines are told of.
-        providers: who has which skills, and how they offer those that are passed on.
+        providers: who has which skills, how they offer those that are passed on, and on which machines.
         passed: the names of those that are passed on.
     Raises:
         BlueprintError: what one says that it returns cannot be used.
@@ -67,14 +65,12 @@ class Offerings:
         self,
         blueprints: Blueprints,
         contracts: Contracts,
-        fleet: Fleet,
         providers: Providers,
         passed: Collection[str] = (),
     ) -> None:
         self._outputs: dict[str, str] = {}
         self._blueprints = blueprints
         self._contracts = contracts
-        self._fleet = fleet
         self._providers = providers
         self._machines: list[Machine] = []
         self._resources: list[types_pb2.Resources] = []
@@ -140,7 +136,7 @@ class Offerings:
         return True
 
     def _look_at_machines(self) -> bool:
-        found = self._fleet.machines()[:MAX_PROFILES]
+        found = self._providers.machines()[:MAX_PROFILES]
         changed = found != self._machines
         if changed:
             self._machines = found

@@ -10,11 +10,12 @@ from dataclasses import replace as but
 from msgspec import DecodeError
 from msgspec.json import Decoder, Encoder
 
-from holon.domain.fleet import Skill
+from holon.domain.fleet import Machine, Skill
 from holon.domain.matching import Need, Offering, fits
 from holon.domain.value import Value, replace
 from holon.engine.fleet import Fleet
 from holon.ports import MAX_DOCUMENT_BYTES
+from holon.uplink.fitting import MAX_PROFILES
 
 # No document unpacks to more.
 _MOST_BYTES = 16 * 1024 * 1024
@@ -31,12 +32,14 @@ class Provided(Value, gc=True):
     """What the workers of a node offer.
 
     `skills` are the names of all that they offer, `offers` what those take who take tasks, each once; `passed` is all
-    that they say of the skills that are passed on to the parent.
+    that they say of the skills that are passed on to the parent. `machines` are those behind them, each kind once, as
+    many as a parent is told.
     """
 
     skills: frozenset[str] = frozenset()
     offers: frozenset[Offering] = frozenset()
     passed: tuple[Passed, ...] = ()
+    machines: tuple[Machine, ...] = ()
 
     def can_do(self, need: Need) -> bool:
         """Whether one of these workers could do a task with this need, now or once it has room."""
@@ -63,7 +66,8 @@ class Here:
         """All of it, as it is now."""
         if self._changes != self._fleet.changes:
             passed = tuple(one for skill in self._passed for one in _counted(self._fleet.offers_of(skill)))
-            self._known = Provided(self._fleet.names(), self._fleet.offerings(), passed)
+            machines = tuple(self._fleet.machines()[:MAX_PROFILES])
+            self._known = Provided(self._fleet.names(), self._fleet.offerings(), passed, machines)
             self._changes = self._fleet.changes
         return self._known
 
@@ -82,16 +86,19 @@ def _counted(offers: Iterable[Skill]) -> Iterator[Passed]:
 def text_of(provided: Provided) -> tuple[bytes, bool]:
     """What a node tells the others, and whether that is all of it.
 
-    Of what is more than a document takes the schemas and descriptions are left out first, then all that is said of the
-    skills that are passed on, then skills.
+    Of what is more than a document takes the machines are left out first, then schemas and descriptions, then all that
+    is said of the skills that are passed on, then skills.
     """
     text, whole = _packed(provided), True
+    if len(text) > MAX_DOCUMENT_BYTES:
+        provided = replace(provided, machines=())
+        text, whole = _packed(provided), False
     if len(text) > MAX_DOCUMENT_BYTES:
         bare = [
             Passed(but(one.skill, input_schema=None, output_schema=None, description=""), one.workers)
             for one in provided.passed
         ]
-        text, whole = _packed(replace(provided, passed=tuple(bare))), False
+        text = _packed(replace(provided, passed=tuple(bare)))
     names = sorted(provided.skills)
     while len(text) > MAX_DOCUMENT_BYTES:
         some = frozenset(names)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from holon.domain.fleet import Machine
 from holon.domain.matching import Need
 from holon.errors import HolonError
 from holon.ports import Document, DocumentHints, Shared
@@ -62,6 +63,13 @@ class Providers:
         """A skill that is passed on, as the workers of all nodes offer it."""
         return [one for node in (self._here(), *self._elsewhere) for one in node.passed if one.skill.name == skill]
 
+    def machines(self) -> list[Machine]:
+        """The machines behind the workers of all nodes, each kind once; those of this node first."""
+        found = list(self._here().machines)
+        for node in self._elsewhere:
+            found += [one for one in node.machines if one not in found]
+        return found
+
     @property
     def anywhere_else(self) -> bool:
         """Whether another node has any workers."""
@@ -108,7 +116,8 @@ def _text(here: Provided) -> bytes:
     if not whole:
         log.warning(
             "what the workers of this node offer is too much to be told to the other nodes of this holon: they know "
-            "less of it; make the schemas and descriptions of the skills in UPLINK_SKILLS smaller"
+            "less of it; have workers say less of their machines, or make schemas and descriptions of the skills in "
+            "UPLINK_SKILLS smaller"
         )
     return text
 

@@ -60,7 +60,7 @@ class Uplink:
             engine.store,
             engine.jobs,
             engine.following,
-            Offerings(engine.blueprints, engine.contracts, engine.fleet, self._providers, settings.skills),
+            Offerings(engine.blueprints, engine.contracts, self._providers, settings.skills),
             holarchy.own_id,
             settings.max_jobs,
             settings.result_timeout,

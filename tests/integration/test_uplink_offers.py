@@ -224,6 +224,20 @@ async def test_a_skill_is_passed_on_as_the_workers_of_all_nodes_offer_it(certifi
         await asyncio.wait((running,))
 
 
+async def test_the_machines_of_the_workers_of_all_nodes_are_told_each_once(certificates: Certificates) -> None:
+    mine, theirs = Machine(properties={"g": 1}), Machine(properties={"g": 2})
+    async with a_child(certificates, [], skills=("ocr",)) as child:
+        parent = Offered(await child.linked())
+        there = Provided(frozenset({"ocr"}), passed=(Passed(OCR, 1),), machines=(theirs, mine))
+        running = asyncio.create_task(Providers(child.store, lambda: there, "n2").run())
+        async with Leaf(child.engine, "w1", OCR) as leaf:
+            await child.engine.workers.offers(leaf.member, Catalog((OCR,), (mine,)))
+            while [one.resources.properties.data for one in parent.profiles] != [b'{"g":1}', b'{"g":2}']:
+                await parent.hear()
+        running.cancel()
+        await asyncio.wait((running,))
+
+
 async def test_of_the_statuses_of_many_workers_a_parent_is_told_as_many_as_it_takes(certificates: Certificates) -> None:
     of_two = tuple(f"z{n}" for n in range(40))
     others = [tuple(f"{name}{n:02}" for n in range(40)) for name in "ab"]

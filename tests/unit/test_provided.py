@@ -6,8 +6,9 @@ import zlib
 
 import pytest
 
-from holon.domain.fleet import Skill
+from holon.domain.fleet import Device, Machine, Skill
 from holon.domain.matching import Need, Offering
+from holon.domain.value import replace
 from holon.ports import MAX_DOCUMENT_BYTES
 from holon.randomness import random_id
 from holon.uplink.provided import Passed, Provided, provided_in, text_of
@@ -38,12 +39,21 @@ def test_who_takes_no_tasks_can_do_none() -> None:
 
 def test_what_is_told_is_read_as_it_was() -> None:
     skill = Skill("ocr", "2", "reading", {"type": "object"}, None, "Reads.", ("unsure",), 7)
-    said = Provided(frozenset({"ocr"}), frozenset({Offering("ocr", "2", price=7)}), (Passed(skill, 3),))
+    machines = (Machine((Device("gpu", "H100", "0"),), {"zone": "a", "racks": [1, 2.5]}), Machine())
+    said = Provided(frozenset({"ocr"}), frozenset({Offering("ocr", "2", price=7)}), (Passed(skill, 3),), machines)
     text, whole = text_of(said)
     assert (provided_in(text), whole) == (said, True)
 
 
-def test_of_what_is_too_much_to_be_told_schemas_are_left_out_first_and_then_skills() -> None:
+def test_of_what_is_too_much_to_be_told_machines_are_left_out_first() -> None:
+    large = Machine(properties={str(number): random_id() for number in range(3_000)})
+    skill = Skill("ocr", "2", "", {"type": "object"}, statuses=("unsure",))
+    said = Provided(frozenset({"ocr"}), frozenset({Offering("ocr")}), (Passed(skill, 3),))
+    text, whole = text_of(replace(said, machines=(large,)))
+    assert (provided_in(text), whole) == (said, False)
+
+
+def test_of_what_is_too_much_to_be_told_schemas_are_left_out_next_and_then_skills() -> None:
     def noise(many: int) -> str:
         return "".join(random_id() for _ in range(many))
 
