@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from holon.engine.rounds import Rounds, pause
@@ -75,10 +76,16 @@ class Following:
         self._watched = watched
         self._jobs: dict[str, _Followed] = {}
         self._expected: set[str] = set()
+        self._unseen: set[str] = set()
         self._rounds = Rounds(self._jobs, self._read)
 
     def __repr__(self) -> str:
         return f"Following({len(self._jobs)}, expected={len(self._expected)})"
+
+    @property
+    def unseen(self) -> AbstractSet[str]:
+        """Those of the jobs that the store could not show when it was asked last; each is asked for within 30 s."""
+        return self._unseen
 
     def expect(self, job_id: str) -> None:
         """A job is about to be made, and then followed; if it is not, `leave` it."""
@@ -99,6 +106,7 @@ class Following:
     def leave(self, job_id: str) -> None:
         """Follow it no more."""
         one = self._jobs.pop(job_id, None)
+        self._unseen.discard(job_id)
         if job_id in self._expected or (one is not None and one.watched):
             self._expected.discard(job_id)
             self._watched.drop(job_id)
@@ -150,7 +158,10 @@ class Following:
             record = await self._store.job(job_id)
         except HolonError as error:
             log.warning("job %s is looked at later: %s", job_id, error.message, extra={"job_id": job_id})
+            if self._jobs.get(job_id) is one:
+                self._unseen.add(job_id)
             return error.again_after
         if self._jobs.get(job_id) is one:
+            self._unseen.discard(job_id)
             self._tell(job_id, one, record)
         return None

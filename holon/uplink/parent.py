@@ -95,6 +95,10 @@ class Parent:
         """A lease goes on."""
         self._serving.resumed(lease, time_left)
 
+    def alive(self) -> list[Lease] | None:
+        """The leases to be extended; None: all."""
+        return self._serving.alive()
+
     def settled(self, lease: Lease, committed: bool) -> None:
         """A result was answered for good."""
         self._serving.jobs.settled(lease, committed)

@@ -59,6 +59,7 @@ class Serving:
         self.jobs = Running(place, books, reports, summaries, group)
         self.taking = Taking(place, books, reports, self.jobs)
         self.changed = self.jobs.changed
+        self._following = place.following
         self._leases = reports.leases
         self._summaries = summaries
 
@@ -81,6 +82,17 @@ class Serving:
         for starting in self.taking.starting.values():
             found.setdefault(starting.skill, Held()).add(unplaced=True)
         return found
+
+    def alive(self) -> list[Lease] | None:
+        """The leases whose jobs the store has shown when it was asked last; None: all.
+
+        One whose part of the store is away ends here, and another holon has the task: nobody knows how it fares here.
+        """
+        unseen = self._following.unseen
+        if not unseen:
+            return None
+        leases = (running.entry.lease for running in self.jobs if running.entry.job_id not in unseen)
+        return [lease for lease in leases if self._leases.holds(lease)]
 
     @property
     def waiting(self) -> list[Delegated]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from holon.rxon.v1 import worker_pb2
@@ -31,6 +31,9 @@ class Tasks(Protocol):
 
     def settled(self, lease: Lease, committed: bool) -> None:
         """The node has answered the result of this lease for good, and used it or not: nothing is owed for it."""
+
+    def alive(self) -> Sequence[Lease] | None:
+        """The leases of which it is known that they are worked on, to be extended; None: all."""
 
     async def welcomed(self, welcome: worker_pb2.Welcome) -> None:
         """Take a node's terms, before anything of its session counts; raises Ended to leave it at that."""
@@ -127,6 +130,10 @@ class Hearing:
         if self.tree is not None:
             self.tree(request)
         return self.tree is not None
+
+    def alive(self) -> Sequence[Lease] | None:
+        """Those that who does the work knows of."""
+        return self.tasks.alive()
 
     def on_unknown(self, kind: str) -> None:
         """Ignore what this version does not know, and say so once."""

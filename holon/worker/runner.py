@@ -102,6 +102,9 @@ class Runner:
     def settled(self, lease: Lease, committed: bool) -> None:
         """Nothing here is kept for a result."""
 
+    def alive(self) -> None:
+        """All of them: whoever runs them is here."""
+
     async def welcomed(self, welcome: worker_pb2.Welcome) -> None:
         """Any node will do."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from holon.worker.channel import Call
+    from holon.worker.leases import Lease
 
 _log = logging.getLogger("holon.worker")
 
@@ -56,6 +57,9 @@ class Listener(Protocol):
 
     def on_tree(self, request: worker_pb2.TreeRequest) -> bool:
         """The node asks about the job behind a task; False when nobody answers that."""
+
+    def alive(self) -> Sequence[Lease] | None:
+        """The leases that a heartbeat is to extend; None: all that were accepted."""
 
     def on_unknown(self, kind: str) -> None:
         """The node said something that this version does not know, or did not ask for."""
@@ -302,6 +306,10 @@ class Session:
         heartbeat = worker_pb2.Heartbeat(
             sequence=self._sequence, credits=self._credits, offering_credits=offering_credits
         )
+        if (alive := self._listener.alive()) is not None:
+            heartbeat.held.SetInParent()
+            for lease in alive:
+                heartbeat.held.leases.add(task_id=lease.task_id, lease_id=lease.lease_id)
         self.put_control(worker_pb2.SessionRequest(heartbeat=heartbeat))
         wait = self._interval * random.uniform(0.9, 1.1)  # noqa: S311  # no secret: it spreads a fleet
         self._beats = self._loop.call_later(wait, self._beat)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from holon.clock import SystemClock
 from holon.context import ActionFactory, JobContext
@@ -19,6 +20,7 @@ from holon.domain.task import SUCCESS, Outcome
 from holon.domain.tree import Disclose
 from holon.engine.requests import Creating
 from holon.errors import BlueprintError, StoreUnavailable
+from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
 from holon.storage import MemoryStorage
 from holon.uplink import owner_of
@@ -483,6 +485,35 @@ async def hold(child: Child, stream: Stream, leaf: Leaf, number: int) -> None:
         await offered(stream, f"t{n}", "work", {})
         assert (await answer(stream)).HasField("accepted")
         await leaf.given()
+
+
+async def test_a_lease_is_extended_only_while_the_store_shows_its_job(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_child(certificates, blueprints()) as child, Leaf(child.engine, "leaf", Skill("leaf")) as leaf:
+        stream = await child.linked(heartbeat_interval=Duration(nanos=50_000_000))
+        await hold(child, stream, leaf, 1)
+        gone = (await child.jobs())[0].job.id
+        await hold(child, stream, leaf, 1)
+        assert not (await stream.message("heartbeat")).heartbeat.HasField("held")
+        read = child.store.job
+
+        async def job(job_id: str) -> JobRecord | None:
+            if job_id == gone:
+                raise StoreUnavailable("its part of the store is away", retry_after=0.01)
+            return await read(job_id)
+
+        monkeypatch.setattr(child.store, "job", job)
+        monkeypatch.setattr(child.store, "at_hand", lambda _: None)
+        child.engine.following.changed([gone])
+        async with asyncio.timeout(GUARD):
+            while not (beat := (await stream.message("heartbeat")).heartbeat).HasField("held"):
+                pass
+            [lease] = beat.held.leases
+            assert lease.task_id == "t1"
+            monkeypatch.setattr(child.store, "job", read)
+            while (await stream.message("heartbeat")).heartbeat.HasField("held"):
+                pass
 
 
 @pytest.mark.parametrize("skill", ["one", "many"])

@@ -530,6 +530,8 @@ class Slow:
             task.uncancel()
             task.cancel()
 
+    def alive(self) -> None: ...
+
     def offered(self, lease: Lease, _: worker_pb2.TaskOffer) -> None:
         self.offers.append(lease.task_id)
 
