@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +17,7 @@ from holon.wire.frames import frames_of
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
 from holon.worker.certificate import Certificate
 from holon.worker.channel import Ended, Metadata, end_of, open_stream, write
+from holon.worker.heartbeats import EVERY_S, Heartbeats
 from holon.worker.hints import Hints
 from holon.worker.timing import Timing
 
@@ -38,7 +38,6 @@ _CANCELLED_ENDS = 1.0
 _OF_LEASES = ("task_offers", "stop_tasks")
 # A timer this late says that the process was stopped, or the machine asleep.
 _LATE = 1.0
-_HEARTBEAT = 10.0
 _SILENCE = 25.0
 MAX_PAYLOAD_BYTES = 1024 * 1024
 
@@ -110,12 +109,9 @@ class Session:
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._connected = False
         self._welcomed = False
-        self._credits: int | None = None
-        self._sequence = 0
-        self._interval = _HEARTBEAT
+        self._heartbeats = Heartbeats(self._put_heartbeat, listener.alive)
         self._silence = _SILENCE
         self._heard = 0.0
-        self._beats: asyncio.TimerHandle | None = None
         self._farewell: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -158,7 +154,7 @@ class Session:
         self._heard = self._loop.time()
         self._writer.max_message_bytes = welcome.max_message_bytes or MAX_MESSAGE_BYTES
         self._silence = _seconds(welcome.silence_timeout, _SILENCE)
-        self._interval = max(_seconds(welcome.heartbeat_interval, _HEARTBEAT), self._timing.least_heartbeat)
+        self._heartbeats.every = max(_seconds(welcome.heartbeat_interval, EVERY_S), self._timing.least_heartbeat)
         for warning in welcome.warnings:
             _log.warning("the node warns: %s", warning)
 
@@ -169,14 +165,14 @@ class Session:
             asyncio.create_task(self._until_broken(self._receive()), name="session-reader"),
             asyncio.create_task(self._until_broken(self._send()), name="session-writer"),
         ]
-        self._beat()
+        self._heartbeats.say()
         try:
             await self._watch()
         except Ended as end:
             self.end = end
         finally:
             self.end = self.end or Ended(f"{self.url}: the stream was closed")
-            self._stop_beating()
+            self._heartbeats.stop()
             self.left.set()
             self._writer.close()
             self._call.cancel()
@@ -184,7 +180,7 @@ class Session:
 
     async def close(self) -> None:
         """Let go of the connection, whatever state it is in."""
-        self._stop_beating()
+        self._heartbeats.stop()
         if self._farewell:
             self._farewell.cancel()
         if self._broken.done() and not self._broken.cancelled():
@@ -205,14 +201,14 @@ class Session:
 
     def set_credits(self, credits: int, by_skill: Mapping[str, int]) -> None:  # noqa: A002  # the protocol's word
         """Tell the node at once how many tasks it may give in all, and of single skills."""
-        self._credits = credits
-        self._beat([worker_pb2.OfferingCredits(skill=name, credits=by_skill[name]) for name in by_skill])
+        self._heartbeats.credits = credits
+        self._heartbeats.say([worker_pb2.OfferingCredits(skill=name, credits=by_skill[name]) for name in by_skill])
 
     def leave(self) -> None:
         """Half-close once all that waits is sent, beat no more, and give the node a while to end the stream."""
         if self.end:
             return
-        self._stop_beating()
+        self._heartbeats.stop()
         self._writer.close()
         self._farewell = self._loop.call_later(
             self._timing.goodbye, self.break_off, f"not ended within {self._timing.goodbye:g} s of our half-close"
@@ -296,34 +292,20 @@ class Session:
                 # This process stood still, not the node: what it sent meanwhile is about to be read.
                 self._heard = max(self._heard, self._loop.time() - self._silence + _LATE)
 
-    def _beat(self, offering_credits: Sequence[worker_pb2.OfferingCredits] = ()) -> None:
-        self._stop_beating()
+    def _put_heartbeat(self, frame: worker_pb2.SessionRequest) -> bool:
         if self._writer.closed:
-            return
+            return False
         if self.shown.renewed():
             self.move()
-        self._sequence += 1
-        heartbeat = worker_pb2.Heartbeat(
-            sequence=self._sequence, credits=self._credits, offering_credits=offering_credits
-        )
-        if (alive := self._listener.alive()) is not None:
-            heartbeat.held.SetInParent()
-            for lease in alive:
-                heartbeat.held.leases.add(task_id=lease.task_id, lease_id=lease.lease_id)
-        self.put_control(worker_pb2.SessionRequest(heartbeat=heartbeat))
-        wait = self._interval * random.uniform(0.9, 1.1)  # noqa: S311  # no secret: it spreads a fleet
-        self._beats = self._loop.call_later(wait, self._beat)
-
-    def _stop_beating(self) -> None:
-        if self._beats:
-            self._beats.cancel()
+        self.put_control(frame)
+        return True
 
     def _handle(self, frame: worker_pb2.SessionResponse) -> None:
         kind = frame.WhichOneof("message")
         if kind == "heartbeat_ack":
             if frame.heartbeat_ack.HasField("next_interval"):
                 asked = _seconds(frame.heartbeat_ack.next_interval, 0.0)
-                self._interval = max(asked, self._timing.least_heartbeat)
+                self._heartbeats.every = max(asked, self._timing.least_heartbeat)
         elif self._writer.closed and kind in _OF_LEASES:
             _log.debug("%s: %s on a stream that was left: a newer one has said what goes on", self.url, kind)
         elif kind == "task_offers":
