@@ -17,7 +17,7 @@ from tests.chaos.checker import Broken
 from tests.chaos.holons.asking import Asking
 from tests.chaos.holons.checker import cancel_times, check
 from tests.chaos.holons.failing import Failing
-from tests.chaos.holons.family import CHILDREN, CLIENT, LEAVES, LEVELS, LINKS, PARENTS, ROOT, Family
+from tests.chaos.holons.family import ABOVE, CHILDREN, CLIENT, LEAVES, LEVELS, LINKS, PARENTS, ROOT, Family
 from tests.chaos.holons.fate import Amounts, Fate, draw
 from tests.chaos.holons.findings import Findings, fingerprints, read
 from tests.chaos.holons.story import shortest
@@ -171,10 +171,13 @@ class HolonChaos:
 
 
 async def _under_way(name: str, client: Client) -> str:
+    """What is not over at a holon, and which of its children are not there to tell how it went."""
     try:
         stats = await client.node.stats()
+        linked = {one.worker_id async for one in client.node.list_workers(connected=True)}
     except HolonError as error:
         return f"{name}: no answer: {error}"
-    held = {**stats.jobs, "queued": stats.tasks_queued, "leased": stats.tasks_leased}
+    away = sum(ABOVE[child] == name and child not in linked for child in CHILDREN)
+    held = {**stats.jobs, "queued": stats.tasks_queued, "leased": stats.tasks_leased, "holons away": away}
     under_way = ", ".join(f"{count} {what}" for what, count in held.items() if count)
     return f"{name}: {under_way}" if under_way else ""
