@@ -61,13 +61,19 @@ def test_a_node_goes_on_though_nobody_reads_where_its_doors_are(folder: Path, st
     assert "Traceback" not in node.log
 
 
-def test_a_second_signal_ends_a_node_that_drains_at_once(folder: Path, started: list[Started]) -> None:
-    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": "600"}
+def busy(folder: Path, started: list[Started], blueprint: str, grace: int = 600) -> tuple[Started, dict[str, str]]:
+    """A node with that time to drain, in the handler of a job of this blueprint, and where its doors are."""
+    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": str(grace)}
     node, doors = serve(folder, "--blueprints", "blueprints", env=env)
     started.append(node)
     client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
-    assert holon_here(folder, "jobs", "create", "slow", env=client).code == 0
-    until((folder / "slow-began").exists, "its handler runs")
+    assert holon_here(folder, "jobs", "create", blueprint, env=client).code == 0
+    until((folder / f"{blueprint}-began").exists, "its handler runs")
+    return node, doors
+
+
+def test_a_second_signal_ends_a_node_that_drains_at_once(folder: Path, started: list[Started]) -> None:
+    node, doors = busy(folder, started, "slow")
     node.process.send_signal(signal.SIGINT)
     status = f"{doors['http']}/_public/status"
     until(lambda: httpx.get(status, trust_env=False).status_code == 503, "it drains")
@@ -79,12 +85,7 @@ def test_a_second_signal_ends_a_node_that_drains_at_once(folder: Path, started: 
 def test_a_signal_to_a_node_that_an_operator_drains_leaves_it_the_time_it_has(
     folder: Path, started: list[Started]
 ) -> None:
-    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": "600"}
-    node, doors = serve(folder, "--blueprints", "blueprints", env=env)
-    started.append(node)
-    client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
-    assert holon_here(folder, "jobs", "create", "slow", env=client).code == 0
-    until((folder / "slow-began").exists, "its handler runs")
+    node, doors = busy(folder, started, "slow")
 
     async def drain() -> None:
         async with Client(doors["clients"], TOKEN) as operator:
@@ -102,12 +103,7 @@ def test_a_signal_to_a_node_that_an_operator_drains_leaves_it_the_time_it_has(
 def test_i10_a_second_signal_ends_a_node_whose_handler_does_not_end(
     folder: Path, started: list[Started], name: str
 ) -> None:
-    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": "600"}
-    node, doors = serve(folder, "--blueprints", "blueprints", env=env)
-    started.append(node)
-    client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
-    assert holon_here(folder, "jobs", "create", name, env=client).code == 0
-    until((folder / f"{name}-began").exists, "its handler runs")
+    node, _ = busy(folder, started, name)
     node.process.send_signal(signal.SIGTERM)
     until(lambda: "draining" in node.log, "it drains")
     node.process.send_signal(signal.SIGTERM)
@@ -118,12 +114,7 @@ def test_i10_a_second_signal_ends_a_node_whose_handler_does_not_end(
 def test_i10_a_handler_that_takes_the_cancel_for_itself_does_not_hold_up_the_end(
     folder: Path, started: list[Started]
 ) -> None:
-    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "SHUTDOWN_GRACE_SECONDS": "0"}
-    node, doors = serve(folder, "--blueprints", "blueprints", env=env)
-    started.append(node)
-    client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
-    assert holon_here(folder, "jobs", "create", "swallows", env=client).code == 0
-    until((folder / "swallows-began").exists, "its handler runs")
+    node, _ = busy(folder, started, "swallows", grace=0)
     assert node.end(signal.SIGTERM) == 0
 
 
