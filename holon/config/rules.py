@@ -92,12 +92,7 @@ def _names(settings: Settings) -> Iterator[Violation]:
     if not _INSTANCE_ID.fullmatch(settings.INSTANCE_ID):
         yield Violation("INSTANCE_ID", "must be 1 to 128 letters, digits, dots, dashes, underscores or colons")
     try:
-        store = StorageURI.parse(settings.STORAGE_URI)
-        if store.path is not None and (reason := database_problem(store.path)):
-            yield Violation("STORAGE_URI", reason)
-        for option, path in store.tls_files:
-            if reason := _file_problem("STORAGE_URI", path, settings):
-                yield Violation("STORAGE_URI", f"{option}: {reason}")
+        yield from _files_of("STORAGE_URI", StorageURI.parse(settings.STORAGE_URI), settings)
     except ConfigError as error:
         yield from error.details
     except ValueError:
@@ -106,12 +101,7 @@ def _names(settings: Settings) -> Iterator[Violation]:
     if settings.REDIS_HOST and not _HOST.fullmatch(settings.REDIS_HOST):
         yield Violation("REDIS_HOST", f"{settings.REDIS_HOST!r} {_NO_HOST}")
     try:
-        history = HistoryURI.parse(settings.HISTORY_DATABASE_URI)
-        if history.path is not None and (reason := database_problem(history.path)):
-            yield Violation("HISTORY_DATABASE_URI", reason)
-        for option, path in history.tls_files:
-            if reason := _file_problem("HISTORY_DATABASE_URI", path, settings):
-                yield Violation("HISTORY_DATABASE_URI", f"{option}: {reason}")
+        yield from _files_of("HISTORY_DATABASE_URI", HistoryURI.parse(settings.HISTORY_DATABASE_URI), settings)
     except ConfigError as error:
         yield from error.details
     if settings.BLUEPRINTS_DIR and not Path(settings.BLUEPRINTS_DIR).is_dir():
@@ -126,6 +116,14 @@ def _names(settings: Settings) -> Iterator[Violation]:
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             f"{shown(collector)!r} is no address of a collector; use http://host:4317, or https://",
         )
+
+
+def _files_of(name: str, uri: StorageURI | HistoryURI, settings: Settings) -> Iterator[Violation]:
+    if uri.path is not None and (reason := database_problem(uri.path)):
+        yield Violation(name, reason)
+    for option, path in uri.tls_files:
+        if reason := _file_problem(name, path, settings):
+            yield Violation(name, f"{option}: {reason}")
 
 
 def _addresses(settings: Settings) -> Iterator[Violation]:

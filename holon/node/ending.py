@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 LAST_S = 10.0
 # And where it is to end at once.
 AT_ONCE_S = 2.0
+# Why it is left as it is may take so long to say.
+_SAID_S = 1.0
 
 
 class LastResort:
@@ -71,10 +73,17 @@ def last_resort() -> LastResort:
 
 
 def _leave(seconds: float) -> None:
+    # Who reads the log may stand still as well.
+    last_words = threading.Thread(target=_say, args=(seconds,), name="last-words", daemon=True)
+    last_words.start()
+    last_words.join(_SAID_S)
+    os._exit(1)
+
+
+def _say(seconds: float) -> None:
     names = ", ".join(sorted(one.name for one in threading.enumerate() if not one.daemon))
     said = "not ended in %g s, and left as it is: what a handler began goes on, and runs again later (threads: %s)"
     with suppress(Exception):
         log.critical(said, seconds, names)
         logging.shutdown()
         sys.stdout.flush()
-    os._exit(1)

@@ -99,7 +99,7 @@ async def goes_on():
     Path("deaf-began").touch()
     while True:
         with suppress(asyncio.CancelledError):
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
 
 
 @threaded.handler(is_start=True, is_end=True)
@@ -112,7 +112,7 @@ async def in_a_thread():
 async def once():
     Path("swallows-began").touch()
     with suppress(asyncio.CancelledError):
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 """
 
 WORKER = """
