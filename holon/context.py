@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from holon.domain import schema
 from holon.domain.asking import MAPPINGS, NO_TIMEOUTS, asked_task, branches, text, wrong
-from holon.domain.blueprint import State
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
+from holon.domain.states import State
 from holon.domain.task import ANY_STATUS
 from holon.errors import BlueprintError
 

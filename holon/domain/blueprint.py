@@ -5,19 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from holon.domain import schema
 from holon.domain.costs import costing
 from holon.domain.prompt import awaits_nothing
+from holon.domain.states import Function, Outcome, State, Want
 from holon.errors import BlueprintError, HolonError, InvalidArgument
 
-Outcome = Literal["finished", "failed"]
-Function = Callable[..., Awaitable[Any]]
 F = TypeVar("F", bound=Function)
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -26,36 +24,6 @@ _VERSION = re.compile(r"[A-Za-z0-9._~-]+")
 # What every task may end with.
 _TAKEN = ("success", "failure", "cancelled")
 _STATE = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """One argument of a handler, given by its name; without a default it is required."""
-
-    name: str
-    required: bool
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """One state: what runs in it, and what its end means (`outcome` is None unless `is_end`).
-
-    `retry` says that a parent holon may have the job done again after this end; `status` is what it is told of a good
-    one, empty for a success. `progress_weight` is how much of a job it is, next to the others. `prompt` says that its
-    handler awaits nothing.
-    """
-
-    name: str
-    function: Function
-    is_start: bool
-    is_end: bool
-    outcome: Outcome | None
-    is_aggregator: bool
-    wants: tuple[Want, ...]
-    retry: bool = False
-    status: str = ""
-    progress_weight: float = 1
-    prompt: bool = False
 
 
 class Blueprint:

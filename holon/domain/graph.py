@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from holon.domain.blueprint import Blueprint, State
+from holon.domain.blueprint import Blueprint
 from holon.domain.integrity import targets_at
+from holon.domain.states import State
 
 Kind = Literal["start", "end", "aggregator", "ordinary"]
 

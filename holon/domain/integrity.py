@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from holon.domain import schema
-from holon.domain.blueprint import Blueprint, State
+from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import MAX_STATUSES
+from holon.domain.states import State
 from holon.domain.targets import Mistake, Target, Targets, targets_of
 from holon.errors import BlueprintError, HolonError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from holon.domain.blueprint import State
 from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status, Waiting
@@ -12,6 +11,7 @@ from holon.domain.policy import denied
 from holon.domain.policy import told as allowed_of
 from holon.domain.retries import back_off
 from holon.domain.specs import spec_of
+from holon.domain.states import State
 from holon.domain.task import CANCELLED, FAILURE, POLICY_DENIED, SUCCESS, Outcome, RetryPolicy, TaskSpec
 from holon.domain.value import Value, replace
 

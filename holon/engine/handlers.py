@@ -13,10 +13,10 @@ import orjson
 
 from holon.context import ActionFactory, ClientConfig, JobContext, arguments
 from holon.domain import machine
-from holon.domain.blueprint import State
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
+from holon.domain.states import State
 from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints

@@ -10,23 +10,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
-import orjson
 from msgspec.msgpack import Encoder
 
 from holon.domain.client import NO_PLAN
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
-from holon.domain.plain import MAX_DEPTH, no_number
 from holon.domain.policy import Allowed
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.domain.value import replace
-from holon.errors import InvalidArgument, StoreUnavailable, TooLarge
+from holon.errors import StoreUnavailable, TooLarge
 from holon.ports import NewJob, NewTask, Result
+from holon.storage.json_text import from_json, to_json
 
 SCHEMA = 7
-# As deep as the encoder goes: what is stored stands a few levels deeper in an answer.
-_ENCODER_DEPTH = 254
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
@@ -44,36 +41,6 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
 }
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
-
-
-def to_json(value: Any) -> bytes:
-    """A value as JSON text, which every reader reads back as it was.
-
-    Raises:
-        InvalidArgument: `NOT_JSON`, it holds something that JSON cannot: a set, a date of another type, a huge integer,
-            a number that is none; or it is nested over 200 deep.
-    """
-    try:
-        text = orjson.dumps(value)
-        if len(text) > 2 * MAX_DEPTH and text.count(b"[") + text.count(b"{") > MAX_DEPTH:
-            # It may be deeper than whoever wraps it in an answer can write; strings have brackets too.
-            orjson.dumps(_wrapped(value))
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"not JSON: {error}", code="NOT_JSON") from error
-    if b"null" in text and (where := no_number(value, "value")):
-        raise InvalidArgument(f"not JSON: {where}", code="NOT_JSON")
-    return text
-
-
-def _wrapped(value: Any) -> Any:
-    for _ in range(_ENCODER_DEPTH - MAX_DEPTH):
-        value = (value,)
-    return value
-
-
-def from_json(text: bytes) -> Any:
-    """The value of JSON text; None for no text."""
-    return orjson.loads(text) if text else None
 
 
 # Byte for byte what `msgpack` packs, in less than half the time; in reading it there is nothing to gain.

@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 import orjson
 
-from holon.domain.blueprint import State
 from holon.domain.fleet import Machine
 from holon.domain.integrity import is_parallel, skills_of
+from holon.domain.states import State
 from holon.domain.task import SUCCESS
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts

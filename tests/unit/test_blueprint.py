@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from holon.domain.blueprint import Blueprint, State, Want
+from holon.domain.blueprint import Blueprint
+from holon.domain.states import State, Want
 from holon.errors import BlueprintError
 
 

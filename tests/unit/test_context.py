@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from holon.context import ActionFactory, JobContext, arguments
-from holon.domain.blueprint import Blueprint, State
+from holon.domain.blueprint import Blueprint
 from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
+from holon.domain.states import State
 from holon.errors import BlueprintError, InvalidArgument
 
 

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holon.context import ActionFactory
-from holon.domain.blueprint import Blueprint, State
+from holon.domain.blueprint import Blueprint
 from holon.domain.costs import MOST_COST, Cost, costing, least, total
 from holon.domain.decisions import Decision
 from holon.domain.job import Job, Status
 from holon.domain.machine import Limits, decide
+from holon.domain.states import State
 from holon.domain.task import RetryPolicy, TaskSpec
 from holon.errors import BlueprintError, InvalidArgument
 from holon.ports import Offer

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from holon.domain.blueprint import State
 from holon.domain.decisions import AskedTask, Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, Limits, branch_result, decide, end, handler_failed, started, succeeded
 from holon.domain.reactions import react
+from holon.domain.states import State
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.domain.value import replace
 

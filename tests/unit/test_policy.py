@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holon.context import ActionFactory
-from holon.domain.blueprint import State
 from holon.domain.decisions import AskedTask, Decision, DispatchParallel, DispatchTask
 from holon.domain.job import Job, Status
 from holon.domain.machine import Change, Limits, decide
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS, Allowed, allowing, both, denied
+from holon.domain.states import State
 from holon.domain.task import RetryPolicy
 from holon.errors import BlueprintError, ConfigError, InvalidArgument
 from holon.ports import Offer

@@ -15,7 +15,8 @@ from holon.domain.job import Job, JobError, Status
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice, WorkerEvent
-from holon.storage.records import from_json, pack, to_json, unpack
+from holon.storage.json_text import from_json, to_json
+from holon.storage.records import pack, unpack
 from holon.storage.sealing import Seal, SealBroken
 
 Columns: TypeAlias = tuple[Any, ...]

@@ -7,8 +7,9 @@ from typing import Any
 
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
+from holon.storage.json_text import from_json, to_json
 from holon.storage.ledger.rows import JobRow
-from holon.storage.records import decode_inbox, encode_inbox, from_json, to_json
+from holon.storage.records import decode_inbox, encode_inbox
 from holon.storage.sealing import Seal
 
 INSERT = """

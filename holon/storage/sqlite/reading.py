@@ -23,7 +23,8 @@ from holon.domain.job import Status
 from holon.domain.task import Outcome, task_id
 from holon.errors import StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice
-from holon.storage.records import decode_history, decode_job, decode_need, from_json
+from holon.storage.json_text import from_json
+from holon.storage.records import decode_history, decode_job, decode_need
 from holon.storage.sealing import Seal, SealBroken
 from holon.storage.sqlite import endings
 from holon.storage.sqlite.lane import RETRY_AFTER_S
