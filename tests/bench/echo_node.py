@@ -165,7 +165,7 @@ class Echo:
 
 
 class App:
-    """The HTTP side, as plain ASGI: create, show one, list."""
+    """The HTTP side, as plain ASGI: create, with and without waiting, and list."""
 
     def __init__(self, node: Echo, token: str) -> None:
         self._node = node
@@ -184,11 +184,11 @@ class App:
                     break
             job = self._node.create(_TASKS[scope["path"]], orjson.loads(asked)["initial_data"])
             status, body = 202, orjson.dumps({"status": "accepted", "job_id": job.id})
+            if scope["query_string"]:
+                await job.over.wait()
+                status, body = 200, orjson.dumps(job.shown())
         elif scope["path"] == _JOBS:
             status, body = 200, orjson.dumps(self._page(parse_qs(scope["query_string"].decode())))
-        elif job_shown := self._node.jobs.get(scope["path"].removeprefix(f"{_JOBS}/")):
-            await job_shown.over.wait()
-            status, body = 200, orjson.dumps(job_shown.shown())
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

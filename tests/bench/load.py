@@ -109,12 +109,9 @@ class Load:
                     self._slots.release()
 
     async def observe(self, connection: Connection) -> float:
-        """Make one job and wait for its end; return the seconds from its POST until that was answered."""
+        """Make one job with a POST that waits for its end; return the seconds until that was answered."""
         began = time.perf_counter()
-        job = await self._create(connection)
-        status, shown = 200, {"status": ""}
-        while status == 200 and shown["status"] not in _ENDED:
-            status, shown = await connection.get(f"/api/v1/jobs/{job.id}?wait=30&fields=status")
+        await self._create(connection, "?wait=30&fields=id", 200, "id")
         return time.perf_counter() - began
 
     async def verified(self) -> list[Job]:
@@ -149,14 +146,14 @@ class Load:
                 self.full.set()
                 return
 
-    async def _create(self, connection: Connection) -> Job:
+    async def _create(self, connection: Connection, query: str = "", good: int = 202, name: str = "job_id") -> Job:
         number = next(self._numbers)
         # Known before it is sent: a worker may be quicker than the answer.
         job = self._jobs[number] = self._under_way[number] = Job(number, self._tasks, time.time())
-        status, answer = await connection.post(self._path, b'{"initial_data":{"n":%d}}' % number)
-        if status != 202:
-            raise BenchError(f"POST {self._path} was answered {status}: {answer}")
-        job.id = answer["job_id"]
+        status, answer = await connection.post(self._path + query, b'{"initial_data":{"n":%d}}' % number)
+        if status != good:
+            raise BenchError(f"POST {self._path}{query} was answered {status}: {answer}")
+        job.id = answer[name]
         return job
 
     async def _settle(self, left: dict[str, Job]) -> bool:

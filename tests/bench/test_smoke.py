@@ -140,13 +140,10 @@ class OneJob:
         self._ended = {"id": "j", "status": "finished", "result": {"echo": 1}, "finished_at": 7.0} | ended
 
     async def post(self, path: str, body: bytes) -> tuple[int, Any]:
-        return 202, {"status": "accepted", "job_id": "j"}
+        return 200, self._ended
 
     async def get(self, path: str) -> tuple[int, Any]:
-        return 200, self._ended if path.partition("?")[0].endswith("/j") else {
-            "jobs": [self._ended],
-            "next_page_token": "",
-        }
+        return 200, {"jobs": [self._ended], "next_page_token": ""}
 
 
 async def run_one(node: OneJob) -> list[float]:

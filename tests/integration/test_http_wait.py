@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from holon.domain.client import DEFAULT
 from holon.domain.value import replace
 from holon.engine import watching
 from holon.ports import JobRecord
@@ -67,6 +68,49 @@ async def test_the_answer_comes_once_the_job_is_over(node: Node, waits: Waits) -
     shown = (await answer).json()
     assert (shown["status"], shown["error"]["code"]) == ("cancelled", "CANCELLED")
     assert node.engine.watching.watchers == 0
+
+
+async def test_a_creation_that_waits_is_answered_with_how_the_job_ended(node: Node) -> None:
+    path, body = "/api/v1/jobs/doubling?wait=30&fields=id,status,result", {"initial_data": {"n": 4}}
+    headers = AUTH | {"Idempotency-Key": "once"}
+    first = await node.client.post(path, json=body, headers=headers, timeout=GUARD)
+    assert (first.status_code, first.json()["status"], first.json()["result"]) == (200, "finished", {"twice": 8})
+    # Who repeats it is told the same, whichever way.
+    again = await node.client.post(path, json=body, headers=headers)
+    assert (again.status_code, again.json()) == (200, first.json())
+    plain = await node.client.post("/api/v1/jobs/doubling", json=body, headers=headers)
+    assert (plain.status_code, plain.json()) == (202, {"status": "accepted", "job_id": first.json()["id"]})
+    assert node.engine.watching.watchers == 0
+
+
+async def test_a_creation_that_waited_in_vain_is_answered_with_the_job_s_id(node: Node) -> None:
+    created = await node.client.post("/api/v1/jobs/waiting?wait=0.05", json={}, headers=AUTH)
+    assert (created.status_code, created.json()["status"]) == (202, "accepted")
+    job_id = created.json()["job_id"]
+    shown = await node.client.get(f"/api/v1/jobs/{job_id}", headers=AUTH)
+    assert shown.json()["status"] == "waiting_for_worker"
+    assert node.engine.watching.watchers == 0
+
+
+@pytest.mark.parametrize("why", ["full", "token", "stop"])
+async def test_a_job_s_id_is_told_whatever_is_the_matter_with_the_wait(
+    node: Node, waits: Waits, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    if why == "full":
+        monkeypatch.setattr(watching, "MAX_WATCHERS", 0)
+    post = node.client.post("/api/v1/jobs/waiting?wait=30", json={}, headers=AUTH, timeout=GUARD)
+    answer = asyncio.create_task(post)
+    if why == "full":
+        await waits.over.wait()
+    else:
+        await waits.begun.wait()
+    if why == "token":
+        node.clients.replace(sole("another"))
+    elif why == "stop":
+        await node.door.stop(GUARD)
+    created = await answer
+    assert (created.status_code, created.json()["status"]) == (202, "accepted")
+    assert (await node.engine.jobs.get(DEFAULT, created.json()["job_id"])).job.status == "waiting_for_worker"
 
 
 async def test_many_wait_for_one_job_and_all_are_answered(node: Node, waits: Waits) -> None:
@@ -252,9 +296,13 @@ async def test_one_who_waits_too_much_is_told_to_come_later(node: Node, monkeypa
 
 
 @pytest.mark.parametrize("wait", ["", "x", "-1", "31", "nan", "inf", "1e400", "0x1", "1_0"])
-async def test_a_wait_that_is_none_is_refused(node: Node, wait: str) -> None:
-    job_id = await node.created()
-    refused = await node.client.get(f"/api/v1/jobs/{job_id}", params={"wait": wait}, headers=AUTH)
+@pytest.mark.parametrize("creates", [False, True])
+async def test_a_wait_that_is_none_is_refused(node: Node, wait: str, creates: bool) -> None:
+    if creates:
+        refused = await node.client.post("/api/v1/jobs/waiting", params={"wait": wait}, headers=AUTH)
+    else:
+        job_id = await node.created()
+        refused = await node.client.get(f"/api/v1/jobs/{job_id}", params={"wait": wait}, headers=AUTH)
     assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_ARGUMENT")
     assert [detail["field"] for detail in refused.json()["details"]] == ["wait"]
     assert "must be a number of seconds from 0 to 30" in refused.json()["error"]

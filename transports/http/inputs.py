@@ -66,12 +66,20 @@ FIELDS = Parameter(
     "Show only these fields.",
     {"type": "array", "items": {"type": "string", "enum": list(ALL_FIELDS)}, "minItems": 1},
 )
+_SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0}
 WAIT = Parameter(
     "wait",
     "query",
     "How many seconds to wait for its end: the answer comes once it is over, and shows where it stands when it is not "
     "by then, when the node shuts down, or when something else is sent on the connection, or it ends.",
-    {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0},
+    _SECONDS,
+)
+WAIT_CREATED = Parameter(
+    "wait",
+    "query",
+    "How many seconds to wait for its end: 200 with the job once it is over, and 202 when it is not by then, when the "
+    "node shuts down, when something else is sent on the connection, or it ends.",
+    _SECONDS,
 )
 STATUS = Parameter(
     "status",
@@ -114,6 +122,7 @@ DIGESTS = Parameter(
     {"type": "boolean", "default": False},
 )
 
+OF_CREATE = (FIELDS, WAIT_CREATED)
 OF_GET = (FIELDS, WAIT)
 OF_TREE = (MAX_DEPTH, TREE_SIZE, TREE_TOKEN, DIGESTS)
 OF_PAGES = (PAGE_SIZE, PAGE_TOKEN)

@@ -18,6 +18,7 @@ from transports.http.asgi import Reply
 from transports.http.inputs import (
     IDEMPOTENCY_KEY,
     JOB_ID,
+    OF_CREATE,
     OF_GET,
     OF_LIST,
     OF_PAGES,
@@ -236,9 +237,9 @@ def creation(routes: JobRoutes, blueprint: Blueprint) -> Operation:
         blueprint.path or "",
         partial(routes.create, blueprint.name),
         f"Create a job of {blueprint.name}",
-        "The answer comes once the job is durable.",
-        (Answer(202, "The job exists", "Accepted"),),
-        (IDEMPOTENCY_KEY, TRACEPARENT),
+        "The answer comes once the job is durable; with `wait`, once it is over.",
+        (Answer(202, "The job exists", "Accepted"), Answer(200, "It is over already, and was waited for", "Job")),
+        (*OF_CREATE, IDEMPOTENCY_KEY, TRACEPARENT),
         (
             *_OF_BODY,
             "INPUT_INVALID",

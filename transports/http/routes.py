@@ -10,13 +10,15 @@ from holon.engine.jobs import Jobs
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
 from holon.engine.requests import Creating, Listing, request_id_of
 from holon.engine.watching import Watching
-from holon.errors import InvalidArgument, Violation
+from holon.errors import HolonError, InvalidArgument, Violation
+from holon.ports import JobRecord
 from holon.telemetry.audit import audited
 from transports.http.asgi import Reply
 from transports.http.inputs import (
     CREATE_FIELDS,
     IDEMPOTENCY_KEY,
     MAX_WAIT_S,
+    OF_CREATE,
     OF_GET,
     OF_LIST,
     OF_PAGES,
@@ -29,6 +31,8 @@ from transports.http.strict_json import read_object
 
 _BODY_OF_CREATE = frozenset(CREATE_FIELDS)
 _NONE: frozenset[str] = frozenset()
+_CREATE = names(OF_CREATE)
+_CREATE_REPEATABLE = repeatable(OF_CREATE)
 _GET = names(OF_GET)
 _GET_REPEATABLE = repeatable(OF_GET)
 _PAGES = names(OF_PAGES) | {"limit"}
@@ -47,8 +51,9 @@ class JobRoutes:
         self._watching = watching
 
     async def create(self, blueprint: str, request: Request) -> Reply:
-        """Create a job of a blueprint; it is durable when this returns."""
-        request.parameters(_NONE)
+        """Create a job of a blueprint; it is durable when this returns, and over where that was waited for in time."""
+        wanted = request.parameters(_CREATE, _CREATE_REPEATABLE)
+        fields, wait = fields_of(wanted.get("fields"), ALL_FIELDS), _wait(wanted)
         asked = read_object(await request.body(), _BODY_OF_CREATE)
         creating = Creating(
             blueprint,
@@ -64,6 +69,8 @@ class JobRoutes:
         # Its offers go out first, in two turns of the loop: a worker's time is the job's, and this client's is not.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+        if wait and (over := await self._over(request, accepted.job_id, wait, fields)):
+            return over
         return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())
 
     async def get(self, request: Request) -> Reply:
@@ -84,6 +91,23 @@ class JobRoutes:
             async with request.waiting(wait):
                 await self._watching.until_over(owner, job_id)
             record = await self._jobs.get(owner, job_id)
+        return self._shown(record, fields)
+
+    async def _over(self, request: Request, job_id: str, wait: float, fields: tuple[str, ...]) -> Reply | None:
+        """The answer that a job is over, once it is; None when it is not in time, or when that cannot be told.
+
+        The job exists whatever is the matter with the wait, and its client must learn its id.
+        """
+        owner = request.client.name
+        try:
+            async with request.waiting(wait):
+                await self._watching.until_over(owner, job_id)
+            record = await self._jobs.get(owner, job_id)
+        except HolonError:
+            return None
+        return self._shown(record, fields) if record.job.status.terminal else None
+
+    def _shown(self, record: JobRecord, fields: tuple[str, ...]) -> Reply:
         return Reply.of(200, job_json(record, self._jobs.progress_message(record), fields))
 
     async def list(self, request: Request) -> Reply:
