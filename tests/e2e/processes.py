@@ -28,6 +28,8 @@ SERVE = "from holon.cli import main; main()"
 LOOK_S = 0.03
 # Many clients that ask all the time would take the processor from the node that starts.
 PAUSE_S = 0.2
+# How long a node is asked to wait for a job's end; less than its client has patience.
+WAIT_S = 5
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
@@ -186,8 +188,8 @@ class Node:
         await until(accepted, "a job is accepted")
         return made[0]
 
-    async def job(self, job_id: str) -> dict[str, Any]:
-        answer = await self.api.get(f"/api/v1/jobs/{job_id}")
+    async def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
+        answer = await self.api.get(f"/api/v1/jobs/{job_id}?wait={wait:g}")
         assert answer.status_code == 200, answer.text
         body: dict[str, Any] = answer.json()
         return body
@@ -199,7 +201,7 @@ class Node:
 
         async def over() -> bool:
             with contextlib.suppress(httpx.TransportError):
-                seen[:] = [await self.job(job_id)]
+                seen[:] = [await self.job(job_id, WAIT_S)]
             return bool(seen) and seen[0]["finished_at"] is not None
 
         await until(over, f"job {job_id} is over", seconds)
