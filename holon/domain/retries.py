@@ -13,10 +13,14 @@ from holon.domain.task import (
     FAILURE,
     LIMIT_EXCEEDED,
     RESULT_TIMEOUT,
+    TRANSIENT_ERROR,
     WORKER_LOST,
     Outcome,
     RetryPolicy,
+    TaskError,
 )
+from holon.domain.texts import MAX_ERROR_MESSAGE, clipped
+from holon.domain.value import replace
 
 
 class Verdict(Enum):
@@ -48,6 +52,19 @@ PERMANENT = frozenset(
 ENDED = frozenset({CHILD_FAILED, CANCELLED_BY_CHILD})
 INVALID = frozenset({"INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR"})
 TIMED_OUT = frozenset({DISPATCH_TIMEOUT, RESULT_TIMEOUT})
+_NO_WORKERS = TIMED_OUT | ENDED | {WORKER_LOST, CHILD_QUARANTINED}
+
+
+def word_of_worker(error: TaskError) -> TaskError:
+    """What a worker that is no holon says of a failure, as what it may say.
+
+    Whether another try may help is not its word, the code says so; and a code that only the node or a holon gives is
+    one that is not known: TRANSIENT_ERROR, with the code in the message.
+    """
+    if error.code in _NO_WORKERS:
+        message = clipped(f"{error.code}: {error.message}", MAX_ERROR_MESSAGE)
+        return replace(error, code=TRANSIENT_ERROR, message=message, retryable=None)
+    return error if error.retryable is None else replace(error, retryable=None)
 
 
 def back_off(policy: RetryPolicy, failures: int, chance: float) -> int:

@@ -14,6 +14,8 @@ CANCELLED = "cancelled"
 # Among the ways of a task: whatever other status it ends with, but failure and cancelled. No worker can answer it.
 ANY_STATUS = ""
 
+# What a worker's code counts as that says nothing to the node.
+TRANSIENT_ERROR = "TRANSIENT_ERROR"
 # Codes that the node itself gives to an outcome; the worker's own are in `holon.domain.retries`.
 DISPATCH_TIMEOUT = "DISPATCH_TIMEOUT"
 RESULT_TIMEOUT = "RESULT_TIMEOUT"

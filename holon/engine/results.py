@@ -9,7 +9,7 @@ from typing import Any
 
 from holon.domain.costs import Cost, least
 from holon.domain.matching import Need
-from holon.domain.retries import retry_after
+from holon.domain.retries import retry_after, word_of_worker
 from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy
 from holon.domain.tree import Summary
 from holon.domain.value import Value, replace
@@ -210,9 +210,8 @@ class Results:
 
     def _checked(self, session: Session, one: Reported) -> _Checked:
         outcome = one.outcome
-        if outcome.error is not None and outcome.error.retryable is not None and not session.is_holon:
-            # Of a worker, whose word that is not, the code says so.
-            outcome = replace(outcome, error=replace(outcome.error, retryable=None))
+        if outcome.error is not None and not session.is_holon:
+            outcome = replace(outcome, error=word_of_worker(outcome.error))
         if one.broken is not None:
             return _Checked(outcome, one.broken)
         try:

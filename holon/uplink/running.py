@@ -24,7 +24,7 @@ from holon.uplink.offerings import Offerings
 from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.summaries import Summaries
 from holon.worker.leases import Lease
-from holon.worker.outcome import CANCELLED, FAILURE, cancelled, failure
+from holon.worker.outcome import CANCELLED, FAILURE, TRANSIENT_ERROR, cancelled, failure
 from holon.worker.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -304,7 +304,7 @@ class Running:
 
     async def _word(self, running: Delegated, record: JobRecord | None) -> worker_pb2.TaskResult:
         if record is None:
-            return failure("TRANSIENT_ERROR", f"job {running.entry.job_id} is gone from the holon that had it")
+            return failure(TRANSIENT_ERROR, f"job {running.entry.job_id} is gone from the holon that had it")
         if record.job.status is Status.CANCELLED and running.stopping:
             if running.stopping == DEADLINE:
                 return failure(DEADLINE, "the time for the task was over, and its job was cancelled")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import orjson
 
 from holon.domain.fleet import MAX_STATUS
-from holon.domain.task import FAILURE, Outcome, TaskError
+from holon.domain.task import FAILURE, TRANSIENT_ERROR, Outcome, TaskError
 from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, clipped
 from holon.domain.trace import headers_of
 from holon.errors import InvalidArgument, Violation
@@ -126,7 +126,7 @@ def _task_error(error: types_pb2.TaskError) -> TaskError:
     if error.causes:
         details = _with_causes(error.causes[:MAX_CAUSES], details)
     return TaskError(
-        clipped(error.code, MAX_ERROR_CODE) or "TRANSIENT_ERROR",
+        clipped(error.code, MAX_ERROR_CODE) or TRANSIENT_ERROR,
         clipped(error.message, MAX_ERROR_MESSAGE),
         details,
         error.retryable if error.HasField("retryable") else None,

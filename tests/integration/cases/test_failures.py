@@ -44,6 +44,17 @@ async def failing(node: RunningNode) -> AsyncIterator[None]:
         yield
 
 
+# What the node says of its own accord, or a child holon of its jobs.
+NO_WORKERS = (
+    "DISPATCH_TIMEOUT",
+    "RESULT_TIMEOUT",
+    "WORKER_LOST",
+    "CHILD_FAILED",
+    "CHILD_QUARANTINED",
+    "CANCELLED_BY_CHILD",
+)
+
+
 async def fate(node: RunningNode, job_id: str) -> tuple[str, str, str, int]:
     """How a job ended: its status, its state, its error's code, and how often its task ran."""
     job = await ended(node, job_id)
@@ -67,6 +78,9 @@ def message(job: Job) -> str:
 async def test_c05_transient_failures_are_tried_four_times_and_then_quarantined(start: Start) -> None:
     async with start(one_task(SUCCESS_ONLY)) as node, failing(node):
         assert await fates(node, TRANSIENT) == {code: ("quarantined", "start", code, 4) for code in TRANSIENT}
+        transient = ("quarantined", "start", "TRANSIENT_ERROR", 4)
+        assert await fates(node, NO_WORKERS) == dict.fromkeys(NO_WORKERS, transient)
+        assert message(await node.run("one_task", {"code": "WORKER_LOST"})).endswith(": WORKER_LOST: no luck")
         job = await node.run("one_task", {"code": "TRANSIENT_ERROR"})
         assert message(job) == "Task failed after 4 attempts: TRANSIENT_ERROR: no luck"
         assert job.error is not None
