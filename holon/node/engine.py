@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from holon.config import Config
 from holon.domain.blueprint import Blueprint
@@ -12,10 +13,13 @@ from holon.node.doors import Ports
 from holon.node.process import run_alone
 from holon.node.root import Node
 from holon.node.stores import Store
+from holon.telemetry import set_up_logging
 
 
 class OrchestratorEngine:
     """The node as a library: register blueprints, then `run()`, or `await start()` and `await stop()`.
+
+    A program that has not set up the log has it set up by the settings when the engine starts.
 
     Arguments:
         storage: the store, such as `MemoryStorage()`; it wins over the settings.
@@ -59,7 +63,7 @@ class OrchestratorEngine:
             pass
         else:
             raise RuntimeError("an event loop runs here already: use `await engine.start()` and `await engine.stop()`")
-        run_alone(Node(self.config, self._blueprints, self._storage).run_until_signalled())
+        run_alone(self._new_node().run_until_signalled())
 
     async def start(self) -> None:
         """Start in the background; returns when every door is open.
@@ -70,7 +74,7 @@ class OrchestratorEngine:
         """
         if self._task is not None:
             raise RuntimeError("the engine runs already")
-        self._node = Node(self.config, self._blueprints, self._storage)
+        self._node = self._new_node()
         opened = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._node.run(opened.set_result), name="holon-node")
         await asyncio.wait((opened, self._task), return_when=asyncio.FIRST_COMPLETED)
@@ -87,3 +91,9 @@ class OrchestratorEngine:
         self._node.stop()
         task, self._task = self._task, None
         await task
+
+    def _new_node(self) -> Node:
+        self.config.check()
+        if not logging.getLogger().handlers:
+            set_up_logging(self.config.LOG_LEVEL, self.config.LOG_FORMAT, self.config.TZ)
+        return Node(self.config, self._blueprints, self._storage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -139,6 +140,21 @@ def test_the_quick_start_lets_in_nobody_without_its_token(tmp_path: Path) -> Non
             assert refused.status_code == 401
         finish_a_job(door)
     assert TOKEN not in (tmp_path / "log").read_text()
+
+
+def test_g20_the_log_of_a_program_is_as_the_settings_say_where_it_has_none_of_its_own(tmp_path: Path) -> None:
+    with running(tmp_path, QUICK_START) as (_, door):
+        assert door.get("/api/v1/jobs").status_code == 401
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {"asctime", "levelname", "name", "message"} <= lines[0].keys()
+    assert [line["audit"]["act"] for line in lines if "audit" in line] == ["call_refused"]
+
+
+def test_the_log_that_a_program_has_set_up_stays_its_own(tmp_path: Path) -> None:
+    own = "import logging\nlogging.basicConfig(format='mine: %(message)s', level='INFO')\n"
+    with running(tmp_path, own + QUICK_START) as (_, door):
+        assert door.get("/api/v1/jobs").status_code == 401
+    assert {line.partition(":")[0] for line in (tmp_path / "log").read_text().splitlines()} == {"mine"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
