@@ -28,7 +28,7 @@ class Change(Value, gc=True):
 
     `wake_after` starts the job's timer, in milliseconds. `fan_out` says that the tasks are branches;
     `end_tasks` that what is still open of earlier steps ends now. `trace` is what its tasks belong to;
-    empty: the job's.
+    empty: the job's. `as_it_was`: what the job works on is no more than it was, however large that is.
     """
 
     job: Job
@@ -39,6 +39,7 @@ class Change(Value, gc=True):
     wake_after: int | None = None
     end_tasks: bool = False
     trace: str = ""
+    as_it_was: bool = False
 
 
 def decide(

@@ -90,6 +90,7 @@ class Planner:
             change.wake_after,
             change.end_tasks,
             change.job.status.due,
+            change.as_it_was,
         )
         if job.budget is not None and step.reserves > job.budget:
             raise self.over_budget(job, change)

@@ -76,7 +76,7 @@ class Run:
         change = await self._take_events()
         if change is None and not self._job.status.due:
             if self._consumed:
-                return await self._commit(self._tools.handlers.stays(self._job))
+                return await self._commit(replace(self._tools.handlers.stays(self._job), as_it_was=True))
             await self._tools.store.release([(self._job.id, self._claim.claim_id)])
             return False
         job = change.job if change else self._job
@@ -147,14 +147,16 @@ class Run:
             f"{self._job.current_state!r} ran; it may be what ends it"
         )
         error = JobError("HANDLER_CRASHED", message)
-        return machine.end(self._job, Status.QUARANTINED, error, self._now(), end_tasks=True)
+        ended = machine.end(self._job, Status.QUARANTINED, error, self._now(), end_tasks=True)
+        return replace(ended, as_it_was=True)
 
     def _unstorable(self, job: Job, error: InvalidArgument, before: tuple[HistoryEvent, ...]) -> Change:
         """What was decided cannot be stored: too large ends the job as it was, else its handler has failed."""
         reason = JobError(error.code, error.message)
         if isinstance(error, TooLarge):
             as_it_was = replace(self._job, cancelling=job.cancelling)
-            return machine.end(as_it_was, Status.FAILED, reason, self._now(), before=before)
+            ended = machine.end(as_it_was, Status.FAILED, reason, self._now(), before=before)
+            return replace(ended, as_it_was=True)
         return self._tools.handlers.failed(job, reason, 0, before)
 
     async def _commit(self, change: Change) -> bool:

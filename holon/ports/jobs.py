@@ -23,7 +23,7 @@ class Step(Value, gc=True):
 
     `consumed` are the numbers of the inbox events that it used up. `job.step` is one more than the claimed job's.
     `wake_after` starts the job's timer; `end_tasks` ends what is still open of earlier steps. `keep` goes on with the
-    claim.
+    claim. `as_it_was`: the job works on no more than before, so that its state is not over its limit by this.
     """
 
     claim_id: str
@@ -36,6 +36,7 @@ class Step(Value, gc=True):
     wake_after: int | None = None
     end_tasks: bool = False
     keep: bool = False
+    as_it_was: bool = False
 
     @property
     def reserves(self) -> int:

@@ -134,7 +134,7 @@ class LedgerCalls(ABC):
         return await self._do(lambda tables, _: jobs.release(tables, claims))
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
-        state = encode_state(step.job, self._settings.max_state_bytes)
+        state = encode_state(step.job, self._settings.max_state_bytes, as_it_was=step.as_it_was)
         return await self._do(lambda tables, now: steps.commit(tables, step, state, want, seats, now))
 
     async def spawn(self, job_id: str, step: int) -> None:

@@ -107,7 +107,7 @@ def step_arguments(step: Step, limit: int, seal: Seal, before: NewJob | None = N
         job.step,
         str(job.status),
         _flag(job.status.terminal),
-        seal.seal("jobs", job.id, "state", encode_state(job, limit)),
+        seal.seal("jobs", job.id, "state", encode_state(job, limit, as_it_was=step.as_it_was)),
         " ".join(map(str, step.consumed)),
         len(history),
         _history(job.id, history, seal),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.errors import FailedPrecondition, InvalidArgument
 from tests.integration.cases.site import Start, create, ended, happened, history, one_task, seen
 
 
@@ -132,6 +134,42 @@ async def test_i8_a_state_over_the_limit_fails_the_job(start: Start) -> None:
         job = await node.run("bp", {})
         assert (job.status, code_and_message(job)[0]) == ("failed", "LIMIT_EXCEEDED")
         assert (await node.run("bp", {})).status == "failed"
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["cancelled", "fails"])
+async def test_i8_a_state_of_any_size_up_to_the_limit_can_end(start: Start, fails: bool) -> None:
+    bp = blueprint()
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.go_to("middle")
+
+    @bp.handler
+    async def middle(actions: ActionFactory) -> None:
+        if fails:
+            raise RuntimeError("x" * 50)
+        actions.dispatch_task("nobody", {}, {"success": "end"})
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    async with start(bp, STATE_MAX_BYTES=4096, JOB_MAX_RETRIES=1) as node:
+        jobs, refused = {}, 0
+        for size in range(3600, 4200, 7):
+            try:
+                jobs[size] = await create(node, "bp", {"data": "x" * size})
+            except InvalidArgument:
+                refused += 1
+        assert refused
+        assert len(jobs) > 40
+        if not fails:
+            for job_id in jobs.values():
+                with contextlib.suppress(FailedPrecondition):
+                    await node.client.cancel_job(job_id)
+        ends = {(job.status, code_and_message(job)[0]) for job in [await ended(node, one) for one in jobs.values()]}
+        own = ("quarantined", "HANDLER_ERROR") if fails else ("cancelled", "CANCELLED")
+        assert own in ends
+        assert ends <= {own, ("failed", "LIMIT_EXCEEDED")}
 
 
 async def test_what_an_end_returns_and_json_cannot_hold_is_an_error_of_the_handler(start: Start) -> None:
