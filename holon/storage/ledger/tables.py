@@ -83,6 +83,7 @@ class Tables:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
         jobs = frozenset([row.job_id for row in self._before])
         told = bool(self.notices) and self.settings.history_backlog is not None
+        ready = self._claimable()
         self._undo.clear()
         self._before.clear()
         self._holds.clear()
@@ -96,9 +97,9 @@ class Tables:
         if len(self._timers) > MOST_STALE + 2 * (len(self.jobs) + len(self.tasks)):
             self._timers = [entry for entry in self._timers if self._armed(entry)]
             heapify(self._timers)
-        if not (keys or spawns or kinds or stops or jobs or told or self._ready or self._suspects or due):
+        if not (keys or spawns or kinds or stops or jobs or told or ready or due):
             return None
-        return Hint(bool(self._ready or self._suspects), stops, due, keys, spawns, jobs, told, kinds)
+        return Hint(ready, stops, due, keys, spawns, jobs, told, kinds)
 
     def take_back(self) -> None:
         """The transaction failed: every row and index is as it was before."""
@@ -232,6 +233,12 @@ class Tables:
             if row is not None and row.ready_seq == entry[1]:
                 return row
         return None
+
+    def _claimable(self) -> bool:
+        """Whether a claim would take a job; else who is told that one is ready would ask again and again."""
+        if self.alone is not None:
+            return False
+        return not self.claimed if self.has_suspects() else bool(self._ready)
 
     def has_suspects(self) -> bool:
         """Whether a job waits that may run only alone."""

@@ -1,0 +1,53 @@
+"""The ledger: a job that may kill its process runs alone, and meanwhile nobody is told that another is ready."""
+
+from __future__ import annotations
+
+from holon.domain.job import Job
+from holon.ports import StoreSettings
+from holon.storage.ledger.jobs import claim, release
+from holon.storage.ledger.rows import JobRow
+from holon.storage.ledger.tables import Tables
+from holon.storage.records import encode_job
+
+NOW = 0
+
+
+def add(tables: Tables, name: str, deliveries: int = 0) -> None:
+    """A job that is ready, and was delivered so often without a commit."""
+    job = Job(f"0-{name}", "bp", "ann", {}, "start")
+    row = JobRow(tables.number(), job.id, job.owner, job.blueprint, str(job.status), encode_job(job), NOW, NOW)
+    row.due, row.deliveries = True, deliveries
+    tables.add_job(row)
+    tables.mark_ready(row)
+
+
+def hinted(tables: Tables) -> bool:
+    """Whether what the last transaction did is told as a job that is ready."""
+    hint = tables.done()
+    return hint is not None and hint.ready
+
+
+def test_what_cannot_be_claimed_beside_a_suspect_is_not_called_ready() -> None:
+    tables = Tables(StoreSettings("n"))
+    add(tables, "suspect", deliveries=1)
+    assert hinted(tables)
+    [suspect] = claim(tables, 10, NOW)
+    add(tables, "other")
+    assert not hinted(tables)
+    assert claim(tables, 10, NOW) == ()
+    assert not hinted(tables)
+    release(tables, [(suspect.job.id, suspect.claim_id)])
+    assert hinted(tables)
+
+
+def test_a_suspect_that_waits_for_others_to_end_is_called_ready_once_they_have() -> None:
+    tables = Tables(StoreSettings("n"))
+    add(tables, "runs")
+    [runs] = claim(tables, 10, NOW)
+    add(tables, "suspect", deliveries=1)
+    add(tables, "other")
+    assert not hinted(tables)
+    assert claim(tables, 10, NOW) == ()
+    release(tables, [(runs.job.id, runs.claim_id)])
+    assert hinted(tables)
+    assert [one.job.id for one in claim(tables, 10, NOW)] == ["0-suspect"]
