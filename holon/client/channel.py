@@ -12,9 +12,9 @@ import grpc.aio
 from holon.errors import ConfigError
 from holon.wire.address import parse_url
 from holon.wire.pem import certificates_problem
+from holon.wire.stream import MOST_MESSAGE_BYTES
 
 DEFAULT_PORT = 7701
-MAX_MESSAGE_BYTES = 64 * 2**20
 # Each may be sent again when a reply was lost: the client gives every creation a request id. Not a cancel: a second one
 # ends the clean-up that the first began.
 _REPEATABLE = {
@@ -47,7 +47,7 @@ _SERVICE_CONFIG = {
 }
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
     # A node that has started again is found soon, however long it was away.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),

@@ -13,7 +13,10 @@ from holon.errors import ResourceExhausted, TooLarge, Unavailable
 
 Item = TypeVar("Item", bound=Message)
 
+# What a side reads that says nothing else.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+# The most that GRPC_MESSAGE_MAX_BYTES can be: who reads this much reads whatever a node sends.
+MOST_MESSAGE_BYTES = 256 * 1024 * 1024
 BATCH_BYTES = 1024 * 1024
 BATCH_ITEMS = 256
 # What the tags and lengths around an item can take, as a member of a repeated field of a member of the frame.

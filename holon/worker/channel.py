@@ -9,7 +9,7 @@ import grpc.aio
 
 from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
-from holon.wire.stream import MAX_MESSAGE_BYTES
+from holon.wire.stream import MOST_MESSAGE_BYTES
 from holon.worker.certificate import Certificate, read_pem
 from holon.worker.hints import Hints
 from holon.worker.settings import Credentials
@@ -29,7 +29,7 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),
 )
 # A machine's proxy has no business on its loopback.

@@ -13,6 +13,7 @@ import grpc.aio
 from holon.errors import FailedPrecondition
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.address import NodeUrl
+from holon.wire.stream import MOST_MESSAGE_BYTES
 from holon.worker.certificate import Certificate
 from holon.worker.channel import Ended, Metadata, open_channel
 from holon.worker.hearing import Hearing, Tasks
@@ -42,7 +43,8 @@ class Link:
         urls: the node's addresses, tried in turn.
         credentials: what each connection proves.
         tokens: where short-lived tokens come from, if they are used.
-        hello: what every Hello says: identity, catalog and capabilities; credits and resume are filled in here.
+        hello: what every Hello says: identity, catalog and capabilities; credits, resume and how much is read are
+            filled in here.
         credits: how many tasks may be held in all.
 
     Attributes:
@@ -200,6 +202,7 @@ class Link:
         hello = worker_pb2.Hello()
         hello.CopyFrom(self._hello)
         hello.credits = self.hearing.credits if self._drain_reason is None else 0
+        hello.max_message_bytes = MOST_MESSAGE_BYTES
         if self._session_id or not self.reports.leases.is_empty:
             hello.resume.CopyFrom(self.reports.leases.resume(self._session_id))
         return hello

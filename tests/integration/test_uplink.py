@@ -25,6 +25,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.uplink import books, parent, running
 from holon.uplink.books import KIND, origin_key, owner_of
+from holon.wire.stream import MOST_MESSAGE_BYTES
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered, welcomed
 from tests.integration.scripted_node import GUARD, Certificates, is_at_once, make_certificates
 
@@ -66,6 +67,11 @@ async def finishes(child: Child, stream: Any, task_id: str) -> None:
         update = await stream.result()
     assert update.result.data.data == b'{"echo":1}'
     await stream.ack(task_id)
+
+
+async def test_a_child_reads_as_much_as_a_parent_can_send(certificates: Certificates) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        assert (await child.linked()).hello.max_message_bytes == MOST_MESSAGE_BYTES
 
 
 async def test_a_burst_of_offers_goes_no_further_than_the_limit(

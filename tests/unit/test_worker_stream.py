@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from holon.config.settings import table
 from holon.errors import ResourceExhausted, TooLarge, Unavailable
 from holon.rxon.v1 import worker_pb2
 from holon.wire.frames import frames_of
-from holon.wire.stream import Lane, StreamWriter
+from holon.wire.stream import MOST_MESSAGE_BYTES, Lane, StreamWriter
 
 Frame = worker_pb2.SessionResponse
 
@@ -56,6 +57,10 @@ async def sent(wire: Wire, writer: StreamWriter) -> list[Frame]:
     writer.close()
     await writer.run()
     return wire.frames
+
+
+def test_workers_and_clients_read_as_much_as_the_settings_can_allow_a_node_to_send() -> None:
+    assert table()["GRPC_MESSAGE_MAX_BYTES"].maximum == MOST_MESSAGE_BYTES
 
 
 def ids(frame: Frame) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from holon.client import Job
 from holon.config.rules import AROUND_BYTES
+from holon.config.settings import MIB
 from holon.testing import RunningNode
 from holon.worker import Result, TaskError, Worker
 from tests.integration.cases.site import SUCCESS_ONLY, Start, a_wire, create, ended, failure, history, one_task
@@ -316,6 +317,21 @@ async def test_the_largest_params_and_result_that_settings_allow_fit_into_their_
 
         async with worker:
             job = await node.run("one_task", {"x": "x" * (size - len('{"x":""}'))})
+            assert job.status == "finished"
+
+
+async def test_larger_messages_that_settings_allow_are_read_by_workers_and_clients(start: Start) -> None:
+    size = 5 * MIB
+    settings = {"INLINE_PAYLOAD_MAX_BYTES": 2 * size, "STATE_MAX_BYTES": 4 * size, "GRPC_MESSAGE_MAX_BYTES": 4 * size}
+    async with start(one_task(), **settings) as node:
+        worker = node.new_worker("w1")
+
+        @worker.skill("t")
+        async def echo(x: str) -> dict[str, str]:
+            return {"x": x}
+
+        async with worker:
+            job = await node.run("one_task", {"x": "x" * size})
             assert job.status == "finished"
 
 

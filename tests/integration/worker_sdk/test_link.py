@@ -17,6 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 from holon.rxon.v1 import worker_pb2
 from holon.security.certificates import KeyPair, issue_worker, open_authority
 from holon.wire.address import parse_url
+from holon.wire.stream import MOST_MESSAGE_BYTES
 from holon.worker import Replaced, Worker
 from holon.worker.hearing import Tasks
 from holon.worker.leases import Lease
@@ -45,6 +46,7 @@ async def test_a_worker_proves_itself_by_its_certificate_and_its_task_ends_with_
         stream = await node.session()
         assert stream.hello.worker_id == ""
         assert stream.hello.credits == 3
+        assert stream.hello.max_message_bytes == MOST_MESSAGE_BYTES
         assert not stream.hello.HasField("resume")
         assert [one.skill for one in stream.hello.catalog.offerings] == ["double", "held", "endless", "big"]
         await stream.welcome()
