@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from holon.domain import schema
+from holon.domain.absent import ARGUMENTS
 from holon.domain.costs import costing
 from holon.domain.prompt import awaits_nothing
 from holon.domain.states import Function, Outcome, State, Want
@@ -323,6 +324,11 @@ def _wants(function: Function, place: str) -> tuple[Want, ...]:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise BlueprintError(
                 f"{place}: argument {parameter.name!r} cannot be given by name; spell the arguments out"
+            )
+        if why := ARGUMENTS.get(parameter.name):
+            raise BlueprintError(
+                f"{place}: no handler can have an argument {parameter.name!r}: {why}; what a client sent under that "
+                "name is in initial_data"
             )
         wants.append(Want(parameter.name, parameter.default is parameter.empty))
     return tuple(wants)

@@ -28,7 +28,7 @@ def check(blueprint: Blueprint) -> list[Problem]:
 
     A state is reachable when its name stands in the code of a reachable one. A state that is not is an error; but where
     some reachable handler chooses its target at run time, it is a warning. A constant target that is no state is an
-    error everywhere, and so is what a handler asks of its `actions` that these do not have.
+    error everywhere, and so is what a handler asks of its `actions` or `context` that these do not have.
 
     Arguments:
         blueprint: with all its states defined.

@@ -31,6 +31,18 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "dispatch_parallel": ("tasks", "aggregate_into", "fail_fast"),
 }
 _STATES = {"go_to": "state", "dispatch_task": "transitions", "dispatch_parallel": "aggregate_into"}
+# What `context` has.
+CONTEXT = (
+    "job_id",
+    "blueprint_name",
+    "current_state",
+    "initial_data",
+    "state_history",
+    "aggregation_results",
+    "actions",
+    "client",
+)
+_HAS: Mapping[str, tuple[str, ...]] = {"actions": tuple(ACTIONS), "context": CONTEXT}
 # What `actions` has beside its actions.
 _READ = frozenset({"decision"})
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD")
@@ -54,7 +66,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is asked of `actions` and is not there, on which line of the file."""
+    """What is asked of `actions` or `context` and is not there, on which line of the file."""
 
     text: str
     line: int | None
@@ -70,7 +82,7 @@ class Targets:
         texts: every string constant in the code.
         skills: every constant skill of a single task.
         parallel: it may ask for several tasks at once; also where `actions` goes where it cannot be followed.
-        mistakes: what it asks of its own `actions`, and there is none of.
+        mistakes: what it asks of its own `actions` and `context`, and there is none of.
     """
 
     constants: set[Target] = field(default_factory=set)
@@ -233,9 +245,10 @@ class _Walk:
                 result = _Receiver(one.argval, owner.origin, owner.own)
             else:
                 self.followed.add(owner.origin)
-                if owner.name == "actions" and owner.own and one.argval not in _READ:
-                    there = ", ".join(f"actions.{name}" for name in ACTIONS)
-                    self._mistaken(f"there is no actions.{one.argval} in this version; there are {there}", one)
+                there = _HAS.get(owner.name)
+                if there and owner.own and one.argval not in _READ.union(there):
+                    known = ", ".join(f"{owner.name}.{name}" for name in there)
+                    self._mistaken(f"there is no {owner.name}.{one.argval} in this version; there are {known}", one)
                 if owner.name == "context" and one.argval == "actions":
                     self.loaded.add(one.offset)
                     result = _Receiver("actions", one.offset, owner.own)

@@ -258,6 +258,18 @@ def test_arguments_that_have_no_name_are_refused() -> None:
             one.handler(function)
 
 
+@pytest.mark.parametrize("name", ["data_stores", "task_files", "tracing_context", "webhook_url"])
+@pytest.mark.parametrize("default", ["", "=None"])
+def test_an_argument_kept_for_what_is_not_there_yet_is_refused_where_it_is_written(name: str, default: str) -> None:
+    space: dict[str, Any] = {}
+    exec(f"async def work(actions, {name}{default}): ...", space)
+    one = Blueprint("one")
+    for decorate in (one.handler(is_start=True), one.handler(is_end=True), one.aggregator):
+        with pytest.raises(BlueprintError, match=rf"work .*'{name}': .* yet; .* initial_data"):
+            decorate(space["work"])
+    assert not one.states
+
+
 def test_a_wrapped_handler_wants_what_the_wrapped_one_does() -> None:
     def logged(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         @functools.wraps(function)

@@ -169,23 +169,29 @@ async def an_argument_that_there_is_not(actions: Any, x: int = 0) -> None:
     actions.dispatch_task("t", {}, {"success": "end"}, priority=y, dispatch_strategy="cheapest")
 
 
+async def a_part_of_the_context_that_there_is_not(context: Any) -> None:
+    if context.data_stores.get("x"):
+        context.actions.go_to("end")
+
+
 @pytest.mark.parametrize(
     ("start", "named", "there"),
     [
+        (a_part_of_the_context_that_there_is_not, "data_stores", "context.state_history"),
         (an_action_that_there_is_not, "goto", "actions.go_to"),
         (an_action_through_the_context, "run_blueprint", "actions.dispatch_task"),
         (an_action_in_a_nested_function, "await_human_approval", "actions.dispatch_parallel"),
         (an_argument_that_there_is_not, "dispatch_strategy", "max_cost"),
     ],
 )
-def test_what_actions_do_not_have_is_an_error_with_its_line_and_what_there_is(
+def test_what_actions_or_context_do_not_have_is_an_error_with_its_line_and_what_there_is(
     start: Callable[..., Awaitable[Any]], named: str, there: str
 ) -> None:
     (problem,) = check(blueprint(start, "end"))
     assert (problem.severity, problem.state) == ("error", "start")
     assert there in problem.message
     line = int(problem.message.split("test_integrity.py:")[1].split(")")[0])
-    assert f".{named}(" in lines()[line - 1] or f"{named}=" in lines()[line - 1]
+    assert f".{named}" in lines()[line - 1] or f"{named}=" in lines()[line - 1]
 
 
 async def another_variable_of_the_name(initial_data: dict[str, Any]) -> None:
@@ -198,6 +204,11 @@ async def the_argument_with_another_value(actions: Any, x: Any = None) -> None:
     actions.whatever("end")
 
 
+async def another_context(actions: Any, context: Any = None) -> None:
+    context = context or object()
+    actions.go_to(context.whatever)
+
+
 async def another_argument_of_the_name(actions: Any) -> None:
     def pick(actions: list[str]) -> str:
         return actions.pop()
@@ -206,9 +217,15 @@ async def another_argument_of_the_name(actions: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "start", [another_variable_of_the_name, the_argument_with_another_value, another_argument_of_the_name]
+    "start",
+    [
+        another_variable_of_the_name,
+        the_argument_with_another_value,
+        another_argument_of_the_name,
+        another_context,
+    ],
 )
-def test_what_only_has_the_name_of_actions_may_have_anything(start: Callable[..., Awaitable[Any]]) -> None:
+def test_what_only_has_the_name_of_actions_or_context_may_have_anything(start: Callable[..., Awaitable[Any]]) -> None:
     assert [one for one in check(blueprint(start, "end")) if one.severity == "error"] == []
 
 

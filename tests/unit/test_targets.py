@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from holon.context import ActionFactory, JobContext
 from holon.domain.blueprint import Blueprint
 from holon.domain.integrity import is_parallel, skills_of
-from holon.domain.targets import ACTIONS
+from holon.domain.targets import ACTIONS, CONTEXT
 
 
 async def asks(actions: ActionFactory) -> None:
@@ -67,6 +68,10 @@ def test_it_is_known_whom_a_blueprint_asks_for_by_name_and_whether_for_many_at_o
     blueprint = blueprint_of(handler)
     assert is_parallel(blueprint) is parallel
     assert skills_of(blueprint) == skills
+
+
+def test_what_the_context_is_known_to_have_is_what_it_has() -> None:
+    assert tuple(one.name for one in dataclasses.fields(JobContext)) == CONTEXT
 
 
 def test_the_actions_that_are_known_by_name_are_those_that_there_are() -> None:
