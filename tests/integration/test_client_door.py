@@ -148,6 +148,19 @@ async def test_the_history_of_a_job_is_read_in_pages_and_from_a_sequence(node: N
     assert (await node.call("GetJobHistory", later, job_pb2.GetJobHistoryResponse.FromString)).events == whole[2:]
 
 
+async def test_the_health_of_each_service_of_a_door_is_that_of_the_door_and_of_others_there_is_none(node: Node) -> None:
+    health: Any = health_pb2_grpc.HealthStub(node.channel)
+    ask, answer = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+    for name in ("holon.rxon.v1.JobService", "holon.rxon.v1.NodeService"):
+        assert (await health.Check(ask(service=name))).status == answer.SERVING
+        assert (await health.Watch(ask(service=name)).read()).status == answer.SERVING
+    other = ask(service="holon.rxon.v1.WorkerService")
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        await health.Check(other)
+    assert unknown.value.code() is CODE.NOT_FOUND
+    assert (await health.Watch(other).read()).status == answer.SERVICE_UNKNOWN
+
+
 async def test_a_draining_door_takes_no_new_jobs_and_says_so_in_its_health_which_needs_no_token(node: Node) -> None:
     health: Any = health_pb2_grpc.HealthStub(node.channel)
     assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING

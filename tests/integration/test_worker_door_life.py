@@ -276,7 +276,9 @@ async def test_a_draining_node_sends_workers_away_takes_their_results_and_no_new
         offer = await worker.offer()
         channel = await node.worker_channel(worker_files("w2"))
         health: Any = health_pb2_grpc.HealthStub(channel)
-        assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+        services = [health_pb2.HealthCheckRequest(service=name) for name in ("", "holon.rxon.v1.WorkerService")]
+        for service in services:
+            assert (await health.Check(service)).status == health_pb2.HealthCheckResponse.SERVING
 
         node.workers.drain()
         node.engine.workers.drain_all(5_000)
@@ -287,8 +289,8 @@ async def test_a_draining_node_sends_workers_away_takes_their_results_and_no_new
         await late.send(hello())
         end = await late.end()
         assert (end.code(), reason_of(end)) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
-        answer = await health.Check(health_pb2.HealthCheckRequest())
-        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in services:
+            assert (await health.Check(service)).status == health_pb2.HealthCheckResponse.NOT_SERVING
         await worker.send(updates(result(offer)))
         assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
         assert (await node.ended(job_id)).status == "finished"

@@ -69,7 +69,7 @@ class AdminDoor:
             interceptors=[OperatorCheck(self._owner)], options=options(settings, MAX_STREAMS)
         )
         services = [self._jobs.handler(limit, creates=False), self._node.handler(limit)]
-        self._server.add_generic_rpc_handlers([*services, Health().handler()])
+        self._server.add_generic_rpc_handlers([*services, Health(services).handler()])
         # The file is made with these permissions, and never has others.
         before = os.umask(0o777 & ~_OURS_ALONE)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -18,13 +18,23 @@ Request = health_pb2.HealthCheckRequest
 Response = health_pb2.HealthCheckResponse
 
 
+def names_of(handlers: Sequence[grpc.GenericRpcHandler]) -> list[str]:
+    """The full names of the services that a door's handlers serve."""
+    named = [handler.service_name() for handler in handlers if isinstance(handler, grpc.ServiceRpcHandler)]
+    return [name for name in named if name]
+
+
 class Health:
-    """Whether a door takes calls; for the door as a whole, which is the service without a name.
+    """Whether a door takes calls: the door as a whole, which is the service without a name, and so all its services.
 
     Not grpc's own, in which one watcher that does not read holds up all others, and the end of the node with them.
+
+    Arguments:
+        handlers: of the door's services.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler] = ()) -> None:
+        self._known = frozenset({"", *names_of(handlers)})
         self._drained = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -43,12 +53,12 @@ class Health:
         return grpc.method_handlers_generic_handler(SERVICE, calls)
 
     async def _check(self, request: Request) -> Response:
-        if request.service:
-            raise NotFound("the health is that of the whole door; ask for it without a service")
+        if request.service not in self._known:
+            raise NotFound("this door has no service of that name; without one it answers for all that it has")
         return self._now()
 
     async def _watch(self, request: Request) -> AsyncGenerator[bytes, None]:
-        if request.service:
+        if request.service not in self._known:
             yield Response(status=Response.SERVICE_UNKNOWN).SerializeToString()
         else:
             # Looked at before it is told: it can be drained while that is on its way.

@@ -14,7 +14,7 @@ import grpc.aio
 
 from holon.errors import ConfigError, Violation
 from holon.security.tls_files import TlsFiles
-from transports.grpc.health import Health
+from transports.grpc.health import Health, names_of
 from transports.grpc.settings import DoorSettings
 
 # How long streams that were told to end may take, before their connections are closed.
@@ -89,7 +89,7 @@ class Server:
         self._tls = tls
         self._client_certificates = client_certificates
         self._max_streams = max_streams
-        self._health = Health()
+        self._health = Health(handlers)
 
     def __repr__(self) -> str:
         return f"Server({self._name}, {self._settings.host}:{self.port})"
@@ -181,9 +181,7 @@ def _reflect(server: grpc.aio.Server, handlers: Sequence[grpc.GenericRpcHandler]
     """Let whoever may call the server ask what it serves; only what is served is told."""
     from grpc_reflection.v1alpha import reflection
 
-    names = [handler.service_name() for handler in handlers if isinstance(handler, grpc.ServiceRpcHandler)]
-    names.append(reflection.SERVICE_NAME)
-    reflection.enable_server_reflection([name for name in names if name], server)
+    reflection.enable_server_reflection([*names_of(handlers), reflection.SERVICE_NAME], server)
 
 
 def _is_loopback(host: str) -> bool:
