@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection
 
-from holon.domain.matching import Need
+from holon.domain.matching import ANY_CONTRACT, Need, Offering
 from holon.engine.session import Session
 
 log = logging.getLogger(__name__)
@@ -31,19 +31,26 @@ def why(need: Need, fitting: Collection[Session], sessions: Collection[Session])
         return f"waiting: every worker with skill {need.skill!r} is busy"
     if fitting:
         return f"waiting: every worker with skill {need.skill!r} is draining"
-    offered = [one for session in sessions for one in session.offerings if one.skill == need.skill]
+    return f"waiting: {_why_none(need, [one for session in sessions for one in session.offerings])}"
+
+
+def _why_none(need: Need, offerings: list[Offering]) -> str:
+    """Why no worker here can do it: each condition is looked at among those who fulfil the ones before it."""
+    skill = f"skill {need.skill!r}"
+    offered = [one for one in offerings if one.skill == need.skill]
     if not offered:
-        return f"waiting: no worker connected to this node offers skill {need.skill!r}"
-    if need.allowed_skills is not None and not any(one.keeps_limits for one in offered):
-        return f"waiting: every holon with skill {need.skill!r} is of a release that keeps to no allowed_skills"
-    if need.max_cost is not None and all(one.price is None or one.price > need.max_cost for one in offered):
-        return (
-            f"waiting: no worker connected to this node with skill {need.skill!r} declares a price within "
-            f"max_cost {need.max_cost}"
-        )
-    if any(need.version in ("", one.version) and need.type in ("", one.type) for one in offered):
-        return f"waiting: no worker connected to this node with skill {need.skill!r} accepts these params"
-    return f"waiting: no worker connected to this node offers skill {need.skill!r} in the version or type asked for"
+        return f"no worker connected to this node offers {skill}"
+    asked = [one for one in offered if need.version in ("", one.version) and need.type in ("", one.type)]
+    if not asked:
+        return f"no worker connected to this node offers {skill} in the version or type asked for"
+    accepting = [one for one in asked if one.contract == ANY_CONTRACT or one.contract in need.contracts]
+    if not accepting:
+        return f"no worker connected to this node with {skill} accepts these params"
+    if len(accepting) < len(offered):
+        skill += " that accepts these params"
+    if need.allowed_skills is not None and not any(one.keeps_limits for one in accepting):
+        return f"every holon with {skill} is of a release that keeps to no allowed_skills"
+    return f"no worker connected to this node with {skill} declares a price within max_cost {need.max_cost}"
 
 
 class Said:

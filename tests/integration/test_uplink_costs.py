@@ -79,6 +79,19 @@ async def test_a_task_waits_for_who_declares_a_price_within_what_it_may_cost(par
     await parent.until(lambda: all(one.leases for one in parent.engine.dispatcher.sessions))
 
 
+async def test_a_task_says_that_the_price_is_why_it_waits_where_only_they_are_cheap_who_do_not_take_its_params(
+    parent: Node,
+) -> None:
+    needs_more = json_payload({"type": "object", "required": ["q"]})
+    await parent.worker("w1", offering("t", price=5, input_schema=needs_more))
+    await parent.worker("w2", offering("t", price=6))
+    job = await parent.job(await above(parent))
+    assert job.progress_message == (
+        "waiting: no worker connected to this node with skill 't' that accepts these params declares a price within "
+        "max_cost 5"
+    )
+
+
 async def test_a_worker_that_lowers_its_price_is_given_what_waited_for_that(parent: Node) -> None:
     worker = await parent.worker("w1", offering("t", price=6))
     job_id = await above(parent)
