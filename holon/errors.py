@@ -144,8 +144,11 @@ class ConfigError(HolonError):
     code = "CONFIG_INVALID"
 
 
-class BlueprintError(HolonError):
-    """Expected: a blueprint is not sound; its author must change what the message lists."""
+class BlueprintError(HolonError, ValueError):
+    """Expected: a blueprint is not sound; its author must change what the message lists.
+
+    It is a ValueError too, as which programs catch it.
+    """
 
     code = "BLUEPRINT_INVALID"
 

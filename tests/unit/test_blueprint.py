@@ -246,6 +246,18 @@ def test_an_outcome_without_an_end_or_of_another_word_is_refused(flags: Any) -> 
         one.handler(**flags)(work)
 
 
+def test_what_is_wrong_with_a_blueprint_is_a_value_error() -> None:
+    one = Blueprint("one")
+
+    @one.handler(is_start=True)
+    async def start() -> None: ...
+
+    with pytest.raises(ValueError, match="already starts"):
+        one.handler("other", is_start=True)(start)
+    with pytest.raises(ValueError, match="already defined"):
+        one.handler("start")(start)
+
+
 def test_arguments_that_have_no_name_are_refused() -> None:
     one = Blueprint("one")
 
