@@ -11,3 +11,18 @@ ARGUMENTS: Mapping[str, str] = {
     "tracing_context": "handlers are not told of traces yet",
     "webhook_url": "webhooks are not there yet",
 }
+# By the names of what a blueprint, or what its `handler(...)` returns, may be asked for.
+ATTRIBUTES: Mapping[str, str] = {
+    "add_data_store": "data stores are not there yet",
+    "event": "events are not there yet",
+    "render_graph": "`holon blueprints graph` prints the graph of a blueprint that a node has",
+    "validate": "it is checked when it is registered, and without a node by `holon blueprints check`",
+    "when": "conditions on handlers are not there yet; decide in one handler, by `if` and `actions.go_to`",
+}
+
+
+def no_attribute(owner: object, name: str) -> AttributeError:
+    """The error of who asks an object for an attribute that it does not have: what Python says, and why, if we know."""
+    text = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    why = ATTRIBUTES.get(name)
+    return AttributeError(f"{text}: {why}" if why else text, name=name, obj=owner)

@@ -6,12 +6,12 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from holon.domain import schema
-from holon.domain.absent import ARGUMENTS
+from holon.domain.absent import ARGUMENTS, no_attribute
 from holon.domain.costs import costing
 from holon.domain.prompt import awaits_nothing
 from holon.domain.states import Function, Outcome, State, Want
@@ -34,6 +34,7 @@ class Blueprint:
         name: 1 to 128 of the characters A-Z a-z 0-9 _ -, unique in a node.
         api_endpoint: the path under which clients create jobs, such as `/jobs/my_flow`; None when clients may not.
         api_version: the version in that path, such as `v1`; None for a path without one.
+        data_stores: not there yet: nothing but None is taken.
         internal: whether a parent holon may not start it either; without, it is offered to the parent if there is one.
         price: what one job of it costs a parent at most, in millionths of the cost unit; None: it does not say, and is
             given no task that has a `max_cost`.
@@ -46,6 +47,7 @@ class Blueprint:
         name: str,
         api_endpoint: str | None = None,
         api_version: str | None = None,
+        data_stores: None = None,
         *,
         internal: bool = False,
         price: int | None = None,
@@ -60,6 +62,8 @@ class Blueprint:
                 )
         if api_version is not None and not _matches(_VERSION, api_version):
             raise BlueprintError(f"blueprint {name!r}: api_version {api_version!r}; write it like v1")
+        if data_stores is not None:
+            raise BlueprintError(f"blueprint {name!r}: data_stores: {ARGUMENTS['data_stores']}")
         self.name = name
         self.api_endpoint = api_endpoint
         self.api_version = api_version
@@ -73,6 +77,11 @@ class Blueprint:
 
     def __repr__(self) -> str:
         return f"<Blueprint {self.name} states={len(self._states)} path={self.path}>"
+
+    if not TYPE_CHECKING:
+        # Type checkers know what there is.
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     @property
     def states(self) -> Mapping[str, State]:
@@ -210,9 +219,9 @@ class Blueprint:
         """
         if callable(name):
             return self._add(name, None)
-        return lambda function: self._add(
-            function,
-            name,
+        return _Decorator(
+            self._add,
+            name=name,
             is_start=is_start,
             is_end=is_end,
             outcome=outcome,
@@ -239,7 +248,7 @@ class Blueprint:
         """
         if callable(name):
             return self._add(name, None, is_aggregator=True)
-        return lambda function: self._add(function, name, is_aggregator=True, progress_weight=progress_weight)
+        return _Decorator(self._add, name=name, is_aggregator=True, progress_weight=progress_weight)
 
     def _add(
         self,
@@ -298,6 +307,13 @@ class Blueprint:
         return function
 
 
+class _Decorator(partial[Any]):
+    """Makes the function that is given to it a state. Not a function itself: so it can say why it has no `.when`."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute(self, name)
+
+
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
@@ -326,9 +342,7 @@ def _wants(function: Function, place: str) -> tuple[Want, ...]:
                 f"{place}: argument {parameter.name!r} cannot be given by name; spell the arguments out"
             )
         if why := ARGUMENTS.get(parameter.name):
-            raise BlueprintError(
-                f"{place}: no handler can have an argument {parameter.name!r}: {why}; what a client sent under that "
-                "name is in initial_data"
-            )
+            text = f"{place}: no handler can have an argument {parameter.name!r}: {why}"
+            raise BlueprintError(f"{text}; what a client sent under that name is in initial_data")
         wants.append(Want(parameter.name, parameter.default is parameter.empty))
     return tuple(wants)

@@ -246,6 +246,31 @@ def test_an_outcome_without_an_end_or_of_another_word_is_refused(flags: Any) -> 
         one.handler(**flags)(work)
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("one.handler('start').when('context.initial_data.x == 1')", "conditions on handlers are not there yet"),
+        ("one.aggregator('start').when('context.initial_data.x == 1')", "conditions on handlers are not there yet"),
+        ("one.event('paid', {})", "events are not there yet"),
+        ("one.add_data_store('cache', {})", "data stores are not there yet"),
+        ("one.validate()", "when it is registered"),
+        ("one.render_graph()", "holon blueprints graph"),
+        ("one.nonsense", "'Blueprint' object has no attribute 'nonsense'$"),
+    ],
+)
+def test_what_a_blueprint_does_not_have_is_refused_and_said_why(asked: str, told: str) -> None:
+    with pytest.raises(AttributeError, match=told):
+        eval(asked, {"one": Blueprint("one")})
+
+
+def test_data_stores_are_refused() -> None:
+    stores: Any = {"cache": {}}
+    with pytest.raises(BlueprintError, match="data stores are not there yet"):
+        Blueprint("one", data_stores=stores)
+    with pytest.raises(BlueprintError, match="data stores are not there yet"):
+        Blueprint("one", "/x", "v1", stores)
+
+
 def test_what_is_wrong_with_a_blueprint_is_a_value_error() -> None:
     one = Blueprint("one")
 
