@@ -19,9 +19,16 @@ def monthly(key: str, limit: int, now: int) -> Quota:
 def used_up(quota: Quota, now: int) -> QuotaExceeded:
     """The refusal of one more job."""
     resets = datetime.fromtimestamp(quota.expires_at / 1000, UTC)
+    if quota.limit:
+        why = (
+            f"may create {quota.limit} jobs in {quota.period}, and has; "
+            f"it may create more from {resets:%Y-%m-%dT%H:%M:%SZ} on"
+        )
+    else:
+        why = "may create no jobs at all: its quota is 0; have it raised"
     return QuotaExceeded(
-        f"Quota exceeded or not configured: {quota.key} may create {quota.limit} jobs in {quota.period}, and has; "
-        f"it may create more from {resets:%Y-%m-%dT%H:%M:%SZ} on",
+        f"Quota exceeded or not configured: {quota.key} {why}",
         subject=quota.key,
+        # Every such refusal says when to ask again: with a quota of 0 that is soon enough, too.
         retry_after=max(1.0, (quota.expires_at - now) / 1000),
     )

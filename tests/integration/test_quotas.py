@@ -53,6 +53,13 @@ async def test_a19_the_third_creation_of_a_quota_of_two_is_refused(jobs: Jobs) -
     assert len((await jobs.list("ann", Listing()))[0]) == 2
 
 
+async def test_who_may_create_none_is_not_promised_more_in_another_month(jobs: Jobs) -> None:
+    with pytest.raises(QuotaExceeded) as refused:
+        await jobs.create(having("ann", 0), doubling())
+    why = "ann may create no jobs at all: its quota is 0; have it raised"
+    assert refused.value.message == f"Quota exceeded or not configured: {why}"
+
+
 async def test_who_is_known_to_have_used_up_a_quota_has_no_handler_run_for_what_is_refused() -> None:
     ran, once = list[int](), asyncio.Event()
     bp = Blueprint("counting", api_endpoint="/jobs/counting")
