@@ -30,7 +30,10 @@ def open_admission(config: Config, tls: TlsFiles | None, clock: Clock) -> Admiss
 def read_rules(config: Config) -> WorkerRules:
     """Who may be which worker, by WORKERS_CONFIG_PATH; blocks, and raises as `load_workers`."""
     path = config.WORKERS_CONFIG_PATH
-    return load_workers(path, config.GLOBAL_WORKER_TOKEN, mounted=config.SECRETS_MOUNTED) if path else WorkerRules()
+    if not path:
+        return WorkerRules()
+    certificates = config.worker_auth != "token"
+    return load_workers(path, config.GLOBAL_WORKER_TOKEN, mounted=config.SECRETS_MOUNTED, certificates=certificates)
 
 
 def workers_part(config: Config, admission: Admission) -> Part:

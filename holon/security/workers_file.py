@@ -21,18 +21,20 @@ SETTING = "WORKERS_CONFIG_PATH"
 REVOKED = "revoked"
 HOLON = "holon"
 KINDS = ("worker", HOLON)
+_PROVING = frozenset({*KEYS, "cn", "spiffe"})
 # Each is compared with each of the others, and tried on whoever has no table of its own.
 MAX_PATTERNS = 256
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31}")
 _SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){0,19}")
 
 
-def load_workers(path: str, shared: str = "", *, mounted: bool = False) -> WorkerRules:
+def load_workers(path: str, shared: str = "", *, mounted: bool = False, certificates: bool = True) -> WorkerRules:
     """Read the file. Blocks for it.
 
     Arguments:
         shared: the token that workers share, which none may have as its own; empty: there is none.
         mounted: the file is mounted, as by Kubernetes; see `read_private`.
+        certificates: whether there is a door where workers show certificates; without, only a token proves a worker.
     Raises:
         ConfigError: all that is wrong with it; the details name table and key.
     """
@@ -46,14 +48,15 @@ def load_workers(path: str, shared: str = "", *, mounted: bool = False) -> Worke
             exposed = str(error)
     except ValueError as error:
         raise ConfigError(f"{SETTING}: {error}", details=[Violation(SETTING, str(error))]) from error
-    return _Reading(path, shared, exposed).rules(text)
+    return _Reading(path, shared, exposed, certificates=certificates).rules(text)
 
 
 class _Reading:
     """One reading of one file: what is wrong with it collects here."""
 
-    def __init__(self, path: str, shared: str, exposed: str) -> None:
+    def __init__(self, path: str, shared: str, exposed: str, *, certificates: bool) -> None:
         self._path = path
+        self._certificates = certificates
         self._shared = digest_of(shared) if shared else None
         self._exposed = exposed
         self._problems: list[Violation] = []
@@ -104,6 +107,10 @@ class _Reading:
                 self._add(f"{where} {key}", f'is a table inside a table; an id with a dot is quoted: ["{name}.{key}"]')
             else:
                 self._add(f"{where} {key}", f"is no key; there are {', '.join((*KEYS, *known))}")
+        proves = self._certificates or table.keys() & _PROVING or table.get("kind") == HOLON
+        if len(self._problems) == before and not proves:
+            # It would say nothing, and its worker come in with the token of all.
+            self._add(where, f"has no token, and tokens alone are shown here; give one of {', '.join(KEYS)}")
         tokens = self._tokens(where, table)
         if len(self._problems) > before:
             return Rule(name)

@@ -160,6 +160,21 @@ def test_a_file_with_tokens_that_all_can_read_is_refused_and_one_without_is_not(
     load(tmp_path, '[w1]\ncn = "host-7"', mode=0o644)
 
 
+def test_a_table_without_a_token_is_refused_where_tokens_alone_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "workers.toml"
+    path.touch(0o600)
+    path.write_text(
+        f'[w1]\n["gpu-*"]\nreplicas = true\n[w2]\nkind = "worker"\n[w3]\ntoken = "{A}"\n[child]\nkind = "holon"\n'
+        '[w4]\ncn = "host-7"\n[[revoked]]\nworker = "old"\n'
+    )
+    load_workers(str(path))
+    with pytest.raises(ConfigError) as caught:
+        load_workers(str(path), certificates=False)
+    found = {one.field.removeprefix(str(path)).strip(): one.reason for one in caught.value.details}
+    assert set(found) == {"[w1]", '["gpu-*"]', "[w2]"}
+    assert all("give one of token, token_hash, tokens" in reason for reason in found.values())
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
         load_workers(str(tmp_path / "none.toml"))

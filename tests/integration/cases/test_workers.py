@@ -261,6 +261,15 @@ async def test_f09_a_certificate_buys_a_token_of_15_minutes_for_its_worker_alone
                     assert (end.code(), reason_of(end)) == refused
 
 
+async def test_g17_a_worker_whose_table_lacks_its_token_does_not_come_in_with_that_of_all(
+    start: Start, tmp_path: Path
+) -> None:
+    file = workers_file(tmp_path, "[w1]")
+    with pytest.raises(ConfigError, match=r"\[w1\]: has no token"):
+        async with start(one_task(), **OPEN, WORKERS_CONFIG_PATH=file):
+            pass
+
+
 async def test_g17_a_bad_workers_file_keeps_the_node_from_starting_and_says_why(start: Start, tmp_path: Path) -> None:
     file = workers_file(tmp_path, '[w1]\ntoken = "short"\n[w2]\ncertificate = "x"')
     with pytest.raises(ConfigError) as caught:
