@@ -19,10 +19,21 @@ from holon.errors import ConfigError, Violation
 
 _TABLE = table()
 _REDIS = ("REDIS_HOST", "REDIS_PORT", "REDIS_DB")
-# Asked for in the environment, and not done: whoever sets it would wait for jobs that never come.
+_NO_FILES = "this version keeps no files of tasks; unset it, or give what else reads it another name"
+_NO_REPUTATION = "this version keeps no reputation of workers, so nothing is chosen by it; unset it"
+# Asked for in the environment, and not done: whoever sets it would wait for jobs that never come, or trust in a choice
+# that nobody makes.
 _NOT_DONE = {
     "SCHEDULES_CONFIG_PATH": "this version runs no schedules; unset it, and have cron or a timer of systemd call "
     "`holon jobs create`",
+    "S3_ENDPOINT_URL": _NO_FILES,
+    "TASK_FILES_DIR": _NO_FILES,
+    "REPUTATION_MIN_THRESHOLD": _NO_REPUTATION,
+    "REPUTATION_PENALTY_CONTRACT_VIOLATION": _NO_REPUTATION,
+    "REPUTATION_PENALTY_TASK_FAILURE": _NO_REPUTATION,
+    "REPUTATION_REWARD_SUCCESS": _NO_REPUTATION,
+    "DISPATCHER_SOFT_LIMIT": "this version chooses no worker by price and load; unset it",
+    "STRICT_EVENT_VALIDATION": "this version takes no events; unset it",
 }
 
 
@@ -168,8 +179,8 @@ def _report(wrong: list[Violation]) -> str:
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, _TABLE, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md lists them"
-    return f"there is no setting {name}{hint}"
+    hint = f"did you mean {near[0]}?" if near else "docs/configuration.md lists them"
+    return f"there is no setting {name}; {_NOT_DONE.get(name, hint)}"
 
 
 def _instance_id() -> str:

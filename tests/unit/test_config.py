@@ -100,6 +100,27 @@ def test_a_variable_that_asks_for_what_is_not_there_is_refused_and_what_to_do_is
     Config({"SCHEDULES_CONFIG_PATH": ""}).check()
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("S3_ENDPOINT_URL", "no files"),
+        ("TASK_FILES_DIR", "no files"),
+        ("REPUTATION_MIN_THRESHOLD", "no reputation"),
+        ("REPUTATION_PENALTY_CONTRACT_VIOLATION", "no reputation"),
+        ("REPUTATION_PENALTY_TASK_FAILURE", "no reputation"),
+        ("REPUTATION_REWARD_SUCCESS", "no reputation"),
+        ("DISPATCHER_SOFT_LIMIT", "chooses no worker"),
+        ("STRICT_EVENT_VALIDATION", "no events"),
+    ],
+)
+def test_what_is_not_there_yet_is_refused_in_the_environment_and_in_code(name: str, why: str) -> None:
+    (reason,) = reasons(Config({name: "1"})).values()
+    assert why in reason
+    with pytest.raises(ConfigError, match=f"there is no setting {name}; .*{why}"):
+        Config({}, **{name: "1"})
+    assert f"`{name}`" in (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
     config = Config({"API_PORT": "", "TZ": ""})
     config.check()
