@@ -17,6 +17,7 @@ from typing import Any
 
 from holon.domain.shapes import (
     SCALARS,
+    SCHEMA_INVALID,
     Anything,
     Array,
     Choice,
@@ -29,11 +30,10 @@ from holon.domain.shapes import (
     Scalar,
     Shape,
     Table,
+    Written,
     choice_of,
 )
 from holon.errors import HolonError, InvalidArgument
-
-SCHEMA_INVALID = "SCHEMA_INVALID"
 
 _LISTS = (
     list,
@@ -56,7 +56,7 @@ def schema_of(hint: Any) -> dict[str, Any] | None:
     """The JSON schema (draft 2020-12) of a hint.
 
     Dataclasses and TypedDicts allow no other keys; a field with a default, an Optional one and a NotRequired one may be
-    left out. A `dict` is open. A pydantic model says it itself.
+    left out. A `dict` is open. A pydantic model says it itself, and a dict that is a schema is taken as it is.
 
     Arguments:
         hint: a resolved type hint, such as `hint_of` returns.
@@ -65,8 +65,11 @@ def schema_of(hint: Any) -> dict[str, Any] | None:
     Raises:
         InvalidArgument: (SCHEMA_INVALID) for a type that JSON cannot hold.
     """
+    shape = _shape(hint)
+    if isinstance(shape, Written):
+        return shape.whole()
     definitions = Definitions()
-    return _with_definitions(_shape(hint).schema(definitions), definitions) or None
+    return _with_definitions(shape.schema(definitions), definitions) or None
 
 
 def build(hint: Any, value: Any) -> Any:
@@ -186,6 +189,8 @@ def _read(hint: Any, records: dict[Any, Record]) -> Shape:
     """The shape of a hint; `records` holds the classes being read, so that one may contain itself."""
     if hint is None:
         hint = type(None)
+    if isinstance(hint, dict):
+        return Written(hint)
     if hint in (Any, object):
         return Anything()
     if isinstance(hint, type) and hint in SCALARS:
@@ -207,7 +212,7 @@ def _read(hint: Any, records: dict[Any, Record]) -> Shape:
         return shape
     raise InvalidArgument(
         f"the type hint {hint!r} is nothing that JSON can hold; use str, int, float, bool, None, list, dict, set, "
-        "tuple, Literal, Enum, Optional, a dataclass, a TypedDict or a pydantic model",
+        "tuple, Literal, Enum, Optional, a dataclass, a TypedDict, a pydantic model or a dict that is a JSON schema",
         code=SCHEMA_INVALID,
     )
 

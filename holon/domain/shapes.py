@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from holon.errors import InvalidArgument
+
+SCHEMA_INVALID = "SCHEMA_INVALID"
 
 
 @dataclass(slots=True)
@@ -271,6 +276,60 @@ class Model:
 
     def build(self, value: Any) -> Any:
         return self.cls.model_validate(value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """A JSON schema that its author wrote out: it is the schema, and the value is kept as it is."""
+
+    text: dict[str, Any]
+
+    def whole(self) -> dict[str, Any]:
+        """The schema, where nothing stands around it.
+
+        Raises:
+            InvalidArgument: (SCHEMA_INVALID) it is no JSON, or says nothing that a schema says.
+        """
+        try:
+            text: dict[str, Any] = json.loads(json.dumps(self.text, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidArgument(f"a dict as a hint is a JSON schema: {error}", code=SCHEMA_INVALID) from error
+        if not _KEYWORDS.intersection(text):
+            why = f"a dict as a hint is a JSON schema, and this one has none of {', '.join(sorted(_KEYWORDS))}"
+            raise InvalidArgument(why, code=SCHEMA_INVALID)
+        kinds = text.get("type", "")
+        if not isinstance(kinds, str) and not (isinstance(kinds, list) and all(isinstance(one, str) for one in kinds)):
+            raise InvalidArgument("the `type` of a JSON schema is text, or a list of them", code=SCHEMA_INVALID)
+        return text
+
+    def schema(self, _: Definitions) -> dict[str, Any]:
+        text = self.whole()
+        if _refers(text):
+            raise InvalidArgument("a JSON schema with $ref is a hint only as a whole", code=SCHEMA_INVALID)
+        return text
+
+    def accepts(self, value: Any) -> bool:
+        # As far as its type: all else is for who has a validator.
+        kinds = self.text.get("type", list(_TYPES))
+        return any(_TYPES[kind](value) for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind in _TYPES)
+
+    def build(self, value: Any) -> Any:
+        return value
+
+
+# With none of them, it is somebody's other idea of a contract.
+_KEYWORDS = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf", "properties", "required", "type"})
+_TYPES: Mapping[str, Callable[[Any], bool]] = {
+    **{name: accepts for name, accepts, _ in SCALARS.values()},
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+
+
+def _refers(part: Any) -> bool:
+    if isinstance(part, dict):
+        return "$ref" in part or any(map(_refers, part.values()))
+    return isinstance(part, list) and any(map(_refers, part))
 
 
 def choice_of(members: type[enum.Enum]) -> Choice:

@@ -193,7 +193,9 @@ def _input_schema(shown: str, params_hint: Any, keys: dict[str, Any]) -> dict[st
         raise _unusable(shown, f"params are a JSON object, and {params_hint!r} is none")
     if "properties" in keys:
         raise _unusable(shown, f"either `params: {params_hint!r}` or the other arguments say what the params are")
-    # What a skill takes stays open: keys that it does not know are no error.
+    # What a skill takes stays open, unless its author wrote that out: keys that it does not know are no error.
+    if isinstance(params_hint, dict):
+        return schema
     return {key: value for key, value in schema.items() if key != "additionalProperties" or value is not False}
 
 

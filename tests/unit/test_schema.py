@@ -101,6 +101,8 @@ class Positive:
 
 
 UserId = NewType("UserId", str)
+WRITTEN: Any = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "additionalProperties": False}
+REFERRING: Any = {"$defs": {"n": {"type": "integer"}}, "type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,9 @@ UserId = NewType("UserId", str)
             {"type": "array", "minItems": 2, "maxItems": 2, "prefixItems": [{"type": "integer"}, {"type": "string"}]},
         ),
         (Literal["a", 1], {"enum": ["a", 1]}),
+        (WRITTEN, WRITTEN),
+        (REFERRING, REFERRING),
+        (list[WRITTEN], {"type": "array", "items": WRITTEN}),
         (Colour, {"enum": ["red", "blue"]}),
         (Annotated[int, "a note"], {"type": "integer"}),
         (UserId, {"type": "string"}),
@@ -192,7 +197,23 @@ def test_two_classes_of_one_name_keep_their_own_definitions() -> None:
 
 @pytest.mark.parametrize(
     "hint",
-    [bytes, complex, datetime, dict[int, str], list[bytes], Literal[b"x"], "text", {"a": 1}, typing.TypeVar("T")],
+    [
+        bytes,
+        complex,
+        datetime,
+        dict[int, str],
+        list[bytes],
+        Literal[b"x"],
+        "text",
+        typing.TypeVar("T"),
+        {"a": 1},
+        {},
+        {"type": 5},
+        {"type": [[]]},
+        {"type": int},
+        {"const": float("nan")},
+        list[REFERRING],
+    ],
 )
 def test_what_json_cannot_hold_is_refused_with_a_reason(hint: Any) -> None:
     with pytest.raises(InvalidArgument) as error:
@@ -211,6 +232,16 @@ def test_a_dataclass_is_built_with_everything_inside_it() -> None:
     made = build(Shape, given)
     assert made == Shape([Point(1), Point(2, 3.0)], Colour.BLUE, None, {"a", "b"}, (3, 4), Point(0))
     assert isinstance(made.corners[1].y, float)
+
+
+def test_of_a_schema_that_is_written_out_the_value_is_kept_as_it_is() -> None:
+    value = {"n": 1, "other": [2.0]}
+    assert build(WRITTEN, value) is value
+    # What more it asks for, who has a validator looks at.
+    assert fits(WRITTEN, value)
+    assert not fits(WRITTEN, [value])
+    assert fits({"type": ["array", "null"]}, None)
+    assert fits({"enum": [1]}, 1)
 
 
 def test_a_typed_dict_is_built_as_a_dict_and_optional_keys_left_out_become_none() -> None:

@@ -75,6 +75,22 @@ def test_params_give_all_of_them_and_a_dataclass_hint_gets_an_instance() -> None
     assert "additionalProperties" not in takes, "what a skill takes stays open"
 
 
+WRITTEN: Any = {"type": "object", "required": ["n"], "additionalProperties": False, "properties": {"n": {}}}
+
+
+def test_schemas_may_be_written_out_for_params_for_an_argument_and_for_what_is_returned() -> None:
+    def whole(params: WRITTEN) -> WRITTEN: ...
+
+    def part(one: WRITTEN) -> None: ...
+
+    skill = skill_of(whole)
+    assert (skill.input_schema, skill.output_schema) == (WRITTEN, WRITTEN)
+    assert skill.bind({"n": 1}, {}) == {"params": {"n": 1}}
+    assert skill_of(part).input_schema == {"type": "object", "properties": {"one": WRITTEN}, "required": ["one"]}
+    with pytest.raises(InvalidArgument, match="'one' in the params"):
+        skill_of(part).bind({"one": 1}, {})
+
+
 def test_the_rest_goes_to_a_double_star_argument() -> None:
     def skill(n: int, **rest: Any) -> None: ...
 

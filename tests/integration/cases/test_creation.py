@@ -93,6 +93,24 @@ async def test_a03_a_node_with_nothing_but_a_client_token_accepts_it(start: Star
         assert (await door.post(CREATE, json={"initial_data": {"n": 1}})).status_code == 202
 
 
+ORDER: Any = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer", "minimum": 1}}}
+
+
+async def test_a04_a_schema_that_is_written_out_as_the_hint_is_the_contract(start: Start) -> None:
+    bp = Blueprint("order", api_endpoint="/jobs/order")
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only(initial_data: ORDER) -> dict[str, Any]:
+        return {"was": initial_data}
+
+    async with start(bp) as node:
+        with pytest.raises(InvalidArgument) as error:
+            await node.client.create_job("order", {"n": 0})
+        assert [one.field for one in error.value.details] == ["initial_data.n"]
+        job = await node.run("order", {"n": 1, "more": True})
+        assert job.result == {"was": {"n": 1, "more": True}}
+
+
 BAD_INPUT: dict[str, tuple[Any, list[tuple[str, str | None]]]] = {
     "missing": ({"note": "x"}, [("initial_data.n", "is required")]),
     "of another type": ({"n": "x"}, [("initial_data.n", None)]),
