@@ -275,7 +275,6 @@ class Dispatcher:
         for lease_id in leases:
             session.leases.pop(lease_id, None)
             session.accepted.discard(lease_id)
-            session.stopped.pop(lease_id, None)
             self._telemetry.tracing.freed(lease_id)
         self._reopen(session)
         self._freed.set()
@@ -317,8 +316,6 @@ class Dispatcher:
             else:
                 unknown.append(one.lease)
         for session, mine in by_session.items():
-            for one in mine:
-                session.stopped.setdefault(one.lease.lease_id, one.reason)
             session.connection.stop(mine)
         return unknown
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from holon.domain.matching import Offering
-from holon.ports import Offer, StopReason, WorkerConnection
+from holon.ports import Offer, WorkerConnection
 
 # The name, version and type of an offering.
 Offered: TypeAlias = tuple[str, str, str]
@@ -16,10 +16,10 @@ Offered: TypeAlias = tuple[str, str, str]
 class Session:
     """A worker's live session, as the dispatcher knows it.
 
-    `leases` are those that count against its credits, `accepted` those of them that it took, `stopped` those of them
-    that it was told to stop, with the first reason; `promised` is what calls to the store under way may add, in all and
-    of skills that have limits of their own. `prices` are those that are declared, by skill, and `output_contracts` what
-    a success must keep. `past` are the leases that a newer session of the same process took over.
+    `leases` are those that count against its credits, `accepted` those of them that it took; `promised` is what calls
+    to the store under way may add, in all and of skills that have limits of their own. `prices` are those that are
+    declared, by skill, and `output_contracts` what a success must keep. `past` are the leases that a newer session of
+    the same process took over.
     """
 
     def __init__(
@@ -39,7 +39,6 @@ class Session:
         self.leases: dict[str, Offer] = {}
         self.past: dict[str, Offer] = {}
         self.accepted: set[str] = set()
-        self.stopped: dict[str, StopReason] = {}
         self.instance_id = ""
         self.moved_to = ""
         self.is_holon = False

@@ -10,12 +10,11 @@ from types import MappingProxyType
 
 from holon.domain.costs import Cost, least
 from holon.domain.fleet import Catalog
-from holon.domain.task import CANCELLED
 from holon.engine.catalogs import Catalogs, limits_of
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fleet import Fleet
 from holon.engine.members import Joining, Member
-from holon.engine.results import Answer, Reported, Results, charge_of
+from holon.engine.results import Answer, Reported, Results
 from holon.engine.session import Offered, Session
 from holon.engine.touches import Touches, lease_of
 from holon.errors import StoreUnavailable
@@ -25,18 +24,11 @@ from holon.ports import (
     Opening,
     Progress,
     Replaced,
-    StopReason,
-    Superseded,
     WorkerConnection,
 )
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
-
-# Why a `cancelled` counts for nothing that answers a stop of this kind.
-_NOT_CANCELLED: Mapping[StopReason | None, Superseded] = MappingProxyType(
-    {StopReason.LEASE_LOST: Superseded.STALE_TASK, StopReason.DEADLINE: Superseded.DEADLINE_EXCEEDED}
-)
 
 
 class Workers:
@@ -99,8 +91,6 @@ class Workers:
         session.leases = {offer.lease_id: offer for offer in opened.kept}
         session.accepted = set(session.leases)
         if opened.replaced is not None:
-            if (older := self._dispatcher.session(opened.replaced)) is not None:
-                session.stopped = {one: why for one, why in older.stopped.items() if one in session.leases}
             self._replace(Replaced(opened.replaced, session_id, joining.instance_id))
         self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog, joining.holon)
         self._dispatcher.add(session)
@@ -202,9 +192,7 @@ class Workers:
             again_after: milliseconds after which it may come to this worker again; None: after a lease.
             cost: what it cost until then; None: nothing.
         """
-        return self._handed_back(member.session, task_id, lease_id, again_after, cost)
-
-    def _handed_back(self, session: Session, task_id: str, lease_id: str, again_after: int | None, cost: Cost) -> bool:
+        session = member.session
         lease = _held(session, task_id, lease_id)
         if lease is not None:
             if cost is not None:
@@ -218,25 +206,9 @@ class Workers:
         """Apply results; see `Results.complete`.
 
         What comes on an older stream is judged by what the session says that holds the lease.
-        Who was told to stop, though nobody cancelled anything, and answers `cancelled`, has stopped: that gives the
-        task back and cancels nothing.
         """
         await self._touches.before(one.lease_id for one in reported)
-        session = self._dispatcher.newest(member.session)
-        back: list[Answer] = []
-        if session.stopped:
-            rest = []
-            for one in reported:
-                reason = session.stopped.get(one.lease_id)
-                if one.outcome.status == CANCELLED and reason in _NOT_CANCELLED:
-                    self._handed_back(session, one.task_id, one.lease_id, None, charge_of(session, one))
-                    back.append(Answer(one.task_id, one.lease_id, _NOT_CANCELLED[reason]))
-                else:
-                    rest.append(one)
-            if not rest:
-                return back
-            reported = rest
-        return [*back, *await self._results.complete(session, reported)]
+        return await self._results.complete(self._dispatcher.newest(member.session), reported)
 
     def drain(self, member: Member) -> None:
         """A worker takes no more tasks and will leave when it has ended those that it holds."""

@@ -9,7 +9,7 @@ import pytest
 from holon.domain.events import BranchesDone, CancelRequested, TaskEnded
 from holon.domain.job import Status
 from holon.domain.matching import Need
-from holon.domain.task import Outcome, job_of
+from holon.domain.task import CANCELLED, Outcome, job_of
 from holon.domain.value import replace
 from holon.ports import Claim, Committed, JobFilter, NewFanOut, Offer, Result, Superseded
 from holon.storage.ledger.costs import MOST_UNREPORTED
@@ -298,6 +298,23 @@ async def test_what_is_given_back_late_is_charged_what_it_cost_before_once(world
         await world.hand_back(hand, offer, cost=12)
         assert await cost(world, offer) == 12
     assert await world.waiting() == 1
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_what_a_worker_has_stopped_that_lost_its_lease_is_charged_once(world: World, goes_on: bool) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 100, 40)
+    await world.after(world.settings.lease)
+    if goes_on:
+        await world.touch(extends=(hand.ref(offer),))
+    for _ in range(2):
+        assert await ends(world, offer, 12, outcome=Outcome(CANCELLED)) is Superseded.STALE_TASK
+        assert await cost(world, offer) == 12
+    [again] = await world.lease((await world.hand("w2")).seat())
+    await ends(world, again, 3)
+    assert await cost(world, offer) == 15
+    assert not await affords(world, offer.job_id, 86)
+    assert await affords(world, offer.job_id, 85)
 
 
 async def test_what_is_given_back_and_has_used_up_the_budget_is_over(world: World) -> None:

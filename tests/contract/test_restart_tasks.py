@@ -6,7 +6,7 @@ import pytest
 
 from holon.domain.events import BranchesDone, TaskEnded
 from holon.domain.job import Status
-from holon.domain.task import SUCCESS, Outcome
+from holon.domain.task import CANCELLED, SUCCESS, Outcome
 from holon.ports import Progress, Superseded
 from tests.contract.world import BROKEN, OK, Factory, T, U
 
@@ -174,6 +174,19 @@ async def test_timeouts_and_back_offs_of_tasks_survive(durable: Factory) -> None
     await world.after(5_000)
     assert await world.ready() == [late.job_id]
     assert await world.complete(late) is Superseded.DEADLINE_EXCEEDED
+
+
+async def test_a_worker_that_stopped_since_its_lease_ran_out_cancels_nothing_after_a_restart(durable: Factory) -> None:
+    world = await durable()
+    hand = await world.hand()
+    taken_up, waiting = await world.accepted(hand), await world.accepted(hand)
+    await world.after(world.settings.lease)
+    await world.touch(extends=(hand.ref(taken_up),))
+    await world.restart()
+    await world.resume("w1", taken_up, waiting)
+    for offer in (taken_up, waiting):
+        assert await world.complete(offer, Outcome(CANCELLED, worker_id="w1")) is Superseded.STALE_TASK
+    assert await world.waiting() == 2
 
 
 async def test_why_a_result_was_superseded_is_known_after_a_restart(durable: Factory) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.domain.task import CANCELLED, Outcome
@@ -62,6 +64,32 @@ async def test_stale_task_when_its_worker_has_stopped_since_the_lease_ran_out(wo
     [again] = await world.lease((await world.hand("w2")).seat())
     assert again.task_id == offer.task_id
     assert await world.complete(again) is None
+
+
+@pytest.mark.parametrize("how", ["accepted", "extended", "resumed"])
+async def test_stale_task_when_its_worker_has_stopped_and_took_the_lease_up_again_before_it_said_so(
+    world: World, how: str
+) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.after(world.settings.lease)
+    if how == "resumed":
+        assert (await world.resume("w1", offer))[1].dropped == ()
+    else:
+        word = "accepts" if how == "accepted" else "extends"
+        assert (await world.touch(**{word: (hand.ref(offer),)})).lost == ()
+    stopped = Outcome(CANCELLED, worker_id="w1")
+    for _ in range(2):
+        assert await world.complete(offer, stopped) is Superseded.STALE_TASK
+    assert await world.waiting() == 1
+    # That was its final word, and the task avoids it as any that was given back.
+    again, opened = await world.resume("w1", offer)
+    assert opened.kept == ()
+    assert await world.lease(again.seat()) == []
+    [other] = await world.lease((await world.hand("w2")).seat())
+    assert other.task_id == offer.task_id
+    # Under the next lease it cancels again.
+    assert await world.complete(other, stopped) is None
 
 
 async def test_stale_task_when_the_job_never_had_it(world: World) -> None:

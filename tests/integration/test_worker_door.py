@@ -273,7 +273,8 @@ async def test_who_stops_what_it_lost_and_says_cancelled_cancels_nothing(accepts
         assert (await node.ended(job_id)).status == "finished"
 
 
-async def test_who_is_asked_to_stop_and_moves_to_another_stream_cancels_nothing_either() -> None:
+@pytest.mark.parametrize("breaks", [False, True])
+async def test_who_is_asked_to_stop_and_moves_to_another_stream_cancels_nothing_either(breaks: bool) -> None:
     async with a_node(offer=0.2) as node:
         first = await node.worker("w1", instance_id="one")
         job_id = await node.create(n=1)
@@ -281,6 +282,9 @@ async def test_who_is_asked_to_stop_and_moves_to_another_stream_cancels_nothing_
         assert (await first.expect("stop_tasks")).reason == "LEASE_LOST"
         lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
         resume = worker_pb2.Resume(session_id=first.welcome.session_id, leases=[lease])
+        if breaks:
+            first.call.cancel()
+            await node.until(lambda: not node.engine.dispatcher.sessions)
         moved = await node.worker("w1", instance_id="one", resume=resume)
         await moved.send(updates(result(offer, status="cancelled")))
         assert (await moved.verdict()).reason == "stale_task"

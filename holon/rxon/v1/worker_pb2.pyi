@@ -1023,7 +1023,8 @@ class TaskResult(google.protobuf.message.Message):
     SUMMARY_FIELD_NUMBER: builtins.int
     status: builtins.str
     """success, failure, cancelled, or a status that the offering declared. Empty is INVALID, never success. Without a
-    stop, `cancelled` cancels the job; after one for another reason than CANCELLED it only gives the task back.
+    stop, `cancelled` cancels the job; after one for another reason than CANCELLED, and under a lease that ran out, it
+    only gives the task back.
     """
     cost: builtins.int
     """What it cost, in millionths of the cost unit; unset charges the declared price."""

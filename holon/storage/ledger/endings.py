@@ -166,6 +166,17 @@ def goes_on(tables: Tables, task: TaskRow, now: int, cost: Cost = None) -> bool:
     return False
 
 
+def given_back(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None, cost: Cost) -> None:
+    """The worker of an edited task's lease has ended it without an outcome: run it again, as `goes_on` allows.
+
+    `avoid_until` is as in `requeue`. With its worker's final word the lease is over: it is no session's, and no later
+    one goes on with it.
+    """
+    task.session_id = ""
+    if goes_on(tables, task, now, cost):
+        requeue(tables, task, now, avoid_until=avoid_until)
+
+
 def not_covered(task: TaskRow, last: Outcome | None = None) -> Outcome:
     """How a task ends whose job's budget does not cover another attempt; `last` is how the last one ended."""
     message = f"cost: what is left of the job's budget does not cover another attempt, which may cost {task.reserves}"

@@ -133,6 +133,8 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
             Attempt(worker.id, task.attempts[-1].offered, task.attempts[-1].leased, None),
         )
         resumed(tables, task)
+        # Its worker may have stopped since it ran out, and says so only now.
+        task.over_reason = Superseded.STALE_TASK
     task.session_id = worker.session_id
     tables.take_hold(worker, task.lease_id, task.id)
     hold(tables, task, now)

@@ -11,7 +11,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.task import CANCELLED, Outcome
 from holon.ports import Completed, Result, Seat, Step, Superseded
 from holon.storage.ledger.costs import affords, again, reported, settle
-from holon.storage.ledger.endings import end_task, finished_line, not_covered, task_over, went
+from holon.storage.ledger.endings import end_task, finished_line, given_back, not_covered, task_over, went
 from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease, why_not
 from holon.storage.ledger.rows import BACK_OFF, OVER, QUEUED, JobRow, TaskRow
@@ -51,11 +51,12 @@ def _complete(
         return None
     # One that was given back is over, while nobody else has the task too.
     current = task.lease_id == result.lease_id and task.worker_id == worker_id and bool(task.session_id)
-    if current and task.state is QUEUED and result.outcome.status == CANCELLED:
-        # It heard that the lease is lost, and stopped. Nobody cancelled the task, which waits for another.
-        tables.edit(task).session_id = ""
+    current = current and task.state not in (OVER, BACK_OFF)
+    ran_out = task.state is QUEUED or task.over_reason is not None
+    if current and ran_out and result.outcome.status == CANCELLED:
+        _stopped(tables, tables.edit(task), result, now)
         current = False
-    if not current or task.state in (OVER, BACK_OFF):
+    if not current:
         reason = why_not(tables, task.id, task, result.lease_id)
         _record_superseded(tables, task, result, worker_id, reason, now)
         reported(tables, task.id, result.lease_id, result.cost)
@@ -70,6 +71,18 @@ def _complete(
     else:
         apply(tables, task, result.outcome, result.retry_after, now, result.took, cost)
     return None
+
+
+def _stopped(tables: Tables, task: TaskRow, result: Result, now: int) -> None:
+    """The worker of an edited task has stopped since its lease ran out, whether or not that was taken up again since.
+
+    Nobody cancelled the task, so it is for another.
+    """
+    if task.state is QUEUED:
+        task.session_id = ""
+        return
+    cost = settle(tables, task, result.cost)
+    given_back(tables, task, now, avoid_until=now + tables.settings.lease, cost=cost)
 
 
 def _as_decided_upon(row: JobRow, task: TaskRow, step: Step) -> bool:

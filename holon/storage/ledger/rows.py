@@ -124,6 +124,7 @@ class TaskRow(Row):
     back without avoiding who did that. `written_off` says that its last lease was charged before its attempt ended.
     `lease_lasts` is how long the leases last of who took it last, in milliseconds; 0: as long as the node says.
     `execution_due` is that of its newest attempt, also while nobody has it: who takes it back has what was left.
+    `over_reason` says why its last lease is over, or was: it stays where one that ran out is taken up again.
     """
 
     n: int

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from holon.ports import Handback, LeaseRef, Progress, Seat, Stop, Touch, Touched
 from holon.storage.ledger.costs import reported, settle
-from holon.storage.ledger.endings import goes_on
+from holon.storage.ledger.endings import given_back
 from holon.storage.ledger.leases import hold, lease, resume
 from holon.storage.ledger.rows import LEASED, OFFERED, QUEUED, TaskRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import give_up, held_by, requeue
+from holon.storage.ledger.tasks import give_up, held_by
 
 # So often a task may go back to who gave it back at once. Who always does that would have it round and round, for ever.
 MOST_AT_ONCE = 5
@@ -66,10 +66,7 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         charged = None
         if handback.cost is not None:
             charged = settle(tables, task, handback.cost)
-        # With its worker's final word it is over: it is no session's, and no later one goes on with it.
-        task.session_id = ""
-        if goes_on(tables, task, now, charged):
-            requeue(tables, task, now, avoid_until=now + after if after else None)
+        given_back(tables, task, now, avoid_until=now + after if after else None, cost=charged)
     else:
         reported(tables, ref.task_id, ref.lease_id, handback.cost or 0)
 

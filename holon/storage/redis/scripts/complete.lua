@@ -47,6 +47,16 @@ local function as_decided_upon(owner, row, step)
     return step.n == owner.step + 1 and (not step.reserves or affords(owner, step.reserves))
 end
 
+-- A task's worker has stopped since its lease ran out, whether or not that was taken up again since. Nobody cancelled the
+-- task, so it is for another.
+local function stopped(row, outcome)
+    if row.place == 'queued' then
+        row.session = nil
+    else
+        given_back(row, NOW + LEASE, settle(row, outcome.cost))
+    end
+end
+
 local function verdict(task_id, lease_id, retry_after, took, outcome, step)
     local row = task(task_id)
     -- One that was given back is over, while nobody else has the task too.
@@ -55,11 +65,13 @@ local function verdict(task_id, lease_id, retry_after, took, outcome, step)
     if not row then return why_not(task_id, nil, lease_id) end
     local result = lease_id .. ' ' .. worker_id
     if row.applied == result then return '' end
-    if ours and row.place == 'queued' and outcome.status == 'cancelled' then
-        -- It heard that the lease is lost, and stopped. Nobody cancelled the task, which waits for another.
-        row.session, ours = nil, nil
+    ours = ours and row.place ~= 'over' and row.place ~= 'back_off'
+    local ran_out = row.place == 'queued' or row.reason
+    if ours and ran_out and outcome.status == 'cancelled' then
+        stopped(row, outcome)
+        ours = false
     end
-    if not ours or row.place == 'over' or row.place == 'back_off' then return superseded(row, lease_id, outcome) end
+    if not ours then return superseded(row, lease_id, outcome) end
     row.applied = result
     outcome.cost = settle(row, outcome.cost)
     local owner = step and not retry_after and job(row.job)

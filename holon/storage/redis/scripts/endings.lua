@@ -140,6 +140,13 @@ local function goes_on(row, cost)
     return false
 end
 
+-- The worker of a task's lease has ended it without an outcome: run it again, as `goes_on` allows. With its worker's final
+-- word the lease is over: it is no session's, and no later one goes on with it.
+local function given_back(row, avoid_until, cost)
+    row.session = nil
+    if goes_on(row, cost) then requeue(row, avoid_until) end
+end
+
 -- The session of a task's lease ended without an outcome: run it again, or give it up.
 local function lost(row)
     give_up(row.worker, row.lease)

@@ -139,6 +139,8 @@ local function resume(row, holder)
         local earlier, who, offered, leased = last_attempt(row)
         set_attempt(row, earlier, who, offered, leased, '-')
         resumed(row)
+        -- Its worker may have stopped since it ran out, and says so only now.
+        row.reason = 'stale_task'
     end
     row.session = holder.session
     if not holds(holder, row.lease) then take_hold(holder, row.lease, row.ID) end

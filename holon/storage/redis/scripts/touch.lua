@@ -38,10 +38,7 @@ local function hand_back(ref, after, cost)
         else
             row.at_once = (row.at_once or 0) + 1
         end
-        local charged = cost and settle(row, cost)
-        -- With its worker's final word it is over: it is no session's, and no later one goes on with it.
-        row.session = nil
-        if goes_on(row, charged) then requeue(row, after > 0 and NOW + after) end
+        given_back(row, after > 0 and NOW + after, cost and settle(row, cost))
     else
         reported(job(job_of(ref.task)), ref.lease, cost or 0)
     end
