@@ -74,6 +74,18 @@ async def test_a_worker_whose_lease_or_offer_ran_out_is_told_to_stop(world: Worl
     assert (hand.ref(expired), StopReason.LEASE_LOST) in [(stop.lease, stop.reason) for stop in await world.stops()]
 
 
+async def test_who_is_heard_of_before_it_was_told_that_its_lease_ran_out_goes_on(world: World) -> None:
+    hand = await world.hand()
+    offer, lost = await world.accepted(hand), await world.accepted(hand)
+    await world.after(world.settings.lease)
+    touched = await world.touch(extends=(hand.ref(offer),))
+    assert touched.lost == ()
+    assert [(stop.lease, stop.reason) for stop in touched.stops] == [(hand.ref(lost), StopReason.LEASE_LOST)]
+    assert await world.stops() == []
+    await world.after(world.settings.lease)
+    assert [stop.lease for stop in await world.stops()] == [hand.ref(offer)]
+
+
 async def test_the_lease_id_changes_only_at_the_next_lease(world: World) -> None:
     hand, other = await world.hand(), await world.hand("w2")
     offer = await world.accepted(hand)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holon.ports import Handback, LeaseRef, Progress, Seat, Stop, Touch, Touched
+from holon.ports import Handback, LeaseRef, Progress, Seat, Stop, StopReason, Touch, Touched
 from holon.storage.ledger.costs import reported, settle
 from holon.storage.ledger.endings import given_back
 from holon.storage.ledger.leases import hold, lease, resume
@@ -104,6 +104,12 @@ def _take_stops(tables: Tables) -> tuple[Stop, ...]:
     stops: list[Stop] = []
     for worker in tables.workers.values():
         if worker.stops:
-            stops += worker.stops
+            stops += (stop for stop in worker.stops if not _taken_up(tables, stop))
             tables.edit(worker).stops = ()
     return tuple(stops)
+
+
+def _taken_up(tables: Tables, stop: Stop) -> bool:
+    """Whether what is to be stopped, since its lease ran out, is under that lease again: nobody is told that now."""
+    task = tables.tasks.get(stop.lease.task_id) if stop.reason is StopReason.LEASE_LOST else None
+    return task is not None and task.lease_id == stop.lease.lease_id and task.state in (OFFERED, LEASED)

@@ -60,6 +60,12 @@ local function progressed(ref, percent, said, message)
     row.progress = percent
 end
 
+-- Whether what is to be stopped, since its lease ran out, is under that lease again: nobody is told that now.
+local function taken_up(stop)
+    local row = stop[2] == 'lease_lost' and task(stop[5])
+    return row and row.lease == stop[6] and placed(row)
+end
+
 -- What this node's sessions are to stop, and those that were replaced; what earlier sessions were to stop is over with
 -- them. A stop stays until the node says that it was told of it: a reply can be lost, and then this is asked again.
 local function stops_due(told_of)
@@ -73,7 +79,7 @@ local function stops_due(told_of)
         else
             local holder = worker(stop[3])
             local current = holder and holder.live and holder.session == stop[4]
-            if current or stop[2] == 'replaced' then due[#due + 1] = text end
+            if stop[2] == 'replaced' or (current and not taken_up(stop)) then due[#due + 1] = text end
         end
     end
     if known > 0 then write('LTRIM', key, known, -1) end
