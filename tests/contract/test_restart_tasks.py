@@ -6,7 +6,7 @@ import pytest
 
 from holon.domain.events import BranchesDone, TaskEnded
 from holon.domain.job import Status
-from holon.domain.task import CANCELLED, SUCCESS, Outcome
+from holon.domain.task import CANCELLED, SUCCESS, Outcome, RetryPolicy
 from holon.ports import Progress, Superseded
 from tests.contract.world import BROKEN, OK, Factory, T, U
 
@@ -155,7 +155,7 @@ async def test_branches_that_are_spawned_after_a_restart_have_their_time_from_th
 async def test_timeouts_and_back_offs_of_tasks_survive(durable: Factory) -> None:
     world = await durable()
     hand = await world.hand()
-    slow = await world.accepted(hand, execution_timeout=20_000)
+    slow = await world.accepted(hand, execution_timeout=30_000)
     late = await world.accepted(hand, result_timeout=25_000)
     again = await world.accepted(hand)
     await world.complete(again, BROKEN, 15_000)
@@ -169,10 +169,29 @@ async def test_timeouts_and_back_offs_of_tasks_survive(durable: Factory) -> None
     assert (await world.fire()).next_due == begun + 15_000
     await world.after(5_000)
     assert await world.waiting() == 1
+    await world.after(10_000)
+    assert await world.ready() == [late.job_id]
+    assert await world.complete(late) is Superseded.DEADLINE_EXCEEDED
     await world.after(5_000)
     assert await world.complete(slow) in (Superseded.DEADLINE_EXCEEDED, Superseded.STALE_TASK)
-    await world.after(5_000)
-    assert await world.ready() == [late.job_id]
+
+
+async def test_what_was_done_in_time_is_taken_though_the_node_was_away_at_the_end_of_that(durable: Factory) -> None:
+    world = await durable()
+    hand = await world.hand()
+    once, late = [await world.accepted(hand, execution_timeout=5_000, retry=RetryPolicy(0)) for _ in range(2)]
+    bound = await world.accepted(hand, execution_timeout=5_000, result_timeout=6_000)
+    world.clock.advance(10_000)
+    await world.restart()
+    await world.fire()
+    assert await world.ready() == [bound.job_id]
+    new, opened = await world.resume("w1", once, late)
+    assert [offer.lease_id for offer in opened.kept] == [once.lease_id, late.lease_id]
+    assert await world.complete(once) is None
+    # Who has it still has no more than a lease for that, however long it says that it has it.
+    await world.after(world.settings.lease - 1)
+    assert (await world.touch(extends=(new.ref(late),))).lost == ()
+    await world.after(1)
     assert await world.complete(late) is Superseded.DEADLINE_EXCEEDED
 
 

@@ -40,7 +40,8 @@ _BY_REQUEST = "SELECT id FROM jobs WHERE owner = ? AND request_id = ?"
 def load(db: sqlite3.Connection, tables: Tables, made: Sheets, offered: Sheets, seal: Seal, now: int) -> set[str]:
     """Fill empty tables with all that lives: as it was, but that nobody has a claim or a session.
 
-    Jobs with something to do are ready, in the order of their arrival. Leases and offers run from now.
+    Jobs with something to do are ready, in the order of their arrival. Leases and offers run from now, and what a
+    worker has is not timed out before its lease is over.
 
     Arguments:
         made: is told of the sheets of tasks.
@@ -171,6 +172,9 @@ def _take_in(tables: Tables, task: TaskRow, now: int) -> None:
         tables.worker(task.worker_id).held[task.lease_id] = task.id
         if task.state is LEASED:
             task.lease_until = now + keeps_for(tables, task)
+            # What was done in time could not be told while there was nobody to tell it to.
+            if task.execution_due is not None:
+                task.execution_due = max(task.execution_due, task.lease_until)
         else:
             task.lease_until = now + tables.settings.offer
             _repeat_offer(tables, task)

@@ -2,7 +2,7 @@
 
 local function operation()
     each_claimed(unclaim)
-    -- Its workers could not speak meanwhile: their leases run from now.
+    -- Its workers could not speak meanwhile: their leases run from now, and they are not timed out before these are over.
     for _, id in ipairs(sessions_of(NODE)) do
         local holder = worker(id)
         local held = holder and holder.node == NODE and all_held(holder) or {}
@@ -10,6 +10,8 @@ local function operation()
             local row = task(held[i + 1])
             if row and row.lease == held[i] and placed(row) then
                 row['until'] = NOW + (row.place == 'leased' and keeps_for(row) or OFFER)
+                -- What was done in time could not be told while there was nobody to tell it to.
+                if row.execution_due then row.execution_due = math.max(row.execution_due, row['until']) end
             end
         end
     end
