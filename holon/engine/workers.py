@@ -112,8 +112,12 @@ class Workers:
         if replaced.instance_id and older.instance_id == replaced.instance_id:
             older.moved_to = replaced.newer
             self._moved[replaced.newer] = older
-        else:
-            older.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
+            return
+        # Another process has the id: none of the streams on which the older one moved is to be opened anew.
+        last: Session | None = older
+        while last is not None:
+            last.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
+            last = self._moved.pop(last.session_id, None)
 
     async def offers(self, member: Member, catalog: Catalog) -> None:
         """A worker offers other things than before.

@@ -214,6 +214,18 @@ async def test_the_newest_session_of_a_worker_wins_and_the_older_one_is_sent_awa
         assert (await second.offer()).task_id == offer.task_id
 
 
+async def test_when_another_process_takes_the_id_all_streams_of_the_one_before_are_sent_away_for_good() -> None:
+    async with a_node() as node:
+        streams = [await node.worker("w1", instance_id="a") for _ in range(3)]
+        newest = await node.worker("w1", instance_id="b")
+        for older in streams:
+            assert (await older.expect("go_away")).reason == "REPLACED"
+            end = await older.end()
+            assert (end.code(), reason_of(end)) == (grpc.StatusCode.ABORTED, "SESSION_REPLACED")
+        await node.until(lambda: "sessions=1, moved=0" in repr(node.engine.workers))
+        await node.finishes_another(newest)
+
+
 async def test_a_worker_leaves_with_ok_once_it_has_drained() -> None:
     async with a_node() as node:
         worker = await node.worker(credits=2)
