@@ -11,8 +11,10 @@ import pytest
 from holon.clock import ManualClock, SystemClock
 from holon.engine.holarchy import Holarchy
 from holon.errors import ConfigError
+from holon.ports import Superseded
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission
+from holon.wire.values import duration
 from tests.integration.grpc_node import (
     ENDED,
     WORKER_TOKEN,
@@ -31,6 +33,7 @@ from tests.integration.grpc_node import (
     updates,
     worker_files,
 )
+from transports.grpc.hello import RESUMED_BYTES
 from transports.grpc.server import Server
 from transports.grpc.settings import WorkerDoorSettings
 from transports.grpc.worker_door import WorkerDoor
@@ -146,6 +149,11 @@ async def test_a_stream_closed_without_a_hello_is_refused(node: Node) -> None:
     assert reason_of(await wire.end()) == "HELLO_EXPECTED"
 
 
+def _resume(n: int, suffix: str = "") -> worker_pb2.Resume:
+    leases = [types_pb2.LeaseRef(task_id=f"0-{i:032x}-1-0{suffix}", lease_id=f"{i:032x}") for i in range(n)]
+    return worker_pb2.Resume(leases=leases)
+
+
 def _hello_with(**more: object) -> worker_pb2.SessionRequest:
     return hello(**more)
 
@@ -157,6 +165,9 @@ def _hello_with(**more: object) -> worker_pb2.SessionRequest:
         (_hello_with(credits=-1), "credits"),
         (_hello_with(credits=10_001), "credits"),
         (_hello_with(max_message_bytes=1000), "max_message_bytes"),
+        (_hello_with(max_message_bytes=65_536, resume=_resume(1_000)), "resume.leases"),
+        (_hello_with(resume=_resume(10_000, "x" * 320)), "resume.leases"),
+        (_hello_with(resume=_resume(10_001)), "resume.leases"),
         (_hello_with(labels={str(n): "x" for n in range(65)}), "labels"),
         (hello(offering("")), "catalog.offerings.0.skill"),
         (hello(offering("x" * 129)), "catalog.offerings.0.skill"),
@@ -178,6 +189,22 @@ async def test_a_hello_that_cannot_be_is_refused_and_its_field_named(
     assert (end.code(), reason_of(end)) == (CODE.INVALID_ARGUMENT, "HELLO_INVALID")
     assert fields_of(end) == [field]
     assert not list(node.engine.dispatcher.sessions)
+
+
+async def test_a_worker_that_reads_little_resumes_what_a_welcome_to_it_has_room_for(node: Node) -> None:
+    worker = await node.worker("w1", max_message_bytes=65_536, resume=_resume(480))
+    assert [one.reason for one in worker.welcome.leases] == ["job_not_found"] * 480
+
+
+def test_a_welcome_says_no_more_of_a_lease_than_it_is_thought_to() -> None:
+    wide = "x" * 128
+    for answer in (
+        worker_pb2.ResumedLease(decision=worker_pb2.LEASE_DECISION_KEEP, time_left=duration(2**53 - 1)),
+        *(worker_pb2.ResumedLease(decision=worker_pb2.LEASE_DECISION_DROP, reason=reason) for reason in Superseded),
+    ):
+        answer.task_id = answer.lease_id = wide
+        said = worker_pb2.Resume(leases=[types_pb2.LeaseRef(task_id=wide, lease_id=wide)])
+        assert worker_pb2.Welcome(leases=[answer]).ByteSize() <= said.ByteSize() + RESUMED_BYTES
 
 
 @pytest.mark.parametrize("which", ["input_schema", "output_schema"])

@@ -17,6 +17,7 @@ from holon.errors import InvalidArgument, PermissionDenied, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission, Caller
 from holon.wire.nodes import resources_message
+from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.wire.values import is_id, json_of
 
 HELLO_INVALID = "HELLO_INVALID"
@@ -34,6 +35,10 @@ MAX_NAME = 128
 MAX_PROPERTIES_BYTES = 64 * 1024
 # Whatever else a worker reads, it must be able to read a Welcome and an error.
 LEAST_MESSAGE_BYTES = 64 * 1024
+# The most that a Welcome says of a lease that is resumed, beside its ids; and the most that it says besides, where the
+# chain of holons above is as long as it may be.
+RESUMED_BYTES = 32
+WELCOME_BYTES = 10 * 1024
 
 
 def worker_of(hello: worker_pb2.Hello, caller: Caller, admission: Admission) -> str:
@@ -53,14 +58,21 @@ def worker_of(hello: worker_pb2.Hello, caller: Caller, admission: Admission) -> 
         raise hello_invalid(error) from error
 
 
-def joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
+def reads_of(hello: worker_pb2.Hello) -> int:
+    """The largest message that a worker reads."""
+    return hello.max_message_bytes if hello.HasField("max_message_bytes") else MAX_MESSAGE_BYTES
+
+
+def joining_of(hello: worker_pb2.Hello, worker_id: str, max_message_bytes: int) -> Joining:
     """What the engine must know of a worker that opens a session.
 
+    Arguments:
+        max_message_bytes: the largest message that may be sent to it.
     Raises:
         InvalidArgument: (HELLO_INVALID) the field at fault, and why.
     """
     try:
-        return _joining_of(hello, worker_id)
+        return _joining_of(hello, worker_id, max_message_bytes)
     except InvalidArgument as error:
         raise hello_invalid(error) from error
 
@@ -111,7 +123,7 @@ def hello_invalid(error: InvalidArgument) -> InvalidArgument:
     return InvalidArgument(f"Hello: {error.message}", code=HELLO_INVALID, details=error.details)
 
 
-def _joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
+def _joining_of(hello: worker_pb2.Hello, worker_id: str, max_message_bytes: int) -> Joining:
     if hello.WhichOneof("offered") is None:
         raise _invalid("catalog", "is needed, or catalog_hash: say what the worker offers")
     if len(hello.labels) > MAX_LABELS:
@@ -123,6 +135,14 @@ def _joining_of(hello: worker_pb2.Hello, worker_id: str) -> Joining:
         raise _invalid("resume.leases", f"lists {len(hello.resume.leases)}, over the limit of {MAX_RESUMED}")
     if hello.HasField("max_message_bytes") and hello.max_message_bytes < LEAST_MESSAGE_BYTES:
         raise _invalid("max_message_bytes", f"is {hello.max_message_bytes}, below the least of {LEAST_MESSAGE_BYTES}")
+    # Once its session has opened, its leases are the new one's, and it could not be told.
+    answered = WELCOME_BYTES + hello.resume.ByteSize() + RESUMED_BYTES * len(hello.resume.leases)
+    if hello.resume.leases and answered > max_message_bytes:
+        raise _invalid(
+            "resume.leases",
+            f"lists {len(hello.resume.leases)}; a Welcome that answers them may have {answered} bytes, and a message to"
+            f" this worker {max_message_bytes} at most: list fewer, or read more (max_message_bytes)",
+        )
     return Joining(
         worker_id,
         credits_of(hello.credits) if hello.HasField("credits") else 1,

@@ -28,12 +28,12 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission, Caller
 from holon.telemetry.metrics import StreamMetrics
 from holon.wire.grpc_status import told
-from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
+from holon.wire.stream import StreamWriter
 from transports.grpc.child_holon import ChildHolon
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import Clerk
 from transports.grpc.frames import Context, Frames
-from transports.grpc.hello import hello_invalid, holon_of, joining_of
+from transports.grpc.hello import hello_invalid, holon_of, joining_of, reads_of
 from transports.grpc.incoming import Incoming
 from transports.grpc.outgoing import Outgoing
 from transports.grpc.settings import WorkerDoorSettings
@@ -143,7 +143,8 @@ class Session:
             raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)
         if self._rates is not None:
             await self._rates.admit(Call.OPENING, self.worker_id)
-        joining = joining_of(hello, self.worker_id)
+        max_message_bytes = min(reads_of(hello), self._settings.max_message_bytes)
+        joining = joining_of(hello, self.worker_id, max_message_bytes)
         self._child = self._child_of(hello)
         if self._child is not None:
             lease, execution = (round(s * 1000) for s in (self._settings.child_lease, self._settings.child_execution))
@@ -156,15 +157,14 @@ class Session:
                 keeps_budgets=types_pb2.CAPABILITY_BUDGET in hello.capabilities,
             )
         async with self._child.linked() if self._child is not None else nullcontext():
-            await self._serve(hello, joining)
+            await self._serve(hello, joining, max_message_bytes)
 
     def _child_of(self, hello: worker_pb2.Hello) -> ChildHolon | None:
         identity = holon_of(hello, self.worker_id, is_holon=self._standing.is_holon)
         return None if identity is None else ChildHolon(self._holarchy, self.worker_id, identity)
 
-    async def _serve(self, hello: worker_pb2.Hello, joining: Joining) -> None:
-        limit = hello.max_message_bytes if hello.HasField("max_message_bytes") else MAX_MESSAGE_BYTES
-        writer = StreamWriter(self._frames.write, max_message_bytes=min(limit, self._settings.max_message_bytes))
+    async def _serve(self, hello: worker_pb2.Hello, joining: Joining, max_message_bytes: int) -> None:
+        writer = StreamWriter(self._frames.write, max_message_bytes=max_message_bytes)
         can_stop = types_pb2.CAPABILITY_CANCEL in hello.capabilities
         outgoing = Outgoing(writer, self._workers, can_stop, self.end, self._metrics)
         try:
