@@ -164,6 +164,17 @@ async def test_a_task_accepted_in_time_runs_again_after_its_worker_was_lost(worl
     assert (again.task_id, again.attempt) == (offer.task_id, 2)
 
 
+async def test_a_task_that_failed_before_it_was_accepted_is_tried_again_whatever_its_dispatch_timeout(
+    world: World,
+) -> None:
+    offer = await world.offered(await world.hand(), dispatch_timeout=5_000)
+    await world.complete(offer, BROKEN, retry_after=6_000)
+    await world.after(6_000)
+    assert await world.ready() == []
+    [again] = await world.lease((await world.hand("w2")).seat())
+    assert (again.task_id, again.attempt) == (offer.task_id, 2)
+
+
 async def test_a_branch_that_no_worker_takes_in_time_counts_as_failed(world: World) -> None:
     tasks = await world.fan_out(2, dispatch_timeout=5_000)
     job = tasks[0].rsplit("-", 2)[0]

@@ -133,6 +133,8 @@ def apply(
     else:
         queued_changed(tables, task, 1, now)
     task.state = BACK_OFF
+    # Whoever ends an attempt had begun it, whether that was said or not.
+    task.accepted = True
     task.generation += 1
     task.execution_due = None
     task.until = now + retry_after

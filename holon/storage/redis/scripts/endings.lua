@@ -173,6 +173,8 @@ local function apply(row, outcome, retry_after, took)
     if owner then finished_line(row, owner, outcome, took) end
     if row.place == 'queued' then dequeued(row) else queued_changed(row, 1) end
     row.place = 'back_off'
+    -- Whoever ends an attempt had begun it, whether that was said or not.
+    row.accepted = 1
     row.generation = row.generation + 1
     row.execution_due = nil
     row['until'] = NOW + retry_after
