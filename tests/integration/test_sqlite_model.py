@@ -85,7 +85,7 @@ def compare(ledger: Ledger) -> None:
     made, offered = Sheets(), Sheets()
     load(ledger._db, loaded, made, offered, Seal(), 0)
     for row in loaded.tasks.values():
-        # A start gave what was held time to be heard of, which is in the file once the task is written for something else.
+        # A start gave what was held time to be heard of; the file has that once the task is written for something else.
         here = ledger.tables.tasks.get(row.id)
         if row.execution_due is not None and here is not None and here.execution_due is not None:
             row.execution_due = max(row.execution_due, here.execution_due)
