@@ -144,9 +144,11 @@ class StreamWriter:
         self._lanes.append(lane)
         return lane
 
-    def put_control(self, frame: Message) -> None:
+    def put_control(self, frame: Message) -> int:
         """Queue a frame of its own, to be sent before any data that waits. Never blocks.
 
+        Returns:
+            which of the frames that are sent here it will be, counted from 1.
         Raises:
             TooLarge: the other side could not read it; nothing was queued.
             ResourceExhausted: the queue is full, because the other side does not read; nothing was queued.
@@ -160,6 +162,7 @@ class StreamWriter:
         self._control_bytes += size
         self._control.append(encoded)
         self._wake.set()
+        return self._sent + len(self._control)
 
     def close(self) -> None:
         """Take nothing more; `run` sends what waits, and then returns."""
@@ -180,8 +183,9 @@ class StreamWriter:
                 # One turn of the loop, so that what it brings shares a frame.
                 await asyncio.sleep(0)
                 while not self._stopped and (frame := self._next()) is not None:
-                    await self._send(frame)
+                    # Before it is gone: what is put meanwhile comes after it.
                     self._sent += 1
+                    await self._send(frame)
                 if self._closed:
                     return
         finally:

@@ -144,6 +144,18 @@ async def end_of(call: Call, url: NodeUrl, hints: Hints, *, welcomed: bool) -> E
     )
 
 
+def sent_away(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
+    """What a GoAway means where it comes in the place of a Welcome."""
+    if going.reason == "REPLACED":
+        return replaced_by(url, going)
+    return Ended(f"{url}: the node takes no session now: {going.reason}: {going.message}")
+
+
+def replaced_by(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
+    """The end that GoAway(REPLACED) is."""
+    return Ended(f"{url}: a newer process has our worker id: {going.message or going.reason}", replaced=True)
+
+
 def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl, hints: Hints) -> Ended:
     """What the failure of a call for a token means for the session that needs it."""
     code, details, trailers = error.code(), error.details() or "", error.trailing_metadata() or ()

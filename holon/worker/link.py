@@ -15,11 +15,11 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.stream import MOST_MESSAGE_BYTES
 from holon.worker.certificate import Certificate
-from holon.worker.channel import Ended, Metadata, open_channel
+from holon.worker.channel import Ended, Metadata, open_channel, replaced_by
 from holon.worker.hearing import Hearing, Tasks
 from holon.worker.leases import Lease
 from holon.worker.reports import Reports
-from holon.worker.session import Session, replaced_by
+from holon.worker.session import Session
 from holon.worker.settings import Credentials
 from holon.worker.timing import Timing
 from holon.worker.tokens import Tokens
@@ -129,7 +129,7 @@ class Link:
         """Offer this from now on; its sequence is above that of every one before."""
         self._hello.catalog.CopyFrom(catalog)
         if self.reports.session:
-            self.reports.session.put_control(worker_pb2.SessionRequest(catalog=catalog))
+            self.reports.session.set_catalog(self._hello.catalog)
 
     def introduce(self, identity: worker_pb2.HolonIdentity) -> None:
         """Say this of the holon from now on: by another stream, as only a Hello can; the old one serves until then."""
@@ -257,7 +257,7 @@ class Link:
             previous.leave()
         # What has changed since the Hello was said.
         if session.welcome.catalog_needed or session.hello.catalog != self._hello.catalog:
-            session.put_control(worker_pb2.SessionRequest(catalog=self._hello.catalog))
+            session.set_catalog(self._hello.catalog)
         if self._drain_reason is not None:
             self._say_drain(session)
         elif session.hello.credits != self.hearing.credits:

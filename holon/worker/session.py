@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
@@ -15,17 +15,18 @@ from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.frames import frames_of
 from holon.wire.stream import MAX_MESSAGE_BYTES, StreamWriter
+from holon.worker.catalogs import Catalogs
 from holon.worker.certificate import Certificate
-from holon.worker.channel import Ended, Metadata, end_of, open_stream, write
+from holon.worker.channel import Ended, Metadata, end_of, open_stream, sent_away, write
 from holon.worker.heartbeats import EVERY_S, Heartbeats
 from holon.worker.hints import Hints
+from holon.worker.listener import Listener
 from holon.worker.timing import Timing
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from holon.worker.channel import Call
-    from holon.worker.leases import Lease
 
 _log = logging.getLogger("holon.worker")
 
@@ -40,28 +41,6 @@ _OF_LEASES = ("task_offers", "stop_tasks")
 _LATE = 1.0
 _SILENCE = 25.0
 MAX_PAYLOAD_BYTES = 1024 * 1024
-
-
-class Listener(Protocol):
-    """Who owns sessions and hears what the node says on them. Called on the session's loop; must not block."""
-
-    def on_offers(self, offers: worker_pb2.TaskOffers) -> None:
-        """The node offers tasks."""
-
-    def on_acks(self, acks: worker_pb2.UpdateAcks) -> None:
-        """The node answers results."""
-
-    def on_stops(self, stops: worker_pb2.StopTasks) -> None:
-        """The node wants work to stop."""
-
-    def on_tree(self, request: worker_pb2.TreeRequest) -> bool:
-        """The node asks about the job behind a task; False when nobody answers that."""
-
-    def alive(self) -> Sequence[Lease] | None:
-        """The leases that a heartbeat is to extend; None: all that were accepted."""
-
-    def on_unknown(self, kind: str) -> None:
-        """The node said something that this version does not know, or did not ask for."""
 
 
 class Session:
@@ -110,6 +89,7 @@ class Session:
         self._connected = False
         self._welcomed = False
         self._heartbeats = Heartbeats(self._put_heartbeat, listener.alive)
+        self._catalogs = Catalogs(self.put_control, timing.retry_result)
         self._silence = _SILENCE
         self._heard = 0.0
         self._farewell: asyncio.TimerHandle | None = None
@@ -172,7 +152,7 @@ class Session:
             self.end = end
         finally:
             self.end = self.end or Ended(f"{self.url}: the stream was closed")
-            self._heartbeats.stop()
+            self._fall_silent()
             self.left.set()
             self._writer.close()
             self._call.cancel()
@@ -180,7 +160,7 @@ class Session:
 
     async def close(self) -> None:
         """Let go of the connection, whatever state it is in."""
-        self._heartbeats.stop()
+        self._fall_silent()
         if self._farewell:
             self._farewell.cancel()
         if self._broken.done() and not self._broken.cancelled():
@@ -192,12 +172,21 @@ class Session:
         """Queue news of a task. Raises what `Lane.put` raises."""
         self._updates.put(update)
 
-    def put_control(self, frame: worker_pb2.SessionRequest) -> None:
-        """Queue a message that goes before all news of tasks. A stream that is closed or full is ended instead."""
+    def put_control(self, frame: worker_pb2.SessionRequest) -> int | None:
+        """Queue a message that goes before all news of tasks. A stream that is closed or full is ended instead.
+
+        Returns:
+            its ordinal on the stream, of which Hello is 1; None: it is not sent.
+        """
         try:
-            self._writer.put_control(frame)
+            return 1 + self._writer.put_control(frame)
         except HolonError as error:
             self.break_off(error.message)
+            return None
+
+    def set_catalog(self, catalog: worker_pb2.Catalog) -> None:
+        """Tell the node what is offered. It stays the caller's: if it cannot be taken now, it is sent as it is then."""
+        self._catalogs.say(catalog)
 
     def set_credits(self, credits: int, by_skill: Mapping[str, int]) -> None:  # noqa: A002  # the protocol's word
         """Tell the node at once how many tasks it may give in all, and of single skills."""
@@ -208,7 +197,7 @@ class Session:
         """Half-close once all that waits is sent, beat no more, and give the node a while to end the stream."""
         if self.end:
             return
-        self._heartbeats.stop()
+        self._fall_silent()
         self._writer.close()
         self._farewell = self._loop.call_later(
             self._timing.goodbye, self.break_off, f"not ended within {self._timing.goodbye:g} s of our half-close"
@@ -235,7 +224,7 @@ class Session:
             await self._translate(error)
         while (frame := await self._read()).WhichOneof("message") != "welcome":
             if frame.HasField("go_away"):
-                raise _refusal(self.url, frame.go_away)
+                raise sent_away(self.url, frame.go_away)
             _log.debug("%s: a message before Welcome is ignored", self.url)
         return frame.welcome
 
@@ -292,6 +281,11 @@ class Session:
                 # This process stood still, not the node: what it sent meanwhile is about to be read.
                 self._heard = max(self._heard, self._loop.time() - self._silence + _LATE)
 
+    def _fall_silent(self) -> None:
+        """Say nothing more by itself."""
+        self._heartbeats.stop()
+        self._catalogs.stop()
+
     def _put_heartbeat(self, frame: worker_pb2.SessionRequest) -> bool:
         if self._writer.closed:
             return False
@@ -328,6 +322,8 @@ class Session:
                 error.message,
                 extra={"task_id": frame.session_error.task_id, "lease_id": frame.session_error.lease_id},
             )
+            if not self._writer.closed:
+                self._catalogs.refused(frame.session_error)
         elif kind != "tree_request" or not self._listener.on_tree(frame.tree_request):
             self._listener.on_unknown(kind or "a newer kind")
 
@@ -337,17 +333,6 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
     _, pending = await asyncio.wait(tasks, timeout=_CANCELLED_ENDS)
     for task in pending:
         task.cancel()
-
-
-def replaced_by(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
-    """The end that GoAway(REPLACED) is."""
-    return Ended(f"{url}: a newer process has our worker id: {going.message or going.reason}", replaced=True)
-
-
-def _refusal(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
-    if going.reason == "REPLACED":
-        return replaced_by(url, going)
-    return Ended(f"{url}: the node takes no session now: {going.reason}: {going.message}")
 
 
 def _seconds(duration: Duration, otherwise: float) -> float:

@@ -98,6 +98,24 @@ async def test_control_that_comes_while_data_is_stuck_goes_next() -> None:
     assert wire.kinds() == ["task_offers", "heartbeat_ack", "task_offers"]
 
 
+async def test_control_is_told_which_frame_of_the_stream_it_will_be() -> None:
+    wire = Wire()
+    wire.free.clear()
+    writer = StreamWriter(wire.send)
+    offers = offers_of(writer)
+    offers.put(offer("t1"))
+    running = asyncio.create_task(writer.run())
+    await wire.used.wait()
+    offers.put(offer("t2"))
+    said = {number: writer.put_control(control(number)) for number in (7, 8)}
+    writer.close()
+    wire.free.set()
+    await running
+    assert {
+        one.heartbeat_ack.sequence: n for n, one in enumerate(wire.frames, 1) if one.HasField("heartbeat_ack")
+    } == said
+
+
 async def test_a_writer_that_is_stopped_sends_the_frame_that_is_on_its_way_and_no_other() -> None:
     wire = Wire()
     wire.free.clear()

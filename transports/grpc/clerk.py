@@ -95,6 +95,9 @@ class Clerk:
         (frame, catalog), self._catalog = self._catalog, None
         try:
             await self._workers.offers(self._member, catalog)
+        except StoreUnavailable as error:
+            # It is sent again in any case: a refusal that does not say when would be for good.
+            self._outgoing.refuse(frame, StoreUnavailable(error.message, retry_after=error.again_after))
         except HolonError as error:
             self._outgoing.refuse(frame, error)
 
