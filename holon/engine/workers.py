@@ -119,9 +119,13 @@ class Workers:
             last.connection.go_away("REPLACED", "a newer session of this worker has opened", 0)
             last = self._moved.pop(last.session_id, None)
 
-    async def offers(self, member: Member, catalog: Catalog) -> None:
+    async def offers(
+        self, member: Member, catalog: Catalog, granted: Mapping[Offered, int] = MappingProxyType({})
+    ) -> None:
         """A worker offers other things than before.
 
+        Arguments:
+            granted: how many tasks of single offerings, said after the catalog; it may grow while that is learned.
         Raises:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; what it offered before stays.
         """
@@ -131,6 +135,7 @@ class Workers:
                 return
             self._fleet.offers(member.session, catalog)
             member.session.grant(limits_of(catalog), anew=True)
+            member.session.grant(granted)
             self._dispatcher.offers_changed(member.session, offerings)
             member.held.close()
             member.session.output_contracts, member.held = outputs, held.pop_all()

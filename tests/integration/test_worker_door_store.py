@@ -187,3 +187,39 @@ async def test_credits_that_come_while_the_store_leases_are_used(monkeypatch: py
         await worker.send(updates(update(held, accepted=worker_pb2.TaskAccepted())))
         await worker.beat(credits=2)
         assert (await worker.offer()).skill == "t"
+
+
+@pytest.mark.parametrize("learning", [True, False], ids=["of the one being learned", "of one that waits for that"])
+async def test_credits_of_an_offering_that_come_before_its_catalog_is_learned_count_above_what_that_says(
+    monkeypatch: pytest.MonkeyPatch, learning: bool
+) -> None:
+    async with a_node() as node:
+        worker = await node.worker(credits=10)
+        asked, free = asyncio.Event(), asyncio.Event()
+        queued = node.engine.store.queued
+
+        async def slowly(skill: str) -> Any:
+            asked.set()
+            await free.wait()
+            return await queued(skill)
+
+        monkeypatch.setattr(node.engine.store, "queued", slowly)
+        schema = types_pb2.Payload(data=b'{"type":"object"}')
+        offered = [offering("less", credits=3, input_schema=schema), offering("more", credits=0)]
+        older = [offering("other", input_schema=schema)]
+        for sequence, offerings in enumerate([offered] if learning else [older, offered], 1):
+            catalog = worker_pb2.Catalog(sequence=sequence, offerings=offerings)
+            await worker.send(worker_pb2.SessionRequest(catalog=catalog))
+            await asked.wait()
+        credits_of = worker_pb2.OfferingCredits
+        await worker.beat(
+            1, offering_credits=[credits_of(skill="less", credits=2), credits_of(skill="more", credits=3)]
+        )
+        await worker.beat(2, offering_credits=[credits_of(skill="less", credits=1)])
+        free.set()
+        for _ in range(3):
+            await node.create(skill="less")
+            await node.create(skill="more")
+        skills = sorted([(await worker.offer()).skill for _ in range(4)])
+        assert skills == ["less", "more", "more", "more"]
+        await worker.beat(3)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from holon.domain.fleet import Catalog
 from holon.domain.tree import weight_of
 from holon.engine.members import Member
 from holon.engine.results import Answer, Reported
+from holon.engine.session import Offered
 from holon.engine.workers import Workers
 from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
 from holon.wire.stream import BATCH_ITEMS
@@ -19,6 +21,15 @@ from transports.grpc.outgoing import Outgoing
 MAX_RESULTS = 10_000
 MAX_BYTES = 32 * 1024 * 1024
 RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class _Offers:
+    """A catalog that is not learned yet; `granted` is what was said after it of the credits of its offerings."""
+
+    frame: int
+    catalog: Catalog
+    granted: dict[Offered, int] = field(default_factory=dict)
 
 
 class Clerk:
@@ -39,7 +50,8 @@ class Clerk:
         self._bytes = 0
         # The leases of those that are not answered yet.
         self._unanswered: set[str] = set()
-        self._catalog: tuple[int, Catalog] | None = None
+        self._catalog: _Offers | None = None
+        self._learning: _Offers | None = None
         self._wake = asyncio.Event()
         self._closed = False
 
@@ -70,8 +82,14 @@ class Clerk:
 
     def offers(self, frame: int, catalog: Catalog) -> None:
         """Take the worker's new catalog, which came in this frame; a newer one replaces it."""
-        self._catalog = (frame, catalog)
+        self._catalog = _Offers(frame, catalog)
         self._wake.set()
+
+    def grants(self, granted: Mapping[Offered, int]) -> None:
+        """The worker said how many tasks of single offerings it takes: after the catalogs that are not learned yet."""
+        for one in (self._learning, self._catalog):
+            if one is not None:
+                one.granted.update(granted)
 
     def close(self) -> None:
         """Take nothing more; `run` does what waits, and then returns."""
@@ -92,14 +110,17 @@ class Clerk:
     async def _learn(self) -> None:
         if self._catalog is None:
             return
-        (frame, catalog), self._catalog = self._catalog, None
+        self._learning, self._catalog = self._catalog, None
+        frame = self._learning.frame
         try:
-            await self._workers.offers(self._member, catalog)
+            await self._workers.offers(self._member, self._learning.catalog, self._learning.granted)
         except StoreUnavailable as error:
             # It is sent again in any case: a refusal that does not say when would be for good.
             self._outgoing.refuse(frame, StoreUnavailable(error.message, retry_after=error.again_after))
         except HolonError as error:
             self._outgoing.refuse(frame, error)
+        finally:
+            self._learning = None
 
     async def _complete(self) -> None:
         taken = [self._results.popleft() for _ in range(min(len(self._results), BATCH_ITEMS))]

@@ -180,6 +180,8 @@ class Incoming:
                 lost = (one for one in leases if one.lease_id not in known)
                 self._outgoing.lost(list(islice(lost, BATCH_ITEMS)))
             held = [one.lease_id for one in leases]
+        if of_offerings:
+            self._clerk.grants(of_offerings)
         self._workers.heartbeat(self._member, granted, held, of_offerings)
 
     def _reauthenticate(self, frame: worker_pb2.SessionRequest) -> None:
