@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Protocol
 
 from msgspec.structs import force_setattr
 
@@ -42,6 +43,28 @@ class Need(Value):
         force_setattr(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
 
 
+class Asking(Protocol):
+    """What asks for a worker: a need, or a task that is offered for one, with the fields of `Need`."""
+
+    @property
+    def skill(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def contracts(self) -> tuple[str, ...]: ...
+
+    @property
+    def allowed_skills(self) -> Allowed: ...
+
+    @property
+    def max_cost(self) -> Cost: ...
+
+
 class Offering(Value):
     """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema.
 
@@ -57,7 +80,7 @@ class Offering(Value):
     price: Cost = None
 
 
-def fits(need: Need, offering: Offering) -> bool:
+def fits(need: Asking, offering: Offering) -> bool:
     """Whether a worker with this offering may do a task with this need."""
     return (
         need.skill == offering.skill

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from holon.domain.fleet import Catalog, Skill
-from holon.domain.matching import Offering
+from holon.domain.matching import ANY_CONTRACT, Offering
+from holon.domain.value import replace
 from holon.engine.contracts import Contracts
 from holon.engine.members import Joining
 from holon.engine.needs import Needs
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # Compiled patterns are the dearest part of a catalog.
 MAX_PATTERNS = 256
+# Of a session: those that are not offered any more.
+MAX_EARLIER = 256
 
 
 class Catalogs:
@@ -29,9 +32,7 @@ class Catalogs:
         self._needs = needs
         self._contracts = contracts
 
-    async def learn(
-        self, skills: Sequence[Skill], held: ExitStack, keeps: Joining | Session
-    ) -> tuple[list[Offering], dict[str, str]]:
+    async def learn(self, skills: Sequence[Skill], held: ExitStack, keeps: Joining | Session) -> dict[Offering, str]:
         """Know the contracts of a worker's skills.
 
         Arguments:
@@ -39,13 +40,14 @@ class Catalogs:
             keeps: says whether the worker keeps limits and budgets.
 
         Returns:
-            what it offers, and the contracts of results by skill.
+            what it offers, and the contract of the results of each.
 
         Raises:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; it is named.
             StoreUnavailable: waiting tasks were not tried on a new contract.
         """
-        offerings, outputs, patterns = [], {}, 0
+        offerings: dict[Offering, str] = {}
+        patterns = 0
         for index, skill in enumerate(skills):
             with _naming(f"catalog.offerings.{index}.input_schema", skill.name):
                 contract, new = await self._needs.learn(skill.name, skill.input_schema)
@@ -55,16 +57,38 @@ class Catalogs:
                 # A catalog can bring a thousand: others run between them.
                 await asyncio.sleep(0)
             price = skill.price if keeps.keeps_budgets else None
-            offerings.append(Offering(skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price))
+            offering = Offering(skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price)
             with _naming(f"catalog.offerings.{index}.output_schema", skill.name):
                 output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
             self._contracts.hold(output)
             held.callback(self._contracts.release, output)
-            outputs[skill.name] = output
+            offerings[offering] = output
             patterns += self._contracts.patterns(contract) + self._contracts.patterns(output)
             if patterns > MAX_PATTERNS:
                 raise unusable(f"all schemas of a catalog together have over {MAX_PATTERNS} patterns")
-        return offerings, outputs
+        return offerings
+
+    def keep(self, session: Session, offerings: Mapping[Offering, str], held: ExitStack) -> None:
+        """Know the contracts that what a session holds was offered under, though they are offered no more.
+
+        Who changes what it offers again and again while it holds tasks has only the newest kept, so many and with so
+        many patterns: a result is not checked by the others.
+
+        Arguments:
+            offerings: those that it offers now, as `learn` answered.
+            held: as there.
+        """
+        known, kept, patterns = {ANY_CONTRACT, *offerings.values()}, 0, 0
+        for lease_id, terms in reversed(session.terms.items()):
+            if terms.output in known:
+                continue
+            kept, patterns = kept + 1, patterns + self._contracts.patterns(terms.output)
+            if kept > MAX_EARLIER or patterns > MAX_PATTERNS:
+                session.terms[lease_id] = replace(terms, output=ANY_CONTRACT)
+                continue
+            known.add(terms.output)
+            self._contracts.hold(terms.output)
+            held.callback(self._contracts.release, terms.output)
 
 
 def limits_of(catalog: Catalog) -> dict[Offered, int | None]:

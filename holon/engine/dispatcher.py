@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from holon.domain.costs import Cost
-from holon.domain.matching import Need, Offering, fits
+from holon.domain.matching import Need, Offering
 from holon.engine.prices import Prices
 from holon.engine.session import Session, business
 from holon.engine.waits import Said, why
@@ -76,12 +76,15 @@ class Dispatcher:
     def add(self, session: Session) -> None:
         """A session has opened."""
         self._sessions[session.session_id] = session
-        self.offers_changed(session, session.offerings)
+        self._match(session)
 
-    def offers_changed(self, session: Session, offerings: Sequence[Offering]) -> None:
-        """A session offers other skills than before."""
+    def offers_changed(self, session: Session, offerings: Mapping[Offering, str]) -> None:
+        """A session offers other skills than before, with the contract of the results of each."""
         session.offers(offerings)
-        session.fits = {key for key, need in self._needs.items() if _fits_any(need, session.offerings)}
+        self._match(session)
+
+    def _match(self, session: Session) -> None:
+        session.fits = {key for key, need in self._needs.items() if session.can(need)}
         for key, sessions in self._fitting.items():
             if key in session.fits:
                 sessions[session.session_id] = session
@@ -112,7 +115,7 @@ class Dispatcher:
             if len(self._needs) >= self._most:
                 self._forget()
             self._needs[key] = need
-            fitting = {one.session_id: one for one in self._sessions.values() if _fits_any(need, one.offerings)}
+            fitting = {one.session_id: one for one in self._sessions.values() if one.can(need)}
             for session in fitting.values():
                 session.fits.add(key)
             self._fitting[key] = fitting
@@ -260,8 +263,7 @@ class Dispatcher:
             if session is None:
                 self.undelivered(offers)
             else:
-                session.leases.update({offer.lease_id: offer for offer in offers})
-                session.connection.offer(self._telemetry.offered(offers))
+                session.connection.offer(self._telemetry.offered(session.take(offers)))
 
     def _unname(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -275,6 +277,7 @@ class Dispatcher:
         for lease_id in leases:
             session.leases.pop(lease_id, None)
             session.accepted.discard(lease_id)
+            session.terms.pop(lease_id, None)
             self._telemetry.tracing.freed(lease_id)
         self._reopen(session)
         self._freed.set()
@@ -363,7 +366,3 @@ class Dispatcher:
             self._waiting.update(map(self.learn, needs.values()))
             self.look()
             return
-
-
-def _fits_any(need: Need, offerings: Sequence[Offering]) -> bool:
-    return any(fits(need, offering) for offering in offerings)

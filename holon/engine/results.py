@@ -227,9 +227,9 @@ class Results:
             broken = InvalidArgument("the data of a result must be a JSON object", code="SCHEMA_MISMATCH")
             return _refused(session, CONTRACT_VIOLATION, broken)
         offer = session.offered(one.lease_id)
-        contract = session.output_contracts.get(offer.skill, "") if offer is not None else ""
-        if outcome.status == SUCCESS and contract:
-            violations = self._contracts.violations(contract, {} if data is None else data, "data")
+        terms = session.terms_of(offer) if offer is not None else None
+        if outcome.status == SUCCESS and terms is not None and terms.output:
+            violations = self._contracts.violations(terms.output, {} if data is None else data, "data")
             if violations:
                 message = f"the result breaks the skill's output schema: {violations[0].field} {violations[0].reason}"
                 broken = InvalidArgument(message, code="SCHEMA_MISMATCH", details=violations)
@@ -255,11 +255,14 @@ class Results:
 
 
 def charge_of(session: Session, one: Reported) -> Cost:
-    """What an attempt is charged: what its worker says, else what it declares, and no more than the task may cost."""
+    """What an attempt is charged: what its worker says, else what it declared when it got it; never over its limit."""
     offer = session.offered(one.lease_id)
     if offer is None:
         return one.cost
-    return least(session.prices.get(offer.skill) if one.cost is None else one.cost, offer.max_cost)
+    cost = one.cost
+    if cost is None and (terms := session.terms_of(offer)) is not None:
+        cost = terms.price
+    return least(cost, offer.max_cost)
 
 
 def _again(one: Reported) -> Answer:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from holon.domain.matching import Offering
+from holon.domain.costs import Cost
+from holon.domain.matching import ANY_CONTRACT, Asking, Offering, fits
+from holon.domain.value import Value, replace
 from holon.ports import Offer, WorkerConnection
 
 # The name, version and type of an offering.
 Offered: TypeAlias = tuple[str, str, str]
+
+
+class Terms(Value):
+    """What a task is offered under: one offering of its worker; a result is judged and charged by it.
+
+    `output` is the contract of its results.
+    """
+
+    version: str = ""
+    type: str = ""
+    price: Cost = None
+    output: str = ANY_CONTRACT
 
 
 class Session:
@@ -18,8 +32,8 @@ class Session:
 
     `leases` are those that count against its credits, `accepted` those of them that it took; `promised` is what calls
     to the store under way may add, in all and of skills that have limits of their own. `prices` are those that are
-    declared, by skill, and `output_contracts` what a success must keep. `past` are the leases that a newer session of
-    the same process took over.
+    declared, by skill. `past` are the leases that a newer session of the same process took over. `terms` are, by lease,
+    those that cannot be told from what is offered now.
     """
 
     def __init__(
@@ -33,10 +47,10 @@ class Session:
         self.worker_id = worker_id
         self.session_id = session_id
         self.credits = granted
-        self.offers(offerings)
         self.connection = connection
-        self.output_contracts: Mapping[str, str] = {}
         self.leases: dict[str, Offer] = {}
+        self.terms: dict[str, Terms] = {}
+        self.offers(dict.fromkeys(offerings, ANY_CONTRACT))
         self.past: dict[str, Offer] = {}
         self.accepted: set[str] = set()
         self.instance_id = ""
@@ -54,13 +68,66 @@ class Session:
     def __repr__(self) -> str:
         return f"Session({self.worker_id}, held={len(self.leases)}, credits={self.credits}, taking={self.taking})"
 
-    def offers(self, offerings: Sequence[Offering]) -> None:
-        """What it offers from now on."""
+    def offers(self, offerings: Mapping[Offering, str]) -> None:
+        """What it offers from now on, with the contract of the results of each.
+
+        What it holds stays under the terms that it had.
+        """
+        for offer in self.leases.values():
+            self._note(offer)
         self.offerings = tuple(offerings)
         self.prices: dict[str, int] = {}
-        for one in self.offerings:
+        # By skill; the terms of those that are offered once are all that most tasks ever need.
+        self._offered: dict[str, list[tuple[Offering, Terms]]] = {}
+        for one, output in offerings.items():
             if one.price is not None:
                 self.prices[one.skill] = max(one.price, self.prices.get(one.skill, 0))
+            terms = Terms(one.version, one.type, one.price, output)
+            self._offered.setdefault(one.skill, []).append((one, terms))
+        self._sole = {skill: of_skill[0][1] for skill, of_skill in self._offered.items() if len(of_skill) == 1}
+        # Nearly every worker: what a task is offered under is told by its skill, and need not be named to it.
+        self._plain = len(self._sole) == len(self.offerings) and not any(
+            one.version or one.type for one in self.offerings
+        )
+
+    def can(self, need: Asking) -> bool:
+        """Whether it may do a task with this need, as far as what it offers goes."""
+        return any(fits(need, one) for one in self.offerings)
+
+    def take(self, offers: Sequence[Offer]) -> Sequence[Offer]:
+        """Hold these; answers with what its worker is told: each names the offering that it is made under."""
+        if not self._plain:
+            offers = [self._named(offer) for offer in offers]
+        self.leases.update({offer.lease_id: offer for offer in offers})
+        return offers
+
+    def _named(self, offer: Offer) -> Offer:
+        terms = self._note(offer)
+        return offer if terms is None else replace(offer, version=terms.version, type=terms.type)
+
+    def _note(self, offer: Offer) -> Terms | None:
+        terms = self.terms_of(offer)
+        if terms is not None:
+            self.terms[offer.lease_id] = terms
+        return terms
+
+    def terms_of(self, offer: Offer) -> Terms | None:
+        """What a task was offered under; None: it does not offer such a skill, nor is known to have."""
+        if self.terms and (noted := self.terms.get(offer.lease_id)) is not None:
+            return noted
+        if (sole := self._sole.get(offer.skill)) is not None:
+            return sole
+        of_skill = self._offered.get(offer.skill, [])
+        fitting = (terms for one, terms in of_skill if fits(offer, one))
+        return next(fitting, of_skill[0][1] if of_skill else None)
+
+    def resume(self, kept: Iterable[Offer], older: Session | None) -> None:
+        """Go on with these leases, under the terms that they have in an older session, if that is still here."""
+        self.leases = {offer.lease_id: offer for offer in kept}
+        self.accepted = set(self.leases)
+        if older is not None:
+            before = {one: older.terms_of(offer) for one, offer in self.leases.items()}
+            self.terms = {one: terms for one, terms in before.items() if terms is not None}
 
     def offered(self, lease_id: str) -> Offer | None:
         """What its worker was offered under a lease, that a result of it is judged by; None: it is not known here."""

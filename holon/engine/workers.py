@@ -68,7 +68,7 @@ class Workers:
             StoreUnavailable: the store is away; try again.
         """
         with ExitStack() as held:
-            offerings, outputs = await self._catalogs.learn(joining.catalog.skills, held, joining)
+            offerings = await self._catalogs.learn(joining.catalog.skills, held, joining)
             session_id = secrets.token_hex(12)
             opened = await self._store.open_session(
                 Opening(
@@ -82,14 +82,14 @@ class Workers:
                 )
             )
             kept = held.pop_all()
-        session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
+        session = Session(joining.worker_id, session_id, joining.credits, (), connection)
+        session.offers(offerings)
         session.grant(limits_of(joining.catalog), anew=True)
         session.instance_id = joining.instance_id
         session.is_holon = joining.holon is not None
         session.keeps_limits, session.keeps_budgets = joining.keeps_limits, joining.keeps_budgets
-        session.output_contracts = outputs
-        session.leases = {offer.lease_id: offer for offer in opened.kept}
-        session.accepted = set(session.leases)
+        session.resume(opened.kept, self._dispatcher.session(opened.replaced) if opened.replaced is not None else None)
+        self._catalogs.keep(session, offerings, kept)
         if opened.replaced is not None:
             self._replace(Replaced(opened.replaced, session_id, joining.instance_id))
         self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog, joining.holon)
@@ -130,15 +130,16 @@ class Workers:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; what it offered before stays.
         """
         with ExitStack() as held:
-            offerings, outputs = await self._catalogs.learn(catalog.skills, held, member.session)
+            offerings = await self._catalogs.learn(catalog.skills, held, member.session)
             if self._dispatcher.session(member.session.session_id) is None:
                 return
             self._fleet.offers(member.session, catalog)
             member.session.grant(limits_of(catalog), anew=True)
             member.session.grant(granted)
             self._dispatcher.offers_changed(member.session, offerings)
+            self._catalogs.keep(member.session, offerings, held)
             member.held.close()
-            member.session.output_contracts, member.held = outputs, held.pop_all()
+            member.held = held.pop_all()
 
     def heartbeat(
         self,

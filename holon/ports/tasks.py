@@ -66,6 +66,7 @@ class Offer(Value):
     `generation` is 1 plus the outcomes answered with a retry, `attempt` counts leases. `lasts` is how long the lease
     lasts from its last extension (milliseconds); None: as long as those of its session. `allowed_skills` are what a
     holon may use to do it, `max_cost` is what the attempt may cost, and so all that a holon has done for it.
+    `contracts` are as in `Need`.
     """
 
     worker_id: str
@@ -87,6 +88,7 @@ class Offer(Value):
     lasts: int | None = None
     allowed_skills: Allowed = None
     max_cost: Cost = None
+    contracts: tuple[str, ...] = ()
 
 
 class Leased(Value):

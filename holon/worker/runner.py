@@ -47,7 +47,7 @@ class Runner:
     ) -> None:
         self._link = link
         self._reports = link.reports
-        self._skills = tuple(skills)
+        self._skills = {(one.name, one.type, one.version): one for one in skills}
         self._slots = slots
         self._timing = timing
         self._tracing = tracing
@@ -65,7 +65,12 @@ class Runner:
 
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """Start a task, or reject it."""
-        if refusal := self._refusal(offer):
+        skill = self._skill_of(offer)
+        if skill is None:
+            asked = " ".join(filter(None, (offer.skill, offer.type, offer.version)))
+            self._reports.reject(lease, "UNKNOWN_SKILL", f"this worker has no skill {asked!r}")
+            return
+        if refusal := _refusal(offer):
             self._reports.reject(lease, *refusal)
             return
         if len(self._calls) >= self._slots:
@@ -74,7 +79,6 @@ class Runner:
             self._grant()
             self._reports.reject(lease, "BUSY", f"all {self._slots} slots are taken", again_after=0)
             return
-        skill = next(one for one in self._skills if one.answers(offer))
         call = self._calls[lease] = Call(lease, offer, skill, self._loop.time(), self._tracing)
         if "progress" in skill.injected:
             report = functools.partial(self._progress, call)
@@ -124,16 +128,10 @@ class Runner:
             self._sweep.cancel()
         self._threads.close()
 
-    def _refusal(self, offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
-        """Why the offer is rejected: reason and message; None when it is not."""
-        if not any(skill.answers(offer) for skill in self._skills):
-            asked = " ".join(filter(None, (offer.skill, offer.type, offer.version)))
-            return "UNKNOWN_SKILL", f"this worker has no skill {asked!r}"
-        if offer.params.HasField("ref"):
-            return "PAYLOAD_UNREACHABLE", "this worker cannot fetch params"
-        if offer.params.encoding:
-            return "UNSUITABLE", f"this worker cannot read params encoded as {offer.params.encoding!r}"
-        return None
+    def _skill_of(self, offer: worker_pb2.TaskOffer) -> Skill | None:
+        """The one that the offer names; a node that does not say of which version or type it is means any."""
+        exact = self._skills.get((offer.skill, offer.type, offer.version))
+        return exact or next((one for one in self._skills.values() if one.answers(offer)), None)
 
     @property
     def _uncounted(self) -> int:
@@ -258,6 +256,15 @@ class Runner:
         """The handlers' loop is being closed."""
         self._reports.reject(call.lease, "DRAINING", "the worker was stopped before the task was done")
         self._done(call, cancelled())
+
+
+def _refusal(offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
+    """Why an offer of a skill is rejected: reason and message; None when it is not."""
+    if offer.params.HasField("ref"):
+        return "PAYLOAD_UNREACHABLE", "this worker cannot fetch params"
+    if offer.params.encoding:
+        return "UNSUITABLE", f"this worker cannot read params encoded as {offer.params.encoding!r}"
+    return None
 
 
 def _cancel(call: Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from holon.domain.matching import Need
 from holon.ports import LeaseRef, Opening, StopReason, Superseded
 from tests.contract.world import BROKEN, ONE_SECOND, Hand, T, World
 
@@ -112,6 +113,15 @@ async def test_extending_an_offer_accepts_it(world: World) -> None:
     assert (await world.touch(extends=(hand.ref(offer),))).lost == ()
     await world.after(world.settings.lease - 1)
     assert await world.waiting() == 0
+
+
+async def test_an_offer_says_which_contracts_its_params_fit_also_once_it_is_resumed(world: World) -> None:
+    hand = await world.hand()
+    need = Need("t", contracts=("a", "b"), refused=("c",))
+    offer = await world.accepted(hand, need)
+    assert offer.contracts == need.contracts
+    _, opened = await world.resume("w1", offer)
+    assert [one.contracts for one in opened.kept] == [need.contracts]
 
 
 async def test_accepting_and_extending_can_be_repeated(world: World) -> None:

@@ -64,7 +64,7 @@ def test_the_prices_of_a_skill_are_looked_for_among_all_sessions_once() -> None:
     assert looked == 2
     dispatcher.remove(dear)
     assert dispatcher.price("t", 9) == 3
-    dispatcher.offers_changed(cheap, ())
+    dispatcher.offers_changed(cheap, {})
     assert dispatcher.price("t", 9) is None
 
 

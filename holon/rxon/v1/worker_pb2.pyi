@@ -1534,9 +1534,9 @@ class TaskOffer(google.protobuf.message.Message):
     skill: builtins.str
     """The skill that is asked for."""
     type: builtins.str
-    """The type that is asked for; empty when only the skill counts."""
+    """The type of the worker's offering that it is made under, as the catalog says it; empty when that has none."""
     version: builtins.str
-    """The version that is asked for; empty means any."""
+    """The version of that offering; empty when it has none. A worker with several versions of a skill runs this one."""
     priority: builtins.float
     """Higher runs first; 0 is ordinary."""
     receipt_wanted: builtins.bool

@@ -89,6 +89,7 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
         keeps_for(tables, task) if task.lost_after else None,
         need.allowed_skills,
         need.max_cost,
+        need.contracts,
     )
 
 

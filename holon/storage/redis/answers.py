@@ -109,6 +109,7 @@ def offer_of(fields: Answer, seal: Seal) -> Offer:
         lasts=fields[14] if len(fields) > 14 else None,
         allowed_skills=needed.allowed_skills,
         max_cost=needed.max_cost,
+        contracts=needed.contracts,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from typing import Literal
 
 import orjson
 import pytest
@@ -45,6 +46,31 @@ async def test_jobs_run_to_their_end_and_leaving_is_seen_as_leaving() -> None:
             failed = await node.ended(await node.create(n=-1))
             assert failed.status == "failed"
         assert "not running" in repr(worker)
+
+
+async def test_of_a_skill_in_several_versions_the_one_runs_that_the_params_fit_and_is_held_to_its_own_contract() -> (
+    None
+):
+    async with a_node() as node:
+        worker = worker_of(node)
+
+        @worker.skill("several", version="2")
+        def newer(x: int) -> dict[Literal["newer"], int]:
+            return {"newer": x}
+
+        @worker.skill("several")
+        def plain(y: int) -> dict[Literal["plain"], int]:
+            return {"plain": y}
+
+        @worker.skill("several", type="other")
+        async def other(z: int) -> dict[Literal["other"], int]:
+            return {"other": z}
+
+        async with worker:
+            for name, answer in (("x", "newer"), ("y", "plain"), ("z", "other")):
+                job = await node.ended(await node.create(skill="several", **{name: 7}))
+                assert job.status == "finished"
+                assert orjson.loads(job.result.data)[answer] == 7
 
 
 async def test_a_cancel_reaches_the_handler() -> None:
