@@ -296,6 +296,21 @@ async def test_a_hundred_refused_messages_end_the_session(node: Node, good: Wire
     await node.finishes_jobs(good)
 
 
+async def test_what_is_refused_only_once_it_was_looked_at_counts_like_what_is_refused_at_once(
+    node: Node, good: Wire
+) -> None:
+    worker = await node.worker()
+    for number in range(50):
+        schema = json_payload({"type": f"nonsense-{number}"})
+        catalog = worker_pb2.Catalog(sequence=number + 1, offerings=[offering("t", input_schema=schema)])
+        await worker.send(worker_pb2.SessionRequest(catalog=catalog))
+        assert (await worker.refused()).error.reason == "SCHEMA_INVALID"
+    for _ in range(50):
+        await worker.send(NOT_PROTOBUF)
+    assert reason_of(await worker.end()) == "TOO_MANY_ERRORS"
+    await node.finishes_jobs(good)
+
+
 async def test_a_message_over_the_limit_ends_its_own_stream_only(node: Node, good: Wire) -> None:
     worker = await node.worker()
     await worker.send(b"x" * (4 * 2**20 + 1))

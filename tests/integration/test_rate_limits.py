@@ -23,7 +23,7 @@ from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode, running_node
 from tests.integration.cases.site import a_wire, create, ended, http, next_offer, one_task, wired
 from tests.integration.grpc_node import ENDED, Wire, details_of, heartbeat, reason_of, result, update, updates
-from transports.grpc.incoming import MAX_REFUSALS
+from transports.grpc.outgoing import MAX_REFUSALS
 
 JOBS = "/api/v1/jobs"
 CODE = grpc.StatusCode

@@ -17,7 +17,7 @@ from holon.storage.ledger import costs, leases, touches
 from holon.storage.sqlite import lane, storage
 from holon.uplink import books, fitting, parent
 from holon.wire import stream
-from transports.grpc import clerk, client_door, hello, incoming, job_service, worker_door
+from transports.grpc import clerk, client_door, hello, job_service, outgoing, worker_door
 from transports.grpc.settings import WorkerDoorSettings
 from transports.http import connection, door
 
@@ -55,7 +55,7 @@ BOUNDS = STREAM.bounds
         ("a page of workers, of skills or of blueprints", f"{paging.MAX_PAGE:,}, and {MAX_PAGE_BYTES // MIB} MiB"),
         ("a batch of jobs", f"{job_service.MAX_BATCH}"),
         ("watchers of jobs", f"{watching.MAX_WATCHERS:,}"),
-        ("messages that are refused", f"{incoming.MAX_REFUSALS}"),
+        ("messages that are refused", f"{outgoing.MAX_REFUSALS}"),
         ("results that wait to be stored", f"{clerk.MAX_RESULTS:,} and {clerk.MAX_BYTES // MIB} MiB"),
         ("updates in a message", f"{stream.BATCH_ITEMS} and {stream.BATCH_BYTES // MIB} MiB"),
         ("credits, held and resumed leases", f"{hello.MAX_CREDITS:,}"),

@@ -26,8 +26,6 @@ from transports.grpc.clerk import RETRY_S, Clerk
 from transports.grpc.hello import MAX_CREDITS, catalog_of, credits_of, offering_credits_of
 from transports.grpc.outgoing import Outgoing
 
-# Of messages that are wrong: one that only comes too early is not.
-MAX_REFUSALS = 100
 MAX_PROGRESS_MESSAGE = 1024
 # Nobody is kept from a task for longer than a lease, whatever he says.
 MAX_AGAIN_S = 86_400.0
@@ -49,7 +47,6 @@ class Incoming:
     """Reads one session's messages, after Hello, and does what they say. Nothing here waits, but to be counted.
 
     Arguments:
-        end: ends the stream, with an error, after what is queued (True) or at once.
         catalog_sequence: of the catalog in Hello.
         rates: lets messages pass as far as the worker's limit goes; None: all.
         renew: takes a new access token, with the ordinal of its message; None where there are none.
@@ -63,7 +60,6 @@ class Incoming:
         clerk: Clerk,
         outgoing: Outgoing,
         clock: Clock,
-        end: Callable[[HolonError, bool], None],
         catalog_sequence: int,
         rates: RateLimits | None,
         renew: Callable[[int, str], None] | None = None,
@@ -75,11 +71,9 @@ class Incoming:
         self._clerk = clerk
         self._outgoing = outgoing
         self._clock = clock
-        self._end = end
         self._catalog_sequence = catalog_sequence
         self._rates = rates
         self._frame = 1
-        self._refusals = 0
         self._kinds: dict[str, Callable[[worker_pb2.SessionRequest], None]] = {
             "hello": self._hello,
             "catalog": self._catalog,
@@ -101,7 +95,7 @@ class Incoming:
         }
 
     def __repr__(self) -> str:
-        return f"Incoming(frame={self._frame}, refusals={self._refusals}, drained={self.drained})"
+        return f"Incoming(frame={self._frame}, drained={self.drained})"
 
     async def take(self, raw: bytes) -> None:
         """Do what a message says, or refuse it."""
@@ -114,7 +108,7 @@ class Incoming:
             if self._rates is None or await self._admitted(self._rates, kind, frame):
                 self._kinds[kind](frame)
         except HolonError as error:
-            self._refuse(error)
+            self._outgoing.refuse(self._frame, error)
 
     async def _admitted(self, rates: RateLimits, kind: str, frame: worker_pb2.SessionRequest) -> bool:
         """Whether a message is taken, or what is left in it of one that is over the limit.
@@ -215,7 +209,8 @@ class Incoming:
                 else:
                     raise _unknown("update", kind, code="UNKNOWN_UPDATE")
             except HolonError as error:
-                self._refuse(error, *((update.task_id, update.lease_id) if _fit(update) else ()))
+                named = (update.task_id, update.lease_id) if _fit(update) else ()
+                self._outgoing.refuse(self._frame, error, *named)
 
     def _refuse_batch(self, frame: worker_pb2.SessionRequest) -> None:
         """None of it is done; each result in it is to be sent again, in a smaller batch."""
@@ -295,15 +290,6 @@ class Incoming:
             told = self._tree.summary(result.summary)
         took, cost = took_of(result), cost_of(result)
         self._clerk.report(Reported(task_id, lease_id, outcome, took, broken, update.resent, told, cost))
-
-    # Refusals ----------------------------------------------------------------------------------------------------
-
-    def _refuse(self, error: HolonError, task_id: str = "", lease_id: str = "") -> None:
-        self._outgoing.refuse(self._frame, error, task_id, lease_id)
-        self._refusals += 1
-        if self._refusals == MAX_REFUSALS:
-            message = f"{MAX_REFUSALS} messages of this session were refused; the last: {error.message}"
-            self._end(InvalidArgument(message, code="TOO_MANY_ERRORS"), True)
 
 
 def _parsed(raw: bytes) -> worker_pb2.SessionRequest:

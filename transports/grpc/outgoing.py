@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 from holon.engine.members import Member
 from holon.engine.results import Answer
 from holon.engine.workers import Workers
-from holon.errors import Aborted, HolonError, ResourceExhausted, StoreUnavailable, TooLarge
+from holon.errors import (
+    Aborted,
+    HolonError,
+    InvalidArgument,
+    ResourceExhausted,
+    StoreUnavailable,
+    TooLarge,
+    Unavailable,
+)
 from holon.ports import Offer, Stop, StopReason
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.telemetry.metrics import StreamMetrics
@@ -20,6 +28,10 @@ from holon.wire.values import duration, timestamp
 from holon.wire.worker import STOP_REASONS, offer_message, stop_message
 
 log = logging.getLogger(__name__)
+
+# Of messages that are wrong, whoever finds that out: one that only comes at the wrong time is not.
+MAX_REFUSALS = 100
+_TOO_EARLY = (ResourceExhausted, Unavailable)
 
 Response = worker_pb2.SessionResponse
 
@@ -53,12 +65,13 @@ class Outgoing:
         self._metrics = metrics
         self._member: Member | None = None
         self._leaving = False
+        self._refusals = 0
         self.sent_away = False
         self._offers = writer.lane(worker_pb2.TaskOffer, _OFFERS)
         self._acks = writer.lane(worker_pb2.ResultAck, _ACKS)
 
     def __repr__(self) -> str:
-        return f"Outgoing({self._writer!r}, leaving={self._leaving})"
+        return f"Outgoing({self._writer!r}, leaving={self._leaving}, refusals={self._refusals})"
 
     def open(self, member: Member, welcome: worker_pb2.Welcome) -> None:
         """The session has opened, and nothing was sent on it before."""
@@ -145,10 +158,16 @@ class Outgoing:
         )
 
     def refuse(self, frame: int, error: HolonError, task_id: str = "", lease_id: str = "") -> None:
-        """Say what is wrong with a message of the worker, or with one update in it."""
+        """Say what is wrong with a message of the worker, or with one update in it; too many such end the stream."""
         self._metrics.refusals.add(error.code)
         refusal = worker_pb2.SessionError(frame=frame, error=error_of(error), task_id=task_id, lease_id=lease_id)
         self._control(Response(session_error=refusal))
+        if isinstance(error, _TOO_EARLY):
+            return
+        self._refusals += 1
+        if self._refusals == MAX_REFUSALS:
+            message = f"{MAX_REFUSALS} messages of this session were refused; the last: {error.message}"
+            self._end(InvalidArgument(message, code="TOO_MANY_ERRORS"), True)
 
     def ask(self, request: worker_pb2.TreeRequest) -> None:
         """Ask a holon for a tree."""

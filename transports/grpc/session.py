@@ -214,7 +214,6 @@ class Session:
             clerk,
             outgoing,
             self._clock,
-            self.end,
             hello.catalog.sequence,
             self._rates,
             partial(self._standing.renew, outgoing) if self._standing.renews else None,
