@@ -365,10 +365,10 @@ async def test_whether_another_try_may_help_goes_up_as_the_holon_below_said_it(
         stream = await child.linked()
         await offered(stream, "t1", "ocr", {"photo": 1})
         assert (await answer(stream)).HasField("accepted")
-        error = TaskError("CHILD_FAILED", "not now", retryable=True)
+        error = TaskError("PERMANENT_ERROR", "not now", retryable=True)
         await leaf.ends(await leaf.given(), Outcome("failure", error=error))
         told = (await stream.result()).result.error
-        assert (told.code, told.retryable, told.HasField("retryable")) == ("CHILD_FAILED", bool(below), bool(below))
+        assert (told.code, told.retryable, told.HasField("retryable")) == ("PERMANENT_ERROR", bool(below), bool(below))
 
 
 async def test_a_skill_that_is_passed_on_may_not_have_the_name_of_a_blueprint(certificates: Certificates) -> None:

@@ -391,6 +391,23 @@ async def test_a_heartbeat_that_lists_a_lease_accepts_and_extends_it_and_no_othe
             assert (await other.offer()).task_id == offer.task_id
 
 
+async def test_a_worker_that_lists_no_capability_has_taken_what_it_is_sent() -> None:
+    async with a_node(lease=0.4, offer=0.2) as node:
+        worker = await node.worker("w1", capabilities=[])
+        job_id = await node.create(n=1)
+        offer = await worker.offer()
+        other = await node.worker("w2", capabilities=[])
+        began = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() - began < 1.0:
+            # Whose answer is anything else than that to the heartbeat was told something.
+            for one in (worker, other):
+                await one.beat()
+            await node.engine.touches.flush()
+        await worker.send(updates(result(offer)))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        assert (await node.ended(job_id)).status == "finished"
+
+
 async def test_a_silent_worker_is_ended_and_the_others_go_on() -> None:
     async with a_node(silence=0.5) as node:
         good = await node.worker("w1", offering("good"))

@@ -46,6 +46,7 @@ class Outgoing:
         writer: the stream's.
         workers: who gets back what could not be sent.
         can_stop: whether the worker listed CANCEL.
+        accepts: whether it may say which offers it takes; else it takes whatever it is sent.
         end: ends the stream, with an error, after what is queued (True) or at once.
         metrics: where refusals are counted.
     """
@@ -55,12 +56,14 @@ class Outgoing:
         writer: StreamWriter,
         workers: Workers,
         can_stop: bool,
+        accepts: bool,
         end: Callable[[HolonError, bool], None],
         metrics: StreamMetrics,
     ) -> None:
         self._writer = writer
         self._workers = workers
         self._can_stop = can_stop
+        self._accepts = accepts
         self._end = end
         self._metrics = metrics
         self._member: Member | None = None
@@ -88,6 +91,8 @@ class Outgoing:
                 continue
             try:
                 self._offers.put(offer_message(offer))
+                if not self._accepts and self._member is not None:
+                    self._workers.accepted(self._member, offer.task_id, offer.lease_id)
             except (TooLarge, ResourceExhausted) as error:
                 # It does not fit now, or never will: somebody else may take it, and this worker later.
                 log.warning(

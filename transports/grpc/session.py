@@ -166,7 +166,8 @@ class Session:
     async def _serve(self, hello: worker_pb2.Hello, joining: Joining, max_message_bytes: int) -> None:
         writer = StreamWriter(self._frames.write, max_message_bytes=max_message_bytes)
         can_stop = types_pb2.CAPABILITY_CANCEL in hello.capabilities
-        outgoing = Outgoing(writer, self._workers, can_stop, self.end, self._metrics)
+        # One that lists nothing knows of no more than offers and results: its offers would lapse while it does them.
+        outgoing = Outgoing(writer, self._workers, can_stop, bool(hello.capabilities), self.end, self._metrics)
         try:
             member = await self._workers.join(joining, outgoing)
         except InvalidArgument as error:
