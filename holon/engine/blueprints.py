@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from holon.domain import integrity
 from holon.domain.blueprint import Blueprint
+from holon.domain.paths import is_nodes_own
 from holon.engine.contracts import Contracts
 from holon.errors import BlueprintError, InvalidArgument, NotFound
 
@@ -38,6 +39,12 @@ class Blueprints:
         """
         if blueprint.name in self._by_name:
             raise BlueprintError(f"a blueprint named {blueprint.name!r} is already registered", code="BLUEPRINT_TAKEN")
+        if blueprint.path is not None and is_nodes_own(blueprint.path):
+            raise BlueprintError(
+                f"blueprint {blueprint.name!r}: its path {blueprint.path} is one of the node's own; "
+                "choose another api_endpoint",
+                code="BLUEPRINT_TAKEN",
+            )
         for other in self:
             if blueprint.path is not None and other.path == blueprint.path:
                 raise BlueprintError(

@@ -15,6 +15,7 @@ from types import ModuleType
 from holon.domain import integrity
 from holon.domain.blueprint import Blueprint
 from holon.domain.integrity import Problem
+from holon.domain.paths import is_nodes_own
 from holon.errors import BlueprintError
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,10 @@ def _blueprints(module: ModuleType, known: set[int]) -> list[Blueprint]:
 
 
 def _clash(blueprint: Blueprint, found: list[tuple[Path, Blueprint]]) -> Problem | None:
+    if blueprint.path and is_nodes_own(blueprint.path):
+        return Problem(
+            "error", None, f"the path {blueprint.path} is one of the node's own; choose another api_endpoint"
+        )
     for file, other in found:
         if other.name == blueprint.name:
             return Problem("error", None, f"the name {blueprint.name!r} is already taken by {file}")

@@ -16,13 +16,13 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from holon.client import Client
+from holon.domain import paths
 from holon.engine import watching
 from holon.errors import ResourceExhausted
 from holon.rxon.v1 import job_pb2, node_pb2
 from tests.attack.place import CODE, GUARD, NODES, Place, a_place, outcome
 from tests.integration.grpc_node import offering, result, updates
 from transports.grpc.node_service import OF_ADMINS
-from transports.http.operations import ADMIN_PATH
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -109,7 +109,7 @@ async def test_what_a_worker_did_is_told_to_each_client_of_its_own_jobs_alone(tm
 
 
 async def test_no_spelling_of_a_path_or_method_opens_what_is_for_administrators(place: Place) -> None:
-    path = f"{ADMIN_PATH}/reload"
+    path = paths.RELOAD
     spellings = (
         path, f"{path}/", f"/{path}", path.upper(), path.replace("admin", "%61dmin"), f"{path};x=1", f"{path}%00",
         path.replace("/reload", "//reload"), path.replace("reload", "./reload"), path.replace("reload", "x/../reload"),
@@ -160,7 +160,7 @@ async def test_a_web_page_of_another_origin_can_do_nothing_with_a_browser(place:
             {"Authorization": f"Basic {boss}"},
             {"X-Worker-Token": boss},
         ):
-            reply = await http.post(f"{ADMIN_PATH}/reload", headers=foreign | more)
+            reply = await http.post(paths.RELOAD, headers=foreign | more)
             assert reply.status_code == 401, more
             assert not [name for name in reply.headers if name.startswith("access-control-")]
         reply = await http.post("/api/v1/jobs/relay?token=" + boss, data={"X-Client-Token": boss}, headers=foreign)

@@ -17,6 +17,7 @@ import pytest
 
 from holon.client import Client, Update
 from holon.context import ActionFactory, ClientConfig
+from holon.domain import paths
 from holon.domain.blueprint import Blueprint
 from holon.errors import (
     FailedPrecondition,
@@ -30,7 +31,6 @@ from holon.errors import (
 from holon.rxon.v1 import job_pb2, node_pb2
 from holon.testing import RunningNode, running_node
 from transports.grpc.node_service import OF_ADMINS
-from transports.http import operations
 
 GUARD = 20.0
 SHOP = "the-token-of-the-shop-the-token-of-the-shop"
@@ -334,8 +334,8 @@ async def test_an_administrators_list_of_others_jobs_tells_nothing_that_is_in_th
 
 
 async def test_admin_routes_refuse_others_before_anything_of_the_body_is_read(place: Place) -> None:
-    for path in ("reload", "reload-workers"):
-        reply = await place.ask(SHOP, "POST", f"{operations.ADMIN_PATH}/{path}", content=b"no json")
+    for path in (paths.RELOAD, paths.RELOAD_WORKERS):
+        reply = await place.ask(SHOP, "POST", path, content=b"no json")
         assert (reply.status_code, reply.json()["code"]) == (403, "PERMISSION_DENIED")
 
 

@@ -14,6 +14,7 @@ import pydantic
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from holon.domain import paths
 from holon.domain.blueprint import Blueprint
 from holon.engine import shared_reloading
 from holon.engine.contracts import Contracts
@@ -273,6 +274,15 @@ async def test_a_blueprint_in_the_place_of_a_route_of_the_node_keeps_it_from_sta
     with pytest.raises(BlueprintError, match=r"blueprint 'mine': its path /api/v1/jobs\S* is one of the node's own"):
         async with running(more=[_blueprint(endpoint, version)]):
             pass
+
+
+async def test_every_route_of_the_node_is_one_that_no_blueprint_may_have(node: Node) -> None:
+    own = {path for path in (await document(node))["paths"] if path.startswith("/api/")}
+    own -= {blueprint.path for blueprint in node.engine.blueprints}
+    # A job is looked at there, never posted to.
+    own.remove(paths.JOB)
+    assert own
+    assert all(paths.is_nodes_own(path.format(job_id="x")) for path in own)
 
 
 @pytest.mark.parametrize(("endpoint", "version"), [("/jobs/x", "v1"), ("/jobs/x/y", "v1"), ("/jobs", "v2")])

@@ -6,10 +6,10 @@ import ast
 import re
 from pathlib import Path
 
+from holon.domain import paths
 from holon.domain.client import ADMIN
 from holon.rxon.v1 import job_pb2, node_pb2
 from transports.grpc.node_service import NEEDS, OF_ADMINS
-from transports.http.operations import ADMIN_PATH
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/access.md").read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def test_the_table_of_roles_names_every_call_of_the_grpc_door_with_what_it_needs
 
 def test_the_table_of_roles_names_the_routes_of_administrators() -> None:
     [routes] = [http for call, http, _, role in rows("| call | HTTP") if http and ADMIN in role]
-    assert f"{ADMIN_PATH}/reload" in routes
+    assert paths.RELOAD in routes
     assert "/reload-workers" in routes
 
 

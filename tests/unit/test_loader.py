@@ -85,11 +85,13 @@ def test_every_problem_of_every_file_is_in_one_report(tmp_path: Path) -> None:
         h_dangling=GOOD.replace("NAME", "h").replace('go_to("end")', 'go_to("gone")'),
         i_same=GOOD.replace("NAME", "good"),
         j_path=GOOD.replace("NAME", "j").replace("/jobs/j", "/jobs/good"),
+        k_own=GOOD.replace("NAME", "k").replace("/jobs/k", "/v1/jobs"),
+        l_own=GOOD.replace("NAME", "l").replace("/jobs/l", "/v1/jobs/l/cancel"),
     )
     with pytest.raises(BlueprintError) as error:
         load_directory(tmp_path)
     lines = error.value.message.splitlines()
-    assert lines[0] == "the blueprints have 10 errors; correct them and load again:"
+    assert lines[0] == "the blueprints have 12 errors; correct them and load again:"
     expected = [
         ("b_syntax.py", "line 2: SyntaxError"),
         ("c_import.py", "line 2: ModuleNotFoundError: No module named 'not_there_at_all'"),
@@ -101,6 +103,8 @@ def test_every_problem_of_every_file_is_in_one_report(tmp_path: Path) -> None:
         ("h_dangling.py: blueprint h", "leads to 'end'"),
         ("i_same.py: blueprint good", "the name 'good' is already taken by"),
         ("j_path.py: blueprint j", "the path /api/jobs/good is already taken by blueprint 'good'"),
+        ("k_own.py: blueprint k", "the path /api/v1/jobs is one of the node's own; choose another api_endpoint"),
+        ("l_own.py: blueprint l", "the path /api/v1/jobs/l/cancel is one of the node's own"),
     ]
     for line, (file, text) in zip(lines[1:], expected, strict=True):
         assert f"error: {tmp_path / file}" in line

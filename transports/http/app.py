@@ -13,20 +13,20 @@ from email.utils import formatdate
 from functools import partial
 from typing import TypeAlias
 
-from holon.domain.blueprint import Blueprint
+from holon.domain import paths
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
 from holon.engine.rates import Call, RateLimits
 from holon.engine.shared_reloading import Reload
 from holon.engine.trees import Trees
 from holon.engine.watching import Watching
-from holon.errors import BlueprintError, HolonError, NotFound, Unavailable
+from holon.errors import HolonError, NotFound, Unavailable
 from holon.security.clients import Clients, check_role
 from transports.http import operations
 from transports.http.admin import AdminRoutes
 from transports.http.asgi import Receive, Reply, Scope, Send
 from transports.http.keys import KeyRoutes, Keys
-from transports.http.operations import JOBS_PATH, OF_JOB, Operation
+from transports.http.operations import Operation
 from transports.http.pages import pages
 from transports.http.refusals import no_such_method, refusal, unexpected
 from transports.http.request import Disconnected, Request
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 Metrics: TypeAlias = Callable[[], Awaitable[tuple[bytes, str]]]
 _Methods: TypeAlias = dict[str, Operation]
 
-_UNDER_JOBS = f"{JOBS_PATH}/"
+_UNDER_JOBS = f"{paths.JOBS}/"
 _RETRY_SECONDS = 1.0
 _PIECE = 64 * 1024
 
@@ -56,8 +56,6 @@ class App:
         rates: counts the calls of each client; None takes any number.
         keys: what workers' access tokens are signed with; None has no such route.
         client_api: whether clients are served at all; without, there is only what is public.
-    Raises:
-        BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
 
     def __init__(
@@ -109,11 +107,7 @@ class App:
         creations = [operations.creation(routes, blueprint) for blueprint in started]
         if docs is not None:
             own += pages([*creations, *own], docs)
-        for operation in own:
-            self._add(operation)
-        for blueprint in started:
-            self._check_free(blueprint)
-        for operation in creations:
+        for operation in (*own, *creations):
             self._add(operation)
 
     def __repr__(self) -> str:
@@ -170,25 +164,14 @@ class App:
         return self._of_job.get(what) if request.job_id else None
 
     def _add(self, operation: Operation) -> None:
-        if operation.path.startswith(OF_JOB):
-            methods = self._of_job.setdefault(operation.path.removeprefix(OF_JOB).removeprefix("/"), {})
+        if operation.path.startswith(paths.JOB):
+            methods = self._of_job.setdefault(operation.path.removeprefix(paths.JOB).removeprefix("/"), {})
         else:
             methods = self._at.setdefault(operation.path, {})
         methods[operation.method] = operation
         if operation.method == "GET":
             # The same answer, of which only the head is sent.
             methods["HEAD"] = operation
-
-    def _check_free(self, blueprint: Blueprint) -> None:
-        path = blueprint.path or ""
-        # Beside the jobs a blueprint may stand (`/api/v1/jobs/my_flow`: no id looks like that), but not in our place.
-        job_id, _, what = path.removeprefix(_UNDER_JOBS).partition("/")
-        of_a_job = path.startswith(_UNDER_JOBS) and bool(job_id and what) and what in self._of_job
-        if of_a_job or path in self._at:
-            raise BlueprintError(
-                f"blueprint {blueprint.name!r}: its path {path} is one of the node's own; choose another api_endpoint",
-                code="BLUEPRINT_TAKEN",
-            )
 
     async def _status(self, _: Request) -> Reply:
         if self.draining:

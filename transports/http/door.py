@@ -86,8 +86,6 @@ class HttpDoor:
         clock: by which clients' certificates are valid.
         rates: counts the calls of each client; None takes any number.
         keys: what workers' access tokens are signed with, to show it; None: there are no such tokens.
-    Raises:
-        BlueprintError: (BLUEPRINT_TAKEN) a blueprint's path is one of the node's own.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
+from holon.domain import paths
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import ADMIN
 from holon.security.sts.access_tokens import ALGORITHM
@@ -36,9 +37,6 @@ from transports.http.tree_shapes import NODE
 
 Serve: TypeAlias = Callable[[Request], Awaitable[Reply]]
 
-JOBS_PATH = "/api/v1/jobs"
-ADMIN_PATH = "/api/v1/admin"
-OF_JOB = f"{JOBS_PATH}/{{job_id}}"
 PUBLIC = "/_public"
 
 
@@ -129,7 +127,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
         Operation(
             "list_jobs",
             "GET",
-            JOBS_PATH,
+            paths.JOBS,
             routes.list,
             "List jobs",
             "The newest first, without their results unless `fields` asks for them. Pages are turned by token, and "
@@ -141,7 +139,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
         Operation(
             "get_job",
             "GET",
-            OF_JOB,
+            paths.JOB,
             routes.get,
             "Show a job",
             "Where it stands, and once it is over, how it ended. `wait` answers as soon as that is known.",
@@ -152,7 +150,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
         Operation(
             "get_job_history",
             "GET",
-            f"{OF_JOB}/history",
+            paths.JOB_HISTORY,
             routes.history,
             "Tell what happened to a job",
             "The oldest event first.",
@@ -163,7 +161,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
         Operation(
             "get_job_tree",
             "GET",
-            f"{OF_JOB}/tree",
+            paths.JOB_TREE,
             trees.get,
             "Show the tasks of a job, and the jobs below it",
             "Across holons: those that are linked are asked, within two seconds; others are shown as they told last, "
@@ -175,7 +173,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
         Operation(
             "cancel_job",
             "POST",
-            f"{OF_JOB}/cancel",
+            paths.JOB_CANCEL,
             routes.cancel,
             "Ask a job to end",
             "May be repeated until the job is over. The body is empty, or `{}`.",
@@ -202,7 +200,7 @@ def of_admins(routes: AdminRoutes) -> list[Operation]:
         Operation(
             "reload_node",
             "POST",
-            f"{ADMIN_PATH}/reload",
+            paths.RELOAD,
             routes.reload,
             "Read configuration files again",
             "All that this node reads, or those that `targets` names: all of them, or none when one is bad.",
@@ -216,7 +214,7 @@ def of_admins(routes: AdminRoutes) -> list[Operation]:
         Operation(
             "reload_workers",
             "POST",
-            f"{ADMIN_PATH}/reload-workers",
+            paths.RELOAD_WORKERS,
             routes.reload_workers,
             "Read the workers' file again",
             "As `reload` with the target `workers`. The body is empty, or `{}`.",

@@ -21,8 +21,8 @@ def config(**settings: Any) -> Config:
     return Config({}, **{"API_PORT": 0, "GRPC_PORT": 0, "CLIENT_GRPC_PORT": 0, "CLIENT_TOKEN": TOKEN, **settings})
 
 
-def my_flow() -> Blueprint:
-    bp = Blueprint("my_flow", api_endpoint="/jobs/my_flow", api_version="v1")
+def my_flow(endpoint: str = "/jobs/my_flow") -> Blueprint:
+    bp = Blueprint("my_flow", api_endpoint=endpoint, api_version="v1")
 
     @bp.handler(is_start=True)
     async def start(actions: ActionFactory) -> None:
@@ -90,6 +90,11 @@ async def test_blueprints_are_registered_before_the_start_and_a_start_is_one() -
         await finishes_a_job(engine)
     finally:
         await engine.stop()
+
+
+def test_a_blueprint_in_the_place_of_a_route_of_the_node_is_refused_when_it_is_registered() -> None:
+    with pytest.raises(BlueprintError, match="its path /api/v1/admin/reload is one of the node's own"):
+        OrchestratorEngine(MemoryStorage(), config()).register_blueprint(my_flow("/admin/reload"))
 
 
 async def test_run_inside_a_running_loop_is_refused_and_what_to_call_is_said() -> None:
