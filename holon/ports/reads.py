@@ -17,7 +17,8 @@ MAX_PAGE_BYTES = 3 * 1024 * 1024
 class JobRecord(Value, gc=True):
     """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
 
-    Of a job that waits for a fan-out it is what one of the branches needs that wait, while nobody has any of them.
+    Of a job that waits for a fan-out it is what one of the branches needs that wait, while nobody has any of them;
+    `branch_need` is that while workers have others of them.
     `again_at` is when its single task is tried again, which has failed, in epoch milliseconds; None: it does not wait.
     `sequence` is the number of its newest line of history. `number` is that of its arrival in the store, where a list
     goes on below it; 0: it is not there any more. `cost` is what it was charged so far; None: nothing. `unreported`
@@ -37,6 +38,16 @@ class JobRecord(Value, gc=True):
     cost: Cost = None
     unreported: int = 0
     again_at: int | None = None
+    branch_need: Need | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is more to say of what it waits for than of how far it is.
+
+        Branches that wait beside others are passed over for what a worker has said of those.
+        """
+        beside = self.branch_need is not None and not self.progress_message
+        return beside or self.queued_need is not None or self.again_at is not None
 
     @property
     def spent(self) -> Cost:

@@ -113,7 +113,7 @@ class Delegated:
 
     def _words(self, record: JobRecord) -> str:
         message = self._jobs.progress_message(record)
-        waits = bool(message) and (record.queued_need is not None or record.again_at is not None)
+        waits = bool(message) and record.waits
         if not self._in_words:
             return WAITING if waits else ""
         # Why its own task waits it says of its own workers: above, others are looked for.

@@ -224,6 +224,34 @@ async def test_a_record_says_what_a_branch_needs_while_nobody_has_any(world: Wor
     assert await told_need(world, job) is None
 
 
+async def told_branch_need(world: World, job: str) -> Need | None:
+    """What a record and a page say that a branch needs which waits, while workers have others."""
+    [listed], _ = await world.storage.jobs(JobFilter("ann"), 1)
+    record = await world.record(job)
+    assert listed == record
+    assert record.branch_need is None or record.queued_need is None
+    return record.branch_need
+
+
+async def test_a_record_says_what_a_branch_needs_that_waits_while_workers_have_others(world: World) -> None:
+    claim = await world.start()
+    job = claim.job.id
+    tasks = (world.task(claim, 0), world.task(claim, 1, U), world.task(claim, 2))
+    fan = NewFanOut(3, fail_fast=False)
+    await world.commit(world.step(claim, Status.WAITING_FOR_PARALLEL, tasks=tasks, fan_out=fan))
+    assert (await told_need(world, job), await told_branch_need(world, job)) == (T, None)
+    hand = await world.hand()
+    first, second = await world.lease(hand.seat(2, T))
+    assert await told_branch_need(world, job) == U
+    await world.complete(first, BROKEN, 5_000)
+    assert await told_branch_need(world, job) == U
+    # One that is tried again later is nobody's either.
+    await world.complete(second)
+    assert (await told_need(world, job), await told_branch_need(world, job)) == (U, None)
+    await world.lease(hand.seat(1, U))
+    assert (await told_need(world, job), await told_branch_need(world, job)) == (None, None)
+
+
 async def test_a_record_says_what_a_branch_needs_that_is_among_many_others_that_are_over(world: World) -> None:
     claim = await world.start()
     rest = [world.task(claim, index) for index in range(1, 120)]

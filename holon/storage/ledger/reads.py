@@ -27,6 +27,7 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
 
 def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
     """The same of the job as it is now, made when that is called, whatever became of the row by then."""
+    queued_need, branch_need = _needs(tables, row)
     return partial(
         _job_record,
         row.state,
@@ -36,12 +37,13 @@ def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
         finished_at=row.finished_at,
         progress=row.progress,
         progress_message=row.message,
-        queued_need=_queued_need(tables, row),
+        queued_need=queued_need,
         sequence=row.history_seq,
         number=row.n,
         cost=row.cost,
         unreported=unreported(row),
         again_at=_again_at(tables, row),
+        branch_need=branch_need,
     )
 
 
@@ -52,10 +54,19 @@ def _again_at(tables: Tables, row: JobRow) -> int | None:
     return task.until if task is not None and task.state is BACK_OFF else None
 
 
+def _needs(tables: Tables, row: JobRow) -> tuple[Need | None, Need | None]:
+    """What is told as `queued_need`, and what as `branch_need`."""
+    fan = row.fan
+    if fan is None:
+        return _queued_need(tables, row), None
+    if not fan.queued:
+        return None, None
+    need = _queued_need(tables, row)
+    return (need, None) if fan.queued == fan.spawned - (fan.total - fan.pending) else (None, need)
+
+
 def _queued_need(tables: Tables, row: JobRow) -> Need | None:
-    fan, last = row.fan, row.open_count - 1
-    if fan is not None and not 0 < fan.queued == fan.spawned - (fan.total - fan.pending):
-        return None
+    last = row.open_count - 1
     for n in range(min(row.open_count, LOOK_AT)):
         task = tables.tasks.get(task_id(row.id, row.open_step, last - n // 2 if n % 2 else n // 2))
         if task is not None and task.state is QUEUED:

@@ -166,7 +166,7 @@ def told_of(texts: Sequence[bytes]) -> tuple[tuple[Stop, ...], tuple[Replaced, .
 def record_of(fields: Answer, seal: Seal) -> JobRecord:
     """A job as clients see it."""
     state, created, updated, finished, progress, message, deliveries, told, need, number, name, *money = fields
-    cost, unreported, again_at = money
+    cost, unreported, again_at, of_branch = money
     job_id = name.decode()
     return JobRecord(
         job=decode_job(seal.open("jobs", job_id, "state", state)).seen(int(deliveries or 0)),
@@ -181,6 +181,7 @@ def record_of(fields: Answer, seal: Seal) -> JobRecord:
         cost=int(cost) if cost else None,
         unreported=int(unreported),
         again_at=int(again_at) if again_at else None,
+        branch_need=need_of(of_branch) if of_branch else None,
     )
 
 

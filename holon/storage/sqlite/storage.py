@@ -207,9 +207,14 @@ class SqliteStorage(LedgerCalls):
         except StoreUnavailable:
             # They can be read while nothing can be written.
             return records
-        told = {(record.job.id, record.sequence): record.queued_need for record in (copy() for copy in live)}
+        told = {(record.job.id, record.sequence): record for record in (copy() for copy in live)}
         # Of one that has gone on since it was read nothing is taken: it may be none that was asked for any more.
-        return [replace(one, queued_need=told.get((one.job.id, one.sequence), one.queued_need)) for one in records]
+        return [
+            replace(one, queued_need=now.queued_need, branch_need=now.branch_need)
+            if (now := told.get((one.job.id, one.sequence))) is not None
+            else one
+            for one in records
+        ]
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         known = self._known.history(job_id, after, limit)

@@ -149,6 +149,29 @@ async def test_a_job_says_why_the_branches_wait_that_nobody_has(start: Start) ->
             assert (await ended(node, job_id)).progress_message == ""
 
 
+async def test_a_job_says_why_a_branch_waits_that_nobody_can_do_until_a_worker_has_more_to_say(start: Start) -> None:
+    tasks = [{"task_type": "t"}, {"task_type": "nobody-has-this"}, {"task_type": "t"}]
+    async with start(fan_out(tasks)) as node, http(node) as door, a_wire(node, "w1") as wire:
+        job_id = await create(node, "fan_out", {})
+        first, second = await next_offer(wire), await next_offer(wire)
+        unknown = "waiting: no worker connected to this node offers skill 'nobody-has-this'"
+        assert (await seen(node, job_id, lambda job: job.progress_message)).progress_message == unknown
+        assert (await door.get("/api/v1/jobs")).json()["jobs"][0]["progress_message"] == unknown
+        progress = worker_pb2.TaskProgress(percent=50, message="half of it")
+        await wire.send(updates(update(first, progress=progress)))
+        await seen(node, job_id, lambda job: job.progress_message == "half of it")
+        for offer in (first, second):
+            await wire.send(updates(result(offer)))
+        await seen(node, job_id, lambda job: job.progress_message == unknown)
+
+
+async def test_a_job_says_nothing_of_branches_that_wait_for_room_while_others_are_done(start: Start) -> None:
+    async with start(fan_out([{"task_type": "t"}] * 3)) as node, a_wire(node, "w1", credits=1) as wire:
+        job_id = await create(node, "fan_out", {})
+        await next_offer(wire)
+        await seen(node, job_id, lambda job: not job.progress_message)
+
+
 async def test_the_log_says_once_what_waits_for_somebody_who_does_not_exist(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,12 +10,11 @@ local function run_reading(operation, keys, argv)
     return operation()
 end
 
--- What a job's single task needs while nobody has it; of a fan-out, what one of its branches needs while nobody has any. So
--- many of these are looked at for one that waits: from both ends, where nearly always one of those is.
+-- What a job's task needs that waits for a lease. Of a fan-out so many branches are looked at for one that does: from
+-- both ends, where nearly always one of those is.
 local BRANCHES = 50
 local function queued_need(row)
-    local count, fan = row.open_count or 0, fan_of(row)
-    if fan and (fan.queued == 0 or fan.queued ~= fan.spawned - (fan.total - fan.pending)) then return '' end
+    local count = row.open_count or 0
     for n = 0, math.min(count, BRANCHES) - 1 do
         local half = math.floor(n / 2)
         local one = task(row.ID .. '-' .. int(row.open_step) .. '-' .. int(n % 2 == 0 and half or count - 1 - half))
@@ -31,9 +30,21 @@ local function again_at(row)
     return one and one.place == 'back_off' and int(one['until']) or ''
 end
 
+-- What is told as what its task needs, while nobody has it or any branch, and as what a branch needs, while workers have
+-- others.
+local function needs_of(row)
+    local fan = fan_of(row)
+    if not fan then return queued_need(row), '' end
+    if fan.queued == 0 then return '', '' end
+    local need = queued_need(row)
+    if fan.queued == fan.spawned - (fan.total - fan.pending) then return need, '' end
+    return '', need
+end
+
 -- A job as clients see it; nil when there is none.
 local function record(id)
     local row = job(id)
     if not row then return nil end
-    return told_job(row, queued_need(row), again_at(row)), row.status, row.blueprint
+    local need, of_branch = needs_of(row)
+    return told_job(row, need, again_at(row), of_branch), row.status, row.blueprint
 end

@@ -332,11 +332,11 @@ local function unreported_of(row)
 end
 
 -- A job as it is told.
-local function told_job(row, need, again)
+local function told_job(row, need, again, of_branch)
     return {
         state_of(row), int(row.created), int(row.updated), row.finished and int(row.finished) or '',
         row.progress and real(row.progress) or '', row.message or '', int(row.deliveries or 0), int(row.told or 0),
         need, tonumber(row.N), row.ID, row.cost and int(row.cost) or '',
-        int(unreported_of(row)), again or '',
+        int(unreported_of(row)), again or '', of_branch or '',
     }
 end
