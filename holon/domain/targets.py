@@ -226,6 +226,10 @@ class _Walk:
         if name == "BUILD_MAP":
             rest, items = _pop(stack, 2 * arg)
             return (*rest, _Dictionary(items[::2], items[1::2]))
+        # What is spread in a display (`{**some, "x": "y"}`), and what is merged.
+        if (name == "DICT_UPDATE" and arg == 1) or (name == "BINARY_OP" and one.argrepr == "|"):
+            rest, (first, second) = _pop(stack, 2)
+            return (*rest, _merged(first, second))
         return _shift(one, stack)
 
     def _load(self, variable: str, one: dis.Instruction) -> _Receiver | None:
@@ -319,6 +323,16 @@ def _line(one: dis.Instruction) -> int | None:
 
 def _variables(one: dis.Instruction) -> tuple[str, ...]:
     return one.argval if isinstance(one.argval, tuple) else (one.argval,)
+
+
+def _merged(first: Any, second: Any) -> _Dictionary | None:
+    """A dictionary of what is sure to be in it: the second hides what the first has under the same keys."""
+    if not isinstance(second, _Dictionary):
+        return None
+    ways: list[tuple[Any, Any]] = [(None, None)]
+    if isinstance(first, _Dictionary) and all(isinstance(key, _Constant) for key in second.keys):
+        ways = [way for way in zip(first.keys, first.values, strict=True) if way[0] not in second.keys]
+    return _Dictionary((*(key for key, _ in ways), *second.keys), (*(value for _, value in ways), *second.values))
 
 
 def _hashable(value: Any) -> Any:

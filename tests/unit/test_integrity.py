@@ -111,6 +111,25 @@ async def in_transitions_beside_a_variable(actions: Any, x: str = "end") -> None
     actions.dispatch_task("t", {}, {"success": "gone", "failure": x})
 
 
+async def in_transitions_that_are_merged(actions: Any, x: Any = ()) -> None:
+    if x:
+        actions.dispatch_task("t", {}, {"success": "gone"} | {"failure": "end"})
+    else:
+        actions.go_to("end")
+
+
+async def in_transitions_that_another_is_merged_into(actions: Any, x: Any = ()) -> None:
+    actions.dispatch_task("t", {}, transitions=x | {"failure": "gone"})
+
+
+async def in_transitions_that_are_spread(actions: Any) -> None:
+    actions.dispatch_task("t", {}, {**{"success": "gone"}, "failure": "end"})  # noqa: PIE800
+
+
+async def in_transitions_beside_some_that_are_spread(actions: Any, x: Any = ()) -> None:
+    actions.dispatch_task("t", {}, {**x, "failure": "gone"})
+
+
 async def as_aggregator_by_position(actions: Any) -> None:
     actions.dispatch_parallel([{"type": "t", "params": {"n": n}} for n in range(3)], "gone")
 
@@ -131,6 +150,10 @@ async def as_aggregator_by_name(actions: Any) -> None:
         in_transitions_by_position,
         in_transitions_by_name,
         in_transitions_beside_a_variable,
+        in_transitions_that_are_merged,
+        in_transitions_that_another_is_merged_into,
+        in_transitions_that_are_spread,
+        in_transitions_beside_some_that_are_spread,
         as_aggregator_by_position,
         as_aggregator_by_name,
     ],
@@ -259,7 +282,19 @@ async def no_transitions_are_no_target(actions: Any, x: bool = False) -> None:
         actions.go_to("end")
 
 
-@pytest.mark.parametrize("start", [other_texts_are_no_targets, no_transitions_are_no_target])
+async def what_is_hidden_by_a_merge_is_no_target(actions: Any, x: Any = ()) -> None:
+    if x:
+        actions.dispatch_task("t", {}, {"success": "gone"} | {"success": "end"})
+    elif actions.decision:
+        # What may be hidden is not sure to be one.
+        actions.dispatch_task("t", {}, {"success": "gone"} | {**x, "failure": "end"})
+    else:
+        actions.dispatch_task("t", {}, {"success": "gone", **x})
+
+
+@pytest.mark.parametrize(
+    "start", [other_texts_are_no_targets, no_transitions_are_no_target, what_is_hidden_by_a_merge_is_no_target]
+)
 def test_what_is_no_argument_for_a_state_is_no_target(start: Callable[..., Awaitable[Any]]) -> None:
     assert check(blueprint(start, "end")) == []
 
