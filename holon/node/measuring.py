@@ -19,6 +19,7 @@ from holon.security.endings import OwnCertificate
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.exposition import CONTENT_TYPE, Exposition
 from holon.telemetry.lag import LoopLag
+from holon.telemetry.metrics import RateMetrics
 from holon.telemetry.series import OTHER, Labels
 from holon.uplink import Uplink
 from transports.grpc.worker_door import WorkerDoor
@@ -51,13 +52,13 @@ class Measuring:
         # Looks, by number: the last that began, and the last that came to its end.
         self._begun = self._done = 0
         self._text = b""
-        parts: list[object] = [engine.metrics, workers.metrics, clients.metrics, reloading.metrics, lag]
+        # Where nobody is counted nobody is refused, and who looks for that is told so.
+        rates = engine.rates.metrics if engine.rates is not None else RateMetrics()
+        parts: list[object] = [engine.metrics, workers.metrics, clients.metrics, reloading.metrics, rates, lag]
         if isinstance(store, Measured):
             parts.append(store.metrics)
         if engine.mover is not None:
             parts.append(engine.mover.metrics)
-        if engine.rates is not None:
-            parts.append(engine.rates.metrics)
         shown = self._shown = Exposition(*parts)
         for blueprint in engine.blueprints:
             engine.metrics.known(blueprint.name)

@@ -31,6 +31,7 @@ NAMES = {
     "orchestrator_active_workers",
     "orchestrator_jobs_timeouts_total",
     "orchestrator_tasks_ignored_total",
+    "orchestrator_ratelimit_blocked_total",
 }
 
 work = Blueprint("work", api_endpoint="/jobs/work", api_version="v1")
@@ -233,7 +234,6 @@ async def test_the_documentation_lists_every_figure_as_it_is(tmp_path: Path) -> 
         work,
         STORAGE_URI=store,
         HISTORY_DATABASE_URI=history,
-        RATE_LIMITING_ENABLED=True,
         # Nobody is there.
         PARENT_URL="grpcs://127.0.0.1:1",
     ) as node:
