@@ -200,7 +200,8 @@ class Jobs:
             return self._dispatcher.why(record.queued_need)
         if record.again_at is not None:
             at = datetime.fromtimestamp(record.again_at / 1000, UTC)
-            return f"waiting: its task has failed, and is tried again at {at:%H:%M:%S} UTC"
+            failed = "handler" if record.job.status is Status.WAITING_FOR_RETRY else "task"
+            return f"waiting: its {failed} has failed, and is tried again at {at:%H:%M:%S} UTC"
         if record.waits and record.branch_need is not None:
             # That others have no room at the moment is nothing to speak of, while some branches are being done.
             return "" if self._dispatcher.can_do(record.branch_need) else self._dispatcher.why(record.branch_need)

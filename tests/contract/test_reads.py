@@ -283,3 +283,13 @@ async def test_a_job_tells_when_its_task_is_tried_again_which_has_failed(world: 
     assert record.queued_need is not None
     await world.lease(hand.seat())
     assert (await world.record(offer.job_id)).again_at is None
+
+
+async def test_a_job_tells_when_its_handler_is_tried_again_which_has_failed(world: World) -> None:
+    claim = await world.start()
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=5_000))
+    record = await world.record(claim.job.id)
+    [(listed, *_), _] = await world.storage.jobs(JobFilter("ann"), 10)
+    assert (record.again_at, listed) == (world.now + 5_000, record)
+    await world.after(5_000)
+    assert (await world.record(claim.job.id)).again_at is None

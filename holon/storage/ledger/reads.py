@@ -48,6 +48,8 @@ def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
 
 
 def _again_at(tables: Tables, row: JobRow) -> int | None:
+    if row.wake_at is not None:
+        return row.wake_at
     if row.fan is not None or not row.open_count:
         return None
     task = tables.tasks.get(task_id(row.id, row.open_step, 0))

@@ -45,7 +45,8 @@ STATES_AT_ONCE = 50
 _JOB = """
     SELECT
         j.n, coalesce(j.state, states.state), j.created_at, j.updated_at, j.finished_at, j.progress, j.message,
-        j.deliveries, j.history_seq, needs.need, j.cost, j.unreported, j.id, iif(t.state = 'back_off', t.facts, NULL)
+        j.deliveries, j.history_seq, needs.need, j.cost, j.unreported, j.id, j.wake_at,
+        iif(t.state = 'back_off', t.facts, NULL)
     FROM jobs j LEFT JOIN states ON states.n = j.n
     LEFT JOIN tasks t ON j.open_count > 0 AND t.job = j.n AND t.step = j.open_step AND t.place = 0
         AND t.branch = 0 AND t.state IN ('queued', 'back_off')
@@ -268,7 +269,7 @@ def _sound_records(rows: Iterable[tuple[Any, ...]], seal: Seal) -> dict[int, Job
 
 def _job_record(columns: tuple[Any, ...], seal: Seal) -> JobRecord:
     number, state, created_at, updated_at, finished_at, progress, message, deliveries, *rest = columns
-    sequence, need, cost, unreported, job_id, backing_off = rest
+    sequence, need, cost, unreported, job_id, wake_at, backing_off = rest
     return JobRecord(
         job=decode_job(seal.open("jobs", job_id, "state", state)).seen(deliveries),
         created_at=created_at,
@@ -281,5 +282,5 @@ def _job_record(columns: tuple[Any, ...], seal: Seal) -> JobRecord:
         number=number,
         cost=cost,
         unreported=sum(kept for _, kept in from_json(unreported) or ()),
-        again_at=until_of(backing_off) if backing_off is not None else None,
+        again_at=until_of(backing_off) if backing_off is not None else wake_at or None,
     )

@@ -131,6 +131,22 @@ async def test_a_job_says_when_its_task_is_tried_again_which_has_failed(start: S
         assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"] == job.progress_message
 
 
+async def test_a_job_says_when_its_handler_is_tried_again_which_has_failed(start: Start) -> None:
+    bp = Blueprint("bp", api_endpoint="/jobs/bp")
+
+    @bp.handler(is_start=True, is_end=True)
+    async def only() -> None:
+        raise ValueError("not yet")
+
+    seldom = {"RETRY_BACKOFF_MIN_SECONDS": 86_400, "RETRY_BACKOFF_MAX_SECONDS": 86_400}
+    async with start(bp, **seldom) as node, http(node) as door:
+        job_id = await create(node, "bp", {})
+        job = await seen(node, job_id, lambda job: job.progress_message)
+        assert job.status == "waiting_for_retry"
+        assert re.fullmatch("waiting: its handler has failed, and is tried again at .{8} UTC", job.progress_message)
+        assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"] == job.progress_message
+
+
 async def test_a_job_whose_task_is_tried_again_says_nothing_of_waiting_any_more(start: Start) -> None:
     async with start(one_task()) as node, a_wire(node, "w1") as wire:
         job_id = await create(node, "one_task", {})

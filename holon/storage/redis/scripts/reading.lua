@@ -23,8 +23,9 @@ local function queued_need(row)
     return ''
 end
 
--- When a job's single task is tried again, which has failed.
+-- When a job's handler or its single task is tried again, which has failed.
 local function again_at(row)
+    if row.wake then return int(row.wake) end
     if (row.open_count or 0) == 0 or fan_of(row) then return '' end
     local one = task(row.ID .. '-' .. int(row.open_step) .. '-0')
     return one and one.place == 'back_off' and int(one['until']) or ''
