@@ -40,8 +40,11 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
 
 
 def _initial_data(request: job_pb2.CreateJobRequest) -> Any:
-    text = json_of(request.initial_data, "initial_data")
+    payload = request.initial_data
+    text = json_of(payload, "initial_data")
     try:
+        if not text and payload.HasField("data"):
+            raise InvalidArgument("initial_data: zero bytes; leave the payload empty for no value")
         return decode(text, "initial_data")
     except InvalidArgument as error:
         details = [Violation("initial_data", "is no JSON that can be taken")]
