@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.domain.costs import MOST_COST, Cost
@@ -45,6 +46,21 @@ def duration(ms: int) -> Duration:
 def seconds(value: Duration) -> float:
     """A Duration in seconds."""
     return value.seconds + value.nanos / 1e9
+
+
+def asked_seconds(request: Message, field: str) -> float | None:
+    """A Duration that somebody asks for, in seconds; None where it is unset. How long it may be is not looked at.
+
+    Raises:
+        InvalidArgument: it is none by the rules of protobuf: its nanoseconds are a second or more, or of another sign.
+    """
+    if not request.HasField(field):
+        return None
+    value = getattr(request, field)
+    if abs(value.nanos) >= 10**9 or value.seconds * value.nanos < 0:
+        reason = f"is no Duration: {value.seconds} s and {value.nanos} ns"
+        raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+    return seconds(value)
 
 
 def cost_of(

@@ -90,6 +90,8 @@ async def test_an_unknown_job_is_not_found(node: Node, method: str) -> None:
         (creation(max_transitions=5), "max_transitions"),
         (creation(dispatch_timeout=Duration(seconds=-1)), "dispatch_timeout"),
         (creation(result_timeout=Duration()), "result_timeout"),
+        (creation(dispatch_timeout=Duration(seconds=5, nanos=-5)), "dispatch_timeout"),
+        (creation(result_timeout=Duration(seconds=5, nanos=10**9)), "result_timeout"),
         (creation(request_id="x" * 129), "request_id"),
         (creation(initial_data=types_pb2.Payload(data=b"{}", encoding="zstd")), "initial_data"),
         (creation(initial_data=types_pb2.Payload(data=b"x", media_type="text/plain")), "initial_data"),

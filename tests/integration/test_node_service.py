@@ -116,8 +116,9 @@ async def test_a_drain_of_the_node_is_begun_with_its_grace_and_reason(node: Node
     await ask(node, "DrainNode", node_pb2.DrainNodeRequest(reason="an update"))
     await ask(node, "DrainNode", node_pb2.DrainNodeRequest(grace=Duration(seconds=2)))
     assert node.drains == [(None, "an update"), (2.0, "")]
-    error = await refused(node, "DrainNode", node_pb2.DrainNodeRequest(grace=Duration(seconds=-1)))
-    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, ["grace"])
+    for grace in (Duration(seconds=-1), Duration(seconds=2, nanos=-1)):
+        error = await refused(node, "DrainNode", node_pb2.DrainNodeRequest(grace=grace))
+        assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, ["grace"])
 
 
 # Blueprints ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from holon.engine.payloads import decode
 from holon.engine.requests import Creating
 from holon.errors import InvalidArgument, Violation
 from holon.rxon.v1 import job_pb2
-from holon.wire.values import json_of, seconds
+from holon.wire.values import asked_seconds, json_of
 from transports.grpc.calls import refuse
 from transports.grpc.trace import trace_of_request
 
@@ -31,8 +31,8 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
         request.blueprint_name,
         _initial_data(request),
         request.request_id or None,
-        seconds(request.dispatch_timeout) if request.HasField("dispatch_timeout") else None,
-        seconds(request.result_timeout) if request.HasField("result_timeout") else None,
+        asked_seconds(request, "dispatch_timeout"),
+        asked_seconds(request, "result_timeout"),
         trace_of_request(request.trace if request.HasField("trace") else None),
         allowed_skills=allowing("skill_limit", request.skill_limit.skills if request.HasField("skill_limit") else None),
         budget=request.budget if request.HasField("budget") else None,

@@ -13,7 +13,7 @@ from holon.security.sts.exchange import Exchange
 from holon.telemetry.audit import audited
 from holon.wire.jobs import event_message
 from holon.wire.nodes import blueprint_message, counts_message, skill_message, worker_message
-from holon.wire.values import duration, seconds, timestamp
+from holon.wire.values import asked_seconds, duration, timestamp
 from transports.grpc.calls import invalid, unary
 from transports.grpc.capabilities import capabilities
 from transports.grpc.clients import acting, client
@@ -122,7 +122,7 @@ class NodeService:
     async def drain_node(self, request: node_pb2.DrainNodeRequest) -> node_pb2.DrainNodeResponse:
         """Begin to drain this node."""
         with audited("node_drained", acting(), lambda: self._overview.node().node_id):
-            self._overview.drain_node(seconds(request.grace) if request.HasField("grace") else None, request.reason)
+            self._overview.drain_node(asked_seconds(request, "grace"), request.reason)
         return node_pb2.DrainNodeResponse()
 
     async def drain_worker(self, request: node_pb2.DrainWorkerRequest) -> node_pb2.DrainWorkerResponse:
