@@ -34,7 +34,7 @@ def tree(
     What its holon could not be asked is shown as that told last, with the time.
     """
 
-    async def go(client: Client) -> tuple[list[TreeNode], bool]:
+    async def go(client: Client) -> tuple[list[TreeNode], str]:
         nodes: list[TreeNode] = []
         token = ""
         while True:
@@ -43,15 +43,15 @@ def tree(
             nodes += page.nodes
             token = page.next_page_token
             if not token or len(nodes) >= limit:
-                return nodes, bool(token)
+                return nodes, token
 
-    nodes, more = with_client(go)
+    nodes, token = with_client(go)
     if as_json:
-        show_json({"nodes": [_json(node) for node in nodes], "truncated": more})
+        show_json({"nodes": [_json(node) for node in nodes], "next_page_token": token})
         return
     for line in drawn(nodes):
         print(line)
-    if more:
+    if token:
         print(f"… and more: these are the first {len(nodes)}; --limit shows others too")
 
 

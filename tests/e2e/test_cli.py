@@ -70,6 +70,22 @@ def test_a_long_error_is_one_line_of_a_history_and_whole_in_its_json(dev: Dev) -
     assert [one["context_snapshot"]["error"] for one in events if one["event_type"] == "task_finished"] == [why]
 
 
+def test_a_tree_has_the_json_of_the_http_door_whole_or_in_part(dev: Dev) -> None:
+    job_id = dev("jobs", "create", "both", "--wait", "--json").json["id"]
+
+    def over_http(**query: str) -> object:
+        headers = {"X-Client-Token": dev.file["HOLON_TOKEN"]}
+        path = f"{dev.doors['http']}/api/v1/jobs/{job_id}/tree"
+        return httpx.get(path, params=query, headers=headers, trust_env=False).json()
+
+    whole = dev("jobs", "tree", job_id, "--json").json
+    assert (len(whole["nodes"]), whole) == (3, over_http())
+    part = dev("jobs", "tree", job_id, "--limit", "1", "--json").json
+    assert part["nodes"] == whole["nodes"][:1]
+    rest = {"nodes": whole["nodes"][1:], "next_page_token": ""}
+    assert over_http(page_token=part["next_page_token"]) == rest
+
+
 def test_a_created_job_is_named_alone_on_its_line(dev: Dev) -> None:
     made = dev("jobs", "create", "waiting")
     assert made.code == 0
