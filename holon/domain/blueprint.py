@@ -20,8 +20,10 @@ from holon.errors import BlueprintError, HolonError, InvalidArgument
 F = TypeVar("F", bound=Function)
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_ENDPOINT = re.compile(r"(/[A-Za-z0-9._~-]+)+")
-_VERSION = re.compile(r"[A-Za-z0-9._~-]+")
+# Clients take `.` and `..` out of a path before they send it.
+_SEGMENT = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+"
+_ENDPOINT = re.compile(f"(/{_SEGMENT})+")
+_VERSION = re.compile(_SEGMENT)
 # What every task may end with.
 _TAKEN = ("success", "failure", "cancelled")
 _STATE = re.compile(r"[^\x00-\x1f\x7f]{1,128}")

@@ -152,10 +152,29 @@ def test_a_blueprint_name_of_other_characters_is_refused(name: Any) -> None:
         Blueprint(name)
 
 
-@pytest.mark.parametrize(("endpoint", "version"), [("/jobs/{id}", "v1"), ("//x", None), ("/", None), ("/a", "v 1")])
+@pytest.mark.parametrize(
+    ("endpoint", "version"),
+    [
+        ("/jobs/{id}", "v1"),
+        ("//x", None),
+        ("/", None),
+        ("/a", "v 1"),
+        ("/../x", "v1"),
+        ("/a/..", None),
+        ("/a/./x", None),
+        ("/.", None),
+        ("/x", ".."),
+        ("/x", "."),
+    ],
+)
 def test_an_endpoint_that_is_no_path_is_refused(endpoint: str, version: str | None) -> None:
     with pytest.raises(BlueprintError, match="write it like"):
         Blueprint("one", endpoint, version)
+
+
+@pytest.mark.parametrize("endpoint", ["/.x", "/x.", "/a..b/...", "/..a/b"])
+def test_dots_in_the_parts_of_an_endpoint_are_as_good_as_letters(endpoint: str) -> None:
+    assert Blueprint("one", endpoint, "1.0").path == f"/api/1.0{endpoint}"
 
 
 def test_the_input_schema_comes_from_the_start_handlers_hint() -> None:
