@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# So many tasks a worker may hold.
+MAX_CREDITS = 10_000
 # What a worker says of a skill goes on to a parent and to people: each takes no more than this.
+MAX_NAME = 128
 MAX_DESCRIPTION = 4 * 1024
 MAX_STATUSES = 64
 MAX_STATUS = 128
+
+
+def is_name(text: str) -> bool:
+    """Whether a skill may have this name, type or version; the latter two are empty where it has none."""
+    return len(text) <= MAX_NAME and text.isprintable()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from holon.domain.costs import Cost, costing
-from holon.domain.fleet import MAX_DESCRIPTION, MAX_STATUS, MAX_STATUSES
+from holon.domain.fleet import MAX_DESCRIPTION, MAX_NAME, MAX_STATUS, MAX_STATUSES, is_name
 from holon.domain.schema import arguments_schema, build, fits, hint_of, schema_of
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
@@ -142,6 +142,9 @@ def skill_of(
     for option, value in (("name", name), ("version", version), ("type", type), ("description", description)):
         if not isinstance(value, str):
             raise _unusable(shown, f"its {option} is {value!r}; give text, such as {str(value)!r}")
+    for option, value in (("name", name or handler.__name__), ("version", version), ("type", type)):
+        if not is_name(value):
+            raise _unusable(shown, f"a node takes a {option} of at most {MAX_NAME} printable characters")
     if isinstance(statuses, str) or not all(isinstance(status, str) for status in statuses):
         raise _unusable(shown, f"its statuses are {statuses!r}; give a list of text")
     if len(set(statuses)) > MAX_STATUSES or not all(0 < len(status) <= MAX_STATUS for status in statuses):

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from holon.domain.fleet import MAX_CREDITS
 from holon.errors import ConfigError, InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.wire.stream import MAX_MESSAGE_BYTES
@@ -59,8 +60,8 @@ class Worker:
         drain_grace: float = 30.0,
         timing: Timing | None = None,
     ) -> None:
-        if max_concurrent < 1:
-            raise InvalidArgument(f"max_concurrent is at least 1, not {max_concurrent}")
+        if not 1 <= max_concurrent <= MAX_CREDITS:
+            raise InvalidArgument(f"max_concurrent is from 1 to {MAX_CREDITS}, not {max_concurrent}")
         self._given: dict[str, Any] = {
             "node_url": node_url,
             "worker_id": worker_id,

@@ -58,7 +58,7 @@ BOUNDS = STREAM.bounds
         ("messages that are refused", f"{outgoing.MAX_REFUSALS}"),
         ("results that wait to be stored", f"{clerk.MAX_RESULTS:,} and {clerk.MAX_BYTES // MIB} MiB"),
         ("updates in a message", f"{stream.BATCH_ITEMS} and {stream.BATCH_BYTES // MIB} MiB"),
-        ("credits, held and resumed leases", f"{hello.MAX_CREDITS:,}"),
+        ("credits, held and resumed leases", f"{fleet.MAX_CREDITS:,}"),
         (
             "offerings, of one skill, profiles, labels",
             f"{hello.MAX_OFFERINGS:,}, {hello.MAX_OF_ONE_SKILL}, {hello.MAX_PROFILES}, {hello.MAX_LABELS}",

@@ -10,6 +10,7 @@ import orjson
 import pydantic
 import pytest
 
+from holon.domain.fleet import MAX_CREDITS
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.worker import Cancelled, Progress, Result, Worker
@@ -174,6 +175,10 @@ def test_what_cannot_be_a_skill_is_refused_at_decoration() -> None:
         ({"version": 2}, "its version is 2; give text, such as '2'"),
         ({"type": b"t"}, "its type is b't'; give text"),
         ({"description": ["x"]}, r"its description is \['x'\]; give text"),
+        ({"name": "n" * 129}, "a node takes a name of at most 128 printable characters"),
+        ({"name": "two\nlines"}, "a node takes a name of at most 128 printable characters"),
+        ({"version": "v" * 129}, "a node takes a version of at most 128 printable characters"),
+        ({"type": "t" * 129}, "a node takes a type of at most 128 printable characters"),
         ({"statuses": "skipped"}, "its statuses are 'skipped'; give a list of text"),
         ({"statuses": ["skipped", 5]}, r"its statuses are \['skipped', 5\]; give a list of text"),
         ({"statuses": [f"s{n}" for n in range(65)]}, "a node takes at most 64 statuses"),
@@ -191,6 +196,13 @@ def test_options_of_a_skill_that_no_node_takes_are_refused_at_decoration(options
             return {"doubled": 2 * n}
 
     assert worker.skills == ()
+
+
+def test_a_worker_holds_no_more_tasks_than_a_node_gives_it() -> None:
+    Worker(max_concurrent=MAX_CREDITS)
+    for wrong in (0, MAX_CREDITS + 1):
+        with pytest.raises(InvalidArgument, match=f"max_concurrent is from 1 to 10000, not {wrong}"):
+            Worker(max_concurrent=wrong)
 
 
 def test_a_skill_has_one_home_and_keeps_its_function() -> None:

@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holon.domain.costs import MOST_COST
-from holon.domain.fleet import MAX_DESCRIPTION, MAX_STATUS, MAX_STATUSES, Catalog, Device, Machine, Skill
+from holon.domain.fleet import (
+    MAX_CREDITS,
+    MAX_DESCRIPTION,
+    MAX_NAME,
+    MAX_STATUS,
+    MAX_STATUSES,
+    Catalog,
+    Device,
+    Machine,
+    Skill,
+    is_name,
+)
 from holon.domain.holarchy import MAX_BELOW, HolonIdentity
 from holon.engine.contracts import MAX_SCHEMA_BYTES
 from holon.engine.members import Joining
@@ -21,7 +32,6 @@ from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.wire.values import is_id, json_of
 
 HELLO_INVALID = "HELLO_INVALID"
-MAX_CREDITS = 10_000
 MAX_RESUMED = 10_000
 MAX_OFFERINGS = 1_000
 # Each task of a skill is tried on every contract of it.
@@ -30,7 +40,6 @@ MAX_PROFILES = 32
 MAX_LABELS = 64
 MAX_LABEL = 256
 MAX_DEVICES = 64
-MAX_NAME = 128
 # What a worker says of its machines is kept as long as it is there.
 MAX_PROPERTIES_BYTES = 64 * 1024
 # Whatever else a worker reads, it must be able to read a Welcome and an error.
@@ -224,8 +233,7 @@ def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
     if not offering.skill:
         raise _invalid(f"{where}.skill", "is empty: name the skill")
     for field in ("skill", "type", "version"):
-        name = getattr(offering, field)
-        if len(name) > MAX_NAME or not name.isprintable():
+        if not is_name(getattr(offering, field)):
             raise _invalid(f"{where}.{field}", f"must be at most {MAX_NAME} printable characters")
     if len(offering.description) > MAX_DESCRIPTION:
         raise _invalid(

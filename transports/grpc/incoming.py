@@ -10,6 +10,7 @@ from typing import TypeAlias
 from google.protobuf.message import DecodeError
 
 from holon.clock import Clock
+from holon.domain.fleet import MAX_CREDITS
 from holon.domain.task import CONTRACT_VIOLATION, LIMIT_EXCEEDED, Outcome
 from holon.domain.texts import clipped
 from holon.engine.members import Member
@@ -23,7 +24,7 @@ from holon.wire.values import MAX_ID, cost_of, seconds
 from holon.wire.worker import outcome_of, took_of
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
-from transports.grpc.hello import MAX_CREDITS, catalog_of, credits_of, offering_credits_of
+from transports.grpc.hello import catalog_of, credits_of, offering_credits_of
 from transports.grpc.outgoing import Outgoing
 
 MAX_PROGRESS_MESSAGE = 1024
