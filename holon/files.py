@@ -12,6 +12,12 @@ from typing import TypeAlias
 
 MAX_BYTES = 1024 * 1024
 Facts: TypeAlias = tuple[int, ...] | None
+# Workers run on Windows too, which has none of these, and says in another way who may open a file.
+_NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
+_AS_IT_IS: int = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+# A pipe in the file's place would keep who opens it waiting for ever.
+_AT_ONCE: int = getattr(os, "O_NONBLOCK", 0)
+_HAS_MODES = hasattr(os, "geteuid")
 # What `O_NOFOLLOW` says of a link: BSD says it otherwise.
 _IS_LINK = (errno.ELOOP, errno.EMLINK)
 
@@ -30,13 +36,15 @@ def read_private(path: str, *, mounted: bool = False) -> bytes:
     allowed = 0o740 if mounted else 0o700
 
     def check(facts: os.stat_result) -> None:
+        if not _HAS_MODES:
+            return
         if facts.st_uid not in (os.geteuid(), 0):
             raise ValueError(f"{path} belongs to another user of this machine (uid {facts.st_uid}); chown it")
         if stat.S_IMODE(facts.st_mode) & ~allowed:
             mode = "640" if mounted else "600"
             raise ValueError(f"{path} is open to other users of this machine; chmod {mode} {path}")
 
-    return _read(path, 0 if mounted else os.O_NOFOLLOW, check)
+    return _read(path, 0 if mounted else _NO_LINK, check)
 
 
 def read_public(path: str, most: int = MAX_BYTES) -> bytes:
@@ -92,8 +100,7 @@ def _read(path: str, flags: int, check: Callable[[os.stat_result], None], most: 
     if "\0" in path:
         raise ValueError(f"{path!r} is no path")
     try:
-        # A pipe in the file's place would keep who opens it waiting for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+        descriptor = os.open(path, os.O_RDONLY | _AS_IT_IS | _AT_ONCE | flags)
         try:
             facts = os.fstat(descriptor)
             if stat.S_ISREG(facts.st_mode):
@@ -105,7 +112,7 @@ def _read(path: str, flags: int, check: Callable[[os.stat_result], None], most: 
         finally:
             os.close(descriptor)
     except OSError as error:
-        if error.errno in _IS_LINK and flags & os.O_NOFOLLOW:
+        if error.errno in _IS_LINK and flags & _NO_LINK:
             raise ValueError(
                 f"{path} is a link; name the file itself, or set SECRETS_MOUNTED=true where secrets are mounted"
             ) from error

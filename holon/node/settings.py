@@ -114,6 +114,7 @@ def uplink_settings(config: Config) -> UplinkSettings:
             _path(certificate),
             _path(key),
             _parents_settings(config, shows=bool(certificate)),
+            config.SECRETS_MOUNTED,
         ),
         config.INSTANCE_ID,
         config.PARENT_WORKER_ID,

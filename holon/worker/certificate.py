@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holon.files import facts_of
+from holon.files import facts_of, read_private
 
 
 class Certificate:
@@ -40,6 +40,20 @@ class Certificate:
         if not other:
             self._facts = facts
         return other
+
+
+def read_key(path: Path | None, *, mounted: bool) -> bytes:
+    """What is in the file of a private key; nothing where there is none to be read. Blocks for the read.
+
+    Arguments:
+        mounted: as of `read_private`.
+    Raises:
+        OSError: as `read_pem` does, or others could open it, or put it there.
+    """
+    try:
+        return read_private(str(path), mounted=mounted) if path is not None else b""
+    except ValueError as error:
+        raise OSError(str(error)) from error
 
 
 def read_pem(path: Path | None) -> bytes:

@@ -10,7 +10,7 @@ import grpc.aio
 from holon.rxon.v1 import worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.stream import MOST_MESSAGE_BYTES
-from holon.worker.certificate import Certificate, read_pem
+from holon.worker.certificate import Certificate, read_key, read_pem
 from holon.worker.hints import Hints
 from holon.worker.settings import Credentials
 
@@ -73,14 +73,14 @@ def open_channel(url: NodeUrl, credentials: Credentials) -> tuple[grpc.aio.Chann
     Returns:
         the channel, and the certificate that it shows.
     Raises:
-        OSError: a file cannot be read, or is empty, as while it is being written.
+        OSError: a file cannot be read, or is empty, as while it is being written; or others can open the key.
     """
     options = _OPTIONS + (_NO_PROXY if url.is_loopback else ())
     if not url.secure:
         return grpc.aio.insecure_channel(url.target, options=options), Certificate(None)
     certificate = Certificate(credentials.certificate)
-    ca, key = (read_pem(path) or None for path in (credentials.ca, credentials.key))
-    tls = grpc.ssl_channel_credentials(ca, key, certificate.pem or None)
+    ca, key = read_pem(credentials.ca), read_key(credentials.key, mounted=credentials.mounted)
+    tls = grpc.ssl_channel_credentials(ca or None, key or None, certificate.pem or None)
     return grpc.aio.secure_channel(url.target, tls, options=options), certificate
 
 

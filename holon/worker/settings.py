@@ -10,6 +10,7 @@ from pathlib import Path
 from holon.errors import ConfigError
 from holon.wire.address import NodeUrl, parse_url
 from holon.wire.pem import certificates_problem, key_problem
+from holon.worker.certificate import read_key
 from holon.worker.hints import Hints
 
 DEFAULT_PORT = 7700
@@ -24,6 +25,7 @@ class Credentials:
         ca: authorities that the node's certificate may come from; None takes those of the system.
         certificate, key: our own certificate and its key, both or neither.
         hints: what to say of these when they do not do.
+        mounted: whether the key may be a link and readable by its group (SECRETS_MOUNTED).
     """
 
     token: str = field(default="", repr=False)
@@ -31,6 +33,7 @@ class Credentials:
     certificate: Path | None = None
     key: Path | None = None
     hints: Hints = field(default_factory=Hints)
+    mounted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def read_settings(
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Take each argument, or where it is None its variable: NODE_URL (several, split by commas, for failover),
-    WORKER_ID, WORKER_TOKEN, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH, WORKER_STS.
+    WORKER_ID, WORKER_TOKEN, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH, WORKER_STS. SECRETS_MOUNTED is of the place.
 
     Raises:
         ConfigError: something is missing or wrong; the message lists all of it.
@@ -85,8 +88,9 @@ def read_settings(
         certificate := _file("TLS_CERT_PATH", cert_path, environ),
         key := _file("TLS_KEY_PATH", key_path, environ),
         Hints(shows=certificate is not None),
+        mounted := _switch("SECRETS_MOUNTED", environ, problems),
     )
-    problems += _file_problems(ca, certificate, key)
+    problems += _file_problems(ca, certificate, key, mounted=mounted)
     if not (credentials.token.isascii() and credentials.token.isprintable()):
         problems.append("WORKER_TOKEN has characters that no header can carry; use printable ASCII")
     if bool(certificate) != bool(key):
@@ -119,12 +123,15 @@ def _file(name: str, given: str | Path | None, environ: Mapping[str, str]) -> Pa
     return Path(text) if str(text) else None
 
 
-def _file_problems(ca: Path | None, certificate: Path | None, key: Path | None) -> list[str]:
-    found = {"TLS_CA_PATH": ca, "TLS_CERT_PATH": certificate, "TLS_KEY_PATH": key}
-    wrong = {name: reason for name, path in found.items() if path and (reason := _unreadable(path))}
-    for name in ("TLS_CA_PATH", "TLS_CERT_PATH"):
-        if name not in wrong and (path := found[name]) and (reason := certificates_problem(path)):
+def _file_problems(ca: Path | None, certificate: Path | None, key: Path | None, *, mounted: bool) -> list[str]:
+    wrong: dict[str, str] = {}
+    for name, path in (("TLS_CA_PATH", ca), ("TLS_CERT_PATH", certificate)):
+        if path and (reason := _unreadable(path) or certificates_problem(path)):
             wrong[name] = reason
+    try:
+        read_key(key, mounted=mounted)
+    except OSError as error:
+        wrong["TLS_KEY_PATH"] = str(error)
     good = not wrong.keys() & {"TLS_CERT_PATH", "TLS_KEY_PATH"}
     if certificate and key and good and (reason := key_problem(key, certificate)):
         wrong["TLS_KEY_PATH"] = reason

@@ -43,6 +43,7 @@ class Papers:
         # Another process may make papers of the same names here.
         self._stem = f"idle-{os.getpid()}"
         self._key_file = folder / f"{self._stem}.key"
+        self._key_file.touch(0o600)
         self._key_file.write_bytes(
             self._key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

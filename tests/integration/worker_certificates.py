@@ -50,6 +50,7 @@ def issue(
     chain = [certificate.public_bytes(serialization.Encoding.PEM), *(path.read_bytes() for path in above)]
     files.certificate.write_bytes(b"".join(chain))
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    files.key.touch(0o600)
     files.key.write_bytes(key.private_bytes(*form))
     return files
 

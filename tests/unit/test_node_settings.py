@@ -63,7 +63,7 @@ ARRIVES: list[tuple[str, Value, dict[str, object]]] = [
     ("TLS_CRL_PATH", "lists", {"tls.lists": "lists"}),
     ("TLS_CRL_EXPIRED", "keep", {"tls.strict": False}),
     ("TLS_REQUIRE_CLIENT_CERT", True, {"http.client_certificates": True}),
-    ("SECRETS_MOUNTED", True, {"tls.mounted": True, "parent_tls.mounted": True}),
+    ("SECRETS_MOUNTED", True, {"tls.mounted": True, "parent_tls.mounted": True, "uplink.credentials.mounted": True}),
     ("PARENT_URL", "grpcs://up:1", {"uplink.urls": (parse_url("grpcs://up:1", 0),)}),
     ("PARENT_WORKER_ID", "w7", {"uplink.worker_id": "w7"}),
     ("PARENT_TOKEN", "secret", {"uplink.credentials.token": "secret"}),

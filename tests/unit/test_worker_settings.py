@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 from holon.errors import ConfigError
 from holon.security.certificates import issue_worker, open_authority
 from holon.wire.address import parse_url
-from holon.worker.settings import DEFAULT_PORT, read_settings
+from holon.worker.channel import open_channel
+from holon.worker.settings import DEFAULT_PORT, Credentials, read_settings
 from holon.worker.urls import Urls
 
 
@@ -76,7 +77,9 @@ def test_files_that_no_connection_could_use_are_named_with_their_variables(
     (tmp_path / "junk").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     another = rsa.generate_private_key(65537, 2048)
     for key, lock in (("of-another-kind.key", NoEncryption()), ("locked.key", BestAvailableEncryption(b"secret"))):
+        (tmp_path / key).touch(0o600)
         (tmp_path / key).write_bytes(another.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock))
+    (tmp_path / "junk").chmod(0o600)
     environ = {
         "NODE_URL": "grpcs://a",
         "TLS_CA_PATH": str(authority.files.certificate),
@@ -89,6 +92,35 @@ def test_files_that_no_connection_could_use_are_named_with_their_variables(
     assert caught.value.message.startswith(f"the worker cannot start: {name}: ")
     assert says in caught.value.message
     assert ";" not in caught.value.message
+
+
+def test_a_key_that_others_can_open_is_refused_and_so_is_a_link_but_where_secrets_are_mounted(tmp_path: Path) -> None:
+    pair = issue_worker(open_authority(tmp_path), tmp_path, "w1")
+    link = tmp_path / "link"
+    link.symlink_to(pair.key)
+    environ = {"NODE_URL": "grpcs://a", "TLS_CERT_PATH": str(pair.certificate), "TLS_KEY_PATH": str(link)}
+    with pytest.raises(ConfigError, match=r"TLS_KEY_PATH: .*link is a link; .*SECRETS_MOUNTED=true"):
+        read_settings(environ=environ)
+    mounted = environ | {"SECRETS_MOUNTED": "true"}
+    assert read_settings(environ=mounted).credentials.mounted
+    pair.key.chmod(0o640)
+    read_settings(environ=mounted)
+    with pytest.raises(ConfigError, match=r"TLS_KEY_PATH: .* is open to other users of this machine; chmod 600"):
+        read_settings(environ=environ | {"TLS_KEY_PATH": str(pair.key)})
+    pair.key.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 640"):
+        read_settings(environ=mounted)
+
+
+async def test_a_key_that_others_can_open_by_now_makes_no_connection(tmp_path: Path) -> None:
+    pair = issue_worker(open_authority(tmp_path), tmp_path, "w1")
+    own = Credentials("", None, pair.certificate, pair.key)
+    url = parse_url("grpcs://localhost:1", DEFAULT_PORT)
+    channel, _ = open_channel(url, own)
+    await channel.close()
+    pair.key.chmod(0o644)
+    with pytest.raises(OSError, match="chmod 600"):
+        open_channel(url, own)
 
 
 @pytest.mark.parametrize(
