@@ -12,6 +12,18 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from holon.domain.bytecode import (
+    Constant,
+    Dictionary,
+    Stack,
+    constant_of,
+    line_of,
+    merged,
+    popped,
+    shifted,
+    variables_of,
+)
+
 # What each action takes, by position as far as it may be, and which of it holds states.
 ACTIONS: Mapping[str, tuple[str, ...]] = {
     "go_to": ("state",),
@@ -46,7 +58,6 @@ _HAS: Mapping[str, tuple[str, ...]] = {"actions": tuple(ACTIONS), "context": CON
 # What `actions` has beside its actions.
 _READ = frozenset({"decision"})
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD")
-_TAKES_ONLY = ("POP_", "STORE_", "DELETE_", "JUMP_FORWARD", "JUMP_BACKWARD", "NOP", "RESUME", "MAKE_CELL", "COPY_FREE")
 # More than any sane handler needs; what is longer is left open.
 _MAX_VISITS = 50_000
 
@@ -94,17 +105,6 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True)
-class _Constant:
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Dictionary:
-    keys: tuple[Any, ...]
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Receiver:
     """`actions`, `context`, or a method of the first, from the instruction at `origin`.
 
@@ -117,7 +117,6 @@ class _Receiver:
 
 
 _ABSENT = object()
-_Stack = tuple[Any, ...]
 
 
 def targets_of(code: CodeType) -> Targets:
@@ -144,7 +143,7 @@ def _stored(code: CodeType) -> set[str]:
         variable
         for one in dis.get_instructions(code)
         if one.opname.startswith(("STORE_FAST", "STORE_DEREF", "DELETE_"))
-        for variable in _variables(one)[: 1 if one.opname == "STORE_FAST_LOAD_FAST" else 2]
+        for variable in variables_of(one)[: 1 if one.opname == "STORE_FAST_LOAD_FAST" else 2]
     }
     return named.union(*(_stored(constant) for constant in code.co_consts if isinstance(constant, CodeType)))
 
@@ -171,12 +170,12 @@ class _Walk:
 
     def run(self) -> None:
         visited: set[int] = set()
-        seen: set[tuple[int, _Stack]] = set()
+        seen: set[tuple[int, Stack]] = set()
         # Exception handlers are reached by no jump, so whatever is left starts again with nothing known.
         for first in range(len(self.instructions)):
             if first in visited:
                 continue
-            waiting: list[tuple[int, _Stack]] = [(first, ())]
+            waiting: list[tuple[int, Stack]] = [(first, ())]
             while waiting:
                 at, stack = waiting.pop()
                 if (at, stack) in seen or at >= len(self.instructions):
@@ -190,47 +189,47 @@ class _Walk:
         if self.loaded - self.followed:
             self.found.open = self.found.parallel = True
 
-    def _next(self, at: int, stack: _Stack) -> Iterator[tuple[int, _Stack]]:
+    def _next(self, at: int, stack: Stack) -> Iterator[tuple[int, Stack]]:
         one = self.instructions[at]
         jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs
         if jumps:
             # A jump may lead into an EXTENDED_ARG prefix, which was left out.
             target = next(self.index[offset] for offset in range(one.argval, one.argval + 8) if offset in self.index)
-            yield target, _shift(one, stack, jump=True)
+            yield target, shifted(one, stack, jump=True)
         if not one.opname.startswith(_ENDS):
-            yield at + 1, _shift(one, stack, jump=False) if jumps else self._after(at, one, stack)
+            yield at + 1, shifted(one, stack, jump=False) if jumps else self._after(at, one, stack)
 
-    def _after(self, at: int, one: dis.Instruction, stack: _Stack) -> _Stack:
+    def _after(self, at: int, one: dis.Instruction, stack: Stack) -> Stack:
         name, arg = one.opname, one.arg or 0
         if name in ("PRECALL", "KW_NAMES"):
             return stack
         if name in ("CALL", "CALL_KW"):
             return self._call(at, one, stack)
         if name == "LOAD_CONST":
-            return (*stack, _Constant(_hashable(one.argval)))
+            return (*stack, constant_of(one))
         if name.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE")):
-            return (*stack, *(self._load(variable, one) for variable in _variables(one)))
+            return (*stack, *(self._load(variable, one) for variable in variables_of(one)))
         if name == "STORE_FAST_LOAD_FAST":
-            return (*_pop(stack, 1)[0], self._load(one.argval[1], one))
+            return (*popped(stack, 1)[0], self._load(one.argval[1], one))
         if name in ("LOAD_ATTR", "LOAD_METHOD"):
             return self._attribute(one, stack)
         if name == "COPY":
             return (*stack, stack[-arg] if arg <= len(stack) else None)
         if name == "SWAP":
-            rest, (first, *between, last) = _pop(stack, arg)
+            rest, (first, *between, last) = popped(stack, arg)
             return (*rest, last, *between, first)
         if name == "BUILD_CONST_KEY_MAP":
-            rest, (*values, names) = _pop(stack, arg + 1)
-            keys = tuple(map(_Constant, names.value)) if isinstance(names, _Constant) else (None,) * arg
-            return (*rest, _Dictionary(keys, tuple(values)))
+            rest, (*values, names) = popped(stack, arg + 1)
+            keys = tuple(map(Constant, names.value)) if isinstance(names, Constant) else (None,) * arg
+            return (*rest, Dictionary(keys, tuple(values)))
         if name == "BUILD_MAP":
-            rest, items = _pop(stack, 2 * arg)
-            return (*rest, _Dictionary(items[::2], items[1::2]))
+            rest, items = popped(stack, 2 * arg)
+            return (*rest, Dictionary(items[::2], items[1::2]))
         # What is spread in a display (`{**some, "x": "y"}`), and what is merged.
         if (name == "DICT_UPDATE" and arg == 1) or (name == "BINARY_OP" and one.argrepr == "|"):
-            rest, (first, second) = _pop(stack, 2)
-            return (*rest, _merged(first, second))
-        return _shift(one, stack)
+            rest, (first, second) = popped(stack, 2)
+            return (*rest, merged(first, second))
+        return shifted(one, stack)
 
     def _load(self, variable: str, one: dis.Instruction) -> _Receiver | None:
         # A cell loaded to make a nested function is followed in that function.
@@ -240,9 +239,9 @@ class _Walk:
         self.loaded.add(one.offset)
         return _Receiver(variable, one.offset, variable in self.own)
 
-    def _attribute(self, one: dis.Instruction, stack: _Stack) -> _Stack:
+    def _attribute(self, one: dis.Instruction, stack: Stack) -> Stack:
         effect = dis.stack_effect(one.opcode, one.arg)
-        rest, (owner,) = _pop(stack, 1)
+        rest, (owner,) = popped(stack, 1)
         result = None
         if isinstance(owner, _Receiver):
             if owner.name == "actions" and one.argval in ACTIONS:
@@ -258,17 +257,17 @@ class _Walk:
                     result = _Receiver("actions", one.offset, owner.own)
         return (*rest, result, *(None,) * effect)
 
-    def _call(self, at: int, one: dis.Instruction, stack: _Stack) -> _Stack:
+    def _call(self, at: int, one: dis.Instruction, stack: Stack) -> Stack:
         count, keywords = one.arg or 0, self._keywords(at)
         if one.opname == "CALL_KW":
-            stack, (names,) = _pop(stack, 1)
-            keywords = names.value if isinstance(names, _Constant) else ()
-        stack, arguments = _pop(stack, count)
-        stack, callee = _pop(stack, 2)
+            stack, (names,) = popped(stack, 1)
+            keywords = names.value if isinstance(names, Constant) else ()
+        stack, arguments = popped(stack, count)
+        stack, callee = popped(stack, 2)
         for method in callee:
             if isinstance(method, _Receiver) and method.name in ACTIONS:
                 self.followed.add(method.origin)
-                self._note(method.name, arguments, keywords, _line(one))
+                self._note(method.name, arguments, keywords, line_of(one))
                 for name in keywords:
                     if method.own and name not in ACTIONS[method.name]:
                         takes = ", ".join(ACTIONS[method.name])
@@ -276,7 +275,7 @@ class _Walk:
         return (*stack, None)
 
     def _mistaken(self, text: str, one: dis.Instruction) -> None:
-        self.found.mistakes.add(Mistake(text, _line(one)))
+        self.found.mistakes.add(Mistake(text, line_of(one)))
 
     def _keywords(self, at: int) -> tuple[str, ...]:
         """Before Python 3.13 the names of keyword arguments stand before the call."""
@@ -284,7 +283,7 @@ class _Walk:
         one = self.instructions[before]
         return self.code.co_consts[one.arg or 0] if one.opname == "KW_NAMES" else ()
 
-    def _note(self, action: str, arguments: _Stack, keywords: tuple[str, ...], line: int | None) -> None:
+    def _note(self, action: str, arguments: Stack, keywords: tuple[str, ...], line: int | None) -> None:
         named = dict(zip(reversed(keywords), reversed(arguments), strict=False))
         positional = arguments[: len(arguments) - len(keywords)]
 
@@ -297,61 +296,21 @@ class _Walk:
         self.found.parallel |= action == "dispatch_parallel"
         if action == "dispatch_task":
             skill = argument("task_type")
-            if isinstance(skill, _Constant) and isinstance(skill.value, str):
+            if isinstance(skill, Constant) and isinstance(skill.value, str):
                 self.found.skills.add(skill.value)
         given = argument(_STATES[action])
         if given is _ABSENT:
             return
         if action != "dispatch_task":
             ways: tuple[tuple[Any, Any], ...] = ((None, given),)
-        elif isinstance(given, _Dictionary):
+        elif isinstance(given, Dictionary):
             ways = tuple(zip(given.keys, given.values, strict=True))
         else:
             # `None` stands for no transitions; anything else is built out of sight.
-            ways = () if given == _Constant(None) else ((None, None),)
+            ways = () if given == Constant(None) else ((None, None),)
         for key, value in ways:
-            if isinstance(value, _Constant):
-                label = key.value if isinstance(key, _Constant) and isinstance(key.value, str) else ""
+            if isinstance(value, Constant):
+                label = key.value if isinstance(key, Constant) and isinstance(key.value, str) else ""
                 self.found.constants.add(Target(action, value.value, line, label))
             else:
                 self.found.open = True
-
-
-def _line(one: dis.Instruction) -> int | None:
-    return one.positions.lineno if one.positions else None
-
-
-def _variables(one: dis.Instruction) -> tuple[str, ...]:
-    return one.argval if isinstance(one.argval, tuple) else (one.argval,)
-
-
-def _merged(first: Any, second: Any) -> _Dictionary | None:
-    """A dictionary of what is sure to be in it: the second hides what the first has under the same keys."""
-    if not isinstance(second, _Dictionary):
-        return None
-    ways: list[tuple[Any, Any]] = [(None, None)]
-    if isinstance(first, _Dictionary) and all(isinstance(key, _Constant) for key in second.keys):
-        ways = [way for way in zip(first.keys, first.values, strict=True) if way[0] not in second.keys]
-    return _Dictionary((*(key for key, _ in ways), *second.keys), (*(value for _, value in ways), *second.values))
-
-
-def _hashable(value: Any) -> Any:
-    # Only text, numbers and tuples of names matter; a code object would compare by its whole content.
-    return value if isinstance(value, str | int | float | tuple | None) else type(value)
-
-
-def _pop(stack: _Stack, count: int) -> tuple[_Stack, _Stack]:
-    """The rest, and exactly `count` values from the top; what the stack does not hold is unknown."""
-    if count <= len(stack):
-        return stack[: len(stack) - count], stack[len(stack) - count :]
-    return (), (*(None,) * (count - len(stack)), *stack)
-
-
-def _shift(one: dis.Instruction, stack: _Stack, jump: bool | None = None) -> _Stack:
-    """The stack after an instruction of which only the effect is known: what it may have left on top is unknown."""
-    effect = dis.stack_effect(one.opcode, one.arg, jump=jump)
-    if effect > 0:
-        return (*stack, *(None,) * effect)
-    if one.opname.startswith(_TAKES_ONLY):
-        return _pop(stack, -effect)[0]
-    return (*_pop(stack, 1 - effect)[0], None)
