@@ -45,7 +45,7 @@ class Retention:
                 if self._surplus is not None and (newest := await self._surplus()) is not None:
                     before = max(before, newest + 1)
                 purged = BATCH
-                while purged == BATCH:
+                while purged >= BATCH:
                     purged = await self._purge(before, BATCH)
             except StoreUnavailable as error:
                 log.warning("cannot delete old jobs: %s", error.message)

@@ -263,7 +263,7 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
         ...
 
     async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
-        """Delete jobs that ended before this time, with all that is theirs; how many were.
+        """Delete jobs that ended before this time, at most so many, with all that is theirs; how many were.
 
         What has expired of documents and quotas goes too.
 

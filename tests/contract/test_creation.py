@@ -186,3 +186,16 @@ async def test_a_purge_spares_what_is_named_and_comes_to_what_is_behind_it(world
     assert await world.storage.purge(world.now, 10, ended[:2]) == 0
     assert await world.storage.purge(world.now, 10, ended[:1]) == 1
     assert await world.storage.job(ended[0]) is not None
+
+
+async def test_a_purge_keeps_to_its_limit_whatever_is_spared(world: World) -> None:
+    ended = []
+    for _ in range(5):
+        claim = await world.start()
+        await world.finish(claim)
+        ended.append(claim.job.id)
+        world.clock.advance(10)
+    assert await world.storage.purge(world.now, 2, ended[4:]) == 2
+    assert await world.storage.purge(world.now, 2, ended[4:]) == 2
+    assert await world.storage.purge(world.now, 2, ended[4:]) == 0
+    assert await world.storage.job(ended[4]) is not None

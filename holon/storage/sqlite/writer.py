@@ -93,10 +93,11 @@ class Ledger:
         return now
 
     def purge(self, finished_before: int, limit: int, spared: Collection[str]) -> int:
-        """Delete jobs that ended before this time, but those that are spared; how many."""
+        """Delete jobs that ended before this time, at most so many, but those that are spared; how many."""
+        # The spared ones may all be among the oldest, or none of them may.
         old = self._db.execute(self._old, (finished_before, limit + len(spared)))
-        found = {n for n, job_id in old if job_id not in spared} - self.purged
-        self.purged |= found
+        found = [n for n, job_id in old if job_id not in spared and n not in self.purged][:limit]
+        self.purged.update(found)
         return len(found)
 
     def leave(self, over: Iterable[Row]) -> None:
