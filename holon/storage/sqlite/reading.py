@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
@@ -66,10 +66,13 @@ _HISTORY = """
 """
 _WAITING = """
     SELECT h.job, h.last, length(h.events), coalesce(length(j.state), length(s.state))
-    FROM history h JOIN jobs j ON j.n = h.job LEFT JOIN states s ON s.n = h.job ORDER BY h.job, h.last LIMIT ?
+    FROM history h JOIN jobs j ON j.n = h.job LEFT JOIN states s ON s.n = h.job
+    WHERE h.job NOT IN (SELECT value FROM json_each(?)) ORDER BY h.job, h.last LIMIT ?
 """
 _NOTICES = """
-    SELECT job, last, events FROM history WHERE (job, last) >= (?, ?) AND (job, last) <= (?, ?) ORDER BY job, last
+    SELECT job, last, events FROM history
+    WHERE job NOT IN (SELECT value FROM json_each(?)) AND (job, last) >= (?, ?) AND (job, last) <= (?, ?)
+    ORDER BY job, last
 """
 _BRANCHES = """
     SELECT t.place, t.outcome FROM jobs JOIN tasks t ON t.job = jobs.n
@@ -185,24 +188,30 @@ class Reader:
                 break
         return lines[:limit]
 
-    async def notices(self, limit: int, most: int, free: Callable[[str], bool]) -> list[tuple[Notice, int]]:
+    async def notices(
+        self, limit: int, most: int, free: Callable[[str], bool], left_out: Collection[int]
+    ) -> tuple[list[tuple[Notice, int]], set[int]]:
         """Lines of history that wait to be moved, in each job oldest first, with their stored sizes.
+
+        And the jobs of which something that was looked at cannot be opened, by their numbers.
 
         Arguments:
             limit: how many to look at.
             most: about how many bytes to read, states included.
             free: whether a notice is wanted, by its id.
+            left_out: jobs that are not looked at, by their numbers.
         """
         sizes: dict[tuple[int, int], int] = {}
-        for job, last, size, state in await self._fetch(_WAITING, (limit,)):
+        without = orjson.dumps(list(left_out)).decode()
+        for job, last, size, state in await self._fetch(_WAITING, (without, limit)):
             if most <= 0:
                 break
             if free(f"{job}:{last}"):
                 sizes[job, last] = size
                 most -= size + state
         if not sizes:
-            return []
-        told = await self._fetch(_NOTICES, (*min(sizes), *max(sizes)))
+            return [], set()
+        told = await self._fetch(_NOTICES, (without, *min(sizes), *max(sizes)))
         jobs = orjson.dumps(list({job for job, _ in sizes})).decode()
         rows = await self._fetch(_JOBS_BY_N, (jobs,))
         # Whatever the loop has to do for jobs comes in between.
@@ -244,14 +253,17 @@ def _notices(
     jobs: Sequence[tuple[Any, ...]],
     sizes: Mapping[tuple[int, int], int],
     seal: Seal,
-) -> list[tuple[Notice, int]]:
+) -> tuple[list[tuple[Notice, int]], set[int]]:
     records = _sound_records(jobs, seal)
     notices: list[tuple[Notice, int]] = []
+    broken = {columns[0] for columns in jobs} - set(records)
     for job, last, events in told:
         if (job, last) in sizes and job in records:
-            with suppress(SealBroken):
+            try:
                 notices.append((_notice(job, last, events, records[job], seal), sizes[job, last]))
-    return notices
+            except SealBroken:
+                broken.add(job)
+    return notices, broken
 
 
 def _notice(job: int, last: int, events: bytes, record: JobRecord, seal: Seal) -> Notice:

@@ -75,6 +75,8 @@ class SqliteStorage(LedgerCalls):
         self._writer: Lane[Ledger] | None = None
         self._reader = Reader(self._path, self._seal, self.metrics)
         self._known = Known()
+        # Jobs of which something could not be opened, by their numbers, and until when their history is left alone.
+        self._broken: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"SqliteStorage({self._path}, {self._writer})"
@@ -159,11 +161,16 @@ class SqliteStorage(LedgerCalls):
         if not self._outbox.moving:
             return []
         now = self.now()
-        # Those that somebody has are found as well.
-        found = await self._reader.notices(
-            limit + self._outbox.taken, TAKE_BYTES, lambda one: self._outbox.free(one, now)
-        )
-        return self._outbox.take(found[:limit], now)
+        while True:
+            self._broken = {job: until for job, until in self._broken.items() if until > now}
+            # Those that somebody has are found as well.
+            found, broken = await self._reader.notices(
+                limit + self._outbox.taken, TAKE_BYTES, lambda one: self._outbox.free(one, now), self._broken
+            )
+            # Left out for as long as what is taken, or they would be the first, and all that is looked at, each time.
+            self._broken.update(dict.fromkeys(broken, now + self._settings.claim))
+            if found or not broken:
+                return self._outbox.take(found[:limit], now)
 
     async def settle(self, notices: Sequence[str]) -> None:
         if self._writer is None:
