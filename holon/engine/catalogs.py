@@ -13,6 +13,7 @@ from holon.domain.value import replace
 from holon.engine.contracts import Contracts
 from holon.engine.members import Joining
 from holon.engine.needs import Needs
+from holon.engine.rekeying import Rekeying
 from holon.engine.schema_work import unusable
 from holon.engine.session import Offered, Session
 from holon.errors import InvalidArgument, Violation
@@ -28,12 +29,13 @@ MAX_EARLIER = 256
 class Catalogs:
     """Learns what workers offer."""
 
-    def __init__(self, needs: Needs, contracts: Contracts) -> None:
+    def __init__(self, needs: Needs, contracts: Contracts, rekeying: Rekeying) -> None:
         self._needs = needs
         self._contracts = contracts
+        self._rekeying = rekeying
 
     async def learn(self, skills: Sequence[Skill], held: ExitStack, keeps: Joining | Session) -> dict[Offering, str]:
-        """Know the contracts of a worker's skills.
+        """Know the contracts of a worker's skills. What waits is tried on those that are new, also after this.
 
         Arguments:
             held: when it is closed, all that was learned is known no more; also what was before an error or a cancel.
@@ -44,16 +46,17 @@ class Catalogs:
 
         Raises:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; it is named.
-            StoreUnavailable: waiting tasks were not tried on a new contract.
         """
         offerings: dict[Offering, str] = {}
-        patterns = 0
+        patterns, some_new = 0, False
         for index, skill in enumerate(skills):
             with _naming(f"catalog.offerings.{index}.input_schema", skill.name):
-                contract, new = await self._needs.learn(skill.name, skill.input_schema)
+                contract, new = self._needs.learn(skill.name, skill.input_schema)
             held.callback(self._needs.release, skill.name, contract)
             if new:
                 log.debug("skill %s: a new contract %s", skill.name, contract)
+                self._rekeying.skill(skill.name)
+                some_new = True
                 # A catalog can bring a thousand: others run between them.
                 await asyncio.sleep(0)
             price = skill.price if keeps.keeps_budgets else None
@@ -66,6 +69,8 @@ class Catalogs:
             patterns += self._contracts.patterns(contract) + self._contracts.patterns(output)
             if patterns > MAX_PATTERNS:
                 raise unusable(f"all schemas of a catalog together have over {MAX_PATTERNS} patterns")
+        if some_new:
+            await self._rekeying.settled()
         return offerings
 
     def keep(self, session: Session, offerings: Mapping[Offering, str], held: ExitStack) -> None:

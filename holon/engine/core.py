@@ -25,6 +25,7 @@ from holon.engine.needs import Needs
 from holon.engine.planning import Planner
 from holon.engine.rates import RateLimits, Rates
 from holon.engine.records import Records
+from holon.engine.rekeying import Rekeying
 from holon.engine.results import Results
 from holon.engine.retention import Retention
 from holon.engine.run import Tools
@@ -83,7 +84,8 @@ class Engine:
         self.slots = Slots(settings.concurrent_jobs)
         self.dispatcher = Dispatcher(store, telemetry)
         self.fleet = Fleet(self.dispatcher, store.now)
-        needs = Needs(contracts, store)
+        needs = Needs(contracts)
+        self._rekeying = Rekeying(needs, store)
         # An accept is in the store well before its offer is over, a heartbeat before its lease.
         every = min(1.0, store_settings.lease / 6_000, store_settings.offer / 4_000)
         self.touches = Touches(store, self.dispatcher, store.now, every)
@@ -91,7 +93,7 @@ class Engine:
         planner = Planner(needs, settings.max_payload, self.dispatcher.price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
-        catalogs = Catalogs(needs, contracts)
+        catalogs = Catalogs(needs, contracts, self._rekeying)
         self.workers = Workers(store, self.dispatcher, self.touches, results, catalogs, telemetry, self.fleet)
         self.records = Records(store, history)
         self.mover = Mover(store, history) if history is not None else None
@@ -125,7 +127,7 @@ class Engine:
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(
-            store, self.slots, self.dispatcher, self.touches, needs, self.watching, self.following, told
+            store, self.slots, self.dispatcher, self.touches, self._rekeying, self.watching, self.following, told
         )
         self.follow_documents(self.below.changed)
         surplus = partial(store.surplus, settings.job_retention_count)
@@ -152,6 +154,7 @@ class Engine:
             loops.create_task(self.dispatcher.run(), name="dispatcher")
             loops.create_task(self.touches.run(), name="touches")
             loops.create_task(self._wakeups.run(), name="wakeups")
+            loops.create_task(self._rekeying.run(), name="rekeying")
             loops.create_task(self.watching.run(), name="watching")
             loops.create_task(self.following.run(), name="following")
             loops.create_task(self.below.run(), name="below")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.following import Following
-from holon.engine.needs import Needs
+from holon.engine.rekeying import Rekeying
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
 from holon.engine.watching import Watching
@@ -38,7 +38,7 @@ class Wakeups:
         slots: Slots,
         dispatcher: Dispatcher,
         touches: Touches,
-        needs: Needs,
+        rekeying: Rekeying,
         watching: Watching,
         following: Following,
         told: Callable[[], None],
@@ -47,7 +47,7 @@ class Wakeups:
         self._slots = slots
         self._dispatcher = dispatcher
         self._touches = touches
-        self._needs = needs
+        self._rekeying = rekeying
         self._watching = watching
         self._following = following
         self._told = told
@@ -86,7 +86,7 @@ class Wakeups:
             self._want(hint.spawns)
             if hint.keys:
                 try:
-                    await self._needs.renew(await self._dispatcher.wait_for(hint.keys))
+                    self._rekeying.waiting(await self._dispatcher.wait_for(hint.keys))
                 except StoreUnavailable as error:
                     log.warning("cannot look up what waits: %s", error.message)
 

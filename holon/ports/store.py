@@ -173,7 +173,12 @@ class Leases(Protocol):
         ...
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-        """Waiting tasks of a match key, ordered by id, for a new contract to be tried on."""
+        """The next waiting tasks of a match key, in an order of the store's own, for a new contract to be tried on.
+
+        Arguments:
+            after: the id of the last one of the page before; empty: from the first on. Those that came to wait since
+                that page was read may be missed.
+        """
         ...
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:

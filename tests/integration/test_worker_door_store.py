@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from holon.engine import rekeying
 from holon.errors import StoreUnavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
 from tests.integration.grpc_node import (
@@ -102,7 +103,7 @@ async def test_a_catalog_that_cannot_be_learned_now_is_to_be_sent_again(
         schema = types_pb2.Payload(data=b'{"type":"object"}')
         catalog = worker_pb2.Catalog(sequence=1, offerings=[offering("a", input_schema=schema)])
         with monkeypatch.context() as broken:
-            broken.setattr(node.engine.store, "queued", away)
+            broken.setattr(node.engine.workers, "offers", away)
             await worker.send(worker_pb2.SessionRequest(catalog=catalog))
             refused = await worker.refused()
         assert (refused.frame, refused.error.reason) == (2, "STORE_UNAVAILABLE")
@@ -110,6 +111,49 @@ async def test_a_catalog_that_cannot_be_learned_now_is_to_be_sent_again(
         await worker.send(worker_pb2.SessionRequest(catalog=catalog))
         await node.create(skill="a")
         assert (await worker.offer()).skill == "a"
+
+
+@pytest.mark.parametrize("of", ["a Hello", "a Catalog"])
+async def test_a_new_contract_is_taken_soon_and_what_waits_is_tried_on_it_when_that_can_be_done(
+    monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    schema = types_pb2.Payload(data=b'{"type":"object"}')
+    offered = offering("a", input_schema=schema)
+    async with a_node() as node:
+        store, asked, free = node.engine.store, asyncio.Event(), asyncio.Event()
+        tasks, queued = store.queued_tasks, store.queued
+        failures = 2
+
+        async def slowly(key: str, after: str, limit: int) -> Any:
+            asked.set()
+            await free.wait()
+            return await tasks(key, after, limit)
+
+        async def often_away(skill: str) -> Any:
+            nonlocal failures
+            failures -= 1
+            if failures >= 0:
+                raise StoreUnavailable("the store is away", retry_after=0.001)
+            return await queued(skill)
+
+        another = await node.worker("w0", offering("a", input_schema=types_pb2.Payload(data=b'{"type":"string"}')))
+        job_id = await node.create(skill="a")
+        monkeypatch.setattr(rekeying, "PATIENCE_S", 0.01)
+        monkeypatch.setattr(store, "queued_tasks", slowly)
+        monkeypatch.setattr(store, "queued", often_away)
+        if of == "a Hello":
+            worker = await node.worker("w1", offered, credits=2)
+        else:
+            worker = await node.worker("w1", credits=2)
+            await worker.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(sequence=1, offerings=[offered])))
+        async with asyncio.timeout(GUARD):
+            await asked.wait()
+        # What comes meanwhile is the worker's already, though what waits is not.
+        fresh = await node.create(skill="a")
+        assert (await worker.offer()).job_id == fresh
+        free.set()
+        assert (await worker.offer()).job_id == job_id
+        await another.close()
 
 
 async def test_reading_never_waits_for_the_store_and_what_waits_for_it_is_bounded(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
 from holon.ports import NewTask, StoreSettings
@@ -72,3 +74,41 @@ def test_of_several_queues_the_first_to_come_goes_first() -> None:
     tables, _ = tables_with(NEED, OTHER, NEED, OTHER)
     assert tables.backlog.waiting == {NEED.key: 2, OTHER.key: 2}
     assert taken(tables, 5, OTHER.key, NEED.key) == [[0], [1], [2], [3]]
+
+
+def test_a_queue_is_read_in_its_order_a_page_after_another() -> None:
+    tables, rows = tables_with(*[NEED] * 7)
+    # One that came back, and has left its old entry behind; and one that waits elsewhere.
+    tables.backlog.dequeued(rows[4])
+    tables.backlog.enqueue(rows[4])
+    tables.backlog.dequeued(rows[1])
+    rows[1].key = OTHER.key
+    seen: list[TaskRow] = []
+    while page := tables.backlog.page(NEED.key, seen[-1] if seen else None, 2):
+        seen += page
+    assert [row.index for row in seen] == [0, 2, 3, 4, 5, 6]
+    assert tables.backlog.page(OTHER.key, None, 2) == []
+
+
+def test_a_queue_is_gone_through_once_while_all_that_is_seen_of_it_moves_to_another() -> None:
+    count = 2_000
+    tables, rows = tables_with(*[NEED] * count)
+    looked_at = 0
+
+    class Counted(dict[str, TaskRow]):
+        def get(self, key: str, default: Any = None) -> Any:
+            nonlocal looked_at
+            looked_at += 1
+            return super().get(key, default)
+
+    backlog = tables.backlog
+    backlog._tasks = Counted(tables.tasks)
+    seen, last = 0, None
+    while page := backlog.page(NEED.key, last, 50):
+        for row in page:
+            backlog.dequeued(row)
+            row.need, row.key = OTHER, OTHER.key
+            backlog.enqueue(row)
+        seen, last = seen + len(page), page[-1]
+    assert (seen, backlog.waiting) == (len(rows), {OTHER.key: count})
+    assert looked_at < 4 * count

@@ -55,7 +55,7 @@ class Backlog:
             queue = self._queues.setdefault(key, [])
             before = len(queue)
             for row in some:
-                heappush(queue, (-row.priority, row.n, row.id))
+                heappush(queue, _place(row))
             self.needs.setdefault(key, row.need)
             self._count(key, len(queue) - before)
             self._hint(key)
@@ -120,11 +120,24 @@ class Backlog:
             self.dequeued(found)
         return found
 
-    def queued(self, key: str) -> Iterator[TaskRow]:
-        """The tasks that wait in the queue of a match key, in no order."""
-        # One that came back can have left its old entry behind.
-        waiting = {entry[2] for entry in self._queues.get(key, ()) if self._row(key, entry) is not None}
-        return (self._tasks[task] for task in waiting)
+    def page(self, key: str, after: TaskRow | None, most: int) -> Sequence[TaskRow]:
+        """The tasks that wait in the queue of a match key, in its order, after one that waits, or waited, there.
+
+        What has left the queue costs nothing any more: a long one can be gone through while all that is seen of it
+        moves elsewhere.
+        """
+        found: list[TaskRow] = []
+        if self._head(key) is None:
+            return found
+        place = _place(after) if after is not None else None
+        for entry in _in_order(self._queues[key]):
+            row = self._row(key, entry) if place is None or entry > place else None
+            # One that came back can have left its old entry behind, which is the next then.
+            if row is not None and not (found and row is found[-1]):
+                found.append(row)
+                if len(found) == most:
+                    break
+        return found
 
     # The transaction -------------------------------------------------------------------------------------------
 
@@ -190,6 +203,20 @@ class Backlog:
         row = self._tasks.get(entry[2])
         counts = row is not None and row.n == entry[1] and row.state is QUEUED and row.key == key
         return row if counts else None
+
+
+def _place(row: TaskRow) -> _Entry:
+    return (-row.priority, row.n, row.id)
+
+
+def _in_order(heap: Sequence[_Entry]) -> Iterator[_Entry]:
+    """The entries of a heap from the first on; as many as are asked for are looked at, and twice as many at most."""
+    ahead = [(heap[0], 0)]
+    while ahead:
+        entry, at = heappop(ahead)
+        yield entry
+        for child in range(2 * at + 1, min(2 * at + 3, len(heap))):
+            heappush(ahead, (heap[child], child))
 
 
 def _avoids(row: TaskRow, worker_id: str, only: bool, now: int) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from heapq import nsmallest
-from operator import attrgetter
 from typing import Any
 
 from holon.domain.matching import Need
@@ -107,9 +105,8 @@ def task(tables: Tables, wanted: str) -> TaskRecord | None:
 
 
 def queued_tasks(tables: Tables, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-    """Waiting tasks of a match key, ordered by id."""
-    waiting = (row for row in tables.backlog.queued(key) if row.id > after)
-    return [_task_record(row) for row in nsmallest(limit, waiting, key=attrgetter("id"))]
+    """The next waiting tasks of a match key, in the order of its queue."""
+    return [_task_record(row) for row in tables.backlog.page(key, tables.task(after) if after else None, limit)]
 
 
 def _task_record(row: TaskRow) -> TaskRecord:
