@@ -83,7 +83,7 @@ def compare(ledger: Ledger) -> None:
     """What would be loaded from the file now is what is in memory."""
     loaded = Tables(ledger.tables.settings)
     made, offered = Sheets(), Sheets()
-    load(ledger._db, loaded, made, offered, Seal(), 0)
+    load(ledger.visitors._db, loaded, made, offered, Seal(), 0)
     for row in loaded.tasks.values():
         # A start gave what was held time to be heard of; the file has that once the task is written for something else.
         here = ledger.tables.tasks.get(row.id)

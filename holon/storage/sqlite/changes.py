@@ -15,8 +15,9 @@ from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
 from holon.storage.sealing import Seal
-from holon.storage.sqlite import endings, fan_rows, job_rows, needs, shared_rows, sheets, task_rows
+from holon.storage.sqlite import endings, fan_rows, job_rows, needs, purging, shared_rows, sheets, task_rows
 from holon.storage.sqlite.needs import Needs
+from holon.storage.sqlite.purging import Purging
 from holon.storage.sqlite.sheets import Sheets
 
 PAGE = 4096
@@ -24,13 +25,8 @@ PAGE = 4096
 INSERT_HISTORY = "INSERT INTO history (job, last, events) VALUES (?, ?, ?)"
 SETTLE = "DELETE FROM history WHERE job = ? AND last = ?"
 WRITTEN_AT = "UPDATE clock SET written = ?"
-PURGE = (
-    "DELETE FROM history WHERE job = ?",
-    "DELETE FROM tasks WHERE job = ?",
-    "DELETE FROM endings WHERE job = ?",
-    "DELETE FROM states WHERE n = ?",
-    "DELETE FROM jobs WHERE n = ?",
-)
+# Run where jobs go, and not only a part of one.
+GONE = purging.WHOLE[-1]
 
 _ORDER: Final = (
     job_rows.INSERT,
@@ -52,7 +48,8 @@ _ORDER: Final = (
     fan_rows.INSERT_CHUNK,
     INSERT_HISTORY,
     SETTLE,
-    *PURGE,
+    *purging.PARTS,
+    *purging.WHOLE,
     shared_rows.DELETE_DOCUMENT,
     shared_rows.REPLACE_DOCUMENT,
     shared_rows.DELETE_QUOTA,
@@ -70,7 +67,7 @@ class Changes:
         offered: the sheets of offers.
         known: the needs that are in the file already.
         seal: what rows are sealed with.
-        purged: the numbers of the jobs to delete.
+        purged: what is deleted of jobs that are over.
         settled: what history to delete, as (job, last number).
     """
 
@@ -81,8 +78,8 @@ class Changes:
         offered: Sheets,
         known: Needs,
         seal: Seal,
-        purged: Collection[int] = (),
-        settled: Collection[tuple[int, int]] = (),
+        purged: Purging,
+        settled: Collection[tuple[int, int]],
     ) -> None:
         self._seal = seal
         self._made = made
@@ -133,15 +130,15 @@ class Changes:
         if settled:
             self._rows[SETTLE] = list(settled)
         if purged:
-            doomed = [(n,) for n in purged]
-            self._rows.update((statement, doomed) for statement in PURGE)
+            self._rows.update(purged.statements())
+            self._large += PAGE * purged.rows
 
     def __bool__(self) -> bool:
         return bool(self._rows)
 
     def tells(self, now: int) -> bool:
         """Whether what is written says itself that it was not before this time, for as long as the file is there."""
-        return self._newest >= now and PURGE[0] not in self._rows
+        return self._newest >= now and GONE not in self._rows
 
     def write(self, db: sqlite3.Connection, now: int | None) -> None:
         """Write everything in one transaction, and commit it; what is raised leaves the transaction to be ended.
@@ -152,7 +149,7 @@ class Changes:
         db.execute("BEGIN IMMEDIATE")
         for statement in sorted(self._rows, key=_PLACE.__getitem__):
             db.executemany(statement, self._rows[statement])
-        if PURGE[0] in self._rows:
+        if GONE in self._rows:
             db.execute(needs.PURGE)
         if now is not None:
             db.execute(WRITTEN_AT, (now,))
@@ -165,7 +162,7 @@ class Changes:
                 kind.remove(self._written)
         for kind, sheet, tasks in self._sheets:
             kind.add(sheet, tasks)
-        if PURGE[0] in self._rows:
+        if GONE in self._rows:
             # What nobody had a task for went with the jobs: all of it, where none was left.
             self._known.forget()
         for key, (_, job) in self._needs.items():

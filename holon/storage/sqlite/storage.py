@@ -252,8 +252,10 @@ class SqliteStorage(LedgerCalls):
         purged = 0
         while purged < limit:
             at_once = min(PURGE_AT_A_TIME, limit - purged)
-            done = await self._writer.submit(lambda ledger, n=at_once: ledger.purge(finished_before, n, spared))  # type: ignore[misc]
+            done, more = await self._writer.submit(
+                lambda ledger, n=at_once: ledger.purging.purge(finished_before, n, spared)  # type: ignore[misc]
+            )
             purged += done
-            if done < at_once:
+            if not more:
                 break
         return purged

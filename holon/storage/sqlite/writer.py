@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
 from holon.storage.sqlite.loading import Visitors, load
 from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.opening import opened
+from holon.storage.sqlite.purging import Purging
 from holon.storage.sqlite.sheets import Sheets
 from holon.telemetry.metrics import StoreMetrics
 
@@ -52,12 +53,6 @@ _BROKEN = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # These come from what one operation wanted to write, not from the file.
 _OF_ONE = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
-_FINISHED_BEFORE = "SELECT n, id FROM jobs WHERE finished_at > 0 AND finished_at < ? ORDER BY finished_at LIMIT ?"
-# A job whose history is not moved yet cannot go.
-_MOVED_FINISHED_BEFORE = (
-    "SELECT n, id FROM jobs WHERE finished_at > 0 AND finished_at < ? "
-    "AND NOT EXISTS (SELECT 1 FROM history WHERE job = n) ORDER BY finished_at LIMIT ?"
-)
 _UNMOVED = "SELECT coalesce(sum(length(events)), 0) FROM history"
 # What is written with a job need not be noted beside it.
 _WRITTEN = """
@@ -81,24 +76,14 @@ class Ledger:
         self.made = Sheets()
         self.offered = Sheets()
         self.needs = Needs()
-        self.purged: set[int] = set()
+        self.purging = Purging(db, MAX_ROWS, moving=outbox.moving)
         self.settled: dict[tuple[int, int], int] = {}
         self.now = 0
-        self._db = db
-        self._old = _MOVED_FINISHED_BEFORE if outbox.moving else _FINISHED_BEFORE
 
     def at(self, now: int) -> int:
         """An operation begins at this time, in epoch milliseconds; answers with that."""
         self.now = now
         return now
-
-    def purge(self, finished_before: int, limit: int, spared: Collection[str]) -> int:
-        """Delete jobs that ended before this time, at most so many, but those that are spared; how many."""
-        # The spared ones may all be among the oldest, or none of them may.
-        old = self._db.execute(self._old, (finished_before, limit + len(spared)))
-        found = [n for n, job_id in old if job_id not in spared and n not in self.purged][:limit]
-        self.purged.update(found)
-        return len(found)
 
     def leave(self, over: Iterable[Row]) -> None:
         """The transaction is over; these rows are durable and will hardly be asked for again."""
@@ -107,7 +92,7 @@ class Ledger:
             if isinstance(row, JobRow):
                 self.visitors.remember(row)
         self.visitors.leave()
-        self.purged.clear()
+        self.purging.clear()
         self.settled.clear()
 
 
@@ -224,7 +209,7 @@ class Writer:
                 if len(tables.changed()) >= MAX_ROWS:
                     break
             changes = Changes(
-                tables, ledger.made, ledger.offered, ledger.needs, self._seal, ledger.purged, ledger.settled
+                tables, ledger.made, ledger.offered, ledger.needs, self._seal, ledger.purging, ledger.settled
             )
             if changes:
                 self._write(changes, db, ledger, len(replies))
@@ -239,7 +224,7 @@ class Writer:
             log.info("the store's file %s takes what is written again", self._path)
         changes.written()
         told = self._known.committed(tables, changes.lines)
-        purged = bool(ledger.purged)
+        purged = bool(ledger.purging)
         ledger.leave(changes.over)
         lane.answer(calls[: len(replies)], replies, partial(self._tell, tables.done(), told, purged))
         if changes:

@@ -1,0 +1,104 @@
+"""The SQLite file: what a purge deletes, a transaction after another; of a job with many rows a part at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping
+from typing import Any
+
+_FINISHED_BEFORE = "SELECT n, id FROM jobs WHERE finished_at > 0 AND finished_at < ? ORDER BY finished_at LIMIT ?"
+# A job whose history is not moved yet cannot go.
+_MOVED_FINISHED_BEFORE = (
+    "SELECT n, id FROM jobs WHERE finished_at > 0 AND finished_at < ? "
+    "AND NOT EXISTS (SELECT 1 FROM history WHERE job = n) ORDER BY finished_at LIMIT ?"
+)
+# No more are counted than matter: a fan-out leaves as many as it had branches.
+_ROWS = """
+    SELECT
+        (SELECT count(*) FROM (SELECT 1 FROM history WHERE job = ? LIMIT ?)) +
+        (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE job = ? LIMIT ?)) +
+        (SELECT count(*) FROM (SELECT 1 FROM endings WHERE job = ? LIMIT ?))
+"""
+# Beside these a job has its own row, and one for its state.
+_OF_ITS_OWN = 2
+
+# The job itself goes last, when the rest is small: until then it is found again, also after a restart.
+PARTS = (
+    "DELETE FROM history WHERE job = ? AND last IN (SELECT last FROM history WHERE job = ? ORDER BY last LIMIT ?)",
+    "DELETE FROM tasks WHERE job = ? AND n IN (SELECT n FROM tasks WHERE job = ? LIMIT ?)",
+    "DELETE FROM endings WHERE job = ? AND n IN (SELECT n FROM endings WHERE job = ? LIMIT ?)",
+)
+WHOLE = (
+    "DELETE FROM history WHERE job = ?",
+    "DELETE FROM tasks WHERE job = ?",
+    "DELETE FROM endings WHERE job = ?",
+    "DELETE FROM states WHERE n = ?",
+    "DELETE FROM jobs WHERE n = ?",
+)
+
+
+class Purging:
+    """What one transaction deletes of jobs that are over.
+
+    Arguments:
+        db: the writer's connection.
+        most: how many rows a transaction may have.
+        moving: whether history is moved elsewhere.
+
+    Attributes:
+        rows: about how many rows are deleted.
+    """
+
+    def __init__(self, db: sqlite3.Connection, most: int, *, moving: bool) -> None:
+        self.rows = 0
+        self._db = db
+        self._most = most
+        self._old = _MOVED_FINISHED_BEFORE if moving else _FINISHED_BEFORE
+        self._whole: set[int] = set()
+        self._parts: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._whole or self._parts)
+
+    def purge(self, finished_before: int, limit: int, spared: Collection[str]) -> tuple[int, bool]:
+        """Delete jobs that ended before this time, at most so many, but those that are spared.
+
+        Returns:
+            how many, and whether to ask again: there may be more, or more of one.
+        """
+        # The spared ones may all be among the oldest, or none of them may.
+        old = self._db.execute(self._old, (finished_before, limit + len(spared))).fetchall()
+        room = self._most
+        gone = 0
+        for n in [n for n, job_id in old if job_id not in spared and n not in self._whole][:limit]:
+            rows = self._rows(n)
+            if rows > room:
+                if room == self._most:
+                    self._parts.add(n)
+                    self.rows += room
+                return gone, True
+            room -= rows
+            gone += 1
+            self._whole.add(n)
+            self.rows += rows
+        return gone, gone == limit
+
+    def _rows(self, n: int) -> int:
+        (rows,) = self._db.execute(_ROWS, (n, self._most) * 3).fetchone()
+        return int(rows) + _OF_ITS_OWN
+
+    def statements(self) -> Mapping[str, list[tuple[Any, ...]]]:
+        """What is to be run, with its parameters."""
+        part = self._most // len(PARTS)
+        parts = [(n, n, part) for n in self._parts]
+        whole = [(n,) for n in self._whole]
+        return {
+            **(dict.fromkeys(PARTS, parts) if parts else {}),
+            **(dict.fromkeys(WHOLE, whole) if whole else {}),
+        }
+
+    def clear(self) -> None:
+        """The transaction is over."""
+        self.rows = 0
+        self._whole.clear()
+        self._parts.clear()

@@ -1,0 +1,98 @@
+"""The SQLite file: jobs are deleted in transactions of so many rows, however many their tasks and lines have."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holon.storage.sqlite import SqliteStorage, writer
+from holon.storage.sqlite.storage import PURGE_AT_A_TIME
+from tests.contract.backends import Sqlite
+from tests.contract.world import World
+
+MOST = 60
+TABLES = ("jobs", "states", "tasks", "endings", "history")
+
+
+class Counting(sqlite3.Connection):
+    """A connection that notes how many rows each of its transactions changed."""
+
+    noted: list[int]
+    _before = 0
+
+    def execute(self, statement: str, *more: Any) -> sqlite3.Cursor:
+        if statement == "BEGIN IMMEDIATE":
+            self._before = self.total_changes
+        cursor = super().execute(statement, *more)
+        if statement == "COMMIT":
+            self.noted.append(self.total_changes - self._before)
+        return cursor
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    Counting.noted = []
+    monkeypatch.setattr(SqliteStorage, "connection_class", Counting)
+    monkeypatch.setattr(writer, "MAX_ROWS", MOST)
+    world = World(Sqlite(sealed=False), tmp_path, {})
+    await world.open()
+    yield world
+    await world.close()
+
+
+async def over(world: World, branches: int) -> str:
+    """The id of a job that is over, and that has a row and a line of history for each of its branches."""
+    hand = await world.hand()
+    await world.fan_out(branches, claim=(claim := await world.start()))
+    for offer in await world.lease(hand.seat(branches)):
+        await world.complete(offer)
+    await world.finish(await world.claim_of(claim.job.id))
+    return claim.job.id
+
+
+def rows(world: World) -> dict[str, int]:
+    with closing(sqlite3.connect(world._place / "holon.db")) as db:
+        return {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}
+
+
+async def test_a_purge_has_transactions_of_so_many_rows_whatever_the_jobs_have(world: World) -> None:
+    jobs = [await over(world, branches) for branches in (1, 100, 1, 40, 40, *[1] * 20)]
+    alive = await world.create()
+    Counting.noted.clear()
+    assert await world.storage.purge(world.now + 1, 1_000) == len(jobs)
+    # The clock is noted beside, and what tasks needed.
+    assert max(Counting.noted) <= MOST + 2
+    assert len(Counting.noted) < len(jobs)
+    assert rows(world) == {"jobs": 1, "states": 0, "tasks": 0, "endings": 0, "history": 1}
+    assert await world.storage.job(alive) is not None
+    assert await world.storage.purge(world.now + 1, 1_000) == 0
+
+
+async def test_small_jobs_are_deleted_many_together_and_no_more_than_the_limit(world: World) -> None:
+    for _ in range(12):
+        await world.finish(await world.start())
+    Counting.noted.clear()
+    assert await world.storage.purge(world.now + 1, 10) == 10
+    assert len(Counting.noted) == 1
+    assert rows(world)["jobs"] == 2
+    assert PURGE_AT_A_TIME > 10
+
+
+async def test_a_large_job_of_which_a_part_is_deleted_goes_on_being_deleted_after_a_restart(world: World) -> None:
+    job, before = await over(world, 100), rows(world)
+    storage = world.storage
+    assert isinstance(storage, SqliteStorage)
+    assert storage._writer is not None
+    at = world.now + 1
+    assert await storage._writer.submit(lambda ledger: ledger.purging.purge(at, 10, ())) == (0, True)
+    after = rows(world)
+    assert sum(before.values()) - MOST <= sum(after.values()) < sum(before.values())
+    assert await world.storage.job(job) is not None
+    await world.restart()
+    assert await world.storage.purge(at, 10) == 1
+    assert rows(world) == dict.fromkeys(TABLES, 0)
