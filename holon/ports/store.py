@@ -225,7 +225,14 @@ class Reads(Protocol):
 
 
 class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
-    """The store as a whole."""
+    """The store as a whole.
+
+    Attributes:
+        spread: a timer that is due may wait this long, in milliseconds, for `fire`: other nodes have the same one, and
+            each takes a part of it at random, so that they do not all come at once. 0: there is one node.
+    """
+
+    spread: int
 
     def now(self) -> int:
         """The store's clock, epoch milliseconds."""

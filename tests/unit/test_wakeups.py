@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+
+import pytest
 
 from holon.engine.slots import Slots
 from holon.engine.wakeups import Wakeups
 from holon.ports import Claim, Fired, Hint
+from holon.storage.memory import MemoryStorage
+from holon.storage.redis import RedisStorage
+from holon.storage.sqlite import SqliteStorage
 
 GUARD = 10.0
 NEVER = 10**15
@@ -16,6 +22,8 @@ NEVER = 10**15
 
 class Timers:
     """A store that is told of a timer that is due now, while it says that the earliest timer is far away."""
+
+    spread = 0
 
     def __init__(self) -> None:
         self.fired = 0
@@ -52,14 +60,65 @@ class Deaf:
         pass
 
 
-async def test_a_timer_that_a_hint_tells_of_while_others_are_fired_is_fired_when_it_is_due() -> None:
-    store: Any = Timers()
+def wakeups_of(store: Any) -> Wakeups:
     deaf: Any = Deaf()
     nothing: Any = None
-    wakeups = Wakeups(store, Slots(1), nothing, nothing, nothing, deaf, deaf, nothing)
-    running = asyncio.create_task(wakeups.run())
+    return Wakeups(store, Slots(1), nothing, nothing, nothing, deaf, deaf, nothing)
+
+
+async def test_a_timer_that_a_hint_tells_of_while_others_are_fired_is_fired_when_it_is_due() -> None:
+    store: Any = Timers()
+    running = asyncio.create_task(wakeups_of(store).run())
     async with asyncio.timeout(GUARD):
         await store.again.wait()
     running.cancel()
     await asyncio.wait([running])
     assert store.fired == 2
+
+
+class OneTimer:
+    """A store with a timer that is due in a moment, as one of its nodes sees it."""
+
+    spread = 7
+
+    def __init__(self) -> None:
+        self.fired = 0
+        self.again = asyncio.Event()
+
+    def now(self) -> int:
+        return 1
+
+    async def fire(self, limit: int, want: int) -> Fired:
+        self.fired += 1
+        if self.fired == 1:
+            return Fired(2)
+        self.again.set()
+        return Fired(None)
+
+
+async def test_nodes_that_share_a_store_do_not_all_come_when_a_timer_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = iter([NEVER, 0])
+    asked: list[tuple[float, float]] = []
+
+    def part(least: float, most: float) -> float:
+        asked.append((least, most))
+        return next(parts)
+
+    monkeypatch.setattr(random, "uniform", part)
+    late, soon = OneTimer(), OneTimer()
+    running = []
+    for store in (late, soon):
+        running.append(asyncio.create_task(wakeups_of(store)._fire()))
+        while not store.fired:  # noqa: ASYNC110  it is the next turn of the loop
+            await asyncio.sleep(0)
+    async with asyncio.timeout(GUARD):
+        await soon.again.wait()
+    for one in running:
+        one.cancel()
+    await asyncio.wait(running)
+    assert (late.fired, soon.fired) == (1, 2)
+    assert asked == [(0, OneTimer.spread)] * 2
+
+
+def test_nobody_waits_for_other_nodes_where_there_are_none() -> None:
+    assert MemoryStorage.spread == SqliteStorage.spread == 0 < RedisStorage.spread

@@ -56,6 +56,8 @@ class LedgerCalls(ABC):
         seal: for what leaves memory; None leaves that as it is.
     """
 
+    spread = 0
+
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         self._settings = settings
         self._clock = clock
