@@ -90,9 +90,11 @@ class Watching:
                 async for update in going_on:
                     yield update
 
-    async def until_over(self, owner: str, job_id: str) -> None:
+    async def until_over(self, owner: str, job_id: str) -> Seen | None:
         """Wait until a job is over, gone or not the owner's, or until this node shuts down.
 
+        Returns:
+            The job that is over, without what its handlers worked on; None: it is not, or not the owner's.
         Raises:
             ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
             StoreUnavailable: the store is away.
@@ -105,7 +107,8 @@ class Watching:
                         raise feed.failure.with_traceback(None)
                     await wake.wait()
             except NotFound:
-                pass
+                return None
+            return feed.seen if feed.over else None
 
     @contextmanager
     def _joined(self, owner: str, job_id: str, wants: Wants) -> Iterator[tuple[Feed, asyncio.Event]]:

@@ -15,6 +15,7 @@ import pytest
 from holon.domain.client import DEFAULT
 from holon.domain.value import replace
 from holon.engine import watching
+from holon.engine.feeds import Seen
 from holon.ports import JobRecord
 from holon.security.clients import sole
 from tests.integration.http_node import AUTH, GUARD, LIMIT, TOKEN, Node, running
@@ -39,9 +40,9 @@ class Waits:
             self.begun.set()
             return seen
 
-        async def noted(owner: str, job_id: str) -> None:
+        async def noted(owner: str, job_id: str) -> Seen | None:
             try:
-                await self._until_over(owner, job_id)
+                return await self._until_over(owner, job_id)
             finally:
                 self.over.set()
 

@@ -6,12 +6,12 @@ import asyncio
 import re
 
 from holon.domain.policy import allowing
+from holon.engine.feeds import Seen
 from holon.engine.jobs import Jobs
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
 from holon.engine.requests import Creating, Listing, request_id_of
 from holon.engine.watching import Watching
 from holon.errors import HolonError, InvalidArgument, Violation
-from holon.ports import JobRecord
 from holon.telemetry.audit import audited
 from transports.http.asgi import Reply
 from transports.http.inputs import (
@@ -88,27 +88,27 @@ class JobRoutes:
             del record
             if request.unread:
                 await request.body()
-            async with request.waiting(wait):
-                await self._watching.until_over(owner, job_id)
+            if over := await self._until_over(request, job_id, wait, fields):
+                return over
             record = await self._jobs.get(owner, job_id)
-        return self._shown(record, fields)
+        return Reply.of(200, job_json(record, self._jobs.progress_message(record), fields))
 
     async def _over(self, request: Request, job_id: str, wait: float, fields: tuple[str, ...]) -> Reply | None:
         """The answer that a job is over, once it is; None when it is not in time, or when that cannot be told.
 
         The job exists whatever is the matter with the wait, and its client must learn its id.
         """
-        owner = request.client.name
         try:
-            async with request.waiting(wait):
-                await self._watching.until_over(owner, job_id)
-            record = await self._jobs.get(owner, job_id)
+            return await self._until_over(request, job_id, wait, fields)
         except HolonError:
             return None
-        return self._shown(record, fields) if record.job.status.terminal else None
 
-    def _shown(self, record: JobRecord, fields: tuple[str, ...]) -> Reply:
-        return Reply.of(200, job_json(record, self._jobs.progress_message(record), fields))
+    async def _until_over(self, request: Request, job_id: str, wait: float, fields: tuple[str, ...]) -> Reply | None:
+        """The answer that a job is over, once it is; None when it is not in time."""
+        seen: Seen | None = None
+        async with request.waiting(wait):
+            seen = await self._watching.until_over(request.client.name, job_id)
+        return Reply.of(200, job_json(seen.record, seen.message, fields)) if seen is not None else None
 
     async def list(self, request: Request) -> Reply:
         """Show a page of jobs, newest first."""
