@@ -60,11 +60,11 @@ class Touches:
         self._extends.update({lease.lease_id: lease for lease in leases})
         self._some.set()
 
-    def hand_back(self, lease: LeaseRef, *, again_after: int | None, cost: Cost = None) -> None:
+    def hand_back(self, lease: LeaseRef, *, again_after: int | None, cost: Cost = None, unbegun: bool = False) -> None:
         """A worker gives a lease back without an outcome, as in `Handback`; this is carried at once."""
         for told in (self._accepts, self._extends, self._progress):
             told.pop(lease.lease_id, None)
-        self._handbacks[lease.lease_id] = Handback(lease, again_after, cost)
+        self._handbacks[lease.lease_id] = Handback(lease, again_after, cost, unbegun)
         self.soon()
 
     def _undelivered(self, offers: Sequence[Offer]) -> None:

@@ -194,13 +194,21 @@ class Workers:
         return _held(member.session, task_id, lease_id) is not None
 
     def rejected(
-        self, member: Member, task_id: str, lease_id: str, *, again_after: int | None = None, cost: Cost = None
+        self,
+        member: Member,
+        task_id: str,
+        lease_id: str,
+        *,
+        again_after: int | None = None,
+        cost: Cost = None,
+        unbegun: bool = False,
     ) -> bool:
         """A worker gives a task back without an outcome; False when it holds no such lease.
 
         Arguments:
             again_after: milliseconds after which it may come to this worker again; None: after a lease.
             cost: what it cost until then; None: nothing.
+            unbegun: whether nobody has begun it, though it was accepted.
         """
         session = member.session
         lease = _held(session, task_id, lease_id)
@@ -209,7 +217,7 @@ class Workers:
                 cost = least(cost, session.leases[lease_id].max_cost)
             self._telemetry.handed_back(lease)
             self._dispatcher.freed(session, lease_id)
-            self._touches.hand_back(lease, again_after=again_after, cost=cost)
+            self._touches.hand_back(lease, again_after=again_after, cost=cost, unbegun=unbegun)
         return lease is not None
 
     async def complete(self, member: Member, reported: Sequence[Reported]) -> Sequence[Answer]:

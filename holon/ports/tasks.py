@@ -134,12 +134,14 @@ class Handback(Value):
 
     The task comes to this worker again after `again_after` milliseconds at the soonest; None, and whatever is more:
     after one lease. That it comes sooner is granted a few times; then it is as if nothing was said. `cost` is what the
-    attempt cost until then, which the job is charged; None: nothing.
+    attempt cost until then, which the job is charged; None: nothing. `unbegun` says that nobody has begun the task,
+    though the lease was accepted: that counts as an offer which was not taken.
     """
 
     lease: LeaseRef
     again_after: int | None = None
     cost: Cost = None
+    unbegun: bool = False
 
 
 class Progress(Value):

@@ -23,6 +23,7 @@ from holon.uplink.delegated import DEADLINE, Delegated
 from holon.uplink.offerings import Offerings
 from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.summaries import Summaries
+from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
 from holon.worker.outcome import CANCELLED, FAILURE, TRANSIENT_ERROR, cancelled, failure
 from holon.worker.reports import Reports
@@ -35,7 +36,6 @@ _RETRY_S = 1.0
 # A parent that is linked again has offered by then what it still wants.
 UNKNOWN_AFTER_S = 60.0
 LEASE_LOST = "LEASE_LOST"
-UNSERVABLE = "UNSERVABLE"
 # Why a job is stopped of which nobody hears any result: the parent has the task again.
 _GIVEN_BACK = (LEASE_LOST, UNSERVABLE)
 # What was offered while its stream was being replaced is lost with that, and offered again at once.

@@ -17,9 +17,10 @@ from holon.ports import JobRecord, Note
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.asked import creating_of, time_for, wrong
 from holon.uplink.books import Books, Delegation, origin_key, owner_of
-from holon.uplink.running import LEASE_LOST, UNSERVABLE, Place, Running
+from holon.uplink.running import LEASE_LOST, Place, Running
 from holon.uplink.tenure import TenureLost
 from holon.wire.values import MAX_ID, seconds
+from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
 from holon.worker.outcome import INVALID_INPUT_ERROR, failure
 from holon.worker.reports import BUSY_S, Reports

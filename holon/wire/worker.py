@@ -20,6 +20,8 @@ STOP_REASONS = {
     StopReason.DEADLINE: "DEADLINE",
     StopReason.LEASE_LOST: "LEASE_LOST",
 }
+# Why a holon gives back what it accepted: nobody there has begun it, for nobody can.
+UNSERVABLE = "UNSERVABLE"
 # Levels of holons whose errors are told, and how much of each.
 MAX_CAUSES = 32
 MAX_CAUSE_MESSAGE = 1024

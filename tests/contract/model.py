@@ -324,7 +324,7 @@ class Model:
     def handback(self, ref: LeaseRef) -> Handback:
         cost = self.random.choice((None, 0, 3, 10, 30))
         self.said[job_of(ref.task_id)].setdefault(ref.lease_id, cost or 0)
-        return Handback(ref, self.random.choice((None, 0, 1, 700, 10**15)), cost)
+        return Handback(ref, self.random.choice((None, 0, 1, 700, 10**15)), cost, self.chance(0.3))
 
     async def complete(self) -> None:
         """A worker sends a result: a new one, or one that was not acknowledged."""

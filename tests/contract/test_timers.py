@@ -175,6 +175,63 @@ async def test_a_task_that_failed_before_it_was_accepted_is_tried_again_whatever
     assert (again.task_id, again.attempt) == (offer.task_id, 2)
 
 
+async def test_the_dispatch_timeout_of_what_is_given_back_unbegun_goes_on(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand, dispatch_timeout=5_000)
+    await world.hand_back(hand, offer, unbegun=True)
+    assert (await world.fire()).next_due == world.now + 5_000
+    await world.after(4_999)
+    assert await world.ready() == []
+    await world.after(1)
+    assert await ended(world, offer.job_id) == (FAILURE, DISPATCH_TIMEOUT, 1)
+
+
+async def test_what_is_given_back_unbegun_after_its_dispatch_timeout_is_over_at_once(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand, dispatch_timeout=5_000)
+    await world.after(6_000)
+    await world.hand_back(hand, offer, unbegun=True)
+    await world.fire()
+    assert await ended(world, offer.job_id) == (FAILURE, DISPATCH_TIMEOUT, 1)
+
+
+@pytest.mark.parametrize("how", ["lost", "given back", "failed"])
+async def test_what_somebody_has_begun_waits_on_after_its_dispatch_timeout(world: World, how: str) -> None:
+    hand, other = await world.hand(), await world.hand("w2")
+    offer = await world.offered(hand, dispatch_timeout=5_000)
+    if how != "failed":
+        await world.touch(accepts=(hand.ref(offer),))
+    if how == "lost":
+        await world.after(world.settings.lease)
+    elif how == "given back":
+        await world.hand_back(hand, offer)
+    else:
+        await world.complete(offer, BROKEN, retry_after=0)
+        await world.fire()
+    # Nor does it change that another cannot begin it.
+    [again] = await world.lease(other.seat())
+    await world.touch(accepts=(other.ref(again),))
+    await world.hand_back(other, again, unbegun=True)
+    await world.after(60_000)
+    assert (await world.ready(), await world.waiting()) == ([], 1)
+
+
+async def test_what_one_after_another_gives_back_unbegun_has_one_dispatch_timeout(world: World) -> None:
+    first = await world.hand("w1")
+    offer = await world.accepted(first, dispatch_timeout=5_000)
+    await world.hand_back(first, offer, unbegun=True)
+    for name in ("w2", "w3"):
+        hand = await world.hand(name)
+        [offer] = await world.lease(hand.seat())
+        await world.touch(accepts=(hand.ref(offer),))
+        await world.after(1_000)
+        await world.hand_back(hand, offer, unbegun=True)
+    await world.after(2_999)
+    assert await world.ready() == []
+    await world.after(1)
+    assert await ended(world, offer.job_id) == (FAILURE, DISPATCH_TIMEOUT, 1)
+
+
 async def test_a_branch_that_no_worker_takes_in_time_counts_as_failed(world: World) -> None:
     tasks = await world.fan_out(2, dispatch_timeout=5_000)
     job = tasks[0].rsplit("-", 2)[0]

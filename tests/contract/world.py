@@ -298,9 +298,15 @@ class World:
         return await self.storage.touch(Touch(accepts=tuple(map(Accept, accepts)), **fields), seats)
 
     async def hand_back(
-        self, hand: Hand, offer: Offer, *, again_after: int | None = 0, cost: int | None = None
+        self,
+        hand: Hand,
+        offer: Offer,
+        *,
+        again_after: int | None = 0,
+        cost: int | None = None,
+        unbegun: bool = False,
     ) -> Touched:
-        return await self.touch(handbacks=(Handback(hand.ref(offer), again_after, cost),))
+        return await self.touch(handbacks=(Handback(hand.ref(offer), again_after, cost, unbegun),))
 
     async def stops(self) -> list[Stop]:
         """What is to be stopped at this node's sessions."""

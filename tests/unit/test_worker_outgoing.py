@@ -26,7 +26,14 @@ class Recorder(Workers):
         self.back: list[tuple[str, int | None]] = []
 
     def rejected(
-        self, member: Member, task_id: str, lease_id: str, *, again_after: int | None = None, cost: Cost = None
+        self,
+        member: Member,
+        task_id: str,
+        lease_id: str,
+        *,
+        again_after: int | None = None,
+        cost: Cost = None,
+        unbegun: bool = False,
     ) -> bool:
         self.back.append((task_id, again_after))
         return member.session.leases.pop(lease_id, None) is not None

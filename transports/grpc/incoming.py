@@ -21,7 +21,7 @@ from holon.errors import HolonError, InvalidArgument, NotFound, ResourceExhauste
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
 from holon.wire.values import MAX_ID, cost_of, seconds
-from holon.wire.worker import outcome_of, took_of
+from holon.wire.worker import UNSERVABLE, outcome_of, took_of
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
 from transports.grpc.hello import catalog_of, credits_of, offering_credits_of
@@ -253,8 +253,10 @@ class Incoming:
         after = None
         if rejected.HasField("retry_after"):
             after = round(min(max(0.0, seconds(rejected.retry_after)), MAX_AGAIN_S) * 1000)
+        cost = cost_of(rejected)
+        unbegun = rejected.reason == UNSERVABLE and not cost
         back = self._workers.rejected(
-            self._member, update.task_id, update.lease_id, again_after=after, cost=cost_of(rejected)
+            self._member, update.task_id, update.lease_id, again_after=after, cost=cost, unbegun=unbegun
         )
         _check_held(back, update)
 

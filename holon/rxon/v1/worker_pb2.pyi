@@ -890,7 +890,8 @@ class TaskRejected(google.protobuf.message.Message):
     COST_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Why: BUSY, UNKNOWN_SKILL, DRAINING, UNSUITABLE, CYCLE, STALE_OFFER, CONTRACT_CHANGED, PAYLOAD_UNREACHABLE, or
-    another. Whatever it is, the task avoids this worker for a while, unless retry_after says otherwise.
+    another. Whatever it is, the task avoids this worker for a while, unless retry_after says otherwise. UNSERVABLE of
+    what was accepted says that nobody has begun it: without a cost it counts as an offer that was not taken.
     """
     message: builtins.str
     """One sentence for people."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holon.ports import Handback, LeaseRef, Progress, Seat, Stop, StopReason, Touch, Touched
+from holon.ports import Attempt, Handback, LeaseRef, Progress, Seat, Stop, StopReason, Touch, Touched
 from holon.storage.ledger.costs import reported, settle
 from holon.storage.ledger.endings import given_back
 from holon.storage.ledger.leases import hold, lease, resume
@@ -66,9 +66,18 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         charged = None
         if handback.cost is not None:
             charged = settle(tables, task, handback.cost)
+        if handback.unbegun:
+            _not_begun(task)
         given_back(tables, task, now, avoid_until=now + after if after else None, cost=charged)
     else:
         reported(tables, ref.task_id, ref.lease_id, handback.cost or 0)
+
+
+def _not_begun(task: TaskRow) -> None:
+    """Nobody has begun an edited task under its last lease: its dispatch timeout goes on if nobody has before."""
+    last = task.attempts[-1]
+    task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, None, last.ended))
+    task.accepted = task.generation > 1 or any(one.leased is not None for one in task.attempts)
 
 
 def _moved(tables: Tables, ref: LeaseRef) -> bool:

@@ -215,7 +215,8 @@ def touch_arguments(touch: Touch, seal: Seal) -> Arguments:
         arguments += (*_ref(ref), 0)
     arguments.append(len(touch.handbacks))
     for handback in touch.handbacks:
-        arguments += (*_ref(handback.lease), maybe(handback.again_after), maybe(handback.cost))
+        said = maybe(handback.again_after), maybe(handback.cost), _flag(handback.unbegun)
+        arguments += (*_ref(handback.lease), *said)
     arguments.append(len(touch.progress))
     for progress in touch.progress:
         message = seal.seal_text("jobs", job_of(progress.lease.task_id), "message", progress.message or "")

@@ -226,6 +226,19 @@ async def test_a_job_does_not_say_that_a_worker_is_busy_which_has_given_its_task
         await seen(node, job_id, lambda job: job.progress_message == there)
 
 
+async def test_a_task_that_is_given_back_since_nobody_can_begin_it_waits_no_longer_than_its_dispatch_timeout(
+    start: Start,
+) -> None:
+    async with start(one_task()) as node, a_wire(node, "w1") as wire:
+        job_id = await create(node, "one_task", {}, dispatch_timeout=0.2)
+        offer = await next_offer(wire)
+        said = {"accepted": worker_pb2.TaskAccepted()}, {"rejected": worker_pb2.TaskRejected(reason="UNSERVABLE")}
+        for one in said:
+            await wire.send(updates(update(offer, **one)))
+        job = await ended(node, job_id)
+        assert (job.status, job.error and job.error.code) == ("failed", "DISPATCH_TIMEOUT")
+
+
 async def test_a_task_that_nobody_can_do_does_not_hold_up_the_others(start: Start) -> None:
     rare = one_task(name="rare", skill="nobody-has-this", priority=100)
     async with start(one_task(), rare) as node, doing(node):

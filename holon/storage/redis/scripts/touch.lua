@@ -28,7 +28,18 @@ end
 -- So often a task may go back to who gave it back sooner than after a lease. Who always does that would have it round and
 -- round, for ever.
 local MOST_AT_ONCE = 5
-local function hand_back(ref, after, cost)
+
+-- Nobody has begun a task under its last lease: unless somebody has before, its dispatch timeout goes on.
+local function not_begun(row)
+    local earlier, who, offered = last_attempt(row)
+    set_attempt(row, earlier, who, offered, '-', '-')
+    -- With when it was offered, and when it was taken.
+    local begun = '^%S+ %d+ %d+ '
+    local before = row.generation > 1 or match(earlier, begun) or match(earlier, ';' .. string.sub(begun, 2))
+    row.accepted = before and 1 or nil
+end
+
+local function hand_back(ref, after, cost, unbegun)
     if moved(ref) then return end
     local row = current(ref)
     give_up(ref.worker, ref.lease)
@@ -38,6 +49,7 @@ local function hand_back(ref, after, cost)
         else
             row.at_once = (row.at_once or 0) + 1
         end
+        if unbegun then not_begun(row) end
         given_back(row, after > 0 and NOW + after, cost and settle(row, cost))
     else
         reported(job(job_of(ref.task)), ref.lease, cost or 0)
@@ -99,7 +111,7 @@ local function operation()
     end
     for _ = 1, num() do
         local ref = read_ref()
-        hand_back(ref, num(), num())
+        hand_back(ref, num(), num(), flag())
     end
     for _ = 1, num() do
         local ref = read_ref()
