@@ -10,7 +10,16 @@ from typing import Any
 from holon.domain.costs import Cost, least
 from holon.domain.matching import Need
 from holon.domain.retries import retry_after, word_of_worker
-from holon.domain.task import CONTRACT_VIOLATION, FAILURE, LIMIT_EXCEEDED, SUCCESS, Outcome, RetryPolicy
+from holon.domain.task import (
+    CONTRACT_VIOLATION,
+    DEADLINE_EXCEEDED,
+    FAILURE,
+    LIMIT_EXCEEDED,
+    RESULT_TIMEOUT,
+    SUCCESS,
+    Outcome,
+    RetryPolicy,
+)
 from holon.domain.tree import Summary
 from holon.domain.value import Value, replace
 from holon.engine.contracts import Contracts
@@ -96,8 +105,11 @@ class Results:
         """Apply results of one session; each is its worker's final word about its lease."""
         checked = [self._checked(session, one) for one in reported]
         results = []
-        for one, what in zip(reported, checked, strict=True):
-            after = await self._retry_after(session, one, what.outcome) if what.outcome.status == FAILURE else None
+        for n, one in enumerate(reported):
+            what, after = checked[n], None
+            if what.outcome.status == FAILURE:
+                what = checked[n] = await self._limited(session, one, what)
+                after = await self._retry_after(session, one, what.outcome)
             cost = charge_of(session, one)
             results.append(Result(one.task_id, one.lease_id, what.outcome, after, one.took, None, cost))
         try:
@@ -240,6 +252,24 @@ class Results:
         if len(text) > self._max_payload:
             raise TooLarge(f"{what} has {len(text)} bytes, over the limit of {self._max_payload}")
         return decode(text, what)
+
+    async def _limited(self, session: Session, one: Reported, what: _Checked) -> _Checked:
+        """A failure as it was told; but a holon that was out of time tells the result timeout, if it was that.
+
+        A holon is told of one time, whichever of the task's is over first, and stops a little before: which it was it
+        cannot know.
+        """
+        error = what.outcome.error
+        if error is None or error.code != DEADLINE_EXCEEDED or not session.is_holon:
+            return what
+        offer = session.offered(one.lease_id)
+        task = await self._store.task(one.task_id) if offer is not None else None
+        if offer is None or offer.deadline is None or task is None or task.result_due is None:
+            return what
+        if task.result_due > offer.deadline:
+            return what
+        timed_out = replace(error, code=RESULT_TIMEOUT, retryable=None)
+        return replace(what, outcome=replace(what.outcome, error=timed_out))
 
     async def _retry_after(self, session: Session, one: Reported, outcome: Outcome) -> int | None:
         policy, generation = await self._policy(session, one)

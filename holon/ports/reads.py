@@ -76,7 +76,10 @@ class JobFilter(Value):
 
 
 class TaskRecord(Value):
-    """Where a task stands, for those who decide about it and for those who look."""
+    """Where a task stands, for those who decide about it and for those who look.
+
+    `result_due` is when its result timeout is over, in epoch milliseconds; None: it has none.
+    """
 
     id: str
     job_id: str
@@ -88,6 +91,7 @@ class TaskRecord(Value):
     attempt: int
     retry: RetryPolicy
     params: bytes
+    result_due: int | None = None
 
     def __repr__(self) -> str:
         return shown(self, but="params")

@@ -268,6 +268,14 @@ async def test_a_running_task_without_a_result_in_time_ends_and_wakes_its_job(wo
     assert await world.stops() == []
 
 
+async def test_a_task_says_when_its_result_timeout_is_over(world: World) -> None:
+    begun = world.now
+    offer = await world.accepted(await world.hand(), result_timeout=20_000)
+    await world.after(5_000)
+    assert (await world.task_record(offer.task_id)).result_due == begun + 20_000
+    assert (await world.task_record(await world.dispatch())).result_due is None
+
+
 async def test_a_result_after_its_deadline_is_told_so_when_the_job_is_over_too(world: World) -> None:
     hand = await world.hand()
     offer = await world.accepted(hand, result_timeout=20_000)

@@ -34,6 +34,7 @@ from tests.integration.grpc_node import (
     hello,
     offering,
     reason_of,
+    result,
     update,
     updates,
     worker_files,
@@ -371,3 +372,64 @@ async def test_a_task_says_how_long_it_stays_with_a_holon_that_is_cut_off(
         (kept,) = (await wire.expect("welcome")).leases
         assert kept.decision == worker_pb2.LEASE_DECISION_KEEP
         assert (await node.job(job_id)).status == "waiting_for_worker"
+
+
+def limited(ways: dict[str, str]) -> Blueprint:
+    """Its task may take so long in all, and so long at each attempt."""
+    blueprint = Blueprint("limited", "/limited")
+
+    @blueprint.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(
+            "t",
+            {},
+            transitions={"success": "end", **ways},
+            result_timeout_seconds=initial_data["in_all"],
+            timeout_seconds=initial_data["each"],
+        )
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    @blueprint.handler(is_end=True)
+    async def late() -> None: ...
+
+    return blueprint
+
+
+@pytest.mark.parametrize(
+    ("ways", "is_holon", "in_all", "each", "seen"),
+    [
+        ({}, True, 600, 6_000, ("failed", "RESULT_TIMEOUT")),
+        ({"timeout": "late"}, True, 600, 6_000, ("finished", "")),
+        # Tried again, as what is told of it may pass.
+        ({"timeout": "late"}, True, 600, 60, None),
+        ({"timeout": "late"}, True, None, 60, None),
+        # No plain worker has a word on that.
+        ({"timeout": "late"}, False, 600, 6_000, None),
+    ],
+)
+async def test_a_holon_that_stops_at_a_tasks_result_timeout_ends_the_task_as_that(
+    tmp_path: Path,
+    ways: dict[str, str],
+    is_holon: bool,
+    in_all: int | None,
+    each: int,
+    seen: tuple[str, str] | None,
+) -> None:
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"')
+    async with a_node(admission=rules) as node:
+        node.engine.blueprints.register(limited(ways))
+        worker = await (comes(node, identity()) if is_holon else node.worker("w1", offering("t")))
+        job_id = await node.create("limited", in_all=in_all, each=each)
+        offer = await worker.offer()
+        error = types_pb2.TaskError(code="DEADLINE_EXCEEDED", message="the time for the task was over")
+        await worker.send(updates(result(offer, status="failure", error=error)))
+        assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        if seen is not None:
+            job = await node.ended(job_id)
+            assert (job.status, job.error.code) == seen
+            return
+        task = await node.engine.store.task(offer.task_id)
+        assert task is not None
+        assert (task.state != "over", task.generation) == (True, 2)

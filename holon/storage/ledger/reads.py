@@ -121,4 +121,5 @@ def _task_record(row: TaskRow) -> TaskRecord:
         attempt=row.attempt,
         retry=row.retry,
         params=row.params,
+        result_due=row.result_due,
     )
