@@ -71,6 +71,11 @@ class Providers:
         return found
 
     @property
+    def others(self) -> bool:
+        """Whether this holon has other nodes that would link with the parent: each of them says something here."""
+        return bool(self._elsewhere)
+
+    @property
     def anywhere_else(self) -> bool:
         """Whether another node has any workers."""
         return bool(self._skills_elsewhere)

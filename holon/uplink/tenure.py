@@ -19,10 +19,15 @@ KEY = "lease"
 LEASE_MS = 10_000
 _RENEW_S = 3.0
 _RETRY_S = 1.0
+# So long a node keeps the lease that does not reach the parent, where others wait for it. It is twice as long each time
+# it was no use, and at last the second: perhaps nobody reaches the parent.
+UNREACHED_S, UNREACHED_LONGEST_S = 15.0, 60.0
+# For how long after that it leaves the lease to the others. They look once it has run out, though no hint came.
+LEFT_S = LEASE_MS / 1000 + 2
 
 
 class TenureLost(Exception):
-    """Expected: another node of the holon links with the parent now, or the store is away for too long."""
+    """Expected: another node of the holon links with the parent now, or may, or the store is away for too long."""
 
 
 class _Held(Value):
@@ -55,6 +60,8 @@ class Tenure:
         self._version = 0
         self._until = 0.0
         self._told = ""
+        self._unreached = UNREACHED_S
+        self._left_until = 0.0
         self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
@@ -62,6 +69,9 @@ class Tenure:
 
     async def take(self) -> None:
         """Return once this node has the lease."""
+        left = self._left_until - asyncio.get_running_loop().time()
+        if left > 0:
+            await asyncio.sleep(left)
         while True:
             try:
                 wait = await self._try()
@@ -73,15 +83,25 @@ class Tenure:
                 return
             await self.hints.wait(wait)
 
-    async def keep(self) -> None:
+    async def keep(self, reached: Callable[[], bool], others: Callable[[], bool]) -> None:
         """Renew the lease until cancelled.
 
+        Arguments:
+            reached: whether this node has a session with the parent.
+            others: whether other nodes wait for the lease.
         Raises:
-            TenureLost: another node has it, or it could not be renewed in time.
+            TenureLost: another node has it, it could not be renewed in time, or it was given up: the parent was not
+                reached for a while.
         """
         loop = asyncio.get_running_loop()
+        last = loop.time()
         while True:
             await asyncio.sleep(_RENEW_S)
+            if reached():
+                last, self._unreached = loop.time(), UNREACHED_S
+            elif loop.time() - last >= self._unreached and others():
+                await self._leave_to_others()
+                raise TenureLost(f"this node did not reach the parent for {loop.time() - last:.0f} s: another may link")
             try:
                 async with asyncio.timeout_at(self._until):
                     kept = await self._write(self.epoch, LEASE_MS)
@@ -100,6 +120,11 @@ class Tenure:
             await self._write(self.epoch, 0)
         except StoreUnavailable as error:
             log.warning("the lease on the link is left to run out: %s", error.message)
+
+    async def _leave_to_others(self) -> None:
+        self._unreached = min(2 * self._unreached, UNREACHED_LONGEST_S)
+        self._left_until = asyncio.get_running_loop().time() + LEFT_S
+        await self.give_up()
 
     async def _try(self) -> float | None:
         """Take the lease if it is free; else how many seconds to wait."""

@@ -149,7 +149,8 @@ class Uplink:
         )
         link = self._link = Link(settings.urls, settings.credentials, hello, 0, settings.timing)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tenure.keep(), name="uplink-tenure")
+            kept = self._tenure.keep(lambda: link.linked, lambda: self._providers.others)
+            group.create_task(kept, name="uplink-tenure")
             engine, disclose = self._engine, settings.disclose
             summaries = Summaries(engine.trees, engine.jobs, disclose, link.reports)
             books = Books(engine.store)

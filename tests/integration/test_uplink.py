@@ -23,8 +23,10 @@ from holon.errors import FailedPrecondition, StoreUnavailable
 from holon.ports import NewJob, Note, Put, StopReason
 from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage
-from holon.uplink import books, parent, running
+from holon.uplink import books, parent, running, tenure
 from holon.uplink.books import KIND, origin_key, owner_of
+from holon.uplink.provided import Provided, text_of
+from holon.uplink.tenure import Tenure
 from holon.wire.stream import MOST_MESSAGE_BYTES
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered, welcomed
 from tests.integration.scripted_node import GUARD, Certificates, is_at_once, make_certificates
@@ -392,6 +394,29 @@ async def test_a_parent_that_is_forgotten_while_it_is_served_is_known_again_by_i
         assert child.holarchy.above == ()
         await child.linked()
         await child.until(lambda: child.holarchy.above == (PARENT,))
+
+
+async def is_free(store: MemoryStorage) -> bool:
+    """Whether any node may link."""
+    lease = await store.document("uplink", "lease")
+    return lease is not None and orjson.loads(lease.value)["until"] <= store.now()
+
+
+async def test_a_node_that_does_not_reach_the_parent_leaves_the_link_to_another_node(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenure, "_RENEW_S", 0.01)
+    monkeypatch.setattr(tenure, "UNREACHED_S", 0.05)
+    async with MemoryStorage(STORE, SystemClock()) as store:
+        await store.put_document("providers", "n2", text_of(Provided())[0], version=0)
+        # The parent answers nothing.
+        async with a_child(certificates, blueprints(), store=store):
+            async with asyncio.timeout(GUARD):
+                while not await is_free(store):  # noqa: ASYNC110  it looks from outside, and nothing tells it
+                    await asyncio.sleep(0.01)
+            other = Tenure(store, store.now, "n2", "another")
+            await other.take()
+            assert other.epoch == 2
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied
 from holon.ports import Put, StoreSettings
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
-from holon.uplink import books
+from holon.uplink import books, tenure
 from holon.uplink.books import Books, Delegation, origin_key
 from holon.uplink.tenure import LEASE_MS, Tenure, TenureLost
 
@@ -159,17 +159,66 @@ async def test_one_node_links_and_each_taking_raises_the_epoch(
     assert first.epoch == 4
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node renews the lease all the time, and soon leaves it to others."""
+    for name in ("_RENEW_S", "UNREACHED_S", "UNREACHED_LONGEST_S"):
+        monkeypatch.setattr(tenure, name, 0.001)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_node_that_does_not_reach_the_parent_leaves_the_lease_to_another(
+    store: MemoryStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenure, "LEFT_S", 0.1)
+    first, second = (Tenure(store, clock.now_ms, name, name) for name in ("n1", "n2"))
+    await first.take()
+    with pytest.raises(TenureLost, match="did not reach the parent"):
+        await asyncio.wait_for(first.keep(lambda: False, lambda: True), 10)
+    # It is free now, but first for the others.
+    taking = asyncio.create_task(first.take())
+    await asyncio.sleep(0)
+    assert not taking.done()
+    await asyncio.wait_for(second.take(), 10)
+    assert (first.epoch, second.epoch) == (1, 2)
+    await second.give_up()
+    await asyncio.wait_for(taking, 10)
+    assert first.epoch == 3
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(("reached", "others"), [(True, True), (False, False)])
+async def test_a_node_keeps_the_lease_while_it_reaches_the_parent_or_is_alone(
+    store: MemoryStorage, clock: ManualClock, reached: bool, others: bool
+) -> None:
+    asked = 0
+
+    def counted(answer: bool) -> bool:
+        nonlocal asked
+        asked += 1
+        return answer
+
+    kept = Tenure(store, clock.now_ms, "n1", "n1")
+    await kept.take()
+    keeping = asyncio.create_task(kept.keep(lambda: counted(reached), lambda: counted(others)))
+    while asked < 10 and not keeping.done():  # noqa: ASYNC110  nothing tells it
+        await asyncio.sleep(0.001)
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.wait((keeping,))
+
+
 async def test_a_lease_on_the_link_that_cannot_be_read_is_taken_with_a_higher_epoch(store: MemoryStorage) -> None:
     for _ in range(3):
-        tenure = Tenure(store, store.now, "n1", "i")
-        await tenure.take()
+        taken = Tenure(store, store.now, "n1", "i")
+        await taken.take()
     (lease,) = await store.documents("uplink")
     for nonsense in (b"\xff", b"[]", b'{"epoch":null,"node":1,"until":[]}'):
         (lease,) = await store.documents("uplink")
         await store.put_document("uplink", "lease", nonsense, version=lease.version)
-        before, tenure = tenure.epoch, Tenure(store, store.now, "n2", "j")
-        await tenure.take()
-        assert tenure.epoch > before
+        before, taken = taken.epoch, Tenure(store, store.now, "n2", "j")
+        await taken.take()
+        assert taken.epoch > before
 
 
 async def test_who_is_above_is_known_before_the_parent_has_come_back(store: MemoryStorage) -> None:
