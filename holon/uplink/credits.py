@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeAlias
 
 from holon.engine.session import Session
 from holon.engine.slots import Slots
 from holon.uplink.offerings import Offerings
+from holon.uplink.places import Places, idle, used
 from holon.uplink.providers import Providers
 from holon.uplink.serving import Held, Serving
 from holon.worker.link import Link
@@ -48,6 +50,7 @@ class Credits:
         slots: where handlers run.
         sessions: of this node's own workers.
         providers: who knows whether there is somebody.
+        places: who knows what is idle at other nodes.
         most: how many tasks it holds at most.
         share: which part of the places they may have while others have some.
         link: where the parent is told.
@@ -60,6 +63,7 @@ class Credits:
         sessions: Callable[[], Collection[Session]],
         offerings: Offerings,
         providers: Providers,
+        places: Places,
         most: int,
         share: float,
         link: Link,
@@ -69,6 +73,12 @@ class Credits:
         self._sessions = sessions
         self._offerings = offerings
         self._providers = providers
+        self._places = places
+        # The jobs, and their skills, that there were since other nodes told of theirs, and between that and before.
+        self._seen: dict[str, str] = {}
+        self._seen_then: dict[str, str] = {}
+        # What other nodes told is for jobs of an offering, once that was asked for.
+        self._known_there: dict[str, int | None] = {}
         self._most = most
         self._share = share
         self._link = link
@@ -91,13 +101,14 @@ class Credits:
         sessions, mine = self._sessions(), self._serving.by_skill()
         held, unplaced = sum(one.held for one in mine.values()), sum(one.unplaced for one in mine.values())
         meant = self._meant(sessions, held, unplaced)
+        elsewhere = self._elsewhere(sessions)
         nothing, at_once, of_offerings = Held(), 0, dict.fromkeys(able, 0)
         for name, can in able.items():
             if not can:
                 continue
             sharing = [one for other, one in mine.items() if self._offerings.share(name, other)]
-            idle = self._places(sessions, self._offerings.needs(name)) - self._waiting(sessions, sharing)
-            more = min(meant, max(0, idle))
+            free = self._free(sessions, name, elsewhere) - self._waiting(sessions, sharing)
+            more = min(meant, max(0, free))
             if more and self._offerings.is_wide(name):
                 more = min(more, self._wide(sessions, more, held - unplaced))
             one = mine.get(name, nothing)
@@ -106,15 +117,43 @@ class Credits:
         uncounted = sum(one.uncounted for one in mine.values())
         return max(0, min(self._most, held + at_once) - uncounted), of_offerings
 
-    def _places(self, sessions: Collection[Session], needs: frozenset[str]) -> int:
-        """How many idle places there are, for a handler and at workers with such skills; with any where none is named.
+    def _free(self, sessions: Collection[Session], name: str, elsewhere: Counter[str]) -> int:
+        """How many idle places there are for jobs of an offering: for a handler, and at workers who can do it.
 
-        Where it is not known, one: without any worker, or where those who have the skills are at another node.
+        Where it is not known, one: without any worker, or where those who can are at a node that has not told places.
         """
-        places = sum(_room(session, needs) for session in sessions)
-        if not sessions or (not places and any(map(self._providers.elsewhere, needs))):
-            places = 1
+        needs = self._offerings.needs(name)
+        places, there = idle(sessions, needs), self._there(name)
+        if there is None or not (there or sessions or self._providers.anywhere_else):
+            if not sessions or (not places and any(map(self._providers.elsewhere, needs))):
+                places = 1
+        else:
+            there -= sum(n for skill, n in elsewhere.items() if self._offerings.share(name, skill))
+            # Of what may take several places there is one at a time: how many it takes there is not seen.
+            places += max(0, min(there, 1) if self._offerings.is_wide(name) else there)
         return min(places, self._slots.limit - self._slots.taken)
+
+    def _elsewhere(self, sessions: Collection[Session]) -> Counter[str]:
+        """How many jobs of each skill have their places at other nodes, as far as can be known."""
+        if not self._places.told:
+            return Counter()
+        here = {offer.job_id for session in sessions for offer in session.leases.values()}
+        jobs = [one for one in self._serving.jobs if not one.fanned]
+        self._seen |= {one.entry.job_id: one.entry.skill for one in jobs}
+        return Counter(one.entry.skill for one in jobs if not (one.unplaced or one.entry.job_id in here))
+
+    def _there(self, name: str) -> int | None:
+        """How many places other nodes have for jobs of an offering, as they told last; None: none has told."""
+        if name not in self._known_there:
+            jobs = {job for job, skill in self._seen_then.items() if self._offerings.share(name, skill)}
+            self._known_there[name] = self._places.for_jobs(name, jobs)
+        return self._known_there[name]
+
+    def heard(self) -> None:
+        """Another node tells how its places are taken; by jobs, perhaps, that ended here since it was heard before."""
+        self._elsewhere(self._sessions())
+        self._seen_then, self._seen, self._known_there = self._seen, {}, {}
+        self._serving.changed.set()
 
     def _waiting(self, sessions: Collection[Session], held: Collection[Held]) -> int:
         """How many jobs wait for a place that they will take."""
@@ -123,7 +162,7 @@ class Credits:
             # What the workers of other nodes do is not seen.
             return unplaced
         # Each that waits for a fan-out takes a place at least, where somebody does its tasks.
-        return unplaced + max(0, fanned - _used(sessions))
+        return unplaced + max(0, fanned - used(sessions))
 
     def _wide(self, sessions: Collection[Session], free: int, placed: int) -> int:
         """How many jobs more of those that may take several places."""
@@ -131,9 +170,9 @@ class Credits:
         # ago tells as much: short jobs end together, and those that follow are like them.
         now = asyncio.get_running_loop().time()
         if placed >= self._shown[0] or now >= self._shown_until:
-            self._shown, self._shown_until = (placed, max(1, placed, _used(sessions))), now + SHOWN_S
-        placed, used = self._shown
-        return max(1, min(placed, free * placed // used))
+            self._shown, self._shown_until = (placed, max(1, placed, used(sessions))), now + SHOWN_S
+        placed, in_use = self._shown
+        return max(1, min(placed, free * placed // in_use))
 
     def _meant(self, sessions: Collection[Session], held: int, unplaced: int) -> int:
         """How many more there may be, so that others have their share of the places if they have any."""
@@ -205,15 +244,6 @@ class Credits:
                     await self._serving.changed.wait()
             except TimeoutError:
                 pass
-
-
-def _used(sessions: Collection[Session]) -> int:
-    return sum(len(session.leases) + session.promised for session in sessions)
-
-
-def _room(session: Session, needs: frozenset[str]) -> int:
-    rooms = (session.room(one.skill) for one in session.offerings if one.skill in needs)
-    return max(0, max(rooms, default=0) if needs else session.free)
 
 
 def _less(before: Granted, now: Granted) -> Granted:

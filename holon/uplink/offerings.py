@@ -165,6 +165,11 @@ class Offerings:
                 machines,
             )
 
+    @property
+    def names(self) -> Collection[str]:
+        """All of them, whether the parent is told of them or not."""
+        return self._offered.keys()
+
     def able(self) -> Mapping[str, bool]:
         """Each offering that the parent is told of, and whether it can be done now."""
         told = {name: one for name, one in self._offered.items() if one.message and not one.withdrawn}

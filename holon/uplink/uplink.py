@@ -19,6 +19,7 @@ from holon.uplink.escalation import Escalation
 from holon.uplink.offerings import Offerings
 from holon.uplink.parent import Parent
 from holon.uplink.passing import passing
+from holon.uplink.places import Places
 from holon.uplink.provided import Here
 from holon.uplink.providers import Providers
 from holon.uplink.running import Place
@@ -69,6 +70,14 @@ class Uplink:
             settings.allowed_skills,
             in_words=settings.disclose is not Disclose.NONE,
         )
+        self._places = Places(
+            engine.store,
+            lambda: engine.dispatcher.sessions,
+            self._place.offerings,
+            self._providers,
+            settings.node,
+            lambda: self._credits is not None,
+        )
         self._tenure = Tenure(engine.store, engine.store.now, settings.node, secrets.token_hex(8))
         self._link: Link | None = None
         self._parent: Parent | None = None
@@ -78,6 +87,7 @@ class Uplink:
         engine.spared = partial(owed, engine.store)
         engine.follow_documents(self._tenure.hints.changed)
         engine.follow_documents(self._providers.hints.changed)
+        engine.follow_documents(self._places.hints.changed)
         holarchy.on_change(self._chain_changed)
 
     def __repr__(self) -> str:
@@ -97,6 +107,7 @@ class Uplink:
         """Link whenever this node has the lease on that, until cancelled; the parent's jobs go on without it."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._providers.run(), name="uplink-providers")
+            group.create_task(self._places.run(), name="uplink-places")
             group.create_task(self._link_again(), name="uplink-link")
 
     async def _link_again(self) -> None:
@@ -177,11 +188,13 @@ class Uplink:
                 lambda: self._engine.dispatcher.sessions,
                 self._place.offerings,
                 self._providers,
+                self._places,
                 settings.max_jobs,
                 settings.share,
                 link,
             )
             serving.taking.lacking = self._credits.look
+            self._places.heard = self._credits.heard
             if self._draining:
                 self._credits.close()
             group.create_task(self._credits.run(), name="uplink-credits")

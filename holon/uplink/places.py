@@ -1,0 +1,153 @@
+"""The uplink: the places of the workers of all nodes of this holon: the node that links hears of those elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from msgspec import DecodeError
+from msgspec.json import Decoder, Encoder
+
+from holon.domain.value import Value
+from holon.engine.session import Session
+from holon.errors import HolonError
+from holon.ports import Document, DocumentHints, Shared
+from holon.uplink.offerings import Offerings
+from holon.uplink.providers import Providers
+
+log = logging.getLogger(__name__)
+
+KIND = "places"
+# A node tells its places this often where anything has changed, else now and then.
+LOOK_S = 1.0
+REPEAT_S = 3.0
+GOOD_MS = 10_000
+# Of more tasks than that the jobs are not told: to the node that links they are no parent's.
+MAX_JOBS = 5_000
+
+
+class Room(Value, gc=True):
+    """How many places of a node are idle for a job of each offering, and of which jobs its workers have tasks."""
+
+    idle: Mapping[str, int] = {}
+    jobs: Sequence[str] = ()
+
+
+_encode, _decode = Encoder(order="sorted").encode, Decoder(Room).decode
+
+
+def idle(sessions: Collection[Session], needs: frozenset[str]) -> int:
+    """How many places are idle at workers with such skills; with any where none is named."""
+    return sum(_room(session, needs) for session in sessions)
+
+
+def used(sessions: Collection[Session]) -> int:
+    """How many are not, with those that are about to be taken."""
+    return sum(len(session.leases) + session.promised for session in sessions)
+
+
+def _room(session: Session, needs: frozenset[str]) -> int:
+    rooms = (session.room(one.skill) for one in session.offerings if one.skill in needs)
+    return max(0, max(rooms, default=0) if needs else session.free)
+
+
+class Places:
+    """Each node that does not link says in the store how many places are idle there; the one that links reads it.
+
+    Arguments:
+        sessions: of this node's own workers.
+        providers: who knows whether there are other nodes.
+        node: names this node, unique in its holon.
+        links: whether this node links with the parent.
+
+    Attributes:
+        hints: is to be told when documents change; perhaps another node says something new.
+        heard: called when another node says something new.
+    """
+
+    def __init__(
+        self,
+        store: Shared,
+        sessions: Callable[[], Collection[Session]],
+        offerings: Offerings,
+        providers: Providers,
+        node: str,
+        links: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._offerings = offerings
+        self._providers = providers
+        self._node = node
+        self._links = links
+        self._elsewhere: Sequence[Room] = ()
+        self._read_versions: Sequence[tuple[str, int]] = ()
+        self._told: Room | None = None
+        self._told_at = 0.0
+        self._version = 0
+        self.hints = DocumentHints(KIND)
+        self.heard: Callable[[], None] = lambda: None
+
+    def __repr__(self) -> str:
+        return f"Places(nodes={len(self._elsewhere)})"
+
+    @property
+    def told(self) -> bool:
+        """Whether any other node has told."""
+        return bool(self._elsewhere)
+
+    def for_jobs(self, name: str, jobs: Collection[str]) -> int | None:
+        """How many places at other nodes were idle for a job of this offering, or had one of these jobs.
+
+        None: none of those nodes has told. A place that another job takes is one that these have no more.
+        """
+        told = [room for room in self._elsewhere if name in room.idle]
+        return sum(room.idle[name] + sum(one in jobs for one in room.jobs) for room in told) if told else None
+
+    async def run(self) -> None:
+        """Tell the node that links, or hear the others, until cancelled; where there is one node, neither."""
+        while True:
+            try:
+                if self._links():
+                    await self._read()
+                elif self._providers.others:
+                    await self._tell()
+            except HolonError as error:
+                log.debug("the places of other nodes are as of before: %s", error.message)
+            await self.hints.wait(LOOK_S)
+
+    async def _tell(self) -> None:
+        sessions, now = self._sessions(), asyncio.get_running_loop().time()
+        jobs = [offer.job_id for session in sessions for offer in session.leases.values()]
+        idle_for = {name: idle(sessions, self._offerings.needs(name)) for name in self._offerings.names}
+        room = Room(idle_for, sorted(jobs)[:MAX_JOBS])
+        if self._told is not None and now - self._told_at < (REPEAT_S if room == self._told else LOOK_S):
+            return
+        version = await self._store.put_document(
+            KIND, self._node, _encode(room), version=self._version, expires_in=GOOD_MS
+        )
+        if version is None:
+            # It ran out, or is of the process before this one.
+            document = await self._store.document(KIND, self._node)
+            self._version, self._told = 0 if document is None else document.version, None
+        else:
+            self._version, self._told, self._told_at = version, room, now
+
+    async def _read(self) -> None:
+        others = await self._store.documents(KIND) if self._providers.others else ()
+        others = [one for one in others if one.key != self._node]
+        versions = [(one.key, one.version) for one in others]
+        if versions != self._read_versions:
+            self._read_versions = versions
+            rooms = map(_told_in, others)
+            self._elsewhere = [room for room in rooms if room is not None]
+            self.heard()
+
+
+def _told_in(document: Document) -> Room | None:
+    try:
+        return _decode(document.value)
+    except DecodeError:
+        log.warning("what node %s said of its places cannot be read, and is passed over", document.key[:128])
+        return None
