@@ -78,7 +78,8 @@ class JobFilter(Value):
 class TaskRecord(Value):
     """Where a task stands, for those who decide about it and for those who look.
 
-    `result_due` is when its result timeout is over, in epoch milliseconds; None: it has none.
+    `result_due` is when its result timeout is over, in epoch milliseconds; None: it has none. `begun` says that
+    somebody has had it, but for leases that were given back unbegun.
     """
 
     id: str
@@ -92,6 +93,7 @@ class TaskRecord(Value):
     retry: RetryPolicy
     params: bytes
     result_due: int | None = None
+    begun: bool = False
 
     def __repr__(self) -> str:
         return shown(self, but="params")

@@ -37,7 +37,7 @@ class Escalation:
     """Looks after the parent's jobs whose tasks wait for a worker. That all are busy is no reason to give one back.
 
     Arguments:
-        store: where the tasks of a fan-out are looked up.
+        store: where tasks are looked up.
         after: for how many seconds there must have been nobody.
     """
 
@@ -97,7 +97,14 @@ class Escalation:
         """What a job waits for; of a fan-out, the first task among so many that nobody can do. None: for nothing."""
         record = await self._jobs.get(running.entry.owner.name, running.entry.job_id)
         waiting = record.job.waiting
-        if record.job.status is not Status.WAITING_FOR_PARALLEL or waiting is None:
+        if waiting is None:
+            return record.queued_need
+        if record.job.status is not Status.WAITING_FOR_PARALLEL:
+            task = await self._store.task(task_id(record.job.id, waiting.step, 0)) if record.queued_need else None
+            if task is not None and task.begun:
+                # By what is stored: perhaps another node, or this one before it started again, has seen that.
+                running.was_placed = True
+                return None
             return record.queued_need
         found: Need | None = None
         for index in range(most):

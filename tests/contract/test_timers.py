@@ -218,8 +218,13 @@ async def test_what_somebody_has_begun_waits_on_after_its_dispatch_timeout(world
 
 async def test_what_one_after_another_gives_back_unbegun_has_one_dispatch_timeout(world: World) -> None:
     first = await world.hand("w1")
-    offer = await world.accepted(first, dispatch_timeout=5_000)
+    offer = await world.offered(first, dispatch_timeout=5_000)
+    begun = [(await world.task_record(offer.task_id)).begun]
+    await world.touch(accepts=(first.ref(offer),))
+    begun.append((await world.task_record(offer.task_id)).begun)
     await world.hand_back(first, offer, unbegun=True)
+    begun.append((await world.task_record(offer.task_id)).begun)
+    assert begun == [False, True, False]
     for name in ("w2", "w3"):
         hand = await world.hand(name)
         [offer] = await world.lease(hand.seat())

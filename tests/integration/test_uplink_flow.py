@@ -20,7 +20,7 @@ from holon.domain.task import SUCCESS, Outcome
 from holon.domain.tree import Disclose
 from holon.engine.requests import Creating
 from holon.errors import BlueprintError, StoreUnavailable
-from holon.ports import JobRecord
+from holon.ports import JobRecord, StoreSettings
 from holon.rxon.v1 import worker_pb2
 from holon.storage import MemoryStorage
 from holon.uplink import owner_of
@@ -169,6 +169,34 @@ async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any
         assert (given_back.task_id, given_back.rejected.reason) == ("t4", "UNSERVABLE")
         # It may come again as soon as there are credits for it.
         assert is_at_once(given_back)
+
+
+async def test_what_a_worker_has_had_is_not_given_back_after_a_restart_either(certificates: Certificates) -> None:
+    fast = StoreSettings("n1", lease=300, offer=300)
+    async with MemoryStorage(fast, SystemClock()) as store, ScriptedNode(certificates) as parent:
+        more: dict[str, Any] = {"store": store, "parent": parent, "escalate_after": 0.1, "cleanup": 0.1}
+        async with a_child(certificates, blueprints(), **more) as child:
+            stream = await child.linked()
+            async with Leaf(child.engine, "leaf", Skill("leaf")) as leaf:
+                await offered(stream, "t1", "work", {})
+                lost = await leaf.given()
+                await child.engine.touches.flush()
+                assert (await answer(stream)).HasField("accepted")
+            # Its lease ends, and it waits again.
+            async with asyncio.timeout(GUARD):
+                while (task := await store.task(lost.task_id)) is None or task.state != "queued":  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        async with a_child(certificates, blueprints(), **more) as child:
+            stream = await child.linked(leases=keep("t1"))
+            # Another job comes to be given back meanwhile.
+            await offered(stream, "t2", "named", {"of": "nobodys"})
+            while (update := await answer(stream)).WhichOneof("update") != "rejected":
+                pass
+            assert (update.task_id, update.rejected.reason) == ("t2", "UNSERVABLE")
+            assert child.uplink.held == 1
+            async with Leaf(child.engine, "leaf", Skill("leaf")) as leaf:
+                await leaf.ends(await leaf.given(), DONE)
+                assert (await stream.result()).task_id == "t1"
 
 
 async def test_what_the_workers_of_other_nodes_cannot_do_is_given_back_though_they_have_the_skill(

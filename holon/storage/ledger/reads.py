@@ -122,4 +122,5 @@ def _task_record(row: TaskRow) -> TaskRecord:
         retry=row.retry,
         params=row.params,
         result_due=row.result_due,
+        begun=row.accepted,
     )
