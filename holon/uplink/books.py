@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from itertools import islice
 from weakref import WeakValueDictionary
@@ -44,6 +44,8 @@ class Delegation:
         deadline: when the job is to be stopped, in epoch milliseconds of this holon's store; None: not at all.
         withdrawn: whether the job is cancelled because the lease was taken back.
         skill: what the parent asked for: the name of the job's blueprint.
+        stopping: why the job is being cancelled by the uplink; empty while it is not.
+        cleans_until: when its clean-up is ended then, in epoch milliseconds of this holon's store.
     """
 
     parent: str
@@ -56,6 +58,8 @@ class Delegation:
     deadline: int | None = None
     withdrawn: bool = False
     skill: str = ""
+    stopping: str = ""
+    cleans_until: int = 0
 
     @property
     def lease(self) -> Lease:
@@ -270,14 +274,19 @@ class Books:
         return self._writing.setdefault(task_id, asyncio.Lock())
 
 
+_FIELDS = frozenset(one.name for one in fields(Delegation))
+
+
 def _lost(task_id: str) -> TenureLost:
     return TenureLost(f"another node has taken up task {task_id}")
 
 
 def _read(document: Document) -> Delegation | None:
     try:
-        return Delegation(**orjson.loads(document.value))
-    except (ValueError, TypeError) as error:
-        said = "what is stored of task %s of the parent cannot be read, and is passed over: %r"
-        log.error(said, document.key, error, extra={"task_id": document.key})
+        said = orjson.loads(document.value)
+        # A later release may note more.
+        return Delegation(**{name: value for name, value in said.items() if name in _FIELDS})
+    except (ValueError, TypeError, AttributeError) as error:
+        message = "what is stored of task %s of the parent cannot be read, and is passed over: %r"
+        log.error(message, document.key, error, extra={"task_id": document.key})
         return None

@@ -121,9 +121,11 @@ class Running:
             running = self._run(entry, await self._passed(record))
             if entry.withdrawn:
                 self.stop(running, LEASE_LOST)
-            else:
-                self._reports.leases.take(entry.lease)
-                self.limit(running)
+                continue
+            self._reports.leases.take(entry.lease)
+            self.limit(running)
+            if entry.stopping:
+                self.stop(running, entry.stopping)
 
     async def _cancel_unknown(self, parent_id: Callable[[], str]) -> None:
         """Stop jobs that were made just as a node ended, before they were noted, and that the parent has not offered
@@ -262,13 +264,18 @@ class Running:
             self.start(self._cancel(running), f"cancel-{running.entry.task_id}")
 
     async def _cancel(self, running: Delegated) -> None:
-        if running.stopping in _GIVEN_BACK:
-            # Before it is done: the next offer of this task is to find that it must begin again.
-            running.entry.withdrawn = True
-            await self._write(running.entry)
+        entry, cleanup, now = running.entry, self._place.cleanup, self._place.store.now()
+        if entry.stopping:
+            # Noted by another node, or by this one before it started again.
+            cleanup = max(0.0, (entry.cleans_until - now) / 1000)
+        else:
+            # Before it is done: the next offer of a task that is given back is to find that it must begin again.
+            entry.withdrawn = running.stopping in _GIVEN_BACK
+            entry.stopping, entry.cleans_until = running.stopping, now + round(cleanup * 1000)
+            await self._write(entry)
         await running.cancel(insist=False)
-        while not await running.ended(self._place.cleanup):
-            job_id = running.entry.job_id
+        while not await running.ended(cleanup):
+            job_id, cleanup = entry.job_id, self._place.cleanup
             log.warning("job %s has cleaned up for too long, and is ended", job_id, extra={"job_id": job_id})
             await running.cancel(insist=True)
 

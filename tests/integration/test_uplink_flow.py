@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -26,6 +27,7 @@ from holon.storage import MemoryStorage
 from holon.uplink import owner_of
 from holon.uplink.credits import RAISES_AT_ONCE
 from holon.uplink.provided import Provided, text_of
+from holon.worker.leases import Lease
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import (
     GUARD,
@@ -402,6 +404,38 @@ async def test_a_clean_up_that_does_not_end_is_ended(certificates: Certificates)
         assert job.job.current_state == "tidy"
 
 
+async def test_a_clean_up_that_does_not_end_is_ended_after_a_restart_though_the_parent_is_away(
+    certificates: Certificates,
+) -> None:
+    skills = Skill("leaf"), Skill("sweep")
+    async with MemoryStorage(STORE, SystemClock()) as store, ScriptedNode(certificates) as parent:
+        more: dict[str, Any] = {"store": store, "parent": parent, "cleanup": 0.3}
+        async with a_child(certificates, blueprints(), **more) as child, Leaf(child.engine, "leaf", *skills) as leaf:
+            stream = await child.linked()
+            await offered(stream, "t1", "work", {"tidies": "sweep"})
+            await leaf.given()
+            await stream.stop("t1")
+            assert (await leaf.given()).skill == "sweep"
+        # Nobody answers its Hello.
+        async with a_child(certificates, blueprints(), **more) as child, asyncio.timeout(GUARD):
+            while not (await child.jobs())[0].job.status.terminal:  # noqa: ASYNC110  nothing tells it
+                await asyncio.sleep(0.01)
+
+
+async def test_what_a_later_release_noted_of_a_task_is_gone_on_with(certificates: Certificates) -> None:
+    async with MemoryStorage(STORE, SystemClock()) as store, ScriptedNode(certificates) as parent:
+        async with a_child(certificates, blueprints(), store=store, parent=parent) as child:
+            stream = await child.linked()
+            await offered(stream, "t1", "named", {"of": "nobodys"})
+            assert (await answer(stream)).HasField("accepted")
+            noted = await store.documents("delegations")
+        said = orjson.dumps(orjson.loads(noted[0].value) | {"more": 1})
+        await store.put_document("delegations", "t1", said, version=noted[0].version)
+        async with a_child(certificates, blueprints(), store=store, parent=parent) as child:
+            stream = await child.linked(leases=keep("t1"))
+            assert [one.task_id for one in stream.hello.resume.leases] == ["t1"]
+
+
 async def test_a_clean_up_that_began_before_a_restart_is_not_cut_short_when_the_lease_is_lost_too(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,7 +458,8 @@ async def test_a_clean_up_that_began_before_a_restart_is_not_cut_short_when_the_
             sweeping = await leaf.given()
             await child.linked(session_id="second")
             jobs = child.uplink._serving.jobs  # type: ignore[union-attr]
-            await child.until(lambda: (one := jobs.get("t1")) is not None and one.entry.withdrawn)
+            leases = child.uplink._link.reports.leases  # type: ignore[union-attr]
+            await child.until(lambda: not leases.holds(Lease("t1", "t1-lease")))
             # What is asked of the job from here on comes behind that.
             await child.engine.jobs.cancel(owner_of(PARENT).name, (await child.jobs())[0].job.id, insist=False)
             await leaf.ends(sweeping, DONE)
