@@ -40,8 +40,8 @@ from holon.storage.hints import Hints
 from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekeying, shared, steps, timers, touches
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import Outbox, too_much_waits
-from holon.storage.records import encode_state, with_states, with_step_states
 from holon.storage.sealing import Seal
+from holon.storage.states import encode_state, with_states, with_step_states
 from holon.storage.windows import Windows
 
 T = TypeVar("T")

@@ -12,8 +12,9 @@ from holon.domain.machine import succeeded
 from holon.domain.task import job_of
 from holon.domain.value import Value
 from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Quota, Result, Seat, Step, StoreSettings, Touch
-from holon.storage.records import encode_event, encode_history, encode_need, encode_outcome, encode_state
+from holon.storage.records import encode_event, encode_history, encode_need, encode_outcome
 from holon.storage.sealing import Seal
+from holon.storage.states import encode_state
 
 Argument: TypeAlias = str | bytes | int | float
 Arguments: TypeAlias = list[Argument]
