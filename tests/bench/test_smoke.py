@@ -63,7 +63,7 @@ def test_a_scenario_ends_by_itself_and_its_last_line_has_the_promised_figures(
     tmp_path: Path, scenario: str, tasks: int
 ) -> None:
     # As long as its jobs may take on a busy machine.
-    seconds = "2" if scenario == "fan-out" else "0.5"
+    seconds = "1" if scenario == "fan-out" else "0.5"
     found = figures(bench(tmp_path, scenario, "--seconds", seconds, "--json"))
     assert found.keys() >= PROMISED
     assert (found["scenario"], found["synchronous"]) == (scenario, "FULL")

@@ -74,7 +74,7 @@ async def test_i10_nodes_that_are_upgraded_one_after_the_other_lose_nothing_and_
     workers = [
         first.worker(name, "echo_worker.py", NODE_URL=anywhere, WORK_LOG=tmp_path / f"{name}.work") for name in names
     ]
-    load = Load(tmp_path, nodes, names, random.Random(20), seconds=(0.2, 0.8), room=60)
+    load = Load(tmp_path, nodes, names, random.Random(20), seconds=(0.5, 2.0), room=40)
     async with ended_with_test(first, *workers), ended_with_test(nodes[1]), ended_with_test(nodes[2]):
         await asyncio.gather(*(node.start() for node in nodes))
         for worker in workers:

@@ -32,7 +32,7 @@ async def test_i1_i3_every_accepted_job_ends_once_though_the_node_is_killed_twen
     names = ("w1", "w2")
     workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=60) for name in names]
     chance = random.Random(20)
-    load = Load(tmp_path, [node], names, chance, seconds=(2.0, 5.0), room=260)
+    load = Load(tmp_path, [node], names, chance, seconds=(4.0, 8.0), room=260)
 
     def busy() -> bool:
         return load.logs.begun - load.logs.ended >= 100 and len(load.accepted) - load.logs.begun >= 100

@@ -28,7 +28,7 @@ async def test_i1_i3_every_accepted_job_ends_once_though_the_node_and_its_redis_
     names = ("w1", "w2")
     workers = [node.worker(name, "echo_worker.py", MAX_CONCURRENT=30) for name in names]
     chance = random.Random(20)
-    load = Load(tmp_path, [node], names, chance, seconds=(0.5, 1.5), room=150)
+    load = Load(tmp_path, [node], names, chance, seconds=(2.0, 4.0), room=120)
     try:
         async with ended_with_test(node, *workers):
             await node.start()

@@ -114,13 +114,13 @@ async def test_the_database_is_killed_and_comes_back_under_load_and_nothing_is_l
             for _ in range(8):
                 clients.create_task(client(node))
             for _ in range(3):
-                await more(75)
+                await more(40)
                 await asyncio.to_thread(own.kill)
                 phase = "away"
-                await more(75)
+                await more(40)
                 await asyncio.to_thread(own.start)
                 phase = "there"
-            await more(75)
+            await more(40)
             enough.set()
         async with database.open() as history:
             for job in jobs:

@@ -33,7 +33,7 @@ TESTS = (
     "tests/unit/test_worker_stream.py",
     "tests/integration/test_worker_door.py",
     "tests/integration/test_client_door.py",
-    "tests/e2e/test_readme.py",
+    "tests/e2e/test_readme.py::test_the_quick_start_does_what_it_says",
 )
 
 

@@ -19,6 +19,8 @@ from holon.testing import RunningNode
 from tests.integration.grpc_node import SESSION, Wire, hello, offering
 
 GUARD = 60.0
+# How often a client looks again at what nothing tells it of.
+LOOK_S = 0.01
 # A back-off of this long never passes within a test, whatever the jitter.
 NEVER: dict[str, float] = {"RETRY_BACKOFF_MIN_SECONDS": 1_000_000.0, "RETRY_BACKOFF_MAX_SECONDS": 1_000_000.0}
 
@@ -111,6 +113,8 @@ async def seen(node: RunningNode, job_id: str, so: Callable[[Job], object]) -> J
     try:
         async with asyncio.timeout(GUARD):
             while not so(job):
+                # Else the test takes the processor from the node that it waits for.
+                await asyncio.sleep(LOOK_S)
                 job = await node.client.get_job(job_id)
     except TimeoutError:
         raise AssertionError(f"never so: {job}") from None
