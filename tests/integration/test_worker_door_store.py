@@ -91,28 +91,6 @@ async def test_an_end_of_a_session_that_could_not_be_stored_is_told_later(monkey
         assert (worker_id, failures) == ("w1", 0)
 
 
-@pytest.mark.parametrize("retry_after", [0.5, None])
-async def test_a_catalog_that_cannot_be_learned_now_is_to_be_sent_again(
-    monkeypatch: pytest.MonkeyPatch, retry_after: float | None
-) -> None:
-    async def away(*_: Any) -> None:
-        raise StoreUnavailable("the store is away", retry_after=retry_after)
-
-    async with a_node() as node:
-        worker = await node.worker()
-        schema = types_pb2.Payload(data=b'{"type":"object"}')
-        catalog = worker_pb2.Catalog(sequence=1, offerings=[offering("a", input_schema=schema)])
-        with monkeypatch.context() as broken:
-            broken.setattr(node.engine.workers, "offers", away)
-            await worker.send(worker_pb2.SessionRequest(catalog=catalog))
-            refused = await worker.refused()
-        assert (refused.frame, refused.error.reason) == (2, "STORE_UNAVAILABLE")
-        assert refused.error.retry_after.ToMilliseconds() == (retry_after or 1) * 1000
-        await worker.send(worker_pb2.SessionRequest(catalog=catalog))
-        await node.create(skill="a")
-        assert (await worker.offer()).skill == "a"
-
-
 @pytest.mark.parametrize("of", ["a Hello", "a Catalog"])
 async def test_a_new_contract_is_taken_soon_and_what_waits_is_tried_on_it_when_that_can_be_done(
     monkeypatch: pytest.MonkeyPatch, of: str

@@ -114,9 +114,6 @@ class Clerk:
         frame = self._learning.frame
         try:
             await self._workers.offers(self._member, self._learning.catalog, self._learning.granted)
-        except StoreUnavailable as error:
-            # It is sent again in any case: a refusal that does not say when would be for good.
-            self._outgoing.refuse(frame, StoreUnavailable(error.message, retry_after=error.again_after))
         except HolonError as error:
             self._outgoing.refuse(frame, error)
         finally:
