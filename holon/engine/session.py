@@ -41,7 +41,7 @@ class Session:
         worker_id: str,
         session_id: str,
         granted: int,
-        offerings: Sequence[Offering],
+        offerings: Mapping[Offering, str],
         connection: WorkerConnection,
     ) -> None:
         self.worker_id = worker_id
@@ -50,7 +50,7 @@ class Session:
         self.connection = connection
         self.leases: dict[str, Offer] = {}
         self.terms: dict[str, Terms] = {}
-        self.offers(dict.fromkeys(offerings, ANY_CONTRACT))
+        self.offers(offerings)
         self.past: dict[str, Offer] = {}
         self.accepted: set[str] = set()
         self.instance_id = ""

@@ -82,8 +82,7 @@ class Workers:
                 )
             )
             kept = held.pop_all()
-        session = Session(joining.worker_id, session_id, joining.credits, (), connection)
-        session.offers(offerings)
+        session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
         session.grant(limits_of(joining.catalog), anew=True)
         session.instance_id = joining.instance_id
         session.is_holon = joining.holon is not None

@@ -108,6 +108,8 @@ class Places:
     async def run(self) -> None:
         """Tell the node that links, or hear the others, until cancelled; where there is one node, neither."""
         while True:
+            # What others tell is hinted at; what the workers here take is not.
+            wait = REPEAT_S if self._links() else LOOK_S
             try:
                 if self._links():
                     await self._read()
@@ -115,7 +117,7 @@ class Places:
                     await self._tell()
             except HolonError as error:
                 log.debug("the places of other nodes are as of before: %s", error.message)
-            await self.hints.wait(LOOK_S)
+            await self.hints.wait(wait)
 
     async def _tell(self) -> None:
         sessions, now = self._sessions(), asyncio.get_running_loop().time()

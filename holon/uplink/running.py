@@ -6,22 +6,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
-from holon.domain.policy import Allowed
-from holon.engine.following import Following
-from holon.engine.jobs import Jobs
 from holon.engine.requests import Listing
 from holon.errors import FailedPrecondition, HolonError, NotFound, StoreUnavailable
-from holon.ports import JobRecord, Storage
+from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.books import Books, Delegation, owner_of
 from holon.uplink.delegated import DEADLINE, Delegated
-from holon.uplink.offerings import Offerings
 from holon.uplink.outcomes import passed_on, result_of
+from holon.uplink.place import Place
 from holon.uplink.summaries import Summaries
 from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
@@ -40,26 +36,6 @@ LEASE_LOST = "LEASE_LOST"
 _GIVEN_BACK = (LEASE_LOST, UNSERVABLE)
 # What was offered while its stream was being replaced is lost with that, and offered again at once.
 _COMES_BACK_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the parent's jobs run. `holon_id` is this holon's; times are milliseconds, but `cleanup`: seconds.
-
-    `in_words`: whether the parent is told what workers say of the work, and why it waits.
-    """
-
-    store: Storage
-    jobs: Jobs
-    following: Following
-    offerings: Offerings
-    holon_id: str
-    max_jobs: int
-    result_timeout: int
-    max_priority: float = 100.0
-    cleanup: float = 30.0
-    allowed_skills: Allowed = None
-    in_words: bool = True
 
 
 class Running:

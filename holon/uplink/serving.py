@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from holon.uplink.books import Books
 from holon.uplink.delegated import Delegated
-from holon.uplink.running import Place, Running
+from holon.uplink.place import Place
+from holon.uplink.running import Running
 from holon.uplink.summaries import Summaries
 from holon.uplink.taking import Taking
 from holon.worker.leases import Lease

@@ -17,7 +17,8 @@ from holon.ports import JobRecord, Note
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.asked import creating_of, time_for, wrong
 from holon.uplink.books import Books, Delegation, origin_key, owner_of
-from holon.uplink.running import LEASE_LOST, Place, Running
+from holon.uplink.place import Place
+from holon.uplink.running import LEASE_LOST, Running
 from holon.uplink.tenure import TenureLost
 from holon.wire.values import MAX_ID, seconds
 from holon.wire.worker import UNSERVABLE

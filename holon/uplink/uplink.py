@@ -19,10 +19,10 @@ from holon.uplink.escalation import Escalation
 from holon.uplink.offerings import Offerings
 from holon.uplink.parent import Parent
 from holon.uplink.passing import passing
+from holon.uplink.place import Place
 from holon.uplink.places import Places
 from holon.uplink.provided import Here
 from holon.uplink.providers import Providers
-from holon.uplink.running import Place
 from holon.uplink.serving import Serving
 from holon.uplink.settings import UplinkSettings
 from holon.uplink.summaries import Summaries

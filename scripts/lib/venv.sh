@@ -35,8 +35,8 @@ make_venv() {
     "${install[@]}" --no-deps --no-build-isolation --editable .
 }
 
-# run_in_venv LOCK MODULES PROGRAM...: runs a program of the project in the environment at HOLON_VENV, .venv by default. One that
-# lacks any of these modules (with commas between them), or is none, is brought up to LOCK first.
+# run_in_venv LOCK MODULES PROGRAM...: runs a program of the project in the environment at HOLON_VENV, .venv by default.
+# One that lacks any of these modules (with commas between them), or is none, is brought up to LOCK first.
 run_in_venv() {
     local root venv="${HOLON_VENV:-.venv}" lock="$1" modules="$2"
     shift 2

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from holon.clock import ManualClock
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
-from holon.domain.matching import Offering
+from holon.domain.matching import ANY_CONTRACT, Offering
 from holon.domain.value import replace
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
@@ -243,7 +243,7 @@ async def test_what_was_given_up_and_arrives_late_is_not_carried_out(far: Far) -
 
 async def test_i6_an_offer_that_was_lost_on_its_way_does_not_keep_its_workers_credit(far: Far) -> None:
     world, hand = far.world, await far.world.hand(credits=1)
-    session = Session(hand.worker_id, hand.session_id, 1, (Offering("t"),), Unheard())
+    session = Session(hand.worker_id, hand.session_id, 1, {Offering("t"): ANY_CONTRACT}, Unheard())
     dispatcher = Dispatcher(world.storage, Telemetry())
     dispatcher.add(session)
     touches = Touches(world.storage, dispatcher, world.storage.now)

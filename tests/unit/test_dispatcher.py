@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from holon.domain.matching import Need, Offering
+from holon.domain.matching import ANY_CONTRACT, Need, Offering
 from holon.engine.dispatcher import MOST_NEEDS, Dispatcher
 from holon.engine.session import Session
 from holon.errors import StoreUnavailable
@@ -17,7 +17,7 @@ from holon.ports import LeaseRef, Offer, Stop, StopReason
 from holon.ports.tasks import Leased, Seat
 from holon.telemetry.events import Telemetry
 
-SKILL = (Offering("t"),)
+SKILL = {Offering("t"): ANY_CONTRACT}
 
 
 def test_the_one_session_with_room_is_found_behind_thousands_without() -> None:
@@ -38,8 +38,8 @@ def test_of_the_prices_of_a_skill_the_dearest_counts_up_to_a_limit_and_where_all
     nothing: Any = None
     dispatcher = Dispatcher(nothing, Telemetry())
     for n in (3, 7, 5):
-        dispatcher.add(Session(f"w{n}", f"s{n}", 1, (Offering("t", price=n),), nothing))
-    dispatcher.add(Session("w", "s", 1, (Offering("u"),), nothing))
+        dispatcher.add(Session(f"w{n}", f"s{n}", 1, {Offering("t", price=n): ANY_CONTRACT}, nothing))
+    dispatcher.add(Session("w", "s", 1, {Offering("u"): ANY_CONTRACT}, nothing))
     assert [dispatcher.price("t", within) for within in (10, 7, 6, 4, 3, 2, 0)] == [7, 7, 6, 4, 3, 3, 3]
     assert dispatcher.price("u", 10) is dispatcher.price("other", 10) is None
 
@@ -47,7 +47,7 @@ def test_of_the_prices_of_a_skill_the_dearest_counts_up_to_a_limit_and_where_all
 def test_the_prices_of_a_skill_are_looked_for_among_all_sessions_once() -> None:
     nothing: Any = None
     dispatcher = Dispatcher(nothing, Telemetry())
-    cheap, dear = (Session(f"w{n}", f"s{n}", 1, (Offering("t", price=n),), nothing) for n in (3, 7))
+    cheap, dear = (Session(f"w{n}", f"s{n}", 1, {Offering("t", price=n): ANY_CONTRACT}, nothing) for n in (3, 7))
     looked = 0
 
     class Prices(dict[str, int]):
@@ -120,7 +120,7 @@ async def test_that_nobody_is_there_is_said_once_whatever_contracts_are_known_me
     # Its worker is about to come: the contract is known, and the worker not yet there.
     await waits(dispatcher, with_it)
     assert caplog.messages == said
-    session = Session("w", "s", 2, [Offering("t", contract="c")], nothing)
+    session = Session("w", "s", 2, {Offering("t", contract="c"): ANY_CONTRACT}, nothing)
     dispatcher.add(session)
     dispatcher.remove(session)
     await waits(dispatcher, with_it)
@@ -134,7 +134,7 @@ async def test_who_can_do_what_is_learned_while_he_is_there_is_missed_when_he_ha
     nothing: Any = None
     dispatcher = Dispatcher(store, Telemetry())
     await waits(dispatcher, Need("t"))
-    session = Session("w", "s", 2, [Offering("t", contract="c")], nothing)
+    session = Session("w", "s", 2, {Offering("t", contract="c"): ANY_CONTRACT}, nothing)
     dispatcher.add(session)
     dispatcher.learn(Need("t", contracts=("c",)))
     dispatcher.remove(session)
@@ -234,7 +234,7 @@ def offers(session: Session, **held: str) -> None:
 def test_a_skill_with_credits_of_its_own_gets_no_more_than_those_and_the_others_the_rest() -> None:
     nothing: Any = None
     dispatcher = Dispatcher(nothing, Telemetry())
-    session = Session("w", "s", 10, (Offering("limited"), Offering("free")), nothing)
+    session = Session("w", "s", 10, dict.fromkeys((Offering("limited"), Offering("free")), ANY_CONTRACT), nothing)
     session.grant({("limited", "", ""): 3, ("free", "", ""): None}, anew=True)
     dispatcher.add(session)
     offers(session, first="limited", second="free")
@@ -257,7 +257,7 @@ async def test_what_waits_for_a_limited_skill_has_a_seat_of_its_own() -> None:
     store: Any = Asked()
     nothing: Any = None
     dispatcher = Dispatcher(store, Telemetry())
-    session = Session("w", "s", 10, (Offering("limited"), Offering("free")), nothing)
+    session = Session("w", "s", 10, dict.fromkeys((Offering("limited"), Offering("free")), ANY_CONTRACT), nothing)
     session.grant({("limited", "", ""): 2, ("free", "", ""): None}, anew=True)
     dispatcher.add(session)
     limited, free = Need("limited"), Need("free")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from holon.clock import ManualClock
-from holon.domain.matching import Offering
+from holon.domain.matching import ANY_CONTRACT, Offering
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
 from holon.engine.touches import Touches
@@ -41,7 +41,7 @@ async def carried(*, ended: bool) -> Touch:
     store: Any = Told()
     nothing: Any = None
     dispatcher = Dispatcher(store, Telemetry())
-    session = Session("w1", "s1", 1, (Offering("t"),), nothing)
+    session = Session("w1", "s1", 1, {Offering("t"): ANY_CONTRACT}, nothing)
     session.leases[LEASE.lease_id] = nothing
     dispatcher.add(session)
     touches = Touches(store, dispatcher, ManualClock().now_ms)
@@ -101,7 +101,7 @@ async def test_i6_what_a_worker_held_that_is_gone_is_not_extended_and_its_word_o
 
 async def test_nothing_is_carried_of_a_task_whose_result_overtook_its_acceptance() -> None:
     nothing: Any = None
-    session = Session("w1", "s1", 1, (Offering("t"),), nothing)
+    session = Session("w1", "s1", 1, {Offering("t"): ANY_CONTRACT}, nothing)
     store: Any = Told(lost=True, meanwhile=lambda: session.leases.clear())
     dispatcher = Dispatcher(store, Telemetry())
     session.leases[LEASE.lease_id] = nothing
@@ -124,7 +124,7 @@ async def test_the_store_is_told_how_long_ago_a_task_was_accepted_also_when_it_w
 
     store: Any = Told(meanwhile=meanwhile)
     dispatcher = Dispatcher(store, Telemetry())
-    session = Session("w1", "s1", 1, (Offering("t"),), nothing)
+    session = Session("w1", "s1", 1, {Offering("t"): ANY_CONTRACT}, nothing)
     session.leases[LEASE.lease_id] = nothing
     dispatcher.add(session)
     touches = Touches(store, dispatcher, clock.now_ms)

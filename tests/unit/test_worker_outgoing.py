@@ -48,7 +48,7 @@ class Door:
         self.workers = Recorder()
         self.writer = StreamWriter(self._keep, max_message_bytes=max_message_bytes, max_items=100, max_bytes=max_bytes)
         self.outgoing = Outgoing(self.writer, self.workers, can_stop, True, self._ended, StreamMetrics())
-        session = Session("w1", "s1", 100, (), self.outgoing)
+        session = Session("w1", "s1", 100, {}, self.outgoing)
         self.member = Member(session, Opened(None))
         self.outgoing.open(self.member, worker_pb2.Welcome())
 

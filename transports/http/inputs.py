@@ -6,7 +6,7 @@ The routes read by these tables, and the OpenAPI document is written from them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from holon.domain.costs import MOST_COST
@@ -81,6 +81,7 @@ WAIT_CREATED = Parameter(
     "node shuts down, when something else is sent on the connection, or it ends.",
     _SECONDS,
 )
+FIELDS_CREATED = replace(FIELDS, about="Show only these fields of the job that was waited for.")
 STATUS = Parameter(
     "status",
     "query",
@@ -122,7 +123,7 @@ DIGESTS = Parameter(
     {"type": "boolean", "default": False},
 )
 
-OF_CREATE = (FIELDS, WAIT_CREATED)
+OF_CREATE = (FIELDS_CREATED, WAIT_CREATED)
 OF_GET = (FIELDS, WAIT)
 OF_TREE = (MAX_DEPTH, TREE_SIZE, TREE_TOKEN, DIGESTS)
 OF_PAGES = (PAGE_SIZE, PAGE_TOKEN)

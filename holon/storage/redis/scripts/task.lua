@@ -1,4 +1,5 @@
--- One task, as it is: place, need, lease, worker, generation, attempt, policy of retries, params, result timeout, whether it was begun.
+-- One task, as it is: place, need, lease, worker, generation, attempt, policy of retries, params, result timeout, whether
+-- it was begun.
 
 local function operation()
     local row = task(arg())
