@@ -38,9 +38,9 @@ class Watched:
             self.drop(job_id)
             raise
 
-    def expect(self, job_id: str) -> bool:
+    def expect(self, job_id: str, *, history: bool) -> bool:
         """The same of a job that is about to be made; False: it is to be watched when it is there."""
-        expected = self._store.expect(job_id)
+        expected = self._store.expect(job_id, history=history)
         if expected:
             self._wanted[job_id] += 1
         return expected
@@ -89,7 +89,7 @@ class Following:
 
     def expect(self, job_id: str) -> None:
         """A job is about to be made, and then followed; if it is not, `leave` it."""
-        if job_id not in self._expected and job_id not in self._jobs and self._watched.expect(job_id):
+        if job_id not in self._expected and job_id not in self._jobs and self._watched.expect(job_id, history=True):
             self._expected.add(job_id)
 
     def follow(self, job_id: str, seen: Callable[[JobRecord | None], None]) -> None:

@@ -83,6 +83,14 @@ class Jobs:
         # The quotas that clients have used up, as far as this node has seen.
         self._spent: dict[str, Quota] = {}
 
+    def new_id(self, client: Client, asked: Creating) -> str:
+        """The id of the job that is to be made by this; a request that was made before is answered with another one.
+
+        Raises:
+            InvalidArgument: the request id is none.
+        """
+        return self._store.new_job_id(client.name, request_id_of(asked.request_id))
+
     async def create(self, client: Client, asked: Creating) -> Accepted:
         """Create a job of a client's; it is durable when this returns.
 
@@ -115,7 +123,7 @@ class Jobs:
             )
         now = self._store.now()
         request_id = request_id_of(asked.request_id)
-        job_id = asked.job_id or self._store.new_job_id(client.name, request_id)
+        job_id = asked.job_id or self.new_id(client, asked)
         span = self._telemetry.tracing.job(job_id, blueprint.name, asked.trace)
         job = Job(
             id=job_id,

@@ -90,6 +90,16 @@ class Watching:
                 async for update in going_on:
                     yield update
 
+    @contextmanager
+    def expected(self, job_id: str) -> Iterator[None]:
+        """A job of this id is about to be made, and waited for: meanwhile no store is asked for what is at hand."""
+        expected = self._watched.expect(job_id, history=False)
+        try:
+            yield
+        finally:
+            if expected:
+                self._watched.drop(job_id)
+
     async def until_over(self, owner: str, job_id: str) -> Seen | None:
         """Wait until a job is over, gone or not the owner's, or until this node shuts down.
 

@@ -246,11 +246,14 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
         """Hint at every change of a job that a read after this call does not show, until `unwatch`."""
         ...
 
-    def expect(self, job_id: str) -> bool:
+    def expect(self, job_id: str, *, history: bool) -> bool:
         """A job of this id is about to be created by this node: watch it from its first commit on, until `unwatch`.
 
         False: this store cannot, and it is to be watched once it is there. Where it can, `at_hand` has the job then, as
-        far as there is room, and its history is read without looking into a file.
+        far as there is room.
+
+        Arguments:
+            history: whether its history is to be read without looking into a file too.
         """
         ...
 

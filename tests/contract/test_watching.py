@@ -120,7 +120,7 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
     job_id = world.job_id("ann")
     new = world.new_job()
     new = replace(new, job=replace(new.job, id=job_id))
-    if not world.storage.expect(job_id):
+    if not world.storage.expect(job_id, history=True):
         assert world.storage.at_hand(job_id) is None
         return
     assert world.storage.at_hand(job_id) is None
@@ -149,7 +149,7 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
     assert await world.storage.history(job_id, 0, 10) == told
     assert world.storage.at_hand(other) in (None, await world.storage.job(other))
     # One that was never made.
-    assert world.storage.expect("0-never")
+    assert world.storage.expect("0-never", history=True)
     world.storage.unwatch("0-never")
     assert world.storage.at_hand("0-never") is None
 
@@ -157,7 +157,7 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
 async def test_what_is_too_much_to_be_at_hand_is_read_all_the_same(world: World) -> None:
     new = world.new_job(data={"much": "x" * 20_000})
     lines = tuple(HistoryEvent("job_created", 1, details={"much": "x" * 20_000}) for _ in range(2))
-    world.storage.expect(new.job.id)
+    world.storage.expect(new.job.id, history=True)
     await world.storage.create_jobs([replace(new, history=lines)], 0)
     assert (await world.record(new.job.id)).job.initial_data == new.job.initial_data
     assert [one.details for one in await world.told(new.job.id)] == [one.details for one in lines]

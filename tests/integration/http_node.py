@@ -1,4 +1,4 @@
-"""A node of one door: real HTTP over loopback, the engine over the store in memory."""
+"""A node of one door: real HTTP over loopback, the engine over the store in memory, or another one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.reloading import Reloading
-from holon.ports import StoreSettings
+from holon.ports import Storage, StoreSettings
 from holon.security.clients import Clients, sole
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
@@ -26,6 +26,7 @@ TOKEN = "the-token-of-the-clients"
 AUTH = {"X-Client-Token": TOKEN}
 GUARD = 60.0
 LIMIT = 100_000
+STORE = StoreSettings(node_id="n1")
 
 
 @dataclass
@@ -96,9 +97,9 @@ async def running(
     more: Iterable[Blueprint] = (),
     tls: TlsFiles | None = None,
     keys: Keys | None = None,
+    store: Storage | None = None,
 ) -> AsyncIterator[Node]:
-    store_settings = StoreSettings(node_id="n1")
-    engine = Engine(MemoryStorage(store_settings), store_settings, EngineSettings())
+    engine = Engine(store or MemoryStorage(STORE), STORE, EngineSettings())
     engine.blueprints.register_all([*blueprints(), *more])
     loops = asyncio.create_task(engine.run())
     settings = settings or HttpSettings(port=0, max_body=LIMIT)

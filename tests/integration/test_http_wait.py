@@ -7,6 +7,7 @@ import json
 import time
 import weakref
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,9 +17,11 @@ from holon.domain.client import DEFAULT
 from holon.domain.value import replace
 from holon.engine import watching
 from holon.engine.feeds import Seen
+from holon.errors import StoreUnavailable
 from holon.ports import JobRecord
 from holon.security.clients import sole
-from tests.integration.http_node import AUTH, GUARD, LIMIT, TOKEN, Node, running
+from holon.storage.sqlite import SqliteStorage
+from tests.integration.http_node import AUTH, GUARD, LIMIT, STORE, TOKEN, Node, running
 from transports.http import routes
 
 
@@ -91,6 +94,18 @@ async def test_a_creation_that_waited_in_vain_is_answered_with_the_job_s_id(node
     shown = await node.client.get(f"/api/v1/jobs/{job_id}", headers=AUTH)
     assert shown.json()["status"] == "waiting_for_worker"
     assert node.engine.watching.watchers == 0
+
+
+async def test_a_creation_that_waits_reads_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_: object) -> None:
+        raise StoreUnavailable("the file is not read for this")
+
+    async with SqliteStorage(tmp_path / "holon.db", STORE) as store, running(store=store) as node:
+        monkeypatch.setattr(store._reader, "job", refused)
+        for path in ("/api/v1/jobs/waiting?wait=0.05", "/api/v1/jobs/doubling?wait=30"):
+            created = await node.client.post(path, json={"initial_data": {"n": 4}}, headers=AUTH, timeout=GUARD)
+        assert (created.status_code, created.json()["result"]) == (200, {"twice": 8})
+        assert repr(node.engine.watching) == "Watching(jobs=0, watchers=0)"
 
 
 @pytest.mark.parametrize("why", ["full", "token", "stop"])

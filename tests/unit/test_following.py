@@ -33,7 +33,7 @@ class Store:
     async def watch(self, job_id: str) -> None:
         self.watched.append(job_id)
 
-    def expect(self, job_id: str) -> bool:
+    def expect(self, job_id: str, *, history: bool) -> bool:
         if self.expects:
             self.watched.append(job_id)
         return self.expects
@@ -142,7 +142,7 @@ async def test_who_fails_to_take_what_is_told_harms_nobody_else(store: Store, jo
 async def test_a_job_is_watched_as_long_as_one_of_many_wants_that(store: Any) -> None:
     watched = Watched(store)
     await watched.add("j")
-    assert watched.expect("j")
+    assert watched.expect("j", history=True)
     watched.drop("j")
     assert set(store.watched) == {"j"}
     store.watched = ["j"]

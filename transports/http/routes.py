@@ -6,6 +6,7 @@ import asyncio
 import re
 
 from holon.domain.policy import allowing
+from holon.domain.value import replace
 from holon.engine.feeds import Seen
 from holon.engine.jobs import Jobs
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
@@ -65,13 +66,19 @@ class JobRoutes:
             allowed_skills=allowing("allowed_skills", asked.get("allowed_skills")),
             budget=asked.get("budget"),
         )
+        if not wait:
+            return _accepted(await self._create(request, creating))
+        creating = replace(creating, job_id=self._jobs.new_id(request.client, creating))
+        with self._watching.expected(creating.job_id):
+            job_id = await self._create(request, creating)
+            return await self._over(request, job_id, wait, fields) or _accepted(job_id)
+
+    async def _create(self, request: Request, creating: Creating) -> str:
         accepted = await self._jobs.create(request.client, creating)
         # Its offers go out first, in two turns of the loop: a worker's time is the job's, and this client's is not.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        if wait and (over := await self._over(request, accepted.job_id, wait, fields)):
-            return over
-        return Reply(202, b'{"status":"accepted","job_id":"%b"}' % accepted.job_id.encode())
+        return accepted.job_id
 
     async def get(self, request: Request) -> Reply:
         """Show one job: at once, or once it is over, or when that was waited for long enough.
@@ -146,6 +153,10 @@ class JobRoutes:
         events, token = await self._jobs.history(request.client.name, job_id, _page_size(asked), token)
         shown = [event_json(job_id, sequence, event) for sequence, event in events]
         return Reply.of(200, {"events": shown, "next_page_token": token})
+
+
+def _accepted(job_id: str) -> Reply:
+    return Reply(202, b'{"status":"accepted","job_id":"%b"}' % job_id.encode())
 
 
 def _time(asked: dict[str, str], name: str) -> float | None:

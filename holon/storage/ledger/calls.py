@@ -95,7 +95,7 @@ class LedgerCalls(ABC):
         # Hints are told together with what a read answers from: what was told before this, a read shows.
         self._hints.watched.add(job_id)
 
-    def expect(self, job_id: str) -> bool:
+    def expect(self, job_id: str, *, history: bool) -> bool:  # noqa: ARG002  it takes no file
         self._hints.watched.add(job_id)
         return True
 

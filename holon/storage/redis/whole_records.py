@@ -42,7 +42,7 @@ class AllRecords(Whole, SharedCalls):
         self._hints.watched.add(job_id)
         await self._partitions.of(job_id).watch(job_id)
 
-    def expect(self, job_id: str) -> bool:  # noqa: ARG002  what is committed is in the server
+    def expect(self, job_id: str, *, history: bool) -> bool:  # noqa: ARG002  what is committed is in the server
         return False
 
     def at_hand(self, job_id: str) -> JobRecord | None:  # noqa: ARG002

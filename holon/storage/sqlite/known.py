@@ -1,7 +1,8 @@
 """Jobs that somebody read lately, as they are committed: whoever asks again is answered without a read of the file.
 
 It is kept on the event loop. The writer looks into it after each commit, and has the jobs it finds there told anew.
-Of jobs that were expected before they were made, the history is kept as well, in the bytes that were written.
+Of jobs that were expected before they were made, the history is kept as well where it was asked for, in the bytes that
+were written.
 """
 
 from __future__ import annotations
@@ -65,10 +66,10 @@ class Known:
         known = self.job(job_id) if job_id in self._jobs else None
         return known if isinstance(known, JobRecord) else None
 
-    def expect(self, job_id: str) -> None:
-        """A job is about to be made: what is committed of it is told from the first time on, and its history."""
+    def expect(self, job_id: str, *, history: bool) -> None:
+        """A job is about to be made: it, and perhaps its history, is told from its first commit on."""
         self.job(job_id)
-        if len(self._lines) < MAX_JOBS:
+        if history and len(self._lines) < MAX_JOBS:
             self._lines[job_id] = deque()
 
     def leave(self, job_id: str) -> None:

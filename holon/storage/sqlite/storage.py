@@ -227,9 +227,9 @@ class SqliteStorage(LedgerCalls):
         known = self._known.history(job_id, after, limit)
         return await self._reader.history(job_id, after, limit) if known is None else known
 
-    def expect(self, job_id: str) -> bool:
-        self._known.expect(job_id)
-        return super().expect(job_id)
+    def expect(self, job_id: str, *, history: bool) -> bool:
+        self._known.expect(job_id, history=history)
+        return super().expect(job_id, history=history)
 
     def at_hand(self, job_id: str) -> JobRecord | None:
         return self._known.at_hand(job_id)
