@@ -20,8 +20,10 @@ class Need(Value):
     `contracts` are the ids, in order, of the contracts of the skill that accept the params, `refused` of those that do
     not: a contract in neither has not been tried yet. `ANY_CONTRACT`, the contract of a skill without an input schema,
     accepts everything and is not listed. `allowed_skills` are what may be used to do it: only who keeps to such a limit
-    can. `max_cost` is what it may cost: only who declares a price, and none above it, can. `key` is the match key,
-    made of all these, whatever is given: equal only for tasks that the same workers can do.
+    can. `max_cost` is what it may cost: only who declares a price, and none above it, can. `statuses` are the words, in
+    order, that its job goes on by beside those that every worker has: who declares words of its own has to declare all
+    of these. `key` is the match key, made of all these, whatever is given: equal only for tasks that the same workers
+    can do.
     """
 
     skill: str
@@ -31,6 +33,7 @@ class Need(Value):
     refused: tuple[str, ...] = ()
     allowed_skills: Allowed = None
     max_cost: Cost = None
+    statuses: tuple[str, ...] = ()
     key: str = ""
 
     def __post_init__(self) -> None:
@@ -40,6 +43,8 @@ class Need(Value):
             text += "\x1e" + ascii(self.allowed_skills)
         if self.max_cost is not None:
             text += f"\x1d{self.max_cost}"
+        if self.statuses:
+            text += "\x1c" + ascii(self.statuses)
         force_setattr(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
 
 
@@ -64,12 +69,16 @@ class Asking(Protocol):
     @property
     def max_cost(self) -> Cost: ...
 
+    @property
+    def statuses(self) -> tuple[str, ...]: ...
+
 
 class Offering(Value):
     """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema.
 
     `keeps_limits`: whoever does a task for it uses no other skills than the task allows; a plain worker uses none.
-    `price` is what a task of it costs; None: that is not declared, or whoever does it keeps to no budget.
+    `price` is what a task of it costs; None: that is not declared, or whoever does it keeps to no budget. `statuses`
+    are the words of its own that it may end with; none: it does not say.
     """
 
     skill: str
@@ -78,6 +87,7 @@ class Offering(Value):
     contract: str = ANY_CONTRACT
     keeps_limits: bool = True
     price: Cost = None
+    statuses: frozenset[str] = frozenset()
 
 
 def fits(need: Asking, offering: Offering) -> bool:
@@ -89,4 +99,11 @@ def fits(need: Asking, offering: Offering) -> bool:
         and (need.allowed_skills is None or offering.keeps_limits)
         and (need.max_cost is None or (offering.price is not None and offering.price <= need.max_cost))
         and (offering.contract == ANY_CONTRACT or offering.contract in need.contracts)
+        and (not need.statuses or not undeclared(need, offering))
     )
+
+
+def undeclared(need: Asking, offering: Offering) -> list[str]:
+    """The statuses that a task's job goes on by, and that a worker with this offering never says."""
+    declared = offering.statuses
+    return [one for one in need.statuses if one not in declared] if declared else []

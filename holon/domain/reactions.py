@@ -9,7 +9,7 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, end, moved
 from holon.domain.retries import Verdict, verdict
-from holon.domain.task import ANY_STATUS, CANCELLED, FAILURE, Outcome
+from holon.domain.task import ANY_STATUS, CANCELLED, FAILURE, TIMEOUT, Outcome
 from holon.domain.value import replace
 
 
@@ -113,7 +113,7 @@ def _task_failed(job: Job, waiting: Waiting, event: TaskEnded, error_details: An
     error = JobError(
         reason.code if reason else "UNKNOWN_ERROR", _story(event), error_details, reason.retryable if reason else None
     )
-    transition = {Verdict.QUARANTINE: FAILURE, Verdict.END: FAILURE, Verdict.TIME_OUT: "timeout"}.get(what)
+    transition = {Verdict.QUARANTINE: FAILURE, Verdict.END: FAILURE, Verdict.TIME_OUT: TIMEOUT}.get(what)
     target = waiting.transitions.get(transition) if transition else None
     if target is not None:
         seen = {"code": error.code, "message": error.message, "details": error_details}

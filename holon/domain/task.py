@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from holon.domain.costs import Cost
@@ -13,6 +14,10 @@ FAILURE = "failure"
 CANCELLED = "cancelled"
 # Among the ways of a task: whatever other status it ends with, but failure and cancelled. No worker can answer it.
 ANY_STATUS = ""
+# The way of a task whose time was over; a word of the node's.
+TIMEOUT = "timeout"
+# What a worker need not declare.
+_COMMON = frozenset({SUCCESS, FAILURE, CANCELLED, TIMEOUT, ANY_STATUS})
 
 # What a worker's code counts as that says nothing to the node.
 TRANSIENT_ERROR = "TRANSIENT_ERROR"
@@ -103,3 +108,9 @@ def task_id(job_id: str, step: int, index: int) -> str:
 def job_of(task: str) -> str:
     """The id of the job that a task id belongs to; the text itself when it is no id of ours."""
     return task.rsplit("-", 2)[0]
+
+
+def own_statuses(transitions: Iterable[str]) -> tuple[str, ...]:
+    """Those of the statuses that a job goes on by which only some workers have, in order."""
+    # Looked for once per task of a job; hardly any has one.
+    return () if _COMMON.issuperset(transitions) else tuple(sorted({*transitions} - _COMMON))

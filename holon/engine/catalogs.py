@@ -60,7 +60,9 @@ class Catalogs:
                 # A catalog can bring a thousand: others run between them.
                 await asyncio.sleep(0)
             price = skill.price if keeps.keeps_budgets else None
-            offering = Offering(skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price)
+            offering = Offering(
+                skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price, frozenset(skill.statuses)
+            )
             with _naming(f"catalog.offerings.{index}.output_schema", skill.name):
                 output = self._contracts.add(dict(skill.output_schema) if skill.output_schema else None)
             self._contracts.hold(output)

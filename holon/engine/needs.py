@@ -42,6 +42,7 @@ class Needs:
         kind: str = "",
         allowed: Allowed = None,
         max_cost: Cost = None,
+        statuses: tuple[str, ...] = (),
     ) -> Need:
         """The need of a task with these params."""
         # Thousands of times for a large fan-out: none is made only to be made again with what is known of contracts.
@@ -49,7 +50,7 @@ class Needs:
         refused: list[str] = []
         for contract in self._by_skill.get(skill, ()):
             (accepted if self._contracts.accepts(contract, params) else refused).append(contract)
-        return _need(skill, version, kind, tuple(sorted(accepted)), tuple(sorted(refused)), allowed, max_cost)
+        return _need(skill, version, kind, tuple(sorted(accepted)), tuple(sorted(refused)), allowed, max_cost, statuses)
 
     def learn(self, skill: str, schema: Mapping[str, Any] | None) -> tuple[str, bool]:
         """Know a contract of a skill until `release`; answers with its id, and whether it is new here.
@@ -107,6 +108,7 @@ class Needs:
             tuple(sorted((*need.refused, *refused))),
             need.allowed_skills,
             need.max_cost,
+            need.statuses,
         )
 
 
@@ -119,5 +121,6 @@ def _need(
     refused: tuple[str, ...],
     allowed: Allowed,
     max_cost: Cost,
+    statuses: tuple[str, ...],
 ) -> Need:
-    return Need(skill, version, kind, contracts, refused, allowed, max_cost)
+    return Need(skill, version, kind, contracts, refused, allowed, max_cost, statuses)

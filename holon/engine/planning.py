@@ -9,7 +9,7 @@ from holon.domain.costs import Cost
 from holon.domain.job import Job
 from holon.domain.machine import Change
 from holon.domain.matching import Need
-from holon.domain.task import LIMIT_EXCEEDED, TaskSpec
+from holon.domain.task import LIMIT_EXCEEDED, TaskSpec, own_statuses
 from holon.domain.value import Value, replace
 from holon.engine.needs import Needs
 from holon.engine.payloads import encode
@@ -59,7 +59,7 @@ class Planner:
         """
         chunks = []
         for at in range(0, len(change.tasks), CHUNK):
-            chunks.append(self._chunk(job, change.tasks[at : at + CHUNK], change.trace or job.trace))
+            chunks.append(self._chunk(job, change, change.tasks[at : at + CHUNK]))
             if at:
                 await asyncio.sleep(0)
         return self._plan(job, change, tuple(chunks), claim_id, consumed)
@@ -68,7 +68,7 @@ class Planner:
         """The same for a job that nobody has claimed; None when it has too many tasks to be made at once."""
         if len(change.tasks) > CHUNK:
             return None
-        chunks = (self._chunk(job, change.tasks, change.trace or job.trace),) if change.tasks else ()
+        chunks = (self._chunk(job, change, change.tasks),) if change.tasks else ()
         return self._plan(job, change, chunks, "", ())
 
     def _plan(
@@ -96,18 +96,20 @@ class Planner:
             raise self.over_budget(job, change)
         return Plan(step, _counted(task for chunk in chunks for task in chunk) if chunks else {})
 
-    def _chunk(self, job: Job, specs: tuple[TaskSpec, ...], trace: str) -> tuple[NewTask, ...]:
-        what = _Params()
-        return tuple([self._new_task(job, spec, trace, what) for spec in specs])
+    def _chunk(self, job: Job, change: Change, specs: tuple[TaskSpec, ...]) -> tuple[NewTask, ...]:
+        what, trace, waiting = _Params(), change.trace or job.trace, change.job.waiting
+        # How a branch ends its aggregator sees, whatever it says; its job goes on by none of it.
+        statuses = () if waiting is None or change.fan_out else own_statuses(waiting.transitions)
+        return tuple([self._new_task(job, spec, trace, statuses, what) for spec in specs])
 
-    def _new_task(self, job: Job, spec: TaskSpec, trace: str, what: _Params) -> NewTask:
+    def _new_task(self, job: Job, spec: TaskSpec, trace: str, statuses: tuple[str, ...], what: _Params) -> NewTask:
         max_cost = spec.max_cost if job.budget is None else self._cap(spec, job.budget)
         what.spec = spec
         # In the order of its fields: so many names take longer to match than all the rest.
         return NewTask(
             spec.id,
             spec.index,
-            self._needs.of(spec.skill, spec.params, allowed=spec.allowed_skills, max_cost=max_cost),
+            self._needs.of(spec.skill, spec.params, allowed=spec.allowed_skills, max_cost=max_cost, statuses=statuses),
             encode(spec.params, self._max_payload, what),
             spec.priority,
             spec.execution_timeout,

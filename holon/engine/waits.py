@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection
 
-from holon.domain.matching import ANY_CONTRACT, Need, Offering
+from holon.domain.matching import ANY_CONTRACT, Need, Offering, undeclared
 from holon.engine.session import Session
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,12 @@ def _why_none(need: Need, offerings: list[Offering]) -> str:
         return f"no worker connected to this node with {skill} accepts these params"
     if len(accepting) < len(offered):
         skill += " that accepts these params"
-    if need.allowed_skills is not None and not any(one.keeps_limits for one in accepting):
+    keeping = [one for one in accepting if need.allowed_skills is None or one.keeps_limits]
+    if not keeping:
         return f"every holon with {skill} is of a release that keeps to no allowed_skills"
+    if all(undeclared(need, one) for one in keeping):
+        status = undeclared(need, keeping[0])[0]
+        return f"no worker connected to this node with {skill} declares the status {status!r}, which the job goes on by"
     return f"no worker connected to this node with {skill} declares a price within max_cost {need.max_cost}"
 
 

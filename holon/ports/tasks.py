@@ -66,7 +66,7 @@ class Offer(Value):
     `generation` is 1 plus the outcomes answered with a retry, `attempt` counts leases. `lasts` is how long the lease
     lasts from its last extension (milliseconds); None: as long as those of its session. `allowed_skills` are what a
     holon may use to do it, `max_cost` is what the attempt may cost, and so all that a holon has done for it.
-    `contracts` are as in `Need`.
+    `contracts` and `statuses` are as in `Need`.
     """
 
     worker_id: str
@@ -89,6 +89,7 @@ class Offer(Value):
     allowed_skills: Allowed = None
     max_cost: Cost = None
     contracts: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
 
 
 class Leased(Value):

@@ -23,7 +23,7 @@ from holon.errors import StoreUnavailable
 from holon.ports import NewTask
 from holon.storage.json_text import from_json, to_json
 
-SCHEMA = 7
+SCHEMA = 8
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
@@ -36,8 +36,10 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 3): lambda fields: [*fields, None, None],
     ("job", 5): lambda fields: [*fields, None],
     ("need", 3): lambda fields: [*fields, None, None],
+    ("need", 7): lambda fields: [*fields, ()],
     ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],
     ("chunk", 3): lambda fields: [[[*task[:2], [*task[2], None, None], *task[3:], 0] for task in fields[0]]],
+    ("chunk", 7): lambda fields: [[[*task[:2], [*task[2], ()], *task[3:]] for task in fields[0]], *fields[1:]],
 }
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
@@ -260,12 +262,21 @@ def encode_need(need: Need) -> bytes:
 
 
 def _need_fields(need: Need) -> tuple[Any, ...]:
-    return need.skill, need.version, need.type, need.contracts, need.refused, need.allowed_skills, need.max_cost
+    return (
+        need.skill,
+        need.version,
+        need.type,
+        need.contracts,
+        need.refused,
+        need.allowed_skills,
+        need.max_cost,
+        need.statuses,
+    )
 
 
 def _need(fields: list[Any]) -> Need:
-    skill, version, kind, contracts, refused, allowed, max_cost = fields
-    return Need(skill, version, kind, tuple(contracts), tuple(refused), _allowed(allowed), max_cost)
+    skill, version, kind, contracts, refused, allowed, max_cost, statuses = fields
+    return Need(skill, version, kind, tuple(contracts), tuple(refused), _allowed(allowed), max_cost, tuple(statuses))
 
 
 def decode_need(record: bytes) -> Need:

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holon.domain.matching import ANY_CONTRACT, Need, Offering, fits
+from holon.domain.task import ANY_STATUS, own_statuses
 
 NAMES = st.text("abc", max_size=2)
 SOME = st.lists(NAMES.filter(bool), max_size=2, unique=True).map(tuple)
-NEEDS = st.builds(Need, NAMES, NAMES, NAMES, SOME, st.just(()), st.none() | SOME)
-OFFERINGS = st.builds(Offering, NAMES, NAMES, NAMES, NAMES, st.booleans())
+NEEDS = st.builds(Need, NAMES, NAMES, NAMES, SOME, st.just(()), st.none() | SOME, st.none(), SOME)
+OFFERINGS = st.builds(Offering, NAMES, NAMES, NAMES, NAMES, st.booleans(), st.none(), SOME.map(frozenset))
 
 
 def test_a_worker_without_the_skill_never_fits() -> None:
@@ -59,6 +60,19 @@ def test_a_task_that_may_cost_so_much_is_for_whoever_declares_a_price_within_it(
     assert fits(Need("a", max_cost=0), Offering("a", price=price)) == (price == 0)
 
 
+def test_who_declares_statuses_has_to_declare_all_that_the_job_goes_on_by() -> None:
+    need = Need("a", statuses=("retry", "skipped"))
+    assert fits(need, Offering("a"))
+    assert fits(need, Offering("a", statuses=frozenset({"skipped", "retry", "more"})))
+    assert not fits(need, Offering("a", statuses=frozenset({"skipped"})))
+    assert fits(Need("a"), Offering("a", statuses=frozenset({"skipped"})))
+
+
+def test_the_statuses_that_every_worker_has_are_asked_of_none() -> None:
+    assert own_statuses(["success", "failure", "cancelled", "timeout", ANY_STATUS]) == ()
+    assert own_statuses(["skipped", "success", "retry"]) == ("retry", "skipped")
+
+
 def test_keys_of_equal_needs_are_equal_in_every_process() -> None:
     assert Need("a", "1", "b", ("x", "y")).key == Need("a", "1", "b", ("x", "y")).key
     assert Need("resize").key == Need("resize", "", "", ()).key
@@ -77,6 +91,7 @@ def test_keys_of_equal_needs_are_equal_in_every_process() -> None:
         Need("a", allowed_skills=("a",)),
         Need("a", max_cost=0),
         Need("a", max_cost=1),
+        Need("a", statuses=("b",)),
     ],
 )
 def test_keys_of_different_needs_differ(other: Need) -> None:
@@ -88,6 +103,7 @@ def test_the_fields_of_a_need_do_not_run_into_each_other() -> None:
     limits = [("a", "b"), ("a', 'b",), ("a\x1fb",), ("a", "\x1e", "b"), ()]
     needs += [Need("a", allowed_skills=limit) for limit in limits]
     needs += [Need("a", max_cost=1), Need("a", max_cost=11), Need("a", allowed_skills=(), max_cost=1)]
+    needs += [Need("a", statuses=words) for words in limits if words]
     assert len({need.key for need in needs}) == len(needs)
 
 

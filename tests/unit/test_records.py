@@ -38,9 +38,11 @@ def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_pri
     *fields, _, _, _ = unpack("job", encode_job(job))
     assert decode_job(msgpack.packb((3, *fields))) == replace(job, allowed_skills=None, budget=None)
 
-    need = Need("t", "1", "x", ("a",), ("b",), ("t", "u"), 7)
+    need = Need("t", "1", "x", ("a",), ("b",), ("t", "u"), 7, ("skipped",))
     assert decode_need(encode_need(need)) == need
-    *fields, _, _ = unpack("need", encode_need(need))
+    *fields, _ = unpack("need", encode_need(need))
+    assert decode_need(msgpack.packb((7, *fields))) == replace(need, statuses=())
+    del fields[-2:]
     before = Need("t", "1", "x", ("a",), ("b",))
     assert decode_need(msgpack.packb((3, *fields))) == before
     assert decode_need(msgpack.packb((1, *fields))) == before
@@ -48,7 +50,10 @@ def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_pri
     task = NewTask("0-a-1-0", 0, need, b"{}", 1.5, 300, None, 5, RetryPolicy(), "trace", 7)
     assert decode_chunk(encode_chunk((task,), 99)) == ((task,), 99)
     (fields,), _ = unpack("chunk", encode_chunk((task,), 99))
-    assert decode_chunk(msgpack.packb((6, [fields]))) == ((task,), None)
+    del fields[2][-1:]
+    unsaid = replace(task, need=replace(need, statuses=()))
+    assert decode_chunk(msgpack.packb((7, [fields], 99))) == ((unsaid,), 99)
+    assert decode_chunk(msgpack.packb((6, [fields]))) == ((unsaid,), None)
     del fields[2][-2:]
     del fields[-1]
     assert decode_chunk(msgpack.packb((3, [fields]))) == ((replace(task, need=before),), None)

@@ -90,6 +90,7 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
         need.allowed_skills,
         need.max_cost,
         need.contracts,
+        need.statuses,
     )
 
 

@@ -110,6 +110,7 @@ def offer_of(fields: Answer, seal: Seal) -> Offer:
         allowed_skills=needed.allowed_skills,
         max_cost=needed.max_cost,
         contracts=needed.contracts,
+        statuses=needed.statuses,
     )
 
 
