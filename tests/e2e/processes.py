@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import httpx
 import orjson
 
 from holon.security import certificates
+from tests.e2e.forks import forks
 from tests.ports import free_ports
 
 HERE = Path(__file__).parent
@@ -49,6 +51,27 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 60) ->
         await asyncio.sleep(LOOK_S)
 
 
+class Forked:
+    """A program of Python, as `asyncio.subprocess` has others."""
+
+    def __init__(self, pid: int, ended: Future[int]) -> None:
+        self.pid = pid
+        self._ended = ended
+
+    @property
+    def returncode(self) -> int | None:
+        return self._ended.result() if self._ended.done() else None
+
+    def send_signal(self, number: int) -> None:
+        # It may have ended just now.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    async def wait(self) -> int:
+        # Another may wait for it too when this one is cancelled.
+        return await asyncio.shield(asyncio.wrap_future(self._ended))
+
+
 class Process:
     """A child process with its output in a file; it never outlives its test."""
 
@@ -59,7 +82,7 @@ class Process:
         self._folder = folder
         self.output = folder / f"{name}.log"
         self.starts = 0
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | Forked | None = None
 
     @property
     def pid(self) -> int:
@@ -71,11 +94,15 @@ class Process:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        with self.output.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, cwd=self._folder, env=self._env, stdout=output, stderr=output, stdin=-3
-            )
-
+        program, *arguments = self._command
+        if program == sys.executable:
+            forked = await asyncio.to_thread(forks().start, arguments, self._env, self._folder, self.output)
+            self._process = Forked(*forked)
+        else:
+            with self.output.open("ab") as output:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, cwd=self._folder, env=self._env, stdout=output, stderr=output, stdin=-3
+                )
         self.starts += 1
 
     async def restarted(self) -> None:
