@@ -143,9 +143,11 @@ def test_the_quick_start_lets_in_nobody_without_its_token(tmp_path: Path) -> Non
 
 
 def test_g20_the_log_of_a_program_is_as_the_settings_say_where_it_has_none_of_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "log"
     with running(tmp_path, QUICK_START) as (_, door):
         assert door.get("/api/v1/jobs").status_code == 401
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        until(lambda: "call_refused" in log.read_text(), "the refusal is told")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"asctime", "levelname", "name", "message"} <= lines[0].keys()
     assert [line["audit"]["act"] for line in lines if "audit" in line] == ["call_refused"]
 

@@ -6,6 +6,7 @@ What is no HTTP, too long in its head or too slow is refused in the shape of all
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -99,6 +100,18 @@ class Connection(HttpToolsProtocol):
         self._hurry.begin()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """End it: at once where it is idle, else after its answer."""
+        # Closed twice, a transport of TLS forgets its connection, which then nothing can end.
+        if not self.transport.is_closing():
+            super().shutdown()
+
+    def abort(self) -> None:
+        """End it at once, whatever is still to be sent."""
+        # Before Python 3.11.4 a transport of TLS that has lost its connection raises this; it is over then.
+        with suppress(AttributeError):
+            self.transport.abort()
+
     def pause_writing(self) -> None:
         """The client does not take its answer as fast as it is made: from now on it is seen whether it takes it."""
         super().pause_writing()
@@ -117,7 +130,7 @@ class Connection(HttpToolsProtocol):
         self._reader = None
         left = self.transport.get_write_buffer_size()
         if self._unread - left < LEAST_TAKEN:
-            self.transport.abort()
+            self.abort()
         else:
             self._unread = left
             self._reader = self.loop.call_later(self._silence, self._unread_still)
@@ -246,7 +259,7 @@ class Connection(HttpToolsProtocol):
             self._watch()
         elif (cycle is not None and cycle.more_body) if has_head else begun is not None:
             self._refuse(too_slow(f"nothing more of it came within {self._silence:g} s"))
-        else:
+        elif not self.transport.is_closing():
             self.transport.close()
 
     def _refuse(self, reply: Reply) -> None:

@@ -252,8 +252,8 @@ class HttpDoor:
                 await asyncio.wait(tuple(self._state.tasks), timeout=grace)
         finally:
             for connection in tuple(self._state.connections):
-                if connection.transport is not None:
-                    connection.transport.abort()
+                if isinstance(connection, Connection):
+                    connection.abort()
             # The connections tell their requests first, so that those end without trying to answer.
             await asyncio.sleep(0)
             left = tuple(self._state.tasks)

@@ -111,7 +111,7 @@ class SecuredConnection(Connection):
         shown = f"certificate {self._presented[0].serial_number:x}" if self._presented else "certificate"
         self._tls.refused.call(error, By("http", peer="{}:{}".format(*peer) if peer else ""), shown)
         self._ending = True
-        self.transport.abort()
+        self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more is waited for."""
