@@ -9,6 +9,8 @@ same wherever history is kept.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 from msgspec.json import Encoder
 
@@ -16,7 +18,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.value import Value
 
 SHA256_BYTES = 32
-_encode = Encoder(order="sorted").encode
+_encode_lines = Encoder(order="sorted").encode_lines
 
 
 class ChildDigest(Value):
@@ -52,18 +54,23 @@ class Fingerprint:
 
     def take(self, number: int, event: HistoryEvent) -> None:
         """The next line."""
-        self._hash.update(_line(number, event))
-        self.first = self.first or number
-        self.last = number
-        self.events += 1
+        self.take_all(((number, event),))
+
+    def take_all(self, lines: Sequence[tuple[int, HistoryEvent]]) -> None:
+        """The next lines, with their numbers."""
+        if lines:
+            self._hash.update(_encode_lines([_fields(number, event) for number, event in lines]))
+            self.first = self.first or lines[0][0]
+            self.last = lines[-1][0]
+            self.events += len(lines)
 
     def digest(self, children: tuple[ChildDigest, ...] = ()) -> Digest:
         """What it is so far."""
         return Digest(self.events, self.first, self.last, self._hash.digest(), children)
 
 
-def _line(number: int, event: HistoryEvent) -> bytes:
-    fields = (
+def _fields(number: int, event: HistoryEvent) -> tuple[Any, ...]:
+    return (
         number,
         event.type,
         event.time,
@@ -76,4 +83,3 @@ def _line(number: int, event: HistoryEvent) -> bytes:
         event.task_id or None,
         event.details or None,
     )
-    return _encode(fields) + b"\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from holon.domain.costs import MOST_COST, Cost, total
@@ -68,15 +68,20 @@ class Tally:
 
     def take(self, number: int, event: HistoryEvent) -> None:
         """The next line."""
-        self.fingerprint.take(number, event)
-        match event.type:
-            case "task_dispatched":
+        self.take_all(((number, event),))
+
+    def take_all(self, lines: Sequence[tuple[int, HistoryEvent]]) -> None:
+        """The next lines, with their numbers."""
+        self.fingerprint.take_all(lines)
+        for _, event in lines:
+            kind = event.type
+            if kind == "task_dispatched":
                 self._dispatched(event)
-            case "task_finished":
+            elif kind == "task_finished":
                 self._finished(event)
-            case "result_superseded":
+            elif kind == "result_superseded":
                 self._charged_late(event)
-            case "state_started":
+            elif kind == "state_started":
                 self._entered(event)
 
     def _dispatched(self, event: HistoryEvent) -> None:

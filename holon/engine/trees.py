@@ -149,9 +149,7 @@ class Trees:
         """Have a tally take what was written since, up to what the record says."""
         while (last := tally.fingerprint.last) < record.sequence:
             lines = await self._records.history(record.job.id, last, LINES_AT_ONCE, record.sequence)
-            for number, event in lines:
-                if number <= record.sequence:
-                    tally.take(number, event)
+            tally.take_all([line for line in lines if line[0] <= record.sequence])
             if tally.fingerprint.last == last:
                 return
             if len(lines) == LINES_AT_ONCE:

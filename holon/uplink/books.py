@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from weakref import WeakValueDictionary
@@ -76,6 +77,7 @@ class Delegation:
         return owner_of(self.parent)
 
 
+@lru_cache(maxsize=8)
 def owner_of(parent_id: str) -> Client:
     """Whose the jobs are that a parent holon has done here; no client can have such a name."""
     return Client(f"@{parent_id}", plan="parent")

@@ -67,16 +67,14 @@ def passed_on(job: Job, lines: Sequence[HistoryEvent]) -> worker_pb2.TaskResult 
 
 def _success(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
     data = job.result if isinstance(job.result, dict) else {"result": job.result}
-    # As it was stored, and so as JSON has it, whatever the handler returned.
-    text = orjson.dumps(data)
     status = offerings.status_of(job.blueprint, job.current_state)
-    # The contract is that of a success.
-    wrong = offerings.violation(job.blueprint, orjson.loads(text)) if status == SUCCESS else ""
+    # The contract is that of a success. The data is as JSON has it, whatever the handler returned: it was stored.
+    wrong = offerings.violation(job.blueprint, data) if status == SUCCESS else ""
     if wrong:
         return _told(
             job, holon_id, CHILD_FAILED, JobError("OUTPUT_INVALID", wrong), "ended with what it does not offer"
         )
-    return worker_pb2.TaskResult(status=status, data=json_payload(text))
+    return worker_pb2.TaskResult(status=status, data=json_payload(orjson.dumps(data)))
 
 
 def _failure(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:

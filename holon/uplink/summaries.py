@@ -15,7 +15,7 @@ from holon.errors import HolonError
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.books import Delegation
-from holon.wire.trees import summary_message
+from holon.wire.trees import fill_summary
 from holon.worker.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Summaries:
             return
         job = self._of(entry)
         try:
-            result.summary.CopyFrom(await self._message(job, record))
+            _fill(result.summary, await self._summary(job, record))
         except HolonError as error:
             facts = {"task_id": entry.task_id, "job_id": entry.job_id}
             log.warning("how job %s was done is not told: %s", entry.job_id, error.message, extra=facts)
@@ -105,21 +105,24 @@ class Summaries:
         try:
             record = await self._jobs.get(entry.owner.name, entry.job_id)
             if not record.job.status.terminal:
-                self._reports.summary(entry.lease, await self._message(job, record))
+                message = types_pb2.JobSummary()
+                _fill(message, await self._summary(job, record))
+                self._reports.summary(entry.lease, message)
         except HolonError as error:
             facts = {"task_id": entry.task_id, "job_id": entry.job_id}
             log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message, extra=facts)
 
-    async def _message(self, job: _Job, record: JobRecord) -> types_pb2.JobSummary:
+    async def _summary(self, job: _Job, record: JobRecord) -> Summary:
         if job.reading is None:
             job.reading = Reading(job.entry.job_id, self._trees.read_on)
         await job.reading.on(record)
-        return _bounded(await self._trees.summary(record, job.reading.tally))
+        return await self._trees.summary(record, job.reading.tally)
 
 
-def _bounded(summary: Summary) -> types_pb2.JobSummary:
-    message = summary_message(summary)
+def _fill(message: types_pb2.JobSummary, summary: Summary) -> None:
+    """Set an empty message to a summary, or to as much of it as may be told."""
+    fill_summary(message, summary)
     while message.ByteSize() > MAX_SUMMARY_BYTES:
         summary = shorter(summary)
-        message = summary_message(summary)
-    return message
+        message.Clear()
+        fill_summary(message, summary)

@@ -44,15 +44,20 @@ _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 
 def summary_message(summary: Summary) -> types_pb2.JobSummary:
     """What is told of a job."""
-    message = types_pb2.JobSummary(
-        holon_id=summary.holon_id,
-        job_id=summary.job_id,
-        status=summary.status,
-        current_state=summary.state,
-        truncated=summary.truncated,
-        cost=summary.cost,
-    )
+    message = types_pb2.JobSummary()
+    fill_summary(message, summary)
+    return message
+
+
+def fill_summary(message: types_pb2.JobSummary, summary: Summary) -> None:
+    """Set an empty message to what is told of a job."""
     # Filled where they are: one comes with each result, and a copy of each part is most of what that costs.
+    message.holon_id, message.job_id = summary.holon_id, summary.job_id
+    message.status, message.current_state = summary.status, summary.state
+    if summary.truncated:
+        message.truncated = True
+    if summary.cost is not None:
+        message.cost = summary.cost
     fill(message.as_of, summary.as_of)
     fill(message.created_at, summary.created_at)
     if summary.finished_at is not None:
@@ -69,7 +74,6 @@ def summary_message(summary: Summary) -> types_pb2.JobSummary:
             fill(state.left_at, visit.left)
     if summary.digest is not None:
         _fill_digest(message.digest, summary.digest)
-    return message
 
 
 def node_message(node: TreeNode) -> types_pb2.TreeNode:
@@ -99,7 +103,7 @@ def node_message(node: TreeNode) -> types_pb2.TreeNode:
     if node.digest is not None:
         _fill_digest(message.digest, node.digest)
     if node.summary is not None:
-        message.summary.CopyFrom(summary_message(node.summary))
+        fill_summary(message.summary, node.summary)
     return message
 
 
