@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holon.domain.job import Status
+from holon.domain.matching import Need
 from holon.domain.value import replace
 from holon.errors import TooLarge
 from holon.ports import MAX_DOCUMENT_BYTES, Creation, JobFilter, Note, Put
@@ -199,3 +200,19 @@ async def test_a_purge_keeps_to_its_limit_whatever_is_spared(world: World) -> No
     assert await world.storage.purge(world.now, 2, ended[4:]) == 2
     assert await world.storage.purge(world.now, 2, ended[4:]) == 0
     assert await world.storage.job(ended[4]) is not None
+
+
+@pytest.mark.parametrize("length", [31, 32, 255, 256, 70_000])
+async def test_names_of_any_length_stay_with_a_job_and_its_task(world: World, length: int) -> None:
+    owner, skill = "o" * length, "s" * length
+    claim = await world.start(owner=owner, blueprint="b" * length)
+    hand, need = await world.hand("w" * length), Need(skill)
+    task = await world.dispatch(need, claim)
+    [offer] = await world.lease(hand.seat(1, need))
+    assert (offer.task_id, offer.worker_id) == (task, "w" * length)
+    assert await world.complete(offer) is None
+    kept = await world.task_record(task)
+    assert (kept.need, kept.worker_id) == (need, "w" * length)
+    record = await world.record(claim.job.id)
+    assert (record.job.owner, record.job.blueprint) == (owner, "b" * length)
+    assert [event.type for event in await world.told(claim.job.id)][-1] == "task_finished"

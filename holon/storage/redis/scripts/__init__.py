@@ -20,6 +20,7 @@ __all__ = ["Code", "code_for", "commands", "functions", "load_first", "scripts"]
 
 _SHARED = (
     "prelude",
+    "packed",
     "rows",
     "ready",
     "inbox",

@@ -41,9 +41,7 @@ local function any_is_there(items)
 end
 
 local function create(item)
-    local row = new_job(item.id)
-    row.owner, row.blueprint, row.status = item.owner, item.blueprint, item.status
-    row.created, row.updated, row.step = NOW, NOW, 0
+    local row = new_job(item.id, item.owner, item.blueprint, item.status)
     if item.budget then row.money = int(item.budget) .. ' 0' end
     put('ZADD', P .. 'o:' .. item.owner, row.N, item.id)
     if item.request then

@@ -10,14 +10,17 @@ local function flag() return arg() ~= '' end
 
 -- While a library is being loaded there is nothing of this yet.
 local read, format, match, gmatch, concat, pack, unpacked
+-- How integers are written: as such, which is quicker, where Lua has them of 64 bits.
+local INTEGER
 local function bind()
     read, format, match, gmatch = redis.call, string.format, string.match, string.gmatch
     concat, pack, unpacked = table.concat, cmsgpack.pack, cmsgpack.unpack_limit
+    INTEGER = format('%d', 2 ^ 52) == '4503599627370496' and '%d' or '%.0f'
 end
 
 local function empty_store() return redis.error_reply('EMPTYSTORE nothing is left of this store') end
 
-local function int(x) return format('%.0f', x) end
+local function int(x) return format(INTEGER, x) end
 local function real(x) return format('%.17g', x) end
 
 -- A table that may have been filled by the call before.
@@ -34,7 +37,7 @@ local function read_settings(text)
     for one in gmatch(text, '%d+') do found[#found + 1] = tonumber(one) end
     CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, PARTITIONS, EXECUTION, MAX_BACKLOG = unpack(found)
     DIGITS = PARTITIONS > 1 and 16 or 12
-    PLACE = '%0' .. DIGITS .. '.0f'
+    PLACE = '%0' .. DIGITS .. string.sub(INTEGER, 2)
     SETTINGS = text
 end
 
@@ -96,8 +99,15 @@ local function follow_time()
     NUMBER = math.max(NUMBER, math.floor(NOW * 1000 / PARTITIONS) * PARTITIONS + own)
 end
 
--- A call whose reply was lost is carried out again, and must not hand out the same.
-local function token() return string.sub(redis.sha1hex(TOKEN .. int(number())), 1, 32) end
+-- A call whose reply was lost is carried out again, and must not hand out the same: no number comes twice. What one call
+-- hands out begins alike.
+local begun_for, beginning
+local function token()
+    if begun_for ~= TOKEN then
+        begun_for, beginning = TOKEN, string.sub(redis.sha1hex(TOKEN .. int(number())), 1, 24)
+    end
+    return beginning .. format('%08x', number() % 4294967296)
+end
 
 -- The place of something among those of the same score is its number, and its id: what came first is first.
 local function id_of(member) return string.sub(member, DIGITS + 1) end

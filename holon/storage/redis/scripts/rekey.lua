@@ -5,7 +5,7 @@ local function operation()
         local row, key, need = task(arg()), arg(), arg()
         if row and row.need ~= need and row.place ~= 'over' then
             if row.place == 'queued' then dequeued(row) end
-            row.key, row.need = key, need
+            row.key, row.need, row.HEAD = key, need, nil
             if row.place == 'queued' then enqueue(row) end
         end
     end

@@ -1,128 +1,11 @@
--- Rows: lists of values, packed, with false for what there is not. They are read once, several at a time where it is known
--- which (`fetch`), changed in memory, and written together at the end where they differ. What is long and only handed on is
--- beside them, as it was given: a job's state, what a task carries, and history.
+-- Rows: jobs, tasks and workers. They are read once, several at a time where it is known which (`fetch`), changed in memory,
+-- and written together at the end where they differ.
 
 -- What `live` is of a worker while the node of its session is away; else it is 1, or nothing once the session has ended.
 local AWAY_SESSION = 'away'
 
 -- The statuses of jobs that are ready unless something else holds them.
 local RUNS = {pending = true, running = true}
-
--- How a packed list begins, is as long as its length is: three bytes, or one where it has less than 16 values.
--- The tables below name what they nearly always hold, so that there is room for it, and little more: one of up to 32 fields
--- costs half of one with more. What is seldom there is added.
-local function job_row(id, key, text)
-    local _, status, inbox, cancels, claim, entry, ready, fan, n, finished, step, progress, told, arrived, till,
-        deliveries, wake, wake_step, spawn, open_step, open_count, created, updated, commit, made, reply, message, owner,
-        blueprint, request, digest, cost, money
-    if text then
-        _, status, inbox, cancels, claim, entry, ready, fan, n, finished, step, progress, told, arrived, till,
-            deliveries, wake, wake_step, spawn, open_step, open_count, created, updated, commit, made, reply, message,
-            owner, blueprint, request, digest, cost, money = unpacked(text, 32, 3)
-    end
-    local row = {
-        ID = id, KEY = key, TEXT = text, N = n, DUE = nil, SHOWN = nil, STATE = nil, status = status,
-        inbox = inbox or nil, claim = claim or nil, entry = entry or nil, ready = ready or nil,
-        finished = finished or nil, step = step, told = told or nil, arrived = arrived or nil, ['until'] = till or nil,
-        deliveries = deliveries or nil, open_step = open_step or nil, open_count = open_count or nil, created = created,
-        updated = updated, commit = commit or nil, made = made or nil, owner = owner, blueprint = blueprint,
-    }
-    if cancels then row.cancels = cancels end
-    if fan then row.fan = fan end
-    if progress then row.progress = progress end
-    if wake then row.wake = wake end
-    if wake_step then row.wake_step = wake_step end
-    if spawn then row.spawn = spawn end
-    if reply then row.reply = reply end
-    if message then row.message = message end
-    if request then row.request, row.digest = request, digest end
-    if cost then row.cost = cost end
-    if money then row.money = money end
-    return row
-end
-
-local function job_text(row)
-    return pack({
-        row.status, row.inbox or false, row.cancels or false, row.claim or false, row.entry or false, row.ready or false,
-        row.fan or false, row.N, row.finished or false, row.step, row.progress or false, row.told or false,
-        row.arrived or false, row['until'] or false, row.deliveries or false, row.wake or false, row.wake_step or false,
-        row.spawn or false, row.open_step or false, row.open_count or false, row.created, row.updated,
-        row.commit or false, row.made or false, row.reply or false, row.message or false, row.owner, row.blueprint,
-        row.request or false, row.digest or false, row.cost or false, row.money or false,
-    })
-end
-
--- What a task was made with: priority, execution timeout, the policy of its retries, and, if it says so, how long it stays
--- its worker's without a word, and what an attempt reserves.
-local function terms_of(text)
-    local priority, execution, retry, lost_after, reserves =
-        match(text, '^(%S+) (%S+) (%S+ %S+ %S+) ?(%d*) ?(%d*)$')
-    lost_after = tonumber(lost_after)
-    return priority, tonumber(execution), retry, lost_after ~= 0 and lost_after or nil, tonumber(reserves)
-end
-
--- The id is there for the sake of Lua, which tells long texts apart by some of their letters.
-local function task_row(id, key, text, owner_id, step)
-    local _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied,
-        avoid, attempts, branch, till, dispatch_due, result_due, execution_due, attempt, progress, generation, losses,
-        reason, late, reserves, reserved, at_once, written_off
-    if text then
-        _, _, n, match_key, need, priority, execution, retry, lost_after, place, accepted, who, session, lease, applied,
-            avoid, attempts, branch, till, dispatch_due, result_due, execution_due, attempt, progress, generation, losses,
-            reason, late, reserves, reserved, at_once, written_off = unpacked(text, 31, 3)
-    end
-    local row = {
-        ID = id, KEY = key, TEXT = text, N = n, DUE = nil, PLACE = nil, job = owner_id, step = step,
-        key = match_key, need = need, priority = priority, execution = execution, retry = retry, place = place,
-        accepted = accepted or nil, worker = who or nil, session = session or nil, lease = lease or nil,
-        applied = applied or nil, attempts = attempts or nil, ['until'] = till or nil,
-        execution_due = execution_due or nil, attempt = attempt or nil, generation = generation or 1,
-    }
-    if lost_after then row.lost_after = lost_after end
-    if avoid then row.avoid = avoid end
-    if branch then row.branch = branch end
-    if dispatch_due then row.dispatch_due = dispatch_due end
-    if result_due then row.result_due = result_due end
-    if progress then row.progress = progress end
-    if losses then row.losses = losses end
-    if reason then row.reason = reason end
-    if late then row.late = late end
-    if reserves then row.reserves = reserves end
-    if reserved then row.reserved = reserved end
-    if at_once then row.at_once = at_once end
-    if written_off then row.written_off = written_off end
-    return row
-end
-
-local function task_text(row)
-    return pack({
-        row.ID, row.N, row.key, row.need, row.priority, row.execution, row.retry, row.lost_after or false, row.place,
-        row.accepted or false, row.worker or false, row.session or false, row.lease or false, row.applied or false,
-        row.avoid or false, row.attempts or false, row.branch or false, row['until'] or false,
-        row.dispatch_due or false, row.result_due or false, row.execution_due or false, row.attempt or false,
-        row.progress or false, row.generation, row.losses or false, row.reason or false, row.late or false,
-        row.reserves or false, row.reserved or false, row.at_once or false,
-        row.written_off or false,
-    })
-end
-
--- `keeps` is how long its leases last, and `takes` how long its tasks may execute that name no time, if it says so.
-local function worker_row(id, key, text)
-    local _, session, live, node, credits, keeps, takes, opened
-    if text then _, session, live, node, credits, keeps, takes, opened = unpacked(text, 7, 1) end
-    return {
-        ID = id, KEY = key, TEXT = text, WAS_LIVE = live or nil, WAS_NODE = node, HELD = {}, CHANGES = {}, DELTA = 0,
-        BASE = nil, GONE = nil, session = session, live = live or nil, node = node, credits = credits,
-        keeps = keeps or nil, takes = takes or nil, opened = opened or nil,
-    }
-end
-
-local function worker_text(row)
-    return pack({
-        row.session, row.live or false, row.node, row.credits, row.keeps or false, row.takes or false,
-        row.opened or false,
-    })
-end
 
 local function over(row) return row.finished ~= nil end
 
@@ -134,7 +17,9 @@ end
 
 local function job_time(row)
     if row.finished or not row.N then return nil end
-    return sooner(sooner(row.claim and row['until'], row.wake), row.spawn)
+    local due = row.claim and row['until']
+    if row.wake or row.spawn then due = sooner(sooner(due, row.wake), row.spawn) end
+    return due
 end
 
 local function avoided(row)
@@ -206,14 +91,13 @@ local function job(id)
     return row
 end
 
-local function new_row(row)
-    row.N = format(PLACE, number())
-    return row
-end
-
-local function new_job(id)
-    local row = new_row(job_row(id, P .. 'j:' .. id, nil))
-    row.NEW, jobs[id] = true, row
+local function new_job(id, owner, blueprint, status)
+    local row = {
+        ID = id, KEY = P .. 'j:' .. id, NEW = true, N = format(PLACE, number()), DUE = nil, STATE = nil, status = status, step = 0,
+        told = nil, open_step = nil, open_count = nil, created = NOW, updated = NOW, commit = nil, made = nil,
+        owner = owner, blueprint = blueprint,
+    }
+    jobs[id] = row
     return row
 end
 
@@ -236,8 +120,17 @@ local function task(id)
     return row
 end
 
-local function new_task(id, owner_id, step)
-    local row = new_row(task_row(id, P .. 't:' .. id, nil, owner_id, step))
+-- `terms` are what it was made with: see `terms_of_task`.
+local function new_task(id, owner_id, step, terms)
+    local n = format(PLACE, number())
+    local row = {
+        ID = id, KEY = P .. 't:' .. id, N = n, DUE = nil, PLACE = nil, job = owner_id, step = step,
+        HEAD = (BEGINS[#id] or begins(#id)) .. id .. (BEGINS[#n] or begins(#n)) .. n .. terms.packed,
+        key = terms.key, need = terms.need, priority = terms.priority, execution = terms.execution,
+        retry = terms.retry, place = 'queued', generation = 1, worker = nil, lease = nil,
+    }
+    if terms.lost_after then row.lost_after = terms.lost_after end
+    if terms.reserves then row.reserves, row.reserved = terms.reserves, terms.reserves end
     tasks[id] = row
     return row
 end

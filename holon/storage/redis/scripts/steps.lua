@@ -24,14 +24,25 @@ local function read_step()
     return step
 end
 
+-- What a task is made with. Most are made as the one before.
+local alike = {}
+local function terms_of_task(key, need, text)
+    if alike.text ~= text or alike.need ~= need or alike.key ~= key then
+        local priority, execution, retry, lost_after, reserves = terms_of(text)
+        alike = {
+            text = text, key = key, need = need, priority = priority, execution = execution, retry = retry,
+            lost_after = lost_after, reserves = reserves,
+            packed = pack(key, need, priority, execution, retry, lost_after or false),
+        }
+    end
+    return alike
+end
+
 -- Make a task out of the next arguments, whose timeouts count from when it was dispatched.
 local function create_task(row, dispatched)
-    local one = new_task(args[at + 1], row.ID, row.open_step)
-    one.place = 'queued'
-    one.branch = fan_of(row) and '1' or nil
-    one.key, one.need = args[at + 2], args[at + 3]
-    one.priority, one.execution, one.retry, one.lost_after, one.reserves = terms_of(args[at + 5])
-    one.reserved = one.reserves
+    local terms = terms_of_task(args[at + 2], args[at + 3], args[at + 5])
+    local one = new_task(args[at + 1], row.ID, row.open_step, terms)
+    if fan_of(row) then one.branch = '1' end
     carry_params(one, args[at + 4], args[at + 8])
     local dispatch, result = args[at + 6], args[at + 7]
     if dispatch ~= '' then one.dispatch_due = dispatched + dispatch end
