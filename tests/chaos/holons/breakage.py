@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from holon.domain.client import Client
 from holon.domain.digest import Fingerprint
@@ -76,12 +76,12 @@ def twice() -> None:
 
 def digests() -> None:
     """What is told of a job's history is of another one."""
-    right = Fingerprint.take
+    right = Fingerprint.take_all
 
-    def other(fingerprint: Fingerprint, number: int, event: HistoryEvent) -> None:
-        right(fingerprint, number + 1, event)
+    def other(fingerprint: Fingerprint, lines: Sequence[tuple[int, HistoryEvent]]) -> None:
+        right(fingerprint, [(number + 1, event) for number, event in lines])
 
-    Fingerprint.take = other  # type: ignore[method-assign, assignment]
+    Fingerprint.take_all = other  # type: ignore[method-assign, assignment]
 
 
 BREAKS: dict[str, Callable[[], None]] = {
