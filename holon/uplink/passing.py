@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,11 +59,12 @@ def offering_of(skill: str, offers: Sequence[Passed]) -> worker_pb2.Offering | N
 
 
 def _statuses(offers: Sequence[Passed]) -> list[str]:
-    """What a skill may end with, as its workers say: as many as a parent takes, those that most of them name."""
-    named: Counter[str] = Counter()
-    for one in offers:
-        named.update(dict.fromkeys(one.skill.statuses, one.workers))
-    return sorted(sorted(named, key=lambda status: (-named[status], status))[:MAX_STATUSES])
+    """What a skill may end with, as its workers say. None, so that the parent asks for any: one does not say, or there
+    are more than a parent takes.
+    """
+    named = {status for one in offers for status in one.skill.statuses}
+    said = all(one.skill.statuses for one in offers) and len(named) <= MAX_STATUSES
+    return sorted(named) if said else []
 
 
 def _agreed(schemas: Sequence[Mapping[str, Any] | None]) -> bytes | None:
