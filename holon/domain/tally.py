@@ -66,10 +66,6 @@ class Tally:
     def __len__(self) -> int:
         return sum([sent.total for sent in self._sent])
 
-    def take(self, number: int, event: HistoryEvent) -> None:
-        """The next line."""
-        self.take_all(((number, event),))
-
     def take_all(self, lines: Sequence[tuple[int, HistoryEvent]]) -> None:
         """The next lines, with their numbers."""
         self.fingerprint.take_all(lines)

@@ -382,7 +382,9 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
 async def test_what_holons_told_another_node_of_this_one_is_told_above_too(node: Node) -> None:
     job_id, engine = await node.create(), node.engine
     asked = Tally(job_id)
-    asked.take(1, HistoryEvent("task_dispatched", 1, "s", task_id=task_id(job_id, 0, 0), details={"skill": "t"}))
+    asked.take_all(
+        [(1, HistoryEvent("task_dispatched", 1, "s", task_id=task_id(job_id, 0, 0), details={"skill": "t"}))]
+    )
     record = await engine.store.job(job_id)
     assert record is not None
     assert (await engine.trees.summary(record, asked)).jobs == ()
@@ -399,7 +401,7 @@ async def test_holons_that_make_up_statuses_do_not_make_what_is_told_above_of_th
     job_id = await node.create()
     engine = node.engine
     asked = Tally(job_id)
-    asked.take(1, HistoryEvent("task_dispatched", 1, "s", details={"branches": 5, "step": 0}))
+    asked.take_all([(1, HistoryEvent("task_dispatched", 1, "s", details={"branches": 5, "step": 0}))])
     for index in range(5):
         made_up = tuple((f"{index} {number:03} {'x' * 100}", 1) for number in range(99))
         told = Summary(BELOW, ANY, "finished", "", 1, 0, tasks=(*made_up, ("success", 7)), jobs=made_up)

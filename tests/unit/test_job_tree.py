@@ -30,8 +30,7 @@ LINE = events.HistoryEvent("state_started", 1_000, "start", attempt_number=1, de
 
 def tally(*lines: events.HistoryEvent) -> Tally:
     made = Tally(JOB)
-    for number, line in enumerate(lines, 1):
-        made.take(number, line)
+    made.take_all(list(enumerate(lines, 1)))
     return made
 
 

@@ -97,7 +97,7 @@ async def read_slowly(tally: Tally, of: JobRecord) -> None:
     """Each line is a branch that was sent."""
     while (last := tally.fingerprint.last) < of.sequence:
         await asyncio.sleep(0)
-        tally.take(last + 1, HistoryEvent("task_dispatched", 0, task_id=f"{of.job.id}-{last}-0"))
+        tally.take_all([(last + 1, HistoryEvent("task_dispatched", 0, task_id=f"{of.job.id}-{last}-0"))])
 
 
 async def test_who_asks_at_the_same_time_reads_each_line_once() -> None:

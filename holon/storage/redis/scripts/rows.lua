@@ -93,8 +93,8 @@ end
 
 local function new_job(id, owner, blueprint, status)
     local row = {
-        ID = id, KEY = P .. 'j:' .. id, NEW = true, N = format(PLACE, number()), DUE = nil, STATE = nil, status = status, step = 0,
-        told = nil, open_step = nil, open_count = nil, created = NOW, updated = NOW, commit = nil, made = nil,
+        ID = id, KEY = P .. 'j:' .. id, NEW = true, N = format(PLACE, number()), DUE = nil, STATE = nil,
+        status = status, step = 0, told = nil, open_step = nil, open_count = nil, created = NOW, updated = NOW, commit = nil, made = nil,
         owner = owner, blueprint = blueprint,
     }
     jobs[id] = row
