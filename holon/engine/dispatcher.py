@@ -153,9 +153,14 @@ class Dispatcher:
         self.look()
         return [self._needs[key] for key in known]
 
-    def can_do(self, need: Need) -> bool:
-        """Whether a worker of this node that takes tasks could do one with this need, now or once it has room."""
-        return any(session.taking for session in self._fitting.get(self.learn(need), {}).values())
+    def can_do(self, need: Need, but: Collection[str] = ()) -> bool:
+        """Whether a worker of this node that takes tasks could do one with this need, now or once it has room.
+
+        Arguments:
+            but: the ids of workers that do not count.
+        """
+        fitting = self._fitting.get(self.learn(need), {}).values()
+        return any(session.taking and session.worker_id not in but for session in fitting)
 
     def price(self, skill: str, within: int) -> Cost:
         """What a task of a skill may cost under a limit, as workers of this node declare it; see `Prices.of`."""

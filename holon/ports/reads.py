@@ -79,7 +79,8 @@ class TaskRecord(Value):
     """Where a task stands, for those who decide about it and for those who look.
 
     `result_due` is when its result timeout is over, in epoch milliseconds; None: it has none. `begun` says that
-    somebody has had it, but for leases that were given back unbegun.
+    somebody has had it, but for leases that were given back unbegun. `unserved` are the workers to which it does
+    not go for now, since they gave it back as nobody below them could do it.
     """
 
     id: str
@@ -94,6 +95,7 @@ class TaskRecord(Value):
     params: bytes
     result_due: int | None = None
     begun: bool = False
+    unserved: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return shown(self, but="params")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from holon.domain.job import Status
+from holon.domain.job import Job, Status
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
 from holon.errors import FailedPrecondition, HolonError, NotFound
@@ -38,7 +38,7 @@ class Delegated:
 
     Attributes:
         unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
-        was_placed: whether a task of it has been with a worker, as far as was seen.
+        was_placed: whether a worker has begun a task of it, as far as was seen.
         fanned: whether it waits for the tasks of a fan-out, of which that is not seen.
         stopping: why it is being cancelled; empty while it is not.
         why: the same, in words, where there are some.
@@ -66,6 +66,8 @@ class Delegated:
         self._following = following
         self.unplaced = True
         self.was_placed = False
+        # Of which step a task was with a worker last, who may have given it back unbegun.
+        self._placed_at: int | None = None
         self.fanned = False
         self._progress = progress
         self._said: tuple[float | None, str] = (None, "")
@@ -109,7 +111,7 @@ class Delegated:
             return
         self._happened(self.entry)
         self._tell(self._jobs.percent(record), self._words(record))
-        self._place(record.queued_need is not None, record.job.status)
+        self._place(record.queued_need is not None, record.job)
 
     def _words(self, record: JobRecord) -> str:
         message = self._jobs.progress_message(record)
@@ -138,6 +140,11 @@ class Delegated:
         before, self._said = self._said, (percent, message)
         self._say(taken_back=bool(before[1]) and not message)
 
+    @property
+    def came_back(self) -> bool:
+        """Whether its task waits again that a worker had before, as far as was seen."""
+        return self.unplaced and self._placed_at is not None
+
     def say_again(self) -> None:
         """The parent may not have heard what was said last."""
         self._say(taken_back=not self._said[1])
@@ -150,8 +157,11 @@ class Delegated:
         if message or percent is not None:
             self._progress(self.entry, percent, message)
 
-    def _place(self, queued: bool, status: Status) -> None:
-        self.was_placed |= not queued and status == Status.WAITING_FOR_WORKER
+    def _place(self, queued: bool, job: Job) -> None:
+        status = job.status
+        self.was_placed |= self._placed_at not in (None, job.step)
+        if not queued and status == Status.WAITING_FOR_WORKER:
+            self._placed_at = job.step
         before = self.unplaced, self.fanned
         fanned = status == Status.WAITING_FOR_PARALLEL
         self.unplaced, self.fanned = queued and not fanned, fanned

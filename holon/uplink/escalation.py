@@ -12,7 +12,7 @@ from holon.domain.task import task_id
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.jobs import Jobs
 from holon.errors import HolonError
-from holon.ports import Leases
+from holon.ports import Leases, TaskRecord
 from holon.uplink.delegated import Delegated
 from holon.uplink.providers import Providers
 from holon.uplink.serving import Serving
@@ -27,9 +27,11 @@ _FIRST, _ALL = 32, 1_000
 
 @dataclass(slots=True)
 class _Waiting:
-    """What a job waits for, and since when nobody could do it, on the loop's clock; None: somebody can."""
+    """What a job waits for, the workers that gave it back as nobody below them could do it, and since when nobody else
+    could either, on the loop's clock; None: somebody can."""
 
     need: Need
+    unserved: frozenset[str]
     since: float | None = None
 
 
@@ -75,48 +77,62 @@ class Escalation:
 
     async def _look(self, job_id: str, running: Delegated) -> None:
         waiting = self._waiting.get(job_id)
-        if waiting is None:
-            need = await self._need(running, _FIRST)
-            if need is None:
+        if waiting is None or running.came_back:
+            found = await self._waits_for(running, _FIRST)
+            if found is None:
+                self._waiting.pop(job_id, None)
                 return
-            waiting = self._waiting[job_id] = _Waiting(need)
+            if waiting is not None and waiting.need == found.need:
+                found.since = waiting.since
+            waiting = self._waiting[job_id] = found
         now = asyncio.get_running_loop().time()
-        if self._has_somebody(waiting.need):
+        if self._has_somebody(waiting.need, waiting.unserved):
             waiting.since = None
         elif waiting.since is None:
             waiting.since = now
         elif now - waiting.since >= self._after:
             del self._waiting[job_id]
-            if await self._need(running, _ALL) == waiting.need and not await self._was_leased(running):
-                self._serving.jobs.give_back(running, self._dispatcher.why(waiting.need))
+            found = await self._waits_for(running, _ALL)
+            if found is not None and found.need == waiting.need and not await self._was_leased(running):
+                self._serving.jobs.give_back(running, self._why(found))
 
-    def _has_somebody(self, need: Need) -> bool:
-        return self._dispatcher.can_do(need) or self._providers.can_do_elsewhere(need)
+    def _why(self, waiting: _Waiting) -> str:
+        if self._dispatcher.can_do(waiting.need):
+            return f"nobody below the holons that offer skill {waiting.need.skill!r} can do it"
+        return self._dispatcher.why(waiting.need)
 
-    async def _need(self, running: Delegated, most: int) -> Need | None:
+    def _has_somebody(self, need: Need, unserved: frozenset[str]) -> bool:
+        return self._dispatcher.can_do(need, unserved) or self._providers.can_do_elsewhere(need)
+
+    async def _waits_for(self, running: Delegated, most: int) -> _Waiting | None:
         """What a job waits for; of a fan-out, the first task among so many that nobody can do. None: for nothing."""
         record = await self._jobs.get(running.entry.owner.name, running.entry.job_id)
         waiting = record.job.waiting
         if waiting is None:
-            return record.queued_need
+            return None if record.queued_need is None else _Waiting(record.queued_need, frozenset())
         if record.job.status is not Status.WAITING_FOR_PARALLEL:
             task = await self._store.task(task_id(record.job.id, waiting.step, 0)) if record.queued_need else None
             if task is not None and task.begun:
                 # By what is stored: perhaps another node, or this one before it started again, has seen that.
                 running.was_placed = True
                 return None
-            return record.queued_need
-        found: Need | None = None
+            return None if task is None else _Waiting(task.need, frozenset(task.unserved))
+        found: _Waiting | None = None
         for index in range(most):
             task = await self._store.task(task_id(record.job.id, waiting.step, index))
             if task is None:
                 break
-            if task.attempt:
-                running.was_placed = True
+            if task.begun or task.state != "queued":
+                running.was_placed |= task.begun and not self._may_come_back(task)
                 return None
-            if found is None and not self._has_somebody(task.need):
-                found = task.need
+            if found is None and not self._has_somebody(task.need, unserved := frozenset(task.unserved)):
+                found = _Waiting(task.need, unserved)
         return found
+
+    def _may_come_back(self, task: TaskRecord) -> bool:
+        """Whether a task is with a holon, which may find that nobody there can do it."""
+        sessions = self._dispatcher.sessions
+        return task.state == "leased" and any(one.is_holon and one.worker_id == task.worker_id for one in sessions)
 
     async def _was_leased(self, running: Delegated) -> bool:
         """Whether a worker had any task of the job: then what it did would be lost."""

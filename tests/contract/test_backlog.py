@@ -216,6 +216,24 @@ async def test_how_often_a_task_went_back_at_once_survives_a_restart(durable: Fa
     assert await world.lease(hand.seat()) == []
 
 
+async def test_who_gave_a_task_back_unbegun_is_known_for_as_long_as_it_avoids_him(world: World) -> None:
+    hands = [await world.hand(name) for name in ("w1", "w2", "w3")]
+    offer = await world.accepted(hands[0])
+    assert (await world.task_record(offer.task_id)).unserved == ()
+    for hand, unbegun in zip(hands, (True, False, True), strict=True):
+        if hand is not hands[0]:
+            [offer] = await world.lease(hand.seat())
+            await world.touch(accepts=(hand.ref(offer),))
+        await world.hand_back(hand, offer, again_after=None, unbegun=unbegun)
+        await world.after(1)
+        await world.fire()
+    assert (await world.task_record(offer.task_id)).unserved == ("w1", "w3")
+    await world.after(world.settings.lease - 3)
+    await world.fire()
+    assert (await world.task_record(offer.task_id)).unserved == ("w3",)
+    assert [one.task_id for one in await world.lease(hands[0].seat())] == [offer.task_id]
+
+
 async def test_an_offer_that_lapsed_avoids_its_worker(world: World) -> None:
     hand, other = await world.hand(), await world.hand("w2")
     offer = await world.offered(hand)

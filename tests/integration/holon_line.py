@@ -1,4 +1,4 @@
-"""Holons below each other, whole nodes in one process: each is the worker `child` of the one above it."""
+"""Holons below each other, whole nodes in one process: each is a worker of the one above it, `child` unless told."""
 
 from __future__ import annotations
 
@@ -62,13 +62,18 @@ def spreading(name: str, skill: str) -> Blueprint:
 
 @asynccontextmanager
 async def a_holon(
-    folder: Path, name: str, *blueprints: Blueprint, above: RunningNode | None = None, **settings: Any
+    folder: Path,
+    name: str,
+    *blueprints: Blueprint,
+    above: RunningNode | None = None,
+    certificate: str = "child",
+    **settings: Any,
 ) -> AsyncIterator[RunningNode]:
-    """A node of a holon of its own, with its store in this folder; it serves the one above."""
+    """A node of a holon of its own, with its store in this folder; it serves the one above, as this worker."""
     workers = folder / "workers.toml"
     workers.write_text('["child*"]\nkind = "holon"\n')
     if above is not None:
-        pair = above.certificate("child")
+        pair = above.certificate(certificate)
         settings |= {
             "PARENT_URL": above.worker_url,
             "PARENT_TLS_CERT_PATH": str(pair.certificate),

@@ -8,7 +8,7 @@ from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
 from holon.ports import NewTask, StoreSettings
 from holon.storage.ledger.backlog import LOOK_PAST
-from holon.storage.ledger.rows import JobRow, TaskRow, TaskState
+from holon.storage.ledger.rows import HARD, JobRow, TaskRow, TaskState
 from holon.storage.ledger.tables import Tables
 
 NEED = Need("echo")
@@ -55,14 +55,14 @@ def test_one_that_came_back_is_taken_once_though_its_old_entry_is_left() -> None
 
 def test_one_that_avoids_the_worker_is_passed_and_stays() -> None:
     tables, rows = tables_with(*[NEED] * 4)
-    rows[1].avoid = (("w", 1, False),)
+    rows[1].avoid = (("w", 1, HARD),)
     assert taken(tables, 5) == [[0], [2], [3]]
     assert tables.backlog.waiting == {NEED.key: 1}
 
 
 def test_one_that_came_back_again_and_again_is_passed_once() -> None:
     tables, rows = tables_with(*[NEED] * 2)
-    rows[0].avoid = (("w", 1, False),)
+    rows[0].avoid = (("w", 1, HARD),)
     for _ in range(2 * LOOK_PAST):
         tables.backlog.dequeued(rows[0])
         tables.backlog.enqueue(rows[0])

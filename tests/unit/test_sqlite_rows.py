@@ -17,7 +17,7 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 from holon.ports import Attempt, NewTask, Superseded
 from holon.storage.ledger.row import Row
-from holon.storage.ledger.rows import FanOut, JobRow, TaskRow, TaskState
+from holon.storage.ledger.rows import HARD, SOFT, FanOut, JobRow, TaskRow, TaskState
 from holon.storage.ledger.shared_rows import DocumentRow
 from holon.storage.records import encode_job, encode_need, unpack
 from holon.storage.sealing import Seal
@@ -87,7 +87,7 @@ def full_task() -> TaskRow:
     row.worker_id, row.session_id, row.lease_id = "w1", "session", "lease"
     row.applied_lease, row.applied_worker, row.generation, row.attempt, row.losses = "before", "w2", 2, 3, 1
     row.at_once, row.written_off, row.lease_lasts = 2, True, 300_000
-    row.avoid = (("w2", 50, True), ("w3", 60, False))
+    row.avoid = (("w2", 50, SOFT), ("w3", 60, HARD))
     row.attempts = (Attempt("w2", 1, 2, 3), Attempt("w1", 4, None, None))
     return row
 

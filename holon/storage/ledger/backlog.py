@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from holon.domain.matching import Need
-from holon.storage.ledger.rows import QUEUED, TaskRow
+from holon.storage.ledger.rows import QUEUED, SOFT, TaskRow
 
 # A task looks past this many tasks of a queue that avoid the worker at hand, then gives up on the queue.
 LOOK_PAST = 16
@@ -220,4 +220,4 @@ def _in_order(heap: Sequence[_Entry]) -> Iterator[_Entry]:
 
 
 def _avoids(row: TaskRow, worker_id: str, only: bool, now: int) -> bool:
-    return any(who == worker_id and until > now and not (only and soft) for who, until, soft in row.avoid)
+    return any(who == worker_id and until > now and not (only and how == SOFT) for who, until, how in row.avoid)

@@ -9,7 +9,7 @@ from holon.domain.task import DISPATCH_TIMEOUT, LIMIT_EXCEEDED, RESULT_TIMEOUT, 
 from holon.ports import StopReason, Superseded
 from holon.storage.ledger.costs import again, free, leave
 from holon.storage.ledger.jobs import deliver
-from holon.storage.ledger.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
+from holon.storage.ledger.rows import BACK_OFF, HARD, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import clear_fan_out, close_attempt, give_up, queued_changed, requeue, stop_holder
 
@@ -166,15 +166,17 @@ def goes_on(tables: Tables, task: TaskRow, now: int, cost: Cost = None) -> bool:
     return False
 
 
-def given_back(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None, cost: Cost) -> None:
+def given_back(
+    tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None, cost: Cost, how: int = HARD
+) -> None:
     """The worker of an edited task's lease has ended it without an outcome: run it again, as `goes_on` allows.
 
-    `avoid_until` is as in `requeue`. With its worker's final word the lease is over: it is no session's, and no later
-    one goes on with it.
+    `avoid_until` and `how` are as in `requeue`. With its worker's final word the lease is over: it is no session's, and
+    no later one goes on with it.
     """
     task.session_id = ""
     if goes_on(tables, task, now, cost):
-        requeue(tables, task, now, avoid_until=avoid_until)
+        requeue(tables, task, now, avoid_until=avoid_until, how=how)
 
 
 def not_covered(task: TaskRow, last: Outcome | None = None) -> Outcome:

@@ -14,7 +14,7 @@ from holon.storage.ledger.costs import affords, again, reported, settle
 from holon.storage.ledger.endings import end_task, finished_line, given_back, not_covered, task_over, went
 from holon.storage.ledger.jobs import claim
 from holon.storage.ledger.leases import lease, why_not
-from holon.storage.ledger.rows import BACK_OFF, OVER, QUEUED, JobRow, TaskRow
+from holon.storage.ledger.rows import BACK_OFF, OVER, QUEUED, SOFT, JobRow, TaskRow
 from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import avoid, close_attempt, give_up, queued_changed
@@ -138,7 +138,7 @@ def apply(
     task.generation += 1
     task.execution_due = None
     task.until = now + retry_after
-    avoid(task, task.until + tables.settings.lease, now, soft=True)
+    avoid(task, task.until + tables.settings.lease, now, SOFT)
     tables.arm(task)
     row = tables.job(task.job_id)
     if row is not None:

@@ -10,7 +10,7 @@ from holon.domain.matching import Need
 from holon.domain.task import task_id
 from holon.ports import JobFilter, JobRecord, TaskRecord
 from holon.storage.ledger.costs import unreported
-from holon.storage.ledger.rows import BACK_OFF, QUEUED, JobRow, TaskRow
+from holon.storage.ledger.rows import BACK_OFF, QUEUED, UNSERVED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import decode_job
 
@@ -123,4 +123,5 @@ def _task_record(row: TaskRow) -> TaskRecord:
         params=row.params,
         result_due=row.result_due,
         begun=row.accepted,
+        unserved=tuple(who for who, _, how in row.avoid if how == UNSERVED),
     )

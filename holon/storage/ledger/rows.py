@@ -115,6 +115,11 @@ LEASED: Final = TaskState.LEASED
 BACK_OFF: Final = TaskState.BACK_OFF
 OVER: Final = TaskState.OVER
 
+# How a task avoids a worker: in any case; only while another could take it; in any case, as nobody below it can do it.
+HARD: Final = 0
+SOFT: Final = 1
+UNSERVED: Final = 2
+
 
 class TaskRow(Row):
     """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease, and its session too,
@@ -162,7 +167,7 @@ class TaskRow(Row):
     at_once: int = 0
     written_off: bool = False
     losses: int = 0
-    avoid: tuple[tuple[str, int, bool], ...] = ()
+    avoid: tuple[tuple[str, int, int], ...] = ()
     attempts: tuple[Attempt, ...] = ()
     outcome: Outcome | None = None
     over_reason: Superseded | None = None

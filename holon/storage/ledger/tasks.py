@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from holon.ports import Attempt, LeaseRef, Stop, StopReason
-from holon.storage.ledger.rows import LEASED, OFFERED, QUEUED, JobRow, TaskRow, WorkerRow
+from holon.storage.ledger.rows import HARD, LEASED, OFFERED, QUEUED, SOFT, JobRow, TaskRow, WorkerRow
 from holon.storage.ledger.tables import Tables
 
 # A chunk of a large fan-out becomes tasks when fewer than this many of its branches wait for a lease; a hint says so
@@ -88,26 +88,26 @@ def close_attempt(task: TaskRow, now: int) -> None:
         task.attempts = (*attempts[:-1], Attempt(last.worker_id, last.offered, last.leased, now))
 
 
-def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None = None) -> None:
+def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None = None, how: int = HARD) -> None:
     """Put an edited task back into its queue under its first arrival; until that time it avoids its last worker."""
     close_attempt(task, now)
     task.state = QUEUED
     if avoid_until is not None:
-        avoid(task, avoid_until, now, soft=False)
+        avoid(task, avoid_until, now, how)
     tables.backlog.enqueue(task)
     queued_changed(tables, task, 1, now)
     tables.arm(task)
 
 
-def avoid(task: TaskRow, until: int, now: int, *, soft: bool) -> None:
-    """Keep an edited task from its last worker until then; softly: only while another could take it.
+def avoid(task: TaskRow, until: int, now: int, how: int) -> None:
+    """Keep an edited task from its last worker until then.
 
     Of those who failed it that is the last alone: else it would wait once each of a few workers has failed it.
     """
     others = tuple(
-        entry for entry in task.avoid if entry[0] != task.worker_id and entry[1] > now and not (soft and entry[2])
+        entry for entry in task.avoid if entry[0] != task.worker_id and entry[1] > now and not how == entry[2] == SOFT
     )
-    task.avoid = (*others, (task.worker_id, until, soft))
+    task.avoid = (*others, (task.worker_id, until, how))
 
 
 def clear_fan_out(tables: Tables, row: JobRow) -> None:

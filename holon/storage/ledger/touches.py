@@ -8,7 +8,7 @@ from holon.ports import Attempt, Handback, LeaseRef, Progress, Seat, Stop, StopR
 from holon.storage.ledger.costs import reported, settle
 from holon.storage.ledger.endings import given_back
 from holon.storage.ledger.leases import hold, lease, resume
-from holon.storage.ledger.rows import LEASED, OFFERED, QUEUED, TaskRow
+from holon.storage.ledger.rows import HARD, LEASED, OFFERED, QUEUED, UNSERVED, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import give_up, held_by
 
@@ -68,7 +68,8 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
             charged = settle(tables, task, handback.cost)
         if handback.unbegun:
             _not_begun(task)
-        given_back(tables, task, now, avoid_until=now + after if after else None, cost=charged)
+        how = UNSERVED if handback.unbegun else HARD
+        given_back(tables, task, now, avoid_until=now + after if after else None, cost=charged, how=how)
     else:
         reported(tables, ref.task_id, ref.lease_id, handback.cost or 0)
 

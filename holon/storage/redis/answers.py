@@ -197,7 +197,7 @@ def records_of(answer: Answer, seal: Seal) -> list[tuple[JobRecord, int]]:
 
 def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord:
     """A task as it is."""
-    place, need, lease, worker, generation, attempt, retry, params, result_due, begun = fields
+    place, need, lease, worker, generation, attempt, retry, params, result_due, begun, unserved = fields
     return TaskRecord(
         id=task_id,
         job_id=job_of(task_id),
@@ -211,6 +211,7 @@ def task_of(task_id: str, fields: Answer, seal: Seal) -> TaskRecord:
         params=seal.open("tasks", task_id, "params", params),
         result_due=int(result_due) if result_due else None,
         begun=bool(begun),
+        unserved=tuple(who.decode() for who in unserved),
     )
 
 

@@ -158,5 +158,5 @@ def row_of(
         setattr(row, fact, value)
     row.attempts = tuple(Attempt(*attempt) for attempt in attempts)
     row.over_reason = Superseded(row.over_reason) if row.over_reason else None
-    row.avoid = tuple((who, until, soft) for who, until, soft in row.avoid)
+    row.avoid = tuple((who, until, int(how)) for who, until, how in row.avoid)
     return row

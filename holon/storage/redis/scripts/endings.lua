@@ -142,9 +142,9 @@ end
 
 -- The worker of a task's lease has ended it without an outcome: run it again, as `goes_on` allows. With its worker's final
 -- word the lease is over: it is no session's, and no later one goes on with it.
-local function given_back(row, avoid_until, cost)
+local function given_back(row, avoid_until, cost, how)
     row.session = nil
-    if goes_on(row, cost) then requeue(row, avoid_until) end
+    if goes_on(row, cost) then requeue(row, avoid_until, how) end
 end
 
 -- The session of a task's lease ended without an outcome: run it again, or give it up.
@@ -178,5 +178,5 @@ local function apply(row, outcome, retry_after, took)
     row.generation = row.generation + 1
     row.execution_due = nil
     row['until'] = NOW + retry_after
-    avoid(row, row['until'] + LEASE, true)
+    avoid(row, row['until'] + LEASE, '1')
 end

@@ -59,7 +59,7 @@ local function fire_task(row)
         local rest = ''
         for _, entry in ipairs(avoided(row)) do
             if entry[2] > NOW then
-                rest = rest .. entry[1] .. ' ' .. int(entry[2]) .. (entry[3] and ' 1;' or ' 0;')
+                rest = rest .. entry[1] .. ' ' .. int(entry[2]) .. ' ' .. entry[3] .. ';'
             end
         end
         row.avoid = rest ~= '' and rest or nil

@@ -22,10 +22,12 @@ local function job_time(row)
     return due
 end
 
+-- Whom a task avoids, until when, and how: '0' in any case, '1' only while another could take it, '2' in any case, since
+-- nobody below there can do it.
 local function avoided(row)
     local found = {}
-    for who, till, soft in gmatch(row.avoid or '', '(%S+) (%d+) (%d);') do
-        found[#found + 1] = {who, tonumber(till), soft == '1'}
+    for who, till, how in gmatch(row.avoid or '', '(%S+) (%d+) (%d);') do
+        found[#found + 1] = {who, tonumber(till), how}
     end
     return found
 end

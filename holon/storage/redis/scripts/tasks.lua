@@ -105,7 +105,7 @@ local function avoids(row, worker_id, only)
     if not row.avoid then return false end
     local alone = string.find(only, ' ' .. row.key .. ' ', 1, true)
     for _, entry in ipairs(avoided(row)) do
-        if entry[1] == worker_id and entry[2] > NOW and not (alone and entry[3]) then return true end
+        if entry[1] == worker_id and entry[2] > NOW and not (alone and entry[3] == '1') then return true end
     end
     return false
 end
@@ -260,20 +260,20 @@ local function close_attempt(row)
 end
 
 -- Of those who failed a task it avoids the last alone: else it would wait once each of a few workers has failed it.
-local function avoid(row, till, soft)
+local function avoid(row, till, how)
     local text = ''
     for _, entry in ipairs(avoided(row)) do
-        if entry[1] ~= row.worker and entry[2] > NOW and not (soft and entry[3]) then
-            text = text .. entry[1] .. ' ' .. int(entry[2]) .. (entry[3] and ' 1;' or ' 0;')
+        if entry[1] ~= row.worker and entry[2] > NOW and not (how == '1' and entry[3] == '1') then
+            text = text .. entry[1] .. ' ' .. int(entry[2]) .. ' ' .. entry[3] .. ';'
         end
     end
-    row.avoid = text .. row.worker .. ' ' .. int(till) .. (soft and ' 1;' or ' 0;')
+    row.avoid = text .. row.worker .. ' ' .. int(till) .. ' ' .. how .. ';'
 end
 
-local function requeue(row, avoid_until)
+local function requeue(row, avoid_until, how)
     close_attempt(row)
     row.place = 'queued'
-    if avoid_until then avoid(row, avoid_until, false) end
+    if avoid_until then avoid(row, avoid_until, how or '0') end
     enqueue(row)
     queued_changed(row, 1)
 end

@@ -50,7 +50,7 @@ local function hand_back(ref, after, cost, unbegun)
             row.at_once = (row.at_once or 0) + 1
         end
         if unbegun then not_begun(row) end
-        given_back(row, after > 0 and NOW + after, cost and settle(row, cost))
+        given_back(row, after > 0 and NOW + after, cost and settle(row, cost), unbegun and '2')
     else
         reported(job(job_of(ref.task)), ref.lease, cost or 0)
     end
