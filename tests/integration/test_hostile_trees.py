@@ -162,6 +162,16 @@ async def test_what_a_holon_tells_is_hung_below_its_task_and_marked_as_told_by_i
     assert len(root.name.encode()) <= 128
 
 
+async def test_what_was_asked_on_a_stream_is_answered_on_the_one_that_takes_its_place(node: Node) -> None:
+    first = await child(node)
+    job_id, _ = await working(node, first)
+    asking = asyncio.create_task(tree(node, job_id))
+    request = await first.expect("tree_request")
+    second = await child(node)
+    await second.send(said(page(job_node(), request_id=request.request_id)))
+    assert names(await asking) == ["job", "task", f"job {ANY}"]
+
+
 async def test_a_tree_that_cannot_be_one_is_not_shown_and_the_session_goes_on(node: Node) -> None:
     wire = await child(node)
     job_id, offer = await working(node, wire)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from holon.domain.holarchy import HolonIdentity
 from holon.engine.below import Below
 from holon.engine.holarchy import Holarchy
+from holon.engine.trees import Subtree
 from holon.errors import FailedPrecondition, HolonError
 from holon.rxon.v1 import worker_pb2
 from transports.grpc.child_tree import ChildTree
@@ -46,15 +47,28 @@ class ChildHolon:
         welcome.holon_ids_above.extend(holarchy.above)
         welcome.max_holarchy_depth = holarchy.max_depth - len(holarchy.above) - 1
 
-    def tree(self, below: Below, ask: Callable[[worker_pb2.TreeRequest], None], *, answers: bool) -> ChildTree:
+    def tree(
+        self,
+        below: Below,
+        ask: Callable[[worker_pb2.TreeRequest], None],
+        *,
+        answers: bool,
+        before: Subtree | None,
+    ) -> ChildTree:
         """What it is to those who ask about its jobs.
 
         Arguments:
             answers: whether it says that it answers.
+            before: who was linked as this worker until now.
         """
         holarchy = self._holarchy
         return ChildTree(
-            below, self.identity, lambda: frozenset((*holarchy.above, holarchy.own_id)), ask, answers=answers
+            below,
+            self.identity,
+            lambda: frozenset((*holarchy.above, holarchy.own_id)),
+            ask,
+            answers=answers,
+            before=before if isinstance(before, ChildTree) else None,
         )
 
     def chain_changed(self, end: Callable[[HolonError, bool], None], move: Callable[[], None]) -> None:

@@ -30,6 +30,10 @@ class ChildTree:
         above: the holons that cannot be below it: this node's own, and those above that.
         send: queues a question for it.
         answers: whether it says that it answers questions.
+        before: the same worker on its stream before, if that is there still: what it was asked there it answers here.
+
+    Attributes:
+        asked: who waits for which answer.
     """
 
     def __init__(
@@ -40,21 +44,24 @@ class ChildTree:
         send: Callable[[worker_pb2.TreeRequest], None],
         *,
         answers: bool,
+        before: ChildTree | None = None,
     ) -> None:
         self._below = below
-        self._identity = identity
+        self.identity = identity
         self._above = above
         self._send = send
         self._answers = answers
-        self._asked: dict[str, asyncio.Future[worker_pb2.TreePage]] = {}
+        self.asked: dict[str, asyncio.Future[worker_pb2.TreePage]] = {}
+        if before is not None and before.identity.holon_id == identity.holon_id:
+            self.asked = before.asked
 
     def __repr__(self) -> str:
-        return f"ChildTree({self._identity.holon_id}, asked={len(self._asked)})"
+        return f"ChildTree({self.identity.holon_id}, asked={len(self.asked)})"
 
     async def ask(self, task_id: str, lease_id: str, job_id: str, asked: Asked, seconds: float) -> TreePage:
         """As `Subtree.ask`; on cancel an answer that still comes is passed over."""
-        if not self._answers or len(self._asked) >= MAX_QUESTIONS:
-            raise Unavailable(f"holon {self._identity.holon_id} is not asked now")
+        if not self._answers or len(self.asked) >= MAX_QUESTIONS:
+            raise Unavailable(f"holon {self.identity.holon_id} is not asked now")
         size = asked.size or MAX_NODES
         request = worker_pb2.TreeRequest(
             request_id=secrets.token_hex(12),
@@ -67,28 +74,28 @@ class ChildTree:
             digests_wanted=asked.digests,
             time_left=duration(round(seconds * 1000)),
         )
-        answer = self._asked[request.request_id] = asyncio.get_running_loop().create_future()
+        answer = self.asked[request.request_id] = asyncio.get_running_loop().create_future()
         try:
             self._send(request)
             async with asyncio.timeout(seconds):
                 page = await answer
         except TimeoutError:
             raise Unavailable(
-                f"holon {self._identity.holon_id} has not answered within {seconds:.1f} s", code="SILENT"
+                f"holon {self.identity.holon_id} has not answered within {seconds:.1f} s", code="SILENT"
             ) from None
         finally:
-            del self._asked[request.request_id]
+            del self.asked[request.request_id]
         if page.HasField("error"):
             refused = _ERRORS.get(page.error.reason, Unavailable)
-            raise refused(f"holon {self._identity.holon_id} does not tell: {page.error.message[:512]}")
-        told = page_of(page, Asked(asked.depth, size, asked.token), self._identity.holon_id, self._above())
+            raise refused(f"holon {self.identity.holon_id} does not tell: {page.error.message[:512]}")
+        told = page_of(page, Asked(asked.depth, size, asked.token), self.identity.holon_id, self._above())
         if job_id and told.nodes and not asked.token and told.nodes[0].job_id != job_id:
-            raise InvalidArgument(f"holon {self._identity.holon_id} tells of another job")
+            raise InvalidArgument(f"holon {self.identity.holon_id} tells of another job")
         return told
 
     def answered(self, page: worker_pb2.TreePage) -> None:
         """An answer has come; one that nobody waits for, perhaps any more, is passed over."""
-        answer = self._asked.get(page.request_id)
+        answer = self.asked.get(page.request_id)
         if answer is not None and not answer.done():
             answer.set_result(page)
 
@@ -103,9 +110,9 @@ class ChildTree:
         try:
             summary = summary_of(message)
         except InvalidArgument as error:
-            log.info("holon %s: %s", self._identity.holon_id, error.message)
+            log.info("holon %s: %s", self.identity.holon_id, error.message)
             return None
-        return summary if summary.holon_id == self._identity.holon_id else None
+        return summary if summary.holon_id == self.identity.holon_id else None
 
     async def ended(self, told: Iterable[tuple[str, str, Summary]]) -> None:
         """Something was told with the results of tasks, which were used: of each the task, its lease, and that."""
