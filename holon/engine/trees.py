@@ -160,7 +160,8 @@ class Trees:
         """What is told above of a job, with all below it; the tally is as new as the record."""
         job, own_id = record.job, await self._holon_id()
         below = await self._told_below(tally)
-        tasks, jobs = tally.counts(), dict[str, int]()
+        tasks = tally.counts()
+        jobs: dict[str, int] = {}
         for one in below:
             _count(tasks, one.tasks)
             _count(jobs, ((one.status, 1), *one.jobs))

@@ -81,7 +81,8 @@ class Backlog:
 
     def _run(self, key: str, most: int) -> list[TaskRow]:
         """Take tasks out of a queue up to the first that avoids anybody."""
-        heap, found = self._queues[key], list[TaskRow]()
+        heap = self._queues[key]
+        found: list[TaskRow] = []
         while heap and len(found) < most:
             row = self._row(key, heap[0])
             if row is not None and row.avoid:

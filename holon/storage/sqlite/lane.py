@@ -216,7 +216,8 @@ class Lane(Generic[Subject]):
                 call.promise.set_result(reply)
         if then is not None:
             then()
-        now, together = perf_counter(), dict[float, int]()
+        now = perf_counter()
+        together: dict[float, int] = {}
         for call in calls:
             together[call.handed_over] = together.get(call.handed_over, 0) + 1
         for since, times in together.items():

@@ -78,7 +78,8 @@ class Sheets:
 
     def emptied(self, written: Iterable[int]) -> list[int]:
         """The sheets that are of no use any more, once these tasks have rows of their own."""
-        sheet_of, fewer = self._sheet_of, dict[int, int]()
+        sheet_of = self._sheet_of
+        fewer: dict[int, int] = {}
         for task in written if sheet_of else ():
             if (sheet := sheet_of.get(task)) is not None:
                 fewer[sheet] = fewer.get(sheet, 0) + 1
