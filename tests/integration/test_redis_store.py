@@ -101,6 +101,17 @@ async def look(world: World, *, watchful: bool = False) -> None:
 # Several nodes ------------------------------------------------------------------------------------------------------
 
 
+async def test_more_kinds_of_jobs_than_a_server_remembers_are_what_they_are(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    made = [world.new_job(owner=f"owner-{at}", blueprint=f"bp-{at}") for at in range(1_500)]
+    # The first are created again at the end: by then they were forgotten.
+    for jobs in (made[:500], made[500:1_000], made[1_000:], [world.new_job(owner="owner-0", blueprint="bp-0")]):
+        await world.storage.create_jobs(jobs, 0)
+    for new in (made[0], made[999], made[1_000], made[-1]):
+        page, _ = await world.storage.jobs(JobFilter(owner=new.job.owner), 10)
+        assert {one.job.blueprint for one in page} == {new.job.blueprint}
+
+
 async def test_a_job_goes_to_one_of_many_nodes(nodes: Nodes) -> None:
     first, second = await nodes.add("a"), await nodes.add("b")
     jobs = [await first.create() for _ in range(20)]

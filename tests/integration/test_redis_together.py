@@ -127,7 +127,7 @@ async def test_whoever_is_refused_for_want_of_room_for_history_is_refused_alone(
 
 
 async def test_a_run_takes_no_more_than_its_limit(together: Together, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flight, "_MOST_WORDS", 50)
+    monkeypatch.setattr(flight, "_MOST_WORDS", 36)
     before = await together.runs()
     replies = await together.create(*[[together.world.new_job()] for _ in range(10)])
     assert all(made(reply) == [Creation.CREATED] for reply in replies)

@@ -86,7 +86,9 @@ def claimed(answer: Answer) -> list[tuple[str, str]]:
 
 def offer_of(fields: Answer, seal: Seal) -> Offer:
     """An offer that was made."""
-    worker, session, task, lease, job, need, params, priority, *counts, retry, trace = fields[:14]
+    worker, session, task, lease, job, need, carried, priority, *counts, retry = fields[:13]
+    size, _, rest = carried.partition(b"\n")
+    params, trace = rest[int(size) :], rest[: int(size)]
     generation, attempt, left, deadline = counts
     needed, name = need_of(need), task.decode()
     return Offer(
@@ -106,7 +108,7 @@ def offer_of(fields: Answer, seal: Seal) -> Offer:
         deadline=deadline,
         retry=_retry(retry),
         trace=trace.decode(),
-        lasts=fields[14] if len(fields) > 14 else None,
+        lasts=fields[13] if len(fields) > 13 else None,
         allowed_skills=needed.allowed_skills,
         max_cost=needed.max_cost,
         contracts=needed.contracts,
@@ -128,7 +130,7 @@ def leased_of(answer: Answer, seal: Seal) -> Leased:
     return Leased(tuple(offers), frozenset(key.decode() for key in left))
 
 
-_PARAMS = 6
+_CARRIED = 6
 
 
 def _kept(fields: Answer, seal: Seal) -> Offer:
@@ -136,7 +138,7 @@ def _kept(fields: Answer, seal: Seal) -> Offer:
     try:
         return offer_of(fields, seal)
     except SealBroken:
-        return offer_of([*fields[:_PARAMS], b"", *fields[_PARAMS + 1 :]], seal)
+        return offer_of([*fields[:_CARRIED], b"0\n", *fields[_CARRIED + 1 :]], seal)
 
 
 def opened_of(answer: Answer, seal: Seal) -> tuple[Opened, int | None]:

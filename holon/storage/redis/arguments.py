@@ -7,6 +7,8 @@ from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import quote
 
+import msgpack
+
 from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent
 from holon.domain.machine import succeeded
 from holon.domain.task import job_of
@@ -60,35 +62,48 @@ def seats_arguments(seats: Iterable[tuple[Seat, int | None]]) -> Arguments:
     return arguments
 
 
-def _task(task: NewTask, seal: Seal) -> Arguments:
+@lru_cache(maxsize=4096, typed=True)
+def _form(*values: str | bytes | int | None) -> bytes:
+    """Small values as one word: most are as those before, and an operation unpacks none twice."""
+    # What unpacks them knows no bytes but those of texts.
+    return b"".join([msgpack.packb(value, use_bin_type=False) for value in values])
+
+
+def _terms(task: NewTask) -> str:
+    """What a task is made with, beside its need and its timeouts."""
     retry = task.retry
     policy = f"{retry.max_retries} {retry.first_ms} {retry.longest_ms}"
     # Said only where it is something: nodes of an earlier release do not know it.
     lost = f" {task.lost_after}" if task.lost_after or task.reserves else ""
     reserves = f" {task.reserves}" if task.reserves else ""
+    return f"{task.priority} {task.execution_timeout} {policy}{lost}{reserves}"
+
+
+def _task(task: NewTask, seal: Seal) -> Arguments:
+    need, trace = task.need, task.trace.encode()
+    form = _form(need.key, _need(need), _terms(task), task.dispatch_timeout, task.result_timeout)
+    params = seal.seal("tasks", task.id, "params", task.params)
+    return [task.id, form, b"%d\n%b%b" % (len(trace), trace, params)]
+
+
+def _stored_task(task: NewTask, seal: Seal) -> Arguments:
+    """A task of a chunk, as it is kept there until it is made, by this release or another."""
     return [
         task.id,
         task.need.key,
         _need(task.need),
         seal.seal("tasks", task.id, "params", task.params),
-        f"{task.priority} {task.execution_timeout} {policy}{lost}{reserves}",
+        _terms(task),
         maybe(task.dispatch_timeout),
         maybe(task.result_timeout),
         task.trace,
     ]
 
 
-def _tasks(tasks: Iterable[NewTask], seal: Seal) -> Arguments:
-    arguments: Arguments = []
-    for task in tasks:
-        arguments += _task(task, seal)
-    return arguments
-
-
 def _fan_out(fan: NewFanOut, seal: Seal) -> Arguments:
     arguments: Arguments = [fan.total, int(fan.fail_fast), len(fan.rest)]
     for chunk in fan.rest:
-        tasks = _tasks(chunk, seal)
+        tasks = [word for task in chunk for word in _stored_task(task, seal)]
         arguments += (len(tasks), *tasks)
     return arguments
 
@@ -101,26 +116,26 @@ def step_arguments(step: Step, limit: int, seal: Seal, before: NewJob | None = N
     """A step; `before` is the new job whose history its own goes after. Raises as `encode_state`."""
     job = step.job
     history = step.history if before is None else (*before.history, *step.history)
-    return [
-        job.id,
-        step.claim_id,
-        step.commit_id,
+    form = _form(
         job.step,
         str(job.status),
-        _flag(job.status.terminal),
-        seal.seal("jobs", job.id, "state", encode_state(job, limit, as_it_was=step.as_it_was)),
+        job.status.terminal,
         " ".join(map(str, step.consumed)),
         len(history),
-        _history(job.id, history, seal),
-        maybe(min((event.time for event in step.history), default=None)),
-        maybe(step.wake_after),
-        _flag(step.end_tasks),
-        _flag(step.keep),
-        step.reserves or "",
+        step.wake_after,
+        step.end_tasks,
+        step.keep,
+        step.reserves or None,
         len(step.tasks),
-        *_tasks(step.tasks, seal),
-        *(("1", *_fan_out(step.fan_out, seal)) if step.fan_out is not None else ("",)),
-    ]
+        step.fan_out is not None,
+    )
+    state = seal.seal("jobs", job.id, "state", encode_state(job, limit, as_it_was=step.as_it_was))
+    arguments = [form, step.commit_id, state, _history(job.id, history, seal)]
+    for task in step.tasks:
+        arguments += _task(task, seal)
+    if step.fan_out is not None:
+        arguments += _fan_out(step.fan_out, seal)
+    return arguments
 
 
 class Allowance(Value):
@@ -136,11 +151,8 @@ def quota_name(quota: Quota) -> str:
     return f"{len(quota.period)}:{quota.period}:{quota.key}"
 
 
-def _quota(quota: Quota | None, allowances: Mapping[Quota, Allowance]) -> Arguments:
-    if quota is None:
-        return [""]
-    what = allowances[quota]
-    return ["1", quota_name(quota), quota.expires_at, what.allowed, what.generation, _flag(what.last)]
+def _quota(quota: Quota, what: Allowance) -> Arguments:
+    return [quota_name(quota), quota.expires_at, what.allowed, what.generation, _flag(what.last)]
 
 
 def new_jobs_arguments(
@@ -149,16 +161,19 @@ def new_jobs_arguments(
     """Jobs to create for one caller, and how many may be made of their quotas; raises as `encode_state`."""
     arguments: Arguments = [1, len(items)]
     for item in items:
-        job = item.job
-        arguments += (job.id, job.owner, job.blueprint, str(job.status))
-        arguments += ("1", item.request_id) if item.request_id is not None else ("",)
-        arguments += (item.request_digest, maybe(job.budget))
-        arguments += _quota(item.quota, allowances)
+        job, asked = item.job, item.request_id is not None
+        lines = None if item.step is not None else len(item.history)
+        status = str(job.status)
+        arguments += (job.id, _form(job.owner, job.blueprint, status, asked, job.budget, item.quota is not None, lines))
+        if item.request_id is not None:
+            arguments += (item.request_id, item.request_digest)
+        if item.quota is not None:
+            arguments += _quota(item.quota, allowances[item.quota])
         if item.step is not None:
-            arguments += ("1", *step_arguments(item.step, limit, seal, item))
+            arguments += step_arguments(item.step, limit, seal, item)
         else:
             state = seal.seal("jobs", job.id, "state", encode_state(job, limit))
-            arguments += ("", state, len(item.history), _history(job.id, item.history, seal))
+            arguments += (state, _history(job.id, item.history, seal))
     return arguments
 
 
@@ -167,25 +182,32 @@ def event_arguments(job_id: str, event: InboxEvent, seal: Seal) -> Arguments:
     return [_flag(isinstance(event, CancelRequested)), seal.seal("inbox", job_id, "event", encode_event(event))]
 
 
-def results_arguments(results: Sequence[Result], limit: int, seal: Seal) -> Arguments:
+def results_arguments(worker_id: str, results: Sequence[Result], limit: int, seal: Seal) -> Arguments:
     """Results of a worker; raises as `encode_state`."""
-    arguments: Arguments = [len(results)]
+    arguments: Arguments = [worker_id, len(results)]
     for result in results:
-        outcome = result.outcome
+        outcome, step, task = result.outcome, result.step, result.task_id
         error = outcome.error
-        arguments += (result.task_id, result.lease_id, maybe(result.retry_after), maybe(result.took))
-        arguments += (
+        form = _form(
             outcome.status,
-            _flag(error),
-            error.code if error else "",
-            seal.seal_text("tasks", result.task_id, "error", error.message) if error else "",
-            outcome.worker_id,
-            outcome.size,
-            _flag(succeeded(outcome)),
-            seal.seal("tasks", result.task_id, "outcome", encode_outcome(outcome)),
-            maybe(result.cost),
+            error.code if error is not None else None,
+            outcome.worker_id if outcome.worker_id != worker_id else None,
+            succeeded(outcome),
+            result.retry_after is not None,
+            result.cost is not None,
+            step is not None,
         )
-        arguments += ("1", *step_arguments(result.step, limit, seal)) if result.step is not None else ("",)
+        bytes_ = seal.seal("tasks", task, "outcome", encode_outcome(outcome))
+        arguments += (task, result.lease_id, form, bytes_, outcome.size, maybe(result.took))
+        if error is not None:
+            arguments.append(seal.seal_text("tasks", task, "error", error.message))
+        if result.retry_after is not None:
+            arguments.append(result.retry_after)
+        if result.cost is not None:
+            arguments.append(result.cost)
+        if step is not None:
+            arguments.append(maybe(min((event.time for event in step.history), default=None)))
+            arguments += step_arguments(step, limit, seal)
     return arguments
 
 

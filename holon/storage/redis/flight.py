@@ -25,7 +25,7 @@ _HANDING_OVER = frozenset({"append", "claim", "commit", "complete", "create_jobs
 _HEADER = 7
 _TOKEN = 5
 # One run is given so much at most: the server does nothing else meanwhile.
-_MOST_WORDS, _MOST_BYTES = 4_000, 1_000_000
+_MOST_WORDS, _MOST_BYTES = 2_000, 1_000_000
 
 
 class NotSafeYet(RedisError):

@@ -55,9 +55,9 @@ class LeaseCalls(Part):
         self._last_stop = self._newest_stop
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
-        given = arguments.results_arguments(results, self._settings.max_state_bytes, self._seal)
+        given = arguments.results_arguments(worker_id, results, self._settings.max_state_bytes, self._seal)
         with self._asking(want) as n, self._places(seats) as places:
-            verdicts, landed, leased, claims = await self.link.call("complete", worker_id, *given, n, *places)
+            verdicts, landed, leased, claims = await self.link.call("complete", *given, n, *places)
             return Completed(
                 tuple(Superseded(verdict.decode()) if verdict else None for verdict in verdicts),
                 frozenset(lease.decode() for lease in landed),

@@ -71,7 +71,8 @@ class StepCalls(Part):
         return ours
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
-        given = arguments.step_arguments(step, self._settings.max_state_bytes, self._seal)
+        decided = arguments.step_arguments(step, self._settings.max_state_bytes, self._seal)
+        given = step.job.id, step.claim_id, *decided
         with self._asking(want) as n, self._places(seats) as places:
             conflict, cancel_pending, events, leased, claims = await self.link.call("commit", *given, n, *places)
             if conflict == _OVER_BUDGET:

@@ -41,7 +41,7 @@ local function forget()
     asked, left, left_for_me, ALONE = false, false, false, false
     reset_stream(READY)
     reset_stream(SUSPECTS)
-    seats = NO_SEATS
+    seats = NONE
     totals, touched, armed, disarmed, earliest = {}, {}, {}, {}, nil
 end
 

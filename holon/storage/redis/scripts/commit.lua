@@ -14,21 +14,22 @@ local function offered_before(row)
 end
 
 local function operation()
-    local step = read_step()
+    local id, claim_id, step = arg(), arg(), read_step()
+    local form = step.form
     local want = num()
     read_seats()
-    local row = job(step.job)
+    local row = job(id)
     if row and row.commit == step.commit then
-        local events = row.claim == step.claim and unread(row) or {}
+        local events = row.claim == claim_id and unread(row) or {}
         return done({0, row.cancels and 1 or 0, events, {offered_before(row), still_waiting()}, {}})
     end
-    if not row or not row.claim or row.claim ~= step.claim or step.n ~= row.step + 1 then
+    if not row or not row.claim or row.claim ~= claim_id or form.n ~= row.step + 1 then
         return done({1, 0, {}, {{}, still_waiting()}, {}})
     end
-    if step.reserves and not affords(row, step.reserves) then return done({2, 0, {}, {{}, {}}, {}}) end
+    if form.reserves and not affords(row, form.reserves) then return done({2, 0, {}, {{}, {}}, {}}) end
     land(row, step)
     local events = {}
-    if step.keep and not step.ends then
+    if form.keep and not form.ends then
         row['until'] = NOW + CLAIM
         events = unread(row)
     else

@@ -3,13 +3,29 @@
 -- Whose results they are, and the leases whose steps were written with them.
 local worker_id, landed
 
-local function read_outcome()
-    at = at + 9
+local result_form = forms(function(status, code, who, succeeded, to_retry, costs, decided)
     return {
-        status = args[at - 8], error = args[at - 7] ~= '', code = args[at - 6], message = args[at - 5],
-        worker = args[at - 4], size = tonumber(args[at - 3]), succeeded = args[at - 2] ~= '', bytes = args[at - 1],
-        cost = tonumber(args[at]),
+        status = status, code = code, worker = who, succeeded = succeeded, to_retry = to_retry, costs = costs,
+        decided = decided,
     }
+end)
+
+local function read_result()
+    local form = result_form(args[at + 3])
+    local outcome = {
+        form = form, bytes = args[at + 4], size = args[at + 5], worker = form.worker or worker_id, message = nil,
+        cost = nil,
+    }
+    local one = {
+        task = args[at + 1], lease = args[at + 2], took = args[at + 6], outcome = outcome, retry_after = nil,
+        time = nil, step = nil,
+    }
+    at = at + 6
+    if form.code then outcome.message = arg() end
+    if form.to_retry then one.retry_after = num() end
+    if form.costs then outcome.cost = num() end
+    if form.decided then one.time, one.step = arg(), read_step() end
+    return one
 end
 
 -- Whether a late result is to be told: of a worker that had the task, once for each time. A history is its client's:
@@ -33,7 +49,7 @@ local function superseded(row, lease_id, outcome)
     local reason = why_not(row.ID, row, lease_id)
     local owner = job(row.job)
     if owner and may_tell(row) then
-        tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), worker_id, row.ID, reason, outcome.status,
+        tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), worker_id, row.ID, reason, outcome.form.status,
             outcome.cost and int(outcome.cost) or ''}))
     end
     reported(owner, lease_id, outcome.cost)
@@ -44,7 +60,8 @@ end
 local function as_decided_upon(owner, row, step)
     if row.branch or row.step ~= owner.open_step or row.step ~= owner.step - 1 then return false end
     if over(owner) or RUNS[owner.status] or owner.claim or owner.inbox then return false end
-    return step.n == owner.step + 1 and (not step.reserves or affords(owner, step.reserves))
+    local form = step.form
+    return form.n == owner.step + 1 and (not form.reserves or affords(owner, form.reserves))
 end
 
 -- A task's worker has stopped since its lease ran out, whether or not that was taken up again since. Nobody cancelled the
@@ -57,7 +74,8 @@ local function stopped(row, outcome)
     end
 end
 
-local function verdict(task_id, lease_id, retry_after, took, outcome, step)
+local function verdict(one)
+    local task_id, lease_id, outcome, retry_after = one.task, one.lease, one.outcome, one.retry_after
     local row = task(task_id)
     -- One that was given back is over, while nobody else has the task too.
     local ours = row and row.lease == lease_id and row.worker == worker_id and row.session
@@ -67,24 +85,26 @@ local function verdict(task_id, lease_id, retry_after, took, outcome, step)
     if row.applied == result then return '' end
     ours = ours and row.place ~= 'over' and row.place ~= 'back_off'
     local ran_out = row.place == 'queued' or row.reason
-    if ours and ran_out and outcome.status == 'cancelled' then
+    if ours and ran_out and outcome.form.status == 'cancelled' then
         stopped(row, outcome)
         ours = false
     end
     if not ours then return superseded(row, lease_id, outcome) end
     row.applied = result
     outcome.cost = settle(row, outcome.cost)
-    local owner = step and not retry_after and job(row.job)
-    if not owner or not as_decided_upon(owner, row, step) then
+    local took = one.took ~= '' and one.took or nil
+    local owner = one.step and not retry_after and job(row.job)
+    if not owner or not as_decided_upon(owner, row, one.step) then
         apply(row, outcome, retry_after, took)
         return ''
     end
     close_attempt(row)
     -- The step was decided upon the outcome before this call, and its lines come after this one.
-    finished_line(row, owner, outcome, took, math.min(tonumber(step.time) or NOW, NOW))
+    local time = tonumber(one.time)
+    finished_line(row, owner, outcome, took, time and time < NOW and one.time or NOW_TEXT)
     end_task(row, outcome)
     went(owner, outcome)
-    land(owner, step)
+    land(owner, one.step)
     if RUNS[owner.status] then mark_ready(owner) end
     landed[#landed + 1] = lease_id
     return ''
@@ -94,17 +114,13 @@ local function operation()
     worker_id, landed = arg(), {}
     local results, keys, leases, verdicts = {}, {}, {}, {}
     for i = 1, num() do
-        local one = {task = arg(), lease = arg(), retry_after = num(), took = num(), outcome = nil, step = nil}
-        one.outcome = read_outcome()
-        one.step = flag() and read_step()
+        local one = read_result()
         results[i], leases[i] = one, one.lease
         keys[2 * i - 1], keys[2 * i] = P .. 't:' .. one.task, P .. 'j:' .. job_of(one.task)
     end
     fetch(keys)
     look_up_held(worker_id, leases)
-    for i, one in ipairs(results) do
-        verdicts[i] = verdict(one.task, one.lease, one.retry_after, one.took, one.outcome, one.step)
-    end
+    for i, one in ipairs(results) do verdicts[i] = verdict(one) end
     local want = num()
     read_seats()
     local leased = lease()

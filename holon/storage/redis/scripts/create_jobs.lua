@@ -1,18 +1,25 @@
 -- Create jobs for one caller or several, all or none of each. A repeat of a request id answers with the job that it made.
 
+-- Without a first step an item has so many lines of history.
+local item_form = forms(function(owner, blueprint, status, asked_for, budget, counts_against, lines)
+    return {
+        owner = owner, blueprint = blueprint, status = status, asked_for = asked_for, budget = budget,
+        counts_against = counts_against, lines = lines,
+    }
+end)
+
 local function read_item()
+    local form = item_form(args[at + 2])
     local item = {
-        id = args[at + 1], owner = args[at + 2], blueprint = args[at + 3], status = args[at + 4], request = nil,
-        digest = nil, budget = nil, quota = nil, step = nil, state = nil, lines = nil, history = nil,
+        id = args[at + 1], form = form, owner = form.owner, request = nil, digest = nil, quota = nil, step = nil,
+        state = nil, history = nil,
     }
-    at = at + 4
-    item.request = flag() and arg()
-    item.digest, item.budget = arg(), num()
-    item.quota = flag() and {
-        name = arg(), ends = num(), allowed = num(), generation = arg(), last = flag(),
-    }
-    item.step = flag() and read_step()
-    if not item.step then item.state, item.lines, item.history = arg(), num(), arg() end
+    at = at + 2
+    if form.asked_for then item.request, item.digest = arg(), arg() end
+    if form.counts_against then
+        item.quota = {name = arg(), ends = num(), allowed = num(), generation = arg(), last = flag()}
+    end
+    if form.lines then item.state, item.history = arg(), arg() else item.step = read_step() end
     return item
 end
 
@@ -41,8 +48,9 @@ local function any_is_there(items)
 end
 
 local function create(item)
-    local row = new_job(item.id, item.owner, item.blueprint, item.status)
-    if item.budget then row.money = int(item.budget) .. ' 0' end
+    local form = item.form
+    local row = new_job(item.id, item.owner, form.blueprint, form.status)
+    if form.budget then row.money = int(form.budget) .. ' 0' end
     put('ZADD', P .. 'o:' .. item.owner, row.N, item.id)
     if item.request then
         row.request, row.digest = item.request, item.digest
@@ -52,7 +60,7 @@ local function create(item)
         land(row, item.step)
     else
         set_state(row, item.state)
-        if item.lines > 0 then tell(row, item.lines, item.history) end
+        if form.lines > 0 then tell(row, form.lines, item.history) end
     end
     if RUNS[row.status] then mark_ready(row) end
 end
@@ -108,7 +116,7 @@ local function read_callers()
             own[n] = read_item()
             items[#items + 1] = own[n]
         end
-        seats = NO_SEATS
+        seats = NONE
         local want = num()
         read_seats()
         callers[i] = {items = own, want = want, seats = seats, served = nil}

@@ -3,23 +3,31 @@
 -- An outcome that is written here, in the place of a worker's.
 local function failed(code, message, worker_id)
     return {
-        bytes = table.concat({'!', code, message, worker_id or ''}, '\n'), status = 'failure', code = code,
-        message = message, worker = worker_id or '', size = #message, succeeded = false, error = true,
+        bytes = table.concat({'!', code, message, worker_id or ''}, '\n'), form = {status = 'failure', code = code},
+        message = message, worker = worker_id or '', size = #message,
     }
 end
 
+-- How long it took, and when it was, are texts, if they are given.
 local function finished_line(row, owner, outcome, took, time)
     if not took and row.attempts then
         local _, _, offered, leased = last_attempt(row)
-        took = NOW - tonumber(leased == '-' and offered or leased)
+        took = int(NOW - tonumber(leased == '-' and offered or leased))
     end
+    time, took = time or NOW_TEXT, took or ''
+    local form, id, need, attempts, message = outcome.form, row.ID, row.need, row.attempts or '', outcome.message or ''
     local worker_id = outcome.worker ~= '' and outcome.worker or row.worker or ''
-    -- Texts, and nothing else: these come back as they were.
-    tell(owner, 1, 'F' .. cmsgpack.pack({
-        time and int(time) or NOW_TEXT, took and int(took) or '', worker_id, int(row.attempt or 0), row.ID,
-        outcome.status, row.need, int(row.generation), row.attempts or '', outcome.error and '1' .. outcome.code or '',
-        outcome.message, outcome.cost and int(outcome.cost) or '',
-    }))
+    local attempt, generation, status = int(row.attempt or 0), int(row.generation), form.status
+    local code, cost = form.code and '1' .. form.code or '', outcome.cost and int(outcome.cost) or ''
+    -- A list of texts, and of nothing else: these come back as they were.
+    tell(owner, 1, 'F\156'
+        .. (BEGINS[#time] or begins(#time)) .. time .. (BEGINS[#took] or begins(#took)) .. took
+        .. (BEGINS[#worker_id] or begins(#worker_id)) .. worker_id
+        .. (BEGINS[#attempt] or begins(#attempt)) .. attempt .. (BEGINS[#id] or begins(#id)) .. id
+        .. (BEGINS[#status] or begins(#status)) .. status .. (BEGINS[#need] or begins(#need)) .. need
+        .. (BEGINS[#generation] or begins(#generation)) .. generation
+        .. (BEGINS[#attempts] or begins(#attempts)) .. attempts .. (BEGINS[#code] or begins(#code)) .. code
+        .. (BEGINS[#message] or begins(#message)) .. message .. (BEGINS[#cost] or begins(#cost)) .. cost)
 end
 
 local function end_task(row, outcome)
@@ -63,11 +71,12 @@ local function count_down(owner, row, outcome)
     if not fan or fan.step ~= row.step or fan.over == 1 then return end
     fan.pending = fan.pending - 1
     fan.progress = fan.progress + 100 - tonumber(row.progress or 0)
-    fan.bytes = fan.bytes + outcome.size
+    fan.bytes = fan.bytes + tonumber(outcome.size)
+    local succeeded = outcome.form.succeeded
     owner.progress = rounded(fan.progress / fan.total)
-    if not outcome.succeeded then fan.failed = fan.failed + 1 end
+    if not succeeded then fan.failed = fan.failed + 1 end
     local too_large = fan.bytes > MAX_FAN_IN
-    local fail_fast = not outcome.succeeded and fan.fail_fast == 1
+    local fail_fast = not succeeded and fan.fail_fast == 1
     if fan.pending > 0 and not too_large and not fail_fast then return end
     if fan.pending > 0 then end_open_tasks(owner, 'job_already_terminated') end
     fan.over = 1
@@ -78,9 +87,9 @@ end
 -- How far a job is once its single task is over: what ended well is done, as a branch is. The last that the task itself
 -- told need not be stored: its end may have been quicker.
 local function went(owner, outcome)
-    if outcome.error then
+    if outcome.form.code then
         owner.progress = nil
-    elseif owner.progress and outcome.succeeded then
+    elseif owner.progress and outcome.form.succeeded then
         owner.progress = 100
     end
 end
@@ -123,7 +132,8 @@ end
 local function not_covered(row, last)
     local message = "cost: what is left of the job's budget does not cover another attempt, which may cost "
         .. int(row.reserves)
-    if last and last.error then message = message .. '; the last one ended with ' .. last.code end
+    local code = last and last.form.code
+    if code then message = message .. '; the last one ended with ' .. code end
     local outcome = failed('LIMIT_EXCEEDED', message, row.worker)
     outcome.cost = last and last.cost
     return outcome

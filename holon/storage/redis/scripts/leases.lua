@@ -16,11 +16,10 @@ end
 -- A task under its lease, as its worker gets it, at this time.
 local function offer_of(row, time)
     local till = row.execution_due or time + may_take(row)
-    local params, trace = params_of(row)
     if row.result_due then till = math.min(till, row.result_due) end
     return {
-        row.worker, row.session, row.ID, row.lease, row.job, row.need, params, row.priority,
-        row.generation, row.attempt, math.max(0, till - time), till, row.retry, trace,
+        row.worker, row.session, row.ID, row.lease, row.job, row.need, carried_by(row), row.priority,
+        row.generation, row.attempt, math.max(0, till - time), till, row.retry,
         row.lost_after and keeps_for(row) or nil,
     }
 end
@@ -29,10 +28,9 @@ end
 local MOST_ATTEMPTS = 1000
 local function newest_attempts(row)
     local attempts, from = row.attempts or '', 1
-    if row.attempt > MOST_ATTEMPTS then
-        local _, count = string.gsub(attempts, ';', ';')
-        for _ = MOST_ATTEMPTS, count do from = string.find(attempts, ';', from, true) + 1 end
-    end
+    if row.attempt <= MOST_ATTEMPTS then return attempts end
+    local _, count = string.gsub(attempts, ';', ';')
+    for _ = MOST_ATTEMPTS, count do from = string.find(attempts, ';', from, true) + 1 end
     return string.sub(attempts, from)
 end
 
@@ -51,8 +49,7 @@ end
 
 -- The seats that a call names: worker, session, room, match keys, those that nobody else could do, and how many leases
 -- the session may hold in this partition: its credits, where there is only one.
-local NO_SEATS = {}
-local seats = NO_SEATS
+local seats = NONE
 local function read_seats()
     local count = num()
     if count == 0 then return end

@@ -12,15 +12,33 @@ local function flag() return arg() ~= '' end
 local read, format, match, gmatch, concat, pack, unpacked
 -- How integers are written: as such, which is quicker, where Lua has them of 64 bits.
 local INTEGER
+-- Small ones as texts.
+local SMALL = {}
 local function bind()
     read, format, match, gmatch = redis.call, string.format, string.match, string.gmatch
     concat, pack, unpacked = table.concat, cmsgpack.pack, cmsgpack.unpack_limit
     INTEGER = format('%d', 2 ^ 52) == '4503599627370496' and '%d' or '%.0f'
+    for i = 0, 255 do SMALL[i] = format('%d', i) end
+end
+
+-- Small values come as one word, which is mostly as one before: each is unpacked once, and `make` makes out of its values
+-- what they are for. Nobody changes that.
+local function forms(make)
+    local known, count = {}, 0
+    return function(word)
+        local form = known[word]
+        if not form then
+            if count == 1000 then known, count = {}, 0 end
+            form, count = make(cmsgpack.unpack(word)), count + 1
+            known[word] = form
+        end
+        return form
+    end
 end
 
 local function empty_store() return redis.error_reply('EMPTYSTORE nothing is left of this store') end
 
-local function int(x) return format(INTEGER, x) end
+local function int(x) return SMALL[x] or format(INTEGER, x) end
 local function real(x) return format('%.17g', x) end
 
 -- A table that may have been filled by the call before.

@@ -122,17 +122,17 @@ local function task(id)
     return row
 end
 
--- `terms` are what it was made with: see `terms_of_task`.
-local function new_task(id, owner_id, step, terms)
+-- `form` is what it is made with: see `made_with`.
+local function new_task(id, owner_id, step, form)
     local n = format(PLACE, number())
     local row = {
         ID = id, KEY = P .. 't:' .. id, N = n, DUE = nil, PLACE = nil, job = owner_id, step = step,
-        HEAD = (BEGINS[#id] or begins(#id)) .. id .. (BEGINS[#n] or begins(#n)) .. n .. terms.packed,
-        key = terms.key, need = terms.need, priority = terms.priority, execution = terms.execution,
-        retry = terms.retry, place = 'queued', generation = 1, worker = nil, lease = nil,
+        HEAD = (BEGINS[#id] or begins(#id)) .. id .. (BEGINS[#n] or begins(#n)) .. n .. form.packed,
+        key = form.key, need = form.need, priority = form.priority, execution = form.execution, retry = form.retry,
+        place = 'queued', generation = 1, worker = nil, lease = nil,
     }
-    if terms.lost_after then row.lost_after = terms.lost_after end
-    if terms.reserves then row.reserves, row.reserved = terms.reserves, terms.reserves end
+    if form.lost_after then row.lost_after = form.lost_after end
+    if form.reserves then row.reserves, row.reserved = form.reserves, form.reserves end
     tasks[id] = row
     return row
 end
@@ -148,17 +148,20 @@ local function state_of(row)
     return row.STATE
 end
 
--- What a task carries is beside it: params, and what its trace is, until it is over; then the outcome, if it has one.
-local function carry_params(row, params, trace)
-    local key, text = P .. 'x:' .. row.ID, int(#trace) .. '\n' .. trace .. params
-    known[key] = text
-    keep(key, text)
+-- What a task carries is beside it: how long the name of its trace is, that, and its params, until it is over; then the
+-- outcome, if it has one.
+local function carried_text(params, trace) return int(#trace) .. '\n' .. trace .. params end
+local function carry(row, carried)
+    local key = P .. 'x:' .. row.ID
+    known[key] = carried
+    keep(key, carried)
 end
 
+local function carried_by(row) return value_of(P .. 'x:' .. row.ID) or '0\n' end
+
 local function params_of(row)
-    local size, rest = match(value_of(P .. 'x:' .. row.ID) or '0\n', '^(%d+)\n(.*)$')
-    size = tonumber(size)
-    return string.sub(rest, size + 1), string.sub(rest, 1, size)
+    local size, rest = match(carried_by(row), '^(%d+)\n(.*)$')
+    return string.sub(rest, tonumber(size) + 1)
 end
 
 local function worker(id)

@@ -1,19 +1,23 @@
 -- Steps: a job's new state and all its effects.
 
-local TASK_ARGUMENTS = 8
+local TASK_WORDS = 3
+
+local step_form = forms(function(
+    n, status, ends, consumed, lines, wake_after, end_tasks, keep_claim, reserves, count, fans_out)
+    return {
+        n = n, status = status, ends = ends, consumed = consumed, lines = lines, wake_after = wake_after,
+        end_tasks = end_tasks, keep = keep_claim, reserves = reserves, tasks = count, fans_out = fans_out,
+    }
+end)
 
 -- A step as a call brings it.
 local function read_step()
+    local form = step_form(args[at + 1])
     local step = {
-        job = args[at + 1], claim = args[at + 2], commit = args[at + 3], n = tonumber(args[at + 4]),
-        status = args[at + 5], ends = args[at + 6] ~= '', state = args[at + 7], consumed = args[at + 8],
-        lines = tonumber(args[at + 9]), history = args[at + 10], time = args[at + 11],
-        wake_after = tonumber(args[at + 12]), end_tasks = args[at + 13] ~= '', keep = args[at + 14] ~= '',
-        reserves = tonumber(args[at + 15]), tasks = tonumber(args[at + 16]), FROM = at + 16,
-        fan = nil,
+        form = form, commit = args[at + 2], state = args[at + 3], history = args[at + 4], FROM = at + 4, fan = nil,
     }
-    at = at + 16 + TASK_ARGUMENTS * step.tasks
-    if flag() then
+    at = at + 4 + TASK_WORDS * form.tasks
+    if form.fans_out then
         step.fan = {total = num(), fail_fast = num(), chunks = {}}
         for i = 1, num() do
             local size = num()
@@ -24,47 +28,41 @@ local function read_step()
     return step
 end
 
--- What a task is made with. Most are made as the one before.
-local alike = {}
-local function terms_of_task(key, need, text)
-    if alike.text ~= text or alike.need ~= need or alike.key ~= key then
-        local priority, execution, retry, lost_after, reserves = terms_of(text)
-        alike = {
-            text = text, key = key, need = need, priority = priority, execution = execution, retry = retry,
-            lost_after = lost_after, reserves = reserves,
-            packed = pack(key, need, priority, execution, retry, lost_after or false),
-        }
-    end
-    return alike
+local function made_with(key, need, text, dispatch, result)
+    local priority, execution, retry, lost_after, reserves = terms_of(text)
+    return {
+        key = key, need = need, text = text, dispatch = dispatch, result = result, priority = priority,
+        execution = execution, retry = retry, lost_after = lost_after, reserves = reserves,
+        packed = pack(key, need, priority, execution, retry, lost_after or false),
+    }
 end
+local task_form = forms(made_with)
 
--- Make a task out of the next arguments, whose timeouts count from when it was dispatched.
-local function create_task(row, dispatched)
-    local terms = terms_of_task(args[at + 2], args[at + 3], args[at + 5])
-    local one = new_task(args[at + 1], row.ID, row.open_step, terms)
+-- Make a task, whose timeouts count from when it was dispatched.
+local function create_task(row, id, form, carried, dispatched)
+    local one = new_task(id, row.ID, row.open_step, form)
     if fan_of(row) then one.branch = '1' end
-    carry_params(one, args[at + 4], args[at + 8])
-    local dispatch, result = args[at + 6], args[at + 7]
-    if dispatch ~= '' then one.dispatch_due = dispatched + dispatch end
-    if result ~= '' then one.result_due = dispatched + result end
-    at = at + TASK_ARGUMENTS
+    carry(one, carried)
+    if form.dispatch then one.dispatch_due = dispatched + form.dispatch end
+    if form.result then one.result_due = dispatched + form.result end
     enqueue(one)
     return one
 end
 
 local function create_tasks(row, step)
-    row.open_step, row.open_count = step.n - 1, step.tasks
+    local form = step.form
+    row.open_step, row.open_count = form.n - 1, form.tasks
     row.progress, row.message = nil, nil
     row.FAN = false
-    local money = step.reserves and money_of(row)
-    if money then money.reserved = money.reserved + step.reserves end
-    local total = step.tasks
+    local money = form.reserves and money_of(row)
+    if money then money.reserved = money.reserved + form.reserves end
+    local total = form.tasks
     if step.fan then
         local chunks = #step.fan.chunks
         total = step.fan.total
         row.FAN = {
             step = row.open_step, total = total, fail_fast = step.fan.fail_fast, pending = total,
-            spawned = step.tasks, queued = step.tasks, failed = 0, progress = 0, bytes = 0, over = 0, chunks = chunks,
+            spawned = form.tasks, queued = form.tasks, failed = 0, progress = 0, bytes = 0, over = 0, chunks = chunks,
             first_chunks = chunks, dispatched = NOW,
         }
         for i, chunk in ipairs(step.fan.chunks) do
@@ -75,32 +73,33 @@ local function create_tasks(row, step)
         end
     end
     row.made = (row.made or '') .. ' ' .. int(row.open_step) .. ':' .. int(total)
-    at = step.FROM
-    for _ = 1, step.tasks do create_task(row, NOW) end
+    local first = step.FROM
+    for from = first, first + TASK_WORDS * (form.tasks - 1), TASK_WORDS do
+        create_task(row, args[from + 1], task_form(args[from + 2]), args[from + 3], NOW)
+    end
     want_spawn(row)
 end
 
 -- Write a step and its effects; whoever calls has made sure that it may, and sees to the claim.
 local function land(row, step)
-    local after = at
+    local form = step.form
     set_state(row, step.state)
-    row.status, row.step, row.commit = step.status, step.n, step.commit
+    row.status, row.step, row.commit = form.status, form.n, step.commit
     row.updated = NOW
     row.deliveries = nil
     row.wake = nil
-    if row.inbox then consume(row, words(step.consumed)) end
-    if step.lines > 0 then tell(row, step.lines, step.history) end
-    if step.ends then
+    if row.inbox then consume(row, words(form.consumed)) end
+    if form.lines > 0 then tell(row, form.lines, step.history) end
+    if form.ends then
         row.finished = NOW
         clear_inbox(row)
         put('ZADD', P .. 'over', NOW_TEXT, row.ID)
     end
-    if step.end_tasks or step.ends then
-        local cancelled = step.status == 'cancelled' or not step.ends
+    if form.end_tasks or form.ends then
+        local cancelled = form.status == 'cancelled' or not form.ends
         end_open_tasks(row, cancelled and 'job_cancelled' or 'job_already_terminated')
     end
-    if step.tasks > 0 and not step.ends then create_tasks(row, step) end
-    if step.wake_after and not step.ends then row.wake, row.wake_step = NOW + step.wake_after, step.n - 1 end
-    if step.ends then row.spawn = nil end
-    at = after
+    if form.tasks > 0 and not form.ends then create_tasks(row, step) end
+    if form.wake_after and not form.ends then row.wake, row.wake_step = NOW + form.wake_after, form.n - 1 end
+    if form.ends then row.spawn = nil end
 end

@@ -81,8 +81,6 @@ local function stored(one, i)
     return one.pages[i]
 end
 
-local function before(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end
-
 -- The first entry of a queue that was not passed over.
 local function head(one, passed)
     local i = one.first
@@ -126,7 +124,10 @@ local function best(keys, worker_id, only)
             local key = keys[i]
             if counts[key] > 0 and (looked[key] or 0) <= LOOK_PAST then
                 local entry = head(queue(key), passed)
-                if entry and (not first or before(entry, first)) then found, first = key, entry end
+                if entry and (not first or entry[2] < first[2]
+                    or (entry[2] == first[2] and entry[1] < first[1])) then
+                    found, first = key, entry
+                end
             end
         end
         if not found then return nil end
@@ -248,8 +249,8 @@ local function last_attempt(row)
     return string.sub(row.attempts, 1, from - 1), match(row.attempts, '^(%S+) (%S+) (%S+) (%S+);$', from)
 end
 
-local function set_attempt(row, earlier, ...)
-    row.attempts = earlier .. table.concat({...}, ' ') .. ';'
+local function set_attempt(row, earlier, who, offered, leased, ended)
+    row.attempts = earlier .. who .. ' ' .. offered .. ' ' .. leased .. ' ' .. ended .. ';'
 end
 
 local function close_attempt(row)

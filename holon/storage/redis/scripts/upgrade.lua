@@ -47,7 +47,7 @@ local function upgrade_task(id, key, fields)
     fields.id = id
     fields.priority, fields.execution, fields.retry, fields.lost_after = terms_of(fields.terms)
     if fields.place ~= 'over' then
-        carry_params({ID = id}, fields.params, fields.trace or '')
+        carry({ID = id}, carried_text(fields.params, fields.trace or ''))
     elseif fields.outcome then
         keep(P .. 'x:' .. id, fields.outcome)
     end

@@ -1,0 +1,41 @@
+"""What operations of the store in Redis are called with."""
+
+from __future__ import annotations
+
+from holon.domain.job import Job, Status
+from holon.domain.matching import Need
+from holon.domain.task import SUCCESS, Outcome, RetryPolicy, task_id
+from holon.ports import NewJob, NewTask, Result, Step
+from holon.storage.redis.arguments import new_jobs_arguments, results_arguments
+from holon.storage.sealing import Seal
+
+LIMIT = 1 << 20
+
+
+def new_job(job_id: str, blueprint: str = "bp") -> NewJob:
+    job = Job(job_id, blueprint, "ann", {}, "start")
+    task = NewTask(task_id(job_id, 0, 0), 0, Need("t"), b"{}", 0.0, 0, None, None, RetryPolicy(3, 1_000, 1_000))
+    decided = Job(job_id, blueprint, "ann", {}, "start", Status.WAITING_FOR_WORKER, 1)
+    return NewJob(job, (), step=Step("", f"commit of {job_id}", decided, tasks=(task,)))
+
+
+def result(job_id: str) -> Result:
+    decided = Job(job_id, "bp", "ann", {}, "end", Status.FINISHED, 2)
+    outcome = Outcome(SUCCESS, b"{}", worker_id="w")
+    return Result(task_id(job_id, 0, 0), f"lease of {job_id}", outcome, step=Step("", f"commit of {job_id}", decided))
+
+
+def test_what_jobs_have_alike_is_said_in_the_same_words() -> None:
+    [_, _, *one] = new_jobs_arguments([new_job("0-a")], LIMIT, Seal(), {})
+    [_, _, *other] = new_jobs_arguments([new_job("0-b")], LIMIT, Seal(), {})
+    own = {"0-a", "commit of 0-a", "0-a-0-0"}
+    assert [word for word in one if word not in other and isinstance(word, str)] == sorted(own, key=one.index)
+    assert len(one) <= 9
+
+
+def test_what_results_have_alike_is_said_in_the_same_words() -> None:
+    [_, _, *words] = results_arguments("w", [result("0-a"), result("0-b")], LIMIT, Seal())
+    half = len(words) // 2
+    assert half <= 11
+    assert {"0-a-0-0", "lease of 0-a"} <= set(words[:half]) - set(words[half:])
+    assert len(set(words[:half]) & set(words[half:])) >= 5
