@@ -101,6 +101,20 @@ async def look(world: World, *, watchful: bool = False) -> None:
 # Several nodes ------------------------------------------------------------------------------------------------------
 
 
+async def test_what_a_server_remembers_of_one_store_is_not_taken_for_another(server: RedisServer) -> None:
+    async with AsyncExitStack() as opened:
+        # The same happens in both: each row is in the one what it is in the other.
+        one, other = [await Nodes(server, opened).add("a") for _ in range(2)]
+        pairs = [(world, await world.hand()) for world in (one, other)]
+        offers = [await world.accepted(hand) for world, hand in pairs]
+        assert offers[0].task_id == offers[1].task_id
+        assert await one.complete(offers[0]) is None
+        assert (await other.task_record(offers[1].task_id)).state == "leased"
+        assert await other.complete(offers[1]) is None
+        assert (await other.complete(offers[1])) is None
+        assert await one.ready() == await other.ready()
+
+
 async def test_more_kinds_of_jobs_than_a_server_remembers_are_what_they_are(nodes: Nodes) -> None:
     world = await nodes.add("a")
     made = [world.new_job(owner=f"owner-{at}", blueprint=f"bp-{at}") for at in range(1_500)]

@@ -63,8 +63,8 @@ def test_a_script_has_less_than_all_and_readers_hardly_anything() -> None:
 def test_servers_get_functions_if_they_have_them_and_scripts_with_flags_where_those_are_refused() -> None:
     [old] = code_for((6, 2, 14))
     assert isinstance(old, Scripts)
-    assert old._texts["commit"].startswith(b"local SHRINKS = true\n")
-    assert old._texts["create_jobs"].startswith(b"local SHRINKS = false\n")
+    assert old._texts["commit"].startswith(b"local SHRINKS, REMEMBERS = true, false\n")
+    assert old._texts["create_jobs"].startswith(b"local SHRINKS, REMEMBERS = false, false\n")
     better, other = code_for((8, 0, 2))
     assert isinstance(better, Functions)
     assert isinstance(other, Scripts)

@@ -106,7 +106,7 @@ def functions() -> Functions:
             f"redis.register_function{{function_name = LIBRARY .. '_{name}', callback = call, flags = {{{flags}}}}}"
         )
         parts.append(f"(function()\n{own}{register}\nend)();\n")
-    text = "local SHRINKS = false\n" + "".join(parts)
+    text = "local SHRINKS, REMEMBERS = false, true\n" + "".join(parts)
     library = f"holon_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     return Functions(library, f"#!lua name={library}\nlocal LIBRARY = '{library}'\n{text}".encode())
 
@@ -145,9 +145,9 @@ def _flags(name: str) -> tuple[str, ...]:
 
 def _header(name: str, version: tuple[int, ...]) -> str:
     if version < _FUNCTIONS:
-        return f"local SHRINKS = {'false' if name in _ADDS_WORK else 'true'}\n"
+        return f"local SHRINKS, REMEMBERS = {'false' if name in _ADDS_WORK else 'true'}, false\n"
     flags = ",".join(_flags(name))
-    return f"#!lua{f' flags={flags}' if flags else ''}\nlocal SHRINKS = false\n"
+    return f"#!lua{f' flags={flags}' if flags else ''}\nlocal SHRINKS, REMEMBERS = false, false\n"
 
 
 def _source(name: str) -> str:

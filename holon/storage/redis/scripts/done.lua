@@ -4,18 +4,8 @@
 local function write_row(row, text)
     if text == row.TEXT then return false end
     keep(row.KEY, text)
+    row.TEXT = text
     return true
-end
-
--- A time as a text; many are the same.
-local TEXTS = {}
-local function text_of(time)
-    local text = TEXTS[time]
-    if not text then
-        text = int(time)
-        TEXTS = {[time] = text}
-    end
-    return text
 end
 
 local totals, touched, armed, disarmed, earliest = {}, {}, {}, {}, nil
@@ -26,7 +16,7 @@ local function set_timer(row, kind, due)
         disarmed[#disarmed + 1] = member
         return
     end
-    armed[#armed + 1], armed[#armed + 2] = text_of(due), member
+    armed[#armed + 1], armed[#armed + 2] = due, member
     earliest = sooner(earliest, due)
 end
 
@@ -44,6 +34,10 @@ local function write_jobs()
             if before ~= after then
                 if before then add_up(before, -1) end
                 if after then add_up(after, 1) end
+            end
+            if after then
+                row.STATE, row.FAN, row.MONEY = nil, nil, nil
+                remember(row)
             end
         end
     end
@@ -66,6 +60,7 @@ local function write_tasks()
         if row then
             set_timer(row, 't', task_time(row))
             if write_row(row, task_text(row)) and WATCHED then touched[row.job] = true end
+            if row.place ~= 'over' then remember(row) end
         end
     end
 end

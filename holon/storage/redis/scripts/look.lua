@@ -2,11 +2,11 @@
 -- One that has been here for a while sees to those that have not.
 
 local function see_to_others(nodes)
-    local late = read('ZRANGEBYSCORE', nodes, '-inf', int(NOW - AWAY), 'WITHSCORES', 'LIMIT', 0, 100)
+    local late = read('ZRANGEBYSCORE', nodes, '-inf', int(NOW - AWAY_AFTER), 'WITHSCORES', 'LIMIT', 0, 100)
     local gone = {}
     for i = 1, #late, 2 do
         local node = late[i]
-        if node ~= NODE and tonumber(late[i + 1]) <= NOW - GONE then
+        if node ~= NODE and tonumber(late[i + 1]) <= NOW - GONE_AFTER then
             gone[node] = true
             write('ZREM', nodes, node)
             write('HDEL', META, 'lane:' .. node, 'process:' .. node, 'keeps:' .. node)
@@ -30,7 +30,7 @@ end
 local function operation()
     local watchful, nodes = flag(), P .. 'nodes'
     local seen_at = tonumber(read('ZSCORE', nodes, NODE) or NOW)
-    if seen_at <= NOW - AWAY then set_away(NODE, false) end
+    if seen_at <= NOW - AWAY_AFTER then set_away(NODE, false) end
     write('ZADD', nodes, NOW, NODE)
     if watchful then see_to_others(nodes) end
     local found = read('HKEYS', P .. 'needs')

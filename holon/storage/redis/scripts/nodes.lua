@@ -1,7 +1,7 @@
 -- Nodes: who is here. One that was not seen for a while is away: its sessions get nothing, and go on when it is back;
 -- in the end it is gone.
 
-local AWAY, GONE = 30000, 86400000
+local AWAY_AFTER, GONE_AFTER = 30000, 86400000
 
 local function sessions_of(node) return read('SMEMBERS', P .. 'sessions:' .. node) end
 

@@ -75,6 +75,24 @@ local function value_of(key)
     return value
 end
 
+-- A library remembers the rows that it has written last, for what is about them soon: where a row has the same text then,
+-- it need not be unpacked. Long ones would take much memory. Beyond so many all are forgotten but the newest.
+local written = {newest = {}, older = {}, count = 0}
+local function remember(row)
+    if not REMEMBERS or #row.TEXT > 1000 then return end
+    if written.count == 1000 then written = {newest = {}, older = written.newest, count = 0} end
+    written.newest[row.TEXT], written.count = row, written.count + 1
+end
+
+-- Whoever takes a row may change it, and so has it alone.
+local function recalled(key, text)
+    local some = written.newest[text] and written.newest or written.older
+    local row = some[text]
+    if not row or row.KEY ~= key then return nil end
+    some[text] = nil
+    return row
+end
+
 local jobs, tasks, workers = {}, {}, {}
 
 -- A job; false when there is none.
@@ -83,7 +101,7 @@ local function job(id)
     if row == nil then
         local key = P .. 'j:' .. id
         local text = value_of(key)
-        row = text and job_row(id, key, text)
+        row = text and (recalled(key, text) or job_row(id, key, text))
         if row then
             row.DUE = job_time(row)
             row.SHOWN = not row.finished and shown(row.status, row.deliveries)
@@ -113,8 +131,11 @@ local function task(id)
         local text = value_of(key)
         row = false
         if text then
-            local owner_id, step = match(id, '^(.*)%-(%d+)%-%d+$')
-            row = task_row(id, key, text, owner_id, tonumber(step))
+            row = recalled(key, text)
+            if not row then
+                local owner_id, step = match(id, '^(.*)%-(%d+)%-%d+$')
+                row = task_row(id, key, text, owner_id, tonumber(step))
+            end
             row.DUE = task_time(row)
         end
         tasks[id] = row
