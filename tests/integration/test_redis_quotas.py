@@ -13,6 +13,7 @@ import pytest
 from holon.domain.value import replace
 from holon.ports import Quota
 from holon.storage.redis import RedisStorage
+from holon.storage.redis.answers import ALL_CREATED
 from holon.storage.redis.arguments import new_jobs_arguments, quota_name
 from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.quotas import Allowances, Quotas
@@ -52,8 +53,8 @@ class Place:
             given = new_jobs_arguments(items, 2**20, Seal(), allowances)
             return await self._calls.call("create_jobs", *given, 0, 0)
 
-        jobs, *_ = await self._quotas.create(items, call)
-        return sum(what == b"created" for _, what in jobs)
+        answer = await self._quotas.create(items, call)
+        return n if answer == ALL_CREATED else answer[0].count(b"created")
 
 
 @pytest.fixture

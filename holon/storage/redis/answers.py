@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, job_of
 from holon.ports import (
     Claim,
+    Creation,
     JobRecord,
     Leased,
     LeaseRef,
@@ -32,6 +33,9 @@ from holon.storage.sealing import Seal, SealBroken
 
 # As the client library reads it: bytes, integers, and lists of these.
 Answer: TypeAlias = Any
+
+# The answer to a caller whose jobs are created, and who has nothing else to be told.
+ALL_CREATED = 1
 
 need_of = lru_cache(maxsize=4096)(decode_need)
 
@@ -68,6 +72,11 @@ def events_of(job_id: str, answer: Sequence[bytes], seal: Seal) -> tuple[tuple[i
     return tuple((int(answer[at]), event_of(job_id, answer[at + 1], seal)) for at in range(0, len(answer), 2))
 
 
+def created_of(answer: Answer) -> tuple[tuple[str, Creation], ...]:
+    """What became of jobs that were to be created: id, outcome, id, outcome..."""
+    return tuple((answer[at].decode(), Creation(answer[at + 1].decode())) for at in range(0, len(answer), 2))
+
+
 def claims_of(answer: Answer, seal: Seal) -> tuple[Claim, ...]:
     """Claims that were handed over, but those that cannot be opened."""
     claims: list[Claim] = []
@@ -86,17 +95,18 @@ def claimed(answer: Answer) -> list[tuple[str, str]]:
 
 def offer_of(fields: Answer, seal: Seal) -> Offer:
     """An offer that was made."""
-    worker, session, task, lease, job, need, carried, priority, *counts, retry = fields[:13]
+    head, worker, session, lease, carried, generation, attempt, left, deadline, lasts = fields
+    # What the task was made with, as it is stored: values without the number of them before.
+    task, _, _, need, priority, _, retry, _ = msgpack.unpackb(b"\x98" + head, raw=True)
     size, _, rest = carried.partition(b"\n")
     params, trace = rest[int(size) :], rest[: int(size)]
-    generation, attempt, left, deadline = counts
     needed, name = need_of(need), task.decode()
     return Offer(
         worker_id=worker.decode(),
         session_id=session.decode(),
         task_id=name,
         lease_id=lease.decode(),
-        job_id=job.decode(),
+        job_id=job_of(name),
         skill=needed.skill,
         version=needed.version,
         type=needed.type,
@@ -108,7 +118,7 @@ def offer_of(fields: Answer, seal: Seal) -> Offer:
         deadline=deadline,
         retry=_retry(retry),
         trace=trace.decode(),
-        lasts=fields[13] if len(fields) > 13 else None,
+        lasts=lasts,
         allowed_skills=needed.allowed_skills,
         max_cost=needed.max_cost,
         contracts=needed.contracts,
@@ -120,17 +130,23 @@ def _retry(text: bytes) -> RetryPolicy:
     return RetryPolicy(*map(int, text.split()))
 
 
+# An offer is so many of the values of a list of them, and at which place are the params.
+_OFFER = 10
+_CARRIED = 4
+
+
+def _offers(values: Answer) -> Iterator[Answer]:
+    return (values[at : at + _OFFER] for at in range(0, len(values), _OFFER))
+
+
 def leased_of(answer: Answer, seal: Seal) -> Leased:
     """Offers, but those that cannot be opened, which lapse; and the match keys that still have tasks waiting."""
     made, left = answer
     offers: list[Offer] = []
-    for fields in made:
+    for fields in _offers(made):
         with suppress(SealBroken):
             offers.append(offer_of(fields, seal))
     return Leased(tuple(offers), frozenset(key.decode() for key in left))
-
-
-_CARRIED = 6
 
 
 def _kept(fields: Answer, seal: Seal) -> Offer:
@@ -146,7 +162,7 @@ def opened_of(answer: Answer, seal: Seal) -> tuple[Opened, int | None]:
     replaced, kept, dropped, order = answer
     opened = Opened(
         replaced.decode() or None,
-        tuple(_kept(fields, seal) for fields in kept),
+        tuple(_kept(fields, seal) for fields in _offers(kept)),
         tuple((task.decode(), lease.decode(), Superseded(why.decode())) for task, lease, why in dropped),
     )
     return opened, int(order) if order else None

@@ -37,12 +37,16 @@ class StepCalls(Part):
                 given = arguments.new_jobs_arguments(items, self._settings.max_state_bytes, self._seal, allowances)
                 return await self.link.call("create_jobs", *given, n, *places, new_work=True)
 
-            jobs, *rest = await self._quotas.create(items, call)
+            answer = await self._quotas.create(items, call)
+            if answer == answers.ALL_CREATED:
+                return Created(
+                    tuple((item.job.id, Creation.CREATED) for item in items), (), self._leased(([], []), seats)
+                )
+            jobs, *rest = answer
             if not rest:
                 raise too_much_waits(jobs)
             claims, leased = rest
-            made = tuple((job.decode(), Creation(what.decode())) for job, what in jobs)
-            return Created(made, self._claims(claims), self._leased(leased, seats))
+            return Created(answers.created_of(jobs), self._claims(claims), self._leased(leased, seats))
 
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int

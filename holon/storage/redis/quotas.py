@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from holon.domain.value import Value
 from holon.errors import StoreUnavailable
 from holon.ports import NewJob, Quota
+from holon.storage.redis.answers import ALL_CREATED
 from holon.storage.redis.arguments import Allowance, quota_name
 from holon.storage.redis.calls import Calls
 from holon.storage.redis.lane import RETRY_AFTER_S
@@ -65,7 +66,7 @@ class Quotas:
                 if _key(quota) not in self._known:
                     await self._draw(quota, n, _Short(0, 0))
             answer = await call({quota: self._known[_key(quota)] for quota in wanted})
-            if answer[0] != b"short":
+            if answer == ALL_CREATED or answer[0] != b"short":
                 return answer
             short = {name.decode(): _Short(made, generation) for name, made, generation in answer[1]}
             for quota, n in wanted.items():

@@ -7,7 +7,7 @@ local function offered_before(row)
     for i = 3, #known, 2 do
         local one = task(known[i])
         if one and one.lease == known[i + 1] and one.place == 'offered' then
-            offers[#offers + 1] = offer_of(one, tonumber(known[2]))
+            tell_offer(offers, one, tonumber(known[2]))
         end
     end
     return offers
@@ -36,13 +36,14 @@ local function operation()
         unclaim(row)
     end
     local cancel_pending = row.cancels and 1 or 0
-    local leased = cancel_pending == 1 and {{}, still_waiting()} or lease()
-    if leased[1][1] then
+    local answer, leased = {{}, NONE}, NONE
+    if cancel_pending == 1 then answer[2] = still_waiting() else answer, leased = lease() end
+    if leased[1] then
         local reply = {step.commit, int(NOW)}
-        for _, offer in ipairs(leased[1]) do
-            reply[#reply + 1], reply[#reply + 2] = offer[3], offer[4]
+        for _, one in ipairs(leased) do
+            reply[#reply + 1], reply[#reply + 2] = one.ID, one.lease
         end
         row.reply = concat(reply, ' ')
     end
-    return done({0, cancel_pending, events, leased, told_claims(claim(want))})
+    return done({0, cancel_pending, events, answer, told_claims(claim(want))})
 end

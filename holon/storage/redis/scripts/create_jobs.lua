@@ -65,30 +65,34 @@ local function create(item)
     if RUNS[row.status] then mark_ready(row) end
 end
 
--- What becomes of a caller's items, and which of them are new; nil, when so much history waits that none may be.
+-- What becomes of a caller's items, id and outcome of each, and which of them are new; nil, when so much history waits that
+-- none may be.
 local function decided(items, made, some, full)
-    local answers, new, digests = {}, {}, {}
+    local answers, new, digests = {}, {}, NONE
     for i, item in ipairs(items) do
         local known = item.request and made[item.owner][item.request]
         local row = known and not digests[known] and job(known)
         local digest = known and (digests[known] or row and row.digest)
         if digest then
-            answers[i] = {known, digest == item.digest and 'existing' or 'conflict'}
+            answers[2 * i - 1], answers[2 * i] = known, digest == item.digest and 'existing' or 'conflict'
         else
             local is_new = not (some and job(item.id))
             if is_new and full then return nil end
             local over_quota = is_new and item.quota and not count_job(item.quota)
             if is_new and not over_quota then
                 new[#new + 1] = item
-                if item.request then made[item.owner][item.request], digests[item.id] = item.id, item.digest end
+                if item.request then
+                    if digests == NONE then digests = {} end
+                    made[item.owner][item.request], digests[item.id] = item.id, item.digest
+                end
             end
-            answers[i] = {item.id, over_quota and 'over_quota' or 'created'}
+            answers[2 * i - 1], answers[2 * i] = item.id, over_quota and 'over_quota' or 'created'
         end
     end
     return answers, new
 end
 
--- Create a caller's jobs: what it is answered, and whether they were. Else that is how much history waits to be moved,
+-- Create a caller's jobs: what it is answered, and how many are new. Else nothing is created, and that is how much history waits to be moved,
 -- or the quotas that are to be drawn on first.
 local function create_for(items, made, some, waited)
     local waits = waited and waited + backlog
@@ -98,14 +102,14 @@ local function create_for(items, made, some, waited)
     count_all(created)
     if created then
         for _, item in ipairs(new) do create(item) end
-        return {answers}, true
+        return {answers}, #new
     end
     for _, item in ipairs(items) do
         local known = item.request and made[item.owner]
         -- What this caller would have made; not what was there before.
         if known and known[item.request] and not job(known[item.request]) then known[item.request] = nil end
     end
-    return answers and {'short', short} or {waits}, false
+    return answers and {'short', short} or {waits}, nil
 end
 
 local function read_callers()
@@ -119,7 +123,7 @@ local function read_callers()
         seats = NONE
         local want = num()
         read_seats()
-        callers[i] = {items = own, want = want, seats = seats, served = nil}
+        callers[i] = {items = own, want = want, seats = seats, created = nil}
     end
     return callers, items
 end
@@ -131,19 +135,24 @@ local function operation()
     local made, some = made_before(items), any_is_there(items)
     local answers, want = {}, 0
     for i, caller in ipairs(callers) do
-        answers[i], caller.served = create_for(caller.items, made, some, waited)
-        if caller.served then want = want + caller.want end
+        answers[i], caller.created = create_for(caller.items, made, some, waited)
+        if caller.created then want = want + caller.want end
     end
     write_quotas()
     for i, caller in ipairs(callers) do
         seats = caller.seats
-        if caller.served then answers[i][3] = lease() end
+        if caller.created then answers[i][3] = lease() end
     end
     local claims, first = told_claims(claim(want)), 1
     for i, caller in ipairs(callers) do
-        if caller.served then
+        if caller.created then
             local last = math.min(#claims, first + caller.want - 1)
-            answers[i][2] = {unpack(claims, first, last)}
+            -- Most need to be told no more than that all is created.
+            if last < first and caller.created == #caller.items and answers[i][3] == NO_OFFERS then
+                answers[i] = 1
+            else
+                answers[i][2] = {unpack(claims, first, last)}
+            end
             first = last + 1
         end
     end

@@ -2,5 +2,6 @@
 
 local function operation()
     read_seats()
-    return done(lease())
+    local answer = lease()
+    return done(answer)
 end

@@ -13,15 +13,16 @@ local function keeps_for(row)
     return holder and holder.keeps or LEASE
 end
 
--- A task under its lease, as its worker gets it, at this time.
-local function offer_of(row, time)
+-- Add a task under its lease, as its worker gets it at this time, to a list of such. All are in one: each table of a reply
+-- costs as much as many values.
+local function tell_offer(offers, row, time)
     local till = row.execution_due or time + may_take(row)
     if row.result_due then till = math.min(till, row.result_due) end
-    return {
-        row.worker, row.session, row.ID, row.lease, row.job, row.need, carried_by(row), row.priority,
-        row.generation, row.attempt, math.max(0, till - time), till, row.retry,
-        row.lost_after and keeps_for(row) or nil,
-    }
+    local n = #offers
+    offers[n + 1], offers[n + 2], offers[n + 3] = row.HEAD or head_of(row), row.worker, row.session
+    offers[n + 4], offers[n + 5], offers[n + 6] = row.lease, carried_by(row), row.generation
+    offers[n + 7], offers[n + 8], offers[n + 9] = row.attempt, math.max(0, till - time), till
+    offers[n + 10] = row.lost_after and keeps_for(row) or false
 end
 
 -- Of a task so many attempts are known, the newest; nothing else bounds how often it is leased.
@@ -44,7 +45,6 @@ local function granted(row, holder)
     set_attempt(row, newest_attempts(row), holder.ID, NOW_TEXT, '-', '-')
     take_hold(holder, row.lease, row.ID)
     queued_changed(row, -1)
-    return offer_of(row, NOW)
 end
 
 -- The seats that a call names: worker, session, room, match keys, those that nobody else could do, and how many leases
@@ -67,7 +67,7 @@ local function read_seats()
     end
 end
 
-local NO_OFFERS = {{}, {}}
+local NO_OFFERS = {NONE, NONE}
 
 -- The keys of the seats for which tasks wait.
 local function still_waiting()
@@ -84,10 +84,11 @@ local function still_waiting()
     return more
 end
 
--- Lease the heads of the backlog to the seats, in their order; answers with the offers, and the keys that have more.
+-- Lease the heads of the backlog to the seats, in their order; answers with the offers, and the keys that have more. The
+-- tasks of the offers come besides.
 local function lease()
-    if not seats[1] then return NO_OFFERS end
-    local offers = {}
+    if not seats[1] then return NO_OFFERS, NONE end
+    local offers, leased = {}, {}
     for _, seat in ipairs(seats) do
         fetch_counts(seat.keys)
         local holder = worker(seat.worker)
@@ -98,12 +99,16 @@ local function lease()
                 for _ = 1, n do
                     local row = best(seat.keys, holder.ID, seat.only)
                     if not row then break end
-                    offers[#offers + 1] = granted(row, holder)
+                    granted(row, holder)
+                    tell_offer(offers, row, NOW)
+                    leased[#leased + 1] = row
                 end
             end
         end
     end
-    return {offers, still_waiting()}
+    local more = still_waiting()
+    if not offers[1] and not more[1] then return NO_OFFERS, NONE end
+    return {offers, more}, leased
 end
 
 -- A task's worker has it: its lease runs from now, its execution from the first time. It took it `ago` milliseconds

@@ -26,7 +26,7 @@ local function operation()
         local task_id, lease_id = arg(), arg()
         local row = task(task_id)
         if row and row.lease == lease_id and resume(row, holder) then
-            kept[#kept + 1] = offer_of(row, NOW)
+            tell_offer(kept, row, NOW)
         else
             dropped[#dropped + 1] = {task_id, lease_id, why_not(task_id, row, lease_id)}
         end

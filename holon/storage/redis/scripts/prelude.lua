@@ -41,6 +41,9 @@ local function empty_store() return redis.error_reply('EMPTYSTORE nothing is lef
 local function int(x) return SMALL[x] or format(INTEGER, x) end
 local function real(x) return format('%.17g', x) end
 
+-- What nobody puts anything into.
+local NONE = {}
+
 -- A table that may have been filled by the call before.
 local function emptied(set) return next(set) == nil and set or {} end
 

@@ -21,8 +21,6 @@ local function fetch_counts(keys)
     end
 end
 
-local NONE = {}
-
 -- Queues: what is stored, a page at a time, without what is taken out and with what is put in. The first page has as many
 -- tasks as are about to be taken out.
 local queues = {}
