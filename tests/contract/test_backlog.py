@@ -6,6 +6,7 @@ import pytest
 
 from holon.domain.job import Status
 from holon.domain.matching import Need
+from holon.ports import NewFanOut
 from holon.storage.ledger.touches import MOST_AT_ONCE
 from tests.contract.world import BROKEN, Factory, T, U, World
 
@@ -24,6 +25,17 @@ async def order(world: World, *needs: Need) -> list[str]:
 async def test_tasks_are_leased_in_the_order_of_their_arrival(world: World) -> None:
     tasks = [await world.dispatch() for _ in range(10)]
     assert await order(world, T) == tasks
+
+
+@pytest.mark.in_order
+async def test_those_of_one_step_go_by_priority_and_arrival_also_when_they_are_offered_with_it(world: World) -> None:
+    hand, claim = await world.hand(), await world.start()
+    waiting = await world.dispatch(priority=1.0)
+    tasks = tuple(world.task(claim, at, priority=p) for at, p in enumerate((0.0, 5.0, -1.0, 5.0, 0.0)))
+    step = world.step(claim, Status.WAITING_FOR_PARALLEL, tasks=tasks, fan_out=NewFanOut(len(tasks), fail_fast=False))
+    done = await world.commit(step, [hand.seat(4)])
+    assert [one.task_id for one in done.leased.offers] == [tasks[1].id, tasks[3].id, waiting, tasks[0].id]
+    assert [one.task_id for one in await world.lease(hand.seat(4))] == [tasks[4].id, tasks[2].id]
 
 
 @pytest.mark.in_order

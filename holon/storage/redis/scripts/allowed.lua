@@ -30,6 +30,7 @@ end
 
 -- The quotas that have to be drawn on first: name, how many jobs were made, and under which generation.
 local function short_quotas()
+    if next(quotas) == nil then return NONE end
     local found = {}
     for name, known in pairs(quotas) do
         if known.short then found[#found + 1] = {name, known.made, tonumber(known.generation)} end

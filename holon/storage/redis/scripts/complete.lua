@@ -104,6 +104,8 @@ local function verdict(one)
     finished_line(row, owner, outcome, took, time and time < NOW and one.time or NOW_TEXT)
     end_task(row, outcome)
     went(owner, outcome)
+    -- It was the only one.
+    owner.open_count = 0
     land(owner, one.step)
     if RUNS[owner.status] then mark_ready(owner) end
     landed[#landed + 1] = lease_id

@@ -11,8 +11,8 @@ end)
 local function read_item()
     local form = item_form(args[at + 2])
     local item = {
-        id = args[at + 1], form = form, owner = form.owner, request = nil, digest = nil, quota = nil, step = nil,
-        state = nil, history = nil,
+        id = args[at + 1], key = nil, form = form, owner = form.owner, request = nil, digest = nil, quota = nil,
+        step = nil, state = nil, history = nil,
     }
     at = at + 2
     if form.asked_for then item.request, item.digest = arg(), arg() end
@@ -43,13 +43,16 @@ end
 -- Whether any job has one of these ids: one that is there was made by this very call, whose reply was lost.
 local function any_is_there(items)
     local keys = {}
-    for i, item in ipairs(items) do keys[i] = P .. 'j:' .. item.id end
+    for i, item in ipairs(items) do
+        item.key = P .. 'j:' .. item.id
+        keys[i] = item.key
+    end
     return read('EXISTS', unpack(keys)) > 0
 end
 
 local function create(item)
     local form = item.form
-    local row = new_job(item.id, item.owner, form.blueprint, form.status)
+    local row = new_job(item.id, item.key, item.owner, form.blueprint, form.status)
     if form.budget then row.money = int(form.budget) .. ' 0' end
     put('ZADD', P .. 'o:' .. item.owner, row.N, item.id)
     if item.request then
@@ -117,8 +120,8 @@ local function read_callers()
     for i = 1, num() do
         local own = {}
         for n = 1, num() do
-            own[n] = read_item()
-            items[#items + 1] = own[n]
+            local item = read_item()
+            own[n], items[#items + 1] = item, item
         end
         seats = NONE
         local want = num()

@@ -207,8 +207,9 @@ local function write_meta()
     if SUSPECTS.added[1] or SUSPECTS.freed[1] or SUSPECTS.stale[1] then
         change('poisoned', read('XLEN', SUSPECTS.key))
     end
-    if begun['HSET' .. P .. 'watched'] or begun['HDEL' .. P .. 'watched'] then
-        change('watched', read('HLEN', P .. 'watched'))
+    local watched = P .. 'watched'
+    if begun.HSET and begun.HSET[watched] or begun.HDEL and begun.HDEL[watched] then
+        change('watched', read('HLEN', watched))
     end
     read('HSET', META, unpack(CHANGED))
 end

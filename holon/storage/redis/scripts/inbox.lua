@@ -86,7 +86,8 @@ end
 local function tell(row, count, lines)
     row.told = (row.told or 0) + count
     local last = int(row.told)
-    keep(lines_of(row.ID) .. last, lines)
+    -- As `lines_of` says.
+    keep(P .. 'h:' .. row.ID .. ':' .. last, lines)
     if MAX_BACKLOG then
         put('ZADD', P .. 'outbox', number(), row.ID .. ':' .. last)
         backlog = backlog + #lines

@@ -141,20 +141,13 @@ end
 local function task_text(row)
     local whole = row.losses or row.reason or row.late or row.reserves or row.reserved or row.at_once or row.written_off
     local place, generation = row.place, row.generation
-    local lease, dues = '\194\194\194\194\194\194\194\194', '\194\194\194\194\194\194'
-    if row.attempts or row.branch or row.avoid or row.accepted or row.worker or row.session or row.lease
-        or row.applied then
-        local who, session, id, applied = row.worker or '', row.session or '', row.lease or '', row.applied or ''
-        local attempts, accepted = row.attempts or '', row.accepted or false
-        lease = (NUMBERS[accepted] or packed_number(accepted))
-            .. (row.worker and (BEGINS[#who] or begins(#who)) or '\194') .. who
-            .. (row.session and (BEGINS[#session] or begins(#session)) or '\194') .. session
-            .. (row.lease and (BEGINS[#id] or begins(#id)) or '\194') .. id
-            .. (row.applied and (BEGINS[#applied] or begins(#applied)) or '\194') .. applied
-            .. (row.avoid and pack(row.avoid) or '\194')
-            .. (row.attempts and (BEGINS[#attempts] or begins(#attempts)) or '\194') .. attempts
-            .. (row.branch and pack(row.branch) or '\194')
+    local begin, rest = '\220\0\24', ''
+    if whole then
+        begin = '\220\0\31'
+        rest = pack(row.losses or false, row.reason or false, row.late or false, row.reserves or false,
+            row.reserved or false, row.at_once or false, row.written_off or false)
     end
+    local dues = '\194\194\194\194\194\194'
     if row['until'] or row.dispatch_due or row.result_due or row.execution_due or row.attempt or row.progress then
         local till, dispatch_due, result_due = row['until'] or false, row.dispatch_due or false, row.result_due or false
         local execution_due, attempt, progress = row.execution_due or false, row.attempt or false, row.progress or false
@@ -163,13 +156,23 @@ local function task_text(row)
             .. (NUMBERS[execution_due] or packed_number(execution_due))
             .. (NUMBERS[attempt] or packed_number(attempt)) .. (NUMBERS[progress] or packed_number(progress))
     end
-    return (whole and '\220\0\31' or '\220\0\24')
-        .. (row.HEAD or head_of(row))
-        .. (BEGINS[#place] or begins(#place)) .. place
-        .. lease .. dues
-        .. (NUMBERS[generation] or packed_number(generation))
-        .. (whole and pack(row.losses or false, row.reason or false, row.late or false, row.reserves or false,
-            row.reserved or false, row.at_once or false, row.written_off or false) or '')
+    if not (row.attempts or row.branch or row.avoid or row.accepted or row.worker or row.session or row.lease
+        or row.applied) then
+        return begin .. (row.HEAD or head_of(row)) .. (BEGINS[#place] or begins(#place)) .. place
+            .. '\194\194\194\194\194\194\194\194' .. dues .. (NUMBERS[generation] or packed_number(generation)) .. rest
+    end
+    local who, session, id, applied = row.worker or '', row.session or '', row.lease or '', row.applied or ''
+    local attempts, accepted = row.attempts or '', row.accepted or false
+    return begin .. (row.HEAD or head_of(row)) .. (BEGINS[#place] or begins(#place)) .. place
+        .. (NUMBERS[accepted] or packed_number(accepted))
+        .. (row.worker and (BEGINS[#who] or begins(#who)) or '\194') .. who
+        .. (row.session and (BEGINS[#session] or begins(#session)) or '\194') .. session
+        .. (row.lease and (BEGINS[#id] or begins(#id)) or '\194') .. id
+        .. (row.applied and (BEGINS[#applied] or begins(#applied)) or '\194') .. applied
+        .. (row.avoid and pack(row.avoid) or '\194')
+        .. (row.attempts and (BEGINS[#attempts] or begins(#attempts)) or '\194') .. attempts
+        .. (row.branch and pack(row.branch) or '\194')
+        .. dues .. (NUMBERS[generation] or packed_number(generation)) .. rest
 end
 
 -- `keeps` is how long its leases last, and `takes` how long its tasks may execute that name no time, if it says so.

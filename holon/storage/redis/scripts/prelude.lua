@@ -62,7 +62,7 @@ local function read_settings(text)
     SETTINGS = text
 end
 
--- What is to be written: commands in their order, and those that were begun and take more of the same.
+-- What is to be written: commands in their order, and those that were begun and take more of the same: by command, by key.
 local writes, begun = {}, {}
 local function write(...) writes[#writes + 1] = {...} end
 
@@ -75,14 +75,18 @@ end
 
 -- Write one item more, or two, with what else goes to this key by this command.
 local function put(command, key, one, two)
-    local name = command .. key
-    local known = begun[name]
-    if not known or #known > 4000 then
-        known = {command, key}
-        begun[name], writes[#writes + 1] = known, known
+    local keys = begun[command]
+    if not keys then
+        keys = {}
+        begun[command] = keys
     end
-    known[#known + 1] = one
-    known[#known + 1] = two
+    local known = keys[key]
+    local n = known and #known or 4001
+    if n > 4000 then
+        known, n = {command, key}, 2
+        keys[key], writes[#writes + 1] = known, known
+    end
+    known[n + 1], known[n + 2] = one, two
 end
 
 -- Variadic commands take so many of their arguments at a time.

@@ -111,9 +111,9 @@ local function job(id)
     return row
 end
 
-local function new_job(id, owner, blueprint, status)
+local function new_job(id, key, owner, blueprint, status)
     local row = {
-        ID = id, KEY = P .. 'j:' .. id, NEW = true, N = format(PLACE, number()), DUE = nil, STATE = nil,
+        ID = id, KEY = key, N = format(PLACE, number()), DUE = nil, STATE = nil,
         status = status, step = 0, told = nil, open_step = nil, open_count = nil, created = NOW, updated = NOW, commit = nil, made = nil,
         owner = owner, blueprint = blueprint,
     }
