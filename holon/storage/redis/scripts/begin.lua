@@ -33,7 +33,7 @@ end
 
 -- What a library remembers of the call before is nothing to this one.
 local function forget()
-    writes, begun, texts, known = {}, {}, {}, {}
+    writes, begun, texts, kept, known = {}, {}, {}, 0, {}
     mine, all, theirs = {}, emptied(all), emptied(theirs)
     jobs, tasks, workers = {}, {}, {}
     inboxes, backlog = emptied(inboxes), 0

@@ -14,8 +14,9 @@ local function offered_before(row)
 end
 
 local function operation()
-    local id, claim_id, step = arg(), arg(), read_step()
-    local form = step.form
+    local id, claim_id, step = arg(), arg(), {}
+    read_step(step)
+    local form = step.decided
     local want = num()
     read_seats()
     local row = job(id)

@@ -17,14 +17,18 @@ local function read_result()
         cost = nil,
     }
     local one = {
-        task = args[at + 1], lease = args[at + 2], took = args[at + 6], outcome = outcome, retry_after = nil,
-        time = nil, step = nil,
+        task = args[at + 1], task_key = nil, job_key = nil, lease = args[at + 2], took = args[at + 6],
+        outcome = outcome, retry_after = nil, time = nil, decided = nil, commit = nil, state = nil, history = nil,
+        FROM = nil,
     }
     at = at + 6
     if form.code then outcome.message = arg() end
     if form.to_retry then one.retry_after = num() end
     if form.costs then outcome.cost = num() end
-    if form.decided then one.time, one.step = arg(), read_step() end
+    if form.decided then
+        one.time = arg()
+        read_step(one)
+    end
     return one
 end
 
@@ -57,10 +61,9 @@ local function superseded(row, lease_id, outcome)
 end
 
 -- Whether a job still is as it was when a step was decided upon the outcome of its only task.
-local function as_decided_upon(owner, row, step)
+local function as_decided_upon(owner, row, form)
     if row.branch or row.step ~= owner.open_step or row.step ~= owner.step - 1 then return false end
     if over(owner) or RUNS[owner.status] or owner.claim or owner.inbox then return false end
-    local form = step.form
     return form.n == owner.step + 1 and (not form.reserves or affords(owner, form.reserves))
 end
 
@@ -76,7 +79,7 @@ end
 
 local function verdict(one)
     local task_id, lease_id, outcome, retry_after = one.task, one.lease, one.outcome, one.retry_after
-    local row = task(task_id)
+    local row = task(task_id, one.task_key)
     -- One that was given back is over, while nobody else has the task too.
     local ours = row and row.lease == lease_id and row.worker == worker_id and row.session
     give_up(worker_id, lease_id)
@@ -93,8 +96,8 @@ local function verdict(one)
     row.applied = result
     outcome.cost = settle(row, outcome.cost)
     local took = one.took ~= '' and one.took or nil
-    local owner = one.step and not retry_after and job(row.job)
-    if not owner or not as_decided_upon(owner, row, one.step) then
+    local owner = one.decided and not retry_after and job(row.job, one.job_key)
+    if not owner or not as_decided_upon(owner, row, one.decided) then
         apply(row, outcome, retry_after, took)
         return ''
     end
@@ -106,7 +109,7 @@ local function verdict(one)
     went(owner, outcome)
     -- It was the only one.
     owner.open_count = 0
-    land(owner, one.step)
+    land(owner, one)
     if RUNS[owner.status] then mark_ready(owner) end
     landed[#landed + 1] = lease_id
     return ''
@@ -118,7 +121,8 @@ local function operation()
     for i = 1, num() do
         local one = read_result()
         results[i], leases[i] = one, one.lease
-        keys[2 * i - 1], keys[2 * i] = P .. 't:' .. one.task, P .. 'j:' .. job_of(one.task)
+        one.task_key, one.job_key = P .. 't:' .. one.task, P .. 'j:' .. job_of(one.task)
+        keys[2 * i - 1], keys[2 * i] = one.task_key, one.job_key
     end
     fetch(keys)
     look_up_held(worker_id, leases)

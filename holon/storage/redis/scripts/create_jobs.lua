@@ -12,14 +12,14 @@ local function read_item()
     local form = item_form(args[at + 2])
     local item = {
         id = args[at + 1], key = nil, form = form, owner = form.owner, request = nil, digest = nil, quota = nil,
-        step = nil, state = nil, history = nil,
+        known = nil, outcome = nil, is_new = nil, decided = nil, commit = nil, state = nil, history = nil, FROM = nil,
     }
     at = at + 2
     if form.asked_for then item.request, item.digest = arg(), arg() end
     if form.counts_against then
         item.quota = {name = arg(), ends = num(), allowed = num(), generation = arg(), last = flag()}
     end
-    if form.lines then item.state, item.history = arg(), arg() else item.step = read_step() end
+    if form.lines then item.state, item.history = arg(), arg() else read_step(item) end
     return item
 end
 
@@ -59,8 +59,8 @@ local function create(item)
         row.request, row.digest = item.request, item.digest
         put('HSET', P .. 'r:' .. item.owner, item.request, item.id)
     end
-    if item.step then
-        land(row, item.step)
+    if item.decided then
+        land(row, item)
     else
         set_state(row, item.state)
         if form.lines > 0 then tell(row, form.lines, item.history) end
@@ -68,51 +68,58 @@ local function create(item)
     if RUNS[row.status] then mark_ready(row) end
 end
 
--- What becomes of a caller's items, id and outcome of each, and which of them are new; nil, when so much history waits that
--- none may be.
-local function decided(items, made, some, full)
-    local answers, new, digests = {}, {}, NONE
-    for i, item in ipairs(items) do
+-- Decide what becomes of a caller's items; how many are new, and nil when so much history waits that none may be.
+local function decide(items, made, some, full)
+    local new, digests = 0, NONE
+    for _, item in ipairs(items) do
         local known = item.request and made[item.owner][item.request]
         local row = known and not digests[known] and job(known)
         local digest = known and (digests[known] or row and row.digest)
         if digest then
-            answers[2 * i - 1], answers[2 * i] = known, digest == item.digest and 'existing' or 'conflict'
+            item.known, item.outcome = known, digest == item.digest and 'existing' or 'conflict'
         else
             local is_new = not (some and job(item.id))
             if is_new and full then return nil end
             local over_quota = is_new and item.quota and not count_job(item.quota)
             if is_new and not over_quota then
-                new[#new + 1] = item
+                new, item.is_new = new + 1, true
                 if item.request then
                     if digests == NONE then digests = {} end
                     made[item.owner][item.request], digests[item.id] = item.id, item.digest
                 end
             end
-            answers[2 * i - 1], answers[2 * i] = item.id, over_quota and 'over_quota' or 'created'
+            item.outcome = over_quota and 'over_quota' or 'created'
         end
     end
-    return answers, new
+    return new
 end
 
--- Create a caller's jobs: what it is answered, and how many are new. Else nothing is created, and that is how much history waits to be moved,
--- or the quotas that are to be drawn on first.
+local function outcomes(items)
+    local found = {}
+    for i, item in ipairs(items) do found[2 * i - 1], found[2 * i] = item.known or item.id, item.outcome end
+    return found
+end
+
+-- Create a caller's jobs: how many are new. Else nothing is created, and that is nil, and what it is answered: how much
+-- history waits to be moved, or the quotas that are to be drawn on first.
 local function create_for(items, made, some, waited)
     local waits = waited and waited + backlog
-    local answers, new = decided(items, made, some, waits and waits >= MAX_BACKLOG)
+    local new = decide(items, made, some, waits and waits >= MAX_BACKLOG)
     local short = short_quotas()
-    local created = answers and not short[1]
+    local created = new and not short[1]
     count_all(created)
     if created then
-        for _, item in ipairs(new) do create(item) end
-        return {answers}, #new
+        for _, item in ipairs(items) do
+            if item.is_new then create(item) end
+        end
+        return new
     end
     for _, item in ipairs(items) do
         local known = item.request and made[item.owner]
         -- What this caller would have made; not what was there before.
         if known and known[item.request] and not job(known[item.request]) then known[item.request] = nil end
     end
-    return answers and {'short', short} or {waits}, nil
+    return nil, new and {'short', short} or {waits}
 end
 
 local function read_callers()
@@ -126,7 +133,7 @@ local function read_callers()
         seats = NONE
         local want = num()
         read_seats()
-        callers[i] = {items = own, want = want, seats = seats, created = nil}
+        callers[i] = {items = own, want = want, seats = seats, created = nil, leased = nil}
     end
     return callers, items
 end
@@ -138,24 +145,21 @@ local function operation()
     local made, some = made_before(items), any_is_there(items)
     local answers, want = {}, 0
     for i, caller in ipairs(callers) do
-        answers[i], caller.created = create_for(caller.items, made, some, waited)
+        caller.created, answers[i] = create_for(caller.items, made, some, waited)
         if caller.created then want = want + caller.want end
     end
     write_quotas()
     for i, caller in ipairs(callers) do
         seats = caller.seats
-        if caller.created then answers[i][3] = lease() end
+        if caller.created then caller.leased = lease() end
     end
     local claims, first = told_claims(claim(want)), 1
     for i, caller in ipairs(callers) do
         if caller.created then
             local last = math.min(#claims, first + caller.want - 1)
             -- Most need to be told no more than that all is created.
-            if last < first and caller.created == #caller.items and answers[i][3] == NO_OFFERS then
-                answers[i] = 1
-            else
-                answers[i][2] = {unpack(claims, first, last)}
-            end
+            local is_all = caller.created == #caller.items and last < first and caller.leased == NO_OFFERS
+            answers[i] = is_all and 1 or {outcomes(caller.items), {unpack(claims, first, last)}, caller.leased}
             first = last + 1
         end
     end

@@ -11,6 +11,7 @@ end
 local totals, touched, armed, disarmed, earliest = {}, {}, {}, {}, nil
 local function set_timer(row, kind, due)
     if row.DUE == due then return end
+    row.DUE = due
     local member = row.N .. kind .. row.ID
     if not due then
         disarmed[#disarmed + 1] = member
@@ -36,7 +37,7 @@ local function write_jobs()
                 if after then add_up(after, 1) end
             end
             if after then
-                row.STATE, row.FAN, row.MONEY = nil, nil, nil
+                row.SHOWN, row.STATE, row.FAN, row.MONEY = after, nil, nil, nil
                 remember(row)
             end
         end

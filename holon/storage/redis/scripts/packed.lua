@@ -66,7 +66,7 @@ end
 local function job_text(row)
     local whole = row.request or row.cost or row.money
     local status, n, owner, blueprint = row.status, row.N, row.owner, row.blueprint
-    local commit, made = row.commit or '', row.made or ''
+    local commit, made, created, updated = row.commit, row.made, row.created, row.updated
     local finished, progress, told = row.finished or false, row.progress or false, row.told or false
     local open_step, open_count, step = row.open_step or false, row.open_count or false, row.step
     return (whole and '\220\0\32' or '\220\0\28')
@@ -81,9 +81,9 @@ local function job_text(row)
             row.arrived or false, row['until'] or false, row.deliveries or false, row.wake or false,
             row.wake_step or false, row.spawn or false) or '\194\194\194\194\194\194')
         .. (NUMBERS[open_step] or packed_number(open_step)) .. (NUMBERS[open_count] or packed_number(open_count))
-        .. (NUMBERS[row.created] or packed_number(row.created)) .. (NUMBERS[row.updated] or packed_number(row.updated))
-        .. (row.commit and (BEGINS[#commit] or begins(#commit)) or '\194') .. commit
-        .. (row.made and (BEGINS[#made] or begins(#made)) or '\194') .. made
+        .. (NUMBERS[created] or packed_number(created)) .. (NUMBERS[updated] or packed_number(updated))
+        .. (commit and (BEGINS[#commit] or begins(#commit)) or '\194') .. (commit or '')
+        .. (made and (BEGINS[#made] or begins(#made)) or '\194') .. (made or '')
         .. ((row.reply or row.message) and pack(row.reply or false, row.message or false) or '\194\194')
         .. (BEGINS[#owner] or begins(#owner)) .. owner
         .. (BEGINS[#blueprint] or begins(#blueprint)) .. blueprint
@@ -156,21 +156,20 @@ local function task_text(row)
             .. (NUMBERS[execution_due] or packed_number(execution_due))
             .. (NUMBERS[attempt] or packed_number(attempt)) .. (NUMBERS[progress] or packed_number(progress))
     end
-    if not (row.attempts or row.branch or row.avoid or row.accepted or row.worker or row.session or row.lease
-        or row.applied) then
+    local attempts, who, session, id, applied = row.attempts, row.worker, row.session, row.lease, row.applied
+    if not (attempts or who or session or id or applied or row.branch or row.avoid or row.accepted) then
         return begin .. (row.HEAD or head_of(row)) .. (BEGINS[#place] or begins(#place)) .. place
             .. '\194\194\194\194\194\194\194\194' .. dues .. (NUMBERS[generation] or packed_number(generation)) .. rest
     end
-    local who, session, id, applied = row.worker or '', row.session or '', row.lease or '', row.applied or ''
-    local attempts, accepted = row.attempts or '', row.accepted or false
+    local accepted = row.accepted or false
     return begin .. (row.HEAD or head_of(row)) .. (BEGINS[#place] or begins(#place)) .. place
         .. (NUMBERS[accepted] or packed_number(accepted))
-        .. (row.worker and (BEGINS[#who] or begins(#who)) or '\194') .. who
-        .. (row.session and (BEGINS[#session] or begins(#session)) or '\194') .. session
-        .. (row.lease and (BEGINS[#id] or begins(#id)) or '\194') .. id
-        .. (row.applied and (BEGINS[#applied] or begins(#applied)) or '\194') .. applied
+        .. (who and (BEGINS[#who] or begins(#who)) or '\194') .. (who or '')
+        .. (session and (BEGINS[#session] or begins(#session)) or '\194') .. (session or '')
+        .. (id and (BEGINS[#id] or begins(#id)) or '\194') .. (id or '')
+        .. (applied and (BEGINS[#applied] or begins(#applied)) or '\194') .. (applied or '')
         .. (row.avoid and pack(row.avoid) or '\194')
-        .. (row.attempts and (BEGINS[#attempts] or begins(#attempts)) or '\194') .. attempts
+        .. (attempts and (BEGINS[#attempts] or begins(#attempts)) or '\194') .. (attempts or '')
         .. (row.branch and pack(row.branch) or '\194')
         .. dues .. (NUMBERS[generation] or packed_number(generation)) .. rest
 end

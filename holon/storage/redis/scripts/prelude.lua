@@ -67,10 +67,9 @@ local writes, begun = {}, {}
 local function write(...) writes[#writes + 1] = {...} end
 
 -- Texts that are to be written, each under a key of its own.
-local texts = {}
+local texts, kept = {}, 0
 local function keep(key, text)
-    local n = #texts
-    texts[n + 1], texts[n + 2] = key, text
+    texts[kept + 1], texts[kept + 2], kept = key, text, kept + 2
 end
 
 -- Write one item more, or two, with what else goes to this key by this command.

@@ -88,21 +88,22 @@ end
 local function recalled(key, text)
     local some = written.newest[text] and written.newest or written.older
     local row = some[text]
-    if not row or row.KEY ~= key then return nil end
+    if not row or row.KEY ~= key then return false end
     some[text] = nil
     return row
 end
 
 local jobs, tasks, workers = {}, {}, {}
 
--- A job; false when there is none.
-local function job(id)
+-- A job; false when there is none. Whoever has its key already gives it.
+local function job(id, key)
     local row = jobs[id]
     if row == nil then
-        local key = P .. 'j:' .. id
+        key = key or P .. 'j:' .. id
         local text = value_of(key)
-        row = text and (recalled(key, text) or job_row(id, key, text))
-        if row then
+        row = text and recalled(key, text)
+        if text and not row then
+            row = job_row(id, key, text)
             row.DUE = job_time(row)
             row.SHOWN = not row.finished and shown(row.status, row.deliveries)
         end
@@ -114,8 +115,9 @@ end
 local function new_job(id, key, owner, blueprint, status)
     local row = {
         ID = id, KEY = key, N = format(PLACE, number()), DUE = nil, STATE = nil,
-        status = status, step = 0, told = nil, open_step = nil, open_count = nil, created = NOW, updated = NOW, commit = nil, made = nil,
-        owner = owner, blueprint = blueprint,
+        FAN = nil, SHOWN = nil, TEXT = nil, status = status, step = 0, told = nil, open_step = nil, open_count = nil,
+        created = NOW, updated = NOW, commit = nil, made = nil, owner = owner, blueprint = blueprint, progress = nil,
+        message = nil, deliveries = nil, wake = nil,
     }
     jobs[id] = row
     return row
@@ -124,18 +126,16 @@ end
 -- A task's id says which job's it is, and of which step.
 local function job_of(task_id) return match(task_id, '^(.*)%-[^-]*%-[^-]*$') or task_id end
 
-local function task(id)
+-- As `job`.
+local function task(id, key)
     local row = tasks[id]
     if row == nil then
-        local key = P .. 't:' .. id
+        key = key or P .. 't:' .. id
         local text = value_of(key)
-        row = false
-        if text then
-            row = recalled(key, text)
-            if not row then
-                local owner_id, step = match(id, '^(.*)%-(%d+)%-%d+$')
-                row = task_row(id, key, text, owner_id, tonumber(step))
-            end
+        row = text and recalled(key, text)
+        if text and not row then
+            local owner_id, step = match(id, '^(.*)%-(%d+)%-%d+$')
+            row = task_row(id, key, text, owner_id, tonumber(step))
             row.DUE = task_time(row)
         end
         tasks[id] = row

@@ -6,7 +6,7 @@ local function run_sharing(operation, keys, argv)
     META, NODE, TOKEN = keys[1], argv[2], argv[3]
     P = string.sub(META, 1, -5)
     args, at = argv, 4
-    writes, begun, texts = {}, {}, {}
+    writes, begun, texts, kept = {}, {}, {}, 0
     NOW = tonumber(argv[1]) or server_time()
     return operation()
 end

@@ -10,12 +10,10 @@ local step_form = forms(function(
     }
 end)
 
--- A step as a call brings it.
-local function read_step()
+-- Read a step, as a call brings it, into the table of what brings it: `decided` is what it has in common with others.
+local function read_step(step)
     local form = step_form(args[at + 1])
-    local step = {
-        form = form, commit = args[at + 2], state = args[at + 3], history = args[at + 4], FROM = at + 4, fan = nil,
-    }
+    step.decided, step.commit, step.state, step.history, step.FROM = form, args[at + 2], args[at + 3], args[at + 4], at + 4
     at = at + 4 + TASK_WORDS * form.tasks
     if form.fans_out then
         step.fan = {total = num(), fail_fast = num(), chunks = {}}
@@ -25,7 +23,6 @@ local function read_step()
             at = at + size
         end
     end
-    return step
 end
 
 local function made_with(key, need, text, dispatch, result)
@@ -50,7 +47,7 @@ local function create_task(row, id, form, carried, dispatched)
 end
 
 local function create_tasks(row, step)
-    local form = step.form
+    local form = step.decided
     row.open_step, row.open_count = form.n - 1, form.tasks
     row.progress, row.message = nil, nil
     row.FAN = false
@@ -82,7 +79,7 @@ end
 
 -- Write a step and its effects; whoever calls has made sure that it may, and sees to the claim.
 local function land(row, step)
-    local form = step.form
+    local form = step.decided
     set_state(row, step.state)
     row.status, row.step, row.commit = form.status, form.n, step.commit
     row.updated = NOW
