@@ -68,12 +68,18 @@ def list_(as_json: Json = False) -> None:
     found = with_client(go)
     if as_json:
         blueprints = [
-            {"name": one.name, "path": one.path, "version": one.version, "input_schema": one.input_schema}
+            {
+                "name": one.name,
+                "api_endpoint": one.api_endpoint,
+                "api_version": one.api_version,
+                "input_schema": one.input_schema,
+                "price": one.price,
+            }
             for one in found
         ]
         show_json({"blueprints": blueprints})
     else:
-        show_table(("NAME", "PATH"), ((one.name, one.path) for one in found))
+        show_table(("NAME", "PATH"), ((one.name, one.api_endpoint) for one in found))
 
 
 @app.command()

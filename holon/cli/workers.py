@@ -99,7 +99,7 @@ def catalog(as_json: Json = False) -> None:
         return
     show_table(
         ("SKILL", "TYPE", "VERSION", "WORKERS", "DESCRIPTION"),
-        ((one.name, one.type, one.version, one.providers, one.description) for one in found),
+        ((one.name, one.type, one.version, one.provider_count, one.description) for one in found),
     )
 
 

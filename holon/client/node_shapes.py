@@ -14,6 +14,7 @@ _KINDS = {
     node_pb2.BLUEPRINT_STATE_KIND_END: "end",
     node_pb2.BLUEPRINT_STATE_KIND_AGGREGATOR: "aggregator",
 }
+_WORKER_KINDS = {node_pb2.WORKER_KIND_WORKER: "worker", node_pb2.WORKER_KIND_HOLON: "holon"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,14 @@ class GraphInfo:
 
 @dataclass(frozen=True, slots=True)
 class BlueprintInfo:
-    """A blueprint; clients create its jobs under `path`, if it has one. Lists leave the graph out.
+    """A blueprint; clients create its jobs under the path `api_endpoint`, if it has one. Lists leave the graph out.
 
     `price` is what one job of it costs a parent, in millionths of the cost unit, if it says so.
     """
 
     name: str
-    path: str | None
-    version: str | None
+    api_endpoint: str | None
+    api_version: str | None
     description: str
     input_schema: Any
     graph: GraphInfo | None
@@ -81,12 +82,14 @@ class BlueprintInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker as its node sees it.
+    """A worker as its node sees it: `kind` is worker or holon, and `holon_id` that holon.
 
     `resources` are its machines: their devices and other properties; empty in the answer of a drain.
     """
 
     worker_id: str
+    kind: str
+    holon_id: str
     connected: bool
     draining: bool
     instance_id: str
@@ -112,7 +115,7 @@ class SkillInfo:
     input_schema: Any
     output_schema: Any
     statuses: tuple[str, ...]
-    providers: int
+    provider_count: int
     lowest_price: int | None
 
 
@@ -169,6 +172,8 @@ def worker_of(message: node_pb2.WorkerInfo) -> WorkerInfo:
     """Read a worker off the wire."""
     return WorkerInfo(
         worker_id=message.worker_id,
+        kind=_WORKER_KINDS.get(message.kind, ""),
+        holon_id=message.holon_id,
         connected=message.connected,
         draining=message.draining,
         instance_id=message.instance_id,
@@ -202,7 +207,7 @@ def skill_of(message: node_pb2.Skill) -> SkillInfo:
         input_schema=value_of(message.input_schema) if message.HasField("input_schema") else None,
         output_schema=value_of(message.output_schema) if message.HasField("output_schema") else None,
         statuses=tuple(message.statuses),
-        providers=message.provider_count,
+        provider_count=message.provider_count,
         lowest_price=message.lowest_price if message.HasField("lowest_price") else None,
     )
 

@@ -152,7 +152,7 @@ def test_workers_are_listed_with_what_they_offer(dev: Dev) -> None:
 
 def test_the_catalog_lists_skills_with_their_contracts(dev: Dev) -> None:
     skills = dev("workers", "catalog", "--json").json["skills"]
-    assert [(one["name"], one["providers"]) for one in skills] == [("double", 1), ("poison", 1)]
+    assert [(one["name"], one["provider_count"]) for one in skills] == [("double", 1), ("poison", 1)]
     assert skills[0]["input_schema"]["required"] == ["n"]
     assert "double" in dev("workers", "catalog").out
 
@@ -173,7 +173,7 @@ def test_a_worker_is_drained_and_that_is_taken_back(dev: Dev) -> None:
 
 
 def test_the_blueprints_of_a_node_are_listed(dev: Dev) -> None:
-    found = {one["name"]: one["path"] for one in dev("blueprints", "list", "--json").json["blueprints"]}
+    found = {one["name"]: one["api_endpoint"] for one in dev("blueprints", "list", "--json").json["blueprints"]}
     assert found["double"] == "/api/v1/jobs/double"
     assert found["failing"] == "/api/failing"
     assert "/api/v1/jobs/double" in dev("blueprints", "list").out

@@ -25,15 +25,15 @@ async def test_the_node_tells_who_it_is_what_it_runs_and_who_works_for_it(node: 
         assert (info.node_id, info.draining) == (node.config.INSTANCE_ID, False)
         assert [one.name async for one in node.client.node.list_blueprints()] == ["echo"]
         blueprint = await node.client.node.get_blueprint("echo")
-        assert (blueprint.path, blueprint.version) == ("/api/v1/echo", "v1")
+        assert (blueprint.api_endpoint, blueprint.api_version) == ("/api/v1/echo", "v1")
         assert blueprint.graph is not None
         assert blueprint.graph.edges == (EdgeInfo("start", "end", "success"),)
         assert [state.kind for state in blueprint.graph.states] == ["start", "end"]
         [worker] = [one async for one in node.client.node.list_workers(skill="echo")]
-        assert (worker.worker_id, worker.skills, worker.connected) == ("w1", ("echo",), True)
+        assert (worker.worker_id, worker.kind, worker.skills, worker.connected) == ("w1", "worker", ("echo",), True)
         assert worker.sdk.startswith("holon")
         [skill] = [one async for one in node.client.node.list_skills()]
-        assert (skill.name, skill.providers) == ("echo", 1)
+        assert (skill.name, skill.provider_count) == ("echo", 1)
         assert skill.input_schema["properties"]["n"] == {"type": "integer"}
         stats = await node.client.node.stats()
         assert (stats.jobs, stats.workers_connected) == ({}, 1)
