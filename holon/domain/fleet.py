@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 # So many tasks a worker may hold.
 MAX_CREDITS = 10_000
@@ -89,6 +89,26 @@ class WorkerView:
     holon_id: str = ""
     holon_label: str = ""
     weight: int = 0
+
+    @property
+    def kind(self) -> Literal["worker", "holon"]:
+        """What it is."""
+        return "holon" if self.holon_id else "worker"
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a live session."""
+        return self.connected_at is not None
+
+    @property
+    def skills(self) -> list[str]:
+        """What it offers: each name once, in order."""
+        return sorted({skill.name for skill in self.catalog.skills})
+
+    @property
+    def told_labels(self) -> dict[str, str]:
+        """Its labels, and among them that of the holon that it is, as `holon`."""
+        return {**self.labels, "holon": self.holon_label} if self.holon_label else dict(self.labels)
 
 
 @dataclass(frozen=True, slots=True)

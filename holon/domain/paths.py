@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 JOBS = "/api/v1/jobs"
-# The one variable of a path, as OpenAPI writes it.
+# The one variable that a path may have, as OpenAPI writes it.
 JOB = f"{JOBS}/{{job_id}}"
 JOB_HISTORY = f"{JOB}/history"
 JOB_TREE = f"{JOB}/tree"
 JOB_CANCEL = f"{JOB}/cancel"
+BLUEPRINTS = "/api/v1/blueprints"
+BLUEPRINT_GRAPH = f"{BLUEPRINTS}/{{name}}/graph"
+WORKERS = "/api/v1/workers"
+CATALOG = f"{WORKERS}/catalog"
+DASHBOARD = "/api/v1/dashboard"
 RELOAD = "/api/v1/admin/reload"
 RELOAD_WORKERS = "/api/v1/admin/reload-workers"
 
 # Without a job's own: where one is looked at, a blueprint may be posted to (`/api/v1/jobs/my_flow`: no id looks so).
-_CLOSED = frozenset((JOBS, JOB_HISTORY, JOB_TREE, JOB_CANCEL, RELOAD, RELOAD_WORKERS))
+_CLOSED = frozenset(
+    (
+        JOBS, JOB_HISTORY, JOB_TREE, JOB_CANCEL, BLUEPRINTS, BLUEPRINT_GRAPH, WORKERS, CATALOG, DASHBOARD, RELOAD,
+        RELOAD_WORKERS,
+    )
+)  # fmt: skip
+_VARIABLES = {f"{JOBS}/": "{job_id}", f"{BLUEPRINTS}/": "{name}"}
 
 
 def is_nodes_own(path: str) -> bool:
     """Whether no blueprint may have this path, whichever doors the node opens."""
-    if path.startswith(f"{JOBS}/"):
-        _, slash, what = path.removeprefix(f"{JOBS}/").partition("/")
-        path = f"{JOB}{slash}{what}"
+    for start, variable in _VARIABLES.items():
+        if path.startswith(start):
+            _, slash, what = path.removeprefix(start).partition("/")
+            return f"{start}{variable}{slash}{what}" in _CLOSED
     return path in _CLOSED

@@ -20,6 +20,7 @@ _KINDS = {
     "aggregator": node_pb2.BLUEPRINT_STATE_KIND_AGGREGATOR,
     "ordinary": node_pb2.BLUEPRINT_STATE_KIND_UNSPECIFIED,
 }
+_WORKER_KINDS = {"worker": node_pb2.WORKER_KIND_WORKER, "holon": node_pb2.WORKER_KIND_HOLON}
 
 
 def blueprint_message(blueprint: Blueprint, graph: Graph | None = None) -> node_pb2.Blueprint:
@@ -44,22 +45,21 @@ def _graph(graph: Graph) -> node_pb2.BlueprintGraph:
 
 
 def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
-    """A worker; with a live session it is at this node. The label of a holon is shown among its labels, as `holon`."""
-    labels = {**worker.labels, "holon": worker.holon_label} if worker.holon_label else dict(worker.labels)
+    """A worker; with a live session it is at this node."""
     message = node_pb2.WorkerInfo(
         worker_id=worker.worker_id,
-        kind=node_pb2.WORKER_KIND_HOLON if worker.holon_id else node_pb2.WORKER_KIND_WORKER,
+        kind=_WORKER_KINDS[worker.kind],
         holon_id=worker.holon_id,
-        connected=worker.connected_at is not None,
+        connected=worker.connected,
         draining=worker.draining,
         instance_id=worker.instance_id,
-        node_id=node_id if worker.connected_at is not None else "",
+        node_id=node_id if worker.connected else "",
         credits=worker.credits,
         held=worker.held,
-        skills=sorted({skill.name for skill in worker.catalog.skills}),
+        skills=worker.skills,
         resources=[resources_message(machine) for machine in worker.catalog.machines],
         sdk=worker.sdk,
-        labels=labels,
+        labels=worker.told_labels,
     )
     if worker.connected_at is not None:
         message.connected_at.CopyFrom(timestamp(worker.connected_at))

@@ -248,6 +248,7 @@ class Node:
     drains: list[tuple[float | None, str]]
     known: Clients
     reloading: Reloading
+    overview: Overview
     numbers: Any = field(default_factory=itertools.count)
     workers_port: int | None = None
     exchange: Exchange | None = None
@@ -394,6 +395,7 @@ async def a_node(
                     drains,
                     clients,
                     reloading,
+                    overview,
                     exchange=exchange,
                     holarchy=holarchy,
                 )

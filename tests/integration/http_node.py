@@ -13,6 +13,8 @@ import httpx
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine, EngineSettings
+from holon.engine.holarchy import Holarchy
+from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
 from holon.ports import Storage, StoreSettings
 from holon.security.clients import Clients, sole
@@ -76,6 +78,7 @@ class Node:
     client: httpx.AsyncClient
     clients: Clients
     reloading: Reloading
+    overview: Overview
 
     async def ended(self, job_id: str) -> dict[str, Any]:
         reply = await self.client.get(f"/api/v1/jobs/{job_id}?wait=30", headers=AUTH, timeout=GUARD)
@@ -104,6 +107,9 @@ async def running(
     loops = asyncio.create_task(engine.run())
     settings = settings or HttpSettings(port=0, max_body=LIMIT)
     clients, reloading = Clients(sole(token)), Reloading()
+    overview = Overview(
+        engine, "n1", "1.2.3", lambda _grace, _reason: None, reloading.reload, Holarchy(engine.store, "h", 8)
+    )
     try:
         async with (
             HttpDoor(
@@ -111,9 +117,9 @@ async def running(
                 engine.watching,
                 engine.trees,
                 engine.blueprints,
+                overview,
                 settings,
                 clients,
-                reloading.reload,
                 metrics,
                 tls,
                 keys=keys,
@@ -122,7 +128,7 @@ async def running(
                 base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}", trust_env=False, timeout=GUARD
             ) as client,
         ):
-            yield Node(engine, door, client, clients, reloading)
+            yield Node(engine, door, client, clients, reloading, overview)
     finally:
         loops.cancel()
         await asyncio.gather(loops, return_exceptions=True)

@@ -339,6 +339,26 @@ async def test_admin_routes_refuse_others_before_anything_of_the_body_is_read(pl
         assert (reply.status_code, reply.json()["code"]) == (403, "PERMISSION_DENIED")
 
 
+async def test_what_is_of_the_node_needs_the_same_role_over_http(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "holon.audit")
+    await place.create(SHOP)
+    for path, told in ((paths.WORKERS, "workers"), (paths.DASHBOARD, "jobs")):
+        # Before anything of it is read, and whatever else is wrong.
+        for query in ("", "?page_size=0"):
+            reply = await place.ask(SHOP, "GET", f"{path}{query}")
+            assert (reply.status_code, reply.json()["code"]) == (403, "PERMISSION_DENIED")
+        reply = await place.ask(BOSS, "GET", path)
+        assert (reply.status_code, told in reply.json()) == (200, True)
+    assert (await place.ask(BOSS, "GET", paths.DASHBOARD)).json()["jobs"] == {"waiting_for_worker": 1}
+    refused = [(one["who"], one["via"], one["on"]) for one in audit(caplog, "call_refused")]
+    assert refused == [("shop", "http", f"GET {path}") for path in (paths.WORKERS, paths.DASHBOARD) for _ in range(2)]
+    # Blueprints and skills are for every client.
+    for path in (paths.BLUEPRINTS, paths.BLUEPRINT_GRAPH.format(name="waiting"), paths.CATALOG):
+        assert (await place.ask(LAB, "GET", path)).status_code == 200
+
+
 # Reading the file again -----------------------------------------------------------------------------------------------
 
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from holon.engine.reloading import Reloading
+from holon.domain import paths
 from holon.security.clients import Clients, sole
 from tests.integration.http_node import AUTH, LIMIT, TOKEN, Node, running
 from tests.integration.http_wire import Answer, exchange
 from transports.http.app import App
 from transports.http.hurry import Hurry
-from transports.http.inputs import OF_LIST
+from transports.http.inputs import OF_LIST, OF_WORKERS
 from transports.http.shapes import ALL_FIELDS, JOB_STATUSES
 
 T = TypeVar("T")
@@ -44,8 +44,8 @@ class Door:
             node.engine.watching,
             node.engine.trees,
             node.engine.blueprints,
+            node.overview,
             Clients(sole(TOKEN)),
-            Reloading().reload,
             LIMIT,
         )
         self._turns = itertools.count(1)
@@ -181,7 +181,7 @@ def test_a_body_is_taken_as_it_is_or_refused(door: Door, body: bytes, cuts: list
 
 # Queries, paths and methods ------------------------------------------------------------------------------------------
 
-NAMES = st.sampled_from([*(parameter.name for parameter in OF_LIST), "limit", "offset", "x"]) | TEXT
+NAMES = st.sampled_from([*(parameter.name for parameter in (*OF_LIST, *OF_WORKERS)), "limit", "offset", "x"]) | TEXT
 VALUES = (
     st.sampled_from([*JOB_STATUSES, *ALL_FIELDS, "", ",", "0", "1", "1000", "1001", "007", "-1", "1e3", "٣", "9" * 19])
     | st.integers(-2, 2**64).map(str)
@@ -190,11 +190,19 @@ VALUES = (
 )
 PAIR = st.builds(lambda name, value, safe: f"{quote(name, safe)}={quote(value, safe)}".encode(), NAMES, VALUES, TEXT)
 FINE = st.sampled_from(
-    [b"limit=2", b"page_token=7", b"fields=id,status", b"fields=id", b"status=failed", b"blueprint=x"]
-)
+    [
+        b"limit=2", b"page_token=7", b"fields=id,status", b"fields=id", b"status=failed", b"blueprint=x",
+        b"connected=true", b"skill=x",
+    ]
+)  # fmt: skip
 QUERIES = st.lists(PAIR | FINE, max_size=4).map(b"&".join) | st.lists(FINE, max_size=2).map(b"&".join)
 JOBS = "/api/v1/jobs"
-PATHS = st.sampled_from([JOBS, JOBS, f"{JOBS}/x", f"{JOBS}/x/history", f"{JOBS}/x/cancel", CREATE, "/_public/status"])
+PATHS = st.sampled_from(
+    [
+        JOBS, JOBS, f"{JOBS}/x", f"{JOBS}/x/history", f"{JOBS}/x/cancel", CREATE, "/_public/status", paths.BLUEPRINTS,
+        f"{paths.BLUEPRINTS}/x/graph", paths.WORKERS, paths.CATALOG, paths.DASHBOARD,
+    ]
+)  # fmt: skip
 
 
 @given(path=PATHS, query=QUERIES | st.binary(max_size=30))
@@ -214,7 +222,12 @@ def test_a_query_is_understood_or_refused(door: Door, path: str, query: bytes) -
 METHODS = st.sampled_from(["GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH", "TRACE"]) | st.text(
     st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=8
 )
-STEPS = st.sampled_from(["api", "v1", "jobs", "waiting", "cancel", "history", "_public", "docs", "..", ".", ""]) | TEXT
+STEPS = (
+    st.sampled_from(
+        ["api", "v1", "jobs", "waiting", "cancel", "history", "blueprints", "workers", "_public", "docs", "..", ".", ""]
+    )
+    | TEXT
+)
 
 
 @given(method=METHODS, path=PATHS | st.lists(STEPS, max_size=6).map(lambda steps: "/" + "/".join(steps)) | TEXT)

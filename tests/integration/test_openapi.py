@@ -63,6 +63,11 @@ async def test_every_route_is_in_it_and_nothing_else(node: Node) -> None:
         ("GET", "/api/v1/jobs/{job_id}/history"),
         ("GET", "/api/v1/jobs/{job_id}/tree"),
         ("POST", "/api/v1/jobs/{job_id}/cancel"),
+        ("GET", "/api/v1/blueprints"),
+        ("GET", "/api/v1/blueprints/{name}/graph"),
+        ("GET", "/api/v1/workers"),
+        ("GET", "/api/v1/workers/catalog"),
+        ("GET", "/api/v1/dashboard"),
         ("POST", "/api/v1/admin/reload"),
         ("POST", "/api/v1/admin/reload-workers"),
         ("GET", "/_public/status"),
@@ -85,7 +90,7 @@ async def test_what_needs_the_token_says_so(node: Node) -> None:
     }
     for path, methods in it["paths"].items():
         for method, operation in methods.items():
-            asked = await node.client.request(method, path.format(job_id="x"))
+            asked = await node.client.request(method, path.format(job_id="x", name="x"))
             security = operation.get("security", it["security"])
             assert security == ([{"ClientToken": []}] if asked.status_code == 401 else []), path
 
@@ -140,13 +145,19 @@ async def test_jobs_lists_and_histories_have_the_shape_that_it_tells(node: Node)
         ("GET", "/api/v1/jobs/none/history", {}),
         ("POST", "/api/v1/jobs/none/cancel", {}),
         ("POST", "/api/v1/jobs/none/cancel", {"json": {"why": 1}}),
+        ("GET", "/api/v1/blueprints?page_size=0", {}),
+        ("GET", "/api/v1/blueprints/none/graph", {}),
+        ("GET", "/api/v1/workers?connected=perhaps", {}),
+        ("GET", "/api/v1/workers/catalog?page_token=!", {}),
+        ("GET", "/api/v1/dashboard?x=1", {}),
     ],
 )
 async def test_a_refusal_is_one_that_it_tells_of(node: Node, method: str, path: str, sent: dict[str, Any]) -> None:
     it = await document(node)
     reply = await node.client.request(method, path, headers=AUTH, **sent)
     validator(it, "Error").validate(reply.json())
-    told = it["paths"][path.partition("?")[0].replace("none", "{job_id}")][method.lower()]["responses"]
+    named = "{name}" if "blueprints" in path else "{job_id}"
+    told = it["paths"][path.partition("?")[0].replace("none", named)][method.lower()]["responses"]
     assert f"`{reply.json()['code']}`" in told[str(reply.status_code)]["description"]
     unauthorised = await node.client.request(method, path, **sent)
     assert f"`{unauthorised.json()['code']}`" in told[str(unauthorised.status_code)]["description"]
@@ -266,12 +277,17 @@ def test_only_what_refers_is_moved() -> None:
         ("/jobs/x/cancel", "v1"),
         ("/jobs/x/history", "v1"),
         ("/v1/jobs/x/cancel", None),
+        ("/blueprints", "v1"),
+        ("/blueprints/x/graph", "v1"),
+        ("/workers", "v1"),
+        ("/v1/workers/catalog", None),
+        ("/dashboard", "v1"),
     ],
 )
 async def test_a_blueprint_in_the_place_of_a_route_of_the_node_keeps_it_from_starting(
     endpoint: str, version: str | None
 ) -> None:
-    with pytest.raises(BlueprintError, match=r"blueprint 'mine': its path /api/v1/jobs\S* is one of the node's own"):
+    with pytest.raises(BlueprintError, match=r"blueprint 'mine': its path /api/v1/\S+ is one of the node's own"):
         async with running(more=[_blueprint(endpoint, version)]):
             pass
 
@@ -282,10 +298,13 @@ async def test_every_route_of_the_node_is_one_that_no_blueprint_may_have(node: N
     # A job is looked at there, never posted to.
     own.remove(paths.JOB)
     assert own
-    assert all(paths.is_nodes_own(path.format(job_id="x")) for path in own)
+    assert all(paths.is_nodes_own(path.format(job_id="x", name="x")) for path in own)
 
 
-@pytest.mark.parametrize(("endpoint", "version"), [("/jobs/x", "v1"), ("/jobs/x/y", "v1"), ("/jobs", "v2")])
+@pytest.mark.parametrize(
+    ("endpoint", "version"),
+    [("/jobs/x", "v1"), ("/jobs/x/y", "v1"), ("/jobs", "v2"), ("/workers", "v2"), ("/workers/x", "v1")],
+)
 async def test_a_blueprint_beside_the_routes_of_the_node_has_its_own(endpoint: str, version: str | None) -> None:
     async with running(more=[_blueprint(endpoint, version)]) as node:
         reply = await node.client.post(f"/api/{version}{endpoint}", json={}, headers=AUTH)

@@ -24,6 +24,11 @@ WARNINGS = (
     "missing_auth,base_url_mismatch,validation_mismatch,missing_deserializer,unused_openapi_auth,"
     "unsupported_regex,method_not_allowed,unresolvable_reference"
 )
+# It follows the paths that answers name, as if each could be looked at. Those of blueprints are where jobs are created.
+CONFIG = """
+[phases.stateful.inference]
+algorithms = ["dependency-analysis"]
+"""
 
 
 @dataclass
@@ -63,6 +68,7 @@ async def metrics() -> tuple[bytes, str]:
 async def test_nothing_is_found_where_the_door_is_not_as_it_says(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
     async with running(metrics=metrics, more=[ordering()]) as node:
         until_over = node.engine.watching.until_over
 

@@ -8,8 +8,18 @@ from pathlib import Path
 
 from holon.domain import paths
 from holon.domain.client import ADMIN
+from holon.engine.core import Engine, EngineSettings
+from holon.engine.holarchy import Holarchy
+from holon.engine.overview import Overview
+from holon.engine.reloading import Reloading
+from holon.ports import StoreSettings
 from holon.rxon.v1 import job_pb2, node_pb2
+from holon.storage.memory import MemoryStorage
 from transports.grpc.node_service import NEEDS, OF_ADMINS
+from transports.http.admin import AdminRoutes
+from transports.http.node import NodeRoutes
+from transports.http.node_operations import of_node
+from transports.http.operations import of_admins
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/access.md").read_text(encoding="utf-8")
@@ -36,10 +46,26 @@ def test_the_table_of_roles_names_every_call_of_the_grpc_door_with_what_it_needs
     assert {f"/{node.full_name}/{name}": ADMIN for name in OF_ADMINS} == NEEDS
 
 
-def test_the_table_of_roles_names_the_routes_of_administrators() -> None:
-    [routes] = [http for call, http, _, role in rows("| call | HTTP") if http and ADMIN in role]
-    assert paths.RELOAD in routes
-    assert "/reload-workers" in routes
+def test_the_table_of_roles_names_the_routes_of_administrators_and_what_needs_no_role_at_either_door() -> None:
+    needs = {
+        path.replace("…", "/api/v1/admin"): role
+        for _, http, _, role in rows("| call | HTTP")
+        for path in re.findall(r"`(?:GET |POST )?([/…][^`]+)`", http)
+    }
+    engine = Engine(MemoryStorage(), StoreSettings("n1"), EngineSettings())
+    reload, holarchy = Reloading().reload, Holarchy(engine.store, "h", 8)
+    overview = Overview(engine, "n1", "1", lambda _grace, _reason: None, reload, holarchy)
+    operations = [*of_node(NodeRoutes(overview)), *of_admins(AdminRoutes(reload))]
+    assert len(operations) == 7
+    for one in operations:
+        assert (ADMIN in needs[one.path]) == bool(one.role), one.path
+    # Both doors tell the same.
+    same = {"ListBlueprints": paths.BLUEPRINTS, "GetBlueprint": paths.BLUEPRINT_GRAPH, "ListWorkers": paths.WORKERS}
+    same |= {"ListSkills": paths.CATALOG, "GetStats": paths.DASHBOARD, "ReloadNode": paths.RELOAD}
+    roles = {one.path: one.role for one in operations}
+    assert {name: roles[path] for name, path in same.items()} == {
+        name: ADMIN if name in OF_ADMINS else "" for name in same
+    }
 
 
 def test_the_table_of_acts_names_every_act_that_is_told() -> None:

@@ -16,8 +16,8 @@ from typing import TypeAlias
 from holon.domain import paths
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
+from holon.engine.overview import Overview
 from holon.engine.rates import Call, RateLimits
-from holon.engine.shared_reloading import Reload
 from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import HolonError, NotFound, Unavailable
@@ -26,6 +26,8 @@ from transports.http import operations
 from transports.http.admin import AdminRoutes
 from transports.http.asgi import Receive, Reply, Scope, Send
 from transports.http.keys import KeyRoutes, Keys
+from transports.http.node import NodeRoutes
+from transports.http.node_operations import of_node
 from transports.http.operations import Operation
 from transports.http.pages import pages
 from transports.http.refusals import no_such_method, refusal, unexpected
@@ -38,7 +40,6 @@ log = logging.getLogger(__name__)
 Metrics: TypeAlias = Callable[[], Awaitable[tuple[bytes, str]]]
 _Methods: TypeAlias = dict[str, Operation]
 
-_UNDER_JOBS = f"{paths.JOBS}/"
 _RETRY_SECONDS = 1.0
 _PIECE = 64 * 1024
 
@@ -48,8 +49,8 @@ class App:
 
     Arguments:
         blueprints: those with a path get a route; one that is registered later gets none.
+        overview: what the node tells of itself, and has files read again by, for administrators.
         clients: who may come in.
-        reload: reads files again, for administrators.
         max_body: the most bytes that a request's body may have.
         metrics: what is measured, as text, and its media type; None has no such route.
         docs: the node's version, for the OpenAPI document; None shows neither that nor its page.
@@ -64,8 +65,8 @@ class App:
         watching: Watching,
         trees: Trees,
         blueprints: Blueprints,
+        overview: Overview,
         clients: Clients,
-        reload: Reload,
         max_body: int,
         metrics: Metrics | None = None,
         docs: str | None = None,
@@ -79,16 +80,16 @@ class App:
         self._rates = rates
         self._max_body = max_body
         self._date = (0, b"")
-        # By path; and those of one job by what follows its id.
+        # By path; and where a path has a variable, by what stands before it, and by what follows.
         self._at: dict[str, _Methods] = {}
-        self._of_job: dict[str, _Methods] = {}
+        self._around: dict[str, dict[str, _Methods]] = {}
         own = [operations.status(self._status)]
         if metrics is not None:
             own.append(operations.metrics(partial(_measured, metrics)))
         if keys is not None:
             own.append(operations.keys(KeyRoutes(keys)))
         if client_api:
-            self._add_clients(JobRoutes(jobs, watching), TreeRoutes(trees), blueprints, reload, docs, own)
+            self._add_clients(JobRoutes(jobs, watching), TreeRoutes(trees), blueprints, overview, docs, own)
         else:
             for operation in own:
                 self._add(operation)
@@ -98,11 +99,16 @@ class App:
         routes: JobRoutes,
         trees: TreeRoutes,
         blueprints: Blueprints,
-        reload: Reload,
+        overview: Overview,
         docs: str | None,
         public: Sequence[Operation],
     ) -> None:
-        own = [*operations.of_jobs(routes, trees), *operations.of_admins(AdminRoutes(reload)), *public]
+        own = [
+            *operations.of_jobs(routes, trees),
+            *of_node(NodeRoutes(overview)),
+            *operations.of_admins(AdminRoutes(overview.reload)),
+            *public,
+        ]
         started = [blueprint for blueprint in blueprints if blueprint.path]
         creations = [operations.creation(routes, blueprint) for blueprint in started]
         if docs is not None:
@@ -111,7 +117,8 @@ class App:
             self._add(operation)
 
     def __repr__(self) -> str:
-        return f"<App routes={len(self._at) + len(self._of_job)} draining={self.draining}>"
+        routes = len(self._at) + sum(map(len, self._around.values()))
+        return f"<App routes={routes} draining={self.draining}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -128,12 +135,12 @@ class App:
     async def _answer(self, request: Request) -> Reply:
         request.check()
         path = request.path
-        methods = self._at.get(path) or self._of_one_job(path, request)
+        methods = self._at.get(path) or self._naming(path, request)
         if methods is None:
             raise NotFound(f"nothing is at {path[:256]!r}; see the routes in docs/http.md", code="ROUTE_NOT_FOUND")
         operation = methods.get(request.method)
         if operation is None:
-            is_creation = request.method == "POST" and methods is self._of_job.get("")
+            is_creation = request.method == "POST" and any(one.path == paths.JOB for one in methods.values())
             hint = "no blueprint has this path, see `holon blueprints list`" if is_creation else ""
             return no_such_method(request.method, path, tuple(sorted(methods)), hint)
         if not operation.public:
@@ -157,15 +164,18 @@ class App:
             self._clients.refused.call(error, request.by, f"{request.method} {request.path}")
             raise
 
-    def _of_one_job(self, path: str, request: Request) -> _Methods | None:
-        if not path.startswith(_UNDER_JOBS):
-            return None
-        request.job_id, _, what = path.removeprefix(_UNDER_JOBS).partition("/")
-        return self._of_job.get(what) if request.job_id else None
+    def _naming(self, path: str, request: Request) -> _Methods | None:
+        for before, after in self._around.items():
+            if path.startswith(before):
+                request.named, _, what = path.removeprefix(before).partition("/")
+                return after.get(what) if request.named else None
+        return None
 
     def _add(self, operation: Operation) -> None:
-        if operation.path.startswith(paths.JOB):
-            methods = self._of_job.setdefault(operation.path.removeprefix(paths.JOB).removeprefix("/"), {})
+        before, variable, rest = operation.path.partition("{")
+        if variable:
+            after = rest.partition("}")[2].removeprefix("/")
+            methods = self._around.setdefault(before, {}).setdefault(after, {})
         else:
             methods = self._at.setdefault(operation.path, {})
         methods[operation.method] = operation

@@ -18,8 +18,8 @@ from uvicorn.server import ServerState
 from holon.clock import Clock, SystemClock
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
+from holon.engine.overview import Overview
 from holon.engine.rates import RateLimits
-from holon.engine.shared_reloading import Reload
 from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import ConfigError, Violation
@@ -77,9 +77,9 @@ class HttpDoor:
 
     Arguments:
         blueprints: those that clients may create jobs of, all registered by now.
+        overview: what the node tells of itself, and has files read again by, for administrators.
         settings: where it listens, and its limits.
         clients: who may come in.
-        reload: reads files again, for administrators.
         metrics: what is measured, as text, and its media type, for `GET /_public/metrics`; awaited on the loop.
             None has no such route.
         tls: what it shows as HTTPS; None is HTTP.
@@ -94,9 +94,9 @@ class HttpDoor:
         watching: Watching,
         trees: Trees,
         blueprints: Blueprints,
+        overview: Overview,
         settings: HttpSettings,
         clients: Clients,
-        reload: Reload,
         metrics: Metrics | None = None,
         tls: TlsFiles | None = None,
         clock: Clock | None = None,
@@ -118,8 +118,8 @@ class HttpDoor:
             watching,
             trees,
             blueprints,
+            overview,
             clients,
-            reload,
             settings.max_body,
             metrics,
             docs,

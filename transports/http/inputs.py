@@ -12,7 +12,7 @@ from typing import Literal
 from holon.domain.costs import MOST_COST
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.tree import MAX_NODES
-from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
+from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_PAGE
 from holon.engine.reloading import TARGETS
 from holon.engine.requests import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
 from transports.http.contracts import COMPONENTS
@@ -59,6 +59,12 @@ JOBS_TOKEN = Parameter(
     "query",
     "The `next_page_token` of the page before, with the same filters; the first page has none.",
     {"type": "string", "pattern": r"^([0-9]{1,18}(\.[0-9]{1,18}\.[0-9A-Za-z-]{0,64})?)?$"},
+)
+KEY_PAGE_TOKEN = Parameter(
+    "page_token",
+    "query",
+    "The `next_page_token` of the page before, with the same filters; the first page has none.",
+    {"type": "string", "pattern": f"^{KEY_TOKEN}$"},
 )
 FIELDS = Parameter(
     "fields",
@@ -123,10 +129,21 @@ DIGESTS = Parameter(
     {"type": "boolean", "default": False},
 )
 
+BLUEPRINT_NAME = Parameter("name", "path", "The blueprint's name.", {"type": "string"})
+SKILL = Parameter("skill", "query", "Only workers that offer this skill; an empty one is none.", {"type": "string"})
+CONNECTED = Parameter(
+    "connected",
+    "query",
+    "Only workers with, or without, a live session; both by default. This node knows nobody without one.",
+    {"type": "boolean"},
+)
+
 OF_CREATE = (FIELDS_CREATED, WAIT_CREATED)
 OF_GET = (FIELDS, WAIT)
 OF_TREE = (MAX_DEPTH, TREE_SIZE, TREE_TOKEN, DIGESTS)
 OF_PAGES = (PAGE_SIZE, PAGE_TOKEN)
+OF_KEY_PAGES = (PAGE_SIZE, KEY_PAGE_TOKEN)
+OF_WORKERS = (*OF_KEY_PAGES, SKILL, CONNECTED)
 OF_LIST = (PAGE_SIZE, JOBS_TOKEN, STATUS, BLUEPRINT, CREATED_AFTER, CREATED_BEFORE, FIELDS)
 
 _TIMEOUT: Schema = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S}

@@ -18,8 +18,8 @@ from transports.http.shapes import Schema
 _JSON = "application/json"
 _OF_ALL = ("MALFORMED_REQUEST", "INVALID_ARGUMENT", "HEAD_TOO_LARGE", "INTERNAL")
 _ABOUT = (
-    "Create jobs and look at them. Every call but those under `/_public` carries the client's token in "
-    "`X-Client-Token`. Every refusal has one shape, and says what is the matter by its `code`. A path that takes "
+    "Create jobs and look at them, and at the node. Every call but those under `/_public` carries the client's token "
+    "in `X-Client-Token`. Every refusal has one shape, and says what is the matter by its `code`. A path that takes "
     "another method answers 405 `METHOD_NOT_ALLOWED`, with `allow`; one where nothing is, 404 `ROUTE_NOT_FOUND`."
 )
 
@@ -46,6 +46,7 @@ def written(operations: Iterable[Operation], version: str) -> bytes:
             "tags": [
                 {"name": "create"},
                 {"name": "jobs"},
+                {"name": "node", "description": "What it runs, and who works for it"},
                 {"name": "admin"},
                 {"name": "public", "description": "Without a token"},
             ],
@@ -59,7 +60,7 @@ def written(operations: Iterable[Operation], version: str) -> bytes:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    tag = "public" if operation.public else operation.role or ("create" if operation.creates else "jobs")
+    tag = "public" if operation.public else operation.tag
     text: dict[str, Any] = {"operationId": operation.name, "tags": [tag], "summary": operation.summary}
     if operation.about:
         text["description"] = operation.about

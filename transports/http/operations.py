@@ -16,6 +16,7 @@ from holon.domain.client import ADMIN
 from holon.security.sts.access_tokens import ALGORITHM
 from transports.http.admin import AdminRoutes
 from transports.http.asgi import Reply
+from transports.http.contracts import COMPONENTS
 from transports.http.inputs import (
     IDEMPOTENCY_KEY,
     JOB_ID,
@@ -29,6 +30,7 @@ from transports.http.inputs import (
     Parameter,
 )
 from transports.http.keys import KeyRoutes
+from transports.http.node_shapes import BLUEPRINT, FIGURES, SKILL, WORKER
 from transports.http.request import Request
 from transports.http.routes import JobRoutes
 from transports.http.shapes import EVENT, JOB, Schema
@@ -56,10 +58,11 @@ class Operation:
 
     Attributes:
         name: unique, for programs that are generated from the document.
-        path: as OpenAPI writes it; the one variable is `{job_id}`.
+        path: as OpenAPI writes it; it has one variable at most.
         refusals: the codes of what can be the matter, beside those that every call has.
         public: needs no token.
         role: what a client must have, to call it; empty: nothing.
+        tag: what it is listed under.
         creates: what a draining node refuses.
         blueprint: the one that it creates jobs of.
         takes_body: whether its body is read.
@@ -77,6 +80,7 @@ class Operation:
     refusals: tuple[str, ...] = ()
     public: bool = False
     role: str = ""
+    tag: str = "jobs"
     creates: bool = False
     blueprint: Blueprint | None = None
     takes_body: bool = False
@@ -91,6 +95,11 @@ def _object(**properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+def _page(name: str, shape: str) -> Schema:
+    items = {"type": "array", "items": {"$ref": f"{COMPONENTS}/{shape}"}}
+    return _object(**{name: items}, next_page_token=_TOKEN)
+
+
 _TOKEN: Schema = {"type": "string", "description": "the `page_token` of the next page; empty on the last"}
 SHAPES: dict[str, Schema] = {
     "Job": JOB,
@@ -98,19 +107,17 @@ SHAPES: dict[str, Schema] = {
     "Accepted": _object(
         status=_constant("accepted"), job_id={"type": "string", "description": "what the job is known by"}
     ),
-    "Jobs": _object(
-        jobs={"type": "array", "items": {"$ref": "#/components/schemas/Job"}},
-        next_page_token=_TOKEN,
-    ),
-    "History": _object(
-        events={"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
-        next_page_token=_TOKEN,
-    ),
+    "Jobs": _page("jobs", "Job"),
+    "History": _page("events", "Event"),
     "Node": NODE,
-    "Tree": _object(
-        nodes={"type": "array", "items": {"$ref": "#/components/schemas/Node"}},
-        next_page_token=_TOKEN,
-    ),
+    "Tree": _page("nodes", "Node"),
+    "Blueprint": BLUEPRINT,
+    "Blueprints": _page("blueprints", "Blueprint"),
+    "Worker": WORKER,
+    "Workers": _page("workers", "Worker"),
+    "Skill": SKILL,
+    "Skills": _page("skills", "Skill"),
+    "Figures": FIGURES,
     "Reloaded": _object(
         status=_constant("reloaded"),
         reloaded={"type": "array", "items": {"type": "string"}, "description": "what was read again"},
@@ -208,6 +215,7 @@ def of_admins(routes: AdminRoutes) -> list[Operation]:
             (),
             refusals,
             role=ADMIN,
+            tag="admin",
             takes_body=True,
             fields=RELOAD_FIELDS,
         ),
@@ -222,6 +230,7 @@ def of_admins(routes: AdminRoutes) -> list[Operation]:
             (),
             refusals,
             role=ADMIN,
+            tag="admin",
             takes_body=True,
         ),
     ]
@@ -248,6 +257,7 @@ def creation(routes: JobRoutes, blueprint: Blueprint) -> Operation:
             "STORE_UNAVAILABLE",
             "DRAINING",
         ),
+        tag="create",
         creates=True,
         blueprint=blueprint,
         takes_body=True,

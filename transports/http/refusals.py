@@ -48,6 +48,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "TOKEN_INVALID": (Unauthenticated, "no token, a wrong one, several in one call, or the node has none"),
     "PERMISSION_DENIED": (PermissionDenied, "the call needs a role that the client does not have"),
     "JOB_NOT_FOUND": (NotFound, "there is no such job, or it is not yours"),
+    "BLUEPRINT_NOT_FOUND": (NotFound, "the node has no such blueprint"),
     "ROUTE_NOT_FOUND": (NotFound, "nothing is at this path"),
     "METHOD_NOT_ALLOWED": (405, "the path does not take this method; `allow` says which it takes"),
     "REQUEST_TIMEOUT": (408, "the request did not come in within the time; the connection is closed"),

@@ -38,7 +38,7 @@ class Request:
     Attributes:
         client: who makes it, once that is known.
         credential: what that was known by; None where nobody is asked.
-        job_id: the job that its path names; empty when it names none.
+        named: what stands in its path for the variable of its route, such as a job's id; empty where there is none.
         unread: whether something of its body may still come in.
     """
 
@@ -61,8 +61,8 @@ class Request:
         "_version",
         "client",
         "credential",
-        "job_id",
         "method",
+        "named",
         "path",
         "unread",
     )
@@ -73,7 +73,7 @@ class Request:
         self.client = NOBODY
         self.credential: Credential | None = None
         self._scope = scope
-        self.job_id = ""
+        self.named = ""
         self._peer: tuple[str, int] | None = scope.get("client")
         self.unread = False
         self._query: bytes = scope["query_string"]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 
 from holon.domain.policy import allowing
 from holon.domain.value import replace
 from holon.engine.feeds import Seen
 from holon.engine.jobs import Jobs
-from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
 from holon.engine.requests import Creating, Listing, request_id_of
 from holon.engine.watching import Watching
 from holon.errors import HolonError, InvalidArgument, Violation
@@ -26,6 +24,7 @@ from transports.http.inputs import (
     names,
     repeatable,
 )
+from transports.http.reading import page_size, seconds, time
 from transports.http.request import Request
 from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
 from transports.http.strict_json import read_object
@@ -40,7 +39,6 @@ _PAGES = names(OF_PAGES) | {"limit"}
 # `offset` is known, to say what there is in its place.
 _LIST = names(OF_LIST) | {"limit", "offset"}
 _LIST_REPEATABLE = repeatable(OF_LIST)
-_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
 _CANCELLED = Reply.of(200, {"status": "cancellation_request_accepted"})
 
 
@@ -54,7 +52,7 @@ class JobRoutes:
     async def create(self, blueprint: str, request: Request) -> Reply:
         """Create a job of a blueprint; it is durable when this returns, and over where that was waited for in time."""
         wanted = request.parameters(_CREATE, _CREATE_REPEATABLE)
-        fields, wait = fields_of(wanted.get("fields"), ALL_FIELDS), _wait(wanted)
+        fields, wait = fields_of(wanted.get("fields"), ALL_FIELDS), seconds(wanted, "wait", MAX_WAIT_S)
         asked = read_object(await request.body(), _BODY_OF_CREATE)
         creating = Creating(
             blueprint,
@@ -87,8 +85,8 @@ class JobRoutes:
             Unauthenticated: (TOKEN_INVALID) the client's token was taken back meanwhile.
         """
         asked = request.parameters(_GET, _GET_REPEATABLE)
-        fields, wait = fields_of(asked.get("fields"), ALL_FIELDS), _wait(asked)
-        owner, job_id = request.client.name, request.job_id
+        fields, wait = fields_of(asked.get("fields"), ALL_FIELDS), seconds(asked, "wait", MAX_WAIT_S)
+        owner, job_id = request.client.name, request.named
         record = await self._jobs.get(owner, job_id)
         if wait and not record.job.status.terminal:
             # What handlers work on is large, and is not kept meanwhile.
@@ -128,10 +126,10 @@ class JobRoutes:
         listing = Listing(
             statuses,
             asked.get("blueprint"),
-            _page_size(asked),
+            page_size(asked),
             asked.get("page_token", ""),
-            _time(asked, "created_after"),
-            _time(asked, "created_before"),
+            time(asked, "created_after"),
+            time(asked, "created_before"),
         )
         records, token = await self._jobs.list(request.client.name, listing)
         shown = [job_json(record, self._jobs.progress_message(record), fields) for record in records]
@@ -142,50 +140,18 @@ class JobRoutes:
         request.parameters(_NONE)
         if body := await request.body():
             read_object(body, _NONE)
-        with audited("job_cancelled", request.by, lambda: request.job_id):
-            await self._jobs.cancel(request.client.name, request.job_id)
+        with audited("job_cancelled", request.by, lambda: request.named):
+            await self._jobs.cancel(request.client.name, request.named)
         return _CANCELLED
 
     async def history(self, request: Request) -> Reply:
         """Show a page of a job's history, oldest first."""
         asked = request.parameters(_PAGES)
-        job_id, token = request.job_id, asked.get("page_token", "")
-        events, token = await self._jobs.history(request.client.name, job_id, _page_size(asked), token)
+        job_id, token = request.named, asked.get("page_token", "")
+        events, token = await self._jobs.history(request.client.name, job_id, page_size(asked), token)
         shown = [event_json(job_id, sequence, event) for sequence, event in events]
         return Reply.of(200, {"events": shown, "next_page_token": token})
 
 
 def _accepted(job_id: str) -> Reply:
     return Reply(202, b'{"status":"accepted","job_id":"%b"}' % job_id.encode())
-
-
-def _time(asked: dict[str, str], name: str) -> float | None:
-    text = asked.get(name)
-    if text is None:
-        return None
-    if not _NUMBER.fullmatch(text):
-        reason = f"must be a number of seconds since the epoch, not {text[:40]!r}"
-        raise InvalidArgument(f"{name} {reason}", details=[Violation(name, reason)])
-    return float(text)
-
-
-def _wait(asked: dict[str, str]) -> float:
-    text = asked.get("wait", "0")
-    if not _NUMBER.fullmatch(text) or not 0 <= float(text) <= MAX_WAIT_S:
-        reason = f"must be a number of seconds from 0 to {MAX_WAIT_S}, not {text[:40]!r}"
-        raise InvalidArgument(f"wait {reason}", details=[Violation("wait", reason)])
-    return float(text)
-
-
-def _page_size(asked: dict[str, str]) -> int:
-    if "page_size" in asked and "limit" in asked:
-        reason = "is another name of page_size; give one of them"
-        raise InvalidArgument(f"limit {reason}", details=[Violation("limit", reason)])
-    name = "limit" if "limit" in asked else "page_size"
-    text = asked.get(name)
-    if text is None:
-        return DEFAULT_PAGE
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_PAGE):
-        reason = f"must be a whole number from 1 to {MAX_PAGE}, not {text[:40]!r}"
-        raise InvalidArgument(f"{name} {reason}", details=[Violation(name, reason)])
-    return int(text)

@@ -13,6 +13,8 @@ from holon.ports import JobRecord
 
 Schema: TypeAlias = dict[str, Any]
 
+COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}
+
 
 @dataclass(frozen=True, slots=True)
 class _OfJob:
@@ -36,8 +38,19 @@ def or_null(kind: str, about: str, **more: Any) -> Schema:
     return {"type": [kind, "null"], "description": about, **more}
 
 
-def _time(about: str) -> Schema:
+def time(about: str) -> Schema:
+    """A field that is a time."""
     return {"type": "number", "description": f"{about}; seconds since the epoch"}
+
+
+def time_or_null(about: str) -> Schema:
+    """A field that is a time, or null."""
+    return or_null("number", f"{about}; seconds since the epoch")
+
+
+def record(about: str, properties: dict[str, Schema], kind: str | list[str] = "object") -> Schema:
+    """An object that has all of these fields; `kind` is another where it may be null."""
+    return {"type": kind, "description": about, "properties": properties, "required": list(properties)}
 
 
 def _error(record: JobRecord, _: str) -> dict[str, Any] | None:
@@ -46,7 +59,7 @@ def _error(record: JobRecord, _: str) -> dict[str, Any] | None:
 
 
 def seconds(ms: int | None) -> float | None:
-    """A time as clients see it: seconds since the epoch, of milliseconds."""
+    """A time, or how long something took, as clients see it: seconds, of milliseconds."""
     return None if ms is None else ms / 1000
 
 
@@ -82,8 +95,8 @@ _JOB: Mapping[str, _OfJob] = {
         {"description": "once it is `finished`: what its last handler returned, or all that it gathered"},
     ),
     "error": _OfJob(_error, _ERROR),
-    "created_at": _OfJob(lambda record, _: seconds(record.created_at), _time("when it was created")),
-    "updated_at": _OfJob(lambda record, _: seconds(record.updated_at), _time("when its last step was written")),
+    "created_at": _OfJob(lambda record, _: seconds(record.created_at), time("when it was created")),
+    "updated_at": _OfJob(lambda record, _: seconds(record.updated_at), time("when its last step was written")),
     "finished_at": _OfJob(
         lambda record, _: seconds(record.finished_at),
         or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),
@@ -108,7 +121,7 @@ _EVENT: Mapping[str, _OfEvent] = {
         lambda _, sequence, __: sequence,
         {"type": "integer", "minimum": 1, "description": "its place in the job's history"},
     ),
-    "timestamp": _OfEvent(lambda _, __, event: event.time / 1000, _time("when it happened")),
+    "timestamp": _OfEvent(lambda _, __, event: event.time / 1000, time("when it happened")),
     "event_type": _OfEvent(lambda _, __, event: event.type, string("what happened, such as `task_dispatched`")),
     "state": _OfEvent(lambda _, __, event: event.state, or_null("string", "the job's state then")),
     "previous_state": _OfEvent(lambda _, __, event: event.previous_state, or_null("string", "the state before")),

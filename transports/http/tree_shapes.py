@@ -6,18 +6,7 @@ from typing import Any
 
 from holon.domain.digest import Digest
 from holon.domain.tree import Kind, Summary, TreeNode, Trouble, Visit
-from transports.http.shapes import Schema, or_null, seconds, string
-
-_COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}
-
-
-def _time(about: str) -> Schema:
-    return or_null("number", f"{about}; seconds since the epoch")
-
-
-def _object(about: str, properties: dict[str, Schema], kind: str | list[str] = "object") -> Schema:
-    return {"type": kind, "description": about, "properties": properties, "required": list(properties)}
-
+from transports.http.shapes import COUNTS, Schema, or_null, record, seconds, string, time_or_null
 
 _TROUBLE = {
     "code": string("a stable name, for programs"),
@@ -25,7 +14,7 @@ _TROUBLE = {
     "holon_id": string("the holon in which it happened; empty where that is not told"),
     "name": string("the skill or blueprint that failed"),
 }
-_DIGEST = _object(
+_DIGEST = record(
     "the fingerprint of its history: SHA-256 of its lines in order",
     {
         "event_count": {"type": "integer", "minimum": 0},
@@ -34,7 +23,7 @@ _DIGEST = _object(
         "sha256": string("in hexadecimal"),
         "children": {
             "type": "array",
-            "items": _object(
+            "items": record(
                 "what was told of a job below",
                 {"holon_id": string("its holon"), "job_id": string("its id there"), "sha256": string("in hexadecimal")},
             ),
@@ -45,20 +34,20 @@ _DIGEST = _object(
 _COST = or_null(
     "integer", "what it was charged so far, in millionths of the cost unit; null: nothing, or not known", minimum=0
 )
-_SUMMARY = _object(
+_SUMMARY = record(
     "what its holon told last of it, where that could not be asked now",
     {
-        "task_counts": {**_COUNTS, "description": "how many tasks of it and below it are in each status"},
-        "job_counts": {**_COUNTS, "description": "how many jobs below it are in each status"},
-        "errors": {"type": "array", "items": _object("what went wrong", _TROUBLE)},
+        "task_counts": {**COUNTS, "description": "how many tasks of it and below it are in each status"},
+        "job_counts": {**COUNTS, "description": "how many jobs below it are in each status"},
+        "errors": {"type": "array", "items": record("what went wrong", _TROUBLE)},
         "states": {
             "type": "array",
-            "items": _object(
+            "items": record(
                 "a stay in a state",
                 {
                     "state": string("which"),
-                    "entered_at": _time("when it began"),
-                    "left_at": _time("when it ended; null while it lasts"),
+                    "entered_at": time_or_null("when it began"),
+                    "left_at": time_or_null("when it ended; null while it lasts"),
                 },
             ),
         },
@@ -67,7 +56,7 @@ _SUMMARY = _object(
     },
     ["object", "null"],
 )
-NODE: Schema = _object(
+NODE: Schema = record(
     "A job or a task of a tree; what does not apply is null, or empty",
     {
         "node_id": string("what it is known by within the tree"),
@@ -82,11 +71,11 @@ NODE: Schema = _object(
         "progress": or_null("number", "in percent; null where it is not known", minimum=0, maximum=100),
         "attempt": {"type": "integer", "minimum": 0, "description": "which attempt of a task this is; 0 for a job"},
         "worker_id": string("who runs a task, or did; empty where that is not disclosed"),
-        "error": _object("why it failed", _TROUBLE, ["object", "null"]),
-        "created_at": _time("when it was accepted, or sent"),
-        "finished_at": _time("when it ended; null until then"),
+        "error": record("why it failed", _TROUBLE, ["object", "null"]),
+        "created_at": time_or_null("when it was accepted, or sent"),
+        "finished_at": time_or_null("when it ended; null until then"),
         "offline": {"type": "boolean", "description": "whether its holon could not be asked now"},
-        "as_of": _time("when this was true; null: now"),
+        "as_of": time_or_null("when this was true; null: now"),
         "reported": {"type": "boolean", "description": "whether another holon told it"},
         "digest": _DIGEST,
         "summary": _SUMMARY,

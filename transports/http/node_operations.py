@@ -1,0 +1,75 @@
+"""The HTTP door: the rows of the table of calls that tell of the node itself."""
+
+from __future__ import annotations
+
+from holon.domain import paths
+from holon.domain.client import ADMIN
+from transports.http.inputs import BLUEPRINT_NAME, OF_KEY_PAGES, OF_WORKERS
+from transports.http.node import GRAPH_TYPE, NodeRoutes
+from transports.http.operations import Answer, Operation
+
+
+def of_node(routes: NodeRoutes) -> list[Operation]:
+    """The calls that tell what the node runs, who works for it, and how much there is to do."""
+    return [
+        Operation(
+            "list_blueprints",
+            "GET",
+            paths.BLUEPRINTS,
+            routes.blueprints,
+            "List blueprints",
+            "By name, with the contracts of their input.",
+            (Answer(200, "A page of blueprints", "Blueprints"),),
+            OF_KEY_PAGES,
+            tag="node",
+        ),
+        Operation(
+            "get_blueprint_graph",
+            "GET",
+            paths.BLUEPRINT_GRAPH,
+            routes.graph,
+            "Show a blueprint as a graph",
+            "Its states, and the ways between them as far as its code shows them, in the DOT language.",
+            (Answer(200, "The graph", {"type": "string"}, (GRAPH_TYPE,)),),
+            (BLUEPRINT_NAME,),
+            ("BLUEPRINT_NOT_FOUND", "ROUTE_NOT_FOUND"),
+            tag="node",
+        ),
+        Operation(
+            "list_workers",
+            "GET",
+            paths.WORKERS,
+            routes.workers,
+            "List workers",
+            "Those that are connected to this node, by id.",
+            (Answer(200, "A page of workers", "Workers"),),
+            OF_WORKERS,
+            ("PERMISSION_DENIED",),
+            role=ADMIN,
+            tag="node",
+        ),
+        Operation(
+            "list_skills",
+            "GET",
+            paths.CATALOG,
+            routes.catalog,
+            "List the skills that workers offer",
+            "By name, type and version; once for each contract.",
+            (Answer(200, "A page of skills", "Skills"),),
+            OF_KEY_PAGES,
+            tag="node",
+        ),
+        Operation(
+            "get_dashboard",
+            "GET",
+            paths.DASHBOARD,
+            routes.dashboard,
+            "Show the figures of now",
+            "Of the jobs of all clients.",
+            (Answer(200, "The figures", "Figures"),),
+            (),
+            ("PERMISSION_DENIED", "STORE_UNAVAILABLE"),
+            role=ADMIN,
+            tag="node",
+        ),
+    ]

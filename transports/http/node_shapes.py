@@ -1,0 +1,162 @@
+"""The HTTP door: what a node tells of itself as JSON: each field as it is read and as it is described."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holon.domain.blueprint import Blueprint
+from holon.domain.fleet import Device, Machine, SkillView, WorkerView
+from holon.engine.overview import Stats
+from transports.http.shapes import COUNTS, Schema, or_null, record, seconds, string, time, time_or_null
+
+_PROPERTIES: Schema = {"type": "object", "description": "what else it says of it"}
+_PRICE = "in millionths of the cost unit; null where that is not declared"
+
+
+def _count(about: str) -> Schema:
+    return {"type": "integer", "minimum": 0, "description": about}
+
+
+def _whether(about: str) -> Schema:
+    return {"type": "boolean", "description": f"whether {about}"}
+
+
+def _texts(about: str) -> Schema:
+    return {"type": "array", "items": {"type": "string"}, "description": about}
+
+
+BLUEPRINT: Schema = record(
+    "A state machine that jobs run",
+    {
+        "name": string("what it is known by"),
+        "api_endpoint": or_null("string", "the path under which its jobs are created; null where clients cannot"),
+        "api_version": or_null("string", "the version in that path; null where it has none"),
+        "input_schema": or_null("object", "JSON Schema of `initial_data`; null: any object is taken"),
+        "price": or_null("integer", f"what one job of it costs a parent at most, {_PRICE}", minimum=0),
+    },
+)
+_DEVICE: Schema = record(
+    "A device",
+    {"type": string("such as `gpu`"), "model": string("its model"), "id": string("its id"), "properties": _PROPERTIES},
+)
+_MACHINE: Schema = record("A machine", {"devices": {"type": "array", "items": _DEVICE}, "properties": _PROPERTIES})
+WORKER: Schema = record(
+    "A worker, as this node sees it",
+    {
+        "worker_id": string("what it is known by"),
+        "kind": string("whether it is a worker, or a holon that works as one", enum=["worker", "holon"]),
+        "holon_id": string("the holon that it is; empty for a worker"),
+        "connected": _whether("it has a live session"),
+        "draining": _whether("it gets no more tasks because it, or an operator, said so"),
+        "instance_id": string("its process"),
+        "node_id": string("the node that holds its session; empty when it has none"),
+        "credits": _count("how many tasks it may hold in all"),
+        "held": _count("how many it holds, offered and accepted"),
+        "skills": _texts("what it offers, by name"),
+        "labels": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "what it is called by those who run it",
+        },
+        "sdk": string("its library, for people"),
+        "resources": {"type": "array", "items": _MACHINE, "description": "the machines behind it"},
+        "connected_at": time_or_null("when its session began; null when it has none"),
+        "last_seen_at": time_or_null("when it was last heard of"),
+    },
+)
+SKILL: Schema = record(
+    "A skill with one contract, and who provides it",
+    {
+        "name": string("its name"),
+        "type": string("its type; empty when it has none"),
+        "version": string("its version; empty when it has none"),
+        "description": string("what it does, for people"),
+        "input_schema": or_null("object", "JSON Schema of its params; null: it takes everything"),
+        "output_schema": or_null("object", "JSON Schema of the data of a success; null: nothing is promised"),
+        "statuses": _texts("those that it may end with besides success, failure and cancelled"),
+        "provider_count": _count("how many workers provide it now"),
+        "lowest_price": or_null("integer", f"the lowest that is declared, {_PRICE}", minimum=0),
+    },
+)
+FIGURES: Schema = record(
+    "The figures of now",
+    {
+        "jobs": {**COUNTS, "description": "how many jobs of the whole holon that are not over are in each status"},
+        "tasks_queued": _count("tasks of the whole holon that wait for a worker"),
+        "tasks_leased": _count("tasks of the whole holon that workers hold"),
+        "workers_connected": _count("workers with a live session"),
+        "sessions": _count("sessions on this node"),
+        "uptime": {"type": "number", "minimum": 0, "description": "how long this node has been running; seconds"},
+        "as_of": time("when this was true"),
+    },
+)
+
+
+def blueprint_json(blueprint: Blueprint) -> dict[str, Any]:
+    """Return a blueprint as clients see it."""
+    return {
+        "name": blueprint.name,
+        "api_endpoint": blueprint.path,
+        "api_version": blueprint.api_version,
+        "input_schema": blueprint.input_schema,
+        "price": blueprint.price,
+    }
+
+
+def worker_json(worker: WorkerView, node_id: str) -> dict[str, Any]:
+    """Return a worker as administrators see it; with a live session it is at this node."""
+    return {
+        "worker_id": worker.worker_id,
+        "kind": worker.kind,
+        "holon_id": worker.holon_id,
+        "connected": worker.connected,
+        "draining": worker.draining,
+        "instance_id": worker.instance_id,
+        "node_id": node_id if worker.connected else "",
+        "credits": worker.credits,
+        "held": worker.held,
+        "skills": worker.skills,
+        "labels": worker.told_labels,
+        "sdk": worker.sdk,
+        "resources": [_machine_json(one) for one in worker.catalog.machines],
+        "connected_at": seconds(worker.connected_at),
+        "last_seen_at": seconds(worker.last_seen_at),
+    }
+
+
+def _machine_json(machine: Machine) -> dict[str, Any]:
+    return {"devices": [_device_json(one) for one in machine.devices], "properties": machine.properties}
+
+
+def _device_json(device: Device) -> dict[str, Any]:
+    return {"type": device.type, "model": device.model, "id": device.id, "properties": device.properties}
+
+
+def skill_json(view: SkillView) -> dict[str, Any]:
+    """Return a skill as clients see it."""
+    skill = view.skill
+    return {
+        "name": skill.name,
+        "type": skill.type,
+        "version": skill.version,
+        "description": skill.description,
+        "input_schema": skill.input_schema,
+        "output_schema": skill.output_schema,
+        "statuses": skill.statuses,
+        "provider_count": view.providers,
+        "lowest_price": view.lowest_price,
+    }
+
+
+def figures_json(stats: Stats) -> dict[str, Any]:
+    """Return the figures as administrators see them."""
+    counts = stats.counts
+    return {
+        "jobs": {status.value: counts.jobs[status] for status in sorted(counts.jobs)},
+        "tasks_queued": counts.queued,
+        "tasks_leased": counts.leased,
+        "workers_connected": stats.workers,
+        "sessions": stats.workers,
+        "uptime": seconds(stats.uptime),
+        "as_of": seconds(stats.as_of),
+    }
