@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 60.0
@@ -29,6 +29,40 @@ class Usage:
     cpu: float
     time: float
     count: int = 0
+
+
+class Running(Protocol):
+    """A process that was started, as `asyncio.subprocess` has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None: ...
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int: ...
+
+
+async def spawn(arguments: tuple[str, ...], environment: dict[str, str], log: Path, pipes: tuple[int, ...]) -> Running:
+    """Start Python with these arguments; all else as `Child` says."""
+    with log.open("wb") as errors:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            cwd=ROOT,
+            env=environment,
+            pass_fds=pipes,
+            # Ctrl-C is for the parent, which ends its children in order.
+            start_new_session=True,
+        )
 
 
 class Child:
@@ -57,7 +91,7 @@ class Child:
         self._environment = environment
         self._log = log
         self._pipes = pipes
-        self._process: asyncio.subprocess.Process
+        self._process: Running
         self.facts: dict[str, Any] = {}
 
     async def __aenter__(self) -> Self:
@@ -66,19 +100,7 @@ class Child:
         Raises:
             BenchError: it ended before, or was not ready in time; with the end of its log.
         """
-        with self._log.open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                cwd=ROOT,
-                env=self._environment,
-                pass_fds=self._pipes,
-                # Ctrl-C is for the parent, which ends its children in order.
-                start_new_session=True,
-            )
+        self._process = await spawn(self._command, self._environment, self._log, self._pipes)
         try:
             async with asyncio.timeout(_START_SECONDS):
                 self.facts = await self._hear()

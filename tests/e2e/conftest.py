@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked_children import forked_children
 from tests.redis_server import RedisServer
 from tests.stores import NewStore, chosen
+
+__all__ = ["forked_children"]
 
 
 @pytest.fixture(scope="session", params=chosen(("sqlite", "redis"), unasked=("sqlite",)))

@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import httpx
 import orjson
 
 from holon.security import certificates
-from tests.e2e.forks import forks
+from tests.forks import Forked, forks
 from tests.ports import free_ports
 
 HERE = Path(__file__).parent
@@ -51,27 +50,6 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 60) ->
         await asyncio.sleep(LOOK_S)
 
 
-class Forked:
-    """A program of Python, as `asyncio.subprocess` has others."""
-
-    def __init__(self, pid: int, ended: Future[int]) -> None:
-        self.pid = pid
-        self._ended = ended
-
-    @property
-    def returncode(self) -> int | None:
-        return self._ended.result() if self._ended.done() else None
-
-    def send_signal(self, number: int) -> None:
-        # It may have ended just now.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-
-    async def wait(self) -> int:
-        # Another may wait for it too when this one is cancelled.
-        return await asyncio.shield(asyncio.wrap_future(self._ended))
-
-
 class Process:
     """A child process with its output in a file; it never outlives its test."""
 
@@ -96,14 +74,18 @@ class Process:
     async def start(self) -> None:
         program, *arguments = self._command
         if program == sys.executable:
-            forked = await asyncio.to_thread(forks().start, arguments, self._env, self._folder, self.output)
-            self._process = Forked(*forked)
+            self._process = await asyncio.to_thread(self._forked, arguments)
         else:
             with self.output.open("ab") as output:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command, cwd=self._folder, env=self._env, stdout=output, stderr=output, stdin=-3
                 )
         self.starts += 1
+
+    def _forked(self, arguments: list[str]) -> Forked:
+        with Path(os.devnull).open() as nothing, self.output.open("ab") as output:
+            streams = nothing.fileno(), output.fileno(), output.fileno()
+            return forks().start(arguments, self._env, self._folder, streams)
 
     async def restarted(self) -> None:
         """Start the process again whenever it ends, until cancelled."""

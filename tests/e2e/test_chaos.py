@@ -11,7 +11,7 @@ from tests.chaos.__main__ import lines
 from tests.chaos.run import Chaos, Plan, Verdict
 from tests.conftest import Measured
 
-pytestmark = pytest.mark.own_store("each of its plans names its store")
+pytestmark = [pytest.mark.own_store("each of its plans names its store"), pytest.mark.usefixtures("forked_children")]
 SHORT = Plan(seconds=15, seed=1, fault_every_s=0.8)
 PAUSES = replace(SHORT, seconds=9, faults=("worker paused",), fault_every_s=0.6, long=0.4, jobs_per_s=1.5, workers=4)
 QUIET = replace(SHORT, seconds=5, faults=("worker killed",), fault_every_s=3, jobs_per_s=10)

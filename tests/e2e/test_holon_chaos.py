@@ -11,7 +11,11 @@ from tests.chaos.holons.run import HolonChaos, Plan
 from tests.chaos.holons.saying import lines
 from tests.conftest import Measured
 
-pytestmark = [pytest.mark.slow, pytest.mark.own_store("each of its plans names the root's store")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.own_store("each of its plans names the root's store"),
+    pytest.mark.usefixtures("forked_children"),
+]
 
 
 @pytest.mark.parametrize("plan", [Plan(13), Plan(31, "redis://")], ids=lambda plan: f"{plan.storage}{plan.seed}")
