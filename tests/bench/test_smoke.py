@@ -8,8 +8,9 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import pytest
 
@@ -58,13 +59,38 @@ def figures(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("scenario", "tasks"), [("one-task", 1), ("no-worker", 0), ("fan-out", 100)])
-def test_a_scenario_ends_by_itself_and_its_last_line_has_the_promised_figures(
-    tmp_path: Path, scenario: str, tasks: int
-) -> None:
+Bench: TypeAlias = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def bench_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], forked_children: None
+) -> Bench:
+    """The figures of a run by this process, whose nodes and workers are forked: a few times less work than `bench`."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_it(*arguments: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["scripts/bench", *arguments])
+        code = main()
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        found: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return found
+
+    return run_it
+
+
+def test_a_scenario_ends_by_itself_and_its_last_line_has_the_promised_figures(tmp_path: Path) -> None:
+    promised(tmp_path, figures(bench(tmp_path, "one-task", "--seconds", "0.5", "--json")), "one-task", 1)
+
+
+@pytest.mark.parametrize(("scenario", "tasks", "seconds"), [("no-worker", 0, "0.5"), ("fan-out", 100, "1")])
+def test_so_does_every_other(tmp_path: Path, bench_here: Bench, scenario: str, tasks: int, seconds: str) -> None:
     # As long as its jobs may take on a busy machine.
-    seconds = "1" if scenario == "fan-out" else "0.5"
-    found = figures(bench(tmp_path, scenario, "--seconds", seconds, "--json"))
+    promised(tmp_path, bench_here(scenario, "--seconds", seconds, "--json"), scenario, tasks)
+
+
+def promised(tmp_path: Path, found: dict[str, Any], scenario: str, tasks: int) -> None:
     assert found.keys() >= PROMISED
     assert (found["scenario"], found["synchronous"]) == (scenario, "FULL")
     assert all(found[name] > 0 for name in PROMISED - {"scenario", "storage", "synchronous", "tasks_per_s"})
@@ -72,30 +98,31 @@ def test_a_scenario_ends_by_itself_and_its_last_line_has_the_promised_figures(
     assert list((tmp_path / ".holon").iterdir()) == []
 
 
-def test_a_node_is_measured_beside_itself_in_plaintext(tmp_path: Path) -> None:
-    found = figures(bench(tmp_path, "one-task", "--plaintext", "--seconds", "0.5", "--json"))
+def test_a_node_is_measured_beside_itself_in_plaintext(tmp_path: Path, bench_here: Bench) -> None:
+    found = bench_here("one-task", "--plaintext", "--seconds", "0.5", "--json")
     assert found.keys() >= PROMISED
     assert found["limit"] == "plaintext"
     assert found["limit_cpu_ms_per_job"] > 0
     assert list((tmp_path / ".holon").iterdir()) == []
 
 
-def test_on_redis_it_tells_what_the_server_had_to_do_for_all_nodes(tmp_path: Path) -> None:
-    found = figures(bench(tmp_path, "one-task", "--storage", "redis://", "--nodes", "2", "--seconds", "1", "--json"))
+def test_on_redis_it_tells_what_the_server_had_to_do_for_all_nodes(bench_here: Bench) -> None:
+    found = bench_here("one-task", "--storage", "redis://", "--nodes", "2", "--seconds", "1", "--json")
     assert found.keys() >= PROMISED
     assert (found["storage"], found["nodes"]) == ("redis://", 2)
     assert 0 < found["store_calls_per_job"] < found["store_commands_per_job"]
     assert found["store_cpu_us_per_job"] > 0
 
 
-def test_delegate_tells_what_each_level_of_holons_adds(tmp_path: Path) -> None:
-    found = figures(bench(tmp_path, "delegate", "--depth", "2", "--seconds", "1", "--json"))
+def test_delegate_tells_what_each_level_of_holons_adds(bench_here: Bench) -> None:
+    found = bench_here("delegate", "--depth", "2", "--seconds", "1", "--json")
     assert found.keys() >= PROMISED
     assert (found["depth"], found["limit"]) == (2, "alone")
     assert found["level_cpu_ratio"] > 0
     assert "level_p50_ms" in found
 
 
+@pytest.mark.usefixtures("forked_children")
 async def test_recovery_tells_how_soon_work_went_on_after_a_sigkill(tmp_path: Path) -> None:
     quick = {
         "HEARTBEAT_INTERVAL_SECONDS": "0.3",
@@ -110,10 +137,8 @@ async def test_recovery_tells_how_soon_work_went_on_after_a_sigkill(tmp_path: Pa
     assert found["recovery_worker_s"] > 0
 
 
-def test_idle_workers_tells_what_a_worker_costs_and_nothing_of_jobs(tmp_path: Path) -> None:
-    found = figures(
-        bench(tmp_path, "idle-workers", "--workers", "20", "--storage", "memory://", "--seconds", "0.3", "--json")
-    )
+def test_idle_workers_tells_what_a_worker_costs_and_nothing_of_jobs(bench_here: Bench) -> None:
+    found = bench_here("idle-workers", "--workers", "20", "--storage", "memory://", "--seconds", "0.3", "--json")
     assert found.keys() >= PROMISED
     assert (found["workers"], found["jobs_per_s"], found["ratio_to_limit"]) == (20, None, None)
     assert 10 < found["kib_per_worker"] < 1000
