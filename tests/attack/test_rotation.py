@@ -54,6 +54,10 @@ from tests.log_watch import LogWatch
 
 # How often workers move to another connection; else it is an hour until the last has shown its new certificate.
 ROTATION_S = 0.4
+# Between two looks, and between two jobs of a client: they are not to take the processor from all that is waited for.
+PAUSE_S = 0.05
+# How long a client asks the node to wait for a job's end.
+WAIT_S = 20
 CERTIFIED = ("w1", "w2")
 BY_TOKEN = "reporter"
 CHILD = "child"
@@ -86,9 +90,9 @@ class Load:
                 body = {"initial_data": {"skill": "t", "n": self.done[name]}}
                 reply = await http.post("/api/v1/jobs/relay", json=body)
                 assert reply.status_code == 202, reply.text
-                job: dict[str, Any] = {"status": ""}
-                while job["status"] not in ("finished", "failed", "cancelled", "quarantined"):
-                    job = (await http.get(f"/api/v1/jobs/{reply.json()['job_id']}")).json()
+                job: dict[str, Any] = {"finished_at": None}
+                while job["finished_at"] is None:
+                    job = (await http.get(f"/api/v1/jobs/{reply.json()['job_id']}?wait={WAIT_S}")).json()
                 await self._finished(name, job["status"], job["result"])
 
     async def _finished(self, name: str, status: str, result: Any) -> None:
@@ -96,6 +100,7 @@ class Load:
         self.done[name] += 1
         async with self._more:
             self._more.notify_all()
+        await asyncio.sleep(PAUSE_S)
 
     async def goes_on(self) -> None:
         """Return once every client has seen some more jobs finished, the first of which began after this call."""
@@ -168,9 +173,10 @@ async def moved(boss: Client, *worker_ids: str) -> None:
     async with asyncio.timeout(GUARD):
         # One that connects just now may have read before what it shows.
         for _ in range(2):
-            since = time.time()
-            while min(await connected(boss, *worker_ids)) <= since:
-                pass
+            since = earliest = time.time()
+            while earliest <= since:
+                await asyncio.sleep(PAUSE_S)
+                earliest = min(await connected(boss, *worker_ids))
 
 
 async def connected(boss: Client, *worker_ids: str) -> list[float]:
