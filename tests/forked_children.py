@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.bench import process
-from tests.forks import ROOT, Forked, forks
+from tests.forks import ROOT, Program, forks
 
 
 class ForkedChild:
     """A program with a stream to it and one from it, as `asyncio.subprocess` has others."""
 
     def __init__(
-        self, program: Forked, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader, line: asyncio.StreamWriter
+        self, program: Program, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader, line: asyncio.StreamWriter
     ) -> None:
         self.pid = program.pid
         self.stdin = stdin

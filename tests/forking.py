@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 # Standard streams, and the pipes of a program.
 MOST_DESCRIPTORS = 16
@@ -91,6 +91,21 @@ def _take(descriptors: Sequence[int], numbers: Sequence[int]) -> None:
         os.close(one)
 
 
+def _open_streams() -> None:
+    """Open the standard streams anew: those of before know of the files that they had."""
+    unbuffered = "PYTHONUNBUFFERED" in os.environ
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        raw = io.FileIO(number, mode, closefd=False)
+        binary = io.BufferedReader(raw) if mode == "r" else raw if unbuffered else io.BufferedWriter(raw)
+        by_line = name == "stderr" or os.isatty(number)
+        errors = "backslashreplace" if name == "stderr" else None
+        stream = io.TextIOWrapper(
+            cast("BinaryIO", binary), "utf-8", errors, line_buffering=by_line, write_through=unbuffered
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
 def become(asked: dict[str, Any]) -> None:
     """Run the program as Python would."""
     os.setsid()
@@ -98,9 +113,7 @@ def become(asked: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(asked["env"])
     time.tzset()
-    # This process's own is unbuffered.
-    if isinstance(sys.stdout, io.TextIOWrapper) and "PYTHONUNBUFFERED" not in os.environ:
-        sys.stdout.reconfigure(write_through=False)
+    _open_streams()
     first, *arguments = asked["arguments"]
     if first == "-c":
         program, *arguments = arguments

@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-class Forked:
+class Program:
     """A program that was started, as `asyncio.subprocess` has others."""
 
     def __init__(self, pid: int, ended: Future[int]) -> None:
@@ -63,13 +63,13 @@ class Forks:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
             )
         self._channel = ours
         self._turn = threading.Lock()
-        self._started: Future[Forked] = Future()
+        self._started: Future[Program] = Future()
         self._running: dict[int, Future[int]] = {}
         self._listening = threading.Thread(target=self._listen, name="forks", daemon=True)
         self._listening.start()
@@ -81,7 +81,7 @@ class Forks:
         folder: Path,
         streams: tuple[int, int, int],
         pipes: Sequence[int] = (),
-    ) -> Forked:
+    ) -> Program:
         """Start a program.
 
         Arguments:
@@ -111,7 +111,7 @@ class Forks:
                 pid, code = json.loads(line)
                 if code is None:
                     self._running[pid] = Future()
-                    self._started.set_result(Forked(pid, self._running[pid]))
+                    self._started.set_result(Program(pid, self._running[pid]))
                 else:
                     self._running.pop(pid).set_result(code)
 

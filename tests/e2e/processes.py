@@ -19,7 +19,7 @@ import httpx
 import orjson
 
 from holon.security import certificates
-from tests.forks import Forked, forks
+from tests.forks import Program, forks
 from tests.ports import free_ports
 
 HERE = Path(__file__).parent
@@ -60,7 +60,7 @@ class Process:
         self._folder = folder
         self.output = folder / f"{name}.log"
         self.starts = 0
-        self._process: asyncio.subprocess.Process | Forked | None = None
+        self._process: asyncio.subprocess.Process | Program | None = None
 
     @property
     def pid(self) -> int:
@@ -82,7 +82,7 @@ class Process:
                 )
         self.starts += 1
 
-    def _forked(self, arguments: list[str]) -> Forked:
+    def _forked(self, arguments: list[str]) -> Program:
         with Path(os.devnull).open() as nothing, self.output.open("ab") as output:
             streams = nothing.fileno(), output.fileno(), output.fileno()
             return forks().start(arguments, self._env, self._folder, streams)

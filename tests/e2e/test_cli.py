@@ -174,7 +174,7 @@ def test_a_cancel_ends_a_job_and_who_waits_for_it_is_told(dev: Dev) -> None:
         job_id = dev("jobs", "create", "waiting", "--request-id", "to-cancel").out.strip()
         cancelled = dev("jobs", "cancel", job_id, "--json")
         assert cancelled.json == {"status": "cancellation_request_accepted"}
-        assert waiting.process.wait(GUARD) == 12
+        assert waiting.wait() == 12
         assert "CANCELLED: cancelled by client 'default'" in dev("jobs", "get", job_id).out
         assert dev("jobs", "cancel", job_id).code == 1
     finally:

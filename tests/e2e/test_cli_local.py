@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from holon import __version__
-from tests.e2e.cli_node import environment, holon, holon_here, project
+from tests.e2e.cli_node import environment, holon_forked, holon_here, project
 
 
 def test_the_version_is_told_without_loading_a_node(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_check_finds_the_blueprints_that_a_start_refuses(tmp_path: Path) -> None
     assert "the blueprints of BLUEPRINTS_DIR have 2 errors; correct them and start again:" in ran.err
     for line in ("flows/bad.py: blueprint bad: ", "flows/worse.py: line 1: SyntaxError"):
         assert f"\n  {line}" in ran.err
-    assert holon(tmp_path, "serve", env=env | {"CLIENT_TOKEN": "x" * 32}).code == 2
+    assert holon_forked(tmp_path, "serve", env=env | {"CLIENT_TOKEN": "x" * 32}).code == 2
     (tmp_path / "flows" / "a.py").unlink()
     problems = holon_here(tmp_path, "check", "--json", env=env | {"API_PORT": "http"}).json["problems"]
     assert [problem["field"] for problem in problems] == ["API_PORT", "BLUEPRINTS_DIR", "BLUEPRINTS_DIR"]
@@ -196,7 +196,7 @@ def test_files_that_the_parent_would_not_take_are_found_before_the_start(tmp_pat
     }
     assert holon_here(tmp_path, "check", env=env).code == 0
     swapped = env | {"PARENT_TLS_KEY_PATH": "certs/worker-child-2.key"}
-    for ran in (holon_here(tmp_path, "check", env=swapped), holon(tmp_path, "serve", env=swapped)):
+    for ran in (holon_here(tmp_path, "check", env=swapped), holon_forked(tmp_path, "serve", env=swapped)):
         assert ran.code == 2
         assert "PARENT_TLS_KEY_PATH: certs/worker-child-2.key is not the key of the certificate in" in ran.err
 

@@ -52,7 +52,7 @@ def test_a_watch_begins_with_where_the_job_stands_where_there_is_no_terminal(dev
     try:
         assert watching.line().startswith("waiting_for_worker start waiting: no worker")
         dev("jobs", "cancel", job_id)
-        assert watching.process.wait(GUARD) == 12
+        assert watching.wait() == 12
     finally:
         watching.kill()
 
@@ -94,7 +94,7 @@ def test_how_a_job_ended_is_the_exit_code_of_watching_it(dev: Dev) -> None:
     try:
         assert json.loads(watching.line())["job"]["status"] == "waiting_for_worker"
         dev("jobs", "cancel", waiting)
-        assert watching.process.wait(GUARD) == 12
+        assert watching.wait() == 12
     finally:
         watching.kill()
 

@@ -16,7 +16,7 @@ import pytest
 from holon.client import Client
 from holon.errors import Unauthenticated
 from holon.security.tokens import hashed
-from tests.e2e.cli_node import holon
+from tests.e2e.cli_node import holon_forked
 from tests.e2e.processes import Node, ended_with_test, until
 from tests.integration.trace_collector import Collector, collecting
 
@@ -108,10 +108,10 @@ async def test_no_secret_is_in_anything_that_a_node_says(
         file.write_text(f'{good}[bad]\ntoken = "{known["mistyped"]} "\ntokne = "{known["mistyped"]}"\n')
         assert (await ask(known["operator"], "POST", "/api/v1/admin/reload")).status_code == 409
         env |= {"HOLON_URL": url, "HOLON_TOKEN": known["operator"], "HOLON_CA": node.ca}
-        ran = holon(tmp_path, "reload", "clients", env=env)
+        ran = holon_forked(tmp_path, "reload", "clients", env=env)
         assert (ran.code, "[bad] tokne" in ran.err) == (1, True)
         said += [ran.out, ran.err]
-        checked = holon(tmp_path, "check", env=env)
+        checked = holon_forked(tmp_path, "check", env=env)
         assert (checked.code, "[bad] tokne" in checked.err) == (2, True)
         said += [checked.out, checked.err]
         os.kill(node.process.pid, signal.SIGHUP)
@@ -121,7 +121,7 @@ async def test_no_secret_is_in_anything_that_a_node_says(
 
         # A good one is in force at once.
         file.write_text(good.replace(f', "{known["old"]}"', ""))
-        ran = holon(tmp_path, "reload", "--json", env=env)
+        ran = holon_forked(tmp_path, "reload", "--json", env=env)
         assert (ran.code, ran.json) == (0, {"reloaded": ["clients", "tls"]})
         assert (await ask(known["old"], "GET", "/api/v1/jobs")).status_code == 401
         assert (await ask(known["new"], "GET", "/api/v1/jobs")).status_code == 200
