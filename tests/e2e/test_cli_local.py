@@ -14,21 +14,31 @@ from holon import __version__
 from tests.e2e.cli_node import environment, holon_forked, holon_here, project
 
 
-def test_the_version_is_told_without_loading_a_node(tmp_path: Path) -> None:
-    program = """
-import atexit, sys
-atexit.register(lambda: print(*sorted(sys.modules)))
+def told_at_the_end(folder: Path, expression: str) -> str:
+    """What an expression is at the end of `holon --version`."""
+    program = f"""
+import atexit, gc, sys
+atexit.register(lambda: print({expression}))
 sys.argv[1:] = ["--version"]
 from holon.cli import main
 main()
 """
     out = subprocess.run(
-        [sys.executable, "-c", program], env=environment(), cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], env=environment(), cwd=folder, capture_output=True, text=True, check=True
     ).stdout
-    version, modules = out.splitlines()
+    version, told = out.splitlines()
     assert version == f"holon {__version__}"
+    return told
+
+
+def test_the_version_is_told_without_loading_a_node(tmp_path: Path) -> None:
+    modules = told_at_the_end(tmp_path, "*sorted(sys.modules)")
     heavy = {"grpc", "starlette", "uvicorn", "cryptography", "rich", "jsonschema_rs", "holon.config", "holon.client"}
     assert not set(modules.split()) & heavy
+
+
+def test_a_command_ends_without_a_look_for_garbage_through_all_that_it_had(tmp_path: Path) -> None:
+    assert int(told_at_the_end(tmp_path, "len(gc.get_objects())")) < 1_000
 
 
 def test_every_command_is_in_the_help(tmp_path: Path) -> None:
