@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -35,9 +37,18 @@ class Programs:
 
 
 def built(folders: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Path:
-    """What `build` makes; without its toolchain the test is skipped, or in CI fails."""
+    """What `build` makes, once for a run's processes; without its toolchain the test is skipped, or in CI fails."""
+    place = folders.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    done = place / f"{build.__name__}.done"
     try:
-        return build(folders.mktemp(build.__name__))
+        with (place / f"{build.__name__}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                # One that failed leaves its folder.
+                done.write_text(str(build(Path(mkdtemp(prefix=f"{build.__name__}-", dir=place)))))
+            return Path(done.read_text())
     except toolchains.Missing as missing:
         said = f"{build.__name__}: {missing}; scripts/test --system installs it (Debian, as root)"
         if os.environ.get("CI"):
