@@ -21,7 +21,14 @@ from typing import Any
 USER = "nobody"
 PROGRAMS = ("postgres", "initdb", "pg_isready", "psql")
 START_S = 60.0
-SETTINGS = {"listen_addresses": "", "fsync": "off", "max_connections": "50", "log_min_messages": "fatal"}
+SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "max_connections": "50",
+    "log_min_messages": "fatal",
+    # In its own folder: one that is killed would leave its memory in /dev/shm for good.
+    "dynamic_shared_memory_type": "mmap",
+}
 
 
 def find_programs() -> Path:
