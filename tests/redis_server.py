@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 
-DATABASES = 8_192
+DATABASES = 2_048
 
 
 def binaries() -> list[str]:
