@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
 from holon.errors import ResourceExhausted, TooLarge, Unavailable
+from holon.wire.bell import Bell
 
 Item = TypeVar("Item", bound=Message)
 
@@ -30,8 +30,8 @@ class Lane(Generic[Item]):
         self._writer = writer
         self._kind = kind
         self._frame_of = frame_of
-        # Encoded only: a queue that is full holds nothing twice.
-        self._waiting: deque[bytes] = deque()
+        # Encoded only: a queue that is full holds nothing twice. An empty deque would take as much as a dozen items.
+        self._waiting: list[bytes] = []
 
     def __repr__(self) -> str:
         return f"Lane(waiting={len(self._waiting)})"
@@ -53,7 +53,7 @@ class Lane(Generic[Item]):
 
     def discard(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Take back what was not sent yet, such as the offer of a task that was stopped, and return it."""
-        kept: deque[bytes] = deque()
+        kept: list[bytes] = []
         discarded: list[Item] = []
         for encoded in self._waiting:
             item = self._kind.FromString(encoded)
@@ -74,18 +74,16 @@ class Lane(Generic[Item]):
         waiting = self._waiting
         if not waiting:
             return None
-        batch: list[bytes] = []
-        total = 0
-        if len(waiting) <= BATCH_ITEMS and (whole := sum(map(len, waiting))) + _WRAPPING * len(waiting) <= max_bytes:
-            batch, total = [*waiting], whole
-            waiting.clear()
-        while waiting and len(batch) < BATCH_ITEMS:
-            size = len(waiting[0])
-            if batch and total + size + _WRAPPING * (len(batch) + 1) > max_bytes:
-                break
-            batch.append(waiting.popleft())
-            total += size
-        self._writer.release(total, len(batch))
+        count, total = len(waiting), sum(map(len, waiting))
+        if count > BATCH_ITEMS or total + _WRAPPING * count > max_bytes:
+            count = total = 0
+            for encoded in waiting[:BATCH_ITEMS]:
+                if count and total + len(encoded) + _WRAPPING * (count + 1) > max_bytes:
+                    break
+                count += 1
+                total += len(encoded)
+        batch, self._waiting = waiting[:count], waiting[count:]
+        self._writer.release(total, count)
         return self._frame_of(batch)
 
 
@@ -111,14 +109,14 @@ class StreamWriter:
         self._send = send
         self._max_items = max_items
         self._max_bytes = max_bytes
-        self._control: deque[bytes] = deque()
-        self._lanes: deque[Lane[Any]] = deque()
+        self._control: list[bytes] = []
+        self._lanes: list[Lane[Any]] = []
         self._control_bytes = 0
         self._waiting_bytes = self._waiting_items = 0
         self._sent = 0
         self._closed = False
         self._stopped = False
-        self._wake = asyncio.Event()
+        self._bell = Bell()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -161,13 +159,13 @@ class StreamWriter:
         self._check_bytes(self._control_bytes, size)
         self._control_bytes += size
         self._control.append(encoded)
-        self._wake.set()
+        self._bell.ring()
         return self._sent + len(self._control)
 
     def close(self) -> None:
         """Take nothing more; `run` sends what waits, and then returns."""
         self._closed = True
-        self._wake.set()
+        self._bell.ring()
 
     def stop(self) -> None:
         """Take and send nothing more; `run` returns as soon as no frame is on its way."""
@@ -178,8 +176,7 @@ class StreamWriter:
         """Send what is put, until `close` and the last frame. When `send` raises, or on cancel, what waits is lost."""
         try:
             while True:
-                await self._wake.wait()
-                self._wake.clear()
+                await self._bell.heard()
                 # One turn of the loop, so that what it brings shares a frame.
                 await asyncio.sleep(0)
                 while not self._stopped and (frame := self._next()) is not None:
@@ -206,7 +203,7 @@ class StreamWriter:
         self._waiting_items += 1
         if self._waiting_items == 1:
             # Else it is awake: it sends until nothing waits.
-            self._wake.set()
+            self._bell.ring()
 
     def release(self, size: int, items: int) -> None:
         """Count so many items, of `size` bytes together, as waiting no more; lanes call it."""
@@ -232,15 +229,15 @@ class StreamWriter:
 
     def _next(self) -> bytes | None:
         if self._control:
-            first = self._control.popleft()
+            first = self._control.pop(0)
             self._control_bytes -= len(first)
             return first
         if not self._waiting_items:
             return None
         batch_bytes = min(BATCH_BYTES, self.max_message_bytes)
         for _ in range(len(self._lanes)):
-            lane = self._lanes[0]
-            self._lanes.rotate(-1)
+            lane = self._lanes.pop(0)
+            self._lanes.append(lane)
             if (frame := lane.take(batch_bytes)) is not None:
                 return frame
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from holon.engine.results import Answer, Reported
 from holon.engine.session import Offered
 from holon.engine.workers import Workers
 from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
+from holon.wire.bell import Bell
 from holon.wire.stream import BATCH_ITEMS
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.outgoing import Outgoing
@@ -46,13 +46,13 @@ class Clerk:
         self._outgoing = outgoing
         self._tree = tree
         # With the size of each.
-        self._results: deque[tuple[Reported, int]] = deque()
+        self._results: list[tuple[Reported, int]] = []
         self._bytes = 0
         # The leases of those that are not answered yet.
         self._unanswered: set[str] = set()
         self._catalog: _Offers | None = None
         self._learning: _Offers | None = None
-        self._wake = asyncio.Event()
+        self._bell = Bell()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class Clerk:
         self._bytes += size
         if len(self._results) == 1:
             # Else it is awake: it stores until nothing waits.
-            self._wake.set()
+            self._bell.ring()
 
     def has(self, lease_id: str) -> bool:
         """Whether a result under this lease came, and is not answered yet."""
@@ -83,7 +83,7 @@ class Clerk:
     def offers(self, frame: int, catalog: Catalog) -> None:
         """Take the worker's new catalog, which came in this frame; a newer one replaces it."""
         self._catalog = _Offers(frame, catalog)
-        self._wake.set()
+        self._bell.ring()
 
     def grants(self, granted: Mapping[Offered, int]) -> None:
         """The worker said how many tasks of single offerings it takes: after the catalogs that are not learned yet."""
@@ -94,13 +94,12 @@ class Clerk:
     def close(self) -> None:
         """Take nothing more; `run` does what waits, and then returns."""
         self._closed = True
-        self._wake.set()
+        self._bell.ring()
 
     async def run(self) -> None:
         """Work until `close` and the last answer. On cancel, what waits is dropped; the worker sends it again."""
         while not (self._closed and not self._results and self._catalog is None):
-            await self._wake.wait()
-            self._wake.clear()
+            await self._bell.heard()
             # One turn of the loop, so that the results that it brings share a transaction.
             await asyncio.sleep(0)
             while self._results or self._catalog is not None:
@@ -120,7 +119,8 @@ class Clerk:
             self._learning = None
 
     async def _complete(self) -> None:
-        taken = [self._results.popleft() for _ in range(min(len(self._results), BATCH_ITEMS))]
+        taken = self._results[:BATCH_ITEMS]
+        del self._results[:BATCH_ITEMS]
         if taken:
             batch = [reported for reported, _ in taken]
             try:

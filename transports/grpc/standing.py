@@ -9,6 +9,7 @@ from typing import Any
 from holon.errors import HolonError, PermissionDenied
 from holon.rxon.v1 import worker_pb2
 from holon.security.admission import Admission, Caller
+from holon.wire.bell import Bell
 from transports.grpc.hello import worker_of
 from transports.grpc.outgoing import Outgoing
 
@@ -22,7 +23,7 @@ class Standing:
     Attributes:
         caller: by what it proves itself now.
         worker_id: whose the stream is, once that is proven; empty before.
-        renewed: set when it proves itself by something newer.
+        renewed: rings when it proves itself by something newer.
         renewing: the part that looks at a new token, while there is one.
     """
 
@@ -34,7 +35,7 @@ class Standing:
     ) -> None:
         self.caller = caller
         self.worker_id = ""
-        self.renewed = asyncio.Event()
+        self.renewed = Bell()
         self.renewing: asyncio.Task[None] | None = None
         self._admission = admission
         self._start = start
@@ -83,5 +84,5 @@ class Standing:
                 outgoing.refuse(frame, error)
                 continue
             self.caller = caller
-            self.renewed.set()
+            self.renewed.ring()
             outgoing.renewed(until)
