@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -11,6 +10,8 @@ from typing import Any
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 # As deep as the codec goes.
 MAX_DEPTH = 200
+# What is no number that is none: for each of the others its path is put together.
+_NEVER_NULL = frozenset({str, int, bool, type(None)})
 
 
 def _is_simple(value: Any) -> bool:
@@ -51,17 +52,19 @@ def no_number(value: Any, path: str) -> str | None:
         value: what can be encoded: `dataclasses` too.
         path: what to call the value itself.
     """
-    if isinstance(value, float):
-        return _single(value, path)
-    if is_dataclass(value):
-        value = {one.name: getattr(value, one.name, None) for one in fields(value)}
     if isinstance(value, dict):
-        within: Iterable[tuple[str, Any]] = ((f".{key}", item) for key, item in value.items())
+        for key, item in value.items():
+            if type(item) not in _NEVER_NULL and (found := no_number(item, f"{path}.{key}")):
+                return found
     elif isinstance(value, (list, tuple)):
-        within = ((f"[{index}]", item) for index, item in enumerate(value))
-    else:
-        return None
-    return next(filter(None, (no_number(item, path + name) for name, item in within)), None)
+        for index, item in enumerate(value):
+            if type(item) not in _NEVER_NULL and (found := no_number(item, f"{path}[{index}]")):
+                return found
+    elif is_dataclass(value):
+        return no_number({one.name: getattr(value, one.name, None) for one in fields(value)}, path)
+    elif isinstance(value, float):
+        return _single(value, path)
+    return None
 
 
 def _single(value: Any, path: str) -> str | None:

@@ -1,0 +1,49 @@
+"""JSON text as stores keep it: what no reader could read back is refused, and it is said where it stands."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from holon.errors import InvalidArgument
+from holon.storage.json_text import from_json, to_json
+
+
+@dataclass
+class Weighed:
+    """What handlers may leave in their history."""
+
+    name: str
+    weights: tuple[Any, ...]
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (math.nan, "value is nan"),
+        ({"a": None, "b": math.inf}, "value.b is inf"),
+        ([None, {"deep": [1, "x", True, -math.inf]}], "value[1].deep[3] is -inf"),
+        (OrderedDict(a=(0.5, math.nan)), "value.a[1] is nan"),
+        ({"a": Weighed("one", (1.5, math.nan))}, "value.a.weights[1] is nan"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_wherever_it_stands(value: Any, where: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        to_json(value)
+    assert refused.value.code == "NOT_JSON"
+    assert where in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "value", [None, [None, 0.5], {"a": None, "b": {"c": [None, "null", 1, True]}}, {"a": [{}, [], None]}]
+)
+def test_nothing_is_no_number_and_is_kept(value: Any) -> None:
+    assert from_json(to_json(value)) == value
+
+
+def test_what_is_nothing_in_a_class_of_data_is_kept() -> None:
+    assert from_json(to_json(Weighed("one", (None,)))) == {"name": "one", "weights": [None]}
