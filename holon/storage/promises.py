@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -17,18 +16,20 @@ class Promise(asyncio.Future[T]):
 
 
 class Promises:
-    """The cancels that are still to come. For one event loop."""
+    """The cancels that are still to come. For one event loop.
+
+    Attributes:
+        cancelled: whose they are; while it is empty, as nearly always, nobody has to be cancelled first.
+    """
 
     def __init__(self) -> None:
-        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self.cancelled: set[asyncio.Task[Any]] = set()
 
     async def cancel_first(self) -> None:
         """If the caller is still to be cancelled, this is where: else one call after another could put it off."""
-        if not self._cancelled:
-            return
         task = asyncio.current_task()
-        if task is not None and task in self._cancelled:
-            self._cancelled.discard(task)
+        if task is not None and task in self.cancelled:
+            self.cancelled.discard(task)
             await asyncio.sleep(0)
 
     async def kept(self, promise: Promise[T]) -> T:
@@ -40,5 +41,7 @@ class Promises:
             if task is not None:
                 task.uncancel()
                 task.cancel()
-                self._cancelled.add(task)
+                # It may wait for nothing more.
+                task.add_done_callback(self.cancelled.discard)
+                self.cancelled.add(task)
             return promise.result()

@@ -61,6 +61,8 @@ class LedgerCalls(ABC):
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         self._settings = settings
         self._clock = clock
+        # It is asked several times a job.
+        self.now = clock.now_ms
         self._seal = seal or Seal()
         self._hints = Hints()
         self._outbox = Outbox(settings)
@@ -84,9 +86,6 @@ class LedgerCalls(ABC):
     def history_backlog(self) -> int:
         """How many bytes of history wait to be moved."""
         return self._outbox.bytes
-
-    def now(self) -> int:
-        return self._clock.now_ms()
 
     def hints(self) -> AsyncIterator[Hint]:
         return self._hints.listen()

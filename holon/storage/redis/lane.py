@@ -130,7 +130,8 @@ class Lane:
         Raises:
             StoreUnavailable: the lane is closed, too many calls wait, or the server was away for too long.
         """
-        await self._promises.cancel_first()
+        if self._promises.cancelled:
+            await self._promises.cancel_first()
         if self._finished:
             raise StoreUnavailable("the store is closed")
         if len(self._queue) >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):

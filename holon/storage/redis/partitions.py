@@ -85,7 +85,8 @@ class Partitions:
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Do some calls; a cancel comes before all of them or after the last reply, as it does with one."""
         try:
-            await self._promises.cancel_first()
+            if self._promises.cancelled:
+                await self._promises.cancel_first()
         except BaseException:
             work.close()
             raise

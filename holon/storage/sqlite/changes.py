@@ -114,7 +114,9 @@ class Changes:
                 self._quota(row)
         for fan, before in fans:
             self._fan_out(fan, before)
-        if self._new or self._ended or self._offers or made or offered:
+        # Whether there are any: of single tasks there are none, and nothing to look for then.
+        self._on_sheets = bool(self._new or self._ended or self._offers or made or offered)
+        if self._on_sheets:
             self._sheets_of_tasks(tables)
         if self._needs:
             self._rows[needs.INSERT] = [(key, encode_need(need), job) for key, (need, job) in self._needs.items()]
@@ -157,9 +159,9 @@ class Changes:
 
     def written(self) -> None:
         """All of it is in the file: note which tasks are on which sheet now, and which needs are there."""
-        for kind in (self._made, self._offered):
-            if kind:
-                kind.remove(self._written)
+        if self._on_sheets:
+            self._made.remove(self._written)
+            self._offered.remove(self._written)
         for kind, sheet, tasks in self._sheets:
             kind.add(sheet, tasks)
         if GONE in self._rows:

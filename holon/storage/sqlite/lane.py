@@ -93,7 +93,8 @@ class Lane(Generic[Subject]):
         Raises:
             StoreUnavailable: the lane is closed, or too many calls wait.
         """
-        await self._promises.cancel_first()
+        if self._promises.cancelled:
+            await self._promises.cancel_first()
         if self._closing or self._ended.is_set():
             raise self._unavailable()
         waiting = self.waiting

@@ -211,7 +211,8 @@ class Writer:
             changes = Changes(
                 tables, ledger.made, ledger.offered, ledger.needs, self._seal, ledger.purging, ledger.settled
             )
-            if changes:
+            some = bool(changes)
+            if some:
                 self._write(changes, db, ledger, len(replies))
         except Exception as error:  # noqa: BLE001 -- whatever it is, nothing of the group may stay
             self._take_back(db, ledger)
@@ -219,7 +220,7 @@ class Writer:
             return []
         if self._outbox.moving:
             self._outbox.bytes += changes.told() - sum(ledger.settled.values())
-        if changes and self._refusing:
+        if some and self._refusing:
             self._refusing = ""
             log.info("the store's file %s takes what is written again", self._path)
         changes.written()
@@ -227,7 +228,7 @@ class Writer:
         purged = bool(ledger.purging)
         ledger.leave(changes.over)
         lane.answer(calls[: len(replies)], replies, partial(self._tell, tables.done(), told, purged))
-        if changes:
+        if some:
             self._log_bytes += changes.volume()
         return calls[len(replies) :]
 
