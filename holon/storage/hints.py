@@ -42,19 +42,23 @@ class Hints:
     async def _until_closed(self, listener: _Listener) -> AsyncIterator[Hint]:
         try:
             while True:
-                yield await listener.take()
+                if listener.hint is None:
+                    await listener.some()
+                hint, listener.hint = listener.hint, None
+                if hint is not None:
+                    yield hint
         finally:
             self._listeners.discard(listener)
 
 
 class _Listener:
     def __init__(self) -> None:
-        self._hint: Hint | None = None
-        self._some = asyncio.Event()
+        self.hint: Hint | None = None
+        self._waiter: asyncio.Future[None] | None = None
 
     def fold(self, hint: Hint) -> None:
-        old = self._hint
-        self._hint = (
+        old = self.hint
+        self.hint = (
             hint
             if old is None
             else Hint(
@@ -68,10 +72,11 @@ class _Listener:
                 documents=old.documents | hint.documents,
             )
         )
-        self._some.set()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
-    async def take(self) -> Hint:
-        await self._some.wait()
-        self._some.clear()
-        hint, self._hint = self._hint, None
-        return hint or Hint()
+    def some(self) -> asyncio.Future[None]:
+        """Done when there is a hint; to be awaited at once."""
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        return waiter

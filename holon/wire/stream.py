@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -176,9 +175,8 @@ class StreamWriter:
         """Send what is put, until `close` and the last frame. When `send` raises, or on cancel, what waits is lost."""
         try:
             while True:
+                # What a turn of the loop brings shares a frame.
                 await self._bell.heard()
-                # One turn of the loop, so that what it brings shares a frame.
-                await asyncio.sleep(0)
                 while not self._stopped and (frame := self._next()) is not None:
                     # Before it is gone: what is put meanwhile comes after it.
                     self._sent += 1

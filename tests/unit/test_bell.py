@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from holon.wire.bell import Bell
+from transports.http.turns import two_turns
 
 
-async def turns(n: int = 3) -> None:
+async def turns(n: int = 4) -> None:
     for _ in range(n):
         await asyncio.sleep(0)
 
@@ -49,3 +50,40 @@ async def test_what_rings_as_the_hearing_is_cancelled_is_heard_by_the_next() -> 
     bell.ring()
     async with asyncio.timeout(10):
         await bell.heard()
+
+
+async def test_who_hears_it_finds_all_that_the_turn_after_it_was_rung_brings() -> None:
+    bell = Bell()
+    brought: list[str] = []
+
+    def bring() -> None:
+        brought.append("second")
+        bell.ring()
+
+    async def hear() -> list[str]:
+        await bell.heard()
+        return list(brought)
+
+    hearing = asyncio.create_task(hear())
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(bring)
+    brought.append("first")
+    bell.ring()
+    assert await hearing == ["first", "second"]
+
+
+async def test_who_lets_two_turns_pass_comes_after_who_was_woken_before() -> None:
+    bell = Bell()
+    order: list[str] = []
+
+    async def hear() -> None:
+        await bell.heard()
+        order.append("woken")
+
+    hearing = asyncio.create_task(hear())
+    await asyncio.sleep(0)
+    bell.ring()
+    await two_turns()
+    order.append("let pass")
+    await hearing
+    assert order == ["woken", "let pass"]

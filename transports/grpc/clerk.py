@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -99,9 +98,8 @@ class Clerk:
     async def run(self) -> None:
         """Work until `close` and the last answer. On cancel, what waits is dropped; the worker sends it again."""
         while not (self._closed and not self._results and self._catalog is None):
+            # The results that a turn of the loop brings share a transaction.
             await self._bell.heard()
-            # One turn of the loop, so that the results that it brings share a transaction.
-            await asyncio.sleep(0)
             while self._results or self._catalog is not None:
                 await self._learn()
                 await self._complete()

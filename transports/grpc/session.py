@@ -246,17 +246,16 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, part: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        async def run() -> None:
-            try:
-                await part
-            except asyncio.CancelledError:
-                # Whoever did that: without one of its parts a stream is of no use.
-                self.end(Unavailable("this stream has come to its end here; open another", code="STREAM_LOST"), False)
-                raise
-            except Exception as error:  # noqa: BLE001  the outermost frame: it ends the stream, and is logged
-                self.end(told(error, f"the {name} of worker {self.worker_id}'s session"), False)
+        task = self._loop.create_task(part, name=f"session-{name}")
+        task.add_done_callback(partial(self._part_over, name))
+        return task
 
-        return self._loop.create_task(run(), name=f"session-{name}")
+    def _part_over(self, name: str, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            # Whoever did that: without one of its parts a stream is of no use.
+            self.end(Unavailable("this stream has come to its end here; open another", code="STREAM_LOST"), False)
+        elif isinstance(error := task.exception(), Exception):
+            self.end(told(error, f"the {name} of worker {self.worker_id}'s session"), False)
 
     async def _read(self, incoming: Incoming) -> None:
         while not self._ending.done():
@@ -274,9 +273,9 @@ async def _last_words(
     try:
         async with asyncio.timeout(FAREWELL_S):
             clerk.close()
-            await working
+            await asyncio.wait((working,))
             writer.close()
-            await writing
+            await asyncio.wait((writing,))
     except TimeoutError:
         pass
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from holon.domain.policy import allowing
 from holon.domain.value import replace
 from holon.engine.feeds import Seen
@@ -28,6 +26,7 @@ from transports.http.reading import page_size, seconds, time
 from transports.http.request import Request
 from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
 from transports.http.strict_json import read_object
+from transports.http.turns import two_turns
 
 _BODY_OF_CREATE = frozenset(CREATE_FIELDS)
 _NONE: frozenset[str] = frozenset()
@@ -74,8 +73,7 @@ class JobRoutes:
     async def _create(self, request: Request, creating: Creating) -> str:
         accepted = await self._jobs.create(request.client, creating)
         # Its offers go out first, in two turns of the loop: a worker's time is the job's, and this client's is not.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await two_turns()
         return accepted.job_id
 
     async def get(self, request: Request) -> Reply:
