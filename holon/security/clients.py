@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from holon.domain.client import ADMIN, DEFAULT, Client
@@ -67,24 +67,35 @@ class Credential:
             Unauthenticated: (TOKEN_INVALID) it was taken back meanwhile; the block was cancelled.
         """
         loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            scope.reschedule(loop.time())
+
         try:
             async with asyncio.timeout(None) as scope:
-                with self._telling(lambda: scope.reschedule(loop.time())):
+                self.tell(end)
+                try:
                     yield
+                finally:
+                    self.forget(end)
         except TimeoutError:
             if not self.revoked:
                 raise
-            raise Unauthenticated("Unauthorized: this token was taken back", code=_INVALID) from None
+            raise self.taken_back() from None
 
-    @contextmanager
-    def _telling(self, call: Callable[[], None]) -> Iterator[None]:
+    def tell(self, call: Callable[[], None]) -> None:
+        """Have this called once it is good no more, until `forget`; at once when it is so already."""
         self._calls.add(call)
-        try:
-            if self.revoked:
-                call()
-            yield
-        finally:
-            self._calls.discard(call)
+        if self.revoked:
+            call()
+
+    def forget(self, call: Callable[[], None]) -> None:
+        """Call this no more."""
+        self._calls.discard(call)
+
+    def taken_back(self) -> Unauthenticated:
+        """What a call of its client is told that was under way when it was taken back."""
+        return Unauthenticated("Unauthorized: this token was taken back", code=_INVALID)
 
 
 class Clients:

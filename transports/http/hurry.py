@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 
 class Hurry:
@@ -30,13 +29,12 @@ class Hurry:
         if self._call is not None:
             self._call()
 
-    @contextmanager
-    def telling(self, call: Callable[[], None]) -> Iterator[None]:
-        """While this is entered, `call` is called whenever it begins; at once when it has already."""
+    def tell(self, call: Callable[[], None]) -> None:
+        """Until `forget`, have this called whenever it begins; at once when it has already."""
         self._call = call
-        try:
-            if self.now:
-                call()
-            yield
-        finally:
-            self._call = None
+        if self.now:
+            call()
+
+    def forget(self) -> None:
+        """Call nothing any more."""
+        self._call = None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
@@ -14,7 +12,7 @@ from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
 from holon.security.clients import Credential
 from holon.telemetry.audit import By
 from transports.http.asgi import Receive, Scope
-from transports.http.hurry import Hurry
+from transports.http.waiting import Waiting
 
 _MAX_PARAMETERS = 100
 # How long, and how far over the limit, a refused body is still taken in, so that its sender gets to read the refusal.
@@ -205,22 +203,10 @@ class Request:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    @asynccontextmanager
-    async def waiting(self, seconds: float) -> AsyncIterator[None]:
-        """What is in this block is ended after so many seconds, or once the client wants its answer at once.
-
-        Raises:
-            Unauthenticated: (TOKEN_INVALID) the client's token was taken back meanwhile.
-        """
-        loop = asyncio.get_running_loop()
-        hurry: Hurry = self._scope["state"]["hurry"]
+    def waiting(self, seconds: float) -> Waiting:
+        """A wait of its client for an answer, of so many seconds at most."""
         assert self.credential is not None  # noqa: S101  nobody else waits
-        try:
-            async with self.credential.while_good(), asyncio.timeout(seconds) as limit:
-                with hurry.telling(lambda: None if limit.expired() else limit.reschedule(loop.time())):
-                    yield
-        except TimeoutError:
-            pass
+        return Waiting(seconds, self._scope["state"]["hurry"], self.credential)
 
     async def linger(self) -> None:
         """Take in and drop what is left of a refused body, for a second at most, until its sender ends or goes.
