@@ -83,6 +83,7 @@ class Feed:
         watchers: one event for each who follows, and what he wants; it is set when there is something new for him.
         opening: held while the feed is read for the first time.
         watched: whether the store hints at the job for it.
+        awaited: whether somebody has the store hint at it from its first commit on, and waits for what is told then.
         sequence: the newest line of history that was read.
         moves: counts the changes of `moved`.
         failure: why there will be nothing more, if not by the job's end.
@@ -95,6 +96,7 @@ class Feed:
         self._readers = 0
         self.opening = asyncio.Lock()
         self.watched = False
+        self.awaited = False
         self.seen: Seen | None = None
         self.moved: Moved | None = None
         self.moves = 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -24,14 +23,14 @@ class Watched:
 
     def __init__(self, store: Storage) -> None:
         self._store = store
-        self._wanted: Counter[str] = Counter()
+        self._wanted: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"Watched({len(self._wanted)})"
 
     async def add(self, job_id: str) -> None:
         """Watch a job, once more; raises StoreUnavailable."""
-        self._wanted[job_id] += 1
+        self._wanted[job_id] = self._wanted.get(job_id, 0) + 1
         try:
             await self._store.watch(job_id)
         except BaseException:
@@ -42,7 +41,7 @@ class Watched:
         """The same of a job that is about to be made; False: it is to be watched when it is there."""
         expected = self._store.expect(job_id, history=history)
         if expected:
-            self._wanted[job_id] += 1
+            self._wanted[job_id] = self._wanted.get(job_id, 0) + 1
         return expected
 
     def drop(self, job_id: str) -> None:

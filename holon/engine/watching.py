@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 
 from holon.domain.events import HistoryEvent
 from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update, Wants
@@ -52,7 +51,7 @@ class Watching:
         self._feeds: dict[str, Feed] = {}
         self._rounds = Rounds(self._feeds, self._read_again)
         self._watchers = 0
-        self._of: Counter[str] = Counter()
+        self._of: dict[str, int] = {}
         self._closed = False
 
     def __repr__(self) -> str:
@@ -82,52 +81,63 @@ class Watching:
             ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
             Unavailable: the node shuts down, or the store is away; resume after the last sequence.
         """
-        with self._joined(owner, job_id, Wants.LINES if lines else Wants.MOVES) as (feed, wake):
+        feed, wake = self._join(owner, job_id, Wants.LINES if lines else Wants.MOVES)
+        try:
             first = await self._first(feed, owner, after)
             going_on = self._go_on(feed, first, feed.moves, wake)
             yield first
             async with aclosing(going_on):
                 async for update in going_on:
                     yield update
-
-    @contextmanager
-    def expected(self, job_id: str) -> Iterator[None]:
-        """A job of this id is about to be made, and waited for: meanwhile no store is asked for what is at hand."""
-        expected = self._watched.expect(job_id, history=False)
-        try:
-            yield
         finally:
-            if expected:
-                self._watched.drop(job_id)
+            self._leave(owner, feed, wake)
 
-    async def until_over(self, owner: str, job_id: str) -> Seen | None:
+    def expect(self, job_id: str) -> bool:
+        """A job of this id is about to be made, and waited for: until `expect_no_more`, what is told of it is at hand.
+
+        False: this store cannot, and nothing is to be ended.
+        """
+        return self._watched.expect(job_id, history=False)
+
+    def expect_no_more(self, job_id: str) -> None:
+        """A job that was expected has been waited for long enough."""
+        self._watched.drop(job_id)
+
+    async def until_over(self, owner: str, job_id: str, *, expected: bool = False) -> Seen | None:
         """Wait until a job is over, gone or not the owner's, or until this node shuts down.
 
+        Arguments:
+            expected: the owner has just made it, and it is expected until this returns: it is not read before it is
+                over.
         Returns:
             The job that is over, without what its handlers worked on; None: it is not, or not the owner's.
         Raises:
             ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
             StoreUnavailable: the store is away.
         """
-        with self._joined(owner, job_id, Wants.END) as (feed, wake):
-            try:
+        feed, wake = self._join(owner, job_id, Wants.END)
+        try:
+            if expected and self._store.over_at_hand(job_id) is False:
+                feed.awaited = True
+            else:
                 await self._first(feed, owner, None)
-                while not (feed.over or self._closed):
-                    if feed.failure is not None:
-                        raise feed.failure.with_traceback(None)
-                    await wake.wait()
-            except NotFound:
-                return None
-            return feed.seen if feed.over else None
+            while not (feed.over or self._closed):
+                if feed.failure is not None:
+                    raise feed.failure.with_traceback(None)
+                await wake.wait()
+        except NotFound:
+            return None
+        finally:
+            self._leave(owner, feed, wake)
+        return feed.seen if feed.over else None
 
-    @contextmanager
-    def _joined(self, owner: str, job_id: str, wants: Wants) -> Iterator[tuple[Feed, asyncio.Event]]:
-        """One more who follows a job: its feed, and what wakes him."""
+    def _join(self, owner: str, job_id: str, wants: Wants) -> tuple[Feed, asyncio.Event]:
+        """One more follows a job, until `_leave`: its feed, and what wakes him."""
         # As many as are left to others: one client alone can have half of them, and never all.
-        if self._of[owner] >= MAX_WATCHERS - self._watchers:
+        if self._of.get(owner, 0) >= MAX_WATCHERS - self._watchers:
             raise ResourceExhausted(
-                f"{self._watchers} jobs are watched at this node, {self._of[owner]} of them by this client, the most "
-                "allowed; try again later",
+                f"{self._watchers} jobs are watched at this node, {self._of.get(owner, 0)} of them by this client, the "
+                "most allowed; try again later",
                 code="WATCHES_FULL",
                 retry_after=RETRY_S,
             )
@@ -137,24 +147,24 @@ class Watching:
             feed = self._feeds[job_id] = Feed(job_id)
         feed.join(wake, wants)
         self._watchers += 1
-        self._of[owner] += 1
-        try:
-            yield feed, wake
-        finally:
-            self._watchers -= 1
-            self._of[owner] -= 1
-            if not self._of[owner]:
-                del self._of[owner]
-            feed.leave(wake)
-            if not feed.watchers and self._feeds.get(job_id) is feed:
-                del self._feeds[job_id]
-                if feed.watched:
-                    self._watched.drop(job_id)
+        self._of[owner] = self._of.get(owner, 0) + 1
+        return feed, wake
+
+    def _leave(self, owner: str, feed: Feed, wake: asyncio.Event) -> None:
+        self._watchers -= 1
+        self._of[owner] -= 1
+        if not self._of[owner]:
+            del self._of[owner]
+        feed.leave(wake)
+        if not feed.watchers and self._feeds.get(feed.job_id) is feed:
+            del self._feeds[feed.job_id]
+            if feed.watched:
+                self._watched.drop(feed.job_id)
 
     async def _first(self, feed: Feed, owner: str, after: int | None) -> Seen:
         """The job as it is, once it is sure that the caller may see it."""
         async with feed.opening:
-            if feed.seen is None:
+            if feed.seen is None or not feed.watched:
                 if not feed.watched:
                     await self._watched.add(feed.job_id)
                     feed.watched = True
@@ -224,7 +234,7 @@ class Watching:
     def _told_at_once(self, feed: Feed) -> bool:
         """Tell of a job what is at hand, where that is all that is wanted, and is not too soon after the last time."""
         now = asyncio.get_running_loop().time()
-        if now < feed.next_at or feed.seen is None or feed.opening.locked() or feed.lines_wanted:
+        if now < feed.next_at or not _told(feed) or feed.opening.locked() or feed.lines_wanted:
             return False
         try:
             record = self._store.at_hand(feed.job_id)
@@ -256,7 +266,7 @@ class Watching:
             return None
         try:
             async with feed.opening:
-                if feed.seen is not None:
+                if _told(feed):
                     await self._read(feed)
         except StoreUnavailable as error:
             facts = {"job_id": feed.job_id}
@@ -279,6 +289,11 @@ class Watching:
             limit = record.sequence - start
             lines = await self._records.history(feed.job_id, start, limit, record.sequence)
         feed.take(record, self._jobs.progress_message(record), lines)
+
+
+def _told(feed: Feed) -> bool:
+    """Whether what is told of a job goes to those who follow it; else its first reading does."""
+    return feed.awaited or feed.seen is not None
 
 
 def _not_found(job_id: str) -> NotFound:

@@ -261,6 +261,10 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
         """A job as it is committed, where that takes no call; else None."""
         ...
 
+    def over_at_hand(self, job_id: str) -> bool | None:
+        """Whether a job that `at_hand` has is over, for less than that costs; None: it has none."""
+        ...
+
     def unwatch(self, job_id: str) -> None:
         """Hint at a job's changes no more, from now or soon."""
         ...

@@ -95,6 +95,10 @@ class MemoryStorage(LedgerCalls):
         row = self._tables.jobs.get(job_id)
         return reads.job_record(self._tables, row) if row is not None else None
 
+    def over_at_hand(self, job_id: str) -> bool | None:
+        row = self._tables.jobs.get(job_id)
+        return row.over if row is not None else None
+
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
         page: list[JobRow] = []
         size = 0

@@ -121,9 +121,9 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
     new = world.new_job()
     new = replace(new, job=replace(new.job, id=job_id))
     if not world.storage.expect(job_id, history=True):
-        assert world.storage.at_hand(job_id) is None
+        assert (world.storage.at_hand(job_id), world.storage.over_at_hand(job_id)) == (None, None)
         return
-    assert world.storage.at_hand(job_id) is None
+    assert (world.storage.at_hand(job_id), world.storage.over_at_hand(job_id)) == (None, None)
     hints = world.storage.hints()
     await world.storage.create_jobs([new], 0)
     async with asyncio.timeout(GUARD):
@@ -136,6 +136,7 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
         history = tuple(HistoryEvent(f"line_{step}_{n}", world.now, details=details) for n in range(2))
         await world.commit(world.step(claim, keep=True, history=history))
         claim = replace(claim, job=replace(claim.job, step=claim.job.step + 1))
+        assert world.storage.over_at_hand(job_id) is False
         record = world.storage.at_hand(job_id)
         assert record is not None
         assert record.sequence == 1 + 2 * (step + 1)
@@ -148,10 +149,15 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
     world.storage.unwatch(job_id)
     assert await world.storage.history(job_id, 0, 10) == told
     assert world.storage.at_hand(other) in (None, await world.storage.job(other))
+    await world.finish(claim)
+    assert world.storage.over_at_hand(job_id) is True
+    record = world.storage.at_hand(job_id)
+    assert record == await world.storage.job(job_id)
+    assert world.storage.over_at_hand(job_id) is True
     # One that was never made.
     assert world.storage.expect("0-never", history=True)
     world.storage.unwatch("0-never")
-    assert world.storage.at_hand("0-never") is None
+    assert (world.storage.at_hand("0-never"), world.storage.over_at_hand("0-never")) == (None, None)
 
 
 async def test_what_is_too_much_to_be_at_hand_is_read_all_the_same(world: World) -> None:

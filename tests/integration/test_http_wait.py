@@ -16,7 +16,8 @@ import pytest
 from holon.domain.client import DEFAULT
 from holon.domain.value import replace
 from holon.engine import watching
-from holon.engine.feeds import Seen
+from holon.engine.feeds import Feed, Seen
+from holon.engine.rounds import LOOK_EVERY_S
 from holon.errors import StoreUnavailable
 from holon.ports import JobRecord
 from holon.security.clients import sole
@@ -43,9 +44,12 @@ class Waits:
             self.begun.set()
             return seen
 
-        async def noted(owner: str, job_id: str) -> Seen | None:
+        async def noted(owner: str, job_id: str, *, expected: bool = False) -> Seen | None:
+            if expected:
+                # It waits at once: nothing is read first.
+                asyncio.get_running_loop().call_soon(self.begun.set)
             try:
-                return await self._until_over(owner, job_id)
+                return await self._until_over(owner, job_id, expected=expected)
             finally:
                 self.over.set()
 
@@ -106,6 +110,42 @@ async def test_a_creation_that_waits_reads_no_file(tmp_path: Path, monkeypatch: 
             created = await node.client.post(path, json={"initial_data": {"n": 4}}, headers=AUTH, timeout=GUARD)
         assert (created.status_code, created.json()["result"]) == (200, {"twice": 8})
         assert repr(node.engine.watching) == "Watching(jobs=0, watchers=0)"
+
+
+async def test_a_creation_that_waits_looks_at_its_job_once_it_is_over(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    take = Feed.take
+
+    def noted(feed: Feed, record: JobRecord, message: str, lines: Any) -> None:
+        looks.append(record.job.status)
+        take(feed, record, message, lines)
+
+    monkeypatch.setattr(Feed, "take", noted)
+    path, body = "/api/v1/jobs/doubling?wait=30", {"initial_data": {"n": 4}}
+    created = await node.client.post(path, json=body, headers=AUTH, timeout=GUARD)
+    assert (created.status_code, looks) == (200, ["finished"])
+
+
+async def test_who_waits_beside_the_creation_of_a_job_is_told_after_it_gave_up(node: Node, waits: Waits) -> None:
+    post = node.client.post("/api/v1/jobs/waiting?wait=30", json={}, headers=AUTH, timeout=GUARD)
+    creation = asyncio.create_task(post)
+    await waits.begun.wait()
+    waits.begun.clear()
+    listed = await node.client.get("/api/v1/jobs", headers=AUTH)
+    job_id = listed.json()["jobs"][0]["id"]
+    # It is told of, as when its task begins.
+    node.engine.watching.changed([job_id])
+    beside = asking(node, job_id, "wait=30")
+    await waits.begun.wait()
+    creation.cancel()
+    await waits.over.wait()
+    await node.client.post(f"/api/v1/jobs/{job_id}/cancel", headers=AUTH)
+    # Not only when all jobs are looked at again.
+    async with asyncio.timeout(LOOK_EVERY_S / 2):
+        assert (await beside).json()["status"] == "cancelled"
+    assert repr(node.engine.watching) == "Watching(jobs=0, watchers=0)"
 
 
 @pytest.mark.parametrize("why", ["full", "token", "stop"])

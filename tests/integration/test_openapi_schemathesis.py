@@ -72,9 +72,9 @@ async def test_nothing_is_found_where_the_door_is_not_as_it_says(
     async with running(metrics=metrics, more=[ordering()]) as node:
         until_over = node.engine.watching.until_over
 
-        async def for_a_moment(owner: str, job_id: str) -> None:
+        async def for_a_moment(owner: str, job_id: str, *, expected: bool = False) -> None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(until_over(owner, job_id), 0.001)
+                await asyncio.wait_for(until_over(owner, job_id, expected=expected), 0.001)
 
         # Nobody does these tasks, so whoever waits waits as long as it asked to.
         monkeypatch.setattr(node.engine.watching, "until_over", for_a_moment)

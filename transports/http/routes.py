@@ -66,9 +66,15 @@ class JobRoutes:
         if not wait:
             return _accepted(await self._create(request, creating))
         creating = replace(creating, job_id=self._jobs.new_id(request.client, creating))
-        with self._watching.expected(creating.job_id):
+        expected = self._watching.expect(creating.job_id)
+        try:
             job_id = await self._create(request, creating)
-            return await self._over(request, job_id, wait, fields) or _accepted(job_id)
+            # One that was made by an earlier request has another id.
+            mine = expected and job_id == creating.job_id
+            return await self._over(request, job_id, wait, fields, expected=mine) or _accepted(job_id)
+        finally:
+            if expected:
+                self._watching.expect_no_more(creating.job_id)
 
     async def _create(self, request: Request, creating: Creating) -> str:
         accepted = await self._jobs.create(request.client, creating)
@@ -96,21 +102,25 @@ class JobRoutes:
             record = await self._jobs.get(owner, job_id)
         return Reply.of(200, job_json(record, self._jobs.progress_message(record), fields))
 
-    async def _over(self, request: Request, job_id: str, wait: float, fields: tuple[str, ...]) -> Reply | None:
+    async def _over(
+        self, request: Request, job_id: str, wait: float, fields: tuple[str, ...], *, expected: bool
+    ) -> Reply | None:
         """The answer that a job is over, once it is; None when it is not in time, or when that cannot be told.
 
         The job exists whatever is the matter with the wait, and its client must learn its id.
         """
         try:
-            return await self._until_over(request, job_id, wait, fields)
+            return await self._until_over(request, job_id, wait, fields, expected=expected)
         except HolonError:
             return None
 
-    async def _until_over(self, request: Request, job_id: str, wait: float, fields: tuple[str, ...]) -> Reply | None:
+    async def _until_over(
+        self, request: Request, job_id: str, wait: float, fields: tuple[str, ...], *, expected: bool = False
+    ) -> Reply | None:
         """The answer that a job is over, once it is; None when it is not in time."""
         seen: Seen | None = None
         async with request.waiting(wait):
-            seen = await self._watching.until_over(request.client.name, job_id)
+            seen = await self._watching.until_over(request.client.name, job_id, expected=expected)
         return Reply.of(200, job_json(seen.record, seen.message, fields)) if seen is not None else None
 
     async def list(self, request: Request) -> Reply:

@@ -48,6 +48,9 @@ class AllRecords(Whole, SharedCalls):
     def at_hand(self, job_id: str) -> JobRecord | None:  # noqa: ARG002
         return None
 
+    def over_at_hand(self, job_id: str) -> bool | None:  # noqa: ARG002
+        return None
+
     def unwatch(self, job_id: str) -> None:
         self._hints.watched.discard(job_id)
         self._partitions.of(job_id).unwatch(job_id)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from holon.domain.events import HistoryEvent
+from holon.domain.value import Value
 from holon.ports import JobRecord
 from holon.storage.ledger.reads import copied
 from holon.storage.ledger.rows import JobRow
@@ -23,8 +24,14 @@ MAX_JOBS = 1_000
 MAX_STATE = 16 * 2**10
 MAX_HISTORY = 16 * 2**10
 
-# A job as it was committed, made into a record when somebody asks.
-Copy: TypeAlias = Callable[[], JobRecord]
+
+class Copy(Value, gc=True):
+    """A job as it was committed, made into a record when somebody asks; whether it is over is told without that."""
+
+    over: bool
+    record: Callable[[], JobRecord]
+
+
 # The number of a first line, and the bytes of the lines from there on.
 Lines: TypeAlias = tuple[int, bytes]
 # By id. The job: None is one that is not to be kept. Its new lines: None where there are none, or nobody wants them.
@@ -57,14 +64,21 @@ class Known:
             if len(self._jobs) >= MAX_JOBS:
                 del self._jobs[next(iter(self._jobs))]
             known = self._jobs[job_id] = Reading()
-        elif not isinstance(known, JobRecord | Reading):
-            known = self._jobs[job_id] = known()
+        elif isinstance(known, Copy):
+            known = self._jobs[job_id] = known.record()
         return known
 
     def at_hand(self, job_id: str) -> JobRecord | None:
         """A job as it is committed, if it is here."""
         known = self.job(job_id) if job_id in self._jobs else None
         return known if isinstance(known, JobRecord) else None
+
+    def over(self, job_id: str) -> bool | None:
+        """Whether a job is over as it is committed, if it is here."""
+        known = self._jobs.get(job_id)
+        if isinstance(known, JobRecord):
+            return known.job.status.terminal
+        return known.over if isinstance(known, Copy) else None
 
     def expect(self, job_id: str, *, history: bool) -> None:
         """A job is about to be made: it, and perhaps its history, is told from its first commit on."""
@@ -144,7 +158,7 @@ class Known:
         return [
             (
                 job_id,
-                copied(tables, row) if len(row.state) <= MAX_STATE else None,
+                Copy(row.over, copied(tables, row)) if len(row.state) <= MAX_STATE else None,
                 lines.get(job_id) if job_id in self._lines else None,
             )
             for job_id, row in rows.items()

@@ -234,6 +234,9 @@ class SqliteStorage(LedgerCalls):
     def at_hand(self, job_id: str) -> JobRecord | None:
         return self._known.at_hand(job_id)
 
+    def over_at_hand(self, job_id: str) -> bool | None:
+        return self._known.over(job_id)
+
     def unwatch(self, job_id: str) -> None:
         self._known.leave(job_id)
         super().unwatch(job_id)
