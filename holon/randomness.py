@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 
 BYTES = 16
 AT_ONCE = 256
 
 _pool: deque[str] = deque()
+_ID = re.compile(f"[0-9a-f]{{{2 * BYTES}}}")
 # The two bits that say whose rules an id is made by, in front of two random ones.
 _VARIANT = {digit: "89ab"[number % 4] for number, digit in enumerate("0123456789abcdef")}
 # A forked child must not give out what its parent gives out.
@@ -22,7 +24,7 @@ def random_id() -> str:
             return _pool.popleft()
         except IndexError:
             text = os.urandom(BYTES * AT_ONCE).hex()
-            _pool.extend(text[at : at + 2 * BYTES] for at in range(0, len(text), 2 * BYTES))
+            _pool.extend(_ID.findall(text))
 
 
 def ordered_id(now: int) -> str:

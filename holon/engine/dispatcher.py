@@ -7,6 +7,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
+from operator import attrgetter
 
 from holon.domain.costs import Cost
 from holon.domain.matching import Need, Offering
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 LOOK_AT = 4
 # Of more match keys than this, those that nothing waits behind are forgotten; they are learned again when they return.
 MOST_NEEDS = 1_000
+
+_key_of = attrgetter("key")
 
 
 class Dispatcher:
@@ -136,7 +139,9 @@ class Dispatcher:
 
     async def wait_without(self, seats: Sequence[Seat], needs: Iterable[Need]) -> None:
         """Tasks with these needs were written; those of match keys without any of these seats wait for a lease."""
-        left = {need.key for need in needs} - {key for seat in seats for key in seat.keys}
+        left = set(map(_key_of, needs))
+        for seat in seats:
+            left.difference_update(seat.keys)
         if left:
             for need in await self.wait_for(left):
                 self._tell(need)
@@ -253,7 +258,8 @@ class Dispatcher:
                     session.promised_of -= Counter({self._needs[seat.keys[0]].skill: seat.n})
                 self._reopen(session)
         if leased is not None:
-            self._waiting.difference_update(key for seat in seats for key in seat.keys if key not in leased.left)
+            for seat in seats:
+                self._waiting.difference_update(seat.keys)
             self._waiting |= leased.left
         for seat in seats:
             self._unname(seat.keys)

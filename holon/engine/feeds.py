@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 from holon.domain.events import HistoryEvent
-from holon.domain.value import replace
+from holon.domain.value import Value, replace
 from holon.errors import HolonError
 from holon.ports import JobRecord
 
@@ -19,8 +18,7 @@ TAIL = 64
 
 
 # Compared as the objects that they are: a door makes a message of each once, however many watchers it goes to.
-@dataclass(frozen=True, eq=False)
-class Seen:
+class Seen(Value, eq=False, gc=True, weakref=True):
     """The job as it is; `message` is its progress message, `sequence` where to resume after."""
 
     sequence: int
@@ -28,16 +26,14 @@ class Seen:
     message: str
 
 
-@dataclass(frozen=True, eq=False)
-class Happened:
+class Happened(Value, eq=False, gc=True, weakref=True):
     """A line of the job's history."""
 
     sequence: int
     event: HistoryEvent
 
 
-@dataclass(frozen=True, eq=False)
-class Moved:
+class Moved(Value, eq=False, gc=True, weakref=True):
     """How far the job is; only the newest is ever told. `queued`: nobody has its task, or any of its branches."""
 
     sequence: int
@@ -58,8 +54,7 @@ class Moved:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Idle:
+class Idle(Value, eq=False, gc=True, weakref=True):
     """Nothing happened for a while."""
 
     sequence: int
@@ -86,6 +81,7 @@ class Feed:
         awaited: whether somebody has the store hint at it from its first commit on, and waits for what is told then.
         sequence: the newest line of history that was read.
         moves: counts the changes of `moved`.
+        over: whether the job is.
         failure: why there will be nothing more, if not by the job's end.
         times, next_at: how often it was told without being read, and from when on it may be again, on the loop's clock.
     """
@@ -101,6 +97,7 @@ class Feed:
         self.moved: Moved | None = None
         self.moves = 0
         self.sequence = 0
+        self.over = False
         self.failure: HolonError | None = None
         self.times = 0
         self.next_at = 0.0
@@ -123,11 +120,6 @@ class Feed:
         """He follows no more."""
         self._readers -= self.watchers.pop(watcher) is Wants.LINES
 
-    @property
-    def over(self) -> bool:
-        """Whether the job is."""
-        return self.seen is not None and self.seen.record.job.status.terminal
-
     def take(self, record: JobRecord, message: str, lines: Sequence[tuple[int, HistoryEvent]] | None) -> None:
         """A new reading: the job, and the lines that came since the last one, as far as the tail is long.
 
@@ -146,6 +138,7 @@ class Feed:
             self._tail.extend(Happened(number, event) for number, event in lines)
             self.sequence = lines[-1][0]
         self.seen = Seen(self.sequence, record, message)
+        self.over = job.status.terminal
         queued = record.queued_need is not None or record.again_at is not None
         moved = Moved(self.sequence, record.progress, message, job.status.value, job.current_state, queued)
         if self.moved is None or not moved.same(self.moved):

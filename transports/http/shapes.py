@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from holon.domain.events import HistoryEvent
@@ -150,6 +151,7 @@ EVENT: Schema = {
 }
 
 
+@lru_cache(maxsize=64)
 def fields_of(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
     """Return the fields of a job that a query asks for, by a list with commas; `default` when it asks for none.
 

@@ -24,7 +24,7 @@ def affords(row: JobRow, amount: int) -> bool:
 
 def unreported(row: JobRow) -> int:
     """What leases that are over may yet be charged."""
-    return sum(kept for _, kept in row.unreported)
+    return sum([kept for _, kept in row.unreported]) if row.unreported else 0
 
 
 def settle(tables: Tables, task: TaskRow, cost: Cost) -> Cost:

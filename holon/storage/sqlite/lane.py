@@ -95,7 +95,7 @@ class Lane(Generic[Subject]):
         """
         if self._promises.cancelled:
             await self._promises.cancel_first()
-        if self._closing or self._ended.is_set():
+        if self._closing:
             raise self._unavailable()
         waiting = self.waiting
         if waiting >= room:
@@ -198,6 +198,7 @@ class Lane(Generic[Subject]):
 
     def _end(self, error: BaseException | None) -> None:
         self.error = error
+        self._closing = True
         self._ended.set()
         if not self._started.done():
             self._started.set_exception(error or self._unavailable())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from holon.clock import Clock, SystemClock
 from holon.domain.events import HistoryEvent
@@ -144,11 +144,11 @@ class SqliteStorage(LedgerCalls):
         if self._writer is not None:
             await self._writer.failure()
 
-    async def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> T:
+    def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> Coroutine[Any, Any, T]:
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
         clock, room = self._clock, MAX_WAITING_TO_CREATE if new_work else MAX_WAITING
-        return await self._writer.submit(lambda ledger: operation(ledger.tables, ledger.at(clock.now_ms())), room=room)
+        return self._writer.submit(lambda ledger: operation(ledger.tables, ledger.at(clock.now_ms())), room=room)
 
     # Steps -----------------------------------------------------------------------------------------------------
 
