@@ -94,7 +94,7 @@ class Planner:
         )
         if job.budget is not None and step.reserves > job.budget:
             raise self.over_budget(job, change)
-        return Plan(step, _counted(task for chunk in chunks for task in chunk) if chunks else {})
+        return Plan(step, _counted(chunks) if chunks else {})
 
     def _chunk(self, job: Job, change: Change, specs: tuple[TaskSpec, ...]) -> tuple[NewTask, ...]:
         what, trace, waiting = _Params(), change.trace or job.trace, change.job.waiting
@@ -146,8 +146,9 @@ class Planner:
         return TooLarge(message, code=LIMIT_EXCEEDED)
 
 
-def _counted(tasks: Iterable[NewTask]) -> dict[Need, int]:
+def _counted(chunks: Iterable[Iterable[NewTask]]) -> dict[Need, int]:
     needs: dict[Need, int] = {}
-    for task in tasks:
-        needs[task.need] = needs.get(task.need, 0) + 1
+    for chunk in chunks:
+        for task in chunk:
+            needs[task.need] = needs.get(task.need, 0) + 1
     return needs

@@ -169,7 +169,7 @@ class Results:
             self._tell(session, results, held, plans, reply)
         finally:
             if reply is not None:
-                stored = (one.lease_id for one in results if one.lease_id not in reply.unstored)
+                stored = [one.lease_id for one in results if one.lease_id not in reply.unstored]
                 self._dispatcher.freed(session, *stored)
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
         for lease_id in reply.landed:

@@ -84,7 +84,8 @@ class Wakeups:
             if hint.due is not None and (self._due is None or hint.due < self._due):
                 self._due = hint.due
                 self._timer.set()
-            self._want(hint.spawns)
+            if hint.spawns:
+                self._want(hint.spawns)
             if hint.keys:
                 try:
                     self._rekeying.waiting(await self._dispatcher.wait_for(hint.keys))

@@ -128,7 +128,7 @@ class Clerk:
                     await self._keep(self._tree, batch, answers)
             except StoreUnavailable:
                 answers = [Answer(one.task_id, one.lease_id, again_after=RETRY_S) for one in batch]
-            self._bytes -= sum(size for _, size in taken)
+            self._bytes -= sum([size for _, size in taken])
             self._unanswered.difference_update([one.lease_id for one in batch])
             self._outgoing.answer(answers)
 

@@ -13,7 +13,9 @@ from holon.errors import InvalidArgument, Violation
 
 # What the fast reader passes over: it keeps the last of several equal keys, and whole numbers of more than 64 bits lose
 # digits. A body is read again, slowly, only where one of them may be: a key of ours can hide in \\u escapes alone.
-_HIDDEN_OR_LONG = re.compile(rb"\\u00|[0-9]{19}")
+_HIDDEN = b"\\u00"
+# Looked for by its first digit, which a repetition is not.
+_LONG = re.compile(rb"[0-9][0-9]{18}")
 _INT64 = range(-(2**63), 2**64)
 
 
@@ -40,7 +42,7 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
     if may_be_deep(body):
         for name, inner in value.items():
             _check_depth(inner, name)
-    if _HIDDEN_OR_LONG.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in value):
+    if _HIDDEN in body or _LONG.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in value):
         _read_again(body)
     return value
 

@@ -45,7 +45,7 @@ def claim(tables: Tables, want: int, now: int) -> tuple[Claim, ...]:
     process condemns nobody else.
     """
     claims: list[Claim] = []
-    while len(claims) < want and not tables.alone:
+    while len(claims) < want and (tables.ready or tables.suspects) and not tables.alone:
         if not tables.claimed and (row := tables.next_ready(suspect=True)) is not None:
             claims.append(_claimed(tables, row, now))
             break

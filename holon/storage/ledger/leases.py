@@ -28,7 +28,7 @@ def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
             offers += [_granted(tables, task, worker, now) for task in tasks]
             queued_fewer(tables, tasks, now)
             room -= len(tasks)
-    left = frozenset(key for seat in seats for key in seat.keys if tables.backlog.waiting.get(key))
+    left = frozenset([key for seat in seats for key in seat.keys if tables.backlog.waiting.get(key)])
     return Leased(tuple(offers), left)
 
 

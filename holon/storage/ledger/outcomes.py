@@ -35,7 +35,7 @@ def complete(
     With each comes the encoded state after its step, if it has one.
     """
     landed: set[str] = set()
-    verdicts = tuple(_complete(tables, result, state, worker_id, landed, now) for result, state in results)
+    verdicts = tuple([_complete(tables, result, state, worker_id, landed, now) for result, state in results])
     leased = lease(tables, seats, now)
     return Completed(verdicts, frozenset(landed), leased, claim(tables, want, now))
 

@@ -25,7 +25,8 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
 
 def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
     """The same of the job as it is now, made when that is called, whatever became of the row by then."""
-    queued_need, branch_need = _needs(tables, row)
+    # Of a job without open tasks, as of most that are over, none waits.
+    queued_need, branch_need = _needs(tables, row) if row.open_count else (None, None)
     return partial(
         _job_record,
         row.state,

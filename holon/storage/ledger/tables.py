@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
 
@@ -30,6 +30,11 @@ class Tables:
 
     Indexes are cleaned lazily: an entry counts only while its row agrees with it, so a row may change its mind without
     searching for its entries. Every row that is not over is in memory; `load_job` and `load_task` fetch the others.
+
+    Attributes:
+        ready, suspects: the queues of jobs that wait for a claim, and of those of them that may run only alone.
+        changed: every row that this transaction made or changed, in that order, and how it was before (None: it was
+            not).
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -46,12 +51,12 @@ class Tables:
         self.load_job: Callable[[str], JobRow | None] = lambda _: None
         self.load_task: Callable[[str], TaskRow | None] = lambda _: None
         self.load_request: Callable[[str, str], str | None] = lambda _owner, _request: None
-        self._ready: deque[tuple[str, int]] = deque()
-        self._suspects: deque[tuple[str, int]] = deque()
+        self.ready: deque[tuple[str, int]] = deque()
+        self.suspects: deque[tuple[str, int]] = deque()
         self._timers: list[tuple[int, int, bool, str]] = []
         self._number = 0
         self._undo: list[Callable[[], object]] = []
-        self._before: dict[Row, Any] = {}
+        self.changed: dict[Row, Any] = {}
         # Of each lease that began or ceased to count: where it is noted, and what was there.
         self._holds: list[tuple[dict[str, str], str, str | None]] = []
         self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
@@ -71,21 +76,17 @@ class Tables:
 
     def edit(self, row: AnyRow) -> AnyRow:
         """The row, remembered as it is before its first change in this transaction."""
-        if row not in self._before:
-            self._before[row] = row.snapshot()
+        if row not in self.changed:
+            self.changed[row] = row.snapshot()
         return row
-
-    def changed(self) -> Mapping[Row, Any]:
-        """Every row that this transaction made or changed, in that order, and how it was before (None: it was not)."""
-        return self._before
 
     def done(self) -> Hint | None:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
-        jobs = frozenset([row.job_id for row in self._before])
+        jobs = frozenset([row.job_id for row in self.changed])
         told = bool(self.notices) and self.settings.history_backlog is not None
         ready = self._claimable()
         self._undo.clear()
-        self._before.clear()
+        self.changed.clear()
         self._holds.clear()
         self.backlog.done()
         self.notices.clear()
@@ -110,7 +111,7 @@ class Tables:
                 held.pop(lease_id, None)
             else:
                 held[lease_id] = task_id
-        for row, snapshot in self._before.items():
+        for row, snapshot in self.changed.items():
             if snapshot is not None:
                 row.restore(snapshot)
             elif isinstance(row, JobRow | TaskRow):
@@ -156,14 +157,14 @@ class Tables:
     def add_job(self, row: JobRow) -> None:
         """Take in a new job."""
         self.jobs[row.id] = row
-        self._before[row] = None
+        self.changed[row] = None
         if row.request_id is not None:
             self.requests[row.owner, row.request_id] = row.id
 
     def add_task(self, row: TaskRow) -> None:
         """Take in a new task."""
         self.tasks[row.id] = row
-        self._before[row] = None
+        self.changed[row] = None
 
     def forget(self, row: Row) -> None:
         """Leave a row that is over, and durable, to `load_job` and `load_task`; or one that is not to be after all."""
@@ -189,7 +190,7 @@ class Tables:
     def put(self, where: dict[Key, AnyRow], key: Key, row: AnyRow) -> None:
         """Take in a new row of another kind, where it is kept."""
         where[key] = row
-        self._before[row] = None
+        self.changed[row] = None
         self._undo.append(lambda: where.pop(key, None))
 
     def drop(self, where: dict[Key, AnyRow], key: Key) -> AnyRow:
@@ -221,11 +222,11 @@ class Tables:
         if row.ready_seq or row.claim_id or row.over:
             return
         row.ready_seq = self.number()
-        (self._suspects if row.deliveries else self._ready).append((row.id, row.ready_seq))
+        (self.suspects if row.deliveries else self.ready).append((row.id, row.ready_seq))
 
     def next_ready(self, *, suspect: bool) -> JobRow | None:
         """Take the job that has been ready longest out of its queue."""
-        queue = self._suspects if suspect else self._ready
+        queue = self.suspects if suspect else self.ready
         while queue:
             entry = queue.popleft()
             self._undo.append(lambda entry=entry: queue.appendleft(entry))  # type: ignore[misc]
@@ -238,17 +239,17 @@ class Tables:
         """Whether a claim would take a job; else who is told that one is ready would ask again and again."""
         if self.alone is not None:
             return False
-        return not self.claimed if self.has_suspects() else bool(self._ready)
+        return not self.claimed if self.suspects and self.has_suspects() else bool(self.ready)
 
     def has_suspects(self) -> bool:
         """Whether a job waits that may run only alone."""
-        while self._suspects:
-            job_id, ready_seq = self._suspects[0]
+        while self.suspects:
+            job_id, ready_seq = self.suspects[0]
             row = self.jobs.get(job_id)
             if row is not None and row.ready_seq == ready_seq:
                 return True
-            entry = self._suspects.popleft()
-            self._undo.append(lambda entry=entry: self._suspects.appendleft(entry))  # type: ignore[misc]
+            entry = self.suspects.popleft()
+            self._undo.append(lambda entry=entry: self.suspects.appendleft(entry))  # type: ignore[misc]
         return False
 
     def hold(self, row: JobRow) -> None:

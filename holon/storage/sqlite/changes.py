@@ -101,7 +101,7 @@ class Changes:
         self._written: list[int] = []
         self._sheets: list[tuple[Sheets, int, list[int]]] = []
         fans: list[tuple[FanOut, FanOut | None]] = []
-        for row, before in tables.changed().items():
+        for row, before in tables.changed.items():
             if isinstance(row, TaskRow):
                 self._task(row, before)
             elif isinstance(row, JobRow):

@@ -147,7 +147,7 @@ class Known:
         if not self._jobs and not self._lines:
             return ()
         rows: dict[str, JobRow] = {}
-        for changed in tables.changed():
+        for changed in tables.changed:
             job_id = changed.job_id
             if job_id in rows or not (job_id in self._jobs or job_id in self._lines):
                 continue

@@ -206,7 +206,7 @@ class Writer:
         try:
             for call in calls:
                 replies.append(call.operation(ledger))
-                if len(tables.changed()) >= MAX_ROWS:
+                if len(tables.changed) >= MAX_ROWS:
                     break
             changes = Changes(
                 tables, ledger.made, ledger.offered, ledger.needs, self._seal, ledger.purging, ledger.settled
