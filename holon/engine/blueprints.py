@@ -81,7 +81,7 @@ class Blueprints:
             NotFound: (BLUEPRINT_NOT_FOUND) there is none of this name with an `api_endpoint`.
         """
         entry = self._by_name.get(name)
-        if entry is None or entry[0].path is None:
+        if entry is None or entry[0].api_endpoint is None:
             raise NotFound(f"no blueprint named {name!r} can be started by clients", code="BLUEPRINT_NOT_FOUND")
         return entry
 
