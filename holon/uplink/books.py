@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
-from weakref import WeakValueDictionary
 
 import orjson
 
@@ -19,6 +18,7 @@ from holon.engine.jobs import Accepted
 from holon.errors import Aborted, HolonError, InvalidArgument, NotFound
 from holon.ports import Document, Note, Put, Shared
 from holon.uplink.tenure import TenureLost
+from holon.uplink.turns import Turns
 from holon.worker.leases import Lease
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,8 @@ class Books:
         # Of the documents that were read or written here; whose document has another has lost the link.
         self._versions: dict[str, int] = {}
         self._remembered: OrderedDict[str, None] = OrderedDict()
-        self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Had while a task's document is read or written.
+        self._turns = Turns()
         # Settled, and to be deleted; and those of them whose deletion is under way.
         self._settled: dict[str, None] = {}
         self._some = asyncio.Event()
@@ -137,12 +138,15 @@ class Books:
         """
         if task_id not in self._versions or task_id in self._settled or task_id in self._going:
             return None
-        async with self._alone(task_id):
+        await self._turns.take(task_id)
+        try:
             document = await self._store.document(KIND, task_id)
             if document is None:
                 self._versions.pop(task_id, None)
                 return None
             self._versions[task_id] = document.version
+        finally:
+            self._turns.leave(task_id)
         return _read(document)
 
     async def write(self, entry: Delegation) -> None:
@@ -163,7 +167,8 @@ class Books:
         """
         task_id = entry.task_id
         await self._not_going(task_id)
-        async with self._alone(task_id):
+        await self._turns.take(task_id)
+        try:
             text, seen = orjson.dumps(entry), await self._version(task_id)
             try:
                 made = await make(Note(KIND, Put(task_id, text, seen)))
@@ -178,6 +183,8 @@ class Books:
                 raise
             if made.noted is not None:
                 self._versions[task_id] = made.noted
+        finally:
+            self._turns.leave(task_id)
         self._remembered.pop(task_id, None)
         return made
 
@@ -235,7 +242,8 @@ class Books:
     async def _put(self, entry: Delegation, expires_in: int | None) -> None:
         task_id = entry.task_id
         await self._not_going(task_id)
-        async with self._alone(task_id):
+        await self._turns.take(task_id)
+        try:
             text, seen = orjson.dumps(entry), await self._version(task_id)
             try:
                 version = await self._store.put_document(KIND, task_id, text, version=seen, expires_in=expires_in)
@@ -245,6 +253,8 @@ class Books:
             if version is None:
                 raise _lost(task_id)
             self._versions[task_id] = version
+        finally:
+            self._turns.leave(task_id)
 
     async def _not_going(self, task_id: str) -> None:
         """Wait until nothing is deleted of a task that comes again, and see to it that nothing will be."""
@@ -265,15 +275,14 @@ class Books:
         return self._versions.setdefault(task_id, 0)
 
     async def _delete(self, task_id: str) -> None:
-        async with self._alone(task_id):
+        await self._turns.take(task_id)
+        try:
             if task_id not in self._versions:
                 return
             await self._store.put_document(KIND, task_id, None, version=self._versions.get(task_id, 0))
             self._versions.pop(task_id, None)
-
-    def _alone(self, task_id: str) -> asyncio.Lock:
-        """Held while a task's document is read or written; it is gone once nobody has it."""
-        return self._writing.setdefault(task_id, asyncio.Lock())
+        finally:
+            self._turns.leave(task_id)
 
 
 _FIELDS = frozenset(one.name for one in fields(Delegation))

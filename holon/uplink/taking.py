@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from holon.domain.job import Status
 from holon.domain.value import Value
@@ -20,6 +19,7 @@ from holon.uplink.books import Books, Delegation, origin_key, owner_of
 from holon.uplink.place import Place
 from holon.uplink.running import LEASE_LOST, Running
 from holon.uplink.tenure import TenureLost
+from holon.uplink.turns import Turns
 from holon.wire.values import MAX_ID, seconds
 from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
@@ -73,7 +73,7 @@ class Taking:
         # How many of those are of one task.
         self._of_task: Counter[str] = Counter()
         # Held while an offer of a task is looked at.
-        self._alone: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()
         # Those of them that are to be jobs of their own.
         self._creating = 0
 
@@ -103,8 +103,11 @@ class Taking:
     async def _take(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         try:
             # Where the stream was replaced, the task is offered again while its first offer is looked at.
-            async with self._alone.setdefault(lease.task_id, asyncio.Lock()):
+            await self._turns.take(lease.task_id)
+            try:
                 refusal = await self._begin(lease, offer)
+            finally:
+                self._turns.leave(lease.task_id)
         except HolonError as error:
             refusal = Refusal("BUSY", f"the holon cannot take it now: {error.message}", again_after=BUSY_S)
         except TenureLost:
