@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec.json import Encoder
 
@@ -59,7 +58,23 @@ class Fingerprint:
     def take_all(self, lines: Sequence[tuple[int, HistoryEvent]]) -> None:
         """The next lines, with their numbers."""
         if lines:
-            self._hash.update(_encode_lines([_fields(number, event) for number, event in lines]))
+            fields = [
+                (
+                    number,
+                    event.type,
+                    event.time,
+                    event.state or None,
+                    event.previous_state or None,
+                    event.next_state or None,
+                    event.duration_ms,
+                    event.worker_id or None,
+                    event.attempt_number,
+                    event.task_id or None,
+                    event.details or None,
+                )
+                for number, event in lines
+            ]
+            self._hash.update(_encode_lines(fields))
             self.first = self.first or lines[0][0]
             self.last = lines[-1][0]
             self.events += len(lines)
@@ -67,19 +82,3 @@ class Fingerprint:
     def digest(self, children: tuple[ChildDigest, ...] = ()) -> Digest:
         """What it is so far."""
         return Digest(self.events, self.first, self.last, self._hash.digest(), children)
-
-
-def _fields(number: int, event: HistoryEvent) -> tuple[Any, ...]:
-    return (
-        number,
-        event.type,
-        event.time,
-        event.state or None,
-        event.previous_state or None,
-        event.next_state or None,
-        event.duration_ms,
-        event.worker_id or None,
-        event.attempt_number,
-        event.task_id or None,
-        event.details or None,
-    )

@@ -46,9 +46,10 @@ class Watched:
 
     def drop(self, job_id: str) -> None:
         """One wants it no more."""
-        self._wanted[job_id] -= 1
-        if self._wanted[job_id] <= 0:
-            del self._wanted[job_id]
+        left = self._wanted.pop(job_id) - 1
+        if left > 0:
+            self._wanted[job_id] = left
+        else:
             self._store.unwatch(job_id)
 
 

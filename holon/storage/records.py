@@ -251,7 +251,8 @@ def decode_history(record: bytes) -> list[HistoryEvent]:
     """Lines of a job's history from their bytes."""
     events = []
     for kind, time, state, previous, following, took, worker, attempt, task, details in unpack("history", record)[0]:
-        told = from_json(details) or {}
+        # Most have none: that is not worth a call.
+        told = (from_json(details) or {}) if details else {}
         events.append(HistoryEvent(kind, time, state, previous, following, took, worker, attempt, task, told))
     return events
 

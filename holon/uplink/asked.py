@@ -7,6 +7,7 @@ import math
 from holon.domain.costs import Cost, costing
 from holon.domain.policy import Allowed, allowing, both
 from holon.domain.trace import trace_of
+from holon.domain.value import Value
 from holon.engine.payloads import decode
 from holon.engine.requests import MAX_TIMEOUT_S, Creating
 from holon.errors import InvalidArgument, NotFound
@@ -20,38 +21,54 @@ _MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
 _LONGEST_MS = round(MAX_TIMEOUT_S * 1000)
 
 
-def wrong(offer: worker_pb2.TaskOffer) -> str:
-    """Why no task can be what a parent offers; empty when one can."""
-    for field in ("task_id", "lease_id"):
-        if not is_id(getattr(offer, field)):
-            return f"its {field} is no id"
+class Terms(Value):
+    """What the job of a task is held to.
+
+    `until` is when it is to be stopped, and `tasks_until` until when its tasks have time at most, None: as they say;
+    both in epoch milliseconds of this holon's store. `allowed_skills` and `budget` are what the parent allows it.
+    """
+
+    until: int
+    tasks_until: int | None
+    allowed_skills: Allowed
+    budget: Cost
+
+
+def terms_of(offer: worker_pb2.TaskOffer, now: int, most: int) -> Terms:
+    """The terms of what a parent offers.
+
+    Arguments:
+        now: when it came, in epoch milliseconds of this holon's store.
+        most: how many milliseconds it may take where the parent does not say.
+    Raises:
+        InvalidArgument: no task can be what it offers.
+    """
+    for field, value in (("task_id", offer.task_id), ("lease_id", offer.lease_id)):
+        if not is_id(value):
+            raise InvalidArgument(f"its {field} is no id")
     if offer.generation < 1 or offer.attempt < 1:
-        return f"it is attempt {offer.attempt} of generation {offer.generation}; both begin with 1"
-    try:
-        _allowed(offer)
-        _budget(offer)
-    except InvalidArgument as error:
-        return error.message
-    return ""
-
-
-def _allowed(offer: worker_pb2.TaskOffer) -> Allowed:
+        raise InvalidArgument(f"it is attempt {offer.attempt} of generation {offer.generation}; both begin with 1")
+    until, tasks_until = now + most, None
+    if offer.HasField("time_left"):
+        left, margin = _left(seconds(offer.time_left))
+        # Its tasks have a little more, so that it is stopped before it hears that one of them was.
+        until, tasks_until = now + max(0, left - margin), now + max(0, left - margin // 2)
     lineage = offer.lineage
-    return allowing("lineage.skill_limit", lineage.skill_limit.skills if lineage.HasField("skill_limit") else None)
-
-
-def _budget(offer: worker_pb2.TaskOffer) -> Cost:
-    lineage = offer.lineage
-    return costing("lineage.budget", lineage.budget if lineage.HasField("budget") else None)
+    return Terms(
+        until,
+        tasks_until,
+        allowing("lineage.skill_limit", lineage.skill_limit.skills if lineage.HasField("skill_limit") else None),
+        costing("lineage.budget", lineage.budget if lineage.HasField("budget") else None),
+    )
 
 
 def creating_of(
     offer: worker_pb2.TaskOffer,
+    terms: Terms,
     key: str,
     job_id: str,
     max_priority: float,
     allowed_skills: Allowed,
-    now: int,
     note: Note | None = None,
 ) -> Creating:
     """The job that does it.
@@ -60,7 +77,6 @@ def creating_of(
         key: makes its creation repeatable.
         max_priority: the highest that it may have; its opposite is the lowest.
         allowed_skills: all that it may use, if the parent allows them too.
-        now: epoch milliseconds of this holon's store.
         note: what is written with it.
     Raises:
         NotFound: it comes in a way that this holon does not take.
@@ -76,10 +92,10 @@ def creating_of(
         trace=trace_of(offer.trace.traceparent, offer.trace.tracestate),
         priority=priority,
         job_id=job_id,
-        allowed_skills=both(allowed_skills, _allowed(offer)),
-        budget=_budget(offer),
+        allowed_skills=both(allowed_skills, terms.allowed_skills),
+        budget=terms.budget,
         note=note,
-        deadline=now + _time_for_tasks(seconds(offer.time_left)) if offer.HasField("time_left") else None,
+        deadline=terms.tasks_until,
     )
 
 
@@ -87,12 +103,6 @@ def time_for(seconds_left: float) -> int:
     """How many milliseconds a job may take, where its task may take so many seconds, whatever a parent calls them."""
     left, margin = _left(seconds_left)
     return max(0, left - margin)
-
-
-def _time_for_tasks(seconds_left: float) -> int:
-    """The same for the tasks of that job: a little more, so that it is stopped before it hears that one of them was."""
-    left, margin = _left(seconds_left)
-    return max(0, left - margin // 2)
 
 
 def _left(seconds_left: float) -> tuple[int, int]:

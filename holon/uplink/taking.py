@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,13 +13,13 @@ from holon.engine.jobs import Accepted
 from holon.errors import HolonError, InvalidArgument, NotFound
 from holon.ports import JobRecord, Note
 from holon.rxon.v1 import worker_pb2
-from holon.uplink.asked import creating_of, time_for, wrong
+from holon.uplink.asked import Terms, creating_of, terms_of, time_for
 from holon.uplink.books import Books, Delegation, origin_key, owner_of
 from holon.uplink.place import Place
 from holon.uplink.running import LEASE_LOST, Running
 from holon.uplink.tenure import TenureLost
 from holon.uplink.turns import Turns
-from holon.wire.values import MAX_ID, seconds
+from holon.wire.values import MAX_ID
 from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
 from holon.worker.outcome import INVALID_INPUT_ERROR, failure
@@ -71,7 +70,7 @@ class Taking:
         self._running = running
         self._starting: dict[Lease, Starting] = {}
         # How many of those are of one task.
-        self._of_task: Counter[str] = Counter()
+        self._of_task: dict[str, int] = {}
         # Held while an offer of a task is looked at.
         self._turns = Turns()
         # Those of them that are to be jobs of their own.
@@ -87,11 +86,12 @@ class Taking:
 
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """A task is offered: make it a job, or give it back."""
-        if self._of_task[lease.task_id] >= _OF_ONE_TASK:
+        of_task = self._of_task.get(lease.task_id, 0)
+        if of_task >= _OF_ONE_TASK:
             self._reports.reject(lease, "BUSY", "other offers of the task are being looked at")
             return
         self._starting[lease] = Starting(offer.skill)
-        self._of_task[lease.task_id] += 1
+        self._of_task[lease.task_id] = of_task + 1
         self._running.changed.set()
         self._running.start(self._take(lease, offer), f"offer-{lease.task_id}")
 
@@ -128,8 +128,10 @@ class Taking:
 
     async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> Refusal | None:
         """Have a job do the task; else why it is given back."""
-        if why := wrong(offer):
-            return Refusal("UNSUITABLE", why)
+        try:
+            terms = terms_of(offer, self._place.store.now(), self._place.result_timeout)
+        except InvalidArgument as error:
+            return Refusal("UNSUITABLE", error.message)
         loop = asyncio.get_running_loop()
         until = loop.time() + self.answer_in / 2
         known = await self._running.known(offer.task_id)
@@ -140,7 +142,7 @@ class Taking:
                 return Refusal("BUSY", "an earlier attempt of the task is still being stopped here", again_after=BUSY_S)
         if known is not None and await self._goes_on(known, offer):
             before = known.lease
-            await self._move_noted(known, offer)
+            await self._move_noted(known, offer, terms)
             told = self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
             if not told and offer.lineage.HasField("budget"):
                 # Lost with its session; what the job costs is told under the newer one, and the parent waits for both.
@@ -158,7 +160,7 @@ class Taking:
             return Refusal("BUSY", "the holon was too slow to take it", again_after=BUSY_S)
         self._creating += 1
         try:
-            return await self._create(known, lease, offer)
+            return await self._create(known, lease, offer, terms)
         finally:
             self._creating -= 1
 
@@ -176,21 +178,23 @@ class Taking:
             return False
         return self._running.get(known.task_id) is not None or await self._running.exists(known)
 
-    async def _create(self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer) -> Refusal | None:
+    async def _create(
+        self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer, terms: Terms
+    ) -> Refusal | None:
         if known is not None:
             self._running.outdated(known.lease)
         again = known is not None and known.generation == offer.generation
-        entry = self._entry(offer, offer.attempt if again else 0)
+        entry = self._entry(offer, terms, offer.attempt if again else 0)
         followed = False
         self._place.following.expect(entry.job_id)
         try:
-            record = await self._job_of(entry, offer)
+            record = await self._job_of(entry, offer, terms)
             if record is not None and record.job.status is Status.CANCELLED:
                 # An earlier one, withdrawn so long ago that it is not remembered: the task begins anew.
                 self._place.following.leave(entry.job_id)
-                entry = self._entry(offer, offer.attempt)
+                entry = self._entry(offer, terms, offer.attempt)
                 self._place.following.expect(entry.job_id)
-                await self._job_of(entry, offer)
+                await self._job_of(entry, offer, terms)
             followed = True
         except NotFound as error:
             await self._running.forget(entry)
@@ -210,9 +214,9 @@ class Taking:
         self._accept(entry, lease)
         return None
 
-    def _entry(self, offer: worker_pb2.TaskOffer, run: int) -> Delegation:
+    def _entry(self, offer: worker_pb2.TaskOffer, terms: Terms, run: int) -> Delegation:
         key = origin_key(offer.task_id, offer.generation, run)
-        entry = Delegation(
+        return Delegation(
             self.parent_id,
             offer.task_id,
             self._place.store.new_job_id(owner_of(self.parent_id).name, key),
@@ -220,12 +224,11 @@ class Taking:
             offer.attempt,
             offer.lease_id,
             run,
+            terms.until,
             skill=offer.skill,
         )
-        self._move(entry, offer)
-        return entry
 
-    async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> JobRecord | None:
+    async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer, terms: Terms) -> JobRecord | None:
         """Have the job that an entry names, and the entry in the books with it.
 
         Answers with the job that was there already, which the entry names then.
@@ -234,8 +237,7 @@ class Taking:
         place = self._place
 
         async def made(note: Note) -> Accepted:
-            now = place.store.now()
-            asked = creating_of(offer, key, entry.job_id, place.max_priority, place.allowed_skills, now, note)
+            asked = creating_of(offer, terms, key, entry.job_id, place.max_priority, place.allowed_skills, note)
             return await place.jobs.create_for_parent(entry.owner, asked)
 
         accepted = await self._books.write_with_job(entry, made)
@@ -247,16 +249,12 @@ class Taking:
             await self._books.write(entry)
         return await self._place.jobs.get(entry.owner.name, entry.job_id)
 
-    def _move(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
-        """The task is under this lease now."""
-        entry.lease_id, entry.attempt = offer.lease_id, offer.attempt
-        entry.ends_by(self.deadline(seconds(offer.time_left) if offer.HasField("time_left") else None))
-
-    async def _move_noted(self, entry: Delegation, offer: worker_pb2.TaskOffer) -> None:
-        """The same of one that is in the books, together with them; where they refuse, its job is stopped."""
+    async def _move_noted(self, entry: Delegation, offer: worker_pb2.TaskOffer, terms: Terms) -> None:
+        """The task is under this lease now, here and in the books; where they refuse, its job is stopped."""
         before = entry.lease, entry.attempt, entry.deadline
         self._running.outdated(entry.lease)
-        self._move(entry, offer)
+        entry.lease_id, entry.attempt = offer.lease_id, offer.attempt
+        entry.ends_by(terms.until)
         try:
             await self._books.write(entry)
         except HolonError:
@@ -279,7 +277,7 @@ class Taking:
         """It is settled what becomes of an offer."""
         starting = self._starting.pop(lease, None)
         if starting is not None:
-            self._of_task[lease.task_id] -= 1
-            if not self._of_task[lease.task_id]:
-                del self._of_task[lease.task_id]
+            left = self._of_task.pop(lease.task_id) - 1
+            if left:
+                self._of_task[lease.task_id] = left
         return starting
