@@ -55,13 +55,17 @@ class Watched:
 
 @dataclass(slots=True)
 class _Followed:
-    """Who is told of a job; whether it is watched; what was told last, how often, and from when on more is told."""
+    """Who is told of a job; whether it is watched; what was told last, how often, and from when on more is told.
+
+    `begun` is how it was created, while nothing else is known of it; that was told.
+    """
 
     seen: Callable[[JobRecord | None], None]
     watched: bool
     last: JobRecord | None = None
     next_at: float = 0.0
     times: int = 0
+    begun: bool = False
 
 
 class Following:
@@ -92,16 +96,21 @@ class Following:
         if job_id not in self._expected and job_id not in self._jobs and self._watched.expect(job_id, history=True):
             self._expected.add(job_id)
 
-    def follow(self, job_id: str, seen: Callable[[JobRecord | None], None]) -> None:
+    def follow(self, job_id: str, seen: Callable[[JobRecord | None], None], begun: JobRecord | None = None) -> None:
         """Follow a job that is there, until `leave`.
 
         Arguments:
             seen: told the job as it is now and whenever it has changed, soon; None: it is gone.
+            begun: as whoever created it just now knows it: where it is that still, it is not put together again.
         """
         watched = job_id in self._expected
         self._expected.discard(job_id)
-        self._jobs[job_id] = _Followed(seen, watched)
-        self._look(job_id, self._jobs[job_id])
+        one = self._jobs[job_id] = _Followed(seen, watched)
+        if begun is not None and watched and self._store.is_as_created(job_id):
+            one.begun = True
+            self._tell(job_id, one, begun)
+        else:
+            self._look(job_id, one)
 
     def leave(self, job_id: str) -> None:
         """Follow it no more."""
@@ -124,7 +133,9 @@ class Following:
 
     def _look(self, job_id: str, one: _Followed) -> None:
         """Tell what is at hand; what is not, or was told a moment ago, is left to `run`."""
-        record = None
+        if one.begun and self._store.is_as_created(job_id):
+            return
+        one.begun, record = False, None
         if one.watched and asyncio.get_running_loop().time() >= one.next_at:
             record = self._store.at_hand(job_id)
         if record is None:

@@ -12,6 +12,7 @@ from holon.domain.costs import costing
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.progress import passed_by, percent_of
+from holon.domain.task import task_id
 from holon.domain.value import Value, replace
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
@@ -35,21 +36,23 @@ from holon.engine.requests import (
 )
 from holon.engine.slots import Slots, Wanted
 from holon.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, NewJob, Quota, Storage
+from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, Leased, NewJob, Quota, Storage
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
 
-class Accepted(Value):
+class Accepted(Value, gc=True):
     """A job that exists. `existing` says that an earlier call with the same request id made it.
 
-    `noted` is the version of the note that was written with it.
+    `noted` is the version of the note that was written with it. `begun` is the job as it was created, where it waits
+    for one task that was given to a worker with that; else None.
     """
 
     job_id: str
     existing: bool
     noted: int | None = None
+    begun: Job | None = None
 
 
 class Jobs:
@@ -148,7 +151,7 @@ class Jobs:
         limited = None if most is None else monthly(client.name, most, now)
         new = NewJob(job, (created,), request_id, digest_of(asked, text, job), None, limited, asked.note)
         try:
-            reply = await self._write(new)
+            reply, begun = await self._write(new)
         finally:
             span.end()
         [(job_id, creation)] = reply.jobs
@@ -163,9 +166,9 @@ class Jobs:
         elif creation is Creation.OVER_QUOTA and limited is not None:
             self._spent[client.name] = limited
             raise used_up(limited, now)
-        return Accepted(job_id, creation is Creation.EXISTING, reply.notes[0] if reply.notes else None)
+        return Accepted(job_id, creation is Creation.EXISTING, reply.notes[0] if reply.notes else None, begun)
 
-    async def _write(self, new: NewJob) -> Created:
+    async def _write(self, new: NewJob) -> tuple[Created, Job | None]:
         with self._slots.wanting(1) as wanted:
             # What is known to be refused runs no handler of its client's.
             spent = new.quota is not None and self._spent.get(new.job.owner) == new.quota
@@ -179,9 +182,9 @@ class Jobs:
                     log.debug("job %s: its first step cannot be stored with it", new.job.id, extra=facts)
             reply = await self._store.create_jobs([new], wanted.n)
             wanted.claims = reply.claims
-            return reply
+            return reply, None
 
-    async def _write_with_step(self, new: NewJob, plan: Plan, wanted: Wanted) -> Created:
+    async def _write_with_step(self, new: NewJob, plan: Plan, wanted: Wanted) -> tuple[Created, Job | None]:
         seats = self._dispatcher.seats_for(plan.needs)
         reply: Created | None = None
         try:
@@ -189,11 +192,13 @@ class Jobs:
             wanted.claims = reply.claims
         finally:
             self._dispatcher.settle(seats, reply.leased if reply is not None else None)
-        if reply.jobs[0][1] is Creation.CREATED:
-            self._fusing.mirror.keep(plan.step.job)
-            self._telemetry.written(plan.step.job, self._store.now())
-            await self._dispatcher.wait_without(seats, plan.needs)
-        return reply
+        if reply.jobs[0][1] is not Creation.CREATED:
+            return reply, None
+        job = plan.step.job
+        self._fusing.mirror.keep(job)
+        self._telemetry.written(job, self._store.now())
+        await self._dispatcher.wait_without(seats, plan.needs)
+        return reply, job if _is_with_a_worker(job, reply.leased) else None
 
     async def get(self, owner: str, job_id: str) -> JobRecord:
         """One job."""
@@ -303,6 +308,13 @@ class Jobs:
 
         page, more = await page_of_lines(read, lambda line: line[1], size)
         return page, str(page[-1][0]) if more else ""
+
+
+def _is_with_a_worker(job: Job, leased: Leased) -> bool:
+    if job.status is not Status.WAITING_FOR_WORKER or job.waiting is None:
+        return False
+    wanted = task_id(job.id, job.waiting.step, 0)
+    return any(offer.task_id == wanted for offer in leased.offers)
 
 
 def _not_found(job_id: str) -> NotFound:

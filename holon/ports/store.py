@@ -265,6 +265,13 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
         """Whether a job that `at_hand` has is over, for less than that costs; None: it has none."""
         ...
 
+    def is_as_created(self, job_id: str) -> bool:
+        """Whether nothing was committed of an expected job since its creation; False also where that is not known.
+
+        What is hinted at after this is known by then.
+        """
+        ...
+
     def unwatch(self, job_id: str) -> None:
         """Hint at a job's changes no more, from now or soon."""
         ...

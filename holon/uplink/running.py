@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Status
+from holon.domain.job import Job, Status
 from holon.engine.requests import Listing
 from holon.errors import FailedPrecondition, HolonError, NotFound, StoreUnavailable
 from holon.ports import JobRecord
@@ -196,13 +196,17 @@ class Running:
             facts = {"task_id": entry.task_id, "job_id": entry.job_id}
             log.warning("task %s stays in the books: %s", entry.task_id, error.message, extra=facts)
 
-    def goes_on(self, entry: Delegation) -> Delegated:
-        """There is a job for a task: see it to its end, under the lease that it has now."""
-        running = self._jobs.get(entry.task_id) or self._run(entry)
+    def goes_on(self, entry: Delegation, begun: Job | None = None) -> Delegated:
+        """There is a job for a task: see it to its end, under the lease that it has now.
+
+        Arguments:
+            begun: the job as it was created just now, where its one task is with a worker since then.
+        """
+        running = self._jobs.get(entry.task_id) or self._run(entry, begun=begun)
         self.limit(running)
         return running
 
-    def _run(self, entry: Delegation, passed: float = 0.0) -> Delegated:
+    def _run(self, entry: Delegation, passed: float = 0.0, begun: Job | None = None) -> Delegated:
         place = self._place
         told = self._summaries.changed
         running = Delegated(
@@ -217,7 +221,7 @@ class Running:
             in_words=place.in_words,
         )
         self._jobs[entry.task_id] = running
-        running.follow()
+        running.follow(begun)
         return running
 
     def _ended(self, running: Delegated, record: JobRecord | None) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from holon.domain.job import Status
+from holon.domain.job import Job, Status
 from holon.domain.value import Value
 from holon.engine.jobs import Accepted
 from holon.errors import HolonError, InvalidArgument, NotFound
@@ -188,13 +188,13 @@ class Taking:
         followed = False
         self._place.following.expect(entry.job_id)
         try:
-            record = await self._job_of(entry, offer, terms)
+            record, begun = await self._job_of(entry, offer, terms)
             if record is not None and record.job.status is Status.CANCELLED:
                 # An earlier one, withdrawn so long ago that it is not remembered: the task begins anew.
                 self._place.following.leave(entry.job_id)
                 entry = self._entry(offer, terms, offer.attempt)
                 self._place.following.expect(entry.job_id)
-                await self._job_of(entry, offer, terms)
+                _, begun = await self._job_of(entry, offer, terms)
             followed = True
         except NotFound as error:
             await self._running.forget(entry)
@@ -211,7 +211,7 @@ class Taking:
         finally:
             if not followed:
                 self._place.following.leave(entry.job_id)
-        self._accept(entry, lease)
+        self._accept(entry, lease, begun)
         return None
 
     def _entry(self, offer: worker_pb2.TaskOffer, terms: Terms, run: int) -> Delegation:
@@ -228,10 +228,12 @@ class Taking:
             skill=offer.skill,
         )
 
-    async def _job_of(self, entry: Delegation, offer: worker_pb2.TaskOffer, terms: Terms) -> JobRecord | None:
+    async def _job_of(
+        self, entry: Delegation, offer: worker_pb2.TaskOffer, terms: Terms
+    ) -> tuple[JobRecord | None, Job | None]:
         """Have the job that an entry names, and the entry in the books with it.
 
-        Answers with the job that was there already, which the entry names then.
+        Answers with the job that was there already, which the entry names then; else with the new one, if it has begun.
         """
         key = origin_key(entry.task_id, entry.generation, entry.run)
         place = self._place
@@ -242,12 +244,12 @@ class Taking:
 
         accepted = await self._books.write_with_job(entry, made)
         if not accepted.existing:
-            return None
+            return None, accepted.begun
         if accepted.job_id != entry.job_id:
             self._place.following.leave(entry.job_id)
             entry.job_id = accepted.job_id
             await self._books.write(entry)
-        return await self._place.jobs.get(entry.owner.name, entry.job_id)
+        return await self._place.jobs.get(entry.owner.name, entry.job_id), None
 
     async def _move_noted(self, entry: Delegation, offer: worker_pb2.TaskOffer, terms: Terms) -> None:
         """The task is under this lease now, here and in the books; where they refuse, its job is stopped."""
@@ -265,11 +267,11 @@ class Taking:
                 self._running.stop(running, LEASE_LOST)
             raise
 
-    def _accept(self, entry: Delegation, lease: Lease) -> None:
+    def _accept(self, entry: Delegation, lease: Lease, begun: Job | None = None) -> None:
         """The job is in the store: say so, and see it to its end."""
         starting = self._started(lease)
         self._reports.accept(lease)
-        running = self._running.goes_on(entry)
+        running = self._running.goes_on(entry, begun)
         if starting is not None and starting.reason:
             self._running.stop_soon(running, starting.reason)
 

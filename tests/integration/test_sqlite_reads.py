@@ -154,3 +154,22 @@ async def test_a_page_holds_what_was_asked_for_though_a_job_goes_on_meanwhile(
     monkeypatch.setattr(storage, "_with_branches", late)
     records, _ = await storage.jobs(JobFilter("ann", (Status.WAITING_FOR_PARALLEL,)), 10)
     assert [record.job.status for record in records] == [Status.WAITING_FOR_PARALLEL]
+
+
+@pytest.mark.parametrize("room", [1, 10])
+async def test_that_a_job_is_as_it_was_created_is_known_until_it_goes_on_or_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    # Where there is no room to tell of a job, nothing is said of it.
+    monkeypatch.setattr(known, "MAX_JOBS", room)
+    jobs = [replace(new, job=replace(new.job, id=world.job_id("ann"))) for new in (world.new_job(), world.new_job())]
+    for new in jobs:
+        assert world.storage.expect(new.job.id, history=True)
+        assert not world.storage.is_as_created(new.job.id)
+        await world.storage.create_jobs([new], 0)
+    first, second = (new.job.id for new in jobs)
+    assert [world.storage.is_as_created(one) for one in (first, second)] == [True, room > 1]
+    world.storage.unwatch(first)
+    assert [world.storage.is_as_created(one) for one in (first, second)] == [False, room > 1]
+    await world.claim_of(second)
+    assert not world.storage.is_as_created(second)

@@ -21,7 +21,7 @@ class Gone:
     def __init__(self) -> None:
         self.followed: dict[str, Seen] = {}
 
-    def follow(self, job_id: str, seen: Seen) -> None:
+    def follow(self, job_id: str, seen: Seen, begun: JobRecord | None = None) -> None:
         self.followed[job_id] = seen
 
     def leave(self, job_id: str) -> None:

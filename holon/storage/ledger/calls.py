@@ -98,6 +98,9 @@ class LedgerCalls(ABC):
         self._hints.watched.add(job_id)
         return True
 
+    def is_as_created(self, job_id: str) -> bool:  # noqa: ARG002  it keeps no copies
+        return False
+
     def unwatch(self, job_id: str) -> None:
         self._hints.watched.discard(job_id)
 

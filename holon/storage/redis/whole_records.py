@@ -51,6 +51,9 @@ class AllRecords(Whole, SharedCalls):
     def over_at_hand(self, job_id: str) -> bool | None:  # noqa: ARG002
         return None
 
+    def is_as_created(self, job_id: str) -> bool:  # noqa: ARG002
+        return False
+
     def unwatch(self, job_id: str) -> None:
         self._hints.watched.discard(job_id)
         self._partitions.of(job_id).unwatch(job_id)

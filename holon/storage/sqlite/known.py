@@ -51,6 +51,8 @@ class Known:
         self._jobs: dict[str, JobRecord | Copy | Reading] = {}
         # Of each all lines from the first, each commit's together; None once they are too many.
         self._lines: dict[str, deque[Lines] | None] = {}
+        # Those of them of which no second commit was told; whether the first was.
+        self._created: dict[str, bool] = {}
 
     def __repr__(self) -> str:
         return f"Known({len(self._jobs)})"
@@ -85,10 +87,16 @@ class Known:
         self.job(job_id)
         if history and len(self._lines) < MAX_JOBS:
             self._lines[job_id] = deque()
+            self._created[job_id] = False
+
+    def is_as_created(self, job_id: str) -> bool:
+        """Whether one commit was told of a job since it was expected, and no other."""
+        return self._created.get(job_id, False)
 
     def leave(self, job_id: str) -> None:
         """Nobody asks for its history any more."""
         self._lines.pop(job_id, None)
+        self._created.pop(job_id, None)
         if isinstance(self._jobs.get(job_id), Reading):
             # It was never made, perhaps; one that is being read is read again next time.
             del self._jobs[job_id]
@@ -119,6 +127,8 @@ class Known:
                 self._jobs.pop(job_id, None)
             elif job_id in self._jobs:
                 self._jobs[job_id] = copy
+            if self._created.pop(job_id, None) is False and copy is not None:
+                self._created[job_id] = True
             if lines is not None:
                 self._add(job_id, lines)
 
@@ -135,6 +145,7 @@ class Known:
         """Jobs were deleted."""
         self._jobs.clear()
         self._lines.clear()
+        self._created.clear()
 
     # In the writer's thread ------------------------------------------------------------------------------------
 

@@ -237,6 +237,9 @@ class SqliteStorage(LedgerCalls):
     def over_at_hand(self, job_id: str) -> bool | None:
         return self._known.over(job_id)
 
+    def is_as_created(self, job_id: str) -> bool:
+        return self._known.is_as_created(job_id)
+
     def unwatch(self, job_id: str) -> None:
         self._known.leave(job_id)
         super().unwatch(job_id)
