@@ -315,10 +315,11 @@ class Running:
 
     def _tell(self, entry: Delegation, result: worker_pb2.TaskResult) -> bool:
         """The final word, kept until it is acknowledged. False where the lease is gone: the next offer asks for it."""
-        if not self._reports.leases.holds(entry.lease):
+        lease = entry.lease
+        if not self._reports.leases.holds(lease):
             return False
-        self._told[entry.lease] = entry
-        self._reports.finish(entry.lease, result)
+        self._told[lease] = entry
+        self._reports.finish(lease, result)
         return True
 
     def _tell_cost(self, entry: Delegation, record: JobRecord | None) -> None:

@@ -6,15 +6,16 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from holon.domain.tally import Tally
 from holon.domain.tree import MAX_SUMMARY_BYTES, Disclose, Summary
 from holon.engine.below import shorter
 from holon.engine.jobs import Jobs
-from holon.engine.tallies import Reading
 from holon.engine.trees import Trees
 from holon.errors import HolonError
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.books import Delegation
+from holon.uplink.turns import Turns
 from holon.wire.trees import fill_summary
 from holon.worker.reports import Reports
 
@@ -33,7 +34,7 @@ class _Job:
     entry: Delegation
     due: float
     changed: bool = False
-    reading: Reading | None = None
+    tally: Tally | None = None
 
 
 class Summaries:
@@ -51,6 +52,8 @@ class Summaries:
         self._silent = disclose is Disclose.NONE
         self._reports = reports
         self._running: dict[str, _Job] = {}
+        # Two who read the same lines of a job would count them twice.
+        self._turns = Turns()
         self._some = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -113,10 +116,15 @@ class Summaries:
             log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message, extra=facts)
 
     async def _summary(self, job: _Job, record: JobRecord) -> Summary:
-        if job.reading is None:
-            job.reading = Reading(job.entry.job_id, self._trees.read_on)
-        await job.reading.on(record)
-        return await self._trees.summary(record, job.reading.tally)
+        job_id = job.entry.job_id
+        if job.tally is None:
+            job.tally = Tally(job_id)
+        await self._turns.take(job_id)
+        try:
+            await self._trees.read_on(job.tally, record)
+        finally:
+            self._turns.leave(job_id)
+        return await self._trees.summary(record, job.tally)
 
 
 def _fill(message: types_pb2.JobSummary, summary: Summary) -> None:

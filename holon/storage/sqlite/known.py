@@ -7,8 +7,8 @@ were written.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from holon.domain.events import HistoryEvent
@@ -38,6 +38,14 @@ Lines: TypeAlias = tuple[int, bytes]
 Told: TypeAlias = Sequence[tuple[str, Copy | None, Lines | None]]
 
 
+@dataclass(slots=True)
+class _History:
+    """The lines of a job from its first on, each commit's together, and how many bytes they are."""
+
+    parts: list[Lines]
+    size: int = 0
+
+
 class Reading:
     """One read of the file; what it says counts only while nothing newer is known."""
 
@@ -49,8 +57,8 @@ class Known:
 
     def __init__(self) -> None:
         self._jobs: dict[str, JobRecord | Copy | Reading] = {}
-        # Of each all lines from the first, each commit's together; None once they are too many.
-        self._lines: dict[str, deque[Lines] | None] = {}
+        # None once they are too many.
+        self._lines: dict[str, _History | None] = {}
         # Those of them of which no second commit was told; whether the first was.
         self._created: dict[str, bool] = {}
 
@@ -86,7 +94,7 @@ class Known:
         """A job is about to be made: it, and perhaps its history, is told from its first commit on."""
         self.job(job_id)
         if history and len(self._lines) < MAX_JOBS:
-            self._lines[job_id] = deque()
+            self._lines[job_id] = _History([])
             self._created[job_id] = False
 
     def is_as_created(self, job_id: str) -> bool:
@@ -103,10 +111,11 @@ class Known:
 
     def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]] | None:
         """A page of a job's history as it is committed; None: the file is to be read."""
-        if not (parts := self._lines.get(job_id)):
+        known = self._lines.get(job_id)
+        if known is None or not known.parts:
             return None
         found: list[tuple[int, HistoryEvent]] = []
-        for first, text in parts:
+        for first, text in known.parts:
             if len(found) >= limit:
                 break
             found += [line for line in enumerate(decode_history(text), first) if line[0] > after]
@@ -133,13 +142,16 @@ class Known:
                 self._add(job_id, lines)
 
     def _add(self, job_id: str, lines: Lines) -> None:
-        parts = self._lines.get(job_id)
-        if parts is None:
+        known = self._lines.get(job_id)
+        if known is None:
             return
-        parts.append(lines)
-        if parts[0][0] != 1 or sum(len(text) for _, text in parts) > MAX_HISTORY:
+        first, text = lines
+        known.size += len(text)
+        if (first != 1 and not known.parts) or known.size > MAX_HISTORY:
             # It was there before, or there is too much of it: the file has all.
             self._lines[job_id] = None
+        else:
+            known.parts.append(lines)
 
     def forget(self) -> None:
         """Jobs were deleted."""
