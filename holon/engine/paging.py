@@ -20,6 +20,8 @@ _PART = "([0-9A-Za-z_-]{4})*([0-9A-Za-z_-]{2,3})?"
 # What a page's token is, where pages go on by keys: their parts in base64. Whatever fits this stands for some key.
 KEY_TOKEN = rf"{_PART}(\.{_PART})*"
 _KEY_TOKEN = re.compile(KEY_TOKEN)
+# None of a key of three names is as long; one of megabytes would keep the event loop from all else for seconds.
+MAX_KEY_TOKEN = 4_096
 
 
 def page_of(
@@ -89,7 +91,7 @@ def _written(key: tuple[str, ...]) -> str:
 def _read(token: str) -> tuple[str, ...] | None:
     if not token:
         return None
-    if not _KEY_TOKEN.fullmatch(token):
+    if len(token) > MAX_KEY_TOKEN or not _KEY_TOKEN.fullmatch(token):
         raise _invalid("page_token", "is not one that a page ended with; start without it")
     padded = (part + "=" * (-len(part) % 4) for part in token.split("."))
     return tuple(base64.urlsafe_b64decode(part).decode(errors="replace") for part in padded)

@@ -12,7 +12,7 @@ from typing import Literal
 from holon.domain.costs import MOST_COST
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.tree import MAX_NODES
-from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_PAGE
+from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_KEY_TOKEN, MAX_PAGE
 from holon.engine.reloading import TARGETS
 from holon.engine.requests import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
 from transports.http.contracts import COMPONENTS
@@ -64,7 +64,7 @@ KEY_PAGE_TOKEN = Parameter(
     "page_token",
     "query",
     "The `next_page_token` of the page before, with the same filters; the first page has none.",
-    {"type": "string", "pattern": f"^{KEY_TOKEN}$"},
+    {"type": "string", "pattern": f"^{KEY_TOKEN}$", "maxLength": MAX_KEY_TOKEN},
 )
 FIELDS = Parameter(
     "fields",
