@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import Event
 
 
-class Turns:
+class Alone:
     """One at a time for each name; another waits until it is left."""
 
     def __init__(self) -> None:
@@ -13,7 +13,7 @@ class Turns:
         self._taken: dict[str, Event | None] = {}
 
     def __repr__(self) -> str:
-        return f"Turns({len(self._taken)})"
+        return f"Alone({len(self._taken)})"
 
     async def take(self, name: str) -> None:
         """Wait until nobody has it, and have it; to be left then, whatever happens."""

@@ -17,8 +17,8 @@ from holon.domain.client import Client
 from holon.engine.jobs import Accepted
 from holon.errors import Aborted, HolonError, InvalidArgument, NotFound
 from holon.ports import Document, Note, Put, Shared
+from holon.uplink.alone import Alone
 from holon.uplink.tenure import TenureLost
-from holon.uplink.turns import Turns
 from holon.worker.leases import Lease
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class Books:
         self._versions: dict[str, int] = {}
         self._remembered: OrderedDict[str, None] = OrderedDict()
         # Had while a task's document is read or written.
-        self._turns = Turns()
+        self._alone = Alone()
         # Settled, and to be deleted; and those of them whose deletion is under way.
         self._settled: dict[str, None] = {}
         self._some = asyncio.Event()
@@ -138,7 +138,7 @@ class Books:
         """
         if task_id not in self._versions or task_id in self._settled or task_id in self._going:
             return None
-        await self._turns.take(task_id)
+        await self._alone.take(task_id)
         try:
             document = await self._store.document(KIND, task_id)
             if document is None:
@@ -146,7 +146,7 @@ class Books:
                 return None
             self._versions[task_id] = document.version
         finally:
-            self._turns.leave(task_id)
+            self._alone.leave(task_id)
         return _read(document)
 
     async def write(self, entry: Delegation) -> None:
@@ -167,7 +167,7 @@ class Books:
         """
         task_id = entry.task_id
         await self._not_going(task_id)
-        await self._turns.take(task_id)
+        await self._alone.take(task_id)
         try:
             text, seen = orjson.dumps(entry), await self._version(task_id)
             try:
@@ -184,7 +184,7 @@ class Books:
             if made.noted is not None:
                 self._versions[task_id] = made.noted
         finally:
-            self._turns.leave(task_id)
+            self._alone.leave(task_id)
         self._remembered.pop(task_id, None)
         return made
 
@@ -242,7 +242,7 @@ class Books:
     async def _put(self, entry: Delegation, expires_in: int | None) -> None:
         task_id = entry.task_id
         await self._not_going(task_id)
-        await self._turns.take(task_id)
+        await self._alone.take(task_id)
         try:
             text, seen = orjson.dumps(entry), await self._version(task_id)
             try:
@@ -254,7 +254,7 @@ class Books:
                 raise _lost(task_id)
             self._versions[task_id] = version
         finally:
-            self._turns.leave(task_id)
+            self._alone.leave(task_id)
 
     async def _not_going(self, task_id: str) -> None:
         """Wait until nothing is deleted of a task that comes again, and see to it that nothing will be."""
@@ -275,14 +275,14 @@ class Books:
         return self._versions.setdefault(task_id, 0)
 
     async def _delete(self, task_id: str) -> None:
-        await self._turns.take(task_id)
+        await self._alone.take(task_id)
         try:
             if task_id not in self._versions:
                 return
             await self._store.put_document(KIND, task_id, None, version=self._versions.get(task_id, 0))
             self._versions.pop(task_id, None)
         finally:
-            self._turns.leave(task_id)
+            self._alone.leave(task_id)
 
 
 _FIELDS = frozenset(one.name for one in fields(Delegation))

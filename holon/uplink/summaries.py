@@ -14,8 +14,8 @@ from holon.engine.trees import Trees
 from holon.errors import HolonError
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.uplink.alone import Alone
 from holon.uplink.books import Delegation
-from holon.uplink.turns import Turns
 from holon.wire.trees import fill_summary
 from holon.worker.reports import Reports
 
@@ -53,7 +53,7 @@ class Summaries:
         self._reports = reports
         self._running: dict[str, _Job] = {}
         # Two who read the same lines of a job would count them twice.
-        self._turns = Turns()
+        self._alone = Alone()
         self._some = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -119,11 +119,11 @@ class Summaries:
         job_id = job.entry.job_id
         if job.tally is None:
             job.tally = Tally(job_id)
-        await self._turns.take(job_id)
+        await self._alone.take(job_id)
         try:
             await self._trees.read_on(job.tally, record)
         finally:
-            self._turns.leave(job_id)
+            self._alone.leave(job_id)
         return await self._trees.summary(record, job.tally)
 
 

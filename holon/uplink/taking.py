@@ -13,12 +13,12 @@ from holon.engine.jobs import Accepted
 from holon.errors import HolonError, InvalidArgument, NotFound
 from holon.ports import JobRecord, Note
 from holon.rxon.v1 import worker_pb2
+from holon.uplink.alone import Alone
 from holon.uplink.asked import Terms, creating_of, terms_of, time_for
 from holon.uplink.books import Books, Delegation, origin_key, owner_of
 from holon.uplink.place import Place
 from holon.uplink.running import LEASE_LOST, Running
 from holon.uplink.tenure import TenureLost
-from holon.uplink.turns import Turns
 from holon.wire.values import MAX_ID
 from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
@@ -72,7 +72,7 @@ class Taking:
         # How many of those are of one task.
         self._of_task: dict[str, int] = {}
         # Held while an offer of a task is looked at.
-        self._turns = Turns()
+        self._alone = Alone()
         # Those of them that are to be jobs of their own.
         self._creating = 0
 
@@ -103,11 +103,11 @@ class Taking:
     async def _take(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         try:
             # Where the stream was replaced, the task is offered again while its first offer is looked at.
-            await self._turns.take(lease.task_id)
+            await self._alone.take(lease.task_id)
             try:
                 refusal = await self._begin(lease, offer)
             finally:
-                self._turns.leave(lease.task_id)
+                self._alone.leave(lease.task_id)
         except HolonError as error:
             refusal = Refusal("BUSY", f"the holon cannot take it now: {error.message}", again_after=BUSY_S)
         except TenureLost:

@@ -20,7 +20,7 @@ from tests.e2e.processes import until
 
 ROUTES = (
     "/api/v1/jobs", "/api/v1/jobs/0-1", "/api/v1/jobs/0-1/history", "/api/v1/admin/reload", "/_public/docs",
-    "/_public/openapi.json", "/api/v1/blueprints", "/api/v1/blueprints/work/graph", "/api/v1/workers",
+    "/_public/openapi.json", "/api/v1/blueprints", "/api/v1/blueprints/any/graph", "/api/v1/workers",
     "/api/v1/workers/catalog", "/api/v1/dashboard",
 )  # fmt: skip
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from holon.uplink.turns import Turns
+from holon.uplink.alone import Alone
 
 
 async def test_one_at_a_time_of_each_name_and_all_of_them_in_the_end() -> None:
-    turns, inside, most, done = Turns(), 0, 0, 0
+    alone, inside, most, done = Alone(), 0, 0, 0
 
     async def one(name: str) -> None:
         nonlocal inside, most, done
-        await turns.take(name)
+        await alone.take(name)
         try:
             inside += name == "a"
             most = max(most, inside)
@@ -20,36 +20,36 @@ async def test_one_at_a_time_of_each_name_and_all_of_them_in_the_end() -> None:
             inside -= name == "a"
             done += 1
         finally:
-            turns.leave(name)
+            alone.leave(name)
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         for name in "aaabaaab":
             group.create_task(one(name))
-    assert (most, done, repr(turns)) == (1, 8, "Turns(0)")
+    assert (most, done, repr(alone)) == (1, 8, "Alone(0)")
 
 
 async def test_another_name_does_not_wait() -> None:
-    turns = Turns()
+    alone = Alone()
     async with asyncio.timeout(10):
-        await turns.take("a")
-        await turns.take("b")
-    assert repr(turns) == "Turns(2)"
+        await alone.take("a")
+        await alone.take("b")
+    assert repr(alone) == "Alone(2)"
 
 
 async def test_who_gives_up_waiting_takes_nobody_his_turn() -> None:
-    turns, order = Turns(), list[str]()
+    alone, order = Alone(), list[str]()
 
     async def one(name: str) -> None:
-        await turns.take("a")
+        await alone.take("a")
         order.append(name)
-        turns.leave("a")
+        alone.leave("a")
 
-    await turns.take("a")
+    await alone.take("a")
     first, second = asyncio.create_task(one("first")), asyncio.create_task(one("second"))
     await asyncio.sleep(0)
     first.cancel()
     # It is cancelled as it is woken.
-    turns.leave("a")
+    alone.leave("a")
     async with asyncio.timeout(10):
         await asyncio.wait((first, second))
-    assert (first.cancelled(), order, repr(turns)) == (True, ["second"], "Turns(0)")
+    assert (first.cancelled(), order, repr(alone)) == (True, ["second"], "Alone(0)")
