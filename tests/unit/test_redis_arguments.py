@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from holon.domain.job import Job, Status
 from holon.domain.matching import Need
 from holon.domain.task import SUCCESS, Outcome, RetryPolicy, task_id
@@ -12,9 +14,9 @@ from holon.storage.sealing import Seal
 LIMIT = 1 << 20
 
 
-def new_job(job_id: str, blueprint: str = "bp") -> NewJob:
+def new_job(job_id: str, blueprint: str = "bp", need: Need = Need("t")) -> NewJob:  # noqa: B008  it never changes
     job = Job(job_id, blueprint, "ann", {}, "start")
-    task = NewTask(task_id(job_id, 0, 0), 0, Need("t"), b"{}", 0.0, 0, None, None, RetryPolicy(3, 1_000, 1_000))
+    task = NewTask(task_id(job_id, 0, 0), 0, need, b"{}", 0.0, 0, None, None, RetryPolicy(3, 1_000, 1_000))
     decided = Job(job_id, blueprint, "ann", {}, "start", Status.WAITING_FOR_WORKER, 1)
     return NewJob(job, (), step=Step("", f"commit of {job_id}", decided, tasks=(task,)))
 
@@ -31,6 +33,21 @@ def test_what_jobs_have_alike_is_said_in_the_same_words() -> None:
     own = {"0-a", "commit of 0-a", "0-a-0-0"}
     assert [word for word in one if word not in other and isinstance(word, str)] == sorted(own, key=one.index)
     assert len(one) <= 9
+
+
+def test_what_each_job_needs_of_its_own_is_not_remembered() -> None:
+    """A client says which skills its job may use: whatever it says, it takes no memory of the node for good."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(200):
+            skills = tuple(f"{n}-{m}-{'x' * 100}" for m in range(256))
+            one = new_job("0-a", need=Need("t", allowed_skills=skills))
+            new_jobs_arguments([one], LIMIT, Seal(), {})
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 1_000_000
 
 
 def test_what_results_have_alike_is_said_in_the_same_words() -> None:

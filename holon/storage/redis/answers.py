@@ -29,6 +29,7 @@ from holon.ports import (
     TaskRecord,
 )
 from holon.storage.records import decode_event, decode_history, decode_job, decode_need, decode_outcome
+from holon.storage.redis.arguments import MOST_REMEMBERED
 from holon.storage.sealing import Seal, SealBroken
 
 # As the client library reads it: bytes, integers, and lists of these.
@@ -37,7 +38,12 @@ Answer: TypeAlias = Any
 # The answer to a caller whose jobs are created, and who has nothing else to be told.
 ALL_CREATED = 1
 
-need_of = lru_cache(maxsize=4096)(decode_need)
+_known_need_of = lru_cache(maxsize=4096)(decode_need)
+
+
+def need_of(record: bytes) -> Need:
+    """A need from its bytes; what one needs, many do."""
+    return (_known_need_of if len(record) <= MOST_REMEMBERED else decode_need)(record)
 
 
 def outcome_of(task: str, record: bytes, seal: Seal) -> Outcome:

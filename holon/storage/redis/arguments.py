@@ -11,6 +11,7 @@ import msgpack
 
 from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent
 from holon.domain.machine import succeeded
+from holon.domain.matching import Need
 from holon.domain.task import job_of
 from holon.domain.value import Value
 from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Quota, Result, Seat, Step, StoreSettings, Touch
@@ -21,7 +22,10 @@ from holon.storage.states import encode_state
 Argument: TypeAlias = str | bytes | int | float
 Arguments: TypeAlias = list[Argument]
 
-_need = lru_cache(maxsize=4096)(encode_need)
+# So long a need is hardly that of another job: a client says which skills may be used, and thousands of such would take
+# much memory.
+MOST_REMEMBERED = 2_000
+_encoded_need = lru_cache(maxsize=4096)(encode_need)
 
 
 def settings_text(settings: StoreSettings, partitions: int) -> str:
@@ -69,6 +73,12 @@ def _form(*values: str | bytes | int | None) -> bytes:
     return b"".join([msgpack.packb(value, use_bin_type=False) for value in values])
 
 
+def _need(need: Need) -> bytes:
+    allowed = need.allowed_skills
+    known = allowed is None or sum(map(len, allowed)) <= MOST_REMEMBERED
+    return _encoded_need(need) if known else encode_need(need)
+
+
 def _terms(task: NewTask) -> str:
     """What a task is made with, beside its need and its timeouts."""
     retry = task.retry
@@ -80,8 +90,9 @@ def _terms(task: NewTask) -> str:
 
 
 def _task(task: NewTask, seal: Seal) -> Arguments:
-    need, trace = task.need, task.trace.encode()
-    form = _form(need.key, _need(need), _terms(task), task.dispatch_timeout, task.result_timeout)
+    need, trace = _need(task.need), task.trace.encode()
+    form_of = _form if len(need) <= MOST_REMEMBERED else _form.__wrapped__
+    form = form_of(task.need.key, need, _terms(task), task.dispatch_timeout, task.result_timeout)
     params = seal.seal("tasks", task.id, "params", task.params)
     return [task.id, form, b"%d\n%b%b" % (len(trace), trace, params)]
 

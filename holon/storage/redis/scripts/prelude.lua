@@ -22,10 +22,11 @@ local function bind()
 end
 
 -- Small values come as one word, which is mostly as one before: each is unpacked once, and `make` makes out of its values
--- what they are for. Nobody changes that.
+-- what they are for. Nobody changes that. A long one is hardly that of another job, and would take much memory.
 local function forms(make)
     local known, count = {}, 0
     return function(word)
+        if #word > 2000 then return make(cmsgpack.unpack(word)) end
         local form = known[word]
         if not form then
             if count == 1000 then known, count = {}, 0 end
