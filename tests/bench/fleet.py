@@ -17,6 +17,7 @@ from holon.security.certificates import KeyPair, issue_server, issue_worker, ope
 from tests.bench.http_client import Connection
 from tests.bench.load import Reports
 from tests.bench.process import BenchError, Child
+from tests.bench.scenarios import HELD
 
 WORKERS = 2
 _CHILD = "bench-child"
@@ -134,8 +135,8 @@ class Fleet:
         path.write_text(f'[{_CHILD}]\nkind = "holon"\n')
         return {"WORKERS_CONFIG_PATH": str(path)}
 
-    async def add_worker(self, node: Child, settings: Mapping[str, str] = {}) -> Child:
-        """Start a worker of a node; raises as `add_node`."""
+    async def add_worker(self, node: Child, held: int = HELD, settings: Mapping[str, str] = {}) -> Child:
+        """Start a worker of a node, which holds so many tasks at most; raises as `add_node`."""
         index = len(self.workers)
         certificates, address = self._certificates, f"127.0.0.1:{node.facts['worker']}"
         environment = (
@@ -146,7 +147,9 @@ class Fleet:
             )
         )
         log = self._log(f"worker-{index}")
-        return await self._reporting("tests.bench.worker", (), environment | dict(settings), log, self.workers)
+        return await self._reporting(
+            "tests.bench.worker", (str(held),), environment | dict(settings), log, self.workers
+        )
 
     async def add_idle(self, node: Child, first: int, count: int) -> None:
         """Connect `count` workers that only send heartbeats, named by numbers from `first` on, in one process.

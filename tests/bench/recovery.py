@@ -60,7 +60,7 @@ async def recovery(storage: str, folder: Path, certificates: Certificates, setti
             async with seen.again(await fleet.connect(victim), str(work.path), claim) as node:
                 await victim.kill()
             door = await fleet.connect(other)
-            holding = await fleet.add_worker(other, {HOLDS: "1"})
+            holding = await fleet.add_worker(other, settings={HOLDS: "1"})
             async with seen.again(door, str(echo.path), lease) as worker:
                 await fleet.add_worker(other)
                 await holding.kill()

@@ -20,6 +20,9 @@ RECOVERY = "recovery"
 DELEGATE = "delegate"
 _WARM_UP_SECONDS = 0.5
 _RATE = 20.0
+# As many as are at work at any time, in both workers together; of a fan-out there are five times as many.
+HELD = 100
+_HELD_OF_MANY = 200
 
 Drive: TypeAlias = "Callable[[Site, float], Awaitable[Figures]]"
 
@@ -65,12 +68,14 @@ class Jobs:
         tasks: how many tasks a job has; without any it needs no workers.
         result: what a job must end with, by its number.
         drive: loads a site for so many seconds.
+        held: how many tasks each worker holds at most.
     """
 
     path: str
     tasks: int
     result: Callable[[int], dict[str, Any]]
     drive: Drive
+    held: int = HELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +205,13 @@ SCENARIOS = {
     "fan-out": Scenario(
         f"{BRANCHES} tasks a job, as fast as it goes, 10 jobs not wholly answered yet",
         5.0,
-        Jobs(str(fan_out.path), BRANCHES, lambda number: {"echo": number, "branches": BRANCHES}, _closed(10)),
+        Jobs(
+            str(fan_out.path),
+            BRANCHES,
+            lambda number: {"echo": number, "branches": BRANCHES},
+            _closed(10),
+            _HELD_OF_MANY,
+        ),
     ),
     "latency": Scenario(f"one task a job, {_RATE:g} jobs a second", 5.0, Jobs(str(echo.path), 1, _echoed, _paced)),
     DELEGATE: Scenario(

@@ -107,4 +107,4 @@ class Site:
             nodes = [await self._fleet.add_child(nodes[0])]
         # One after the other: starting is most of their work, on cores that they share.
         for index in range(WORKERS if self._jobs.tasks else 0):
-            await self._fleet.add_worker(nodes[index % len(nodes)])
+            await self._fleet.add_worker(nodes[index % len(nodes)], self._jobs.held)

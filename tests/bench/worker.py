@@ -9,13 +9,11 @@ from holon.worker import Worker
 from tests.bench.blueprints import SKILL, held
 from tests.bench.control import Reporter, obey, say
 
-MAX_CONCURRENT = 100
 
-
-async def main(pipe: int) -> None:
-    """Serve the node that the environment names, until the parent is gone."""
+async def main(pipe: int, max_concurrent: int) -> None:
+    """Serve the node that the environment names, with so many tasks at once, until the parent is gone."""
     reports = Reporter(pipe)
-    worker = Worker(max_concurrent=MAX_CONCURRENT, drain_grace=1.0)
+    worker = Worker(max_concurrent=max_concurrent, drain_grace=1.0)
 
     @worker.skill(SKILL)
     async def echo(n: int) -> dict[str, int]:
@@ -31,4 +29,4 @@ async def main(pipe: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
