@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import islice
 from operator import attrgetter
 
 from holon.domain.costs import Cost
 from holon.domain.matching import Need, Offering
+from holon.engine.matches import Matches
 from holon.engine.prices import Prices
-from holon.engine.session import Session, business
+from holon.engine.session import Session
 from holon.engine.waits import Said, why
 from holon.errors import StoreUnavailable
 from holon.ports import Leased, LeaseRef, Leases, Offer, Seat, Stop
@@ -20,16 +20,11 @@ from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
-# Among so many sessions with room, taken in turn, the least busy gets a new task.
-LOOK_AT = 4
-# Of more match keys than this, those that nothing waits behind are forgotten; they are learned again when they return.
-MOST_NEEDS = 1_000
-
 _key_of = attrgetter("key")
 
 
 class Dispatcher:
-    """Matches needs to sessions, once for each of both, in memory; the store never matches.
+    """Matches needs to sessions, in memory; the store never matches.
 
     Arguments:
         store: what leases.
@@ -39,17 +34,11 @@ class Dispatcher:
     def __init__(self, store: Leases, telemetry: Telemetry) -> None:
         self._store = store
         self._telemetry = telemetry
-        self._sessions: dict[str, Session] = {}
-        self._needs: dict[str, Need] = {}
-        self._fitting: dict[str, dict[str, Session]] = {}
-        # By match key, those of the fitting sessions that may have room, in turn. One that has none is dropped when
-        # it is looked at, and comes back when it has.
-        self._open: dict[str, dict[str, Session]] = {}
         self._waiting: set[str] = set()
         # By match key, how many seats of calls under way name it.
         self._named: dict[str, int] = {}
-        self._most = MOST_NEEDS
         self._said = Said()
+        self._matches = Matches(self._said)
         self._prices = Prices()
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
@@ -57,28 +46,27 @@ class Dispatcher:
         self.undelivered: Callable[[Sequence[Offer]], None] = lambda _: None
 
     def __repr__(self) -> str:
-        return f"Dispatcher(sessions={len(self._sessions)}, keys={len(self._needs)}, waiting={len(self._waiting)})"
+        return f"Dispatcher({self._matches!r}, waiting={len(self._waiting)})"
 
     # Who is there ------------------------------------------------------------------------------------------------
 
     @property
     def sessions(self) -> Collection[Session]:
         """The live sessions."""
-        return self._sessions.values()
+        return self._matches.sessions.values()
 
     def session(self, session_id: str) -> Session | None:
         """A live session."""
-        return self._sessions.get(session_id)
+        return self._matches.sessions.get(session_id)
 
     def newest(self, session: Session) -> Session:
         """The session itself, or the one that replaced it, if that is here."""
-        if session.session_id in self._sessions:
+        if session.session_id in self._matches.sessions:
             return session
-        return next((one for one in self._sessions.values() if one.worker_id == session.worker_id), session)
+        return next((one for one in self.sessions if one.worker_id == session.worker_id), session)
 
     def add(self, session: Session) -> None:
         """A session has opened."""
-        self._sessions[session.session_id] = session
         self._match(session)
 
     def offers_changed(self, session: Session, offerings: Mapping[Offering, str]) -> None:
@@ -87,26 +75,15 @@ class Dispatcher:
         self._match(session)
 
     def _match(self, session: Session) -> None:
-        session.fits = {key for key, need in self._needs.items() if session.can(need)}
-        for key, sessions in self._fitting.items():
-            if key in session.fits:
-                sessions[session.session_id] = session
-            else:
-                sessions.pop(session.session_id, None)
-                self._open[key].pop(session.session_id, None)
-        for key in session.fits:
-            self._said.came(self._needs[key].skill)
+        self._matches.match(session)
         self._prices.changed()
         self.has_room(session)
 
     def remove(self, session: Session) -> None:
         """A session has ended."""
-        self._sessions.pop(session.session_id, None)
+        self._matches.remove(session)
         self._prices.changed()
         session.taking = False
-        for key in session.fits:
-            self._fitting[key].pop(session.session_id, None)
-            self._open[key].pop(session.session_id, None)
         self._freed.set()
 
     # What waits --------------------------------------------------------------------------------------------------
@@ -114,28 +91,11 @@ class Dispatcher:
     def learn(self, need: Need) -> str:
         """Know of a need, and which sessions can do it; answers with its match key."""
         key = need.key
-        if key not in self._needs:
-            if len(self._needs) >= self._most:
-                self._forget()
-            self._needs[key] = need
-            fitting = {one.session_id: one for one in self._sessions.values() if one.can(need)}
-            for session in fitting.values():
-                session.fits.add(key)
-            self._fitting[key] = fitting
-            self._open[key] = dict(fitting)
-            if fitting:
-                self._said.came(need.skill)
+        if key not in self._matches:
+            if self._matches.knows_enough():
+                self._matches.forget_all_but(self._waiting | self._named.keys())
+            self._matches.learn(need)
         return key
-
-    def _forget(self) -> None:
-        """Forget the needs that no task waits with, and no call under way asks for."""
-        for key in self._needs.keys() - self._waiting - self._named.keys():
-            for session in self._fitting.pop(key).values():
-                session.fits.discard(key)
-            self._said.forget(key, self._needs.pop(key).skill)
-            del self._open[key]
-        # Far more than are left, so that this stays rare however many wait.
-        self._most = MOST_NEEDS + 2 * len(self._needs)
 
     async def wait_without(self, seats: Sequence[Seat], needs: Iterable[Need]) -> None:
         """Tasks with these needs were written; those of match keys without any of these seats wait for a lease."""
@@ -149,14 +109,14 @@ class Dispatcher:
     async def wait_for(self, keys: Iterable[str]) -> Sequence[Need]:
         """Tasks of these match keys wait for a lease; answers with their needs, looked up if not known yet."""
         keys = set(keys)
-        if any(key not in self._needs for key in keys):
+        if any(key not in self._matches for key in keys):
             for key, need in (await self._store.needs()).items():
                 if key in keys:
                     self._waiting.add(self.learn(need))
-        known = [key for key in keys if key in self._needs]
+        known = [key for key in keys if key in self._matches]
         self._waiting.update(known)
         self.look()
-        return [self._needs[key] for key in known]
+        return [self._matches[key] for key in known]
 
     def can_do(self, need: Need, but: Collection[str] = ()) -> bool:
         """Whether a worker of this node that takes tasks could do one with this need, now or once it has room.
@@ -164,16 +124,16 @@ class Dispatcher:
         Arguments:
             but: the ids of workers that do not count.
         """
-        fitting = self._fitting.get(self.learn(need), {}).values()
+        fitting = self._matches.fitting(self.learn(need))
         return any(session.taking and session.worker_id not in but for session in fitting)
 
     def price(self, skill: str, within: int) -> Cost:
         """What a task of a skill may cost under a limit, as workers of this node declare it; see `Prices.of`."""
-        return self._prices.of(skill, within, self._sessions.values())
+        return self._prices.of(skill, within, self.sessions)
 
     def why(self, need: Need) -> str:
         """Why a task with this need waits, in a sentence; empty where it is about to be given to somebody."""
-        return why(need, self._fitting.get(self.learn(need), {}).values(), self._sessions.values())
+        return why(need, self._matches.fitting(self.learn(need)), self.sessions)
 
     # Seats -------------------------------------------------------------------------------------------------------
 
@@ -182,26 +142,12 @@ class Dispatcher:
         seats: list[Seat] = []
         for need, left in needs.items():
             key = self.learn(need)
-            while left and (session := self._least_busy(key)) is not None:
-                n = min(session.room(need.skill), max(1, left // len(self._open[key])))
+            while left and (found := self._matches.least_busy(key)) is not None:
+                session, in_turn = found
+                n = min(session.room(need.skill), max(1, left // in_turn))
                 seats.append(self._seat(session, n, (key,)))
                 left -= n
         return seats
-
-    def _least_busy(self, key: str) -> Session | None:
-        """The least busy of the next few sessions with room for a match key; it goes to the end of the turn."""
-        turn, skill = self._open[key], self._needs[key].skill
-        found: Session | None = None
-        least = 0.0
-        while turn and found is None:
-            for session in list(islice(turn.values(), LOOK_AT)):
-                if session.room(skill) <= 0:
-                    del turn[session.session_id]
-                elif found is None or business(session) < least:
-                    found, least = session, business(session)
-        if found is not None:
-            turn[found.session_id] = turn.pop(found.session_id)
-        return found
 
     def seats_at(self, session: Session, n: int) -> list[Seat]:
         """Room for what waits at a session that is about to have room for `n` more."""
@@ -209,10 +155,9 @@ class Dispatcher:
         return self._seats(session, n, keys) if keys and session.taking and n > 0 else []
 
     def _all_seats(self) -> list[Seat]:
-        sessions = {one.session_id: one for key in self._waiting for one in self._open[key].values() if one.free > 0}
         return [
             seat
-            for session in sorted(sessions.values(), key=business)
+            for session in self._matches.with_room(self._waiting)
             for seat in self._seats(session, session.free, session.fits & self._waiting)
         ]
 
@@ -225,38 +170,30 @@ class Dispatcher:
             return [self._seat(session, n, keys)]
         by_skill: dict[str, list[str]] = defaultdict(list)
         for key in keys:
-            skill = self._needs[key].skill
+            skill = self._matches[key].skill
             by_skill[skill if skill in session.limits else ""].append(key)
         rooms = {skill: n if (left := session.left(skill)) is None else min(n, left) for skill in by_skill}
         return [self._seat(session, rooms[skill], of_skill) for skill, of_skill in by_skill.items() if rooms[skill] > 0]
-
-    def _only(self, key: str) -> bool:
-        taking = 0
-        for session in self._fitting[key].values():
-            taking += session.taking
-            if taking > 1:
-                return False
-        return True
 
     def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
         keys = tuple(keys)
         session.promised += n
         if session.limits:
-            session.promised_of[self._needs[keys[0]].skill] += n
+            session.promised_of[self._matches[keys[0]].skill] += n
         for key in keys:
             self._named[key] = self._named.get(key, 0) + 1
-        only = frozenset([key for key in keys if self._only(key)])
+        only = frozenset([key for key in keys if self._matches.only(key)])
         return Seat(session.worker_id, session.session_id, n, keys, only)
 
     def settle(self, seats: Sequence[Seat], leased: Leased | None) -> None:
         """The call with these seats is over; None: it failed. Brings the offers to their sessions."""
         for seat in seats:
-            session = self._sessions.get(seat.session_id)
+            session = self._matches.sessions.get(seat.session_id)
             if session is not None:
                 session.promised -= seat.n
                 if session.promised_of:
-                    session.promised_of -= Counter({self._needs[seat.keys[0]].skill: seat.n})
-                self._reopen(session)
+                    session.promised_of -= Counter({self._matches[seat.keys[0]].skill: seat.n})
+                self._matches.reopen(session)
         if leased is not None:
             for seat in seats:
                 self._waiting.difference_update(seat.keys)
@@ -270,7 +207,7 @@ class Dispatcher:
         for offer in leased.offers:
             by_session[offer.session_id].append(offer)
         for session_id, offers in by_session.items():
-            session = self._sessions.get(session_id)
+            session = self._matches.sessions.get(session_id)
             if session is None:
                 self.undelivered(offers)
             else:
@@ -290,7 +227,7 @@ class Dispatcher:
             session.accepted.discard(lease_id)
             session.terms.pop(lease_id, None)
             self._telemetry.tracing.freed(lease_id)
-        self._reopen(session)
+        self._matches.reopen(session)
         self._freed.set()
         if session.fits & self._waiting:
             # What began to wait while these leases were on their way back was not named to that call.
@@ -298,19 +235,14 @@ class Dispatcher:
 
     async def quiet(self) -> None:
         """Wait until no session holds a lease."""
-        while any(session.leases for session in self._sessions.values()):
+        while any(session.leases for session in self.sessions):
             self._freed.clear()
             await self._freed.wait()
 
     def has_room(self, session: Session) -> None:
         """A session may have more room than before."""
-        self._reopen(session)
+        self._matches.reopen(session)
         self.look()
-
-    def _reopen(self, session: Session) -> None:
-        if session.free > 0:
-            for key in session.fits:
-                self._open[key].setdefault(session.session_id, session)
 
     def look(self) -> None:
         """Something changed that may let a waiting task be leased."""
@@ -324,7 +256,7 @@ class Dispatcher:
         by_session: dict[Session, list[Stop]] = defaultdict(list)
         unknown: list[LeaseRef] = []
         for one in stops:
-            session = self._sessions.get(one.lease.session_id)
+            session = self._matches.sessions.get(one.lease.session_id)
             if session is not None and one.lease.lease_id in session.leases:
                 by_session[session].append(one)
             else:

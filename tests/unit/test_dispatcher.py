@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from holon.domain.matching import ANY_CONTRACT, Need, Offering
-from holon.engine.dispatcher import MOST_NEEDS, Dispatcher
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.matches import MOST_NEEDS
 from holon.engine.session import Session
 from holon.errors import StoreUnavailable
 from holon.ports import LeaseRef, Offer, Stop, StopReason

@@ -1,0 +1,140 @@
+"""Matches: which live sessions can do which need, found once for each of both; and who may have room, in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from itertools import islice
+
+from holon.domain.matching import Need
+from holon.engine.session import Session, business
+from holon.engine.waits import Said
+
+# Among so many sessions with room, taken in turn, the least busy gets a new task.
+LOOK_AT = 4
+# Of more match keys than this, those that nothing waits behind are forgotten; they are learned again when they return.
+MOST_NEEDS = 1_000
+
+
+class Matches:
+    """The live sessions, and the needs that are known by their match keys.
+
+    Arguments:
+        said: is told of skills that somebody can do now, and of needs that are forgotten.
+    """
+
+    def __init__(self, said: Said) -> None:
+        self.sessions: dict[str, Session] = {}
+        self._said = said
+        self._needs: dict[str, Need] = {}
+        self._fitting: dict[str, dict[str, Session]] = {}
+        # By match key, those of the fitting sessions that may have room, in turn. One that has none is dropped when
+        # it is looked at, and comes back when it has.
+        self._open: dict[str, dict[str, Session]] = {}
+        self._most = MOST_NEEDS
+
+    def __repr__(self) -> str:
+        return f"Matches(sessions={len(self.sessions)}, needs={len(self._needs)})"
+
+    def __len__(self) -> int:
+        return len(self._needs)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._needs
+
+    def __getitem__(self, key: str) -> Need:
+        return self._needs[key]
+
+    # Sessions ----------------------------------------------------------------------------------------------------
+
+    def match(self, session: Session) -> None:
+        """A session is there, or offers other skills than before."""
+        self.sessions[session.session_id] = session
+        session.fits = {key for key, need in self._needs.items() if session.can(need)}
+        for key, sessions in self._fitting.items():
+            if key in session.fits:
+                sessions[session.session_id] = session
+            else:
+                sessions.pop(session.session_id, None)
+                self._open[key].pop(session.session_id, None)
+        for key in session.fits:
+            self._said.came(self._needs[key].skill)
+
+    def remove(self, session: Session) -> None:
+        """A session has ended."""
+        self.sessions.pop(session.session_id, None)
+        for key in session.fits:
+            self._fitting[key].pop(session.session_id, None)
+            self._open[key].pop(session.session_id, None)
+
+    def reopen(self, session: Session) -> None:
+        """A session may have room: it takes its place at the end of each turn that it has none in."""
+        if session.free > 0:
+            for key in session.fits:
+                self._open[key].setdefault(session.session_id, session)
+
+    # Needs -------------------------------------------------------------------------------------------------------
+
+    def knows_enough(self) -> bool:
+        """Whether so many needs are known that some are to be forgotten before another is learned."""
+        return len(self._needs) >= self._most
+
+    def learn(self, need: Need) -> None:
+        """Know of a need that is not known, and which sessions can do it."""
+        key = need.key
+        self._needs[key] = need
+        fitting = {one.session_id: one for one in self.sessions.values() if one.can(need)}
+        for session in fitting.values():
+            session.fits.add(key)
+        self._fitting[key] = fitting
+        self._open[key] = dict(fitting)
+        if fitting:
+            self._said.came(need.skill)
+
+    def forget_all_but(self, kept: Collection[str]) -> None:
+        """Forget the needs that are not behind one of these match keys."""
+        for key in self._needs.keys() - kept:
+            for session in self._fitting.pop(key).values():
+                session.fits.discard(key)
+            self._said.forget(key, self._needs.pop(key).skill)
+            del self._open[key]
+        # Far more than are left, so that this stays rare however many wait.
+        self._most = MOST_NEEDS + 2 * len(self._needs)
+
+    # Both --------------------------------------------------------------------------------------------------------
+
+    def fitting(self, key: str) -> Collection[Session]:
+        """The sessions that can do what is behind a match key, with room or without."""
+        return self._fitting[key].values()
+
+    def with_room(self, keys: Iterable[str]) -> list[Session]:
+        """The sessions with room that can do what is behind one of these match keys, the least busy first."""
+        sessions = {one.session_id: one for key in keys for one in self._open[key].values() if one.free > 0}
+        return sorted(sessions.values(), key=business)
+
+    def least_busy(self, key: str) -> tuple[Session, int] | None:
+        """The least busy of the next few sessions with room for a match key, which goes to the end of the turn.
+
+        With it how many are in that turn. None: nobody has room.
+        """
+        turn, skill = self._open[key], self._needs[key].skill
+        found: Session | None = None
+        least = 0.0
+        while turn and found is None:
+            for session in list(islice(turn.values(), LOOK_AT)):
+                if session.room(skill) <= 0:
+                    del turn[session.session_id]
+                elif found is None or business(session) < least:
+                    found, least = session, business(session)
+        if found is None:
+            return None
+        turn[found.session_id] = turn.pop(found.session_id)
+        return found, len(turn)
+
+    def only(self, key: str) -> bool:
+        """Whether at most one session that takes tasks can do what is behind a match key."""
+        taking = 0
+        for session in self._fitting[key].values():
+            taking += session.taking
+            if taking > 1:
+                return False
+        return True
