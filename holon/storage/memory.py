@@ -176,6 +176,8 @@ class MemoryStorage(LedgerCalls):
                 tables.requests.pop((row.owner, row.request_id), None)
         for task in [task for task in tables.tasks.values() if task.job_id in gone]:
             del tables.tasks[task.id]
+        for late in [late for late in tables.lates.values() if late.job_id in gone]:
+            tables.forget(late)
         return len(gone)
 
 

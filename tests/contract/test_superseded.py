@@ -9,7 +9,7 @@ from holon.domain.job import Status
 from holon.domain.task import CANCELLED, Outcome
 from holon.domain.value import replace
 from holon.ports import Offer, Superseded
-from tests.contract.world import BROKEN, World
+from tests.contract.world import BROKEN, Factory, World
 from tests.contract.world import ONE_SECOND as RETRY
 
 
@@ -167,3 +167,37 @@ async def test_who_never_had_a_task_tells_nothing_in_its_history(world: World) -
     assert await world.complete(offer, worker_id="w2") is Superseded.WORKER_MISMATCH
     assert await world.complete(replace(offer, lease_id="made-up"), worker_id="w2") is Superseded.STALE_TASK
     assert await lines_of_late_results(world, offer) == []
+
+
+async def test_a_late_result_that_was_told_is_not_told_again_after_a_restart(durable: Factory) -> None:
+    world = await durable()
+    hand = await world.hand()
+    alive, ended = await world.accepted(hand), await world.accepted(hand)
+    await world.hand_back(hand, alive)
+    await over(world, ended, Status.CANCELLED)
+    for _ in range(2):
+        assert await world.complete(alive) is Superseded.STALE_TASK
+        assert await world.complete(ended) is Superseded.JOB_CANCELLED
+        await world.restart()
+    assert await lines_of_late_results(world, alive) == ["w1"]
+    assert await lines_of_late_results(world, ended) == ["w1"]
+
+
+async def test_late_results_of_branches_that_ended_together_are_told_once_each_also_after_a_restart(
+    durable: Factory,
+) -> None:
+    world = await durable()
+    hand = await world.hand()
+    claim = await world.start()
+    await world.fan_out(5, claim=claim)
+    offers = await world.lease(hand.seat(5))
+    await over(world, offers[0], Status.CANCELLED)
+    for _ in range(2):
+        for offer in offers:
+            assert await world.complete(offer) is Superseded.JOB_CANCELLED
+        await world.restart()
+    assert await lines_of_late_results(world, offers[0]) == ["w1"] * 5
+    # What was noted of them goes with the job.
+    world.clock.advance(1)
+    await world.storage.purge(world.now, 1)
+    assert await world.complete(offers[0]) is Superseded.JOB_NOT_FOUND

@@ -16,6 +16,7 @@ _UNDO = {
         "ALTER TABLE jobs DROP COLUMN state",
         "DROP TABLE endings",
     ),
+    7: ("DROP TABLE lates",),
 }
 
 

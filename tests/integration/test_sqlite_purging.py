@@ -16,7 +16,7 @@ from tests.contract.backends import Sqlite
 from tests.contract.world import World
 
 MOST = 60
-TABLES = ("jobs", "states", "tasks", "endings", "history")
+TABLES = ("jobs", "states", "tasks", "endings", "lates", "history")
 
 
 class Counting(sqlite3.Connection):
@@ -68,7 +68,7 @@ async def test_a_purge_has_transactions_of_so_many_rows_whatever_the_jobs_have(w
     # The clock is noted beside, and what tasks needed.
     assert max(Counting.noted) <= MOST + 2
     assert len(Counting.noted) < len(jobs)
-    assert rows(world) == {"jobs": 1, "states": 0, "tasks": 0, "endings": 0, "history": 1}
+    assert rows(world) == {"jobs": 1, "states": 0, "tasks": 0, "endings": 0, "lates": 0, "history": 1}
     assert await world.storage.job(alive) is not None
     assert await world.storage.purge(world.now + 1, 1_000) == 0
 

@@ -7,7 +7,6 @@ stays reserved under its lease until its worker reports.
 from __future__ import annotations
 
 from holon.domain.costs import Cost, total
-from holon.domain.task import job_of
 from holon.storage.ledger.rows import JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
 
@@ -84,14 +83,16 @@ def resumed(tables: Tables, task: TaskRow) -> None:
         _take_report(tables.edit(tables.owner(task)), task.lease_id)
 
 
-def reported(tables: Tables, task_id: str, lease_id: str, cost: Cost) -> None:
-    """A worker says, late, what the attempt of a lease cost that is over."""
-    row = tables.job(job_of(task_id))
-    if row is None or not row.unreported:
-        return
+def reported(tables: Tables, row: JobRow, lease_id: str, cost: Cost) -> Cost:
+    """A worker says, late, what the attempt of a lease cost that is over; answers with what its job was charged."""
+    if not row.unreported:
+        return None
     kept = _take_report(tables.edit(row), lease_id)
-    if kept:
-        row.cost = total(row.cost, kept if cost is None else min(cost, kept))
+    if not kept:
+        return None
+    charge = kept if cost is None else min(cost, kept)
+    row.cost = total(row.cost, charge)
+    return charge
 
 
 def _free(tables: Tables, task: TaskRow) -> JobRow:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
 
 from holon.domain.costs import Cost
-from holon.domain.events import HistoryEvent
 from holon.domain.task import CANCELLED, Outcome
 from holon.ports import Completed, Result, Seat, Step, Superseded
-from holon.storage.ledger.costs import affords, again, reported, settle
+from holon.storage.ledger.costs import affords, again, settle
 from holon.storage.ledger.endings import end_task, finished_line, given_back, not_covered, task_over, went
 from holon.storage.ledger.jobs import claim
+from holon.storage.ledger.late import late_result
 from holon.storage.ledger.leases import lease, why_not
 from holon.storage.ledger.rows import BACK_OFF, OVER, QUEUED, SOFT, JobRow, TaskRow
 from holon.storage.ledger.steps import land
@@ -57,10 +56,7 @@ def _complete(
         _stopped(tables, tables.edit(task), result, now)
         current = False
     if not current:
-        reason = why_not(tables, task.id, task, result.lease_id)
-        _record_superseded(tables, task, result, worker_id, reason, now)
-        reported(tables, task.id, result.lease_id, result.cost)
-        return reason
+        return late_result(tables, task, result, worker_id, now)
     tables.edit(task)
     task.applied_lease, task.applied_worker = result.lease_id, worker_id
     cost = settle(tables, task, result.cost)
@@ -143,25 +139,3 @@ def apply(
     row = tables.job(task.job_id)
     if row is not None:
         tables.tell(tables.edit(row), (line,))
-
-
-def _record_superseded(
-    tables: Tables, task: TaskRow, result: Result, worker_id: str, reason: Superseded, now: int
-) -> None:
-    row = tables.job(task.job_id)
-    if row is None or not _may_tell(tables, task, worker_id):
-        return
-    details: dict[str, Any] = {"reason": reason, "status": result.outcome.status}
-    if result.cost is not None:
-        details["cost"] = result.cost
-    line = HistoryEvent("result_superseded", now, worker_id=worker_id, task_id=task.id, details=details)
-    tables.tell(tables.edit(row), (line,))
-
-
-def _may_tell(tables: Tables, task: TaskRow, worker_id: str) -> bool:
-    """Whether a late result is to be told: of a worker that had the task, once for each time.
-
-    A history is its client's: nobody may fill it with what never was, or say the same again and again.
-    """
-    had = sum(attempt.worker_id == worker_id for attempt in task.attempts)
-    return tables.late_told(task.id, worker_id, had) < had

@@ -227,6 +227,19 @@ def _sooner(due: int | None, other: int) -> int:
     return other if due is None or other < due else due
 
 
+class LateRow(Row):
+    """How often it was told in a job's history that a worker's result for a task came too late.
+
+    `job` and `task` are their numbers.
+    """
+
+    job_id: str
+    job: int
+    task: int
+    worker_id: str
+    told: int = 0
+
+
 class WorkerRow(Row):
     """A worker's session: how many tasks it may hold, which leases count against that, and what it is to stop.
 

@@ -12,7 +12,7 @@ from holon.ports import Hint, StoreSettings
 from holon.randomness import random_id
 from holon.storage.ledger.backlog import Backlog
 from holon.storage.ledger.row import Row
-from holon.storage.ledger.rows import JobRow, TaskRow, WorkerRow
+from holon.storage.ledger.rows import JobRow, LateRow, TaskRow, WorkerRow
 from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -21,15 +21,13 @@ Key = TypeVar("Key")
 _NONE: frozenset[str] = frozenset()
 # Timers are rid of their stale entries when there are so many, beside twice those that may count.
 MOST_STALE = 1_000
-# Of so many tasks and workers it is remembered how often a late result was told.
-MOST_LATE = 10_000
 
 
 class Tables:
     """All rows that live in memory, the indexes over them, and the undo log of the running transaction.
 
     Indexes are cleaned lazily: an entry counts only while its row agrees with it, so a row may change its mind without
-    searching for its entries. Every row that is not over is in memory; `load_job` and `load_task` fetch the others.
+    searching for its entries. Every row that is not over is in memory; `load_job` and the like fetch the others.
 
     Attributes:
         ready, suspects: the queues of jobs that wait for a claim, and of those of them that may run only alone.
@@ -45,12 +43,13 @@ class Tables:
         self.requests: dict[tuple[str, str], str] = {}
         self.documents: dict[str, dict[str, DocumentRow]] = {}
         self.quotas: dict[tuple[str, str], QuotaRow] = {}
-        self._late: dict[tuple[str, str], int] = {}
+        self.lates: dict[tuple[int, str], LateRow] = {}
         self.claimed: set[str] = set()
         self.alone: str | None = None
         self.load_job: Callable[[str], JobRow | None] = lambda _: None
         self.load_task: Callable[[str], TaskRow | None] = lambda _: None
         self.load_request: Callable[[str, str], str | None] = lambda _owner, _request: None
+        self.load_late: Callable[[int, str], LateRow | None] = lambda _task, _worker: None
         self.ready: deque[tuple[str, int]] = deque()
         self.suspects: deque[tuple[str, int]] = deque()
         self._timers: list[tuple[int, int, bool, str]] = []
@@ -167,13 +166,15 @@ class Tables:
         self.changed[row] = None
 
     def forget(self, row: Row) -> None:
-        """Leave a row that is over, and durable, to `load_job` and `load_task`; or one that is not to be after all."""
+        """Leave a row that is over, and durable, to the loading; or one that is not to be after all."""
         if isinstance(row, TaskRow):
             self.tasks.pop(row.id, None)
         elif isinstance(row, JobRow):
             self.jobs.pop(row.id, None)
             if row.request_id is not None:
                 self.requests.pop((row.owner, row.request_id), None)
+        elif isinstance(row, LateRow):
+            self.lates.pop((row.task, row.worker_id), None)
 
     def worker(self, worker_id: str) -> WorkerRow:
         """A worker's row, made when it is not known yet."""
@@ -199,14 +200,14 @@ class Tables:
         self._undo.append(lambda: where.__setitem__(key, row))
         return self.edit(row)
 
-    def late_told(self, task_id: str, worker_id: str, most: int) -> int:
-        """How often a late result of a worker for a task was told before; from now on it is once more, up to `most`."""
-        told = self._late.pop((task_id, worker_id), 0)
-        self._late[task_id, worker_id] = min(told + 1, most)
-        self._undo.append(lambda: self._late.__setitem__((task_id, worker_id), told))
-        if len(self._late) > MOST_LATE:
-            del self._late[next(iter(self._late))]
-        return told
+    def late(self, owner: JobRow, task: TaskRow, worker_id: str) -> LateRow:
+        """What is known of a worker's late results for a task, made when nothing is yet."""
+        key = task.n, worker_id
+        row = self.lates.get(key) or self.load_late(*key)
+        if row is None:
+            row = LateRow(owner.id, owner.n, *key)
+            self.put(self.lates, key, row)
+        return row
 
     def tell(self, row: JobRow, events: Iterable[HistoryEvent]) -> None:
         """Write lines of a job's history with this transaction."""

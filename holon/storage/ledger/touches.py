@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from holon.ports import Attempt, Handback, LeaseRef, Progress, Seat, Stop, StopReason, Touch, Touched
-from holon.storage.ledger.costs import reported, settle
+from holon.storage.ledger.costs import settle
 from holon.storage.ledger.endings import given_back
+from holon.storage.ledger.late import late_handback
 from holon.storage.ledger.leases import hold, lease, resume
 from holon.storage.ledger.rows import HARD, LEASED, OFFERED, QUEUED, UNSERVED, TaskRow
 from holon.storage.ledger.tables import Tables
@@ -71,7 +72,7 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         how = UNSERVED if handback.unbegun else HARD
         given_back(tables, task, now, avoid_until=now + after if after else None, cost=charged, how=how)
     else:
-        reported(tables, ref.task_id, ref.lease_id, handback.cost or 0)
+        late_handback(tables, handback, now)
 
 
 def _not_begun(task: TaskRow) -> None:

@@ -10,12 +10,12 @@ from typing import Any, Final
 from holon.domain.events import HistoryEvent
 from holon.domain.matching import Need
 from holon.storage.ledger.row import Row
-from holon.storage.ledger.rows import OFFERED, OVER, FanOut, JobRow, TaskRow
+from holon.storage.ledger.rows import OFFERED, OVER, FanOut, JobRow, LateRow, TaskRow
 from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.records import encode_history, encode_need
 from holon.storage.sealing import Seal
-from holon.storage.sqlite import endings, fan_rows, job_rows, needs, purging, shared_rows, sheets, task_rows
+from holon.storage.sqlite import endings, fan_rows, job_rows, late_rows, needs, purging, shared_rows, sheets, task_rows
 from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.purging import Purging
 from holon.storage.sqlite.sheets import Sheets
@@ -46,6 +46,7 @@ _ORDER: Final = (
     fan_rows.REPLACE,
     fan_rows.DELETE_CHUNKS,
     fan_rows.INSERT_CHUNK,
+    late_rows.REPLACE,
     INSERT_HISTORY,
     SETTLE,
     *purging.PARTS,
@@ -108,6 +109,9 @@ class Changes:
                 self._job(row, before)
             elif isinstance(row, FanOut):
                 fans.append((row, before))
+            elif isinstance(row, LateRow):
+                self._rows[late_rows.REPLACE].append(late_rows.replaced(row))
+                self.over.append(row)
             elif isinstance(row, DocumentRow):
                 self._document(row)
             elif isinstance(row, QuotaRow):

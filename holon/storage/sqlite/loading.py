@@ -10,12 +10,12 @@ from operator import attrgetter
 from holon.domain.task import job_of, task_id
 from holon.ports import Committed, Leased, NewTask
 from holon.storage.ledger.leases import keeps_for, offer_of
-from holon.storage.ledger.rows import LEASED, OFFERED, QUEUED, JobRow, TaskRow
+from holon.storage.ledger.rows import LEASED, OFFERED, QUEUED, JobRow, LateRow, TaskRow
 from holon.storage.ledger.shared import documents
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import want_spawn
 from holon.storage.sealing import Seal, SealBroken, marks
-from holon.storage.sqlite import endings, fan_rows, job_rows, needs, shared_rows, sheets, task_rows
+from holon.storage.sqlite import endings, fan_rows, job_rows, late_rows, needs, shared_rows, sheets, task_rows
 from holon.storage.sqlite.endings import Endings
 from holon.storage.sqlite.sheets import Sheets
 
@@ -202,6 +202,7 @@ class Visitors:
         self._left_out: set[str] = set()
         self._jobs: dict[str, JobRow] = {}
         self._tasks: dict[str, TaskRow] = {}
+        self._lates: dict[tuple[int, str], LateRow] = {}
         self._endings = Endings(db, seal)
         self._replies: dict[str, Committed] = {}
 
@@ -239,6 +240,13 @@ class Visitors:
                 self._tasks[wanted] = row
         return row
 
+    def late(self, task: int, worker_id: str) -> LateRow | None:
+        """What is known of a worker's late results for the task of this number."""
+        row = self._lates.get((task, worker_id)) or late_rows.fetched(self._db, task, worker_id)
+        if row is not None:
+            self._lates[task, worker_id] = row
+        return row
+
     def request(self, owner: str, request_id: str) -> str | None:
         """The job that a request id of an owner made.
 
@@ -263,6 +271,7 @@ class Visitors:
         """The group is over."""
         self._jobs.clear()
         self._tasks.clear()
+        self._lates.clear()
         self._endings.forget()
 
 

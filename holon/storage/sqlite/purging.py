@@ -17,7 +17,8 @@ _ROWS = """
     SELECT
         (SELECT count(*) FROM (SELECT 1 FROM history WHERE job = ? LIMIT ?)) +
         (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE job = ? LIMIT ?)) +
-        (SELECT count(*) FROM (SELECT 1 FROM endings WHERE job = ? LIMIT ?))
+        (SELECT count(*) FROM (SELECT 1 FROM endings WHERE job = ? LIMIT ?)) +
+        (SELECT count(*) FROM (SELECT 1 FROM lates WHERE job = ? LIMIT ?))
 """
 # Beside these a job has its own row, and one for its state.
 _OF_ITS_OWN = 2
@@ -27,11 +28,13 @@ PARTS = (
     "DELETE FROM history WHERE job = ? AND last IN (SELECT last FROM history WHERE job = ? ORDER BY last LIMIT ?)",
     "DELETE FROM tasks WHERE job = ? AND n IN (SELECT n FROM tasks WHERE job = ? LIMIT ?)",
     "DELETE FROM endings WHERE job = ? AND n IN (SELECT n FROM endings WHERE job = ? LIMIT ?)",
+    "DELETE FROM lates WHERE job = ? AND (task, worker) IN (SELECT task, worker FROM lates WHERE job = ? LIMIT ?)",
 )
 WHOLE = (
     "DELETE FROM history WHERE job = ?",
     "DELETE FROM tasks WHERE job = ?",
     "DELETE FROM endings WHERE job = ?",
+    "DELETE FROM lates WHERE job = ?",
     "DELETE FROM states WHERE n = ?",
     "DELETE FROM jobs WHERE n = ?",
 )
@@ -84,7 +87,7 @@ class Purging:
         return gone, gone == limit
 
     def _rows(self, n: int) -> int:
-        (rows,) = self._db.execute(_ROWS, (n, self._most) * 3).fetchone()
+        (rows,) = self._db.execute(_ROWS, (n, self._most) * len(PARTS)).fetchone()
         return int(rows) + _OF_ITS_OWN
 
     def statements(self) -> Mapping[str, list[tuple[Any, ...]]]:

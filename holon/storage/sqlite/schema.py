@@ -157,6 +157,19 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX endings_of_job ON endings (job, step)",
     ),
+    (
+        # Late results are few, and each is looked for by its task, whose number is no other job's.
+        """
+        CREATE TABLE lates (
+            task INTEGER NOT NULL,
+            worker TEXT NOT NULL,
+            job INTEGER NOT NULL,
+            told INTEGER NOT NULL,
+            PRIMARY KEY (task, worker)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX lates_of_job ON lates (job)",
+    ),
 )
 
 

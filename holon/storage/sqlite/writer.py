@@ -73,6 +73,7 @@ class Ledger:
         self.tables.load_job = self.visitors.job
         self.tables.load_task = self.visitors.task
         self.tables.load_request = self.visitors.request
+        self.tables.load_late = self.visitors.late
         self.made = Sheets()
         self.offered = Sheets()
         self.needs = Needs()

@@ -52,11 +52,13 @@ end
 local function superseded(row, lease_id, outcome)
     local reason = why_not(row.ID, row, lease_id)
     local owner = job(row.job)
-    if owner and may_tell(row) then
+    local charged = reported(owner, lease_id, outcome.cost)
+    -- What is charged is told in any case: who knows a job by its history alone knows what it cost.
+    if owner and (may_tell(row) or (charged or 0) > 0) then
+        local cost = charged or outcome.cost
         tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), worker_id, row.ID, reason, outcome.form.status,
-            outcome.cost and int(outcome.cost) or ''}))
+            cost and int(cost) or ''}))
     end
-    reported(owner, lease_id, outcome.cost)
     return reason
 end
 

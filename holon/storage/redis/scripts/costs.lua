@@ -80,11 +80,13 @@ local function resumed(row)
     if row.reserves then money_of(job(row.job)).unreported[row.lease] = nil end
 end
 
--- A worker says, late, what the attempt of a lease cost that is over.
+-- A worker says, late, what the attempt of a lease cost that is over; what its job was charged, if anything.
 local function reported(owner, lease_id, cost)
     local money = owner and money_of(owner)
     local kept = money and money.unreported[lease_id]
-    if not kept then return end
+    if not kept then return nil end
     money.unreported[lease_id] = nil
-    charge(owner, math.min(cost or kept, kept))
+    cost = math.min(cost or kept, kept)
+    charge(owner, cost)
+    return cost
 end

@@ -52,7 +52,13 @@ local function hand_back(ref, after, cost, unbegun)
         if unbegun then not_begun(row) end
         given_back(row, after > 0 and NOW + after, cost and settle(row, cost), unbegun and '2')
     else
-        reported(job(job_of(ref.task)), ref.lease, cost or 0)
+        local owner = job(job_of(ref.task))
+        local charged = reported(owner, ref.lease, cost or 0)
+        if row and (charged or 0) > 0 then
+            -- As of a late result.
+            tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), ref.worker, row.ID, row.reason or 'stale_task', 'rejected',
+                int(charged)}))
+        end
     end
 end
 
