@@ -63,7 +63,7 @@ class Mover:
             self._some.clear()
             try:
                 moved = await self._move()
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001 -- whatever a database does, the node goes on without it
                 await asyncio.sleep(self._failed(error))
                 self._some.set()
                 continue
@@ -80,8 +80,8 @@ class Mover:
         try:
             while await self._move():
                 pass
-        except StoreUnavailable as error:
-            log.warning("history stays in the store until the next start: %s", error.message)
+        except Exception as error:
+            log.warning("history stays in the store until the next start: %s", error, exc_info=_unexpected(error))
 
     async def _move(self) -> int:
         """Move a batch; how many notices it had. One that failed stays in hand, and is the next."""
@@ -97,10 +97,15 @@ class Mover:
                 self._batch = ()
             return len(batch)
 
-    def _failed(self, error: StoreUnavailable) -> float:
+    def _failed(self, error: Exception) -> float:
         """Note that a batch could not be moved; how many seconds to wait."""
         self.metrics.failures.add()
         pause: float = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
-        log.warning("history cannot be moved: %s; tried again within %g s", error.message, pause)
+        log.warning("history cannot be moved: %s; tried again within %g s", error, pause, exc_info=_unexpected(error))
         return pause * random.uniform(0.5, 1)  # noqa: S311  jitter
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    """An error that is to be told with where it came from: it says nothing that an operator could do."""
+    return None if isinstance(error, StoreUnavailable) else error

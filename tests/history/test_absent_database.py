@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -44,6 +46,35 @@ async def test_a_node_starts_and_works_while_the_database_is_away(store_of: Stor
         own.start()
         await moved(database, job.id, LINES)
         assert [one.id for one in (await node.client.list_page()).jobs] == [job.id]
+
+
+async def test_a_database_that_comes_later_and_cannot_hold_history_is_as_one_that_is_away(
+    store_of: StoreOf, own: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = PostgresDatabase(own)
+    name = urlsplit(database.uri).path.removeprefix("/")
+    own.sql(f"DROP DATABASE {name}")
+    own.stop()
+    uris: dict[str, Any] = {"STORAGE_URI": store_of("sqlite"), "HISTORY_DATABASE_URI": database.uri}
+    async with running_node(one_task(), **uris) as node, working(node):
+        own.start()
+        own.sql(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        job = await node.run("one_task", {"n": 1})
+        await so(partial(_said, caplog, "history cannot be moved: ", "encoding LATIN1"))
+        with pytest.raises(Unavailable, match="encoding LATIN1") as away:
+            await node.client.list_page()
+        assert away.value.code == "HISTORY_UNAVAILABLE"
+        own.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        own.stop()
+        own.start()
+        own.sql(f"DROP DATABASE {name}")
+        own.sql(f"CREATE DATABASE {name}")
+        await moved(database, job.id, LINES)
+        assert (await node.run("one_task", {"n": 2})).status == "finished"
+
+
+async def _said(caplog: pytest.LogCaptureFixture, *parts: str) -> bool:
+    return any(all(part in line for part in parts) for line in caplog.messages)
 
 
 async def test_too_much_that_waits_refuses_new_jobs_and_nothing_else(store_of: StoreOf, own: Server) -> None:

@@ -32,6 +32,8 @@ class Fickle(SqliteHistory):
         fails = self.failures.pop(0) if self.failures else ""
         if fails == "before":
             raise StoreUnavailable("it is away", code="HISTORY_UNAVAILABLE")
+        if fails == "as never before":
+            raise RuntimeError("nobody knows this one")
         await super().add(notices)
         if fails == "after":
             raise StoreUnavailable("its reply was lost", code="HISTORY_UNAVAILABLE")
@@ -135,7 +137,7 @@ async def test_nothing_is_asked_for_while_nothing_is_told(site: Site, monkeypatc
     assert asked <= 3
 
 
-@pytest.mark.parametrize("how", ["before", "after"])
+@pytest.mark.parametrize("how", ["before", "after", "as never before"])
 async def test_a_batch_that_failed_is_moved_when_the_database_is_back(
     site: Site, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,7 +148,10 @@ async def test_a_batch_that_failed_is_moved_when_the_database_is_back(
             await site.all_moved()
             await until(lambda: any("moved again" in line for line in caplog.messages))
     assert site.mover.metrics.failures.values[()] == 4
-    assert sum("cannot be moved" in line for line in caplog.messages) == 4
+    told = [line for line in caplog.records if "cannot be moved" in line.message]
+    assert len(told) == 4
+    # What nobody expects is told with where it came from.
+    assert [line.exc_info is not None for line in told] == [how == "as never before"] * 4
 
 
 async def test_a_batch_whose_settling_was_lost_is_moved_again_and_kept_once(
@@ -178,9 +183,10 @@ async def test_a_mover_that_was_stopped_in_the_middle_leaves_it_to_the_next(site
     await site.all_moved()
 
 
-async def test_the_end_of_a_node_moves_what_it_can_and_waits_for_nobody(site: Site) -> None:
+@pytest.mark.parametrize("how", ["before", "as never before"])
+async def test_the_end_of_a_node_moves_what_it_can_and_waits_for_nobody(site: Site, how: str) -> None:
     await site.tell(3)
-    site.history.failures = ["before"]
+    site.history.failures = [how]
     await site.mover.flush()
     assert site.store.history_backlog > 0
     await site.mover.flush()

@@ -130,6 +130,9 @@ class PostgresHistory:
             self._say_away(away("PostgreSQL", error))
         except StoreUnavailable as error:
             cause = error.__cause__
+            if isinstance(cause, ConfigError):
+                await self._close()
+                raise cause from None
             if isinstance(cause, asyncpg.ClientConfigurationError):
                 await self._close()
                 raise _wrong_uri(cause) from None
@@ -210,7 +213,10 @@ class PostgresHistory:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[PoolConnectionProxy[Any]]:
-        """A connection to a database that has this release's tables; what fails on it says that it is away."""
+        """A connection to a database that has this release's tables; what fails on it says that it is away.
+
+        So does one that cannot hold history: the node runs, and who put it there may put another one in its place.
+        """
         import asyncpg
 
         if self._pool is None:
@@ -219,7 +225,14 @@ class PostgresHistory:
             async with self._pool.acquire(timeout=CONNECT_S) as db:
                 await self._upgrade(db)
                 yield db
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+            EOFError,
+            ConfigError,
+        ) as error:
             # Whatever it is, it may be another database, or an empty one, that answers next.
             self._upgraded = False
             raise away("PostgreSQL", error) from error
