@@ -21,6 +21,20 @@ from holon.worker.tracing import Tracing
 _log = logging.getLogger("holon.worker")
 
 
+class HandlerTask(asyncio.Task[worker_pb2.TaskResult]):
+    """Runs an async handler, and tells a cancel of the handler's own from one of its loop's end.
+
+    Attributes:
+        own: whether the handler has cancelled itself.
+    """
+
+    own = False
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        self.own = self.own or asyncio.current_task(self.get_loop()) is self
+        return super().cancel(msg)
+
+
 class Call:
     """One offered task. The runner owns it on the stream's loop; the handler's side only calls it.
 
@@ -31,6 +45,7 @@ class Call:
         timer: the next thing that happens to it by time alone.
         outlived: whether the handler went on after its stop, and so holds a slot for nothing.
         task: an async handler's task, once it runs.
+        result: what an async handler came to, once it has returned.
     """
 
     def __init__(self, lease: Lease, offer: worker_pb2.TaskOffer, skill: Skill, began: float, tracing: Tracing) -> None:
@@ -43,7 +58,8 @@ class Call:
         self.verdict: worker_pb2.TaskResult | None = None
         self.outlived = False
         self.timer: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[worker_pb2.TaskResult] | None = None
+        self.task: HandlerTask | None = None
+        self.result: worker_pb2.TaskResult | None = None
         self.progress: Progress | None = None
         self.cancelled = Cancelled() if "cancelled" in skill.injected else None
 
@@ -71,8 +87,8 @@ class Call:
             try:
                 result = self._result(await self.skill.handler(**self._arguments()))
             except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task and task.cancelling() and not self.stopping:
+                task = self.task
+                if task and task.cancelling() and not task.own and not self.stopping:
                     raise
                 result = self._failed(error)
             except (KeyboardInterrupt, GeneratorExit):
@@ -80,6 +96,7 @@ class Call:
             except BaseException as error:  # noqa: BLE001  # user code
                 result = self._failed(error)
             span.ended(result)
+            self.result = result
             return result
 
     def _arguments(self) -> dict[str, Any]:

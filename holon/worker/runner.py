@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 
 from holon.rxon.v1 import worker_pb2
-from holon.worker.call import Call
+from holon.worker.call import Call, HandlerTask
 from holon.worker.leases import Lease
 from holon.worker.link import Link
 from holon.worker.outcome import CANCELLED, TIMEOUT_ERROR, cancelled, failure
@@ -241,16 +241,21 @@ class Runner:
 
     def _begin(self, call: Call) -> None:
         """On the handlers' loop."""
-        call.task = asyncio.create_task(call.run_async(), name=f"task-{call.lease.task_id}")
+        loop = asyncio.get_running_loop()
+        call.task = HandlerTask(call.run_async(), loop=loop, name=f"task-{call.lease.task_id}")
         call.task.add_done_callback(functools.partial(self._returned, call))
 
     def _returned(self, call: Call, task: asyncio.Task[worker_pb2.TaskResult]) -> None:
         """On the handlers' loop. A task that was cancelled before its first step never ran at all."""
+        # Looked at, or it would be said that nobody did.
         lost = task.cancelled() or task.exception() is not None
-        if lost and not call.stopping:
+        if call.result is not None:
+            # Also where the task is cancelled: a handler may have done that in its last step.
+            self._inward.post(self._done, call, call.result)
+        elif lost and not call.stopping:
             self._inward.post(self._abandoned, call)
         else:
-            self._inward.post(self._done, call, cancelled() if lost else task.result())
+            self._inward.post(self._done, call, cancelled())
 
     def _abandoned(self, call: Call) -> None:
         """The handlers' loop is being closed."""

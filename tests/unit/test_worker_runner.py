@@ -430,6 +430,35 @@ async def test_a_cancel_of_the_handlers_own_is_a_failure_like_another(bench: Mak
     assert (await bench(confused).result("confused")).error.code == "TRANSIENT_ERROR"
 
 
+@pytest.mark.parametrize("ends", ["returns", "fails", "waits"])
+async def test_a_handler_that_cancels_itself_has_an_outcome_and_frees_its_slot(bench: Make, ends: str) -> None:
+    async def itself() -> dict[str, int]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        if ends == "fails":
+            raise TaskError("SPENT", "no more of it")
+        if ends == "waits":
+            await asyncio.sleep(0)
+        return {"n": 1}
+
+    made = bench(itself, slots=1)
+    # With one slot the second would be given back, had the first one kept it.
+    for number in range(2):
+        update = await _final(made, f"t{number}")
+        assert update.WhichOneof("update") == "result"
+        result = update.result
+        if ends == "returns":
+            assert (result.status, result.data.data) == ("success", b'{"n":1}')
+        else:
+            assert (result.status, result.error.code) == ("failure", "SPENT" if ends == "fails" else "TRANSIENT_ERROR")
+
+
+async def _final(made: Bench, task_id: str) -> worker_pb2.TaskUpdate:
+    made.offer("itself", task_id=task_id)
+    return await made.updates.final()
+
+
 async def test_the_time_left_of_a_resumed_lease_is_its_new_limit(bench: Make) -> None:
     async def endless() -> None:
         await asyncio.Event().wait()
