@@ -33,6 +33,8 @@ class Touches:
         # With the time of each: the batch is carried later, and the store is to know when it was.
         self._accepts: dict[str, tuple[LeaseRef, int]] = {}
         self._extends: dict[str, LeaseRef] = {}
+        # The sessions that hold all that they took, by their ids.
+        self._alive: set[str] = set()
         self._handbacks: dict[str, Handback] = {}
         self._progress: dict[str, Progress] = {}
         self._credits: dict[str, tuple[str, str, int]] = {}
@@ -58,6 +60,11 @@ class Touches:
     def extend(self, leases: Iterable[LeaseRef]) -> None:
         """A worker still holds these."""
         self._extends.update({lease.lease_id: lease for lease in leases})
+        self._some.set()
+
+    def alive(self, session_id: str) -> None:
+        """The worker of a session still holds all that it took, however much that is: it is looked up once a batch."""
+        self._alive.add(session_id)
         self._some.set()
 
     def hand_back(self, lease: LeaseRef, *, again_after: int | None, cost: Cost = None, unbegun: bool = False) -> None:
@@ -116,25 +123,38 @@ class Touches:
                 await asyncio.gather(self._telling, return_exceptions=True)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        extend_at = loop.time()
         while True:
             await self._some.wait()
             try:
                 async with asyncio.timeout(self._every):
                     await self._soon.wait()
+                # One worker may have much carried at once, again and again: what the others hold is not told each time.
+                extends = loop.time() >= extend_at
             except TimeoutError:
-                pass
+                extends = True
             self._some.clear()
             self._soon.clear()
+            if self._alive or self._extends:
+                if extends:
+                    extend_at = loop.time() + self._every
+                else:
+                    self._some.set()
             carried, self._carried = self._carried, asyncio.Event()
             try:
-                await self.flush()
+                await self.flush(extends=extends)
             finally:
                 carried.set()
 
-    async def flush(self) -> None:
-        """Carry what was said so far. What the store could not take is said again with the next batch."""
+    async def flush(self, *, extends: bool = True) -> None:
+        """Carry what was said so far. What the store could not take is said again with the next batch.
+
+        Arguments:
+            extends: whether what workers still hold is carried too; else that waits for a later batch.
+        """
         accepts = dict(self._accepts)
-        touch = self._take()
+        touch = self._take(extends=extends)
         seats = [
             seat
             for _, session_id, _ in touch.credits
@@ -180,18 +200,28 @@ class Touches:
                 return
             self._ended.pop(session_id, None)
 
-    def _take(self) -> Touch:
+    def _take(self, *, extends: bool) -> Touch:
         now = self._now()
         touch = Touch(
             accepts=tuple(Accept(lease, now - at) for lease, at in self._accepts.values() if self._matters(lease)),
-            extends=tuple(lease for lease in self._extends.values() if self._is_held(lease)),
+            extends=self._take_extends() if extends else (),
             handbacks=tuple(self._handbacks.values()),
             progress=tuple(self._progress.values()),
             credits=tuple(self._credits.values()),
         )
-        for told in (self._accepts, self._extends, self._handbacks, self._progress, self._credits):
+        for told in (self._accepts, self._handbacks, self._progress, self._credits):
             told.clear()
         return touch
+
+    def _take_extends(self) -> tuple[LeaseRef, ...]:
+        for session_id in self._alive:
+            session = self._dispatcher.session(session_id)
+            if session is not None:
+                self._extends.update({one: lease_of(session.leases[one]) for one in session.accepted})
+        extends = tuple(lease for lease in self._extends.values() if self._is_held(lease))
+        self._alive.clear()
+        self._extends.clear()
+        return extends
 
     def _is_held(self, lease: LeaseRef) -> bool:
         """Whether a lease is still its session's. One that has ended is silent: its leases are not made longer."""

@@ -146,7 +146,7 @@ class Workers:
         granted: int | None,
         held: Sequence[str] | None,
         of_offerings: Mapping[Offered, int] = MappingProxyType({}),
-    ) -> Sequence[LeaseRef]:
+    ) -> None:
         """A worker lives: its leases are extended, and its credits may change.
 
         Arguments:
@@ -156,18 +156,18 @@ class Workers:
         """
         session = member.session
         self._fleet.heard(session)
-        if held is not None:
-            session.accepted.update(lease_id for lease_id in held if lease_id in session.leases)
-        listed = session.accepted if held is None else session.accepted.intersection(held)
-        leases = [lease_of(session.leases[lease_id]) for lease_id in listed]
-        self._touches.extend(leases)
+        if held is None:
+            self._touches.alive(session.session_id)
+        else:
+            listed = session.leases.keys() & held
+            session.accepted.update(listed)
+            self._touches.extend([lease_of(session.leases[lease_id]) for lease_id in listed])
         if of_offerings and session.grant(of_offerings):
             self._dispatcher.has_room(session)
         if granted is not None and granted != session.credits:
             session.credits = granted
             self._dispatcher.has_room(session)
             self._touches.credits(session.worker_id, session.session_id, granted)
-        return leases
 
     def accepted(self, member: Member, task_id: str, lease_id: str) -> bool:
         """A worker took an offer; False when it holds no such lease."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
 import pytest
 
+from holon.ports import Seat, StoreSettings, Touch, Touched
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.storage.memory import MemoryStorage
 from tests.integration.grpc_node import (
     SESSION,
     Node,
@@ -24,6 +26,7 @@ from tests.integration.grpc_node import (
     offering,
     result,
     trust,
+    update,
     updates,
     worker_files,
 )
@@ -116,6 +119,37 @@ async def test_a_heartbeat_that_names_leases_by_the_thousand_is_told_of_some_at_
     assert (await worker.expect("stop_tasks")).lease_id == names[-1]
     await worker.expect("heartbeat_ack")
     await node.finishes_jobs(good)
+
+
+class Noting(MemoryStorage):
+    """A store that notes what it is told of heartbeats: whether there were leases to extend."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreSettings("node-1", lease=600_000, offer=600_000))
+        self.touches: list[bool] = []
+
+    async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
+        self.touches.append(bool(touch.extends))
+        return await super().touch(touch, seats)
+
+
+async def test_a_flood_of_heartbeats_extends_what_is_held_once_a_second() -> None:
+    async with Noting() as store, a_node(store=store) as node:
+        good = await node.worker("good-1", offering("good"))
+        worker = await node.worker("w1", credits=20)
+        jobs = [await node.create(n=n) for n in range(20)]
+        offers = [await worker.offer() for _ in jobs]
+        await worker.send(updates(*[update(offer, accepted=worker_pb2.TaskAccepted()) for offer in offers]))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        store.touches.clear()
+        # Others' words are carried at once with each that says something new.
+        for sequence in range(200):
+            await worker.beat(sequence, credits=20 + sequence % 2)
+        await node.finishes_jobs(good)
+        await node.until(lambda: any(store.touches))
+        assert sum(store.touches) <= 2 + (loop.time() - began)
+        assert len(store.touches) > sum(store.touches)
 
 
 PATTERNS = json_payload({"properties": {f"p{number}": {"pattern": f"^{number}$"} for number in range(60)}})

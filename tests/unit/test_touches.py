@@ -6,17 +6,21 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
+
 from holon.clock import ManualClock
 from holon.domain.matching import ANY_CONTRACT, Offering
+from holon.domain.task import RetryPolicy
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
 from holon.engine.touches import Touches
 from holon.errors import StoreUnavailable
-from holon.ports import Accept, Leased, LeaseRef, Progress, Seat, Touch, Touched
+from holon.ports import Accept, Leased, LeaseRef, Offer, Progress, Seat, Touch, Touched
 from holon.telemetry.events import Telemetry
 
 GUARD = 60.0
 LEASE = LeaseRef("w1", "s1", "0-a-0-0", "l1")
+OFFER = Offer("w1", "s1", "0-a-0-0", "l1", "0-a", "t", "", "", b"", 0, 1, 1, None, None, RetryPolicy())
 
 
 class Told:
@@ -36,17 +40,22 @@ class Told:
         return Touched(tuple(one.lease for one in touch.accepts) if self._lost else (), (), Leased())
 
 
-async def carried(*, ended: bool) -> Touch:
+async def carried(*, ended: bool, listed: bool) -> Touch:
     """What a flush carries of a worker that accepted a task and sent a heartbeat, and whose stream may have ended."""
     store: Any = Told()
     nothing: Any = None
     dispatcher = Dispatcher(store, Telemetry())
     session = Session("w1", "s1", 1, {Offering("t"): ANY_CONTRACT}, nothing)
-    session.leases[LEASE.lease_id] = nothing
+    session.leases[LEASE.lease_id] = OFFER
+    session.accepted.add(LEASE.lease_id)
     dispatcher.add(session)
     touches = Touches(store, dispatcher, ManualClock().now_ms)
     touches.accepted(LEASE)
-    touches.extend([LEASE])
+    for _ in range(2):
+        if listed:
+            touches.extend([LEASE])
+        else:
+            touches.alive("s1")
     if ended:
         dispatcher.remove(session)
     await touches.flush()
@@ -89,12 +98,16 @@ async def test_a_store_that_is_slow_holds_up_no_result() -> None:
         carrying.cancel()
 
 
-async def test_what_a_worker_holds_is_extended() -> None:
-    assert (await carried(ended=False)).extends == (LEASE,)
+@pytest.mark.parametrize("listed", [True, False])
+async def test_what_a_worker_holds_is_extended(listed: bool) -> None:
+    assert (await carried(ended=False, listed=listed)).extends == (LEASE,)
 
 
-async def test_i6_what_a_worker_held_that_is_gone_is_not_extended_and_its_word_of_a_task_is_kept() -> None:
-    touch = await carried(ended=True)
+@pytest.mark.parametrize("listed", [True, False])
+async def test_i6_what_a_worker_held_that_is_gone_is_not_extended_and_its_word_of_a_task_is_kept(
+    listed: bool,
+) -> None:
+    touch = await carried(ended=True, listed=listed)
     assert touch.extends == ()
     assert touch.accepts == (Accept(LEASE),)
 
