@@ -15,11 +15,11 @@ from holon.wire.pem import certificates_problem
 from holon.wire.stream import MOST_MESSAGE_BYTES
 
 DEFAULT_PORT = 7701
-# Each may be sent again when a reply was lost: the client gives every creation a request id. Not a cancel: a second one
-# ends the clean-up that the first began.
+# Each may be sent again when a reply was lost: the client gives every creation and every cancel a request id.
 _REPEATABLE = {
     "JobService": (
         "CreateJob", "BatchCreateJobs", "GetJob", "ListJobs", "GetJobHistory", "GetJobTree", "WatchJob",
+        "CancelJob",
     ),
     "NodeService": (
         "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "ListSkills", "GetStats",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
@@ -184,12 +185,16 @@ class Client:
             if not token:
                 return
 
-    async def cancel_job(self, job_id: str) -> Job:
+    async def cancel_job(self, job_id: str, *, request_id: str | None = None) -> Job:
         """Ask a job to end; answers with the job as it is now.
 
         What it has running is told to stop. A clean-up of its blueprint's begins at once; a second cancel ends that.
+
+        Arguments:
+            request_id: makes the call repeatable: the same id is the same cancel. Each call has a new one by default.
         """
-        answer = await self._calls.call(self._stub.CancelJob, request_of(job_pb2.CancelJobRequest, job_id=job_id))
+        request = request_of(job_pb2.CancelJobRequest, job_id=job_id, request_id=request_id or uuid.uuid4().hex)
+        answer = await self._calls.call(self._stub.CancelJob, request)
         return job_of(answer.job)
 
     async def history_page(self, job_id: str, *, page_size: int = 0, page_token: str = "") -> HistoryPage:

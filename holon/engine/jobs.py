@@ -262,25 +262,33 @@ class Jobs:
         )
         return await self._records.jobs(which, listing.page_token, size)
 
-    async def cancel(self, owner: str, job_id: str, *, by: str = "", insist: bool = True) -> JobRecord:
-        """Ask a job to end; a repeat changes nothing. Answers with the job as it was.
+    async def cancel(
+        self, owner: str, job_id: str, *, by: str = "", insist: bool = True, request_id: str | None = None
+    ) -> JobRecord:
+        """Ask a job to end. Answers with the job as it was.
 
         Arguments:
             by: who asks; its owner where nobody is named.
             insist: whether one that cleans up after an earlier cancel is ended at once; else that goes on.
+            request_id: names this wish: a repeat changes nothing, and is answered though the job is over; None: a
+                repeat is another cancel.
         Raises:
             FailedPrecondition: (JOB_TERMINATED) it is over.
         """
         record = await self.get(owner, job_id)
-        if record.job.status.terminal:
+        over = record.job.status.terminal
+        if over and request_id is None:
             raise _terminated(job_id, record.job.status)
         if record.job.cancelling and not insist:
             return record
         # A cancel that arrives while the job cleans up after an earlier one ends it at once.
-        key = f"cancel-{int(record.job.cancelling)}"
+        asked = "" if request_id is None else f"ask-{request_id}"
+        key = asked if over else f"cancel-{int(record.job.cancelling)}"
         with self._slots.wanting(1) as wanted:
-            appended, wanted.claims = await self._store.append(job_id, CancelRequested(by or owner), key, wanted.n)
-        if appended is Appended.OVER:
+            appended, wanted.claims = await self._store.append(
+                job_id, CancelRequested(by or owner), key, wanted.n, asked
+            )
+        if appended is Appended.OVER or (over and appended is Appended.UNKNOWN):
             raise _terminated(job_id, (await self.get(owner, job_id)).job.status)
         if appended is Appended.UNKNOWN:
             raise _not_found(job_id)

@@ -97,9 +97,14 @@ class Steps(Protocol):
         ...
 
     async def append(
-        self, job_id: str, event: InboxEvent, dedup_key: str, want: int
+        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
     ) -> tuple[Appended, Sequence[Claim]]:
-        """Put an event into a job's inbox; the same key is put in once."""
+        """Put an event into a job's inbox; the same key is put in once.
+
+        Arguments:
+            request_key: names the caller's wish: its repeat is a duplicate whatever the key is by then. It is
+                remembered too where the key was there already.
+        """
         ...
 
     async def claim(self, want: int) -> Sequence[Claim]:

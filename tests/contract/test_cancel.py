@@ -6,7 +6,7 @@ from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.ports import Appended, StopReason, Superseded
-from tests.contract.world import BROKEN, World
+from tests.contract.world import BROKEN, Factory, World
 
 CANCEL = CancelRequested("ann")
 
@@ -25,6 +25,47 @@ async def test_a_cancel_wakes_a_waiting_job(world: World) -> None:
     answer, claims = await world.storage.append(job, CANCEL, "key", 1)
     assert answer is Appended.APPENDED
     assert [event for _, event in claims[0].events] == [CANCEL]
+
+
+async def wishes(world: World, job: str, *keys: tuple[str, str]) -> list[Appended]:
+    """What is answered to cancels with these keys: of how far the job is, and of the request."""
+    return [(await world.storage.append(job, CANCEL, key, 0, request))[0] for key, request in keys]
+
+
+async def test_a_request_is_known_again_whatever_the_key_is_by_then(world: World) -> None:
+    job = await world.create()
+    assert await wishes(world, job, ("k0", "a"), ("k0", "b"), ("k0", ""), ("k0", "a")) == [
+        Appended.APPENDED,
+        *[Appended.DUPLICATE] * 3,
+    ]
+    # One that was a duplicate by its key was a wish all the same.
+    assert await wishes(world, job, ("k1", "b"), ("k1", "a"), ("k1", "c"), ("k1", "c"), ("k1", "d")) == [
+        *[Appended.DUPLICATE] * 2,
+        Appended.APPENDED,
+        *[Appended.DUPLICATE] * 2,
+    ]
+    claim = await world.claim_of(job)
+    assert [event for _, event in claim.events] == [CANCEL] * 2
+    await world.finish(claim)
+    assert await wishes(world, job, *((one, one) for one in "abcde")) == [Appended.DUPLICATE] * 4 + [Appended.OVER]
+
+
+async def test_a_request_is_known_again_after_a_restart(durable: Factory) -> None:
+    world = await durable()
+    job = await world.create()
+    assert await wishes(world, job, ("k0", "a"), ("k0", "b")) == [Appended.APPENDED, Appended.DUPLICATE]
+    await world.restart()
+    assert await wishes(world, job, ("k1", "a"), ("k1", "b"), ("k1", "c")) == [
+        *[Appended.DUPLICATE] * 2,
+        Appended.APPENDED,
+    ]
+
+
+async def test_however_many_requests_came_the_key_that_they_share_is_known(store: Factory) -> None:
+    world = await store(max_inbox=3)
+    job = await world.create()
+    answers = await wishes(world, job, *(("cancel-0", f"ask-{number}") for number in range(9)))
+    assert answers == [Appended.APPENDED] + [Appended.DUPLICATE] * 8
 
 
 async def test_a_commit_is_told_of_a_cancel_that_came_in_and_leases_nothing_of_its_own(world: World) -> None:

@@ -32,9 +32,11 @@ class Flaky:
         return job_pb2.CreateJobResponse(job_id="j1")
 
     async def cancel(self, request: Any, context: Any) -> job_pb2.CancelJobResponse:
-        self.request_ids.append(request.job_id)
-        await context.abort(self.code, "on purpose")
-        return job_pb2.CancelJobResponse()
+        self.request_ids.append(request.request_id)
+        self.left -= 1
+        if self.left >= 0:
+            await context.abort(self.code, "on purpose")
+        return job_pb2.CancelJobResponse(job=job_pb2.Job(id=request.job_id))
 
 
 @asynccontextmanager
@@ -123,12 +125,16 @@ async def test_a_creation_is_repeated_under_one_request_id_while_the_node_is_awa
 
 
 @pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
-async def test_a_cancel_is_not_repeated_for_a_second_one_is_another(away: grpc.StatusCode) -> None:
-    service = Flaky(0, away)
+async def test_a_cancel_is_repeated_under_one_request_id_and_the_next_is_another(away: grpc.StatusCode) -> None:
+    service = Flaky(2, away)
     async with flaky(service) as client:
-        with pytest.raises(Unreachable):
-            await client.cancel_job("j1")
-    assert service.request_ids == ["j1"]
+        assert (await client.cancel_job("j1")).id == "j1"
+        assert (await client.cancel_job("j1")).id == "j1"
+        assert (await client.cancel_job("j1", request_id="mine")).id == "j1"
+    first, *repeats, second, third = service.request_ids
+    assert repeats == [first] * 2
+    assert len({"", first, second, third}) == 4
+    assert third == "mine"
 
 
 @pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])

@@ -11,7 +11,7 @@ from holon.domain.client import ADMIN
 from holon.domain.tree import Asked
 from holon.engine.batches import create_all
 from holon.engine.jobs import Accepted, Jobs
-from holon.engine.requests import Creating, Listing
+from holon.engine.requests import Creating, Listing, request_id_of
 from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import HolonError, Unavailable
@@ -122,7 +122,8 @@ class JobService:
         by = acting()
         with audited("job_cancelled", by, lambda: request.job_id):
             refuse({"reason": bool(request.reason)})
-            record = await self._jobs.cancel(client().name, request.job_id, by=by.who)
+            request_id = request_id_of(request.request_id)
+            record = await self._jobs.cancel(client().name, request.job_id, by=by.who, request_id=request_id)
         return job_pb2.CancelJobResponse(job=job_message(record, self._jobs.progress_message(record)))
 
     async def history(self, request: job_pb2.GetJobHistoryRequest) -> job_pb2.GetJobHistoryResponse:

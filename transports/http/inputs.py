@@ -39,6 +39,13 @@ IDEMPOTENCY_KEY = Parameter(
     "Makes the call repeatable: the same key and body answer with the same job. An empty one is none.",
     {"type": "string", "maxLength": MAX_REQUEST_ID, "pattern": "^[ -~]*$"},
 )
+CANCEL_KEY = Parameter(
+    IDEMPOTENCY_KEY.name,
+    "header",
+    "Makes the call repeatable: the same key is the same cancel, and is answered though the job is over. "
+    "An empty one is none.",
+    IDEMPOTENCY_KEY.schema,
+)
 TRACEPARENT = Parameter(
     "traceparent", "header", "The W3C trace that the job belongs to; nonsense is ignored.", {"type": "string"}
 )

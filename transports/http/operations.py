@@ -18,6 +18,7 @@ from transports.http.admin import AdminRoutes
 from transports.http.asgi import Reply
 from transports.http.contracts import COMPONENTS
 from transports.http.inputs import (
+    CANCEL_KEY,
     IDEMPOTENCY_KEY,
     JOB_ID,
     OF_CREATE,
@@ -183,9 +184,9 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             paths.JOB_CANCEL,
             routes.cancel,
             "Ask a job to end",
-            "May be repeated until the job is over. The body is empty, or `{}`.",
+            "A second cancel ends the clean-up that the first began. The body is empty, or `{}`.",
             (Answer(200, "It was asked to", "CancelAccepted"),),
-            (JOB_ID,),
+            (JOB_ID, CANCEL_KEY),
             (
                 *_OF_BODY,
                 "JOB_NOT_FOUND",

@@ -149,7 +149,8 @@ class JobRoutes:
         if body := await request.body():
             read_object(body, _NONE)
         with audited("job_cancelled", request.by, lambda: request.named):
-            await self._jobs.cancel(request.client.name, request.named)
+            request_id = request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name)
+            await self._jobs.cancel(request.client.name, request.named, request_id=request_id)
         return _CANCELLED
 
     async def history(self, request: Request) -> Reply:

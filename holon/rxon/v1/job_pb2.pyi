@@ -708,17 +708,24 @@ class CancelJobRequest(google.protobuf.message.Message):
 
     JOB_ID_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """The job."""
     reason: builtins.str
     """Why, for people and the history."""
+    request_id: builtins.str
+    """Chosen by the client, new for each wish: a repeat with the same changes nothing, and is answered though the job is
+    over. At most 128 printable characters of ASCII; empty means that a repeat is another cancel, and ends the clean-up
+    that the first began.
+    """
     def __init__(
         self,
         *,
         job_id: builtins.str = ...,
         reason: builtins.str = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
 
 global___CancelJobRequest = CancelJobRequest
 

@@ -123,7 +123,7 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Asks a job to stop. Safe to repeat while it runs; FAILED_PRECONDITION once it is over.
+        """Asks a job to stop. Safe to repeat with the same request_id; FAILED_PRECONDITION once it is over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,7 @@ class JobServiceStub:
         holon.rxon.v1.job_pb2.CancelJobRequest,
         holon.rxon.v1.job_pb2.CancelJobResponse,
     ]
-    """Asks a job to stop. Safe to repeat while it runs; FAILED_PRECONDITION once it is over."""
+    """Asks a job to stop. Safe to repeat with the same request_id; FAILED_PRECONDITION once it is over."""
 
     ResolveApproval: grpc.UnaryUnaryMultiCallable[
         holon.rxon.v1.job_pb2.ResolveApprovalRequest,
@@ -116,7 +116,7 @@ class JobServiceAsyncStub:
         holon.rxon.v1.job_pb2.CancelJobRequest,
         holon.rxon.v1.job_pb2.CancelJobResponse,
     ]
-    """Asks a job to stop. Safe to repeat while it runs; FAILED_PRECONDITION once it is over."""
+    """Asks a job to stop. Safe to repeat with the same request_id; FAILED_PRECONDITION once it is over."""
 
     ResolveApproval: grpc.aio.UnaryUnaryMultiCallable[
         holon.rxon.v1.job_pb2.ResolveApprovalRequest,
@@ -187,7 +187,7 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: holon.rxon.v1.job_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.job_pb2.CancelJobResponse, collections.abc.Awaitable[holon.rxon.v1.job_pb2.CancelJobResponse]]:
-        """Asks a job to stop. Safe to repeat while it runs; FAILED_PRECONDITION once it is over."""
+        """Asks a job to stop. Safe to repeat with the same request_id; FAILED_PRECONDITION once it is over."""
 
     @abc.abstractmethod
     def ResolveApproval(

@@ -124,9 +124,11 @@ class LedgerCalls(ABC):
         )
 
     async def append(
-        self, job_id: str, event: InboxEvent, dedup_key: str, want: int
+        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
     ) -> tuple[Appended, Sequence[Claim]]:
-        return await self._do(lambda tables, now: jobs.append(tables, job_id, event, dedup_key, want, now))
+        return await self._do(
+            lambda tables, now: jobs.append(tables, job_id, event, (dedup_key, request_key), want, now)
+        )
 
     async def claim(self, want: int) -> Sequence[Claim]:
         return await self._do(lambda tables, now: jobs.claim(tables, want, now))

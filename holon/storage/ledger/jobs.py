@@ -12,21 +12,31 @@ from holon.storage.records import decode_job
 
 
 def append(
-    tables: Tables, job_id: str, event: InboxEvent, dedup_key: str, want: int, now: int
+    tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], want: int, now: int
 ) -> tuple[Appended, tuple[Claim, ...]]:
-    """Put an event into a job's inbox, once for each key."""
+    """Put an event into a job's inbox, once for each key; the second of the `keys` is of the request, or empty."""
     row = tables.job(job_id)
     if row is None:
         return Appended.UNKNOWN, ()
-    if dedup_key in row.dedups:
+    dedup_key, request_key = keys
+    asked_before = bool(request_key) and request_key in row.dedups
+    if asked_before or dedup_key in row.dedups:
+        if request_key and not asked_before and not row.over:
+            _remember(tables, row, request_key, dedup_key)
         return Appended.DUPLICATE, claim(tables, want, now)
     if row.over:
         return Appended.OVER, ()
     if len(row.inbox) >= tables.settings.max_inbox:
         return Appended.FULL, ()
-    tables.edit(row).dedups = (*row.dedups, dedup_key)[-tables.settings.max_inbox :]
+    _remember(tables, row, *filter(None, (request_key, dedup_key)))
     deliver(tables, row, event)
     return Appended.APPENDED, claim(tables, want, now)
+
+
+def _remember(tables: Tables, row: JobRow, *keys: str) -> None:
+    """Remember keys of a job, the last of them for longest."""
+    others = (key for key in row.dedups if key not in keys)
+    tables.edit(row).dedups = (*others, *keys)[-tables.settings.max_inbox :]
 
 
 def deliver(tables: Tables, row: JobRow, event: InboxEvent) -> None:

@@ -49,11 +49,11 @@ class StepCalls(Part):
             return Created(answers.created_of(jobs), self._claims(claims), self._leased(leased, seats))
 
     async def append(
-        self, job_id: str, event: InboxEvent, dedup_key: str, want: int
+        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
     ) -> tuple[Appended, Sequence[Claim]]:
         given = arguments.event_arguments(job_id, event, self._seal)
         with self._asking(want) as n:
-            what, claims = await self.link.call("append", job_id, dedup_key, *given, n)
+            what, claims = await self.link.call("append", job_id, dedup_key, request_key, *given, n)
             return Appended(what.decode()), self._claims(claims)
 
     async def claim(self, want: int, *, alone: bool = False) -> Sequence[Claim]:

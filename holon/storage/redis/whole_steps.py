@@ -41,9 +41,9 @@ class AllSteps(Whole):
         return await self._partitions.whole(self._several.create_jobs(items, parts, want, seats))
 
     async def append(
-        self, job_id: str, event: InboxEvent, dedup_key: str, want: int
+        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
     ) -> tuple[Appended, Sequence[Claim]]:
-        return await self._partitions.of(job_id).append(job_id, event, dedup_key, want)
+        return await self._partitions.of(job_id).append(job_id, event, dedup_key, want, request_key)
 
     async def claim(self, want: int) -> Sequence[Claim]:
         if self._visits is None:

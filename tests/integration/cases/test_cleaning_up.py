@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
+import pytest
+
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.errors import FailedPrecondition
 from holon.rxon.v1 import worker_pb2
 from holon.worker import TaskError
 from tests.integration.cases.site import (
@@ -17,6 +21,7 @@ from tests.integration.cases.site import (
     ended,
     happened,
     history,
+    http,
     seen,
     waits,
 )
@@ -97,6 +102,34 @@ async def test_d16_a_cancel_while_it_cleans_up_ends_the_job_at_once(start: Start
         await node.client.cancel_job(job_id)
         job = await ended(node, job_id)
         assert (job.status, job.current_state) == ("cancelled", "clean_up")
+        assert len(await history(node, job_id, "job_cancel_requested")) == 2
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+async def test_d16_a_cancel_that_is_repeated_under_its_id_ends_no_clean_up(start: Start, door: str) -> None:
+    async with start(cleaning(dispatches=True)) as node, a_wire(node, "w1") as wire, http(node) as client:
+
+        async def cancel(job_id: str, request_id: str) -> None:
+            if door == "grpc":
+                await node.client.cancel_job(job_id, request_id=request_id)
+                return
+            reply = await client.post(f"/api/v1/jobs/{job_id}/cancel", headers={"Idempotency-Key": request_id})
+            reply.raise_for_status()
+
+        job_id = await create(node, "cleaning", {})
+        await wire.offer()
+        await cancel(job_id, "wish")
+        await seen(node, job_id, lambda job: job.current_state == "clean_up" and job.status == "waiting_for_worker")
+        for _ in range(2):
+            await cancel(job_id, "wish")
+        assert not (await node.client.get_job(job_id)).terminal
+        await cancel(job_id, "another wish")
+        assert (await ended(node, job_id)).status == "cancelled"
+        # The answer may have been lost: whoever asks again for the same hears that it was taken.
+        for wish in ("wish", "another wish"):
+            await cancel(job_id, wish)
+        with pytest.raises((FailedPrecondition, httpx.HTTPStatusError)):
+            await cancel(job_id, "a third wish")
         assert len(await history(node, job_id, "job_cancel_requested")) == 2
 
 

@@ -1,15 +1,28 @@
 -- Put an event into a job's inbox, once for each key.
 
-local function operation()
-    local row = job(arg())
-    local key, is_cancel, event, want = arg(), flag(), arg(), num()
-    if not row then return done({'unknown', {}}) end
-    local keys = P .. 'd:' .. row.ID
-    if read('ZSCORE', keys, key) then return done({'duplicate', told_claims(claim(want))}) end
-    if over(row) then return done({'over', {}}) end
-    if row.inbox and #words(row.inbox) >= MAX_INBOX then return done({'full', {}}) end
+-- Remember a key of a job. Of those of one time the first in the order of their letters is forgotten first.
+local function remember(row, keys, key)
     write('ZADD', keys, (row.arrived or 0) + 1, key)
     write('ZREMRANGEBYRANK', keys, 0, -MAX_INBOX - 1)
+end
+
+local function operation()
+    local row = job(arg())
+    local key, request, is_cancel, event, want = arg(), arg(), flag(), arg(), num()
+    if not row then return done({'unknown', {}}) end
+    local keys = P .. 'd:' .. row.ID
+    local asked_before = request ~= '' and read('ZSCORE', keys, request)
+    if asked_before or read('ZSCORE', keys, key) then
+        if request ~= '' and not asked_before and not over(row) then
+            remember(row, keys, request)
+            remember(row, keys, key)
+        end
+        return done({'duplicate', told_claims(claim(want))})
+    end
+    if over(row) then return done({'over', {}}) end
+    if row.inbox and #words(row.inbox) >= MAX_INBOX then return done({'full', {}}) end
+    if request ~= '' then remember(row, keys, request) end
+    remember(row, keys, key)
     deliver(row, 'E' .. event, is_cancel)
     return done({'appended', told_claims(claim(want))})
 end
