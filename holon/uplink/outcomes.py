@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Any
 
 import orjson
 
@@ -16,7 +14,7 @@ from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.offerings import Offerings
 from holon.wire.values import json_payload
-from holon.wire.worker import MAX_CAUSE_MESSAGE, MAX_CAUSES
+from holon.wire.worker import MAX_CAUSE_MESSAGE, MAX_CAUSES, causes_of
 from holon.worker.outcome import failure
 
 _CODES = {
@@ -54,10 +52,8 @@ def passed_on(job: Job, lines: Sequence[HistoryEvent]) -> worker_pb2.TaskResult 
     if job.error is None or status != "failure":
         return None
     result = failure(str(said[-1].get("code", job.error.code)), str(said[-1].get("error", job.error.message)))
-    details = job.error.details
-    result.error.causes.extend(causes_in(details))
-    if result.error.causes:
-        details = details.get("details")
+    causes, details = causes_of(job.error.details)
+    result.error.causes.extend(causes)
     if details is not None:
         result.error.details.data = orjson.dumps(details)
     if job.error.retryable is not None:
@@ -103,16 +99,5 @@ def _causes(job: Job, holon_id: str, error: JobError) -> Iterator[types_pb2.Task
         holon_id=holon_id,
         name=job.blueprint,
     )
-    yield from islice(causes_in(error.details), MAX_CAUSES - 1)
-
-
-def causes_in(details: Any) -> Iterator[types_pb2.TaskErrorCause]:
-    """What went wrong below, as the details of an error tell it, nearest first."""
-    below = details.get("causes") if isinstance(details, dict) else None
-    for one in (below if isinstance(below, list) else [])[:MAX_CAUSES]:
-        if isinstance(one, dict):
-            known = {key: value for key, value in one.items() if key in _CAUSE and isinstance(value, str)}
-            yield types_pb2.TaskErrorCause(**known)
-
-
-_CAUSE = ("code", "message", "holon_id", "name")
+    below, _ = causes_of(error.details)
+    yield from below[: MAX_CAUSES - 1]

@@ -303,6 +303,9 @@ async def test_skills_of_several_workers_have_no_more_patterns_together_than_a_p
         assert "e" not in parent.credits
 
 
+CAUSE = b'{"code":"C","message":"","holon_id":"","name":"b"}'
+
+
 @pytest.mark.parametrize(
     ("outcome", "status", "data", "error"),
     [
@@ -315,10 +318,21 @@ async def test_skills_of_several_workers_have_no_more_patterns_together_than_a_p
             ("TRANSIENT_ERROR", "the ink ran", b'{"page":3}'),
         ),
         (
-            Outcome("failure", error=TaskError("BLURRED", "no", b'{"causes":[{"code":"C","name":"b"}],"details":[1]}')),
+            Outcome("failure", error=TaskError("BLURRED", "no", b'{"causes":[%b],"details":[1]}' % CAUSE)),
             "failure",
             b"",
             ("BLURRED", "no", b"[1]"),
+        ),
+        *(
+            (Outcome("failure", error=TaskError("ODD", "no", own)), "failure", b"", ("ODD", "no", own))
+            # What a worker calls causes is its own.
+            for own in (
+                b'{"causes":["damp","dust"]}',
+                b'{"causes":[{"code":"C","name":"b"}],"details":[1]}',
+                b'{"causes":[{"why":"damp"}],"page":3}',
+                b'{"causes":[%b],"page":3}' % CAUSE,
+                b'{"causes":[]}',
+            )
         ),
         (Outcome("cancelled"), "cancelled", b"", None),
     ],
