@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ from tests.conftest import Measured
 from tests.integration.cases.site import fan_out, one_task
 from tests.integration.grpc_node import a_node, result, updates
 from tests.integration.scripted_node import serving
+from tests.integration.test_worker_admission import REVOKED, admission, end_of, rules
 from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
@@ -137,6 +139,33 @@ async def test_a_process_that_moves_to_another_node_is_not_sent_away_by_its_olde
         await older.beat()
         await newer.send(updates(result(offer)))
         assert (await newer.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+
+
+async def test_results_on_a_stream_whose_process_moved_to_another_node_count_as_long_as_its_worker_is_let_in(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    uri = server.uri(server.database())
+    who_lets_in = admission(tmp_path)
+    async with (
+        RedisStorage(uri, StoreSettings("a")) as one,
+        RedisStorage(uri, StoreSettings("b")) as other,
+        a_node(store=one, admission=who_lets_in) as first,
+        a_node(store=other) as second,
+    ):
+        older = await first.worker(instance_id="a process", credits=2)
+        newer = await second.worker(instance_id="a process", credits=2)
+        await first.until(lambda: not first.engine.dispatcher.sessions)
+        jobs = [await second.create(n=n) for n in range(2)]
+        told, kept = [await newer.offer() for _ in jobs]
+        # Of its own lease, whichever stream it comes on.
+        await older.send(updates(result(told)))
+        assert (await older.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        who_lets_in.use(rules=rules(tmp_path, '[[revoked]]\nworker = "w1"'))
+        assert await end_of(older) == REVOKED
+        # What the node where it is let in has given it stays its own.
+        await newer.send(updates(result(kept)))
+        assert (await newer.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+        assert [(await second.ended(job)).status for job in jobs] == ["finished"] * 2
 
 
 async def test_a_job_is_watched_at_one_node_while_another_runs_it(pair: tuple[RunningNode, RunningNode]) -> None:
