@@ -83,6 +83,25 @@ async def test_small_jobs_are_deleted_many_together_and_no_more_than_the_limit(w
     assert PURGE_AT_A_TIME > 10
 
 
+async def test_what_is_noted_of_late_results_goes_with_the_job(world: World) -> None:
+    hands = [await world.hand(name) for name in ("w1", "w2")]
+    await world.fan_out(40, claim=(claim := await world.start()))
+    for hand in hands:
+        for offer in (offers := await world.lease(hand.seat(40))):
+            await world.hand_back(hand, offer)
+        for offer in offers:
+            await world.complete(offer)
+    [last, *others] = await world.lease((await world.hand("w3")).seat(40))
+    for offer in (last, *others):
+        await world.complete(offer)
+    await world.finish(await world.claim_of(claim.job.id))
+    assert rows(world)["lates"] == 80
+    Counting.noted.clear()
+    assert await world.storage.purge(world.now + 1, 10) == 1
+    assert max(Counting.noted) <= MOST + 2
+    assert rows(world) == dict.fromkeys(TABLES, 0)
+
+
 async def test_a_large_job_of_which_a_part_is_deleted_goes_on_being_deleted_after_a_restart(world: World) -> None:
     job, before = await over(world, 100), rows(world)
     storage = world.storage
