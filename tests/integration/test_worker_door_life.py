@@ -33,6 +33,10 @@ from transports.grpc import outgoing
 from transports.grpc.frames import Frames
 from transports.grpc.session import Session
 
+# Short, and yet longer than a busy machine keeps a process from running.
+LEASE_S = 1.0
+BEYOND_S = 1.5
+
 
 async def test_a_resumed_lease_is_kept_and_one_that_went_elsewhere_is_dropped() -> None:
     async with a_node() as node:
@@ -355,14 +359,14 @@ async def test_a_closing_door_leaves_no_task_behind() -> None:
 
 
 async def test_heartbeats_keep_an_accepted_task_beyond_its_lease() -> None:
-    async with a_node(lease=0.4, offer=0.4) as node:
+    async with a_node(lease=LEASE_S, offer=0.4) as node:
         worker = await node.worker()
         await node.create(n=1)
         offer = await worker.offer()
         await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
         began = asyncio.get_running_loop().time()
         beat = 0
-        while asyncio.get_running_loop().time() - began < 1.0:
+        while asyncio.get_running_loop().time() - began < BEYOND_S:
             beat += 1
             await worker.beat(beat)
             await node.engine.touches.flush()
@@ -372,14 +376,14 @@ async def test_heartbeats_keep_an_accepted_task_beyond_its_lease() -> None:
 
 @pytest.mark.parametrize("listed", [True, False])
 async def test_a_heartbeat_that_lists_a_lease_accepts_and_extends_it_and_no_other(listed: bool) -> None:
-    async with a_node(lease=0.4, offer=0.4) as node:
+    async with a_node(lease=LEASE_S, offer=0.4) as node:
         worker = await node.worker("w1", capabilities=[])
         job_id = await node.create(n=1)
         offer = await worker.offer()
         lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
         held = worker_pb2.HeldLeases(leases=[lease] if listed else [])
         began = asyncio.get_running_loop().time()
-        while asyncio.get_running_loop().time() - began < 1.0:
+        while asyncio.get_running_loop().time() - began < BEYOND_S:
             await worker.beat(1, held=held)
             await node.engine.touches.flush()
         other = await node.worker("w2")
@@ -392,13 +396,13 @@ async def test_a_heartbeat_that_lists_a_lease_accepts_and_extends_it_and_no_othe
 
 
 async def test_a_worker_that_lists_no_capability_has_taken_what_it_is_sent() -> None:
-    async with a_node(lease=0.4, offer=0.2) as node:
+    async with a_node(lease=LEASE_S, offer=0.2) as node:
         worker = await node.worker("w1", capabilities=[])
         job_id = await node.create(n=1)
         offer = await worker.offer()
         other = await node.worker("w2", capabilities=[])
         began = asyncio.get_running_loop().time()
-        while asyncio.get_running_loop().time() - began < 1.0:
+        while asyncio.get_running_loop().time() - began < BEYOND_S:
             # Whose answer is anything else than that to the heartbeat was told something.
             for one in (worker, other):
                 await one.beat()
