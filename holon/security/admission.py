@@ -158,7 +158,7 @@ class Admission:
         if self._shared is None and not self._rules.has_tokens:
             raise _invalid("this door is closed: the node has no GLOBAL_WORKER_TOKEN; its operator must set one")
         if not token:
-            raise _invalid("Missing X-Worker-Token header")
+            raise _invalid("no worker token came: send it as `authorization: Bearer <token>`, or as x-worker-token")
         caller = Caller(token=digest_of(token))
         self.check(caller)
         return caller
@@ -229,7 +229,7 @@ class Admission:
     def _check_token(self, digest: bytes) -> None:
         shared = self._shared is not None and hmac.compare_digest(self._shared, digest)
         if not shared and self._rules.of_token(digest) is None:
-            raise _invalid("Unauthorized: Invalid token")
+            raise _invalid("no worker of this node has this worker token; it may have been changed, or be cut short")
 
     def _check_access(self, access: AccessToken, identity: Identity | None) -> float:
         if self._reader is None:
@@ -291,7 +291,7 @@ class Admission:
         rule = self._rules.of_token(caller.token) if caller.token is not None else None
         if rule is not None and not rule.is_pattern:
             return rule.name
-        raise _unclaimed("is needed: the token says of nobody alone who it is")
+        raise _unclaimed("is needed: several workers may show this token, so it does not say which of them this is")
 
 
 def _invalid(message: str) -> Unauthenticated:

@@ -138,6 +138,22 @@ async def refused(node: Node, files: str, claimed: str) -> Wire:
     return wire
 
 
+async def test_who_is_refused_for_a_token_is_told_what_to_send(tmp_path: Path) -> None:
+    wrong, nobody = bearer(OWN + "x"), (("x-other", "1"),)
+    cases = (
+        (nobody, CODE.UNAUTHENTICATED, "no worker token came: send it as `authorization: Bearer <token>`"),
+        (wrong, CODE.UNAUTHENTICATED, "no worker of this node has this worker token"),
+        (bearer(OWN), CODE.INVALID_ARGUMENT, "worker_id is needed: several workers may show this token"),
+    )
+    async with a_node(secure=False, admission=admission(tmp_path, f'["cpu-*"]\ntoken = "{OWN}"')) as node:
+        for metadata, code, told in cases:
+            wire = await node.stream(None, metadata)
+            with suppress(grpc.aio.AioRpcError):
+                await wire.send(hello(worker_id=""))
+            end = await wire.end()
+            assert (end.code(), told in (end.details() or "")) == (code, True), end.details()
+
+
 async def test_f05_f06_a_worker_with_a_token_of_its_own_is_not_let_in_with_the_shared_one(tmp_path: Path) -> None:
     async with a_node(secure=False, admission=admission(tmp_path, f'[w1]\ntoken = "{OWN}"')) as node:
         assert await who(node, None, "w1") == MISMATCH
