@@ -46,7 +46,8 @@ class Job(google.protobuf.message.Message):
     status: builtins.str
     """pending, running, waiting_for_worker, waiting_for_parallel, waiting_for_human, waiting_for_child,
     waiting_for_timer, waiting_for_signal, waiting_for_retry; at the end finished, failed, cancelled or quarantined.
-    Others may come: `terminal` says whether it is over.
+    `running` is a handler of the blueprint; while a task waits for a worker, and while one runs it, the job is
+    waiting_for_worker. Others may come: `terminal` says whether it is over.
     """
     current_state: builtins.str
     """The state of the blueprint that it is in."""
@@ -908,7 +909,7 @@ class HistoryEvent(google.protobuf.message.Message):
     next_state: builtins.str
     """The state after; empty when there is none."""
     duration_ms: builtins.int
-    """How long it took, in milliseconds; unset when it took no time."""
+    """How long it took, in milliseconds; unset of what has no length, such as the start of a state."""
     worker_id: builtins.str
     """The worker that did it; empty when none did."""
     attempt_number: builtins.int
