@@ -17,6 +17,7 @@ from holon.engine.reloading import Reloading
 from holon.errors import HolonError
 from holon.node.doors import Doors, Ports, opened
 from holon.node.ending import AT_ONCE_S, LAST_S, last_resort
+from holon.node.idle import tell_what_is_missing
 from holon.node.parts import parts_of
 from holon.node.stores import Store
 
@@ -73,6 +74,7 @@ class Node:
             try:
                 async with opened(config, parts, self._clock, self.drain) as doors:
                     log.info("node %s is ready: %s", config.INSTANCE_ID, doors.ports)
+                    tell_what_is_missing(config, blueprints)
                     ready(doors.ports)
                     await self._stop.wait()
                     if parts.uplink is not None:
