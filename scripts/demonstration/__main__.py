@@ -43,7 +43,7 @@ def main() -> int:
     finally:
         if not needed:
             shutil.rmtree(place, ignore_errors=True)
-    left = "the node, its child and that one's worker are left running" if wishes.keep else "nothing is left running"
+    left = "the node, its child and the workers are left running" if wishes.keep else "nothing is left running"
     screen.verdict(f"It works, after {time.monotonic() - began:.0f} s; {left}.")
     return 0
 
