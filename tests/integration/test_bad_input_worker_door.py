@@ -41,6 +41,8 @@ from transports.grpc.worker_door import WorkerDoor
 CODE = grpc.StatusCode
 NOT_PROTOBUF = b"\xff\xff\xff\xff"
 UNKNOWN_MEMBER = bytes([0xA2, 0x06, 0x00])
+# Deeper than any schema may be.
+DEEP = b'{"a":' * 65 + b"1" + b"}" * 65
 
 
 @pytest.fixture
@@ -174,6 +176,8 @@ def _hello_with(**more: object) -> worker_pb2.SessionRequest:
         (hello(offering("a"), offering("a")), "catalog.offerings.1"),
         (hello(offering("a", credits=-2)), "catalog.offerings.0.credits"),
         (hello(offering("a", input_schema=types_pb2.Payload(data=b"[1]"))), "catalog.offerings.0.input_schema"),
+        (hello(offering("a", input_schema=types_pb2.Payload(data=b"{"))), "catalog.offerings.0.input_schema"),
+        (hello(offering("a", output_schema=types_pb2.Payload(data=DEEP))), "catalog.offerings.0.output_schema"),
         (
             hello(offering("a", input_schema=types_pb2.Payload(media_type="application/xml", data=b"{}"))),
             "catalog.offerings.0.input_schema",
@@ -243,6 +247,12 @@ LEASE = types_pb2.LeaseRef(task_id="0-abc-0-0", lease_id="never-given")
                 catalog=worker_pb2.Catalog(offerings=[offering("a", input_schema=json_payload({"type": "nothing"}))])
             ),
             "SCHEMA_INVALID",
+        ),
+        (
+            worker_pb2.SessionRequest(
+                catalog=worker_pb2.Catalog(offerings=[offering("a", input_schema=types_pb2.Payload(data=b"{"))])
+            ),
+            "NOT_JSON",
         ),
         (updates(*[update(LEASE, accepted=worker_pb2.TaskAccepted())] * 257), "BATCH_TOO_LARGE"),
     ],

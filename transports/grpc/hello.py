@@ -268,7 +268,13 @@ def _schema(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:
 
 
 def _object(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:
-    found = decode(json_of(payload, where), where)
+    try:
+        found = decode(json_of(payload, where), where)
+    except InvalidArgument as error:
+        if error.details:
+            raise
+        reason = f"is no JSON that can be taken: {error.message.removeprefix(f'{where}: ')}"
+        raise InvalidArgument(f"{where} {reason}", code=error.code, details=[Violation(where, reason)]) from error
     if found is not None and not isinstance(found, dict):
         raise _invalid(where, "is no JSON object")
     return found
