@@ -217,7 +217,7 @@ class CreateJobRequest(google.protobuf.message.Message):
     job.
     """
     blueprint_name: builtins.str
-    """The blueprint to run."""
+    """The blueprint to run; never empty."""
     webhook_url: builtins.str
     """Where to send word of the job's end; empty means nowhere."""
     priority: builtins.float

@@ -504,7 +504,7 @@ class Offering(google.protobuf.message.Message):
     HOLON_PATH_FIELD_NUMBER: builtins.int
     PROFILE_IDS_FIELD_NUMBER: builtins.int
     skill: builtins.str
-    """The skill's name."""
+    """The skill's name; never empty, at most 128 characters."""
     type: builtins.str
     """Its type, a wider word for what it does, told to people and to parents; empty when it has none. A blueprint cannot
     ask for it yet.
@@ -890,8 +890,8 @@ class TaskRejected(google.protobuf.message.Message):
     COST_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Why: BUSY, UNKNOWN_SKILL, DRAINING, UNSUITABLE, CYCLE, STALE_OFFER, CONTRACT_CHANGED, PAYLOAD_UNREACHABLE, or
-    another. Whatever it is, the task avoids this worker for a while, unless retry_after says otherwise. UNSERVABLE of
-    what was accepted says that nobody has begun it: without a cost it counts as an offer that was not taken.
+    another. Whatever it is, the task avoids this worker for a while, unless retry_after says otherwise. UNSERVABLE, of
+    a task that was accepted, says that nobody has begun it: without a cost it counts as an offer that was not taken.
     """
     message: builtins.str
     """One sentence for people."""
@@ -901,9 +901,9 @@ class TaskRejected(google.protobuf.message.Message):
     """
     @property
     def retry_after(self) -> google.protobuf.duration_pb2.Duration:
-        """For how long it is no use to offer it again; a lease at most, and so long when it is unset. Zero is for who has no
-        credits for it any more, and lets it come again with the next credit. What is shorter than a lease is granted five
-        times of a task in all.
+        """How long to wait before it is offered to this worker again: a lease at most, and a lease when it is unset. Zero is
+        for a worker that has no credits left for it, and lets it come again with the next one. Less than a lease is granted
+        five times to a task, in all.
         """
 
     def __init__(
