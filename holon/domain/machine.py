@@ -102,12 +102,12 @@ def _at_end(
     if not state.is_end:
         message = f"handler of state {state.name!r} ended without calling one of its actions"
         return end(job, Status.FAILED, JobError("NO_DECISION", message), now, before=told, state_history=history)
-    if job.cancelling:
-        error = JobError("CANCELLED", "cancelled, and cleaned up")
-        return end(job, Status.CANCELLED, error, now, before=told, state_history=history)
     if state.outcome == "failed":
         error = JobError("ENDED_FAILED", f"ended in state {state.name!r}", returned)
         return end(job, Status.FAILED, error, now, before=told, state_history=history)
+    if job.cancelling:
+        error = JobError("CANCELLED", "cancelled, and cleaned up")
+        return end(job, Status.CANCELLED, error, now, before=told, state_history=history)
     result = history if returned is None else returned
     return end(job, Status.FINISHED, None, now, before=told, state_history=history, result=result)
 

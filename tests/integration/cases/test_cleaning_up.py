@@ -146,6 +146,36 @@ async def test_d16_a_clean_up_that_fails_leaves_the_job_cancelled_and_says_so(st
         assert len(await history(node, job_id, "state_failed")) == 2
 
 
+async def test_d16_a_clean_up_that_comes_to_a_failing_end_says_so(start: Start) -> None:
+    bp = Blueprint("stuck", api_endpoint="/jobs/stuck", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.dispatch_task("t", {}, {"success": "finished", "cancelled": "clean_up"})
+
+    @bp.handler
+    async def clean_up(actions: ActionFactory) -> None:
+        actions.go_to("not_cleaned")
+
+    @bp.handler(is_end=True)
+    async def finished() -> None: ...
+
+    @bp.handler(is_end=True, outcome="failed")
+    async def not_cleaned() -> dict[str, str]:
+        return {"left": "a machine"}
+
+    async with start(bp) as node:
+        job_id = await create(node, "stuck", {})
+        await waits(node, job_id)
+        await node.client.cancel_job(job_id)
+        job = await ended(node, job_id)
+        assert (job.status, job.current_state, job.result) == ("cancelled", "not_cleaned", None)
+        assert job.error is not None
+        assert job.error.code == "CANCELLED"
+        assert "did not end well" in job.error.message
+        assert job.error.details == "ended in state 'not_cleaned'"
+
+
 async def test_d16_the_task_that_was_cancelled_is_void_while_the_job_cleans_up(start: Start) -> None:
     async with start(cleaning(dispatches=True)) as node, a_wire(node, "w1") as wire:
         job_id = await create(node, "cleaning", {})
