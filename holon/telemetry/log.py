@@ -25,6 +25,8 @@ _CALL_OVER = 'Failed "execute_batch"'
 # What reads SQLite tells at `DEBUG` each statement twice, with its values.
 _SQLITE = "aiosqlite"
 FIELDS = ("job_id", "task_id", "worker_id", "lease_id", "session_id", "match_key")
+# Of a message, or a traceback, no more is told: an exception may say all that a stranger sent.
+MOST_CHARACTERS = 16_384
 
 
 class JsonLines(logging.Formatter):
@@ -42,13 +44,13 @@ class JsonLines(logging.Formatter):
             "asctime": datetime.fromtimestamp(record.created, self._zone).isoformat(timespec="milliseconds"),
             "levelname": record.levelname,
             "name": record.name,
-            "message": record.getMessage(),
+            "message": _shortened(record.getMessage()),
             **_fields_of(record),
         }
         if (audit := getattr(record, "audit", None)) is not None:
             line |= {"message": audit["act"], "audit": audit}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _shortened(self.formatException(record.exc_info))
         try:
             text = orjson.dumps(line).decode()
         except TypeError:
@@ -68,13 +70,22 @@ class TextLines(logging.Formatter):
         return datetime.fromtimestamp(record.created, self._zone).isoformat(timespec="milliseconds")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = _shortened(record.message)
         line = super().formatMessage(record)
         ids = [f" {name}={value}" for name, value in _fields_of(record).items() if value not in line]
         return _escaped("".join((line, *ids)))
 
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802
         # An exception may say what a stranger sent: its lines stand apart, so that none of them looks like a record.
-        return "\n".join(f"    {_escaped(line)}" for line in super().formatException(ei).split("\n"))
+        told = _shortened(super().formatException(ei))
+        return "\n".join(f"    {_escaped(line)}" for line in told.split("\n"))
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    half = MOST_CHARACTERS // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters are left out ...] {text[-half:]}"
 
 
 def _as_json(found: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, Store
 from holon.storage import windows
 from holon.storage.ledger import costs, leases, touches
 from holon.storage.sqlite import lane, storage
+from holon.telemetry import behind, log
 from holon.uplink import books, fitting, parent
 from holon.wire import stream
 from transports.grpc import clerk, client_door, hello, job_service, outgoing, worker_door
@@ -82,6 +83,8 @@ BOUNDS = STREAM.bounds
         ("documents of one kind", f"{MAX_DOCUMENTS:,}"),
         ("callers whose windows are counted, with SQLite and in memory", f"{windows.MAX_KEYS:,}"),
         ("calls that wait for the store", f"{lane.MAX_WAITING:,}; {storage.MAX_WAITING_TO_CREATE:,}"),
+        ("a message, and an exception", f"{log.MOST_CHARACTERS:,} characters each"),
+        ("lines that nobody has read yet", f"{behind.MOST_LINES:,}"),
         ("tasks that were taken back and may come again", f"{books.MAX_REMEMBERED:,}, for a day"),
         ("the chain above; the holons that are told of below", f"{MAX_DEPTH}; {MAX_BELOW:,}"),
         ("changes of who is below, told upwards", f"once in {parent.INTRODUCE_EVERY_S:g} s"),

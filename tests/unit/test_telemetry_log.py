@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, reset_tzpath
 import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from holon.telemetry.log import FIELDS, JsonLines, TextLines, set_up_logging
+from holon.telemetry.log import FIELDS, MOST_CHARACTERS, JsonLines, TextLines, set_up_logging
 
 REPOSITORY = Path(__file__).parents[2]
 LOGS = [*sorted((REPOSITORY / "holon").rglob("*.py")), *sorted((REPOSITORY / "transports").rglob("*.py"))]
@@ -50,6 +50,22 @@ def test_a_message_with_line_ends_is_still_one_line_in_both_formats() -> None:
         assert line.isprintable()
         assert "ä 猫" in line
     assert json.loads(JsonLines(ZoneInfo("UTC")).format(record(said)))["message"] == said
+
+
+def test_of_what_is_very_long_the_beginning_and_the_end_are_told() -> None:
+    said = "began " + "x" * 10_000_000 + " ended"
+    try:
+        raise ValueError(said)
+    except ValueError:
+        made = record(said)
+        made.exc_info = sys.exc_info()
+    for formatter in (JsonLines(ZoneInfo("UTC")), TextLines(ZoneInfo("UTC"))):
+        line = formatter.format(made)
+        assert len(line) < 2 * MOST_CHARACTERS + 1000
+        assert line.count("characters are left out") == 2
+        assert "began xxx" in line
+        assert "Traceback" in line
+        assert line.count("xxx ended") == 2
 
 
 def test_what_is_no_text_is_told_escaped() -> None:
