@@ -267,7 +267,7 @@ class Blueprint:
     ) -> F:
         place = _place(function)
         if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
-            raise BlueprintError(f"{place}: handlers must be written with `async def`")
+            raise BlueprintError(f"{place}: {_no_handler(function)}; a handler is a function written with `async def`")
         name = function.__name__ if name is None else name
         if not _matches(_STATE, name):
             raise BlueprintError(f"{place}: state name {name!r}; use text of 1 to 128 printable characters")
@@ -325,6 +325,14 @@ def _place(function: Any) -> str:
     name = getattr(function, "__qualname__", None) or repr(function)
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def _no_handler(function: Any) -> str:
+    if inspect.ismethod(function):
+        return "is a method"
+    if inspect.isasyncgenfunction(function):
+        return "is a generator, for there is a `yield` in it"
+    return "is not async" if inspect.isfunction(function) else f"is a {type(function).__name__}"
 
 
 def _weight(told: Any, default: float, place: str) -> float:

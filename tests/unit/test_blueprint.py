@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,8 +251,28 @@ def test_a_function_that_is_not_async_is_refused_with_its_place() -> None:
 
     def plain() -> None: ...
 
-    with pytest.raises(BlueprintError, match=r"plain \(.*test_blueprint.py:\d+\): .*async def"):
+    with pytest.raises(BlueprintError, match=r"plain \(.*test_blueprint.py:\d+\): is not async; .*async def"):
         one.handler(plain)  # type: ignore[type-var]
+
+
+def test_what_is_async_but_no_function_of_a_handler_is_refused_for_what_it_is() -> None:
+    one = Blueprint("one")
+
+    async def work(greeting: str) -> None: ...
+
+    async def many() -> AsyncIterator[int]:
+        yield 1
+
+    class Flow:
+        async def step(self) -> None: ...
+
+    for odd, said in (
+        (many, "is a generator, for there is a `yield` in it"),
+        (Flow().step, "is a method"),
+        (functools.partial(work, "hello"), "is a partial"),
+    ):
+        with pytest.raises(BlueprintError, match=f": {said}; "):
+            one.handler("odd")(odd)  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("flags", [{"outcome": "failed"}, {"is_end": True, "outcome": "great"}])
