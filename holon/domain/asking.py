@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from holon.domain.costs import Cost, costing
@@ -16,6 +17,8 @@ _TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seco
 NO_TIMEOUTS = (None,) * len(_TIMEOUTS)
 # A dict is found to be one without a search among all classes that are mappings: there may be thousands of tasks.
 MAPPINGS = (dict, Mapping)
+# A step is written in one call, and a Redis before 7 takes no call of over 2^20 words, of which a branch is eight.
+MAX_BRANCHES = 100_000
 _BRANCH_KEYS = frozenset(
     {"task_type", "type", "params", "priority", "on_lost", "allowed_skills", "max_cost", *_TIMEOUTS}
 )
@@ -37,11 +40,13 @@ def branches(tasks: Iterable[Any]) -> Iterator[AskedTask]:
     """The tasks of a fan-out, one after the other.
 
     Raises:
-        BlueprintError: (ACTION_INVALID) one cannot be; the message says which.
+        BlueprintError: (ACTION_INVALID) one cannot be; the message says which. Or there are over MAX_BRANCHES.
     """
-    where = _Place()
-    for where.index, task in enumerate(tasks):
+    where, asked = _Place(), iter(tasks)
+    for where.index, task in enumerate(islice(asked, MAX_BRANCHES)):
         yield _branch(where, task)
+    for _ in asked:
+        raise wrong(f"dispatch_parallel: there are over {MAX_BRANCHES} tasks; give fewer, of which each has more to do")
 
 
 def _branch(where: _Place, task: Any) -> AskedTask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from holon.domain.costs import Cost
 from holon.domain.job import Job
@@ -19,6 +19,8 @@ from holon.randomness import random_id
 
 # The branches of a large fan-out that become tasks together.
 CHUNK = 200
+# A step is written in one call: what it holds is in memory more than once.
+MAX_FAN_OUT_BYTES = 64 * 2**20
 
 
 class Plan(Value, gc=True):
@@ -54,22 +56,21 @@ class Planner:
         """The step by which a claimed job changes; a large fan-out lets others run between two chunks.
 
         Raises:
-            InvalidArgument: (NOT_JSON, LIMIT_EXCEEDED) the params of a task cannot be sent, or the job's budget does
-                not cover what they may cost.
+            InvalidArgument: (NOT_JSON, LIMIT_EXCEEDED) the params of a task cannot be sent, or those of a fan-out
+                together, or the job's budget does not cover what they may cost.
         """
-        chunks = []
-        for at in range(0, len(change.tasks), CHUNK):
-            chunks.append(self._chunk(job, change, change.tasks[at : at + CHUNK]))
-            if at:
+        chunks: list[tuple[NewTask, ...]] = []
+        for chunk in self._chunks(job, change):
+            if chunks:
                 await asyncio.sleep(0)
+            chunks.append(chunk)
         return self._plan(job, change, tuple(chunks), claim_id, consumed)
 
     def plan_now(self, job: Job, change: Change) -> Plan | None:
         """The same for a job that nobody has claimed; None when it has too many tasks to be made at once."""
         if len(change.tasks) > CHUNK:
             return None
-        chunks = (self._chunk(job, change, change.tasks),) if change.tasks else ()
-        return self._plan(job, change, chunks, "", ())
+        return self._plan(job, change, tuple(self._chunks(job, change)), "", ())
 
     def _plan(
         self,
@@ -94,7 +95,28 @@ class Planner:
         )
         if job.budget is not None and step.reserves > job.budget:
             raise self.over_budget(job, change)
-        return Plan(step, _counted(chunks) if chunks else {})
+        needs = _counted(chunks) if chunks else {}
+        if change.fan_out and sum(_named(need) * count for need, count in needs.items()) > MAX_FAN_OUT_BYTES:
+            message = (
+                f"the {len(change.tasks)} tasks of state {job.current_state!r} name over {MAX_FAN_OUT_BYTES} "
+                "characters of skills that they may use together, and nothing was sent; let each use fewer"
+            )
+            raise TooLarge(message, code=LIMIT_EXCEEDED)
+        return Plan(step, needs)
+
+    def _chunks(self, job: Job, change: Change) -> Iterator[tuple[NewTask, ...]]:
+        size = 0
+        for at in range(0, len(change.tasks), CHUNK):
+            chunk = self._chunk(job, change, change.tasks[at : at + CHUNK])
+            if change.fan_out:
+                size += sum(len(task.params) for task in chunk)
+            if size > MAX_FAN_OUT_BYTES:
+                message = (
+                    f"the params of the {len(change.tasks)} tasks of state {job.current_state!r} have over "
+                    f"{MAX_FAN_OUT_BYTES} bytes together, and nothing was sent; keep large data elsewhere"
+                )
+                raise TooLarge(message, code=LIMIT_EXCEEDED)
+            yield chunk
 
     def _chunk(self, job: Job, change: Change, specs: tuple[TaskSpec, ...]) -> tuple[NewTask, ...]:
         what, trace, waiting = _Params(), change.trace or job.trace, change.job.waiting
@@ -144,6 +166,10 @@ class Planner:
         else:
             message += "Give them a lower max_cost, or the job, or the task above it, more"
         return TooLarge(message, code=LIMIT_EXCEEDED)
+
+
+def _named(need: Need) -> int:
+    return sum(map(len, need.allowed_skills or ()))
 
 
 def _counted(chunks: Iterable[Iterable[NewTask]]) -> dict[Need, int]:

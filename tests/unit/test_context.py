@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import pytest
 
 from holon.context import ActionFactory, JobContext, arguments
+from holon.domain.asking import MAX_BRANCHES
 from holon.domain.blueprint import Blueprint
 from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
 from holon.domain.states import State
@@ -65,6 +67,15 @@ def test_dispatch_parallel_takes_task_type_and_type_and_keeps_the_order() -> Non
     assert actions.decision == DispatchParallel(
         (AskedTask("a", {"n": 1}), AskedTask("b", {}, 1.0, 2.0), AskedTask("c", {}, 0.0, None, 3.0, 4.0)), "gather"
     )
+
+
+def test_dispatch_parallel_takes_no_more_tasks_than_a_step_may_have() -> None:
+    actions = ActionFactory()
+    task = {"task_type": "t", "params": {}}
+    with pytest.raises(BlueprintError, match=f"over {MAX_BRANCHES} tasks") as raised:
+        actions.dispatch_parallel(repeat(task), "met")
+    assert (raised.value.code, actions.decision) == ("ACTION_INVALID", None)
+    actions.dispatch_parallel(repeat(task, MAX_BRANCHES), "met")
 
 
 def test_dispatch_parallel_takes_any_iterable_even_an_empty_one() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tracemalloc
 
+from holon.domain.asking import MAX_BRANCHES
 from holon.domain.job import Job, Status
 from holon.domain.matching import Need
 from holon.domain.task import SUCCESS, Outcome, RetryPolicy, task_id
-from holon.ports import NewJob, NewTask, Result, Step
-from holon.storage.redis.arguments import new_jobs_arguments, results_arguments
+from holon.ports import NewFanOut, NewJob, NewTask, Result, Step
+from holon.storage.redis.arguments import new_jobs_arguments, results_arguments, step_arguments
 from holon.storage.sealing import Seal
 
 LIMIT = 1 << 20
@@ -56,3 +57,17 @@ def test_what_results_have_alike_is_said_in_the_same_words() -> None:
     assert half <= 11
     assert {"0-a-0-0", "lease of 0-a"} <= set(words[:half]) - set(words[half:])
     assert len(set(words[:half]) & set(words[half:])) >= 5
+
+
+def test_the_largest_fan_out_is_no_more_words_than_any_server_takes() -> None:
+    """A Redis before 7 closes the connection of whoever sends over 2^20 words, each time anew."""
+    one = new_job("0-a").step
+    assert one is not None
+    task = one.tasks[0]
+
+    def words(branches: int) -> int:
+        fan = NewFanOut(branches, False, ((task,) * branches,))
+        return len(step_arguments(Step("c", "commit", one.job, tasks=(task,), fan_out=fan), LIMIT, Seal()))
+
+    each = words(2) - words(1)
+    assert words(1) + MAX_BRANCHES * each < 2**20 * 0.9

@@ -8,9 +8,9 @@ import pytest
 
 from holon.config import Config
 from holon.config.settings import table
-from holon.domain import fleet
+from holon.domain import asking, fleet
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
-from holon.engine import catalogs, contracts, paging, schema_work, watching
+from holon.engine import catalogs, contracts, paging, planning, schema_work, watching
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
 from holon.storage import windows
 from holon.storage.ledger import costs, leases, touches
@@ -78,6 +78,11 @@ BOUNDS = STREAM.bounds
         ("attempts that are known of a task", f"{leases.MOST_ATTEMPTS:,}"),
         ("times that a task goes back to who gave it back sooner than after a lease", f"{touches.MOST_AT_ONCE}"),
         ("lost attempts of a job that stay reserved until they report", f"{costs.MOST_UNREPORTED}"),
+        ("branches of a fan-out", f"{asking.MAX_BRANCHES:,}"),
+        (
+            "what branches are given together: params, and the skills that they may use",
+            f"{planning.MAX_FAN_OUT_BYTES // MIB} MiB of each",
+        ),
         ("what branches bring together", f"{StoreSettings('n').max_fan_in_bytes // MIB} MiB"),
         ("a document that nodes share", f"{MAX_DOCUMENT_BYTES // KIB} KiB"),
         ("documents of one kind", f"{MAX_DOCUMENTS:,}"),

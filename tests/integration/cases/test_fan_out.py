@@ -9,6 +9,7 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.engine import planning
 from tests.integration.cases.site import (
     Start,
     create,
@@ -254,3 +255,32 @@ async def test_a_branch_of_higher_priority_goes_first(start: Start) -> None:
         async with worker:
             await ended(node, job_id)
     assert order == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize("count", [3, 3 * planning.CHUNK])
+async def test_branches_of_too_much_together_fail_the_job_and_none_is_sent(
+    start: Start, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    sent: list[str] = []
+    params = [{"task_type": "t", "params": {"text": "x" * 89}}] * count  # 100 bytes each
+    skills = [{"task_type": "t", "allowed_skills": ["y" * 99]}] * count  # and its own
+    monkeypatch.setattr(planning, "MAX_FAN_OUT_BYTES", 100 * count)
+    async with start(fan_out()) as node:
+        worker = node.new_worker("w1", max_concurrent=8)
+
+        @worker.skill("t")
+        async def t(text: str = "") -> None:
+            sent.append(text)
+
+        async with worker:
+            assert (await node.run("fan_out", {"tasks": params})).status == "finished"
+            assert (await node.run("fan_out", {"tasks": skills})).status == "finished"
+            assert len(sent) == 2 * count
+            monkeypatch.setattr(planning, "MAX_FAN_OUT_BYTES", 100 * count - 1)
+            for tasks in (params, skills):
+                job = await node.run("fan_out", {"tasks": tasks})
+                assert (job.status, job.current_state) == ("failed", "start")
+                assert job.error is not None
+                assert job.error.code == "LIMIT_EXCEEDED"
+                assert f"the {count} tasks of state 'start'" in job.error.message
+        assert len(sent) == 2 * count
