@@ -248,7 +248,10 @@ class Settings:
         maximum=3660 * DAY_SECONDS,
     )
     JOB_RETENTION_COUNT: int = _setting(
-        10_000_000, "How many ended jobs are kept at most; the oldest go first", minimum=1, maximum=10**12
+        10_000_000,
+        "How many ended jobs are kept at most; the oldest go first. It is looked at every 5 minutes, or more often",
+        minimum=1,
+        maximum=10**12,
     )
     HISTORY_DATABASE_URI: str = _setting(
         "",

@@ -124,6 +124,6 @@ def statuses_of(names: Sequence[str]) -> tuple[Status, ...]:
     known = {status.value: status for status in Status}
     for name in names:
         if name not in known:
-            reason = f"{name!r} is no status; known are {', '.join(known)}"
+            reason = f"{name[:64]!r} is no status; known are {', '.join(known)}"
             raise InvalidArgument(f"status {reason}", details=[Violation("status", reason)])
     return tuple(known[name] for name in names)

@@ -142,6 +142,16 @@ async def test_a_bad_list_is_refused_and_the_parameter_named(node: Node, query: 
     assert says in reply.json()["error"]
 
 
+@pytest.mark.parametrize(
+    "parameter", ["status", "page_size", "page_token", "offset", "created_after", "created_before", "fields", "nothing"]
+)
+async def test_what_is_wrong_with_a_long_parameter_is_said_in_few_words(node: Node, parameter: str) -> None:
+    reply = await node.client.get(f"/api/v1/jobs?{parameter}={'x' * 50_000}", headers=AUTH)
+    assert reply.status_code == 400
+    assert parameter in reply.json()["error"]
+    assert len(reply.content) < 1_000
+
+
 async def test_the_history_tells_what_happened_in_order(node: Node) -> None:
     job_id = await node.created("/api/v1/jobs/doubling", {"n": 1})
     await node.ended(job_id)
