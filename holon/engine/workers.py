@@ -175,6 +175,10 @@ class Workers:
         if lease is not None:
             member.session.accepted.add(lease_id)
             self._touches.accepted(lease)
+            offer = member.session.offered(lease_id)
+            if offer is not None and offer.lasts is not None:
+                # Until it is stored, the end of this node would let another do what nobody else may.
+                self._touches.soon()
         return lease is not None
 
     def progress(self, member: Member, task_id: str, lease_id: str, percent: float | None, message: str | None) -> bool:

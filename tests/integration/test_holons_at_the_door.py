@@ -374,6 +374,31 @@ async def test_a_task_says_how_long_it_stays_with_a_holon_that_is_cut_off(
         assert (await node.job(job_id)).status == "waiting_for_worker"
 
 
+async def test_that_a_task_is_with_who_is_to_keep_it_is_stored_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a node that dies before it has told the store would have another do it."""
+    async with a_node() as node:
+        # What is not urgent waits for longer than this test.
+        monkeypatch.setattr(node.engine.touches, "_every", GUARD)
+        node.engine.blueprints.register(patient())
+        wire = await node.worker("w1", offering("t"))
+        await node.create("patient", on_lost="wait")
+        offer = await wire.offer()
+        told = asyncio.Event()
+        touch = node.engine.store.touch
+
+        async def touched(*what: Any) -> Any:
+            if any(one.lease.lease_id == offer.lease_id for one in what[0].accepts):
+                told.set()
+            return await touch(*what)
+
+        monkeypatch.setattr(node.engine.store, "touch", touched)
+        await wire.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        async with asyncio.timeout(GUARD / 2):
+            await told.wait()
+
+
 def limited(ways: dict[str, str]) -> Blueprint:
     """Its task may take so long in all, and so long at each attempt."""
     blueprint = Blueprint("limited", "/limited")
