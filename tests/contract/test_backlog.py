@@ -232,18 +232,42 @@ async def test_who_gave_a_task_back_unbegun_is_known_for_as_long_as_it_avoids_hi
     hands = [await world.hand(name) for name in ("w1", "w2", "w3")]
     offer = await world.accepted(hands[0])
     assert (await world.task_record(offer.task_id)).unserved == ()
-    for hand, unbegun in zip(hands, (True, False, True), strict=True):
+    for hand, unbegun in zip(hands, (False, True, False), strict=True):
         if hand is not hands[0]:
             [offer] = await world.lease(hand.seat())
             await world.touch(accepts=(hand.ref(offer),))
         await world.hand_back(hand, offer, again_after=None, unbegun=unbegun)
         await world.after(1)
         await world.fire()
-    assert (await world.task_record(offer.task_id)).unserved == ("w1", "w3")
-    await world.after(world.settings.lease - 3)
+    assert (await world.task_record(offer.task_id)).unserved == ("w2",)
+    await world.after(world.settings.lease - 2)
     await world.fire()
-    assert (await world.task_record(offer.task_id)).unserved == ("w3",)
-    assert [one.task_id for one in await world.lease(hands[0].seat())] == [offer.task_id]
+    assert (await world.task_record(offer.task_id)).unserved == ()
+    assert [one.task_id for one in await world.lease(hands[1].seat())] == [offer.task_id]
+
+
+@pytest.mark.parametrize("quarters", [2, 6], ids=["shortly", "longer than it avoids anybody"])
+async def test_all_who_gave_a_task_back_unbegun_are_avoided_until_the_last_of_them_may_be_asked_again(
+    world: World, quarters: int
+) -> None:
+    hands, lease = [await world.hand(f"w{n}") for n in range(4)], world.settings.lease
+    task_id = await world.dispatch()
+    for hand in hands:
+        [offer] = await world.lease(hand.seat())
+        for _ in range(quarters):
+            await world.touch(extends=(hand.ref(offer),))
+            await world.after(lease // 4)
+            await world.fire()
+        await world.hand_back(hand, offer, again_after=None, unbegun=True)
+    await world.after(lease - 1)
+    await world.fire()
+    assert set((await world.task_record(task_id)).unserved) == {hand.worker_id for hand in hands}
+    for hand in hands:
+        assert await world.lease(hand.seat()) == []
+    await world.after(1)
+    await world.fire()
+    assert (await world.task_record(task_id)).unserved == ()
+    assert [one.task_id for one in await world.lease(hands[0].seat())] == [task_id]
 
 
 async def test_an_offer_that_lapsed_avoids_its_worker(world: World) -> None:

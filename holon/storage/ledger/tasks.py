@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from holon.ports import Attempt, LeaseRef, Stop, StopReason
-from holon.storage.ledger.rows import HARD, LEASED, OFFERED, QUEUED, SOFT, JobRow, TaskRow, WorkerRow
+from holon.storage.ledger.rows import HARD, LEASED, OFFERED, QUEUED, SOFT, UNSERVED, JobRow, TaskRow, WorkerRow
 from holon.storage.ledger.tables import Tables
 
 # A chunk of a large fan-out becomes tasks when fewer than this many of its branches wait for a lease; a hint says so
@@ -102,10 +102,13 @@ def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None 
 def avoid(task: TaskRow, until: int, now: int, how: int) -> None:
     """Keep an edited task from its last worker until then.
 
-    Of those who failed it that is the last alone: else it would wait once each of a few workers has failed it.
+    Of those who failed it that is the last alone: else it would wait once each of a few workers has failed it. Those
+    below whom nobody can do it are asked again together: else it would go round among a few of them for ever.
     """
+    together = until if how == UNSERVED else 0
+    entries = ((who, max(ends, together) if why == UNSERVED else ends, why) for who, ends, why in task.avoid)
     others = tuple(
-        entry for entry in task.avoid if entry[0] != task.worker_id and entry[1] > now and not how == entry[2] == SOFT
+        entry for entry in entries if entry[0] != task.worker_id and entry[1] > now and not how == entry[2] == SOFT
     )
     task.avoid = (*others, (task.worker_id, until, how))
 

@@ -281,11 +281,13 @@ local function close_attempt(row)
 end
 
 -- Of those who failed a task it avoids the last alone: else it would wait once each of a few workers has failed it.
+-- Those below whom nobody can do it are asked again together: else it would go round among a few of them for ever.
 local function avoid(row, till, how)
     local text = ''
     for _, entry in ipairs(avoided(row)) do
-        if entry[1] ~= row.worker and entry[2] > NOW and not (how == '1' and entry[3] == '1') then
-            text = text .. entry[1] .. ' ' .. int(entry[2]) .. ' ' .. entry[3] .. ';'
+        local ends = how == '2' and entry[3] == '2' and math.max(entry[2], till) or entry[2]
+        if entry[1] ~= row.worker and ends > NOW and not (how == '1' and entry[3] == '1') then
+            text = text .. entry[1] .. ' ' .. int(ends) .. ' ' .. entry[3] .. ';'
         end
     end
     row.avoid = text .. row.worker .. ' ' .. int(till) .. ' ' .. how .. ';'
