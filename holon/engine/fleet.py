@@ -166,9 +166,14 @@ class Fleet:
         return [one for present in self._present.values() for one in present.catalog.skills if one.name == skill]
 
     def offerings(self) -> frozenset[Offering]:
-        """What the workers that take tasks offer, as far as matching is concerned, each once."""
-        taking = [present.session for present in self._present.values() if present.session.taking]
-        return frozenset(one for session in taking for one in session.offerings)
+        """What the plain workers that take tasks offer, as far as matching is concerned, each once."""
+        sessions = [present.session for present in self._present.values() if present.holon is None]
+        return frozenset(one for session in sessions if session.taking for one in session.offerings)
+
+    def holons(self) -> Mapping[str, frozenset[Offering]]:
+        """The same of each worker that is a holon, by worker id; of one that takes no tasks nothing."""
+        sessions = [present.session for present in self._present.values() if present.holon is not None]
+        return {one.worker_id: frozenset(one.offerings if one.taking else ()) for one in sessions}
 
     def machines(self) -> list[Machine]:
         """The machines behind all workers, each kind once."""

@@ -80,7 +80,7 @@ class TaskRecord(Value):
 
     `result_due` is when its result timeout is over, in epoch milliseconds; None: it has none. `begun` says that
     somebody has had it, but for leases that were given back unbegun. `unserved` are the workers to which it does
-    not go for now, since they gave it back as nobody below them could do it.
+    not go for now, since they gave it back as nobody below them could do it; all of them until the last may be asked.
     """
 
     id: str

@@ -97,12 +97,12 @@ class Escalation:
                 self._serving.jobs.give_back(running, self._why(found))
 
     def _why(self, waiting: _Waiting) -> str:
-        if self._dispatcher.can_do(waiting.need):
+        if self._has_somebody(waiting.need, frozenset()):
             return f"nobody below the holons that offer skill {waiting.need.skill!r} can do it"
         return self._dispatcher.why(waiting.need)
 
     def _has_somebody(self, need: Need, unserved: frozenset[str]) -> bool:
-        return self._dispatcher.can_do(need, unserved) or self._providers.can_do_elsewhere(need)
+        return self._dispatcher.can_do(need, unserved) or self._providers.can_do_elsewhere(need, unserved)
 
     async def _waits_for(self, running: Delegated, most: int) -> _Waiting | None:
         """What a job waits for; of a fan-out, the first task among so many that nobody can do. None: for nothing."""
@@ -131,8 +131,7 @@ class Escalation:
 
     def _may_come_back(self, task: TaskRecord) -> bool:
         """Whether a task is with a holon, which may find that nobody there can do it."""
-        sessions = self._dispatcher.sessions
-        return task.state == "leased" and any(one.is_holon and one.worker_id == task.worker_id for one in sessions)
+        return task.state == "leased" and self._providers.is_holon(task.worker_id)
 
     async def _was_leased(self, running: Delegated) -> bool:
         """Whether a worker had any task of the job: then what it did would be lost."""

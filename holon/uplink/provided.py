@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace as but
 
 from msgspec import DecodeError
@@ -28,22 +28,37 @@ class Passed(Value, gc=True):
     workers: int
 
 
+class Holons(Value, gc=True):
+    """Workers that are holons, by id, and what each of them takes; nothing, where they take no tasks."""
+
+    workers: frozenset[str]
+    offers: frozenset[Offering]
+
+
 class Provided(Value, gc=True):
     """What the workers of a node offer.
 
-    `skills` are the names of all that they offer, `offers` what those take who take tasks, each once; `passed` is all
-    that they say of the skills that are passed on to the parent. `machines` are those behind them, each kind once, as
-    many as a parent is told.
+    `skills` are the names of all that they offer, `offers` what those take who take tasks, each once; `holons` are
+    those of them that are holons, whose offers are not in `offers`. `passed` is all that they say of the skills that
+    are passed on to the parent. `machines` are those behind them, each kind once, as many as a parent is told.
     """
 
     skills: frozenset[str] = frozenset()
     offers: frozenset[Offering] = frozenset()
     passed: tuple[Passed, ...] = ()
     machines: tuple[Machine, ...] = ()
+    holons: tuple[Holons, ...] = ()
 
-    def can_do(self, need: Need) -> bool:
-        """Whether one of these workers could do a task with this need, now or once it has room."""
-        return need.skill in self.skills and any(fits(need, one) for one in self.offers)
+    def can_do(self, need: Need, but: Collection[str] = ()) -> bool:
+        """Whether one of these workers could do a task with this need, now or once it has room.
+
+        Arguments:
+            but: the ids of workers that do not count, where they are holons.
+        """
+        if need.skill not in self.skills:
+            return False
+        count = (one.offers for one in self.holons if any(worker not in but for worker in one.workers))
+        return any(fits(need, one) for offers in (self.offers, *count) for one in offers)
 
 
 class Here:
@@ -67,7 +82,8 @@ class Here:
         if self._changes != self._fleet.changes:
             passed = tuple(one for skill in self._passed for one in _counted(self._fleet.offers_of(skill)))
             machines = tuple(self._fleet.machines()[:MAX_PROFILES])
-            self._known = Provided(self._fleet.names(), self._fleet.offerings(), passed, machines)
+            holons = tuple(_alike(self._fleet.holons()))
+            self._known = Provided(self._fleet.names(), self._fleet.offerings(), passed, machines, holons)
             self._changes = self._fleet.changes
         return self._known
 
@@ -83,11 +99,20 @@ def _counted(offers: Iterable[Skill]) -> Iterator[Passed]:
         yield Passed(_skill_of(text), said[text])
 
 
+def _alike(holons: Mapping[str, frozenset[Offering]]) -> Iterator[Holons]:
+    """Holons by what they take: many are alike."""
+    found: dict[frozenset[Offering], set[str]] = {}
+    for worker_id, offers in holons.items():
+        found.setdefault(offers, set()).add(worker_id)
+    for offers, workers in found.items():
+        yield Holons(frozenset(workers), offers)
+
+
 def text_of(provided: Provided) -> tuple[bytes, bool]:
     """What a node tells the others, and whether that is all of it.
 
     Of what is more than a document takes the machines are left out first, then schemas and descriptions, then all that
-    is said of the skills that are passed on, then skills.
+    is said of the skills that are passed on, and which workers are holons, then skills.
     """
     text, whole = _packed(provided), True
     if len(text) > MAX_DOCUMENT_BYTES:
@@ -99,10 +124,10 @@ def text_of(provided: Provided) -> tuple[bytes, bool]:
             for one in provided.passed
         ]
         text = _packed(replace(provided, passed=tuple(bare)))
-    names = sorted(provided.skills)
+    names, offers = sorted(provided.skills), provided.offers.union(*(one.offers for one in provided.holons))
     while len(text) > MAX_DOCUMENT_BYTES:
         some = frozenset(names)
-        text = _packed(Provided(some, frozenset(one for one in provided.offers if one.skill in some)))
+        text = _packed(Provided(some, frozenset(one for one in offers if one.skill in some)))
         names = names[: len(names) // 2]
     return text, whole
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from holon.domain.fleet import Machine
 from holon.domain.matching import Need
@@ -55,9 +55,17 @@ class Providers:
         """Whether a worker of another node has a skill."""
         return skill in self._skills_elsewhere
 
-    def can_do_elsewhere(self, need: Need) -> bool:
-        """Whether a worker of another node that takes tasks could do one with this need, now or once it has room."""
-        return any(node.can_do(need) for node in self._elsewhere)
+    def can_do_elsewhere(self, need: Need, but: Collection[str] = ()) -> bool:
+        """Whether a worker of another node that takes tasks could do one with this need, now or once it has room.
+
+        Arguments:
+            but: the ids of workers that do not count, where they are holons.
+        """
+        return any(node.can_do(need, but) for node in self._elsewhere)
+
+    def is_holon(self, worker_id: str) -> bool:
+        """Whether a worker, of whichever node, is a holon."""
+        return any(worker_id in one.workers for node in (self._here(), *self._elsewhere) for one in node.holons)
 
     def passed(self, skill: str) -> list[Passed]:
         """A skill that is passed on, as the workers of all nodes offer it."""

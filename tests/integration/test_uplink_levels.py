@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ import pytest
 from holon import Blueprint
 from holon.context import ActionFactory
 from tests.integration.holon_line import a_holon, passing, spreading, tree_of, until
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.close()
 
 
 def asked(name: str) -> Blueprint:
@@ -55,3 +64,31 @@ async def test_what_nobody_at_the_bottom_can_do_comes_back_to_the_top(
         await until(below, "the holon in the middle has a job")
         async with a_holon(tmp_path, "second", other, above=root, certificate="child-2"):
             assert (await root.client.wait_for(job, timeout=40)).status == "finished"
+
+
+@pytest.mark.parametrize("middle", [passing, spreading])
+async def test_what_nobody_below_any_of_the_nodes_in_the_middle_can_do_comes_back_to_the_top(
+    tmp_path: Path, server: RedisServer, middle: Callable[[str, str], Blueprint]
+) -> None:
+    shared: dict[str, Any] = {"STORAGE_URI": server.uri(server.database()), "ESCALATE_AFTER": 1}
+    folders = [tmp_path / name for name in ("a", "b")]
+    async with AsyncExitStack() as holons:
+        root = await holons.enter_async_context(a_holon(tmp_path, "root", passing("top", "middle")))
+        for folder in folders:
+            folder.mkdir()
+            between = await holons.enter_async_context(
+                a_holon(folder, folder.name, middle("middle", "low"), above=root, **shared)
+            )
+            low = a_holon(
+                folder, "low", asked("low"), above=between, certificate=f"child-{folder.name}", ESCALATE_AFTER=1
+            )
+            await holons.enter_async_context(low)
+        job = (await root.client.create_job("top", {"skill": "nobodys"})).job_id
+        had_by: set[str] = set()
+
+        async def came_back() -> bool:
+            tree = {node.name: node for node in await tree_of(root.client, job) if node.kind == "task"}
+            had_by.update(node.name for node in tree.values())
+            return "low" in had_by and tree["middle"].status == "queued"
+
+        await until(came_back, "the task of the job at the top is there again")

@@ -11,7 +11,7 @@ from holon.domain.matching import Need, Offering
 from holon.domain.value import replace
 from holon.ports import MAX_DOCUMENT_BYTES
 from holon.randomness import random_id
-from holon.uplink.provided import Passed, Provided, provided_in, text_of
+from holon.uplink.provided import Holons, Passed, Provided, provided_in, text_of
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,26 @@ def test_who_takes_no_tasks_can_do_none() -> None:
     assert not Provided(frozenset({"ocr"})).can_do(Need("ocr"))
 
 
+def test_holons_below_whom_nobody_can_do_it_do_not_count_and_others_do() -> None:
+    alike = Holons(frozenset({"h1", "h2"}), frozenset({Offering("ocr")}))
+    leaves = Holons(frozenset({"h3"}), frozenset())
+    provided = Provided(frozenset({"ocr"}), holons=(alike, leaves))
+    need = Need("ocr")
+    assert [provided.can_do(need, but) for but in ((), ("h1",), ("h1", "h3"), ("h2", "h1"))] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert replace(provided, offers=frozenset({Offering("ocr")})).can_do(need, ("h1", "h2"))
+
+
 def test_what_is_told_is_read_as_it_was() -> None:
     skill = Skill("ocr", "2", "reading", {"type": "object"}, None, "Reads.", ("unsure",), 7)
     machines = (Machine((Device("gpu", "H100", "0"),), {"zone": "a", "racks": [1, 2.5]}), Machine())
-    said = Provided(frozenset({"ocr"}), frozenset({Offering("ocr", "2", price=7)}), (Passed(skill, 3),), machines)
+    holons = (Holons(frozenset({"h1"}), frozenset({Offering("ocr", "2", price=9)})),)
+    offers = frozenset({Offering("ocr", "2", price=7)})
+    said = Provided(frozenset({"ocr"}), offers, (Passed(skill, 3),), machines, holons)
     text, whole = text_of(said)
     assert (provided_in(text), whole) == (said, True)
 
@@ -63,7 +79,9 @@ def test_of_what_is_too_much_to_be_told_schemas_are_left_out_next_and_then_skill
     bare = Passed(Skill("ocr", "2", "", statuses=("unsure",)), 3)
     assert (provided_in(text), whole) == (Provided(frozenset({"ocr"}), offers, (bare,)), False)
     names = frozenset(noise(4) for _ in range(3_000))
-    text, whole = text_of(Provided(names, frozenset(Offering(name) for name in names)))
+    of_holons = frozenset(Offering(name) for name in sorted(names)[::2])
+    offers = frozenset(Offering(name) for name in names) - of_holons
+    text, whole = text_of(Provided(names, offers, holons=(Holons(frozenset({"h1"}), of_holons),)))
     assert len(text) <= MAX_DOCUMENT_BYTES
     told = provided_in(text)
     assert told is not None
