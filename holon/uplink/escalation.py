@@ -130,8 +130,11 @@ class Escalation:
         return found
 
     def _may_come_back(self, task: TaskRecord) -> bool:
-        """Whether a task is with a holon, which may find that nobody there can do it."""
-        return task.state == "leased" and self._providers.is_holon(task.worker_id)
+        """Whether a task is with a holon, or at another node with who may be one: perhaps nobody there can do it."""
+        sessions = self._dispatcher.sessions
+        return task.state == "leased" and not any(
+            one.worker_id == task.worker_id and not one.is_holon for one in sessions
+        )
 
     async def _was_leased(self, running: Delegated) -> bool:
         """Whether a worker had any task of the job: then what it did would be lost."""

@@ -63,10 +63,6 @@ class Providers:
         """
         return any(node.can_do(need, but) for node in self._elsewhere)
 
-    def is_holon(self, worker_id: str) -> bool:
-        """Whether a worker, of whichever node, is a holon."""
-        return any(worker_id in one.workers for node in (self._here(), *self._elsewhere) for one in node.holons)
-
     def passed(self, skill: str) -> list[Passed]:
         """A skill that is passed on, as the workers of all nodes offer it."""
         return [one for node in (self._here(), *self._elsewhere) for one in node.passed if one.skill.name == skill]
