@@ -144,12 +144,13 @@ class Tally:
                     yield known
             start = 0
 
-    def counts(self) -> dict[str, int]:
-        """How many tasks have ended with each status; the rest is `open`."""
+    def counts(self, *, job_is_over: bool = False) -> dict[str, int]:
+        """How many tasks have ended with each status; the rest is `open`, or was `cancelled` with the job."""
         counts = {status: count for status, count in self._counts.items() if count}
         left = len(self) - sum(counts.values())
         if left > 0:
-            counts["open"] = left
+            rest = "cancelled" if job_is_over else "open"
+            counts[rest] = counts.get(rest, 0) + left
         return counts
 
     def visits(self, until: int | None) -> tuple[Visit, ...]:

@@ -160,7 +160,7 @@ class Trees:
         """What is told above of a job, with all below it; the tally is as new as the record."""
         job, own_id = record.job, await self._holon_id()
         below = await self._told_below(tally)
-        tasks = tally.counts()
+        tasks = tally.counts(job_is_over=job.status.terminal)
         jobs: dict[str, int] = {}
         for one in below:
             _count(tasks, one.tasks)

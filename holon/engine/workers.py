@@ -231,6 +231,19 @@ class Workers:
         await self._touches.before(one.lease_id for one in reported)
         return await self._results.complete(self._dispatcher.newest(member.session), reported)
 
+    async def was_last(self, member: Member, task_id: str, lease_id: str) -> bool:
+        """Whether a task is over, and this worker had its last lease: nobody else has had it since.
+
+        Raises:
+            StoreUnavailable: the store is away.
+        """
+        task = await self._store.task(task_id)
+        return (
+            task is not None
+            and task.state == "over"
+            and (task.lease_id, task.worker_id) == (lease_id, member.session.worker_id)
+        )
+
     def drain(self, member: Member) -> None:
         """A worker takes no more tasks and will leave when it has ended those that it holds."""
         self._fleet.leaving(member.session)

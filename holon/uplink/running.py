@@ -32,8 +32,10 @@ _RETRY_S = 1.0
 # A parent that is linked again has offered by then what it still wants.
 UNKNOWN_AFTER_S = 60.0
 LEASE_LOST = "LEASE_LOST"
+# Nobody knows whether there is a job, and the parent was told of none.
+UNSURE = "UNSURE"
 # Why a job is stopped of which nobody hears any result: the parent has the task again.
-_GIVEN_BACK = (LEASE_LOST, UNSERVABLE)
+_GIVEN_BACK = (LEASE_LOST, UNSURE, UNSERVABLE)
 # What was offered while its stream was being replaced is lost with that, and offered again at once.
 _COMES_BACK_S = 0.5
 
@@ -267,8 +269,9 @@ class Running:
             said = running.why if self._place.in_words else ""
             why, cost = said or "the task was taken back", record.spent if record is not None else None
             counts = record is not None and record.job.budget is not None
-            if not self._reports.reject(entry.lease, reason, why, cost=cost, counts=counts):
-                self._tell_cost(entry, record)
+            given_back = self._reports.reject(entry.lease, reason, why, cost=cost, counts=counts)
+            if not given_back and running.stopping != UNSURE:
+                await self._tell_lost(entry, record)
             await self._remember(entry)
         else:
             entry.withdrawn = False
@@ -281,7 +284,7 @@ class Running:
                 await self._summaries.add(entry, record, word)
             if not self._tell(entry, word):
                 if running.stopping and was_cancelled:
-                    self._tell_cost(entry, record)
+                    await self._tell_lost(entry, record)
                 await self._remember(entry)
         del self._jobs[entry.task_id]
         running.leave()
@@ -322,10 +325,17 @@ class Running:
         self._reports.finish(lease, result)
         return True
 
-    def _tell_cost(self, entry: Delegation, record: JobRecord | None) -> None:
-        """Nobody waits for a word of a lease that was lost with its session; but what it cost counts."""
-        if record is not None and (record.spent is not None or record.job.budget is not None):
-            self._reports.finish_lost(entry.lease, record.spent or 0)
+    async def _tell_lost(self, entry: Delegation, record: JobRecord | None) -> None:
+        """Nobody waits for a word of a lease that was lost with its session; but what it cost counts, and its task may
+        be over: then this is how it is shown.
+        """
+        if record is None:
+            return
+        counts = record.spent is not None or record.job.budget is not None
+        word = cancelled(record.spent or 0 if counts else None)
+        await self._summaries.add(entry, record, word)
+        if counts or word.HasField("summary"):
+            self._reports.finish_lost(entry.lease, word)
 
     async def _write(self, entry: Delegation) -> None:
         with _noted(entry):

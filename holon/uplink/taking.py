@@ -17,12 +17,12 @@ from holon.uplink.alone import Alone
 from holon.uplink.asked import Terms, creating_of, terms_of, time_for
 from holon.uplink.books import Books, Delegation, origin_key, owner_of
 from holon.uplink.place import Place
-from holon.uplink.running import LEASE_LOST, Running
+from holon.uplink.running import LEASE_LOST, UNSURE, Running
 from holon.uplink.tenure import TenureLost
 from holon.wire.values import MAX_ID
 from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
-from holon.worker.outcome import INVALID_INPUT_ERROR, failure
+from holon.worker.outcome import INVALID_INPUT_ERROR, cancelled, failure
 from holon.worker.reports import BUSY_S, Reports
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class Taking:
             told = self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
             if not told and offer.lineage.HasField("budget"):
                 # Lost with its session; what the job costs is told under the newer one, and the parent waits for both.
-                self._reports.finish_lost(before, 0)
+                self._reports.finish_lost(before, cancelled(0))
             self._accept(known, lease)
             return None
         if self.closed:
@@ -206,7 +206,7 @@ class Taking:
         except (HolonError, TenureLost):
             # The store may have made the job all the same: it is looked for, and stopped.
             followed = True
-            self._running.stop(self._running.goes_on(entry), LEASE_LOST)
+            self._running.stop(self._running.goes_on(entry), UNSURE)
             raise
         finally:
             if not followed:

@@ -123,9 +123,9 @@ def _costing(result: worker_pb2.TaskResult, cost: Any) -> worker_pb2.TaskResult:
     return result
 
 
-def cancelled() -> worker_pb2.TaskResult:
-    """The result of a task that was stopped."""
-    return worker_pb2.TaskResult(status=CANCELLED)
+def cancelled(cost: int | None = None) -> worker_pb2.TaskResult:
+    """The result of a task that was stopped, and what that cost, if that is known."""
+    return worker_pb2.TaskResult(status=CANCELLED, cost=cost)
 
 
 def too_large(result: worker_pb2.TaskResult, message: str) -> worker_pb2.TaskResult:

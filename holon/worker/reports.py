@@ -121,14 +121,12 @@ class Reports:
             cost, message = spent.pop(lease, None), "it is not held any more"
             self.reject(lease, "STALE_OFFER", message, again_after=0, cost=cost or None, counts=cost is not None)
         for lease, told in spent.items():
-            self.finish_lost(lease, told)
+            self.finish_lost(lease, cancelled(told))
 
-    def finish_lost(self, lease: Lease, cost: int) -> None:
-        """Say what the work under a lease cost that is over: no result of it is used, but that counts."""
+    def finish_lost(self, lease: Lease, result: worker_pb2.TaskResult) -> None:
+        """Say what came of the work under a lease that is over: it is not used, but its cost counts."""
         if lease not in self.leases:
             self.leases.take(lease)
-            result = cancelled()
-            result.cost = cost
             self.finish(lease, result)
 
     def acknowledge(self, acks: worker_pb2.UpdateAcks) -> list[tuple[Lease, bool]]:

@@ -289,6 +289,24 @@ async def test_what_cannot_be_kept_is_not_and_its_result_counts(node: Node) -> N
     assert not node.engine.below.any
 
 
+async def test_what_is_told_of_a_task_that_is_over_counts_from_who_had_it_last_only(node: Node) -> None:
+    wire = await child(node)
+    job_id, offer = await working(node, wire)
+    await node.cancel(job_id)
+    await wire.expect("stop_tasks")
+    earlier = worker_pb2.TaskOffer(task_id=offer.task_id, lease_id="earlier")
+    for lease, kept in ((earlier, False), (offer, True)):
+        await wire.send(updates(result(lease, "cancelled", summary=summary(status="cancelled"))))
+        assert (await wire.verdict()).verdict == worker_pb2.VERDICT_SUPERSEDED
+        assert node.engine.below.any is kept
+    await wire.send(updates(result(earlier, "cancelled", summary=summary(status="finished"))))
+    assert (await wire.verdict()).verdict == worker_pb2.VERDICT_SUPERSEDED
+    await wire.close()
+    await node.until(lambda: not list(node.engine.dispatcher.sessions))
+    *_, told = await tree(node, job_id)
+    assert told.status == "cancelled"
+
+
 async def test_a_plain_worker_tells_no_trees(node: Node) -> None:
     worker = await node.worker("w1")
     job_id = await node.create()

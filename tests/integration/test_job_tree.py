@@ -15,6 +15,7 @@ import pytest
 from holon.client import Client, TreeNode
 from holon.testing import RunningNode
 from holon.worker import TaskError
+from tests.chaos.link import Link
 from tests.integration.holon_line import a_holon, passing, spreading, tree_of, until
 from tests.redis_server import RedisServer
 
@@ -194,6 +195,42 @@ async def test_a_child_that_goes_while_it_works_is_shown_as_of_then_and_goes_on_
             async with worker:
                 await ended(root, job)
                 assert not any(node.offline for node in await tree_of(root.client, job))
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["linked", "cut off"])
+async def test_how_a_cancelled_task_ended_in_a_child_is_shown_when_the_child_is_off(
+    tmp_path: Path, *, cut: bool
+) -> None:
+    gate, ports = Gate(), [0]
+    async with (
+        a_holon(tmp_path, "root", passing("top", "middle")) as root,
+        Link("middle to root", lambda: ports[0] or None) as link,
+    ):
+        ports[0] = root.ports.worker
+        url = {"PARENT_URL": f"grpcs://localhost:{link.port}"}
+        async with a_holon(tmp_path, "middle", passing("middle", "work"), above=root, **url) as middle:
+            worker = middle.new_worker("leaf")
+            worker.skill("work")(gate.work(asyncio.get_running_loop()))
+            async with worker:
+                job = (await root.client.create_job("top", {"n": 1})).job_id
+                await gate.begun.wait()
+                if cut:
+                    # It has told of the job while that ran.
+                    await until(lambda: summaries(tmp_path / "root.db") == 1, "the child has told of its job")
+                    ports[0] = 0
+                    link.cut()
+                await root.client.cancel_job(job)
+                ports[0] = root.ports.worker
+
+                async def told() -> bool:
+                    lines = [line async for line in root.client.history(job)]
+                    return "result_superseded" in {line.event_type for line in lines}
+
+                await until(told, "the child has told how the task ended")
+        *_, below = await tree_of(root.client, job, digests=True)
+        assert (below.kind, below.name, below.status, below.offline) == ("job", "middle", "cancelled", True)
+        assert below.summary is not None
+        assert below.summary.task_counts == {"cancelled": 1}
 
 
 async def test_nothing_is_shown_below_a_task_that_a_child_that_is_linked_has_given_back(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_tasks_are_in_the_order_in_which_they_were_sent_from_any_place_on() -> N
     )
     assert (last.status, last.skill) == ("", "work")
     assert made.counts() == {"success": 1, "failure": 1, "open": 3}
+    assert made.counts(job_is_over=True) == {"success": 1, "failure": 1, "cancelled": 3}
     # One that has done better since is not among what went wrong.
     assert made.errors() == (Trouble("PERMANENT_ERROR", "for good", name="work"),)
     assert [final(told, job_is_over=False) for told in (first, failed, last)] == [True, False, False]

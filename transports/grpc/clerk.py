@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from holon.domain.fleet import Catalog
-from holon.domain.tree import weight_of
+from holon.domain.tree import Summary, weight_of
 from holon.engine.members import Member
 from holon.engine.results import Answer, Reported
 from holon.engine.session import Offered
@@ -133,13 +133,16 @@ class Clerk:
             self._outgoing.answer(answers)
 
     async def _keep(self, tree: ChildTree, batch: Sequence[Reported], answers: Sequence[Answer]) -> None:
-        """Keep what was told with results that were used."""
-        used = {(one.task_id, one.lease_id) for one in answers if one.superseded is None and one.again_after is None}
-        await tree.ended(
-            (one.task_id, one.lease_id, one.summary)
-            for one in batch
-            if one.summary is not None and (one.task_id, one.lease_id) in used
-        )
+        """Keep what was told with results that were used, or came when their task was over: it may be cancelled."""
+        verdicts = {(one.task_id, one.lease_id): one for one in answers if one.again_after is None}
+        told: list[tuple[str, str, Summary]] = []
+        for one in batch:
+            answer = verdicts.get((one.task_id, one.lease_id))
+            if one.summary is None or answer is None:
+                continue
+            if not answer.superseded or await self._workers.was_last(self._member, one.task_id, one.lease_id):
+                told.append((one.task_id, one.lease_id, one.summary))
+        await tree.ended(told)
 
 
 def _size(reported: Reported) -> int:
