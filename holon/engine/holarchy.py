@@ -169,9 +169,10 @@ class Holarchy:
             FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
             PermissionDenied: (HOLON_CHANGED) another holon was this worker before.
             Aborted: (UPLINK_STALE) a newer node of the holon has linked, or another with the same claim.
-            Unavailable: (HOLON_LINKED) another process of the holon is linked here now.
+            Unavailable: (HOLON_LINKED) another process of the holon is linked here now, as this worker or another.
         """
         self.check_child(identity)
+        await self._check_linked(worker_id, identity)
         key = child_key(worker_id)
         pin = orjson.dumps({"holon_id": identity.holon_id, "epoch": identity.epoch, "instance": identity.instance})
 
@@ -196,6 +197,21 @@ class Holarchy:
             FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
         """
         _check((*self.above, self.own_id), identity.holon_id, identity.below, self.max_depth)
+
+    async def _check_linked(self, worker_id: str, identity: HolonIdentity) -> None:
+        """Return when this holon is linked as no other worker now."""
+        linked = [one.key for one in await self._store.documents(LINKS) if one.key != worker_id]
+        if not linked:
+            return
+        pins, own = {one.key: one.value for one in await self._store.documents(KIND)}, f'"{identity.holon_id}"'.encode()
+        for other in linked:
+            if own in pins.get(child_key(other), b""):
+                raise Unavailable(
+                    f"holon {identity.holon_id} is linked as worker {other!r}: all of its nodes come as one worker, by "
+                    "certificates of one name; if this one has another store, that is a copy",
+                    code="HOLON_LINKED",
+                    retry_after=_AGAIN_S,
+                )
 
     async def _link(self, worker_id: str, identity: HolonIdentity) -> None:
         """Note that this process of a child is linked."""
