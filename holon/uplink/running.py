@@ -176,11 +176,12 @@ class Running:
     def settled(self, lease: Lease, committed: bool) -> None:
         """The parent has used a result, or does not need it: nothing has to be known of the task any more.
 
-        But where its job is not the first of this generation, and the task may come again, that has to be.
+        But where its job was taken back, or is not the first of this generation, and the task may come again, that has
+        to be.
         """
         entry = self._told.pop(lease, None)
         if entry is not None and entry.lease == lease:
-            if committed or not entry.run:
+            if committed or not (entry.run or entry.withdrawn):
                 self._books.settle(entry)
             else:
                 self.start(self._remember(entry), f"settled-{lease.task_id}")
@@ -266,13 +267,12 @@ class Running:
         was_cancelled = record is None or record.job.status is Status.CANCELLED
         if running.stopping in _GIVEN_BACK and was_cancelled:
             reason = UNSERVABLE if running.stopping == UNSERVABLE else "STALE_OFFER"
-            said = running.why if self._place.in_words else ""
-            why, cost = said or "the task was taken back", record.spent if record is not None else None
+            words = running.why if self._place.in_words else ""
+            why, cost = words or "the task was taken back", record.spent if record is not None else None
             counts = record is not None and record.job.budget is not None
-            given_back = self._reports.reject(entry.lease, reason, why, cost=cost, counts=counts)
-            if not given_back and running.stopping != UNSURE:
-                await self._tell_lost(entry, record)
-            await self._remember(entry)
+            said = self._reports.reject(entry.lease, reason, why, cost=cost, counts=counts)
+            if said or running.stopping == UNSURE or not await self._tell_lost(entry, record):
+                await self._remember(entry)
         else:
             entry.withdrawn = False
             word = await self._word(running, record)
@@ -282,9 +282,8 @@ class Running:
                     # Else it is what the blueprint declares.
                     word.cost = record.spent or 0
                 await self._summaries.add(entry, record, word)
-            if not self._tell(entry, word):
-                if running.stopping and was_cancelled:
-                    await self._tell_lost(entry, record)
+            lost = bool(running.stopping) and was_cancelled
+            if not self._tell(entry, word) and not (lost and await self._tell_lost(entry, record)):
                 await self._remember(entry)
         del self._jobs[entry.task_id]
         running.leave()
@@ -325,17 +324,22 @@ class Running:
         self._reports.finish(lease, result)
         return True
 
-    async def _tell_lost(self, entry: Delegation, record: JobRecord | None) -> None:
+    async def _tell_lost(self, entry: Delegation, record: JobRecord | None) -> bool:
         """Nobody waits for a word of a lease that was lost with its session; but what it cost counts, and its task may
-        be over: then this is how it is shown.
+        be over: then this is how it is shown. Until it is acknowledged, the entry stays as it is.
+
+        False where there is nothing to be said.
         """
         if record is None:
-            return
+            return False
         counts = record.spent is not None or record.job.budget is not None
         word = cancelled(record.spent or 0 if counts else None)
         await self._summaries.add(entry, record, word)
-        if counts or word.HasField("summary"):
-            self._reports.finish_lost(entry.lease, word)
+        if not (counts or word.HasField("summary")):
+            return False
+        self._told[entry.lease] = entry
+        self._reports.finish_lost(entry.lease, word)
+        return True
 
     async def _write(self, entry: Delegation) -> None:
         with _noted(entry):

@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from holon.clock import SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.costs import Cost
 from holon.domain.fleet import Skill
 from holon.domain.task import SUCCESS, Outcome
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
+from holon.storage.memory import MemoryStorage
 from holon.uplink import running
 from holon.worker import Result
-from tests.integration.a_child import PARENT, Leaf, a_child, answer, offered
+from tests.integration.a_child import PARENT, STORE, Leaf, a_child, answer, offered
 from tests.integration.grpc_node import Node, a_node, json_payload, offering, result, update, updates
 from tests.integration.holon_line import a_holon
-from tests.integration.scripted_node import GUARD, Certificates, keep, make_certificates
+from tests.integration.scripted_node import GUARD, Certificates, ScriptedNode, keep, make_certificates
 from tests.integration.test_holons_at_the_door import identity
 from tests.integration.test_worker_admission import admission
 
@@ -318,6 +320,33 @@ async def test_what_a_task_cost_that_others_took_over_while_the_link_was_away_is
         await leaf.ends(await leaf.given(), DONE, cost=1)
         await leaf.ends(await leaf.given(), DONE, cost=1)
         assert (await third.result()).result.cost == 2
+
+
+async def test_what_a_task_cost_that_others_took_over_is_told_though_the_child_ends_before_that_is_known(
+    certificates: Certificates,
+) -> None:
+    async with MemoryStorage(STORE, SystemClock()) as store, ScriptedNode(certificates) as parent:
+        more: dict[str, Any] = {"store": store, "parent": parent, "cleanup": 0.1}
+        async with a_child(certificates, [twice("t")], **more) as child, Leaf(child.engine, "w1", A) as leaf:
+            first = await child.linked(session_id="first")
+            await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+            assert (await answer(first)).HasField("accepted")
+            await leaf.ends(await leaf.given(), DONE, cost=1)
+            await leaf.given()
+            first.end()
+            second = await child.linked(session_id="second")
+            assert (await second.result()).result.cost == 3
+        async with a_child(certificates, [twice("t")], **more) as child, Leaf(child.engine, "w1", A) as leaf:
+            third = await child.linked(session_id="third")
+            told = await third.result()
+            assert (told.lease_id, told.result.status, told.result.cost) == ("t1-lease", "cancelled", 3)
+            await third.ack("t1", verdict=worker_pb2.VERDICT_SUPERSEDED)
+            # As after any lease that was taken back, the task may come again, and begins anew.
+            await offered(third, "t1", "t", {}, lease_id="again", attempt=2, lineage=types_pb2.Lineage(budget=5))
+            assert (await answer(third)).HasField("accepted")
+            await leaf.ends(await leaf.given(), DONE, cost=1)
+            await leaf.ends(await leaf.given(), DONE, cost=1)
+            assert (await third.result()).result.cost == 2
 
 
 async def test_it_is_told_too_that_a_task_cost_nothing_that_was_lost_with_the_link(certificates: Certificates) -> None:
