@@ -67,11 +67,19 @@ class Touches:
         self._alive.add(session_id)
         self._some.set()
 
-    def hand_back(self, lease: LeaseRef, *, again_after: int | None, cost: Cost = None, unbegun: bool = False) -> None:
+    def hand_back(
+        self,
+        lease: LeaseRef,
+        *,
+        again_after: int | None,
+        cost: Cost = None,
+        unbegun: bool = False,
+        unheard: bool = False,
+    ) -> None:
         """A worker gives a lease back without an outcome, as in `Handback`; this is carried at once."""
         for told in (self._accepts, self._extends, self._progress):
             told.pop(lease.lease_id, None)
-        self._handbacks[lease.lease_id] = Handback(lease, again_after, cost, unbegun)
+        self._handbacks[lease.lease_id] = Handback(lease, again_after, cost, unbegun, unheard)
         self.soon()
 
     def _undelivered(self, offers: Sequence[Offer]) -> None:
@@ -175,7 +183,8 @@ class Touches:
             # Of one whose result went to the store before this call, nobody is to be told anything.
             lost = (Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost if self._matters(lease))
             for lease in self._dispatcher.stop([*touched.stops, *lost]):
-                self.hand_back(lease, again_after=0)
+                # Its worker may work on it: this node was another process then, or the store did not hear of the end.
+                self.hand_back(lease, again_after=0, unheard=True)
             if touch.handbacks or touch.credits:
                 # A call that leased before the store knew of these credits got nothing for them.
                 self._dispatcher.look()

@@ -262,7 +262,7 @@ class Workers:
         session = member.session
         self._dispatcher.remove(session)
         for offer in session.leases.values():
-            self._touches.hand_back(lease_of(offer), again_after=None)
+            self._touches.hand_back(lease_of(offer), again_after=None, unheard=True)
         session.leases.clear()
         session.accepted.clear()
 

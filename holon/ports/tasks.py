@@ -136,13 +136,15 @@ class Handback(Value):
     The task comes to this worker again after `again_after` milliseconds at the soonest; None, and whatever is more:
     after one lease. That it comes sooner is granted a few times; then it is as if nothing was said. `cost` is what the
     attempt cost until then, which the job is charged; None: nothing. `unbegun` says that nobody has begun the task,
-    though the lease was accepted: that counts as an offer which was not taken.
+    though the lease was accepted: that counts as an offer which was not taken. `unheard` says that it is not the worker
+    who gives it back, so that what its attempt costs will be known later, if ever.
     """
 
     lease: LeaseRef
     again_after: int | None = None
     cost: Cost = None
     unbegun: bool = False
+    unheard: bool = False
 
 
 class Progress(Value):

@@ -332,6 +332,38 @@ async def test_what_is_given_back_and_has_used_up_the_budget_is_over(world: Worl
     assert await cost(world, offer) == 40
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_its_worker_did_not_give_back_itself_stays_reserved_until_that_reports(
+    world: World, *, late: bool
+) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 100, 40)
+    if late:
+        await world.after(world.settings.lease)
+    await world.hand_back(hand, offer, unheard=True)
+    other = await world.hand("w2")
+    [again] = await world.lease(other.seat())
+    await ends(world, again, 40)
+    record = await world.record(offer.job_id)
+    assert (record.cost, record.unreported) == (40, 40)
+    await ends(world, offer, 15)
+    record = await world.record(offer.job_id)
+    assert (record.cost, record.unreported) == (55, 0)
+
+
+async def test_what_its_worker_did_not_give_back_itself_is_over_where_another_attempt_is_not_covered(
+    world: World,
+) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 79, 40)
+    await world.hand_back(hand, offer, unheard=True)
+    assert await world.lease((await world.hand("w2")).seat()) == []
+    [(_, event)] = (await world.claim_of(offer.job_id)).events
+    assert isinstance(event, TaskEnded)
+    assert event.outcome.error is not None
+    assert event.outcome.error.code == "LIMIT_EXCEEDED"
+
+
 async def test_a_job_without_a_budget_is_charged_what_is_given_back(world: World) -> None:
     hand = await world.hand()
     offer = await world.accepted(hand)

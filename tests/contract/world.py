@@ -304,9 +304,9 @@ class World:
         *,
         again_after: int | None = 0,
         cost: int | None = None,
-        unbegun: bool = False,
+        **how: bool,
     ) -> Touched:
-        return await self.touch(handbacks=(Handback(hand.ref(offer), again_after, cost, unbegun),))
+        return await self.touch(handbacks=(Handback(hand.ref(offer), again_after, cost, **how),))
 
     async def stops(self) -> list[Stop]:
         """What is to be stopped at this node's sessions."""

@@ -349,6 +349,19 @@ async def test_what_a_task_cost_that_others_took_over_is_told_though_the_child_e
             assert (await third.result()).result.cost == 2
 
 
+async def test_what_was_begun_by_a_worker_that_is_shut_out_is_told_as_what_it_may_have_cost(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, [paying("t", "a")]) as child, Leaf(child.engine, "w1", A) as leaf:
+        stream = await child.linked()
+        await offered(stream, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
+        await leaf.given()
+        child.engine.workers.expel(leaf.member)
+        async with Leaf(child.engine, "w2", A) as other:
+            await other.ends(await other.given(), DONE, cost=1)
+            assert (await stream.result()).result.cost == 3
+
+
 async def test_it_is_told_too_that_a_task_cost_nothing_that_was_lost_with_the_link(certificates: Certificates) -> None:
     async with a_child(certificates, [paying("t", "nobodys")], cleanup=0.1) as child:
         first = await child.linked(session_id="first")

@@ -15,7 +15,7 @@ from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
 from holon.engine.touches import Touches
 from holon.errors import StoreUnavailable
-from holon.ports import Accept, Leased, LeaseRef, Offer, Progress, Seat, Touch, Touched
+from holon.ports import Accept, Handback, Leased, LeaseRef, Offer, Progress, Seat, Touch, Touched
 from holon.telemetry.events import Telemetry
 
 GUARD = 60.0
@@ -124,6 +124,15 @@ async def test_nothing_is_carried_of_a_task_whose_result_overtook_its_acceptance
     await touches.flush()
     await touches.flush()
     assert [(touch.accepts, touch.handbacks) for touch in store.touches] == [((Accept(LEASE),), ()), ((), ())]
+
+
+async def test_what_no_session_here_has_is_given_back_and_nobody_says_what_it_cost() -> None:
+    store: Any = Told(lost=True)
+    touches = Touches(store, Dispatcher(store, Telemetry()), ManualClock().now_ms)
+    touches.accepted(LEASE)
+    await touches.flush()
+    await touches.flush()
+    assert [touch.handbacks for touch in store.touches] == [(), (Handback(LEASE, 0, unheard=True),)]
 
 
 async def test_the_store_is_told_how_long_ago_a_task_was_accepted_also_when_it_was_away() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from holon.ports import Attempt, Handback, LeaseRef, Progress, Seat, Stop, StopReason, Touch, Touched
-from holon.storage.ledger.costs import settle
+from holon.storage.ledger.costs import leave, settle
 from holon.storage.ledger.endings import given_back
 from holon.storage.ledger.late import late_handback
 from holon.storage.ledger.leases import hold, lease, resume
@@ -67,11 +67,13 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         charged = None
         if handback.cost is not None:
             charged = settle(tables, task, handback.cost)
+        if handback.unheard:
+            leave(tables, task)
         if handback.unbegun:
             _not_begun(task)
         how = UNSERVED if handback.unbegun else HARD
         given_back(tables, task, now, avoid_until=now + after if after else None, cost=charged, how=how)
-    else:
+    elif not handback.unheard:
         late_handback(tables, handback, now)
 
 

@@ -249,7 +249,7 @@ def touch_arguments(touch: Touch, seal: Seal) -> Arguments:
         arguments += (*_ref(ref), 0)
     arguments.append(len(touch.handbacks))
     for handback in touch.handbacks:
-        said = maybe(handback.again_after), maybe(handback.cost), _flag(handback.unbegun)
+        said = maybe(handback.again_after), maybe(handback.cost), _flag(handback.unbegun), _flag(handback.unheard)
         arguments += (*_ref(handback.lease), *said)
     arguments.append(len(touch.progress))
     for progress in touch.progress:

@@ -39,7 +39,7 @@ local function not_begun(row)
     row.accepted = before and 1 or nil
 end
 
-local function hand_back(ref, after, cost, unbegun)
+local function hand_back(ref, after, cost, unbegun, unheard)
     if moved(ref) then return end
     local row = current(ref)
     give_up(ref.worker, ref.lease)
@@ -49,9 +49,10 @@ local function hand_back(ref, after, cost, unbegun)
         else
             row.at_once = (row.at_once or 0) + 1
         end
+        if unheard then leave(row) end
         if unbegun then not_begun(row) end
         given_back(row, after > 0 and NOW + after, cost and settle(row, cost), unbegun and '2')
-    else
+    elseif not unheard then
         local owner = job(job_of(ref.task))
         local charged = reported(owner, ref.lease, cost or 0)
         if row and (charged or 0) > 0 then
@@ -117,7 +118,7 @@ local function operation()
     end
     for _ = 1, num() do
         local ref = read_ref()
-        hand_back(ref, num(), num(), flag())
+        hand_back(ref, num(), num(), flag(), flag())
     end
     for _ = 1, num() do
         local ref = read_ref()
