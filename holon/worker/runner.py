@@ -117,7 +117,7 @@ class Runner:
         for call in tuple(self._calls.values()):
             self._tell_handler(call, "DRAINING")
             self._silence(call)
-            self._reports.reject(call.lease, "DRAINING", "the worker leaves before the task is done", again_after=0)
+            self._hand_back(call, "DRAINING", "the worker leaves before the task is done", again_after=0)
 
     def close(self) -> None:
         """Stop every handler and say nothing more."""
@@ -210,10 +210,23 @@ class Runner:
             if call.stopping == DEADLINE:
                 result = self._timed_out(call)
             elif call.stopping != "CANCELLED":
-                self._reports.reject(call.lease, "STALE_OFFER", f"stopped: {call.stopping}")
+                self._hand_back(call, "STALE_OFFER", f"stopped: {call.stopping}", result)
                 return
         result.duration.FromNanoseconds(int((self._loop.time() - call.began) * 1e9))
         self._reports.finish(call.lease, result)
+
+    def _hand_back(
+        self,
+        call: Call,
+        reason: str,
+        message: str,
+        result: worker_pb2.TaskResult | None = None,
+        *,
+        again_after: float | None = None,
+    ) -> None:
+        """Give back what was begun: that costs what its handler said, or as much as any try."""
+        cost = result.cost if result is not None and result.HasField("cost") else call.skill.price
+        self._reports.reject(call.lease, reason, message, again_after=again_after, cost=cost)
 
     def _accepted(self, call: Call) -> None:
         """A task is accepted by what is said of it next. Who has no other to accept is not woken for that."""
@@ -259,7 +272,7 @@ class Runner:
 
     def _abandoned(self, call: Call) -> None:
         """The handlers' loop is being closed."""
-        self._reports.reject(call.lease, "DRAINING", "the worker was stopped before the task was done")
+        self._hand_back(call, "DRAINING", "the worker was stopped before the task was done")
         self._done(call, cancelled())
 
 

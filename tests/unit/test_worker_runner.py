@@ -65,12 +65,13 @@ class Bench:
         *handlers: Callable[..., Any],
         slots: int = 2,
         statuses: tuple[str, ...] = (),
+        price: int | None = None,
         timing: Timing = TIMING,
     ) -> None:
         self.updates = Updates()
         self.link = Link([NodeUrl("localhost", 1, secure=True)], Credentials(), worker_pb2.Hello(), slots, timing)
         self.link.reports.session = cast("Session", self.updates)
-        skills = [skill_of(handler, statuses=statuses) for handler in handlers]
+        skills = [skill_of(handler, statuses=statuses, price=price) for handler in handlers]
         # Async handlers share this loop: the runner does not care which it is.
         self.runner = Runner(self.link, skills, slots, asyncio.get_running_loop(), timing, Tracing())
 
@@ -384,6 +385,30 @@ async def test_a_stop_ends_as_its_reason_says_and_only_a_cancel_as_cancelled(
         made.runner.stopped(lease, reason, 5)
         update = await made.updates.final()
         assert word in (update.result.status, update.result.error.code, update.rejected.reason)
+
+
+@pytest.mark.parametrize(("says", "cost"), [(None, 7), (3, 3)], ids=["as declared", "as its handler says"])
+async def test_what_was_begun_and_is_given_back_costs_what_a_try_costs(
+    bench: Make, says: int | None, cost: int
+) -> None:
+    async def works() -> Result:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Result("cancelled", cost=says)
+        raise AssertionError("nothing sets that event")
+
+    made = bench(works, price=7)
+    lease = made.offer("works")
+    assert (await made.updates.next()).HasField("accepted")
+    made.runner.stopped(lease, "LEASE_LOST", 5)
+    assert (await made.updates.final()).rejected.cost == cost
+    # Who leaves does not wait for what the handler says.
+    made.offer("works", task_id="t2")
+    assert (await made.updates.next()).HasField("accepted")
+    made.runner.give_back()
+    update = await made.updates.final()
+    assert (update.rejected.reason, update.rejected.cost) == ("DRAINING", 7)
 
 
 async def test_work_done_before_a_lost_lease_was_noticed_is_still_told(bench: Make) -> None:
