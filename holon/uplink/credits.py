@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 from holon.engine.session import Session
@@ -87,6 +88,8 @@ class Credits:
         self._raises, self._raises_at = float(RAISES_AT_ONCE), 0.0
         # How many jobs had found their places of late, at the most, and how many places were in use then.
         self._shown, self._shown_until = (0, 1), 0.0
+        # The jobs that had places at workers of this node.
+        self._placed: AbstractSet[str] = frozenset()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -98,16 +101,18 @@ class Credits:
         able = self._offerings.able()
         if self._closed:
             return 0, dict.fromkeys(able, 0)
-        sessions, mine = self._sessions(), self._serving.by_skill()
+        sessions = self._sessions()
+        mine = self._serving.by_skill(*self._here(sessions))
         held, unplaced = sum(one.held for one in mine.values()), sum(one.unplaced for one in mine.values())
-        meant = self._meant(sessions, held, unplaced)
+        others = sum(len(session.leases) for session in sessions) - (held - unplaced)
+        meant = self._meant(sessions, held, others)
         elsewhere = self._elsewhere(sessions)
         nothing, at_once, of_offerings = Held(), 0, dict.fromkeys(able, 0)
         for name, can in able.items():
             if not can:
                 continue
             sharing = [one for other, one in mine.items() if self._offerings.share(name, other)]
-            free = self._free(sessions, name, elsewhere) - self._waiting(sessions, sharing)
+            free = self._free(sessions, name, elsewhere, alone=others <= 0) - self._waiting(sessions, sharing)
             more = min(meant, max(0, free))
             if more and self._offerings.is_wide(name):
                 more = min(more, self._wide(sessions, more, held - unplaced))
@@ -117,13 +122,14 @@ class Credits:
         uncounted = sum(one.uncounted for one in mine.values())
         return max(0, min(self._most, held + at_once) - uncounted), of_offerings
 
-    def _free(self, sessions: Collection[Session], name: str, elsewhere: Counter[str]) -> int:
+    def _free(self, sessions: Collection[Session], name: str, elsewhere: Counter[str], *, alone: bool) -> int:
         """How many idle places there are for jobs of an offering: for a handler, and at workers who can do it.
 
         Where it is not known, one: without any worker, or where those who can are at a node that has not told places.
+        While nobody else has any, what waits is counted already, and calls to the store are promised places in vain.
         """
         needs = self._offerings.needs(name)
-        places, there = idle(sessions, needs), self._there(name)
+        places, there = idle(sessions, needs, promised=alone), self._there(name)
         if there is None or not (there or sessions or self._providers.anywhere_else):
             if not sessions or (not places and any(map(self._providers.elsewhere, needs))):
                 places = 1
@@ -133,6 +139,16 @@ class Credits:
             places += max(0, min(there, 1) if self._offerings.is_wide(name) else there)
         return min(places, self._slots.limit - self._slots.taken)
 
+    def _here(self, sessions: Collection[Session]) -> tuple[AbstractSet[str], AbstractSet[str]]:
+        """Whose places are at workers of this node, and whose were at some look; of several nodes that says nothing.
+
+        How a job fares is seen only once the store was asked, and places that it took or left would count twice.
+        """
+        here = {offer.job_id for session in sessions for offer in session.leases.values()}
+        jobs = {one.entry.job_id for one in self._serving.jobs}
+        self._placed = (self._placed | here) & jobs
+        return here, frozenset() if self._places.told else self._placed
+
     def _elsewhere(self, sessions: Collection[Session]) -> Counter[str]:
         """How many jobs of each skill have their places at other nodes, as far as can be known."""
         if not self._places.told:
@@ -140,7 +156,7 @@ class Credits:
         here = {offer.job_id for session in sessions for offer in session.leases.values()}
         jobs = [one for one in self._serving.jobs if not one.fanned]
         self._seen |= {one.entry.job_id: one.entry.skill for one in jobs}
-        return Counter(one.entry.skill for one in jobs if not (one.unplaced or one.entry.job_id in here))
+        return Counter(one.entry.skill for one in jobs if not (one.placeless or one.entry.job_id in here))
 
     def _there(self, name: str) -> int | None:
         """How many places other nodes have for jobs of an offering, as they told last; None: none has told."""
@@ -174,9 +190,8 @@ class Credits:
         placed, in_use = self._shown
         return max(1, min(placed, free * placed // in_use))
 
-    def _meant(self, sessions: Collection[Session], held: int, unplaced: int) -> int:
+    def _meant(self, sessions: Collection[Session], held: int, others: int) -> int:
         """How many more there may be, so that others have their share of the places if they have any."""
-        others = sum(len(session.leases) for session in sessions) - (held - unplaced)
         if others <= 0:
             return self._most
         return max(0, max(1, int(self._share * sum(session.credits for session in sessions))) - held)

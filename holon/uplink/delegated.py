@@ -146,6 +146,11 @@ class Delegated:
         self._say(taken_back=bool(before[1]) and not message)
 
     @property
+    def placeless(self) -> bool:
+        """Whether it has no place: it has yet to take one, or is over, and the place is for the next job."""
+        return self.unplaced or self._timers is None
+
+    @property
     def came_back(self) -> bool:
         """Whether its task waits again that a worker had before, as far as was seen."""
         return self.unplaced and self._placed_at is not None

@@ -37,9 +37,13 @@ class Room(Value, gc=True):
 _encode, _decode = Encoder(order="sorted").encode, Decoder(Room).decode
 
 
-def idle(sessions: Collection[Session], needs: frozenset[str]) -> int:
-    """How many places are idle at workers with such skills; with any where none is named."""
-    return sum(_room(session, needs) for session in sessions)
+def idle(sessions: Collection[Session], needs: frozenset[str], *, promised: bool = False) -> int:
+    """How many places are idle at workers with such skills; with any where none is named.
+
+    Arguments:
+        promised: whether those count that calls to the store have for a moment, for what they may find waiting.
+    """
+    return sum(_room(session, needs, promised=promised) for session in sessions)
 
 
 def used(sessions: Collection[Session]) -> int:
@@ -47,9 +51,18 @@ def used(sessions: Collection[Session]) -> int:
     return sum(len(session.leases) + session.promised for session in sessions)
 
 
-def _room(session: Session, needs: frozenset[str]) -> int:
-    rooms = (session.room(one.skill) for one in session.offerings if one.skill in needs)
-    return max(0, max(rooms, default=0) if needs else session.free)
+def _room(session: Session, needs: frozenset[str], *, promised: bool) -> int:
+    if not session.taking:
+        return 0
+    free = session.free + (session.promised if promised else 0)
+    return max(0, max((_left(session, skill, free, promised=promised) for skill in needs), default=free))
+
+
+def _left(session: Session, skill: str, free: int, *, promised: bool) -> int:
+    if not any(one.skill == skill for one in session.offerings):
+        return 0
+    left = session.left(skill)
+    return free if left is None else min(free, left + (session.promised_of[skill] if promised else 0))
 
 
 class Places:

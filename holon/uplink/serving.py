@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from holon.uplink.books import Books
@@ -17,7 +18,7 @@ from holon.worker.reports import Reports
 
 @dataclass(slots=True)
 class Held:
-    """How many tasks there are, and how many of them have yet to find a place.
+    """How many tasks there are, and how many of them have yet to find a place, or are over and have none any more.
 
     `uncounted` are those that the parent does not count any more: it dropped them with an old session; they clean up.
     `fanned` wait for the tasks of a fan-out, of which it is not seen whether they have found theirs.
@@ -72,14 +73,21 @@ class Serving:
         """How many of the parent's tasks there are."""
         return len(self.jobs) + len(self.taking.starting)
 
-    def by_skill(self) -> dict[str, Held]:
-        """How many of them are of each skill."""
+    def by_skill(self, here: Collection[str] = (), left: Collection[str] = ()) -> dict[str, Held]:
+        """How many of them are of each skill.
+
+        Arguments:
+            here: the jobs that have places at workers of this node, whether that was seen or not.
+            left: those that had some a moment ago: they are over, or their next task is about to take one.
+        """
         found: dict[str, Held] = {}
         for running in self.jobs:
+            job_id = running.entry.job_id
+            unplaced = job_id not in here and (running.placeless or (job_id in left and not running.fanned))
             # One that may get its task back in a moment keeps the room for that.
             uncounted = bool(running.stopping) and not self._leases.holds(running.entry.lease)
             held = found.setdefault(running.entry.skill, Held())
-            held.add(unplaced=running.unplaced, uncounted=uncounted, fanned=running.fanned)
+            held.add(unplaced=unplaced, uncounted=uncounted, fanned=running.fanned)
         for starting in self.taking.starting.values():
             found.setdefault(starting.skill, Held()).add(unplaced=True)
         return found

@@ -601,6 +601,45 @@ async def test_jobs_that_come_and_go_do_not_make_a_heartbeat_each_that_says_ther
         await grants(stream, 0)
 
 
+async def test_places_are_counted_once_while_the_store_is_slow_to_show_how_jobs_fare(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        a_child(certificates, blueprints()) as child,
+        Leaf(child.engine, "leaf", Skill("leaf"), credits=3) as leaf,
+    ):
+        stream = await child.linked()
+        # As in a store of several nodes, where how a job fares is to be asked for.
+        shown, read = asyncio.Event(), child.store.job
+
+        async def job(job_id: str) -> Any:
+            await shown.wait()
+            return await read(job_id)
+
+        monkeypatch.setattr(child.store, "job", job)
+        monkeypatch.setattr(child.store, "at_hand", lambda _: None)
+        monkeypatch.setattr(child.store, "is_as_created", lambda _: False)
+        await child.until(lambda: (one := child.uplink._credits) is not None and one.due[1]["work"] == 3)
+        granting = child.uplink._credits
+        assert granting is not None
+        for task in ("t1", "t2"):
+            await offered(stream, task, "work", {})
+        given = [await leaf.given() for _ in range(2)]
+        assert {(await answer(stream)).WhichOneof("update") for _ in range(2)} == {"accepted"}
+        assert granting.due[1]["work"] == 3
+        # Nor is a place gone that a call to the store has for a moment, for what may wait.
+        leaf.member.session.promised = 1
+        assert granting.due[1]["work"] == 3
+        leaf.member.session.promised = 0
+        # One is over, and its place is idle, though the parent is not told of it yet.
+        await leaf.ends(given[0], DONE)
+        assert (child.uplink.held, granting.due[1]["work"]) == (2, 3)
+        shown.set()
+        assert (await stream.result()).task_id in ("t1", "t2")
+        await child.until(lambda: child.uplink.held == 1)
+        assert granting.due[1]["work"] == 3
+
+
 async def test_the_parent_has_its_share_of_the_places_and_what_is_idle(certificates: Certificates) -> None:
     async with (
         a_child(certificates, blueprints(), share=0.5) as child,
