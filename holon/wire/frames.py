@@ -34,6 +34,15 @@ def frames_of(frame: type[Message], batch: str, items: str) -> Callable[[Sequenc
     return made
 
 
+def member_of(message: type[Message], field: str) -> Callable[[bytes], bytes]:
+    """A function that makes a message, as bytes, with nothing but one member, from the bytes of that.
+
+    Put after the bytes of a message of the same kind it is that one's member.
+    """
+    tag = _tag(message.DESCRIPTOR.fields_by_name[field].number)
+    return lambda encoded: tag + _varint(len(encoded)) + encoded
+
+
 def _tag(number: int) -> bytes:
     return _varint(number << 3 | _LENGTH_DELIMITED)
 

@@ -46,7 +46,10 @@ class Lane(Generic[Item]):
             ResourceExhausted: the queue is full, because the other side does not read; nothing was queued.
             Unavailable: the stream is closed.
         """
-        encoded = item.SerializeToString()
+        self.put_encoded(item.SerializeToString())
+
+    def put_encoded(self, encoded: bytes) -> None:
+        """The same of an item that is encoded already."""
         self._writer.admit(len(encoded), len(self._waiting))
         self._waiting.append(encoded)
 

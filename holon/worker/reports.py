@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from holon.domain.costs import Cost
 from holon.errors import HolonError, ResourceExhausted, TooLarge
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.wire.frames import member_of
 from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.worker.leases import Lease, Leases
 from holon.worker.outcome import cancelled, too_large
@@ -17,6 +18,8 @@ from holon.worker.session import Session
 from holon.worker.timing import Timing
 
 _log = logging.getLogger("holon.worker")
+
+_result_in = member_of(worker_pb2.TaskUpdate, "result")
 
 # When it is of use to be offered again what could not be taken just now.
 BUSY_S = 2.0
@@ -52,7 +55,9 @@ class Reports:
     def accept(self, lease: Lease) -> None:
         """Tell the node that the task runs, if it is still ours. A result says the same: a short task needs none."""
         if self.leases.holds(lease):
-            self._tell(_update(lease, accepted=worker_pb2.TaskAccepted()))
+            update = _update(lease)
+            update.accepted.SetInParent()
+            self._tell(update)
 
     def progress(self, lease: Lease, percent: float | None, message: str) -> None:
         """Tell the node how far a task is; lost when there is no session."""
@@ -166,7 +171,7 @@ class Reports:
         if self.session is None:
             return
         try:
-            self.session.put(update)
+            self.session.put(update.SerializeToString())
         except ResourceExhausted as error:
             self.session.break_off(error.message)
         except HolonError as error:
@@ -180,7 +185,8 @@ class Reports:
         size, most = len(kept.result.data.data), self.session.max_payload_bytes
         if size > most:
             kept.result = too_large(kept.result, _too_large(f"{size} bytes of data, and the node takes {most}"))
-        update = _update(lease, resent=kept.sent, result=kept.result)
+        # Not put into an update, which would be a copy of all that a holon tells beside it.
+        update = _update(lease, resent=kept.sent).SerializeToString() + _result_in(kept.result.SerializeToString())
         try:
             self.session.put(update)
         except TooLarge as error:

@@ -168,9 +168,9 @@ class Session:
         self._call.cancel()
         await self.channel.close()
 
-    def put(self, update: worker_pb2.TaskUpdate) -> None:
-        """Queue news of a task. Raises what `Lane.put` raises."""
-        self._updates.put(update)
+    def put(self, update: bytes) -> None:
+        """Queue news of a task: an encoded TaskUpdate. Raises what `Lane.put` raises."""
+        self._updates.put_encoded(update)
 
     def put_control(self, frame: worker_pb2.SessionRequest) -> int | None:
         """Queue a message that goes before all news of tasks. A stream that is closed or full is ended instead.

@@ -84,15 +84,15 @@ class Witness:
     def _watch_results(self) -> None:
         put, acknowledged, note, dice = Session.put, Reports.acknowledge, self._notes.write, self._dice
 
-        def putting(session: Session, update: worker_pb2.TaskUpdate) -> None:
+        def putting(session: Session, encoded: bytes) -> None:
+            update = worker_pb2.TaskUpdate.FromString(encoded)
             kind = update.WhichOneof("update") or ""
             if kind in ("result", "rejected"):
                 note("sent", task=update.task_id, lease=update.lease_id, kind=kind, status=update.result.status)
-            put(session, update)
+            put(session, encoded)
             if kind == "result" and dice.random() < self._repeated:
-                again = worker_pb2.TaskUpdate()
-                again.CopyFrom(update)
-                again.resent = dice.random() < 0.5
+                update.resent = dice.random() < 0.5
+                again = update.SerializeToString()
                 _later(dice, lambda: put(session, again))
 
         def acknowledge(reports: Reports, acks: worker_pb2.UpdateAcks) -> list[tuple[Lease, bool]]:

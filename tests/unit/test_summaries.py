@@ -115,10 +115,10 @@ class Narrow:
     def __init__(self) -> None:
         self.sent: list[worker_pb2.TaskUpdate] = []
 
-    def put(self, update: worker_pb2.TaskUpdate) -> None:
-        if update.ByteSize() > self.max_message_bytes:
+    def put(self, encoded: bytes) -> None:
+        if len(encoded) > self.max_message_bytes:
             raise TooLarge("more than the node reads")
-        self.sent.append(worker_pb2.TaskUpdate.FromString(update.SerializeToString()))
+        self.sent.append(worker_pb2.TaskUpdate.FromString(encoded))
 
 
 async def test_what_is_told_beside_a_result_never_keeps_the_result_from_being_sent() -> None:

@@ -38,7 +38,8 @@ class Updates:
         self.changed = asyncio.Semaphore(0)
         self._news: asyncio.Queue[worker_pb2.TaskUpdate] = asyncio.Queue()
 
-    def put(self, update: worker_pb2.TaskUpdate) -> None:
+    def put(self, encoded: bytes) -> None:
+        update = worker_pb2.TaskUpdate.FromString(encoded)
         self.all.append(update)
         self._news.put_nowait(update)
 

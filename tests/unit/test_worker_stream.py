@@ -10,7 +10,7 @@ import pytest
 from holon.config.settings import table
 from holon.errors import ResourceExhausted, TooLarge, Unavailable
 from holon.rxon.v1 import worker_pb2
-from holon.wire.frames import frames_of
+from holon.wire.frames import frames_of, member_of
 from holon.wire.stream import MOST_MESSAGE_BYTES, Lane, StreamWriter
 
 Frame = worker_pb2.SessionResponse
@@ -223,6 +223,16 @@ def test_a_frame_of_encoded_items_is_the_frame_of_the_items() -> None:
     for items in ([], offers[:1], offers):
         encoded = frames_of(Frame, "task_offers", "offers")([one.SerializeToString() for one in items])
         assert encoded == Frame(task_offers=worker_pb2.TaskOffers(offers=items)).SerializeToString()
+
+
+def test_an_encoded_member_after_the_rest_of_a_message_is_the_member_of_it() -> None:
+    within = member_of(worker_pb2.TaskUpdate, "result")
+    rest = worker_pb2.TaskUpdate(task_id="t", resent=True)
+    for size in (0, 1, 127, 128, 20_000):
+        result = worker_pb2.TaskResult(status="s" * size)
+        whole = worker_pb2.TaskUpdate(task_id="t", resent=True, result=result)
+        encoded = rest.SerializeToString() + within(result.SerializeToString())
+        assert worker_pb2.TaskUpdate.FromString(encoded) == whole
 
 
 async def test_a_failed_write_ends_the_writer_and_closes_the_stream() -> None:
