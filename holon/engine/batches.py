@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from holon.domain.client import Client
@@ -22,13 +21,5 @@ async def create_all(jobs: Jobs, client: Client, asked: Sequence[Creating]) -> l
     """
     outcomes: list[Accepted | HolonError] = []
     for start in range(0, len(asked), AT_ONCE):
-        made = await asyncio.gather(*(_create(jobs, client, one) for one in asked[start : start + AT_ONCE]))
-        outcomes.extend(made)
+        outcomes += await jobs.create_all(client, asked[start : start + AT_ONCE])
     return outcomes
-
-
-async def _create(jobs: Jobs, client: Client, asked: Creating) -> Accepted | HolonError:
-    try:
-        return await jobs.create(client, asked)
-    except HolonError as error:
-        return error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from holon.domain.blueprint import Blueprint
@@ -12,16 +12,15 @@ from holon.domain.costs import costing
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.progress import passed_by, percent_of
-from holon.domain.task import task_id
-from holon.domain.value import Value, replace
+from holon.domain.value import Value
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
+from holon.engine.creations import Creations, Made
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.lines import page_of_lines
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_page
 from holon.engine.payloads import check_depth, encode, may_be_deep
-from holon.engine.planning import Plan
 from holon.engine.quotas import monthly, used_up
 from holon.engine.records import Records
 from holon.engine.requests import (
@@ -34,10 +33,19 @@ from holon.engine.requests import (
     time_ms,
     timeout_ms,
 )
-from holon.engine.slots import Slots, Wanted
-from holon.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from holon.ports import Appended, Created, Creation, JobFilter, JobRecord, Leased, NewJob, Quota, Storage
+from holon.engine.slots import Slots
+from holon.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    HolonError,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+)
+from holon.ports import Appended, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
+from holon.telemetry.tracing import Span
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +87,10 @@ class Jobs:
         self._blueprints = blueprints
         self._contracts = contracts
         self._dispatcher = dispatcher
-        self._fusing = fusing
         self._max_payload = max_payload
         self._telemetry = telemetry
         self._records = records
-        # The quotas that clients have used up, as far as this node has seen.
-        self._spent: dict[str, Quota] = {}
+        self._creations = Creations(store, slots, dispatcher, fusing, telemetry)
 
     def new_id(self, client: Client, asked: Creating) -> str:
         """The id of the job that is to be made by this; a request that was made before is answered with another one.
@@ -104,13 +110,53 @@ class Jobs:
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
             Aborted: the note that was to be written with it has another version.
         """
-        return await self._create(client, asked, *self._blueprints.for_clients(asked.blueprint))
+        new, span = self._new(client, asked, *self._blueprints.for_clients(asked.blueprint))
+        try:
+            made = await self._creations.write(new)
+        finally:
+            span.end()
+        outcome = self._outcome(new, asked, made)
+        if isinstance(outcome, HolonError):
+            raise outcome
+        return outcome
 
-    async def create_for_parent(self, parent: Client, asked: Creating) -> Accepted:
-        """The same for the holon's parent, of any blueprint that is not internal; raises alike."""
-        return await self._create(parent, asked, *self._blueprints.for_parents(asked.blueprint))
+    async def create_all(self, client: Client, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
+        """Create jobs of a client's, together; a refused one leaves the others alone.
 
-    async def _create(self, client: Client, asked: Creating, blueprint: Blueprint, contract: str) -> Accepted:
+        Returns:
+            for each, in their order, the job, or why it was refused, as `create` raises it.
+        """
+        return await self._all(client, asked, self._blueprints.for_clients)
+
+    async def create_for_parent(self, parent: Client, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
+        """The same for the holon's parent, of any blueprints that are not internal."""
+        return await self._all(parent, asked, self._blueprints.for_parents)
+
+    async def _all(
+        self, client: Client, asked: Sequence[Creating], found: Callable[[str], tuple[Blueprint, str]]
+    ) -> list[Accepted | HolonError]:
+        tried = [self._new_or_not(client, one, found) for one in asked]
+        good = [one for one in tried if not isinstance(one, HolonError)]
+        try:
+            made = iter(await self._creations.write_all([new for new, _ in good]))
+        finally:
+            for _, span in good:
+                span.end()
+        return [
+            one if isinstance(one, HolonError) else self._outcome(one[0], wanted, next(made))
+            for one, wanted in zip(tried, asked, strict=True)
+        ]
+
+    def _new_or_not(
+        self, client: Client, asked: Creating, found: Callable[[str], tuple[Blueprint, str]]
+    ) -> tuple[NewJob, Span] | HolonError:
+        try:
+            return self._new(client, asked, *found(asked.blueprint))
+        except HolonError as error:
+            return error
+
+    def _new(self, client: Client, asked: Creating, blueprint: Blueprint, contract: str) -> tuple[NewJob, Span]:
+        """A job that may be created; the span is to be ended once it is, or is not."""
         data = {} if asked.initial_data is None else asked.initial_data
         check_input(data)
         text = encode(data, self._max_payload, "initial_data")
@@ -149,56 +195,24 @@ class Jobs:
         created = HistoryEvent("job_created", now, job.current_state, details=details)
         most = client.monthly_attempts
         limited = None if most is None else monthly(client.name, most, now)
-        new = NewJob(job, (created,), request_id, digest_of(asked, text, job), None, limited, asked.note)
-        try:
-            reply, begun = await self._write(new)
-        finally:
-            span.end()
-        [(job_id, creation)] = reply.jobs
+        return NewJob(job, (created,), request_id, digest_of(asked, text, job), None, limited, asked.note), span
+
+    def _outcome(self, new: NewJob, asked: Creating, made: Made | HolonError) -> Accepted | HolonError:
+        """What became of a new job, or why it is none, as `create` raises it."""
+        if isinstance(made, HolonError):
+            return made
+        creation = made.creation
         if creation is Creation.CREATED:
-            self._telemetry.created(job)
+            self._telemetry.created(new.job)
         elif creation is Creation.OUTDATED:
-            raise Aborted("what was to be noted with the job has been changed by another node")
+            return Aborted("what was to be noted with the job has been changed by another node")
         elif creation is Creation.CONFLICT:
-            raise AlreadyExists(
+            return AlreadyExists(
                 f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
             )
-        elif creation is Creation.OVER_QUOTA and limited is not None:
-            self._spent[client.name] = limited
-            raise used_up(limited, now)
-        return Accepted(job_id, creation is Creation.EXISTING, reply.notes[0] if reply.notes else None, begun)
-
-    async def _write(self, new: NewJob) -> tuple[Created, Job | None]:
-        with self._slots.wanting(1) as wanted:
-            # What is known to be refused runs no handler of its client's.
-            spent = new.quota is not None and self._spent.get(new.job.owner) == new.quota
-            plan = None if spent else self._fusing.first(new.job, new.history)
-            if plan is not None:
-                try:
-                    return await self._write_with_step(new, plan, wanted)
-                except InvalidArgument:
-                    # What was decided cannot be stored; the longer way makes that the handler's failure.
-                    facts = {"job_id": new.job.id}
-                    log.debug("job %s: its first step cannot be stored with it", new.job.id, extra=facts)
-            reply = await self._store.create_jobs([new], wanted.n)
-            wanted.claims = reply.claims
-            return reply, None
-
-    async def _write_with_step(self, new: NewJob, plan: Plan, wanted: Wanted) -> tuple[Created, Job | None]:
-        seats = self._dispatcher.seats_for(plan.needs)
-        reply: Created | None = None
-        try:
-            reply = await self._store.create_jobs([replace(new, history=(), step=plan.step)], wanted.n, seats)
-            wanted.claims = reply.claims
-        finally:
-            self._dispatcher.settle(seats, reply.leased if reply is not None else None)
-        if reply.jobs[0][1] is not Creation.CREATED:
-            return reply, None
-        job = plan.step.job
-        self._fusing.mirror.keep(job)
-        self._telemetry.written(job, self._store.now())
-        await self._dispatcher.wait_without(seats, plan.needs)
-        return reply, job if _is_with_a_worker(job, reply.leased) else None
+        elif creation is Creation.OVER_QUOTA and new.quota is not None:
+            return used_up(new.quota, new.job.created_at)
+        return Accepted(made.job_id, creation is Creation.EXISTING, made.noted, made.begun)
 
     async def get(self, owner: str, job_id: str) -> JobRecord:
         """One job."""
@@ -316,13 +330,6 @@ class Jobs:
 
         page, more = await page_of_lines(read, lambda line: line[1], size)
         return page, str(page[-1][0]) if more else ""
-
-
-def _is_with_a_worker(job: Job, leased: Leased) -> bool:
-    if job.status is not Status.WAITING_FOR_WORKER or job.waiting is None:
-        return False
-    wanted = task_id(job.id, job.waiting.step, 0)
-    return any(offer.task_id == wanted for offer in leased.offers)
 
 
 def _not_found(job_id: str) -> NotFound:

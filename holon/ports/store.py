@@ -235,9 +235,12 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
     Attributes:
         spread: a timer that is due may wait this long, in milliseconds, for `fire`: other nodes have the same one, and
             each takes a part of it at random, so that they do not all come at once. 0: there is one node.
+        at_one_place: whether all jobs and documents are: then those that one call creates are made together, with their
+            notes, or nothing is where it raises.
     """
 
     spread: int
+    at_one_place: bool
 
     def now(self) -> int:
         """The store's clock, epoch milliseconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from hashlib import blake2b
@@ -131,6 +131,10 @@ class Books:
         entries = [_read(one) for one in documents if one.expires_at is None]
         return [entry for entry in entries if entry is not None]
 
+    def may_have(self, task_id: str) -> bool:
+        """Whether there may be anything of a task, or it is being deleted."""
+        return task_id in self._versions
+
     async def find(self, task_id: str) -> Delegation | None:
         """The one of a task.
 
@@ -159,34 +163,47 @@ class Books:
         await self._put(entry, None)
         self._remembered.pop(entry.task_id, None)
 
-    async def write_with_job(self, entry: Delegation, make: Callable[[Note], Awaitable[Accepted]]) -> Accepted:
-        """As `write`, together with the creation of the entry's job.
+    async def write_with_jobs(
+        self,
+        entries: Sequence[Delegation],
+        make: Callable[[Sequence[Note]], Awaitable[Sequence[Accepted | HolonError]]],
+    ) -> Sequence[Accepted | HolonError]:
+        """As `write`, each together with the creation of its job.
 
         Arguments:
-            make: creates it; what it raises is raised, and where that says that nothing was done, nothing was written.
+            entries: of different tasks.
+            make: creates them. Why one could not be created is answered; where that says that nothing was done, nothing
+                was written.
         """
-        task_id = entry.task_id
-        await self._not_going(task_id)
-        await self._alone.take(task_id)
+        taken: list[str] = []
         try:
-            text, seen = orjson.dumps(entry), await self._version(task_id)
-            try:
-                made = await make(Note(KIND, Put(task_id, text, seen)))
-            except (NotFound, InvalidArgument):
-                if not seen:
-                    del self._versions[task_id]
-                raise
-            except Aborted as error:
-                raise _lost(task_id) from error
-            except HolonError:
-                self._unsure[task_id] = text
-                raise
+            for entry in entries:
+                await self._not_going(entry.task_id)
+                await self._alone.take(entry.task_id)
+                taken.append(entry.task_id)
+            texts = [orjson.dumps(entry) for entry in entries]
+            seen = [await self._version(entry.task_id) for entry in entries]
+            made = await make([Note(KIND, Put(*put)) for put in zip(taken, texts, seen, strict=True)])
+            for put in zip(taken, texts, seen, made, strict=True):
+                self._made(*put)
+        finally:
+            for task_id in taken:
+                self._alone.leave(task_id)
+        return made
+
+    def _made(self, task_id: str, text: bytes, seen: int, made: Accepted | HolonError) -> None:
+        """What became of an entry that was to be written with its job."""
+        if isinstance(made, NotFound | InvalidArgument):
+            if not seen:
+                del self._versions[task_id]
+        elif isinstance(made, Aborted):
+            raise _lost(task_id) from made
+        elif isinstance(made, HolonError):
+            self._unsure[task_id] = text
+        else:
             if made.noted is not None:
                 self._versions[task_id] = made.noted
-        finally:
-            self._alone.leave(task_id)
-        self._remembered.pop(task_id, None)
-        return made
+            self._remembered.pop(task_id, None)
 
     async def remember(self, entry: Delegation) -> None:
         """Nothing is owed for the task any more; but it may come again. Raises as `write`."""

@@ -82,6 +82,10 @@ class Running:
         """Whether a job may get its task back in a moment. Until then the parent has one credit more than there is."""
         return any(not one.stopping and not self._reports.leases.holds(one.entry.lease) for one in self)
 
+    def may_know(self, task_id: str) -> bool:
+        """Whether there may be anything of a task in the books."""
+        return task_id in self._jobs or self._books.may_have(task_id)
+
     async def known(self, task_id: str) -> Delegation | None:
         """What the books have of a task."""
         running = self._jobs.get(task_id)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from holon.domain.job import Job, Status
-from holon.domain.value import Value
-from holon.engine.jobs import Accepted
-from holon.errors import HolonError, InvalidArgument, NotFound
-from holon.ports import JobRecord, Note
+from holon.domain.job import Job
+from holon.engine.batches import AT_ONCE
+from holon.errors import HolonError, InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.alone import Alone
-from holon.uplink.asked import Terms, creating_of, terms_of, time_for
-from holon.uplink.books import Books, Delegation, origin_key, owner_of
+from holon.uplink.asked import Terms, terms_of, time_for
+from holon.uplink.books import Books, Delegation
+from holon.uplink.making import Making, New, Outcome, Refusal
 from holon.uplink.place import Place
-from holon.uplink.running import LEASE_LOST, UNSURE, Running
+from holon.uplink.running import LEASE_LOST, Running
 from holon.uplink.tenure import TenureLost
 from holon.wire.values import MAX_ID
 from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
-from holon.worker.outcome import INVALID_INPUT_ERROR, cancelled, failure
+from holon.worker.outcome import cancelled
 from holon.worker.reports import BUSY_S, Reports
 
 log = logging.getLogger(__name__)
@@ -39,15 +38,14 @@ class Starting:
     reason: str = ""
 
 
-class Refusal(Value):
-    """Why an offer is given back, and after how many seconds it may come again; None: when the parent likes.
+@dataclass(slots=True)
+class _Offered:
+    """An offer that is being looked at: the job that is to be made for it, or why it is given back."""
 
-    Zero: it crossed our word of fewer credits, and may come again with more.
-    """
-
-    reason: str
-    message: str
-    again_after: float | None = None
+    lease: Lease
+    offer: worker_pb2.TaskOffer
+    new: New | None = None
+    refusal: Refusal | None = None
 
 
 class Taking:
@@ -75,6 +73,9 @@ class Taking:
         self._alone = Alone()
         # Those of them that are to be jobs of their own.
         self._creating = 0
+        # Those that came in this turn of the loop, of tasks of which nothing is known.
+        self._fresh: list[_Offered] = []
+        self._making = Making(place, books, reports, running, self._accept)
 
     def __repr__(self) -> str:
         return f"Taking({len(self._starting)})"
@@ -93,41 +94,71 @@ class Taking:
         self._starting[lease] = Starting(offer.skill)
         self._of_task[lease.task_id] = of_task + 1
         self._running.changed.set()
-        self._running.start(self._take(lease, offer), f"offer-{lease.task_id}")
+        if of_task or self._running.may_know(lease.task_id):
+            # It may have to wait, for what is done of the task already.
+            self._running.start(self._take([_Offered(lease, offer)]), f"offer-{lease.task_id}")
+            return
+        if len(self._fresh) in (0, AT_ONCE):
+            self._fresh = []
+            self._running.start(self._take_fresh(self._fresh), "offers")
+        self._fresh.append(_Offered(lease, offer))
 
     def deadline(self, seconds_left: float | None) -> int:
         """When a job is to be stopped that may take so many seconds, in milliseconds of the store's clock."""
         lasts = self._place.result_timeout if seconds_left is None else time_for(seconds_left)
         return self._place.store.now() + lasts
 
-    async def _take(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
-        try:
-            # Where the stream was replaced, the task is offered again while its first offer is looked at.
-            await self._alone.take(lease.task_id)
-            try:
-                refusal = await self._begin(lease, offer)
-            finally:
-                self._alone.leave(lease.task_id)
-        except HolonError as error:
-            refusal = Refusal("BUSY", f"the holon cannot take it now: {error.message}", again_after=BUSY_S)
-        except TenureLost:
-            raise
-        except Exception:
-            # The outermost frame of what a parent asks for: one offer is no reason to lose the others.
-            log.exception("an offer of the parent could not be read", extra={"task_id": lease.task_id[:MAX_ID]})
-            refusal = Refusal("UNSUITABLE", "the holon failed to read the offer; its log says why")
-        finally:
-            self._started(lease)
-            self._running.changed.set()
-        if refusal is None:
-            return
-        if refusal.again_after == 0:
-            # The parent hears first that there are no credits for it, so it may offer it as soon as there are.
-            self.lacking()
-        self._reports.reject(lease, refusal.reason, refusal.message, again_after=refusal.again_after)
+    async def _take_fresh(self, offers: Sequence[_Offered]) -> None:
+        """Take what has come in this turn of the loop, of tasks of which nothing is known."""
+        if offers is self._fresh:
+            self._fresh = []
+        await self._take(offers)
 
-    async def _begin(self, lease: Lease, offer: worker_pb2.TaskOffer) -> Refusal | None:
-        """Have a job do the task; else why it is given back."""
+    async def _take(self, offers: Sequence[_Offered]) -> None:
+        """Have jobs do tasks, each of them another one; or give them back."""
+        taken: list[str] = []
+        new: list[_Offered] = []
+        try:
+            for one in offers:
+                # Where the stream was replaced, the task is offered again while its first offer is looked at.
+                await self._alone.take(one.lease.task_id)
+                taken.append(one.lease.task_id)
+                try:
+                    one.refusal = await self._look(one)
+                except Exception as error:  # noqa: BLE001  one offer is no reason to lose the others
+                    one.refusal = _refusal(one, error)
+                if one.new is not None:
+                    new.append(one)
+            await self._make(new)
+        finally:
+            self._creating -= len(new)
+            for task_id in taken:
+                self._alone.leave(task_id)
+            for one in offers:
+                self._started(one.lease)
+            self._running.changed.set()
+        for one in offers:
+            if (refusal := one.refusal) is not None:
+                if refusal.again_after == 0:
+                    # The parent hears first that there are no credits for it, so it may offer it as soon as there are.
+                    self.lacking()
+                self._reports.reject(one.lease, refusal.reason, refusal.message, again_after=refusal.again_after)
+
+    async def _make(self, offers: Sequence[_Offered]) -> None:
+        jobs = [one.new for one in offers if one.new is not None]
+        if not jobs:
+            return
+        outcomes: Sequence[Outcome]
+        try:
+            outcomes = await self._making.make(jobs)
+        except Exception as error:  # noqa: BLE001  told below
+            outcomes = [error] * len(jobs)
+        for one, outcome in zip(offers, outcomes, strict=True):
+            one.refusal = _refusal(one, outcome) if isinstance(outcome, Exception) else outcome
+
+    async def _look(self, one: _Offered) -> Refusal | None:
+        """Have the job that does a task already go on with it, or a new one be made; else why it is given back."""
+        lease, offer = one.lease, one.offer
         try:
             terms = terms_of(offer, self._place.store.now(), self._place.result_timeout)
         except InvalidArgument as error:
@@ -158,11 +189,12 @@ class Taking:
             return Refusal(UNSERVABLE, "no worker here has a skill that it needs", again_after=0)
         if loop.time() > until:
             return Refusal("BUSY", "the holon was too slow to take it", again_after=BUSY_S)
+        if known is not None:
+            self._running.outdated(known.lease)
+        again = known is not None and known.generation == offer.generation
+        one.new = self._making.new(lease, offer, terms, self.parent_id, offer.attempt if again else 0)
         self._creating += 1
-        try:
-            return await self._create(known, lease, offer, terms)
-        finally:
-            self._creating -= 1
+        return None
 
     async def _made_way(self, known: Delegation, offer: worker_pb2.TaskOffer, until: float) -> bool:
         """Whether nothing is left of what must be over before the offer is taken."""
@@ -177,79 +209,6 @@ class Taking:
         if known.generation != offer.generation or known.withdrawn:
             return False
         return self._running.get(known.task_id) is not None or await self._running.exists(known)
-
-    async def _create(
-        self, known: Delegation | None, lease: Lease, offer: worker_pb2.TaskOffer, terms: Terms
-    ) -> Refusal | None:
-        if known is not None:
-            self._running.outdated(known.lease)
-        again = known is not None and known.generation == offer.generation
-        entry = self._entry(offer, terms, offer.attempt if again else 0)
-        followed = False
-        self._place.following.expect(entry.job_id)
-        try:
-            record, begun = await self._job_of(entry, offer, terms)
-            if record is not None and record.job.status is Status.CANCELLED:
-                # An earlier one, withdrawn so long ago that it is not remembered: the task begins anew.
-                self._place.following.leave(entry.job_id)
-                entry = self._entry(offer, terms, offer.attempt)
-                self._place.following.expect(entry.job_id)
-                _, begun = await self._job_of(entry, offer, terms)
-            followed = True
-        except NotFound as error:
-            await self._running.forget(entry)
-            return Refusal("UNKNOWN_SKILL", error.message)
-        except InvalidArgument as error:
-            await self._running.forget(entry)
-            self._reports.finish(lease, failure(INVALID_INPUT_ERROR, error.message))
-            return None
-        except (HolonError, TenureLost):
-            # The store may have made the job all the same: it is looked for, and stopped.
-            followed = True
-            self._running.stop(self._running.goes_on(entry), UNSURE)
-            raise
-        finally:
-            if not followed:
-                self._place.following.leave(entry.job_id)
-        self._accept(entry, lease, begun)
-        return None
-
-    def _entry(self, offer: worker_pb2.TaskOffer, terms: Terms, run: int) -> Delegation:
-        key = origin_key(offer.task_id, offer.generation, run)
-        return Delegation(
-            self.parent_id,
-            offer.task_id,
-            self._place.store.new_job_id(owner_of(self.parent_id).name, key),
-            offer.generation,
-            offer.attempt,
-            offer.lease_id,
-            run,
-            terms.until,
-            skill=offer.skill,
-        )
-
-    async def _job_of(
-        self, entry: Delegation, offer: worker_pb2.TaskOffer, terms: Terms
-    ) -> tuple[JobRecord | None, Job | None]:
-        """Have the job that an entry names, and the entry in the books with it.
-
-        Answers with the job that was there already, which the entry names then; else with the new one, if it has begun.
-        """
-        key = origin_key(entry.task_id, entry.generation, entry.run)
-        place = self._place
-
-        async def made(note: Note) -> Accepted:
-            asked = creating_of(offer, terms, key, entry.job_id, place.max_priority, place.allowed_skills, note)
-            return await place.jobs.create_for_parent(entry.owner, asked)
-
-        accepted = await self._books.write_with_job(entry, made)
-        if not accepted.existing:
-            return None, accepted.begun
-        if accepted.job_id != entry.job_id:
-            self._place.following.leave(entry.job_id)
-            entry.job_id = accepted.job_id
-            await self._books.write(entry)
-        return await self._place.jobs.get(entry.owner.name, entry.job_id), None
 
     async def _move_noted(self, entry: Delegation, offer: worker_pb2.TaskOffer, terms: Terms) -> None:
         """The task is under this lease now, here and in the books; where they refuse, its job is stopped."""
@@ -283,3 +242,14 @@ class Taking:
             if left:
                 self._of_task[lease.task_id] = left
         return starting
+
+
+def _refusal(one: _Offered, error: Exception) -> Refusal:
+    """Why an offer is given back with which something went wrong; raises what concerns more than one."""
+    if isinstance(error, TenureLost):
+        raise error
+    if isinstance(error, HolonError):
+        return Refusal("BUSY", f"the holon cannot take it now: {error.message}", again_after=BUSY_S)
+    facts = {"task_id": one.lease.task_id[:MAX_ID]}
+    log.error("an offer of the parent could not be read", exc_info=error, extra=facts)
+    return Refusal("UNSUITABLE", "the holon failed to read the offer; its log says why")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from holon.cli import main
-from holon.engine.jobs import Jobs
 from holon.uplink.books import Books
 from holon.uplink.parent import Parent
 from holon.worker.reports import Reports
@@ -25,7 +24,7 @@ PROGRAM = "from tests.e2e.dying import serve; serve()"
 # By moment: whose method, and whether it dies after it.
 IN_CHILD: dict[str, tuple[Any, str, bool]] = {
     "offered": (Parent, "offered", False),
-    "created": (Jobs, "create_for_parent", True),
+    "created": (Reports, "accept", False),
     "accepted": (Reports, "accept", True),
     "ended": (Reports, "finish", False),
     "told": (Reports, "finish", True),

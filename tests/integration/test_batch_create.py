@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
-from holon.errors import StoreUnavailable
+from holon.errors import ResourceExhausted, StoreUnavailable
+from holon.ports import NewJob
 from holon.rxon.v1 import job_pb2
 from tests.integration.grpc_node import ENDED, GUARD, Node, a_node, fields_of, json_payload, reason_of, result, updates
 
@@ -114,9 +115,55 @@ async def test_a_draining_node_takes_none_of_them(node: Node) -> None:
     assert (error.code(), reason_of(error)) == (CODE.UNAVAILABLE, "DRAINING")
 
 
-async def test_what_the_store_could_not_take_says_when_to_try_again(
+@pytest.mark.parametrize("first", [True, False])
+async def test_where_all_is_at_one_place_a_batch_is_one_call_and_else_each_of_it_fails_alone(
+    node: Node, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    store, sizes = node.engine.store, list[int]()
+    create_jobs = store.create_jobs
+
+    async def counted(items: Sequence[NewJob], *more: Any) -> Any:
+        sizes.append(len(items))
+        return await create_jobs(items, *more)
+
+    monkeypatch.setattr(store, "create_jobs", counted)
+    monkeypatch.setattr(store, "at_one_place", first)
+    made = await create(node, creation(0), creation(1), creation(blueprint_name="nothing"), creation(2))
+    assert [one.WhichOneof("outcome") for one in made] == ["created", "created", "error", "created"]
+    assert sizes == ([3] if first else [1, 1, 1])
+
+
+async def test_a_job_that_the_store_refuses_leaves_the_others_of_its_call_alone(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    create_jobs = node.engine.store.create_jobs
+
+    async def picky(items: Sequence[NewJob], *more: Any) -> Any:
+        if any(one.job.initial_data == {"n": 1} for one in items):
+            raise ResourceExhausted("there is no room for a note")
+        return await create_jobs(items, *more)
+
+    monkeypatch.setattr(node.engine.store, "create_jobs", picky)
+    made = await create(node, creation(0), creation(1), creation(2))
+    assert [one.WhichOneof("outcome") for one in made] == ["created", "error", "created"]
+    assert made[1].error.reason == "RESOURCE_EXHAUSTED"
+
+
+async def test_all_of_a_call_that_the_store_could_not_take_are_told_when_to_try_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> Any:
+        raise StoreUnavailable("the store is away", retry_after=1.5)
+
+    monkeypatch.setattr(node.engine.store, "create_jobs", away)
+    made = await create(node, creation(0), creation(1))
+    assert {(one.error.reason, one.error.retry_after.ToMilliseconds()) for one in made} == {("STORE_UNAVAILABLE", 1500)}
+
+
+async def test_what_a_store_of_several_places_could_not_take_says_when_to_try_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node.engine.store, "at_one_place", False)
     create_jobs, calls = node.engine.store.create_jobs, iter(range(100))
 
     async def shaky(*arguments: Any) -> Any:

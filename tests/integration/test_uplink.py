@@ -76,6 +76,42 @@ async def test_a_child_reads_as_much_as_a_parent_can_send(certificates: Certific
         assert (await child.linked()).hello.max_message_bytes == MOST_MESSAGE_BYTES
 
 
+async def test_offers_that_come_together_are_one_call_of_the_store_and_each_is_answered_by_itself(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_child(certificates, blueprints(), max_jobs=200) as child:
+        stream, sizes = await child.linked(), list[int]()
+        create = child.store.create_jobs
+
+        async def counted(items: Sequence[NewJob], *more: Any) -> Any:
+            sizes.append(len(items))
+            return await create(items, *more)
+
+        monkeypatch.setattr(child.store, "create_jobs", counted)
+        skills = [*["waits"] * 80, "nothing", "waits", "waits", "waits"]
+        offers = [
+            worker_pb2.TaskOffer(task_id=f"t{n}", lease_id=f"l{n}", generation=1, attempt=1, skill=skill)
+            for n, skill in enumerate(skills)
+        ]
+        offers[1].params.data = b"[]"
+        offers[2].params.data = b"{"
+        offers[3].attempt = 0
+        offers[82].task_id = "t81"
+        await stream.send(task_offers=worker_pb2.TaskOffers(offers=offers))
+        updates = {(one := await answer(stream)).lease_id: one for _ in offers}
+        said = {lease: one.rejected.reason or one.result.error.code for lease, one in updates.items()}
+        refused = {lease: why for lease, why in said.items() if why}
+        assert refused == {
+            "l1": "INVALID_INPUT_ERROR",
+            "l2": "INVALID_INPUT_ERROR",
+            "l3": "UNSUITABLE",
+            "l80": "UNKNOWN_SKILL",
+            "l82": "STALE_OFFER",
+        }
+        assert sum(sizes) == len(await child.jobs()) == len(offers) - len(refused)
+        assert len(sizes) == 2
+
+
 async def test_a_burst_of_offers_goes_no_further_than_the_limit(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +243,7 @@ async def test_a_job_that_may_have_been_made_all_the_same_is_stopped_and_the_tas
 
         async def failing(*arguments: Any) -> Any:
             await create(*arguments)
-            raise StoreUnavailable("the store is away")
+            return [StoreUnavailable("the store is away")]
 
         with monkeypatch.context() as patched:
             patched.setattr(child.engine.jobs, "create_for_parent", failing)
@@ -490,7 +526,7 @@ async def test_a_job_that_was_made_and_not_noted_is_gone_on_with_if_its_task_com
             await child.linked()
             for task in ("wanted", "elsewhere"):
                 asked = Creating("waits", {"of": "leaf"}, origin_key(task, 1, 0))
-                await child.engine.jobs.create_for_parent(owner_of(PARENT), asked)
+                await child.engine.jobs.create_for_parent(owner_of(PARENT), [asked])
         async with (
             a_child(certificates, blueprints(), store=store) as child,
             Leaf(child.engine, "leaf", Skill("leaf")) as leaf,
@@ -517,7 +553,7 @@ async def test_each_job_that_was_made_and_not_noted_is_stopped_though_the_store_
             await child.linked()
             for n in range(5):
                 asked = Creating("waits", {}, origin_key(f"t{n}", 1, 0))
-                await child.engine.jobs.create_for_parent(owner_of(PARENT), asked)
+                await child.engine.jobs.create_for_parent(owner_of(PARENT), [asked])
         async with a_child(certificates, blueprints(), store=store) as child:
             cancel = child.engine.jobs.cancel
 

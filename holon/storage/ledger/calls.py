@@ -57,6 +57,7 @@ class LedgerCalls(ABC):
     """
 
     spread = 0
+    at_one_place = True
 
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         self._settings = settings

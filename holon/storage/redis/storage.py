@@ -54,6 +54,8 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
 
     # The calls of some nodes fit into it, and nobody notices it of a timer.
     spread = 20
+    # Jobs are in partitions, and their notes elsewhere. Those that are made at the same moment share a call anyway.
+    at_one_place = False
 
     def __init__(
         self,

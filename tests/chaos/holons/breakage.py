@@ -11,6 +11,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.value import replace
 from holon.engine.jobs import Accepted, Jobs
 from holon.engine.requests import Creating
+from holon.errors import HolonError
 from holon.ports import Result, Superseded
 from holon.storage.ledger import outcomes
 from holon.storage.ledger.rows import TaskState
@@ -30,9 +31,10 @@ def origin() -> None:
     """A task of the parent's is made a job of twice."""
     right = Jobs.create_for_parent
 
-    async def twice(jobs: Jobs, client: Client, asked: Creating) -> Accepted:
+    async def twice(jobs: Jobs, client: Client, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
         accepted = await right(jobs, client, asked)
-        await right(jobs, client, replace(asked, request_id=secrets.token_hex(8), job_id="", note=None))
+        again = [replace(one, request_id=secrets.token_hex(8), job_id="", note=None) for one in asked]
+        await right(jobs, client, again)
         return accepted
 
     Jobs.create_for_parent = twice  # type: ignore[method-assign, assignment]
