@@ -93,6 +93,11 @@ class Below:
         """Whether a holon below has told this node anything, or had told anything when it started."""
         return bool(self._sizes or self._waiting)
 
+    @property
+    def may_have_any(self) -> bool:
+        """Whether a holon below has told anything, or the store is to be asked for that."""
+        return self._unsure or self._of_others or self.any
+
     async def has_any(self) -> bool:
         """Whether a holon below has told anything, whichever node of this one; the store is asked after hints only.
 

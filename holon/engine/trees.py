@@ -158,8 +158,20 @@ class Trees:
 
     async def summary(self, record: JobRecord, tally: Tally) -> Summary:
         """What is told above of a job, with all below it; the tally is as new as the record."""
-        job, own_id = record.job, await self._holon_id()
-        below = await self._told_below(tally)
+        await self._holon_id()
+        return self._summary(record, tally, await self._told_below(tally))
+
+    def summary_at_hand(self, record: JobRecord) -> Summary | None:
+        """The same, where it takes no call of the store; else None."""
+        lines = self._store.history_at_hand(record.job.id)
+        if not lines or lines[-1][0] != record.sequence or not self._own_id or self.below.may_have_any:
+            return None
+        tally = Tally(record.job.id)
+        tally.take_all(lines)
+        return self._summary(record, tally, ())
+
+    def _summary(self, record: JobRecord, tally: Tally, below: Sequence[Summary]) -> Summary:
+        job, own_id = record.job, self._own_id
         tasks = tally.counts(job_is_over=job.status.terminal)
         jobs: dict[str, int] = {}
         for one in below:

@@ -280,6 +280,10 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
         """
         ...
 
+    def history_at_hand(self, job_id: str) -> Sequence[tuple[int, HistoryEvent]] | None:
+        """All lines of a job's history with their numbers, as it is committed, where that takes no call; else None."""
+        ...
+
     def unwatch(self, job_id: str) -> None:
         """Hint at a job's changes no more, from now or soon."""
         ...

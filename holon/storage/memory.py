@@ -117,6 +117,13 @@ class MemoryStorage(LedgerCalls):
         lines = (line for first, events, _ in told for line in enumerate(events, start=first))
         return [line for line in lines if line[0] > after][:limit]
 
+    def history_at_hand(self, job_id: str) -> Sequence[tuple[int, HistoryEvent]] | None:
+        told = self._history.get(job_id, [])
+        # What was moved is not here any more.
+        if not told or told[0][0] != 1:
+            return None
+        return [line for first, events, _ in told for line in enumerate(events, start=first)]
+
     async def take(self, limit: int) -> Sequence[Notice]:
         found: list[tuple[Notice, int]] = []
         if not self._outbox.moving:

@@ -242,9 +242,19 @@ def decode_inbox(record: bytes) -> tuple[tuple[int, InboxEvent], ...]:
     return tuple((number, decode_event(event)) for number, event in unpack("inbox", record)[0])
 
 
+def to_lines(events: Sequence[HistoryEvent]) -> list[HistoryEvent]:
+    """Lines of a job's history as they are stored: details are JSON text, or empty; raises as `to_json`."""
+    return [replace(one, details=to_json(one.details)) if one.details else one for one in events]
+
+
+def from_lines(lines: Sequence[HistoryEvent]) -> list[HistoryEvent]:
+    """The same, back."""
+    return [replace(one, details=_details(one.details)) if one.details else one for one in lines]
+
+
 def encode_history(events: Sequence[HistoryEvent]) -> bytes:
-    """Lines of a job's history as bytes: lists of their fields, in which details are JSON text, or empty."""
-    return pack([replace(one, details=to_json(one.details)) if one.details else one for one in events])
+    """Lines of a job's history as bytes: lists of their fields."""
+    return pack(to_lines(events))
 
 
 def decode_history(record: bytes) -> list[HistoryEvent]:
@@ -252,9 +262,14 @@ def decode_history(record: bytes) -> list[HistoryEvent]:
     events = []
     for kind, time, state, previous, following, took, worker, attempt, task, details in unpack("history", record)[0]:
         # Most have none: that is not worth a call.
-        told = (from_json(details) or {}) if details else {}
+        told = _details(details) if details else {}
         events.append(HistoryEvent(kind, time, state, previous, following, took, worker, attempt, task, told))
     return events
+
+
+def _details(text: Any) -> dict[str, Any]:
+    details: dict[str, Any] = from_json(text) or {}
+    return details
 
 
 def encode_need(need: Need) -> bytes:

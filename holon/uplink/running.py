@@ -232,7 +232,22 @@ class Running:
         return running
 
     def _ended(self, running: Delegated, record: JobRecord | None) -> None:
-        self.start(self._to_end(running, record), f"delegated-{running.entry.task_id}")
+        if not self._told_at_once(running, record):
+            self.start(self._to_end(running, record), f"delegated-{running.entry.task_id}")
+
+    def _told_at_once(self, running: Delegated, record: JobRecord | None) -> bool:
+        """Tell the end of a job where nothing has to be waited for, as it nearly always is; whether it is told."""
+        if record is None or running.stopping or self._place.offerings.passes(record.job.blueprint):
+            return False
+        if not self._reports.leases.holds(running.entry.lease):
+            return False
+        word = self._word_of(record)
+        if not self._summaries.add_at_hand(record, word):
+            return False
+        running.entry.withdrawn = False
+        self._tell(running.entry, word)
+        self._over(running)
+        return True
 
     def _progress(self, entry: Delegation, percent: float | None, message: str) -> None:
         self._reports.progress(entry.lease, percent, message)
@@ -281,17 +296,17 @@ class Running:
             entry.withdrawn = False
             word = await self._word(running, record)
             if record is not None:
-                # With what nobody has reported yet: the parent is told once, and never hears of it later.
-                if record.spent is not None or word.status in (FAILURE, CANCELLED):
-                    # Else it is what the blueprint declares.
-                    word.cost = record.spent or 0
                 await self._summaries.add(entry, record, word)
             lost = bool(running.stopping) and was_cancelled
             if not self._tell(entry, word) and not (lost and await self._tell_lost(entry, record)):
                 await self._remember(entry)
-        del self._jobs[entry.task_id]
+        self._over(running)
+
+    def _over(self, running: Delegated) -> None:
+        """The end of a job is told, or nobody waits for it."""
+        del self._jobs[running.entry.task_id]
         running.leave()
-        self._summaries.forget(entry)
+        self._summaries.forget(running.entry)
         self.changed.set()
         running.over.set()
 
@@ -300,13 +315,18 @@ class Running:
             return failure(TRANSIENT_ERROR, f"job {running.entry.job_id} is gone from the holon that had it")
         if record.job.status is Status.CANCELLED and running.stopping:
             if running.stopping == DEADLINE:
-                return failure(DEADLINE, "the time for the task was over, and its job was cancelled")
-            return cancelled()
+                word = failure(DEADLINE, "the time for the task was over, and its job was cancelled")
+            else:
+                word = cancelled()
+            return _costing(word, record)
         if self._place.offerings.passes(record.job.blueprint):
             result = passed_on(record.job, await self._lines(running.entry))
             if result is not None:
-                return result
-        return result_of(record, self._place.holon_id, self._place.offerings)
+                return _costing(result, record)
+        return self._word_of(record)
+
+    def _word_of(self, record: JobRecord) -> worker_pb2.TaskResult:
+        return _costing(result_of(record, self._place.holon_id, self._place.offerings), record)
 
     async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
         while True:
@@ -359,6 +379,14 @@ class Running:
             self._group.create_task(work, name=name)
         except RuntimeError:
             work.close()
+
+
+def _costing(word: worker_pb2.TaskResult, record: JobRecord) -> worker_pb2.TaskResult:
+    """With what nobody has reported yet: the parent is told once, and never hears of it later."""
+    if record.spent is not None or word.status in (FAILURE, CANCELLED):
+        # Else it is what the blueprint declares.
+        word.cost = record.spent or 0
+    return word
 
 
 @contextmanager

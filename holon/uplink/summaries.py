@@ -65,6 +65,15 @@ class Summaries:
             self._of(entry).changed = True
             self._some.set()
 
+    def add_at_hand(self, record: JobRecord, result: worker_pb2.TaskResult) -> bool:
+        """The same as `add`, where it takes no call of the store; whether that is so."""
+        if self._silent:
+            return True
+        summary = self._trees.summary_at_hand(record)
+        if summary is not None:
+            _fill(result.summary, summary)
+        return summary is not None
+
     async def add(self, entry: Delegation, record: JobRecord, result: worker_pb2.TaskResult) -> None:
         """Have a result say how its job was done; without the store it says nothing of that."""
         if self._silent:

@@ -122,7 +122,9 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
     new = replace(new, job=replace(new.job, id=job_id))
     if not world.storage.expect(job_id, history=True):
         assert (world.storage.at_hand(job_id), world.storage.over_at_hand(job_id)) == (None, None)
+        assert world.storage.history_at_hand(job_id) is None
         return
+    assert world.storage.history_at_hand(job_id) is None
     assert (world.storage.at_hand(job_id), world.storage.over_at_hand(job_id)) == (None, None)
     assert not world.storage.is_as_created(job_id)
     hints = world.storage.hints()
@@ -149,6 +151,7 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
         assert record == await world.storage.job(job_id)
     told = await world.storage.history(job_id, 0, 10)
     assert [number for number, _ in told] == [1, 2, 3, 4, 5]
+    assert world.storage.history_at_hand(job_id) == told
     assert await world.storage.history(job_id, 2, 2) == told[2:4]
     assert await world.storage.history(job_id, 5, 2) == []
     # As they are stored, whatever they were made of.
@@ -173,6 +176,7 @@ async def test_what_is_too_much_to_be_at_hand_is_read_all_the_same(world: World)
     await world.storage.create_jobs([replace(new, history=lines)], 0)
     assert (await world.record(new.job.id)).job.initial_data == new.job.initial_data
     assert [one.details for one in await world.told(new.job.id)] == [one.details for one in lines]
+    assert world.storage.history_at_hand(new.job.id) in (None, await world.storage.history(new.job.id, 0, 10))
     claim = await world.claim_of(new.job.id)
     await world.commit(world.step(claim, keep=True))
     assert len(await world.told(new.job.id)) == 3

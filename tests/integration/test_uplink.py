@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from holon.clock import SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.digest import Fingerprint
 from holon.domain.fleet import Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.job import Status
@@ -74,6 +75,27 @@ async def finishes(child: Child, stream: Any, task_id: str) -> None:
 async def test_a_child_reads_as_much_as_a_parent_can_send(certificates: Certificates) -> None:
     async with a_child(certificates, blueprints()) as child:
         assert (await child.linked()).hello.max_message_bytes == MOST_MESSAGE_BYTES
+
+
+async def test_the_end_of_a_job_that_is_at_hand_is_told_without_a_read_of_it(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        # The first asks for what does not change.
+        await finishes(child, stream, "t1")
+        with monkeypatch.context() as patched:
+            patched.delattr(MemoryStorage, "history")
+            await offered(stream, "t2", "echo", {"n": 1})
+            result = (await stream.result()).result
+        (job,) = [one for one in await child.jobs() if one.job.id == result.summary.job_id]
+        fingerprint = Fingerprint()
+        fingerprint.take_all(await child.store.history(job.job.id, 0, 100))
+        assert result.summary.digest.sha256 == fingerprint.digest().sha256
+        # One that is not at hand is read.
+        monkeypatch.setattr(child.store, "history_at_hand", lambda _: None)
+        await offered(stream, "t3", "echo", {"n": 1})
+        assert (await stream.result()).result.summary.digest.event_count == job.sequence
 
 
 async def test_offers_that_come_together_are_one_call_of_the_store_and_each_is_answered_by_itself(

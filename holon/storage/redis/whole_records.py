@@ -54,6 +54,9 @@ class AllRecords(Whole, SharedCalls):
     def is_as_created(self, job_id: str) -> bool:  # noqa: ARG002
         return False
 
+    def history_at_hand(self, job_id: str) -> None:  # noqa: ARG002
+        return None
+
     def unwatch(self, job_id: str) -> None:
         self._hints.watched.discard(job_id)
         self._partitions.of(job_id).unwatch(job_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from typing import Any, Final
 
 from holon.domain.events import HistoryEvent
@@ -13,9 +13,10 @@ from holon.storage.ledger.row import Row
 from holon.storage.ledger.rows import OFFERED, OVER, FanOut, JobRow, LateRow, TaskRow
 from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.records import encode_history, encode_need
+from holon.storage.records import encode_need, pack, to_lines
 from holon.storage.sealing import Seal
 from holon.storage.sqlite import endings, fan_rows, job_rows, late_rows, needs, purging, shared_rows, sheets, task_rows
+from holon.storage.sqlite.known import Lines
 from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.purging import Purging
 from holon.storage.sqlite.sheets import Sheets
@@ -70,6 +71,7 @@ class Changes:
         seal: what rows are sealed with.
         purged: what is deleted of jobs that are over.
         settled: what history to delete, as (job, last number).
+        told: the jobs whose lines somebody wants.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Changes:
         seal: Seal,
         purged: Purging,
         settled: Collection[tuple[int, int]],
+        told: Container[str],
     ) -> None:
         self._seal = seal
         self._made = made
@@ -124,14 +127,16 @@ class Changes:
             self._sheets_of_tasks(tables)
         if self._needs:
             self._rows[needs.INSERT] = [(key, encode_need(need), job) for key, (need, job) in self._needs.items()]
-        told: dict[JobRow, list[HistoryEvent]] = {}
+        notices: dict[JobRow, list[HistoryEvent]] = {}
         for job, _, lines in tables.notices:
-            told.setdefault(job, []).extend(lines)
-        # The lines of each job by its id: the number of the first, and their bytes before they are sealed.
-        self.lines: dict[str, tuple[int, bytes]] = {}
-        for job, events in told.items():
-            last, text = job.history_seq, encode_history(events)
-            self.lines[job.id] = last - len(events) + 1, text
+            notices.setdefault(job, []).extend(lines)
+        # The lines of jobs that somebody wants, by the jobs' ids.
+        self.lines: dict[str, Lines] = {}
+        for job, events in notices.items():
+            last, written = job.history_seq, to_lines(events)
+            text = pack(written)
+            if job.id in told:
+                self.lines[job.id] = last - len(written) + 1, written, len(text)
             self._rows[INSERT_HISTORY].append((job.n, last, seal.seal("history", job.id, last, text)))
         if settled:
             self._rows[SETTLE] = list(settled)

@@ -1,13 +1,12 @@
 """Jobs that somebody read lately, as they are committed: whoever asks again is answered without a read of the file.
 
 It is kept on the event loop. The writer looks into it after each commit, and has the jobs it finds there told anew.
-Of jobs that were expected before they were made, the history is kept as well where it was asked for, in the bytes that
-were written.
+Of jobs that were expected before they were made, the history is kept as well where it was asked for, as it was written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,7 +16,7 @@ from holon.ports import JobRecord
 from holon.storage.ledger.reads import copied
 from holon.storage.ledger.rows import JobRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.records import decode_history
+from holon.storage.records import from_lines
 
 # How many, and how large a job's state, or its history, may be to be kept: together a bound in bytes.
 MAX_JOBS = 1_000
@@ -32,8 +31,8 @@ class Copy(Value, gc=True):
     record: Callable[[], JobRecord]
 
 
-# The number of a first line, and the bytes of the lines from there on.
-Lines: TypeAlias = tuple[int, bytes]
+# The number of a first line, the lines from there on as they are stored, and how many bytes those are.
+Lines: TypeAlias = tuple[int, Sequence[HistoryEvent], int]
 # By id. The job: None is one that is not to be kept. Its new lines: None where there are none, or nobody wants them.
 Told: TypeAlias = Sequence[tuple[str, Copy | None, Lines | None]]
 
@@ -111,15 +110,15 @@ class Known:
 
     def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]] | None:
         """A page of a job's history as it is committed; None: the file is to be read."""
+        known = self.whole_history(job_id)
+        return None if known is None else [line for line in known if line[0] > after][:limit]
+
+    def whole_history(self, job_id: str) -> Sequence[tuple[int, HistoryEvent]] | None:
+        """All of it, from its first line on."""
         known = self._lines.get(job_id)
         if known is None or not known.parts:
             return None
-        found: list[tuple[int, HistoryEvent]] = []
-        for first, text in known.parts:
-            if len(found) >= limit:
-                break
-            found += [line for line in enumerate(decode_history(text), first) if line[0] > after]
-        return found[:limit]
+        return [line for first, lines, _ in known.parts for line in enumerate(from_lines(lines), first)]
 
     def read(self, job_id: str, reading: Reading, record: JobRecord | None, size: int) -> None:
         """What the file said, with the size of the state in bytes; what was told meanwhile is newer, and stays."""
@@ -145,8 +144,8 @@ class Known:
         known = self._lines.get(job_id)
         if known is None:
             return
-        first, text = lines
-        known.size += len(text)
+        first, _, size = lines
+        known.size += size
         if (first != 1 and not known.parts) or known.size > MAX_HISTORY:
             # It was there before, or there is too much of it: the file has all.
             self._lines[job_id] = None
@@ -161,11 +160,16 @@ class Known:
 
     # In the writer's thread ------------------------------------------------------------------------------------
 
+    @property
+    def of_lines(self) -> Container[str]:
+        """The jobs whose lines are kept."""
+        return self._lines
+
     def committed(self, tables: Tables, lines: Mapping[str, Lines]) -> Told:
         """Those among a transaction's jobs that are to be told. Called when it is committed, and not yet done.
 
         Arguments:
-            lines: what it told of jobs, by their ids.
+            lines: what it told of jobs whose lines are kept, by their ids.
         """
         if not self._jobs and not self._lines:
             return ()

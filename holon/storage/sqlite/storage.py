@@ -240,6 +240,9 @@ class SqliteStorage(LedgerCalls):
     def is_as_created(self, job_id: str) -> bool:
         return self._known.is_as_created(job_id)
 
+    def history_at_hand(self, job_id: str) -> Sequence[tuple[int, HistoryEvent]] | None:
+        return self._known.whole_history(job_id)
+
     def unwatch(self, job_id: str) -> None:
         self._known.leave(job_id)
         super().unwatch(job_id)

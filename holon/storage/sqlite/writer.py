@@ -210,7 +210,14 @@ class Writer:
                 if len(tables.changed) >= MAX_ROWS:
                     break
             changes = Changes(
-                tables, ledger.made, ledger.offered, ledger.needs, self._seal, ledger.purging, ledger.settled
+                tables,
+                ledger.made,
+                ledger.offered,
+                ledger.needs,
+                self._seal,
+                ledger.purging,
+                ledger.settled,
+                self._known.of_lines,
             )
             some = bool(changes)
             if some:
