@@ -106,11 +106,12 @@ class Life:
         child = self._child
         if child is None:
             return
-        os.kill(child.pid, signal.SIGSTOP)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            with suppress(ProcessLookupError):
+        # It may have just met its moment to die at, and nobody has heard of that yet.
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
                 os.kill(child.pid, signal.SIGCONT)
 
     def tell(self, line: bytes) -> None:

@@ -70,7 +70,9 @@ def one_job_an_origin(found: Findings) -> Iterator[Broken]:
             earlier = Counter(ended[:-1])
             failed = found.failed[unit] if blueprint == WORK else 0
             cancelled = earlier["cancelled"] if found.impatient else 0
-            if earlier.total() > cancelled + min(earlier["failed"], failed):
+            # What it has done while nobody waited for it any more is asked for again where another fails at it then.
+            again = earlier["failed"] + (earlier["finished"] if found.impatient else 0)
+            if earlier.total() > cancelled + min(again, failed):
                 yield Broken("I2", errand(unit), f"{name} made {made} of {blueprint} {unit}; they are {ended}")
 
 
