@@ -5,32 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, Status
-from holon.engine.requests import Listing
-from holon.errors import FailedPrecondition, HolonError, NotFound, StoreUnavailable
+from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
-from holon.uplink.books import Books, Delegation, owner_of
+from holon.uplink.books import Books, Delegation
 from holon.uplink.delegated import DEADLINE, Delegated
-from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.place import Place
 from holon.uplink.summaries import Summaries
+from holon.uplink.unknown import cancel_unknown
+from holon.uplink.words import Words
 from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
-from holon.worker.outcome import CANCELLED, FAILURE, TRANSIENT_ERROR, cancelled, failure
+from holon.worker.outcome import cancelled
 from holon.worker.reports import Reports
 
 log = logging.getLogger(__name__)
 
-# Of the history of a job of one task.
-_LINES = 1_000
-_RETRY_S = 1.0
-# A parent that is linked again has offered by then what it still wants.
-UNKNOWN_AFTER_S = 60.0
 LEASE_LOST = "LEASE_LOST"
 # Nobody knows whether there is a job, and the parent was told of none.
 UNSURE = "UNSURE"
@@ -56,6 +50,7 @@ class Running:
     ) -> None:
         self.changed = asyncio.Event()
         self._place = place
+        self._words = Words(place)
         self._books = books
         self._reports = reports
         self._summaries = summaries
@@ -93,7 +88,7 @@ class Running:
 
     async def restore(self, parent_id: Callable[[], str]) -> None:
         """Take up what the holon did for its parent before; raises StoreUnavailable."""
-        self.start(self._cancel_unknown(parent_id), "unknown-jobs")
+        self.start(cancel_unknown(self._place, parent_id, self._does), "unknown-jobs")
         for entry in await self._books.load():
             record = await self._record(entry)
             if record is None:
@@ -109,28 +104,9 @@ class Running:
             if entry.stopping:
                 self.stop(running, entry.stopping)
 
-    async def _cancel_unknown(self, parent_id: Callable[[], str]) -> None:
-        """Stop jobs that were made just as a node ended, before they were noted, and that the parent has not offered
-        again meanwhile: it gave their tasks to others."""
-        began = self._place.store.now()
-        await asyncio.sleep(UNKNOWN_AFTER_S)
-        owner, token = owner_of(parent_id()).name, ""
-        while True:
-            try:
-                page, following = await self._place.jobs.list(owner, Listing(terminal=False, page_token=token))
-                for job_id in (one.job.id for one in page if one.created_at < began):
-                    # The parent may ask for it while others are being cancelled.
-                    if any(running.entry.job_id == job_id for running in self):
-                        continue
-                    log.warning("job %s is cancelled: the parent does not ask for it", job_id, extra={"job_id": job_id})
-                    with suppress(NotFound, FailedPrecondition):
-                        await self._place.jobs.cancel(owner, job_id, insist=False)
-            except StoreUnavailable as error:
-                await asyncio.sleep(error.retry_after or _RETRY_S)
-            else:
-                token = following
-                if not token:
-                    return
+    def _does(self, job_id: str) -> bool:
+        """Whether a job does a task of the parent's."""
+        return any(running.entry.job_id == job_id for running in self)
 
     async def exists(self, entry: Delegation) -> bool:
         """Whether there is the job that an entry names."""
@@ -237,12 +213,10 @@ class Running:
 
     def _told_at_once(self, running: Delegated, record: JobRecord | None) -> bool:
         """Tell the end of a job where nothing has to be waited for, as it nearly always is; whether it is told."""
-        if record is None or running.stopping or self._place.offerings.passes(record.job.blueprint):
+        if record is None or running.stopping or not self._reports.leases.holds(running.entry.lease):
             return False
-        if not self._reports.leases.holds(running.entry.lease):
-            return False
-        word = self._word_of(record)
-        if not self._summaries.add_at_hand(record, word):
+        word = self._words.at_once(record)
+        if word is None or not self._summaries.add_at_hand(record, word):
             return False
         running.entry.withdrawn = False
         self._tell(running.entry, word)
@@ -294,7 +268,7 @@ class Running:
                 await self._remember(entry)
         else:
             entry.withdrawn = False
-            word = await self._word(running, record)
+            word = await self._words.of(entry, record, running.stopping)
             if record is not None:
                 await self._summaries.add(entry, record, word)
             lost = bool(running.stopping) and was_cancelled
@@ -309,35 +283,6 @@ class Running:
         self._summaries.forget(running.entry)
         self.changed.set()
         running.over.set()
-
-    async def _word(self, running: Delegated, record: JobRecord | None) -> worker_pb2.TaskResult:
-        if record is None:
-            return failure(TRANSIENT_ERROR, f"job {running.entry.job_id} is gone from the holon that had it")
-        if record.job.status is Status.CANCELLED and running.stopping:
-            if running.stopping == DEADLINE:
-                word = failure(DEADLINE, "the time for the task was over, and its job was cancelled")
-            else:
-                word = cancelled()
-            return _costing(word, record)
-        if self._place.offerings.passes(record.job.blueprint):
-            result = passed_on(record.job, await self._lines(running.entry))
-            if result is not None:
-                return _costing(result, record)
-        return self._word_of(record)
-
-    def _word_of(self, record: JobRecord) -> worker_pb2.TaskResult:
-        return _costing(result_of(record, self._place.holon_id, self._place.offerings), record)
-
-    async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
-        while True:
-            try:
-                lines, _ = await self._place.jobs.history(entry.owner.name, entry.job_id, _LINES)
-            except NotFound:
-                return []
-            except HolonError as error:
-                await asyncio.sleep(error.retry_after or _RETRY_S)
-            else:
-                return [line for _, line in lines]
 
     def _tell(self, entry: Delegation, result: worker_pb2.TaskResult) -> bool:
         """The final word, kept until it is acknowledged. False where the lease is gone: the next offer asks for it."""
@@ -379,14 +324,6 @@ class Running:
             self._group.create_task(work, name=name)
         except RuntimeError:
             work.close()
-
-
-def _costing(word: worker_pb2.TaskResult, record: JobRecord) -> worker_pb2.TaskResult:
-    """With what nobody has reported yet: the parent is told once, and never hears of it later."""
-    if record.spent is not None or word.status in (FAILURE, CANCELLED):
-        # Else it is what the blueprint declares.
-        word.cost = record.spent or 0
-    return word
 
 
 @contextmanager

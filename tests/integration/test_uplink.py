@@ -24,7 +24,7 @@ from holon.errors import FailedPrecondition, StoreUnavailable
 from holon.ports import NewJob, Note, Put, StopReason
 from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage
-from holon.uplink import books, parent, running, tenure
+from holon.uplink import books, parent, running, tenure, unknown
 from holon.uplink.books import KIND, origin_key, owner_of
 from holon.uplink.provided import Provided, text_of
 from holon.uplink.tenure import Tenure
@@ -542,7 +542,7 @@ async def test_the_lower_of_two_limits_of_depth_wins(certificates: Certificates)
 async def test_a_job_that_was_made_and_not_noted_is_gone_on_with_if_its_task_comes_again_and_else_stopped(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "UNKNOWN_AFTER_S", 0.5)
+    monkeypatch.setattr(unknown, "UNKNOWN_AFTER_S", 0.5)
     async with MemoryStorage(STORE, SystemClock()) as store:
         async with a_child(certificates, blueprints(), store=store) as child:
             await child.linked()
@@ -568,8 +568,8 @@ async def test_a_job_that_was_made_and_not_noted_is_gone_on_with_if_its_task_com
 async def test_each_job_that_was_made_and_not_noted_is_stopped_though_the_store_is_away_meanwhile(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "UNKNOWN_AFTER_S", 0.1)
-    monkeypatch.setattr(running, "Listing", partial(Listing, page_size=2))
+    monkeypatch.setattr(unknown, "UNKNOWN_AFTER_S", 0.1)
+    monkeypatch.setattr(unknown, "Listing", partial(Listing, page_size=2))
     async with MemoryStorage(STORE, SystemClock()) as store:
         async with a_child(certificates, blueprints(), store=store) as child:
             await child.linked()

@@ -1,0 +1,48 @@
+"""The uplink: jobs of the parent's that nobody knows of, for a node ended just as they were made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from holon.engine.requests import Listing
+from holon.errors import FailedPrecondition, NotFound, StoreUnavailable
+from holon.uplink.books import owner_of
+from holon.uplink.place import Place
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
+# A parent that is linked again has offered by then what it still wants.
+UNKNOWN_AFTER_S = 60.0
+
+
+async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Callable[[str], bool]) -> None:
+    """Stop jobs that were made just as a node ended, before they were noted, and that the parent has not offered again
+    within UNKNOWN_AFTER_S: it gave their tasks to others.
+
+    Arguments:
+        parent_id: who the parent is, once that time is over.
+        known: whether the parent has asked for a job, by its id.
+    """
+    began = place.store.now()
+    await asyncio.sleep(UNKNOWN_AFTER_S)
+    owner, token = owner_of(parent_id()).name, ""
+    while True:
+        try:
+            page, following = await place.jobs.list(owner, Listing(terminal=False, page_token=token))
+            for job_id in (one.job.id for one in page if one.created_at < began):
+                # The parent may ask for it while others are being cancelled.
+                if known(job_id):
+                    continue
+                log.warning("job %s is cancelled: the parent does not ask for it", job_id, extra={"job_id": job_id})
+                with suppress(NotFound, FailedPrecondition):
+                    await place.jobs.cancel(owner, job_id, insist=False)
+        except StoreUnavailable as error:
+            await asyncio.sleep(error.retry_after or _RETRY_S)
+        else:
+            token = following
+            if not token:
+                return

@@ -1,0 +1,75 @@
+"""The uplink: the final word of a task, by what became of its job."""
+
+from __future__ import annotations
+
+import asyncio
+
+from holon.domain.events import HistoryEvent
+from holon.domain.job import Status
+from holon.errors import HolonError, NotFound
+from holon.ports import JobRecord
+from holon.rxon.v1 import worker_pb2
+from holon.uplink.books import Delegation
+from holon.uplink.delegated import DEADLINE
+from holon.uplink.outcomes import passed_on, result_of
+from holon.uplink.place import Place
+from holon.worker.outcome import CANCELLED, FAILURE, TRANSIENT_ERROR, cancelled, failure
+
+# Of the history of a job of one task.
+_LINES = 1_000
+_RETRY_S = 1.0
+
+
+class Words:
+    """What the parent is told of tasks whose jobs are over, with what they cost."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __repr__(self) -> str:
+        return f"Words({self._place.holon_id})"
+
+    def at_once(self, record: JobRecord) -> worker_pb2.TaskResult | None:
+        """Of a job that nobody has stopped; None where its history has to be looked at."""
+        return None if self._place.offerings.passes(record.job.blueprint) else self._of(record)
+
+    async def of(self, entry: Delegation, record: JobRecord | None, stopping: str) -> worker_pb2.TaskResult:
+        """Of any job.
+
+        Arguments:
+            record: None: there is no such job any more.
+            stopping: why it was stopped; empty where it was not.
+        """
+        if record is None:
+            return failure(TRANSIENT_ERROR, f"job {entry.job_id} is gone from the holon that had it")
+        if record.job.status is Status.CANCELLED and stopping:
+            if stopping == DEADLINE:
+                return _costing(failure(DEADLINE, "the time for the task was over, and its job was cancelled"), record)
+            return _costing(cancelled(), record)
+        if self._place.offerings.passes(record.job.blueprint):
+            result = passed_on(record.job, await self._lines(entry))
+            if result is not None:
+                return _costing(result, record)
+        return self._of(record)
+
+    def _of(self, record: JobRecord) -> worker_pb2.TaskResult:
+        return _costing(result_of(record, self._place.holon_id, self._place.offerings), record)
+
+    async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
+        while True:
+            try:
+                lines, _ = await self._place.jobs.history(entry.owner.name, entry.job_id, _LINES)
+            except NotFound:
+                return []
+            except HolonError as error:
+                await asyncio.sleep(error.retry_after or _RETRY_S)
+            else:
+                return [line for _, line in lines]
+
+
+def _costing(word: worker_pb2.TaskResult, record: JobRecord) -> worker_pb2.TaskResult:
+    """With what nobody has reported yet: the parent is told once, and never hears of it later."""
+    if record.spent is not None or word.status in (FAILURE, CANCELLED):
+        # Else it is what the blueprint declares.
+        word.cost = record.spent or 0
+    return word
