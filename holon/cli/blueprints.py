@@ -20,19 +20,18 @@ app = typer.Typer(help=f"Blueprints, of files and of a node. {NAMED}", no_args_i
 
 @app.command()
 def check(
-    path: Annotated[
-        Path | None, typer.Argument(exists=True, help="A file or a folder of them; BLUEPRINTS_DIR by default.")
-    ] = None,
+    path: Annotated[str | None, typer.Argument(help="A file or a folder of them; BLUEPRINTS_DIR by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check blueprints as a node does at its start. Runs the files. Exits 1 when one has an error."""
     from holon.engine.loader import examine, examine_directory
 
-    if path is None:
-        if not os.environ.get("BLUEPRINTS_DIR"):
-            raise ConfigError("no blueprints are named: give a file or a folder, or set BLUEPRINTS_DIR")
-        path = Path(os.environ["BLUEPRINTS_DIR"])
-    report = examine([path]) if path.is_file() else examine_directory(path)
+    named = os.environ.get("BLUEPRINTS_DIR") if path is None else path
+    if not named:
+        # As a path it would be the folder that this runs in, whose files would run.
+        raise ConfigError("no blueprints are named: give a file or a folder, or set BLUEPRINTS_DIR")
+    where = Path(named)
+    report = examine([where]) if where.is_file() else examine_directory(where)
     if as_json:
         found = [
             {"name": blueprint.name, "path": blueprint.path, "states": list(blueprint.states), "file": str(file)}

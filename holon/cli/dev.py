@@ -36,15 +36,13 @@ class Found:
 
 
 def prepare(config: Config) -> None:
-    """Fill in what a development node needs: mTLS with certificates of its own, a token, a readable log.
+    """Fill in what a development node needs: mTLS with certificates of its own, a token, blueprints that are there.
 
     Blocks for reads and writes.
 
     Raises:
         ConfigError: a door would be open to other machines, or the certificates cannot be made.
     """
-    import os
-
     from holon.security.certificates import open_authority
 
     for name in _HOSTS:
@@ -61,8 +59,6 @@ def prepare(config: Config) -> None:
         config.CLIENT_TOKEN = read().token or secrets.token_urlsafe(32)
     if not config.BLUEPRINTS_DIR and Path("blueprints").is_dir():
         config.BLUEPRINTS_DIR = "blueprints"
-    if "LOG_FORMAT" not in os.environ and config.LOG_FORMAT == "json":
-        config.LOG_FORMAT = "text"
 
 
 def server_pair(authority: Authority, folder: Path, hosts: Sequence[str] = ()) -> KeyPair:

@@ -84,7 +84,7 @@ def ending() -> Iterator[None]:
             raise
         from holon.cli.output import discard
 
-        discard()
+        discard(sys.stdout)
         if error.errno == errno.EPIPE:
             # Whoever read it has had enough.
             sys.exit(ExitCode.FAILED)
@@ -120,6 +120,18 @@ def _ours(group: BaseExceptionGroup[BaseException]) -> HolonError | None:
 
 
 def _tell(error: HolonError) -> ExitCode:
+    # Whether or not somebody can be told: what became of the command is its exit code.
+    try:
+        _say(error)
+        sys.stderr.flush()
+    except OSError:
+        from holon.cli.output import discard
+
+        discard(sys.stderr)
+    return code_of(error)
+
+
+def _say(error: HolonError) -> None:
     # The command's own options are out of reach by now.
     if "--json" in sys.argv[1:]:
         from holon.cli.output import json_text
@@ -133,4 +145,3 @@ def _tell(error: HolonError) -> ExitCode:
         for one in error.details:
             if one.field not in error.message or one.reason not in error.message:
                 print(f"  {safe(one.field)}: {safe(one.reason)}", file=sys.stderr)
-    return code_of(error)

@@ -233,6 +233,8 @@ def _read_data(text: str) -> Any:
     from holon.engine.payloads import decode
 
     where = "standard input" if text == "-" else text[1:] if text.startswith("@") else "--data"
+    if not where:
+        raise InvalidArgument("--data names no file behind its @")
     try:
         if text == "-":
             raw = sys.stdin.buffer.read()

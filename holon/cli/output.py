@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TextIO, TypeAlias
 
 import orjson
 import typer
@@ -41,9 +41,9 @@ def show_json(value: Any) -> None:
     print(json_text(value), flush=True)
 
 
-def discard() -> None:
-    """Let go of a standard output that takes nothing: what its buffer has would be tried once more at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard(stream: TextIO) -> None:
+    """Let go of a standard stream that takes nothing: what its buffer has would be tried once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def safe(text: object) -> str:

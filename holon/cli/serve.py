@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from holon.cli.output import Json, silence_grpc
+from holon.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from holon.config import Config
@@ -26,7 +28,7 @@ def serve(
         ),
     ] = False,
     blueprints: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Folder of blueprints (BLUEPRINTS_DIR); with --dev, ./blueprints if it is there."),
     ] = None,
     storage: Annotated[
@@ -43,13 +45,16 @@ def serve(
 
     Settings come from the environment, and from these options where given. Exits 2 when any is wrong, and lists all.
     """
+    if blueprints == "":
+        # As a path it would be the folder that this runs in, whose files would run.
+        raise InvalidArgument("--blueprints names no folder; name one, or leave it out")
     silence_grpc()
     from holon.config import Config
     from holon.node import Node, run_alone
     from holon.telemetry import set_up_logging
 
     given: dict[str, Value | None] = {
-        "BLUEPRINTS_DIR": None if blueprints is None else str(blueprints),
+        "BLUEPRINTS_DIR": blueprints,
         "STORAGE_URI": storage,
         "API_PORT": api_port,
         "GRPC_PORT": grpc_port,
@@ -57,6 +62,8 @@ def serve(
         "LOG_LEVEL": log_level,
         "LOG_FORMAT": log_format,
     }
+    if dev and log_format is None and not os.environ.get("LOG_FORMAT"):
+        given["LOG_FORMAT"] = "text"
     config = Config(None, **{name: value for name, value in given.items() if value is not None})
     if dev:
         from holon.cli.dev import prepare
@@ -98,7 +105,7 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
     except OSError as error:
         # Nothing of what the node does depends on who reads it.
         log.warning("where the doors are cannot be written to standard output: %s; the node goes on", error.strerror)
-        discard()
+        discard(sys.stdout)
 
 
 def _in_url(host: str) -> str:

@@ -72,6 +72,8 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
         ConfigError: the address is none, would send the token in the clear to another machine, or `ca` cannot be read
             or holds no certificate.
     """
+    if url == _SOCKET:
+        raise ConfigError(f"{url!r} names no socket; write unix:/path")
     if url.startswith(_SOCKET):
         return grpc.aio.insecure_channel(url, options=_OPTIONS + (_APART if apart else ()))
     try:

@@ -79,6 +79,31 @@ def test_a_command_whose_output_is_closed_does_what_it_does(tmp_path: Path) -> N
     assert (tmp_path / "certs/server.pem").is_file()
 
 
+def test_what_became_of_a_command_is_its_exit_code_where_nobody_can_be_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from holon.cli import main; main()", "certs", "show", "none.pem"]
+    for options in ((), ("--json",)):
+        shell = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *command, *options]
+        assert subprocess.run(shell, env=environment(), cwd=tmp_path, timeout=60).returncode == 2
+
+
+def test_an_interrupt_before_a_command_begins_ends_it_without_a_word(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from holon.cli import main
+main()
+"""
+    command = [sys.executable, "-c", program, "certs", "show"]
+    ran = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
+
+
 def test_no_node_is_named_in_an_empty_folder(tmp_path: Path) -> None:
     ran = holon_here(tmp_path, "jobs", "list")
     assert ran.code == 2
@@ -161,9 +186,16 @@ def test_the_faults_of_blueprints_are_listed_with_their_files(tmp_path: Path) ->
     assert {problem["severity"] for problem in problems} == {"error"}
 
 
-@pytest.mark.parametrize("arguments", [("missing.py",), ()])
+@pytest.mark.parametrize("arguments", [("missing.py",), (), ("",)])
 def test_blueprints_that_are_not_there_are_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert holon_here(tmp_path, "blueprints", "check", *arguments).code == 2
+
+
+def test_a_folder_without_a_name_is_not_the_one_that_the_node_runs_in(tmp_path: Path) -> None:
+    (tmp_path / "ran.py").write_text("open('ran', 'w')\n")
+    ran = holon_here(tmp_path, "serve", "--blueprints", "", "--storage", "memory://", "--json")
+    assert (ran.code, json.loads(ran.err)["error"]) == (2, "--blueprints names no folder; name one, or leave it out")
+    assert not (tmp_path / "ran").exists()
 
 
 # Certificates --------------------------------------------------------------------------------------------------------

@@ -223,6 +223,19 @@ def test_a_development_node_makes_what_it_needs_and_keeps_it(folder: Path, start
     assert [(folder / "certs" / name).read_bytes() for name in ("ca.pem", "server.pem")] == certificates
 
 
+@pytest.mark.parametrize(
+    ("options", "env", "is_json"),
+    [((), {}, False), ((), {"LOG_FORMAT": ""}, False), (("--log-format", "json"), {}, True)],
+)
+def test_a_development_node_logs_text_unless_it_is_told_otherwise(
+    folder: Path, started: list[Started], options: tuple[str, ...], env: dict[str, str], is_json: bool
+) -> None:
+    node, _ = serve(folder, "--dev", *options, env={"STORAGE_URI": "memory://", **env})
+    started.append(node)
+    assert node.end() == 0
+    assert all(line.startswith("{") == is_json for line in node.log.splitlines() if line)
+
+
 def test_a_server_certificate_of_another_authority_is_made_anew(folder: Path) -> None:
     holon_here(folder, "certs", "dev")
     for name in ("ca.pem", "ca.key"):
