@@ -195,6 +195,16 @@ async def test_a_request_that_does_not_come_in_is_given_up(sent: bytes) -> None:
     assert (answer.status, answer.code) == (408, "REQUEST_TIMEOUT")
 
 
+@pytest.mark.parametrize(("version", "first"), [(b"HTTP/1.1", 100), (b"HTTP/1.0", 408)])
+async def test_nobody_who_speaks_http_1_0_is_told_to_go_on_before_the_answer(version: bytes, first: int) -> None:
+    head = POST.replace(b"HTTP/1.1", version) + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    async with running(HttpSettings(port=0, max_body=LIMIT, silence=0.3)) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
+        writer.write(head)
+        assert (await asyncio.wait_for(reader.readline(), GUARD)).startswith(b"HTTP/1.1 %d " % first)
+        writer.close()
+
+
 async def test_a_second_request_that_does_not_come_in_is_given_up_after_the_answer_to_the_first() -> None:
     assert [answer.status for answer in await slow(GOOD + GOOD[:-2])] == [200, 408]
 

@@ -31,6 +31,7 @@ BODY_SILENCES = 10
 MAX_FRAMING = MAX_HEAD
 _FRAMING_OF_BYTE = 8
 _TOO_LONG = head_too_large(f"has over {MAX_HEAD} bytes")
+_OLD = "1.0"
 _OF_BODY = frozenset({b"content-length", b"transfer-encoding"})
 # How long a refused connection is still read from, so that its sender gets to read the refusal.
 _LINGER_SECONDS = 1.0
@@ -195,6 +196,9 @@ class Connection(HttpToolsProtocol):
             raise _Objection(head_too_large(f"has over {MAX_HEADERS} headers"))
         if len(self.pipeline) >= MAX_PIPELINE:
             raise _Objection(malformed(f"over {MAX_PIPELINE} requests came behind each other; wait for answers"))
+        if self.parser.get_http_version() == _OLD:
+            # Who speaks it knows no answer before the answer, and would take that for it.
+            self.expect_100_continue = False
         super().on_headers_complete()
         if self.pipeline:
             self._hurry.begin()
