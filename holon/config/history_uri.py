@@ -6,10 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from holon.config.values import has_port
 from holon.errors import ConfigError, Violation
 
 _TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _FORMS = "use postgresql://user:password@host/database, or sqlite:///path/to/file.db"
+_NO_POSTGRES = (
+    "is no URI of PostgreSQL: it is postgresql://user:password@host:port/database, with what is special in its parts "
+    "percent-encoded"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class HistoryURI:
         except ValueError as error:
             raise _wrong(f"is no URI; {_FORMS}") from error
         if parts.scheme in ("postgresql", "postgres"):
+            if not all(has_port(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")):
+                raise _wrong(_NO_POSTGRES)
             return cls(postgres=text)
         if parts.scheme != "sqlite":
             raise _wrong(f"names no database that history can be kept in; {_FORMS}")

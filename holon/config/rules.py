@@ -30,6 +30,8 @@ _COLLECTOR = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]+/?")
 _NODE_URL = re.compile(r"(grpcs?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
 # A blueprint of that name passes it on.
 _SKILL = re.compile(r"[A-Za-z0-9_-]{1,128}")
+# What a certificate or a parent's file of workers may name somebody.
+_WORKER_ID = re.compile(r"[A-Za-z0-9._:/-]{1,253}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _EXPOSED_TOKEN_LENGTH = 32
 _SOCKET_PATH_BYTES = 100
@@ -206,6 +208,8 @@ def _parent(settings: Settings) -> Iterator[Violation]:
         path = getattr(settings, name)
         if path and (reason := _file_problem(name, path, settings)):
             yield Violation(name, reason)
+    if settings.PARENT_WORKER_ID and not _WORKER_ID.fullmatch(settings.PARENT_WORKER_ID):
+        yield Violation("PARENT_WORKER_ID", "is no id of a worker: use letters, digits and any of . _ : / -")
     if settings.PARENT_TOKEN and not _TOKEN.fullmatch(settings.PARENT_TOKEN):
         yield Violation("PARENT_TOKEN", "must be visible ASCII characters without spaces, at most 4096")
     passed, allowed = names_in(settings.UPLINK_SKILLS), names_in(settings.UPLINK_ALLOWED_SKILLS)

@@ -11,6 +11,8 @@ from holon.config.settings import Setting, Value
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+# Not what Python reads as one besides: digits of other scripts, and 1_000. What is not finite is told by its bounds.
+_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE)
 HIDDEN = "(hidden)"
 # A password that is not percent-encoded may hold anything that divides a URI: what is before the last @ is hidden.
 _CREDENTIALS = re.compile(r":(//)?.*@", re.DOTALL)
@@ -58,11 +60,8 @@ def _from_text(setting: Setting, text: str) -> Value:
         return word.lower() in _TRUE
     if setting.kind is int and _WHOLE.fullmatch(word):
         return int(word)
-    if setting.kind is float:
-        try:
-            return float(word)
-        except ValueError:
-            pass
+    if setting.kind is float and _NUMBER.fullmatch(word):
+        return float(word)
     raise ValueError(f"must be {_KIND_NAMES[setting.kind]}, not {text!r}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from holon.errors import ConfigError
 from holon.wire.address import NodeUrl, parse_url
 from holon.wire.pem import certificates_problem, key_problem
+from holon.wire.values import is_id
 from holon.worker.certificate import read_key
 from holon.worker.hints import Hints
 
@@ -98,6 +99,11 @@ def read_settings(
     identity = worker_id if worker_id is not None else environ.get("WORKER_ID", "")
     if not identity and urls and not certificate:
         problems.append("WORKER_ID is not set, and there is no certificate to take it from; set it")
+    elif identity and not certificate and not is_id(identity):
+        problems.append(
+            f"WORKER_ID {identity!r} is no id of a worker; use 1 to 128 letters, digits, dots, underscores or dashes, "
+            "the first a letter or digit"
+        )
     elif not identity and (plain := [url for url in urls if not url.secure]):
         problems.append(
             f"NODE_URL is grpc:// ({plain[0]}), so that no certificate is used and WORKER_ID is not taken from it; "

@@ -157,6 +157,7 @@ def test_a_wrong_value_is_forgiven_once_it_is_replaced() -> None:
     [
         ("API_PORT", "80.5"), ("API_PORT", -1), ("API_PORT", True), ("WORKER_TIMEOUT_SECONDS", "nan"),
         ("WORKER_TIMEOUT_SECONDS", "inf"), ("WORKER_TIMEOUT_SECONDS", 0), ("JOB_RETENTION", "7d"),
+        ("JOB_RETENTION", "1_000"), ("JOB_RETENTION", "\uff11\uff12"), ("PARENT_WORKER_ID", "a b"),
         ("REUSE_PORT", "maybe"), ("REUSE_PORT", 1), ("STATE_MAX_BYTES", 10), ("API_HOST", ""), ("INSTANCE_ID", "a b"),
         ("GRPC_HOST", "http://127.0.0.1"), ("GRPC_HOST", "[::1]"), ("LOG_FORMAT", "xml"), ("TZ", "../../etc/passwd"),
     ],
@@ -386,7 +387,8 @@ def test_a_history_uri_says_where_history_is_kept(text: str, expected: HistoryUR
 @pytest.mark.parametrize(
     "text",
     ["history.db", "mysql://me:secret@host/db", "memory://", "sqlite://", "sqlite://host/x.db", "sqlite:///x.db?a=1",
-     "sqlite:///x.db#y", "sqlite:///x%00.db", "http://["],
+     "sqlite:///x.db#y", "sqlite:///x%00.db", "http://[", "postgresql://me:secret@host:port/db",
+     "postgresql://me@host:70000/db", "postgresql://me:secret@a:1,b:0/db", "postgresql://me:sec/ret@host/db"],
 )  # fmt: skip
 def test_a_history_uri_of_no_database_is_refused_and_not_shown(text: str) -> None:
     wrong = reasons(Config({"HISTORY_DATABASE_URI": text}))

@@ -49,6 +49,12 @@ def test_without_a_certificate_the_id_must_be_said() -> None:
         read_settings(environ={"NODE_URL": "grpc://localhost", "WORKER_TOKEN": "t"})
 
 
+@pytest.mark.parametrize("name", ["a b", "-w", "w" * 129, "spiffe://a/b"])
+def test_an_id_that_no_node_lets_in_without_a_certificate_is_refused_before_it_connects(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"WORKER_ID .* is no id of a worker"):
+        read_settings(environ={"NODE_URL": "grpc://localhost", "WORKER_TOKEN": "t", "WORKER_ID": name})
+
+
 def test_an_address_without_tls_beside_a_certificate_is_named_as_what_is_wrong(tmp_path: Path) -> None:
     pair = issue_worker(open_authority(tmp_path), tmp_path, "w1")
     environ = {"TLS_CERT_PATH": str(pair.certificate), "TLS_KEY_PATH": str(pair.key)}
