@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import reprlib
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
@@ -11,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.client.failures import error_of
-from holon.errors import InvalidArgument
+from holon.errors import FailedPrecondition, InvalidArgument, Unreachable
 from holon.wire.trace import current_trace
 
 A = TypeVar("A")
@@ -32,12 +33,14 @@ class Calls:
 
     Attributes:
         reached: whether the node has answered the client, by a call or by a stream.
+        closed: whether the client was left: what was under way gets no answer, and nothing begins.
     """
 
     def __init__(self, url: str, metadata: Metadata, timeout: float) -> None:
         self.url = url
         self.metadata = metadata
         self.reached = False
+        self.closed = False
         self._timeout = timeout
 
     def __repr__(self) -> str:
@@ -48,13 +51,36 @@ class Calls:
 
         Raises:
             HolonError: what the node answered with, or Unreachable when no answer came.
+            FailedPrecondition: the client is closed.
         """
+        self.check_open()
         try:
             answer = await method(request, timeout=self._timeout, metadata=(*self.metadata, *current_trace()))
         except grpc.aio.AioRpcError as error:
             raise error_of(error, self.url) from error
+        except asyncio.CancelledError as error:
+            raise self.meant_by(error) from error
         self.reached = True
         return answer
+
+    def check_open(self) -> None:
+        """Return where the client can be used.
+
+        Raises:
+            FailedPrecondition: it is closed.
+        """
+        if self.closed:
+            raise FailedPrecondition(f"the client of {self.url} is closed; enter it again, or make another")
+
+    def meant_by(self, cancelled: asyncio.CancelledError) -> BaseException:
+        """What a cancel of a call means: that is how gRPC ends those of a channel that is closed.
+
+        A task that nobody has cancelled must not end as if somebody had: its group would take that for its wish.
+        """
+        task = asyncio.current_task()
+        if not self.closed or task is None or task.cancelling():
+            return cancelled
+        return Unreachable(f"{self.url}: the client was closed before there was an answer")
 
 
 def request_of(kind: Callable[P, A], *args: P.args, **fields: P.kwargs) -> A:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -52,6 +53,8 @@ class Client:
         token: the client's token; None sends none.
         ca: a file with the authorities (PEM) that the node's certificate may come from; None takes the system's.
         timeout: seconds that a call may take, its repeats included.
+    Raises:
+        ConfigError: the token or the timeout cannot be used.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Client:
     ) -> None:
         if token and not (token.isascii() and token.isprintable()):
             raise ConfigError("the token has characters that no header can carry; use printable ASCII")
+        if not 0 < timeout < inf:
+            raise ConfigError(f"timeout is {timeout}; it must be a number of seconds above 0")
         self._url = url
         self._ca = ca
         self._calls = Calls(url, (("x-client-token", token),) if token else (), timeout)
@@ -73,6 +78,7 @@ class Client:
         Raises:
             ConfigError: the address or the file of authorities cannot be used.
         """
+        self._calls.closed = False
         channel = await self._resources.enter_async_context(open_channel(self._url, self._ca))
         self._stub = cast("JobServiceAsyncStub", JobServiceStub(channel))
         self._streams = Streams(channel, lambda: open_channel(self._url, self._ca, apart=True), self._resources)
@@ -82,6 +88,7 @@ class Client:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._calls.closed = True
         await self._resources.aclose()
 
     async def create_job(

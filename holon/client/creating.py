@@ -36,6 +36,9 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         raise InvalidArgument(f"initial_data: {error}", code="NOT_JSON") from error
     if b"null" in data and (where := no_number(job.initial_data, "initial_data")):
         raise InvalidArgument(where, code="NOT_JSON")
+    if isinstance(job.allowed_skills, str):
+        # A sequence of texts too: of its letters.
+        raise InvalidArgument(f"allowed_skills is {job.allowed_skills!r}; give a list of names")
     return request_of(
         job_pb2.CreateJobRequest,
         request_id=job.request_id or uuid.uuid4().hex,

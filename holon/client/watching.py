@@ -76,7 +76,9 @@ async def _stream(
     Raises:
         _Away: it has ended before.
         HolonError: what the node refused it with.
+        FailedPrecondition: the client is closed.
     """
+    calls.check_open()
     request = request_of(job_pb2.WatchJobRequest, job_id=job_id, after_sequence=after)
     over = False
     async with streams.lend() as channel:
@@ -92,6 +94,8 @@ async def _stream(
                 yield message
         except TimeoutError as error:
             raise _Away(Unreachable(f"{calls.url}: nothing was heard for {SILENCE_S:g} s")) from error
+        except asyncio.CancelledError as error:
+            raise calls.meant_by(error) from error
         except grpc.aio.AioRpcError as error:
             told = error_of(error, calls.url)
             if told.retry_after is not None or (error.code() in _LOST and not is_of_node(error)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -252,3 +254,43 @@ def test_the_client_imports_nothing_of_a_node() -> None:
     of_domain = {name.split(".")[2] for name in loaded if name.startswith("holon.domain.")}
     assert of_domain <= {"costs", "digest", "events", "plain", "policy", "task", "value"}
     assert not loaded & {"cryptography", "jsonschema_rs", "msgpack", "uvicorn", "typer", "rich", "google.rpc"}
+
+
+async def test_a_client_that_is_closed_ends_what_is_under_way_as_a_failure_and_not_as_a_cancel() -> None:
+    async with door() as url:
+        client, begun = Client(url, TOKEN, timeout=GUARD), asyncio.Event()
+        async with client:
+            job_id = (await client.create_job("waiting")).job_id
+            wait = asyncio.create_task(client.wait_for(job_id, seen=lambda _: begun.set()))
+            await begun.wait()
+        with pytest.raises(Unreachable, match="was closed before"):
+            await wait
+        for call in (client.get_job(job_id), client.wait_for(job_id), client.node.info()):
+            with pytest.raises(FailedPrecondition, match="is closed"):
+                await call
+        async with client:
+            assert (await client.get_job(job_id)).id == job_id
+
+
+async def test_a_call_without_an_answer_fails_when_its_client_is_closed_and_is_cancelled_with_its_task() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        for cancels in (False, True):
+            async with Client(f"grpc://127.0.0.1:{deaf.getsockname()[1]}", timeout=GUARD) as client:
+                call = asyncio.create_task(client.get_job("x"))
+                # It is made in its first turn.
+                await asyncio.sleep(0)
+                if cancels:
+                    call.cancel()
+            with pytest.raises(asyncio.CancelledError if cancels else Unreachable):
+                await call
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf])
+def test_a_call_has_a_time_that_ends(timeout: float) -> None:
+    with pytest.raises(ConfigError, match="timeout is"):
+        Client("grpc://127.0.0.1:7701", timeout=timeout)
+
+
+async def test_skills_that_are_one_text_are_not_taken_for_its_letters(client: Client) -> None:
+    with pytest.raises(InvalidArgument, match="allowed_skills is 'echo'; give a list"):
+        await client.create_job("waiting", allowed_skills="echo")
