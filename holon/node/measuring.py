@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from heapq import nlargest
 
 import holon
@@ -48,6 +49,7 @@ class Measuring:
     ) -> None:
         self._store = store
         self._counts: Counts | None = None
+        self._look: asyncio.Task[Counts] | None = None
         self._one = asyncio.Lock()
         # Looks, by number: the last that began, and the last that came to its end.
         self._begun = self._done = 0
@@ -122,11 +124,15 @@ class Measuring:
 
     async def _looked(self) -> bytes:
         self._counts = None
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                self._counts = await self._store.counts()
-        except (StoreUnavailable, TimeoutError):
-            pass
+        look = self._look
+        if look is None or look.done():
+            look = self._look = asyncio.create_task(self._store.counts(), name="counts")
+            look.add_done_callback(_heard)
+        # One that is late is not ended, and none is begun beside it: a store's call ends with its reply alone.
+        done, _ = await asyncio.wait((look,), timeout=PATIENCE_S)
+        if done:
+            with suppress(StoreUnavailable):
+                self._counts = look.result()
         return self._shown.text()
 
     def _queued(self) -> dict[Labels, float]:
@@ -146,3 +152,9 @@ class Measuring:
             rest = sum(waiting.values()) - sum(count for _, count in shown)
             figures[OTHER,] = figures.get((OTHER,), 0) + rest
         return figures
+
+
+def _heard(look: asyncio.Task[Counts]) -> None:
+    """How it ended is known, though nobody may have waited for it until then."""
+    if not look.cancelled():
+        look.exception()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.node import measuring
+from holon.ports import Counts
 from holon.rxon.v1 import worker_pb2
+from holon.storage import MemoryStorage
 from holon.testing import RunningNode, running_node
 from holon.worker import TaskError
 from tests.integration.cases.site import a_wire, fan_out
@@ -110,6 +114,32 @@ async def test_a17_after_some_traffic_the_names_are_there_and_the_jobs_are_count
     assert figure(after, "holon_sessions_opened_total") == 1
     assert figure(after, "holon_stream_frames_received_total") >= 3
     assert figure(after, "holon_store_up") == 1
+
+
+async def test_a_store_that_says_nothing_holds_up_no_figures_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, asked, answers = MemoryStorage.counts, 0, asyncio.Event()
+
+    async def late(store: MemoryStorage) -> Counts:
+        nonlocal asked
+        asked += 1
+        while not answers.is_set():
+            # As of Redis: a cancel comes after the reply.
+            with suppress(asyncio.CancelledError):
+                await answers.wait()
+        return await counts(store)
+
+    monkeypatch.setattr(MemoryStorage, "counts", late)
+    monkeypatch.setattr(measuring, "PATIENCE_S", 0.05)
+    async with running_node(work, STORAGE_URI="memory://") as node:
+        try:
+            for _ in range(2):
+                figures = await figures_of(node)
+                assert figure(figures, "holon_store_up") == 0
+                assert ("orchestrator_task_queue_length", ()) not in figures
+            assert asked == 1
+        finally:
+            answers.set()
+        await scraped_until(node, "holon_store_up")
 
 
 async def test_a_failed_job_is_counted_whatever_failed_it(node: RunningNode) -> None:
