@@ -121,7 +121,10 @@ class SkillInfo:
 
 @dataclass(frozen=True, slots=True)
 class NodeStats:
-    """The figures of `as_of`: jobs that are not over by status, tasks, workers. `uptime` is seconds."""
+    """The figures of `as_of`: of the whole holon jobs that are not over, by status, and tasks; of this node the rest.
+
+    `uptime` is seconds.
+    """
 
     jobs: Mapping[str, int]
     tasks_queued: int

@@ -84,7 +84,7 @@ FIGURES: Schema = record(
         "jobs": {**COUNTS, "description": "how many jobs of the whole holon that are not over are in each status"},
         "tasks_queued": _count("tasks of the whole holon that wait for a worker"),
         "tasks_leased": _count("tasks of the whole holon that workers hold"),
-        "workers_connected": _count("workers with a live session"),
+        "workers_connected": _count("workers with a live session at this node"),
         "sessions": _count("sessions on this node"),
         "uptime": {"type": "number", "minimum": 0, "description": "how long this node has been running; seconds"},
         "as_of": time("when this was true"),

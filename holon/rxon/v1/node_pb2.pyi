@@ -767,7 +767,7 @@ class GetStatsResponse(google.protobuf.message.Message):
     tasks_leased: builtins.int
     """Tasks of the whole holon that workers hold."""
     workers_connected: builtins.int
-    """Workers of the whole holon with a live session."""
+    """Workers with a live session on this node; each node of the holon knows its own."""
     sessions: builtins.int
     """Sessions on this node."""
     @property
