@@ -24,6 +24,8 @@ _GRPC = "grpc._cython.cygrpc"
 _CALL_OVER = 'Failed "execute_batch"'
 # What reads SQLite tells at `DEBUG` each statement twice, with its values.
 _SQLITE = "aiosqlite"
+# What reads OpenTelemetry's headers tells those that are none, and what stands there is mostly a key.
+_HEADERS = "opentelemetry.util.re"
 FIELDS = ("job_id", "task_id", "worker_id", "lease_id", "session_id", "match_key")
 # Of a message, or a traceback, no more is told: an exception may say all that a stranger sent.
 MOST_CHARACTERS = 16_384
@@ -113,6 +115,11 @@ def _worth_telling(record: logging.LogRecord) -> bool:
     return not of_a_call_that_is_over(record)
 
 
+def _without_values(record: logging.LogRecord) -> bool:
+    record.args = ("(hidden)",) if record.args else ()
+    return True
+
+
 def zone_of(name: str) -> tzinfo:
     """The time zone of this name; UTC is known also where there is no database of them."""
     return UTC if name == "UTC" else ZoneInfo(name)
@@ -136,6 +143,7 @@ def set_up_logging(level: str, form: str, zone: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger(_GRPC).addFilter(_worth_telling)
+    logging.getLogger(_HEADERS).addFilter(_without_values)
     for chatty in (_GRPC, _SQLITE):
         logging.getLogger(chatty).setLevel(max(root.level, logging.INFO))
     # Who did what is told whatever else is not.

@@ -76,17 +76,22 @@ async def tracing_to(endpoint: str, resource: Mapping[str, str]) -> AsyncIterato
         endpoint: the collector; see `holon.telemetry.spans.Spans`.
         resource: what the spans say of this node.
     Raises:
-        ConfigError: the libraries are not installed, or the endpoint is none.
+        ConfigError: the libraries are not installed, or cannot be used as their own variables say.
     """
     if not endpoint:
         yield Tracing()
         return
     try:
         from holon.telemetry.spans import Spans
+
+        spans = Spans(endpoint, resource)
     except ImportError as error:
         raise ConfigError(
             f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and {error.name} is not installed; "
             "install it with: pip install 'holon-node[telemetry]'"
         ) from error
-    async with Spans(endpoint, resource) as tracing:
+    except Exception as error:
+        # It reads variables of its own, some of them as it is imported, and raises whatever comes of that.
+        raise ConfigError(f"OpenTelemetry cannot be set up, see its OTEL_ variables: {error}") from error
+    async with spans as tracing:
         yield tracing

@@ -12,6 +12,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
+from holon.errors import ConfigError
 from holon.rxon.v1 import worker_pb2
 
 _log = logging.getLogger("holon.worker")
@@ -46,7 +47,11 @@ class Tracing:
 
 
 def tracing_here() -> Tracing:
-    """The tracing of this program: by its own tracer provider, else by one that sends to the collector it names."""
+    """The tracing of this program: by its own tracer provider, else by one that sends to the collector it names.
+
+    Raises:
+        ConfigError: OpenTelemetry cannot be used as its own variables say.
+    """
     named = os.environ.get(ENDPOINT, "")
     if "opentelemetry.trace" not in sys.modules and not named:
         return Tracing()
@@ -58,4 +63,7 @@ def tracing_here() -> Tracing:
     except ImportError as error:
         _log.warning("%s is set, and %s is not installed: nothing is traced", ENDPOINT, error.name)
         return Tracing()
+    except Exception as error:
+        # It reads variables of its own, some of them as it is imported, and raises whatever comes of that.
+        raise ConfigError(f"OpenTelemetry cannot be set up, see its OTEL_ variables: {error}") from error
     return Spans()

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, reset_tzpath
 
 import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
+from opentelemetry.util.re import parse_env_headers
 
 from holon.telemetry.log import FIELDS, MOST_CHARACTERS, JsonLines, TextLines, set_up_logging
 
@@ -118,6 +119,17 @@ def test_what_is_below_the_level_is_not_shown(root: logging.Logger, capsys: pyte
     root.handlers[0].flush()
     [line] = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == "loud"
+
+
+def test_headers_for_a_collector_that_are_none_are_not_told_with_the_key_in_them(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging("WARNING", "json", "UTC")
+    parse_env_headers("api-key hush-hush", liberal=True)
+    root.handlers[0].flush()
+    told = capsys.readouterr().err
+    assert "Header format invalid!" in told
+    assert "hush" not in told
 
 
 def test_the_log_in_utc_needs_no_database_of_zones(

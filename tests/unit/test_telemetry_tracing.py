@@ -6,6 +6,7 @@ import logging
 import sys
 
 import pytest
+from opentelemetry import trace
 
 from holon.config import Config
 from holon.domain.job import Job
@@ -53,6 +54,17 @@ def test_a_worker_without_the_libraries_says_so_and_works(
     with tracing.task(worker_pb2.TaskOffer()) as span:
         span.ended(worker_pb2.TaskResult())
     assert type(span) is TaskSpan
+
+
+async def test_variables_that_opentelemetry_cannot_use_are_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    with pytest.raises(ConfigError, match=r"see its OTEL_ variables: .*soon"):
+        async with tracing_to("http://127.0.0.1:4317", {}):
+            pass
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:4317")
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.ProxyTracerProvider)
+    with pytest.raises(ConfigError, match=r"see its OTEL_ variables: .*soon"):
+        tracing_here()
 
 
 def test_a_program_without_opentelemetry_names_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
