@@ -33,14 +33,14 @@ class Calls:
 
     Attributes:
         reached: whether the node has answered the client, by a call or by a stream.
-        closed: whether the client was left: what was under way gets no answer, and nothing begins.
+        closed: whether the client is not entered: nothing begins, and what was under way then gets no answer.
     """
 
     def __init__(self, url: str, metadata: Metadata, timeout: float) -> None:
         self.url = url
         self.metadata = metadata
         self.reached = False
-        self.closed = False
+        self.closed = True
         self._timeout = timeout
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class Calls:
             FailedPrecondition: it is closed.
         """
         if self.closed:
-            raise FailedPrecondition(f"the client of {self.url} is closed; enter it again, or make another")
+            raise FailedPrecondition(f"the client of {self.url} is not open: use it within `async with`")
 
     def meant_by(self, cancelled: asyncio.CancelledError) -> BaseException:
         """What a cancel of a call means: that is how gRPC ends those of a channel that is closed.

@@ -72,6 +72,14 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self._url})"
 
+    if not TYPE_CHECKING:
+        # Hidden from type checkers, which would otherwise let code use any misspelt name.
+        def __getattr__(self, name: str) -> Any:
+            """What entering makes is not there yet; raises FailedPrecondition for it."""
+            if name in ("_stub", "_streams", "node"):
+                self._calls.check_open()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     async def __aenter__(self) -> Self:
         """Make the channel; it connects with the first call.
 

@@ -266,10 +266,21 @@ async def test_a_client_that_is_closed_ends_what_is_under_way_as_a_failure_and_n
         with pytest.raises(Unreachable, match="was closed before"):
             await wait
         for call in (client.get_job(job_id), client.wait_for(job_id), client.node.info()):
-            with pytest.raises(FailedPrecondition, match="is closed"):
+            with pytest.raises(FailedPrecondition, match="is not open"):
                 await call
         async with client:
             assert (await client.get_job(job_id)).id == job_id
+
+
+async def test_a_client_that_was_never_entered_says_so() -> None:
+    client = Client("grpc://127.0.0.1:7701")
+    with pytest.raises(FailedPrecondition, match="use it within `async with`"):
+        await client.get_job("x")
+    with pytest.raises(FailedPrecondition, match="use it within `async with`"):
+        await client.wait_for("x")
+    with pytest.raises(FailedPrecondition, match="use it within `async with`"):
+        await client.node.info()
+    assert not hasattr(client, "nodes")
 
 
 async def test_a_call_without_an_answer_fails_when_its_client_is_closed_and_is_cancelled_with_its_task() -> None:
