@@ -165,6 +165,14 @@ async def test_what_breaks_off_behind_a_whole_request_does_not_cost_its_answer(n
         assert (await codes(node, GOOD + rest))[:1] == [None]
 
 
+async def test_a_slash_that_is_encoded_parts_no_path(node: Node) -> None:
+    for path, code in ((b"/_public%2fstatus", "ROUTE_NOT_FOUND"), (b"/%2F_public/status", "ROUTE_NOT_FOUND"),
+                       (b"/_public/%73tatus?a=%2f", None)):  # fmt: skip
+        assert await codes(node, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n") == [code]
+    jobs = b"GET /api/v1%2fjobs HTTP/1.1\r\nHost: x\r\nX-Client-Token: " + TOKEN.encode() + b"\r\n\r\n"
+    assert await codes(node, jobs) == ["ROUTE_NOT_FOUND"]
+
+
 async def test_another_protocol_is_not_spoken_and_its_request_answered_as_it_is(node: Node) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: %s\r\n"
     for protocol in (b"websocket", b"h2c"):

@@ -136,7 +136,7 @@ class App:
         request.check()
         path = request.path
         methods = self._at.get(path) or self._naming(path, request)
-        if methods is None:
+        if methods is None or request.hides_a_slash():
             raise NotFound(f"nothing is at {path[:256]!r}; see the routes in docs/http.md", code="ROUTE_NOT_FOUND")
         operation = methods.get(request.method)
         if operation is None:

@@ -139,6 +139,11 @@ class Request:
             )
         return self._tokens[0].decode("latin-1") if self._tokens else None
 
+    def hides_a_slash(self) -> bool:
+        """Whether its path has a percent-encoded slash: what is in front of the node may not take that for one."""
+        raw: bytes = self._scope.get("raw_path", b"")
+        return b"%" in raw and b"%2f" in raw.lower()
+
     def idempotency_key(self) -> str | None:
         """Return the Idempotency-Key, None when there is none; raise InvalidArgument when there are several."""
         if len(self._keys) > 1:
