@@ -57,12 +57,7 @@ async def test_a_tree_shows_three_levels_while_they_work_and_when_they_have(tmp_
             job = (await root.client.create_job("top", {"n": 1})).job_id
             await gate.begun.wait()
 
-            async def accepted() -> bool:
-                return "offered" not in {node.status for node in await tree_of(root.client, job)}
-
-            await until(accepted, "the leaf has said that it works")
-            nodes = await tree_of(root.client, job)
-            assert shape(nodes) == [
+            at_work = [
                 ("job", "top", "waiting_for_worker"),
                 ("task", "middle", "running"),
                 ("job", "middle", "waiting_for_worker"),
@@ -70,6 +65,13 @@ async def test_a_tree_shows_three_levels_while_they_work_and_when_they_have(tmp_
                 ("job", "last", "waiting_for_worker"),
                 ("task", "work", "running"),
             ]
+
+            async def accepted() -> bool:
+                return shape(await tree_of(root.client, job)) == at_work
+
+            await until(accepted, "the leaf has said that it works")
+            nodes = await tree_of(root.client, job)
+            assert shape(nodes) == at_work
             # Each hangs on the one above; who says it is told, and where it is.
             assert [node.parent_node_id for node in nodes] == ["", *(node.node_id for node in nodes[:-1])]
             assert [node.reported for node in nodes] == [False, False, True, True, True, True]
