@@ -203,9 +203,11 @@ class Holarchy:
         linked = [one.key for one in await self._store.documents(LINKS) if one.key != worker_id]
         if not linked:
             return
-        pins, own = {one.key: one.value for one in await self._store.documents(KIND)}, f'"{identity.holon_id}"'.encode()
+        pins = {one.key: one for one in await self._store.documents(KIND)}
         for other in linked:
-            if own in pins.get(child_key(other), b""):
+            pin = pins.get(child_key(other))
+            # By its field: what else is there is the other's own word, and may be anything.
+            if pin is not None and (_pin_of(pin) or {}).get("holon_id") == identity.holon_id:
                 raise Unavailable(
                     f"holon {identity.holon_id} is linked as worker {other!r}: all of its nodes come as one worker, by "
                     "certificates of one name; if this one has another store, that is a copy",
@@ -313,17 +315,23 @@ class Holarchy:
             listener()
 
 
+def _pin_of(document: Document) -> dict[str, Any] | None:
+    """What a pin says; None: it cannot be read."""
+    try:
+        pin = orjson.loads(document.value)
+    except ValueError:
+        return None
+    return pin if isinstance(pin, dict) else None
+
+
 def _pin_in(document: Document, worker_id: str) -> dict[str, Any]:
     """What the pin of a child says or, without a worker's id, that of the parent.
 
     Raises:
         PermissionDenied: (HOLON_CHANGED) it cannot be read: nobody can be told from another by it.
     """
-    try:
-        pin = orjson.loads(document.value)
-    except ValueError:
-        pin = None
-    if isinstance(pin, dict) and pin.get("holon_id"):
+    pin = _pin_of(document)
+    if pin is not None and pin.get("holon_id"):
         return pin
     whose, how = "the parent", "`holon uplink accept` at this child of it"
     if worker_id:

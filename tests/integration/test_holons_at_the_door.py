@@ -150,6 +150,12 @@ async def test_the_highest_epoch_is_the_holon_and_an_older_one_never_comes_back(
 async def test_a_holon_is_one_worker_only_and_may_come_as_another_once_it_is_gone(node: Node) -> None:
     first, sibling = await comes(node, identity("below")), await comes(node, identity("sibling"), "child-3")
     assert await refusal(node, identity("below", 2), "child-2", "i2") == (CODE.UNAVAILABLE, "HOLON_LINKED")
+    # What a process calls itself is its own word, and shuts out nobody.
+    await first.close()
+    await node.until(lambda: holarchy(node).below == ("sibling",))
+    liar = await comes(node, identity("liar"), "child-4", "below")
+    first = await comes(node, identity("below"))
+    await liar.close()
     await first.close()
     await node.until(lambda: holarchy(node).below == ("sibling",))
     renamed = await comes(node, identity("below", 2), "child-2", "i2")
