@@ -25,6 +25,7 @@ class Faults:
         self.on_commit: Callable[[], None] = lambda: None
         self.max_pages: int | None = None
         self.checkpointed = Event()
+        self.rolled_back = Event()
 
     def fail_next(self, message: str, code: int = sqlite3.SQLITE_BUSY) -> None:
         """The next COMMIT fails with an error of this code."""
@@ -82,6 +83,8 @@ def faulty(faults: Faults) -> type[SqliteStorage]:
             done = super().execute(sql, parameters)
             if sql.startswith("PRAGMA wal_checkpoint"):
                 faults.checkpointed.set()
+            if sql == "ROLLBACK":
+                faults.rolled_back.set()
             return done
 
     class Store(SqliteStorage):

@@ -31,6 +31,7 @@ from holon.storage.sqlite.loading import Visitors, load
 from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.opening import opened
 from holon.storage.sqlite.purging import Purging
+from holon.storage.sqlite.room import Room
 from holon.storage.sqlite.sheets import Sheets
 from holon.telemetry.metrics import StoreMetrics
 
@@ -41,7 +42,8 @@ MAX_OPERATIONS = 256
 MAX_ROWS = 2_000
 # The write-ahead log is moved into the file when the store has been idle this long, or has written about this much (a
 # page for each row, and several rows share one: it is a third of that in truth); and by the writer itself, which then
-# nobody outruns, when it has grown too large for all that.
+# nobody outruns, when it has grown too large for all that. The first time that the store has been idle the log is made
+# as long as it will be.
 IDLE_S = 1.0
 LOG_BYTES = 16 * 2**20
 LARGE_LOG_BYTES = 64 * 2**20
@@ -159,7 +161,8 @@ class Writer:
                 checkpoints.close()
 
     def _work(self, lane: Lane[Ledger], db: sqlite3.Connection, ledger: Ledger, checkpoints: Checkpointer) -> None:
-        patience = None
+        room = Room(self._log, LOG_BYTES)
+        patience: float | None = IDLE_S
         while (calls := lane.take(MAX_OPERATIONS, patience)) is not None:
             idle = not calls
             while calls:
@@ -171,7 +174,9 @@ class Writer:
             if checkpoints.error is not None:
                 self._check(checkpoints.error)
                 checkpoints.error = None
-            patience = IDLE_S if self._log_bytes or checkpoints.busy else None
+            if idle and not room.made:
+                room.make(db, lambda: lane.waiting)
+            patience = IDLE_S if self._log_bytes or checkpoints.busy or not room.made else None
 
     def _loaded(self, db: sqlite3.Connection) -> Ledger:
         try:
