@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from holon.domain.costs import Cost
 from holon.domain.digest import Digest
-from holon.domain.value import Value
+from holon.domain.value import Value, replace
 
 # A page has so many nodes at most, and so many bytes.
 MAX_NODES = 1_000
@@ -125,6 +125,21 @@ class TreePage(Value):
 
     nodes: tuple[TreeNode, ...]
     token: str = ""
+
+
+def shorter(summary: Summary) -> Summary:
+    """The same with less in it: half of the states, and where there are none, without the digests and errors below.
+
+    Where there are none of those either, half of the counts.
+    """
+    if summary.states:
+        return replace(summary, states=summary.states[len(summary.states) // 2 + 1 :], truncated=True)
+    if summary.digest is not None and summary.digest.children:
+        return replace(summary, digest=replace(summary.digest, children=()), truncated=True)
+    if summary.errors:
+        return replace(summary, errors=summary.errors[:-1], truncated=True)
+    tasks, jobs = summary.tasks[: len(summary.tasks) // 2], summary.jobs[: len(summary.jobs) // 2]
+    return replace(summary, tasks=tasks, jobs=jobs, truncated=True)
 
 
 def weight(node: TreeNode) -> int:

@@ -7,15 +7,14 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
-import orjson
-from msgspec import to_builtins
+from msgspec import DecodeError, Struct
+from msgspec.msgpack import Decoder, Encoder
 
-from holon.domain.digest import ChildDigest, Digest
-from holon.domain.tree import Summary, Trouble, Visit
+from holon.domain.tree import Summary
 from holon.domain.value import Value, replace
-from holon.errors import HolonError, ResourceExhausted
+from holon.errors import HolonError, InvalidArgument, ResourceExhausted
 from holon.ports import MAX_DOCUMENT_BYTES, Change, Document, Put, Shared, change_document, place_of
 
 log = logging.getLogger(__name__)
@@ -28,10 +27,8 @@ MOST_BYTES = 16 * 2**20
 PAUSE_S = 1.0
 MOST_WAITING = 200
 DROPPED_AT_ONCE = 200
-# What a seal adds is to fit in too.
-_MOST_OF_ONE = MAX_DOCUMENT_BYTES - 1024
-
-_FIELDS = frozenset(Summary.__struct_fields__)
+# What is told of a job may have so many bytes: what is kept beside it, and what a seal adds, is to fit in too.
+MOST_OF_ONE = MAX_DOCUMENT_BYTES - 2_048
 
 T = TypeVar("T")
 
@@ -44,8 +41,20 @@ class Kept(Value):
     final: bool
 
 
+class _Record(Struct, array_like=True, frozen=True):
+    """The same as it is stored: what was told as it came, and when that was (epoch milliseconds, the store's clock)."""
+
+    lease_id: str
+    told: bytes
+    at: int
+    final: bool
+
+
+_encode = Encoder().encode
+_decode = Decoder(_Record).decode
+
 # Of a task, what is kept and how that is written; or how many bytes that has, and its version.
-_New: TypeAlias = tuple[str, Kept, bytes]
+_New: TypeAlias = tuple[str, _Record, bytes]
 _Written: TypeAlias = tuple[str, tuple[int, int]]
 
 
@@ -68,18 +77,27 @@ class Below:
         store: where they are, as documents.
         now: the store's clock.
         keep_ms: for how long after the last word.
+        read: what was told, of how it came; raises InvalidArgument.
         seal: for what is stored; None leaves that as it is.
     """
 
-    def __init__(self, store: Shared, now: Callable[[], int], keep_ms: int, seal: Sealing | None = None) -> None:
+    def __init__(
+        self,
+        store: Shared,
+        now: Callable[[], int],
+        keep_ms: int,
+        read: Callable[[bytes], Summary],
+        seal: Sealing | None = None,
+    ) -> None:
         self._store = store
+        self._read_told = read
         self._seal = seal
         self._now = now
         self._keep_ms = keep_ms
         # By task, how many bytes it has, and its version if that is known; the one written longest ago first.
         self._sizes: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._bytes = 0
-        self._waiting: OrderedDict[str, Kept] = OrderedDict()
+        self._waiting: OrderedDict[str, _Record] = OrderedDict()
         # Whether others may have written some; and whether they have.
         self._unsure = True
         self._of_others = False
@@ -122,34 +140,35 @@ class Below:
         """What was told last of the job of a task."""
         waiting = self._waiting.get(task_id)
         if waiting is not None:
-            return waiting
+            return self._kept(task_id, waiting)
         document = await self._store.document(KIND, task_id)
         return None if document is None else self._read(document)
 
-    def later(self, task_id: str, lease_id: str, summary: Summary) -> None:
+    def later(self, task_id: str, lease_id: str, told: bytes) -> None:
         """Keep what is told of a task that runs, soon; only the newest is."""
         if task_id not in self._waiting and len(self._waiting) >= MOST_WAITING:
             return
-        self._waiting[task_id] = Kept(lease_id, self._in_time(summary), final=False)
+        self._waiting[task_id] = _Record(lease_id, told, self._now(), final=False)
         self._some.set()
 
-    async def ended(self, told: Iterable[tuple[str, str, Summary]]) -> None:
+    async def ended(self, told: Iterable[tuple[str, str, bytes]]) -> None:
         """Keep what was told with the results of tasks, for good: it is durable when this returns.
 
         Failures of the store are logged: the results count all the same.
 
         Arguments:
-            told: of each the task, its lease, and what was told.
+            told: of each the task, its lease, and what was told, of MOST_OF_ONE bytes at most.
         """
         new: list[_New] = []
+        now = self._now()
         for task_id, lease_id, summary in told:
-            kept = Kept(lease_id, self._in_time(summary), final=True)
+            record = _Record(lease_id, summary, now, final=True)
             is_first = task_id not in self._sizes and task_id not in self._waiting
             self._waiting.pop(task_id, None)
             if is_first:
-                new.append((task_id, kept, self._text(task_id, kept)))
+                new.append((task_id, record, self._text(task_id, record)))
             else:
-                await self._keep(task_id, kept)
+                await self._keep(task_id, record)
         await self._keep_new(new)
 
     async def run(self) -> None:
@@ -159,10 +178,10 @@ class Below:
             await self._some.wait()
             self._some.clear()
             # What is told meanwhile is written after the pause.
-            for task_id, kept in tuple(self._waiting.items()):
-                if self._waiting.get(task_id) is kept:
-                    await self._keep(task_id, kept)
-                if self._waiting.get(task_id) is kept:
+            for task_id, record in tuple(self._waiting.items()):
+                if self._waiting.get(task_id) is record:
+                    await self._keep(task_id, record)
+                if self._waiting.get(task_id) is record:
                     del self._waiting[task_id]
             await self._make_room()
             await asyncio.sleep(PAUSE_S)
@@ -181,12 +200,8 @@ class Below:
             self._count(task_id, size, version)
         self._some.set()
 
-    def _in_time(self, summary: Summary) -> Summary:
-        """A clock below that is ahead does not tell of what is still to come."""
-        return replace(summary, as_of=min(summary.as_of, self._now()))
-
-    def _text(self, task_id: str, kept: Kept) -> bytes:
-        text = _written(kept)
+    def _text(self, task_id: str, record: _Record) -> bytes:
+        text = _encode(record)
         return text if self._seal is None else self._seal.seal(*place_of(KIND, task_id), text)
 
     async def _keep_new(self, new: Sequence[_New]) -> None:
@@ -199,18 +214,18 @@ class Below:
             except HolonError as error:
                 # There are too many, or the store is away; what is tried alone says which.
                 log.debug("what holons told of %d tasks is kept one by one: %s", len(new), error.message)
-        for (task_id, kept, text), version in zip(new, versions, strict=True):
+        for (task_id, record, text), version in zip(new, versions, strict=True):
             if version is None:
-                await self._keep(task_id, kept)
+                await self._keep(task_id, record)
             else:
                 self._counted(task_id, text, version)
 
-    async def _keep(self, task_id: str, kept: Kept) -> None:
-        text = self._text(task_id, kept)
+    async def _keep(self, task_id: str, record: _Record) -> None:
+        text = self._text(task_id, record)
         try:
             # Most are told of once.
             new = None if task_id in self._sizes else await self._bounded(lambda: self._put_first(task_id, text))
-            if new is None and not await self._bounded(lambda: self._change(task_id, kept, text)):
+            if new is None and not await self._bounded(lambda: self._change(task_id, record, text)):
                 return
         except HolonError as error:
             facts = {"task_id": task_id}
@@ -226,12 +241,13 @@ class Below:
     async def _put_first(self, task_id: str, text: bytes) -> int | None:
         return await self._store.put_document(KIND, task_id, text, version=0, expires_in=self._keep_ms)
 
-    async def _change(self, task_id: str, kept: Kept, text: bytes) -> bool:
+    async def _change(self, task_id: str, record: _Record, text: bytes) -> bool:
         """Whether it is kept now: what is there may have to stay."""
+        kept = self._kept(task_id, record)
 
         def changed(document: Document | None) -> tuple[bool, Change | None]:
             before = None if document is None else self._read(document)
-            stays = before is not None and _stays(before, kept)
+            stays = kept is None or (before is not None and _stays(before, kept))
             return not stays, None if stays else Change(text, self._keep_ms)
 
         return await change_document(self._store, KIND, task_id, changed)
@@ -246,13 +262,23 @@ class Below:
                     raise
 
     def _read(self, document: Document) -> Kept | None:
+        text, facts = document.value, {"task_id": document.key}
         try:
-            text = document.value
-            return _read(text if self._seal is None else self._seal.open(*place_of(KIND, document.key), text))
-        except (HolonError, ValueError, TypeError, KeyError, AttributeError) as error:
-            facts = {"task_id": document.key}
+            record = _decode(text if self._seal is None else self._seal.open(*place_of(KIND, document.key), text))
+        except (HolonError, DecodeError) as error:
             log.warning("what a holon told of task %s cannot be read: %r", document.key, error, extra=facts)
             return None
+        return self._kept(document.key, record)
+
+    def _kept(self, task_id: str, record: _Record) -> Kept | None:
+        try:
+            summary = self._read_told(record.told)
+        except InvalidArgument as error:
+            facts = {"task_id": task_id}
+            log.warning("what a holon told of task %s cannot be read: %s", task_id, error.message, extra=facts)
+            return None
+        # A clock below that is ahead does not tell of what is still to come.
+        return Kept(record.lease_id, replace(summary, as_of=min(summary.as_of, record.at)), record.final)
 
     def _count(self, task_id: str, size: int, version: int) -> None:
         self._bytes += size - self._sizes.pop(task_id, (0, 0))[0]
@@ -297,57 +323,3 @@ def _stays(before: Kept, new: Kept) -> bool:
     if before.lease_id != new.lease_id:
         return False
     return before.final or (not new.final and before.summary.as_of > new.summary.as_of)
-
-
-def _written(kept: Kept) -> bytes:
-    summary = kept.summary
-    while True:
-        told = {"lease_id": kept.lease_id, "final": kept.final, "summary": summary}
-        text = orjson.dumps(to_builtins(told, builtin_types=(bytes,)), default=bytes.hex)
-        if len(text) <= _MOST_OF_ONE:
-            return text
-        summary = shorter(summary)
-
-
-def shorter(summary: Summary) -> Summary:
-    """The same with less in it: half of the states, and where there are none, without the digests and errors below.
-
-    Where there are none of those either, half of the counts.
-    """
-    if summary.states:
-        return replace(summary, states=summary.states[len(summary.states) // 2 + 1 :], truncated=True)
-    if summary.digest is not None and summary.digest.children:
-        return replace(summary, digest=replace(summary.digest, children=()), truncated=True)
-    if summary.errors:
-        return replace(summary, errors=summary.errors[:-1], truncated=True)
-    tasks, jobs = summary.tasks[: len(summary.tasks) // 2], summary.jobs[: len(summary.jobs) // 2]
-    return replace(summary, tasks=tasks, jobs=jobs, truncated=True)
-
-
-def _read(text: bytes) -> Kept:
-    fields = orjson.loads(text)
-    lease_id, final, fields = fields["lease_id"], fields["final"], fields["summary"]
-    # A later release may tell more.
-    fields = {name: told for name, told in fields.items() if name in _FIELDS}
-    digest = fields["digest"]
-    return Kept(
-        lease_id,
-        Summary(
-            **fields
-            | {
-                "tasks": tuple((status, count) for status, count in fields["tasks"]),
-                "jobs": tuple((status, count) for status, count in fields["jobs"]),
-                "errors": tuple(Trouble(**one) for one in fields["errors"]),
-                "states": tuple(Visit(**one) for one in fields["states"]),
-                "digest": None if digest is None else _digest(digest),
-            }
-        ),
-        final,
-    )
-
-
-def _digest(fields: dict[str, Any]) -> Digest:
-    children = tuple(
-        ChildDigest(one["holon_id"], one["job_id"], bytes.fromhex(one["sha256"])) for one in fields["children"]
-    )
-    return Digest(fields["events"], fields["first"], fields["last"], bytes.fromhex(fields["sha256"]), children)

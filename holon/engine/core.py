@@ -8,6 +8,7 @@ from functools import partial
 
 from holon.domain.machine import Limits
 from holon.domain.task import RetryPolicy
+from holon.domain.tree import Summary
 from holon.domain.value import Value
 from holon.engine.below import Below, Sealing
 from holon.engine.blueprints import Blueprints
@@ -63,6 +64,7 @@ class Engine:
         telemetry: where it counts what it does, and traces it.
         history: where history is moved, open; None leaves it in the store, whose settings then say so too.
         seal: for what holons below tell, where it is stored; None leaves that as it is.
+        read_told: what holons below told of a job, of how that came; raises InvalidArgument.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Engine:
         telemetry: Telemetry | None = None,
         history: HistoryStorage | None = None,
         seal: Sealing | None = None,
+        *,
+        read_told: Callable[[bytes], Summary],
     ) -> None:
         telemetry = telemetry or Telemetry()
         contracts = self.contracts = Contracts()
@@ -123,7 +127,7 @@ class Engine:
         watched = Watched(store)
         self.following = Following(store, watched)
         self.watching = Watching(store, self.jobs, self.records, watched, settings.watch_idle / 1000)
-        self.below = Below(store, store.now, settings.job_retention, seal)
+        self.below = Below(store, store.now, settings.job_retention, read_told, seal)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(

@@ -20,7 +20,6 @@ from holon.domain.task import (
     Outcome,
     RetryPolicy,
 )
-from holon.domain.tree import Summary
 from holon.domain.value import Value, replace
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
@@ -49,7 +48,7 @@ class Reported(Value, gc=True):
     took: int | None = None
     broken: InvalidArgument | None = None
     resent: bool = False
-    summary: Summary | None = None
+    summary: bytes | None = None
     cost: Cost = None
 
 

@@ -44,6 +44,7 @@ from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.tracing import Tracing, tracing_to
 from holon.uplink import Uplink
+from holon.wire.trees import read_summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,9 @@ async def parts_of(
         if history is not None:
             await resources.enter_async_context(history)
         reloading = SharedReloading(files, store, store.now, config.INSTANCE_ID)
-        engine = Engine(store, settings, engine_settings(config), Telemetry(tracing=tracing), history, seal)
+        engine = Engine(
+            store, settings, engine_settings(config), Telemetry(tracing=tracing), history, seal, read_told=read_summary
+        )
         engine.blueprints.register_all(blueprints)
         has_parent = bool(config.PARENT_URL)
         holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH, has_parent=has_parent)

@@ -7,8 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from holon.domain.tally import Tally
-from holon.domain.tree import MAX_SUMMARY_BYTES, Disclose, Summary
-from holon.engine.below import shorter
+from holon.domain.tree import Disclose, Summary
 from holon.engine.jobs import Jobs
 from holon.engine.trees import Trees
 from holon.errors import HolonError
@@ -71,7 +70,7 @@ class Summaries:
             return True
         summary = self._trees.summary_at_hand(record)
         if summary is not None:
-            _fill(result.summary, summary)
+            fill_summary(result.summary, summary)
         return summary is not None
 
     async def add(self, entry: Delegation, record: JobRecord, result: worker_pb2.TaskResult) -> None:
@@ -80,7 +79,7 @@ class Summaries:
             return
         job = self._of(entry)
         try:
-            _fill(result.summary, await self._summary(job, record))
+            fill_summary(result.summary, await self._summary(job, record))
         except HolonError as error:
             facts = {"task_id": entry.task_id, "job_id": entry.job_id}
             log.warning("how job %s was done is not told: %s", entry.job_id, error.message, extra=facts)
@@ -118,7 +117,7 @@ class Summaries:
             record = await self._jobs.get(entry.owner.name, entry.job_id)
             if not record.job.status.terminal:
                 message = types_pb2.JobSummary()
-                _fill(message, await self._summary(job, record))
+                fill_summary(message, await self._summary(job, record))
                 self._reports.summary(entry.lease, message)
         except HolonError as error:
             facts = {"task_id": entry.task_id, "job_id": entry.job_id}
@@ -134,12 +133,3 @@ class Summaries:
         finally:
             self._alone.leave(job_id)
         return await self._trees.summary(record, job.tally)
-
-
-def _fill(message: types_pb2.JobSummary, summary: Summary) -> None:
-    """Set an empty message to a summary, or to as much of it as may be told."""
-    fill_summary(message, summary)
-    while message.ByteSize() > MAX_SUMMARY_BYTES:
-        summary = shorter(summary)
-        message.Clear()
-        fill_summary(message, summary)

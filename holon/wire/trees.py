@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.domain.digest import SHA256_BYTES, ChildDigest, Digest
@@ -21,6 +22,7 @@ from holon.domain.tree import (
     TreePage,
     Trouble,
     Visit,
+    shorter,
 )
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
@@ -45,12 +47,20 @@ _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 def summary_message(summary: Summary) -> types_pb2.JobSummary:
     """What is told of a job."""
     message = types_pb2.JobSummary()
-    fill_summary(message, summary)
+    _fill_summary(message, summary)
     return message
 
 
-def fill_summary(message: types_pb2.JobSummary, summary: Summary) -> None:
-    """Set an empty message to what is told of a job."""
+def fill_summary(message: types_pb2.JobSummary, summary: Summary, most: int = MAX_SUMMARY_BYTES) -> None:
+    """Set an empty message to what is told of a job, or to as much of it as has so many bytes."""
+    _fill_summary(message, summary)
+    while message.ByteSize() > most:
+        summary = shorter(summary)
+        message.Clear()
+        _fill_summary(message, summary)
+
+
+def _fill_summary(message: types_pb2.JobSummary, summary: Summary) -> None:
     # Filled where they are: one comes with each result, and a copy of each part is most of what that costs.
     message.holon_id, message.job_id = summary.holon_id, summary.job_id
     message.status, message.current_state = summary.status, summary.state
@@ -103,7 +113,7 @@ def node_message(node: TreeNode) -> types_pb2.TreeNode:
     if node.digest is not None:
         _fill_digest(message.digest, node.digest)
     if node.summary is not None:
-        fill_summary(message.summary, node.summary)
+        _fill_summary(message.summary, node.summary)
     return message
 
 
@@ -127,16 +137,48 @@ def _fill_digest(message: types_pb2.HistoryDigest, digest: Digest) -> None:
 # In ------------------------------------------------------------------------------------------------------------------
 
 
+def kept_summary(message: types_pb2.JobSummary, most: int) -> bytes:
+    """What was told of a job, as `read_summary` reads it: one comes with each result, and few are ever looked at.
+
+    Arguments:
+        most: how many bytes that may have; of a longer one as much is kept as has.
+    Raises:
+        InvalidArgument: it is over the limits, or its ids are none.
+    """
+    _check_summary(message)
+    if message.ByteSize() > most:
+        summary = summary_of(message)
+        message = types_pb2.JobSummary()
+        fill_summary(message, summary, most)
+    return message.SerializeToString()
+
+
+def read_summary(kept: bytes) -> Summary:
+    """What was told of a job, of what `kept_summary` made of it.
+
+    Raises:
+        InvalidArgument: it is nothing of that kind.
+    """
+    try:
+        return summary_of(types_pb2.JobSummary.FromString(kept))
+    except DecodeError as error:
+        raise _wrong("summary", "cannot be read") from error
+
+
+def _check_summary(message: types_pb2.JobSummary) -> None:
+    if message.ByteSize() > MAX_SUMMARY_BYTES:
+        raise _wrong("summary", f"has {message.ByteSize()} bytes, over the limit of {MAX_SUMMARY_BYTES}")
+    if not is_id(message.holon_id) or not is_id(message.job_id):
+        raise _wrong("summary", "names no holon and job")
+
+
 def summary_of(message: types_pb2.JobSummary) -> Summary:
     """What was told of a job.
 
     Raises:
         InvalidArgument: it is over the limits, or its ids are none.
     """
-    if message.ByteSize() > MAX_SUMMARY_BYTES:
-        raise _wrong("summary", f"has {message.ByteSize()} bytes, over the limit of {MAX_SUMMARY_BYTES}")
-    if not is_id(message.holon_id) or not is_id(message.job_id):
-        raise _wrong("summary", "names no holon and job")
+    _check_summary(message)
     created = _time_of(message.created_at)
     return Summary(
         message.holon_id,

@@ -36,6 +36,7 @@ from holon.storage.ledger.tables import Tables
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
 from holon.telemetry.log import of_a_call_that_is_over
+from holon.wire.trees import read_summary
 from tests.fuzz.streams import Request, Response, Stream
 from transports.grpc.caller import called_by
 from transports.grpc.client_door import ClientDoor
@@ -135,7 +136,7 @@ class World:
         if self._file is not None:
             self.store = SqliteStorage(self._file, STORE, clock, synchronous="NORMAL")
         await self.store.__aenter__()
-        self.engine = Engine(self.store, STORE, ENGINE)
+        self.engine = Engine(self.store, STORE, ENGINE, read_told=read_summary)
         self.engine.blueprints.register_all([relay("good"), relay("bait")])
         holarchy = Holarchy(self.store, "fuzzed", 8)
         overview = Overview(self.engine, "node-1", "1.2.3", lambda grace, reason: None, Reloading().reload, holarchy)

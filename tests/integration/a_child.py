@@ -24,6 +24,7 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.uplink import Uplink, UplinkSettings, owner_of
 from holon.uplink.settings import parent_urls
+from holon.wire.trees import read_summary
 from holon.worker.settings import Credentials
 from tests.integration.scripted_node import FAST, GUARD, Certificates, ScriptedNode, Stream
 
@@ -143,7 +144,7 @@ async def a_child(
         ScriptedNode(certificates) if parent is None else nullcontext(parent) as node,
         MemoryStorage(STORE, SystemClock()) if store is None else nullcontext(store) as kept,
     ):
-        engine = Engine(kept, STORE, of_engine or EngineSettings())
+        engine = Engine(kept, STORE, of_engine or EngineSettings(), read_told=read_summary)
         engine.blueprints.register_all(blueprints)
         holarchy = Holarchy(kept, "the-child", 8)
         await holarchy.recall()

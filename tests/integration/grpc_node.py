@@ -36,6 +36,7 @@ from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
 from holon.storage.sealing import Seal
+from holon.wire.trees import read_summary
 from holon.worker.channel import write
 from transports.grpc.client_door import ClientDoor
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
@@ -350,7 +351,10 @@ async def a_node(
         if store is None:
             store = await resources.enter_async_context(MemoryStorage(store_settings, clock))
         engine = Engine(
-            store, store_settings, EngineSettings(max_payload=door.max_payload_bytes, watch_idle=watch_idle)
+            store,
+            store_settings,
+            EngineSettings(max_payload=door.max_payload_bytes, watch_idle=watch_idle),
+            read_told=read_summary,
         )
         engine.blueprints.register_all(blueprints())
         clients = Clients(entries)

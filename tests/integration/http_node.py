@@ -20,6 +20,7 @@ from holon.ports import Storage, StoreSettings
 from holon.security.clients import Clients, sole
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
+from holon.wire.trees import read_summary
 from transports.http.app import Metrics
 from transports.http.door import HttpDoor, HttpSettings
 from transports.http.keys import Keys
@@ -102,7 +103,7 @@ async def running(
     keys: Keys | None = None,
     store: Storage | None = None,
 ) -> AsyncIterator[Node]:
-    engine = Engine(store or MemoryStorage(STORE), STORE, EngineSettings())
+    engine = Engine(store or MemoryStorage(STORE), STORE, EngineSettings(), read_told=read_summary)
     engine.blueprints.register_all([*blueprints(), *more])
     loops = asyncio.create_task(engine.run())
     settings = settings or HttpSettings(port=0, max_body=LIMIT)

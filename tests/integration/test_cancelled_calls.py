@@ -18,6 +18,7 @@ from holon.engine.requests import Creating, Listing
 from holon.engine.session import Session
 from holon.ports import Offer, Stop, StoreSettings
 from holon.storage.sqlite import SqliteStorage
+from holon.wire.trees import read_summary
 
 GUARD = 60.0
 OWNER = "owner"
@@ -74,7 +75,7 @@ class Hand:
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     async with SqliteStorage(tmp_path / "store.db", SETTINGS) as store:
-        engine = Engine(store, SETTINGS, EngineSettings())
+        engine = Engine(store, SETTINGS, EngineSettings(), read_told=read_summary)
         engine.blueprints.register_all([relay, asking])
         running = asyncio.create_task(engine.run())
         yield engine

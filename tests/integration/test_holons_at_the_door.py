@@ -23,6 +23,7 @@ from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode
 from holon.uplink import Uplink, UplinkSettings
 from holon.uplink.settings import parent_urls
+from holon.wire.trees import read_summary
 from holon.worker.settings import Credentials
 from tests.integration.grpc_node import (
     CLIENT,
@@ -255,7 +256,7 @@ async def test_a_child_is_there_within_seconds_after_it_was_accepted(
     files, store_settings = worker_files("child"), StoreSettings("n1")
     own = Credentials("", authority("ours").files.certificate, files.certificate, files.key)
     async with MemoryStorage(store_settings, SystemClock()) as store:
-        engine = Engine(store, store_settings, EngineSettings())
+        engine = Engine(store, store_settings, EngineSettings(), read_told=read_summary)
         url = f"grpcs://localhost:{node.workers.port}"
         uplink = Uplink(engine, Holarchy(store, "second", 8), UplinkSettings(parent_urls(url), own, "n1"))
         running = [asyncio.create_task(part.run()) for part in (engine, uplink)]

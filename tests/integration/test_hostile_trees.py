@@ -24,6 +24,7 @@ from holon.security.tokens import digest_of
 from holon.storage.ledger import shared
 from holon.storage.sealing import Seal
 from holon.testing import running_node
+from holon.wire.trees import read_summary, summary_message
 from tests.integration.grpc_node import (
     CLIENT_TOKEN,
     GUARD,
@@ -366,6 +367,11 @@ async def test_a_child_answers_of_its_parents_jobs_alone_and_bad_questions_by_an
         assert len(await tree(node, job_id)) == 4
 
 
+def came(told: Summary) -> bytes:
+    """What is told of a job, as it comes."""
+    return summary_message(told).SerializeToString()
+
+
 async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_room(
     monkeypatch: pytest.MonkeyPatch, node: Node
 ) -> None:
@@ -381,10 +387,10 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
             while await keys() != list(wanted):  # noqa: ASYNC110  it looks from outside, and nothing tells it
                 await asyncio.sleep(0)
 
-    def told(number: int) -> Summary:
-        return Summary(BELOW, ANY, "finished", "", number, 0)
+    def told(number: int) -> bytes:
+        return came(Summary(BELOW, ANY, "finished", "", number, 0))
 
-    kept = below.Below(store, store.now, 60_000)
+    kept = below.Below(store, store.now, 60_000, read_summary)
     running = asyncio.create_task(kept.run())
     for number in range(5):
         await kept.ended([(f"t{number}", "lease", told(number))])
@@ -396,7 +402,7 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
     await until_only("t2", "t4", "t5")
     running.cancel()
     # Another process of the holon goes on with what is there; one that others fill up makes room at once.
-    after = below.Below(store, store.now, 60_000)
+    after = below.Below(store, store.now, 60_000, read_summary)
     running = asyncio.create_task(after.run())
     await node.until(lambda: after.any)
     await after.ended([("t9", "lease", told(11))])
@@ -418,8 +424,8 @@ async def test_what_holons_told_another_node_of_this_one_is_told_above_too(node:
     assert (await engine.trees.summary(record, asked)).jobs == ()
     heard = asyncio.Event()
     engine.follow_documents(lambda kinds: heard.set() if below.KIND in kinds else None)
-    other = below.Below(engine.store, engine.store.now, 60_000)
-    await other.ended([(task_id(job_id, 0, 0), "lease", Summary(BELOW, ANY, "finished", "", 1, 0))])
+    other = below.Below(engine.store, engine.store.now, 60_000, read_summary)
+    await other.ended([(task_id(job_id, 0, 0), "lease", came(Summary(BELOW, ANY, "finished", "", 1, 0)))])
     async with asyncio.timeout(GUARD):
         await heard.wait()
     assert (await engine.trees.summary(record, asked)).jobs == (("finished", 1),)
@@ -433,7 +439,7 @@ async def test_holons_that_make_up_statuses_do_not_make_what_is_told_above_of_th
     for index in range(5):
         made_up = tuple((f"{index} {number:03} {'x' * 100}", 1) for number in range(99))
         told = Summary(BELOW, ANY, "finished", "", 1, 0, tasks=(*made_up, ("success", 7)), jobs=made_up)
-        await engine.below.ended([(task_id(job_id, 0, index), "lease", told)])
+        await engine.below.ended([(task_id(job_id, 0, index), "lease", came(told))])
     record = await engine.store.job(job_id)
     assert record is not None
     told = await engine.trees.summary(record, asked)
@@ -445,19 +451,19 @@ async def test_who_tells_of_a_task_all_the_time_is_not_written_all_the_time(
     monkeypatch: pytest.MonkeyPatch, node: Node
 ) -> None:
     store, writes = node.engine.store, 0
-    kept = below.Below(store, store.now, 60_000)
+    kept = below.Below(store, store.now, 60_000, read_summary)
     write = store.put_document
 
     async def told_meanwhile(*args: Any, **more: Any) -> Any:
         nonlocal writes
         writes += 1
         if writes < 100:
-            kept.later("t", "lease", Summary(BELOW, ANY, "running", "", writes, 0))
+            kept.later("t", "lease", came(Summary(BELOW, ANY, "running", "", writes, 0)))
         return await write(*args, **more)
 
     monkeypatch.setattr(below, "PAUSE_S", 3_600)
     monkeypatch.setattr(store, "put_document", told_meanwhile)
-    kept.later("t", "lease", Summary(BELOW, ANY, "running", "", 0, 0))
+    kept.later("t", "lease", came(Summary(BELOW, ANY, "running", "", 0, 0)))
     running = asyncio.create_task(kept.run())
     async with asyncio.timeout(GUARD):
         while await store.document(below.KIND, "t") is None:  # noqa: ASYNC110  it looks from outside
@@ -478,18 +484,18 @@ async def test_what_holons_told_is_sealed_where_it_is_stored_and_what_cannot_be_
     store = node.engine.store
     seal = Seal([b"k" * 32])
     told = Summary(BELOW, ANY, "failed", "", 1, 0, errors=(Trouble("C", "a secret"),))
-    kept = below.Below(store, store.now, 60_000, seal)
-    await kept.ended([("t1", "lease", told)])
+    kept = below.Below(store, store.now, 60_000, read_summary, seal)
+    await kept.ended([("t1", "lease", came(told))])
     (document,) = await store.documents(below.KIND)
     assert b"secret" not in document.value
-    found = await below.Below(store, store.now, 60_000, Seal([b"k" * 32])).find("t1")
+    found = await below.Below(store, store.now, 60_000, read_summary, Seal([b"k" * 32])).find("t1")
     assert found is not None
     assert found.summary == told
     # Another key, or another release.
-    assert await below.Below(store, store.now, 60_000, Seal([b"x" * 32])).find("t1") is None
+    assert await below.Below(store, store.now, 60_000, read_summary, Seal([b"x" * 32])).find("t1") is None
     await store.put_document(below.KIND, "t2", b'{"from": "another release"}', version=0)
     assert await kept.find("t2") is None
-    await kept.ended([("t2", "lease", told)])
+    await kept.ended([("t2", "lease", came(told))])
     assert (await kept.find("t2")) == found
 
 

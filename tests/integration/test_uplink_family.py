@@ -22,6 +22,7 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.uplink import Uplink, UplinkSettings
 from holon.uplink.settings import parent_urls
+from holon.wire.trees import read_summary
 from holon.worker.settings import Credentials
 from tests.integration.a_child import Leaf
 from tests.integration.grpc_node import Node, a_node, authority, offering, result, updates, worker_files
@@ -44,7 +45,7 @@ async def child_of(
     """A child, linked."""
     store_settings = StoreSettings(worker_id)
     async with MemoryStorage(store_settings, SystemClock()) as store:
-        engine = Engine(store, store_settings, EngineSettings())
+        engine = Engine(store, store_settings, EngineSettings(), read_told=read_summary)
         engine.blueprints.register_all(blueprints)
         files = worker_files(worker_id)
         own = Credentials("", authority("ours").files.certificate, files.certificate, files.key)

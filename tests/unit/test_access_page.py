@@ -15,6 +15,7 @@ from holon.engine.reloading import Reloading
 from holon.ports import StoreSettings
 from holon.rxon.v1 import job_pb2, node_pb2
 from holon.storage.memory import MemoryStorage
+from holon.wire.trees import read_summary
 from transports.grpc.node_service import NEEDS, OF_ADMINS
 from transports.http.admin import AdminRoutes
 from transports.http.node import NodeRoutes
@@ -52,7 +53,7 @@ def test_the_table_of_roles_names_the_routes_of_administrators_and_what_needs_no
         for _, http, _, role in rows("| call | HTTP")
         for path in re.findall(r"`(?:GET |POST )?([/…][^`]+)`", http)
     }
-    engine = Engine(MemoryStorage(), StoreSettings("n1"), EngineSettings())
+    engine = Engine(MemoryStorage(), StoreSettings("n1"), EngineSettings(), read_told=read_summary)
     reload, holarchy = Reloading().reload, Holarchy(engine.store, "h", 8)
     overview = Overview(engine, "n1", "1", lambda _grace, _reason: None, reload, holarchy)
     operations = [*of_node(NodeRoutes(overview)), *of_admins(AdminRoutes(reload))]

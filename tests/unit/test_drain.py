@@ -9,6 +9,7 @@ from holon.context import ActionFactory
 from holon.domain.client import Client
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.requests import Creating
+from holon.wire.trees import read_summary
 from tests.contract.backends import Memory
 from tests.contract.world import World
 
@@ -29,7 +30,7 @@ async def done() -> None:
 async def test_i10_a_job_that_comes_to_a_draining_node_is_left_to_others(tmp_path: Path) -> None:
     world = World(Memory(), tmp_path, {})
     await world.open()
-    engine = Engine(world.storage, world.settings, EngineSettings())
+    engine = Engine(world.storage, world.settings, EngineSettings(), read_told=read_summary)
     engine.blueprints.register_all([echo])
     await engine.drain()
     accepted = await engine.jobs.create(Client("ann"), Creating("echo", {}))
@@ -41,7 +42,7 @@ async def test_i10_a_job_that_comes_to_a_draining_node_is_left_to_others(tmp_pat
 async def test_what_a_worker_gave_back_last_waits_for_others_once_a_node_has_drained(tmp_path: Path) -> None:
     world = World(Memory(), tmp_path, {})
     await world.open()
-    engine = Engine(world.storage, world.settings, EngineSettings())
+    engine = Engine(world.storage, world.settings, EngineSettings(), read_told=read_summary)
     hand = await world.hand()
     engine.touches.hand_back(hand.ref(await world.offered(hand)), again_after=0)
     assert await world.waiting() == 0

@@ -15,14 +15,13 @@ from holon.client.shapes import line_of
 from holon.domain import events
 from holon.domain.digest import Digest, Fingerprint
 from holon.domain.tally import Tally, final
-from holon.domain.tree import Asked, Kind, Summary, TreePage, Trouble, Visit
+from holon.domain.tree import Asked, Kind, Summary, TreePage, Trouble, Visit, shorter
 from holon.domain.tree import TreeNode as Node
 from holon.domain.value import replace
-from holon.engine.below import shorter
 from holon.engine.tree_pages import MOST_OF_ONE, Page, Place, grafted, place_of
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
-from holon.wire.trees import node_message, page_of, summary_message, summary_of
+from holon.wire.trees import kept_summary, node_message, page_of, read_summary, summary_message, summary_of
 
 JOB = "0-job"
 LINE = events.HistoryEvent("state_started", 1_000, "start", attempt_number=1, details={"b": 2.5, "a": "\N{SNOWMAN}"})
@@ -182,6 +181,28 @@ def test_what_is_told_comes_over_the_wire_as_it_was() -> None:
     )  # fmt: skip
     page = worker_pb2.TreePage(nodes=[node_message(sent)], next_page_token="on")
     assert page_of(page, Asked(size=5), "h", frozenset()) == TreePage((sent,), "on")
+
+
+def test_what_is_told_is_kept_as_it_came_and_read_when_it_is_wanted() -> None:
+    assert read_summary(kept_summary(summary_message(FULL), 10_000)) == FULL
+    with pytest.raises(InvalidArgument, match="cannot be read"):
+        read_summary(b"\xff")
+    with pytest.raises(InvalidArgument, match="names no holon and job"):
+        read_summary(b"")
+    with pytest.raises(InvalidArgument, match="names no holon and job"):
+        kept_summary(summary_message(replace(FULL, job_id="no id")), 10_000)
+
+
+def test_of_what_is_longer_than_may_be_kept_as_much_is_kept_as_may_be() -> None:
+    states = tuple(Visit(f"state-{number}", number, number) for number in range(500))
+    message = summary_message(replace(FULL, states=states, truncated=False))
+    kept = kept_summary(message, 5_000)
+    assert len(kept) <= 5_000
+    told = read_summary(kept)
+    assert 0 < len(told.states) < 500
+    assert told == replace(FULL, states=states[-len(told.states) :], truncated=True)
+    with pytest.raises(InvalidArgument, match="over the limit of 65536"):
+        kept_summary(summary_message(replace(FULL, state="s" * 70_000)), 5_000)
 
 
 def test_what_is_too_long_to_be_told_loses_its_oldest_first_and_says_so() -> None:

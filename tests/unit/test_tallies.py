@@ -21,6 +21,7 @@ from holon.engine.requests import Creating
 from holon.engine.tallies import MOST_JOBS, Tallies
 from holon.ports import Committed, JobRecord, Seat, Step, StoreSettings
 from holon.storage import MemoryStorage
+from holon.wire.trees import read_summary
 
 BRANCHES = 60
 
@@ -70,7 +71,7 @@ async def over() -> None:
 async def test_all_pages_of_a_tree_read_the_jobs_history_once() -> None:
     settings = StoreSettings("node")
     async with Counting(settings) as store:
-        engine = Engine(store, settings, EngineSettings())
+        engine = Engine(store, settings, EngineSettings(), read_told=read_summary)
         engine.blueprints.register(wide)
         running = asyncio.create_task(engine.run())
         job = (await engine.jobs.create(Client("me"), Creating("wide", {}))).job_id

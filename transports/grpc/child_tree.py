@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Callable, Iterable
 
 from holon.domain.holarchy import HolonIdentity
-from holon.domain.tree import MAX_NODES, Asked, Summary, TreePage
-from holon.engine.below import Below
+from holon.domain.tree import MAX_NODES, Asked, TreePage
+from holon.engine.below import MOST_OF_ONE, Below
 from holon.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.wire.trees import page_of, summary_of
+from holon.wire.trees import kept_summary, page_of
 from holon.wire.values import duration
 
 log = logging.getLogger(__name__)
@@ -105,15 +105,16 @@ class ChildTree:
         if summary is not None:
             self._below.later(task_id, lease_id, summary)
 
-    def summary(self, message: types_pb2.JobSummary) -> Summary | None:
-        """What was told of a job; None where it cannot be used, which harms nothing else."""
+    def summary(self, message: types_pb2.JobSummary) -> bytes | None:
+        """What was told of a job, to be kept; None where it cannot be used, which harms nothing else."""
+        if message.holon_id != self.identity.holon_id:
+            return None
         try:
-            summary = summary_of(message)
+            return kept_summary(message, MOST_OF_ONE)
         except InvalidArgument as error:
             log.info("holon %s: %s", self.identity.holon_id, error.message)
             return None
-        return summary if summary.holon_id == self.identity.holon_id else None
 
-    async def ended(self, told: Iterable[tuple[str, str, Summary]]) -> None:
+    async def ended(self, told: Iterable[tuple[str, str, bytes]]) -> None:
         """Something was told with the results of tasks, which were used: of each the task, its lease, and that."""
         await self._below.ended(told)

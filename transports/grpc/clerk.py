@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from holon.domain.fleet import Catalog
-from holon.domain.tree import Summary, weight_of
 from holon.engine.members import Member
 from holon.engine.results import Answer, Reported
 from holon.engine.session import Offered
@@ -135,7 +134,7 @@ class Clerk:
     async def _keep(self, tree: ChildTree, batch: Sequence[Reported], answers: Sequence[Answer]) -> None:
         """Keep what was told with results that were used, or came when their task was over: it may be cancelled."""
         verdicts = {(one.task_id, one.lease_id): one for one in answers if one.again_after is None}
-        told: list[tuple[str, str, Summary]] = []
+        told: list[tuple[str, str, bytes]] = []
         for one in batch:
             answer = verdicts.get((one.task_id, one.lease_id))
             if one.summary is None or answer is None:
@@ -149,4 +148,4 @@ def _size(reported: Reported) -> int:
     """About what a result takes while it waits, in bytes."""
     error, summary = reported.outcome.error, reported.summary
     size = len(reported.outcome.data) + (len(error.details) + len(error.message) if error is not None else 0)
-    return size + (weight_of(summary) if summary is not None else 0)
+    return size + (len(summary) if summary is not None else 0)
