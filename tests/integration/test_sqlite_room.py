@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,18 +116,30 @@ def test_nothing_is_written_where_another_program_writes(tmp_path: Path, log: Pa
 def test_a_disk_that_is_full_gets_back_what_it_gave_and_is_not_asked_again(
     db: sqlite3.Connection, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full(monkeypatch)
-    made = Room(log, PIECE)
+    full(monkeypatch, after=2)
+    made = Room(log, 4 * PIECE)
     made.make(db, lambda: 0)
     assert made.made
     assert log.read_bytes() == BEFORE
     assert not db.in_transaction
 
 
-def full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the disk be full once it is waited for, as some file systems say only then."""
+def test_a_disk_that_is_nearly_full_is_left_as_it_is(
+    db: sqlite3.Connection, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Room(log, PIECE)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=9, f_frsize=PIECE))
+    made.make(db, lambda: 0)
+    assert made.made
+    assert log.read_bytes() == BEFORE
+
+
+def full(monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:
+    """Have the disk be full once it was waited for so often, as some file systems say only then."""
+    times = iter(range(after))
 
     def fsync(file: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if next(times, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fsync)

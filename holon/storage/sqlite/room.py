@@ -17,6 +17,8 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 PIECE = 2**20
+# Where less is free, in sizes of a log, what there is is for jobs.
+_FREE = 10
 
 
 class Room:
@@ -50,22 +52,24 @@ class Room:
             return
         try:
             with self._path.open("r+b", buffering=0) as file:
-                while not self.made and not waiting():
-                    self._piece(file.fileno())
+                self._pieces(file.fileno(), waiting)
         except OSError as error:
             log.debug("the log %s is given no more room: %s", self._path, error)
             self.made = True
         finally:
             db.execute("ROLLBACK")
 
-    def _piece(self, file: int) -> None:
-        end = os.fstat(file).st_size
-        more = min(PIECE, self._size - end)
-        if more > 0:
-            try:
+    def _pieces(self, file: int, waiting: Callable[[], int]) -> None:
+        disk, before = os.fstatvfs(file), os.fstat(file).st_size
+        self.made = disk.f_bavail * disk.f_frsize < _FREE * self._size
+        end = before
+        try:
+            while not self.made and not waiting():
+                more = max(0, min(PIECE, self._size - end))
                 os.pwrite(file, bytes(more), end)
                 os.fsync(file)
-            except OSError:
-                os.ftruncate(file, end)
-                raise
-        self.made = more < PIECE
+                end += more
+                self.made = more < PIECE
+        except OSError:
+            os.ftruncate(file, before)
+            raise
