@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -13,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from holon.domain import schema
 from holon.domain.absent import ARGUMENTS, no_attribute
 from holon.domain.costs import costing
-from holon.domain.prompt import awaits_nothing
-from holon.domain.states import Function, Outcome, State, Want
+from holon.domain.declaring import declared, place_of
+from holon.domain.states import Function, Outcome, State
 from holon.errors import BlueprintError, HolonError, InvalidArgument
 
 F = TypeVar("F", bound=Function)
@@ -24,9 +22,6 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SEGMENT = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+"
 _ENDPOINT = re.compile(f"(/{_SEGMENT})+")
 _VERSION = re.compile(_SEGMENT)
-# What every task may end with.
-_TAKEN = ("success", "failure", "cancelled")
-_STATE = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 
 class Blueprint:
@@ -120,7 +115,7 @@ class Blueprint:
         try:
             hint = schema.hint_of(start.function, "initial_data")
         except HolonError as error:
-            raise BlueprintError(f"{_place(start.function)}: {error.message}") from error
+            raise BlueprintError(f"{place_of(start.function)}: {error.message}") from error
         return None if hint is Any else hint
 
     @cached_property
@@ -135,7 +130,7 @@ class Blueprint:
         try:
             return schema.schema_of(self.input_type)
         except HolonError as error:
-            raise BlueprintError(f"{_place(self.start.function)}: initial_data: {error.message}") from error
+            raise BlueprintError(f"{place_of(self.start.function)}: initial_data: {error.message}") from error
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
@@ -152,7 +147,7 @@ class Blueprint:
         try:
             found = schema.schema_of(schema.hint_of(ends[0].function, "return"))
         except HolonError as error:
-            raise BlueprintError(f"{_place(ends[0].function)}: returns: {error.message}") from error
+            raise BlueprintError(f"{place_of(ends[0].function)}: returns: {error.message}") from error
         return found if found is not None and found.get("type") == "object" else None
 
     @cached_property
@@ -265,47 +260,28 @@ class Blueprint:
         status: str = "",
         progress_weight: float | None = None,
     ) -> F:
-        place = _place(function)
-        if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
-            raise BlueprintError(f"{place}: {_no_handler(function)}; a handler is a function written with `async def`")
-        name = function.__name__ if name is None else name
-        if not _matches(_STATE, name):
-            raise BlueprintError(f"{place}: state name {name!r}; use text of 1 to 128 printable characters")
-        if outcome is not None and (outcome not in ("finished", "failed") or not is_end):
-            raise BlueprintError(f"{place}: outcome={outcome!r}; it is 'finished' or 'failed', and needs is_end=True")
-        if known := self._states.get(name):
+        state = declared(
+            function,
+            name,
+            is_start=is_start,
+            is_end=is_end,
+            outcome=outcome,
+            is_aggregator=is_aggregator,
+            retry=retry,
+            status=status,
+            progress_weight=progress_weight,
+        )
+        if known := self._states.get(state.name):
             raise BlueprintError(
-                f"{place}: state {name!r} of blueprint {self.name!r} is already defined by {_place(known.function)}"
+                f"{place_of(function)}: state {state.name!r} of blueprint {self.name!r} is already defined by "
+                f"{place_of(known.function)}"
             )
         if is_start and (starts := [state for state in self._states.values() if state.is_start]):
             raise BlueprintError(
-                f"{place}: blueprint {self.name!r} already starts in {starts[0].name!r}; "
+                f"{place_of(function)}: blueprint {self.name!r} already starts in {starts[0].name!r}; "
                 "it must have exactly one start state"
             )
-        if is_end and outcome is None:
-            outcome = "failed" if name == "failed" else "finished"
-        if retry and outcome != "failed":
-            raise BlueprintError(f"{place}: retry=True says what may follow a failure; it needs outcome='failed'")
-        if status and (outcome != "finished" or status in _TAKEN or not _matches(_STATE, status)):
-            raise BlueprintError(
-                f"{place}: status={status!r}; it is a word of your own for an end that is a success, none of "
-                f"{', '.join(_TAKEN)}"
-            )
-        weight = _weight(progress_weight, 0 if is_end else 1, place)
-        wants = _wants(function, place)
-        self._states[name] = State(
-            name,
-            function,
-            is_start,
-            is_end,
-            outcome,
-            is_aggregator,
-            wants,
-            retry,
-            status,
-            weight,
-            awaits_nothing(function.__code__),
-        )
+        self._states[state.name] = state
         return function
 
 
@@ -318,41 +294,3 @@ class _Decorator(partial[Any]):
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def _place(function: Any) -> str:
-    """The function's name and where it was written."""
-    name = getattr(function, "__qualname__", None) or repr(function)
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
-
-
-def _no_handler(function: Any) -> str:
-    if inspect.ismethod(function):
-        return "is a method"
-    if inspect.isasyncgenfunction(function):
-        return "is a generator, for there is a `yield` in it"
-    return "is not async" if inspect.isfunction(function) else f"is a {type(function).__name__}"
-
-
-def _weight(told: Any, default: float, place: str) -> float:
-    """What a state weighs."""
-    if told is None:
-        return default
-    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= sys.float_info.max:
-        raise BlueprintError(f"{place}: progress_weight={told!r}; it is a finite number, 0 or more")
-    return told
-
-
-def _wants(function: Function, place: str) -> tuple[Want, ...]:
-    wants = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise BlueprintError(
-                f"{place}: argument {parameter.name!r} cannot be given by name; spell the arguments out"
-            )
-        if why := ARGUMENTS.get(parameter.name):
-            text = f"{place}: no handler can have an argument {parameter.name!r}: {why}"
-            raise BlueprintError(f"{text}; what a client sent under that name is in initial_data")
-        wants.append(Want(parameter.name, parameter.default is parameter.empty))
-    return tuple(wants)
