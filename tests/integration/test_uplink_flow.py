@@ -650,7 +650,7 @@ async def test_the_parent_has_its_share_of_the_places_and_what_is_idle(certifica
         own = await leaf.given()
         await hold(child, stream, leaf, 2)
         # One place is idle, and for clients.
-        assert await credits_of(stream) == 2
+        await grants(stream, 2)
         await leaf.ends(own, DONE)
         await grants(stream, 4)
 
@@ -701,7 +701,7 @@ async def test_work_of_one_task_has_every_idle_place_and_other_work_no_more_than
     async with a_child(certificates, alike()) as child:
         stream = await child.linked()
         async with Leaf(child.engine, "leaf", Skill("leaf"), credits=12) as leaf:
-            assert await credits_of(stream) == 12
+            await grants(stream, 12)
 
             async def begun(job: str) -> None:
                 await offered(stream, job, "many", {"width": 4})
@@ -712,11 +712,11 @@ async def test_work_of_one_task_has_every_idle_place_and_other_work_no_more_than
             # Of the wide one there is one more at first, and then as many as leave no place idle if all are alike, but
             # no more than have shown what they take.
             await begun("m1")
-            assert await credits_of(stream, "many") == 1 + 1
+            await grants(stream, 1 + 1, "many")
             await begun("m2")
-            assert await credits_of(stream, "many") == 2 + 1
+            await grants(stream, 2 + 1, "many")
             await begun("m3")
-            assert await credits_of(stream) == 3
+            await grants(stream, 3)
 
 
 async def test_jobs_that_end_together_show_what_those_after_them_will_take(
