@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
 from typing import Any
 
 from holon.clock import Clock
@@ -25,6 +25,8 @@ class Faults:
         self.on_commit: Callable[[], None] = lambda: None
         self.max_pages: int | None = None
         self.checkpointed = Event()
+        # The threads that moved the log, in order.
+        self.moved_by: list[str] = []
         self.rolled_back = Event()
 
     def fail_next(self, message: str, code: int = sqlite3.SQLITE_BUSY) -> None:
@@ -82,6 +84,7 @@ def faulty(faults: Faults) -> type[SqliteStorage]:
                 faults.on_commit()
             done = super().execute(sql, parameters)
             if sql.startswith("PRAGMA wal_checkpoint"):
+                faults.moved_by.append(current_thread().name)
                 faults.checkpointed.set()
             if sql == "ROLLBACK":
                 faults.rolled_back.set()

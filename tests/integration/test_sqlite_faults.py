@@ -17,7 +17,7 @@ from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import Appended, Created, Creation, Quota
-from holon.storage.sqlite import SqliteStorage
+from holon.storage.sqlite import SqliteStorage, writer
 from tests.contract.world import World
 from tests.integration.sqlite_faults import Faults, FaultyBackend, settled
 
@@ -285,6 +285,21 @@ async def test_a_store_whose_file_is_removed_stops_and_accepts_nothing_that_woul
 async def test_an_idle_store_moves_its_log_into_the_file(world: World, faults: Faults) -> None:
     await world.create()
     assert await asyncio.to_thread(faults.checkpointed.wait, 30)
+
+
+async def test_a_log_that_has_outgrown_what_is_moved_beside_is_moved_once_where_it_is_written(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LOG_BYTES", 1)
+    monkeypatch.setattr(writer, "LARGE_LOG_PAGES", 100)
+    async with asyncio.timeout(30):
+        while "holon-sqlite-writer" not in faults.moved_by:
+            await world.create()
+    # From here on SQLite's file is as long as that, whatever is in it: that is not what counts.
+    faults.moved_by.clear()
+    for _ in range(60):
+        await world.create()
+    assert faults.moved_by.count("holon-sqlite-writer") < 20
 
 
 async def test_what_is_over_does_not_stay_in_memory(world: World) -> None:

@@ -20,11 +20,16 @@ class Checkpointer:
     Arguments:
         path: the file, which is open already.
         kind: the class of the connection.
+
+    Attributes:
+        length: how many pages the log had when it was moved last. They stay in it until a commit finds all of them
+            moved, which under load none does.
     """
 
     def __init__(self, path: Path, kind: type[sqlite3.Connection]) -> None:
         self.error: sqlite3.Error | None = None
         self.busy = False
+        self.length = 0
         self._path = path
         self._kind = kind
         self._asked = Event()
@@ -54,13 +59,20 @@ class Checkpointer:
                 if self._closing:
                     return
                 try:
-                    move_log(db)
+                    self.length = move_log(db) or self.length
                 except sqlite3.Error as error:
                     log.warning("the log of the store's file %s stays as it is for now: %s", self._path, error)
                     self.error = error
                 self.busy = False
 
 
-def move_log(db: sqlite3.Connection) -> None:
-    """Move what nobody needs in the log any more into the file; raises sqlite3.Error."""
-    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+def move_log(db: sqlite3.Connection) -> int | None:
+    """Move what nobody needs in the log any more into the file.
+
+    Returns:
+        how many pages are in the log; None: somebody else is at it.
+    Raises:
+        sqlite3.Error: it cannot be moved.
+    """
+    busy, length, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return None if busy else int(length)

@@ -23,7 +23,7 @@ from holon.storage.ledger.rows import JobRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import Outbox
 from holon.storage.sealing import Seal
-from holon.storage.sqlite.changes import Changes
+from holon.storage.sqlite.changes import PAGE, Changes
 from holon.storage.sqlite.checkpoints import Checkpointer, move_log
 from holon.storage.sqlite.known import Known, Told
 from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
@@ -46,7 +46,7 @@ MAX_ROWS = 2_000
 # as long as it will be.
 IDLE_S = 1.0
 LOG_BYTES = 16 * 2**20
-LARGE_LOG_BYTES = 64 * 2**20
+LARGE_LOG_PAGES = 64 * 2**20 // PAGE
 # How far, in seconds, a clock may have been set back between two starts without a word.
 AHEAD_S = 60.0
 
@@ -169,8 +169,7 @@ class Writer:
                 calls = self._group(lane, db, ledger, calls)
             if self._log_bytes >= LOG_BYTES or (idle and self._log_bytes):
                 self._log_bytes = 0
-                checkpoints.ask()
-                self._bound_log(db)
+                self._move_log(db, checkpoints)
             if checkpoints.error is not None:
                 self._check(checkpoints.error)
                 checkpoints.error = None
@@ -290,22 +289,22 @@ class Writer:
             for call in calls:
                 self._group(lane, db, ledger, [call])
 
-    def _bound_log(self, db: sqlite3.Connection) -> None:
-        """Move the log here, where nothing is written meanwhile, if it has outgrown what is moved beside.
+    def _move_log(self, db: sqlite3.Connection, checkpoints: Checkpointer) -> None:
+        """Have the log moved; here, where nothing is written meanwhile, if it has outgrown what is moved beside.
 
         Raises:
             StoreUnavailable: a file is gone. SQLite goes on with what nobody will ever open again.
         """
         if (gone := self._gone()) is not None:
             raise gone
+        if checkpoints.length < LARGE_LOG_PAGES:
+            checkpoints.ask()
+            return
         try:
-            if self._log.stat().st_size >= LARGE_LOG_BYTES:
-                move_log(db)
+            if move_log(db) is not None:
+                checkpoints.length = 0
         except sqlite3.Error as error:
             self._check(error)
-        except FileNotFoundError:
-            # Gone just now: the next look sees it.
-            return
 
     def _check(self, error: sqlite3.Error) -> None:
         """Raise when an error of a checkpoint says that the file is broken; any other is tried again later."""
