@@ -14,7 +14,7 @@ from holon.engine.slots import Slots
 from holon.engine.touches import Touches
 from holon.engine.watching import Watching
 from holon.errors import StoreUnavailable
-from holon.ports import Fired, Storage
+from holon.ports import Fired, Hint, Storage
 
 log = logging.getLogger(__name__)
 
@@ -58,44 +58,61 @@ class Wakeups:
         self._due: int | None = 0
         self._spawns: set[tuple[str, int]] = set()
         self._spawn = asyncio.Event()
+        self._keys: set[str] = set()
+        self._waiting = asyncio.Event()
 
     async def run(self) -> None:
-        """Run all four until cancelled."""
+        """Hear hints, and run all four loops, until cancelled."""
         self._ready.set()
+        hear_no_more = self._store.hear(self._hear)
+        try:
+            await self._run()
+        finally:
+            hear_no_more()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._listen(), name="hints")
+            loops.create_task(self._place(), name="placer")
             loops.create_task(self._claim(), name="claimer")
             loops.create_task(self._fire(), name="timers")
             loops.create_task(self._spawn_chunks(), name="spawner")
 
-    async def _listen(self) -> None:
-        async for hint in self._store.hints():
-            self._watching.changed(hint.jobs)
-            self._following.changed(hint.jobs)
-            if hint.notices:
-                self._told()
-            if hint.documents:
-                for follow in self.documents:
-                    follow(hint.documents)
-            if hint.ready:
-                self._ready.set()
-            if hint.stops:
-                self._touches.soon()
-            if hint.due is not None and (self._due is None or hint.due < self._due):
-                self._due = hint.due
-                self._timer.set()
-            if hint.spawns:
-                self._want(hint.spawns)
-            if hint.keys:
-                try:
-                    self._rekeying.waiting(await self._dispatcher.wait_for(hint.keys))
-                except StoreUnavailable as error:
-                    log.warning("cannot look up what waits: %s", error.message)
+    def _hear(self, hint: Hint) -> None:
+        # First, for somebody waits: what is at hand is told here and now.
+        self._watching.changed(hint.jobs)
+        self._following.changed(hint.jobs)
+        if hint.notices:
+            self._told()
+        if hint.documents:
+            for follow in self.documents:
+                follow(hint.documents)
+        if hint.ready:
+            self._ready.set()
+        if hint.stops:
+            self._touches.soon()
+        if hint.due is not None and (self._due is None or hint.due < self._due):
+            self._due = hint.due
+            self._timer.set()
+        if hint.spawns:
+            self._want(hint.spawns)
+        if hint.keys:
+            self._keys |= hint.keys
+            self._waiting.set()
 
     def _want(self, spawns: Iterable[tuple[str, int]]) -> None:
         self._spawns.update(spawns)
         if self._spawns:
             self._spawn.set()
+
+    async def _place(self) -> None:
+        while True:
+            await self._waiting.wait()
+            self._waiting.clear()
+            keys, self._keys = frozenset(self._keys), set()
+            try:
+                self._rekeying.waiting(await self._dispatcher.wait_for(keys))
+            except StoreUnavailable as error:
+                log.warning("cannot look up what waits: %s", error.message)
 
     async def _claim(self) -> None:
         while True:

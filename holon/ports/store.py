@@ -11,7 +11,7 @@ before a call or after its reply, never between: what a call hands over is not l
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from holon.domain.events import HistoryEvent, InboxEvent
@@ -246,8 +246,15 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
         """The store's clock, epoch milliseconds."""
         ...
 
-    def hints(self) -> AsyncIterator[Hint]:
-        """Wake-ups, as they come; several are folded into one while nobody looks."""
+    def hear(self, told: Callable[[Hint], None]) -> Callable[[], object]:
+        """Have wake-ups told as they come, until the answer is called.
+
+        Watched jobs that this node changes are told before who changed them has the reply: whoever waits for one is
+        woken first. All else is told so that who is woken by it runs after who has the reply.
+
+        Arguments:
+            told: called on the event loop; it neither waits nor raises.
+        """
         ...
 
     async def watch(self, job_id: str) -> None:

@@ -13,6 +13,7 @@ from holon.ports import Hint
 from holon.storage.redis import channel
 from tests.contract.test_costs import given
 from tests.contract.world import BROKEN, Factory, T, World
+from tests.hints import hints_of
 
 GUARD = 60.0  # seconds; reached only by a hint that does not come
 
@@ -27,7 +28,7 @@ class Hints:
     """The store's hints, looked at after the fact."""
 
     def __init__(self, world: World) -> None:
-        self._coming = world.storage.hints()
+        self._coming = hints_of(world.storage)
 
     async def until(self, wanted: Callable[[Hint], object]) -> Hint:
         """The next hint that says what is wanted; others are passed over."""

@@ -14,6 +14,7 @@ from holon.domain.value import replace
 from holon.errors import ResourceExhausted
 from holon.ports import Appended, Creation, JobFilter, NewJob, Notice
 from tests.contract.world import Factory, World
+from tests.hints import hints_of
 
 ROOM = 10 * 2**20
 
@@ -127,8 +128,8 @@ async def test_a_notice_that_was_never_taken_cannot_be_settled(store: Factory) -
 
 async def test_news_of_history_wakes_the_mover(store: Factory) -> None:
     world = await store(history_backlog=ROOM)
-    hints = world.storage.hints()
-    async with aclosing(hints):  # type: ignore[type-var]
+    hints = hints_of(world.storage)
+    async with aclosing(hints):
         await world.create()
         assert (await anext(hints)).notices
         # What changes without a word of history is no news.

@@ -12,6 +12,7 @@ from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.ports import Progress
 from tests.contract.world import OK, World
+from tests.hints import hints_of
 
 GUARD = 60.0  # seconds; reached only by a hint that does not come
 
@@ -19,7 +20,7 @@ GUARD = 60.0  # seconds; reached only by a hint that does not come
 async def changes(world: World, job_id: str, change: Callable[[], Awaitable[object]]) -> None:
     """Make a change, and see that a hint names the job."""
     await world.storage.watch(job_id)
-    hints = world.storage.hints()
+    hints = hints_of(world.storage)
     await change()
     async with asyncio.timeout(GUARD):
         async for hint in hints:
@@ -67,7 +68,7 @@ async def test_jobs_that_nobody_watches_are_not_named(world: World) -> None:
     await world.storage.watch(watched)
     await world.storage.watch(left)
     world.storage.unwatch(left)
-    hints = world.storage.hints()
+    hints = hints_of(world.storage)
     named: set[str] = set()
     for job in (other, left, watched):
         await world.append(job, CancelRequested("ann"))
@@ -84,7 +85,7 @@ async def test_a_change_that_came_before_the_watch_is_in_the_next_read(world: Wo
     done = asyncio.create_task(world.finish(claim))
     await asyncio.sleep(0)
     await world.storage.watch(claim.job.id)
-    hints = world.storage.hints()
+    hints = hints_of(world.storage)
     seen = (await world.record(claim.job.id)).job.status
     if seen is not Status.FINISHED:
         async with asyncio.timeout(GUARD):
@@ -127,7 +128,7 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
     assert world.storage.history_at_hand(job_id) is None
     assert (world.storage.at_hand(job_id), world.storage.over_at_hand(job_id)) == (None, None)
     assert not world.storage.is_as_created(job_id)
-    hints = world.storage.hints()
+    hints = hints_of(world.storage)
     await world.storage.create_jobs([new], 0)
     as_created = world.storage.is_as_created(job_id)
     async with asyncio.timeout(GUARD):

@@ -13,6 +13,7 @@ from holon.errors import StoreUnavailable
 from holon.ports import Hint, Offer, Result
 from tests.contract.backends import PARTITIONED
 from tests.contract.world import OK, Hand, World
+from tests.hints import hints_of
 from tests.integration.test_redis_partitions import spread
 
 GUARD = 3.0
@@ -55,7 +56,7 @@ def silent(world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
 
 async def hinted(world: World) -> None:
-    async for hint in world.storage.hints():
+    async for hint in hints_of(world.storage):
         if hint == Hint(stops=True):
             return
 

@@ -27,6 +27,7 @@ from holon.telemetry.events import Telemetry
 from tests.chaos.link import Link
 from tests.contract.backends import REDIS
 from tests.contract.world import Hand, World
+from tests.hints import hints_of
 from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
@@ -141,7 +142,7 @@ async def test_jobs_whose_handing_over_was_not_heard_are_ready_again_at_once_as_
     world = far.world
     held = await world.start()
     jobs = [await world.create() for _ in range(2)]
-    hints = world.storage.hints()
+    hints = hints_of(world.storage)
     # The call is sent again, and there is nothing that is not handed over already.
     assert await deaf(far, world.storage.claim(5)) == ()
     async with asyncio.timeout(GUARD):
@@ -222,7 +223,7 @@ async def test_what_a_server_that_has_lost_its_newest_hands_over_once_more_is_ke
 
 async def test_who_listens_again_looks_at_every_kind_of_document_that_it_asked_for(far: Far) -> None:
     assert await far.world.storage.documents("keys") == []
-    hints = far.world.storage.hints()
+    hints = hints_of(far.world.storage)
     await far.redis.client_kill_filter(_type="pubsub")
     async with asyncio.timeout(GUARD):
         async for hint in hints:
@@ -273,7 +274,7 @@ class Unheard:
 async def test_who_listens_again_looks_at_every_job_that_it_watches(far: Far) -> None:
     job = await far.world.create()
     await far.world.storage.watch(job)
-    hints = far.world.storage.hints()
+    hints = hints_of(far.world.storage)
     await far.redis.client_kill_filter(_type="pubsub")
     async with asyncio.timeout(GUARD):
         async for hint in hints:

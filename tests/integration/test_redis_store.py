@@ -38,6 +38,7 @@ from tests.contract.backends import REDIS
 from tests.contract.test_fused import unclaimed, with_step
 from tests.contract.world import OK, Hand, T, U, World
 from tests.e2e.processes import until
+from tests.hints import hints_of
 from tests.redis_server import RedisServer, binaries
 
 GUARD = 60.0  # seconds; reached only by what does not come
@@ -135,7 +136,7 @@ async def test_a_job_goes_to_one_of_many_nodes(nodes: Nodes) -> None:
 
 async def test_a_task_is_leased_to_a_worker_of_another_node_which_is_woken_for_it(nodes: Nodes) -> None:
     first, second = await nodes.add("a"), await nodes.add("b")
-    hand, hints = await second.hand(), second.storage.hints()
+    hand, hints = await second.hand(), hints_of(second.storage)
     task = await first.dispatch()
     await heard(hints, lambda hint: T.key in hint.keys)
     [offer] = await second.lease(hand.seat())
@@ -147,7 +148,7 @@ async def test_a_task_is_leased_to_a_worker_of_another_node_which_is_woken_for_i
 async def test_a_node_that_wanted_more_is_woken_when_another_leaves_a_job(nodes: Nodes) -> None:
     first, second = await nodes.add("a"), await nodes.add("b")
     assert await second.ready() == []
-    hints = second.storage.hints()
+    hints = hints_of(second.storage)
     job = await first.create()
     await heard(hints, lambda hint: hint.ready)
     assert await second.ready() == [job]
@@ -157,7 +158,7 @@ async def test_a_stop_is_taken_by_the_node_of_the_worker(nodes: Nodes) -> None:
     first, second = await nodes.add("a"), await nodes.add("b")
     hand = await second.hand()
     offer = await second.accepted(hand)
-    hints = second.storage.hints()
+    hints = hints_of(second.storage)
     await first.append(offer.job_id, Woken(9))
     ended = first.step(await first.claim_of(offer.job_id), Status.FAILED, end_tasks=True)
     await first.commit(ended)
@@ -169,7 +170,7 @@ async def test_a_stop_is_taken_by_the_node_of_the_worker(nodes: Nodes) -> None:
 async def test_the_node_of_a_session_that_was_replaced_is_told_by_which_process(nodes: Nodes) -> None:
     first, second = await nodes.add("a"), await nodes.add("b")
     hand = await second.hand()
-    hints = second.storage.hints()
+    hints = hints_of(second.storage)
     await first.storage.open_session(Opening("w1", "newer", 1, instance_id="a process: 1"))
     await heard(hints, lambda hint: hint.stops)
     assert (await first.touch()).replaced == ()
@@ -190,14 +191,14 @@ async def test_a_watched_job_that_changes_at_another_node_is_hinted_at(nodes: No
     first, second = await nodes.add("a"), await nodes.add("b")
     job = await first.create()
     await second.storage.watch(job)
-    hints = second.storage.hints()
+    hints = hints_of(second.storage)
     await first.append(job, Woken(1))
     await heard(hints, lambda hint: job in hint.jobs)
 
 
 async def test_a_document_that_changed_at_another_node_is_hinted_at_and_read(nodes: Nodes) -> None:
     first, second = await nodes.add("a"), await nodes.add("b")
-    hints = second.storage.hints()
+    hints = hints_of(second.storage)
     version = await first.storage.put_document("keys", "a", b"1", version=0)
     assert (await heard(hints, lambda hint: hint.documents)).documents == {"keys"}
     assert await second.storage.document("keys", "a") == Document("keys", "a", version or 0, b"1")
@@ -232,7 +233,7 @@ async def test_a_window_leaves_nothing_behind(nodes: Nodes) -> None:
 
 async def test_an_earlier_timer_is_told_to_every_node(nodes: Nodes) -> None:
     first, second = await nodes.add("a"), await nodes.add("b")
-    hints = second.storage.hints()
+    hints = hints_of(second.storage)
     await first.dispatch(dispatch_timeout=1_000)
     await heard(hints, lambda hint: hint.due is not None and hint.due <= first.now + 1_000)
 
@@ -581,7 +582,7 @@ async def test_a_job_that_a_node_has_no_key_for_is_given_back_to_those_that_have
     able = await nodes.add("a", seal=Seal([new, old]))
     unable = await nodes.add("b", StoreSettings("b", claim=100), seal=Seal([old]))
     job = await able.create(data={"n": 1})
-    hints = able.storage.hints()
+    hints = hints_of(able.storage)
     assert await able.storage.claim(0) == ()
     assert await unable.storage.claim(1) == ()
     assert await able.storage.claim(1) == ()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.ports import Hint, JobFilter, JobRecord
@@ -16,6 +17,7 @@ from holon.storage.ledger.tables import Tables
 from holon.storage.sqlite import SqliteStorage, known
 from tests.contract.backends import Sqlite
 from tests.contract.world import T, World
+from tests.hints import hints_of
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ async def test_what_is_watched_and_read_between_a_commit_and_its_word_is_hinted_
     claim = await world.start()
     job_id = claim.job.id
     await world.record(job_id)
-    hints = world.storage.hints()
+    hints = hints_of(world.storage)
     seen: list[Status] = []
     done, loop = Tables.done, asyncio.get_running_loop()
 
@@ -173,3 +175,22 @@ async def test_that_a_job_is_as_it_was_created_is_known_until_it_goes_on_or_is_l
     assert [world.storage.is_as_created(one) for one in (first, second)] == [False, room > 1]
     await world.claim_of(second)
     assert not world.storage.is_as_created(second)
+
+
+async def test_who_waits_for_a_job_is_woken_before_who_changed_it_and_all_others_after(world: World) -> None:
+    job_id = await world.create()
+    await world.storage.watch(job_id)
+    loop, woken = asyncio.get_running_loop(), list[str]()
+
+    def told(hint: Hint) -> None:
+        loop.call_soon(woken.append, "who watches" if hint.jobs else "others")
+
+    world.storage.hear(told)
+
+    async def change() -> None:
+        await world.append(job_id, CancelRequested("ann"))
+        woken.append("who changed it")
+
+    await change()
+    await asyncio.sleep(0)
+    assert woken == ["who watches", "who changed it", "others"]

@@ -1,51 +1,43 @@
-"""Hints of a store: what was not picked up yet takes up the next."""
+"""Hints of a store: told at once, to everybody who hears them, and of jobs only those that are watched."""
 
 from __future__ import annotations
-
-import asyncio
-
-import pytest
 
 from holon.ports import Hint
 from holon.storage.hints import Hints
 
 
-@pytest.mark.parametrize("due", [(100, 5_000), (5_000, 100), (None, 100), (100, None)])
-async def test_of_two_timers_that_were_hinted_at_the_earlier_is_told(due: tuple[int | None, int | None]) -> None:
-    hints = Hints()
-    listener = hints.listen()
-    for one in due:
-        hints.give(Hint(due=one, ready=True))
-    assert (await anext(listener)).due == 100
-
-
-async def test_a_listener_that_waits_is_told_what_comes_and_what_comes_until_it_looks() -> None:
-    hints = Hints()
-    listener = hints.listen()
-
-    async def heard() -> Hint:
-        return await anext(listener)
-
-    waiting = asyncio.create_task(heard())
-    await asyncio.sleep(0)
+def test_everybody_is_told_until_he_hears_no_more() -> None:
+    hints, one, other = Hints(), list[Hint](), list[Hint]()
+    leave = hints.hear(one.append)
+    hints.hear(other.append)
+    hints.hear(other.append)
     hints.give(Hint(ready=True))
+    leave()
+    leave()
     hints.give(Hint(stops=True))
-    hint = await waiting
-    assert hint.ready
-    assert hint.stops
+    assert one == [Hint(ready=True)]
+    assert other == [Hint(ready=True), Hint(ready=True), Hint(stops=True), Hint(stops=True)]
 
 
-async def test_a_hint_to_a_listener_that_was_cancelled_harms_nobody() -> None:
-    hints = Hints()
-    gone, other = hints.listen(), hints.listen()
+def test_who_leaves_while_others_are_told_keeps_it_from_nobody() -> None:
+    hints, told = Hints(), list[Hint]()
 
-    async def heard() -> Hint:
-        return await anext(gone)
+    def go(hint: Hint) -> None:
+        leave()
+        hints.hear(told.append)
 
-    waiting = asyncio.create_task(heard())
-    await asyncio.sleep(0)
-    waiting.cancel()
+    leave = hints.hear(go)
+    hints.hear(told.append)
     hints.give(Hint(ready=True))
-    assert (await anext(other)).ready
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
+    assert told == [Hint(ready=True)]
+    hints.give(Hint(stops=True))
+    assert told == [Hint(ready=True), Hint(stops=True), Hint(stops=True)]
+
+
+def test_of_jobs_that_nobody_watches_nothing_is_told() -> None:
+    hints, told = Hints(), list[Hint]()
+    hints.hear(told.append)
+    hints.watched.add("a")
+    hints.give(Hint(jobs=frozenset({"b"})))
+    hints.give(Hint(jobs=frozenset({"a", "b"}), ready=True))
+    assert told == [Hint(jobs=frozenset({"a"}), ready=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -28,17 +28,14 @@ class Timers:
     def __init__(self) -> None:
         self.fired = 0
         self.again = asyncio.Event()
-        self._asked = asyncio.Event()
-        self._told = asyncio.Event()
+        self._told: Callable[[Hint], None] = lambda _: None
 
     def now(self) -> int:
         return 1
 
-    async def hints(self) -> AsyncIterator[Hint]:
-        await self._asked.wait()
-        yield Hint(due=1)
-        self._told.set()
-        await asyncio.Event().wait()
+    def hear(self, told: Callable[[Hint], None]) -> Callable[[], object]:
+        self._told = told
+        return lambda: None
 
     async def claim(self, want: int) -> Sequence[Claim]:
         return ()
@@ -46,8 +43,7 @@ class Timers:
     async def fire(self, limit: int, want: int) -> Fired:
         self.fired += 1
         if self.fired == 1:
-            self._asked.set()
-            await self._told.wait()
+            self._told(Hint(due=1))
         else:
             self.again.set()
         return Fired(NEVER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from holon.clock import Clock
@@ -88,8 +88,8 @@ class LedgerCalls(ABC):
         """How many bytes of history wait to be moved."""
         return self._outbox.bytes
 
-    def hints(self) -> AsyncIterator[Hint]:
-        return self._hints.listen()
+    def hear(self, told: Callable[[Hint], None]) -> Callable[[], object]:
+        return self._hints.hear(told)
 
     async def watch(self, job_id: str) -> None:
         # Hints are told together with what a read answers from: what was told before this, a read shows.

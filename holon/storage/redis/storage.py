@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -209,8 +209,8 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
             raise created
         return _with_notes(items, [version for versions in written for version in versions], created)
 
-    def hints(self) -> AsyncIterator[Hint]:
-        return self._hints.listen()
+    def hear(self, told: Callable[[Hint], None]) -> Callable[[], object]:
+        return self._hints.hear(told)
 
     def _told(self, partition: int, hint: Hint) -> None:
         if hint.due is not None:

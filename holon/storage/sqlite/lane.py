@@ -166,10 +166,14 @@ class Lane(Generic[Subject]):
         return calls
 
     def answer(
-        self, calls: Sequence[Call[Subject]], replies: Sequence[Any], then: Callable[[], None] | None = None
+        self,
+        calls: Sequence[Call[Subject]],
+        replies: Sequence[Any],
+        first: Callable[[], None] | None = None,
+        then: Callable[[], None] | None = None,
     ) -> None:
-        """Give calls their replies, in one go; `then` is called on the event loop after that."""
-        self._tell(self._resolve, calls, replies, then)
+        """Give calls their replies, in one go; on the event loop `first` is called before that, and `then` after it."""
+        self._tell(self._resolve, calls, replies, first, then)
 
     def refuse(self, calls: Sequence[Call[Subject]], errors: Sequence[BaseException]) -> None:
         """Give calls an error each."""
@@ -212,10 +216,20 @@ class Lane(Generic[Subject]):
             if call is not None and not call.promise.done():
                 call.promise.set_exception(self._unavailable())
 
-    def _resolve(self, calls: Sequence[Call[Subject]], replies: Sequence[Any], then: Callable[[], None] | None) -> None:
-        for call, reply in zip(calls, replies, strict=True):
-            if not call.promise.done():
-                call.promise.set_result(reply)
+    def _resolve(
+        self,
+        calls: Sequence[Call[Subject]],
+        replies: Sequence[Any],
+        first: Callable[[], None] | None,
+        then: Callable[[], None] | None,
+    ) -> None:
+        try:
+            if first is not None:
+                first()
+        finally:
+            for call, reply in zip(calls, replies, strict=True):
+                if not call.promise.done():
+                    call.promise.set_result(reply)
         if then is not None:
             then()
         now = perf_counter()

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from holon.clock import Clock
+from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Hint, StoreSettings
 from holon.storage.hints import Hints
@@ -239,19 +240,25 @@ class Writer:
         told = self._known.committed(tables, changes.lines)
         purged = bool(ledger.purging)
         ledger.leave(changes.over)
-        lane.answer(calls[: len(replies)], replies, partial(self._tell, tables.done(), told, purged))
+        hint = tables.done() or Hint()
+        then = partial(self._hints.give, replace(hint, jobs=frozenset()))
+        lane.answer(calls[: len(replies)], replies, partial(self._tell, hint.jobs, told, purged), then)
         if some:
             self._log_bytes += changes.volume()
         return calls[len(replies) :]
 
-    def _tell(self, hint: Hint | None, told: Told, purged: bool) -> None:
-        """What others may want to know of a transaction; called on the event loop."""
+    def _tell(self, jobs: frozenset[str], told: Told, purged: bool) -> None:
+        """Tell who waits for jobs that a transaction changed; called on the event loop.
+
+        Before the replies, for somebody waits. All else is hinted at after them: whoever has the reply of a call that
+        leased tasks forgets that such waited, and is then to hear of those that came since.
+        """
         if purged:
             self._known.forget()
         if told:
             self._known.told(told)
-        if hint is not None:
-            self._hints.give(hint)
+        if jobs:
+            self._hints.give(Hint(jobs=jobs))
 
     def _write(self, changes: Changes, db: sqlite3.Connection, ledger: Ledger, calls: int) -> None:
         began = perf_counter()
