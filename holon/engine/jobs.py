@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -20,14 +21,14 @@ from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.lines import page_of_lines
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_page
-from holon.engine.payloads import check_depth, encode, may_be_deep
 from holon.engine.quotas import monthly, used_up
 from holon.engine.records import Records
+from holon.engine.repeats import Repeats, reused
 from holon.engine.requests import (
     Creating,
     Listing,
-    check_input,
     digest_of,
+    input_of,
     request_id_of,
     statuses_of,
     time_ms,
@@ -36,7 +37,6 @@ from holon.engine.requests import (
 from holon.engine.slots import Slots
 from holon.errors import (
     Aborted,
-    AlreadyExists,
     FailedPrecondition,
     HolonError,
     InvalidArgument,
@@ -91,6 +91,7 @@ class Jobs:
         self._telemetry = telemetry
         self._records = records
         self._creations = Creations(store, slots, dispatcher, fusing, telemetry)
+        self._repeats = Repeats(store, records, max_payload)
 
     def new_id(self, client: Client, asked: Creating) -> str:
         """The id of the job that is to be made by this; a request that was made before is answered with another one.
@@ -103,6 +104,8 @@ class Jobs:
     async def create(self, client: Client, asked: Creating) -> Accepted:
         """Create a job of a client's; it is durable when this returns.
 
+        A repeat is answered with the job that is there, whatever became of its blueprint.
+
         Raises:
             QuotaExceeded: (QUOTA_EXCEEDED) the client has created as many as it may in a calendar month.
             NotFound: (BLUEPRINT_NOT_FOUND) clients cannot start this blueprint.
@@ -110,7 +113,10 @@ class Jobs:
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
             Aborted: the note that was to be written with it has another version.
         """
-        new, span = self._new(client, asked, *self._blueprints.for_clients(asked.blueprint))
+        try:
+            new, span = self._new(client, asked, *self._blueprints.for_clients(asked.blueprint))
+        except HolonError as error:
+            return await self._made_before(client, asked, error)
         try:
             made = await self._creations.write(new)
         finally:
@@ -120,13 +126,44 @@ class Jobs:
             raise outcome
         return outcome
 
+    async def made_of_any(self, client: Client, asked: Creating) -> Accepted | None:
+        """The job of any blueprint that an earlier call made which asked for the same; None: there is none.
+
+        Raises:
+            AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
+        """
+        job_id = await self._repeats.job_of(client, asked, any_blueprint=True)
+        return None if job_id is None else Accepted(job_id, existing=True)
+
+    async def _made_before(self, client: Client, asked: Creating, error: HolonError) -> Accepted:
+        """What a repeat is answered that would be refused as a new job; raises the error where it is none."""
+        job_id = await self._repeats.job_of(client, asked)
+        if job_id is None:
+            raise error
+        return Accepted(job_id, existing=True)
+
     async def create_all(self, client: Client, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
         """Create jobs of a client's, together; a refused one leaves the others alone.
 
         Returns:
             for each, in their order, the job, or why it was refused, as `create` raises it.
         """
-        return await self._all(client, asked, self._blueprints.for_clients)
+        made = await self._all(client, asked, self._blueprints.for_clients)
+        refused = [at for at, one in enumerate(made) if isinstance(one, NotFound | InvalidArgument)]
+        if refused:
+            found = await asyncio.gather(*(self._before_or_not(client, asked[at], made[at]) for at in refused))
+            for at, one in zip(refused, found, strict=True):
+                made[at] = one
+        return made
+
+    async def _before_or_not(
+        self, client: Client, asked: Creating, refused: Accepted | HolonError
+    ) -> Accepted | HolonError:
+        try:
+            job_id = await self._repeats.job_of(client, asked)
+        except HolonError as error:
+            return error
+        return refused if job_id is None else Accepted(job_id, existing=True)
 
     async def create_for_parent(self, parent: Client, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
         """The same for the holon's parent, of any blueprints that are not internal."""
@@ -157,11 +194,7 @@ class Jobs:
 
     def _new(self, client: Client, asked: Creating, blueprint: Blueprint, contract: str) -> tuple[NewJob, Span]:
         """A job that may be created; the span is to be ended once it is, or is not."""
-        data = {} if asked.initial_data is None else asked.initial_data
-        check_input(data)
-        text = encode(data, self._max_payload, "initial_data")
-        if may_be_deep(text):
-            check_depth(data, "initial_data")
+        data, text = input_of(asked, self._max_payload)
         violations = self._contracts.violations(contract, data, "initial_data")
         if violations:
             first = violations[0]
@@ -195,7 +228,8 @@ class Jobs:
         created = HistoryEvent("job_created", now, job.current_state, details=details)
         most = client.monthly_attempts
         limited = None if most is None else monthly(client.name, most, now)
-        return NewJob(job, (created,), request_id, digest_of(asked, text, job), None, limited, asked.note), span
+        digest = digest_of(asked, text, job.blueprint, job.dispatch_timeout, job.result_timeout, job.budget)
+        return NewJob(job, (created,), request_id, digest, None, limited, asked.note), span
 
     def _outcome(self, new: NewJob, asked: Creating, made: Made | HolonError) -> Accepted | HolonError:
         """What became of a new job, or why it is none, as `create` raises it."""
@@ -207,9 +241,7 @@ class Jobs:
         elif creation is Creation.OUTDATED:
             return Aborted("what was to be noted with the job has been changed by another node")
         elif creation is Creation.CONFLICT:
-            return AlreadyExists(
-                f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
-            )
+            return reused(asked)
         elif creation is Creation.OVER_QUOTA and new.quota is not None:
             return used_up(new.quota, new.job.created_at)
         return Accepted(made.job_id, creation is Creation.EXISTING, made.noted, made.begun)

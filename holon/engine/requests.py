@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 
 from holon.domain.costs import Cost
-from holon.domain.job import Job, Status
+from holon.domain.job import Status
 from holon.domain.policy import Allowed
 from holon.domain.value import Value
 from holon.engine.paging import DEFAULT_PAGE
+from holon.engine.payloads import check_depth, encode, may_be_deep
 from holon.errors import InvalidArgument, Violation
 from holon.ports import Note
 
@@ -76,6 +77,21 @@ def check_input(data: Any) -> None:
         )
 
 
+def input_of(asked: Creating, limit: int) -> tuple[Any, bytes]:
+    """What a job is given, and that as JSON text.
+
+    Raises:
+        InvalidArgument: (INPUT_INVALID, NOT_JSON) it is no JSON object, or nested deeper than 64.
+        TooLarge: (LIMIT_EXCEEDED) its text has more bytes than the limit.
+    """
+    data = {} if asked.initial_data is None else asked.initial_data
+    check_input(data)
+    text = encode(data, limit, "initial_data")
+    if may_be_deep(text):
+        check_depth(data, "initial_data")
+    return data, text
+
+
 def request_id_of(request_id: str | None, name: str = "request_id") -> str | None:
     """The request id, None for none; raises InvalidArgument, by its `name`, for one that cannot be stored."""
     if not request_id:
@@ -96,16 +112,23 @@ def timeout_ms(field: str, seconds: Any) -> int | None:
     return max(1, round(seconds * 1000))
 
 
-def digest_of(asked: Creating, initial_data: bytes, job: Job) -> bytes:
+def digest_of(
+    asked: Creating,
+    initial_data: bytes,
+    blueprint: str,
+    dispatch_timeout: int | None,
+    result_timeout: int | None,
+    budget: Cost,
+) -> bytes:
     """What makes two requests the same: all that was asked for, but the request id itself; 30 s are 30.0 s."""
     if not asked.request_id:
         return b""
     canonical = orjson.dumps(orjson.loads(initial_data), option=orjson.OPT_SORT_KEYS)
-    terms: list[Any] = [job.blueprint, job.dispatch_timeout, job.result_timeout]
-    if job.allowed_skills is not None:
-        terms.append(job.allowed_skills)
-    if job.budget is not None:
-        terms.append({"budget": job.budget})
+    terms: list[Any] = [blueprint, dispatch_timeout, result_timeout]
+    if asked.allowed_skills is not None:
+        terms.append(asked.allowed_skills)
+    if budget is not None:
+        terms.append({"budget": budget})
     return hashlib.sha256(canonical + orjson.dumps(terms)).digest()
 
 

@@ -96,6 +96,10 @@ class Steps(Protocol):
         """
         ...
 
+    async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
+        """The job that an earlier call made for this request id, and that request's digest; None: there is none."""
+        ...
+
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
     ) -> tuple[Appended, Sequence[Claim]]:

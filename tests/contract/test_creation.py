@@ -72,6 +72,14 @@ async def test_a_create_call_whose_reply_was_lost_can_be_repeated(world: World) 
     assert await world.ready() == [item.job.id]
 
 
+async def test_the_job_of_a_request_is_found_by_its_id_and_owner_as_long_as_it_is_there(world: World) -> None:
+    job = await world.create(request_id="r", digest=b"d\0\xff")
+    owner = (await world.record(job)).job.owner
+    assert await world.storage.made(owner, "r") == (job, b"d\0\xff")
+    assert await world.storage.made(owner, "s") is None
+    assert await world.storage.made(f"{owner}2", "r") is None
+
+
 async def test_the_same_request_id_for_something_else_is_a_conflict_and_makes_nothing(world: World) -> None:
     first = await world.create(request_id="r", digest=b"one")
     answer = await world.storage.create_jobs([other := world.new_job(request_id="r", digest=b"two")], 0)

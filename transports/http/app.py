@@ -42,6 +42,8 @@ _Methods: TypeAlias = dict[str, Operation]
 
 _RETRY_SECONDS = 1.0
 _PIECE = 64 * 1024
+# Every blueprint's path is below this.
+_BLUEPRINTS_AT = "/api/"
 
 
 class App:
@@ -80,6 +82,8 @@ class App:
         self._rates = rates
         self._max_body = max_body
         self._date = (0, b"")
+        # What looks for the job of a creation whose path is not one any more.
+        self._repeat: Callable[[Request], Awaitable[Reply | None]] | None = None
         # By path; and where a path has a variable, by what stands before it, and by what follows.
         self._at: dict[str, _Methods] = {}
         self._around: dict[str, dict[str, _Methods]] = {}
@@ -89,7 +93,9 @@ class App:
         if keys is not None:
             own.append(operations.keys(KeyRoutes(keys)))
         if client_api:
-            self._add_clients(JobRoutes(jobs, watching), TreeRoutes(trees), blueprints, overview, docs, own)
+            routes = JobRoutes(jobs, watching)
+            self._repeat = routes.repeat
+            self._add_clients(routes, TreeRoutes(trees), blueprints, overview, docs, own)
         else:
             for operation in own:
                 self._add(operation)
@@ -136,15 +142,11 @@ class App:
         request.check()
         path = request.path
         methods = self._at.get(path) or self._naming(path, request)
-        if methods is None or request.hides_a_slash():
-            raise NotFound(f"nothing is at {path[:256]!r}; see the routes in docs/http.md", code="ROUTE_NOT_FOUND")
-        operation = methods.get(request.method)
-        if operation is None:
-            is_creation = request.method == "POST" and any(one.path == paths.JOB for one in methods.values())
-            hint = "no blueprint has this path, see `holon blueprints list`" if is_creation else ""
-            return no_such_method(request.method, path, tuple(sorted(methods)), hint)
+        operation = methods.get(request.method) if methods is not None else None
+        if operation is None or request.hides_a_slash():
+            return await self._answer_elsewhere(methods, request)
         if not operation.public:
-            self._admit(request, operation)
+            self._admit(request, operation.role, f"{operation.method} {operation.path}")
             if self._rates is not None:
                 await self._rates.admit(Call.HTTP, request.client.name)
         if operation.creates and self.draining:
@@ -155,11 +157,29 @@ class App:
             )
         return await operation.serve(request)
 
-    def _admit(self, request: Request, operation: Operation) -> None:
+    async def _answer_elsewhere(self, methods: _Methods | None, request: Request) -> Reply:
+        """Answer what no route is for. What had one may be repeated under its key: it is looked for."""
+        path = request.path
+        if request.hides_a_slash():
+            methods = None
+        at_jobs = methods is None or any(one.path == paths.JOB for one in methods.values())
+        is_creation = request.method == "POST" and at_jobs
+        if is_creation and self._repeat is not None and request.has_key and path.startswith(_BLUEPRINTS_AT):
+            self._admit(request, "", "")
+            if self._rates is not None:
+                await self._rates.admit(Call.HTTP, request.client.name)
+            if (repeated := await self._repeat(request)) is not None:
+                return repeated
+        if methods is None:
+            raise NotFound(f"nothing is at {path[:256]!r}; see the routes in docs/http.md", code="ROUTE_NOT_FOUND")
+        hint = "no blueprint has this path, see `holon blueprints list`" if is_creation else ""
+        return no_such_method(request.method, path, tuple(sorted(methods)), hint)
+
+    def _admit(self, request: Request, role: str, what: str) -> None:
         try:
             request.credential = self._clients.admit(request.token())
             request.client = request.credential.client
-            check_role(request.client, operation.role, f"{operation.method} {operation.path}")
+            check_role(request.client, role, what)
         except HolonError as error:
             self._clients.refused.call(error, request.by, f"{request.method} {request.path}")
             raise

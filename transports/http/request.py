@@ -144,6 +144,11 @@ class Request:
         raw: bytes = self._scope.get("raw_path", b"")
         return b"%" in raw and b"%2f" in raw.lower()
 
+    @property
+    def has_key(self) -> bool:
+        """Whether there is an Idempotency-Key."""
+        return bool(self._keys)
+
     def idempotency_key(self) -> str | None:
         """Return the Idempotency-Key, None when there is none; raise InvalidArgument when there are several."""
         if len(self._keys) > 1:

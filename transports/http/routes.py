@@ -8,7 +8,7 @@ from holon.engine.feeds import Seen
 from holon.engine.jobs import Jobs
 from holon.engine.requests import Creating, Listing, request_id_of
 from holon.engine.watching import Watching
-from holon.errors import HolonError, InvalidArgument, Violation
+from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge, Violation
 from holon.telemetry.audit import audited
 from transports.http.asgi import Reply
 from transports.http.inputs import (
@@ -52,17 +52,7 @@ class JobRoutes:
         """Create a job of a blueprint; it is durable when this returns, and over where that was waited for in time."""
         wanted = request.parameters(_CREATE, _CREATE_REPEATABLE)
         fields, wait = fields_of(wanted.get("fields"), ALL_FIELDS), seconds(wanted, "wait", MAX_WAIT_S)
-        asked = read_object(await request.body(), _BODY_OF_CREATE)
-        creating = Creating(
-            blueprint,
-            asked.get("initial_data"),
-            request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name),
-            asked.get("dispatch_timeout"),
-            asked.get("result_timeout"),
-            request.trace(),
-            allowed_skills=allowing("allowed_skills", asked.get("allowed_skills")),
-            budget=asked.get("budget"),
-        )
+        creating = _creating(blueprint, await request.body(), request)
         if not wait:
             return _accepted(await self._create(request, creating))
         creating = replace(creating, job_id=self._jobs.new_id(request.client, creating))
@@ -75,6 +65,20 @@ class JobRoutes:
         finally:
             if expected:
                 self._watching.expect_no_more(creating.job_id)
+
+    async def repeat(self, request: Request) -> Reply | None:
+        """Answer what may repeat a creation, by a path that no blueprint has now; None: it does not."""
+        try:
+            wanted = request.parameters(_CREATE, _CREATE_REPEATABLE)
+            fields, wait = fields_of(wanted.get("fields"), ALL_FIELDS), seconds(wanted, "wait", MAX_WAIT_S)
+            made = await self._jobs.made_of_any(request.client, _creating("", await request.body(), request))
+        except (InvalidArgument, TooLarge, AlreadyExists):
+            # There is nothing at its path that this could be said of.
+            return None
+        if made is None:
+            return None
+        over = await self._over(request, made.job_id, wait, fields, expected=False) if wait else None
+        return over or _accepted(made.job_id)
 
     async def _create(self, request: Request, creating: Creating) -> str:
         accepted = await self._jobs.create(request.client, creating)
@@ -160,6 +164,21 @@ class JobRoutes:
         events, token = await self._jobs.history(request.client.name, job_id, page_size(asked), token)
         shown = [event_json(job_id, sequence, event) for sequence, event in events]
         return Reply.of(200, {"events": shown, "next_page_token": token})
+
+
+def _creating(blueprint: str, body: bytes, request: Request) -> Creating:
+    """What a body asks for, and the headers."""
+    asked = read_object(body, _BODY_OF_CREATE)
+    return Creating(
+        blueprint,
+        asked.get("initial_data"),
+        request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name),
+        asked.get("dispatch_timeout"),
+        asked.get("result_timeout"),
+        request.trace(),
+        allowed_skills=allowing("allowed_skills", asked.get("allowed_skills")),
+        budget=asked.get("budget"),
+    )
 
 
 def _accepted(job_id: str) -> Reply:

@@ -124,6 +124,9 @@ class LedgerCalls(ABC):
             lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now), new_work=True
         )
 
+    async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
+        return await self._do(lambda tables, _: creations.made(tables, owner, request_id))
+
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
     ) -> tuple[Appended, Sequence[Claim]]:

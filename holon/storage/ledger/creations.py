@@ -28,14 +28,21 @@ def _written(tables: Tables, note: Note | None, now: int) -> int | None:
     return put_document(tables, note.kind, put.key, put.value, put.version, put.expires_in, now)
 
 
+def made(tables: Tables, owner: str, request_id: str) -> tuple[str, bytes] | None:
+    """The job that was made for a request id, and that request's digest; None when there is none."""
+    known = tables.request(owner, request_id)
+    row = tables.job(known) if known else None
+    return None if row is None else (row.id, row.request_digest)
+
+
 def _repeat(tables: Tables, new: NewJob) -> tuple[str, Creation] | None:
     if new.request_id is None:
         return None
-    known = tables.request(new.job.owner, new.request_id)
-    row = tables.job(known) if known else None
-    if row is None:
+    before = made(tables, new.job.owner, new.request_id)
+    if before is None:
         return None
-    return row.id, Creation.EXISTING if row.request_digest == new.request_digest else Creation.CONFLICT
+    job_id, digest = before
+    return job_id, Creation.EXISTING if digest == new.request_digest else Creation.CONFLICT
 
 
 def create_jobs(

@@ -48,6 +48,12 @@ class StepCalls(Part):
             claims, leased = rest
             return Created(answers.created_of(jobs), self._claims(claims), self._leased(leased, seats))
 
+    async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
+        if not (found := await self.link.read("request", owner, request_id)):
+            return None
+        job_id, digest = found
+        return job_id.decode(), digest
+
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
     ) -> tuple[Appended, Sequence[Claim]]:

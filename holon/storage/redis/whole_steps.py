@@ -40,6 +40,9 @@ class AllSteps(Whole):
             return replace(created, leased=self._visits.with_others(seats, created.leased))
         return await self._partitions.whole(self._several.create_jobs(items, parts, want, seats))
 
+    async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
+        return await self._partitions.for_request(owner, request_id).made(owner, request_id)
+
     async def append(
         self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
     ) -> tuple[Appended, Sequence[Claim]]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
 from holon import Blueprint
+from holon.client import CreatedJob, JobRequest
 from holon.context import ActionFactory
+from holon.errors import AlreadyExists, HolonError, InvalidArgument, NotFound
 from holon.testing import RunningNode, running_node
 from holon.worker import TaskError
 from tests.integration.cases.site import (
@@ -23,6 +26,7 @@ from tests.integration.cases.site import (
     fan_out,
     happened,
     history,
+    http,
     one_task,
     waits,
 )
@@ -68,6 +72,64 @@ async def test_a_job_that_is_over_stays_as_it_was_and_its_key_is_remembered(star
         assert await history(node, before.id) == told
         again = await node.client.create_job("one_task", {"n": 1}, request_id="once")
         assert (again.job_id, again.existing) == (before.id, True)
+
+
+class Strict(TypedDict):
+    m: int
+
+
+def flow(hint: Any = dict[str, Any], name: str = "flow") -> Blueprint:
+    bp = Blueprint(name, api_endpoint=f"/jobs/{name}", api_version="v1")
+
+    async def only(initial_data: Any) -> None: ...
+
+    only.__annotations__["initial_data"] = hint
+    bp.handler(is_start=True, is_end=True)(only)
+    return bp
+
+
+@pytest.mark.parametrize("now", [flow(Strict), flow(name="another")], ids=["another contract", "no blueprint"])
+async def test_a_repeat_is_answered_with_its_job_whatever_became_of_the_blueprint(start: Start, now: Blueprint) -> None:
+    path, body, key = "/api/v1/jobs/flow", {"initial_data": {"n": 1}}, {"Idempotency-Key": "once"}
+    asked = JobRequest("flow", {"n": 1}, request_id="once")
+    async with start(flow()) as node:
+        job = await create(node, "flow", {"n": 1}, request_id="once")
+    async with start(now) as node, http(node) as door:
+        replies = [await door.post(path, json=body, headers=key) for path in (path, f"{path}?wait=20&fields=id,status")]
+        assert [reply.status_code for reply in replies] == [202, 200]
+        assert [reply.json() for reply in replies] == [
+            {"status": "accepted", "job_id": job},
+            {"id": job, "status": "finished"},
+        ]
+        assert await node.client.create_job("flow", {"n": 1}, request_id="once") == CreatedJob(job, existing=True)
+        new, again = await node.client.create_jobs([replace(asked, request_id="new"), asked])
+        assert again == CreatedJob(job, existing=True)
+        assert isinstance(new, HolonError)
+        assert [one.id async for one in node.client.list_jobs()] == [job]
+
+
+@pytest.mark.parametrize("now", [flow(Strict), flow(name="another")], ids=["another contract", "no blueprint"])
+async def test_what_is_no_repeat_is_refused_as_ever(start: Start, now: Blueprint) -> None:
+    body, key = {"initial_data": {"n": 1}}, {"Idempotency-Key": "once"}
+    async with start(flow()) as node:
+        await create(node, "flow", {"n": 1}, request_id="once")
+    is_there = now.name == "flow"
+    async with start(now) as node, http(node) as door:
+        plain = await door.post("/api/v1/jobs/flow", json=body)
+        other = await door.post("/api/v1/jobs/flow", json=body, headers={"Idempotency-Key": "other"})
+        assert plain.json() == other.json()
+        assert plain.status_code == (400 if is_there else 405)
+        reused = await door.post("/api/v1/jobs/flow", json={"initial_data": {"n": 2}}, headers=key)
+        assert reused.status_code == (409 if is_there else 405)
+        with pytest.raises(AlreadyExists):
+            await node.client.create_job("flow", {"n": 2}, request_id="once")
+        [batch] = await node.client.create_jobs([JobRequest("flow", {"n": 2}, request_id="once")])
+        assert isinstance(batch, AlreadyExists)
+        with pytest.raises(InvalidArgument if is_there else NotFound):
+            await node.client.create_job("flow", {"n": 1}, request_id="other")
+        # A stranger learns nothing by a key.
+        stranger = await door.post("/api/v1/jobs/flow", json=body, headers=key | {"X-Client-Token": "wrong"})
+        assert stranger.status_code == 401
 
 
 @pytest.mark.parametrize("what", ["a task", "a handler"])

@@ -1,0 +1,72 @@
+"""Repeats: creations that were asked for before, where what is known now would refuse them."""
+
+from __future__ import annotations
+
+from holon.domain.client import Client
+from holon.domain.costs import costing
+from holon.engine.records import Records
+from holon.engine.requests import Creating, digest_of, input_of, request_id_of, timeout_ms
+from holon.errors import AlreadyExists, InvalidArgument, TooLarge
+from holon.ports import Storage
+
+
+class Repeats:
+    """Finds the jobs that earlier calls made, by the request ids of those.
+
+    A job that is created asks the store for that with its creation. This is for those that cannot be: their blueprint,
+    or its contract, may be another one since.
+
+    Arguments:
+        max_payload: the most bytes that a job may be given.
+    """
+
+    def __init__(self, store: Storage, records: Records, max_payload: int) -> None:
+        self._store = store
+        self._records = records
+        self._max_payload = max_payload
+
+    def __repr__(self) -> str:
+        return f"Repeats({self._store!r})"
+
+    async def job_of(self, client: Client, asked: Creating, *, any_blueprint: bool = False) -> str | None:
+        """The job that an earlier call made which asked for the same; None: there is none.
+
+        Arguments:
+            any_blueprint: whether it may be of any: the caller does not know what it was called.
+        Raises:
+            AlreadyExists: (REQUEST_ID_REUSED) that call asked for something else.
+            StoreUnavailable: the store is away.
+        """
+        try:
+            request_id = request_id_of(asked.request_id)
+            if request_id is None:
+                return None
+            _, text = input_of(asked, self._max_payload)
+            terms = (
+                timeout_ms("dispatch_timeout", asked.dispatch_timeout),
+                timeout_ms("result_timeout", asked.result_timeout),
+                costing("budget", asked.budget),
+            )
+        except (InvalidArgument, TooLarge):
+            # No job was ever made of what cannot be read.
+            return None
+        made = await self._store.made(client.name, request_id)
+        if made is None:
+            return None
+        job_id, digest = made
+        blueprint = asked.blueprint
+        if any_blueprint:
+            record = await self._records.job(job_id)
+            if record is None:
+                return None
+            blueprint = record.job.blueprint
+        if digest_of(asked, text, blueprint, *terms) != digest:
+            raise reused(asked)
+        return job_id
+
+
+def reused(asked: Creating) -> AlreadyExists:
+    """The error of a request id that was used for something else."""
+    return AlreadyExists(
+        f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
+    )
