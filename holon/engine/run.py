@@ -22,6 +22,7 @@ from holon.engine.handlers import Handlers
 from holon.engine.payloads import decode
 from holon.engine.planning import Planner
 from holon.engine.slots import Slots
+from holon.engine.untaken import explained, is_untaken
 from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Claim, Leased, Storage
 from holon.telemetry.events import Telemetry
@@ -111,6 +112,8 @@ class Run:
         ended: Sequence[Outcome] = ()
         failed: tuple[str, Outcome] | None = None
         if isinstance(event, TaskEnded):
+            if is_untaken(event.outcome):
+                event = replace(event, outcome=await self._explained(event.outcome, event.task_id))
             ended = [event.outcome]
             data = decode(event.outcome.data, "the data of a result") or {}
             details = decode(event.outcome.error.details, "the details of an error") if event.outcome.error else None
@@ -118,10 +121,15 @@ class Run:
             branches = await self._tools.store.branches(self._job.id, event.step)
             ended = [outcome for _, outcome in branches]
             failed = next((one for one in branches if not machine.succeeded(one[1])), None)
+            if failed is not None and is_untaken(failed[1]):
+                failed = failed[0], await self._explained(failed[1], failed[0])
         change = react(self._job, event, data, details, self._now(), failed)
         for outcome in ended if change is not None else ():
             self._tools.telemetry.metrics.outcome(self._job.blueprint, outcome)
         return change
+
+    async def _explained(self, outcome: Outcome, task_id: str) -> Outcome:
+        return await explained(outcome, task_id, self._tools.store, self._tools.dispatcher)
 
     async def _branches(self, job: Job) -> dict[str, Any]:
         if job.aggregates is None:

@@ -21,12 +21,13 @@ from tests.integration.cases.site import (
     create,
     ended,
     failure,
+    fan_out,
     happened,
     history,
     one_task,
     waits,
 )
-from tests.integration.grpc_node import result, update, updates
+from tests.integration.grpc_node import json_payload, offering, result, update, updates
 
 TIMED = {"success": "finished", "failure": "on_fail", "timeout": "too_late"}
 
@@ -100,6 +101,50 @@ async def test_a_jobs_dispatch_timeout_is_for_each_of_its_tasks_and_not_for_the_
         await wire.send(updates(result(offer)))
         job = await ended(node, job_id)
         assert (job.status, job.current_state, code(job)) == ("failed", "again", "DISPATCH_TIMEOUT")
+
+
+def untaken(job: Any) -> str:
+    """Why nobody took a job's task, by the message of its error."""
+    assert code(job) in ("DISPATCH_TIMEOUT", "BRANCH_FAILED")
+    return str(job.error.message).partition("as this node sees it, ")[2]
+
+
+NUMBERS = json_payload({"type": "object", "properties": {"q": {"type": "integer"}}})
+
+
+async def test_a_job_whose_task_nobody_took_says_why(start: Start) -> None:
+    strange = one_task({"success": "finished", "strange": "on_fail"}, name="strange")
+    cheap = one_task(name="cheap", max_cost=5)
+    async with start(one_task(), strange, cheap) as node:
+
+        async def why(name: str = "one_task", *, q: object = 1) -> str:
+            return untaken(await node.run(name, {"q": q}, dispatch_timeout=0.1))
+
+        nobody = "no worker connected to this node "
+        assert await why() == nobody + "offers skill 't'"
+        async with a_wire(node, "w1", offering(input_schema=NUMBERS, statuses=["other"]), credits=1) as wire:
+            assert await why(q="x") == nobody + "with skill 't' accepts these params"
+            assert await why("cheap") == nobody + "with skill 't' declares a price within max_cost 5"
+            assert await why("strange") == (
+                nobody + "with skill 't' declares the status 'strange', which the job goes on by"
+            )
+            await create(node, "one_task", {"q": 1})
+            await wire.send(updates(update(await wire.offer(), accepted=worker_pb2.TaskAccepted())))
+            assert await why() == "every worker with skill 't' is busy"
+
+
+async def test_a_job_whose_task_was_given_back_says_that_whoever_has_room_does_not_get_it(start: Start) -> None:
+    async with start(one_task()) as node, a_wire(node, "w1") as wire:
+        job_id = await create(node, "one_task", {}, dispatch_timeout=0.5)
+        await wire.send(updates(update(await wire.offer(), rejected=worker_pb2.TaskRejected(reason="UNSUITABLE"))))
+        assert "has room; one that gave it back" in untaken(await ended(node, job_id))
+
+
+async def test_a_job_says_why_nobody_took_the_branch_that_failed_it(start: Start) -> None:
+    tasks = [{"task_type": "nobody-has-this", "dispatch_timeout_seconds": 0.1}]
+    async with start(fan_out(tasks, fail_fast=True)) as node:
+        job = await node.run("fan_out", {})
+        assert untaken(job) == "no worker connected to this node offers skill 'nobody-has-this'"
 
 
 # To run ----------------------------------------------------------------------------------------------------------
