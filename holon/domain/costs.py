@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from holon.domain.json_words import quoted
 from holon.errors import InvalidArgument, Violation
 
 # A cost, or the most that something may cost; None: nobody says, or whatever it costs.
@@ -28,7 +29,7 @@ def costing(field: str, cost: Any) -> Cost:
         cost = int(cost)
     if cost is None or (type(cost) is int and 0 <= cost <= MOST_COST):
         return cost
-    reason = f"is {repr(cost)[:_SHOWN]}; give a whole number from 0 to {MOST_COST}, in millionths of the cost unit"
+    reason = f"is {quoted(cost, _SHOWN)}; give a whole number from 0 to {MOST_COST}, in millionths of the cost unit"
     raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from holon.domain.json_words import kind
 from holon.errors import InvalidArgument, Violation
 
 # The skills that may be used, in order; None: all of them, empty: none.
@@ -32,7 +33,7 @@ def allowing(field: str, skills: Any) -> Allowed:
         return None
     reason = ""
     if isinstance(skills, str | Mapping) or not isinstance(skills, Iterable):
-        reason = f"is a {type(skills).__name__}; give a list of names of skills"
+        reason = f"is {kind(skills)}; give a list of names of skills"
     elif not all(map(_is_skill, names := list(skills))):
         reason = f"has what is no name of a skill: text of 1 to {LONGEST_SKILL} characters"
     elif len(names) > MOST_SKILLS:

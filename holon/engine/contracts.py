@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
+from holon.domain.json_words import kind
 from holon.engine.schema_work import Work, unusable
 from holon.engine.unused import Unused
 from holon.errors import NotFound, Violation
@@ -72,7 +73,7 @@ class Contracts:
         if schema is None:
             return ""
         if not isinstance(schema, dict):
-            raise unusable(f"it is a {type(schema).__name__}, not an object")
+            raise unusable(f"it is {kind(schema)}, not an object")
         try:
             text = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
         except TypeError as error:

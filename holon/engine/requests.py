@@ -11,6 +11,7 @@ import orjson
 
 from holon.domain.costs import Cost
 from holon.domain.job import Status
+from holon.domain.json_words import kind
 from holon.domain.policy import Allowed
 from holon.domain.value import Value
 from holon.engine.paging import DEFAULT_PAGE
@@ -23,8 +24,6 @@ MAX_REQUEST_ID = 128
 LATEST_S = 10_000_000_000.0
 # A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
 MAX_TIMEOUT_S = 10 * 366 * 86_400.0
-# What a document other than an object is called by whoever wrote it, in whatever language.
-_JSON_NAMES = {list: "a list", str: "a text", bool: "true or false"}
 
 
 class Creating(Value, gc=True):
@@ -71,7 +70,7 @@ class Listing(Value):
 def check_input(data: Any) -> None:
     """Check what a job is given: a JSON object; raises InvalidArgument."""
     if not isinstance(data, dict):
-        reason = f"is {_JSON_NAMES.get(type(data), 'a number')}, and must be a JSON object"
+        reason = f"is {kind(data)}, and must be a JSON object"
         raise InvalidArgument(
             f"initial_data {reason}", code="INPUT_INVALID", details=[Violation("initial_data", reason)]
         )

@@ -98,11 +98,14 @@ async def test_the_status_is_public(node: Node) -> None:
         (b'{"initial_data": {"n": 1}, "dispatch_timeout": true}', "dispatch_timeout must be a number"),
         (b'{"initial_data": {"n": 1}, "result_timeout": 0}', "result_timeout must be a number"),
         (b'{"initial_data": {"n": 1}, "result_timeout": [[1]]}', "result_timeout must be a number"),
-        (b'{"initial_data": {"n": 1}, "allowed_skills": "t"}', "allowed_skills is a str; give a list"),
+        (b'{"initial_data": {"n": 1}, "allowed_skills": "t"}', "allowed_skills is a text; give a list"),
+        (b'{"initial_data": {"n": 1}, "allowed_skills": true}', "allowed_skills is true or false; give a list"),
+        (b'{"initial_data": {"n": 1}, "allowed_skills": {}}', "allowed_skills is an object; give a list"),
         (b'{"initial_data": {"n": 1}, "allowed_skills": [1]}', "allowed_skills has what is no name of a skill"),
         (b'{"initial_data": {"n": 1}, "budget": -1}', "budget is -1; give a whole number"),
         (b'{"initial_data": {"n": 1}, "budget": 1.5}', "budget is 1.5; give a whole number"),
-        (b'{"initial_data": {"n": 1}, "budget": true}', "budget is True; give a whole number"),
+        (b'{"initial_data": {"n": 1}, "budget": true}', "budget is true; give a whole number"),
+        (b'{"initial_data": {"n": 1}, "budget": [null, "1"]}', 'budget is [null, "1"]; give a whole number'),
     ],
 )
 async def test_a_bad_body_is_refused_and_the_fault_is_named(node: Node, body: bytes, says: str) -> None:

@@ -115,9 +115,9 @@ def test_each_branch_is_left_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("skills", "reason"),
     [
-        ("abc", "is a str; give a list"),
-        ({"a": 1}, "is a dict; give a list"),
-        (7, "is a int; give a list"),
+        ("abc", "is a text; give a list"),
+        ({"a": 1}, "is an object; give a list"),
+        (7, "is a number; give a list"),
         ([1], "no name of a skill"),
         ([""], "no name of a skill"),
         (["x" * (LONGEST_SKILL + 1)], "no name of a skill"),

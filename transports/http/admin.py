@@ -40,6 +40,6 @@ class AdminRoutes:
 
 def _targets(given: Any) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        reason = "must be a list of names, such as ['clients']"
+        reason = 'must be a list of names, such as ["clients"]'
         raise InvalidArgument(f"targets {reason}", details=[Violation("targets", reason)])
     return tuple(given)
