@@ -175,12 +175,14 @@ async def test_the_same_idempotency_key_answers_with_the_same_job(node: Node) ->
     assert (other.status_code, other.json()["code"]) == (409, "REQUEST_ID_REUSED")
 
 
-@pytest.mark.parametrize("keys", [["a", "a"], ["x" * 129], ["tab\there"]])
+@pytest.mark.parametrize("keys", [["a", "a"], ["x" * 129], ["tab\there"], [""]])
 async def test_a_bad_idempotency_key_is_refused(node: Node, keys: list[str]) -> None:
     headers = [*AUTH.items(), *(("Idempotency-Key", key) for key in keys)]
-    reply = await node.client.post("/api/v1/jobs/doubling", json={"initial_data": {"n": 1}}, headers=headers)
-    assert reply.status_code == 400
-    assert "Idempotency-Key" in reply.json()["error"]
+    body = {"initial_data": {"n": 1}}
+    for path, sent in (("/api/v1/jobs/doubling", body), (f"/api/v1/jobs/{await node.created()}/cancel", {})):
+        reply = await node.client.post(path, json=sent, headers=headers)
+        assert reply.status_code == 400
+        assert "Idempotency-Key" in reply.json()["error"]
 
 
 async def test_a_blueprint_without_an_endpoint_has_no_route(node: Node) -> None:

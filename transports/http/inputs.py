@@ -36,14 +36,13 @@ JOB_ID = Parameter("job_id", "path", "The job's id, as its creation answered it.
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
-    "Makes the call repeatable: the same key and body answer with the same job. An empty one is none.",
-    {"type": "string", "maxLength": MAX_REQUEST_ID, "pattern": "^[ -~]*$"},
+    "Makes the call repeatable: the same key and body answer with the same job.",
+    {"type": "string", "minLength": 1, "maxLength": MAX_REQUEST_ID, "pattern": "^[ -~]*$"},
 )
 CANCEL_KEY = Parameter(
     IDEMPOTENCY_KEY.name,
     "header",
-    "Makes the call repeatable: the same key is the same cancel, and is answered though the job is over. "
-    "An empty one is none.",
+    "Makes the call repeatable: the same key is the same cancel, and is answered though the job is over.",
     IDEMPOTENCY_KEY.schema,
 )
 TRACEPARENT = Parameter(

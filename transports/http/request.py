@@ -150,10 +150,21 @@ class Request:
         return bool(self._keys)
 
     def idempotency_key(self) -> str | None:
-        """Return the Idempotency-Key, None when there is none; raise InvalidArgument when there are several."""
+        """Return the Idempotency-Key, None when there is none.
+
+        Raises:
+            InvalidArgument: there are several, or it is empty: who sends that means to have one.
+        """
+        if not self._keys:
+            return None
         if len(self._keys) > 1:
             raise InvalidArgument("several Idempotency-Key headers in one request; send one")
-        return self._keys[0].decode("latin-1") if self._keys else None
+        if not self._keys[0]:
+            raise InvalidArgument(
+                "Idempotency-Key is empty; give it a value, or leave it out",
+                details=[Violation("Idempotency-Key", "is empty")],
+            )
+        return self._keys[0].decode("latin-1")
 
     def trace(self) -> str:
         """Return the trace that its headers say it belongs to; empty when they say none, or nonsense."""
