@@ -41,9 +41,12 @@ class OrchestratorEngine:
         """Add a blueprint; before the start.
 
         Raises:
+            TypeError: it is no `Blueprint`.
             RuntimeError: the engine runs already.
             BlueprintError: it is not sound, or its name is taken.
         """
+        if not isinstance(blueprint, Blueprint):
+            raise TypeError(f"register_blueprint takes a Blueprint, not {_kind(blueprint)}")
         if self._task is not None:
             raise RuntimeError("blueprints are registered before the engine starts")
         check = Blueprints(Contracts())
@@ -97,3 +100,7 @@ class OrchestratorEngine:
         if not logging.getLogger().handlers:
             set_up_logging(self.config.LOG_LEVEL, self.config.LOG_FORMAT, self.config.TZ)
         return Node(self.config, self._blueprints, self._storage)
+
+
+def _kind(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"

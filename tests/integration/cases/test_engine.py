@@ -92,6 +92,15 @@ async def test_blueprints_are_registered_before_the_start_and_a_start_is_one() -
         await engine.stop()
 
 
+@pytest.mark.parametrize(
+    ("given", "named"), [("my_flow", "a str"), (None, "a NoneType"), (my_flow, "a function"), (Blueprint, "the class")]
+)
+def test_what_is_no_blueprint_is_refused_by_what_it_is(given: Any, named: str) -> None:
+    engine = OrchestratorEngine(MemoryStorage(), config())
+    with pytest.raises(TypeError, match=f"takes a Blueprint, not {named}"):
+        engine.register_blueprint(given)
+
+
 def test_a_blueprint_in_the_place_of_a_route_of_the_node_is_refused_when_it_is_registered() -> None:
     with pytest.raises(BlueprintError, match="its path /api/v1/admin/reload is one of the node's own"):
         OrchestratorEngine(MemoryStorage(), config()).register_blueprint(my_flow("/admin/reload"))
