@@ -315,8 +315,11 @@ class Client:
             timeout: seconds to wait at most; None waits for ever.
             seen: called with the job as it is, each time that this is known anew.
         Raises:
+            ValueError: the timeout is negative, or no number.
             TimeoutError: it is not over yet; it goes on.
         """
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout is {timeout}; it must be a number of seconds, or None to wait for ever")
         job: Job | None = None
         async with asyncio.timeout(timeout), aclosing(self.watch(job_id)) as updates:
             async for update in updates:

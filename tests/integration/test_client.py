@@ -90,6 +90,12 @@ async def test_waiting_ends_at_its_timeout_and_the_job_goes_on(client: Client) -
     assert "nobody-has-this" in job.progress_message
 
 
+@pytest.mark.parametrize("timeout", [float("nan"), -1, -0.001])
+async def test_a_wait_of_no_number_of_seconds_is_refused(client: Client, timeout: float) -> None:
+    with pytest.raises(ValueError, match=f"timeout is {timeout}; it must be a number of seconds"):
+        await client.wait_for("0-unknown", timeout=timeout)
+
+
 async def test_one_request_id_makes_one_job(client: Client) -> None:
     first = await client.create_job("doubling", {"n": 1}, request_id="order-7")
     again = await client.create_job("doubling", {"n": 1}, request_id="order-7")
