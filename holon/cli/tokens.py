@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Tokens of clients and workers, and what they are made with.", no_args_is_help=True)
 _LEAST = 32
+# In characters: a header carries it.
+_MOST = 4096
 
 
 class Secret(StrEnum):
@@ -47,8 +49,11 @@ def hash_(as_json: Json = False) -> None:
     """Print the hashed form of a token that is typed in, or comes as the one line of standard input."""
     from holon.security.tokens import hashed
 
-    token = typer.prompt("Token", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
+    # One more than it may have and the end of its line may have.
+    token = typer.prompt("Token", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read(_MOST + 3)
     token = token.removesuffix("\n").removesuffix("\r")
+    if len(token) > _MOST:
+        raise InvalidArgument(f"a token has at most {_MOST} characters, and more came: is it another file?")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidArgument("a token is one line of visible ASCII characters without spaces: a header carries it")
     if len(token) < _LEAST:

@@ -46,6 +46,11 @@ def test_a_standard_input_that_is_no_text_is_no_token(tmp_path: Path) -> None:
     assert refused(ran).startswith("a token is one line of visible ASCII characters")
 
 
+def test_of_a_standard_input_without_an_end_no_more_is_read_than_a_token_may_have(tmp_path: Path) -> None:
+    ran = run(tmp_path, "tokens", "hash", "--json", shell='ulimit -v 4000000; exec "$@" </dev/zero')
+    assert refused(ran) == "a token has at most 4096 characters, and more came: is it another file?"
+
+
 def test_a_name_that_is_no_text_is_told_as_json_too(tmp_path: Path) -> None:
     ran = run(tmp_path, "jobs", "create", "x", "--json", "-d", b"@\xff.json", env=NOBODY)
     assert refused(ran) == r"\udcff.json cannot be read: No such file or directory"

@@ -35,6 +35,14 @@ def test_a_token_that_could_be_found_by_trying_or_is_none_is_not_hashed(tmp_path
         assert wrong.strip() == "" or wrong.strip() not in ran.err
 
 
+def test_what_is_longer_than_any_header_is_no_token(tmp_path: Path) -> None:
+    longest = "t" * 4096
+    assert holon_here(tmp_path, "tokens", "hash", stdin=f"{longest}\r\n").out == f"{hashed(longest)}\n"
+    ran = holon_here(tmp_path, "tokens", "hash", stdin=f"{longest}t\n")
+    assert (ran.code, ran.out) == (2, "")
+    assert "at most 4096 characters" in ran.err
+
+
 def test_check_tells_what_is_wrong_with_the_clients_file_beside_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "clients.toml"
     file.touch(0o600)
