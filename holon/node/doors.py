@@ -114,7 +114,9 @@ async def opened(
                     parts.exchange,
                 )
             )
-        measuring = Measuring(engine, parts.store, worker, parts.clients, parts.files, parts.lag)
+        measuring = await doors.enter_async_context(
+            Measuring(engine, parts.store, worker, parts.clients, parts.files, parts.lag)
+        )
         if parts.uplink is not None:
             measuring.show_uplink(parts.uplink, parts.holarchy)
         secure = tls if config.TLS_ENABLED else None

@@ -7,6 +7,8 @@ import platform
 from collections.abc import Sequence
 from contextlib import suppress
 from heapq import nlargest
+from types import TracebackType
+from typing import Self
 
 import holon
 from holon.engine.core import Engine
@@ -32,7 +34,7 @@ MOST_SKILLS = 100
 
 
 class Measuring:
-    """All figures of one node.
+    """All figures of one node, while it is entered (`async with`): what looks at the store for them ends with that.
 
     Arguments:
         lag: of its event loop.
@@ -88,6 +90,17 @@ class Measuring:
 
     def __repr__(self) -> str:
         return f"Measuring({self._shown!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the look at the store; one that cannot be ended, for want of an answer, is not waited for much longer."""
+        if self._look is not None and not self._look.done():
+            self._look.cancel()
+            await asyncio.wait((self._look,), timeout=PATIENCE_S)
 
     def show_certificates(self, tls: TlsFiles | None, doors: Sequence[str], parent: OwnCertificate | None) -> None:
         """Show the certificate of these doors as well, and the one that the parent is shown."""

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.errors import StoreUnavailable
 from holon.node import measuring
 from holon.ports import Counts
 from holon.rxon.v1 import worker_pb2
@@ -140,6 +141,39 @@ async def test_a_store_that_says_nothing_holds_up_no_figures_and_is_asked_once(m
         finally:
             answers.set()
         await scraped_until(node, "holon_store_up")
+
+
+async def test_a_node_that_stops_leaves_no_look_at_a_store_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_: MemoryStorage) -> Counts:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(MemoryStorage, "counts", never)
+    monkeypatch.setattr(measuring, "PATIENCE_S", 0.05)
+    async with running_node(work, STORAGE_URI="memory://") as node:
+        assert figure(await figures_of(node), "holon_store_up") == 0
+        assert "counts" in {task.get_name() for task in asyncio.all_tasks()}
+    assert "counts" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_a_look_that_cannot_be_ended_does_not_hold_up_the_end_of_its_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = asyncio.Event()
+
+    async def never(_: MemoryStorage) -> Counts:
+        while not answers.is_set():
+            with suppress(asyncio.CancelledError):
+                await answers.wait()
+        raise StoreUnavailable("too late")
+
+    monkeypatch.setattr(MemoryStorage, "counts", never)
+    monkeypatch.setattr(measuring, "PATIENCE_S", 0.05)
+    try:
+        async with asyncio.timeout(30), running_node(work, STORAGE_URI="memory://") as node:
+            await figures_of(node)
+    finally:
+        answers.set()
 
 
 async def test_a_failed_job_is_counted_whatever_failed_it(node: RunningNode) -> None:
