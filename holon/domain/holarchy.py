@@ -26,6 +26,16 @@ class HolonIdentity(Value):
     label: str = ""
 
 
+class Chain(Value):
+    """The line of holons above one: `ids`, root first, with its parent last.
+
+    `most` is how many holons the line may have in all, further down too; None: nobody above has a limit.
+    """
+
+    ids: tuple[str, ...] = ()
+    most: int | None = None
+
+
 def repeated(chain: Iterable[str]) -> str | None:
     """An id that a chain of holons has twice: work that went along it would come round; None when there is none."""
     seen: set[str] = set()

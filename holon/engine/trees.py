@@ -24,8 +24,8 @@ from holon.domain.tree import (
 from holon.domain.value import replace
 from holon.engine.below import Below
 from holon.engine.dispatcher import Dispatcher
-from holon.engine.holarchy import own_id as id_of
 from holon.engine.jobs import Jobs
+from holon.engine.pins import own_id as id_of
 from holon.engine.records import Records
 from holon.engine.session import Session
 from holon.engine.tallies import Reading, Tallies

@@ -12,7 +12,8 @@ from holon.clock import Clock
 from holon.config import Config, HistoryURI, StorageURI, read_keys
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine
-from holon.engine.holarchy import Holarchy, own_id
+from holon.engine.holarchy import Holarchy
+from holon.engine.pins import own_id
 from holon.engine.rates import Call
 from holon.engine.reloading import Reloading
 from holon.engine.shared_reloading import SharedReloading

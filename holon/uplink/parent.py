@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
-from holon.engine.holarchy import Chain, Holarchy
+from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH, Chain
+from holon.engine.holarchy import Holarchy
 from holon.errors import HolonError
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.serving import Serving

@@ -15,8 +15,9 @@ import pytest
 from holon.clock import SystemClock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.holarchy import Chain
 from holon.engine.core import Engine, EngineSettings
-from holon.engine.holarchy import Chain, Holarchy
+from holon.engine.holarchy import Holarchy
 from holon.ports import StoreSettings
 from holon.rxon.v1 import node_pb2, types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage

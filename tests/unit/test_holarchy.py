@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from holon.clock import ManualClock
-from holon.domain.holarchy import HolonIdentity, repeated
-from holon.engine import holarchy
-from holon.engine.holarchy import LINK_MS, Chain, Holarchy, own_id
+from holon.domain.holarchy import Chain, HolonIdentity, repeated
+from holon.engine import holarchy, pins
+from holon.engine.holarchy import Holarchy
+from holon.engine.links import LINK_MS
+from holon.engine.pins import own_id
 from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
 from holon.ports import Put, StoreSettings
 from holon.storage.memory import MemoryStorage
@@ -115,8 +117,8 @@ async def test_a_child_that_somebody_is_always_faster_to_link_is_told_to_come_ag
 async def test_a_pin_that_cannot_be_read_lets_nobody_in_until_the_next_is_accepted(
     store: MemoryStorage, stored: bytes
 ) -> None:
-    for key in (holarchy.PARENT, holarchy.child_key("w")):
-        await store.put_document(holarchy.KIND, key, stored, version=0)
+    for key in (pins.PARENT, pins.child_key("w")):
+        await store.put_document(pins.KIND, key, stored, version=0)
     ours = Holarchy(store, "us", 8)
     await ours.recall()
     assert not ours.parent_id

@@ -1,0 +1,178 @@
+"""Which holon this one is, and which its parent and its children are: pinned in the store from the first time on."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from holon.domain.holarchy import Chain, HolonIdentity
+from holon.errors import Aborted, NotFound, PermissionDenied
+from holon.ports import Change, Document, Shared, change_document
+
+KIND = "holons"
+# This holon's own id, and its parent's; a child's stands under the id that it has as a worker.
+OWN = "own"
+PARENT = "parent"
+# No id of a worker has more bytes, and so no pin is kept under a longer one.
+_LONGEST_ID = 253
+
+
+def child_key(worker_id: str) -> str:
+    """Where the pin of a child is kept."""
+    return f"worker {worker_id}"
+
+
+async def own_id(store: Shared) -> str:
+    """The id of the holon that this store is of: written into it once, and the same for all of its nodes."""
+
+    def change(document: Document | None) -> tuple[str, Change | None]:
+        if document is not None:
+            return str(orjson.loads(document.value)["holon_id"]), None
+        own = str(uuid4())
+        return own, Change(orjson.dumps({"holon_id": own}))
+
+    return await change_document(store, KIND, OWN, change)
+
+
+class Pins:
+    """The pins of a holon, in the store that its nodes share."""
+
+    def __init__(self, store: Shared) -> None:
+        self._store = store
+
+    def __repr__(self) -> str:
+        return "Pins()"
+
+    async def above(self) -> Chain:
+        """The chain above, as the parent told it last; nobody where none was pinned.
+
+        Raises:
+            PermissionDenied: (HOLON_CHANGED) what is stored cannot be read.
+        """
+        document = await self._store.document(KIND, PARENT)
+        if document is None:
+            return Chain()
+        pin = _pin_in(document, "")
+        return Chain(tuple(pin.get("above", (pin["holon_id"],))), pin.get("most"))
+
+    async def pin_parent(self, chain: Chain) -> None:
+        """Serve the last one of this chain, and no other from now on.
+
+        Raises:
+            PermissionDenied: (HOLON_CHANGED) another holon was the parent before.
+        """
+        pin = orjson.dumps({"holon_id": chain.ids[-1], "above": chain.ids, "most": chain.most})
+
+        def change(document: Document | None) -> tuple[None, Change | None]:
+            if document is None:
+                return None, Change(pin)
+            known = _pin_in(document, "")["holon_id"]
+            if known != chain.ids[-1]:
+                raise PermissionDenied(
+                    f"the parent was holon {known} until now, and is {chain.ids[-1]}; if that is on purpose, run "
+                    "`holon uplink accept` at this child of it",
+                    code="HOLON_CHANGED",
+                )
+            return None, None if document.value == pin else Change(pin)
+
+        await change_document(self._store, KIND, PARENT, change)
+
+    async def check_child(self, worker_id: str, identity: HolonIdentity) -> None:
+        """Return when this holon may be this worker, by what is pinned; raises as `pin_child`."""
+        document = await self._store.document(KIND, child_key(worker_id))
+        if document is not None:
+            _check_pin(worker_id, identity, _pin_in(document, worker_id))
+
+    async def pin_child(self, worker_id: str, identity: HolonIdentity) -> None:
+        """Have this holon, by this process of it, be this worker.
+
+        Raises:
+            PermissionDenied: (HOLON_CHANGED) another holon was this worker before.
+            Aborted: (UPLINK_STALE) a newer node of the holon has linked, or another with the same claim.
+        """
+        pin = orjson.dumps({"holon_id": identity.holon_id, "epoch": identity.epoch, "instance": identity.instance})
+
+        def change(document: Document | None) -> tuple[None, Change | None]:
+            if document is not None:
+                _check_pin(worker_id, identity, _pin_in(document, worker_id))
+            return None, None if document is not None and document.value == pin else Change(pin)
+
+        await change_document(self._store, KIND, child_key(worker_id), change)
+
+    async def workers_of(self, holon_id: str) -> frozenset[str]:
+        """The keys of the pins that are of this holon."""
+        # By its field: what else is there is the child's own word, and may be anything.
+        pins = await self._store.documents(KIND)
+        return frozenset(one.key for one in pins if (_pin_of(one) or {}).get("holon_id") == holon_id)
+
+    async def forget(self, worker_id: str) -> str:
+        """Let another holon come in the place of a child or, without a worker's id, of the parent.
+
+        Returns:
+            the holon that was known so far; `unknown`, where what is stored of it cannot be read.
+        Raises:
+            NotFound: (HOLON_UNKNOWN) none is known there.
+        """
+        key = child_key(worker_id) if worker_id else PARENT
+
+        def forget(document: Document | None) -> tuple[str, Change | None]:
+            if document is None:
+                return "", None
+            try:
+                return str(_pin_in(document, worker_id)["holon_id"]), Change(None)
+            except PermissionDenied:
+                return "unknown", Change(None)
+
+        if len(worker_id.encode()) <= _LONGEST_ID and (known := await change_document(self._store, KIND, key, forget)):
+            return known
+        who = f"as worker {worker_id[:128]!r}" if worker_id else "as the parent"
+        raise NotFound(f"no holon is known {who}: the next that comes is taken anyway", code="HOLON_UNKNOWN")
+
+
+def _pin_of(document: Document) -> dict[str, Any] | None:
+    """What a pin says; None: it cannot be read."""
+    try:
+        pin = orjson.loads(document.value)
+    except ValueError:
+        return None
+    return pin if isinstance(pin, dict) else None
+
+
+def _pin_in(document: Document, worker_id: str) -> dict[str, Any]:
+    """What the pin of a child says or, without a worker's id, that of the parent.
+
+    Raises:
+        PermissionDenied: (HOLON_CHANGED) it cannot be read: nobody can be told from another by it.
+    """
+    pin = _pin_of(document)
+    if pin is not None and pin.get("holon_id"):
+        return pin
+    whose, how = "the parent", "`holon uplink accept` at this child of it"
+    if worker_id:
+        whose, how = f"worker {worker_id!r}", f"`holon uplink accept {worker_id}` at its parent"
+    raise PermissionDenied(
+        f"which holon {whose} was cannot be read in the store; to have the next one taken, run {how}",
+        code="HOLON_CHANGED",
+    )
+
+
+def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any]) -> None:
+    if pin["holon_id"] != identity.holon_id:
+        raise PermissionDenied(
+            f"worker {worker_id!r} was holon {pin['holon_id']} until now, and is {identity.holon_id}: if its store "
+            f"was replaced on purpose, run `holon uplink accept {worker_id}` at its parent; if both are meant to be, "
+            "each needs a certificate of its own",
+            code="HOLON_CHANGED",
+        )
+    epoch, instance = pin.get("epoch"), pin.get("instance")
+    if (identity.epoch, identity.instance) == (epoch, instance):
+        return
+    if not isinstance(epoch, int) or identity.epoch <= epoch:
+        raise Aborted(
+            f"worker {worker_id!r}: a process of its holon has linked with uplink epoch {epoch}, and this one comes "
+            f"with {identity.epoch}: it has lost the link, or its store is a copy or was restored from one; if this is "
+            f"the one that is meant, end the other and run `holon uplink accept {worker_id}` at its parent",
+            code="UPLINK_STALE",
+        )
