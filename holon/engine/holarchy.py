@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from holon.domain.holarchy import Chain, HolonIdentity, repeated
-from holon.engine.links import AGAIN_S, Links
-from holon.engine.pins import KIND, Pins, child_key
-from holon.errors import FailedPrecondition, PermissionDenied, StoreUnavailable, Unavailable
+from holon.engine.claims import Claims, elsewhere
+from holon.engine.links import Links
+from holon.engine.pins import KIND, Pins
+from holon.errors import FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable
 from holon.ports import DocumentHints, Shared
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Holarchy:
         self._own_depth = max_depth
         self._chain = Chain()
         self._pins = Pins(store)
+        self._claims = Claims(store)
         self._links = Links(store)
         self._linked: dict[str, HolonIdentity] = {}
         self._unlinking: set[asyncio.Task[None]] = set()
@@ -107,16 +110,26 @@ class Holarchy:
 
         Raises:
             FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
-            PermissionDenied: (HOLON_CHANGED) another holon was this worker before.
+            PermissionDenied: (HOLON_CHANGED) another holon was this worker before, or the holon another worker.
             Aborted: (UPLINK_STALE) a newer node of the holon has linked, or another with the same claim.
-            Unavailable: (HOLON_LINKED) another process of the holon is linked here now, as this worker or another.
+            Unavailable: (HOLON_LINKED) another process of the holon is linked now.
         """
         self.check_child(identity)
-        await self._check_linked(worker_id, identity)
         # Who may not come is not noted as linked, and who is not linked is not pinned.
-        await self._pins.check_child(worker_id, identity)
+        is_pinned = await self._pins.check_child(worker_id, identity)
+        if not await self._claims.check(worker_id, identity.holon_id):
+            await self._check_unclaimed(worker_id, identity.holon_id, is_pinned=is_pinned)
         await self._links.link(worker_id, identity)
-        await self._pins.pin_child(worker_id, identity)
+        try:
+            if not is_pinned:
+                # A worker is one holon: it may have been let in as another halfway, and then have been cut off.
+                await self._claims.forget(worker_id, but=identity.holon_id)
+            await self._claims.claim(worker_id, identity.holon_id)
+            await self._pins.pin_child(worker_id, identity)
+        except BaseException:
+            if worker_id not in self._linked:
+                await self._whatever_happens(self._unlink(worker_id), worker_id)
+            raise
         before = self.below
         self._linked[worker_id] = identity
         if self.below != before:
@@ -130,41 +143,45 @@ class Holarchy:
         """
         _check((*self.above, self.own_id), identity.holon_id, identity.below, self.max_depth)
 
-    async def _check_linked(self, worker_id: str, identity: HolonIdentity) -> None:
-        """Return when this holon is linked as no other worker now."""
-        linked = [one for one in await self._links.workers() if one != worker_id]
-        pins = await self._pins.workers_of(identity.holon_id) if linked else frozenset()
-        for other in linked:
-            if child_key(other) in pins:
-                raise Unavailable(
-                    f"holon {identity.holon_id} is linked as worker {other!r}: all of its nodes come as one worker, by "
-                    "certificates of one name; if this one has another store, that is a copy",
-                    code="HOLON_LINKED",
-                    retry_after=AGAIN_S,
-                )
+    async def _check_unclaimed(self, worker_id: str, holon_id: str, *, is_pinned: bool) -> None:
+        """Return when a holon that no worker has claimed may be this one.
+
+        It may be linked as another for which the next one is to be taken; or it was pinned before there were claims.
+        """
+        await self._links.check_elsewhere(worker_id, holon_id)
+        other = "" if is_pinned else await self._pins.worker_of(holon_id)
+        if other:
+            raise elsewhere(worker_id, holon_id, other)
 
     async def left(self, worker_id: str, identity: HolonIdentity) -> None:
         """The session of a child is over, unless a newer one has taken its place.
 
         A cancel does not keep that from being noted: the next process of the child would have to wait until it shows.
         """
-        unlinking = asyncio.create_task(self._unlink(worker_id, identity), name=f"unlink-{worker_id}")
-        self._unlinking.add(unlinking)
-        unlinking.add_done_callback(self._unlinking.discard)
-        await asyncio.shield(unlinking)
+        await self._whatever_happens(self._leave(worker_id, identity), worker_id)
 
-    async def _unlink(self, worker_id: str, identity: HolonIdentity) -> None:
+    async def _whatever_happens(self, unlinking: Coroutine[Any, Any, None], worker_id: str) -> None:
+        task = asyncio.create_task(unlinking, name=f"unlink-{worker_id}")
+        self._unlinking.add(task)
+        task.add_done_callback(self._unlinking.discard)
+        await asyncio.shield(task)
+
+    async def _leave(self, worker_id: str, identity: HolonIdentity) -> None:
         if self._linked.get(worker_id) is not identity:
             return
+        try:
+            await self._unlink(worker_id)
+        finally:
+            if self._linked.get(worker_id) is identity:
+                del self._linked[worker_id]
+                self._changed()
+
+    async def _unlink(self, worker_id: str) -> None:
         try:
             await self._links.unlink(worker_id)
         except StoreUnavailable as error:
             facts = {"worker_id": worker_id}
             log.warning("worker %s counts as linked for some seconds more: %s", worker_id, error.message, extra=facts)
-        finally:
-            if self._linked.get(worker_id) is identity:
-                del self._linked[worker_id]
-                self._changed()
 
     async def run(self) -> None:
         """Keep it known which children are linked here, and know the chain above, until cancelled."""
@@ -185,12 +202,19 @@ class Holarchy:
     async def accept(self, worker_id: str) -> str:
         """Let another holon come in the place of a child or, without a worker's id, of the parent.
 
+        The holon that was this worker may come as another worker then. One that is linked stays.
+
         Returns:
             the holon that was known so far; `unknown`, where what is stored of it cannot be read.
         Raises:
             NotFound: (HOLON_UNKNOWN) none is known there.
         """
-        return await self._pins.forget(worker_id)
+        pinned = await self._pins.forget(worker_id)
+        claimed = await self._claims.forget(worker_id) if worker_id else ""
+        if known := pinned or claimed:
+            return known
+        who = f"as worker {worker_id[:128]!r}" if worker_id else "as the parent"
+        raise NotFound(f"no holon is known {who}: the next that comes is taken anyway", code="HOLON_UNKNOWN")
 
     def _stands(self, chain: Chain) -> None:
         if chain != self._chain:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import orjson
+
 from holon.domain.holarchy import HolonIdentity
 from holon.errors import Unavailable
-from holon.ports import TRIES, Shared, contended
+from holon.ports import TRIES, Document, Shared, contended
 
 # It is forgotten with the node that had it.
 LINKS = "holon_links"
 LINK_MS = 10_000
-AGAIN_S = 5.0
+_AGAIN_S = 5.0
 
 
 class Links:
@@ -22,9 +24,20 @@ class Links:
     def __repr__(self) -> str:
         return f"Links({len(self._versions)})"
 
-    async def workers(self) -> tuple[str, ...]:
-        """Those that are linked now, at whichever node."""
-        return tuple(one.key for one in await self._store.documents(LINKS))
+    async def check_elsewhere(self, worker_id: str, holon_id: str) -> None:
+        """Return when this holon is linked as no other worker now, at whichever node.
+
+        Raises:
+            Unavailable: (HOLON_LINKED) it is.
+        """
+        for one in await self._store.documents(LINKS):
+            if one.key != worker_id and _holon_of(one) == holon_id:
+                raise Unavailable(
+                    f"holon {holon_id} is linked as worker {one.key!r}: all of its nodes come as one worker, by "
+                    "certificates of one name; if this one has another store, that is a copy",
+                    code="HOLON_LINKED",
+                    retry_after=_AGAIN_S,
+                )
 
     async def link(self, worker_id: str, identity: HolonIdentity) -> None:
         """Note that this process of a child is linked.
@@ -32,7 +45,7 @@ class Links:
         Raises:
             Unavailable: (HOLON_LINKED) another process is linked as this worker now.
         """
-        mark = identity.instance.encode()
+        mark = _mark(identity)
         for _ in range(TRIES):
             link = await self._store.document(LINKS, worker_id)
             if link is not None and link.value != mark:
@@ -40,7 +53,7 @@ class Links:
                     f"another process of holon {identity.holon_id} is linked as worker {worker_id!r}; if this one "
                     "belongs to the same store, it takes over once that one is gone; if not, its store was copied",
                     code="HOLON_LINKED",
-                    retry_after=AGAIN_S,
+                    retry_after=_AGAIN_S,
                 )
             before = 0 if link is None else link.version
             version = await self._store.put_document(LINKS, worker_id, mark, version=before, expires_in=LINK_MS)
@@ -55,7 +68,7 @@ class Links:
 
     async def renew(self, worker_id: str, identity: HolonIdentity) -> None:
         """Have the note of a child stay while it is linked here."""
-        mark, version = identity.instance.encode(), self._versions.get(worker_id, 0)
+        mark, version = _mark(identity), self._versions.get(worker_id, 0)
         renewed = await self._store.put_document(LINKS, worker_id, mark, version=version, expires_in=LINK_MS)
         if renewed is None and await self._store.document(LINKS, worker_id) is None:
             # This node stood still for so long that it ran out.
@@ -63,3 +76,15 @@ class Links:
         # It may have left meanwhile, or come again.
         if renewed is not None and self._versions.get(worker_id) == version:
             self._versions[worker_id] = renewed
+
+
+def _mark(identity: HolonIdentity) -> bytes:
+    return orjson.dumps({"holon_id": identity.holon_id, "instance": identity.instance})
+
+
+def _holon_of(link: Document) -> str:
+    """The holon that is linked; empty if that cannot be read."""
+    try:
+        return str(orjson.loads(link.value)["holon_id"])
+    except (ValueError, TypeError, KeyError):
+        return ""

@@ -8,20 +8,21 @@ from uuid import uuid4
 import orjson
 
 from holon.domain.holarchy import Chain, HolonIdentity
-from holon.errors import Aborted, NotFound, PermissionDenied
+from holon.errors import Aborted, PermissionDenied
 from holon.ports import Change, Document, Shared, change_document
 
 KIND = "holons"
 # This holon's own id, and its parent's; a child's stands under the id that it has as a worker.
 OWN = "own"
 PARENT = "parent"
+_CHILD = "worker "
 # No id of a worker has more bytes, and so no pin is kept under a longer one.
 _LONGEST_ID = 253
 
 
 def child_key(worker_id: str) -> str:
     """Where the pin of a child is kept."""
-    return f"worker {worker_id}"
+    return f"{_CHILD}{worker_id}"
 
 
 async def own_id(store: Shared) -> str:
@@ -79,11 +80,12 @@ class Pins:
 
         await change_document(self._store, KIND, PARENT, change)
 
-    async def check_child(self, worker_id: str, identity: HolonIdentity) -> None:
-        """Return when this holon may be this worker, by what is pinned; raises as `pin_child`."""
+    async def check_child(self, worker_id: str, identity: HolonIdentity) -> bool:
+        """Whether this holon is pinned as this worker; raises as `pin_child`."""
         document = await self._store.document(KIND, child_key(worker_id))
         if document is not None:
             _check_pin(worker_id, identity, _pin_in(document, worker_id))
+        return document is not None
 
     async def pin_child(self, worker_id: str, identity: HolonIdentity) -> None:
         """Have this holon, by this process of it, be this worker.
@@ -101,19 +103,19 @@ class Pins:
 
         await change_document(self._store, KIND, child_key(worker_id), change)
 
-    async def workers_of(self, holon_id: str) -> frozenset[str]:
-        """The keys of the pins that are of this holon."""
-        # By its field: what else is there is the child's own word, and may be anything.
-        pins = await self._store.documents(KIND)
-        return frozenset(one.key for one in pins if (_pin_of(one) or {}).get("holon_id") == holon_id)
+    async def worker_of(self, holon_id: str) -> str:
+        """A worker that this holon is pinned as; empty if there is none."""
+        for one in await self._store.documents(KIND):
+            # By its field: what else is there is the child's own word, and may be anything.
+            if one.key.startswith(_CHILD) and (_pin_of(one) or {}).get("holon_id") == holon_id:
+                return one.key.removeprefix(_CHILD)
+        return ""
 
     async def forget(self, worker_id: str) -> str:
-        """Let another holon come in the place of a child or, without a worker's id, of the parent.
+        """Forget which holon a child was or, without a worker's id, the parent.
 
         Returns:
-            the holon that was known so far; `unknown`, where what is stored of it cannot be read.
-        Raises:
-            NotFound: (HOLON_UNKNOWN) none is known there.
+            the holon; `unknown`, where what is stored of it cannot be read; empty, where there is nothing.
         """
         key = child_key(worker_id) if worker_id else PARENT
 
@@ -125,10 +127,9 @@ class Pins:
             except PermissionDenied:
                 return "unknown", Change(None)
 
-        if len(worker_id.encode()) <= _LONGEST_ID and (known := await change_document(self._store, KIND, key, forget)):
-            return known
-        who = f"as worker {worker_id[:128]!r}" if worker_id else "as the parent"
-        raise NotFound(f"no holon is known {who}: the next that comes is taken anyway", code="HOLON_UNKNOWN")
+        if len(worker_id.encode()) > _LONGEST_ID:
+            return ""
+        return await change_document(self._store, KIND, key, forget)
 
 
 def _pin_of(document: Document) -> dict[str, Any] | None:

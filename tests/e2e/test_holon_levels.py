@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import sqlite3
 from pathlib import Path
 
 from holon.client import Client
@@ -90,24 +91,45 @@ async def test_progress_goes_up_and_never_falls_and_time_that_is_over_stops_the_
 
 async def test_a_copy_of_a_holon_is_refused_and_another_holon_in_its_place_too(tmp_path: Path) -> None:
     async with a_family(tmp_path) as family:
-        await until(lambda: (family.child.folder / "holon.db").exists(), "the child has a store")
-        await family.child.process.end()
-        copied = tmp_path / "copied.db"
-        shutil.copy(family.child.folder / "holon.db", copied)
-        await family.child.start()
 
         async def linked() -> bool:
             return await children(family.parent) == ["child"]
 
         await until(linked, "the child is linked")
+        await family.child.process.end()
+        copied = tmp_path / "copied.db"
+        with (
+            contextlib.closing(sqlite3.connect(family.child.folder / "holon.db")) as store,
+            contextlib.closing(sqlite3.connect(copied)) as copy,
+        ):
+            store.backup(copy)
+        await family.child.start()
+        await until(linked, "the child is linked again")
         before = family.parent.process.tail(100_000).count("session")
-        for store, code in ((copied, "HOLON_LINKED"), (tmp_path / "new.db", "HOLON_CHANGED")):
-            again = holon_node(tmp_path / code, "child", family.parent, STORAGE_URI=f"sqlite:///{store}")
+        # At first it has the epoch that the child has; when it starts once more, a higher one.
+        cases = (
+            (copied, "UPLINK_STALE", "its store is a copy"),
+            (copied, "HOLON_LINKED", "its store was copied"),
+            (tmp_path / "new.db", "HOLON_CHANGED", "if its store was replaced on purpose"),
+        )
+        for number, (at, code, words) in enumerate(cases):
+            again = holon_node(tmp_path / f"again-{number}", "child", family.parent, STORAGE_URI=f"sqlite:///{at}")
             await again.start()
             try:
-                await says(again, code)
+                await says(family.parent, f"worker child is refused: {code}")
+                await says(again, words)
             finally:
                 await again.close()
         assert family.parent.process.tail(100_000).count("session") == before
+        # With another certificate it is no other child either, also while that one is away.
+        await family.child.process.end()
+        other = holon_node(tmp_path / "other", "child-2", family.parent, STORAGE_URI=f"sqlite:///{copied}")
+        await other.start()
+        try:
+            await says(family.parent, "worker child-2 is refused: HOLON_CHANGED")
+            await says(other, "map the certificates of all of them to 'child'")
+        finally:
+            await other.close()
+        await family.child.start()
         job = await family.parent.create("/jobs/ask", {"skill": "work", "params": {"n": 9}})
         assert (await family.parent.ended(job))["result"] == {"echo": 9}

@@ -149,19 +149,26 @@ async def test_the_highest_epoch_is_the_holon_and_an_older_one_never_comes_back(
     await gone(node, again)
 
 
-async def test_a_holon_is_one_worker_only_and_may_come_as_another_once_it_is_gone(node: Node) -> None:
+async def test_a_holon_is_one_worker_only_also_while_it_is_away_until_that_is_accepted(node: Node) -> None:
     first, sibling = await comes(node, identity("below")), await comes(node, identity("sibling"), "child-3")
-    assert await refusal(node, identity("below", 2), "child-2", "i2") == (CODE.UNAVAILABLE, "HOLON_LINKED")
+    elsewhere = (CODE.PERMISSION_DENIED, "HOLON_CHANGED")
+    assert await refusal(node, identity("below", 2), "child-2", "i2") == elsewhere
     # What a process calls itself is its own word, and shuts out nobody.
     await first.close()
     await node.until(lambda: holarchy(node).below == ("sibling",))
     liar = await comes(node, identity("liar"), "child-4", "below")
+    # Nor does who knows the id of a holon that is away.
+    assert await refusal(node, identity("below", 9), "child-2", "i1") == elsewhere
     first = await comes(node, identity("below"))
     await liar.close()
+    # While it is linked it does not come as another worker either, whatever is accepted.
+    assert await accept(node, "child") == "below"
+    assert await refusal(node, identity("below", 2), "child-2", "i2") == (CODE.UNAVAILABLE, "HOLON_LINKED")
     await first.close()
     await node.until(lambda: holarchy(node).below == ("sibling",))
     renamed = await comes(node, identity("below", 2), "child-2", "i2")
     assert set(holarchy(node).below) == {"sibling", "below"}
+    assert await refusal(node, identity("below", 3)) == elsewhere
     await renamed.close()
     await gone(node, sibling)
 

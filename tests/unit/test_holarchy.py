@@ -12,7 +12,7 @@ import pytest
 
 from holon.clock import ManualClock
 from holon.domain.holarchy import Chain, HolonIdentity, repeated
-from holon.engine import holarchy, pins
+from holon.engine import claims, holarchy, links, pins
 from holon.engine.holarchy import Holarchy
 from holon.engine.links import LINK_MS
 from holon.engine.pins import own_id
@@ -101,6 +101,91 @@ async def test_one_whose_copy_has_linked_meanwhile_is_told_how_it_is_let_in_agai
     assert await ours.accept("w") == "below"
     await ours.admit("w", child(2, "ours"))
     assert ours.below == ("below",)
+
+
+async def test_a_holon_belongs_to_the_worker_that_it_came_as_first_at_every_node(
+    store: MemoryStorage, clock: ManualClock
+) -> None:
+    one, other = Holarchy(store, "us", 8), Holarchy(store, "us", 8)
+    first = child(1, "a")
+    await one.admit("w", first)
+    for away in (False, True):
+        if away:
+            await one.left("w", first)
+            clock.advance(LINK_MS)
+        with pytest.raises(PermissionDenied, match=r"workers\.toml .* to 'w' .*`holon uplink accept w` at its parent"):
+            await other.admit("v", child(9, "a"))
+    assert await other.accept("w") == "below"
+    await other.admit("v", child(2, "b"))
+    with pytest.raises(PermissionDenied, match="is worker 'v' at its parent"):
+        await one.admit("w", child(3, "a"))
+    # It is this one's alone: what the other was before is nobody's, and it may be another holon.
+    await one.admit("w", HolonIdentity("another", 1, "a"))
+
+
+async def test_of_two_workers_that_come_as_one_holon_at_the_same_moment_one_is_let_in(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = Holarchy(store, "us", 8), Holarchy(store, "us", 8)
+    put = store.put_document
+
+    async def slower(kind: str, *what: Any, **more: Any) -> int | None:
+        if kind == links.LINKS:
+            monkeypatch.setattr(store, "put_document", put)
+            await other.admit("v", child(1, "b"))
+        return await put(kind, *what, **more)
+
+    monkeypatch.setattr(store, "put_document", slower)
+    with pytest.raises(PermissionDenied, match="is worker 'v' at its parent"):
+        await one.admit("w", child(1, "a"))
+    assert (one.below, other.below) == ((), ("below",))
+    # Nor is it known as that: it may come as the holon that it is.
+    await one.admit("w", HolonIdentity("another", 1, "a"))
+
+
+async def test_pins_from_before_there_were_claims_count_as_ever(store: MemoryStorage) -> None:
+    ours = Holarchy(store, "us", 8)
+    pin = b'{"holon_id":"below","epoch":1,"instance":"a"}'
+    await store.put_document(pins.KIND, pins.child_key("w"), pin, version=0)
+    with pytest.raises(PermissionDenied, match="is worker 'w' at its parent"):
+        await ours.admit("v", child(2, "b"))
+    # Two that took turns: whoever comes first from now on.
+    await store.put_document(pins.KIND, pins.child_key("u"), pin, version=0)
+    again = child(2, "a")
+    await ours.admit("w", again)
+    await ours.left("w", again)
+    with pytest.raises(PermissionDenied, match="is worker 'w' at its parent"):
+        await ours.admit("u", child(3, "b"))
+    assert await ours.accept("w") == "below"
+    await ours.admit("u", child(3, "b"))
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+@pytest.mark.parametrize("ended_by", [StoreUnavailable("away", retry_after=1.0), asyncio.CancelledError()])
+async def test_a_holon_that_was_let_in_halfway_as_a_worker_is_claimed_for_that_no_longer_than_needed(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch, ended_by: BaseException, accepted: bool
+) -> None:
+    ours, put = Holarchy(store, "us", 8), store.put_document
+
+    async def ends(kind: str, *what: Any, **more: Any) -> int | None:
+        if kind == pins.KIND:
+            raise ended_by
+        return await put(kind, *what, **more)
+
+    monkeypatch.setattr(store, "put_document", ends)
+    with pytest.raises(type(ended_by)):
+        await ours.admit("w", child(1, "a"))
+    monkeypatch.undo()
+    # No other worker can be it, unless this one is somebody else; who comes next needs not wait.
+    with pytest.raises(PermissionDenied, match="is worker 'w' at its parent"):
+        await ours.admit("v", child(2, "b"))
+    if accepted:
+        assert await ours.accept("w") == "below"
+    else:
+        await ours.admit("w", HolonIdentity("another", 1, "b"))
+    await ours.admit("v", child(2, "b"))
+    claimed = {one.key: one.value for one in await store.documents(claims.KIND)}
+    assert claimed == {"below": b"v", **({} if accepted else {"another": b"w"})}
 
 
 async def test_a_child_that_somebody_is_always_faster_to_link_is_told_to_come_again(
