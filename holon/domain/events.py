@@ -36,9 +36,13 @@ class Woken(Value):
 
 
 class CancelRequested(Value):
-    """Somebody who may asked for the job to end; `by` names them."""
+    """Somebody who may asked for the job to end; `by` names them.
+
+    `insist`: whether one that cleans up after an earlier cancel is ended at once; else that goes on.
+    """
 
     by: str
+    insist: bool = True
 
 
 InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested

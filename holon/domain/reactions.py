@@ -9,7 +9,7 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, end, moved
 from holon.domain.retries import Verdict, verdict
-from holon.domain.task import ANY_STATUS, CANCELLED, FAILURE, TIMEOUT, Outcome
+from holon.domain.task import ANY_STATUS, CANCELLED, DEADLINE_EXCEEDED, FAILURE, TIMEOUT, Outcome
 from holon.domain.value import replace
 
 
@@ -32,10 +32,13 @@ def react(
     if job.status.terminal:
         return None
     if isinstance(event, CancelRequested):
-        return _cancel(job, event, now)
+        return None if job.cancelling and not event.insist else _cancel(job, event, now)
     waiting = job.waiting
     if waiting is None or waiting.step != event.step:
         return None
+    if _time_is_over(job, event, failed, now):
+        # Whose time it is asks for the same, and may be slower than what was to come after that.
+        return _cancel(job, CancelRequested(job.owner), now)
     if isinstance(event, Woken):
         if job.status is not Status.WAITING_FOR_RETRY:
             return None
@@ -43,6 +46,23 @@ def react(
     if isinstance(event, BranchesDone):
         return _branches_done(job, waiting, event, failed, now)
     return _task_ended(job, waiting, event, data, error_details, now)
+
+
+def _time_is_over(
+    job: Job, event: TaskEnded | BranchesDone | Woken, failed: tuple[str, Outcome] | None, now: int
+) -> bool:
+    """Whether nothing has failed but that the time for the whole job is over, or is for those who are to do it."""
+    if job.deadline is None or job.cancelling or isinstance(event, Woken):
+        return False
+    outcome: Outcome | None
+    if isinstance(event, TaskEnded):
+        outcome, has_failed = event.outcome, event.outcome.status == FAILURE
+    else:
+        outcome, has_failed = failed[1] if failed else None, event.failed > 0
+    if not has_failed or now >= job.deadline:
+        return has_failed
+    error = outcome.error if outcome else None
+    return error is not None and error.code == DEADLINE_EXCEEDED and error.retryable is False
 
 
 def _cancel(job: Job, event: CancelRequested, now: int) -> Change:

@@ -332,7 +332,7 @@ class Jobs:
         key = asked if over else f"cancel-{int(record.job.cancelling)}"
         with self._slots.wanting(1) as wanted:
             appended, wanted.claims = await self._store.append(
-                job_id, CancelRequested(by or owner), key, wanted.n, asked
+                job_id, CancelRequested(by or owner, insist), key, wanted.n, asked
             )
         if appended is Appended.OVER or (over and appended is Appended.UNKNOWN):
             raise _terminated(job_id, (await self.get(owner, job_id)).job.status)

@@ -19,6 +19,7 @@ from holon.domain.task import (
     SUCCESS,
     Outcome,
     RetryPolicy,
+    job_of,
 )
 from holon.domain.value import Value, replace
 from holon.engine.contracts import Contracts
@@ -256,7 +257,7 @@ class Results:
         """A failure as it was told; but a holon that was out of time tells the result timeout, if it was that.
 
         A holon is told of one time, whichever of the task's is over first, and stops a little before: which it was it
-        cannot know.
+        cannot know. Nor that it was the time of the whole job here, which another try does not prolong.
         """
         error = what.outcome.error
         if error is None or error.code != DEADLINE_EXCEEDED or not session.is_holon:
@@ -267,7 +268,12 @@ class Results:
             return what
         if task.result_due > offer.deadline:
             return what
-        timed_out = replace(error, code=RESULT_TIMEOUT, retryable=None)
+        record = await self._store.job(job_of(one.task_id))
+        ends = None if record is None or record.job.cancelling else record.job.deadline
+        if ends is not None and task.result_due >= ends:
+            timed_out = replace(error, retryable=False)
+        else:
+            timed_out = replace(error, code=RESULT_TIMEOUT, retryable=None)
         return replace(what, outcome=replace(what.outcome, error=timed_out))
 
     async def _retry_after(self, session: Session, one: Reported, outcome: Outcome) -> int | None:

@@ -212,8 +212,8 @@ def encode_event(event: InboxEvent) -> bytes:
             return pack("branches", step, failed, fail_fast, too_large)
         case Woken(step):
             return pack("woken", step)
-        case CancelRequested(by):
-            return pack("cancel", by)
+        case CancelRequested(by, insist):
+            return pack("cancel", by) if insist else pack("cancel", by, insist)
 
 
 def decode_event(record: bytes) -> InboxEvent:

@@ -31,7 +31,9 @@ class Words:
 
     def at_once(self, record: JobRecord) -> worker_pb2.TaskResult | None:
         """Of a job that nobody has stopped; None where its history has to be looked at."""
-        return None if self._place.offerings.passes(record.job.blueprint) else self._of(record)
+        if record.job.status is Status.CANCELLED or self._place.offerings.passes(record.job.blueprint):
+            return None
+        return self._of(record)
 
     async def of(self, entry: Delegation, record: JobRecord | None, stopping: str) -> worker_pb2.TaskResult:
         """Of any job.
@@ -42,10 +44,11 @@ class Words:
         """
         if record is None:
             return failure(TRANSIENT_ERROR, f"job {entry.job_id} is gone from the holon that had it")
-        if record.job.status is Status.CANCELLED and stopping:
-            if stopping == DEADLINE:
+        if record.job.status is Status.CANCELLED:
+            if stopping == DEADLINE or (not stopping and await self._is_out_of_time(entry)):
                 return _costing(failure(DEADLINE, "the time for the task was over, and its job was cancelled"), record)
-            return _costing(cancelled(), record)
+            if stopping:
+                return _costing(cancelled(), record)
         if self._place.offerings.passes(record.job.blueprint):
             result = passed_on(record.job, await self._lines(entry))
             if result is not None:
@@ -54,6 +57,11 @@ class Words:
 
     def _of(self, record: JobRecord) -> worker_pb2.TaskResult:
         return _costing(result_of(record, self._place.holon_id, self._place.offerings), record)
+
+    async def _is_out_of_time(self, entry: Delegation) -> bool:
+        """Whether a job was cancelled in its parent's name, which it does itself once its time is over."""
+        asked = [line.details for line in await self._lines(entry) if line.type == "job_cancel_requested"]
+        return bool(asked) and asked[0].get("by") == entry.owner.name
 
     async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
         while True:

@@ -400,6 +400,34 @@ def test_a_clean_up_whose_handler_always_fails_ends_cancelled() -> None:
     assert change.job.status is Status.CANCELLED
 
 
+@pytest.mark.parametrize("left", [-1, 0, 1])
+@pytest.mark.parametrize(
+    ("one", "event"),
+    [
+        (waiting(timeout="next", failure="next"), ended("failure", "RESULT_TIMEOUT")),
+        (waiting(timeout="next", failure="next"), ended("failure", "PERMANENT_ERROR")),
+        (waiting("gather"), BranchesDone(4, failed=1)),
+        (waiting("gather"), BranchesDone(4, failed=1, fail_fast=True)),
+    ],
+)
+def test_what_fails_when_the_jobs_time_is_over_ends_it_as_a_cancel_does(one: Job, event: InboxEvent, left: int) -> None:
+    change = after(replace(one, deadline=NOW + left), event)
+    assert (change.job.status is Status.CANCELLED) == (left <= 0)
+
+
+def test_what_was_done_is_done_though_the_jobs_time_is_over_by_then() -> None:
+    assert after(replace(waiting(success="next"), deadline=NOW), ended()).job.current_state == "next"
+    assert after(replace(waiting("gather"), deadline=NOW), BranchesDone(4)).job.current_state == "gather"
+
+
+def test_a_clean_up_is_left_alone_by_the_end_of_the_time_and_by_who_asks_for_it_once_more() -> None:
+    cleaning = replace(waiting(failure="next"), deadline=NOW - 1, cancelling=True)
+    assert after(cleaning, ended("failure", "RESULT_TIMEOUT")).job.status is Status.CANCELLED
+    assert after(cleaning, ended("failure", "PERMANENT_ERROR")).job.current_state == "next"
+    assert react(cleaning, CancelRequested("@above", insist=False), {}, None, NOW) is None
+    assert after(cleaning, CancelRequested("@above")).job.status is Status.CANCELLED
+
+
 # What changes nothing -----------------------------------------------------------------------------------------------
 
 

@@ -62,6 +62,7 @@ def full_job() -> JobRow:
         (5, BranchesDone(2, 1, True, False)),
         (6, Woken(2)),
         (7, CancelRequested("ann")),
+        (8, CancelRequested("ann", insist=False)),
     )
     row.inbox_seq, row.cancel_pending, row.dedups, row.deliveries = 7, True, ("one", "two"), 2
     row.wake_at, row.wake_step, row.open_step, row.open_count = 9_000, 2, 2, 1
