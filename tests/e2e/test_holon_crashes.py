@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from holon.client import Client
 from tests.chaos.link import Link
 from tests.e2e.dying import IN_PARENT, MOMENTS, PROGRAM
 from tests.e2e.holons import a_family, children, holon_node
-from tests.e2e.processes import Node, WorkLogs, until
+from tests.e2e.processes import Node, WorkLogs, until, work_log
 from tests.redis_server import RedisServer
 
 JOBS = 6
@@ -139,3 +142,63 @@ async def test_another_node_of_a_holon_links_when_the_one_that_did_is_gone_and_g
         for node in (first, second, parent):
             await node.close()
         server.close()
+
+
+@pytest.mark.slow
+@pytest.mark.own_store("two nodes of one holon need a Redis")
+async def test_what_is_to_stay_with_a_child_stays_when_the_node_of_the_parent_that_had_its_link_is_killed(
+    tmp_path: Path,
+) -> None:
+    server = RedisServer(append_only=True)
+    short: dict[str, Any] = {
+        "HEARTBEAT_INTERVAL_SECONDS": 1,
+        "WORKER_SILENCE_SECONDS": 3,
+        "TASK_LEASE_SECONDS": 4,
+        "CHILD_LEASE": 4,
+        "STORAGE_URI": server.uri(),
+    }
+    linked = holon_node(tmp_path / "a", "parent", INSTANCE_ID="a", **short)
+    tls: dict[str, Any] = {
+        "TLS_CERT_PATH": linked.certs / "server.pem",
+        "TLS_KEY_PATH": linked.certs / "server.key",
+        "TLS_CA_PATH": linked.ca,
+    }
+    other = holon_node(tmp_path / "b", "parent", INSTANCE_ID="b", **short, **tls)
+    other.ca = linked.ca
+    async with Link("child to the other node", lambda: ports[0]) as link:
+        ports: list[int | None] = [None]
+        urls = f"grpcs://localhost:{linked.grpc}", f"grpcs://localhost:{link.port}"
+        child = holon_node(tmp_path, "child", linked, PARENT_URL=",".join(urls))
+        sibling = holon_node(tmp_path, "child-2", linked, PARENT_URL=f"grpcs://localhost:{other.grpc}")
+        leaves = [one.worker("leaf", "echo_worker.py") for one in (child, sibling)]
+        ours, theirs = (WorkLogs(one.folder, "leaf") for one in (child, sibling))
+        async with AsyncExitStack() as open_for_test:
+            open_for_test.callback(server.close)
+            for node in (linked, other, child, sibling):
+                open_for_test.push_async_callback(node.close)
+            for leaf in leaves:
+                open_for_test.push_async_callback(leaf.end)
+            for node in (linked, other, child):
+                await node.start()
+            await leaves[0].start()
+            task = {"skill": "work", "params": {"n": 1, "seconds": 9}, "timeout": 60}
+            jobs = [await other.create("/jobs/ask", {**task, "on_lost": on_lost}) for on_lost in ("wait", 40, None)]
+
+            async def all_run() -> bool:
+                async with Client(other.client_url, other.token, other.ca) as client:
+                    trees = [[node async for node in client.tree(job)] for job in jobs]
+                return all(any(node.status == "running" for node in tree if node.kind == "task") for tree in trees)
+
+            await until(lambda: ours.begun == 3, "the leaf has begun all of it")
+            await until(all_run, "that is stored")
+            await sibling.start()
+            await leaves[1].start()
+            await linked.process.end()
+            # That one is replaced says that the time of all of them is over.
+            await until(lambda: theirs.begun == 1, "the sibling has what goes to others")
+            ports[0] = other.grpc
+            for job in jobs:
+                assert (await other.ended(job))["result"] == {"echo": 1}
+            assert theirs.begun == 1
+            begun = Counter(line["task"] for line in work_log(child.folder, "leaf") if line["what"] == "begin")
+            assert set(begun.values()) == {1}

@@ -18,6 +18,7 @@ async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
         {"success": "done", **initial_data.get("transitions", {})},
         timeout_seconds=initial_data.get("timeout"),
         result_timeout_seconds=initial_data.get("result_timeout"),
+        on_lost=initial_data.get("on_lost"),
     )
 
 
