@@ -11,7 +11,7 @@ from holon.domain.holarchy import Chain, HolonIdentity, repeated
 from holon.engine.claims import Claims, elsewhere
 from holon.engine.links import Links
 from holon.engine.pins import KIND, Pins
-from holon.errors import FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable
+from holon.errors import FailedPrecondition, HolonError, NotFound, PermissionDenied, StoreUnavailable
 from holon.ports import DocumentHints, Shared
 
 log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ class Holarchy:
                 await self.recall()
                 for worker_id, identity in tuple(self._linked.items()) if due else ():
                     await self._links.renew(worker_id, identity)
-            except StoreUnavailable as error:
+            except HolonError as error:
                 log.warning("the links of holons are looked after later: %s", error.message)
 
     async def accept(self, worker_id: str) -> str:

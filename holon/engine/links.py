@@ -68,14 +68,19 @@ class Links:
 
     async def renew(self, worker_id: str, identity: HolonIdentity) -> None:
         """Have the note of a child stay while it is linked here."""
-        mark, version = _mark(identity), self._versions.get(worker_id, 0)
+        version = self._versions.get(worker_id)
+        if version is None:
+            return
+        mark = _mark(identity)
         renewed = await self._store.put_document(LINKS, worker_id, mark, version=version, expires_in=LINK_MS)
         if renewed is None and await self._store.document(LINKS, worker_id) is None:
             # This node stood still for so long that it ran out.
             renewed = 0
-        # It may have left meanwhile, or come again.
         if renewed is not None and self._versions.get(worker_id) == version:
             self._versions[worker_id] = renewed
+        elif renewed:
+            # It left meanwhile, and nobody else would take back what was written since; or it has come again.
+            await self._store.put_document(LINKS, worker_id, None, version=renewed)
 
 
 def _mark(identity: HolonIdentity) -> bytes:

@@ -16,7 +16,15 @@ from holon.engine import claims, holarchy, links, pins
 from holon.engine.holarchy import Holarchy
 from holon.engine.links import LINK_MS
 from holon.engine.pins import own_id
-from holon.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, StoreUnavailable, Unavailable
+from holon.errors import (
+    Aborted,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    StoreUnavailable,
+    Unavailable,
+)
 from holon.ports import Put, StoreSettings
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
@@ -89,6 +97,54 @@ async def test_a_child_whose_stream_is_cancelled_makes_way_too(tmp_path: Path, c
         await asyncio.wait((ending,))
         assert ending.cancelled()
         await ours.admit("w", child(2, "b"))
+
+
+async def test_a_child_that_leaves_while_its_link_is_being_renewed_makes_way_too(
+    store: MemoryStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, first, put = Holarchy(store, "us", 8), child(1, "a"), store.put_document
+    await ours.admit("w", first)
+
+    async def slower(*what: Any, **more: Any) -> int | None:
+        monkeypatch.undo()
+        version = await put(*what, **more)
+        await ours.left("w", first)
+        return version
+
+    monkeypatch.setattr(store, "put_document", slower)
+    running = asyncio.create_task(ours.run())
+    async with asyncio.timeout(10):
+        while ours.below or await store.document(links.LINKS, "w"):  # noqa: ASYNC110  nothing tells it
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.wait((running,))
+    await ours.admit("w", child(2, "b"))
+    # What it has from now on is not taken back by who renews late.
+    with pytest.raises(Unavailable, match="another process"):
+        await Holarchy(store, "us", 8).admit("w", child(3, "c"))
+
+
+async def test_a_link_that_cannot_be_renewed_now_is_renewed_later(
+    store: MemoryStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holarchy, "_RENEW_S", 0.001)
+    ours, put, asked = Holarchy(store, "us", 8), store.put_document, 0
+    await ours.admit("w", child(1, "a"))
+    again = asyncio.Event()
+
+    async def refuses(*what: Any, **more: Any) -> int | None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise ResourceExhausted("there are too many", code="TOO_MANY_DOCUMENTS")
+        again.set()
+        return await put(*what, **more)
+
+    monkeypatch.setattr(store, "put_document", refuses)
+    running = asyncio.create_task(ours.run())
+    await asyncio.wait_for(again.wait(), 10)
+    running.cancel()
+    await asyncio.wait((running,))
 
 
 async def test_one_whose_copy_has_linked_meanwhile_is_told_how_it_is_let_in_again(store: MemoryStorage) -> None:
