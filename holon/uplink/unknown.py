@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from holon.engine.requests import Listing
-from holon.errors import FailedPrecondition, NotFound, StoreUnavailable
+from holon.errors import FailedPrecondition, HolonError, NotFound
 from holon.uplink.books import owner_of
 from holon.uplink.place import Place
 
@@ -40,7 +40,7 @@ async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Call
                 log.warning("job %s is cancelled: the parent does not ask for it", job_id, extra={"job_id": job_id})
                 with suppress(NotFound, FailedPrecondition):
                     await place.jobs.cancel(owner, job_id, insist=False)
-        except StoreUnavailable as error:
+        except HolonError as error:
             await asyncio.sleep(error.retry_after or _RETRY_S)
         else:
             token = following

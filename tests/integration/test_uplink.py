@@ -20,7 +20,7 @@ from holon.domain.holarchy import HolonIdentity
 from holon.domain.job import Status
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine.requests import Creating, Listing
-from holon.errors import FailedPrecondition, StoreUnavailable
+from holon.errors import FailedPrecondition, HolonError, ResourceExhausted, StoreUnavailable
 from holon.ports import NewJob, Note, Put, StopReason
 from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage
@@ -565,8 +565,15 @@ async def test_a_job_that_was_made_and_not_noted_is_gone_on_with_if_its_task_com
             assert len(await child.jobs()) == 2
 
 
-async def test_each_job_that_was_made_and_not_noted_is_stopped_though_the_store_is_away_meanwhile(
-    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "refused",
+    [
+        StoreUnavailable("away", retry_after=0.001),
+        ResourceExhausted("its inbox is full", code="INBOX_FULL", retry_after=0.001),
+    ],
+)
+async def test_each_job_that_was_made_and_not_noted_is_stopped_though_that_is_refused_at_first(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, refused: HolonError
 ) -> None:
     monkeypatch.setattr(unknown, "UNKNOWN_AFTER_S", 0.1)
     monkeypatch.setattr(unknown, "Listing", partial(Listing, page_size=2))
@@ -579,14 +586,16 @@ async def test_each_job_that_was_made_and_not_noted_is_stopped_though_the_store_
         async with a_child(certificates, blueprints(), store=store) as child:
             cancel = child.engine.jobs.cancel
 
-            async def away_once(*_: str, insist: bool) -> Any:
+            async def refused_once(*_: str, insist: bool) -> Any:
                 monkeypatch.setattr(child.engine.jobs, "cancel", cancel)
-                raise StoreUnavailable("away", retry_after=0.001)
+                raise refused
 
-            monkeypatch.setattr(child.engine.jobs, "cancel", away_once)
-            await child.linked()
+            monkeypatch.setattr(child.engine.jobs, "cancel", refused_once)
+            stream = await child.linked()
             async with asyncio.timeout(GUARD):
                 while {one.job.status for one in await child.jobs()} != {Status.CANCELLED}:  # noqa: ASYNC110  it looks from outside
                     await asyncio.sleep(0.001)
             errors = {one.job.error.message for one in await child.jobs() if one.job.error is not None}
             assert errors == {"cancelled by the parent holon"}
+            # That is no reason to link again.
+            await finishes(child, stream, "t9")
