@@ -7,19 +7,15 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
-from typing import Protocol, TypeAlias, TypeVar
-
-from msgspec import DecodeError, Struct
-from msgspec.msgpack import Decoder, Encoder
+from typing import TypeAlias, TypeVar
 
 from holon.domain.tree import Summary
-from holon.domain.value import Value, replace
-from holon.errors import HolonError, InvalidArgument, ResourceExhausted
-from holon.ports import MAX_DOCUMENT_BYTES, Change, Document, Put, Shared, change_document, place_of
+from holon.engine.kept import KIND, Kept, Record, Sealing, Texts, stays
+from holon.errors import HolonError, ResourceExhausted
+from holon.ports import Change, Document, Put, Shared, change_document
 
 log = logging.getLogger(__name__)
 
-KIND = "summaries"
 # Of so many tasks it is kept, and so many bytes; the oldest make room.
 MOST = 2_000
 MOST_BYTES = 16 * 2**20
@@ -27,47 +23,12 @@ MOST_BYTES = 16 * 2**20
 PAUSE_S = 1.0
 MOST_WAITING = 200
 DROPPED_AT_ONCE = 200
-# What is told of a job may have so many bytes: what is kept beside it, and what a seal adds, is to fit in too.
-MOST_OF_ONE = MAX_DOCUMENT_BYTES - 2_048
-
 T = TypeVar("T")
 
 
-class Kept(Value):
-    """What a holon told last of the job of a task; `final`: with the task's result, after which nothing changes it."""
-
-    lease_id: str
-    summary: Summary
-    final: bool
-
-
-class _Record(Struct, array_like=True, frozen=True):
-    """The same as it is stored: what was told as it came, and when that was (epoch milliseconds, the store's clock)."""
-
-    lease_id: str
-    told: bytes
-    at: int
-    final: bool
-
-
-_encode = Encoder().encode
-_decode = Decoder(_Record).decode
-
 # Of a task, what is kept and how that is written; or how many bytes that has, and its version.
-_New: TypeAlias = tuple[str, _Record, bytes]
+_New: TypeAlias = tuple[str, Record, bytes]
 _Written: TypeAlias = tuple[str, tuple[int, int]]
-
-
-class Sealing(Protocol):
-    """Encrypts what is stored, where there is a key."""
-
-    def seal(self, table: str, row: str, what: str, record: bytes) -> bytes:
-        """A record for this place."""
-        ...
-
-    def open(self, table: str, row: str, what: str, stored: bytes) -> bytes:
-        """The record that was sealed for this place; raises StoreUnavailable when it cannot be opened."""
-        ...
 
 
 class Below:
@@ -90,14 +51,13 @@ class Below:
         seal: Sealing | None = None,
     ) -> None:
         self._store = store
-        self._read_told = read
-        self._seal = seal
+        self._texts = Texts(read, seal)
         self._now = now
         self._keep_ms = keep_ms
         # By task, how many bytes it has, and its version if that is known; the one written longest ago first.
         self._sizes: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._bytes = 0
-        self._waiting: OrderedDict[str, _Record] = OrderedDict()
+        self._waiting: OrderedDict[str, Record] = OrderedDict()
         # Whether others may have written some; and whether they have.
         self._unsure = True
         self._of_others = False
@@ -140,15 +100,15 @@ class Below:
         """What was told last of the job of a task."""
         waiting = self._waiting.get(task_id)
         if waiting is not None:
-            return self._kept(task_id, waiting)
+            return self._texts.kept(task_id, waiting)
         document = await self._store.document(KIND, task_id)
-        return None if document is None else self._read(document)
+        return None if document is None else self._texts.read(document)
 
     def later(self, task_id: str, lease_id: str, told: bytes) -> None:
         """Keep what is told of a task that runs, soon; only the newest is."""
         if task_id not in self._waiting and len(self._waiting) >= MOST_WAITING:
             return
-        self._waiting[task_id] = _Record(lease_id, told, self._now(), final=False)
+        self._waiting[task_id] = Record(lease_id, told, self._now(), final=False)
         self._some.set()
 
     async def ended(self, told: Iterable[tuple[str, str, bytes]]) -> None:
@@ -162,11 +122,11 @@ class Below:
         new: list[_New] = []
         now = self._now()
         for task_id, lease_id, summary in told:
-            record = _Record(lease_id, summary, now, final=True)
+            record = Record(lease_id, summary, now, final=True)
             is_first = task_id not in self._sizes and task_id not in self._waiting
             self._waiting.pop(task_id, None)
             if is_first:
-                new.append((task_id, record, self._text(task_id, record)))
+                new.append((task_id, record, self._texts.of(task_id, record)))
             else:
                 await self._keep(task_id, record)
         await self._keep_new(new)
@@ -200,10 +160,6 @@ class Below:
             self._count(task_id, size, version)
         self._some.set()
 
-    def _text(self, task_id: str, record: _Record) -> bytes:
-        text = _encode(record)
-        return text if self._seal is None else self._seal.seal(*place_of(KIND, task_id), text)
-
     async def _keep_new(self, new: Sequence[_New]) -> None:
         """Keep what is told of tasks for the first time: all of it in one call, where nothing is in its way."""
         versions: Sequence[int | None] = [None] * len(new)
@@ -220,8 +176,8 @@ class Below:
             else:
                 self._counted(task_id, text, version)
 
-    async def _keep(self, task_id: str, record: _Record) -> None:
-        text = self._text(task_id, record)
+    async def _keep(self, task_id: str, record: Record) -> None:
+        text = self._texts.of(task_id, record)
         try:
             # Most are told of once.
             new = None if task_id in self._sizes else await self._bounded(lambda: self._put_first(task_id, text))
@@ -241,14 +197,14 @@ class Below:
     async def _put_first(self, task_id: str, text: bytes) -> int | None:
         return await self._store.put_document(KIND, task_id, text, version=0, expires_in=self._keep_ms)
 
-    async def _change(self, task_id: str, record: _Record, text: bytes) -> bool:
+    async def _change(self, task_id: str, record: Record, text: bytes) -> bool:
         """Whether it is kept now: what is there may have to stay."""
-        kept = self._kept(task_id, record)
+        kept = self._texts.kept(task_id, record)
 
         def changed(document: Document | None) -> tuple[bool, Change | None]:
-            before = None if document is None else self._read(document)
-            stays = kept is None or (before is not None and _stays(before, kept))
-            return not stays, None if stays else Change(text, self._keep_ms)
+            before = None if document is None else self._texts.read(document)
+            as_it_is = kept is None or (before is not None and stays(before, kept))
+            return not as_it_is, None if as_it_is else Change(text, self._keep_ms)
 
         return await change_document(self._store, KIND, task_id, changed)
 
@@ -260,25 +216,6 @@ class Below:
             except ResourceExhausted:
                 if not await self._drop_oldest():
                     raise
-
-    def _read(self, document: Document) -> Kept | None:
-        text, facts = document.value, {"task_id": document.key}
-        try:
-            record = _decode(text if self._seal is None else self._seal.open(*place_of(KIND, document.key), text))
-        except (HolonError, DecodeError) as error:
-            log.warning("what a holon told of task %s cannot be read: %r", document.key, error, extra=facts)
-            return None
-        return self._kept(document.key, record)
-
-    def _kept(self, task_id: str, record: _Record) -> Kept | None:
-        try:
-            summary = self._read_told(record.told)
-        except InvalidArgument as error:
-            facts = {"task_id": task_id}
-            log.warning("what a holon told of task %s cannot be read: %s", task_id, error.message, extra=facts)
-            return None
-        # A clock below that is ahead does not tell of what is still to come.
-        return Kept(record.lease_id, replace(summary, as_of=min(summary.as_of, record.at)), record.final)
 
     def _count(self, task_id: str, size: int, version: int) -> None:
         self._bytes += size - self._sizes.pop(task_id, (0, 0))[0]
@@ -316,10 +253,3 @@ class Below:
             if self._sizes.get(task_id) == (size, version):
                 del self._sizes[task_id]
                 self._bytes -= size
-
-
-def _stays(before: Kept, new: Kept) -> bool:
-    """Whether what is kept is not to be changed: what was told at the end, or later than this."""
-    if before.lease_id != new.lease_id:
-        return False
-    return before.final or (not new.final and before.summary.as_of > new.summary.as_of)

@@ -10,7 +10,7 @@ from holon.domain.machine import Limits
 from holon.domain.task import RetryPolicy
 from holon.domain.tree import Summary
 from holon.domain.value import Value
-from holon.engine.below import Below, Sealing
+from holon.engine.below import Below
 from holon.engine.blueprints import Blueprints
 from holon.engine.catalogs import Catalogs
 from holon.engine.contracts import Contracts
@@ -21,6 +21,7 @@ from holon.engine.following import Following, Watched
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
 from holon.engine.jobs import Jobs
+from holon.engine.kept import Sealing
 from holon.engine.mover import Mover
 from holon.engine.needs import Needs
 from holon.engine.planning import Planner

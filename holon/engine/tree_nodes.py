@@ -9,7 +9,7 @@ from holon.domain.job import Status
 from holon.domain.tally import Told, final
 from holon.domain.tree import Kind, TreeNode, Trouble
 from holon.domain.value import replace
-from holon.engine.below import Kept
+from holon.engine.kept import Kept
 from holon.engine.session import Session
 from holon.ports import JobRecord, TaskRecord
 

@@ -17,6 +17,7 @@ from holon.domain.tally import Tally
 from holon.domain.task import task_id
 from holon.domain.tree import Asked, Summary, Trouble
 from holon.engine import below
+from holon.engine.kept import KIND
 from holon.errors import HolonError, NotFound
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.security.clients import Entry, sole
@@ -380,7 +381,7 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
     store = node.engine.store
 
     async def keys() -> list[str]:
-        return [one.key for one in await store.documents(below.KIND)]
+        return [one.key for one in await store.documents(KIND)]
 
     async def until_only(*wanted: str) -> None:
         async with asyncio.timeout(GUARD):
@@ -423,7 +424,7 @@ async def test_what_holons_told_another_node_of_this_one_is_told_above_too(node:
     assert record is not None
     assert (await engine.trees.summary(record, asked)).jobs == ()
     heard = asyncio.Event()
-    engine.follow_documents(lambda kinds: heard.set() if below.KIND in kinds else None)
+    engine.follow_documents(lambda kinds: heard.set() if KIND in kinds else None)
     other = below.Below(engine.store, engine.store.now, 60_000, read_summary)
     await other.ended([(task_id(job_id, 0, 0), "lease", came(Summary(BELOW, ANY, "finished", "", 1, 0)))])
     async with asyncio.timeout(GUARD):
@@ -466,7 +467,7 @@ async def test_who_tells_of_a_task_all_the_time_is_not_written_all_the_time(
     kept.later("t", "lease", came(Summary(BELOW, ANY, "running", "", 0, 0)))
     running = asyncio.create_task(kept.run())
     async with asyncio.timeout(GUARD):
-        while await store.document(below.KIND, "t") is None:  # noqa: ASYNC110  it looks from outside
+        while await store.document(KIND, "t") is None:  # noqa: ASYNC110  it looks from outside
             await asyncio.sleep(0)
     for _ in range(1_000):
         await asyncio.sleep(0)
@@ -486,14 +487,14 @@ async def test_what_holons_told_is_sealed_where_it_is_stored_and_what_cannot_be_
     told = Summary(BELOW, ANY, "failed", "", 1, 0, errors=(Trouble("C", "a secret"),))
     kept = below.Below(store, store.now, 60_000, read_summary, seal)
     await kept.ended([("t1", "lease", came(told))])
-    (document,) = await store.documents(below.KIND)
+    (document,) = await store.documents(KIND)
     assert b"secret" not in document.value
     found = await below.Below(store, store.now, 60_000, read_summary, Seal([b"k" * 32])).find("t1")
     assert found is not None
     assert found.summary == told
     # Another key, or another release.
     assert await below.Below(store, store.now, 60_000, read_summary, Seal([b"x" * 32])).find("t1") is None
-    await store.put_document(below.KIND, "t2", b'{"from": "another release"}', version=0)
+    await store.put_document(KIND, "t2", b'{"from": "another release"}', version=0)
     assert await kept.find("t2") is None
     await kept.ended([("t2", "lease", came(told))])
     assert (await kept.find("t2")) == found
