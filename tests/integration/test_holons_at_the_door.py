@@ -173,6 +173,14 @@ async def test_a_holon_is_one_worker_only_also_while_it_is_away_until_that_is_ac
     await gone(node, sibling)
 
 
+async def test_certificates_of_different_names_are_one_child_where_the_operator_says_so(tmp_path: Path) -> None:
+    async with a_node(admission=admission(tmp_path, '[child]\nkind = "holon"\ncn = "child-*"')) as node:
+        await gone(node, await comes(node, identity("below"), "child-1"))
+        await comes(node, identity("below", 2), "child-2", "i2")
+        assert [one.worker_id for one in node.engine.dispatcher.sessions] == ["child"]
+        assert await refusal(node, identity("below", 3), "child-1", "i3") == (CODE.UNAVAILABLE, "HOLON_LINKED")
+
+
 class Ahead(SystemClock):
     """Goes ahead of the time when a test says so."""
 
