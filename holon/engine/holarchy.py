@@ -194,8 +194,8 @@ class Holarchy:
                 renew_at = loop.time() + _RENEW_S
             try:
                 await self.recall()
-                for worker_id, identity in tuple(self._linked.items()) if due else ():
-                    await self._links.renew(worker_id, identity)
+                if due:
+                    await self._links.renew(self._linked)
             except HolonError as error:
                 log.warning("the links of holons are looked after later: %s", error.message)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import orjson
 
 from holon.domain.holarchy import HolonIdentity
 from holon.errors import Unavailable
-from holon.ports import TRIES, Document, Shared, contended
+from holon.ports import TRIES, Document, Put, Shared, contended
 
 # It is forgotten with the node that had it.
 LINKS = "holon_links"
@@ -66,21 +68,30 @@ class Links:
         """Note that the child that this node had linked is gone; one that another node has linked since stays."""
         await self._store.put_document(LINKS, worker_id, None, version=self._versions.pop(worker_id, 0))
 
-    async def renew(self, worker_id: str, identity: HolonIdentity) -> None:
-        """Have the note of a child stay while it is linked here."""
-        version = self._versions.get(worker_id)
-        if version is None:
-            return
-        mark = _mark(identity)
-        renewed = await self._store.put_document(LINKS, worker_id, mark, version=version, expires_in=LINK_MS)
-        if renewed is None and await self._store.document(LINKS, worker_id) is None:
-            # This node stood still for so long that it ran out.
-            renewed = 0
-        if renewed is not None and self._versions.get(worker_id) == version:
-            self._versions[worker_id] = renewed
-        elif renewed:
-            # It left meanwhile, and nobody else would take back what was written since; or it has come again.
-            await self._store.put_document(LINKS, worker_id, None, version=renewed)
+    async def renew(self, linked: Mapping[str, HolonIdentity]) -> None:
+        """Have the notes of children stay while they are linked here, in one call.
+
+        Arguments:
+            linked: all of them, by worker.
+        """
+        notes = [
+            Put(worker_id, _mark(identity), version, LINK_MS)
+            for worker_id, identity in linked.items()
+            if (version := self._versions.get(worker_id)) is not None
+        ]
+        for note, renewed in zip(notes, await self._store.put_documents(LINKS, notes) if notes else (), strict=True):
+            if renewed is not None:
+                await self._renewed(note, renewed)
+            elif await self._store.document(LINKS, note.key) is None:
+                # This node stood still for so long that it ran out.
+                await self._renewed(note, 0)
+
+    async def _renewed(self, note: Put, version: int) -> None:
+        if self._versions.get(note.key) == note.version:
+            self._versions[note.key] = version
+        elif version and note.key not in self._versions:
+            # It left meanwhile, and nobody else would take back what was written since.
+            await self._store.put_document(LINKS, note.key, None, version=version)
 
 
 def _mark(identity: HolonIdentity) -> bytes:

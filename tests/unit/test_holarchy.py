@@ -102,16 +102,16 @@ async def test_a_child_whose_stream_is_cancelled_makes_way_too(tmp_path: Path, c
 async def test_a_child_that_leaves_while_its_link_is_being_renewed_makes_way_too(
     store: MemoryStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, first, put = Holarchy(store, "us", 8), child(1, "a"), store.put_document
+    ours, first, put = Holarchy(store, "us", 8), child(1, "a"), store.put_documents
     await ours.admit("w", first)
 
-    async def slower(*what: Any, **more: Any) -> int | None:
+    async def slower(kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
         monkeypatch.undo()
-        version = await put(*what, **more)
+        versions = await put(kind, puts)
         await ours.left("w", first)
-        return version
+        return versions
 
-    monkeypatch.setattr(store, "put_document", slower)
+    monkeypatch.setattr(store, "put_documents", slower)
     running = asyncio.create_task(ours.run())
     async with asyncio.timeout(10):
         while ours.below or await store.document(links.LINKS, "w"):  # noqa: ASYNC110  nothing tells it
@@ -124,27 +124,51 @@ async def test_a_child_that_leaves_while_its_link_is_being_renewed_makes_way_too
         await Holarchy(store, "us", 8).admit("w", child(3, "c"))
 
 
-async def test_a_link_that_cannot_be_renewed_now_is_renewed_later(
+async def test_the_links_of_all_children_are_renewed_in_one_call_and_later_when_that_is_refused(
     store: MemoryStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holarchy, "_RENEW_S", 0.001)
-    ours, put, asked = Holarchy(store, "us", 8), store.put_document, 0
-    await ours.admit("w", child(1, "a"))
+    ours, put, asked = Holarchy(store, "us", 8), store.put_documents, 0
+    for worker_id in ("v", "w"):
+        await ours.admit(worker_id, HolonIdentity(f"below-{worker_id}", 1, "a"))
     again = asyncio.Event()
 
-    async def refuses(*what: Any, **more: Any) -> int | None:
+    async def refuses(kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
         nonlocal asked
         asked += 1
         if asked == 1:
             raise ResourceExhausted("there are too many", code="TOO_MANY_DOCUMENTS")
-        again.set()
-        return await put(*what, **more)
+        versions = await put(kind, puts)
+        if len(puts) == 2 and None not in versions:
+            again.set()
+        return versions
 
-    monkeypatch.setattr(store, "put_document", refuses)
+    monkeypatch.setattr(store, "put_documents", refuses)
+    clock.advance(LINK_MS - 1)
     running = asyncio.create_task(ours.run())
     await asyncio.wait_for(again.wait(), 10)
     running.cancel()
     await asyncio.wait((running,))
+    clock.advance(LINK_MS - 1)
+    assert {one.key for one in await store.documents(links.LINKS)} == {"v", "w"}
+
+
+async def test_a_link_that_ran_out_while_its_node_stood_still_is_noted_again(
+    store: MemoryStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holarchy, "_RENEW_S", 0.001)
+    ours = Holarchy(store, "us", 8)
+    await ours.admit("w", child(1, "a"))
+    clock.advance(LINK_MS)
+    assert not await store.documents(links.LINKS)
+    running = asyncio.create_task(ours.run())
+    async with asyncio.timeout(10):
+        while not await store.documents(links.LINKS):  # noqa: ASYNC110  nothing tells it
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.wait((running,))
+    with pytest.raises(Unavailable, match="another process"):
+        await Holarchy(store, "us", 8).admit("w", child(2, "b"))
 
 
 async def test_one_whose_copy_has_linked_meanwhile_is_told_how_it_is_let_in_again(store: MemoryStorage) -> None:
