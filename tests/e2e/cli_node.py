@@ -23,6 +23,7 @@ import httpx
 
 from holon.cli import main
 from tests.forks import Program, forks
+from tests.plaintext import PLAINTEXT
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from holon.cli import main; main()")
@@ -297,7 +298,9 @@ class Dev:
 
     def jobs(self, query: str) -> list[dict[str, Any]]:
         headers = {"X-Client-Token": self.file["HOLON_TOKEN"]}
-        reply = httpx.get(f"{self.doors['http']}/api/v1/jobs?{query}", headers=headers, trust_env=False)
+        reply = httpx.get(
+            f"{self.doors['http']}/api/v1/jobs?{query}", headers=headers, trust_env=False, verify=PLAINTEXT
+        )
         found: list[dict[str, Any]] = reply.json()["jobs"]
         return found
 

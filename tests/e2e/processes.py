@@ -20,6 +20,7 @@ import orjson
 
 from holon.security import certificates
 from tests.forks import Program, forks
+from tests.plaintext import PLAINTEXT
 from tests.ports import free_ports
 
 HERE = Path(__file__).parent
@@ -141,6 +142,7 @@ class Node:
             base_url=f"http://127.0.0.1:{self.http}",
             headers={"X-Client-Token": self.token},
             timeout=10,
+            verify=PLAINTEXT,
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
         )
 

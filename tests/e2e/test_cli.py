@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.cli_node import COMMAND, GUARD, Dev, Started, development_node, environment, holon, until
+from tests.plaintext import PLAINTEXT
 from tests.stores import NewStore
 
 
@@ -31,7 +32,9 @@ def test_a_job_is_created_done_by_the_worker_and_shown(dev: Dev) -> None:
     shown = dev("jobs", "get", done.json["id"], "--json")
     assert shown.json == done.json
     headers = {"X-Client-Token": dev.file["HOLON_TOKEN"]}
-    reply = httpx.get(f"{dev.doors['http']}/api/v1/jobs/{done.json['id']}", headers=headers, trust_env=False)
+    reply = httpx.get(
+        f"{dev.doors['http']}/api/v1/jobs/{done.json['id']}", headers=headers, trust_env=False, verify=PLAINTEXT
+    )
     assert shown.json == reply.json()
     text = dev("jobs", "get", done.json["id"]).out
     assert '{"twice":42}' in text
@@ -76,7 +79,7 @@ def test_a_tree_has_the_json_of_the_http_door_whole_or_in_part(dev: Dev) -> None
     def over_http(**query: str) -> object:
         headers = {"X-Client-Token": dev.file["HOLON_TOKEN"]}
         path = f"{dev.doors['http']}/api/v1/jobs/{job_id}/tree"
-        return httpx.get(path, params=query, headers=headers, trust_env=False).json()
+        return httpx.get(path, params=query, headers=headers, trust_env=False, verify=PLAINTEXT).json()
 
     whole = dev("jobs", "tree", job_id, "--json").json
     assert (len(whole["nodes"]), whole) == (3, over_http())

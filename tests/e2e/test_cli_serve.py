@@ -19,6 +19,7 @@ import pytest
 from holon.client import Client
 from holon.security.certificates import describe
 from tests.e2e.cli_node import ANY_PORTS, GUARD, Started, holon, holon_forked, holon_here, project, serve, until
+from tests.plaintext import PLAINTEXT
 
 pytestmark = pytest.mark.own_store("how a node begins and ends, on the default store or none")
 TOKEN = "a-token-for-tests-of-the-command-line"
@@ -43,7 +44,7 @@ def test_i10_a_node_that_is_told_to_end_drains_and_exits_with_zero(folder: Path,
     started.append(node)
     assert doors.keys() == {"http", "workers", "clients"}
     assert doors["clients"].startswith("grpc://127.0.0.1:")
-    assert httpx.get(f"{doors['http']}/_public/status", trust_env=False).json() == {"status": "ok"}
+    assert httpx.get(f"{doors['http']}/_public/status", trust_env=False, verify=PLAINTEXT).json() == {"status": "ok"}
     listed = holon_here(folder, "jobs", "list", "--json", env={"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN})
     assert listed.json == {"jobs": [], "next_page_token": ""}
     assert node.end(signal.SIGTERM) == 0
@@ -75,7 +76,7 @@ def test_a_second_signal_ends_a_node_that_drains_at_once(folder: Path, started: 
     node, doors = busy(folder, started, "slow")
     node.process.send_signal(signal.SIGINT)
     status = f"{doors['http']}/_public/status"
-    until(lambda: httpx.get(status, trust_env=False).status_code == 503, "it drains")
+    until(lambda: httpx.get(status, trust_env=False, verify=PLAINTEXT).status_code == 503, "it drains")
     assert node.process.returncode is None
     node.end(signal.SIGINT)
     assert "Traceback" not in node.log

@@ -21,6 +21,7 @@ from holon.security.clients import Clients, sole
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
 from holon.wire.trees import read_summary
+from tests.plaintext import PLAINTEXT
 from transports.http.app import Metrics
 from transports.http.door import HttpDoor, HttpSettings
 from transports.http.keys import Keys
@@ -126,7 +127,10 @@ async def running(
                 keys=keys,
             ) as door,
             httpx.AsyncClient(
-                base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}", trust_env=False, timeout=GUARD
+                base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}",
+                trust_env=False,
+                timeout=GUARD,
+                verify=PLAINTEXT,
             ) as client,
         ):
             yield Node(engine, door, client, clients, reloading, overview)

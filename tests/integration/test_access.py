@@ -30,6 +30,7 @@ from holon.errors import (
 )
 from holon.rxon.v1 import job_pb2, node_pb2
 from holon.testing import RunningNode, running_node
+from tests.plaintext import PLAINTEXT
 from transports.grpc.node_service import OF_ADMINS
 
 GUARD = 20.0
@@ -109,7 +110,7 @@ async def a_place(folder: Path, text: str = FILE, **settings: Any) -> AsyncItera
     file.write_text(text)
     async with (
         running_node(*blueprints(), CLIENTS_CONFIG_PATH=str(file), **settings) as node,
-        httpx.AsyncClient(base_url=node.url, trust_env=False, timeout=GUARD) as http,
+        httpx.AsyncClient(base_url=node.url, trust_env=False, timeout=GUARD, verify=PLAINTEXT) as http,
     ):
         yield Place(node, file, http)
 

@@ -24,6 +24,7 @@ from holon.testing import RunningNode, running_node
 from holon.worker import TaskError
 from tests.integration.cases.site import a_wire, fan_out
 from tests.integration.grpc_node import offering, result, updates
+from tests.plaintext import PLAINTEXT
 
 REPOSITORY = Path(__file__).parents[2]
 Figures = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -67,7 +68,7 @@ async def node(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def text_of(node: RunningNode) -> str:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=PLAINTEXT) as client:
         reply = await client.get(f"{node.url}/_public/metrics")
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

@@ -19,6 +19,7 @@ from tests.integration import grpc_node
 from tests.integration.grpc_node import CLIENT_TOKEN, GUARD, Wire, a_node, authority, hello, json_payload, offering
 from tests.integration.http_node import AUTH, Node, running
 from tests.integration.test_worker_admission import admission
+from tests.plaintext import PLAINTEXT
 from transports.http.door import HttpDoor, HttpSettings
 
 BLUEPRINTS, WORKERS = "/api/v1/blueprints", "/api/v1/workers"
@@ -68,6 +69,7 @@ async def opened(folder: Path) -> AsyncIterator[Doors]:
                 headers={"X-Client-Token": CLIENT_TOKEN},
                 trust_env=False,
                 timeout=GUARD,
+                verify=PLAINTEXT,
             ) as http,
         ):
             yield Doors(node, client, http)

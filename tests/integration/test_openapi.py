@@ -23,6 +23,7 @@ from holon.security.sts.exchange import PublicKey
 from holon.storage.memory import MemoryStorage
 from holon.testing import running_node
 from tests.integration.http_node import AUTH, GUARD, LIMIT, Node, running
+from tests.plaintext import PLAINTEXT
 from transports.http.contracts import as_component
 from transports.http.door import HttpSettings
 from transports.http.refusals import CODES, STATUSES, status_of
@@ -178,7 +179,7 @@ async def test_a_reload_that_other_nodes_cannot_be_told_of_is_refused_as_it_tell
     workers.write_text("[w1]\n")
     async with (
         running_node(storage=DeafStore(), WORKERS_CONFIG_PATH=str(workers)) as node,
-        httpx.AsyncClient(base_url=node.url, trust_env=False, timeout=GUARD) as http,
+        httpx.AsyncClient(base_url=node.url, trust_env=False, timeout=GUARD, verify=PLAINTEXT) as http,
     ):
         paths = (await http.get("/_public/openapi.json")).json()["paths"]
         for path in ("/api/v1/admin/reload", "/api/v1/admin/reload-workers"):

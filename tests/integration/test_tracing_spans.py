@@ -25,6 +25,7 @@ from holon.testing import RunningNode, running_node
 from tests.integration.cases.site import a_wire, next_offer
 from tests.integration.grpc_node import result, update, updates
 from tests.integration.trace_collector import Collector, Seen, collecting
+from tests.plaintext import PLAINTEXT
 
 WORKER = """
 from opentelemetry import trace
@@ -114,7 +115,9 @@ def headers_of(span: trace.Span) -> dict[str, str]:
 
 
 async def post(node: RunningNode, data: dict[str, Any], headers: dict[str, str]) -> str:
-    async with httpx.AsyncClient(trust_env=False, headers={"x-client-token": node.token, **headers}) as client:
+    async with httpx.AsyncClient(
+        trust_env=False, headers={"x-client-token": node.token, **headers}, verify=PLAINTEXT
+    ) as client:
         reply = await client.post(f"{node.url}/api/v1/jobs/traced", json={"initial_data": data})
     assert reply.status_code == 202
     return str(reply.json()["job_id"])

@@ -17,6 +17,7 @@ from holon.context import ActionFactory
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.testing import RunningNode
 from tests.integration.grpc_node import SESSION, Wire, hello, offering
+from tests.plaintext import PLAINTEXT
 
 GUARD = 60.0
 # How often a client looks again at what nothing tells it of.
@@ -103,7 +104,9 @@ def fan_out(
 async def http(node: RunningNode, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the HTTP door, with the client's token unless other headers are given."""
     given = headers or {"X-Client-Token": node.token}
-    async with httpx.AsyncClient(base_url=node.url, headers=given, trust_env=False, timeout=GUARD) as client:
+    async with httpx.AsyncClient(
+        base_url=node.url, headers=given, trust_env=False, timeout=GUARD, verify=PLAINTEXT
+    ) as client:
         yield client
 
 
