@@ -25,7 +25,11 @@ WARNINGS = (
     "unsupported_regex,method_not_allowed,unresolvable_reference"
 )
 # It follows the paths that answers name, as if each could be looked at. Those of blueprints are where jobs are created.
+# What is wrong in a body that is too large as well is refused for its size; it does not expect that.
 CONFIG = """
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, "5xx"]
+
 [phases.stateful.inference]
 algorithms = ["dependency-analysis"]
 """
