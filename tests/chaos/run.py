@@ -28,7 +28,6 @@ from tests.chaos.services import Service, history_of, service_of
 from tests.chaos.story import shortest
 from tests.chaos.worker import REPEATED
 
-CALM_S = 90.0
 SLACK_S = 0.1
 LOOK_S = 0.3
 SETTINGS = {
@@ -63,6 +62,7 @@ class Plan:
         jobs_per_s: how many each client makes.
         fault_every_s: seconds between two faults, on average.
         faults: the kinds that there are to be; empty means all.
+        calm_s: how long after the last fault a job may go on at most; then it is told of as left.
         long: the share of tasks that outlast a lease.
         repeated: the share of results that are said again soon, or after their acknowledgement.
         broken: the promise that the nodes are to break, for the checker's own tests.
@@ -78,6 +78,7 @@ class Plan:
     jobs_per_s: float = 5.0
     fault_every_s: float = 1.5
     faults: tuple[str, ...] = ()
+    calm_s: float = 90.0
     long: float = 0.03
     repeated: float = REPEATED
     broken: str = ""
@@ -201,11 +202,11 @@ class Chaos:
         return jobs
 
     async def _until_empty(self, nodes: Sequence[Client], left: Callable[[Client], Awaitable[str]]) -> None:
-        ends = time.monotonic() + CALM_S
+        ends = time.monotonic() + self._plan.calm_s
         for node in nodes:
             while what := await _asked(left, node):
                 if time.monotonic() > ends:
-                    self._seen.left.append(f"{what} after {CALM_S:g} s of calm")
+                    self._seen.left.append(f"{what} after {self._plan.calm_s:g} s of calm")
                     return
                 await asyncio.sleep(LOOK_S)
 
