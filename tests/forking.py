@@ -130,8 +130,9 @@ def become(asked: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     gc.disable()
-    # What a node and a worker need; neither starts a thread, nor gRPC's core, which could not be forked.
+    # What a node, a worker and a client need; none of them starts a thread, nor gRPC's core, which could not be forked.
     import holon.cli.app
+    import holon.client
     import holon.node
     import holon.storage.redis
     import holon.worker  # noqa: F401
