@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import orjson
@@ -120,10 +121,12 @@ def _refusals(operation: Operation) -> dict[str, Any]:
     by_status: dict[int, list[str]] = {}
     for code in (*_OF_ALL, *(() if operation.public else ("TOKEN_INVALID", "RATE_LIMITED")), *operation.refusals):
         by_status.setdefault(status_of(code), []).append(code)
-    return {str(status): _refusal(status, codes) for status, codes in sorted(by_status.items())}
+    return {str(status): _refusal(status, tuple(codes)) for status, codes in sorted(by_status.items())}
 
 
-def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
+@cache
+def _refusal(status: int, codes: tuple[str, ...]) -> dict[str, Any]:
+    # The same for many calls, and for every node of a process.
     example = {"error": CODES[codes[-1]][1], "code": codes[-1], "details": []}
     text: dict[str, Any] = {
         "description": "\n".join(f"- `{code}`: {CODES[code][1]}" for code in codes),
