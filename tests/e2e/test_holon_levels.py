@@ -6,6 +6,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from holon.client import Client
 from tests.e2e.holons import a_family, children, holon_node
 from tests.e2e.processes import Node, until
@@ -66,6 +68,7 @@ async def test_work_errors_and_cancels_pass_three_levels_and_a_circle_is_refused
             await last.close()
 
 
+@pytest.mark.slow
 async def test_progress_goes_up_and_never_falls_and_time_that_is_over_stops_the_work(tmp_path: Path) -> None:
     async with a_family(tmp_path, above={"JOB_MAX_RETRIES": 0}) as family:
         job = await family.parent.create("/jobs/ask", {"skill": "steps", "params": {"first": 80, "second": 40}})

@@ -7,6 +7,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from holon.client import Client
 from tests.e2e.holons import Family, a_family
 from tests.e2e.processes import until
@@ -17,6 +19,7 @@ async def asked(family: Family, skill: str, **more: Any) -> dict[str, Any]:
     return await family.parent.ended(await family.parent.create("/jobs/ask", {"skill": skill, **more}))
 
 
+@pytest.mark.slow
 async def test_a_parents_task_is_a_job_of_its_childs_and_its_result_comes_back(tmp_path: Path) -> None:
     async with a_family(tmp_path, UPLINK_SKILLS="tell, echo,fail", HOLON_LABEL="Harbour") as family:
         done = await asyncio.gather(*(asked(family, "work", params={"n": n}) for n in range(20)))

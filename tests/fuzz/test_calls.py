@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -153,6 +154,7 @@ def right(name: str, job_id: str) -> Message:
     return requests.get(name, job_pb2.GetJobRequest())
 
 
+@pytest.mark.slow
 def test_any_request_is_answered_or_refused_by_name() -> None:
     with a_world() as world:
         known, calls = Known(), list(rpcs(world))

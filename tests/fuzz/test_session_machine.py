@@ -26,6 +26,7 @@ class History:
         self.offers: list[types_pb2.LeaseRef] = []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["memory", "sqlite"])
 def test_any_sequence_of_messages_disturbs_nobody_and_loses_no_job(storage: str, tmp_path: Path) -> None:
     history = History()

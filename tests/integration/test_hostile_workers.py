@@ -190,6 +190,7 @@ async def test_params_and_results_that_fit_a_schema_in_endlessly_many_ways_hold_
     await node.finishes_jobs(good)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_does_not_read_is_ended_and_its_tasks_go_to_another(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

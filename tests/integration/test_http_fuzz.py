@@ -156,6 +156,7 @@ def spoiled(draw: st.DrawFn) -> bytes:
     return body[:start] + draw(st.sampled_from(PIECES) | st.binary(max_size=3)) + body[end:]
 
 
+@pytest.mark.slow
 @given(body=WELL_FORMED | spoiled() | PIECED, cuts=st.lists(st.integers(0, 200), max_size=3))
 @FUZZ
 def test_a_body_is_taken_as_it_is_or_refused(door: Door, body: bytes, cuts: list[int]) -> None:

@@ -69,6 +69,7 @@ async def metrics() -> tuple[bytes, str]:
     return b"jobs 1\n", "text/plain; version=0.0.4; charset=utf-8"
 
 
+@pytest.mark.slow
 async def test_nothing_is_found_where_the_door_is_not_as_it_says(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

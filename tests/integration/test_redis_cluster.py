@@ -116,6 +116,7 @@ async def test_slots_that_move_under_load_lose_nothing_and_double_nothing(
     await judge(model)
 
 
+@pytest.mark.slow
 async def test_i1_when_a_master_dies_its_replica_goes_on_with_its_partition(tmp_path: Path) -> None:
     cluster = await asyncio.to_thread(RedisCluster, replicas=True)
     world = World(CLUSTERED, tmp_path, {})

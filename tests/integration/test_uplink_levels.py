@@ -41,6 +41,7 @@ def nobodys(name: str) -> Blueprint:
     return passing(name, "nobodys")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("middle", [passing, spreading])
 @pytest.mark.parametrize("last", [asked, nobodys])
 async def test_what_nobody_at_the_bottom_can_do_comes_back_to_the_top(

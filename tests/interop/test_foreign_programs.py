@@ -111,6 +111,7 @@ async def test_a_cancel_by_a_client_reaches_a_worker_which_goes_on_with_the_next
     assert serving.alive
 
 
+@pytest.mark.slow
 @WORKERS
 async def test_a_worker_keeps_its_session_and_a_task_for_longer_than_a_lease(site: Site, language: str) -> None:
     worker = await site.worker(language)

@@ -150,6 +150,7 @@ async def test_a_job_says_why_nobody_took_the_branch_that_failed_it(start: Start
 # To run ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_c23_a_silent_worker_is_timed_out_the_task_tried_again_and_in_the_end_quarantined(start: Start) -> None:
     async with start(one_task(SUCCESS_ONLY, timeout_seconds=0.1)) as node, a_wire(node, "w1") as wire:
         job_id = await create(node, "one_task", {})
