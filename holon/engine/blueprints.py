@@ -80,10 +80,14 @@ class Blueprints:
         Raises:
             NotFound: (BLUEPRINT_NOT_FOUND) there is none of this name with an `api_endpoint`.
         """
-        entry = self._by_name.get(name)
-        if entry is None or entry[0].api_endpoint is None:
+        if not self.clients_start(name):
             raise NotFound(f"no blueprint named {name!r} can be started by clients", code="BLUEPRINT_NOT_FOUND")
-        return entry
+        return self._by_name[name]
+
+    def clients_start(self, name: str) -> bool:
+        """Whether clients may create jobs of a blueprint."""
+        entry = self._by_name.get(name)
+        return entry is not None and entry[0].api_endpoint is not None
 
     def for_parents(self, name: str) -> tuple[Blueprint, str]:
         """A blueprint that a parent holon may have done, and the contract of its input.

@@ -91,7 +91,7 @@ class Jobs:
         self._telemetry = telemetry
         self._records = records
         self._creations = Creations(store, slots, dispatcher, fusing, telemetry)
-        self._repeats = Repeats(store, records, max_payload)
+        self._repeats = Repeats(store, records, blueprints, max_payload)
 
     def new_id(self, client: Client, asked: Creating) -> str:
         """The id of the job that is to be made by this; a request that was made before is answered with another one.
@@ -126,13 +126,15 @@ class Jobs:
             raise outcome
         return outcome
 
-    async def made_of_any(self, client: Client, asked: Creating) -> Accepted | None:
-        """The job of any blueprint that an earlier call made which asked for the same; None: there is none.
+    async def made_of_gone(self, client: Client, asked: Creating) -> Accepted | None:
+        """The job that an earlier call made which asked for the same, of any blueprint that clients cannot start now.
+
+        None: there is none.
 
         Raises:
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
         """
-        job_id = await self._repeats.job_of(client, asked, any_blueprint=True)
+        job_id = await self._repeats.job_of(client, asked, any_gone=True)
         return None if job_id is None else Accepted(job_id, existing=True)
 
     async def _made_before(self, client: Client, asked: Creating, error: HolonError) -> Accepted:

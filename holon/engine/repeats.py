@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from holon.domain.client import Client
 from holon.domain.costs import costing
+from holon.engine.blueprints import Blueprints
 from holon.engine.records import Records
 from holon.engine.requests import Creating, digest_of, input_of, request_id_of, timeout_ms
 from holon.errors import AlreadyExists, InvalidArgument, TooLarge
@@ -17,10 +18,12 @@ class Repeats:
     or its contract, may be another one since.
 
     Arguments:
+        blueprints: those that there are now.
         max_payload: the most bytes that a job may be given.
     """
 
-    def __init__(self, store: Storage, records: Records, max_payload: int) -> None:
+    def __init__(self, store: Storage, records: Records, blueprints: Blueprints, max_payload: int) -> None:
+        self._blueprints = blueprints
         self._store = store
         self._records = records
         self._max_payload = max_payload
@@ -28,11 +31,12 @@ class Repeats:
     def __repr__(self) -> str:
         return f"Repeats({self._store!r})"
 
-    async def job_of(self, client: Client, asked: Creating, *, any_blueprint: bool = False) -> str | None:
+    async def job_of(self, client: Client, asked: Creating, *, any_gone: bool = False) -> str | None:
         """The job that an earlier call made which asked for the same; None: there is none.
 
         Arguments:
-            any_blueprint: whether it may be of any: the caller does not know what it was called.
+            any_gone: whether it may be of any blueprint that clients cannot start now: the caller does not know what it
+                was called. One that they can start has another path than theirs, and was not asked for.
         Raises:
             AlreadyExists: (REQUEST_ID_REUSED) that call asked for something else.
             StoreUnavailable: the store is away.
@@ -55,9 +59,9 @@ class Repeats:
             return None
         job_id, digest = made
         blueprint = asked.blueprint
-        if any_blueprint:
+        if any_gone:
             record = await self._records.job(job_id)
-            if record is None:
+            if record is None or self._blueprints.clients_start(record.job.blueprint):
                 return None
             blueprint = record.job.blueprint
         if digest_of(asked, text, blueprint, *terms) != digest:

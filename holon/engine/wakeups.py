@@ -109,6 +109,8 @@ class Wakeups:
             await self._waiting.wait()
             self._waiting.clear()
             keys, self._keys = frozenset(self._keys), set()
+            # Whoever had a reply before these were told has it now, and has forgotten what does not wait any more.
+            await asyncio.sleep(0)
             try:
                 self._rekeying.waiting(await self._dispatcher.wait_for(keys))
             except StoreUnavailable as error:

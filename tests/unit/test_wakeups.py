@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from holon.domain.matching import Need
 from holon.engine.slots import Slots
 from holon.engine.wakeups import Wakeups
 from holon.ports import Claim, Fired, Hint
@@ -118,3 +120,74 @@ async def test_nodes_that_share_a_store_do_not_all_come_when_a_timer_is_due(monk
 
 def test_nobody_waits_for_other_nodes_where_there_are_none() -> None:
     assert MemoryStorage.spread == SqliteStorage.spread == 0 < RedisStorage.spread
+
+
+class Quiet:
+    """A store that hints when it is told to."""
+
+    def __init__(self) -> None:
+        self.told: Callable[[Hint], None] = lambda _: None
+
+    def now(self) -> int:
+        return 1
+
+    def hear(self, told: Callable[[Hint], None]) -> Callable[[], object]:
+        self.told = told
+        return lambda: None
+
+    async def claim(self, want: int) -> Sequence[Claim]:
+        return ()
+
+    async def fire(self, limit: int, want: int) -> Fired:
+        return Fired(None)
+
+
+class Waiting:
+    """The match keys of which tasks wait, as a dispatcher knows them."""
+
+    def __init__(self) -> None:
+        self.keys = {"k"}
+        self.placed = asyncio.Event()
+
+    async def wait_for(self, keys: Iterable[str]) -> Sequence[Need]:
+        self.keys.update(keys)
+        self.placed.set()
+        return ()
+
+
+async def test_i6_a_task_that_began_to_wait_since_is_not_forgotten_by_who_leased_those_before() -> None:
+    store, waiting = Quiet(), Waiting()
+    parts: list[Any] = [
+        store,
+        Slots(1),
+        waiting,
+        None,
+        SimpleNamespace(waiting=lambda needs: None),
+        Deaf(),
+        Deaf(),
+        None,
+    ]
+    wakeups = Wakeups(*parts)
+    running = asyncio.create_task(wakeups.run())
+    loop = asyncio.get_running_loop()
+    reply: asyncio.Future[None] = loop.create_future()
+
+    async def leases_the_last() -> None:
+        await reply
+        waiting.keys.discard("k")
+
+    caller = asyncio.create_task(leases_the_last())
+    await asyncio.sleep(0)
+
+    def three_commits_are_told() -> None:
+        store.told(Hint(keys=frozenset({"another"})))
+        reply.set_result(None)
+        store.told(Hint(keys=frozenset({"k"})))
+
+    loop.call_soon(three_commits_are_told)
+    async with asyncio.timeout(GUARD):
+        await waiting.placed.wait()
+        await caller
+    running.cancel()
+    await asyncio.wait([running])
+    assert waiting.keys == {"another", "k"}

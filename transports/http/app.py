@@ -159,12 +159,13 @@ class App:
 
     async def _answer_elsewhere(self, methods: _Methods | None, request: Request) -> Reply:
         """Answer what no route is for. What had one may be repeated under its key: it is looked for."""
-        path = request.path
-        if request.hides_a_slash():
+        path, is_a_path = request.path, not request.hides_a_slash()
+        if not is_a_path:
             methods = None
         at_jobs = methods is None or any(one.path == paths.JOB for one in methods.values())
         is_creation = request.method == "POST" and at_jobs
-        if is_creation and self._repeat is not None and request.has_key and path.startswith(_BLUEPRINTS_AT):
+        repeatable = is_creation and is_a_path and path.startswith(_BLUEPRINTS_AT)
+        if repeatable and self._repeat is not None and request.has_key:
             self._admit(request, "", "")
             if self._rates is not None:
                 await self._rates.admit(Call.HTTP, request.client.name)

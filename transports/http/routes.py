@@ -71,7 +71,7 @@ class JobRoutes:
         try:
             wanted = request.parameters(_CREATE, _CREATE_REPEATABLE)
             fields, wait = fields_of(wanted.get("fields"), ALL_FIELDS), seconds(wanted, "wait", MAX_WAIT_S)
-            made = await self._jobs.made_of_any(request.client, _creating("", await request.body(), request))
+            made = await self._jobs.made_of_gone(request.client, _creating("", await request.body(), request))
         except (InvalidArgument, TooLarge, AlreadyExists):
             # There is nothing at its path that this could be said of.
             return None

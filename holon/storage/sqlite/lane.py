@@ -230,8 +230,8 @@ class Lane(Generic[Subject]):
             for call, reply in zip(calls, replies, strict=True):
                 if not call.promise.done():
                     call.promise.set_result(reply)
-        if then is not None:
-            then()
+            if then is not None:
+                then()
         now = perf_counter()
         together: dict[float, int] = {}
         for call in calls:

@@ -132,6 +132,23 @@ async def test_what_is_no_repeat_is_refused_as_ever(start: Start, now: Blueprint
         assert stranger.status_code == 401
 
 
+async def test_a_path_that_never_was_one_is_not_answered_with_the_job_of_a_blueprint_that_is_there(
+    start: Start,
+) -> None:
+    body, key = {"initial_data": {"n": 1}}, {"Idempotency-Key": "once"}
+    async with start(flow()) as node, http(node) as door:
+        made = await door.post("/api/v1/jobs/flow", json=body, headers=key)
+        assert made.status_code == 202
+        elsewhere = ("/api/v1/jobs/ship", "/api/nonsense", "/api/jobs/x%2Fy", "/api/v1/jobs/flow%2F")
+        replies = [await door.post(path, json=body, headers=key) for path in elsewhere]
+        assert [reply.status_code for reply in replies] == [405, 404, 404, 404]
+    async with start(flow(name="another")) as node, http(node) as door:
+        again = await door.post("/api/v1/jobs/flow", json=body, headers=key)
+        assert (again.status_code, again.json()) == (202, made.json())
+        hidden = await door.post("/api/v1/jobs%2Fflow", json=body, headers=key)
+        assert hidden.status_code == 404
+
+
 @pytest.mark.parametrize("what", ["a task", "a handler"])
 async def test_a_back_off_goes_on_and_a_cancel_still_reaches_it(start: Start, what: str) -> None:
     bp = Blueprint("bp", api_endpoint="/jobs/bp")
