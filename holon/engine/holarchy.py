@@ -128,7 +128,7 @@ class Holarchy:
             await self._pins.pin_child(worker_id, identity)
         except BaseException:
             if worker_id not in self._linked:
-                await self._whatever_happens(self._unlink(worker_id), worker_id)
+                await self._whatever_happens(self._unlink(worker_id, identity), worker_id)
             raise
         before = self.below
         self._linked[worker_id] = identity
@@ -170,15 +170,15 @@ class Holarchy:
         if self._linked.get(worker_id) is not identity:
             return
         try:
-            await self._unlink(worker_id)
+            await self._unlink(worker_id, identity)
         finally:
             if self._linked.get(worker_id) is identity:
                 del self._linked[worker_id]
                 self._changed()
 
-    async def _unlink(self, worker_id: str) -> None:
+    async def _unlink(self, worker_id: str, identity: HolonIdentity) -> None:
         try:
-            await self._links.unlink(worker_id)
+            await self._links.unlink(worker_id, identity)
         except StoreUnavailable as error:
             facts = {"worker_id": worker_id}
             log.warning("worker %s counts as linked for some seconds more: %s", worker_id, error.message, extra=facts)

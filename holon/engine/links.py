@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -14,6 +14,8 @@ from holon.ports import TRIES, Document, Put, Shared, contended
 LINKS = "holon_links"
 LINK_MS = 10_000
 _AGAIN_S = 5.0
+# So many are renewed together.
+_AT_ONCE = 500
 
 
 class Links:
@@ -22,6 +24,8 @@ class Links:
     def __init__(self, store: Shared) -> None:
         self._store = store
         self._versions: dict[str, int] = {}
+        # Of whose session each note is: a process may come again before its session of before is over.
+        self._whose: dict[str, HolonIdentity] = {}
 
     def __repr__(self) -> str:
         return f"Links({len(self._versions)})"
@@ -61,33 +65,42 @@ class Links:
             version = await self._store.put_document(LINKS, worker_id, mark, version=before, expires_in=LINK_MS)
             if version is not None:
                 self._versions[worker_id] = version
+                self._whose[worker_id] = identity
                 return
         raise contended(LINKS)
 
-    async def unlink(self, worker_id: str) -> None:
-        """Note that the child that this node had linked is gone; one that another node has linked since stays."""
+    async def unlink(self, worker_id: str, identity: HolonIdentity) -> None:
+        """Note that the session of a child is over; one that has come since, here or at another node, stays."""
+        if self._whose.get(worker_id) is not identity:
+            return
+        del self._whose[worker_id]
         await self._store.put_document(LINKS, worker_id, None, version=self._versions.pop(worker_id, 0))
 
     async def renew(self, linked: Mapping[str, HolonIdentity]) -> None:
-        """Have the notes of children stay while they are linked here, in one call.
+        """Have the notes of children stay while they are linked here, many in one call.
 
         Arguments:
             linked: all of them, by worker.
         """
         notes = [
-            Put(worker_id, _mark(identity), version, LINK_MS)
+            Put(worker_id, _mark(identity), self._versions.get(worker_id, 0), LINK_MS)
             for worker_id, identity in linked.items()
-            if (version := self._versions.get(worker_id)) is not None
         ]
-        for note, renewed in zip(notes, await self._store.put_documents(LINKS, notes) if notes else (), strict=True):
-            if renewed is not None:
-                await self._renewed(note, renewed)
-            elif await self._store.document(LINKS, note.key) is None:
-                # This node stood still for so long that it ran out.
-                await self._renewed(note, 0)
+        for at in range(0, len(notes), _AT_ONCE):
+            await self._renew(notes[at : at + _AT_ONCE], linked)
 
-    async def _renewed(self, note: Put, version: int) -> None:
-        if self._versions.get(note.key) == note.version:
+    async def _renew(self, notes: Sequence[Put], linked: Mapping[str, HolonIdentity]) -> None:
+        for note, renewed in zip(notes, await self._store.put_documents(LINKS, notes), strict=True):
+            if renewed is not None:
+                await self._renewed(note, renewed, linked)
+                continue
+            stored = await self._store.document(LINKS, note.key)
+            if stored is None or stored.value == note.value:
+                # This node stood still for so long that it ran out, or did not hear of an earlier renewal.
+                await self._renewed(note, 0 if stored is None else stored.version, linked)
+
+    async def _renewed(self, note: Put, version: int, linked: Mapping[str, HolonIdentity]) -> None:
+        if note.key in linked and self._versions.get(note.key, 0) == note.version:
             self._versions[note.key] = version
         elif version and note.key not in self._versions:
             # It left meanwhile, and nobody else would take back what was written since.

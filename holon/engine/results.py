@@ -19,6 +19,7 @@ from holon.domain.task import (
     SUCCESS,
     Outcome,
     RetryPolicy,
+    TaskError,
     job_of,
 )
 from holon.domain.value import Value, replace
@@ -30,10 +31,14 @@ from holon.engine.planning import Plan
 from holon.engine.session import Session
 from holon.engine.slots import Slots, Wanted
 from holon.errors import RETRY_S, InvalidArgument, StoreUnavailable, TooLarge
-from holon.ports import Completed, Result, Seat, Storage, Superseded
+from holon.ports import Completed, Offer, Result, Seat, Storage, Superseded
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
+
+# A holon stops what it does a fiftieth of its time before the end, and each one further down a fiftieth more: a fifth
+# is as much as ten in a line need. In milliseconds, at least and at most.
+_STOPS_BEFORE, _LEAST_BEFORE_MS, _MOST_BEFORE_MS = 5, 500, 50_000
 
 
 class Reported(Value, gc=True):
@@ -257,24 +262,27 @@ class Results:
         """A failure as it was told; but a holon that was out of time tells the result timeout, if it was that.
 
         A holon is told of one time, whichever of the task's is over first, and stops a little before: which it was it
-        cannot know. Nor that it was the time of the whole job here, which another try does not prolong.
+        cannot know. Nor that it was the time of the whole job here, which another try does not prolong. It is taken for
+        the end of the time where that is near: whoever works below may use the word for something else.
         """
         error = what.outcome.error
         if error is None or error.code != DEADLINE_EXCEEDED or not session.is_holon:
             return what
         offer = session.offered(one.lease_id)
-        task = await self._store.task(one.task_id) if offer is not None else None
-        if offer is None or offer.deadline is None or task is None or task.result_due is None:
-            return what
-        if task.result_due > offer.deadline:
-            return what
+        error = replace(error, retryable=None)
+        if offer is not None and _is_nearly_over(offer, self._store.now()):
+            error = await self._out_of_time(one, offer, error)
+        return replace(what, outcome=replace(what.outcome, error=error))
+
+    async def _out_of_time(self, one: Reported, offer: Offer, error: TaskError) -> TaskError:
+        task = await self._store.task(one.task_id)
+        if task is None or task.result_due is None or offer.deadline is None or task.result_due > offer.deadline:
+            return error
         record = await self._store.job(job_of(one.task_id))
         ends = None if record is None or record.job.cancelling else record.job.deadline
         if ends is not None and task.result_due >= ends:
-            timed_out = replace(error, retryable=False)
-        else:
-            timed_out = replace(error, code=RESULT_TIMEOUT, retryable=None)
-        return replace(what, outcome=replace(what.outcome, error=timed_out))
+            return replace(error, retryable=False)
+        return replace(error, code=RESULT_TIMEOUT)
 
     async def _retry_after(self, session: Session, one: Reported, outcome: Outcome) -> int | None:
         policy, generation = await self._policy(session, one)
@@ -287,6 +295,13 @@ class Results:
             return offer.retry, offer.generation
         task = await self._store.task(one.task_id)
         return (task.retry, task.generation) if task is not None else (RetryPolicy(), 1)
+
+
+def _is_nearly_over(offer: Offer, now: int) -> bool:
+    """Whether so little of an attempt's time is left that a holon may have stopped for that, or one further down."""
+    if offer.deadline is None or offer.time_left is None:
+        return False
+    return now >= offer.deadline - min(max(offer.time_left // _STOPS_BEFORE, _LEAST_BEFORE_MS), _MOST_BEFORE_MS)
 
 
 def charge_of(session: Session, one: Reported) -> Cost:

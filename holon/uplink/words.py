@@ -15,7 +15,7 @@ from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.place import Place
 from holon.worker.outcome import CANCELLED, FAILURE, TRANSIENT_ERROR, cancelled, failure
 
-# Of the history of a job of one task.
+# So many lines of a job's history are looked at together: all of those of a job of one task.
 _LINES = 1_000
 _RETRY_S = 1.0
 
@@ -60,19 +60,29 @@ class Words:
 
     async def _is_out_of_time(self, entry: Delegation) -> bool:
         """Whether a job was cancelled in its parent's name, which it does itself once its time is over."""
-        asked = [line.details for line in await self._lines(entry) if line.type == "job_cancel_requested"]
-        return bool(asked) and asked[0].get("by") == entry.owner.name
+        lines, more = await self._page(entry)
+        while True:
+            for line in lines:
+                if line.type == "job_cancel_requested":
+                    return line.details.get("by") == entry.owner.name
+            if not more:
+                return False
+            lines, more = await self._page(entry, more)
 
     async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
+        return (await self._page(entry))[0]
+
+    async def _page(self, entry: Delegation, token: str = "") -> tuple[list[HistoryEvent], str]:
+        """Lines of a job's history, and where the next begin; empty: that was all."""
         while True:
             try:
-                lines, _ = await self._place.jobs.history(entry.owner.name, entry.job_id, _LINES)
+                lines, more = await self._place.jobs.history(entry.owner.name, entry.job_id, _LINES, token)
             except NotFound:
-                return []
+                return [], ""
             except HolonError as error:
                 await asyncio.sleep(error.retry_after or _RETRY_S)
             else:
-                return [line for _, line in lines]
+                return [line for _, line in lines], more
 
 
 def _costing(word: worker_pb2.TaskResult, record: JobRecord) -> worker_pb2.TaskResult:

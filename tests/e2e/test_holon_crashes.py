@@ -181,8 +181,8 @@ async def test_what_is_to_stay_with_a_child_stays_when_the_node_of_the_parent_th
             for node in (linked, other, child):
                 await node.start()
             await leaves[0].start()
-            task = {"skill": "work", "params": {"n": 1, "seconds": 9}, "timeout": 60}
-            jobs = [await other.create("/jobs/ask", {**task, "on_lost": on_lost}) for on_lost in ("wait", 40, None)]
+            task = {"skill": "work", "params": {"n": 1, "seconds": 9}, "timeout": 200}
+            jobs = [await other.create("/jobs/ask", {**task, "on_lost": on_lost}) for on_lost in ("wait", 150, None)]
 
             async def all_run() -> bool:
                 async with Client(other.client_url, other.token, other.ca) as client:

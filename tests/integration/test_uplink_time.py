@@ -13,6 +13,7 @@ from holon.domain.fleet import Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.job import Status
 from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError
+from holon.uplink import words
 from holon.uplink.running import Running
 from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.scripted_node import Certificates, make_certificates
@@ -59,7 +60,7 @@ async def test_a_holon_further_down_that_stops_before_this_one_ends_the_job_as_i
 ) -> None:
     async with a_child(certificates, [does()]) as child, Leaf(child.engine, "w", *SKILLS, holon=BELOW) as leaf:
         stream = await child.linked()
-        await offered(stream, "t1", "does", params, time_left=Duration(seconds=100))
+        await offered(stream, "t1", "does", params, time_left=Duration(nanos=400_000_000))
         given = await leaf.given()
         assert (await answer(stream)).HasField("accepted")
         await leaf.ends(given, OUT_OF_TIME)
@@ -76,7 +77,7 @@ async def test_what_a_holon_further_down_had_less_time_for_than_the_job_is_no_en
 
     @made.handler("start", is_start=True)
     async def start(actions: ActionFactory) -> None:
-        actions.dispatch_task("a", {}, {"success": "lost", "timeout": "end"}, result_timeout_seconds=50)
+        actions.dispatch_task("a", {}, {"success": "lost", "timeout": "end"}, result_timeout_seconds=0.4)
 
     @made.handler("lost", is_end=True, outcome="failed")
     async def lost() -> None: ...
@@ -91,6 +92,30 @@ async def test_what_a_holon_further_down_had_less_time_for_than_the_job_is_no_en
         given = await leaf.given()
         assert (await answer(stream)).HasField("accepted")
         await leaf.ends(given, OUT_OF_TIME)
+        assert (await answer(stream)).result.data.data == b'{"consoled":true}'
+
+
+@pytest.mark.parametrize("retryable", [None, False])
+async def test_who_says_that_the_time_is_over_while_it_is_not_has_failed_like_any_other(
+    certificates: Certificates, retryable: bool | None
+) -> None:
+    made = Blueprint("does")
+
+    @made.handler("start", is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.dispatch_task("a", {}, {"success": "end", "failure": "end"}, max_retries=0)
+
+    @made.handler("end", is_end=True)
+    async def end() -> dict[str, bool]:
+        return {"consoled": True}
+
+    too_early = Outcome(FAILURE, error=TaskError("DEADLINE_EXCEEDED", "of a call of mine", retryable=retryable))
+    async with a_child(certificates, [made]) as child, Leaf(child.engine, "w", Skill("a"), holon=BELOW) as leaf:
+        stream = await child.linked()
+        await offered(stream, "t1", "does", {}, time_left=Duration(seconds=100))
+        given = await leaf.given()
+        assert (await answer(stream)).HasField("accepted")
+        await leaf.ends(given, too_early)
         assert (await answer(stream)).result.data.data == b'{"consoled":true}'
 
 
@@ -114,3 +139,17 @@ async def test_a_job_whose_task_is_told_first_that_its_time_is_over_cleans_up_as
             Status.CANCELLED,
             "cancelled, and cleaned up",
         )
+
+
+async def test_a_job_with_a_long_history_is_told_as_out_of_time_as_well(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Running, "limit", lambda *_: None)
+    monkeypatch.setattr(words, "_LINES", 1)
+    async with a_child(certificates, [does()]) as child, Leaf(child.engine, "w", *SKILLS) as leaf:
+        stream = await child.linked()
+        await offered(stream, "t1", "does", {}, time_left=Duration(nanos=300_000_000))
+        await leaf.given()
+        assert (await answer(stream)).HasField("accepted")
+        result = (await answer(stream)).result
+        assert (result.status, result.error.code) == (FAILURE, "DEADLINE_EXCEEDED")
