@@ -59,10 +59,12 @@ class Wakeups:
         self._spawns: set[tuple[str, int]] = set()
         self._spawn = asyncio.Event()
         self._keys: set[str] = set()
+        self._followed: set[str] = set()
+        self._follow = asyncio.Event()
         self._waiting = asyncio.Event()
 
     async def run(self) -> None:
-        """Hear hints, and run all four loops, until cancelled."""
+        """Hear hints, and run all loops, until cancelled."""
         self._ready.set()
         hear_no_more = self._store.hear(self._hear)
         try:
@@ -72,15 +74,18 @@ class Wakeups:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._tell_followers(), name="followers")
             loops.create_task(self._place(), name="placer")
             loops.create_task(self._claim(), name="claimer")
             loops.create_task(self._fire(), name="timers")
             loops.create_task(self._spawn_chunks(), name="spawner")
 
     def _hear(self, hint: Hint) -> None:
-        # First, for somebody waits: what is at hand is told here and now.
+        # First, for a client waits: what is at hand is told here and now.
         self._watching.changed(hint.jobs)
-        self._following.changed(hint.jobs)
+        if hint.jobs:
+            self._followed |= hint.jobs
+            self._follow.set()
         if hint.notices:
             self._told()
         if hint.documents:
@@ -103,6 +108,15 @@ class Wakeups:
         self._spawns.update(spawns)
         if self._spawns:
             self._spawn.set()
+
+    async def _tell_followers(self) -> None:
+        """Tell of what a turn of the loop brought, together and after its replies: by those jobs begin to be followed."""
+        while True:
+            await self._follow.wait()
+            self._follow.clear()
+            await asyncio.sleep(0)
+            jobs, self._followed = self._followed, set()
+            self._following.changed(jobs)
 
     async def _place(self) -> None:
         while True:

@@ -191,3 +191,32 @@ async def test_i6_a_task_that_began_to_wait_since_is_not_forgotten_by_who_leased
     running.cancel()
     await asyncio.wait([running])
     assert waiting.keys == {"another", "k"}
+
+
+async def test_who_watches_is_told_at_once_and_who_follows_after_the_replies_of_the_turn_and_once() -> None:
+    store, told = Quiet(), list[Any]()
+    watching = SimpleNamespace(changed=lambda jobs: told.append(("watching", set(jobs))))
+    following = SimpleNamespace(changed=lambda jobs: told.append(("following", set(jobs))))
+    parts: list[Any] = [store, Slots(1), None, None, None, watching, following, None]
+    running = asyncio.create_task(Wakeups(*parts).run())
+    reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def creates() -> None:
+        await reply
+        told.append("the reply")
+
+    caller = asyncio.create_task(creates())
+    await asyncio.sleep(0)
+
+    def commits_are_told() -> None:
+        store.told(Hint(jobs=frozenset({"a"})))
+        reply.set_result(None)
+        store.told(Hint(jobs=frozenset({"b"})))
+
+    asyncio.get_running_loop().call_soon(commits_are_told)
+    await caller
+    for _ in range(3):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    assert told == [("watching", {"a"}), ("watching", {"b"}), "the reply", ("following", {"a", "b"})]
