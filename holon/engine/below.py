@@ -23,8 +23,8 @@ MOST_BYTES = 16 * 2**20
 PAUSE_S = 1.0
 MOST_WAITING = 200
 DROPPED_AT_ONCE = 200
-T = TypeVar("T")
 
+T = TypeVar("T")
 
 # Of a task, what is kept and how that is written; or how many bytes that has, and its version.
 _New: TypeAlias = tuple[str, Record, bytes]

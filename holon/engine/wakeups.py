@@ -110,7 +110,7 @@ class Wakeups:
             self._spawn.set()
 
     async def _tell_followers(self) -> None:
-        """Tell of what a turn of the loop brought together, after its replies: by those jobs begin to be followed."""
+        """Tell of what a turn of the loop brought together, after its replies: by those workers' places are free."""
         while True:
             await self._follow.wait()
             self._follow.clear()
