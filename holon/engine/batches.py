@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from holon.domain.client import Client
-from holon.engine.jobs import Accepted, Jobs
-from holon.engine.requests import Creating
+from holon.engine.jobs import Jobs
+from holon.engine.requests import Accepted, Creating
 from holon.errors import HolonError
 
 # So many share a turn of the loop, and with that a transaction of the store; then others have theirs.

@@ -13,7 +13,6 @@ from holon.domain.costs import costing
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.progress import passed_by, percent_of
-from holon.domain.value import Value
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.creations import Creations, Made
@@ -25,6 +24,7 @@ from holon.engine.quotas import monthly, used_up
 from holon.engine.records import Records
 from holon.engine.repeats import Repeats, reused
 from holon.engine.requests import (
+    Accepted,
     Creating,
     Listing,
     digest_of,
@@ -48,19 +48,6 @@ from holon.telemetry.events import Telemetry
 from holon.telemetry.tracing import Span
 
 log = logging.getLogger(__name__)
-
-
-class Accepted(Value, gc=True):
-    """A job that exists. `existing` says that an earlier call with the same request id made it.
-
-    `noted` is the version of the note that was written with it. `begun` is the job as it was created, where it waits
-    for one task that was given to a worker with that; else None.
-    """
-
-    job_id: str
-    existing: bool
-    noted: int | None = None
-    begun: Job | None = None
 
 
 class Jobs:
@@ -116,12 +103,13 @@ class Jobs:
         try:
             new, span = self._new(client, asked, *self._blueprints.for_clients(asked.blueprint))
         except HolonError as error:
-            return await self._made_before(client, asked, error)
-        try:
-            made = await self._creations.write(new)
-        finally:
-            span.end()
-        outcome = self._outcome(new, asked, made)
+            outcome = await self._repeats.instead_of(error, client, asked)
+        else:
+            try:
+                made = await self._creations.write(new)
+            finally:
+                span.end()
+            outcome = self._outcome(new, asked, made)
         if isinstance(outcome, HolonError):
             raise outcome
         return outcome
@@ -134,15 +122,7 @@ class Jobs:
         Raises:
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
         """
-        job_id = await self._repeats.job_of(client, asked, any_gone=True)
-        return None if job_id is None else Accepted(job_id, existing=True)
-
-    async def _made_before(self, client: Client, asked: Creating, error: HolonError) -> Accepted:
-        """What a repeat is answered that would be refused as a new job; raises the error where it is none."""
-        job_id = await self._repeats.job_of(client, asked)
-        if job_id is None:
-            raise error
-        return Accepted(job_id, existing=True)
+        return await self._repeats.find(client, asked, any_gone=True)
 
     async def create_all(self, client: Client, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
         """Create jobs of a client's, together; a refused one leaves the others alone.
@@ -151,21 +131,11 @@ class Jobs:
             for each, in their order, the job, or why it was refused, as `create` raises it.
         """
         made = await self._all(client, asked, self._blueprints.for_clients)
-        refused = [at for at, one in enumerate(made) if isinstance(one, NotFound | InvalidArgument)]
-        if refused:
-            found = await asyncio.gather(*(self._before_or_not(client, asked[at], made[at]) for at in refused))
-            for at, one in zip(refused, found, strict=True):
-                made[at] = one
+        refused = [(at, one) for at, one in enumerate(made) if isinstance(one, NotFound | InvalidArgument)]
+        found = await asyncio.gather(*(self._repeats.instead_of(one, client, asked[at]) for at, one in refused))
+        for (at, _), outcome in zip(refused, found, strict=True):
+            made[at] = outcome
         return made
-
-    async def _before_or_not(
-        self, client: Client, asked: Creating, refused: Accepted | HolonError
-    ) -> Accepted | HolonError:
-        try:
-            job_id = await self._repeats.job_of(client, asked)
-        except HolonError as error:
-            return error
-        return refused if job_id is None else Accepted(job_id, existing=True)
 
     async def create_for_parent(self, parent: Client, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
         """The same for the holon's parent, of any blueprints that are not internal."""

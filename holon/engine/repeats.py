@@ -6,8 +6,8 @@ from holon.domain.client import Client
 from holon.domain.costs import costing
 from holon.engine.blueprints import Blueprints
 from holon.engine.records import Records
-from holon.engine.requests import Creating, digest_of, input_of, request_id_of, timeout_ms
-from holon.errors import AlreadyExists, InvalidArgument, TooLarge
+from holon.engine.requests import Accepted, Creating, digest_of, input_of, request_id_of, timeout_ms
+from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge
 from holon.ports import Storage
 
 
@@ -31,7 +31,14 @@ class Repeats:
     def __repr__(self) -> str:
         return f"Repeats({self._store!r})"
 
-    async def job_of(self, client: Client, asked: Creating, *, any_gone: bool = False) -> str | None:
+    async def instead_of(self, refused: HolonError, client: Client, asked: Creating) -> Accepted | HolonError:
+        """What a repeat is answered that would be refused as a new job: its job; or why it is refused."""
+        try:
+            return await self.find(client, asked) or refused
+        except HolonError as error:
+            return error
+
+    async def find(self, client: Client, asked: Creating, *, any_gone: bool = False) -> Accepted | None:
         """The job that an earlier call made which asked for the same; None: there is none.
 
         Arguments:
@@ -66,7 +73,7 @@ class Repeats:
             blueprint = record.job.blueprint
         if digest_of(asked, text, blueprint, *terms) != digest:
             raise reused(asked)
-        return job_id
+        return Accepted(job_id, existing=True)
 
 
 def reused(asked: Creating) -> AlreadyExists:

@@ -14,7 +14,7 @@ from itertools import islice
 import orjson
 
 from holon.domain.client import Client
-from holon.engine.jobs import Accepted
+from holon.engine.requests import Accepted
 from holon.errors import Aborted, HolonError, InvalidArgument, NotFound
 from holon.ports import Document, Note, Put, Shared
 from holon.uplink.alone import Alone

@@ -9,8 +9,7 @@ from typing import TypeAlias
 
 from holon.domain.job import Job, Status
 from holon.domain.value import Value
-from holon.engine.jobs import Accepted
-from holon.engine.requests import Creating
+from holon.engine.requests import Accepted, Creating
 from holon.errors import HolonError, InvalidArgument, NotFound
 from holon.ports import Note
 from holon.rxon.v1 import worker_pb2

@@ -10,8 +10,8 @@ import grpc
 from holon.domain.client import ADMIN
 from holon.domain.tree import Asked
 from holon.engine.batches import create_all
-from holon.engine.jobs import Accepted, Jobs
-from holon.engine.requests import Creating, Listing, request_id_of
+from holon.engine.jobs import Jobs
+from holon.engine.requests import Accepted, Creating, Listing, request_id_of
 from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import HolonError, Unavailable

@@ -9,8 +9,8 @@ from holon.domain.client import Client
 from holon.domain.digest import Fingerprint
 from holon.domain.events import HistoryEvent
 from holon.domain.value import replace
-from holon.engine.jobs import Accepted, Jobs
-from holon.engine.requests import Creating
+from holon.engine.jobs import Jobs
+from holon.engine.requests import Accepted, Creating
 from holon.errors import HolonError
 from holon.ports import Result, Superseded
 from holon.storage.ledger import outcomes
