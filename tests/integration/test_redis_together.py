@@ -1,18 +1,22 @@
-"""Jobs that are created at the same moment: one operation for all, and each caller gets its own answer."""
+"""Calls of the same moment: one operation for all that ask for the same, and each caller gets its own answer."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from holon.clock import ManualClock
+from holon.domain.events import CancelRequested
 from holon.domain.value import replace
-from holon.errors import ResourceExhausted
+from holon.errors import ResourceExhausted, StoreUnavailable
 from holon.ports import Created, Creation, NewJob, Quota, Seat, StoreSettings
-from holon.storage.redis import RedisStorage, flight, lane
+from holon.storage.redis import RedisStorage, flight, lane, shared
+from holon.storage.redis.server import Connection, ask
 from tests.contract.backends import REDIS
 from tests.contract.test_fused import with_step
 from tests.contract.world import World
@@ -142,3 +146,105 @@ async def test_what_is_sent_at_once_is_no_more_than_a_slow_link_carries_in_time(
     replies = await together.create(*[[together.world.new_job(data={"it": "x" * 2_000})] for _ in range(8)])
     assert all(made(reply) == [Creation.CREATED] for reply in replies)
     assert await together.runs() - before >= 4
+
+
+async def test_documents_are_written_in_one_run_each_if_its_writer_saw_the_last_of_it(together: Together) -> None:
+    storage = together.world.storage
+    seen = await storage.put_document("keys", "a", b"0", version=0)
+    assert seen
+    before = await together.runs()
+    changed, again, late, other, elsewhere, deleted = await asyncio.gather(
+        storage.put_document("keys", "a", b"1", version=seen),
+        storage.put_document("keys", "a", b"2", version=seen),
+        storage.put_document("keys", "b", b"1", version=7),
+        storage.put_document("keys", "b", b"2", version=0, expires_in=10),
+        storage.put_document("rules", "a", b"3", version=0),
+        storage.put_document("rules", "b", None, version=0),
+    )
+    assert await together.runs() - before <= 2
+    versions = [version or 0 for version in (seen, changed, other, elsewhere, deleted)]
+    assert versions == list(range(seen, seen + 5))
+    assert (again, late) == (None, None)
+    there = [*await storage.documents("keys"), *await storage.documents("rules")]
+    ends = together.world.now + 10
+    assert [(one.key, one.value, one.version, one.expires_at) for one in there] == [
+        ("a", b"1", changed, None),
+        ("b", b"2", other, ends),
+        ("a", b"3", elsewhere, None),
+    ]
+
+
+async def test_a_document_that_goes_again_in_other_company_is_answered_as_the_first_time(
+    together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = together.world.storage
+
+    async def ask_in_vain(connection: Connection, *commands: tuple[Any, ...]) -> Sequence[Any]:
+        replies = await ask(connection, *commands)
+        if not any("keys" in command for command in commands):
+            return replies
+        monkeypatch.setattr(flight, "ask", ask)
+        raise RedisConnectionError("the reply is lost")
+
+    async def put(key: str, patience: float) -> int | None:
+        monkeypatch.setattr(lane, "RIDE_OUT_S", patience)
+        return await storage.put_document("keys", key, b"1", version=0)
+
+    monkeypatch.setattr(flight, "ask", ask_in_vain)
+    given_up, version = await asyncio.gather(put("a", 0.0), put("b", 60.0), return_exceptions=True)
+    assert isinstance(given_up, StoreUnavailable)
+    assert [one.key for one in await storage.documents("keys")] == ["a", "b"]
+    written = await storage.document("keys", "b")
+    assert written
+    assert written.version == version
+
+
+async def test_of_documents_of_the_same_moment_as_many_are_taken_as_there_is_room_for(
+    together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "MAX_DOCUMENTS", 4)
+    storage = together.world.storage
+    for key in ("a", "b"):
+        await storage.put_document("keys", key, b"", version=0, expires_in=10)
+    kept = await storage.put_document("keys", "kept", b"", version=0)
+    await together.world.after(11)
+    puts = (storage.put_document("keys", f"n{at}", b"", version=0) for at in range(5))
+    replies = await asyncio.gather(*puts, storage.put_document("rules", "a", b"", version=0), return_exceptions=True)
+    assert kept
+    assert [isinstance(reply, int) for reply in replies] == [True, True, True, False, False, True]
+    assert all(isinstance(reply, ResourceExhausted) for reply in replies[3:5])
+    assert [one.key for one in await storage.documents("keys")] == ["kept", "n0", "n1", "n2"]
+
+
+async def test_jobs_and_their_histories_are_read_in_one_run_each(together: Together) -> None:
+    storage = together.world.storage
+    jobs = [together.world.new_job(data={"n": at}) for at in range(20)]
+    await together.create(jobs)
+    ids = [job.job.id for job in jobs]
+    before = await together.runs()
+    records, lines = await asyncio.gather(
+        asyncio.gather(*map(storage.job, [*ids, "nobody"])),
+        asyncio.gather(*(storage.history(job_id, 0, 10) for job_id in [*ids, "nobody"])),
+    )
+    assert await together.runs() - before <= 3
+    assert [record and record.job.id for record in records] == [*ids, None]
+    assert [len(some) for some in lines] == [len(job.history) for job in jobs] + [0]
+
+
+async def test_of_a_job_that_is_watched_and_left_at_the_same_moment_the_last_counts(together: Together) -> None:
+    storage, watched, left = together.world.storage, together.world.new_job(), together.world.new_job()
+    await together.create([watched, left])
+    heard: set[str] = set()
+    hear_no_more = storage.hear(lambda hint: heard.update(hint.jobs))
+
+    async def unwatch(one: NewJob) -> None:
+        storage.unwatch(one.job.id)
+
+    for turn in range(2):
+        before = await together.runs()
+        await asyncio.gather(storage.watch(left.job.id), unwatch(watched), unwatch(left), storage.watch(watched.job.id))
+        assert await together.runs() - before <= 2, turn
+    for one in (watched, left):
+        await together.world.append(one.job.id, CancelRequested("ann"))
+    hear_no_more()
+    assert heard == {watched.job.id}

@@ -17,12 +17,13 @@ from holon.storage.promises import Promise
 from holon.storage.redis.scripts import Code
 from holon.storage.redis.server import Connection, Strictness, ask
 
-# Operations that do what several callers ask for; how many they are is the first of what such a call gives.
-JOINED = frozenset({"create_jobs"})
+# How many words come first: keys, time, node, token and settings; where nothing is written, keys alone.
+_WRITING, _READING = 7, 3
+# Operations that do what several callers ask for, and with how many words each begins; how many callers they are comes
+# next.
+JOINED = {"create_jobs": _WRITING, "put_document": _WRITING, "watch": _WRITING, "history": _READING, "job": _READING}
 # Operations that may hand jobs over.
 _HANDING_OVER = frozenset({"append", "claim", "commit", "complete", "create_jobs", "fire"})
-# The words before that: keys, time, node, token and settings.
-_HEADER = 7
 _TOKEN = 5
 # One run is given so much at most: the server does nothing else meanwhile.
 _MOST_WORDS, _MOST_BYTES = 2_000, 1_000_000
@@ -83,13 +84,18 @@ class _Run:
             return first.command
         if len(self.calls) == 1:
             return (*code.call(first.operation), *first.command, number)
-        given = chain.from_iterable(call.command[_HEADER + 1 :] for call in self.calls)
-        return (*code.call(first.operation), *first.command[:_HEADER], len(self.calls), *given, number)
+        header = JOINED[first.operation]
+        given = chain.from_iterable(call.command[header + 1 :] for call in self.calls)
+        return (*code.call(first.operation), *first.command[:header], len(self.calls), *given, number)
 
     def replies(self, reply: Any) -> Iterator[tuple[Call, Any]]:
         """What each of its calls is answered: its own part, and the first of them what is said to all."""
-        if isinstance(reply, Exception) or self.calls[0].operation not in JOINED:
+        header = JOINED.get(self.calls[0].operation)
+        if header is None or isinstance(reply, Exception):
             yield from ((call, reply) for call in self.calls)
+            return
+        if header == _READING:
+            yield from zip(self.calls, reply, strict=True)
             return
         time, hint, answers, *rest = reply
         for call, answer in zip(self.calls, answers, strict=True):

@@ -27,10 +27,10 @@ class RecordCalls(Part):
     _unlisted = "0"
 
     async def watch(self, job_id: str) -> None:
-        await self.link.call("watch", job_id, "1")
+        await self.link.call("watch", 1, job_id, "1")
 
     def unwatch(self, job_id: str) -> None:
-        self.link.tell("watch", job_id, "")
+        self.link.tell("watch", 1, job_id, "")
 
     @property
     def history_backlog(self) -> int:
@@ -52,7 +52,7 @@ class RecordCalls(Part):
         await self.link.call("settle", len(notices), *notices)
 
     async def job(self, job_id: str) -> JobRecord | None:
-        fields = await self.link.read("job", job_id)
+        fields = await self.link.read("job", 1, job_id)
         return answers.record_of(fields, self._seal) if fields else None
 
     async def jobs(self, which: JobFilter, limit: int) -> tuple[list[tuple[JobRecord, int]], int | None]:
@@ -80,7 +80,7 @@ class RecordCalls(Part):
         lines: list[tuple[int, HistoryEvent]] = []
         start = after
         while len(lines) < limit:
-            page, start = await self.link.read("history", job_id, start, limit)
+            page, start = await self.link.read("history", 1, job_id, start, limit)
             for at in range(0, len(page), 2):
                 some = answers.history_of(job_id, page[at], page[at + 1], self._seal)
                 lines += (line for line in some if line[0] > after)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from holon.ports import MAX_DOCUMENTS, Count, Counted, Document, Put
+from holon.randomness import random_id
 from holon.storage.documents import check_document, too_many_documents
 from holon.storage.hints import Hints
 from holon.storage.redis.arguments import Argument, maybe
@@ -56,8 +57,10 @@ class SharedCalls(ABC):
     ) -> int | None:
         check_document(kind, key, value)
         given = ("",) if value is None else ("1", value)
+        # A name of its own: when the reply is lost, it may go again in other company.
+        name = random_id()
         answer = await self._shared.call(
-            "put_document", self._store_id, MAX_DOCUMENTS, kind, key, version, *given, maybe(expires_in)
+            "put_document", 1, name, self._store_id, MAX_DOCUMENTS, kind, key, version, *given, maybe(expires_in)
         )
         if answer == b"full":
             raise too_many_documents(kind)

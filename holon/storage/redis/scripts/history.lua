@@ -1,10 +1,9 @@
--- Lines of a job's history, after one: number of the last, lines, number of the last, lines...; where to go on, if that
--- were not all.
+-- Lines of jobs' history, of each after one: number of the last, lines, number of the last, lines...; where to go on, if
+-- that were not all.
 
 local LOOK_AT = 2000
 
-local function operation()
-    local id, after, limit = arg(), num(), num()
+local function lines_of(id, after, limit)
     local row, found = job(id), {}
     local told = row and row.told or 0
     local to = math.min(told, after + LOOK_AT)
@@ -13,4 +12,10 @@ local function operation()
         return #found >= 2 * limit
     end)
     return {found, #found < 2 * limit and to < told and to or 0}
+end
+
+local function operation()
+    local answers = {}
+    for i = 1, num() do answers[i] = lines_of(arg(), num(), num()) end
+    return answers
 end
