@@ -45,6 +45,7 @@ class Slots:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._taken = 0
+        self._reserved = 0
         self._claims: asyncio.Queue[Claim] = asyncio.Queue()
         self._freed = asyncio.Event()
         self._open = True
@@ -57,6 +58,11 @@ class Slots:
         """Slots in use: jobs that run, wait for a lane, or are asked for."""
         return self._taken
 
+    @property
+    def used(self) -> int:
+        """Those of them that jobs have. What store calls ask for beside that, they mostly do not find."""
+        return self._taken - self._reserved
+
     def wanting(self, most: int) -> Wanted:
         """What a store call may ask for: up to `most` of the slots that are free when it is entered."""
         return Wanted(self, most)
@@ -65,11 +71,13 @@ class Slots:
         """Take up to so many free slots for a call; how many those are."""
         n = min(most, self.limit - self._taken) if self._open else 0
         self._taken += n
+        self._reserved += n
         return n
 
     def take_in(self, n: int, claims: Sequence[Claim]) -> None:
         """The call for which so many slots were reserved is over, and brought these claims."""
         self._taken -= n - len(claims)
+        self._reserved -= n
         for claim in claims:
             self._claims.put_nowait(claim)
         if self._taken < self.limit:

@@ -137,7 +137,7 @@ class Credits:
             there -= sum(n for skill, n in elsewhere.items() if self._offerings.share(name, skill))
             # Of what may take several places there is one at a time: how many it takes there is not seen.
             places += max(0, min(there, 1) if self._offerings.is_wide(name) else there)
-        return min(places, self._slots.limit - self._slots.taken)
+        return min(places, self._slots.limit - self._slots.used)
 
     def _here(self, sessions: Collection[Session]) -> tuple[AbstractSet[str], AbstractSet[str]]:
         """Whose places are at workers of this node, and whose were at some look; of several nodes that says nothing.
