@@ -244,8 +244,10 @@ class Credits:
 
     async def run(self) -> None:
         """Grant what is due, whenever that may have changed, until cancelled."""
-        loop, look_at = asyncio.get_running_loop(), 0.0
+        loop, look_at, linger = asyncio.get_running_loop(), 0.0, 0.0
         while True:
+            # A job that comes or goes comes first: what it changes here is found out while others work on it.
+            await asyncio.sleep(linger)
             self._serving.changed.clear()
             # What can be done is not found out with each job that comes or goes.
             if (now := loop.time()) >= look_at:
@@ -253,7 +255,7 @@ class Credits:
                 look_at = now + LOOK_S
             elif (granted := self.due) != self._granted and not self._is_slight(granted):
                 self._grant(granted)
-            await asyncio.sleep(max(LINGER_S, _LINGER_SHARE * (loop.time() - now)))
+            linger = max(LINGER_S, _LINGER_SHARE * (loop.time() - now))
             try:
                 async with asyncio.timeout_at(look_at):
                     await self._serving.changed.wait()

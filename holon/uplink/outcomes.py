@@ -13,7 +13,7 @@ from holon.domain.texts import clipped
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.offerings import Offerings
-from holon.wire.values import json_payload
+from holon.wire.values import fill, json_payload
 from holon.wire.worker import MAX_CAUSE_MESSAGE, MAX_CAUSES, causes_of
 from holon.worker.outcome import failure
 
@@ -33,7 +33,7 @@ def result_of(record: JobRecord, holon_id: str, offerings: Offerings) -> worker_
     job = record.job
     result = _success(job, holon_id, offerings) if job.status is Status.FINISHED else _failure(job, holon_id, offerings)
     if record.finished_at is not None:
-        result.duration.FromMilliseconds(max(0, record.finished_at - record.created_at))
+        fill(result.duration, max(0, record.finished_at - record.created_at))
     return result
 
 

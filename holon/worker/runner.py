@@ -212,7 +212,8 @@ class Runner:
             elif call.stopping != "CANCELLED":
                 self._hand_back(call, "STALE_OFFER", f"stopped: {call.stopping}", result)
                 return
-        result.duration.FromNanoseconds(int((self._loop.time() - call.began) * 1e9))
+        took = int((self._loop.time() - call.began) * 1e9)
+        result.duration.seconds, result.duration.nanos = divmod(took, 10**9)
         self._reports.finish(call.lease, result)
 
     def _hand_back(

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from holon.engine.turns import two_turns
 from holon.wire.bell import Bell
-from transports.http.turns import two_turns
 
 
 async def turns(n: int = 4) -> None:

@@ -7,6 +7,7 @@ from holon.domain.value import replace
 from holon.engine.feeds import Seen
 from holon.engine.jobs import Jobs
 from holon.engine.requests import Creating, Listing, request_id_of
+from holon.engine.turns import two_turns
 from holon.engine.watching import Watching
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge, Violation
 from holon.telemetry.audit import audited
@@ -26,7 +27,6 @@ from transports.http.reading import page_size, seconds, time
 from transports.http.request import Request
 from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
 from transports.http.strict_json import read_object
-from transports.http.turns import two_turns
 
 _BODY_OF_CREATE = frozenset(CREATE_FIELDS)
 _NONE: frozenset[str] = frozenset()
