@@ -25,35 +25,49 @@ from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
 
+# So long may a handler keep the loop that everything of its node runs on before the log says so.
+HELD_UP_S = 1.0
+
 
 class _Watched:
-    """Awaits a handler; `count` is told while it waits. Afterwards it is known whether it was closed from outside."""
+    """Awaits a handler; `count` is told while it waits. Afterwards it is known whether it was closed from outside.
 
-    __slots__ = ("_count", "_handler", "closed")
+    Attributes:
+        closed: whether it was.
+        held: for how many seconds it has kept the loop at one go, at the most.
+    """
+
+    __slots__ = ("_count", "_handler", "closed", "held")
 
     def __init__(self, handler: Awaitable[Any], count: Callable[[int], None]) -> None:
         self._handler = handler
         self._count = count
         self.closed = False
+        self.held = 0.0
 
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self._handler.__await__()
         waited = False
+        since = time.perf_counter()
         try:
             pending = next(steps)
             waited = True
             self._count(1)
             while True:
+                self.held = max(self.held, time.perf_counter() - since)
                 try:
                     sent = yield pending
                 except BaseException as thrown:  # noqa: BLE001  it is the handler's, a cancel too
+                    since = time.perf_counter()
                     self.closed = isinstance(thrown, GeneratorExit)
                     pending = steps.throw(thrown)
                 else:
+                    since = time.perf_counter()
                     pending = steps.send(sent)
         except StopIteration as stop:
             return stop.value
         finally:
+            self.held = max(self.held, time.perf_counter() - since)
             if waited:
                 self._count(-1)
 
@@ -142,10 +156,12 @@ class Handlers:
                 raise
             if isinstance(error, asyncio.CancelledError) and self.ending() and not at_once:
                 raise
+            _tell_held(job, began, watched)
             span.end(_said(error))
             return self._raised(job, error, _ms(began), before)
         if state.prompt:
             self._prompt.add((job.blueprint, job.current_state))
+        _tell_held(job, began, watched)
         span.end()
         change = machine.decide(
             job,
@@ -213,6 +229,25 @@ def _said(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError) and not error.args:
         return f"{kind}: what the handler waited for was cancelled"
     return f"{kind}: {told(error, MAX_ERROR_MESSAGE)}"
+
+
+def _tell_held(job: Job, began: float, watched: _Watched | None) -> None:
+    """Say of a handler that it has kept everybody else waiting; its author may not know that it can.
+
+    Arguments:
+        watched: how it ran; None for one that ran at once.
+    """
+    held = time.perf_counter() - began if watched is None else watched.held
+    if held >= HELD_UP_S:
+        log.warning(
+            "job %s: handler of state %s of %s held up the whole node for %.1f s; what blocks belongs into a task, or "
+            "behind an `await`",
+            job.id,
+            job.current_state,
+            job.blueprint,
+            held,
+            extra={"job_id": job.id},
+        )
 
 
 def _ms(began: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory, JobContext
+from holon.engine import handlers
 from holon.errors import HolonError
 from tests.integration.cases.site import Start, a_wire, create, ended, history, http, next_offer, seen
 from tests.integration.grpc_node import result, updates
@@ -142,6 +144,34 @@ async def test_whatever_a_handler_raises_is_its_jobs_failure_and_no_other_job_no
         assert job.error is not None
         assert job.error.code != "HANDLER_CRASHED"
         assert (await node.run("bp", {"fails": False})).status == "finished"
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "waiting"])
+@pytest.mark.parametrize("fails", [False, True], ids=["ends", "raises"])
+async def test_the_log_names_a_handler_that_holds_up_the_node(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, waits: bool, fails: bool
+) -> None:
+    monkeypatch.setattr(handlers, "HELD_UP_S", 0.02)
+
+    async def only(blocks: bool, fails: bool) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        since = time.perf_counter()
+        while blocks and time.perf_counter() < since + 0.03:
+            pass
+        if waits:
+            await asyncio.sleep(0)
+        if fails:
+            raise ValueError
+
+    async with start(ending(only), JOB_MAX_RETRIES=0) as node:
+        # Once it has ended well, the next run of one that awaits nothing is of another kind.
+        await node.run("bp", {"blocks": False, "fails": False})
+        job = await node.run("bp", {"blocks": True, "fails": fails})
+    (told,) = {
+        one.getMessage() for one in caplog.records if "held up" in one.getMessage() and job.id in one.getMessage()
+    }
+    assert told.startswith(f"job {job.id}: handler of state only of bp held up the whole node for ")
 
 
 def nested(levels: int) -> Any:
