@@ -17,6 +17,12 @@ from holon.domain.task import ANY_STATUS
 from holon.errors import BlueprintError
 
 _ABSENT = object()
+# What a handler called to decide so.
+_ACTIONS: dict[type[Decision], str] = {
+    GoTo: "go_to",
+    DispatchTask: "dispatch_task",
+    DispatchParallel: "dispatch_parallel",
+}
 _NAMES_SHOWN = 20
 
 
@@ -114,8 +120,8 @@ class ActionFactory:
     def _decide(self, decision: Decision) -> None:
         if self._decision is not None:
             raise BlueprintError(
-                f"this run of the handler has already decided {type(self._decision).__name__}, and now decides "
-                f"{type(decision).__name__}; decide once, for instance with `return` after the first",
+                f"this run of the handler has already called {_ACTIONS[type(self._decision)]}, and now calls "
+                f"{_ACTIONS[type(decision)]}; decide once, for instance with `return` after the first",
                 code="SECOND_DECISION",
             )
         self._decision = decision

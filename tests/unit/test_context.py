@@ -87,7 +87,7 @@ def test_dispatch_parallel_takes_any_iterable_even_an_empty_one() -> None:
 def test_a_second_decision_is_refused_and_the_first_stands() -> None:
     actions = ActionFactory()
     actions.go_to("a")
-    with pytest.raises(BlueprintError, match=r"already decided GoTo.*DispatchTask") as error:
+    with pytest.raises(BlueprintError, match="already called go_to, and now calls dispatch_task; decide once") as error:
         actions.dispatch_task("t")
     assert error.value.code == "SECOND_DECISION"
     assert actions.decision == GoTo("a")
