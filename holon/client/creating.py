@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,7 +12,7 @@ from holon.client.calls import Calls, duration_of, request_of
 from holon.client.failures import error_in_band
 from holon.client.shapes import CreatedJob, JobRequest
 from holon.domain.costs import costing
-from holon.domain.plain import no_number
+from holon.domain.plain import no_number, unwritten
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted
 from holon.rxon.v1 import job_pb2, types_pb2
 
@@ -33,7 +33,8 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
     try:
         data = orjson.dumps({} if job.initial_data is None else job.initial_data)
     except TypeError as error:
-        raise InvalidArgument(f"initial_data: {error}", code="NOT_JSON") from error
+        why = unwritten(job.initial_data, "initial_data", _is_written) or f"initial_data: {error}"
+        raise InvalidArgument(why, code="NOT_JSON") from error
     if b"null" in data and (where := no_number(job.initial_data, "initial_data")):
         raise InvalidArgument(where, code="NOT_JSON")
     if isinstance(job.allowed_skills, str):
@@ -49,6 +50,14 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         skill_limit=None if job.allowed_skills is None else request_of(types_pb2.SkillLimit, skills=job.allowed_skills),
         budget=costing("budget", job.budget),
     )
+
+
+def _is_written(value: Any) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
 
 
 async def create_all(

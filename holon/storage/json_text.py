@@ -6,16 +6,18 @@ from typing import Any
 
 import orjson
 
-from holon.domain.plain import MAX_DEPTH, no_number
+from holon.domain.plain import MAX_DEPTH, no_number, unwritten
 from holon.errors import InvalidArgument
 
 # As deep as the encoder goes: what is stored stands a few levels deeper in an answer.
 _ENCODER_DEPTH = 254
 
 
-def to_json(value: Any) -> bytes:
+def to_json(value: Any, called: str = "value") -> bytes:
     """A value as JSON text, which every reader reads back as it was.
 
+    Arguments:
+        called: what it is, for the message.
     Raises:
         InvalidArgument: `NOT_JSON`, it holds something that JSON cannot: a set, a date of another type, a huge integer,
             a number that is none; or it is nested over 200 deep.
@@ -26,10 +28,19 @@ def to_json(value: Any) -> bytes:
             # It may be deeper than whoever wraps it in an answer can write; strings have brackets too.
             orjson.dumps(_wrapped(value))
     except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"not JSON: {error}", code="NOT_JSON") from error
-    if b"null" in text and (where := no_number(value, "value")):
+        why = unwritten(value, called, _is_written) or f"{called}: {error}"
+        raise InvalidArgument(f"not JSON: {why}", code="NOT_JSON") from error
+    if b"null" in text and (where := no_number(value, called)):
         raise InvalidArgument(f"not JSON: {where}", code="NOT_JSON")
     return text
+
+
+def _is_written(value: Any) -> bool:
+    try:
+        orjson.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _wrapped(value: Any) -> Any:

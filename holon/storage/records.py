@@ -43,6 +43,8 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
 }
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
+# What a handler of an end returned, as it is called in messages.
+_RETURNED = "result"
 
 
 # Byte for byte what `msgpack` packs, in less than half the time; in reading it there is nothing to gain.
@@ -88,18 +90,24 @@ def encode_job(job: Job) -> bytes:
         job.id,
         job.blueprint,
         job.owner,
-        to_json(job.initial_data),
+        to_json(job.initial_data, "initial_data"),
         job.current_state,
         str(job.status),
         job.step,
         job.transitions,
         job.failures,
         job.cancelling,
-        to_json(job.state_history),
+        to_json(job.state_history, "state_history"),
         waiting and (waiting.step, waiting.transitions, waiting.aggregate_into),
         job.aggregates,
-        _HISTORY if job.result is job.state_history else None if job.result is None else to_json(job.result),
-        error and (error.code, error.message, None if error.details is None else to_json(error.details), *_word(error)),
+        _HISTORY if job.result is job.state_history else None if job.result is None else to_json(job.result, _RETURNED),
+        error
+        and (
+            error.code,
+            error.message,
+            None if error.details is None else to_json(error.details, _RETURNED),
+            *_word(error),
+        ),
         job.dispatch_timeout,
         job.result_timeout,
         job.trace,

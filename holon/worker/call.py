@@ -13,7 +13,7 @@ from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.worker.cancelled import Cancelled
 from holon.worker.leases import Lease
-from holon.worker.outcome import INVALID_INPUT_ERROR, TaskError, cancelled, failure, failure_of, result_of
+from holon.worker.outcome import INVALID_INPUT_ERROR, DataError, TaskError, cancelled, failure, failure_of, result_of
 from holon.worker.progress import Progress
 from holon.worker.skill import Skill
 from holon.worker.tracing import Tracing
@@ -124,6 +124,8 @@ class Call:
         if isinstance(error, TaskError):
             said = result.error
             _log.warning("task %s failed: %s: %s", self.lease.task_id, said.code, said.message, extra=facts)
+        elif isinstance(error, DataError):
+            _log.error("task %s: of its handler %s: %s", self.lease.task_id, self.skill, error, extra=facts)
         else:
             _log.error("task %s: its handler %s raised", self.lease.task_id, self.skill, exc_info=error, extra=facts)
         return result

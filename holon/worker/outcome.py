@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from holon.domain.costs import costing
+from holon.domain.plain import unwritten
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
 
@@ -149,7 +150,16 @@ def _object(data: Any) -> bytes:
     try:
         return orjson.dumps(data, default=_plain, option=_JSON)
     except TypeError as error:
-        raise DataError(f"what the handler returned cannot be written as JSON: {error}") from error
+        where = unwritten(data, "data", _is_written) or error
+        raise DataError(f"what the handler returned cannot be written as JSON: {where}") from error
+
+
+def _is_written(value: Any) -> bool:
+    try:
+        orjson.dumps(value, default=_plain, option=_JSON)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_record(data: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -36,6 +37,37 @@ def test_a_number_that_is_none_is_refused_wherever_it_stands(value: Any, where: 
         to_json(value)
     assert refused.value.code == "NOT_JSON"
     assert where in refused.value.message
+
+
+def in_itself() -> list[Any]:
+    value: list[Any] = []
+    value += [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"a": "x", "b": [1, b"x"]}, "not JSON: state_history.b[1] is a bytes, which JSON cannot hold"),
+        ({"a": {"b": {1, 2}}}, "not JSON: state_history.a.b is a set, which JSON cannot hold"),
+        ({"a": {"b": {b"x"}}}, "not JSON: state_history.a.b[0] is a bytes, which JSON cannot hold"),
+        ({"a": 2**70}, "not JSON: state_history.a is an integer of over 64 bits"),
+        ({"a": {1: 2}}, "not JSON: state_history.a has the key 1; keys are text"),
+        ({"a": "\ud800"}, "not JSON: state_history.a is a text that cannot be written as UTF-8"),
+        (
+            {"a": Weighed("one", (object(),))},
+            "not JSON: state_history.a.weights[0] is a object, which JSON cannot hold",
+        ),
+        ({"at": datetime(2026, 1, 1, tzinfo=UTC), "b": b"x"}, "not JSON: state_history.b is a bytes"),
+        ({"a": Weighed}, "not JSON: state_history.a is a type, which JSON cannot hold"),
+        (in_itself(), "not JSON: state_history: Recursion limit reached"),
+    ],
+)
+def test_what_no_encoder_writes_is_refused_and_it_is_said_where_it_stands(value: Any, said: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        to_json(value, "state_history")
+    assert refused.value.code == "NOT_JSON"
+    assert said in refused.value.message
 
 
 @pytest.mark.parametrize(

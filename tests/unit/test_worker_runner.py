@@ -243,13 +243,30 @@ async def test_a_thread_outlives_what_its_calls_raise(caplog: pytest.LogCaptureF
     assert [record.getMessage() for record in caplog.records] == ["a call of hands raised"]
 
 
-@pytest.mark.parametrize("value", [[1], "text", Result("odd"), {"n": object()}, {"n": 1 << 70}])
-async def test_what_cannot_be_a_result_is_a_permanent_failure(bench: Make, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([1], "not list; wrap it in a dict"),
+        ("text", "not str; wrap it in a dict"),
+        (Result("odd"), "the status 'odd' is not declared"),
+        ({"n": object()}, "data.n is a object, which JSON cannot hold"),
+        ({"n": {1: (0, {b"x"})}}, "data.n.1[1][0] is a bytes, which JSON cannot hold"),
+        ({"n": 1 << 70}, "data.n is an integer of over 64 bits"),
+    ],
+)
+async def test_what_cannot_be_a_result_is_a_permanent_failure_that_says_where(
+    bench: Make, caplog: pytest.LogCaptureFixture, value: Any, said: str
+) -> None:
     def give() -> Any:
         return value
 
     result = await bench(give).result("give")
     assert (result.status, result.error.code) == ("failure", "PERMANENT_ERROR")
+    assert said in result.error.message
+    # Its handler has raised nothing, so there is no place in it to show.
+    (told,) = caplog.records
+    assert told.getMessage() == f"task t1: of its handler Skill(give): {result.error.message}"
+    assert told.exc_info is None
 
 
 @pytest.mark.parametrize("params", [{}, {"n": "1"}, [], b"{", b"nan"])
