@@ -128,7 +128,7 @@ def duration_of(name: str, seconds: float | None) -> Duration | None:
     return Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
 
 
-def _whole(name: str, seconds: float, parts: float) -> int:
-    if not -_LONGEST_S <= seconds <= _LONGEST_S:
-        raise InvalidArgument(f"{name} is {seconds}, which is no number of seconds that can be sent")
+def _whole(name: str, seconds: object, parts: float) -> int:
+    if not isinstance(seconds, int | float) or not -_LONGEST_S <= seconds <= _LONGEST_S:
+        raise InvalidArgument(f"{name} is {seconds!r}, which is no number of seconds that can be sent")
     return round(seconds * parts)

@@ -320,8 +320,25 @@ class Client:
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout is {timeout}; it must be a number of seconds, or None to wait for ever")
+        last: Job | None = None
+
+        def see(job: Job) -> None:
+            nonlocal last
+            last = job
+            seen(job)
+
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                return await self._end_of(job_id, see)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # of `seen`
+            stands = "" if last is None else ": " + ", ".join(filter(None, (last.status, last.progress_message)))
+            raise TimeoutError(f"job {job_id} is not over after {timeout} s, and goes on{stands}") from error
+
+    async def _end_of(self, job_id: str, seen: Callable[[Job], None]) -> Job:
         job: Job | None = None
-        async with asyncio.timeout(timeout), aclosing(self.watch(job_id)) as updates:
+        async with aclosing(self.watch(job_id)) as updates:
             async for update in updates:
                 if update.job is not None:
                     job = update.job

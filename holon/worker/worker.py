@@ -60,8 +60,8 @@ class Worker:
         drain_grace: float = 30.0,
         timing: Timing | None = None,
     ) -> None:
-        if not 1 <= max_concurrent <= MAX_CREDITS:
-            raise InvalidArgument(f"max_concurrent is from 1 to {MAX_CREDITS}, not {max_concurrent}")
+        if type(max_concurrent) is not int or not 1 <= max_concurrent <= MAX_CREDITS:
+            raise InvalidArgument(f"max_concurrent is a whole number from 1 to {MAX_CREDITS}, not {max_concurrent!r}")
         self._given: dict[str, Any] = {
             "node_url": node_url,
             "worker_id": worker_id,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -83,11 +84,22 @@ async def test_a_failed_job_has_its_error_and_no_result(client: Client) -> None:
 
 async def test_waiting_ends_at_its_timeout_and_the_job_goes_on(client: Client) -> None:
     created = await client.create_job("waiting", {})
-    with pytest.raises(TimeoutError):
-        await client.wait_for(created.job_id, timeout=0.05)
+    seen: list[Job] = []
+    with pytest.raises(TimeoutError, match=f"^job {created.job_id} is not over after 0.05 s, and goes on") as over:
+        await client.wait_for(created.job_id, timeout=0.05, seen=seen.append)
+    assert not seen or f": {seen[-1].status}" in str(over.value)
     job = await client.get_job(created.job_id)
     assert (job.status, job.terminal, job.finished_at) == ("waiting_for_worker", False, None)
     assert "nobody-has-this" in job.progress_message
+
+
+async def test_who_looks_on_while_a_job_is_waited_for_may_run_out_of_time_too(client: Client) -> None:
+    def look(job: Job) -> None:
+        raise TimeoutError(f"{job.status} is not looked at for ever")
+
+    created = await client.create_job("waiting", {})
+    with pytest.raises(TimeoutError, match="is not looked at for ever"):
+        await client.wait_for(created.job_id, timeout=GUARD, seen=look)
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), -1, -0.001])
@@ -148,9 +160,18 @@ async def test_the_errors_of_the_node_come_back_as_what_they_were(client: Client
     assert [violation.field for violation in wrong.value.details] == ["initial_data.n"]
 
 
-@pytest.mark.parametrize("value", [{1, 2}, 2**64, math.nan, [None, {"deep": -math.inf}]])
-async def test_what_json_cannot_hold_is_refused_before_it_is_sent(client: Client, value: Any) -> None:
-    with pytest.raises(InvalidArgument, match=r"^initial_data") as refused:
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({1, 2}, ".n is a set, which JSON cannot hold"),
+        (2**64, ".n is an integer of over 64 bits"),
+        (math.nan, ".n is nan"),
+        ([None, {"deep": -math.inf}], ".n[1].deep is -inf"),
+        ([None, {"deep": b"x"}], ".n[1].deep is a bytes, which JSON cannot hold"),
+    ],
+)
+async def test_what_json_cannot_hold_is_refused_before_it_is_sent(client: Client, value: Any, said: str) -> None:
+    with pytest.raises(InvalidArgument, match="^" + re.escape(f"initial_data{said}")) as refused:
         await client.create_job("waiting", {"n": value, "none": None})
     assert refused.value.code == "NOT_JSON"
     (beside, made) = await client.create_jobs([JobRequest("waiting", {"n": value}), JobRequest("waiting", {"n": None})])
@@ -171,6 +192,7 @@ UNWRITABLE = "gr\udcff"  # as the command line gives what is no UTF-8
         ("skills", lambda client: client.create_job("doubling", {"n": 1}, allowed_skills=[UNWRITABLE])),
         ("dispatch_timeout", lambda client: client.create_job("doubling", {"n": 1}, dispatch_timeout=math.nan)),
         ("result_timeout", lambda client: client.create_job("doubling", {"n": 1}, result_timeout=1e300)),
+        ("result_timeout", lambda client: client.create_job("doubling", {"n": 1}, result_timeout=cast("Any", "5"))),
         ("job_id", lambda client: client.get_job(UNWRITABLE)),
         ("job_id", lambda client: client.cancel_job(UNWRITABLE)),
         ("statuses", lambda client: client.list_page(statuses=["failed", UNWRITABLE])),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import orjson
 import pydantic
@@ -200,9 +200,9 @@ def test_options_of_a_skill_that_no_node_takes_are_refused_at_decoration(options
 
 def test_a_worker_holds_no_more_tasks_than_a_node_gives_it() -> None:
     Worker(max_concurrent=MAX_CREDITS)
-    for wrong in (0, MAX_CREDITS + 1):
-        with pytest.raises(InvalidArgument, match=f"max_concurrent is from 1 to 10000, not {wrong}"):
-            Worker(max_concurrent=wrong)
+    for wrong in (0, MAX_CREDITS + 1, 1.5, "4", True):
+        with pytest.raises(InvalidArgument, match=f"max_concurrent is a whole number from 1 to 10000, not {wrong!r}"):
+            Worker(max_concurrent=cast("Any", wrong))
 
 
 def test_a_skill_has_one_home_and_keeps_its_function() -> None:
