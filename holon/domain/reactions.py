@@ -9,8 +9,10 @@ from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, Inb
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, end, moved
 from holon.domain.retries import Verdict, verdict
-from holon.domain.task import ANY_STATUS, CANCELLED, DEADLINE_EXCEEDED, FAILURE, TIMEOUT, Outcome
+from holon.domain.task import ANY_STATUS, CANCELLED, DEADLINE_EXCEEDED, FAILURE, TIMEOUT, Outcome, TaskError
 from holon.domain.value import replace
+
+_NO_REASON = "no reason given"
 
 
 def react(
@@ -88,7 +90,10 @@ def _branches_done(
     if waiting.aggregate_into is None:
         return None
     if event.too_large:
-        message = f"the results of the branches before {waiting.aggregate_into!r} are over the limit of their sum"
+        message = (
+            f"the results of the branches before {waiting.aggregate_into!r} are over the limit of their sum; keep "
+            "large data elsewhere, and return where it is"
+        )
         return end(job, Status.FAILED, JobError("LIMIT_EXCEEDED", message), now)
     if event.fail_fast:
         which = f"branch {failed[0]}" if failed else "a branch"
@@ -103,7 +108,7 @@ def _why(failed: tuple[str, Outcome] | None) -> str:
     outcome = failed[1]
     if outcome.error is None:
         return f": worker {outcome.worker_id} says {outcome.status}"
-    return f": {outcome.error.code}: {outcome.error.message}"
+    return f": {_said(outcome.error)}"
 
 
 def _task_ended(
@@ -143,7 +148,11 @@ def _task_failed(job: Job, waiting: Waiting, event: TaskEnded, error_details: An
 
 def _story(event: TaskEnded) -> str:
     reason = event.outcome.error
-    text = f"{reason.code}: {reason.message}" if reason else "no reason given"
+    text = _said(reason) if reason else _NO_REASON
     if event.tries > 1:
         return f"Task failed after {event.tries} attempts: {text}"
     return f"Task failed: {text}"
+
+
+def _said(error: TaskError) -> str:
+    return f"{error.code}: {error.message or _NO_REASON}"

@@ -153,7 +153,8 @@ async def test_c05_a_failure_without_a_code_is_transient(start: Start, how: str)
             await wire.send(updates(result(offer, **said)))
             await wire.verdict()
         job = await ended(node, job_id)
-        assert (job.status, message(job).partition(":")[0]) == ("quarantined", "Task failed after 2 attempts")
+        why = "no reason given" if how == "a bare status" else "no luck"
+        assert (job.status, message(job)) == ("quarantined", f"Task failed after 2 attempts: TRANSIENT_ERROR: {why}")
 
 
 async def test_c05_a_bare_failure_of_the_sdk_is_tried_again(start: Start) -> None:
