@@ -33,9 +33,9 @@ def run(
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C, then drain; a second signal ends it at once.
 
-    The node is named by NODE_URL, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH and WORKER_TOKEN. Without NODE_URL it is the
-    node that `holon serve --dev` runs in this folder, and the worker gets a certificate of its own for as long as it
-    runs.
+    The node is named by NODE_URL, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH and WORKER_TOKEN.
+
+    Without NODE_URL it is that of `holon serve --dev` in this folder, and the worker gets a certificate while it runs.
     """
     from tempfile import TemporaryDirectory
 

@@ -6,11 +6,15 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from holon import __version__
+from holon.cli.app import app
 from tests.e2e.cli_node import environment, holon_forked, holon_here, project
 
 
@@ -47,6 +51,18 @@ def test_every_command_is_in_the_help(tmp_path: Path) -> None:
     for command in ("serve", "worker", "jobs", "blueprints", "certs", "check"):
         assert command in ran.out
     assert holon_here(tmp_path).code == 2
+
+
+def test_the_help_of_every_command_fills_its_lines() -> None:
+    def helps(command: Any) -> Iterator[str]:
+        yield command.help or ""
+        for one in getattr(command, "commands", {}).values():
+            yield from helps(one)
+
+    # A line that ends within a paragraph ends there on the screen, too.
+    paragraphs = [one.strip() for text in helps(get_command(app)) for one in text.split("\n\n")]
+    assert len(paragraphs) > 30
+    assert [one for one in paragraphs if "\n" in one] == []
 
 
 @pytest.mark.parametrize("command", ["keys new", "keys new --json", "check", "--help"])
