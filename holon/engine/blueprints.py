@@ -81,7 +81,8 @@ class Blueprints:
             NotFound: (BLUEPRINT_NOT_FOUND) there is none of this name with an `api_endpoint`.
         """
         if not self.clients_start(name):
-            raise NotFound(f"no blueprint named {name!r} can be started by clients", code="BLUEPRINT_NOT_FOUND")
+            message = f"no blueprint named {name!r} can be started by clients; see `holon blueprints list`"
+            raise NotFound(message, code="BLUEPRINT_NOT_FOUND")
         return self._by_name[name]
 
     def clients_start(self, name: str) -> bool:

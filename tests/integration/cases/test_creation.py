@@ -214,6 +214,7 @@ async def test_a_blueprint_without_an_endpoint_cannot_be_started_by_clients(star
             with pytest.raises(NotFound) as error:
                 await node.client.create_job(name, {})
             assert error.value.code == "BLUEPRINT_NOT_FOUND"
+            assert error.value.message.endswith("; see `holon blueprints list`")
 
 
 @pytest.mark.parametrize("field", ["webhook_url", "priority", "Initial_data"])
