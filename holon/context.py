@@ -76,9 +76,9 @@ class ActionFactory:
             max_retries: how often it is tried again after a failure that may pass, 0 or more; None for the node's
                 setting. A task whose worker was lost runs again in any case.
             on_lost: what becomes of it when nothing is heard of who has it: so many seconds after the last word
-                another does it; with `"wait"` nobody else ever does, until one of its times is over, of which
-                `timeout_seconds` or `result_timeout_seconds` must be given. None for the node's setting:
-                `TASK_LEASE_SECONDS`, below which it cannot be, and `CHILD_LEASE` for holons.
+                another does it; with `"wait"` nobody else does, until one of its times is over, of which
+                `timeout_seconds` or `result_timeout_seconds` must be given, or who had it is back without it. None
+                for the node's setting: `TASK_LEASE_SECONDS`, below which it cannot be, and `CHILD_LEASE` for holons.
             allowed_skills: all that a holon may use to do it, at whatever depth, of what this job may use itself;
                 `task_type` is always among them. None: as this job.
             max_cost: the highest price of who may do it, and of who may do anything of it in holons below, in

@@ -408,6 +408,24 @@ async def test_a_task_says_how_long_it_stays_with_a_holon_that_is_cut_off(
         assert (await node.job(job_id)).status == "waiting_for_worker"
 
 
+async def test_a_task_that_waits_for_who_has_it_goes_to_another_once_they_are_back_without_it() -> None:
+    async with a_node() as node:
+        node.engine.blueprints.register(patient())
+        first = await node.worker("w1", offering("t"))
+        await node.create("patient", on_lost="wait")
+        offer = await first.offer()
+        await first.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        await first.beat()
+        first.call.cancel()
+        await node.until(lambda: not list(node.engine.dispatcher.sessions))
+        other = await node.worker("w2", offering("t"))
+        assert (await node.engine.store.counts()).leased == 1
+        # A process of the same worker that knows nothing of it.
+        await node.worker("w1", offering("u"))
+        again = await other.offer()
+        assert (again.task_id, again.attempt) == (offer.task_id, 2)
+
+
 async def test_that_a_task_is_with_who_is_to_keep_it_is_stored_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
