@@ -45,6 +45,15 @@ async def test_the_order_example_gets_an_instance_of_its_class(tmp_path: Path) -
     assert await run(order, "done", state_history=history) == {"pieces": 3}
 
 
+async def test_the_book_example_tells_why_it_gave_up(tmp_path: Path) -> None:
+    (text,) = [one for one in EXAMPLES if "give_up" in one]
+    error = {"code": "RESULT_TIMEOUT", "message": "Task failed", "details": None}
+    assert await run(load(text, tmp_path), "give_up", state_history={"error": error}) == {
+        "why": "RESULT_TIMEOUT",
+        "said": "Task failed",
+    }
+
+
 async def test_the_count_example_adds_up_what_its_branches_answered(tmp_path: Path) -> None:
     (text,) = [one for one in EXAMPLES if "aggregate_into" in one]
     count, history = load(text, tmp_path), {}  # type: ignore[var-annotated]
