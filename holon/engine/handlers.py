@@ -241,7 +241,7 @@ def _tell_held(job: Job, began: float, watched: _Watched | None) -> None:
     if held >= HELD_UP_S:
         log.warning(
             "job %s: handler of state %s of %s held up the whole node for %.1f s; what blocks belongs into a task, or "
-            "behind an `await`",
+            "into `await asyncio.to_thread(...)`",
             job.id,
             job.current_state,
             job.blueprint,
