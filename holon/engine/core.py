@@ -132,7 +132,15 @@ class Engine:
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(
-            store, self.slots, self.dispatcher, self.touches, self._rekeying, self.watching, self.following, told
+            store,
+            self.slots,
+            self.dispatcher,
+            self.touches,
+            self._rekeying,
+            self.watching,
+            self.following,
+            told,
+            self._executor.catch_up,
         )
         self.follow_documents(self.below.changed)
         surplus = partial(store.surplus, settings.job_retention_count)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Sequence
 
 from holon.engine.run import Run, Tools
 from holon.errors import StoreUnavailable
@@ -25,6 +27,8 @@ class Executor:
         self._claim_ms = claim_ms
         # Claims under way: job to claim id.
         self._running: dict[str, str] = {}
+        # When the keeper last saw to them.
+        self._seen_to = time.monotonic()
 
     def __repr__(self) -> str:
         return f"Executor(running={len(self._running)}, {self._tools.slots!r})"
@@ -88,19 +92,31 @@ class Executor:
     async def _keep(self) -> None:
         while True:
             before = dict(self._running)
+            self._seen_to = time.monotonic()
             await asyncio.sleep(self._claim_ms / 3000)
-            long = [(job, claim) for job, claim in self._running.items() if before.get(job) == claim]
-            if not long:
-                continue
-            try:
-                kept = await self._tools.store.keep(long)
-            except StoreUnavailable as error:
-                log.warning("claims were not renewed: %s", error.message)
-                continue
-            for (job_id, _), ours in zip(long, kept, strict=True):
-                if not ours:
-                    facts = {"job_id": job_id}
-                    log.warning("job %s: its claim was lost; what its handler decides is void", job_id, extra=facts)
+            await self.catch_up()
+            await self._renew([(job, claim) for job, claim in self._running.items() if before.get(job) == claim])
+
+    async def catch_up(self) -> None:
+        """Renew all claims, if this node has stood still for so long that they may be over.
+
+        Before it does what is due: else it would take its own jobs for those of a node that is gone, and run them again.
+        """
+        if time.monotonic() - self._seen_to > self._claim_ms / 2000:
+            await self._renew([*self._running.items()])
+
+    async def _renew(self, claims: Sequence[tuple[str, str]]) -> None:
+        if not claims:
+            return
+        try:
+            kept = await self._tools.store.keep(claims)
+        except StoreUnavailable as error:
+            log.warning("claims were not renewed: %s", error.message)
+            return
+        for (job_id, _), ours in zip(claims, kept, strict=True):
+            if not ours:
+                facts = {"job_id": job_id}
+                log.warning("job %s: its claim was lost; what its handler decides is void", job_id, extra=facts)
 
 
 def _go_on() -> None:

@@ -187,7 +187,9 @@ class Run:
         if reply.conflict:
             tools.telemetry.metrics.void.add()
             log.warning(
-                "job %s: another node took its claim over; this run is void", step.job.id, extra={"job_id": step.job.id}
+                "job %s: its claim was over, and went to another run; this one is void",
+                step.job.id,
+                extra={"job_id": step.job.id},
             )
             return False
         tools.telemetry.written(step.job, self._now())

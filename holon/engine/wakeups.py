@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.following import Following
@@ -28,6 +28,7 @@ class Wakeups:
 
     Arguments:
         told: called when there is history to be moved.
+        catch_up: called before anything that is due is done.
 
     Attributes:
         documents: called with the kinds of documents that changed.
@@ -43,6 +44,7 @@ class Wakeups:
         watching: Watching,
         following: Following,
         told: Callable[[], None],
+        catch_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._slots = slots
@@ -52,6 +54,7 @@ class Wakeups:
         self._watching = watching
         self._following = following
         self._told = told
+        self._catch_up = catch_up
         self.documents: list[Callable[[frozenset[str]], None]] = []
         self._ready = asyncio.Event()
         self._timer = asyncio.Event()
@@ -150,6 +153,7 @@ class Wakeups:
         while True:
             await self._until_due()
             self._due = None
+            await self._catch_up()
             fired: Fired | None = None
             try:
                 with self._slots.wanting(self._slots.limit) as wanted:

@@ -58,10 +58,14 @@ class Deaf:
         pass
 
 
+async def caught_up() -> None:
+    """Nothing has stood still."""
+
+
 def wakeups_of(store: Any) -> Wakeups:
     deaf: Any = Deaf()
     nothing: Any = None
-    return Wakeups(store, Slots(1), nothing, nothing, nothing, deaf, deaf, nothing)
+    return Wakeups(store, Slots(1), nothing, nothing, nothing, deaf, deaf, nothing, caught_up)
 
 
 async def test_a_timer_that_a_hint_tells_of_while_others_are_fired_is_fired_when_it_is_due() -> None:
@@ -166,6 +170,7 @@ async def test_i6_a_task_that_began_to_wait_since_is_not_forgotten_by_who_leased
         Deaf(),
         Deaf(),
         None,
+        caught_up,
     ]
     wakeups = Wakeups(*parts)
     running = asyncio.create_task(wakeups.run())
@@ -197,7 +202,7 @@ async def test_who_watches_is_told_at_once_and_who_follows_after_the_replies_of_
     store, told = Quiet(), list[Any]()
     watching = SimpleNamespace(changed=lambda jobs: told.append(("watching", set(jobs))))
     following = SimpleNamespace(changed=lambda jobs: told.append(("following", set(jobs))))
-    parts: list[Any] = [store, Slots(1), None, None, None, watching, following, None]
+    parts: list[Any] = [store, Slots(1), None, None, None, watching, following, None, caught_up]
     running = asyncio.create_task(Wakeups(*parts).run())
     reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

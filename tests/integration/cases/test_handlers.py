@@ -174,6 +174,24 @@ async def test_the_log_names_a_handler_that_holds_up_the_node(
     assert told.startswith(f"job {job.id}: handler of state only of bp held up the whole node for ")
 
 
+async def test_a_handler_that_held_up_the_node_for_longer_than_a_claim_lasts_runs_once(start: Start) -> None:
+    runs: Counter[str] = Counter()
+
+    async def only(job_id: str) -> Any:
+        await asyncio.sleep(0)
+        runs[job_id] += 1
+        since = time.perf_counter()
+        while time.perf_counter() < since + 0.6:
+            pass
+        # What was due meanwhile is done now.
+        await asyncio.sleep(0.3)
+        return {"run": runs[job_id]}
+
+    async with start(ending(only), JOB_CLAIM_SECONDS=0.3, JOB_MAX_RETRIES=0) as node:
+        job = await node.run("bp", {})
+        assert (job.status, job.result, runs[job.id]) == ("finished", {"run": 1}, 1)
+
+
 def nested(levels: int) -> Any:
     value: Any = 1
     for _ in range(levels):
