@@ -100,7 +100,8 @@ class Executor:
     async def catch_up(self) -> None:
         """Renew all claims, if this node has stood still for so long that they may be over.
 
-        Before it does what is due: else it would take its own jobs for those of a node that is gone, and run them again.
+        Before it does what is due: else it would take its own jobs for those of a node that is gone, and run them
+        again.
         """
         if time.monotonic() - self._seen_to > self._claim_ms / 2000:
             await self._renew([*self._running.items()])
