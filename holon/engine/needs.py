@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,10 @@ from holon.domain.policy import Allowed
 from holon.engine.contracts import Contracts
 from holon.engine.unused import Unused
 
+log = logging.getLogger(__name__)
+
+# Match keys of tasks that no contract accepts, of which it was said what is wrong with one.
+MAX_MISFITS = 256
 # Contracts that nobody offers now, and that waiting tasks are tried on: who comes back soon finds them tried.
 MAX_UNUSED = 256
 
@@ -30,6 +35,7 @@ class Needs:
         # By skill, its contracts, and how many offers hold each.
         self._by_skill: dict[str, dict[str, int]] = {}
         self._unused: Unused[tuple[str, str], None] = Unused(MAX_UNUSED)
+        self._misfits: dict[str, None] = {}
 
     def __repr__(self) -> str:
         return f"Needs(skills={len(self._by_skill)}, unused={len(self._unused)})"
@@ -50,7 +56,10 @@ class Needs:
         refused: list[str] = []
         for contract in self._by_skill.get(skill, ()):
             (accepted if self._contracts.accepts(contract, params) else refused).append(contract)
-        return _need(skill, version, kind, tuple(sorted(accepted)), tuple(sorted(refused)), allowed, max_cost, statuses)
+        need = _need(skill, version, kind, tuple(sorted(accepted)), tuple(sorted(refused)), allowed, max_cost, statuses)
+        if refused and not accepted:
+            self._tell_misfit(need, params)
+        return need
 
     def learn(self, skill: str, schema: Mapping[str, Any] | None) -> tuple[str, bool]:
         """Know a contract of a skill until `release`; answers with its id, and whether it is new here.
@@ -100,7 +109,7 @@ class Needs:
         params = orjson.loads(text) if text else None
         accepted = [contract for contract in untried if self._contracts.accepts(contract, params)]
         refused = [contract for contract in untried if contract not in accepted]
-        return _need(
+        known = _need(
             need.skill,
             need.version,
             need.type,
@@ -109,6 +118,29 @@ class Needs:
             need.allowed_skills,
             need.max_cost,
             need.statuses,
+        )
+        if not known.contracts:
+            self._tell_misfit(known, params)
+        return known
+
+    def _tell_misfit(self, need: Need, params: Any) -> None:
+        """Say of one task with this need why the workers that are here do not get it; its author looks at the log."""
+        holders = self._by_skill.get(need.skill, {})
+        # Another node may have refused what is not known here.
+        offered = [one for one in need.refused if holders.get(one)]
+        if not offered or need.key in self._misfits:
+            return
+        if len(self._misfits) == MAX_MISFITS:
+            del self._misfits[next(iter(self._misfits))]
+        self._misfits[need.key] = None
+        # As clients do, the log hears of names and types alone, and of no values.
+        wrong = self._contracts.violations(offered[0], params, "params")[0]
+        log.warning(
+            "a task of skill %r fits no contract of its workers: %s %s",
+            need.skill,
+            wrong.field,
+            wrong.reason,
+            extra={"match_key": need.key},
         )
 
 

@@ -115,6 +115,23 @@ async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) 
             assert (await ended(node, job_id)).progress_message == ""
 
 
+@pytest.mark.parametrize("first", ["worker", "job"])
+async def test_the_log_says_once_what_is_wrong_with_params_that_no_worker_takes(
+    start: Start, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    said = "a task of skill 't' fits no contract of its workers: params.q value is not of type \"string\""
+    async with start(one_task()) as node:
+        job_ids = [await create(node, "one_task", {"q": 1})] if first == "job" else []
+        async with a_wire(node, "w1", offering(input_schema=json_payload(TEXT))):
+            job_ids += [await create(node, "one_task", {"q": n}) for n in (1, 2)]
+            for job_id in job_ids:
+                await seen(node, job_id, lambda job: "accepts these params" in job.progress_message)
+        await nobody_is_there(node)
+        # Nobody offers it now, so it is not what the task waits for.
+        await create(node, "one_task", {"q": 3})
+    assert [one.getMessage() for one in caplog.records if "fits no contract" in one.getMessage()] == [said]
+
+
 async def fail(wire: Wire) -> None:
     """The worker's next task fails, and may succeed another time."""
     error = types_pb2.TaskError(code="TRANSIENT_ERROR", message="again")
