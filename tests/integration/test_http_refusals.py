@@ -71,7 +71,7 @@ async def test_the_status_is_public(node: Node) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "Invalid JSON body"),
+        (b"", "Invalid JSON body: it is empty; send an object, such as {}"),
         (b"{", "Invalid JSON body"),
         (b"[]", "Invalid JSON body: it must be an object"),
         (b"null", "Invalid JSON body: it must be an object"),

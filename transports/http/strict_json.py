@@ -48,7 +48,9 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
 
 
 def _why(body: bytes, error: ValueError) -> str:
-    """Why it is no JSON; the reader has its own words for bytes that are no text."""
+    """Why it is no JSON; the reader has words of its own for bytes that are no text, and for none at all."""
+    if not body:
+        return "it is empty; send an object, such as {}"
     try:
         body.decode()
     except UnicodeDecodeError as other:
