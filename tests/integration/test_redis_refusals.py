@@ -14,8 +14,9 @@ from redis.asyncio import Redis
 from holon.clock import ManualClock
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import StoreSettings
-from holon.storage.redis import RedisStorage, lane, link
+from holon.storage.redis import RedisStorage, lane, link, replay
 from holon.storage.redis import server as of_server
+from holon.storage.redis.scripts import commands
 from tests.contract.backends import REDIS
 from tests.contract.world import OK, World
 from tests.e2e.processes import until
@@ -57,7 +58,7 @@ async def test_a_user_who_may_not_touch_the_stores_keys_is_told_so(server: Redis
 
 def rights_on_the_page() -> str:
     """The rights that the page says are enough."""
-    [line] = [one for one in PAGE.read_text(encoding="utf-8").splitlines() if "ACL SETUSER" in one]
+    [line] = [one for one in PAGE.read_text(encoding="utf-8").splitlines() if "ACL SETUSER holon" in one]
     return line.partition(">PASSWORD ")[2]
 
 
@@ -99,6 +100,81 @@ async def test_what_a_user_may_not_do_later_is_told_at_the_start(
     said = await told(await user(server, rights_on_the_page(), lacking))
     assert "STORAGE_URI" in said
     assert f"may not run {named} on the keys" in said
+
+
+@pytest.fixture
+async def tells_rights(server: RedisServer) -> None:
+    async with Redis.from_url(server.uri()) as redis:
+        if (await redis.info("server"))["redis_version"] < "7":
+            pytest.skip("before Redis 7 a server cannot be asked what another of its users may do")
+
+
+@asynccontextmanager
+async def logging_server(place: Path, default: str, lacking: str = "") -> AsyncIterator[tuple[RedisServer, str]]:
+    """A server with a log, whose user `default` has these rights, and a URI for a node, which may lack a right."""
+    rights = rights_on_the_page().replace(lacking, "")
+    users = place / "users.acl"
+    users.write_text(f"user default {default}\nuser node on >s3cr3t {rights}\n")
+    server = RedisServer(append_only=True, options=("--aclfile", str(users)))
+    uri = server.uri().replace("unix://", "unix://node:s3cr3t@")
+    try:
+        yield server, uri
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("default", "named"), [("off", "DEL, HDEL"), ("off ~{h:* +@write -xadd", "XADD"), ("off ~other:* +@write", "DEL")]
+)
+@pytest.mark.usefixtures("tells_rights")
+async def test_a_server_that_would_not_read_its_log_back_is_told_at_the_start(
+    tmp_path: Path, default: str, named: str
+) -> None:
+    async with logging_server(tmp_path, default) as (_, uri):
+        said = await told(uri)
+    assert "STORAGE_URI" in said
+    assert f"the rights of its user default, who may not run {named}" in said
+
+
+@pytest.mark.usefixtures("tells_rights")
+async def test_with_the_rights_that_the_page_gives_to_default_the_log_is_read_back(tmp_path: Path) -> None:
+    [given] = {
+        line.partition("ACL SETUSER default ")[2] for line in PAGE.read_text().splitlines() if "R default" in line
+    }
+    async with logging_server(tmp_path, given) as (server, uri):
+        world = World(REDIS, tmp_path, {})
+        world.clock, world.settings = ManualClock(), StoreSettings("a")
+        async with RedisStorage(uri, world.settings, world.clock) as world.storage:
+            offer = await world.accepted(await world.hand())
+            assert await world.complete(offer, OK) is None
+            server.kill()
+            server.start()
+            assert not (await world.finish(await world.claim_of(offer.job_id))).conflict
+
+
+@pytest.mark.usefixtures("tells_rights")
+async def test_what_would_be_lost_of_a_log_is_all_that_operations_write(server: RedisServer) -> None:
+    # What is logged of a read with a lease, and of a time to live.
+    logged = {"XCLAIM", "XGROUP|SETID", "PEXPIREAT"}
+    known = {name for name, *_ in replay.WRITES} | {f"{name}|{part}" for name, part, *_ in replay.WRITES_OF_GROUPS}
+    async with Redis.from_url(server.uri()) as redis:
+        writes = set()
+        for command in commands():
+            name, _, part = command.partition("|")
+            [info] = (await redis.execute_command("COMMAND", "INFO", name)).values()  # type: ignore[no-untyped-call]
+            if part or "write" in info["flags"]:
+                writes.add(command)
+    assert known == writes - {"XREADGROUP"} | logged
+
+
+@pytest.mark.usefixtures("tells_rights")
+async def test_of_a_server_that_does_not_say_what_it_would_read_back_the_log_tells(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with logging_server(tmp_path, "off", " +acl|dryrun") as (_, uri), RedisStorage(uri, StoreSettings("a")):
+        pass
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "does not say whether its user default may do what its log holds" in line
 
 
 async def test_a_user_who_may_not_listen_to_other_nodes_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

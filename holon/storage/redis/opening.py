@@ -16,8 +16,9 @@ from holon.randomness import random_id
 from holon.storage import records
 from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.lane import passes
+from holon.storage.redis.replay import check_replay
 from holon.storage.redis.scripts import Code, code_for, commands, load_first
-from holon.storage.redis.server import Connection, Place, Strictness, ask, version_of
+from holon.storage.redis.server import Connection, Place, Strictness, about, ask
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 SCHEMA, SCHEMA_BEFORE = 3, 2
 # What nodes say to the server beside operations, and could not do without later on.
 SAID = ("HGET", "HGETALL", "HSCAN", "PING", "SUBSCRIBE", "ZCOUNT", "ZREVRANGE", "ZSCAN")
+# From this version on a server can be asked what another of its users may do.
+SAYS_RIGHTS = (7,)
 # What passes, as a slot that moves to another server, is waited for.
 PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 1.6)
 
@@ -91,7 +94,10 @@ async def _find(
         for pause in (*PAUSES_S, None):
             connection = await server.connect()
             try:
-                codes = code_for(await version_of(connection, strictness, server.clustered))
+                its = await about(connection, strictness, server.clustered)
+                codes = code_for(its.version)
+                if its.appends and its.version >= SAYS_RIGHTS:
+                    await check_replay(connection, (keys.meta, SHARED.meta))
                 code = await load_first(connection, codes)
                 given = (*keys.declared, new_id, SCHEMA, count, records.SCHEMA, "1" if make else "")
                 [known] = await ask(connection, (*code.call("start"), *given))

@@ -157,8 +157,15 @@ def _itself(error: ResponseError) -> ResponseError:
     return _KINDS[kind](said) if kind in _KINDS else ResponseError(f"{kind} {said}")
 
 
-async def version_of(connection: Connection, strictness: Strictness, clustered: bool) -> tuple[int, ...]:
-    """The server's version, when it is one that a store can be kept in.
+class About(Value):
+    """What is to be known of a server: its version, and whether it keeps a log of what is written (`appendonly`)."""
+
+    version: tuple[int, ...]
+    appends: bool
+
+
+async def about(connection: Connection, strictness: Strictness, clustered: bool) -> About:
+    """What is to be known of a server, when it is one that a store can be kept in.
 
     Arguments:
         clustered: whether it is to be a node of a Redis Cluster.
@@ -190,7 +197,7 @@ async def version_of(connection: Connection, strictness: Strictness, clustered: 
         raise ConfigError("synced=true needs Redis 7.2 or newer, and appendonly yes in its settings; see STORAGE_URI")
     if not appends:
         log.warning("the Redis of the store has appendonly off: what it was told last is lost when it crashes")
-    return version
+    return About(version=version, appends=appends)
 
 
 def objection_of(info: Any) -> str:
