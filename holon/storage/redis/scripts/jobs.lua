@@ -1,32 +1,64 @@
 -- Jobs of an owner, newest first, before an arrival number; where to go on, when not all were looked at, and whether
 -- their states have as many bytes as there is room for. Where the page has none yet, one finds room always.
 
+local function set_of(statuses)
+    local set
+    for status in gmatch(statuses, '%S+') do
+        set = set or {}
+        set[status] = true
+    end
+    return set
+end
+
+-- Whether a job is asked for, by its row as it is stored: no more of it is unpacked than that takes, and of one that is
+-- not asked for nothing else is read.
+local function asked_for(text, statuses, blueprint, created_after, created_before)
+    if statuses then
+        local _, status = unpacked(text, 1, 3)
+        if not statuses[status] then return false end
+    end
+    if blueprint == '' and not created_after and not created_before then return true end
+    local created, _, _, _, _, _, _, its = select(22, unpacked(text, 28, 3))
+    if created_after and created < created_after or created_before and created >= created_before then return false end
+    return blueprint == '' or blueprint == its
+end
+
+-- The arrival number in a row.
+local function number_in(text) return tonumber((select(9, unpacked(text, 8, 3)))) end
+
+-- The rows of so many of these jobs, from there on.
+local function rows_from(ids, first, count)
+    local rows = {}
+    for i = first, math.min(first + count - 1, #ids) do rows[#rows + 1] = P .. 'j:' .. ids[i] end
+    fetch(rows)
+    return rows
+end
+
 local LOOK_AT = 200
 local function operation()
     local owner, from, limit, room, blueprint = arg(), arg(), tonumber(arg()), tonumber(arg()), arg()
     local empty, created_after, created_before = arg() ~= '', tonumber(arg()), tonumber(arg())
-    local statuses, some = {}, false
-    for status in gmatch(arg(), '%S+') do
-        statuses[status] = true
-        some = true
-    end
+    local statuses = set_of(arg())
     local found, last = {}, nil
+    -- Where any will do, the first ones are enough.
+    local some = statuses or blueprint ~= '' or created_after or created_before
+    local look_at = some and LOOK_AT or math.min(limit, LOOK_AT)
     local ids = read('ZREVRANGEBYSCORE', P .. 'o:' .. owner, from == '' and '+inf' or '(' .. from, '-inf', 'LIMIT', 0,
-        LOOK_AT)
-    for _, id in ipairs(ids) do
-        if #found == limit then return {found, last, 0} end
-        local told, status, its = record(id)
-        if told then
-            local created = tonumber(told[2])
-            local too_early = created_after and created < created_after
-            local in_time = not (too_early or created_before and created >= created_before)
-            if in_time and (not some or statuses[status]) and (blueprint == '' or blueprint == its) then
-                room = room - #told[1]
-                if room < 0 and not (empty and #found == 0) then return {found, last or 0, 1} end
-                found[#found + 1] = told
-            end
-            last = told[10]
+        look_at)
+    -- The page may be full with the first rows that it has room for; else the others are read as well.
+    local rows, before, count = {}, 0, limit
+    for i = 1, #ids do
+        if #found == limit then break end
+        if i > before + #rows then rows, before, count = rows_from(ids, i, count), i - 1, LOOK_AT end
+        local key = rows[i - before]
+        local text = known[key]
+        if text and (not some or asked_for(text, statuses, blueprint, created_after, created_before)) then
+            local told = record(ids[i], key)
+            room = room - #told[1]
+            if room < 0 and not (empty and #found == 0) then return {found, last and number_in(last) or 0, 1} end
+            found[#found + 1] = told
         end
+        last = text or last
     end
-    return {found, #ids == LOOK_AT and last or 0, 0}
+    return {found, (#found == limit or #ids == look_at) and last and number_in(last) or 0, 0}
 end

@@ -42,9 +42,9 @@ local function needs_of(row)
     return '', need
 end
 
--- A job as clients see it; nil when there is none.
-local function record(id)
-    local row = job(id)
+-- A job as clients see it; nil when there is none. Whoever has its key already gives it.
+local function record(id, key)
+    local row = job(id, key)
     if not row then return nil end
     local need, of_branch = needs_of(row)
     return told_job(row, need, again_at(row), of_branch), row.status, row.blueprint
