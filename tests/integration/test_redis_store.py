@@ -385,7 +385,10 @@ async def test_i1_a_short_outage_is_ridden_out_and_nothing_that_was_answered_is_
         server.close()
 
 
-async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(lane, "RIDE_OUT_TO_CREATE_S", 0.5)
     server = RedisServer(append_only=True)
     try:
@@ -400,6 +403,13 @@ async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back(mon
             assert asyncio.get_running_loop().time() - began < lane.RIDE_OUT_TO_CREATE_S + 2
             server.start()
             assert not (await world.finish(claim)).conflict
+            said = [record.getMessage() for record in caplog.records if record.name == lane.log.name]
+            assert said[-1].startswith("the store is there again, after ")
+            # What becomes of it is told, each thing once: the connection is lost, then nobody listens.
+            reasons = [one.partition(" calls wait: ")[2] for one in said[:-1]]
+            assert 2 <= len(reasons) == len(set(reasons))
+            assert not await world.ready()
+            assert [record.getMessage() for record in caplog.records if record.name == lane.log.name] == said
     finally:
         server.close()
 
@@ -542,7 +552,10 @@ async def test_a_server_that_evicts_is_refused(nodes: Nodes) -> None:
             await redis.config_set("maxmemory-policy", "noeviction")
 
 
-async def test_a_server_that_begins_to_evict_is_given_no_new_jobs(nodes: Nodes) -> None:
+async def test_a_server_that_begins_to_evict_is_given_no_new_jobs(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     world = await nodes.add("a")
     assert isinstance(world.storage, RedisStorage)
     claim = await world.start()
@@ -558,6 +571,7 @@ async def test_a_server_that_begins_to_evict_is_given_no_new_jobs(nodes: Nodes) 
             await redis.config_set("maxmemory-policy", "noeviction")
     await world.storage._partitions.first.link._look(False)
     await world.create()
+    assert "the Redis of the store is given new jobs again" in caplog.messages
 
 
 @pytest.mark.parametrize(("field", "value"), [("schema", 9), ("partitions", 4)])

@@ -101,6 +101,9 @@ class Lane:
         self._number = b""
         self._code: Code | None = None
         self._wait = FIRST_WAIT_S
+        # Since when the server is away, and what was logged of it.
+        self._away_since = 0.0
+        self._told: set[str] = set()
         self._flying = False
         self._flight: list[Call] = []
         # Until when the flight that is out may take; unlimited, it is as long as the client library waits.
@@ -231,7 +234,6 @@ class Lane:
         except BaseException:
             self._queue.extendleft(reversed(flight))
             raise
-        self._wait = FIRST_WAIT_S
         now, code = perf_counter(), self._code
         self._metrics.groups.observe(len(flight))
         again: list[Call] = []
@@ -248,6 +250,9 @@ class Lane:
                 self._refuse(call, reply)
         if passing is not None:
             await self._lost(again, passing)
+        elif self.away:
+            log.info("the store is there again, after %.1f s", self._loop.time() - self._away_since)
+            self._wait = FIRST_WAIT_S
 
     def _boarded(self) -> list[Call]:
         """The calls that go next: one at least."""
@@ -286,7 +291,12 @@ class Lane:
                 self._queue.append(call)
             else:
                 self._refuse(call, error)
-        if self._wait == FIRST_WAIT_S:
+        if not self.away:
+            self._away_since = now
+            self._told.clear()
+        # What becomes of it meanwhile is told too: it was killed, nobody listens, it reads what it has kept.
+        if (why := str(error)) not in self._told:
+            self._told.add(why)
             log.warning("the store is away, %d calls wait: %s", len(self._queue), error)
         pause = self._wait * random.uniform(0.5, 1)  # noqa: S311  no secret
         self._wait = min(2 * self._wait, LONGEST_WAIT_S)

@@ -237,6 +237,8 @@ class Link(Calls):
         objection = objection_of(await self._lane.submit(("INFO", "memory")))
         if objection and not self._objection:
             log.warning("%s", objection)
+        elif self._objection and not objection:
+            log.info("the Redis of the store is given new jobs again")
         self._objection = objection
 
 
