@@ -10,7 +10,7 @@ import pytest
 
 from holon.clock import ManualClock
 from holon.storage.sealing import KeyUnknown, Seal, SealBroken, key_id
-from holon.storage.sealing.seal import DAY_MS, MARK, MAX_OPEN, OVERHEAD
+from holon.storage.sealing.seal import DAY_MS, MARK, MAX_OPEN, OVERHEAD, UNKNOWN_EVERY_MS
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 RECORD = b'{"iban": "DE89 3704 0044 0532 0130 00"}'
@@ -138,6 +138,23 @@ def test_what_cannot_be_opened_is_logged_once(caplog: pytest.LogCaptureFixture) 
                 seal.open(*PLACE, MARK + b"\1garbage")
     assert len(caplog.records) == 1
     assert "jobs:0-a:state" in caplog.text
+
+
+def test_a_key_that_is_not_here_is_logged_once_a_minute_however_many_records_have_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = ManualClock()
+    seal = Seal([OTHER], clock)
+    for round_of in range(2):
+        for row in range(50):
+            place = ("jobs", f"0-{round_of}-{row}", "state")
+            with pytest.raises(KeyUnknown):
+                seal.open(*place, Seal([KEY]).seal(*place, RECORD))
+        clock.advance(UNKNOWN_EVERY_MS)
+    first, second = caplog.messages
+    assert f"jobs:0-0-0:state is sealed with the key {key_id(KEY)}" in first
+    assert "jobs:0-1-0:state" in second
+    assert second.endswith("; met 49 times more since this was last logged")
 
 
 def test_no_key_is_shown() -> None:

@@ -126,3 +126,15 @@ async def test_a_node_is_told_of_a_key_that_another_seals_with_and_it_has_not(
     assert key_id(NEW) in caplog.text
     # That is no reason not to read its own file again.
     assert marks.missing((OLD,)) == ""
+
+
+async def test_which_key_seals_is_logged_when_it_is_another_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "holon.storage.sealing")
+    store = Store()
+    marks, _ = await begun(store, OLD)
+    async with running(marks):
+        await looked(store)
+        for keys in ((OLD,), (OLD, NEW), (NEW, OLD), (NEW, OLD)):
+            marks.use(keys)
+            await looked(store)
+    assert caplog.messages == [f"what is stored is sealed with the key {key_id(key)} from now on" for key in (OLD, NEW)]

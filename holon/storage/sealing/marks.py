@@ -42,6 +42,8 @@ class Marks:
         self._marked: frozenset[str] = frozenset()
         self._missed: frozenset[str] = frozenset()
         self._due = True
+        # The key that was logged as the one that seals.
+        self._told = b""
         self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
@@ -91,7 +93,9 @@ class Marks:
         if keys:
             await self._put(keys[0], lasting=True)
             self._seal.seal_with(keys[0])
-            log.info("what is stored is sealed with the key %s from now on", key_id(keys[0]))
+            if keys[0] != self._told:
+                log.info("what is stored is sealed with the key %s from now on", key_id(keys[0]))
+                self._told = keys[0]
             for key in keys[1:]:
                 await self._put(key, lasting=False)
         self._due = keys is not self._keys

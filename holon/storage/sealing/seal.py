@@ -37,8 +37,10 @@ DAY_MS = 86_400_000
 MAX_RECORDS = 2**32
 # So many data keys are kept open: each process makes one a day.
 MAX_OPEN = 1_024
-# So many places that cannot be opened are remembered, so that each is logged once.
+# So many places, or keys, with which nothing can be opened are remembered, so that each is logged once, or seldom.
 MAX_TOLD = 1_000
+# What has a key that is not here is logged so often, by the key: there may be as much of it as there are jobs.
+UNKNOWN_EVERY_MS = 60_000
 
 
 class SealBroken(StoreUnavailable):
@@ -90,6 +92,8 @@ class Seal:
         self._most = most
         self._renewing = Lock()
         self._told: set[str] = set()
+        # When a key that is not here was last logged, and how many records of it were met since.
+        self._missed: dict[str, tuple[int, int]] = {}
         self._data_key: _DataKey | None = None
         self._key = keys[0] if keys else None
         self.open_with(keys)
@@ -145,10 +149,13 @@ class Seal:
             cipher = self._cipher_of(stored[:_HEADER])
             return cipher.decrypt(stored[_HEADER : _HEADER + _NONCE], stored[_HEADER + _NONCE :], place.encode())
         except KeyError:
-            error: SealBroken = KeyUnknown(
-                f"{place} is sealed with the key {stored[2:_WRAPPED].hex()}, which this node does not have: add it to "
-                "ENCRYPTION_KEY_FILE (or set ENCRYPTION_KEY)"
+            key = stored[2:_WRAPPED].hex()
+            unknown = KeyUnknown(
+                f"{place} is sealed with the key {key}, which this node does not have: add it to ENCRYPTION_KEY_FILE "
+                "(or set ENCRYPTION_KEY)"
             )
+            self._tell_unknown(key, unknown)
+            raise unknown from None
         except (InvalidTag, ValueError):
             error = SealBroken(
                 f"{place} cannot be opened: it was changed, or moved there from another place; restore it from a backup"
@@ -184,6 +191,17 @@ class Seal:
         key = self._ciphers[header[2:_WRAPPED]]
         nonce = header[_WRAPPED : _WRAPPED + _NONCE]
         return AESGCM(key.decrypt(nonce, header[_WRAPPED + _NONCE :], header[:_WRAPPED]))
+
+    def _tell_unknown(self, key: str, error: KeyUnknown) -> None:
+        now = self._clock.now_ms()
+        last, more = self._missed.get(key, (now - UNKNOWN_EVERY_MS, 0))
+        if now - last < UNKNOWN_EVERY_MS:
+            self._missed[key] = (last, more + 1)
+            return
+        if len(self._missed) >= MAX_TOLD:
+            self._missed.clear()
+        self._missed[key] = (now, 0)
+        log.error("%s%s", error.message, f"; met {more} times more since this was last logged" if more else "")
 
     def _tell(self, place: str, error: SealBroken) -> None:
         if place not in self._told:
