@@ -173,7 +173,8 @@ async def test_of_a_server_that_does_not_say_what_it_would_read_back_the_log_tel
 ) -> None:
     async with logging_server(tmp_path, "off", " +acl|dryrun") as (_, uri), RedisStorage(uri, StoreSettings("a")):
         pass
-    [line] = [record.getMessage() for record in caplog.records]
+    line, made = caplog.messages
+    assert made.startswith("the Redis of STORAGE_URI held no store: a new one was made")
     assert "does not say whether its user default may do what its log holds" in line
 
 

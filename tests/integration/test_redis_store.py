@@ -414,7 +414,7 @@ async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back(
         server.close()
 
 
-async def test_a_server_that_lost_the_store_is_not_taken_for_it(nodes: Nodes) -> None:
+async def test_a_server_that_lost_the_store_is_not_taken_for_it(nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
     world = await nodes.add("a")
     job_id = await world.create()
     async with nodes.redis() as redis:
@@ -425,6 +425,12 @@ async def test_a_server_that_lost_the_store_is_not_taken_for_it(nodes: Nodes) ->
     async with asyncio.timeout(GUARD):
         with pytest.raises(StoreUnavailable, match="lost the store"):
             await world.storage.failure()
+    # Who is started again there makes a new store, and says so; the next one finds it.
+    made = "the Redis of STORAGE_URI held no store: a new one was made, and any job of before is gone"
+    assert caplog.messages.count(made) == 1
+    for _ in range(2):
+        await nodes.add("b")
+        assert caplog.messages.count(made) == 2
 
 
 async def test_without_memory_new_jobs_are_refused_and_results_are_taken(nodes: Nodes) -> None:

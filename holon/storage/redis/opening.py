@@ -50,7 +50,11 @@ async def find_store(servers: Sequence[Place], strictness: Strictness) -> list[F
         ConfigError: a server cannot be reached, is too old or set up to lose data, or holds another store.
     """
     count = len(servers)
-    first, whole = await _find(servers[0], 0, count, random_id(), strictness, make=True)
+    new = random_id()
+    first, whole = await _find(servers[0], 0, count, new, strictness, make=True)
+    if first.id == new:
+        # Whoever starts nodes again when they end does so too where Redis came back with nothing.
+        log.warning("the Redis of STORAGE_URI held no store: a new one was made, and any job of before is gone")
     found = [first]
     for at in range(1, count):
         expected = partition_id(first.id, at)
