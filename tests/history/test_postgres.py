@@ -124,6 +124,14 @@ async def test_it_opens_while_the_database_is_away_and_works_when_that_comes(
         assert await count(history, "0-a") == 1
 
 
+async def test_of_a_database_that_takes_no_writes_it_is_not_said_that_it_does_not_answer(postgres: Server) -> None:
+    async with PostgresHistory(f"{postgres.database()}&default_transaction_read_only=on") as history:
+        with pytest.raises(StoreUnavailable) as refused:
+            await history.add([notice(record("0-a"), 1, RICH)])
+    said = "cannot be used now: cannot execute CREATE TABLE in a read-only transaction; try again when it can"
+    assert refused.value.message == f"the database of history (PostgreSQL) {said}"
+
+
 async def test_who_holds_its_tables_does_not_hold_up_a_start(
     postgres: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,7 +213,7 @@ def away(where: object, error: Exception) -> StoreUnavailable:
     """What the caller gets while the database is away."""
     reason = str(error) or type(error).__name__
     return StoreUnavailable(
-        f"the database of history ({where}) does not answer: {reason}; try again when it does",
+        f"the database of history ({where}) cannot be used now: {reason}; try again when it can",
         code="HISTORY_UNAVAILABLE",
         retry_after=RETRY_AFTER_S,
     )
