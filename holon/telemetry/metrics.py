@@ -34,7 +34,7 @@ class EngineMetrics:
         self.void = Counter("holon_steps_void", "Steps that were void because another node had taken the job over.")
         self.handler_failures = Counter("holon_handler_failures", "Runs of handlers that failed.", "blueprint")
         self.offers = Counter("holon_task_offers", "Tasks offered to workers.")
-        self.handbacks = Counter("holon_task_handbacks", "Offers and tasks that came back without a result.")
+        self.handbacks = Counter("holon_task_handbacks", "Offers and tasks that workers gave back.")
         self.results = Counter("holon_task_results", "Results of workers, by what became of them.", "verdict")
 
     def known(self, blueprint: str) -> None:

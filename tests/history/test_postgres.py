@@ -142,6 +142,7 @@ async def test_who_holds_its_tables_does_not_hold_up_a_start(
     try:
         await other.execute("SELECT pg_advisory_lock($1)", LOCK)
         async with asyncio.timeout(GUARD_S), PostgresHistory(uri) as history:
+            assert "(PostgreSQL) cannot be used now: no answer came in time" in caplog.text
             assert "waits in the store" in caplog.text
             await other.execute("SELECT pg_advisory_unlock($1)", LOCK)
             await history.add([notice(record("0-a"))])

@@ -211,7 +211,7 @@ async def page_of(
 
 def away(where: object, error: Exception) -> StoreUnavailable:
     """What the caller gets while the database is away."""
-    reason = str(error) or type(error).__name__
+    reason = str(error) or ("no answer came in time" if isinstance(error, TimeoutError) else type(error).__name__)
     return StoreUnavailable(
         f"the database of history ({where}) cannot be used now: {reason}; try again when it can",
         code="HISTORY_UNAVAILABLE",
