@@ -81,7 +81,9 @@ class Mover:
             while await self._move():
                 pass
         except Exception as error:
-            log.warning("what history is left stays in the store, until a node moves it: %s", error, exc_info=_unexpected(error))
+            log.warning(
+                "what history is left stays in the store, until a node moves it: %s", error, exc_info=_unexpected(error)
+            )
 
     async def _move(self) -> int:
         """Move a batch; how many notices it had. One that failed stays in hand, and is the next."""

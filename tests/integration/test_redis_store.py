@@ -533,6 +533,22 @@ async def test_jobs_that_few_ask_for_are_found_among_many(nodes: Nodes) -> None:
         assert await listed(world, limit, statuses=statuses) == wanted[::-1]
 
 
+async def test_a_node_that_moves_history_where_others_keep_it_is_told_of(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "database of history" in record.getMessage()]
+
+    await nodes.add("a")
+    await nodes.add("b")
+    assert told() == []
+    await nodes.add("c", StoreSettings("c", history_backlog=10_000))
+    [one] = told()
+    assert one.startswith("this node has a database of history (HISTORY_DATABASE_URI), unlike a, b: ")
+    await nodes.add("d")
+    assert told()[1].startswith("this node has no database of history (HISTORY_DATABASE_URI), unlike c: ")
+
+
 async def test_a_long_queue_is_read_in_pages_while_it_changes(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "KEPT", 300)
     world = await nodes.add("a")

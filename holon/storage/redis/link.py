@@ -47,6 +47,7 @@ class Link(Calls):
     Attributes:
         id: the partition's; that of the first is the store's.
         backlog: how many bytes of history waited to be moved, when last looked at.
+        differing: nodes that were here when it came, and move history where this one does not, or the other way round.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Link(Calls):
         self._number = b""
         self._objection = ""
         self.backlog = 0
+        self.differing: tuple[str, ...] = ()
         self._presence = Presence()
         self._calls: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -99,7 +101,7 @@ class Link(Calls):
         self._calls = asyncio.create_task(self._lane.run(), name="store-calls")
         channel = Channel(self._server, (f"{self.id}:", f"{self.id}:{self._node}"), self._heard_from_others, self._look)
         try:
-            await self.call("enter")
+            self.differing = tuple(node.decode() for node in await self.call("enter"))
             self._listening = asyncio.create_task(channel.run(), name="store-channel")
             await self._until_listening(channel)
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -31,6 +32,8 @@ from holon.storage.redis.whole_records import AllRecords
 from holon.storage.redis.whole_steps import AllSteps
 from holon.storage.sealing import Seal
 from holon.telemetry.metrics import StoreMetrics
+
+log = logging.getLogger(__name__)
 
 
 class RedisStorage(AllSteps, AllLeases, AllRecords):
@@ -144,6 +147,13 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
                 partition.draw_on(Quotas(self._beside, partition.number, links))
                 await opened.enter_async_context(partition)
             self._opened = opened.pop_all()
+        if others := ", ".join(links[0].differing):
+            log.warning(
+                "this node has %s database of history (HISTORY_DATABASE_URI), unlike %s: a node without one shows of "
+                "a history no more than what was not moved; give all nodes of the store the same setting",
+                "no" if backlog is None else "a",
+                others,
+            )
         return self
 
     async def __aexit__(

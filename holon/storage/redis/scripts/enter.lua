@@ -1,5 +1,15 @@
 -- A node has started: what an earlier process of its name had claimed is ready again, and its sessions have ended.
 
+-- The nodes that are here and move history where this one keeps it, or the other way round.
+local function differing()
+    local found = {}
+    for _, node in ipairs(read('ZRANGEBYSCORE', P .. 'nodes', '(' .. int(NOW - AWAY_AFTER), '+inf', 'LIMIT', 0, 100)) do
+        local moves = read('HEXISTS', META, 'keeps:' .. node) == 0
+        if node ~= NODE and moves ~= (MAX_BACKLOG ~= nil) then found[#found + 1] = node end
+    end
+    return found
+end
+
 local function operation()
     each_claimed(unclaim)
     -- Its workers could not speak meanwhile: their leases run from now, and they are not timed out before these are over.
@@ -28,5 +38,5 @@ local function operation()
         if words(taken[i + 1])[2] == NODE then write('HDEL', P .. 'taken', taken[i]) end
     end
     write('ZADD', P .. 'nodes', NOW, NODE)
-    return done({})
+    return done(differing())
 end
