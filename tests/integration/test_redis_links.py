@@ -282,7 +282,7 @@ async def test_who_listens_again_looks_at_every_job_that_it_watches(far: Far) ->
                 return
 
 
-async def test_who_hurries_waits_for_nobody(far: Far) -> None:
+async def test_who_hurries_waits_for_nobody(far: Far, caplog: pytest.LogCaptureFixture) -> None:
     began = asyncio.get_running_loop().time()
     far.link.freeze()
     sent = [asyncio.create_task(far.world.storage.claim(1)) for _ in range(3)]
@@ -295,6 +295,7 @@ async def test_who_hurries_waits_for_nobody(far: Far) -> None:
     with pytest.raises(StoreUnavailable):
         await far.world.ready()
     assert asyncio.get_running_loop().time() - began < 0.5 * RIDE_OUT_S
+    assert "the store is away, 0 calls wait: no answer came in time" in caplog.messages
     far.link.heal()
     assert await far.world.ready() == []
 

@@ -67,6 +67,10 @@ def passes(error: Exception) -> bool:
     return isinstance(error, _PASSING_ERRORS) or str(error).startswith(_PASSING)
 
 
+def _why(error: Exception) -> str:
+    return str(error) or "no answer came in time"
+
+
 class Lane:
     """Carries calls to the server.
 
@@ -295,9 +299,9 @@ class Lane:
             self._away_since = now
             self._told.clear()
         # What becomes of it meanwhile is told too: it was killed, nobody listens, it reads what it has kept.
-        if (why := str(error)) not in self._told:
+        if (why := _why(error)) not in self._told:
             self._told.add(why)
-            log.warning("the store is away, %d calls wait: %s", len(self._queue), error)
+            log.warning("the store is away, %d calls wait: %s", len(self._queue), why)
         pause = self._wait * random.uniform(0.5, 1)  # noqa: S311  no secret
         self._wait = min(2 * self._wait, LONGEST_WAIT_S)
         if self._queue:
@@ -323,8 +327,7 @@ class Lane:
             log.error("the store refused %s: %s", call.operation or call.command[0], error)
             what = f"the store refused the call: {error}"
         else:
-            why = str(error) or "no answer came in time"
-            what = f"the store cannot be reached: {why}" if error is not None else "the store is closed"
+            what = "the store is closed" if error is None else f"the store cannot be reached: {_why(error)}"
         call.promise.set_exception(StoreUnavailable(what, retry_after=RETRY_AFTER_S))
 
     async def _disconnect(self) -> None:
