@@ -11,9 +11,9 @@ from holon.wire.address import NodeUrl, parse_url
 from holon.worker.settings import DEFAULT_PORT, Credentials
 from holon.worker.timing import Timing
 
-# What a child is refused for is mended at its parent, by a command there, which nobody tells it of. There are few
-# children, and so they may ask more often than workers.
-TIMING = Timing(refused_first=2.0, reconnect_refused=10.0)
+# What a child is refused for is mended at its parent, by a command there, which nobody tells it of; and while it is not
+# linked, nobody has work of all that is below it. There are few children, and so they may ask more often than workers.
+TIMING = Timing(reconnect_longest=15.0, refused_first=2.0, reconnect_refused=10.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,12 +169,14 @@ class Link:
             self._adopt(session)
             await session.left.wait()
             self._check_replaced()
+            if asyncio.get_running_loop().time() - began >= self._timing.settled:
+                losses = 0
             if session.going and session.end is None:
                 await self._sent_away(session.going)
                 continue
             if self.reports.session is session:
                 self.reports.session = None
-            losses = 1 if asyncio.get_running_loop().time() - began >= self._timing.settled else losses + 1
+            losses += 1
             await self._lost(session.end or Ended(f"{url}: the stream ended"), losses, session.shown)
 
     async def _open(self, url: NodeUrl) -> Session:

@@ -16,7 +16,7 @@ class Timing:
         reconnect_longest: where that ceiling stops growing.
         refused_first: least wait after a refusal that repeating does not mend; it doubles with each further one.
         reconnect_refused: where that stops growing.
-        settled: how long a session lasts for its loss to count as the first.
+        settled: how long a session lasts for what was lost before it not to count any more.
         least_heartbeat: an interval below it is read as this.
         accept_after: when a task that still runs is accepted; a shorter one is accepted by its result.
         stop_patience: how long a stopped handler has in any case before its slot counts as lost.

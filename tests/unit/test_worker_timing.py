@@ -7,11 +7,12 @@ from holon.worker.timing import Timing
 
 
 def test_pauses_grow_to_their_ceiling_and_stay_there_however_many_losses_there_were() -> None:
-    timing = Timing(reconnect_first=0.5, reconnect_longest=30.0)
-    for losses, ceiling in ((1, 0.5), (2, 1.0), (5, 8.0), (7, 30.0), (5_000, 30.0)):
-        pauses = [timing.pause(losses) for _ in range(200)]
-        assert 0 <= min(pauses) <= max(pauses) <= ceiling
-        assert max(pauses) > ceiling / 2
+    # Nobody has the work of all that is below a holon while that is not linked.
+    for timing, longest in ((Timing(), 30.0), (TIMING, 15.0)):
+        for losses, ceiling in ((1, 0.5), (2, 1.0), (5, 8.0), (7, longest), (5_000, longest)):
+            pauses = [timing.pause(losses) for _ in range(200)]
+            assert 0 <= min(pauses) <= max(pauses) <= ceiling
+            assert max(pauses) > ceiling / 2
 
 
 def test_a_worker_that_is_refused_waits_long_each_time_and_a_holon_longer_with_each_up_to_a_while() -> None:

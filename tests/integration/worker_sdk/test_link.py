@@ -8,7 +8,7 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import grpc
 import pytest
@@ -23,6 +23,7 @@ from holon.worker.hearing import Tasks
 from holon.worker.leases import Lease
 from holon.worker.link import Link
 from holon.worker.settings import Credentials
+from holon.worker.timing import Timing
 from tests.integration.scripted_node import (
     FAST,
     GUARD,
@@ -303,6 +304,32 @@ async def test_the_address_that_a_leaving_node_names_is_tried_first(
         urls = ["http://nonsense", "grpc://127.0.0.1:1", other.url]
         await stream.send(go_away=worker_pb2.GoAway(reason="DRAINING", try_urls=urls))
         assert (await other.session()).hello.resume.session_id == "s1"
+
+
+class Counting(Timing):
+    """Waits as little as can be, and notes after how many losses in a row."""
+
+    __slots__ = ()
+    counted: ClassVar[list[int]] = []
+
+    def pause(self, losses: int) -> float:
+        self.counted.append(losses)
+        return 0.0
+
+
+async def test_what_was_lost_before_a_session_that_lasted_does_not_slow_down_who_is_sent_away(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    Counting.counted.clear()
+    worker = worker_for(certificates, node, timing=Counting(settled=0.0))
+    worker.skill(_nothing)
+    async with serving(worker):
+        for _ in range(3):
+            (await node.session()).end(grpc.StatusCode.UNAVAILABLE, "no room")
+        await (await node.welcomed()).send(go_away=worker_pb2.GoAway(reason="DRAINING"))
+        (await node.session()).end(grpc.StatusCode.UNAVAILABLE, "no room")
+        await node.session()
+    assert Counting.counted == [1, 2, 3, 1]
 
 
 async def test_a_replaced_worker_stops_for_good(node: ScriptedNode, worker: Worker) -> None:
