@@ -189,7 +189,11 @@ class Link:
         session = Session(url, channel, shown, metadata, self._credentials.hints, self.hearing, self._timing)
         try:
             await session.open(self._say_hello)
-            await self.hearing.tasks.welcomed(session.welcome)
+            try:
+                await self.hearing.tasks.welcomed(session.welcome)
+            except Ended as error:
+                # Of several addresses it may be one only that is wrong.
+                raise Ended(f"{url}: {error}", refused=error.refused) from error
             # A store lets a cancel wait for its reply: then it comes here, where the session is still ours to close.
             await asyncio.sleep(0)
         except BaseException:

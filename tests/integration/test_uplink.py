@@ -31,6 +31,7 @@ from holon.uplink.tenure import Tenure
 from holon.wire.stream import MOST_MESSAGE_BYTES
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered, welcomed
 from tests.integration.scripted_node import GUARD, Certificates, is_at_once, make_certificates
+from tests.log_watch import LogWatch
 
 
 @pytest.fixture(scope="module")
@@ -528,6 +529,16 @@ async def test_a_false_claim_of_a_child_cuts_no_parent_off_before_nor_after_a_re
             assert again.holarchy.above == ("root", PARENT)
             await welcomed(child.parent, holon_ids_above=["root"])
             await again.until(lambda: again.uplink.linked)
+
+
+async def test_the_log_names_the_address_at_which_another_holon_than_the_parent_answers(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        (await child.linked()).end()
+        with LogWatch(f"{child.parent.url}: HOLON_CHANGED: the parent was holon {PARENT} until now") as watch:
+            await welcomed(child.parent, holon_id="another")
+            await asyncio.wait_for(watch.seen.wait(), GUARD)
 
 
 async def test_the_lower_of_two_limits_of_depth_wins(certificates: Certificates) -> None:
