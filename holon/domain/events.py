@@ -35,8 +35,12 @@ class Woken(Value):
     step: int
 
 
+# Who asks for it where nobody does: the time for the job is over.
+OUT_OF_TIME = "end of its time"
+
+
 class CancelRequested(Value):
-    """Somebody who may asked for the job to end; `by` names them.
+    """Somebody who may asked for the job to end; `by` names them, or says why it is, in words that follow a `the`.
 
     `insist`: whether one that cleans up after an earlier cancel is ended at once; else that goes on.
     """

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
+from holon.domain.events import (
+    OUT_OF_TIME,
+    BranchesDone,
+    CancelRequested,
+    HistoryEvent,
+    InboxEvent,
+    TaskEnded,
+    Woken,
+)
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, end, moved
 from holon.domain.retries import Verdict, verdict
@@ -40,7 +48,7 @@ def react(
         return None
     if _time_is_over(job, event, failed, now):
         # Whose time it is asks for the same, and may be slower than what was to come after that.
-        return _cancel(job, CancelRequested(job.owner), now)
+        return _cancel(job, CancelRequested(OUT_OF_TIME), now)
     if isinstance(event, Woken):
         if job.status is not Status.WAITING_FOR_RETRY:
             return None
@@ -80,7 +88,7 @@ def _named(by: str, owner: str) -> str:
     """Who asked for a cancel, in words that need no knowledge of the node."""
     if by.startswith("@"):
         return "the parent holon"
-    # Nobody else may but the `operator`, at the node's socket.
+    # Nobody else may but the `operator`, at the node's socket; or it is a reason.
     return f"client {by!r}" if by == owner else f"the {by}"
 
 

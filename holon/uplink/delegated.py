@@ -187,15 +187,16 @@ class Delegated:
             return False
         return True
 
-    async def cancel(self, *, insist: bool) -> None:
+    async def cancel(self, by: str, *, insist: bool) -> None:
         """Cancel the job; returns once that is asked for, or it is over anyway.
 
         Arguments:
+            by: who asks, or why; empty: the parent.
             insist: whether it is to end at once if it cleans up already, as after a cancel that another node asked for.
         """
         while True:
             try:
-                await self._jobs.cancel(self.entry.owner.name, self.entry.job_id, insist=insist)
+                await self._jobs.cancel(self.entry.owner.name, self.entry.job_id, by=by, insist=insist)
             except (NotFound, FailedPrecondition):
                 return
             except HolonError as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from holon.domain.events import OUT_OF_TIME
 from holon.domain.job import Job, Status
 from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
@@ -30,6 +31,13 @@ LEASE_LOST = "LEASE_LOST"
 UNSURE = "UNSURE"
 # Why a job is stopped of which nobody hears any result: the parent has the task again.
 _GIVEN_BACK = (LEASE_LOST, UNSURE, UNSERVABLE)
+# Why a job is stopped whose parent has not asked for that: whoever looks at the job is to know.
+_NOT_ASKED_FOR = {
+    DEADLINE: OUT_OF_TIME,
+    LEASE_LOST: "uplink: its task went back to the parent holon",
+    UNSURE: "uplink: its task went back to the parent holon",
+    UNSERVABLE: "uplink: its task went back to the parent holon, for nobody here can do it",
+}
 # What was offered while its stream was being replaced is lost with that, and offered again at once.
 _COMES_BACK_S = 0.5
 
@@ -249,11 +257,12 @@ class Running:
             entry.withdrawn = running.stopping in _GIVEN_BACK
             entry.stopping, entry.cleans_until = running.stopping, now + round(cleanup * 1000)
             await self._write(entry)
-        await running.cancel(insist=False)
+        by = _NOT_ASKED_FOR.get(running.stopping, "")
+        await running.cancel(by, insist=False)
         while not await running.ended(cleanup):
             job_id, cleanup = entry.job_id, self._place.cleanup
             log.warning("job %s has cleaned up for too long, and is ended", job_id, extra={"job_id": job_id})
-            await running.cancel(insist=True)
+            await running.cancel(by, insist=True)
 
     async def _to_end(self, running: Delegated, record: JobRecord | None) -> None:
         entry = running.entry

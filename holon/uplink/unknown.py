@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 # A parent that is linked again has offered by then what it still wants.
 UNKNOWN_AFTER_S = 60.0
+_NOT_WANTED = "uplink: the parent holon does not ask for it"
 
 
 async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Callable[[str], bool]) -> None:
@@ -39,7 +40,7 @@ async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Call
                     continue
                 log.warning("job %s is cancelled: the parent does not ask for it", job_id, extra={"job_id": job_id})
                 with suppress(NotFound, FailedPrecondition):
-                    await place.jobs.cancel(owner, job_id, insist=False)
+                    await place.jobs.cancel(owner, job_id, by=_NOT_WANTED, insist=False)
         except HolonError as error:
             await asyncio.sleep(error.retry_after or _RETRY_S)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from holon.domain.events import HistoryEvent
+from holon.domain.events import OUT_OF_TIME, HistoryEvent
 from holon.domain.job import Status
 from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
@@ -59,12 +59,12 @@ class Words:
         return _costing(result_of(record, self._place.holon_id, self._place.offerings), record)
 
     async def _is_out_of_time(self, entry: Delegation) -> bool:
-        """Whether a job was cancelled in its parent's name, which it does itself once its time is over."""
+        """Whether a job was cancelled because its time is over, which it does itself too."""
         lines, more = await self._page(entry)
         while True:
             for line in lines:
                 if line.type == "job_cancel_requested":
-                    return line.details.get("by") == entry.owner.name
+                    return line.details.get("by") == OUT_OF_TIME
             if not more:
                 return False
             lines, more = await self._page(entry, more)

@@ -11,13 +11,14 @@ from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Skill
 from holon.domain.holarchy import HolonIdentity
-from holon.domain.job import Status
+from holon.domain.job import JobError, Status
 from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError
 from holon.uplink import words
 from holon.uplink.running import Running
 from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.scripted_node import Certificates, make_certificates
 
+ENDED_BY_TIME = JobError("CANCELLED", "cancelled by the end of its time")
 OUT_OF_TIME = Outcome(FAILURE, error=TaskError("DEADLINE_EXCEEDED", "the time for the task was over"))
 SKILLS = Skill("a"), Skill("b")
 BELOW = HolonIdentity("below", 1, "i")
@@ -67,7 +68,8 @@ async def test_a_holon_further_down_that_stops_before_this_one_ends_the_job_as_i
         result = (await answer(stream)).result
         assert (result.status, result.error.code) == (FAILURE, "DEADLINE_EXCEEDED")
         assert not result.error.HasField("retryable")
-        assert [one.job.status for one in await child.jobs()] == [Status.CANCELLED]
+        (record,) = await child.jobs()
+        assert (record.job.status, record.job.error) == (Status.CANCELLED, ENDED_BY_TIME)
 
 
 async def test_what_a_holon_further_down_had_less_time_for_than_the_job_is_no_end_of_that(
@@ -153,3 +155,4 @@ async def test_a_job_with_a_long_history_is_told_as_out_of_time_as_well(
         assert (await answer(stream)).HasField("accepted")
         result = (await answer(stream)).result
         assert (result.status, result.error.code) == (FAILURE, "DEADLINE_EXCEEDED")
+        assert [one.job.error for one in await child.jobs()] == [ENDED_BY_TIME]
