@@ -7,7 +7,7 @@ references and its patterns are bounded before it checks anything.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ import jsonschema_rs
 import orjson
 
 from holon.domain.json_words import kind
-from holon.engine.schema_work import Work, unusable
+from holon.engine.schema_work import Found, Work, found_in, unusable
 from holon.engine.unused import Unused
 from holon.errors import NotFound, Violation
 
@@ -30,8 +30,10 @@ MAX_REASON_LENGTH = 300
 MAX_TO_CHECK = 20_000_000
 MAX_TO_FIND_ONE = 1_000_000
 MAX_TO_FIND_ALL = 20_000
-# No value has so many parts that a schema that takes less of each could be too much.
+# No value has so many parts, or so much text, that a schema that takes less of each could be too much.
 _LIGHT = 40
+# So many contracts of one value may each take as long as one may.
+_FEW = 4
 
 _SAYS_NOTHING = frozenset(
     {"$schema", "$id", "$comment", "$defs", "definitions", "title", "description", "default", "examples", "deprecated"}
@@ -129,10 +131,33 @@ class Contracts:
         if not contract_id:
             return True
         contract = self._known(contract_id)
-        try:
-            return not _too_much(contract.work, value) and contract.validator.is_valid(value)
-        except ValueError:
+        if contract.work.most > _LIGHT and contract.work.to_check(found_in(value)) > MAX_TO_CHECK:
             return False
+        return _fits(contract, value)
+
+    def accepting(self, contract_ids: Collection[str], value: Any) -> set[str]:
+        """Which of several contracts allow a JSON value, and can check it.
+
+        Strangers can bring hundreds of contracts for one value. Beyond a few, all of them together take no longer than
+        a few do: those that take least are asked, and the others are taken to refuse it.
+
+        Raises:
+            NotFound: (CONTRACT_UNKNOWN) as `accepts`.
+        """
+        if len(contract_ids) <= _FEW:
+            return {one for one in contract_ids if self.accepts(one, value)}
+        found = found_in(value)
+        known = ((one, self._known(one)) for one in contract_ids)
+        by_steps = sorted((contract.work.to_check(found), one, contract) for one, contract in known)
+        accepted: set[str] = set()
+        left = _FEW * MAX_TO_CHECK
+        for steps, one, contract in by_steps:
+            left -= steps
+            if steps > MAX_TO_CHECK or left < 0:
+                break
+            if _fits(contract, value):
+                accepted.add(one)
+        return accepted
 
     def violations(self, contract_id: str, value: Any, prefix: str = "") -> tuple[Violation, ...]:
         """What a JSON value violates: at most 20 of them, of a large value the first; no value is repeated in them.
@@ -147,15 +172,17 @@ class Contracts:
         if not contract_id:
             return ()
         contract = self._known(contract_id)
-        if _too_much(contract.work, value):
+        found = found_in(value) if contract.work.most > _LIGHT else None
+        if found is not None and contract.work.to_check(found) > MAX_TO_CHECK:
             return (Violation(prefix, "is too large for its schema: checking it would take too long"),)
         try:
             if contract.validator.is_valid(value):
                 return ()
-            found = [one for error in _wrong(contract, value) for one in _explain(error, prefix)]
+            wrong = _wrong(contract, value, found_in(value) if found is None else found)
+            violations = [one for error in wrong for one in _explain(error, prefix)]
         except ValueError as error:
             return (Violation(prefix, f"is no JSON: {error}"),)
-        return tuple(found[:MAX_VIOLATIONS]) or (
+        return tuple(violations[:MAX_VIOLATIONS]) or (
             Violation(prefix, "does not fit its schema, and is too large to say where"),
         )
 
@@ -171,16 +198,19 @@ class Contracts:
             ) from None
 
 
-def _too_much(work: Work, value: Any) -> bool:
-    return work.most > _LIGHT and work.to_check(value, MAX_TO_CHECK) > MAX_TO_CHECK
+def _fits(contract: _Contract, value: Any) -> bool:
+    try:
+        return contract.validator.is_valid(value)
+    except ValueError:
+        return False
 
 
-def _wrong(contract: _Contract, value: Any) -> Sequence[jsonschema_rs.ValidationError]:
+def _wrong(contract: _Contract, value: Any, found: Sequence[Found]) -> Sequence[jsonschema_rs.ValidationError]:
     """What is wrong with a value that is not valid: all of it, or where that could take long the first, or nothing.
 
     Where there are alternatives, the first thing can be that none fits, and that has all that is wrong with each in it.
     """
-    steps = contract.work.to_explain(value, MAX_TO_FIND_ONE)
+    steps = contract.work.to_explain(found)
     if steps <= MAX_TO_FIND_ALL:
         return list(islice(contract.validator.iter_errors(value), MAX_VIOLATIONS))
     if steps <= MAX_TO_FIND_ONE and not contract.work.alternatives:

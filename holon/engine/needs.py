@@ -52,10 +52,9 @@ class Needs:
     ) -> Need:
         """The need of a task with these params."""
         # Thousands of times for a large fan-out: none is made only to be made again with what is known of contracts.
-        accepted: list[str] = []
-        refused: list[str] = []
-        for contract in self._by_skill.get(skill, ()):
-            (accepted if self._contracts.accepts(contract, params) else refused).append(contract)
+        among = self._by_skill.get(skill, {})
+        accepted = self._contracts.accepting(among, params)
+        refused = among.keys() - accepted
         need = _need(skill, version, kind, tuple(sorted(accepted)), tuple(sorted(refused)), allowed, max_cost, statuses)
         if refused and not accepted:
             self._tell_misfit(need, params)
@@ -107,7 +106,7 @@ class Needs:
             return need
         # Nobody else's bounds count here: it was encoded by a node.
         params = orjson.loads(text) if text else None
-        accepted = [contract for contract in untried if self._contracts.accepts(contract, params)]
+        accepted = self._contracts.accepting(untried, params)
         refused = [contract for contract in untried if contract not in accepted]
         known = _need(
             need.skill,

@@ -2,26 +2,34 @@
 
 Alternatives and references multiply each other: a schema of a few lines and a value of a hundred bytes can keep the
 checker busy for hours while it explains what is wrong. So each place of a value is counted with the parts of the
-schema that apply there, one level after the other.
+schema that apply there, one level after the other; and so are numbers and texts, which some keywords are dear for.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from holon.engine.number_work import EACH_UNIQUE, EXTREME_VALUE, is_extreme, to_compare
+from holon.engine.pattern_work import ENDLESS, width
 from holon.errors import InvalidArgument
 
 # References can make a short schema expand without end.
 MAX_EXPANDED = 100_000
-# Past this nobody looks how much more it is.
-_ENDLESS = 10**9
 # The depth of a value is limited to less.
 _LEVELS = 70
 # Comparing with a list or an object takes as long as so many parts.
 _COMPOUND = 10
+# Two places of a pattern at a character take as long as one step.
+_PLACES_OF_A_STEP = 2
+# A character beyond ASCII is up to so many bytes, of which each is one for a pattern.
+_WIDE = 3
+# So much of a step is one where all that is wrong is said: that takes far longer, but not for texts and numbers.
+_SAID = 100
+# What applies to each of a list that has none twice.
+_UNIQUE = -1
 
 _HOLDS_DATA = frozenset({"const", "default", "examples"})
 _MOVES_REFERENCES = ("$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveRef")
@@ -38,62 +46,83 @@ class Work:
     Attributes:
         patterns: how many regular expressions it has.
         alternatives: whether a value may fit one part of it or another.
-        most: what it takes at one place of a value, at most.
+        most: what it takes at one place of a value, at most; texts count with the widest of its patterns.
     Raises:
         InvalidArgument: (SCHEMA_INVALID) its references lead nowhere or out of it, or expand beyond all bounds.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
         try:
-            self._expanded, self.patterns = _expanded(schema, schema, {})
-            if self._expanded > MAX_EXPANDED:
+            self._expanded = _expanded(schema, schema, {})
+            if self._expanded.parts > MAX_EXPANDED:
                 raise unusable(f"its references expand to over {MAX_EXPANDED} parts")
             places = _Places(schema)
-            self._levels = tuple(_levels(schema, places.found))
+            self._levels = _Levels(places, schema)
         except RecursionError as error:
-            raise unusable("its references go too deep") from error
-        self.most = self._levels[-1]
+            raise unusable("its references or patterns go too deep") from error
+        self.patterns = self._expanded.patterns
+        self.most = max(self._levels.parts[-1] + self._levels.numbers[-1], *self._levels.reading)
         self.alternatives = places.alternatives
 
     def __repr__(self) -> str:
-        return f"<Work expanded={self._expanded} most={self.most} patterns={self.patterns}>"
+        return f"<Work {self._expanded} most={self.most}>"
 
-    def to_check(self, value: Any, limit: int) -> int:
+    def to_check(self, found: Sequence[Found]) -> int:
         """About how many steps say whether a value is valid; what was looked at already is not looked at again.
 
         Arguments:
-            limit: past it, it is not counted on.
+            found: what of the value is at each of its levels.
         """
-        parts = explained = 0
-        for places, each in self._places(value):
-            parts += places
-            explained += places * each
-            if min(parts * self._expanded, explained) > limit:
-                break
-        return min(parts * self._expanded, explained)
+        whole, once, explained = self._expanded, 0, 0
+        for level, there in enumerate(found):
+            here = self._levels.at(level)
+            once += there.steps(whole.parts, whole.numbers, whole.reading)
+            explained += there.steps(here.parts, here.numbers, here.reading)
+        return min(once, explained)
 
-    def to_explain(self, value: Any, limit: int) -> int:
+    def to_explain(self, found: Sequence[Found]) -> int:
         """About how many steps say all that is wrong with it, as `to_check`."""
         explained = 0
-        for places, each in self._places(value):
-            explained += places * each
-            if explained > limit:
-                break
+        for level, there in enumerate(found):
+            here = self._levels.at(level)
+            explained += there.places * here.parts + there.steps(0, here.numbers, here.reading) // _SAID
         return explained
 
-    def _places(self, value: Any) -> Iterator[tuple[int, int]]:
-        """Level by level, how many places a value has there, and what the schema takes at each."""
-        level = [value]
-        for each in (*self._levels, *[self.most] * _LEVELS):
-            yield len(level), each
-            level = [
-                inner
-                for outer in level
-                if isinstance(outer, dict | list)
-                for inner in (outer.values() if isinstance(outer, dict) else outer)
-            ]
-            if not level:
-                return
+
+class Found(NamedTuple):
+    """What is at one level of a value: places; numbers to compare, of which the extreme ones are many; and text."""
+
+    places: int
+    numbers: int
+    text: int
+
+    def steps(self, parts: int, numbers: int, reading: int) -> int:
+        """What it takes where this much applies to each of it."""
+        return self.places * parts + self.numbers * numbers + self.text * reading // _PLACES_OF_A_STEP
+
+
+def found_in(value: Any) -> list[Found]:
+    """What of a JSON value is at each of its levels, from the top."""
+    found, level, names = [], [value], 0
+    while level:
+        compounds = [one for one in level if isinstance(one, dict | list)]
+        above, names = names, sum(_length(name) for one in compounds if isinstance(one, dict) for name in one)
+        text = above + names + sum(_length(one) for one in level if isinstance(one, str))
+        found.append(Found(len(level), len(level) + sum(map(is_extreme, level)) * (EXTREME_VALUE - 1), text))
+        level = [inner for one in compounds for inner in (one.values() if isinstance(one, dict) else one)]
+    return found
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else _WIDE * len(text)
+
+
+class _Takes(NamedTuple):
+    """What a schema, or a part of it, takes: for each place, each number, and each character."""
+
+    parts: int
+    numbers: int
+    reading: int
 
 
 def unusable(why: str) -> InvalidArgument:
@@ -101,36 +130,61 @@ def unusable(why: str) -> InvalidArgument:
     return InvalidArgument(f"the schema cannot be used: {why}"[:1000], code="SCHEMA_INVALID")
 
 
-def _expanded(part: Any, root: dict[str, Any], known: dict[str, tuple[int, int]]) -> tuple[int, int]:
-    """How many parts a schema has when each reference is replaced by what it names; recursion counts once.
+class _Size(NamedTuple):
+    """How large a schema is, each reference replaced by what it names; but patterns as they are written."""
 
-    And how many patterns it has as it is written.
-    """
+    parts: int = 0
+    patterns: int = 0
+    numbers: int = 0
+    reading: int = 0
+
+    def and_(self, other: _Size) -> _Size:
+        return _Size(*(one + another for one, another in zip(self, other, strict=True)))
+
+
+def _expanded(part: Any, root: dict[str, Any], known: dict[str, _Size]) -> _Size:
+    """How large a schema is; recursion counts once."""
+    size = _Size()
     if isinstance(part, list):
-        sizes = [_expanded(one, root, known) for one in part]
-        return sum(size for size, _ in sizes), sum(patterns for _, patterns in sizes)
+        for one in part:
+            size = size.and_(_expanded(one, root, known))
+        return size
     if not isinstance(part, dict):
-        return 0, 0
-    size, patterns = 1, 0
+        return size
+    size = _Size(parts=1)
     for key, value in part.items():
         if isinstance(value, str) and (key in _MOVES_REFERENCES or (key == "$id" and part is not root)):
             raise unusable(f"{key} is not supported; refer to parts as #/$defs/name")
+        size = size.and_(_Size(numbers=_numbers(key, value), reading=_reading(key, value)))
         if key == "$ref" and isinstance(value, str):
             if value not in known:
-                known[value] = (0, 0)
+                known[value] = _Size()
                 known[value] = _expanded(_named(value, root), root, known)
-                patterns += known[value][1]
-            size += known[value][0]
+                size = size.and_(known[value])
+            else:
+                size = size.and_(known[value]._replace(patterns=0))
         elif key == "enum":
-            size += _compared(value)
+            size = size.and_(_Size(parts=_compared(value)))
         elif key not in _HOLDS_DATA and key not in ("$defs", "definitions"):
-            inner, found = _expanded(value, root, known)
-            size, patterns = size + inner, patterns + found
+            size = size.and_(_expanded(value, root, known))
             if key == "pattern":
-                patterns += 1
+                size = size.and_(_Size(patterns=1))
             elif key == "patternProperties" and isinstance(value, dict):
-                patterns += len(value)
-    return size, patterns
+                size = size.and_(_Size(patterns=len(value)))
+    return size
+
+
+def _numbers(key: str, value: Any) -> int:
+    return EACH_UNIQUE if key == "uniqueItems" and value is True else to_compare(key, value)
+
+
+def _reading(key: str, value: Any) -> int:
+    """How many places of the patterns of a keyword can be reached at one character."""
+    if key == "pattern" and isinstance(value, str):
+        return width(value)
+    if key == "patternProperties" and isinstance(value, dict):
+        return sum(map(width, value))
+    return 0
 
 
 def _compared(members: Any) -> int:
@@ -154,15 +208,25 @@ def _named(reference: str, root: dict[str, Any]) -> Any:
 
 
 class _Place:
-    """What applies at one place: its weight, and by the name of what is below, or to all of it, what applies there."""
+    """What applies at one place: what it takes, and by the name of what is below, or to all of it, what applies there.
 
-    def __init__(self, weight: int = 0) -> None:
+    Attributes:
+        weight: steps for each place.
+        numbers: and for what is compared there.
+        reading: places of patterns, for each character.
+    """
+
+    def __init__(self, weight: int = 0, numbers: int = 0) -> None:
         self.weight = weight
+        self.numbers = numbers
+        self.reading = 0
         self.named: dict[str, Counter[int]] = {}
         self.all: Counter[int] = Counter()
 
     def take(self, other: _Place) -> None:
         self.weight += other.weight
+        self.numbers += other.numbers
+        self.reading += other.reading
         self.all.update(other.all)
         for name, parts in other.named.items():
             self.named.setdefault(name, Counter()).update(parts)
@@ -175,7 +239,7 @@ class _Places:
         self._root = root
         self._open: set[int] = set()
         self.alternatives = False
-        self.found: dict[int, _Place] = {}
+        self.found: dict[int, _Place] = {_UNIQUE: _Place(numbers=EACH_UNIQUE)}
         self._below: list[Any] = [root]
         while self._below:
             self.at(self._below.pop())
@@ -199,6 +263,8 @@ class _Places:
 
     def _keyword(self, place: _Place, key: str, value: Any) -> None:
         place.weight += 1
+        place.numbers += to_compare(key, value)
+        place.reading += _reading(key, value)
         if key == "$ref" and isinstance(value, str):
             place.take(self.at(_named(value, self._root)))
         elif key in _ALTERNATIVES and isinstance(value, list):
@@ -221,6 +287,8 @@ class _Places:
                 self._add(place.all, one)
         elif key in _BELOW:
             self._add(place.all, value)
+        elif key == "uniqueItems" and value is True:
+            place.all[_UNIQUE] += 1
         elif key == "enum":
             place.weight += _compared(value)
         elif key in ("required", "dependentRequired") and isinstance(value, list | dict):
@@ -231,12 +299,27 @@ class _Places:
         self._below.append(part)
 
 
-def _levels(schema: dict[str, Any], places: dict[int, _Place]) -> Iterator[int]:
+class _Levels:
     """What a schema takes at one place, at its top and at each level below it, until that grows no more."""
-    takes = {part: place.weight for part, place in places.items()}
+
+    def __init__(self, places: _Places, schema: dict[str, Any]) -> None:
+        found, top = places.found, id(schema)
+        self.parts = tuple(_levels(top, found, lambda place: place.weight))
+        self.numbers = tuple(_levels(top, found, lambda place: place.numbers))
+        # A long text may well stand below a short one that a pattern is for.
+        self.reading = tuple(_levels(top, found, lambda place: place.reading, growing=False))
+
+    def at(self, level: int) -> _Takes:
+        """What applies at a level, from 0 on."""
+        return _Takes(*(one[min(level, len(one) - 1)] for one in (self.parts, self.numbers, self.reading)))
+
+
+def _levels(top: int, places: dict[int, _Place], of: Callable[[_Place], int], *, growing: bool = True) -> Iterator[int]:
+    """What is taken at each level; where it is `growing`, no less than at those above, which is known sooner."""
+    takes = {part: of(place) for part, place in places.items()}
     for _ in range(_LEVELS):
-        yield takes[id(schema)]
-        below = {part: max(takes[part], _below(place, takes)) for part, place in places.items()}
+        yield takes[top]
+        below = {part: max(takes[part] if growing else 0, _below(place, takes)) for part, place in places.items()}
         if below == takes:
             return
         takes = below
@@ -246,4 +329,4 @@ def _below(place: _Place, takes: dict[int, int]) -> int:
     of_all = sum(times * takes[part] for part, times in place.all.items())
     each = (sum(times * takes[part] for part, times in parts.items()) for parts in place.named.values())
     of_one = max(each, default=0)
-    return min(of_all + of_one, _ENDLESS)
+    return min(of_all + of_one, ENDLESS)

@@ -190,6 +190,31 @@ async def test_params_and_results_that_fit_a_schema_in_endlessly_many_ways_hold_
     await node.finishes_jobs(good)
 
 
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": "[ab]*a[ab]{800}c"}, "ab" * 400_000),
+        ({"items": {"multipleOf": 1e-300}}, [1e308] * 100_000),
+    ],
+)
+async def test_texts_and_numbers_that_are_dear_to_check_hold_up_nobody(
+    node: Node, good: Wire, schema: dict[str, Any], value: Any
+) -> None:
+    """Each of them would keep the whole node busy for seconds, as the params of anybody's job or as a result."""
+    contract = json_payload({"properties": {"x": schema}})
+    worker = await node.worker("w1", offering("in", input_schema=contract), offering("out", output_schema=contract))
+    waits = await node.create(skill="in", x=value)
+    await node.create(skill="out")
+    offer = await worker.offer()
+    assert offer.skill == "out"
+    await worker.send(updates(result(offer, {"x": value})))
+    ack = await worker.verdict()
+    assert (ack.verdict, ack.error.reason) == (worker_pb2.VERDICT_INVALID, "SCHEMA_MISMATCH")
+    assert "too large for its schema" in ack.error.message
+    await node.finishes_jobs(good)
+    assert not (await node.job(waits)).terminal
+
+
 @pytest.mark.slow
 async def test_a_worker_that_does_not_read_is_ended_and_its_tasks_go_to_another(
     caplog: pytest.LogCaptureFixture,
