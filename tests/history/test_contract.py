@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from holon.domain.job import Job, JobError, Status
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import HistoryStorage, JobFilter, JobRecord, Notice
-from tests.history.backends import Database
+from holon.storage.history import columns
+from tests.history.backends import Database, SqliteDatabase
 
 
 def record(job_id: str, at: int = 0, **fields: Any) -> JobRecord:
@@ -189,6 +191,45 @@ async def test_a_worker_is_found_in_the_jobs_of_one_owner_newest_first(history: 
         assert found == [("0-b", 2), ("0-b", 1), ("0-a", 3), ("0-a", 1)]
     assert [one.job_id for one in await history.of_worker("bob", "w1", None, 10)] == ["0-c"]
     assert list(await history.of_worker("ann", "w3", None, 10)) == []
+
+
+@pytest.mark.parametrize("look_at", [1, 2, 3, 7])
+async def test_few_are_found_among_many_whatever_lies_between(
+    history: HistoryStorage, look_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few are looked at in one read, at times that many of them share."""
+    monkeypatch.setattr(columns, "LOOK_AT", look_at)
+    owners = ("ann", "bob", "bob", "bob")
+    for number in range(24):
+        blueprint = "rare" if number % 8 == 0 else "bp"
+        job = record(f"0-{number:02}", number // 3, owner=owners[number % 4], blueprint=blueprint)
+        worked = HistoryEvent("task_finished", number // 5, worker_id="w1")
+        await history.add([notice(job, 1, HistoryEvent("job_created", 0), worked, worked)])
+    for limit in (1, 2, 100):
+        found: list[tuple[str, int]] = []
+        since = None
+        while page := await history.of_worker("ann", "w1", since, limit):
+            found += [(one.job_id, one.sequence) for one in page]
+            since = (page[-1].event.time, page[-1].job_id, page[-1].sequence)
+        assert found == [(f"0-{number:02}", line) for number in range(20, -1, -4) for line in (3, 2)]
+        assert await ids(history, limit, owner="ann", blueprint="rare") == ["0-16", "0-08", "0-00"]
+        assert await ids(history, limit, owner="ann", blueprint="rare", created_after=2) == ["0-16", "0-08"]
+        assert await ids(history, limit, owner="ann", statuses=(Status.FINISHED,)) == []
+
+
+async def test_who_looks_for_a_few_among_many_lets_others_in_between(tmp_path: Path) -> None:
+    """Otherwise any client could keep all others from history: what a worker did for others is passed over too."""
+    async with SqliteDatabase(tmp_path).open() as history:
+        lines = [HistoryEvent("task_finished", n, worker_id="w1") for n in range(3 * columns.LOOK_AT)]
+        await history.add([notice(record("0-a", owner="bob"), 1, *lines)])
+        long = asyncio.ensure_future(history.of_worker("ann", "w1", None, 10))
+        others = 0
+        while not long.done():
+            assert len(await history.history("0-a", 0, 1)) == 1
+            others += 1
+        assert list(await long) == []
+        # One for each of its reads, of which a single look would have two.
+        assert others > 4
 
 
 async def test_what_ended_long_ago_is_forgotten_with_its_history_a_few_at_a_time(history: HistoryStorage) -> None:

@@ -13,6 +13,7 @@ from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
 from holon.engine import catalogs, contracts, paging, planning, schema_work, watching
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
 from holon.storage import windows
+from holon.storage.history import columns
 from holon.storage.ledger import costs, leases, touches
 from holon.storage.sqlite import lane, storage
 from holon.telemetry import behind, log
@@ -75,6 +76,7 @@ BOUNDS = STREAM.bounds
         ("trying a task on all contracts of its skill", "four times that, where there are more than four"),
         ("saying all that is wrong with it", f"{contracts.MAX_TO_FIND_ALL:,} steps, {contracts.MAX_VIOLATIONS}"),
         ("saying the first thing that is wrong", f"{contracts.MAX_TO_FIND_ONE:,} steps"),
+        ("what a list passes over in one read", f"{columns.LOOK_AT:,} jobs, or lines of a worker"),
         ("events that wait for a job", f"{StoreSettings('n').max_inbox:,}"),
         ("attempts that are known of a task", f"{leases.MOST_ATTEMPTS:,}"),
         ("times that a task goes back to who gave it back sooner than after a lease", f"{touches.MOST_AT_ONCE}"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status
@@ -57,11 +57,16 @@ JOB = (
 RETRY_AFTER_S = 2.0
 # Jobs with all that is large of them are read so many at a time.
 AT_ONCE = 100
+# Whoever looks for a few among many is shown so many at a time, so that other reads come in between.
+LOOK_AT = 5_000
 _ID, _CREATED = JOB.index("id"), JOB.index("created_at")
 _LARGE = tuple(JOB.index(name) for name in ("message", "result", "error_message", "error_details", "sealed"))
 
 _LARGEST = 2**63 - 1
 END_OF_TIME = (_LARGEST, "", 0)
+# Before the first line of a worker, and before the first job.
+NO_LINE, NO_JOB = (-1, "", 0), (-1, "")
+Key = TypeVar("Key", bound=tuple[int | str, ...])
 
 
 def written(notices: Sequence[Notice], seal: Seal) -> tuple[list[Columns], list[Columns]]:
@@ -179,6 +184,34 @@ def bounds(which: JobFilter, before: tuple[int, str] | None) -> tuple[int, str, 
     """Between which jobs a page lies: before this (creation, id), and created at this time or later."""
     last = before or (_LARGEST if which.created_before is None else which.created_before, "")
     return *last, 0 if which.created_after is None else which.created_after
+
+
+def is_choosy(which: JobFilter) -> bool:
+    """Whether a filter may pass over many of an owner's jobs that lie between its bounds of time."""
+    return bool(which.statuses) or which.blueprint is not None
+
+
+async def found_among(
+    look: Callable[[Key, int], Awaitable[Sequence[Key]]],
+    fetch: Callable[[Key, Key, int], Awaitable[Sequence[Columns]]],
+    before: Key,
+    end: Key,
+    limit: int,
+) -> list[Columns]:
+    """So many rows that somebody may see, or asks for, of many that come before a key, `LOOK_AT` of these at a time.
+
+    Arguments:
+        look: reads the key that so many come between another one and itself, if there are so many.
+        fetch: reads the rows before a key and from another one on, as many as are wanted.
+        end: comes before every key.
+    """
+    rows: list[Columns] = []
+    while True:
+        upto = next(iter(await look(before, LOOK_AT - 1)), end)
+        rows += await fetch(before, upto, limit - len(rows))
+        if upto == end or len(rows) >= limit:
+            return rows
+        before = upto
 
 
 async def page_of(

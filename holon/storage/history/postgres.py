@@ -16,9 +16,13 @@ from holon.storage.history.columns import (
     END_OF_TIME,
     JOB,
     LINE,
+    NO_JOB,
+    NO_LINE,
     away,
     bounds,
+    found_among,
     history_event,
+    is_choosy,
     job_record,
     page_of,
     worker_events,
@@ -67,9 +71,13 @@ _ONE = f"SELECT {_JOB} FROM holon_jobs WHERE id = $1"  # noqa: S608  constants
 _LIST = f"""
     SELECT {_JOB} FROM holon_jobs
     WHERE owner = $1 AND (created_at, id) < ($2, $3) AND created_at >= $4 AND ($5::text IS NULL OR blueprint = $5)
-        AND (cardinality($6::text[]) = 0 OR status = ANY ($6))
-    ORDER BY created_at DESC, id DESC LIMIT $7
+        AND (cardinality($6::text[]) = 0 OR status = ANY ($6)) AND (created_at, id) >= ($7, $8)
+    ORDER BY created_at DESC, id DESC LIMIT $9
 """  # noqa: S608  constants
+_LOOK_AT_JOBS = """
+    SELECT created_at, id FROM holon_jobs WHERE owner = $1 AND (created_at, id) < ($2, $3) AND created_at >= $4
+    ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET $5
+"""
 _HISTORY = f"""
     SELECT sequence, {_LINE} FROM holon_history WHERE job = $1 AND sequence > $2 ORDER BY sequence LIMIT $3
 """  # noqa: S608  constants
@@ -77,8 +85,13 @@ _OF_WORKER = f"""
     SELECT h.job, h.sequence, {", ".join(f"h.{name}" for name in LINE)}
     FROM holon_history h JOIN holon_jobs j ON j.id = h.job
     WHERE h.worker_id = $1 AND j.owner = $2 AND (h.time, h.job, h.sequence) < ($3, $4, $5)
-    ORDER BY h.time DESC, h.job DESC, h.sequence DESC LIMIT $6
+        AND (h.time, h.job, h.sequence) >= ($6, $7, $8)
+    ORDER BY h.time DESC, h.job DESC, h.sequence DESC LIMIT $9
 """  # noqa: S608  constants
+_LOOK_AT_LINES = """
+    SELECT time, job, sequence FROM holon_history WHERE worker_id = $1 AND (time, job, sequence) < ($2, $3, $4)
+    ORDER BY time DESC, job DESC, sequence DESC LIMIT 1 OFFSET $5
+"""
 _PURGE = """
     WITH old AS (
         SELECT id FROM holon_jobs WHERE finished_at < $1 ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -189,7 +202,18 @@ class PostgresHistory:
         statuses = [str(status) for status in which.statuses]
 
         async def fetch(since: tuple[int, str] | None, count: int) -> list[tuple[Any, ...]]:
-            return await self._fetch(_LIST, which.owner, *bounds(which, since), which.blueprint, statuses, count)
+            time, last_id, after = bounds(which, since)
+
+            async def look(before: tuple[int, str], skip: int) -> list[Any]:
+                return await self._fetch(_LOOK_AT_JOBS, which.owner, *before, after, skip)
+
+            async def some(before: tuple[int, str], upto: tuple[int, str], most: int) -> list[tuple[Any, ...]]:
+                first = max(after, upto[0])
+                return await self._fetch(_LIST, which.owner, *before, first, which.blueprint, statuses, *upto, most)
+
+            if not is_choosy(which):
+                return await some((time, last_id), NO_JOB, count)
+            return await found_among(look, some, (time, last_id), NO_JOB, count)
 
         return await page_of(fetch, before, limit, self._seal)
 
@@ -200,8 +224,13 @@ class PostgresHistory:
     async def of_worker(
         self, owner: str, worker_id: str, before: tuple[int, str, int] | None, limit: int
     ) -> Sequence[WorkerEvent]:
-        found = await self._fetch(_OF_WORKER, worker_id, owner, *(before or END_OF_TIME), limit)
-        return worker_events(found, self._seal)
+        async def look(since: tuple[int, str, int], skip: int) -> list[Any]:
+            return await self._fetch(_LOOK_AT_LINES, worker_id, *since, skip)
+
+        async def some(since: tuple[int, str, int], upto: tuple[int, str, int], most: int) -> list[tuple[Any, ...]]:
+            return await self._fetch(_OF_WORKER, worker_id, owner, *since, *upto, most)
+
+        return worker_events(await found_among(look, some, before or END_OF_TIME, NO_LINE, limit), self._seal)
 
     async def purge(self, finished_before: int, limit: int) -> int:
         [(purged,)] = await self._fetch(_PURGE, finished_before, limit)

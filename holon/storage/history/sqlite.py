@@ -20,9 +20,13 @@ from holon.storage.history.columns import (
     END_OF_TIME,
     JOB,
     LINE,
+    NO_JOB,
+    NO_LINE,
     away,
     bounds,
+    found_among,
     history_event,
+    is_choosy,
     job_record,
     page_of,
     worker_events,
@@ -48,17 +52,26 @@ _ONE = f"SELECT {_JOB} FROM jobs WHERE id = ?"  # noqa: S608  constants
 _LIST = f"""
     SELECT {_JOB} FROM jobs
     WHERE owner = ?1 AND (created_at, id) < (?2, ?3) AND created_at >= ?4 AND (?5 IS NULL OR blueprint = ?5)
-        AND (?6 = '[]' OR status IN (SELECT value FROM json_each(?6)))
-    ORDER BY created_at DESC, id DESC LIMIT ?7
+        AND (?6 = '[]' OR status IN (SELECT value FROM json_each(?6))) AND (created_at, id) >= (?7, ?8)
+    ORDER BY created_at DESC, id DESC LIMIT ?9
 """  # noqa: S608  constants
+_LOOK_AT_JOBS = """
+    SELECT created_at, id FROM jobs WHERE owner = ? AND (created_at, id) < (?, ?) AND created_at >= ?
+    ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET ?
+"""
 _HISTORY = f"""
     SELECT sequence, {_LINE} FROM history WHERE job = ? AND sequence > ? ORDER BY sequence LIMIT ?
 """  # noqa: S608  constants
 _OF_WORKER = f"""
     SELECT h.job, h.sequence, {", ".join(f"h.{name}" for name in LINE)} FROM history h JOIN jobs j ON j.id = h.job
     WHERE h.worker_id = ? AND j.owner = ? AND (h.time, h.job, h.sequence) < (?, ?, ?)
+        AND (h.time, h.job, h.sequence) >= (?, ?, ?)
     ORDER BY h.time DESC, h.job DESC, h.sequence DESC LIMIT ?
 """  # noqa: S608  constants
+_LOOK_AT_LINES = """
+    SELECT time, job, sequence FROM history WHERE worker_id = ? AND (time, job, sequence) < (?, ?, ?)
+    ORDER BY time DESC, job DESC, sequence DESC LIMIT 1 OFFSET ?
+"""
 _OLD = "SELECT id FROM jobs WHERE finished_at < ? ORDER BY finished_at LIMIT ?"
 _PURGE = ("DELETE FROM history WHERE job = ?", "DELETE FROM jobs WHERE id = ?")
 
@@ -143,7 +156,19 @@ class SqliteHistory:
         statuses = orjson.dumps(list(map(str, which.statuses))).decode()
 
         async def fetch(since: tuple[int, str] | None, count: int) -> list[Any]:
-            return await self._fetch(_LIST, (which.owner, *bounds(which, since), which.blueprint, statuses, count))
+            time, last_id, after = bounds(which, since)
+
+            async def look(before: tuple[int, str], skip: int) -> list[Any]:
+                return await self._fetch(_LOOK_AT_JOBS, (which.owner, *before, after, skip))
+
+            async def some(before: tuple[int, str], upto: tuple[int, str], most: int) -> list[Any]:
+                first = max(after, upto[0])
+                asked = (which.owner, *before, first, which.blueprint, statuses, *upto, most)
+                return await self._fetch(_LIST, asked)
+
+            if not is_choosy(which):
+                return await some((time, last_id), NO_JOB, count)
+            return await found_among(look, some, (time, last_id), NO_JOB, count)
 
         return await page_of(fetch, before, limit, self._seal)
 
@@ -154,8 +179,13 @@ class SqliteHistory:
     async def of_worker(
         self, owner: str, worker_id: str, before: tuple[int, str, int] | None, limit: int
     ) -> Sequence[WorkerEvent]:
-        found = await self._fetch(_OF_WORKER, (worker_id, owner, *(before or END_OF_TIME), limit))
-        return worker_events(found, self._seal)
+        async def look(since: tuple[int, str, int], skip: int) -> list[Any]:
+            return await self._fetch(_LOOK_AT_LINES, (worker_id, *since, skip))
+
+        async def some(since: tuple[int, str, int], upto: tuple[int, str, int], most: int) -> list[Any]:
+            return await self._fetch(_OF_WORKER, (worker_id, owner, *since, *upto, most))
+
+        return worker_events(await found_among(look, some, before or END_OF_TIME, NO_LINE, limit), self._seal)
 
     async def purge(self, finished_before: int, limit: int) -> int:
         async with self._transaction() as db:
