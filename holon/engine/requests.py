@@ -155,10 +155,12 @@ def time_ms(field: str, seconds: float | None) -> int | None:
 
 
 def statuses_of(names: Sequence[str]) -> tuple[Status, ...]:
-    """The statuses of these names; raises InvalidArgument for one that is none."""
+    """The statuses of these names, each once; raises InvalidArgument for one that is none."""
     known = {status.value: status for status in Status}
-    for name in names:
+    # A message has room for half a million of them, and each that is kept is compared with every job.
+    each = tuple(dict.fromkeys(names))
+    for name in each:
         if name not in known:
             reason = f"{name[:64]!r} is no status; known are {', '.join(known)}"
             raise InvalidArgument(f"status {reason}", details=[Violation("status", reason)])
-    return tuple(known[name] for name in names)
+    return tuple(known[name] for name in each)
