@@ -57,8 +57,6 @@ class Catalogs:
                 log.debug("skill %s: a new contract %s", skill.name, contract)
                 self._rekeying.skill(skill.name)
                 some_new = True
-                # A catalog can bring a thousand: others run between them.
-                await asyncio.sleep(0)
             price = skill.price if keeps.keeps_budgets else None
             offering = Offering(
                 skill.name, skill.version, skill.type, contract, keeps.keeps_limits, price, frozenset(skill.statuses)
@@ -71,6 +69,9 @@ class Catalogs:
             patterns += self._contracts.patterns(contract) + self._contracts.patterns(output)
             if patterns > MAX_PATTERNS:
                 raise unusable(f"all schemas of a catalog together have over {MAX_PATTERNS} patterns")
+            if new or output:
+                # A catalog can bring a thousand, each of which takes a tenth of a second: others run between them.
+                await asyncio.sleep(0)
         if some_new:
             await self._rekeying.settled()
         return offerings

@@ -16,8 +16,9 @@ from typing import NamedTuple
 ENDLESS = 10**9
 
 _TIMES = re.compile(r"\{\s*([0-9]{1,9})\s*(?:(,)\s*([0-9]{1,9})?\s*)?\}")
-_GROUP = re.compile(r"\(\?(?:P?<[^>]*>|([a-zA-Z-]*)[:)])")
-_ESCAPE = re.compile(r"\\(?:[pPxuUbB]\{[^}]*\}|.)", re.DOTALL)
+# Bounded, so that what never closes is not searched to its end again and again.
+_GROUP = re.compile(r"\(\?(?:P?<[^>]{0,200}>|([a-zA-Z-]{0,20})[:)])")
+_ESCAPE = re.compile(r"\\(?:[pPxuUbB]\{[^}]{0,200}\}|.)", re.DOTALL)
 _AT_NO_CHARACTER = ("^", "$", r"\b", r"\B", r"\A", r"\z", r"\<", r"\>")
 
 
@@ -46,7 +47,7 @@ class _Unclear(ValueError):
     pass
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def width(pattern: str) -> int:
     """How many places of a pattern can be reached at one character of a text, at most; `ENDLESS` where nobody knows.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from time import perf_counter
 
 from holon.domain.costs import Cost
 from holon.domain.job import Job
@@ -19,6 +20,10 @@ from holon.randomness import random_id
 
 # The branches of a large fan-out that become tasks together.
 CHUNK = 200
+# So long tasks are made before others run: trying the params of one on strangers' contracts may take that and more.
+AT_ONCE_S = 0.01
+# What has taken so long already is made once more, with others in between, rather than held on to.
+PATIENCE_S = 0.25
 # A step is written in one call: what it holds is in memory more than once.
 MAX_FAN_OUT_BYTES = 64 * 2**20
 
@@ -53,7 +58,7 @@ class Planner:
         self._price = price
 
     async def plan(self, job: Job, change: Change, claim_id: str, consumed: tuple[int, ...]) -> Plan:
-        """The step by which a claimed job changes; a large fan-out lets others run between two chunks.
+        """The step by which a claimed job changes; a large fan-out lets others run between two chunks, or more often.
 
         Raises:
             InvalidArgument: (NOT_JSON, LIMIT_EXCEEDED) the params of a task cannot be sent, or those of a fan-out
@@ -61,16 +66,24 @@ class Planner:
         """
         chunks: list[tuple[NewTask, ...]] = []
         for chunk in self._chunks(job, change):
-            if chunks:
+            if chunks or chunk is None:
                 await asyncio.sleep(0)
-            chunks.append(chunk)
+            if chunk is not None:
+                chunks.append(chunk)
         return self._plan(job, change, tuple(chunks), claim_id, consumed)
 
     def plan_now(self, job: Job, change: Change) -> Plan | None:
-        """The same for a job that nobody has claimed; None when it has too many tasks to be made at once."""
+        """The same for a job that nobody has claimed; None when making its tasks takes too long at once."""
         if len(change.tasks) > CHUNK:
             return None
-        return self._plan(job, change, tuple(self._chunks(job, change)), "", ())
+        chunks: list[tuple[NewTask, ...]] = []
+        began = perf_counter()
+        for chunk in self._chunks(job, change):
+            if chunk is not None:
+                chunks.append(chunk)
+            elif perf_counter() - began > PATIENCE_S:
+                return None
+        return self._plan(job, change, tuple(chunks), "", ())
 
     def _plan(
         self,
@@ -104,10 +117,17 @@ class Planner:
             raise TooLarge(message, code=LIMIT_EXCEEDED)
         return Plan(step, needs)
 
-    def _chunks(self, job: Job, change: Change) -> Iterator[tuple[NewTask, ...]]:
+    def _chunks(self, job: Job, change: Change) -> Iterator[tuple[NewTask, ...] | None]:
+        """The tasks, in chunks; None where the next one is to wait for others, as those before took long."""
         size = 0
         for at in range(0, len(change.tasks), CHUNK):
-            chunk = self._chunk(job, change, change.tasks[at : at + CHUNK])
+            chunk: list[NewTask] = []
+            began = perf_counter()
+            for task in self._chunk(job, change, change.tasks[at : at + CHUNK]):
+                if chunk and perf_counter() - began > AT_ONCE_S:
+                    yield None
+                    began = perf_counter()
+                chunk.append(task)
             if change.fan_out:
                 size += sum(len(task.params) for task in chunk)
             if size > MAX_FAN_OUT_BYTES:
@@ -116,13 +136,13 @@ class Planner:
                     f"{MAX_FAN_OUT_BYTES} bytes together, and nothing was sent; keep large data elsewhere"
                 )
                 raise TooLarge(message, code=LIMIT_EXCEEDED)
-            yield chunk
+            yield tuple(chunk)
 
-    def _chunk(self, job: Job, change: Change, specs: tuple[TaskSpec, ...]) -> tuple[NewTask, ...]:
+    def _chunk(self, job: Job, change: Change, specs: tuple[TaskSpec, ...]) -> Iterator[NewTask]:
         what, trace, waiting = _Params(), change.trace or job.trace, change.job.waiting
         # How a branch ends its aggregator sees, whatever it says; its job goes on by none of it.
         statuses = () if waiting is None or change.fan_out else own_statuses(waiting.transitions)
-        return tuple([self._new_task(job, spec, trace, statuses, what) for spec in specs])
+        return (self._new_task(job, spec, trace, statuses, what) for spec in specs)
 
     def _new_task(self, job: Job, spec: TaskSpec, trace: str, statuses: tuple[str, ...], what: _Params) -> NewTask:
         max_cost = spec.max_cost if job.budget is None else self._cap(spec, job.budget)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from holon.domain.matching import Need
 from holon.engine.needs import Needs
 from holon.errors import StoreUnavailable
-from holon.ports import Leases
+from holon.ports import Leases, TaskRecord
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +18,8 @@ PAGE = 250
 # So many pages of one need in a row, then it is the turn of the next. The store in Redis looks through a queue once for
 # as many tasks as these have.
 TURN = 40
+# So long tasks are tried before others run.
+AT_ONCE_S = 0.01
 # Whoever brings a contract waits so long for what waits to be tried on it: a few thousand tasks are, and no newer one
 # overtakes them. Of more than that, what is left is tried afterwards.
 PATIENCE_S = 0.5
@@ -96,6 +98,16 @@ class Rekeying:
                 raise
             self.waiting(need for need, _ in found.values())
 
+    async def _tried(self, need: Need, page: Sequence[TaskRecord]) -> AsyncIterator[tuple[str, Need]]:
+        """Each task's new need. Others run in between where their params are dear to check: each may take long."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for task in page:
+            yield task.id, self._needs.tried(need, task.params)
+            if loop.time() - began > AT_ONCE_S:
+                await asyncio.sleep(0)
+                began = loop.time()
+
     async def _turn(self) -> None:
         """Try tasks of the need whose turn it is. What was tried waits there no more."""
         need = next(iter(self._trying), None)
@@ -110,7 +122,7 @@ class Rekeying:
                 page = await self._store.queued_tasks(need.key, after, PAGE)
                 if not page:
                     return
-                await self._store.rekey([(task.id, self._needs.tried(need, task.params)) for task in page])
+                await self._store.rekey([one async for one in self._tried(need, page)])
                 after = page[-1].id
         except StoreUnavailable:
             self._trying.setdefault(need, after)

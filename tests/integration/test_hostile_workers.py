@@ -12,6 +12,8 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from holon.engine import planning
+from holon.engine.needs import Needs
 from holon.ports import Seat, StoreSettings, Touch, Touched
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
@@ -213,6 +215,33 @@ async def test_texts_and_numbers_that_are_dear_to_check_hold_up_nobody(
     assert "too large for its schema" in ack.error.message
     await node.finishes_jobs(good)
     assert not (await node.job(waits)).terminal
+
+
+async def test_others_run_between_two_branches_whose_params_are_dear_to_check(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take some tenths of a second on contracts that a stranger brings, and there may be hundreds."""
+    monkeypatch.setattr(planning, "AT_ONCE_S", -1.0)
+    monkeypatch.setattr(planning, "PATIENCE_S", -1.0)
+    find, tried, turns = Needs.of, [], 0
+
+    def of(*arguments: Any, **more: Any) -> Any:
+        tried.append(turns)
+        return find(*arguments, **more)
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Needs, "of", of)
+    ticking = asyncio.create_task(tick())
+    await node.create("spread", branches=50)
+    await node.until(lambda: len(tried) >= 50)
+    ticking.cancel()
+    # At the very first, those that are made at once are given up.
+    assert len(set(tried[-40:])) >= 39
 
 
 @pytest.mark.slow

@@ -81,6 +81,22 @@ async def test_what_waits_is_tried_on_a_new_contract_however_often_the_store_is_
     assert store.tasks == {**dict.fromkeys("ab", Need("t", contracts=(contract,))), "c": Need("u")}
 
 
+async def test_others_run_between_two_tasks_whose_params_are_dear_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rekeying, "AT_ONCE_S", -1.0)
+    store = Waiting(**{f"t{number}": Need("t") for number in range(50)})
+    turns = 0
+    read_at: list[int] = []
+    store.read = lambda _: read_at.append(turns)
+    async with running(store) as (needs, loop):
+        needs.learn("t", SCHEMA)
+        loop.skill("t")
+        async with asyncio.timeout(GUARD):
+            while any(map(needs.untried, store.tasks.values())):
+                await asyncio.sleep(0)
+                turns += 1
+    assert turns - read_at[0] >= 50
+
+
 async def test_who_brings_a_contract_waits_for_what_waits_to_be_tried_but_not_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
