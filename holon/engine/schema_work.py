@@ -317,16 +317,23 @@ class _Levels:
 def _levels(top: int, places: dict[int, _Place], of: Callable[[_Place], int], *, growing: bool = True) -> Iterator[int]:
     """What is taken at each level; where it is `growing`, no less than at those above, which is known sooner."""
     takes = {part: of(place) for part, place in places.items()}
+    # Most parts have nothing below, and most schemas nothing to compare or to read.
+    inner = [(part, place) for part, place in places.items() if place.all or place.named] if any(takes.values()) else []
+    nothing = dict.fromkeys(takes, 0)
     for _ in range(_LEVELS):
         yield takes[top]
-        below = {part: max(takes[part] if growing else 0, _below(place, takes)) for part, place in places.items()}
+        least = takes if growing else nothing
+        below = {**least, **{part: max(least[part], _below(place, takes)) for part, place in inner}}
         if below == takes:
             return
         takes = below
 
 
 def _below(place: _Place, takes: dict[int, int]) -> int:
-    of_all = sum(times * takes[part] for part, times in place.all.items())
-    each = (sum(times * takes[part] for part, times in parts.items()) for parts in place.named.values())
-    of_one = max(each, default=0)
+    of_all = sum([times * takes[part] for part, times in place.all.items()])
+    of_one = max([_sum(parts, takes) for parts in place.named.values()]) if place.named else 0
     return min(of_all + of_one, ENDLESS)
+
+
+def _sum(parts: Counter[int], takes: dict[int, int]) -> int:
+    return sum([times * takes[part] for part, times in parts.items()])
