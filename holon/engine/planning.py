@@ -65,11 +65,16 @@ class Planner:
                 together, or the job's budget does not cover what they may cost.
         """
         chunks: list[tuple[NewTask, ...]] = []
+        began = perf_counter()
         for chunk in self._chunks(job, change):
-            if chunks or chunk is None:
+            if chunk is None:
+                # A turn would not be enough: what others do takes many.
+                await asyncio.sleep(perf_counter() - began)
+                began = perf_counter()
+                continue
+            if chunks:
                 await asyncio.sleep(0)
-            if chunk is not None:
-                chunks.append(chunk)
+            chunks.append(chunk)
         return self._plan(job, change, tuple(chunks), claim_id, consumed)
 
     def plan_now(self, job: Job, change: Change) -> Plan | None:

@@ -73,7 +73,7 @@ BOUNDS = STREAM.bounds
         ("a schema", f"{contracts.MAX_SCHEMA_BYTES // KIB} KiB, {schema_work.MAX_EXPANDED:,} parts"),
         ("patterns", f"{contracts.MAX_PATTERNS} of a schema, {catalogs.MAX_PATTERNS} of a catalog"),
         ("checking a value", f"{contracts.MAX_TO_CHECK:,} steps"),
-        ("trying a task on all contracts of its skill", "four times that, where there are more than four"),
+        ("trying a task on all contracts of its skill", "as many, together"),
         ("saying all that is wrong with it", f"{contracts.MAX_TO_FIND_ALL:,} steps, {contracts.MAX_VIOLATIONS}"),
         ("saying the first thing that is wrong", f"{contracts.MAX_TO_FIND_ONE:,} steps"),
         ("what a list passes over in one read", f"{columns.LOOK_AT:,} jobs, or lines of a worker"),
