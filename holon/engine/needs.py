@@ -14,6 +14,7 @@ from holon.domain.matching import ANY_CONTRACT, Need
 from holon.domain.policy import Allowed
 from holon.engine.contracts import Contracts
 from holon.engine.unused import Unused
+from holon.errors import Violation
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,9 @@ class Needs:
             del self._misfits[next(iter(self._misfits))]
         self._misfits[need.key] = None
         # As clients do, the log hears of names and types alone, and of no values.
-        wrong = self._contracts.violations(offered[0], params, "params")[0]
+        found = self._contracts.violations(offered[0], params, "params")
+        # It may well fit one that it was not tried on.
+        wrong = found[0] if found else Violation("params", "is too large to be tried on all contracts of the skill")
         log.warning(
             "a task of skill %r fits no contract of its workers: %s %s",
             need.skill,

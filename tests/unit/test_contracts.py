@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
 from holon.engine.contracts import MAX_PATTERNS, MAX_VIOLATIONS, Contracts
+from holon.engine.needs import Needs
 from holon.engine.unused import MOST_PATTERNS
 from holon.errors import InvalidArgument, NotFound, Violation
 
@@ -260,6 +262,19 @@ def test_of_many_contracts_for_one_value_the_dearest_are_taken_to_refuse_it() ->
         assert len(accepting) <= 3
     assert contracts.accepting([dear[0]], value) == {dear[0]}
     assert contracts.accepting([*dear, plain], [0]) == {*dear, plain}
+
+
+def test_a_task_that_fits_a_contract_which_it_was_not_tried_on_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    needs, refused = Needs(Contracts()), {"items": {"allOf": [{"type": "string"}] * 900}}
+    learned = [needs.learn("t", refused)[0]]
+    for number in itertools.count():
+        # The first of them, by its id, is what the log tells of.
+        fitting = {"items": {"allOf": [{"type": "integer"}] * 1_300, "title": f"the {number}th"}}
+        if Contracts().contract_id(fitting) < learned[0]:
+            break
+    learned.append(needs.learn("t", fitting)[0])
+    assert sorted(needs.of("t", [0] * 10_000).refused) == sorted(learned)
+    assert "params is too large to be tried on all contracts of the skill" in caplog.text
 
 
 def test_a_large_value_of_many_plain_parts_is_checked() -> None:
