@@ -144,6 +144,8 @@ class Contracts:
         Raises:
             NotFound: (CONTRACT_UNKNOWN) as `accepts`.
         """
+        if len(contract_ids) == 1:
+            return {one for one in contract_ids if self.accepts(one, value)}
         if len(contract_ids) <= _FEW:
             few = [(one, self._known(one)) for one in contract_ids]
             if all(contract.work.most <= _LIGHT for _, contract in few):

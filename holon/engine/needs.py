@@ -53,7 +53,9 @@ class Needs:
     ) -> Need:
         """The need of a task with these params."""
         # Thousands of times for a large fan-out: none is made only to be made again with what is known of contracts.
-        among = self._by_skill.get(skill, {})
+        among = self._by_skill.get(skill)
+        if not among:
+            return _need(skill, version, kind, (), (), allowed, max_cost, statuses)
         accepted = self._contracts.accepting(among, params)
         refused = among.keys() - accepted
         need = _need(skill, version, kind, tuple(sorted(accepted)), tuple(sorted(refused)), allowed, max_cost, statuses)
