@@ -9,34 +9,9 @@ import pytest
 from holon.domain.events import CancelRequested
 from holon.domain.job import Job, Status
 from holon.domain.value import replace
-from holon.ports import (
-    Claim,
-    Completed,
-    Created,
-    Creation,
-    LeaseRef,
-    NewJob,
-    Offer,
-    Progress,
-    Result,
-    Step,
-    Superseded,
-)
+from holon.ports import Claim, Completed, Created, Creation, LeaseRef, Offer, Progress, Result, Step, Superseded
+from tests.contract.steps import unclaimed, with_step
 from tests.contract.world import OK, T, World
-
-
-def unclaimed(world: World, job: Job, status: Status, **fields: Any) -> Step:
-    """A step of a job that nobody has claimed."""
-    return world.step(Claim(job, "", (), 0), status, **fields)
-
-
-def with_step(world: World, status: Status = Status.WAITING_FOR_WORKER, **fields: Any) -> NewJob:
-    """A new job whose first step is decided: by default, that it waits for a task."""
-    new = world.new_job(**fields)
-    claim = Claim(new.job, "", (), 0)
-    tasks = (world.task(claim),) if status is Status.WAITING_FOR_WORKER else ()
-    step = unclaimed(world, new.job, status, tasks=tasks)
-    return replace(new, history=(), step=replace(step, history=new.history + step.history))
 
 
 async def dispatched(world: World) -> tuple[Offer, Job]:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import sqlite3
 from base64 import b64encode
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, closing
 from functools import cache
 from pathlib import Path
@@ -106,13 +105,6 @@ def late_hand(node: RunningNode, **options: bool) -> Worker:
         return {"found": it}
 
     return worker
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.close()
 
 
 class Place:

@@ -26,6 +26,7 @@ from holon.uplink import Uplink, UplinkSettings
 from holon.uplink.settings import parent_urls
 from holon.wire.trees import read_summary
 from holon.worker.settings import Credentials
+from tests.integration.admission import admission
 from tests.integration.grpc_node import (
     CLIENT,
     GUARD,
@@ -42,7 +43,7 @@ from tests.integration.grpc_node import (
     worker_files,
 )
 from tests.integration.holon_line import a_holon, until
-from tests.integration.test_worker_admission import admission
+from tests.integration.holons_below import comes, identity
 from tests.log_watch import LogWatch
 
 CODE = grpc.StatusCode
@@ -59,17 +60,6 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 def holarchy(node: Node) -> Holarchy:
     assert node.holarchy is not None
     return node.holarchy
-
-
-def identity(holon_id: str = "below", epoch: int = 1, *below: str) -> worker_pb2.HolonIdentity:
-    return worker_pb2.HolonIdentity(holon_id=holon_id, uplink_epoch=epoch, holon_ids_below=below)
-
-
-async def comes(node: Node, who: Any, worker_id: str = "child", instance: str = "i1") -> Wire:
-    wire = await node.stream(worker_id)
-    await wire.send(hello(offering("t"), instance_id=instance, holon_identity=who))
-    wire.welcome = await wire.expect("welcome")
-    return wire
 
 
 async def refusal(node: Node, who: Any, worker_id: str = "child", instance: str = "i1") -> tuple[Any, str]:

@@ -26,6 +26,7 @@ from holon.storage.ledger import shared
 from holon.storage.sealing import Seal
 from holon.testing import running_node
 from holon.wire.trees import read_summary, summary_message
+from tests.integration.admission import admission
 from tests.integration.grpc_node import (
     CLIENT_TOKEN,
     GUARD,
@@ -41,7 +42,6 @@ from tests.integration.grpc_node import (
     worker_files,
 )
 from tests.integration.holon_line import passing, until
-from tests.integration.test_worker_admission import admission
 
 BELOW = "below"
 JOB, TASK = types_pb2.TREE_NODE_KIND_JOB, types_pb2.TREE_NODE_KIND_TASK

@@ -16,9 +16,9 @@ import pytest
 from holon.client import Client
 from holon.rxon.v1 import types_pb2, worker_pb2
 from tests.integration import grpc_node
+from tests.integration.admission import admission
 from tests.integration.grpc_node import CLIENT_TOKEN, GUARD, Wire, a_node, authority, hello, json_payload, offering
 from tests.integration.http_node import AUTH, Node, running
-from tests.integration.test_worker_admission import admission
 from tests.plaintext import PLAINTEXT
 from transports.http.door import HttpDoor, HttpSettings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
@@ -18,13 +18,6 @@ from tests.redis_server import RedisServer
 GUARD = 20.0
 OLD = "an-old-token-of-the-shop-an-old-token-of-the-shop"
 NEW = "a-new-token-of-the-shop-a-new-token-of-the-shop"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.close()
 
 
 async def to_the_end(watching: AsyncIterator[Update]) -> None:

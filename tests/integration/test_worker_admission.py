@@ -15,13 +15,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from holon.clock import ManualClock, SystemClock
 from holon.rxon.v1 import worker_pb2
-from holon.security.admission import Admission
 from holon.security.certificates import KeyPair
 from holon.security.identity import certificates_in
 from holon.security.revocation import load_lists
 from holon.security.trust import Trust
-from holon.security.worker_rules import WorkerRules
-from holon.security.workers_file import load_workers
+from tests.integration.admission import REVOKED, admission, end_of, rules, trusting
 from tests.integration.grpc_node import (
     GUARD,
     WORKER_TOKEN,
@@ -39,32 +37,7 @@ from tests.integration.worker_certificates import certificate_of, intermediate, 
 
 CODE = grpc.StatusCode
 OWN = "the-own-token-of-a-worker-of-this-node"
-REVOKED = (CODE.PERMISSION_DENIED, "REVOKED")
 MISMATCH = (CODE.PERMISSION_DENIED, "WORKER_ID_MISMATCH")
-
-
-def rules(folder: Path, text: str) -> WorkerRules:
-    path = folder / "workers.toml"
-    path.write_text(text or "# Nobody is special.")
-    path.chmod(0o600)
-    return load_workers(str(path), WORKER_TOKEN)
-
-
-def admission(folder: Path, text: str = "", trust: Trust | None = None, **more: Any) -> Admission:
-    clock = more.pop("clock", None) or SystemClock()
-    return Admission(clock, rules(folder, text), trust or trusting(), WORKER_TOKEN)
-
-
-def trusting(*names: str, lists: Path | None = None, strict: bool = True) -> Trust:
-    pem = b"".join(authority(name).files.certificate.read_bytes() for name in names or ("ours",))
-    found = load_lists(str(lists), certificates_in(pem), SystemClock().now_ms()) if lists else ()
-    return Trust(pem, found, strict=strict)
-
-
-async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:
-    """How a stream ends: its code, and the node's reason, or what the library says where there is none."""
-    end = await wire.end()
-    return end.code(), reason_of(end) or end.details() or ""
 
 
 async def who(node: Node, files: KeyPair | str | None, claimed: str = "", metadata: Any = None) -> Any:
@@ -83,9 +56,6 @@ async def who(node: Node, files: KeyPair | str | None, claimed: str = "", metada
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
-
-
-# As whom ------------------------------------------------------------------
 
 
 async def test_a_certificate_is_the_worker_that_the_file_says(tmp_path: Path) -> None:
@@ -199,9 +169,6 @@ async def test_a_certificate_that_tls_takes_and_that_names_no_worker_is_refused(
             CODE.UNAUTHENTICATED,
             "CERTIFICATE_INVALID",
         )
-
-
-# No longer ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("by", ["worker", "thumbprint", "serial", "list"])

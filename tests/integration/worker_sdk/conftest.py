@@ -8,12 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from holon.worker import Result, Worker
-from tests.integration.scripted_node import Certificates, Gate, ScriptedNode, make_certificates, worker_for
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
+from tests.integration.scripted_node import Certificates, Gate, ScriptedNode, worker_for
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+"""Several nodes on one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from holon.clock import ManualClock
+from holon.ports import Hint, StoreSettings
+from holon.storage.redis import RedisStorage
+from tests.contract.backends import REDIS
+from tests.contract.world import World
+from tests.redis_server import RedisServer
+
+GUARD = 60.0  # seconds; reached only by what does not come
+
+
+class Nodes:
+    """Worlds of several nodes on one store."""
+
+    def __init__(self, server: RedisServer, opened: AsyncExitStack) -> None:
+        self.server = server
+        self.uri = server.uri(server.database())
+        self.clock = ManualClock()
+        self._opened = opened
+
+    async def add(self, name: str, settings: StoreSettings | None = None, **options: Any) -> World:
+        """One more node, under the same clock."""
+        world = World(REDIS, self.server.socket, {})
+        world.clock, world.settings = self.clock, settings or StoreSettings(name)
+        world.storage = await self._opened.enter_async_context(
+            RedisStorage(self.uri, world.settings, self.clock, **options)
+        )
+        # What one node makes up must not be what another does.
+        world._made = 1_000_000 * len(name) * ord(name[-1])
+        return world
+
+    @asynccontextmanager
+    async def redis(self) -> AsyncIterator[Redis]:
+        async with Redis.from_url(self.uri) as client:
+            yield client
+
+
+async def heard(hints: AsyncIterator[Hint], wanted: Callable[[Hint], object]) -> Hint:
+    async with asyncio.timeout(GUARD):
+        async for hint in hints:
+            if wanted(hint):
+                return hint
+    raise AssertionError("the hints ended")
+
+
+async def look(world: World, *, watchful: bool = False) -> None:
+    """A node looks around, as it does once a second; a watchful one has done so for long."""
+    assert isinstance(world.storage, RedisStorage)
+    for partition in world.storage._partitions:
+        await partition.link.call("look", "1" if watchful else "")

@@ -1,0 +1,53 @@
+"""How often a node asks its Redis."""
+
+from __future__ import annotations
+
+import pytest
+
+from holon.domain.job import Status
+from holon.ports import Result
+from holon.storage.redis import queues
+from tests.contract.steps import unclaimed, with_step
+from tests.contract.world import OK, T, U
+from tests.integration.redis_store.nodes import Nodes
+
+
+async def test_a_job_of_one_task_costs_two_calls_and_at_most_forty_commands(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    hand = await world.hand()
+
+    async def run() -> None:
+        new = with_step(world)
+        assert new.step is not None
+        made = await world.storage.create_jobs([new], 1, [hand.seat()])
+        ended = unclaimed(world, new.step.job, Status.FINISHED)
+        [offer] = made.leased.offers
+        done = await world.storage.complete([Result(offer.task_id, offer.lease_id, OK, step=ended)], "w1", 1, ())
+        assert done.landed
+
+    async with nodes.redis() as redis:
+        await run()
+        await redis.config_resetstat()
+        for _ in range(10):
+            await run()
+        stats = await redis.info("commandstats")
+    counts = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+    calls = counts.pop("fcall", 0) + counts.pop("evalsha", 0)
+    # Both nodes and tests look around meanwhile, now and then.
+    assert calls < 10 * 2 + 5
+    assert sum(counts.values()) / calls < 40 / 2
+
+
+async def test_a_long_queue_is_read_in_pages_while_it_changes(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "KEPT", 300)
+    world = await nodes.add("a")
+    tasks = sorted([await world.dispatch() for _ in range(700)])
+    read: list[str] = []
+    while page := await world.storage.queued_tasks(T.key, read[-1] if read else "", 50):
+        read += [task.id for task in page]
+        await world.storage.rekey([(page[0].id, U)])
+        left = next(task for task in reversed(tasks) if task not in read) if len(read) < 650 else None
+        if left:
+            await world.storage.rekey([(left, U)])
+            tasks.remove(left)
+    assert read == tasks

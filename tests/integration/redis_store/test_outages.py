@@ -1,0 +1,140 @@
+"""A Redis that is away, forgot its code or lost the store: what was answered is kept, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from holon.errors import StoreUnavailable
+from holon.ports import JobFilter
+from holon.storage.redis import lane
+from holon.storage.redis import server as of_server
+from holon.storage.redis.scripts import code
+from holon.storage.redis.server import ask
+from tests.contract.world import OK
+from tests.e2e.processes import until
+from tests.integration.redis_store.nodes import GUARD, Nodes
+from tests.redis_server import RedisServer
+
+
+async def test_code_that_the_server_has_forgotten_is_loaded_again(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    async with nodes.redis() as redis:
+        await redis.script_flush()
+        if (await redis.info("server"))["redis_version"] >= "7":
+            await redis.function_flush()
+    created = await asyncio.gather(*(world.create() for _ in range(5)))
+    assert sorted(await world.ready()) == sorted(created)
+
+
+async def test_code_that_the_server_forgets_again_at_once_is_loaded_once_more(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await nodes.add("a")
+    forgets = [True, True]
+    for kind in (code.Functions, code.Scripts):
+
+        async def load(self: Any, connection: Any, load: Any = kind.load) -> None:
+            await load(self, connection)
+            if forgets and forgets.pop():
+                await ask(connection, ("FUNCTION", "FLUSH"), ("SCRIPT", "FLUSH"))
+
+        monkeypatch.setattr(kind, "load", load)
+    async with nodes.redis() as redis:
+        await redis.script_flush()
+        if (await redis.info("server"))["redis_version"] >= "7":
+            await redis.function_flush()
+    job_id = await world.create()
+    assert not forgets
+    assert await world.ready() == [job_id]
+
+
+async def test_i1_a_short_outage_is_ridden_out_and_nothing_that_was_answered_is_lost() -> None:
+    server = RedisServer(append_only=True)
+    try:
+        async with AsyncExitStack() as opened:
+            world = await Nodes(server, opened).add("a")
+            jobs = [await world.create() for _ in range(20)]
+            server.kill()
+            pending = [asyncio.create_task(world.create()) for _ in range(5)]
+            await asyncio.sleep(0)
+            server.start()
+            jobs += await asyncio.gather(*pending)
+            assert sorted(await world.ready()) == sorted(jobs)
+            records, _ = await world.storage.jobs(JobFilter("ann"), 100)
+            assert sorted(record.job.id for record in records) == sorted(jobs)
+    finally:
+        server.close()
+
+
+async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "RIDE_OUT_TO_CREATE_S", 0.5)
+    server = RedisServer(append_only=True)
+    try:
+        async with AsyncExitStack() as opened:
+            world = await Nodes(server, opened).add("a")
+            claim = await world.start()
+            server.kill()
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(StoreUnavailable) as refused:
+                await world.create()
+            assert refused.value.retry_after
+            assert asyncio.get_running_loop().time() - began < lane.RIDE_OUT_TO_CREATE_S + 2
+            server.start()
+            assert not (await world.finish(claim)).conflict
+    finally:
+        server.close()
+
+
+async def test_a_server_that_lost_the_store_is_not_taken_for_it(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    job_id = await world.create()
+    async with nodes.redis() as redis:
+        await redis.flushdb()
+    # Not that there is no such job.
+    with pytest.raises(StoreUnavailable):
+        await world.storage.job(job_id)
+    async with asyncio.timeout(GUARD):
+        with pytest.raises(StoreUnavailable, match="lost the store"):
+            await world.storage.failure()
+
+
+async def test_a_server_that_is_no_master_for_a_moment_is_waited_for(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = await nodes.add("a")
+    async with nodes.redis() as redis:
+        await redis.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        try:
+            creating = asyncio.create_task(world.create())
+            await until(lambda: "the store is away" in caplog.text, "the call was refused once")
+        finally:
+            await redis.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+    assert await creating
+
+
+async def test_a_server_that_has_no_memory_and_forgot_its_code_is_given_scripts(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    offer = await world.accepted(await world.hand())
+    async with nodes.redis() as redis:
+        has_functions = (await redis.info("server"))["redis_version"] >= "7"
+        await (redis.function_flush() if has_functions else redis.script_flush())
+        await redis.config_set("maxmemory", "100kb")
+        try:
+            other = await nodes.add("b")
+            assert await other.complete(offer, OK) is None
+            assert not has_functions or await redis.function_list() == []
+        finally:
+            await redis.config_set("maxmemory", "0")
+
+
+async def test_a_call_that_its_replicas_do_not_have_is_not_answered(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_server, "STRICT_PATIENCE_MS", 100)
+    monkeypatch.setattr(lane, "RIDE_OUT_S", 0.3)
+    with pytest.raises(StoreUnavailable):
+        await nodes.add("a", replicas=1)

@@ -1,0 +1,88 @@
+"""What a child does for its parent in these tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holon.context import ActionFactory, JobContext
+from holon.domain.blueprint import Blueprint
+from holon.domain.task import SUCCESS, Outcome
+
+DONE = Outcome(SUCCESS, b"{}")
+
+
+def blueprints() -> list[Blueprint]:
+    work = Blueprint("work", "/work")
+
+    @work.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(
+            "leaf", {}, transitions={"success": "end", "cancelled": "tidy"}, priority=initial_data.get("priority", 0)
+        )
+
+    @work.handler
+    async def tidy(context: JobContext, actions: ActionFactory) -> None:
+        actions.dispatch_task(context.initial_data.get("tidies", "nobody"), {}, transitions={"success": "end"})
+
+    @work.handler(is_end=True)
+    async def end() -> None: ...
+
+    named = Blueprint("named")
+
+    @named.handler(is_start=True)
+    async def ask(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(initial_data["of"], {}, transitions={"success": "done"})
+
+    @named.handler(is_end=True)
+    async def done() -> None: ...
+
+    spread = Blueprint("spread")
+
+    @spread.handler(is_start=True)
+    async def fan(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        tasks = [{"task_type": one, "params": {}} for one in initial_data["of"]]
+        actions.dispatch_parallel(tasks, "gathered")
+
+    @spread.handler(is_end=True)
+    async def gathered() -> None: ...
+
+    fails = Blueprint("fails")
+
+    @fails.handler(is_start=True)
+    async def choose(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.go_to(initial_data["end"])
+
+    @fails.handler("for_now", is_end=True, outcome="failed", retry=True)
+    async def for_now() -> dict[str, str]:
+        return {"why": "the tide"}
+
+    @fails.handler("partly", is_end=True, status="partial")
+    async def partly() -> dict[str, int]:
+        return {"pages": 3}
+
+    @fails.handler("for_good", is_end=True, outcome="failed")
+    async def for_good() -> None: ...
+
+    return [work, named, spread, fails]
+
+
+def a_line() -> Blueprint:
+    """Three dispatches, one after the other."""
+    line = Blueprint("line")
+
+    @line.handler(is_start=True)
+    async def first(actions: ActionFactory) -> None:
+        actions.dispatch_task("leaf", {}, transitions={"success": "second"})
+
+    @line.handler(progress_weight=2)
+    async def second(actions: ActionFactory) -> None:
+        actions.dispatch_task("leaf", {}, transitions={"success": "third", "again": "first"})
+
+    @line.handler
+    async def third(actions: ActionFactory) -> None:
+        actions.dispatch_task("leaf", {}, transitions={"success": "over"})
+
+    @line.handler(is_end=True)
+    async def over() -> None: ...
+
+    return line
