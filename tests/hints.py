@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from holon.ports import Hint, Storage
+
+GUARD = 60.0  # seconds; reached only by a hint that does not come
 
 
 def hints_of(storage: Storage) -> AsyncGenerator[Hint, None]:
@@ -21,3 +23,12 @@ def hints_of(storage: Storage) -> AsyncGenerator[Hint, None]:
             hear_no_more()
 
     return coming()
+
+
+async def heard(hints: AsyncIterator[Hint], wanted: Callable[[Hint], object]) -> Hint:
+    """The next hint that says what is wanted; others are passed over."""
+    async with asyncio.timeout(GUARD):
+        async for hint in hints:
+            if wanted(hint):
+                return hint
+    raise AssertionError("the hints ended")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holon.storage.ledger import backlog, tables
-from tests.contract.test_cancel import cancel
+from tests.contract.cancelling import cancel
 from tests.contract.world import World
 
 NOTHING = {"workers": 0, "needs": 0, "counts": 0, "entries": 0, "timers": 0, "documents": 0}

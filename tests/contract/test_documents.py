@@ -9,7 +9,7 @@ import pytest
 
 from holon.errors import ResourceExhausted, TooLarge
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Document, Put
-from tests.contract.test_hints import Hints
+from tests.contract.hinted import Hints
 from tests.contract.world import Factory, World
 
 ANY_BYTES = bytes(range(256))

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 import pytest
 
 from holon.domain.events import CancelRequested, Woken
 from holon.domain.job import Status
-from holon.ports import Hint
 from holon.storage.redis import channel
-from tests.contract.test_costs import given
+from tests.contract.costs import given
+from tests.contract.hinted import Hints
 from tests.contract.world import BROKEN, Factory, T, World
-from tests.hints import hints_of
-
-GUARD = 60.0  # seconds; reached only by a hint that does not come
+from tests.hints import GUARD
 
 
 @pytest.fixture(autouse=True)
 def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that finds nothing by looking now and then; for what is opened after this."""
     monkeypatch.setattr(channel, "LOOK_EVERY_S", 10 * GUARD)
-
-
-class Hints:
-    """The store's hints, looked at after the fact."""
-
-    def __init__(self, world: World) -> None:
-        self._coming = hints_of(world.storage)
-
-    async def until(self, wanted: Callable[[Hint], object]) -> Hint:
-        """The next hint that says what is wanted; others are passed over."""
-        async with asyncio.timeout(GUARD):
-            async for hint in self._coming:
-                if wanted(hint):
-                    return hint
-        raise AssertionError("the hints ended")
 
 
 async def test_a_job_that_nobody_claimed_is_hinted_at(world: World) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
 
 from holon.clock import ManualClock
-from holon.ports import Hint, StoreSettings
+from holon.ports import StoreSettings
 from holon.storage.redis import RedisStorage
 from tests.contract.backends import REDIS
 from tests.contract.world import World
@@ -43,14 +42,6 @@ class Nodes:
     async def redis(self) -> AsyncIterator[Redis]:
         async with Redis.from_url(self.uri) as client:
             yield client
-
-
-async def heard(hints: AsyncIterator[Hint], wanted: Callable[[Hint], object]) -> Hint:
-    async with asyncio.timeout(GUARD):
-        async for hint in hints:
-            if wanted(hint):
-                return hint
-    raise AssertionError("the hints ended")
 
 
 async def look(world: World, *, watchful: bool = False) -> None:

@@ -8,8 +8,8 @@ from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.ports import Document, Opening, Replaced, StopReason
 from tests.contract.world import T
-from tests.hints import hints_of
-from tests.integration.redis_store.nodes import Nodes, heard
+from tests.hints import heard, hints_of
+from tests.integration.redis_store.nodes import Nodes
 
 
 async def test_a_job_goes_to_one_of_many_nodes(nodes: Nodes) -> None:

@@ -8,8 +8,8 @@ from holon.errors import StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage.sealing import Seal
 from tests.contract.world import T
-from tests.hints import hints_of
-from tests.integration.redis_store.nodes import Nodes, heard
+from tests.hints import heard, hints_of
+from tests.integration.redis_store.nodes import Nodes
 
 
 async def test_a_job_that_a_node_has_no_key_for_is_given_back_to_those_that_have_it(nodes: Nodes) -> None:

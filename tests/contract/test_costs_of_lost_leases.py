@@ -1,0 +1,114 @@
+"""A lost lease stays reserved until its worker reports, or its time for that is over."""
+
+from __future__ import annotations
+
+import pytest
+
+from holon.domain.events import TaskEnded
+from holon.domain.task import CANCELLED, Outcome
+from holon.ports import JobFilter, Superseded
+from tests.contract.costs import affords, cost, ends, given
+from tests.contract.world import BROKEN, T, World
+
+
+async def test_a_lost_lease_stays_reserved_until_its_worker_reports(world: World) -> None:
+    offer = await given(world, await world.hand(), 100, 40)
+    await world.hand()
+    other = await world.hand("w2")
+    [again] = await world.lease(other.seat())
+    await world.touch(accepts=(other.ref(again),))
+    await ends(world, again, 40)
+    assert not await affords(world, offer.job_id, 21)
+    # Late, it costs what it says, once.
+    for _ in range(2):
+        assert await ends(world, offer, 15) is Superseded.STALE_TASK
+    assert await cost(world, offer) == 55
+    assert not await affords(world, offer.job_id, 46)
+    assert await affords(world, offer.job_id, 45)
+
+
+async def test_what_is_not_reported_is_told_and_counts_as_spent_in_full(world: World) -> None:
+    claim = await world.start(budget=100)
+    await world.fan_out(3, claim=claim, reserves=20)
+    hand = await world.hand()
+    first, second, _ = await world.lease(hand.seat(3))
+    record = await world.record(first.job_id)
+    assert (record.cost, record.unreported, record.spent) == (None, 0, None)
+    await ends(world, first, 7)
+    other = await world.hand()
+    record = await world.record(first.job_id)
+    assert (record.cost, record.unreported, record.spent) == (7, 40, 47)
+    # The one of them that goes on is no longer lost.
+    again = {one.task_id: one for one in await world.lease(other.seat(1))}
+    assert await ends(world, second, 3) in (None, Superseded.STALE_TASK)
+    record = await world.record(first.job_id)
+    assert (record.cost, record.unreported, record.spent) == (10, 20, 30)
+    assert len(again) == 1
+    [page] = (await world.storage.jobs(JobFilter("ann"), 10))[0]
+    assert (page.cost, page.unreported, page.spent) == (10, 20, 30)
+
+
+async def test_a_lost_lease_whose_replacement_the_budget_does_not_cover_ends_its_task(world: World) -> None:
+    offer = await given(world, await world.hand(), 79, 40)
+    await world.hand()
+    assert await world.lease((await world.hand("w2")).seat()) == []
+    claim = await world.claim_of(offer.job_id)
+    [(_, event)] = claim.events
+    assert isinstance(event, TaskEnded)
+    assert event.outcome.error is not None
+    assert event.outcome.error.code == "LIMIT_EXCEEDED"
+    assert await ends(world, offer, 40) is not None
+    assert await cost(world, offer) == 40
+
+
+async def test_a_lease_that_ran_out_and_goes_on_is_reserved_once(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 80, 40)
+    await world.after(world.settings.lease)
+    assert await world.waiting() == 1
+    assert (await world.touch(extends=(hand.ref(offer),))).lost == ()
+    await ends(world, offer, 40)
+    assert await affords(world, offer.job_id, 40)
+
+
+async def test_the_result_of_a_lease_that_ran_out_is_charged_once(world: World) -> None:
+    offer = await given(world, await world.hand(), 80, 40)
+    await world.after(world.settings.lease)
+    assert await ends(world, offer, 30) is None
+    assert await cost(world, offer) == 30
+    assert await affords(world, offer.job_id, 50)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_what_a_worker_has_stopped_that_lost_its_lease_is_charged_once(world: World, goes_on: bool) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 100, 40)
+    await world.after(world.settings.lease)
+    if goes_on:
+        await world.touch(extends=(hand.ref(offer),))
+    for _ in range(2):
+        assert await ends(world, offer, 12, outcome=Outcome(CANCELLED)) is Superseded.STALE_TASK
+        assert await cost(world, offer) == 12
+    [again] = await world.lease((await world.hand("w2")).seat())
+    await ends(world, again, 3)
+    assert await cost(world, offer) == 15
+    assert not await affords(world, offer.job_id, 86)
+    assert await affords(world, offer.job_id, 85)
+
+
+async def test_a_lease_that_goes_on_leaves_the_others_what_its_replacement_would_have_had(world: World) -> None:
+    claim = await world.start(budget=120)
+    await world.fan_out(2, claim=claim, reserves=40)
+    hand, other = await world.hand(), await world.hand("w2")
+    [first] = await world.lease(hand.seat())
+    await world.touch(accepts=(hand.ref(first),))
+    await world.after(world.settings.lease - 1)
+    [second] = await world.lease(other.seat())
+    await world.touch(accepts=(other.ref(second),))
+    await world.after(1)
+    assert await world.waiting() == 1
+    assert (await world.touch(extends=(hand.ref(first),))).lost == ()
+    await ends(world, second, 40, BROKEN, 1_000)
+    await world.after(1_000)
+    [again] = await world.lease(other.seat(1, T, only=(T,)))
+    assert again.task_id == second.task_id
