@@ -12,7 +12,7 @@ from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.ports import Progress
 from tests.contract.world import OK, World
-from tests.hints import hints_of
+from tests.hints import heard, hints_of
 
 GUARD = 60.0  # seconds; reached only by a hint that does not come
 
@@ -22,10 +22,7 @@ async def changes(world: World, job_id: str, change: Callable[[], Awaitable[obje
     await world.storage.watch(job_id)
     hints = hints_of(world.storage)
     await change()
-    async with asyncio.timeout(GUARD):
-        async for hint in hints:
-            if job_id in hint.jobs:
-                return
+    await heard(hints, lambda hint: job_id in hint.jobs)
 
 
 async def test_a_claim_a_step_and_an_end_of_a_watched_job_are_hinted_at(world: World) -> None:

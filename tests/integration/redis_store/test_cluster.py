@@ -19,7 +19,7 @@ from tests.contract.backends import CLUSTERED
 from tests.contract.judgement import judge, settle
 from tests.contract.model import Model
 from tests.contract.world import OK, T, World
-from tests.hints import hints_of
+from tests.hints import heard, hints_of
 from tests.ports import free_ports
 from tests.redis_cluster import MASTERS, RedisCluster
 from tests.redis_server import RedisServer, binaries
@@ -75,10 +75,7 @@ async def test_nodes_of_a_cluster_wake_each_other(world: World, tmp_path: Path) 
         hand, hints = await other.hand(), hints_of(other.storage)
         for _ in range(6):
             task = await world.dispatch()
-            async with asyncio.timeout(GUARD):
-                async for hint in hints:
-                    if T.key in hint.keys:
-                        break
+            await heard(hints, lambda hint: T.key in hint.keys)
             assert [offer.task_id for offer in await other.lease(hand.seat())] == [task]
     finally:
         await other.close()

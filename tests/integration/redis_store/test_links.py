@@ -27,7 +27,7 @@ from holon.telemetry.events import Telemetry
 from tests.chaos.link import Link
 from tests.contract.backends import REDIS
 from tests.contract.world import Hand, World
-from tests.hints import hints_of
+from tests.hints import heard, hints_of
 from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
@@ -145,10 +145,7 @@ async def test_jobs_whose_handing_over_was_not_heard_are_ready_again_at_once_as_
     hints = hints_of(world.storage)
     # The call is sent again, and there is nothing that is not handed over already.
     assert await deaf(far, world.storage.claim(5)) == ()
-    async with asyncio.timeout(GUARD):
-        async for hint in hints:
-            if hint.ready:
-                break
+    await heard(hints, lambda hint: hint.ready)
     claims = await world.storage.claim(5)
     assert [(claim.job.id, claim.deliveries) for claim in claims] == [(job, 1) for job in jobs]
     assert await world.storage.keep([(held.job.id, held.claim_id)]) == (True,), "what was heard of is kept"
@@ -225,10 +222,7 @@ async def test_who_listens_again_looks_at_every_kind_of_document_that_it_asked_f
     assert await far.world.storage.documents("keys") == []
     hints = hints_of(far.world.storage)
     await far.redis.client_kill_filter(_type="pubsub")
-    async with asyncio.timeout(GUARD):
-        async for hint in hints:
-            if "keys" in hint.documents:
-                return
+    await heard(hints, lambda hint: "keys" in hint.documents)
 
 
 async def test_what_was_given_up_and_arrives_late_is_not_carried_out(far: Far) -> None:
@@ -276,10 +270,7 @@ async def test_who_listens_again_looks_at_every_job_that_it_watches(far: Far) ->
     await far.world.storage.watch(job)
     hints = hints_of(far.world.storage)
     await far.redis.client_kill_filter(_type="pubsub")
-    async with asyncio.timeout(GUARD):
-        async for hint in hints:
-            if job in hint.jobs:
-                return
+    await heard(hints, lambda hint: job in hint.jobs)
 
 
 async def test_who_hurries_waits_for_nobody(far: Far, caplog: pytest.LogCaptureFixture) -> None:

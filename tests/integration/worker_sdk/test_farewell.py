@@ -23,6 +23,7 @@ from tests.integration.scripted_node import (
     serving,
     worker_for,
 )
+from tests.integration.worker_sdk.skills import nothing
 
 
 async def test_a_drain_finishes_what_runs_takes_nothing_new_and_ends_when_all_is_acknowledged(
@@ -96,7 +97,7 @@ async def test_a_drain_during_an_outage_delivers_its_results_before_it_ends(
 
 async def test_a_worker_that_owes_nothing_leaves_without_a_node(certificates: Certificates) -> None:
     worker = Worker("grpcs://127.0.0.1:1", worker_id="w1", token="t", ca_path=certificates.ca, timing=FAST)
-    worker.skill(_nothing)
+    worker.skill(nothing)
     async with serving(worker) as task:
         await asyncio.sleep(0)
         worker.drain()
@@ -150,7 +151,3 @@ async def test_left_as_a_context_a_worker_drains(node: ScriptedNode, worker: Wor
         group.create_task(play())
         async with worker:
             await asyncio.wait_for(worker.ready(), GUARD)
-
-
-def _nothing() -> None:
-    """A skill that does nothing."""

@@ -1,0 +1,113 @@
+"""A link that is cancelled at an odd moment ends, and begins nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import cast
+
+from google.protobuf.duration_pb2 import Duration
+
+from holon.rxon.v1 import worker_pb2
+from holon.wire.address import parse_url
+from holon.worker.hearing import Tasks
+from holon.worker.leases import Lease
+from holon.worker.link import Link
+from holon.worker.settings import Credentials
+from tests.integration.scripted_node import (
+    FAST,
+    GUARD,
+    Certificates,
+    ScriptedNode,
+)
+
+
+class Slow:
+    """Who does the work, and takes the node's terms by a call that lets a cancel wait for its end."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+        self.offers: list[str] = []
+
+    async def welcomed(self, _: worker_pb2.Welcome) -> None:
+        self.asked.set()
+        try:
+            await self.answer.wait()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            task.cancel()
+
+    def alive(self) -> None: ...
+
+    def offered(self, lease: Lease, _: worker_pb2.TaskOffer) -> None:
+        self.offers.append(lease.task_id)
+
+
+def link_to(node: ScriptedNode, certificates: Certificates) -> Link:
+    own = certificates.worker
+    credentials = Credentials("", certificates.ca, own.certificate, own.key)
+    return Link([parse_url(node.url, 0)], credentials, worker_pb2.Hello(catalog=worker_pb2.Catalog()), 1, FAST)
+
+
+async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_ends(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    link, tasks = link_to(node, certificates), Slow()
+    running = asyncio.create_task(link.run(cast("Tasks", tasks)))
+    stream = await node.session()
+    await stream.welcome()
+    await tasks.asked.wait()
+    running.cancel()
+    async with asyncio.timeout(GUARD):
+        await asyncio.wait((running,))
+    assert running.cancelled()
+    assert not link.linked
+
+
+async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_begins_nothing_that_was_offered_meanwhile(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    link, tasks = link_to(node, certificates), Slow()
+    tasks.answer.set()
+    running = asyncio.create_task(link.run(cast("Tasks", tasks)))
+    old = await node.welcomed("old")
+    await link.ready()
+    tasks.answer.clear()
+    tasks.asked.clear()
+    told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    link.hearing.tree = lambda _: told.set_result(None)
+    await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+    await (await node.session()).welcome("new")
+    async with asyncio.timeout(GUARD):
+        await tasks.asked.wait()
+        await old.offer("t1", "double")
+        # It is read behind the offer.
+        await old.send(tree_request=worker_pb2.TreeRequest())
+        await told
+        running.cancel()
+        await asyncio.wait((running,))
+    assert running.cancelled()
+    assert tasks.offers == []
+
+
+async def test_a_link_that_drains_and_is_cancelled_while_a_hello_is_on_its_way_loses_no_exception(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    lost: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context["message"]))
+    link = link_to(node, certificates)
+    running = asyncio.create_task(link.run(cast("Tasks", Slow())))
+    await node.session()
+    link.drain("over")
+    # The link hears of it, and ends who waits for the Welcome; that one's stream ends a while later.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    running.cancel()
+    async with asyncio.timeout(GUARD):
+        await asyncio.wait((running, *(one for one in asyncio.all_tasks() if one.get_name() == "session-greeting")))
+    del running
+    gc.collect()
+    assert lost == []
