@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from holon.config import Config
-from holon.security import certificates
 from tests.deploy import image, kubernetes, unit
+from tests.unit.configs import tls
 
 FOLDER = Path(__file__).parents[2] / "docs/deploy"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -84,14 +84,7 @@ ENVIRONMENTS: dict[str, Callable[[], dict[str, str]]] = {
 def on_disk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Real files for what the deployment files name."""
     folder = tmp_path_factory.mktemp("here")
-    authority = certificates.open_authority(folder)
-    pair = certificates.issue_server(authority, folder)
-    return {
-        "TLS_CERT_PATH": str(pair.certificate),
-        "TLS_KEY_PATH": str(pair.key),
-        "TLS_CA_PATH": str(authority.files.certificate),
-        "BLUEPRINTS_DIR": str(folder),
-    }
+    return tls(folder) | {"BLUEPRINTS_DIR": str(folder)}
 
 
 @pytest.mark.parametrize("file", ENVIRONMENTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,19 +10,8 @@ from holon.clock import ManualClock
 from holon.domain.holarchy import HolonIdentity
 from holon.engine.links import LINK_MS, LINKS, Links
 from holon.errors import StoreUnavailable, Unavailable
-from holon.ports import Put, StoreSettings
+from holon.ports import Put
 from holon.storage.memory import MemoryStorage
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[MemoryStorage]:
-    async with MemoryStorage(StoreSettings("n1"), clock) as store:
-        yield store
 
 
 def process(holon_id: str = "below", instance: str = "a process") -> HolonIdentity:

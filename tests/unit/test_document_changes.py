@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
-from holon.clock import ManualClock
 from holon.errors import StoreUnavailable
-from holon.ports import Change, Document, DocumentHints, StoreSettings, change_document
+from holon.ports import Change, Document, DocumentHints, change_document
 from holon.ports.documents import TRIES
 from holon.storage.memory import MemoryStorage
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[MemoryStorage]:
-    async with MemoryStorage(StoreSettings("n"), ManualClock()) as opened:
-        yield opened
 
 
 def one_more(document: Document | None) -> tuple[int, Change | None]:

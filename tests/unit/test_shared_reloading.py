@@ -15,7 +15,6 @@ from holon.clock import ManualClock
 from holon.engine.reloading import Apply, Changes, Part, Reloading
 from holon.engine.shared_reloading import FRESH_MS, KIND, SharedReloading
 from holon.errors import ConfigError, FailedPrecondition, StoreUnavailable
-from holon.ports import StoreSettings
 from holon.storage.memory import MemoryStorage
 from holon.telemetry.audit import By
 
@@ -66,17 +65,6 @@ async def following(member: Member) -> AsyncIterator[None]:
     finally:
         running.cancel()
         await asyncio.wait((running,))
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[MemoryStorage]:
-    async with MemoryStorage(StoreSettings("n"), clock) as opened:
-        yield opened
 
 
 async def test_what_one_node_reloads_the_others_reload_too_and_it_does_so_once(store: MemoryStorage) -> None:
