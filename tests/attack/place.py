@@ -254,12 +254,6 @@ def opened(channel: Any, metadata: Any = None) -> Wire:
     return Wire(channel.stream_stream(SESSION)(metadata=metadata))
 
 
-async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:
-    """How a stream ends."""
-    end = await wire.end()
-    return end.code(), reason_of(end)
-
-
 async def outcome(
     channel: Any, method: str, request: Any = b"", metadata: Sequence[tuple[str, str | bytes]] = ()
 ) -> tuple[grpc.StatusCode, str]:

@@ -15,8 +15,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.clock import ManualClock, SystemClock
 from holon.security.certificates import Authority, KeyPair, open_authority
-from tests.attack.place import CODE, HEALTH, Place, end_of, opened, outcome, said_hello
-from tests.integration.grpc_node import a_node, worker_files
+from tests.attack.place import CODE, HEALTH, Place, opened, outcome, said_hello
+from tests.integration.grpc_node import a_node, end_of, worker_files
 from tests.integration.worker_certificates import certificate_of, intermediate, issue
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

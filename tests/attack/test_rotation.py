@@ -41,13 +41,13 @@ from tests.attack.place import (
     a_place,
     a_running,
     bearer,
-    end_of,
     exchanged,
     opened,
     outcome,
     said_hello,
     token,
 )
+from tests.integration.grpc_node import end_of
 from tests.integration.tls_site import serial_of
 from tests.integration.worker_certificates import certificate_of, revoke, root
 from tests.log_watch import LogWatch

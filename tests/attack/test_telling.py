@@ -13,8 +13,9 @@ import pytest
 
 from holon.rxon.v1 import token_pb2, types_pb2, worker_pb2
 from holon.telemetry.log import JsonLines, TextLines
-from tests.attack.place import CODE, JOBS, TOKENS, Place, bearer, end_of, exchanged, opened, outcome, said_hello
-from tests.integration.grpc_node import offering, result, updates
+from tests.attack.place import CODE, JOBS, TOKENS, Place, bearer, exchanged, opened, outcome, said_hello
+from tests.audit_lines import audit
+from tests.integration.grpc_node import end_of, offering, result, updates
 from tests.integration.worker_certificates import revoke
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -41,11 +42,6 @@ def logs() -> Iterator[tuple[io.StringIO, io.StringIO]]:
         root.setLevel(before)
         for handler in handlers:
             root.removeHandler(handler)
-
-
-def audit(caplog: pytest.LogCaptureFixture, act: str) -> list[dict[str, Any]]:
-    lines = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
-    return [one for one in lines if one["act"] == act]
 
 
 async def test_no_stranger_writes_a_line_of_the_log(place: Place, logs: tuple[io.StringIO, io.StringIO]) -> None:

@@ -26,13 +26,12 @@ from tests.attack.place import (
     Place,
     a_place,
     bearer,
-    end_of,
     exchanged,
     opened,
     outcome,
     said_hello,
 )
-from tests.integration.grpc_node import SESSION
+from tests.integration.grpc_node import SESSION, end_of
 from tests.integration.raw_http2 import GOAWAY, HEADERS, RST_STREAM, Connection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.cli_node import Started
 from tests.forked_children import forked_children
 from tests.redis_server import RedisServer
 from tests.stores import NewStore, chosen
@@ -29,3 +30,12 @@ def new_store(request: pytest.FixtureRequest) -> Iterator[NewStore]:
 def store(new_store: NewStore, tmp_path: Path) -> str:
     """The STORAGE_URI of an empty store."""
     return new_store(tmp_path)
+
+
+@pytest.fixture
+def started() -> Iterator[list[Started]]:
+    """What a test starts, ended with it."""
+    every: list[Started] = []
+    yield every
+    for one in every:
+        one.kill()

@@ -10,7 +10,6 @@ import socket
 import ssl
 import stat
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -28,15 +27,6 @@ TOKEN = "a-token-for-tests-of-the-command-line"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return project(tmp_path / "it")
-
-
-@pytest.fixture
-def started() -> Iterator[list[Started]]:
-    """What a test starts, ended with it."""
-    every: list[Started] = []
-    yield every
-    for one in every:
-        one.kill()
 
 
 def test_i10_a_node_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, started: list[Started]) -> None:

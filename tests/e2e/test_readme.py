@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -25,15 +24,6 @@ def examples(page: str, section: str, language: str) -> list[str]:
     text = (ROOT / page).read_text(encoding="utf-8")
     (part,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     return re.findall(rf"^```{language}\n(.*?)^```", part, re.DOTALL | re.MULTILINE)
-
-
-@pytest.fixture
-def started() -> Iterator[list[Started]]:
-    """What a test starts, ended with it."""
-    every: list[Started] = []
-    yield every
-    for one in every:
-        one.kill()
 
 
 @pytest.mark.parametrize("page", PAGES)

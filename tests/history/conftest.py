@@ -22,6 +22,13 @@ def postgres() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture
+def own() -> Iterator[Server]:
+    """A server that this test alone may stop and kill."""
+    with serving() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def redis() -> Iterator[RedisServer]:
     """A server for all stores in Redis, each in a database of its own."""

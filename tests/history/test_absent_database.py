@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -15,16 +14,9 @@ from holon.errors import ResourceExhausted, Unavailable
 from holon.testing import RunningNode, running_node
 from tests.conftest import Measured
 from tests.history.backends import PostgresDatabase
-from tests.history.postgres import Server, serving
+from tests.history.postgres import Server
 from tests.history.site import KINDS, LINES, StoreOf, has, moved, so, told, working
 from tests.integration.cases.site import http, one_task
-
-
-@pytest.fixture
-def own() -> Iterator[Server]:
-    """A server that this test alone may stop and kill."""
-    with serving() as server:
-        yield server
 
 
 async def test_a_node_starts_and_works_while_the_database_is_away(store_of: StoreOf, own: Server) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from tests.conftest import Measured
 from tests.e2e.load import Load
 from tests.e2e.processes import Node, ended_with_test, until
-from tests.history.postgres import Server, serving
+from tests.history.postgres import Server
 
 BLUEPRINTS = Path(__file__).parent.parent / "e2e" / "blueprints"
 KILLS = 4
@@ -24,13 +23,6 @@ QUICK = {
     "RETRY_BACKOFF_MIN_SECONDS": 0.05,
     "RETRY_BACKOFF_MAX_SECONDS": 0.2,
 }
-
-
-@pytest.fixture
-def own() -> Iterator[Server]:
-    """A server that this test alone may stop and kill."""
-    with serving() as server:
-        yield server
 
 
 @pytest.mark.slow

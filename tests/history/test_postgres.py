@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -14,16 +13,9 @@ from holon.errors import ConfigError, StoreUnavailable
 from holon.storage.history import PostgresHistory
 from holon.storage.history import postgres as of_postgres
 from holon.storage.history.postgres_schema import LOCK, VERSIONS
-from tests.history.postgres import Server, serving
+from tests.history.postgres import Server
 from tests.history.test_contract import RICH, notice, record
 from tests.history.waiting import GUARD_S
-
-
-@pytest.fixture
-def own() -> Iterator[Server]:
-    """A server that this test alone may stop and kill."""
-    with serving() as server:
-        yield server
 
 
 async def count(history: PostgresHistory, job_id: str) -> int:

@@ -1,12 +1,15 @@
-"""What the tests of several rooms stand on: certificates, and a Redis for each file."""
+"""What the tests of several rooms stand on: a node behind its gRPC doors, certificates, and a Redis for each file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.integration.grpc_node import Node, Wire, a_node, offering
 from tests.integration.scripted_node import Certificates, make_certificates
+from tests.integration.tls_site import Site
 from tests.redis_server import RedisServer
 
 
@@ -21,3 +24,21 @@ def server() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    async with a_node() as node:
+        yield node
+
+
+@pytest.fixture
+async def good(node: Node) -> Wire:
+    """A worker that goes on, whatever anybody does."""
+    return await node.worker("good-1", offering("good"))
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with Site.followed(tmp_path) as it:
+        yield it

@@ -152,6 +152,12 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
     return str(info.reason)
 
 
+async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:
+    """How a stream ends: its code, and the node's reason."""
+    end = await wire.end()
+    return end.code(), reason_of(end)
+
+
 def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
     """The fields that a status' details name."""
     bad = error_details_pb2.BadRequest()

@@ -137,3 +137,10 @@ async def running(
     finally:
         loops.cancel()
         await asyncio.gather(loops, return_exceptions=True)
+
+
+async def until(node: Node, what: str) -> None:
+    """Wait until the door says this of itself."""
+    async with asyncio.timeout(GUARD):
+        while what not in repr(node.door):  # noqa: ASYNC110  it looks from outside, and nothing tells it
+            await asyncio.sleep(0)

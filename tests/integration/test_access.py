@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -30,6 +29,7 @@ from holon.errors import (
 )
 from holon.rxon.v1 import job_pb2, node_pb2
 from holon.testing import RunningNode, running_node
+from tests.audit_lines import audit
 from tests.plaintext import PLAINTEXT
 from transports.grpc.node_service import OF_ADMINS
 
@@ -124,11 +124,6 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 async def to_the_end(watching: AsyncIterator[Update]) -> list[Update]:
     async with asyncio.timeout(GUARD):
         return [update async for update in watching]
-
-
-def audit(caplog: pytest.LogCaptureFixture, act: str) -> list[dict[str, Any]]:
-    lines = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
-    return [one for one in lines if one["act"] == act]
 
 
 # Whose jobs they are --------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -43,18 +42,6 @@ NOT_PROTOBUF = b"\xff\xff\xff\xff"
 UNKNOWN_MEMBER = bytes([0xA2, 0x06, 0x00])
 # Deeper than any schema may be.
 DEEP = b'{"a":' * 65 + b"1" + b"}" * 65
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
-
-
-@pytest.fixture
-async def good(node: Node) -> Wire:
-    """A worker that goes on, whatever another one sends."""
-    return await node.worker("good-1", offering("good"))
 
 
 async def refusal(wire: Wire, first: worker_pb2.SessionRequest | bytes) -> tuple[grpc.StatusCode, str]:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
 from holon.rxon.v1 import types_pb2, worker_pb2
-from tests.integration.grpc_node import Node, Wire, a_node, json_payload, offering, result, update, updates
+from tests.integration.grpc_node import Node, Wire, json_payload, offering, result, update, updates
 
 LEASE = types_pb2.LeaseRef(task_id="0-abc-0-0", lease_id="never-given")
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
 
 
 async def test_a_result_for_a_task_that_is_not_held_is_superseded(node: Node) -> None:

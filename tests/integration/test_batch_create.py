@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -13,15 +13,9 @@ import pytest
 from holon.errors import ResourceExhausted, StoreUnavailable
 from holon.ports import NewJob
 from holon.rxon.v1 import job_pb2
-from tests.integration.grpc_node import ENDED, GUARD, Node, a_node, fields_of, json_payload, reason_of, result, updates
+from tests.integration.grpc_node import ENDED, GUARD, Node, fields_of, json_payload, reason_of, result, updates
 
 CODE = grpc.StatusCode
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
 
 
 def creation(n: int = 0, **more: Any) -> job_pb2.CreateJobRequest:

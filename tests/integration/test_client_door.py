@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -14,23 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from holon.rxon.v1 import job_pb2
 from tests.integration.client_calls import create, creation, refused
-from tests.integration.grpc_node import (
-    Node,
-    a_node,
-    fields_of,
-    json_payload,
-    reason_of,
-    result,
-    updates,
-)
+from tests.integration.grpc_node import Node, fields_of, json_payload, reason_of, result, updates
 
 CODE = grpc.StatusCode
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
 
 
 async def test_a_job_is_created_read_and_finished(node: Node) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from tests.integration.grpc_node import (
     ENDED,
     GUARD,
     Node,
-    a_node,
     details_of,
     fields_of,
     json_payload,
@@ -41,12 +39,6 @@ from transports.grpc.settings import DoorSettings
 
 CODE = grpc.StatusCode
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
 
 
 # Bad input -------------------------------------------------------------------------------------------------------

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job
 from holon.ports import MAX_PAGE_BYTES, NewJob
 from holon.rxon.v1 import job_pb2
-from tests.integration.grpc_node import Node, a_node
+from tests.integration.grpc_node import Node
 
 LINES = 300
 # As long as the message of an error may be, and six times as long in JSON.
 MESSAGE = "\x01" * 8_192
 JOB = Job("0-a", "relay", "default", {}, "start")
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
 
 
 async def test_a_page_of_large_lines_ends_early_and_the_next_goes_on(node: Node) -> None:

@@ -23,7 +23,6 @@ from tests.integration.grpc_node import (
     Wire,
     a_node,
     authority,
-    offering,
     reason_of,
     worker_files,
 )
@@ -34,18 +33,6 @@ RESETS = 10_000
 NEVER = -1
 # What a door lets one connection have at once; the worker door lets it have 8.
 STREAMS = 100
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
-
-
-@pytest.fixture
-async def good(node: Node) -> Wire:
-    """A worker that goes on, whatever anybody does."""
-    return await node.worker("good-1", offering("good"))
 
 
 @asynccontextmanager

@@ -37,18 +37,6 @@ LONG = "x" * 100_000
 MANY = 10_001
 
 
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
-
-
-@pytest.fixture
-async def good(node: Node) -> Wire:
-    """A worker that goes on, whatever another one sends."""
-    return await node.worker("good-1", offering("good"))
-
-
 def held(*leases: types_pb2.LeaseRef) -> worker_pb2.SessionRequest:
     return heartbeat(held=worker_pb2.HeldLeases(leases=leases))
 

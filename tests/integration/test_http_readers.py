@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 import uvloop
 
-from tests.integration.http_node import GUARD, Node, running
+from tests.integration.http_node import GUARD, Node, running, until
 from tests.integration.http_wire import answers
 from transports.http.door import HttpSettings
 
@@ -30,13 +30,6 @@ async def connected(node: Node, sent: bytes) -> socket.socket:
     await loop.sock_connect(connection, ("127.0.0.1", node.door.port))
     await loop.sock_sendall(connection, sent)
     return connection
-
-
-async def until(node: Node, what: str) -> None:
-    """Wait until the door says this of itself."""
-    async with asyncio.timeout(GUARD):
-        while what not in repr(node.door):  # noqa: ASYNC110  it looks from outside, and nothing tells it
-            await asyncio.sleep(0)
 
 
 async def test_an_answer_that_nobody_reads_is_not_kept_for_ever() -> None:

@@ -21,7 +21,8 @@ from holon.security import certificates
 from holon.security.certificates import open_authority
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
-from tests.integration.http_node import GUARD, LIMIT, TOKEN, Node, running
+from tests.audit_lines import audited
+from tests.integration.http_node import GUARD, LIMIT, TOKEN, Node, running, until
 from tests.integration.http_wire import answers
 from tests.integration.tls_site import Site, only, serial_of
 from tests.integration.worker_certificates import certificate_of, intermediate, issue, revoke, root
@@ -32,12 +33,6 @@ LAST = STATUS.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 CREATE = f"POST /api/v1/jobs/waiting HTTP/1.1\r\nHost: x\r\nX-Client-Token: {TOKEN}\r\n".encode()
 LARGE = b"GET /_public/docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 SECURED = HttpSettings(port=0, max_body=LIMIT)
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with Site.followed(tmp_path) as it:
-        yield it
 
 
 @pytest.fixture
@@ -58,12 +53,6 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: 
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
         return head + await reader.readexactly(length)
-
-
-async def until(node: Node, what: str) -> None:
-    async with asyncio.timeout(GUARD):
-        while what not in repr(node.door):  # noqa: ASYNC110  it looks from outside, and nothing tells it
-            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -271,7 +260,7 @@ async def test_a_certificate_that_is_trusted_no_longer_is_out_at_once_on_a_conne
                 assert not await serves(node, site.trust(own)), what
                 if what == "listed":
                     assert await serves(node, site.trust(clients["its authority gone"]))
-    told = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
+    told = audited(caplog)
     refused = [one for one in told if one["act"] == "call_refused"]
     # When that became so, and again when it came back; who has no authority at all is refused in the handshake then.
     assert [one["result"] for one in refused] == ["REVOKED"] * 4 + ["CERTIFICATE_UNTRUSTED"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -21,7 +21,6 @@ from tests.integration.grpc_node import (
     GUARD,
     Node,
     Wire,
-    a_node,
     fields_of,
     hello,
     json_payload,
@@ -37,12 +36,6 @@ METHODS = (
     "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "ListSkills", "GetStats",
     "DrainNode", "DrainWorker", "ReloadNode", "AcceptHolon",
 )  # fmt: skip
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
 
 
 async def ask(

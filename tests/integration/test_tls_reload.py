@@ -22,12 +22,6 @@ VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with Site.followed(tmp_path) as it:
-        yield it
-
-
-@pytest.fixture
 async def node(site: Site) -> AsyncIterator[Node]:
     async with a_node(tls=site.files) as it:
         yield it

@@ -12,12 +12,7 @@ import pytest
 from holon.clock import ManualClock, SystemClock
 from holon.rxon.v1 import token_pb2
 from holon.security.admission import Admission
-from tests.integration.grpc_node import (
-    GUARD,
-    WORKER_TOKEN,
-    a_node,
-    worker_files,
-)
+from tests.integration.grpc_node import GUARD, WORKER_TOKEN, a_node, end_of, worker_files
 from tests.integration.token_calls import (
     CERTIFICATE,
     CODE,
@@ -25,7 +20,6 @@ from tests.integration.token_calls import (
     SERVICE,
     TOKENS,
     call,
-    end_of,
     exchange,
     refusal,
     refused,

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from holon.clock import ManualClock, SystemClock
-from tests.integration.grpc_node import (
-    SESSION,
-    Wire,
-    a_node,
-    hello,
-    worker_files,
-)
+from tests.integration.grpc_node import SESSION, Wire, a_node, end_of, hello, worker_files
 from tests.integration.token_calls import (
     CERTIFICATE,
     CODE,
     TOKENS,
-    end_of,
     exchange,
     key_of,
     refusal,

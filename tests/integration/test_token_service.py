@@ -19,12 +19,7 @@ from holon.security.admission import Admission
 from holon.security.sts.families import KIND
 from holon.security.sts.state import ENDED
 from holon.storage.memory import MemoryStorage
-from tests.integration.grpc_node import (
-    WORKER_TOKEN,
-    a_node,
-    authority,
-    worker_files,
-)
+from tests.integration.grpc_node import WORKER_TOKEN, a_node, authority, end_of, worker_files
 from tests.integration.token_calls import (
     CERTIFICATE,
     CODE,
@@ -32,7 +27,6 @@ from tests.integration.token_calls import (
     TOKENS,
     Given,
     call,
-    end_of,
     exchange,
     refusal,
     refused,

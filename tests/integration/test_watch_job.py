@@ -37,12 +37,6 @@ CODE = grpc.StatusCode
 Response = job_pb2.WatchJobResponse
 
 
-@pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    async with a_node() as node:
-        yield node
-
-
 class Watch:
     """One stream of a watcher."""
 

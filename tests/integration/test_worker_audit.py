@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 
 import pytest
 
 from holon.rxon.v1 import token_pb2
+from tests.audit_lines import audited
 from tests.integration.grpc_node import a_node, worker_files
 from tests.integration.token_calls import CERTIFICATE, TOKENS, call, exchange, refusal, refused
 
@@ -23,7 +23,7 @@ async def test_tokens_that_change_hands_and_callers_that_are_refused_are_told_wi
         for token in ("noise", given.refresh_token, given.refresh_token):
             await call(channel, "RevokeToken", token_pb2.RevokeTokenRequest(refresh_token=token))
         await refusal(channel, "no-token")
-    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "holon.audit"]
+    lines = audited(caplog)
     assert {line.pop("via") for line in lines} == {"worker"}
     assert all(line.pop("peer").startswith("ipv") for line in lines)
     assert lines == [

@@ -20,7 +20,7 @@ from holon.security.certificates import issue_server
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.audit import By
-from tests.integration.grpc_node import Node, Wire, a_node, authority, hello, reason_of, worker_files
+from tests.integration.grpc_node import Node, a_node, authority, end_of, hello, worker_files
 from tests.integration.worker_certificates import revoke
 
 REVOKED = (grpc.StatusCode.PERMISSION_DENIED, "REVOKED")
@@ -55,11 +55,6 @@ async def a_site(folder: Path, workers: str = "# Nobody is special.") -> AsyncIt
 def write(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o600)
-
-
-async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:
-    end = await wire.end()
-    return end.code(), reason_of(end)
 
 
 async def test_a_new_revocation_list_ends_who_is_in_it(tmp_path: Path) -> None:

@@ -18,15 +18,7 @@ from holon.security.sts.exchange import TokenSettings
 from holon.security.worker_rules import WorkerRules
 from holon.security.workers_file import load_workers
 from holon.storage.memory import MemoryStorage
-from tests.integration.grpc_node import (
-    GUARD,
-    WORKER_TOKEN,
-    Node,
-    Wire,
-    a_node,
-    hello,
-    reason_of,
-)
+from tests.integration.grpc_node import GUARD, WORKER_TOKEN, Node, Wire, a_node, end_of, hello, reason_of
 
 CODE = grpc.StatusCode
 SERVICE = "/holon.rxon.v1.TokenService/"
@@ -68,11 +60,6 @@ async def welcomed(channel: Any, token: str) -> Wire:
     wire = await session(channel, token)
     wire.welcome = await wire.expect("welcome")
     return wire
-
-
-async def end_of(wire: Wire) -> tuple[grpc.StatusCode, str]:
-    end = await wire.end()
-    return end.code(), reason_of(end)
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

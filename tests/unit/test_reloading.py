@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 from pathlib import Path
@@ -14,6 +13,7 @@ from holon.engine.reloading import Apply, Changes, Part, Reloading
 from holon.errors import ConfigError, FailedPrecondition, InvalidArgument, Violation
 from holon.node.following import Following
 from holon.telemetry.audit import By
+from tests.audit_lines import audited
 
 ME = By("grpc", "boss", "10.0.0.1:7", "00-aa-bb-01")
 
@@ -126,7 +126,7 @@ async def test_a_signal_reloads_everything_also_after_one_that_failed(
     assert (clients.inforce, workers.inforce) == ("new", "new")
     assert not running.done()
     running.cancel()
-    told = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
+    told = audited(caplog)
     assert told[0] == {
         "act": "node_reloaded",
         "result": "INTERNAL" if unexpected else "CONFIG_INVALID",
@@ -138,7 +138,7 @@ async def test_who_asked_is_told_with_the_reload_and_with_all_that_it_changed(ca
     caplog.set_level(logging.INFO, "holon.audit")
     reloading, _, _ = two()
     await reloading.reload(["clients"], ME)
-    told = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
+    told = audited(caplog)
     by = {"who": "boss", "via": "grpc", "peer": "10.0.0.1:7", "trace": "00-aa-bb-01", "result": "ok", "on": "clients"}
     assert told == [{"act": act, **by} for act in ("node_reloaded", "client_added")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from holon.engine.shared_reloading import FRESH_MS, KIND, SharedReloading
 from holon.errors import ConfigError, FailedPrecondition, StoreUnavailable
 from holon.storage.memory import MemoryStorage
 from holon.telemetry.audit import By
+from tests.audit_lines import audited
 
 GUARD = 10.0
 ME = By("grpc", "boss")
@@ -92,7 +92,7 @@ async def test_a_bad_file_at_one_node_is_told_there_and_holds_up_nothing(
         await one.shared.reload((), ME)
         other.shared.hints.changed(frozenset({KIND}))
         await other.reloads(other.workers)
-    told: list[dict[str, Any]] = [json.loads(one.getMessage()) for one in caplog.records if one.name == "holon.audit"]
+    told = audited(caplog)
     assert [(line["via"], line.get("on", ""), line["result"]) for line in told] == [
         ("grpc", "", "ok"),
         ("node", "clients", "CONFIG_INVALID"),
