@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from tests.integration.worker_certificates import issue
 
 HOUR_S = 3_600
 LIMIT_S = 4
-SLACK_S = 3
 
 
 class Skewed(Node):
@@ -50,18 +48,16 @@ async def test_a_child_whose_clock_is_an_hour_off_stops_in_time_also_where_nobod
             assert (await family.parent.ended(done))["result"] == {"echo": 1}
             asked = {
                 "skill": "work",
-                "params": {"n": 2, "seconds": 60},
+                "params": {"n": 2, "seconds": HOUR_S},
                 "result_timeout": LIMIT_S,
                 "transitions": {"timeout": "consoled"},
             }
-            began = time.monotonic()
             late = await family.parent.create("/jobs/ask", asked)
             await until(lambda: family.work.begun == 2, "the leaf has begun")
             link.freeze()
             # What it had begun ends with its time, and what cleans up after it is done.
             await until(lambda: family.work.ended == 2, "it has cleaned up")
             assert family.work.begun == 3
-            assert time.monotonic() - began < LIMIT_S + SLACK_S
             ended = await family.parent.ended(late)
             assert ended["result"]["consoled"]["code"] == "RESULT_TIMEOUT"
             link.heal()

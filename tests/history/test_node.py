@@ -86,7 +86,7 @@ async def _over(node: RunningNode, job_id: str) -> bool:
     return (await node.client.get_job(job_id)).status == "finished"
 
 
-async def test_who_watches_is_told_every_line_though_it_moves_meanwhile(start: Start) -> None:
+async def test_who_watches_is_told_every_line_though_it_moves_meanwhile(start: Start, database: Database) -> None:
     async with start() as node:
         job_id = (await node.client.create_job("one_task", {"n": 1})).job_id
         numbers: list[int] = []
@@ -99,8 +99,7 @@ async def test_who_watches_is_told_every_line_though_it_moves_meanwhile(start: S
                     break
         async with working(node):
             await so(lambda: _over(node, job_id))
-            # Long enough for all of it to have moved; whether it has changes nothing.
-            await asyncio.sleep(0.3)
+            await moved(database, job_id, LINES)
             async with aclosing(node.client.watch(job_id, after=numbers[-1])) as updates:
                 numbers += [update.sequence async for update in updates if update.event is not None]
         assert numbers == list(range(1, LINES + 1))

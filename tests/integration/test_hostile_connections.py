@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -57,16 +56,14 @@ async def settled(tasks: int) -> None:
 
 
 async def test_a_watcher_of_the_health_that_does_not_read_holds_up_nobody() -> None:
-    async with a_node() as node, connection(node, window=0) as deaf:
+    async with asyncio.timeout(GUARD), a_node() as node, connection(node, window=0) as deaf:
         deaf.call(HEALTH + "Watch", message=b"")
         await deaf.until(HEADERS)
         watch: Any = node.channel.unary_stream(HEALTH + "Watch")
-        watching = watch(b"", timeout=GUARD)
+        watching = watch(b"")
         assert await watching.read()
         node.clients.drain()
         assert await watching.read()
-        began = time.monotonic()
-    assert time.monotonic() - began < GUARD / 2
 
 
 async def test_questions_for_the_health_that_stop_half_way_are_bounded_and_shut_nobody_out(node: Node) -> None:

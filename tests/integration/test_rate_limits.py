@@ -358,10 +358,10 @@ async def test_a_store_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.
     store = Hurt()
     store.mute = True
     async with counting(store) as limits:
-        began = asyncio.get_running_loop().time()
         for _ in range(100):
             await limits.admit(Call.FRAME, "w1")
-        assert asyncio.get_running_loop().time() - began < 1
+        # The first waits to be counted, and perhaps the one after it; none of the others.
+        assert len(limits._waiting) <= 1
         assert store.calls == [1]
         assert limits.metrics.uncounted.values == {("worker", "frame"): 100}
 

@@ -71,18 +71,19 @@ async def test_i1_a_short_outage_is_ridden_out_and_nothing_that_was_answered_is_
 
 
 async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is new waits for less than what goes on.
     monkeypatch.setattr(lane, "RIDE_OUT_TO_CREATE_S", 0.5)
+    monkeypatch.setattr(lane, "RIDE_OUT_S", 2 * GUARD)
     server = RedisServer(append_only=True)
     try:
         async with AsyncExitStack() as opened:
             world = await Nodes(server, opened).add("a")
             claim = await world.start()
             server.kill()
-            began = asyncio.get_running_loop().time()
             with pytest.raises(StoreUnavailable) as refused:
-                await world.create()
+                async with asyncio.timeout(GUARD):
+                    await world.create()
             assert refused.value.retry_after
-            assert asyncio.get_running_loop().time() - began < lane.RIDE_OUT_TO_CREATE_S + 2
             server.start()
             assert not (await world.finish(claim)).conflict
     finally:

@@ -87,10 +87,11 @@ async def test_a_burst_of_offers_goes_no_further_than_the_limit(
 ) -> None:
     async with a_child(certificates, blueprints(), max_jobs=3) as child:
         stream = await child.linked()
-        create = child.engine.jobs.create_for_parent
+        create, making, refused = child.engine.jobs.create_for_parent, asyncio.Event(), asyncio.Event()
 
         async def slowly(*arguments: Any) -> Any:
-            await asyncio.sleep(0.1)
+            making.set()
+            await refused.wait()
             return await create(*arguments)
 
         monkeypatch.setattr(child.engine.jobs, "create_for_parent", slowly)
@@ -98,8 +99,13 @@ async def test_a_burst_of_offers_goes_no_further_than_the_limit(
             worker_pb2.TaskOffer(task_id=f"t{n}", lease_id=f"l{n}", generation=1, attempt=1, skill="waits")
             for n in range(10)
         ]
-        await stream.send(task_offers=worker_pb2.TaskOffers(offers=offers))
-        updates = [await answer(stream) for _ in offers]
+        await stream.send(task_offers=worker_pb2.TaskOffers(offers=offers[:3]))
+        await stream.wait(making)
+        # Those of which jobs are being made count already.
+        await stream.send(task_offers=worker_pb2.TaskOffers(offers=offers[3:]))
+        updates = [await answer(stream) for _ in offers[3:]]
+        refused.set()
+        updates += [await answer(stream) for _ in offers[:3]]
         said = [one.WhichOneof("update") for one in updates]
         assert (said.count("accepted"), said.count("rejected")) == (3, 7)
         # They crossed its word of how many: perhaps nobody else can do them.
