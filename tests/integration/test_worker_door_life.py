@@ -137,8 +137,10 @@ async def test_a_heartbeat_on_the_old_stream_does_not_stop_what_the_new_one_resu
         await node.create(n=1)
         offer = await old.offer()
         lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
-        await node.worker("w1", instance_id="a", resume=worker_pb2.Resume(leases=[lease]))
+        new = await node.worker("w1", instance_id="a", resume=worker_pb2.Resume(leases=[lease]))
         await old.beat(held=worker_pb2.HeldLeases(leases=[lease]))
+        await new.send(updates(result(offer)))
+        assert (await new.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
 
 
 @pytest.mark.parametrize("new_ends", [False, True])
