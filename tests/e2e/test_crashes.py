@@ -12,16 +12,9 @@ import pytest
 from tests.conftest import Measured
 from tests.e2e.load import Load, again
 from tests.e2e.processes import Node, ended_with_test, until, work_log
+from tests.e2e.quick import BLUEPRINTS, QUICK
 
-BLUEPRINTS = Path(__file__).parent / "blueprints"
 KILLS = 20
-QUICK = {
-    "HEARTBEAT_INTERVAL_SECONDS": 1,
-    "WORKER_SILENCE_SECONDS": 3,
-    "TASK_LEASE_SECONDS": 5,
-    "RETRY_BACKOFF_MIN_SECONDS": 0.05,
-    "RETRY_BACKOFF_MAX_SECONDS": 0.2,
-}
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Measured
 from tests.e2e.load import Load, again
 from tests.e2e.processes import Node, ended_with_test, until, work_log
-from tests.e2e.test_crashes import BLUEPRINTS, QUICK
+from tests.e2e.quick import BLUEPRINTS, QUICK
 from tests.redis_server import RedisServer
 
 KILLS = 8

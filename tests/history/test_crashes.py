@@ -12,17 +12,10 @@ import pytest
 from tests.conftest import Measured
 from tests.e2e.load import Load
 from tests.e2e.processes import Node, ended_with_test, until
+from tests.e2e.quick import BLUEPRINTS, QUICK
 from tests.history.postgres import Server
 
-BLUEPRINTS = Path(__file__).parent.parent / "e2e" / "blueprints"
 KILLS = 4
-QUICK = {
-    "HEARTBEAT_INTERVAL_SECONDS": 1,
-    "WORKER_SILENCE_SECONDS": 3,
-    "TASK_LEASE_SECONDS": 5,
-    "RETRY_BACKOFF_MIN_SECONDS": 0.05,
-    "RETRY_BACKOFF_MAX_SECONDS": 0.2,
-}
 
 
 @pytest.mark.slow

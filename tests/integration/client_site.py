@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
+import grpc.aio
+
 from holon import Blueprint
 from holon.client import Client, Update
 from holon.context import ActionFactory
@@ -47,3 +50,17 @@ async def told(client: Client, job_id: str, after: int | None = None) -> list[Up
     """All that a watch tells."""
     async with asyncio.timeout(GUARD):
         return [update async for update in client.watch(job_id, after=after)]
+
+
+@asynccontextmanager
+async def served(*handlers: grpc.GenericRpcHandler) -> AsyncIterator[Client]:
+    """A client of a node that is these handlers alone."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with Client(f"grpc://127.0.0.1:{port}", timeout=GUARD) as client:
+            yield client
+    finally:
+        await server.stop(None)

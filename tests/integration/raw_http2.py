@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Self
+
+from tests.integration.grpc_node import Node, authority, worker_files
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
@@ -92,3 +95,18 @@ def _string(text: bytes) -> bytes:
         length += bytes([rest % 128 | 128])
         rest //= 128
     return length + bytes([rest]) + text
+
+
+@asynccontextmanager
+async def connection(node: Node, worker_id: str | None = None, window: int = 65_535) -> AsyncIterator[Connection]:
+    """A connection to the worker door as a worker, or to the client door."""
+    ca = authority("ours").files.certificate.read_bytes()
+    if worker_id is None:
+        opened = await Connection.open(node.clients.port, ca, window=window)
+    else:
+        own = worker_files(worker_id)
+        opened = await Connection.open(node.workers.port, ca, (str(own.certificate), str(own.key)), window)
+    try:
+        yield opened
+    finally:
+        opened.close()

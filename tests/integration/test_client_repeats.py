@@ -13,7 +13,7 @@ import pytest
 from holon.client import Client
 from holon.errors import HolonError, Unavailable, Unreachable
 from holon.rxon.v1 import job_pb2, node_pb2
-from tests.integration.http_node import GUARD
+from tests.integration.client_site import served
 
 
 class Flaky:
@@ -68,19 +68,6 @@ class FirstAway(grpc.GenericRpcHandler):
             return b""
 
         return grpc.unary_unary_rpc_method_handler(answer)
-
-
-@asynccontextmanager
-async def served(*handlers: grpc.GenericRpcHandler) -> AsyncIterator[Client]:
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(handlers)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with Client(f"grpc://127.0.0.1:{port}", timeout=GUARD) as client:
-            yield client
-    finally:
-        await server.stop(None)
 
 
 async def all_of(items: AsyncIterator[Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from holon.client import watching as client_watching
 from holon.errors import HolonError, NotFound, Unreachable
 from holon.rxon.v1 import job_pb2
 from holon.wire.grpc_status import abort
-from tests.integration.client_site import GUARD, told
+from tests.integration.client_site import GUARD, served, told
 
 CODE = grpc.StatusCode
 
@@ -52,7 +52,6 @@ class Scripted:
 
 @asynccontextmanager
 async def scripted(service: Scripted) -> AsyncIterator[Client]:
-    server = grpc.aio.server()
     handler = grpc.unary_stream_rpc_method_handler(
         service.watch, job_pb2.WatchJobRequest.FromString, job_pb2.WatchJobResponse.SerializeToString
     )
@@ -60,14 +59,8 @@ async def scripted(service: Scripted) -> AsyncIterator[Client]:
         service.get, job_pb2.GetJobRequest.FromString, job_pb2.GetJobResponse.SerializeToString
     )
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"WatchJob": handler, "GetJob": get}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("holon.rxon.v1.JobService", methods),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with Client(f"grpc://127.0.0.1:{port}", timeout=GUARD) as client:
-            yield client
-    finally:
-        await server.stop(None)
+    async with served(grpc.method_handlers_generic_handler("holon.rxon.v1.JobService", methods)) as client:
+        yield client
 
 
 def breaking(*messages: job_pb2.WatchJobResponse, error: HolonError | grpc.StatusCode | None) -> Answer:

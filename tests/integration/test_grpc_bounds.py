@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
 import pytest
 
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
+from tests.integration import raw_http2
 from tests.integration.grpc_node import (
     CLIENT,
     ENDED,
@@ -20,13 +20,11 @@ from tests.integration.grpc_node import (
     SESSION,
     Node,
     a_node,
-    authority,
     hello,
     offering,
     reason_of,
     result,
     updates,
-    worker_files,
 )
 from tests.integration.raw_http2 import ACK, DATA, GOAWAY, HEADERS, SETTINGS, Connection
 from transports.grpc.server import options
@@ -40,16 +38,8 @@ def port_of(node: Node, door: str) -> int:
     return node.workers.port if door == "worker" else node.clients.port
 
 
-@asynccontextmanager
-async def connection(node: Node, door: str, window: int = 65_535) -> AsyncIterator[Connection]:
-    own = worker_files("w1")
-    files = (str(own.certificate), str(own.key)) if door == "worker" else None
-    ca = authority("ours").files.certificate.read_bytes()
-    opened = await Connection.open(port_of(node, door), ca, files, window)
-    try:
-        yield opened
-    finally:
-        opened.close()
+def connection(node: Node, door: str, window: int = 65_535) -> AbstractAsyncContextManager[Connection]:
+    return raw_http2.connection(node, "w1" if door == "worker" else None, window)
 
 
 async def ends(one: Connection) -> None:

@@ -5,47 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
 
-from tests.integration.grpc_node import (
-    CLIENT,
-    ENDED,
-    GUARD,
-    JOBS,
-    SESSION,
-    Node,
-    Wire,
-    a_node,
-    authority,
-    reason_of,
-    worker_files,
-)
-from tests.integration.raw_http2 import CANCEL, DATA, HEADERS, RST_STREAM, Connection
+from tests.integration.grpc_node import CLIENT, ENDED, GUARD, JOBS, SESSION, Node, Wire, a_node, reason_of
+from tests.integration.raw_http2 import CANCEL, DATA, HEADERS, RST_STREAM, connection
 
 HEALTH = "/grpc.health.v1.Health/"
 RESETS = 10_000
 NEVER = -1
 # What a door lets one connection have at once; the worker door lets it have 8.
 STREAMS = 100
-
-
-@asynccontextmanager
-async def connection(node: Node, worker_id: str | None = None, window: int = 65_535) -> AsyncIterator[Connection]:
-    ca = authority("ours").files.certificate.read_bytes()
-    if worker_id is None:
-        opened = await Connection.open(node.clients.port, ca, window=window)
-    else:
-        own = worker_files(worker_id)
-        opened = await Connection.open(node.workers.port, ca, (str(own.certificate), str(own.key)), window)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 async def settled(tasks: int) -> None:

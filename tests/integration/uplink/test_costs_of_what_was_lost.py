@@ -15,7 +15,7 @@ from holon.storage.memory import MemoryStorage
 from holon.uplink import running
 from tests.integration.a_child import STORE, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates, ScriptedNode
-from tests.integration.uplink.paying import DONE, paying, twice
+from tests.integration.uplink.paying import DONE, done_anew, half_done, paying, twice
 
 A = Skill("a", price=2)
 
@@ -50,10 +50,7 @@ async def test_what_a_task_cost_that_others_took_over_while_the_link_was_away_is
 ) -> None:
     async with a_child(certificates, [twice("t")], cleanup=0.1) as child, Leaf(child.engine, "w1", A) as leaf:
         first = await child.linked(session_id="first")
-        await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
-        assert (await answer(first)).HasField("accepted")
-        await leaf.ends(await leaf.given(), DONE, cost=1)
-        await leaf.given()
+        await half_done(leaf, first)
         first.end()
         # It goes on with no lease.
         second = await child.linked(session_id="second")
@@ -64,12 +61,7 @@ async def test_what_a_task_cost_that_others_took_over_while_the_link_was_away_is
         told = await third.result()
         assert (told.result.status, told.result.cost, told.resent) == ("cancelled", 3, True)
         await third.ack("t1", verdict=worker_pb2.VERDICT_SUPERSEDED)
-        # As after any lease that was taken back, the task may come again, and begins anew.
-        await offered(third, "t1", "t", {}, lease_id="again", attempt=2, lineage=types_pb2.Lineage(budget=5))
-        assert (await answer(third)).HasField("accepted")
-        await leaf.ends(await leaf.given(), DONE, cost=1)
-        await leaf.ends(await leaf.given(), DONE, cost=1)
-        assert (await third.result()).result.cost == 2
+        await done_anew(leaf, third)
 
 
 async def test_what_a_task_cost_that_others_took_over_is_told_though_the_child_ends_before_that_is_known(
@@ -79,10 +71,7 @@ async def test_what_a_task_cost_that_others_took_over_is_told_though_the_child_e
         more: dict[str, Any] = {"store": store, "parent": parent, "cleanup": 0.1}
         async with a_child(certificates, [twice("t")], **more) as child, Leaf(child.engine, "w1", A) as leaf:
             first = await child.linked(session_id="first")
-            await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
-            assert (await answer(first)).HasField("accepted")
-            await leaf.ends(await leaf.given(), DONE, cost=1)
-            await leaf.given()
+            await half_done(leaf, first)
             first.end()
             second = await child.linked(session_id="second")
             assert (await second.result()).result.cost == 3
@@ -91,12 +80,7 @@ async def test_what_a_task_cost_that_others_took_over_is_told_though_the_child_e
             told = await third.result()
             assert (told.lease_id, told.result.status, told.result.cost) == ("t1-lease", "cancelled", 3)
             await third.ack("t1", verdict=worker_pb2.VERDICT_SUPERSEDED)
-            # As after any lease that was taken back, the task may come again, and begins anew.
-            await offered(third, "t1", "t", {}, lease_id="again", attempt=2, lineage=types_pb2.Lineage(budget=5))
-            assert (await answer(third)).HasField("accepted")
-            await leaf.ends(await leaf.given(), DONE, cost=1)
-            await leaf.ends(await leaf.given(), DONE, cost=1)
-            assert (await third.result()).result.cost == 2
+            await done_anew(leaf, third)
 
 
 async def test_it_is_told_too_that_a_task_cost_nothing_that_was_lost_with_the_link(certificates: Certificates) -> None:

@@ -8,7 +8,7 @@ from holon.domain.fleet import Skill
 from holon.rxon.v1 import types_pb2, worker_pb2
 from tests.integration.a_child import PARENT, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import Certificates, keep
-from tests.integration.uplink.paying import DONE, paying, twice
+from tests.integration.uplink.paying import DONE, half_done, paying, twice
 
 A = Skill("a", price=2)
 
@@ -37,10 +37,7 @@ async def test_what_a_task_cost_that_was_given_back_while_a_new_stream_was_opene
 ) -> None:
     async with a_child(certificates, [twice("t")]) as child, Leaf(child.engine, "w1", A) as leaf:
         old = await child.linked(session_id="old")
-        await offered(old, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
-        assert (await answer(old)).HasField("accepted")
-        await leaf.ends(await leaf.given(), DONE, cost=1)
-        await leaf.given()
+        await half_done(leaf, old)
         await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
         new = await child.parent.session()
         await old.stop("t1", "LEASE_LOST")
@@ -56,10 +53,7 @@ async def test_what_a_task_cost_that_was_given_back_on_a_stream_that_broke_is_to
 ) -> None:
     async with a_child(certificates, [twice("t")], cleanup=0.1) as child, Leaf(child.engine, "w1", A) as leaf:
         first = await child.linked(session_id="first")
-        await offered(first, "t1", "t", {}, lineage=types_pb2.Lineage(budget=5))
-        assert (await answer(first)).HasField("accepted")
-        await leaf.ends(await leaf.given(), DONE, cost=1)
-        await leaf.given()
+        await half_done(leaf, first)
         await first.stop("t1", "LEASE_LOST")
         assert (await answer(first)).rejected.cost == 3
         # For all that the child knows, this parent had gone by then.
