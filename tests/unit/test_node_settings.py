@@ -126,15 +126,15 @@ WITH: dict[str, dict[str, Value]] = {
 
 # Those that are read where they are used, and which test has them set.
 ELSEWHERE = {
-    "ADMIN_SOCKET": "integration/test_access.py",
+    "ADMIN_SOCKET": "integration/access/test_audit_log.py",
     "WORKERS_CONFIG_PATH": "integration/test_worker_reload.py",
     "CLIENT_TOKEN": "e2e/test_cli_serve.py",
-    "CLIENTS_CONFIG_PATH": "integration/test_access.py",
+    "CLIENTS_CONFIG_PATH": "integration/access/place.py",
     "GLOBAL_WORKER_TOKEN": "integration/cases/test_workers.py",
     "TLS_ENABLED": "e2e/test_cli_serve.py",
-    "REDIS_HOST": "unit/test_config.py",
-    "REDIS_PORT": "unit/test_config.py",
-    "REDIS_DB": "unit/test_config.py",
+    "REDIS_HOST": "unit/test_config_storage.py",
+    "REDIS_PORT": "unit/test_config_storage.py",
+    "REDIS_DB": "unit/test_config_storage.py",
     "ENCRYPTION_KEY": "integration/test_encryption.py",
     "ENCRYPTION_KEY_FILE": "integration/test_encryption.py",
     "BLUEPRINTS_DIR": "e2e/test_cli_local.py",
