@@ -91,12 +91,12 @@ async def test_a_lease_is_extended_only_while_the_store_shows_its_job(
         gone = (await child.jobs())[0].job.id
         await hold(child, stream, leaf, 1)
         assert not (await stream.message("heartbeat")).heartbeat.HasField("held")
-        read = child.store.job
+        read, at_hand = child.store.job, child.store.at_hand
 
         async def job(job_id: str) -> JobRecord | None:
             if job_id == gone:
                 raise StoreUnavailable("its part of the store is away", retry_after=0.01)
-            return await read(job_id)
+            return at_hand(job_id)
 
         monkeypatch.setattr(child.store, "job", job)
         monkeypatch.setattr(child.store, "at_hand", lambda _: None)
@@ -106,6 +106,8 @@ async def test_a_lease_is_extended_only_while_the_store_shows_its_job(
                 pass
             [lease] = beat.held.leases
             assert lease.task_id == "t1"
+            monkeypatch.setattr(child.store, "at_hand", at_hand)
             monkeypatch.setattr(child.store, "job", read)
             while (await stream.message("heartbeat")).heartbeat.HasField("held"):
                 pass
+        assert child.uplink.held == 2
