@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from holon.domain.job import Status
-from holon.ports import Result
+from holon.ports import JobFilter, Result
 from holon.storage.redis import queues
 from tests.contract.steps import unclaimed, with_step
+from tests.contract.test_reads import listed
 from tests.contract.world import OK, T, U
 from tests.integration.redis_store.nodes import Nodes
 
@@ -36,6 +37,34 @@ async def test_a_job_of_one_task_costs_two_calls_and_at_most_forty_commands(node
     # Both nodes and tests look around meanwhile, now and then.
     assert calls < 10 * 2 + 5
     assert sum(counts.values()) / calls < 40 / 2
+
+
+async def test_a_list_reads_no_more_of_a_job_that_is_not_asked_for_than_its_row(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    for _ in range(5):
+        await world.dispatch()
+    async with nodes.redis() as redis:
+        await redis.config_resetstat()
+        for which in (
+            JobFilter("ann", statuses=(Status.FAILED,)),
+            JobFilter("ann", blueprint="another"),
+            JobFilter("ann", created_after=world.now + 1),
+            JobFilter("ann", created_before=1),
+        ):
+            assert await world.storage.jobs(which, 10) == ([], None)
+        assert "cmdstat_get" not in await redis.info("commandstats")
+
+
+async def test_jobs_that_few_ask_for_are_found_among_many(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    made = await world.storage.create_jobs([world.new_job() for _ in range(450)], 0)
+    ids = [job_id for job_id, _ in made.jobs]
+    wanted = ids[::37]
+    for job_id in wanted:
+        await world.finish(await world.claim_of(job_id))
+    statuses = (Status.FINISHED, Status.FAILED)
+    for limit in (1, 3, 120):
+        assert await listed(world, limit, statuses=statuses) == wanted[::-1]
 
 
 async def test_a_long_queue_is_read_in_pages_while_it_changes(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:

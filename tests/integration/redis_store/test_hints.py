@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from holon.domain.events import Woken
 from holon.domain.job import Status
-from holon.ports import Document, Opening, Replaced, StopReason
+from holon.ports import Document, Opening, Replaced, StopReason, StoreSettings
 from tests.contract.world import T
 from tests.hints import heard, hints_of
 from tests.integration.redis_store.nodes import Nodes
@@ -95,3 +97,19 @@ async def test_an_earlier_timer_is_told_to_every_node(nodes: Nodes) -> None:
     hints = hints_of(second.storage)
     await first.dispatch(dispatch_timeout=1_000)
     await heard(hints, lambda hint: hint.due is not None and hint.due <= first.now + 1_000)
+
+
+async def test_a_node_that_moves_history_where_others_keep_it_is_told_of(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "database of history" in record.getMessage()]
+
+    await nodes.add("a")
+    await nodes.add("b")
+    assert told() == []
+    await nodes.add("c", StoreSettings("c", history_backlog=10_000))
+    [one] = told()
+    assert one.startswith("this node has a database of history (HISTORY_DATABASE_URI), unlike a, b: ")
+    await nodes.add("d")
+    assert told()[1].startswith("this node has no database of history (HISTORY_DATABASE_URI), unlike c: ")

@@ -272,7 +272,9 @@ async def test_who_listens_again_looks_at_every_job_that_it_watches(far: Far) ->
     await heard(hints, lambda hint: job in hint.jobs)
 
 
-async def test_who_hurries_waits_for_nobody(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_hurries_waits_for_nobody(
+    far: Far, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     for module in ("lane", "link"):
         monkeypatch.setattr(f"holon.storage.redis.{module}.RIDE_OUT_S", 2 * GUARD)
     far.link.freeze()
@@ -286,6 +288,7 @@ async def test_who_hurries_waits_for_nobody(far: Far, monkeypatch: pytest.Monkey
         assert [type(error) for error in said] == 3 * [StoreUnavailable]
         with pytest.raises(StoreUnavailable):
             await far.world.ready()
+    assert "the store is away, 0 calls wait: no answer came in time" in caplog.messages
     far.link.heal()
     assert await far.world.ready() == []
 

@@ -70,7 +70,10 @@ async def test_i1_a_short_outage_is_ridden_out_and_nothing_that_was_answered_is_
         server.close()
 
 
-async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     # What is new waits for less than what goes on.
     monkeypatch.setattr(lane, "RIDE_OUT_TO_CREATE_S", 0.5)
     monkeypatch.setattr(lane, "RIDE_OUT_S", 2 * GUARD)
@@ -86,11 +89,18 @@ async def test_a_store_that_stays_away_is_told_as_unavailable_and_comes_back(mon
             assert refused.value.retry_after
             server.start()
             assert not (await world.finish(claim)).conflict
+            said = [record.getMessage() for record in caplog.records if record.name == lane.log.name]
+            assert said[-1].startswith("the store is there again, after ")
+            # What becomes of it is told, each thing once: the connection is lost, then nobody listens.
+            reasons = [one.partition(" calls wait: ")[2] for one in said[:-1]]
+            assert 2 <= len(reasons) == len(set(reasons))
+            assert not await world.ready()
+            assert [record.getMessage() for record in caplog.records if record.name == lane.log.name] == said
     finally:
         server.close()
 
 
-async def test_a_server_that_lost_the_store_is_not_taken_for_it(nodes: Nodes) -> None:
+async def test_a_server_that_lost_the_store_is_not_taken_for_it(nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
     world = await nodes.add("a")
     job_id = await world.create()
     async with nodes.redis() as redis:
@@ -101,6 +111,12 @@ async def test_a_server_that_lost_the_store_is_not_taken_for_it(nodes: Nodes) ->
     async with asyncio.timeout(GUARD):
         with pytest.raises(StoreUnavailable, match="lost the store"):
             await world.storage.failure()
+    # Who is started again there makes a new store, and says so; the next one finds it.
+    made = "the Redis of STORAGE_URI held no store: a new one was made, and any job of before is gone"
+    assert caplog.messages.count(made) == 1
+    for _ in range(2):
+        await nodes.add("b")
+        assert caplog.messages.count(made) == 2
 
 
 async def test_a_server_that_is_no_master_for_a_moment_is_waited_for(

@@ -41,7 +41,10 @@ async def test_a_server_that_evicts_is_refused(nodes: Nodes) -> None:
             await redis.config_set("maxmemory-policy", "noeviction")
 
 
-async def test_a_server_that_begins_to_evict_is_given_no_new_jobs(nodes: Nodes) -> None:
+async def test_a_server_that_begins_to_evict_is_given_no_new_jobs(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     world = await nodes.add("a")
     assert isinstance(world.storage, RedisStorage)
     claim = await world.start()
@@ -57,6 +60,7 @@ async def test_a_server_that_begins_to_evict_is_given_no_new_jobs(nodes: Nodes) 
             await redis.config_set("maxmemory-policy", "noeviction")
     await world.storage._partitions.first.link._look(False)
     await world.create()
+    assert "the Redis of the store is given new jobs again" in caplog.messages
 
 
 @pytest.mark.parametrize(("field", "value"), [("schema", 9), ("partitions", 4)])

@@ -18,6 +18,7 @@ from holon.uplink.tenure import Tenure
 from tests.integration.a_child import PARENT, STORE, a_child, welcomed
 from tests.integration.scripted_node import GUARD, Certificates
 from tests.integration.uplink.echoing import blueprints, finishes
+from tests.log_watch import LogWatch
 
 
 async def test_a_parent_that_is_forgotten_while_it_is_served_is_known_again_by_its_next_welcome(
@@ -107,6 +108,16 @@ async def test_a_false_claim_of_a_child_cuts_no_parent_off_before_nor_after_a_re
             assert again.holarchy.above == ("root", PARENT)
             await welcomed(child.parent, holon_ids_above=["root"])
             await again.until(lambda: again.uplink.linked)
+
+
+async def test_the_log_names_the_address_at_which_another_holon_than_the_parent_answers(
+    certificates: Certificates,
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        (await child.linked()).end()
+        with LogWatch(f"{child.parent.url}: HOLON_CHANGED: the parent was holon {PARENT} until now") as watch:
+            await welcomed(child.parent, holon_id="another")
+            await asyncio.wait_for(watch.seen.wait(), GUARD)
 
 
 async def test_the_lower_of_two_limits_of_depth_wins(certificates: Certificates) -> None:

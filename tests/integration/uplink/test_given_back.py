@@ -49,6 +49,11 @@ async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any
         given_back = await answer(stream)
         assert (given_back.task_id, given_back.rejected.reason) == ("t3", "UNSERVABLE")
         assert "no worker connected to this node offers skill 'leaf'" in given_back.rejected.message
+        # Who looks at the job is not told that the parent wanted that.
+        errors = {one.job.id: one.job.error.message for one in await child.jobs() if one.job.error is not None}
+        assert set(errors.values()) == {
+            "cancelled by the uplink: its task went back to the parent holon, for nobody here can do it"
+        }
         await offered(stream, "t4", "work", {})
         given_back = await answer(stream)
         assert (given_back.task_id, given_back.rejected.reason) == ("t4", "UNSERVABLE")

@@ -69,7 +69,7 @@ async def test_each_job_that_was_made_and_not_noted_is_stopped_though_that_is_re
         async with a_child(certificates, blueprints(), store=store) as child:
             cancel = child.engine.jobs.cancel
 
-            async def refused_once(*_: str, insist: bool) -> Any:
+            async def refused_once(*_: str, **__: Any) -> Any:
                 monkeypatch.setattr(child.engine.jobs, "cancel", cancel)
                 raise refused
 
@@ -79,6 +79,6 @@ async def test_each_job_that_was_made_and_not_noted_is_stopped_though_that_is_re
                 while {one.job.status for one in await child.jobs()} != {Status.CANCELLED}:  # noqa: ASYNC110  it looks from outside
                     await asyncio.sleep(0.001)
             errors = {one.job.error.message for one in await child.jobs() if one.job.error is not None}
-            assert errors == {"cancelled by the parent holon"}
+            assert errors == {"cancelled by the uplink: the parent holon does not ask for it"}
             # That is no reason to link again.
             await finishes(child, stream, "t9")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from holon.rxon.v1 import worker_pb2
 from holon.worker import Worker
+from holon.worker.timing import Timing
 from tests.integration.scripted_node import (
     Certificates,
     Gate,
@@ -16,7 +19,9 @@ from tests.integration.scripted_node import (
     is_at_once,
     keep,
     serving,
+    worker_for,
 )
+from tests.integration.worker_sdk.skills import nothing
 
 
 async def test_a_node_that_rotates_gets_the_new_stream_before_the_old_one_is_closed(
@@ -180,3 +185,29 @@ async def test_the_address_that_a_leaving_node_names_is_tried_first(
         urls = ["http://nonsense", "grpc://127.0.0.1:1", other.url]
         await stream.send(go_away=worker_pb2.GoAway(reason="DRAINING", try_urls=urls))
         assert (await other.session()).hello.resume.session_id == "s1"
+
+
+class Counting(Timing):
+    """Waits as little as can be, and notes after how many losses in a row."""
+
+    __slots__ = ()
+    counted: ClassVar[list[int]] = []
+
+    def pause(self, losses: int) -> float:
+        self.counted.append(losses)
+        return 0.0
+
+
+async def test_what_was_lost_before_a_session_that_lasted_does_not_slow_down_who_is_sent_away(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    Counting.counted.clear()
+    worker = worker_for(certificates, node, timing=Counting(settled=0.0))
+    worker.skill(nothing)
+    async with serving(worker):
+        for _ in range(3):
+            (await node.session()).end(grpc.StatusCode.UNAVAILABLE, "no room")
+        await (await node.welcomed()).send(go_away=worker_pb2.GoAway(reason="DRAINING"))
+        (await node.session()).end(grpc.StatusCode.UNAVAILABLE, "no room")
+        await node.session()
+    assert Counting.counted == [1, 2, 3, 1]
