@@ -128,6 +128,8 @@ async def test_a_worker_that_drains_ends_what_it_holds_and_takes_nothing_new(sit
     held = await node.create("/jobs/counting", {"to": 20, "seconds": 0.1})
     await until(lambda: has_progress(node, held), "the worker has begun")
     os.kill(leaving.pid, signal.SIGTERM)
+    # What comes before it has heard of that, it may take.
+    await until(lambda: takes_no_more(node), "the node knows that the worker leaves")
     later = await node.create("/jobs/counting", {"to": 1, "seconds": 0})
     assert await leaving.wait() == 0, leaving.tail()
     assert (await node.ended(held))["result"] == {"counted": 20}
@@ -208,6 +210,11 @@ async def attempts(node: Node, job_id: str) -> list[int]:
 
 async def has_progress(node: Node, job_id: str) -> bool:
     return bool((await node.job(job_id))["progress"])
+
+
+async def takes_no_more(node: Node) -> bool:
+    workers = (await node.api.get("/api/v1/workers")).json()["workers"]
+    return all(one["draining"] or not one["connected"] for one in workers)
 
 
 @pytest.mark.parametrize(
