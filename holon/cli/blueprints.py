@@ -52,7 +52,7 @@ def check(
         for problem in report.problems:
             print(safe(problem))
         counts = (len(report.blueprints), len(report.errors), len(report.warnings))
-        print("{} blueprints, {} errors, {} warnings".format(*counts))
+        print("blueprints: {}, errors: {}, warnings: {}".format(*counts))
     if report.errors:
         raise typer.Exit(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,13 @@ def room_of(module: str) -> str:
     return package if package == "transports" else rest.partition(".")[0] if package == "holon" else ""
 
 
-def imported(room: str) -> Iterator[str]:
+@lru_cache
+def imported(room: str) -> frozenset[str]:
     """The rooms that a room's code imports from, also where it does so late."""
+    return frozenset(_imported(room))
+
+
+def _imported(room: str) -> Iterator[str]:
     place = REPOSITORY / (room if room == "transports" else f"holon/{room}")
     for file in sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -49,7 +55,7 @@ def test_a_room_knows_what_it_imports(room: str) -> None:
     if "below" in KNOWS[room]:
         return
     known = set(re.findall(r"`(\w+)`", KNOWS[room]))
-    found = {*imported(room)} - {"", room}
+    found = imported(room) - {"", room}
     assert found - (ANYBODYS if room != "domain" else set()) <= known
     # A row may be of several rooms.
     together = {one for other, knows in KNOWS.items() if knows == KNOWS[room] for one in imported(other)}
