@@ -6,7 +6,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +29,7 @@ from holon.client.shapes import (
 )
 from holon.client.streams import Streams
 from holon.client.tree_shapes import HistoryDigest, TreeNode, TreePage, node_of
-from holon.client.watching import watch
+from holon.client.watching import follow, watch
 from holon.domain.digest import Fingerprint
 from holon.errors import ConfigError, HolonError, Unreachable
 from holon.rxon.v1 import job_pb2
@@ -329,31 +328,12 @@ class Client:
 
         try:
             async with asyncio.timeout(timeout) as limit:
-                return await self._end_of(job_id, see)
+                job = await follow(self.watch(job_id), see)
         except TimeoutError as error:
             if not limit.expired():
                 raise  # of `seen`
             stands = "" if last is None else ": " + ", ".join(filter(None, (last.status, last.progress_message)))
             raise TimeoutError(f"job {job_id} is not over after {timeout} s, and goes on{stands}") from error
-
-    async def _end_of(self, job_id: str, seen: Callable[[Job], None]) -> Job:
-        job: Job | None = None
-        async with aclosing(self.watch(job_id)) as updates:
-            async for update in updates:
-                if update.job is not None:
-                    job = update.job
-                elif update.progress is not None and job is not None:
-                    progress = update.progress
-                    job = replace(
-                        job,
-                        progress=progress.percent,
-                        progress_message=progress.message,
-                        status=progress.status,
-                        current_state=progress.current_state,
-                    )
-                else:
-                    continue
-                seen(job)
         if job is None:
             raise Unreachable(f"{self._url}: the node told nothing of job {job_id}")
         return job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -33,7 +33,7 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
     try:
         data = orjson.dumps({} if job.initial_data is None else job.initial_data)
     except TypeError as error:
-        why = unwritten(job.initial_data, "initial_data", _is_written) or f"initial_data: {error}"
+        why = unwritten(job.initial_data, "initial_data", orjson.dumps) or f"initial_data: {error}"
         raise InvalidArgument(why, code="NOT_JSON") from error
     if b"null" in data and (where := no_number(job.initial_data, "initial_data")):
         raise InvalidArgument(where, code="NOT_JSON")
@@ -50,14 +50,6 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         skill_limit=None if job.allowed_skills is None else request_of(types_pb2.SkillLimit, skills=job.allowed_skills),
         budget=costing("budget", job.budget),
     )
-
-
-def _is_written(value: Any) -> bool:
-    try:
-        orjson.dumps(value)
-    except TypeError:
-        return False
-    return True
 
 
 async def create_all(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -13,7 +14,7 @@ import grpc.aio
 
 from holon.client.calls import Calls, request_of
 from holon.client.failures import error_of, is_of_node
-from holon.client.shapes import Update, update_of
+from holon.client.shapes import Job, Update, update_of
 from holon.client.streams import Streams
 from holon.errors import HolonError, ResourceExhausted, Unreachable
 from holon.rxon.v1 import job_pb2
@@ -105,3 +106,28 @@ async def _stream(
             call.cancel()
     if not over:
         raise _Away(Unreachable(f"{calls.url}: the stream ended before the job did"))
+
+
+async def follow(updates: AsyncGenerator[Update, None], seen: Callable[[Job], None]) -> Job | None:
+    """Tell of a job each time that more of it is known, until its updates end; answers with what is known then.
+
+    On cancel the updates are closed.
+    """
+    job: Job | None = None
+    async with aclosing(updates):
+        async for update in updates:
+            if update.job is not None:
+                job = update.job
+            elif update.progress is not None and job is not None:
+                progress = update.progress
+                job = replace(
+                    job,
+                    progress=progress.percent,
+                    progress_message=progress.message,
+                    status=progress.status,
+                    current_state=progress.current_state,
+                )
+            else:
+                continue
+            seen(job)
+    return job

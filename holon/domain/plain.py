@@ -68,13 +68,13 @@ def no_number(value: Any, path: str) -> str | None:
     return None
 
 
-def unwritten(value: Any, path: str, writes: Callable[[Any], bool], depth: int = 0) -> str | None:
+def unwritten(value: Any, path: str, write: Callable[[Any], object], depth: int = 0) -> str | None:
     """The first thing in a value that an encoder does not write, as a sentence; None if that cannot be told.
 
     Arguments:
         value: what the encoder does not write.
         path: what to call the value itself.
-        writes: whether the encoder writes a value.
+        write: the encoder; it raises TypeError or ValueError for what it does not write.
         depth: how deep it stands; of what is nested over 200 deep, or in itself, nothing is told.
     """
     if depth >= MAX_DEPTH:
@@ -82,23 +82,31 @@ def unwritten(value: Any, path: str, writes: Callable[[Any], bool], depth: int =
     # Only the first part that is not written is looked into: what holds itself twice would never end.
     if isinstance(value, dict):
         for key, item in value.items():
-            if not writes({key: None}):
+            if not _is_written({key: None}, write):
                 return f"{path} has the key {key!r}; keys are text"
-            if not writes(item):
-                return unwritten(item, f"{path}.{key}", writes, depth + 1)
+            if not _is_written(item, write):
+                return unwritten(item, f"{path}.{key}", write, depth + 1)
         return None
     if isinstance(value, (list, tuple, set, frozenset)):
         for index, item in enumerate(value):
-            if not writes(item):
-                return unwritten(item, f"{path}[{index}]", writes, depth + 1)
+            if not _is_written(item, write):
+                return unwritten(item, f"{path}[{index}]", write, depth + 1)
         if isinstance(value, (list, tuple)):
             return None
     elif is_dataclass(value) and not isinstance(value, type):
         parts = {one.name: getattr(value, one.name, None) for one in fields(value)}
-        return unwritten(parts, path, writes, depth + 1)
+        return unwritten(parts, path, write, depth + 1)
     elif isinstance(value, str):
         return f"{path} is a text that cannot be written as UTF-8"
     return _single(value, path)
+
+
+def _is_written(value: Any, write: Callable[[Any], object]) -> bool:
+    try:
+        write(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _single(value: Any, path: str) -> str | None:

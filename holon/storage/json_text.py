@@ -28,19 +28,11 @@ def to_json(value: Any, called: str = "value") -> bytes:
             # It may be deeper than whoever wraps it in an answer can write; strings have brackets too.
             orjson.dumps(_wrapped(value))
     except (TypeError, ValueError) as error:
-        why = unwritten(value, called, _is_written) or f"{called}: {error}"
+        why = unwritten(value, called, orjson.dumps) or f"{called}: {error}"
         raise InvalidArgument(f"not JSON: {why}", code="NOT_JSON") from error
     if b"null" in text and (where := no_number(value, called)):
         raise InvalidArgument(f"not JSON: {where}", code="NOT_JSON")
     return text
-
-
-def _is_written(value: Any) -> bool:
-    try:
-        orjson.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _wrapped(value: Any) -> Any:

@@ -43,8 +43,6 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
 }
 # In the place of a result that is the state history, which is there already.
 _HISTORY = True
-# What a handler of an end returned, as it is called in messages.
-_RETURNED = "result"
 
 
 # Byte for byte what `msgpack` packs, in less than half the time; in reading it there is nothing to gain.
@@ -100,14 +98,8 @@ def encode_job(job: Job) -> bytes:
         to_json(job.state_history, "state_history"),
         waiting and (waiting.step, waiting.transitions, waiting.aggregate_into),
         job.aggregates,
-        _HISTORY if job.result is job.state_history else None if job.result is None else to_json(job.result, _RETURNED),
-        error
-        and (
-            error.code,
-            error.message,
-            None if error.details is None else to_json(error.details, _RETURNED),
-            *_word(error),
-        ),
+        _HISTORY if job.result is job.state_history else _returned(job.result),
+        error and (error.code, error.message, _returned(error.details), *_word(error)),
         job.dispatch_timeout,
         job.result_timeout,
         job.trace,
@@ -119,6 +111,11 @@ def encode_job(job: Job) -> bytes:
         job.budget,
         job.deadline,
     )
+
+
+def _returned(value: Any) -> bytes | None:
+    """What a handler has ended its job with."""
+    return None if value is None else to_json(value, "result")
 
 
 def decode_job(record: bytes) -> Job:

@@ -24,7 +24,6 @@ TIMEOUT_ERROR = "TIMEOUT_ERROR"
 LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
 
 _LONGEST_MESSAGE = 1_000
-_JSON = orjson.OPT_NON_STR_KEYS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def failure(code: str, message: str, details: Mapping[str, Any] | None = None) -
     error = types_pb2.TaskError(code=text_of(code), message=text_of(message)[:_LONGEST_MESSAGE])
     if details is not None:
         try:
-            error.details.data = orjson.dumps(details, default=_plain, option=_JSON)
+            error.details.data = _write(details)
         except TypeError:
             error.details.data = orjson.dumps({"text": text_of(repr(details))[:_LONGEST_MESSAGE]})
     return worker_pb2.TaskResult(status=FAILURE, error=error)
@@ -148,22 +147,18 @@ def _object(data: Any) -> bytes:
     if not (isinstance(data, Mapping) or _is_record(data)):
         raise DataError(f"a handler returns a dict, a Result or None, not {type(data).__name__}; wrap it in a dict")
     try:
-        return orjson.dumps(data, default=_plain, option=_JSON)
+        return _write(data)
     except TypeError as error:
-        where = unwritten(data, "data", _is_written) or error
+        where = unwritten(data, "data", _write) or error
         raise DataError(f"what the handler returned cannot be written as JSON: {where}") from error
-
-
-def _is_written(value: Any) -> bool:
-    try:
-        orjson.dumps(value, default=_plain, option=_JSON)
-    except TypeError:
-        return False
-    return True
 
 
 def _is_record(data: Any) -> bool:
     return hasattr(data, "model_dump") or (dataclasses.is_dataclass(data) and not isinstance(data, type))
+
+
+def _write(data: Any) -> bytes:
+    return orjson.dumps(data, default=_plain, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _plain(value: Any) -> Any:
