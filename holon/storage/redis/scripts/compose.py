@@ -64,7 +64,7 @@ def needed(known: Sequence[Definition], by: Iterable[Definition]) -> list[Defini
     wanted: set[str] = set()
     left = [one.uses for one in by]
     while left:
-        for name in left.pop() & by_name.keys() - wanted:
+        for name in (left.pop() & by_name.keys()) - wanted:
             wanted.update(by_name[name].names)
             left.append(by_name[name].uses)
     return [one for one in known if not wanted.isdisjoint(one.names)]
