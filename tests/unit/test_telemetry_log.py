@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import logging
-import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from zoneinfo import ZoneInfo, reset_tzpath
 
 import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from opentelemetry.util.re import parse_env_headers
 
-from holon.telemetry.log import FIELDS, MOST_CHARACTERS, JsonLines, TextLines, set_up_logging
-
-REPOSITORY = Path(__file__).parents[2]
-LOGS = [*sorted((REPOSITORY / "holon").rglob("*.py")), *sorted((REPOSITORY / "transports").rglob("*.py"))]
-# What a message calls somebody, and the field that then says who.
-NAMED = {"job": "job_id", "task": "task_id", "worker": "worker_id", "session": "session_id"}
+from holon.telemetry.log import MOST_CHARACTERS, JsonLines, TextLines, set_up_logging
 
 
 def record(message: str, level: int = logging.INFO, **fields: object) -> logging.LogRecord:
@@ -164,50 +156,3 @@ def test_grpc_does_not_tell_of_a_caller_that_went_away_while_it_was_answered(
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert ["start_batch" in one.get("exception", "") for one in told] == [True, False]
     assert told[1]["message"] == "something else"
-
-
-def calls() -> Iterator[tuple[str, str, set[str]]]:
-    """Every call of a logger: where it is, its message, and the fields that it names; `*` where they come from afar."""
-    for path in LOGS:
-        if "rxon" in path.parts:
-            continue
-        for scope in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
-                facts = {
-                    target.id: node.value
-                    for node in ast.walk(scope)
-                    if isinstance(node, ast.Assign)
-                    for target in node.targets
-                    if isinstance(target, ast.Name)
-                }
-                for node in ast.walk(scope):
-                    found = logged(node, facts)
-                    if found is not None:
-                        yield f"{path.relative_to(REPOSITORY)} {scope.name}", *found
-
-
-def logged(node: ast.AST, facts: dict[str, ast.expr]) -> tuple[str, set[str]] | None:
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
-        return None
-    if not (isinstance(node.func.value, ast.Name) and node.func.value.id in ("log", "_log")):
-        return None
-    message = next((one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)), "")
-    extra = next((one.value for one in node.keywords if one.arg == "extra"), None)
-    if isinstance(extra, ast.Name):
-        extra = facts.get(extra.id, extra)
-    if isinstance(extra, ast.Dict):
-        return message, {str(key.value) for key in extra.keys if isinstance(key, ast.Constant)}
-    return message, {"*"} if extra is not None else set()
-
-
-def test_every_message_that_names_a_job_task_worker_or_session_has_it_as_a_field() -> None:
-    found = list(calls())
-    assert len(found) > 40
-    lacking = [
-        (where, message)
-        for where, message, fields in found
-        for word in re.findall(r"\b(job|task|worker|session) %s", message)
-        if "*" not in fields and NAMED[word] not in fields
-    ]
-    assert lacking == []
-    assert {name for _, _, fields in found for name in fields} <= {*FIELDS, "audit", "*"}

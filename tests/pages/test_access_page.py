@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 from holon.domain import paths
 from holon.domain.client import ADMIN
@@ -16,14 +15,14 @@ from holon.ports import StoreSettings
 from holon.rxon.v1 import job_pb2, node_pb2
 from holon.storage.memory import MemoryStorage
 from holon.wire.trees import read_summary
+from tests.pages.source import REPOSITORY, files, nodes
 from transports.grpc.node_service import NEEDS, OF_ADMINS
 from transports.http.admin import AdminRoutes
 from transports.http.node import NodeRoutes
 from transports.http.node_operations import of_node
 from transports.http.operations import of_admins
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/access.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs/access.md").read_text(encoding="utf-8")
 
 
 def rows(head: str) -> list[list[str]]:
@@ -71,19 +70,17 @@ def test_the_table_of_roles_names_the_routes_of_administrators_and_what_needs_no
 
 def test_the_table_of_acts_names_every_act_that_is_told() -> None:
     told: set[str] = set()
-    for room in ("holon", "transports"):
-        for path in sorted((ROOT / room).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if (
-                    isinstance(node, ast.Call)
-                    and isinstance(node.func, ast.Name)
-                    and node.func.id in ("note", "audited")
-                ):
-                    told |= {str(one.value) for one in node.args[:1] if isinstance(one, ast.Constant)}
-                words = node.keywords if isinstance(node, ast.Call) else []
-                told |= {
-                    str(one.value.value) for one in words if one.arg == "act" and isinstance(one.value, ast.Constant)
-                }
+    for file in files("holon", "transports"):
+        for node in nodes(file):
+            if not isinstance(node, ast.Call):
+                continue
+            if isinstance(node.func, ast.Name) and node.func.id in ("note", "audited"):
+                told |= {str(one.value) for one in node.args[:1] if isinstance(one, ast.Constant)}
+            told |= {
+                str(one.value.value)
+                for one in node.keywords
+                if one.arg == "act" and isinstance(one.value, ast.Constant)
+            }
     listed = {act for cells in rows("| act | when") for act in re.findall(r"`(\w+)`", cells[0])}
     # Those of a file that changed are told by a loop over their names.
     assert listed == told | {"client_added", "client_removed", "client_tokens_revoked"}

@@ -6,11 +6,11 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.pages.source import REPOSITORY, files, nodes
+
 PAGE = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (`(?:holon\.|transports).*?) \| .+ \| (.*?) ?\|$", PAGE, re.MULTILINE)
 # By room, what the page says that it knows.
@@ -34,9 +34,9 @@ def imported(room: str) -> frozenset[str]:
 
 
 def _imported(room: str) -> Iterator[str]:
-    place = REPOSITORY / (room if room == "transports" else f"holon/{room}")
-    for file in sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    place = room if room == "transports" else f"holon/{room}"
+    for file in files(place if (REPOSITORY / place).is_dir() else f"{place}.py"):
+        for node in nodes(file):
             if isinstance(node, ast.Import):
                 yield from (room_of(name.name) for name in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module == "holon":
