@@ -1,7 +1,7 @@
 # The interpreters and versions beside the pinned ones; source it from the project's root, after venv.sh.
 
 # What runs in each: every rule, the wire in all its forms, and the quick start.
-matrix_tests=(tests/unit tests/pages tests/contract tests/interop
+matrix_tests=(tests/unit tests/sweeps tests/pages tests/contract tests/interop
     tests/integration/test_worker_door.py tests/integration/test_client_door.py tests/e2e/test_readme.py
     --ignore tests/interop/test_oldest_versions.py)
 wire_packages=(grpcio grpcio-health-checking grpcio-reflection grpcio-status googleapis-common-protos protobuf)

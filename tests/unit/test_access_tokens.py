@@ -10,8 +10,6 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
-from hypothesis import strategies as st
 
 from holon.clock import ManualClock
 from holon.errors import ResourceExhausted, Unauthenticated
@@ -112,22 +110,6 @@ def test_other_algorithms_and_keys_are_refused() -> None:
 def test_a_key_that_is_not_known_is_said_apart() -> None:
     with pytest.raises(UnknownKey):
         tokens(Ring.new(NOW * 1000)).verify(signed())
-
-
-@given(st.binary(max_size=300))
-def test_noise_is_refused_and_nothing_else_is_raised(noise: bytes) -> None:
-    refused(noise.decode("latin-1"))
-    refused(f"ey{noise.hex()}.{noise.hex()}.x")
-    refused(f"{_header_text()}.{noise.hex()}.{noise.hex()}")
-
-
-@given(st.data())
-def test_a_token_that_was_changed_anywhere_is_refused(data: st.DataObject) -> None:
-    text = signed()
-    place = data.draw(st.integers(0, len(text) - 3))
-    letter = data.draw(st.sampled_from("ABCxyz09-_.").filter(lambda one: one != text[place]))
-    with pytest.raises((Unauthenticated, UnknownKey)):
-        tokens().verify(text[:place] + letter + text[place + 1 :])
 
 
 def test_a_token_over_4_kib_is_not_even_parsed() -> None:

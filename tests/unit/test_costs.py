@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
-from holon.domain.costs import MOST_COST, Cost, costing, least, total
+from holon.domain.costs import MOST_COST, Cost, costing
 from holon.domain.decisions import Decision
 from holon.domain.job import Job, Status
 from holon.domain.machine import Limits, decide
@@ -23,8 +21,6 @@ from holon.wire.worker import offer_message
 from holon.worker.outcome import Result, TaskError, failure_of, result_of
 from holon.worker.skill import skill_of
 
-COSTS = st.none() | st.integers(0, MOST_COST)
-
 
 async def handler() -> None:
     """Never called: the machine looks only at what a handler decided, and a skill's price at nothing of it."""
@@ -36,23 +32,6 @@ START = State("start", handler, is_start=True, is_end=False, outcome=None, is_ag
 def tasks_of(decision: Decision | None) -> tuple[TaskSpec, ...]:
     job = Job("0-a", "bp", "ann", {}, "start", Status.RUNNING)
     return decide(job, START, decision, None, Limits(10, RetryPolicy()), 1_700_000_000_000, 0).tasks
-
-
-@given(one=COSTS, other=COSTS, price=st.integers(0, MOST_COST))
-def test_what_may_be_paid_under_two_limits_may_be_paid_under_each(one: Cost, other: Cost, price: int) -> None:
-    def allows(limit: Cost) -> bool:
-        return limit is None or price <= limit
-
-    assert allows(least(one, other)) == (allows(one) and allows(other))
-
-
-@given(costs=st.lists(COSTS, max_size=5))
-def test_a_sum_is_of_what_is_known_and_stays_what_every_program_can_tell(costs: list[Cost]) -> None:
-    summed: Cost = None
-    for cost in costs:
-        summed = total(summed, cost)
-    known = [cost for cost in costs if cost is not None]
-    assert summed == (min(sum(known), MOST_COST) if known else None)
 
 
 @pytest.mark.parametrize("asked", [None, 0, 5])

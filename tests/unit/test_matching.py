@@ -5,16 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from holon.domain.matching import ANY_CONTRACT, Need, Offering, fits
 from holon.domain.task import ANY_STATUS, own_statuses
-
-NAMES = st.text("abc", max_size=2)
-SOME = st.lists(NAMES.filter(bool), max_size=2, unique=True).map(tuple)
-NEEDS = st.builds(Need, NAMES, NAMES, NAMES, SOME, st.just(()), st.none() | SOME, st.none(), SOME)
-OFFERINGS = st.builds(Offering, NAMES, NAMES, NAMES, NAMES, st.booleans(), st.none(), SOME.map(frozenset))
 
 
 def test_a_worker_without_the_skill_never_fits() -> None:
@@ -105,15 +98,3 @@ def test_the_fields_of_a_need_do_not_run_into_each_other() -> None:
     needs += [Need("a", max_cost=1), Need("a", max_cost=11), Need("a", allowed_skills=(), max_cost=1)]
     needs += [Need("a", statuses=words) for words in limits if words]
     assert len({need.key for need in needs}) == len(needs)
-
-
-@given(one=NEEDS, other=NEEDS)
-def test_needs_with_one_key_are_the_same_need(one: Need, other: Need) -> None:
-    assert (one.key == other.key) == (one == other)
-
-
-@given(need=NEEDS, offering=OFFERINGS)
-def test_asking_for_less_never_loses_a_worker(need: Need, offering: Offering) -> None:
-    if fits(need, offering):
-        assert fits(Need(need.skill, "", "", need.contracts), offering)
-        assert fits(Need(need.skill, need.version, need.type, (*need.contracts, "more")), offering)

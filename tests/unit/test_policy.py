@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from holon.context import ActionFactory
 from holon.domain.decisions import AskedTask, Decision, DispatchParallel, DispatchTask
 from holon.domain.job import Job, Status
 from holon.domain.machine import Change, Limits, decide
-from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS, Allowed, allowing, both, denied
+from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS, Allowed, allowing
 from holon.domain.states import State
 from holon.domain.task import RetryPolicy
 from holon.errors import BlueprintError, ConfigError, InvalidArgument
@@ -20,8 +18,6 @@ from holon.ports import Offer
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.settings import allowed_to_parent
 from holon.wire.worker import offer_message
-
-ALLOWED = st.none() | st.lists(st.sampled_from("abcde"), max_size=5).map(lambda names: allowing("x", names))
 
 
 async def _handler() -> None:
@@ -42,24 +38,6 @@ def dispatched(**fields: Any) -> Decision:
     actions.dispatch_task("a", {}, {"success": "end"}, **fields)
     assert actions.decision is not None
     return actions.decision
-
-
-@given(one=ALLOWED, other=ALLOWED, skill=st.sampled_from("abcde"))
-def test_two_limits_together_allow_what_each_allows_alone(one: Allowed, other: Allowed, skill: str) -> None:
-    together = denied(both(one, other), [skill]) is None
-    assert together == (denied(one, [skill]) is None and denied(other, [skill]) is None)
-
-
-@given(allowed=ALLOWED, asked=ALLOWED)
-def test_a_task_may_never_use_what_its_job_may_not(allowed: Allowed, asked: Allowed) -> None:
-    change = decided(DispatchTask(AskedTask("a", {}, allowed_skills=asked), {}), allowed)
-    if allowed is not None and "a" not in allowed:
-        assert change.tasks == ()
-        return
-    (task,) = change.tasks
-    left = task.allowed_skills
-    assert allowed is None or (left is not None and set(left) <= set(allowed))
-    assert asked is None or (left is not None and set(left) <= set(asked))
 
 
 @pytest.mark.parametrize(
